@@ -1,0 +1,3 @@
+"""Entity linking in one BERT pass."""
+
+__version__ = "0.1.0"

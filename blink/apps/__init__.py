@@ -1,0 +1,1 @@
+"""What people start: the `blink` command, the shell, the original script."""

@@ -1,0 +1,1 @@
+"""Records, mention files and windows. Knows nothing of torch or faiss."""

@@ -1,0 +1,110 @@
+"""The values that travel through the linker. All are immutable; offsets are characters of the caller's string."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+NOT_IN_CATALOGUE = -1
+"""Catalogue row of a gold entity that the catalogue lacks: it counts as gold and can never be found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """One row of a catalogue. ``row`` is the 0-based line number in ``entity.jsonl``."""
+
+    row: int
+    title: str
+    text: str = ""
+    kb_id: str | None = None
+    url: str | None = None
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A gold mention: characters ``[start, end)`` and the entity they name."""
+
+    start: int
+    end: int
+    row: int = NOT_IN_CATALOGUE
+    kb_id: str | None = None
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenMention:
+    """A gold mention in token coordinates ``[start, end)`` of ``Sample.token_ids`` (no ``[CLS]`` shift)."""
+
+    start: int
+    end: int
+    row: int = NOT_IN_CATALOGUE
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One line of a mention file.
+
+    ``mentions`` is None when the line carries no labels, and empty when it is labelled as having none.
+    ``token_ids`` and ``token_mentions`` are the stored word pieces of the original's format, where present.
+    """
+
+    id: str
+    text: str
+    mentions: tuple[Mention, ...] | None = None
+    token_ids: tuple[int, ...] | None = None
+    token_mentions: tuple[TokenMention, ...] | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the line carries gold labels, even if none."""
+        return self.mentions is not None or self.token_mentions is not None
+
+    @property
+    def covered(self) -> bool:
+        """Whether every gold mention is in the catalogue."""
+        gold = self.mentions if self.mentions is not None else self.token_mentions
+        return gold is not None and all(m.row != NOT_IN_CATALOGUE for m in gold)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An entity considered for a mention, with its score."""
+
+    row: int
+    kb_id: str | None
+    title: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A mention linked to an entity: ``text[start:end] == mention``; ``candidates`` are best first, the winner included."""
+
+    start: int
+    end: int
+    mention: str
+    row: int
+    kb_id: str | None
+    title: str
+    score: float
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedText:
+    """A text and its links, in order of position."""
+
+    text: str
+    links: tuple[Link, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``blink link --json`` prints."""
+        return {"text": self.text, "links": [_link_json(link) for link in self.links]}
+
+
+def _link_json(link: Link) -> dict[str, Any]:
+    keys = ("start", "end", "mention", "row", "kb_id", "title", "score")
+    return {key: getattr(link, key) for key in keys} | {
+        "candidates": [{key: getattr(c, key) for key in ("row", "kb_id", "title", "score")} for c in link.candidates]
+    }

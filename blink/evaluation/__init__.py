@@ -1,0 +1,1 @@
+"""Weak and strong matching, micro metrics with intervals, and per-question reports."""

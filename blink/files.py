@@ -1,0 +1,112 @@
+"""Reading and writing files: atomic writes, JSON lines whose errors name file and line, content hashes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from blink.errors import DataError, MissingFileError
+
+
+def require_file(path: str | Path, remedy: str) -> Path:
+    """Return ``path`` if it is a file.
+
+    Raises:
+        MissingFileError: it is not; ``remedy`` is the command or step that gets it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        found = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise MissingFileError(f"{path} {found}; {remedy}")
+    return path
+
+
+@contextlib.contextmanager
+def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary sibling of ``path`` for writing; it takes the place of ``path`` only if the block succeeds.
+
+    A full disk or a kill leaves whatever stood at ``path`` untouched. ``mode`` is ``"w"`` (UTF-8) or ``"wb"``.
+    """
+    path = Path(path)
+    encoding = None if "b" in mode else "utf-8"
+    handle = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below, on both ways out
+        mode, encoding=encoding, dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
+    )
+    try:
+        with handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.chmod(handle.name, 0o666 & ~_umask())
+        os.replace(handle.name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(handle.name)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    with atomic_open(path) as f:
+        json.dump(value, f, indent=2, ensure_ascii=False)
+        f.write("\n")
+
+
+def read_json(path: str | Path, remedy: str = "check the path") -> Any:
+    """Read a JSON file.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: it is not JSON.
+    """
+    path = require_file(path, remedy)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is not valid JSON ({error}); {remedy}") from error
+
+
+def read_json_lines(path: str | Path, remedy: str = "check the path") -> Iterator[tuple[int, Any]]:
+    """Yield ``(line number from 1, value)`` for every non-blank line.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: a line is not UTF-8 or not JSON; the message names the line.
+    """
+    path = require_file(path, remedy)
+    with path.open("rb") as f:
+        for number, line in enumerate(f, 1):
+            if line.strip():
+                yield number, parse_json_line(line, path, number)
+
+
+def parse_json_line(line: bytes, path: Path, number: int) -> Any:
+    """Decode one line of JSON.
+
+    Raises:
+        DataError: the line is not UTF-8 or not JSON; the message names file and line.
+    """
+    try:
+        return json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}, line {number}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}); mend or remove the line") from error
+
+
+def sha256(path: str | Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()

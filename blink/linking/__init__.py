@@ -1,0 +1,1 @@
+"""From texts to links: the `Linker` and the scores behind it."""

@@ -1,0 +1,1 @@
+"""The bi-encoder: encoders, mention head, aggregation, and the readers of its checkpoints."""
