@@ -103,10 +103,14 @@ def parse_json_line(line: bytes, path: Path, number: int) -> Any:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}, line {number}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}); mend or remove the line") from error
+        found = f"not JSON ({error.msg} at column {error.colno})"
+        raise DataError(f"{path}, line {number}: {found}; mend or remove the line") from error
 
 
 def sha256(path: str | Path) -> str:
     """Hex SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
     with Path(path).open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,34 @@
+"""Fixtures shared by all tests. Data that is not part of the project lies in ``shared`` beside the checkout."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and golden numbers; skips the test where it is absent."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs the folder 'shared' beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def parity(shared: Path) -> Path:
+    """The golden files made by the original implementation."""
+    return shared / "parity" / "elq-tiny"
