@@ -1,0 +1,159 @@
+"""Which predicted mentions hit which gold mentions, counted as the original ELQ counted them.
+
+A *weak* hit needs overlapping spans, a *strong* hit equal spans; both need the same entity. Every gold mention and every
+prediction is used at most once, and hits may not cross when both sides are ordered by the end of their spans: the number
+of hits is the length of a longest common subsequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from blink.errors import DataError, SettingsError
+
+Matching = Literal["weak", "strong"]
+
+
+@dataclass(frozen=True, slots=True)
+class Triple:
+    """An entity and the span ``[start, end)`` that names it, in any unit the two sides share.
+
+    Gold without spans has ``start`` and ``end`` None: then spans are ignored on both sides and everything overlaps.
+    An ``id`` of None is the same as ``""``; ids are compared without regard to case.
+    """
+
+    id: str | None
+    start: int | None = None
+    end: int | None = None
+
+    @property
+    def has_span(self) -> bool:
+        """Whether both ends of the span are known."""
+        return self.start is not None and self.end is not None
+
+
+class MatchCounts(NamedTuple):
+    """Number of hits under each matching."""
+
+    weak: int
+    strong: int
+
+
+class _Item(NamedTuple):
+    """A triple made comparable, with its place in the caller's list."""
+
+    key: str
+    start: int
+    end: int
+    place: int
+
+
+def count_matches(gold: Sequence[Triple], predicted: Sequence[Triple]) -> MatchCounts:
+    """Count weak and strong hits between the gold and the predicted mentions of one text.
+
+    Raises:
+        DataError: the gold mentions have spans and a prediction has none.
+    """
+    return MatchCounts(len(match_pairs(gold, predicted, "weak")), len(match_pairs(gold, predicted, "strong")))
+
+
+def match_pairs(gold: Sequence[Triple], predicted: Sequence[Triple], matching: Matching) -> list[tuple[int, int]]:
+    """Find one largest set of hits.
+
+    Of several largest sets, weak matching takes one with the most equal spans; what ambiguity is left is settled by the
+    order of the inputs, so that equal inputs give equal pairs.
+
+    Returns:
+        ``(index in gold, index in predicted)``, ascending by gold index.
+
+    Raises:
+        DataError: the gold mentions have spans and a prediction has none.
+        SettingsError: ``matching`` is neither ``"weak"`` nor ``"strong"``.
+    """
+    if matching not in ("weak", "strong"):
+        raise SettingsError(f"unknown matching {matching!r}; use 'weak' or 'strong'")
+    if not gold or not predicted:
+        return []
+    left, right = _comparable(gold, predicted)
+    left.sort(key=lambda item: item.end)
+    right.sort(key=lambda item: item.end)
+    weights = _strong_weights(left, right) if matching == "strong" else _weak_weights(left, right)
+    return sorted((left[g].place, right[p].place) for g, p in _heaviest_chain(weights))
+
+
+def overlapping(gold: Sequence[Triple], predicted: Sequence[Triple]) -> list[list[bool]]:
+    """Tell for each gold mention (row) which predictions (columns) share a position with it, whatever their entity.
+
+    Raises:
+        DataError: the gold mentions have spans and a prediction has none.
+    """
+    if not gold:
+        return []
+    left, right = _comparable(gold, predicted)
+    return [[_overlap(g, p) for p in right] for g in left]
+
+
+def same_entity(gold: Triple, predicted: Triple) -> bool:
+    """Whether both name the same entity."""
+    return _key(gold) == _key(predicted)
+
+
+def _key(triple: Triple) -> str:
+    return (triple.id or "").lower()
+
+
+def _comparable(gold: Sequence[Triple], predicted: Sequence[Triple]) -> tuple[list[_Item], list[_Item]]:
+    """Bring both sides into one form; one gold mention without a span switches spans off for all."""
+    spans = all(triple.has_span for triple in gold)
+    return _items(gold, spans), _items(predicted, spans)
+
+
+def _items(triples: Sequence[Triple], spans: bool) -> list[_Item]:
+    if not spans:
+        return [_Item(_key(triple), 0, 1, i) for i, triple in enumerate(triples)]
+    items = []
+    for i, triple in enumerate(triples):
+        if triple.start is None or triple.end is None:
+            raise DataError(
+                f"predicted mention {i} ({triple.id!r}) has no span but the gold has; give both sides spans or neither"
+            )
+        items.append(_Item(_key(triple), triple.start, triple.end, i))
+    return items
+
+
+def _overlap(a: _Item, b: _Item) -> bool:
+    return a.start < b.end and b.start < a.end
+
+
+def _strong_weights(gold: list[_Item], predicted: list[_Item]) -> list[list[int]]:
+    return [[int(g[:3] == p[:3]) for p in predicted] for g in gold]
+
+
+def _weak_weights(gold: list[_Item], predicted: list[_Item]) -> list[list[int]]:
+    """Weigh a hit so much that equal spans, which add 1, can only decide between sets of equally many hits."""
+    hit = min(len(gold), len(predicted)) + 1
+    return [[hit + (g[1:3] == p[1:3]) if g.key == p.key and _overlap(g, p) else 0 for p in predicted] for g in gold]
+
+
+def _heaviest_chain(weights: list[list[int]]) -> list[tuple[int, int]]:
+    """Choose cells that ascend in row and in column and whose weights sum highest; zero means 'not allowed'."""
+    rows, columns = len(weights), len(weights[0])
+    best = [[0] * (columns + 1) for _ in range(rows + 1)]
+    for g in range(rows):
+        for p in range(columns):
+            skip = max(best[g][p + 1], best[g + 1][p])
+            best[g + 1][p + 1] = max(skip, best[g][p] + weights[g][p])
+    chain = []
+    g, p = rows, columns
+    while g and p:
+        weight = weights[g - 1][p - 1]
+        if weight and best[g][p] == best[g - 1][p - 1] + weight:
+            g, p = g - 1, p - 1
+            chain.append((g, p))
+        elif best[g][p] == best[g - 1][p]:
+            g -= 1
+        else:
+            p -= 1
+    return chain

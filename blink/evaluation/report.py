@@ -1,0 +1,393 @@
+"""Precision, recall and F1 of linked questions, with bootstrap intervals, a label for every error, and text forms.
+
+Micro averages: hits, predictions and gold mentions are summed over the questions before dividing. Figures come twice:
+over *all* questions, and over the *covered* ones, those whose gold entities are all in the catalogue. A gold mention
+outside the catalogue counts as gold and can never be found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blink.data.records import NOT_IN_CATALOGUE, LinkedText, Sample
+from blink.errors import DataError, MismatchError, SettingsError
+from blink.evaluation.matching import Matching, Triple, match_pairs, overlapping, same_entity
+
+CORRECT = "correct"
+WRONG_SPAN = "wrong_span"
+WRONG_ENTITY = "wrong_entity"
+MISSED_SPAN = "missed_span"
+UNKNOWN_ENTITY = "not_in_catalogue"
+SPURIOUS = "spurious"
+
+GOLD_LABELS = (CORRECT, WRONG_SPAN, WRONG_ENTITY, MISSED_SPAN, UNKNOWN_ENTITY)
+"""Labels of gold mentions; every mention has exactly one."""
+PREDICTED_LABELS = (CORRECT, WRONG_SPAN, WRONG_ENTITY, SPURIOUS)
+"""Labels of predictions; every prediction has exactly one."""
+
+_MATCHINGS: tuple[Matching, ...] = ("weak", "strong")
+_BLOCK_CELLS = 1 << 22  # int64 cells drawn at a time by the bootstrap: 32 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction(Triple):
+    """A predicted mention and its score."""
+
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A text with its gold and its predicted mentions.
+
+    ``id`` of a gold mention outside the catalogue is None or ``""``. ``covered`` is whether there is no such mention.
+    """
+
+    id: str
+    text: str
+    gold: tuple[Triple, ...]
+    predicted: tuple[Prediction, ...]
+    covered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What became of each mention of one question.
+
+    ``weak`` and ``strong`` are the hits as ``(gold index, predicted index)``; the labels run parallel to
+    ``Question.gold`` and ``Question.predicted``.
+    """
+
+    weak: tuple[tuple[int, int], ...]
+    strong: tuple[tuple[int, int], ...]
+    gold_labels: tuple[str, ...]
+    predicted_labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Sums over questions from which all averages follow."""
+
+    weak: int = 0
+    strong: int = 0
+    predicted: int = 0
+    gold: int = 0
+
+    def scores(self, matching: Matching, f1_low: float = 0.0, f1_high: float = 0.0) -> Scores:
+        """The averages under one matching."""
+        return Scores(self.weak if matching == "weak" else self.strong, self.predicted, self.gold, f1_low, f1_high)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Micro averages of one set of questions under one matching; an undefined average is 0."""
+
+    correct: int
+    predicted: int
+    gold: int
+    f1_low: float
+    f1_high: float
+
+    @property
+    def precision(self) -> float:
+        """Share of the predictions that hit."""
+        return self.correct / self.predicted if self.predicted else 0.0
+
+    @property
+    def recall(self) -> float:
+        """Share of the gold mentions that were hit."""
+        return self.correct / self.gold if self.gold else 0.0
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
+        return 2 * self.correct / (self.predicted + self.gold) if self.correct else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that stands for these scores in a report."""
+        keys = ("precision", "recall", "f1", "f1_low", "f1_high", "correct", "predicted", "gold")
+        return {key: getattr(self, key) for key in keys}
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The scores of one set of questions."""
+
+    questions: int
+    weak: Scores
+    strong: Scores
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that stands for this set of questions in a report."""
+        return {"questions": self.questions, "weak": self.weak.to_json(), "strong": self.strong.to_json()}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The result of ``evaluate``: scores over all and over covered questions, and how often each label was given."""
+
+    overall: Section
+    covered: Section
+    gold_labels: Mapping[str, int]
+    predicted_labels: Mapping[str, int]
+
+    def to_json(self, *, threshold: float | None, questions_per_s: float | None) -> dict[str, Any]:
+        """The report as an object of plain values. JSON has no infinity: such a threshold or speed becomes None."""
+        return {
+            "questions": self.overall.questions,
+            "threshold": _finite(threshold),
+            "all": self.overall.to_json(),
+            "covered": self.covered.to_json(),
+            "questions_per_s": _finite(questions_per_s),
+            "labels": {"gold": dict(self.gold_labels), "predicted": dict(self.predicted_labels)},
+        }
+
+
+def question_from(sample: Sample, linked: LinkedText) -> Question:
+    """Pair a labelled sample with what the linker made of its text. Ids are catalogue rows as strings.
+
+    Raises:
+        DataError: the sample carries no gold mentions in characters.
+        MismatchError: the linked text is not the sample's.
+    """
+    if sample.mentions is None:
+        raise DataError(f"sample {sample.id!r} has no gold mentions with character offsets; evaluate on a labelled file")
+    if sample.text != linked.text:
+        raise MismatchError(f"sample {sample.id!r} was paired with the links of another text; link the sample's own text")
+    gold = (Triple(None if m.row == NOT_IN_CATALOGUE else str(m.row), m.start, m.end) for m in sample.mentions)
+    predicted = (Prediction(str(link.row), link.start, link.end, link.score) for link in linked.links)
+    return Question(sample.id, sample.text, tuple(gold), tuple(predicted), sample.covered)
+
+
+def assess(question: Question) -> Assessment:
+    """Match one question's mentions and label each of them.
+
+    A gold mention is ``not_in_catalogue``, whatever was predicted; or ``correct`` if hit strongly; or ``wrong_span`` if a
+    prediction of its entity overlaps it; or ``wrong_entity`` if any prediction overlaps it; or ``missed_span``.
+    A prediction is ``correct``, ``wrong_span`` or ``wrong_entity`` in the same way, or ``spurious`` if it overlaps no gold
+    mention. So ``correct`` adds up to the strong hits; ``wrong_span`` is the weak hits that are not strong and, rarely, a
+    mention whose overlapping partner was already taken by another.
+    """
+    known = [i for i, triple in enumerate(question.gold) if triple.id]
+    gold = [question.gold[i] for i in known]
+    weak, strong = (tuple((known[g], p) for g, p in match_pairs(gold, question.predicted, matching)) for matching in _MATCHINGS)
+    overlap = overlapping(question.gold, question.predicted)
+    return Assessment(weak, strong, _gold_labels(question, overlap, strong), _predicted_labels(question, overlap, strong))
+
+
+def _gold_labels(question: Question, overlap: list[list[bool]], strong: tuple[tuple[int, int], ...]) -> tuple[str, ...]:
+    hit = {g for g, _ in strong}
+    labels = []
+    for g, triple in enumerate(question.gold):
+        partners = [p for p, touches in zip(question.predicted, overlap[g], strict=True) if touches]
+        if not triple.id:
+            labels.append(UNKNOWN_ENTITY)
+        else:
+            labels.append(CORRECT if g in hit else _miss(triple, partners, MISSED_SPAN))
+    return tuple(labels)
+
+
+def _predicted_labels(question: Question, overlap: list[list[bool]], strong: tuple[tuple[int, int], ...]) -> tuple[str, ...]:
+    hit = {p for _, p in strong}
+    labels = []
+    for p, triple in enumerate(question.predicted):
+        partners = [gold for gold, row in zip(question.gold, overlap, strict=True) if row[p]]
+        labels.append(CORRECT if p in hit else _miss(triple, partners, SPURIOUS))
+    return tuple(labels)
+
+
+def _miss(triple: Triple, partners: Sequence[Triple], alone: str) -> str:
+    """Label a mention that is no strong hit by the mentions of the other side that overlap it."""
+    if not partners:
+        return alone
+    return WRONG_SPAN if triple.id and any(same_entity(triple, other) for other in partners) else WRONG_ENTITY
+
+
+def total_counts(questions: Iterable[Question]) -> Counts:
+    """Sum hits, predictions and gold mentions, without intervals: quick enough to try many thresholds."""
+    return _sum([_counts(question, assess(question)) for question in questions])
+
+
+def _counts(question: Question, assessment: Assessment) -> tuple[int, int, int, int]:
+    """Weak hits, strong hits, predictions, gold mentions: the fields of ``Counts``, in order."""
+    return len(assessment.weak), len(assessment.strong), len(question.predicted), len(question.gold)
+
+
+def _sum(rows: Sequence[tuple[int, int, int, int]]) -> Counts:
+    return Counts(*(sum(column) for column in zip(*rows, strict=True)))
+
+
+def evaluate(questions: Iterable[Question], *, samples: int = 1000, seed: int = 0) -> Report:
+    """Score questions, weakly and strongly, over all and over covered ones, with 95 % bootstrap intervals of F1.
+
+    The result depends neither on the order of the questions nor on anything but them, ``samples`` and ``seed``.
+
+    Args:
+        questions: read once; only their counts are kept.
+        samples: bootstrap resamples of the questions.
+        seed: of the resampling.
+
+    Raises:
+        SettingsError: ``samples`` is less than 1.
+    """
+    if samples < 1:
+        raise SettingsError(f"{samples} bootstrap samples asked for; use 1 or more, say 1000")
+    everything: list[tuple[int, int, int, int]] = []
+    covered: list[tuple[int, int, int, int]] = []
+    gold_labels = Counter(dict.fromkeys(GOLD_LABELS, 0))
+    predicted_labels = Counter(dict.fromkeys(PREDICTED_LABELS, 0))
+    for question in questions:
+        assessment = assess(question)
+        counts = _counts(question, assessment)
+        everything.append(counts)
+        if question.covered:
+            covered.append(counts)
+        gold_labels.update(assessment.gold_labels)
+        predicted_labels.update(assessment.predicted_labels)
+    return Report(
+        overall=_section(everything, samples, seed),
+        covered=_section(covered, samples, seed),
+        gold_labels=dict(gold_labels),
+        predicted_labels=dict(predicted_labels),
+    )
+
+
+def _section(rows: Sequence[tuple[int, int, int, int]], samples: int, seed: int) -> Section:
+    total = _sum(rows)
+    if not rows:
+        return Section(0, total.scores("weak"), total.scores("strong"))
+    resampled = _resample(np.array(rows, dtype=np.int64), samples, seed)
+    weak, strong = (
+        total.scores(matching, *_interval(resampled[:, column], resampled[:, 2] + resampled[:, 3]))
+        for column, matching in enumerate(_MATCHINGS)
+    )
+    return Section(len(rows), weak, strong)
+
+
+def _resample(counts: npt.NDArray[np.int64], samples: int, seed: int) -> npt.NDArray[np.int64]:
+    """Draw questions with replacement, as many as there are, and sum their counts.
+
+    Questions with equal counts are interchangeable, so it is enough to draw how often each distinct row occurs: the same
+    distribution at a fraction of the cost, and independent of the order of the questions.
+
+    Args:
+        counts: one row per question. *Shape:* (n, k).
+        samples: number of resamples.
+        seed: of the generator.
+
+    Returns:
+        sums of each resample. *Shape:* (samples, k).
+    """
+    distinct, times = np.unique(counts, axis=0, return_counts=True)
+    shares = times / len(counts)
+    generator = np.random.default_rng(seed)
+    block = max(1, _BLOCK_CELLS // len(distinct))
+    draws = (
+        generator.multinomial(len(counts), shares, size=min(block, samples - done)) @ distinct
+        for done in range(0, samples, block)
+    )
+    return np.concatenate(list(draws))
+
+
+def _interval(correct: npt.NDArray[np.int64], mentions: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Bounds that hold the middle 95 % of the resampled F1. ``mentions`` is predicted plus gold."""
+    f1 = 2 * correct / np.maximum(mentions, 1)
+    low, high = np.percentile(f1, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def question_rows(questions: Iterable[Question]) -> Iterator[dict[str, Any]]:
+    """Yield one object per question for a file of JSON lines: its mentions, each with its label, and its hits.
+
+    ``pairs`` are indices into ``gold`` and ``predicted``.
+    """
+    for question in questions:
+        assessment = assess(question)
+        gold = zip(question.gold, assessment.gold_labels, strict=True)
+        predicted = zip(question.predicted, assessment.predicted_labels, strict=True)
+        yield {
+            "id": question.id,
+            "text": question.text,
+            "covered": question.covered,
+            "gold": [_mention_json(question.text, triple) | {"label": label} for triple, label in gold],
+            "predicted": [
+                _mention_json(question.text, triple) | {"score": triple.score, "label": label} for triple, label in predicted
+            ],
+            "weak": {"correct": len(assessment.weak), "pairs": [list(pair) for pair in assessment.weak]},
+            "strong": {"correct": len(assessment.strong), "pairs": [list(pair) for pair in assessment.strong]},
+            "labels": _label_counts(assessment),
+        }
+
+
+def _label_counts(assessment: Assessment) -> dict[str, int]:
+    """Count the labels of the gold mentions and the spurious predictions, leaving out labels that do not occur."""
+    spurious = (label for label in assessment.predicted_labels if label == SPURIOUS)
+    return dict(Counter([*assessment.gold_labels, *spurious]))
+
+
+def _mention_json(text: str, triple: Triple) -> dict[str, Any]:
+    mention = text[triple.start : triple.end] if triple.has_span else None
+    return {"id": triple.id or None, "start": triple.start, "end": triple.end, "mention": mention}
+
+
+def format_report(report: Report) -> str:
+    """Lay out a report for a terminal: one line for each set of questions and matching, then the labels.
+
+    The lines begin with ``all weak``, ``all strong``, ``covered weak`` and ``covered strong``, and their columns keep
+    their order.
+    """
+    lines = [
+        f"questions = {report.overall.questions}",
+        f"covered questions = {report.covered.questions}",
+        "",
+        f"{'':<14}  precision  recall      f1  f1 95 % interval  correct  predicted     gold",
+    ]
+    for name, section in (("all", report.overall), ("covered", report.covered)):
+        lines.append(_score_line(f"{name} weak", section.weak))
+        lines.append(_score_line(f"{name} strong", section.strong))
+    lines += ["", f"{'label':<16}  {'gold':>8}  {'predicted':>9}"]
+    for label in (*GOLD_LABELS, SPURIOUS):
+        gold, predicted = (str(side.get(label, "-")) for side in (report.gold_labels, report.predicted_labels))
+        lines.append(f"{label:<16}  {gold:>8}  {predicted:>9}")
+    return "\n".join(lines)
+
+
+def _score_line(name: str, s: Scores) -> str:
+    averages = f"{s.precision:>9.4f}  {s.recall:>6.4f}  {s.f1:>6.4f}  [{s.f1_low:.4f}, {s.f1_high:.4f}]"
+    return f"{name:<14}  {averages}  {s.correct:>7}  {s.predicted:>9}  {s.gold:>7}"
+
+
+def format_console_metrics(overall: Counts, window: Counts, *, runtime_s: float | None = None) -> str:
+    """Lay out totals in the lines that the original ELQ printed, whatever the counts.
+
+    Args:
+        overall: against all gold mentions.
+        window: against the gold mentions inside the model's input window; the predictions are the same.
+        runtime_s: seconds spent linking; None leaves its line out.
+    """
+    lines = []
+    for matching in _MATCHINGS:
+        lines += [f"{matching.upper()} MATCHING", *_metric_lines(overall.scores(matching))]
+        lines += ["Just entities within input window...", *_metric_lines(window.scores(matching)), "*--------*"]
+    if runtime_s is not None:
+        lines.append(f"biencoder runtime = {runtime_s:.3f}")
+    return "\n".join(lines)
+
+
+def _metric_lines(scores: Scores) -> list[str]:
+    return [
+        f"precision = {scores.correct} / {scores.predicted} = {scores.precision:.6f}",
+        f"recall = {scores.correct} / {scores.gold} = {scores.recall:.6f}",
+        f"f1 = {scores.f1:.6f}",
+    ]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
