@@ -1,0 +1,218 @@
+"""Reads mention files: one question or document a line, labelled or not, and the raw arrays of the question sets.
+
+Five layouts are known, told apart by their keys (`LAYOUTS`):
+
+| layout | keys |
+| --- | --- |
+| labelled | ``text``, ``mentions`` (characters), ``label_id`` and/or ``wikidata_id``, perhaps ``tokenized_*`` |
+| tokenised | ``tokenized_text_ids``, ``tokenized_mention_idxs``, ``label_id``, no ``mentions`` |
+| legacy | ``context_left``, ``mention``, ``context_right``: parallel lists, one entry a mention |
+| raw | ``utterance``, ``entities``, ``entities_pos``: a file that is one JSON array |
+| unlabelled | ``text`` |
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from blink.data.records import NOT_IN_CATALOGUE, Mention, Sample, TokenMention
+from blink.errors import DataError
+from blink.files import parse_json_line, require_file
+
+Row: TypeAlias = Mapping[str, Any]
+
+
+def read_samples(path: str | Path) -> Iterator[Sample]:
+    """Yield the samples of a mention file, in order, one line in memory at a time (a raw array is read whole).
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: the file is empty, or a row is malformed; the message names the line.
+    """
+    path = require_file(path, "give a mention file: JSON lines with 'text', or a raw question set")
+    count = -1
+    for count, (number, row) in enumerate(_rows(path)):
+        try:
+            yield parse_row(row, default_id=str(count))
+        except DataError as error:
+            raise DataError(f"{path}, line {number}: {error}") from error
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise DataError(
+                f"{path}, line {number}: malformed row ({type(error).__name__}: {error}); see the mention file layout"
+            ) from error
+    if count < 0:
+        raise DataError(f"{path} is empty; a mention file has one JSON object a line")
+
+
+def parse_row(row: Any, default_id: str = "") -> Sample:
+    """Turn one decoded row into a `Sample`; the layout is decided row by row.
+
+    Raises:
+        DataError: the row is of no known layout, or its lists disagree.
+    """
+    if not isinstance(row, dict):
+        raise DataError(f"a row must be a JSON object, found {type(row).__name__}")
+    for key, parse in LAYOUTS.items():
+        if key in row:
+            sample = parse(row, str(row.get("id", row.get("question_id", default_id))))
+            _check(sample)
+            return sample
+    raise DataError(f"a row needs one of the keys {', '.join(map(repr, LAYOUTS))}; found {', '.join(map(repr, row)) or 'none'}")
+
+
+def bind(
+    samples: Iterable[Sample], row_of: Callable[[str], int | None], kb_id_of: Callable[[int], str | None]
+) -> Iterator[Sample]:
+    """Point gold mentions at the rows of the catalogue in use.
+
+    A stored row is kept when the catalogue agrees about its Wikidata id, or has none to compare. Otherwise, as in files
+    made for another catalogue, the row is looked up by id; what is not found becomes `NOT_IN_CATALOGUE`.
+
+    Args:
+        samples: samples as read.
+        row_of: Wikidata id -> row or None.
+        kb_id_of: row -> Wikidata id or None; raises IndexError or DataError beyond the end.
+    """
+
+    def rebound(mention: Mention) -> Mention:
+        if mention.kb_id is None:
+            return mention
+        if mention.row != NOT_IN_CATALOGUE:
+            try:
+                stored = kb_id_of(mention.row)
+            except (IndexError, DataError):
+                stored = ""
+            if stored is None or stored == mention.kb_id:
+                return mention
+        row = row_of(mention.kb_id)
+        return replace(mention, row=NOT_IN_CATALOGUE if row is None else row)
+
+    for sample in samples:
+        yield sample if sample.mentions is None else replace(sample, mentions=tuple(map(rebound, sample.mentions)))
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    with path.open("rb") as f:
+        head = f.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+        f.seek(0)
+        if head.startswith(b"["):
+            try:
+                rows = json.loads(f.read().decode("utf-8-sig"))
+            except (UnicodeDecodeError, json.JSONDecodeError) as error:
+                raise DataError(
+                    f"{path} begins as a JSON array and cannot be read as one ({error}); get the file anew"
+                ) from error
+            yield from enumerate(rows, 1)
+            return
+        for number, line in enumerate(f, 1):
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if line.strip():
+                yield number, parse_json_line(line, path, number)
+
+
+def _labelled_or_not(row: Row, sample_id: str) -> Sample:
+    spans, rows, kb_ids = row.get("mentions"), row.get("label_id"), row.get("wikidata_id")
+    if spans is None and rows is None:
+        return Sample(sample_id, _text(row), token_ids=_ids(row))
+    if spans is None:
+        return _tokenised(row, sample_id)
+    columns = {"label_id": rows, "wikidata_id": kb_ids, "entity": row.get("entity")}
+    table = list(_parallel("mentions", spans, columns))
+    if rows is None and kb_ids is None and spans:
+        raise DataError("'mentions' need 'label_id' or 'wikidata_id' beside them")
+    mentions = tuple(
+        Mention(int(s), int(e), NOT_IN_CATALOGUE if r is None else int(r), q or None, t) for (s, e), r, q, t in table
+    )
+    return Sample(sample_id, _text(row), mentions, _ids(row), _token_mentions(row))
+
+
+def _tokenised(row: Row, sample_id: str) -> Sample:
+    if "text" in row and "mentions" in row:
+        return _labelled_or_not(row, sample_id)
+    return Sample(sample_id, str(row.get("text", "")), None, _ids(row), _token_mentions(row))
+
+
+def _legacy(row: Row, sample_id: str) -> Sample:
+    columns = {"mention": row["mention"], "context_right": row["context_right"]}
+    columns |= {key: row.get(key) for key in ("label_id", "wikidata_id", "title")}
+    text: str | None = None
+    mentions = []
+    for left, mention, right, label, kb_id, title in _parallel("context_left", row["context_left"], columns):
+        whole = f"{left}{mention}{right}"
+        if text is not None and whole != text:
+            raise DataError("the entries of 'context_left', 'mention' and 'context_right' spell different texts")
+        text = whole
+        mentions.append(
+            Mention(len(left), len(left) + len(mention), NOT_IN_CATALOGUE if label is None else int(label), kb_id, title)
+        )
+    return Sample(sample_id, text or "", tuple(mentions))
+
+
+def _raw(row: Row, sample_id: str) -> Sample:
+    table = _parallel("entities", row.get("entities") or [], {"entities_pos": row.get("entities_pos") or []})
+    # A start of -1 says that nobody knows where the entity is mentioned; such a one cannot be placed.
+    mentions = tuple(Mention(int(pos[0]), int(pos[1]), NOT_IN_CATALOGUE, q) for q, pos in table if pos and int(pos[0]) >= 0)
+    return Sample(sample_id, str(row["utterance"]), mentions)
+
+
+LAYOUTS: dict[str, Callable[[Row, str], Sample]] = {
+    "context_left": _legacy,
+    "utterance": _raw,
+    "tokenized_text_ids": _tokenised,
+    "text": _labelled_or_not,
+}
+"""Telling key -> parser; the first key that a row has decides."""
+
+
+def _parallel(name: str, first: Any, others: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """Zip lists of one row; an absent one counts as a list of None.
+
+    Raises:
+        DataError: they differ in length.
+    """
+    if not isinstance(first, list):
+        raise DataError(f"{name!r} must be a list, found {type(first).__name__}")
+    for key, column in others.items():
+        if column is not None and (not isinstance(column, list) or len(column) != len(first)):
+            found = len(column) if isinstance(column, list) else type(column).__name__
+            raise DataError(f"{key!r} and {name!r} must be lists of one length; found {found} and {len(first)}")
+    columns = (itertools.repeat(None) if column is None else column for column in others.values())
+    return zip(first, *columns)  # noqa: B905 - endless columns are meant to be cut
+
+
+def _token_mentions(row: Row) -> tuple[TokenMention, ...] | None:
+    spans = row.get("tokenized_mention_idxs")
+    if spans is None:
+        return None
+    table = _parallel("tokenized_mention_idxs", spans, {"label_id": row.get("label_id")})
+    return tuple(TokenMention(int(s), int(e), NOT_IN_CATALOGUE if r is None else int(r)) for (s, e), r in table)
+
+
+def _ids(row: Row) -> tuple[int, ...] | None:
+    ids = row.get("tokenized_text_ids")
+    return None if ids is None else tuple(map(int, ids))
+
+
+def _text(row: Row) -> str:
+    text = row.get("text")
+    if not isinstance(text, str):
+        raise DataError(f"'text' must be a string, found {type(text).__name__}")
+    return text
+
+
+def _check(sample: Sample) -> None:
+    for mention in sample.mentions or ():
+        if not 0 <= mention.start < mention.end <= len(sample.text):
+            found = f"[{mention.start}, {mention.end})"
+            raise DataError(f"mention {found} lies outside the text of {len(sample.text)} characters, or is empty")
+    for token_mention in sample.token_mentions or ():
+        if sample.token_ids is None or not 0 <= token_mention.start < token_mention.end <= len(sample.token_ids):
+            raise DataError(
+                f"token mention [{token_mention.start}, {token_mention.end}) lies outside 'tokenized_text_ids', or is empty"
+            )

@@ -1,0 +1,211 @@
+"""A knowledge base: catalogue, entity vectors and index in one folder, bound together and to a model by a manifest."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from blink.errors import DataError, MismatchError, MissingFileError
+from blink.files import atomic_open, read_json, write_json
+from blink.kb.catalogue import Catalogue
+from blink.kb.index import ExactIndex, Index, build_index, read_index, write_index
+from blink.kb.vectors import Encoder, EncodingPlan, encode_chunks, load_vectors, merge_chunks
+
+MANIFEST_FILE = "manifest.json"
+CATALOGUE_FILE = "entity.jsonl"
+VECTORS_FILE = "vectors.npy"
+INDEX_FILE = "index.faiss"
+CHUNKS_FOLDER = "chunks"
+INDEX_KINDS = ("flat", "hnsw", "ivfflat")
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What belongs together.
+
+    Attributes:
+        entities: rows of catalogue, vectors and index.
+        dim: numbers in a vector.
+        catalogue_sha256: hash of ``entity.jsonl``.
+        model: fingerprint of the candidate encoder that made the vectors.
+        index: ``flat``, ``hnsw`` or ``ivfflat``.
+        dtype: ``fp32`` or ``fp16``.
+        skipped: broken lines of the catalogue that were passed over; their rows are never linked.
+        metric: how vectors are compared, always the inner product.
+        format: version of this layout.
+    """
+
+    entities: int
+    dim: int
+    catalogue_sha256: str
+    model: str
+    index: str
+    dtype: str
+    skipped: int = 0
+    metric: str = "inner product"
+    format: int = FORMAT
+
+
+class KnowledgeBase:
+    """A catalogue with an index over its entity vectors.
+
+    Args:
+        catalogue: the entities, row = id.
+        index: finds rows by vector.
+        manifest: present when read from a folder.
+
+    Raises:
+        MismatchError: catalogue and index differ in size.
+    """
+
+    def __init__(self, catalogue: Catalogue, index: Index, manifest: Manifest | None = None) -> None:
+        if len(catalogue) != index.size:
+            raise MismatchError(
+                f"{catalogue.path} has {len(catalogue)} entities, the vectors or index {index.size}; "
+                "give files that were made from one catalogue"
+            )
+        self.catalogue = catalogue
+        self.index = index
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, folder: str | Path) -> KnowledgeBase:
+        """Open a knowledge base written by `build_knowledge_base`; nothing is read wholly but a flat index's vectors.
+
+        Raises:
+            MissingFileError: the folder, or a file in it, is not there.
+            MismatchError: its files do not belong together; the message says which to rebuild.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        catalogue = Catalogue.open(folder / CATALOGUE_FILE, skip_bad=manifest.skipped > 0)
+        rebuild = f"build it again: blink kb build ENTITY.jsonl --out {folder}"
+        if catalogue.sha256 != manifest.catalogue_sha256:
+            raise MismatchError(f"{catalogue.path} was changed after its vectors were made; {rebuild}")
+        if manifest.index == "flat":
+            index: Index = ExactIndex(load_vectors(folder / VECTORS_FILE))
+        else:
+            index = read_index(folder / INDEX_FILE)
+        if (index.size, index.dim) != (manifest.entities, manifest.dim):
+            found = f"{index.size} vectors of {index.dim} numbers"
+            raise MismatchError(f"{folder} holds {found}, its manifest says {manifest.entities} of {manifest.dim}; {rebuild}")
+        return cls(catalogue, index, manifest)
+
+    def require_model(self, fingerprint: str | None, name: str) -> None:
+        """Check that the vectors were made by the candidate encoder of model ``name``.
+
+        Raises:
+            MismatchError: they were made by another.
+        """
+        if self.manifest is not None and fingerprint is not None and self.manifest.model != fingerprint:
+            raise MismatchError(
+                f"the vectors of {self.catalogue.path.parent} were made by another model than {name}; "
+                f"build the knowledge base again: blink kb build ENTITY.jsonl --model {name} --out DIR"
+            )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a knowledge base's manifest.
+
+    Raises:
+        MissingFileError: it is not there.
+        DataError: it is not a manifest of this format.
+    """
+    if not (folder / MANIFEST_FILE).is_file():
+        raise MissingFileError(
+            f"{folder} is not a knowledge base (no {MANIFEST_FILE}); make one: blink kb build ENTITY.jsonl --out {folder}"
+        )
+    values = read_json(folder / MANIFEST_FILE)
+    try:
+        manifest = Manifest(**values)
+    except TypeError as error:
+        raise DataError(
+            f"{folder / MANIFEST_FILE} is no manifest of this version ({error}); build the knowledge base again"
+        ) from error
+    if manifest.format != FORMAT or manifest.index not in INDEX_KINDS:
+        raise DataError(f"{folder / MANIFEST_FILE} is of another version; build the knowledge base again")
+    return manifest
+
+
+@dataclass(frozen=True)
+class BuildProgress:
+    """Hooks of `build_knowledge_base`: ``stage`` gets (name, total rows), ``advance`` the rows finished since last time."""
+
+    stage: Callable[[str, int], None] = lambda name, total: None
+    advance: Callable[[int], None] = lambda rows: None
+
+
+def build_knowledge_base(
+    source: str | Path,
+    out: str | Path,
+    encode: Encoder,
+    model: str,
+    *,
+    index: str = "flat",
+    dtype: str = "fp32",
+    chunk_rows: int | None = None,
+    skip_bad: bool = False,
+    progress: BuildProgress | None = None,
+) -> Manifest:
+    """Build a knowledge base from a catalogue.
+
+    A killed build continues where it was: finished chunks of vectors are kept. What stood in ``out`` before stays in
+    use until everything new is complete.
+
+    Args:
+        source: the ``entity.jsonl``.
+        out: the folder to make.
+        encode: candidate encoder.
+        model: its fingerprint.
+        index: ``flat``, ``hnsw`` or ``ivfflat``.
+        dtype: ``fp32`` or ``fp16`` for the stored vectors.
+        chunk_rows: rows encoded between two saves.
+        skip_bad: go on over broken lines of the catalogue; they keep their row and can never be linked.
+        progress: hooks for a progress bar.
+
+    Raises:
+        BlinkError: the catalogue or an option is not usable.
+    """
+    out, progress = Path(out), progress or BuildProgress()
+    work = out / ".build"
+    progress.stage("reading catalogue", 0)
+    with Catalogue.open(source, skip_bad=skip_bad) as catalogue:
+        if not len(catalogue):
+            raise DataError(f"{source} has no entities; a catalogue has one JSON object with a title a line")
+        sizes = {} if chunk_rows is None else {"chunk_rows": chunk_rows}
+        plan = EncodingPlan(len(catalogue), catalogue.sha256, model, dtype, **sizes)
+        work.mkdir(parents=True, exist_ok=True)
+        progress.stage("encoding", len(catalogue))
+        encode_chunks(catalogue, encode, plan, work / CHUNKS_FOLDER, progress.advance)
+        skipped = catalogue.skipped + catalogue.repeated_ids
+    progress.stage("indexing", 0)
+    merge_chunks(work / CHUNKS_FOLDER, work / VECTORS_FILE)
+    vectors = load_vectors(work / VECTORS_FILE)
+    if index != "flat":
+        write_index(build_index(np.asarray(vectors, dtype=np.float32), index), work / INDEX_FILE)
+    _copy(Path(source), work / CATALOGUE_FILE)
+    manifest = Manifest(plan.rows, vectors.shape[1], plan.catalogue, model, index, dtype, skipped)
+    _install(work, out, manifest)
+    return manifest
+
+
+def _install(work: Path, out: Path, manifest: Manifest) -> None:
+    # Without a manifest the folder is no knowledge base: a kill between these renames leaves an error, never a mixture.
+    (out / MANIFEST_FILE).unlink(missing_ok=True)
+    for name in (CATALOGUE_FILE, VECTORS_FILE, INDEX_FILE):
+        if (work / name).is_file():
+            (work / name).replace(out / name)
+        elif (out / name).is_file():
+            (out / name).unlink()
+    write_json(out / MANIFEST_FILE, asdict(manifest))
+    shutil.rmtree(work)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as old, atomic_open(target, "wb") as new:
+        shutil.copyfileobj(old, new, 1 << 20)

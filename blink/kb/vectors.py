@@ -1,0 +1,145 @@
+"""Entity vectors: encoding a catalogue in chunks that survive a kill, and reading what others encoded."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from blink.data.records import Entity
+from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
+from blink.files import atomic_open, read_json, write_json
+from blink.kb.catalogue import Catalogue
+
+Encoder: TypeAlias = Callable[[Sequence[Entity]], np.ndarray]
+"""Entities -> vectors. *Shape:* (n, d), float32."""
+
+DTYPES = {"fp32": np.float32, "fp16": np.float16}
+CHUNK_ROWS = 5000
+_CHUNK_NAME = re.compile(r"(\d+)_(\d+)\.npy")
+
+
+@dataclass(frozen=True)
+class EncodingPlan:
+    """What is encoded, how, and into which chunks; stored beside the chunks, so that a later run knows whether they fit.
+
+    Attributes:
+        rows: rows of the catalogue.
+        catalogue: its SHA-256.
+        model: fingerprint of the candidate encoder.
+        dtype: ``fp32`` or ``fp16``.
+        chunk_rows: rows a chunk.
+    """
+
+    rows: int
+    catalogue: str
+    model: str
+    dtype: str = "fp32"
+    chunk_rows: int = CHUNK_ROWS
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise SettingsError(f"vectors are to be stored as {self.dtype!r}; allowed are {', '.join(DTYPES)}")
+        if self.chunk_rows < 1:
+            raise SettingsError(f"a chunk of {self.chunk_rows} rows is not possible; give at least 1")
+
+    def chunks(self) -> list[tuple[int, int]]:
+        """Bounds ``[start, end)`` of all chunks; the last one takes the tail, however short."""
+        return [(s, min(s + self.chunk_rows, self.rows)) for s in range(0, self.rows, self.chunk_rows)]
+
+
+def encode_chunks(
+    catalogue: Catalogue, encode: Encoder, plan: EncodingPlan, folder: Path, progress: Callable[[int], None] | None = None
+) -> None:
+    """Encode the catalogue into one file a chunk; finished chunks of the same plan are kept.
+
+    Args:
+        catalogue: the entities.
+        encode: the candidate encoder.
+        plan: what to make.
+        folder: where the chunks go; chunks of another plan in it are removed.
+        progress: called with the number of rows finished, each time.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    plan_file = folder / "plan.json"
+    if not plan_file.is_file() or _read_plan(plan_file) != plan:
+        for stale in folder.glob("*.npy"):
+            stale.unlink()
+        write_json(plan_file, asdict(plan))
+    for start, end in plan.chunks():
+        path = chunk_file(folder, start, end)
+        if not path.is_file():
+            vectors = encode(list(catalogue.iter(start, end)))
+            if len(vectors) != end - start or not np.isfinite(vectors).all():
+                raise DataError(f"the encoder gave no finite vector for every row of [{start}, {end}); check its weights")
+            _write_npy(path, vectors.astype(DTYPES[plan.dtype]))
+        if progress is not None:
+            progress(end - start)
+
+
+def merge_chunks(folder: Path, out: Path) -> None:
+    """Join the chunks of ``folder`` into one file of all vectors.
+
+    Raises:
+        MismatchError: a chunk is missing, damaged or of another shape than its name says; it is named.
+    """
+    plan = _read_plan(folder / "plan.json")
+    dim: int | None = None
+    for start, end in plan.chunks():
+        path = chunk_file(folder, start, end)
+        if not path.is_file():
+            raise MismatchError(
+                f"{path} is missing, rows [{start}, {end}) are not encoded; run the encoding again, it makes only these"
+            )
+        shape = load_vectors(path).shape
+        dim = dim or shape[1]
+        if shape != (end - start, dim):
+            raise MismatchError(
+                f"{path} holds {shape[0]} x {shape[1]} numbers, expected {end - start} x {dim}; delete it and encode again"
+            )
+    with atomic_open(out, "wb") as f:
+        header = {"descr": np.dtype(DTYPES[plan.dtype]).str, "fortran_order": False, "shape": (plan.rows, dim)}
+        np.lib.format.write_array_header_1_0(f, header)  # type: ignore[arg-type]
+        for start, end in plan.chunks():
+            f.write(np.ascontiguousarray(load_vectors(chunk_file(folder, start, end))).tobytes())
+
+
+def chunk_file(folder: Path, start: int, end: int) -> Path:
+    """Where the vectors of rows ``[start, end)`` lie."""
+    return folder / f"{start:08d}_{end:08d}.npy"
+
+
+def load_vectors(path: str | Path) -> np.ndarray:
+    """Map a file of vectors. *Shape:* (n, d), float32 or float16.
+
+    Raises:
+        MissingFileError: there is no such file.
+        MismatchError: it is not a two-dimensional array of floats, or is cut short.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist; make it with `blink kb build`")
+    try:
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise MismatchError(f"{path} is damaged ({error}); delete it and encode again") from error
+    if vectors.ndim != 2 or vectors.dtype not in (np.float32, np.float16):
+        raise MismatchError(f"{path} holds {vectors.ndim}-d {vectors.dtype}; entity vectors are 2-d float32 or float16")
+    return vectors
+
+
+def _write_npy(path: Path, vectors: np.ndarray) -> None:
+    with atomic_open(path, "wb") as f:
+        np.save(f, vectors, allow_pickle=False)
+
+
+def _read_plan(path: Path) -> EncodingPlan:
+    try:
+        return EncodingPlan(**read_json(path, "run the encoding again"))
+    except TypeError as error:
+        raise DataError(f"{path} is no encoding plan ({json.dumps(str(error))}); delete its folder and encode again") from error

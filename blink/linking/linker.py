@@ -1,0 +1,285 @@
+"""The `Linker`: texts in, links with character offsets out."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from blink.data.records import Candidate, Link, LinkedText
+from blink.data.windows import Window, cut_windows, owners
+from blink.errors import DataError, SettingsError
+from blink.kb.catalogue import Catalogue
+from blink.kb.knowledge_base import KnowledgeBase
+from blink.linking.reader import Reader, ReaderOptions
+from blink.linking.scoring import ScoredSpans, Thresholds, decide, joint_scores, mode_named
+from blink.model.biencoder import BiEncoder
+from blink.model.tokens import Pieces
+
+TEXTS_A_ROUND = 1024
+"""Texts read ahead at least, so that batches hold texts of like length whatever the batch size."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the model saw in a text, before any threshold: from it links are chosen, again and again, without the model.
+
+    Attributes:
+        text: the caller's string.
+        offsets: characters ``[start, end)`` of its word pieces. *Shape:* (n, 2).
+        spans: scored spans in positions of those pieces.
+        given: the caller's own mentions, one for each of ``spans``, characters ``[start, end)``; None where mentions
+            were proposed by the model.
+    """
+
+    text: str
+    offsets: np.ndarray
+    spans: ScoredSpans
+    given: tuple[tuple[int, int], ...] | None = None
+
+
+class Linker:
+    """Finds the mentions of entities in texts and links them to a knowledge base.
+
+    Args:
+        model: a bi-encoder with a context encoder.
+        kb: the knowledge base.
+        threshold: score above which a link is kept; by default the model's own.
+        mode: how links are chosen, see `blink.linking.scoring.MODES`.
+        mention_threshold: raw mention score that some modes need.
+        mentions: most mentions considered per window of text.
+        entities: candidates per mention. Scores depend on it: they are normalised over the candidates.
+        context_length: window in word pieces, ``[CLS]`` and ``[SEP]`` included; by default the model's own.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+        device: where the model runs; by default a GPU where there is one.
+
+    Raises:
+        MismatchError: model and knowledge base do not belong together.
+        SettingsError: an option is out of range.
+
+    Example:
+        >>> linker = Linker.from_pretrained("models/starter", "models/starter/kb")  # doctest: +SKIP
+        >>> linker("Who is the president of Georgia?").links[0].title  # doctest: +SKIP
+        'Georgia (country)'
+    """
+
+    def __init__(
+        self,
+        model: BiEncoder,
+        kb: KnowledgeBase,
+        *,
+        threshold: float | None = None,
+        mode: str = "joint",
+        mention_threshold: float | None = None,
+        mentions: int = 50,
+        entities: int = 10,
+        context_length: int | None = None,
+        precision: str = "auto",
+        device: str | None = None,
+    ) -> None:
+        mode_named(mode)
+        for name, value in (("mentions", mentions), ("entities", entities)):
+            if value < 1:
+                raise SettingsError(f"{name} is {value}; it must be at least 1")
+        self.kb = kb
+        self.mode = mode
+        self.cut = Thresholds(model.config.threshold if threshold is None else threshold, mention_threshold)
+        self.options = ReaderOptions(mentions, entities)
+        self.reader = Reader(model, kb.index, precision=precision, device=device)
+        self._pieces = model.pieces
+        self._room = (context_length or model.config.max_context_length) - 2
+        # Spans may be as long as the overlap plus one; a short window still has to move on.
+        self._overlap = min(max(model.config.max_mention_length, self._room // 4), self._room - 1)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        kb: str | Path,
+        *,
+        threshold: float | None = None,
+        precision: str = "auto",
+        device: str | None = None,
+    ) -> Linker:
+        """Open a model folder and a knowledge base folder.
+
+        Raises:
+            MissingFileError: one of them is not there.
+            MismatchError: they do not belong together.
+        """
+        base = KnowledgeBase.open(kb)
+        encoder = BiEncoder.from_pretrained(model)
+        base.require_model(encoder.config.candidate_fingerprint, str(model))
+        return cls(encoder, base, threshold=threshold, precision=precision, device=device)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The entities."""
+        return self.kb.catalogue
+
+    def __call__(self, text: str, spans: Sequence[tuple[int, int]] | None = None) -> LinkedText:
+        """Link one text; with ``spans`` (characters ``[start, end)``), link exactly these."""
+        return next(self.link([text], spans=None if spans is None else [spans]))
+
+    def link(
+        self,
+        texts: Iterable[str],
+        *,
+        batch_size: int = 64,
+        spans: Iterable[Sequence[tuple[int, int]]] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[LinkedText]:
+        """Link texts; results stream in the caller's order, and do not depend on the batch size.
+
+        Args:
+            texts: any iterable; it is read a little ahead.
+            batch_size: windows that go through the model at once.
+            spans: for each text its mentions, characters ``[start, end)``; they are linked whatever their score, and
+                their score is the entity's alone.
+            progress: called with the number of texts finished, each time.
+
+        Raises:
+            DataError: a text is not well-formed Unicode, or a span lies outside its text.
+        """
+        floor = self.cut.score if self.mode.startswith("joint") else float("-inf")
+        for reading in self.read(texts, batch_size=batch_size, spans=spans, floor=floor):
+            yield self.choose(reading)
+            if progress is not None:
+                progress(1)
+
+    def read(
+        self,
+        texts: Iterable[str],
+        *,
+        batch_size: int = 64,
+        spans: Iterable[Sequence[tuple[int, int]]] | None = None,
+        floor: float = float("-inf"),
+    ) -> Iterator[Reading]:
+        """Run the model over texts and keep everything that `choose` may need.
+
+        Args:
+            texts: any iterable.
+            batch_size: windows that go through the model at once.
+            spans: own mentions, as in `link`.
+            floor: mentions whose log probability is not above it are dropped at once.
+        """
+        if batch_size < 1:
+            raise SettingsError(f"the batch size is {batch_size}; it must be at least 1")
+        source, given = iter(texts), None if spans is None else iter(spans)
+        while chunk := list(islice(source, max(TEXTS_A_ROUND, batch_size))):
+            own = None if given is None else list(islice(given, len(chunk)))
+            if own is not None and len(own) != len(chunk):
+                raise SettingsError("there are fewer lists of spans than texts; give one list (perhaps empty) for each text")
+            pieces = self._pieces.cut(chunk)
+            options = replace(self.options, floor=floor)
+            scored = (
+                self._propose(pieces, options, batch_size) if own is None else self._score_given(chunk, pieces, own, batch_size)
+            )
+            mine = [None] * len(chunk) if own is None else [tuple((s, e) for s, e in spans_of) for spans_of in own]
+            for text, piece, found, given_spans in zip(chunk, pieces, scored, mine, strict=True):
+                yield Reading(text, piece.offsets, self._without_bad_rows(found), given_spans)
+
+    def choose(self, reading: Reading, cut: Thresholds | None = None) -> LinkedText:
+        """Turn a reading into links, at this linker's thresholds or at ``cut``; given mentions are all linked."""
+        spans = reading.spans
+        if reading.given is not None:
+            scores = joint_scores(spans)
+            links = [self._link(reading, i, bounds, scores[i]) for i, bounds in enumerate(reading.given)]
+        else:
+            scores = mode_named(self.mode).scores(spans)
+            chosen = [d.span for d in decide(spans, self.mode, cut or self.cut)]
+            bounds_of = [characters(reading, int(spans.start[i]), int(spans.end[i])) for i in chosen]
+            links = [self._link(reading, i, bounds, scores[i]) for i, bounds in zip(chosen, bounds_of, strict=True)]
+        return LinkedText(reading.text, tuple(sorted(links, key=lambda link: (link.start, link.end))))
+
+    def _propose(self, pieces: Sequence[Pieces], options: ReaderOptions, batch_size: int) -> list[ScoredSpans]:
+        windows = [cut_windows(len(p.ids), self._room, self._overlap) for p in pieces]
+        found = iter(self.reader.read(self._inputs(pieces, windows), options, batch_size))
+        results = []
+        for of_text in windows:
+            # Positions in the input count [CLS]; positions in the text do not.
+            parts = [next(found).shift(window.start - 1) for window in of_text]
+            results.append(_merge(parts, of_text) if parts else ScoredSpans.none(options.entities))
+        return results
+
+    def _score_given(
+        self, texts: Sequence[str], pieces: Sequence[Pieces], spans: Sequence[Sequence[tuple[int, int]]], batch_size: int
+    ) -> list[ScoredSpans]:
+        windows: list[list[Window]] = []
+        bounds: list[list[tuple[int, int]]] = []
+        for text, piece, own in zip(texts, pieces, spans, strict=True):
+            tokens = [_tokens_of(text, piece, start, end) for start, end in own]
+            # Every given span gets a window of its own around it: as much context as there is, on both sides.
+            windows.append([_around(s, e, len(piece.ids), self._room) for s, e in tokens])
+            bounds += [[(s - w.start + 1, min(e, w.end) - w.start)] for (s, e), w in zip(tokens, windows[-1], strict=True)]
+        inputs = self._inputs(pieces, windows)
+        found = iter(self.reader.read_spans(inputs, bounds, self.options.entities, batch_size))
+        none = ScoredSpans.none(self.options.entities)
+        return [ScoredSpans.concatenate([none, *(next(found).shift(w.start - 1) for w in of_text)]) for of_text in windows]
+
+    def _inputs(self, pieces: Sequence[Pieces], windows: Sequence[Sequence[Window]]) -> list[list[int]]:
+        first, last = self._pieces.cls_id, self._pieces.sep_id
+        return [[first, *p.ids[w.start : w.end].tolist(), last] for p, ws in zip(pieces, windows, strict=True) for w in ws]
+
+    def _without_bad_rows(self, spans: ScoredSpans) -> ScoredSpans:
+        if not self.catalogue.skipped or not len(spans):
+            return spans
+        bad = np.array([[r >= 0 and self.catalogue.is_bad(r) for r in rows] for rows in spans.rows.tolist()])
+        logits = np.where(bad, -np.inf, spans.entity_logits)
+        order = np.argsort(-logits, axis=1, kind="stable")
+        rows = np.where(bad, -1, spans.rows)
+        return replace(
+            spans,
+            rows=np.take_along_axis(rows, order, 1),
+            entity_logits=np.take_along_axis(logits, order, 1).astype(np.float32),
+        )
+
+    def _link(self, reading: Reading, span: int, bounds: tuple[int, int], scores: np.ndarray) -> Link:
+        start, end = bounds
+        entities = (self.catalogue[row] for row in reading.spans.rows[span].tolist() if row >= 0)
+        # Rows of -1 stand at the end, so the scores run longer than the entities.
+        candidates = tuple(Candidate(e.row, e.kb_id, e.title, float(s)) for e, s in zip(entities, scores, strict=False))
+        best = candidates[0]
+        return Link(start, end, reading.text[start:end], best.row, best.kb_id, best.title, best.score, candidates)
+
+
+def characters(reading: Reading, first: int, last: int) -> tuple[int, int]:
+    """Characters ``[start, end)`` of the word pieces ``first`` to ``last``, inclusive.
+
+    Marks that combine with the last character (accents, variation selectors) belong to it; tokenisers drop them.
+    """
+    start, end = int(reading.offsets[first, 0]), int(reading.offsets[last, 1])
+    while end < len(reading.text) and unicodedata.category(reading.text[end]) in ("Mn", "Me"):
+        end += 1
+    return start, end
+
+
+def _merge(parts: list[ScoredSpans], windows: Sequence[Window]) -> ScoredSpans:
+    if len(parts) == 1:
+        return parts[0]
+    kept = [p.select(owners(windows, p.start, p.end + 1) == i) for i, p in enumerate(parts)]
+    return ScoredSpans.concatenate(kept)
+
+
+def _tokens_of(text: str, piece: Pieces, start: int, end: int) -> tuple[int, int]:
+    """Pieces ``[first, past)`` that a span of characters touches."""
+    if not 0 <= start < end <= len(text):
+        raise DataError(
+            f"span [{start}, {end}) lies outside the text of {len(text)} characters, or is empty; give character offsets"
+        )
+    touched = np.flatnonzero((piece.offsets[:, 0] < end) & (piece.offsets[:, 1] > start))
+    if not len(touched):
+        raise DataError(
+            f"span [{start}, {end}) ({text[start:end]!r}) holds nothing to read; give a span with letters or digits"
+        )
+    return int(touched[0]), int(touched[-1]) + 1
+
+
+def _around(start: int, end: int, n_tokens: int, room: int) -> Window:
+    end = min(end, start + room)
+    first = max(0, min(start - (room - (end - start)) // 2, n_tokens - room))
+    return Window(first, min(first + room, n_tokens))

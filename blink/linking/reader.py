@@ -1,0 +1,161 @@
+"""Runs the model over windows of word pieces: spans, their mention scores, and the entities nearest to each."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blink.errors import MismatchError
+from blink.kb.index import Index
+from blink.linking.scoring import ScoredSpans
+from blink.model.biencoder import BiEncoder
+from blink.model.precision import resolve_device, resolve_precision
+from blink.model.tokens import pad
+
+LENGTH_STEP = 8
+"""Inputs are padded to a multiple of this: matrix kernels are prepared once per shape, so few shapes are fast."""
+
+
+@dataclass(frozen=True)
+class ReaderOptions:
+    """What to keep of a text.
+
+    Attributes:
+        mentions: most spans per window (the original's ``--top_k``).
+        entities: entities retrieved per span.
+        floor: spans whose log sigmoid mention score is not above it are dropped. A joint score is never above that
+            number, so the threshold of the joint mode loses no link here.
+        keep_all_if_none: where no span of a window passes the floor, keep all of them, as the original does.
+        special_tokens: let spans touch ``[CLS]`` and ``[SEP]``, as the original does.
+    """
+
+    mentions: int = 50
+    entities: int = 10
+    floor: float = float("-inf")
+    keep_all_if_none: bool = False
+    special_tokens: bool = False
+
+
+@dataclass(frozen=True)
+class _Found:
+    start: np.ndarray
+    end: np.ndarray
+    logits: np.ndarray
+    vectors: np.ndarray
+
+
+class Reader:
+    """A model and an index, joined: from token ids to `ScoredSpans`.
+
+    Args:
+        model: the bi-encoder; its context tower is moved to the device and number format asked for.
+        index: entity vectors.
+        precision: ``auto``, ``fp32`` or ``bf16``, of the context encoder; heads and search stay in float32.
+        device: where the model runs; by default a GPU where there is one.
+
+    Raises:
+        MismatchError: mention and entity vectors differ in size.
+    """
+
+    def __init__(self, model: BiEncoder, index: Index, *, precision: str = "auto", device: str | None = None) -> None:
+        if model.entity_size != index.dim:
+            raise MismatchError(
+                f"the model makes vectors of {model.entity_size} numbers, the knowledge base holds vectors of {index.dim}; "
+                "build the knowledge base with this model (`blink kb build --model`)"
+            )
+        self.device = resolve_device(device)
+        self.dtype = resolve_precision(precision, self.device)
+        self.model = model.eval().to(self.device)
+        if model.context_encoder is not None:
+            model.context_encoder.to(self.dtype)
+        self.index = index
+
+    def read(self, inputs: Sequence[Sequence[int]], options: ReaderOptions, batch_size: int = 64) -> list[ScoredSpans]:
+        """Score the spans of inputs (ids with special tokens, unpadded); one result an input, in order.
+
+        Inputs are batched with others of the same padded length, so what an input is padded to never depends on its
+        neighbours.
+        """
+        found = self._run(inputs, batch_size, lambda hidden, mask, chosen: self._propose(hidden, mask, options))
+        return self._retrieve(found, options.entities)
+
+    def read_spans(
+        self,
+        inputs: Sequence[Sequence[int]],
+        spans: Sequence[Sequence[tuple[int, int]]],
+        entities: int = 10,
+        batch_size: int = 64,
+    ) -> list[ScoredSpans]:
+        """The same for spans that are given (inclusive positions in the input); their mention score counts as certain."""
+
+        def given(hidden: Tensor, mask: Tensor, chosen: list[int]) -> list[_Found]:
+            return self._embed(hidden, [torch.tensor(spans[i], dtype=torch.long).reshape(-1, 2) for i in chosen])
+
+        return self._retrieve(self._run(inputs, batch_size, given), entities)
+
+    @torch.inference_mode()
+    def _run(
+        self, inputs: Sequence[Sequence[int]], batch_size: int, step: Callable[[Tensor, Tensor, list[int]], list[_Found]]
+    ) -> list[_Found]:
+        results: dict[int, _Found] = {}
+        for chosen, length in _batches(inputs, batch_size):
+            ids, real = pad([inputs[i] for i in chosen], self.model.pieces.pad_id, length)
+            mask = torch.from_numpy(real).to(self.device)
+            hidden = self.model.encode_context(torch.from_numpy(ids).to(self.device), mask).float()
+            results.update(zip(chosen, step(hidden, mask, chosen), strict=True))
+        return [results[i] for i in range(len(inputs))]
+
+    def _propose(self, hidden: Tensor, mask: Tensor, options: ReaderOptions) -> list[_Found]:
+        scores = self.model.score_spans(hidden, mask)
+        if not options.special_tokens:
+            scores = scores.without_ends(mask)
+        logits, start, end = scores.top(options.mentions)
+        passed = torch.nn.functional.logsigmoid(logits) > options.floor
+        if options.keep_all_if_none:
+            passed |= ~passed.any(1, keepdim=True)
+        passed &= logits > float("-inf")
+        spans, kept = [], []
+        for row in range(len(logits)):
+            bounds = torch.stack([start[row], end[row]], dim=1)[passed[row]]
+            order = torch.from_numpy(np.lexsort((bounds[:, 1].cpu().numpy(), bounds[:, 0].cpu().numpy()))).to(bounds.device)
+            spans.append(bounds[order])
+            kept.append(logits[row][passed[row]][order])
+        return self._embed(hidden, spans, kept)
+
+    def _embed(self, hidden: Tensor, spans: list[Tensor], logits: list[Tensor] | None = None) -> list[_Found]:
+        counts = [len(s) for s in spans]
+        bounds = torch.cat(spans).to(self.device)
+        text = torch.repeat_interleave(torch.arange(len(spans), device=self.device), torch.tensor(counts, device=self.device))
+        vectors = self.model.embed_mentions(hidden, text, bounds[:, 0], bounds[:, 1]).split(counts)
+        certain = [torch.full((n,), float("inf")) for n in counts]
+        return [
+            _Found(s[:, 0].cpu().numpy(), s[:, 1].cpu().numpy(), m.cpu().numpy(), v.cpu().numpy())
+            for s, m, v in zip(spans, logits if logits is not None else certain, vectors, strict=True)
+        ]
+
+    def _retrieve(self, found: list[_Found], entities: int) -> list[ScoredSpans]:
+        vectors = np.concatenate([f.vectors for f in found]) if found else np.empty((0, self.index.dim), np.float32)
+        if not len(vectors):
+            return [ScoredSpans.none(entities) for _ in found]
+        scores, rows = self.index.search(vectors, entities)
+        ends = np.cumsum([len(f.start) for f in found])[:-1]
+        return [
+            ScoredSpans(f.start, f.end, f.logits, r, s)
+            for f, r, s in zip(found, np.split(rows, ends), np.split(scores, ends), strict=True)
+        ]
+
+
+def _batches(inputs: Sequence[Sequence[int]], batch_size: int) -> Iterator[tuple[list[int], int]]:
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for i, ids in enumerate(inputs):
+        by_length[-(-len(ids) // LENGTH_STEP) * LENGTH_STEP].append(i)
+    for length in sorted(by_length):
+        group = by_length[length]
+        # Short inputs share a batch with more of their kind: the work of a batch is its tokens, not its rows.
+        for at in range(0, len(group), batch_size):
+            yield group[at : at + batch_size], length

@@ -1,0 +1,50 @@
+"""Low-rank adapters (Hu et al. 2022, "LoRA"): what is trained and shipped instead of a whole encoder.
+
+Each adapted weight is W + B A, with A of shape (rank, in) and B of shape (out, rank). Adapters are torch
+parametrisations, so any encoder made of linear layers takes them, and merging them away is exact.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+
+class LowRankDelta(nn.Module):
+    """Adds B A to a weight. B begins at zero, so a fresh adapter changes nothing."""
+
+    def __init__(self, out_features: int, in_features: int, rank: int) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.empty(rank, in_features))
+        self.b = nn.Parameter(torch.zeros(out_features, rank))
+        nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the adapted weight, of the shape of ``weight``."""
+        return weight + self.b @ self.a
+
+
+def add_adapters(encoder: nn.Module, rank: int) -> None:
+    """Give every linear layer of ``encoder`` an adapter, and train nothing but adapters, biases and layer norms."""
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad = name.endswith("bias") or "LayerNorm" in name
+    for module in list(encoder.modules()):
+        if isinstance(module, nn.Linear):
+            delta = LowRankDelta(module.out_features, module.in_features, rank)
+            parametrize.register_parametrization(module, "weight", delta)
+            module.parametrizations.weight.original.requires_grad = False  # type: ignore[union-attr]
+
+
+def merge_adapters(encoder: nn.Module) -> None:
+    """Fold the adapters into the weights they adapt: the same function with no further cost."""
+    for module in encoder.modules():
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+
+
+def trained_state(encoder: nn.Module) -> dict[str, Tensor]:
+    """The tensors that `add_adapters` leaves trainable: what has to be stored beside the name of the base."""
+    return {name: p.detach() for name, p in encoder.named_parameters() if p.requires_grad}

@@ -1,0 +1,335 @@
+"""The bi-encoder: one BERT reads the text and proposes mentions, another reads entity descriptions.
+
+Li et al. 2020 ("Efficient One-Pass End-to-End Entity Linking for Questions") on top of Wu et al. 2020 (BLINK).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from blink.data.records import Entity
+from blink.errors import CheckpointError, MissingFileError, SettingsError
+from blink.files import atomic_open, read_json, sha256, write_json
+from blink.model.adapters import add_adapters, merge_adapters, trained_state
+from blink.model.config import ModelConfig
+from blink.model.heads import MentionAggregator, MentionScorer, SpanScores, span_logits
+from blink.model.pretrained import encoder_folder, encoder_from_state, load_encoder
+from blink.model.tokens import WordPieces, pad
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+ADAPTERS_FILE = "adapters.safetensors"
+INITIAL_SCALE = 20.0
+"""Where a fresh cosine model's scale begins; 1 / temperature as usual in contrastive training."""
+
+
+class BiEncoder(nn.Module):
+    """Context encoder, candidate encoder and the heads between them.
+
+    Either tower may be absent: linking needs no candidate encoder, building a knowledge base no context encoder.
+
+    Args:
+        config: settings.
+        pieces: the tokenizer of both towers.
+        context: the encoder that reads texts.
+        candidate: the encoder that reads entities.
+        entity_size: numbers in an entity vector; by default the width of ``candidate``, or of ``context``.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        pieces: WordPieces,
+        *,
+        context: nn.Module | None = None,
+        candidate: nn.Module | None = None,
+        entity_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        if context is None and candidate is None:
+            raise SettingsError("a bi-encoder needs a context encoder, a candidate encoder, or both")
+        self.config = config
+        self.pieces = pieces
+        self.context_encoder = context
+        self.candidate_encoder = candidate
+        self.mention_scorer: MentionScorer | None = None
+        self.aggregator: MentionAggregator | None = None
+        self.log_scale = nn.Parameter(torch.tensor(math.log(INITIAL_SCALE))) if config.cosine else None
+        self.additional_linear: nn.Linear | None = None
+        self.entity_size = entity_size or _width(candidate or context)
+        if config.candidate_pooling == "linear" and candidate is not None:
+            self.additional_linear = nn.Linear(_width(candidate), self.entity_size)
+        if context is not None:
+            self.aggregator = MentionAggregator(config.aggregation, _width(context), self.entity_size)
+            if config.mention_scorer != "none":
+                self.mention_scorer = MentionScorer(config.mention_scorer, _width(context))
+
+    # -- texts ---------------------------------------------------------------------------------------------------
+
+    def encode_context(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Token vectors of texts. ``ids`` and ``mask`` (true at real tokens): (batch, seq); result (batch, seq, hidden)."""
+        return _last_hidden(self._tower("context"), ids, mask)
+
+    def score_spans(self, hidden: Tensor, mask: Tensor) -> SpanScores:
+        """Score every span as a mention.
+
+        Raises:
+            CheckpointError: the model has no mention head.
+        """
+        if self.mention_scorer is None:
+            raise CheckpointError(
+                "the model has no mention head (a BLINK checkpoint has encoders only); it can encode entities and link spans "
+                "that you give, but finding mentions needs an ELQ checkpoint or one made by `blink train`"
+            )
+        return span_logits(self.mention_scorer(hidden.float()), mask, self.config.max_mention_length)
+
+    def embed_mentions(self, hidden: Tensor, text: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        """Vectors of spans, ready for an inner product with entity vectors; arguments as of `MentionAggregator`.
+
+        Returns:
+            vectors; with ``config.cosine`` of length exp(log_scale). *Shape:* (n, entity_size), float32.
+        """
+        assert self.aggregator is not None  # a context tower brings one
+        vectors: Tensor = self.aggregator(hidden, text, start, end)
+        if self.log_scale is None:
+            return vectors
+        return nn.functional.normalize(vectors, dim=-1) * self.log_scale.exp()
+
+    # -- entities ------------------------------------------------------------------------------------------------
+
+    def encode_candidates(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Vectors of entity inputs. ``ids``, ``mask``: (n, seq); result (n, entity_size), float32."""
+        tower = self._tower("candidate")
+        if self.additional_linear is not None:
+            pooled = tower(input_ids=ids, attention_mask=mask.long()).pooler_output
+            vectors: Tensor = self.additional_linear(pooled.float())
+        else:
+            hidden = _last_hidden(tower, ids, mask).float()
+            vectors = hidden[:, 0] if self.config.candidate_pooling == "cls" else _masked_mean(hidden, mask)
+        return nn.functional.normalize(vectors, dim=-1) if self.config.cosine else vectors
+
+    @torch.inference_mode()
+    def encode_entities(self, entities: Sequence[Entity], batch_size: int = 64) -> np.ndarray:
+        """Encode entities; sorted by length inside, results in the caller's order.
+
+        Returns:
+            vectors. *Shape:* (len(entities), entity_size), float32.
+        """
+        rows = self.pieces.entity_ids(entities, self.config.candidate_fields, self.config.max_candidate_length)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        vectors = np.empty((len(rows), self.entity_size), dtype=np.float32)
+        device = next(self._tower("candidate").parameters()).device
+        for at in range(0, len(order), batch_size):
+            chosen = order[at : at + batch_size]
+            ids, mask = pad([rows[i] for i in chosen], self.pieces.pad_id)
+            encoded = self.encode_candidates(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
+            vectors[chosen] = encoded.cpu().numpy()
+        return vectors
+
+    def candidate_fingerprint(self) -> str:
+        """Hash of everything that decides an entity's vector: candidate weights, tokenizer and input settings."""
+        if self.candidate_encoder is None:
+            if self.config.candidate_fingerprint is None:
+                raise SettingsError(
+                    "the candidate encoder is not loaded and its fingerprint is not stored; load it with candidate=True"
+                )
+            return self.config.candidate_fingerprint
+        digest = hashlib.sha256()
+        for name in ("max_candidate_length", "candidate_pooling", "candidate_fields", "cosine", "lowercase"):
+            digest.update(f"{name}={getattr(self.config, name)};".encode())
+        digest.update(f"pieces={len(self.pieces)};".encode())
+        state = {**self.candidate_encoder.state_dict(), **_prefixed(self.additional_linear, "additional_linear.")}
+        for name in sorted(n for n in state if not n.startswith("pooler.") or self.additional_linear is not None):
+            digest.update(name.encode())
+            digest.update(state[name].detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    # -- construction --------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_encoder(cls, name: str, config: ModelConfig) -> BiEncoder:
+        """A fresh model on a pretrained encoder (a packaged name, a folder or a hub name); both towers begin as it.
+
+        With ``config.adapter_rank`` the context encoder gets adapters and its own weights are frozen.
+        """
+        folder = encoder_folder(name)
+        model = cls(config, WordPieces.from_pretrained(folder), context=load_encoder(name), candidate=load_encoder(name))
+        if config.adapter_rank:
+            weights = Path(folder) / WEIGHTS_FILE
+            model.config = config.replace(base=name, base_sha256=sha256(weights) if weights.is_file() else None)
+            add_adapters(model._tower("context"), config.adapter_rank)
+            model._tower("candidate").requires_grad_(False)
+        model.config = model.config.replace(candidate_fingerprint=model.candidate_fingerprint())
+        return model
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model into ``folder``: settings, tokenizer, and all weights or, with adapters, only what was trained."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.config.base is not None:
+            _save_tensors(folder / ADAPTERS_FILE, {k: v.half() for k, v in self.trained_tensors().items()})
+        else:
+            _save_tensors(folder / WEIGHTS_FILE, self.state_dict())
+            self.pieces.save(folder)
+        towers = {name: tower.config.to_dict() for name, tower in self._towers().items() if self.config.base is None}
+        write_json(folder / CONFIG_FILE, {**self.config.to_dict(), "entity_size": self.entity_size, **towers})
+
+    def trained_tensors(self) -> dict[str, Tensor]:
+        """What differs from the base: adapters, biases and norms of the context encoder, and the heads."""
+        heads = {k: v for k, v in self.state_dict().items() if not k.startswith(("context_encoder.", "candidate_encoder."))}
+        return {**heads, **{f"context_encoder.{k}": v for k, v in trained_state(self._tower("context")).items()}}
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, *, context: bool = True, candidate: bool = False, trainable: bool = False
+    ) -> BiEncoder:
+        """Load a model written by `save_pretrained`.
+
+        Args:
+            folder: where it lies.
+            context: load the tower that reads texts.
+            candidate: load the tower that reads entities; linking does not need it.
+            trainable: keep adapters apart from the weights they adapt, for more training.
+
+        Raises:
+            MissingFileError: the folder, or a file in it, is not there.
+            CheckpointError: a file is damaged or does not fit the settings.
+        """
+        folder = Path(folder)
+        values = read_json(folder / CONFIG_FILE, f"{folder} must be a model folder, as `blink train` writes it")
+        if not isinstance(values, dict):
+            raise CheckpointError(f"{folder / CONFIG_FILE} holds no settings; copy the model folder anew")
+        config = ModelConfig.from_dict(values)
+        if config.base is not None:
+            return cls._from_adapters(folder, config, context, candidate, trainable)
+        pieces = WordPieces.from_pretrained(folder)
+        state = _load_tensors(folder / WEIGHTS_FILE, skip=() if candidate else ("candidate_encoder.", "additional_linear."))
+        return cls.from_state(config, pieces, values, state, values.get("entity_size"), context=context, candidate=candidate)
+
+    @classmethod
+    def from_state(
+        cls,
+        config: ModelConfig,
+        pieces: WordPieces,
+        towers: Mapping[str, Any],
+        state: Mapping[str, Tensor],
+        entity_size: int | None,
+        *,
+        context: bool = True,
+        candidate: bool = False,
+    ) -> BiEncoder:
+        """Build a model from settings of its towers (``context_encoder``, ``candidate_encoder``) and all its weights.
+
+        Raises:
+            CheckpointError: weights are missing, superfluous or of the wrong shape.
+        """
+        wanted = {"context": context, "candidate": candidate}
+        encoders = {}
+        for tower in [name for name, needed in wanted.items() if needed and f"{name}_encoder" in towers]:
+            own, prefix = {}, f"{tower}_encoder."
+            own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            with_pooler = tower == "candidate" and config.candidate_pooling == "linear"
+            encoders[tower] = encoder_from_state(towers[f"{tower}_encoder"], own, pooler=with_pooler)
+        model = cls(config, pieces, entity_size=entity_size, **encoders)
+        model._load_heads(state)
+        return model.eval()
+
+    @classmethod
+    def _from_adapters(cls, folder: Path, config: ModelConfig, context: bool, candidate: bool, trainable: bool) -> BiEncoder:
+        assert config.base is not None
+        base = encoder_folder(config.base)
+        weights = Path(base) / WEIGHTS_FILE
+        if config.base_sha256 is not None and weights.is_file() and sha256(weights) != config.base_sha256:
+            raise CheckpointError(
+                f"{folder} was trained on another version of {config.base} than {weights}; install that version"
+            )
+        towers = {"context": context, "candidate": candidate}
+        encoders = {name: load_encoder(config.base) for name, needed in towers.items() if needed}
+        model = cls(config, WordPieces.from_pretrained(base), **encoders)
+        if context:
+            tower = model._tower("context")
+            add_adapters(tower, config.adapter_rank)
+            state = {k: v.float() for k, v in _load_tensors(folder / ADAPTERS_FILE).items()}
+            model._load_heads(state)
+            _load_partial(
+                tower, {k.removeprefix("context_encoder."): v for k, v in state.items() if k.startswith("context_encoder.")}
+            )
+            if not trainable:
+                merge_adapters(tower)
+        return model.eval()
+
+    def _load_heads(self, state: Mapping[str, Tensor]) -> None:
+        own = {k: v for k, v in self.state_dict().items() if not k.startswith(("context_encoder.", "candidate_encoder."))}
+        missing = sorted(k for k in own if k not in state)
+        wrong = sorted(k for k in own if k in state and state[k].shape != own[k].shape)
+        if missing or wrong:
+            what = f"lacks {', '.join(missing)}" if missing else f"has another shape for {', '.join(wrong)}"
+            raise CheckpointError(
+                f"the checkpoint {what}, which {self.config.aggregation} with {self.config.mention_scorer} needs; "
+                "give the settings it was trained with"
+            )
+        self.load_state_dict({k: state[k].float() for k in own}, strict=False)
+
+    def _towers(self) -> dict[str, nn.Module]:
+        towers = {"context_encoder": self.context_encoder, "candidate_encoder": self.candidate_encoder}
+        return {name: tower for name, tower in towers.items() if tower is not None}
+
+    def _tower(self, name: str) -> nn.Module:
+        tower = self.context_encoder if name == "context" else self.candidate_encoder
+        if tower is None:
+            raise SettingsError(f"the {name} encoder was not loaded; load the model with {name}=True")
+        return tower
+
+
+def _last_hidden(tower: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
+    hidden: Tensor = tower(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+    return hidden
+
+
+def _masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
+    weights = mask[..., None].float()
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def _width(tower: nn.Module | None) -> int:
+    assert tower is not None
+    return int(tower.config.hidden_size)  # type: ignore[union-attr, arg-type]
+
+
+def _prefixed(module: nn.Module | None, prefix: str) -> dict[str, Tensor]:
+    return {} if module is None else {prefix + k: v for k, v in module.state_dict().items()}
+
+
+def _load_partial(tower: nn.Module, state: Mapping[str, Tensor]) -> None:
+    own = {n: p for n, p in tower.named_parameters() if p.requires_grad}
+    if own.keys() != state.keys() or any(own[n].shape != state[n].shape for n in own):
+        raise CheckpointError("the adapters do not fit the encoder they name; copy the model folder anew")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(state[name])
+
+
+def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    with atomic_open(path, "wb") as f:
+        name = f.name
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, name)
+
+
+def _load_tensors(path: Path, skip: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist; copy the model folder anew, or train one with `blink train`")
+    try:
+        with safe_open(str(path), framework="pt") as f:
+            return {k: f.get_tensor(k) for k in f.keys() if not (skip and k.startswith(skip))}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); copy the model folder anew") from error

@@ -1,0 +1,90 @@
+"""What a bi-encoder is made of, and the names that are allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from blink.errors import SettingsError
+
+AGGREGATIONS = ("all_avg", "fl_avg", "all_avg_linear", "fl_linear", "all_mlp", "fl_mlp", "cls")
+"""How token vectors become a mention vector; ``cls`` is BLINK's one-mention-per-text mode."""
+
+BROKEN_AGGREGATIONS = {"all_linear": "all_avg_linear", "fl_avg_linear": "fl_linear"}
+"""Names that the original accepts and computes wrongly, with the one that was meant."""
+
+MENTION_SCORERS = {"qa_linear": "qa_linear", "qa_mlp": "qa_mlp", "qa": "qa_mlp"}
+CANDIDATE_POOLINGS = ("cls", "mean", "linear")
+CANDIDATE_FIELDS = ("title_text", "title_aliases_text")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Settings of a `BiEncoder`, stored in its ``config.json``.
+
+    Attributes:
+        aggregation: one of `AGGREGATIONS`.
+        mention_scorer: ``qa_linear``, ``qa_mlp`` (alias ``qa``), or ``none`` where there is no mention head.
+        max_mention_length: largest ``end - start`` of inclusive token bounds, so 10 allows 11 tokens (as the original).
+        max_context_length: window length in tokens, ``[CLS]`` and ``[SEP]`` included.
+        max_candidate_length: length of an entity's input in tokens, special tokens included.
+        candidate_pooling: ``cls`` (the original), ``mean`` over tokens, or ``linear`` (pooler, then a linear layer).
+        candidate_fields: what of an entity is read: ``title_text`` (the original) or ``title_aliases_text``.
+        cosine: vectors have unit length, and mention vectors are multiplied by a learned scale; inner products are then
+            scaled cosines.
+        lowercase: texts are lower-cased before they are cut into word pieces.
+        threshold: the joint score above which a link is kept unless the caller says otherwise.
+        base: name or folder of the pretrained encoder that adapters were trained on; None where all weights are stored.
+        base_sha256: hash of that encoder's weights.
+        adapter_rank: rank of the low-rank adapters in the context encoder; 0 for none.
+        candidate_fingerprint: hash of everything that decides an entity's vector; binds a knowledge base to models.
+    """
+
+    aggregation: str = "all_avg"
+    mention_scorer: str = "qa_linear"
+    max_mention_length: int = 10
+    max_context_length: int = 128
+    max_candidate_length: int = 128
+    candidate_pooling: str = "cls"
+    candidate_fields: str = "title_text"
+    cosine: bool = False
+    lowercase: bool = True
+    threshold: float = -4.5
+    base: str | None = None
+    base_sha256: str | None = None
+    adapter_rank: int = 0
+    candidate_fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.aggregation in BROKEN_AGGREGATIONS:
+            meant = BROKEN_AGGREGATIONS[self.aggregation]
+            raise SettingsError(
+                f"aggregation {self.aggregation!r} is not computable (the original leaves it unfinished); use {meant!r}"
+            )
+        _require("aggregation", self.aggregation, AGGREGATIONS)
+        _require("mention_scorer", self.mention_scorer, (*MENTION_SCORERS, "none"))
+        _require("candidate_pooling", self.candidate_pooling, CANDIDATE_POOLINGS)
+        _require("candidate_fields", self.candidate_fields, CANDIDATE_FIELDS)
+        for name, least in (("max_mention_length", 0), ("max_context_length", 3), ("max_candidate_length", 3)):
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """Read the settings from a mapping; keys that are not settings of the model are ignored."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{k: v for k, v in values.items() if k in known})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return asdict(self)
+
+    def replace(self, **changes: Any) -> ModelConfig:
+        """A copy with some settings changed."""
+        return replace(self, **changes)
+
+
+def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise SettingsError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")

@@ -1,0 +1,46 @@
+"""Choice of device and number format."""
+
+from __future__ import annotations
+
+import torch
+
+from blink.errors import SettingsError
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def resolve_device(device: str | torch.device | None = None) -> torch.device:
+    """The device asked for; by default a GPU where there is one.
+
+    Raises:
+        SettingsError: a GPU is asked for and there is none.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SettingsError(
+            "device is 'cuda', but torch sees no GPU here; leave --device (or --use_cuda) out to run on the CPU"
+        )
+    return device
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """The encoder's number format: ``auto`` is bf16 where the hardware multiplies it natively, else fp32.
+
+    Raises:
+        SettingsError: the name is not one of `PRECISIONS`.
+    """
+    if precision not in PRECISIONS:
+        raise SettingsError(f"precision is {precision!r}; allowed are {', '.join(PRECISIONS)}")
+    if precision == "auto":
+        return torch.bfloat16 if _has_bf16(device) else torch.float32
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # torch has no public question for this; a version without these answers "no".
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(check is not None and check() for check in checks)

