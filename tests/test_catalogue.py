@@ -155,12 +155,9 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
-@pytest.mark.parametrize("place", [0, 2, 4])
+@pytest.mark.parametrize(("name", "place"), [(n, p) for n in BROKEN for p in (0, 2, 4) if (n, p) != ("blank", 4)])
 def test_broken_line(tmp_path: Path, name: str, place: int, caplog: pytest.LogCaptureFixture) -> None:
     line, found = BROKEN[name]
-    if place == 4 and name == "blank":
-        pytest.skip("blank lines at the end are no rows")
     lines = encode(ROWS).splitlines(keepends=True)
     lines.insert(place, line + b"\n")
     path = put(tmp_path, b"".join(lines))
@@ -287,8 +284,8 @@ def test_damaged_sidecar_is_made_again(tmp_path: Path) -> None:
     path = put(tmp_path, encode(ROWS))
     expected = list(Catalogue.open(path))
     whole = sidecar_of(path).read_bytes()
-    damaged = [whole[:cut] for cut in range(0, len(whole), 7)]
-    for at in range(len(whole)):
+    damaged = [whole[:cut] for cut in range(0, len(whole), 31)]
+    for at in range(0, len(whole), 5):
         damaged.append(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
     for content in damaged:
         sidecar_of(path).write_bytes(content)
