@@ -7,12 +7,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from blink.errors import DataError, MismatchError, MissingFileError
 from blink.files import atomic_open, read_json, write_json
 from blink.kb.catalogue import Catalogue
-from blink.kb.index import ExactIndex, Index, build_index, read_index, write_index
+from blink.kb.index import ExactIndex, FaissIndex, Index, build_index, read_index, write_index
 from blink.kb.vectors import Encoder, EncodingPlan, encode_chunks, load_vectors, merge_chunks
 
 MANIFEST_FILE = "manifest.json"
@@ -187,7 +185,9 @@ def build_knowledge_base(
     merge_chunks(work / CHUNKS_FOLDER, work / VECTORS_FILE)
     vectors = load_vectors(work / VECTORS_FILE)
     if index != "flat":
-        write_index(build_index(np.asarray(vectors, dtype=np.float32), index), work / INDEX_FILE)
+        built = build_index(vectors, index)
+        assert isinstance(built, FaissIndex)
+        write_index(built, work / INDEX_FILE)
     _copy(Path(source), work / CATALOGUE_FILE)
     manifest = Manifest(plan.rows, vectors.shape[1], plan.catalogue, model, index, dtype, skipped)
     _install(work, out, manifest)
@@ -207,5 +207,6 @@ def _install(work: Path, out: Path, manifest: Manifest) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
+    # Copied, not linked: an edit of the source must not reach what the vectors were made from.
     with source.open("rb") as old, atomic_open(target, "wb") as new:
         shutil.copyfileobj(old, new, 1 << 20)

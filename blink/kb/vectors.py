@@ -104,7 +104,7 @@ def merge_chunks(folder: Path, out: Path) -> None:
             )
     with atomic_open(out, "wb") as f:
         header = {"descr": np.dtype(DTYPES[plan.dtype]).str, "fortran_order": False, "shape": (plan.rows, dim)}
-        np.lib.format.write_array_header_1_0(f, header)  # type: ignore[arg-type]
+        np.lib.format.write_array_header_1_0(f, header)
         for start, end in plan.chunks():
             f.write(np.ascontiguousarray(load_vectors(chunk_file(folder, start, end))).tobytes())
 

@@ -144,15 +144,8 @@ class BiEncoder(nn.Module):
                     "the candidate encoder is not loaded and its fingerprint is not stored; load it with candidate=True"
                 )
             return self.config.candidate_fingerprint
-        digest = hashlib.sha256()
-        for name in ("max_candidate_length", "candidate_pooling", "candidate_fields", "cosine", "lowercase"):
-            digest.update(f"{name}={getattr(self.config, name)};".encode())
-        digest.update(f"pieces={len(self.pieces)};".encode())
         state = {**self.candidate_encoder.state_dict(), **_prefixed(self.additional_linear, "additional_linear.")}
-        for name in sorted(n for n in state if not n.startswith("pooler.") or self.additional_linear is not None):
-            digest.update(name.encode())
-            digest.update(state[name].detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return fingerprint(self.config, len(self.pieces), state)
 
     # -- construction --------------------------------------------------------------------------------------------
 
@@ -181,7 +174,7 @@ class BiEncoder(nn.Module):
         else:
             _save_tensors(folder / WEIGHTS_FILE, self.state_dict())
             self.pieces.save(folder)
-        towers = {name: tower.config.to_dict() for name, tower in self._towers().items() if self.config.base is None}
+        towers = {name: _settings(tower) for name, tower in self._towers().items() if self.config.base is None}
         write_json(folder / CONFIG_FILE, {**self.config.to_dict(), "entity_size": self.entity_size, **towers})
 
     def trained_tensors(self) -> dict[str, Tensor]:
@@ -253,9 +246,12 @@ class BiEncoder(nn.Module):
             raise CheckpointError(
                 f"{folder} was trained on another version of {config.base} than {weights}; install that version"
             )
-        towers = {"context": context, "candidate": candidate}
-        encoders = {name: load_encoder(config.base) for name, needed in towers.items() if needed}
-        model = cls(config, WordPieces.from_pretrained(base), **encoders)
+        model = cls(
+            config,
+            WordPieces.from_pretrained(base),
+            context=load_encoder(config.base) if context else None,
+            candidate=load_encoder(config.base) if candidate else None,
+        )
         if context:
             tower = model._tower("context")
             add_adapters(tower, config.adapter_rank)
@@ -291,6 +287,25 @@ class BiEncoder(nn.Module):
         return tower
 
 
+def fingerprint(config: ModelConfig, vocabulary: int, candidate_state: Mapping[str, Tensor]) -> str:
+    """Hash of what decides an entity's vector.
+
+    Args:
+        config: of which only the settings of candidate inputs count.
+        vocabulary: number of word pieces.
+        candidate_state: weights of the candidate encoder, and of ``additional_linear.`` where it has one.
+    """
+    digest = hashlib.sha256()
+    for name in ("max_candidate_length", "candidate_pooling", "candidate_fields", "cosine", "lowercase"):
+        digest.update(f"{name}={getattr(config, name)};".encode())
+    digest.update(f"pieces={vocabulary};".encode())
+    with_pooler = config.candidate_pooling == "linear"
+    for name in sorted(n for n in candidate_state if with_pooler or not n.startswith("pooler.")):
+        digest.update(name.encode())
+        digest.update(candidate_state[name].detach().float().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
 def _last_hidden(tower: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
     hidden: Tensor = tower(input_ids=ids, attention_mask=mask.long()).last_hidden_state
     return hidden
@@ -304,6 +319,11 @@ def _masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
 def _width(tower: nn.Module | None) -> int:
     assert tower is not None
     return int(tower.config.hidden_size)  # type: ignore[union-attr, arg-type]
+
+
+def _settings(tower: nn.Module) -> dict[str, Any]:
+    settings: dict[str, Any] = tower.config.to_dict()  # type: ignore[union-attr, operator]
+    return settings
 
 
 def _prefixed(module: nn.Module | None, prefix: str) -> dict[str, Tensor]:

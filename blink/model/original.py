@@ -16,7 +16,7 @@ from torch import Tensor
 
 from blink.errors import CheckpointError, DataError, MissingFileError
 from blink.files import require_file
-from blink.model.biencoder import BiEncoder
+from blink.model.biencoder import BiEncoder, fingerprint
 from blink.model.config import MENTION_SCORERS, ModelConfig
 from blink.model.pretrained import encoder_folder, first_line
 from blink.model.tokens import WordPieces
@@ -38,6 +38,7 @@ UNUSED = re.compile(
 )
 """Keys that carry nothing this model computes with: buffers, and layers that joint detection ignores."""
 
+CANDIDATE_KEYS = ("candidate_encoder.", "additional_linear.")
 UNCASED_VOCABULARY_SIZE = 30522
 HEAD_WIDTH = 64
 """Numbers per attention head in every published BERT; used where no ``config.json`` lies beside a checkpoint."""
@@ -117,6 +118,9 @@ def read_original(files: OriginalFiles, *, context: bool = True, candidate: bool
     }
     try:
         present = {k: v for k, v in towers.items() if v is not None}
+        candidate_state = {k.removeprefix("candidate_encoder."): v for k, v in own.items() if k.startswith(CANDIDATE_KEYS)}
+        if candidate_state:
+            config = config.replace(candidate_fingerprint=fingerprint(config, len(pieces), candidate_state))
         size = _entity_size(config, own, present)
         return BiEncoder.from_state(config, pieces, present, own, size, context=context, candidate=candidate)
     except CheckpointError as error:

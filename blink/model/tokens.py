@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
 from blink.data.records import Entity
 from blink.errors import DataError, MissingFileError
@@ -42,7 +42,7 @@ class WordPieces:
         self.sep_id = _id(tokenizer.sep_token_id, tokenizer.eos_token_id)
         self.pad_id = _id(tokenizer.pad_token_id, 0)
         separator = tokenizer.convert_tokens_to_ids(TITLE_SEPARATOR)
-        self.title_separator_id = self.sep_id if separator in (None, tokenizer.unk_token_id) else int(separator)
+        self.title_separator_id = self.sep_id if separator in (None, tokenizer.unk_token_id) else int(separator)  # type: ignore[arg-type]
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> WordPieces:
@@ -60,7 +60,7 @@ class WordPieces:
         if not Path(vocabulary).is_file():
             raise MissingFileError(f"{vocabulary} does not exist; put the model's vocab.txt there")
         with quiet_transformers():
-            return cls(BertTokenizerFast(vocab=str(vocabulary), do_lower_case=lowercase))
+            return cls(BertTokenizer(vocab=str(vocabulary), do_lower_case=lowercase))
 
     def __len__(self) -> int:
         return len(self.tokenizer)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -186,7 +185,7 @@ def _assemble(name: str, parts: Sequence[str | tuple[str, int]]) -> Sample:
 
 
 def _own_text(name: str) -> str:
-    return resources.files("blink.training").joinpath("texts", name).read_text(encoding="utf-8")
+    return (resources.files("blink.training") / "texts" / name).read_text(encoding="utf-8")
 
 
 def mixed(questions: Sequence[Sample], mix: dict[str, float], synthesizer: Synthesizer | None, seed: int) -> Iterator[Sample]:
@@ -207,23 +206,3 @@ def mixed(questions: Sequence[Sample], mix: dict[str, float], synthesizer: Synth
     for source, share in mix.items():
         if source != "questions" and synthesizer is not None:
             yield from synthesizer.make(source, round(share * len(questions)), seed)
-
-
-def parse_mix(text: str) -> dict[str, float]:
-    """Read shares such as ``questions=1,related=0.5``.
-
-    Raises:
-        SettingsError: a source is unknown or a share is not a number of at least 0.
-    """
-    mix: dict[str, Any] = {}
-    for item in filter(None, text.split(",")):
-        name, _, share = item.partition("=")
-        if name not in ("questions", *SOURCES):
-            raise SettingsError(f"training source is {name!r}; allowed are questions, {', '.join(SOURCES)}")
-        try:
-            mix[name] = float(share)
-        except ValueError:
-            mix[name] = -1.0
-        if not mix[name] >= 0:
-            raise SettingsError(f"the share of {name} is {share!r}; give a number of texts per question, such as {name}=0.5")
-    return mix

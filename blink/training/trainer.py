@@ -17,7 +17,7 @@ from torch import Tensor
 
 from blink.data.records import Sample
 from blink.errors import MismatchError, SettingsError
-from blink.evaluation.sweep import SweepPoint, best_point, sweep
+from blink.evaluation.sweep import THRESHOLDS, SweepPoint, best_point, sweep
 from blink.files import atomic_open, read_json, write_json
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.linker import Linker
@@ -25,53 +25,14 @@ from blink.model.biencoder import BiEncoder
 from blink.model.heads import SpanScores
 from blink.training.examples import Batch, Example, batches, examples_from
 from blink.training.losses import catalogue_loss, span_loss
-from blink.training.synthetic import Synthesizer, mixed, parse_mix
+from blink.training.settings import TrainSettings, parse_mix
+from blink.training.synthetic import Synthesizer, mixed
 
 TRACE_FILE = "trace.jsonl"
 STATE_FILE = "training_state.pt"
 SETTINGS_FILE = "settings.json"
 BEST_FOLDER = "best"
 LAST_FOLDER = "last"
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Every option of training.
-
-    Attributes:
-        epochs: passes over the mixture.
-        batch_size: texts per step.
-        learning_rate: peak rate of the encoder (or its adapters).
-        head_learning_rate: peak rate of the heads and the scale, which begin untrained.
-        weight_decay: decoupled decay of matrices; biases and norms have none.
-        warmup: share of the steps with a rising rate; afterwards it falls in a line to 0.
-        max_grad_norm: gradients are clipped to this norm.
-        dropout: probability in the encoder, None keeps the encoder's own.
-        mix: texts per question of each source, see `blink.training.synthetic.parse_mix`.
-        seed: of weights, order, dropout and made texts.
-        bf16: run the encoder in bfloat16 where the hardware has it.
-    """
-
-    epochs: int = 20
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    head_learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    warmup: float = 0.1
-    max_grad_norm: float = 1.0
-    dropout: float | None = None
-    mix: str = "questions=1"
-    seed: int = 52313
-    bf16: bool = True
-
-    def __post_init__(self) -> None:
-        parse_mix(self.mix)
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("learning_rate", "head_learning_rate", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be above 0")
 
 
 @dataclass
@@ -178,7 +139,7 @@ class Trainer:
                 f"the loss is {float(loss)} at a batch that begins {batch.ids[0, :12].tolist()}; lower --learning_rate"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self._trainable(), self.settings.max_grad_norm)
         self.optimizer.step()
         self.scheduler.step()
@@ -199,7 +160,7 @@ class Trainer:
         """Covered weak F1 on ``dev`` at the threshold that is best there."""
         self.model.eval()
         linker = Linker(self.model, self.kb, precision="fp32", device=str(self.device))
-        readings = list(linker.read([s.text for s in self.dev]))
+        readings = list(linker.read([s.text for s in self.dev], floor=min(THRESHOLDS)))
         return best_point(sweep(linker, readings, self.dev))
 
     def _epoch(self, epoch: int) -> list[Example]:
@@ -266,4 +227,4 @@ def _set_dropout(model: torch.nn.Module, probability: float) -> None:
         if isinstance(module, torch.nn.Dropout):
             module.p = probability
         elif hasattr(module, "dropout_prob"):
-            module.dropout_prob = probability
+            setattr(module, "dropout_prob", probability)  # noqa: B010 - a plain attribute, which types of modules hide

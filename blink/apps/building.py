@@ -1,0 +1,116 @@
+"""``blink kb build`` and ``blink train``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from blink.apps.common import Bar, bar, say
+from blink.data.mention_files import bind, read_samples
+from blink.data.records import Sample
+from blink.errors import DataError, MissingFileError
+from blink.files import require_file
+from blink.kb.catalogue import Catalogue
+from blink.kb.knowledge_base import VECTORS_FILE, BuildProgress, KnowledgeBase, build_knowledge_base
+from blink.kb.vectors import load_vectors
+from blink.training.settings import TrainSettings, parse_mix
+
+if TYPE_CHECKING:
+    from blink.evaluation.sweep import SweepPoint
+
+
+def build_kb(
+    catalogue: str, out: str, model: str | None, *, batch_size: int, precision: str, device: str | None, **options: Any
+) -> None:
+    """Encode a catalogue and index it, with progress on standard error."""
+    from blink.apps.starter import starter_model
+    from blink.model.loading import load_model
+    from blink.model.precision import resolve_device, resolve_precision
+
+    source = require_file(catalogue, "give a catalogue: one JSON object with a title a line")
+    encoder = load_model(model if model is not None else starter_model(), context=False, candidate=True)
+    fingerprint = encoder.candidate_fingerprint()
+    where = resolve_device(device)
+    assert encoder.candidate_encoder is not None
+    encoder.to(where)
+    encoder.candidate_encoder.to(resolve_precision(precision, where))
+    shown: list[Bar] = []
+
+    def stage(name: str, total: int) -> None:
+        while shown:
+            shown.pop().close()
+        if total:
+            shown.append(Bar(name, total, "entity"))
+        else:
+            say(f"{name} ...")
+
+    hooks = BuildProgress(stage, lambda rows: shown[-1].advance(rows))
+    manifest = build_knowledge_base(
+        source, out, lambda entities: encoder.encode_entities(entities, batch_size), fingerprint, progress=hooks, **options
+    )
+    say(
+        f"{out}: {manifest.entities:,} entities, vectors of {manifest.dim} numbers, "
+        f"index {manifest.index}, {manifest.skipped} lines skipped"
+    )
+
+
+def train_model(
+    settings: TrainSettings,
+    *,
+    train_files: Sequence[str],
+    dev_file: str,
+    kb: str,
+    model: str,
+    adapter_rank: int,
+    out: str,
+    triples: str | None,
+    resume: bool,
+    device: str | None,
+    **_: Any,
+) -> None:
+    """Train, with progress on standard error, and say where the best model lies."""
+    import torch
+
+    from blink.model.biencoder import BiEncoder
+    from blink.model.loading import ZERO_SHOT
+    from blink.model.precision import resolve_device
+    from blink.training.synthetic import Synthesizer, read_triples
+    from blink.training.trainer import BEST_FOLDER, Progress, Trainer
+
+    base = KnowledgeBase.open(kb)
+    questions = [s for file in train_files for s in _labelled(file, base.catalogue)]
+    dev = _labelled(dev_file, base.catalogue)
+    facts = read_triples(triples, base.catalogue) if triples else []
+    made = set(parse_mix(settings.mix)) - {"questions"}
+    synthesizer = Synthesizer(base.catalogue, facts, questions) if made else None
+    torch.manual_seed(settings.seed)
+    encoder = BiEncoder.from_encoder(model, ZERO_SHOT.replace(adapter_rank=adapter_rank))
+    vectors = load_vectors(Path(kb) / VECTORS_FILE)
+    trainer = Trainer(
+        encoder, base, questions, dev, Path(out), settings,
+        vectors=np.asarray(vectors), synthesizer=synthesizer, device=resolve_device(device),
+    )  # fmt: skip
+    with bar("training", trainer.total_steps, "step") as shown:
+
+        def evaluated(epoch: int, point: SweepPoint) -> None:
+            say(f"epoch {epoch + 1}: dev covered weak F1 {point.f1:.4f} at threshold {point.threshold:g}")
+
+        def step(losses: dict[str, float]) -> None:
+            shown.advance()
+            shown.note(" ".join(f"{k} {v:.3f}" for k, v in losses.items()))
+
+        hooks = Progress(start=lambda total, done: shown.advance(done), step=step, evaluated=evaluated)
+        best = trainer.run(resume=resume, progress=hooks)
+    say(f"best epoch: dev covered weak F1 {best.f1:.4f} at threshold {best.threshold:g}; model in {Path(out) / BEST_FOLDER}")
+
+
+def _labelled(file: str, catalogue: Catalogue) -> list[Sample]:
+    if not Path(file).is_file():
+        raise MissingFileError(f"{file} does not exist; give a labelled mention file")
+    samples = list(bind(read_samples(file), catalogue.row_of, lambda row: catalogue[row].kb_id))
+    if not any(s.mentions for s in samples):
+        raise DataError(f"{file} has no gold mentions; training needs 'mentions' with 'label_id' or 'wikidata_id'")
+    return samples

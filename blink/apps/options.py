@@ -1,0 +1,44 @@
+"""Command-line options made from a settings dataclass: names, types and defaults from its fields, help from its docstring."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+TYPES: dict[str, Any] = {"int": int, "float": float, "float | None": float, "str": str, "bool": bool}
+"""Annotation -> type of the option. A bool becomes a pair of flags, ``--name/--no-name``."""
+
+_ATTRIBUTE = re.compile(r"^        (\w+): (.*(?:\n {12}.*)*)", re.MULTILINE)
+
+
+def settings_options(settings: type) -> Callable[[Command], Command]:
+    """A decorator that gives a command one option for each field of the dataclass ``settings``."""
+
+    def decorate(command: Command) -> Command:
+        texts = attribute_help(settings)
+        for field in reversed(dataclasses.fields(settings)):
+            flag = field.name.replace("_", "-")
+            names = f"--{flag}/--no-{flag}" if field.type == "bool" else f"--{flag}"
+            command = click.option(
+                names, type=TYPES[str(field.type)], default=field.default, show_default=True, help=texts.get(field.name)
+            )(command)
+        return command
+
+    return decorate
+
+
+def take_settings(settings: type, options: Mapping[str, Any]) -> Any:
+    """Build the dataclass from a command's options; those that are not its fields are left alone."""
+    return settings(**{f.name: options[f.name] for f in dataclasses.fields(settings) if f.name in options})
+
+
+def attribute_help(settings: type) -> dict[str, str]:
+    """The texts of the ``Attributes:`` section of a docstring, by attribute."""
+    matches = _ATTRIBUTE.finditer(settings.__doc__ or "")
+    return {m[1]: " ".join(m[2].replace("``", "").split()).capitalize() for m in matches}

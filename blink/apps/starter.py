@@ -1,0 +1,75 @@
+"""The starter: the model and knowledge base that come with BLINK, used where none is named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from blink.apps.common import bar
+from blink.errors import MissingFileError
+from blink.files import read_json, sha256
+from blink.kb.knowledge_base import MANIFEST_FILE, BuildProgress, build_knowledge_base, read_manifest
+from blink.model.biencoder import CONFIG_FILE
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+HOMES = (_PACKAGE.parent / "models", _PACKAGE / "starter")
+"""Where ``starter`` and ``starter-kb`` lie: in a checkout, and inside an installed package."""
+
+
+def starter_model() -> Path:
+    """The starter model's folder.
+
+    Raises:
+        MissingFileError: this installation has none.
+    """
+    return _find("starter", CONFIG_FILE, "--model")
+
+
+def starter_kb() -> Path:
+    """The starter knowledge base's folder; its vectors are made at the first call, which takes seconds.
+
+    They lie beside the catalogue, or in the user's cache where that folder cannot be written.
+
+    Raises:
+        MissingFileError: this installation has no starter.
+    """
+    home = _find("starter-kb", "entity.jsonl", "--kb")
+    model = starter_model()
+    folder = home if os.access(home, os.W_OK) else _cache_folder()
+    catalogue = home / "entity.jsonl"
+    wanted = str(read_json(model / CONFIG_FILE).get("candidate_fingerprint"))
+    if not _is_current(folder, wanted, sha256(catalogue)):
+        _build(catalogue, folder, model, wanted)
+    return folder
+
+
+def _find(name: str, file: str, option: str) -> Path:
+    for home in HOMES:
+        if (home / name / file).is_file():
+            return home / name
+    raise MissingFileError(f"{HOMES[0] / name / file} does not exist; clone the project anew, or name another with {option}")
+
+
+def _is_current(folder: Path, model: str, catalogue: str) -> bool:
+    if not (folder / MANIFEST_FILE).is_file():
+        return False
+    manifest = read_manifest(folder)
+    return (manifest.model, manifest.catalogue_sha256) == (model, catalogue)
+
+
+def _build(catalogue: Path, folder: Path, model: Path, fingerprint: str) -> None:
+    from blink.model.loading import load_model
+
+    encoder = load_model(model, context=False, candidate=True)
+    with catalogue.open("rb") as f:
+        count = sum(1 for _ in f)
+    with bar("encoding the starter's entities, once", count, "entity") as shown:
+        hooks = BuildProgress(advance=shown.advance)
+        build_knowledge_base(catalogue, folder, encoder.encode_entities, fingerprint, chunk_rows=256, progress=hooks)
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "blink" / "starter-kb"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
