@@ -89,13 +89,8 @@ def window_around_gold(n_tokens: int, spans: Sequence[tuple[int, int]], context_
         order.pop()
     last = min(spans[order[-1]][1], first + room)
     window = _centred(first, last, n_tokens, context_length)
-    bounds = tuple(
-        (
-            min(spans[i][0] - window.start + 1, context_length - 1),
-            min(min(spans[i][1], last) - window.start, context_length - 1),
-        )
-        for i in order
-    )
+    # Not shortened to the last mention's end: a mention may hold a later one and reach beyond it.
+    bounds = tuple((spans[i][0] - window.start + 1, min(spans[i][1], window.end) - window.start) for i in order)
     return GoldWindow(window, tuple(order), bounds)
 
 
