@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from blink.errors import DataError, MismatchError, MissingFileError
 from blink.files import atomic_open, read_json, write_json
 from blink.kb.catalogue import Catalogue
+from blink.kb.forms import KEYS_FILE, VALUES_FILE, SurfaceForms, build_forms
 from blink.kb.index import ExactIndex, FaissIndex, Index, build_index, read_index, write_index
 from blink.kb.vectors import Encoder, EncodingPlan, encode_chunks, load_vectors, merge_chunks
 
@@ -56,12 +59,21 @@ class KnowledgeBase:
         catalogue: the entities, row = id.
         index: finds rows by vector.
         manifest: present when read from a folder.
+        vectors: the entity vectors, where they are at hand beside the index. *Shape:* (entities, dim).
+        forms: the catalogue's surface forms, where they were gathered.
 
     Raises:
         MismatchError: catalogue and index differ in size.
     """
 
-    def __init__(self, catalogue: Catalogue, index: Index, manifest: Manifest | None = None) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        index: Index,
+        manifest: Manifest | None = None,
+        vectors: np.ndarray | None = None,
+        forms: SurfaceForms | None = None,
+    ) -> None:
         if len(catalogue) != index.size:
             raise MismatchError(
                 f"{catalogue.path} has {len(catalogue)} entities, the vectors or index {index.size}; "
@@ -70,6 +82,8 @@ class KnowledgeBase:
         self.catalogue = catalogue
         self.index = index
         self.manifest = manifest
+        self.vectors = vectors
+        self.forms = forms
 
     @classmethod
     def open(cls, folder: str | Path) -> KnowledgeBase:
@@ -85,14 +99,12 @@ class KnowledgeBase:
         rebuild = f"build it again: blink kb build ENTITY.jsonl --out {folder}"
         if catalogue.sha256 != manifest.catalogue_sha256:
             raise MismatchError(f"{catalogue.path} was changed after its vectors were made; {rebuild}")
-        if manifest.index == "flat":
-            index: Index = ExactIndex(load_vectors(folder / VECTORS_FILE))
-        else:
-            index = read_index(folder / INDEX_FILE)
+        vectors = load_vectors(folder / VECTORS_FILE)
+        index: Index = ExactIndex(vectors) if manifest.index == "flat" else read_index(folder / INDEX_FILE)
         if (index.size, index.dim) != (manifest.entities, manifest.dim):
             found = f"{index.size} vectors of {index.dim} numbers"
             raise MismatchError(f"{folder} holds {found}, its manifest says {manifest.entities} of {manifest.dim}; {rebuild}")
-        return cls(catalogue, index, manifest)
+        return cls(catalogue, index, manifest, vectors, SurfaceForms.open(folder))
 
     def require_model(self, fingerprint: str | None, name: str) -> None:
         """Check that the vectors were made by the candidate encoder of model ``name``.
@@ -181,6 +193,7 @@ def build_knowledge_base(
         progress.stage("encoding", len(catalogue))
         encode_chunks(catalogue, encode, plan, work / CHUNKS_FOLDER, progress.advance)
         skipped = catalogue.skipped + catalogue.repeated_ids
+        build_forms((e for e in catalogue if not catalogue.is_bad(e.row)), work)
     progress.stage("indexing", 0)
     merge_chunks(work / CHUNKS_FOLDER, work / VECTORS_FILE)
     vectors = load_vectors(work / VECTORS_FILE)
@@ -197,7 +210,7 @@ def build_knowledge_base(
 def _install(work: Path, out: Path, manifest: Manifest) -> None:
     # Without a manifest the folder is no knowledge base: a kill between these renames leaves an error, never a mixture.
     (out / MANIFEST_FILE).unlink(missing_ok=True)
-    for name in (CATALOGUE_FILE, VECTORS_FILE, INDEX_FILE):
+    for name in (CATALOGUE_FILE, VECTORS_FILE, INDEX_FILE, KEYS_FILE, VALUES_FILE):
         if (work / name).is_file():
             (work / name).replace(out / name)
         elif (out / name).is_file():

@@ -15,10 +15,11 @@ from blink.data.windows import Window, cut_windows, owners
 from blink.errors import DataError, SettingsError
 from blink.kb.catalogue import Catalogue
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.reader import Reader, ReaderOptions
+from blink.linking.features import NameFeatures, NameWeights
+from blink.linking.reader import Reader, ReaderOptions, Refine
 from blink.linking.scoring import ScoredSpans, Thresholds, decide, joint_scores, mode_named
 from blink.model.biencoder import BiEncoder
-from blink.model.tokens import Pieces
+from blink.model.tokens import Pieces, WordPieces
 
 TEXTS_A_ROUND = 1024
 """Texts read ahead at least, so that batches hold texts of like length whatever the batch size."""
@@ -42,6 +43,30 @@ class Reading:
     given: tuple[tuple[int, int], ...] | None = None
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """Texts, their word pieces, and the windows of each that the model reads."""
+
+    texts: Sequence[str]
+    pieces: Sequence[Pieces]
+    windows: list[list[Window]]
+
+    def inputs(self, pieces: WordPieces) -> list[list[int]]:
+        """Model inputs of all windows, text by text."""
+        return [
+            [pieces.cls_id, *of_text.ids[window.start : window.end].tolist(), pieces.sep_id]
+            for of_text, windows in zip(self.pieces, self.windows, strict=True)
+            for window in windows
+        ]
+
+    def strings(self, text: int, window: Window, spans: ScoredSpans) -> list[str]:
+        """What spans, in positions of a window's input, cover of the text."""
+        offsets = self.pieces[text].offsets
+        starts = offsets[spans.start - 1 + window.start, 0].tolist()
+        ends = offsets[spans.end - 1 + window.start, 1].tolist()
+        return [self.texts[text][s:e] for s, e in zip(starts, ends, strict=True)]
+
+
 class Linker:
     """Finds the mentions of entities in texts and links them to a knowledge base.
 
@@ -53,6 +78,8 @@ class Linker:
         mention_threshold: raw mention score that some modes need.
         mentions: most mentions considered per window of text.
         entities: candidates per mention. Scores depend on it: they are normalised over the candidates.
+        names: weigh the match of a mention with titles and aliases, as the model was tuned to; without it scores are the
+            bi-encoder's own.
         context_length: window in word pieces, ``[CLS]`` and ``[SEP]`` included; by default the model's own.
         precision: ``auto``, ``fp32`` or ``bf16``.
         device: where the model runs; by default a GPU where there is one.
@@ -77,6 +104,7 @@ class Linker:
         mention_threshold: float | None = None,
         mentions: int = 50,
         entities: int = 10,
+        names: bool = True,
         context_length: int | None = None,
         precision: str = "auto",
         device: str | None = None,
@@ -88,12 +116,17 @@ class Linker:
         self.kb = kb
         self.mode = mode
         self.cut = Thresholds(model.config.threshold if threshold is None else threshold, mention_threshold)
-        self.options = ReaderOptions(mentions, entities)
+        config = model.config
+        self.options = ReaderOptions(mentions, entities, whole_words=config.whole_words)
+        weights = NameWeights(config.title_weight, config.alias_weight, config.known_weight)
+        self.names: NameFeatures | None = None
+        if names and weights.active and kb.forms is not None and kb.vectors is not None:
+            self.names = NameFeatures(kb.forms, kb.vectors, weights)
         self.reader = Reader(model, kb.index, precision=precision, device=device)
         self._pieces = model.pieces
-        self._room = (context_length or model.config.max_context_length) - 2
+        self._room = (context_length or config.max_context_length) - 2
         # Spans may be as long as the overlap plus one; a short window still has to move on.
-        self._overlap = min(max(model.config.max_mention_length, self._room // 4), self._room - 1)
+        self._overlap = min(max(config.max_mention_length, self._room // 4), self._room - 1)
 
     @classmethod
     def from_pretrained(
@@ -175,10 +208,11 @@ class Linker:
             if own is not None and len(own) != len(chunk):
                 raise SettingsError("there are fewer lists of spans than texts; give one list (perhaps empty) for each text")
             pieces = self._pieces.cut(chunk)
-            options = replace(self.options, floor=floor)
-            scored = (
-                self._propose(pieces, options, batch_size) if own is None else self._score_given(chunk, pieces, own, batch_size)
-            )
+            if own is None:
+                cut = _Cut(chunk, pieces, [cut_windows(len(p.ids), self._room, self._overlap) for p in pieces])
+                scored = self._propose(cut, floor, batch_size)
+            else:
+                scored = self._score_given(chunk, pieces, own, batch_size)
             mine = [None] * len(chunk) if own is None else [tuple((s, e) for s, e in spans_of) for spans_of in own]
             for text, piece, found, given_spans in zip(chunk, pieces, scored, mine, strict=True):
                 yield Reading(text, piece.offsets, self._without_bad_rows(found), given_spans)
@@ -196,11 +230,13 @@ class Linker:
             links = [self._link(reading, i, bounds, scores[i]) for i, bounds in zip(chosen, bounds_of, strict=True)]
         return LinkedText(reading.text, tuple(sorted(links, key=lambda link: (link.start, link.end))))
 
-    def _propose(self, pieces: Sequence[Pieces], options: ReaderOptions, batch_size: int) -> list[ScoredSpans]:
-        windows = [cut_windows(len(p.ids), self._room, self._overlap) for p in pieces]
-        found = iter(self.reader.read(self._inputs(pieces, windows), options, batch_size))
+    def _propose(self, cut: _Cut, floor: float, batch_size: int) -> list[ScoredSpans]:
+        # A known name may lift a mention over the threshold: what could be lifted must be read.
+        lift = max(0.0, self.names.weights.known) if self.names else 0.0
+        options = replace(self.options, floor=floor - lift)
+        found = iter(self.reader.read(cut.inputs(self._pieces), options, batch_size, self._refine(cut)))
         results = []
-        for of_text in windows:
+        for of_text in cut.windows:
             # Positions in the input count [CLS]; positions in the text do not.
             parts = [next(found).shift(window.start - 1) for window in of_text]
             results.append(_merge(parts, of_text) if parts else ScoredSpans.none(options.entities))
@@ -209,21 +245,29 @@ class Linker:
     def _score_given(
         self, texts: Sequence[str], pieces: Sequence[Pieces], spans: Sequence[Sequence[tuple[int, int]]], batch_size: int
     ) -> list[ScoredSpans]:
-        windows: list[list[Window]] = []
+        cut = _Cut(texts, pieces, [])
         bounds: list[list[tuple[int, int]]] = []
         for text, piece, own in zip(texts, pieces, spans, strict=True):
             tokens = [_tokens_of(text, piece, start, end) for start, end in own]
             # Every given span gets a window of its own around it: as much context as there is, on both sides.
-            windows.append([_around(s, e, len(piece.ids), self._room) for s, e in tokens])
-            bounds += [[(s - w.start + 1, min(e, w.end) - w.start)] for (s, e), w in zip(tokens, windows[-1], strict=True)]
-        inputs = self._inputs(pieces, windows)
-        found = iter(self.reader.read_spans(inputs, bounds, self.options.entities, batch_size))
+            cut.windows.append([_around(s, e, len(piece.ids), self._room) for s, e in tokens])
+            bounds += [[(s - w.start + 1, min(e, w.end) - w.start)] for (s, e), w in zip(tokens, cut.windows[-1], strict=True)]
+        inputs = cut.inputs(self._pieces)
+        found = iter(self.reader.read_spans(inputs, bounds, self.options.entities, batch_size, self._refine(cut)))
         none = ScoredSpans.none(self.options.entities)
-        return [ScoredSpans.concatenate([none, *(next(found).shift(w.start - 1) for w in of_text)]) for of_text in windows]
+        return [ScoredSpans.concatenate([none, *(next(found).shift(w.start - 1) for w in of_text)]) for of_text in cut.windows]
 
-    def _inputs(self, pieces: Sequence[Pieces], windows: Sequence[Sequence[Window]]) -> list[list[int]]:
-        first, last = self._pieces.cls_id, self._pieces.sep_id
-        return [[first, *p.ids[w.start : w.end].tolist(), last] for p, ws in zip(pieces, windows, strict=True) for w in ws]
+    def _refine(self, cut: _Cut) -> Refine | None:
+        names = self.names
+        if names is None:
+            return None
+        places = [(text, window) for text, of_text in enumerate(cut.windows) for window in of_text]
+
+        def refine(place: int, spans: ScoredSpans, vectors: np.ndarray) -> ScoredSpans:
+            text, window = places[place]
+            return names.refine(spans, vectors, cut.strings(text, window, spans))
+
+        return refine
 
     def _without_bad_rows(self, spans: ScoredSpans) -> ScoredSpans:
         if not self.catalogue.skipped or not len(spans):

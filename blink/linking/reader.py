@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from blink.linking.scoring import ScoredSpans
 from blink.model.biencoder import BiEncoder
 from blink.model.precision import resolve_device, resolve_precision
 from blink.model.tokens import pad
+
+Refine: TypeAlias = Callable[[int, ScoredSpans, np.ndarray], ScoredSpans]
+"""Rescores the spans of an input: its place among the inputs, its spans, their mention vectors (m, d)."""
 
 LENGTH_STEP = 8
 """Inputs are padded to a multiple of this: matrix kernels are prepared once per shape, so few shapes are fast."""
@@ -31,6 +35,7 @@ class ReaderOptions:
         floor: spans whose log sigmoid mention score is not above it are dropped. A joint score is never above that
             number, so the threshold of the joint mode loses no link here.
         keep_all_if_none: where no span of a window passes the floor, keep all of them, as the original does.
+        whole_words: leave out spans that begin or end inside a word.
         special_tokens: let spans touch ``[CLS]`` and ``[SEP]``, as the original does.
     """
 
@@ -38,6 +43,7 @@ class ReaderOptions:
     entities: int = 10
     floor: float = float("-inf")
     keep_all_if_none: bool = False
+    whole_words: bool = False
     special_tokens: bool = False
 
 
@@ -73,16 +79,22 @@ class Reader:
         self.model = model.eval().to(self.device)
         if model.context_encoder is not None:
             model.context_encoder.to(self.dtype)
+        self._continues = torch.from_numpy(model.pieces.continues).to(self.device)
         self.index = index
 
-    def read(self, inputs: Sequence[Sequence[int]], options: ReaderOptions, batch_size: int = 64) -> list[ScoredSpans]:
+    def read(
+        self, inputs: Sequence[Sequence[int]], options: ReaderOptions, batch_size: int = 64, refine: Refine | None = None
+    ) -> list[ScoredSpans]:
         """Score the spans of inputs (ids with special tokens, unpadded); one result an input, in order.
 
         Inputs are batched with others of the same padded length, so what an input is padded to never depends on its
         neighbours.
         """
-        found = self._run(inputs, batch_size, lambda hidden, mask, chosen: self._propose(hidden, mask, options))
-        return self._retrieve(found, options.entities)
+
+        def propose(hidden: Tensor, mask: Tensor, ids: Tensor, chosen: list[int]) -> list[_Found]:
+            return self._propose(hidden, mask, ids, options)
+
+        return self._retrieve(self._run(inputs, batch_size, propose), options.entities, refine)
 
     def read_spans(
         self,
@@ -90,30 +102,36 @@ class Reader:
         spans: Sequence[Sequence[tuple[int, int]]],
         entities: int = 10,
         batch_size: int = 64,
+        refine: Refine | None = None,
     ) -> list[ScoredSpans]:
         """The same for spans that are given (inclusive positions in the input); their mention score counts as certain."""
 
-        def given(hidden: Tensor, mask: Tensor, chosen: list[int]) -> list[_Found]:
+        def given(hidden: Tensor, mask: Tensor, ids: Tensor, chosen: list[int]) -> list[_Found]:
             return self._embed(hidden, [torch.tensor(spans[i], dtype=torch.long).reshape(-1, 2) for i in chosen])
 
-        return self._retrieve(self._run(inputs, batch_size, given), entities)
+        return self._retrieve(self._run(inputs, batch_size, given), entities, refine)
 
     @torch.inference_mode()
     def _run(
-        self, inputs: Sequence[Sequence[int]], batch_size: int, step: Callable[[Tensor, Tensor, list[int]], list[_Found]]
+        self,
+        inputs: Sequence[Sequence[int]],
+        batch_size: int,
+        step: Callable[[Tensor, Tensor, Tensor, list[int]], list[_Found]],
     ) -> list[_Found]:
         results: dict[int, _Found] = {}
         for chosen, length in _batches(inputs, batch_size):
-            ids, real = pad([inputs[i] for i in chosen], self.model.pieces.pad_id, length)
-            mask = torch.from_numpy(real).to(self.device)
-            hidden = self.model.encode_context(torch.from_numpy(ids).to(self.device), mask).float()
-            results.update(zip(chosen, step(hidden, mask, chosen), strict=True))
+            padded, real = pad([inputs[i] for i in chosen], self.model.pieces.pad_id, length)
+            ids, mask = torch.from_numpy(padded).to(self.device), torch.from_numpy(real).to(self.device)
+            hidden = self.model.encode_context(ids, mask).float()
+            results.update(zip(chosen, step(hidden, mask, ids, chosen), strict=True))
         return [results[i] for i in range(len(inputs))]
 
-    def _propose(self, hidden: Tensor, mask: Tensor, options: ReaderOptions) -> list[_Found]:
+    def _propose(self, hidden: Tensor, mask: Tensor, ids: Tensor, options: ReaderOptions) -> list[_Found]:
         scores = self.model.score_spans(hidden, mask)
         if not options.special_tokens:
             scores = scores.without_ends(mask)
+        if options.whole_words:
+            scores = scores.whole_words(self._continues[ids])
         logits, start, end = scores.top(options.mentions)
         passed = torch.nn.functional.logsigmoid(logits) > options.floor
         if options.keep_all_if_none:
@@ -122,7 +140,8 @@ class Reader:
         spans, kept = [], []
         for row in range(len(logits)):
             bounds = torch.stack([start[row], end[row]], dim=1)[passed[row]]
-            order = torch.from_numpy(np.lexsort((bounds[:, 1].cpu().numpy(), bounds[:, 0].cpu().numpy()))).to(bounds.device)
+            # By position, as a stable order of what follows.
+            order = torch.argsort(bounds[:, 0] * mask.shape[1] + bounds[:, 1])
             spans.append(bounds[order])
             kept.append(logits[row][passed[row]][order])
         return self._embed(hidden, spans, kept)
@@ -138,16 +157,17 @@ class Reader:
             for s, m, v in zip(spans, logits if logits is not None else certain, vectors, strict=True)
         ]
 
-    def _retrieve(self, found: list[_Found], entities: int) -> list[ScoredSpans]:
+    def _retrieve(self, found: list[_Found], entities: int, refine: Refine | None) -> list[ScoredSpans]:
         vectors = np.concatenate([f.vectors for f in found]) if found else np.empty((0, self.index.dim), np.float32)
         if not len(vectors):
             return [ScoredSpans.none(entities) for _ in found]
         scores, rows = self.index.search(vectors, entities)
         ends = np.cumsum([len(f.start) for f in found])[:-1]
-        return [
+        spans = [
             ScoredSpans(f.start, f.end, f.logits, r, s)
             for f, r, s in zip(found, np.split(rows, ends), np.split(scores, ends), strict=True)
         ]
+        return spans if refine is None else [refine(i, s, f.vectors) for i, (s, f) in enumerate(zip(spans, found, strict=True))]
 
 
 def _batches(inputs: Sequence[Sequence[int]], batch_size: int) -> Iterator[tuple[list[int], int]]:

@@ -34,6 +34,10 @@ class ModelConfig:
         cosine: vectors have unit length, and mention vectors are multiplied by a learned scale; inner products are then
             scaled cosines.
         lowercase: texts are lower-cased before they are cut into word pieces.
+        whole_words: only spans of whole words are proposed as mentions.
+        title_weight: what a mention spelt as an entity's title adds to that entity's inner product.
+        alias_weight: the same for an alias.
+        known_weight: what a mention spelt as any title or alias of the catalogue adds to its mention score.
         threshold: the joint score above which a link is kept unless the caller says otherwise.
         base: name or folder of the pretrained encoder that adapters were trained on; None where all weights are stored.
         base_sha256: hash of that encoder's weights.
@@ -50,6 +54,10 @@ class ModelConfig:
     candidate_fields: str = "title_text"
     cosine: bool = False
     lowercase: bool = True
+    whole_words: bool = False
+    title_weight: float = 0.0
+    alias_weight: float = 0.0
+    known_weight: float = 0.0
     threshold: float = -4.5
     base: str | None = None
     base_sha256: str | None = None

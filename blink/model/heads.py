@@ -44,6 +44,17 @@ class SpanScores:
         touching = (first == 0) | (last >= mask.sum(1)[:, None, None] - 1)
         return SpanScores(self.logits.masked_fill(touching, float("-inf")))
 
+    def whole_words(self, continues: Tensor) -> SpanScores:
+        """The same scores without spans that begin or end inside a word.
+
+        Args:
+            continues: true at pieces that go on with the word before them. *Shape:* (batch, seq), bool.
+        """
+        seq, widths = self.logits.shape[1:]
+        after = torch.arange(seq, device=continues.device)[:, None] + torch.arange(1, widths + 1, device=continues.device)
+        cut_off = torch.nn.functional.pad(continues, (0, widths))[:, after]
+        return SpanScores(self.logits.masked_fill(continues[:, :, None] | cut_off, float("-inf")))
+
     def at(self, start: Tensor, end: Tensor, text: Tensor) -> Tensor:
         """Scores of given spans. ``start``, ``end`` (inclusive) and ``text`` index the batch. *Shape:* (n,) each."""
         return self.logits[text, start, end - start]

@@ -31,7 +31,11 @@ class Pieces:
 
 
 class WordPieces:
-    """Cuts texts into word pieces; wraps a fast transformers tokenizer and never truncates on its own."""
+    """Cuts texts into word pieces; wraps a fast transformers tokenizer and never truncates on its own.
+
+    Attributes:
+        continues: for each id, whether the piece goes on with the word before it (``##``). *Shape:* (vocabulary,), bool.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
@@ -42,6 +46,7 @@ class WordPieces:
         self.sep_id = _id(tokenizer.sep_token_id, tokenizer.eos_token_id)
         self.pad_id = _id(tokenizer.pad_token_id, 0)
         separator = tokenizer.convert_tokens_to_ids(TITLE_SEPARATOR)
+        self.continues = np.array([t.startswith("##") for t in tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))])
         self.title_separator_id = self.sep_id if separator in (None, tokenizer.unk_token_id) else int(separator)  # type: ignore[arg-type]
 
     @classmethod

@@ -1,0 +1,130 @@
+"""The surface forms of a catalogue on disk: which entities a string is a title or an alias of."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from blink.data.records import Entity
+from blink.errors import MismatchError, MissingFileError
+from blink.files import atomic_open
+
+KEYS_FILE = "forms.keys.npy"
+VALUES_FILE = "forms.rows.npy"
+ALIAS, TITLE = 1, 2
+"""What a form is to an entity; larger is stronger. A title counts with and without what stands in brackets behind it."""
+
+_BRACKETS = re.compile(r"\s*\([^()]*\)$")
+_NOT_WORD = re.compile(r"[\W_]+")
+_BLOCK = 200_000
+"""Entities gathered at a time: Python tuples of millions of forms would take gigabytes."""
+
+
+@dataclass(frozen=True)
+class FormMatch:
+    """An entity that a string is a form of; ``kind`` is `ALIAS` or `TITLE`."""
+
+    row: int
+    kind: int
+
+
+class SurfaceForms:
+    """Looks strings up among titles and aliases; the table is sorted by hash and mapped from disk.
+
+    Args:
+        keys: hashes of forms, ascending. *Shape:* (forms,), uint64.
+        values: row * 4 + kind of each. *Shape:* (forms,), int64.
+    """
+
+    def __init__(self, keys: np.ndarray, values: np.ndarray) -> None:
+        self._keys, self._values = keys, values
+
+    @classmethod
+    def open(cls, folder: str | Path) -> SurfaceForms:
+        """Map the table of a knowledge base.
+
+        Raises:
+            MissingFileError: its files are not there.
+            MismatchError: they are damaged or not of one table.
+        """
+        keys, values = (_map(Path(folder) / name) for name in (KEYS_FILE, VALUES_FILE))
+        if keys.dtype != np.uint64 or values.dtype != np.int64 or keys.ndim != 1 or keys.shape != values.shape:
+            raise MismatchError(f"{folder} holds no table of surface forms; build the knowledge base again")
+        return cls(keys, values)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def find(self, text: str, most: int = 16) -> list[FormMatch]:
+        """The entities that ``text`` names by title or alias; titles first, then by row, at most ``most``."""
+        key = _key(text)
+        if key is None:
+            return []
+        first = int(self._keys.searchsorted(np.uint64(key)))
+        values = []
+        while first < len(self._keys) and int(self._keys[first]) == key:
+            values.append(int(self._values[first]))
+            first += 1
+        return sorted((FormMatch(v >> 2, v & 3) for v in values), key=lambda m: (-m.kind, m.row))[:most]
+
+
+def build_forms(entities: Iterable[Entity], folder: str | Path) -> int:
+    """Write the table of all titles and aliases into ``folder``.
+
+    Returns:
+        number of (form, entity) pairs.
+    """
+    blocks = [np.empty((0, 2), dtype=np.uint64)]
+    source = (pair for entity in entities for pair in _forms(entity))
+    while block := list(islice(source, _BLOCK)):
+        blocks.append(np.array(block, dtype=np.uint64))
+    table = np.concatenate(blocks)
+    table = table[np.lexsort((table[:, 1], table[:, 0]))]
+    for name, column in ((KEYS_FILE, table[:, 0]), (VALUES_FILE, table[:, 1].astype(np.int64))):
+        with atomic_open(Path(folder) / name, "wb") as f:
+            np.save(f, np.ascontiguousarray(column), allow_pickle=False)
+    return len(table)
+
+
+def normalise(text: str) -> str:
+    """Bring a form to what is compared: no case, no accents, words parted by single spaces."""
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    return _NOT_WORD.sub(" ", "".join(c for c in plain if not unicodedata.combining(c))).strip()
+
+
+def without_brackets(title: str) -> str:
+    """``Georgia (country)`` -> ``Georgia``."""
+    return _BRACKETS.sub("", title) or title
+
+
+def _forms(entity: Entity) -> Iterator[tuple[int, int]]:
+    kinds: dict[int, int] = {}
+    named = [(alias, ALIAS) for alias in entity.aliases]
+    named += [(title, TITLE) for title in (entity.title, without_brackets(entity.title))]
+    for form, kind in named:
+        key = _key(form)
+        if key is not None:
+            kinds[key] = max(kind, kinds.get(key, 0))
+    for key, kind in kinds.items():
+        yield key, entity.row << 2 | kind
+
+
+def _key(text: str) -> int | None:
+    form = normalise(text)
+    return int.from_bytes(hashlib.blake2b(form.encode(), digest_size=8).digest(), "little") if form else None
+
+
+def _map(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist; build the knowledge base again (blink kb build)")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise MismatchError(f"{path} is damaged ({error}); build the knowledge base again") from error
