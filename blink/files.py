@@ -74,7 +74,7 @@ def read_json(path: str | Path, remedy: str = "check the path") -> Any:
     path = require_file(path, remedy)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # among them brackets too deep, and numbers of thousands of digits
         raise DataError(f"{path} is not valid JSON ({error}); {remedy}") from error
 
 
@@ -104,6 +104,9 @@ def parse_json_line(line: bytes, path: Path, number: int) -> Any:
         raise DataError(f"{path}, line {number}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
     except json.JSONDecodeError as error:
         found = f"not JSON ({error.msg} at column {error.colno})"
+        raise DataError(f"{path}, line {number}: {found}; mend or remove the line") from error
+    except (ValueError, RecursionError) as error:
+        found = "not JSON that can be read (nested too deep, or a number too long)"
         raise DataError(f"{path}, line {number}: {found}; mend or remove the line") from error
 
 

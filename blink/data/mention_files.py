@@ -103,7 +103,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
         if head.startswith(b"["):
             try:
                 rows = json.loads(f.read().decode("utf-8-sig"))
-            except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(
                     f"{path} begins as a JSON array and cannot be read as one ({error}); get the file anew"
                 ) from error
