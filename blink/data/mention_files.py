@@ -41,7 +41,7 @@ def read_samples(path: str | Path) -> Iterator[Sample]:
             yield parse_row(row, default_id=str(count))
         except DataError as error:
             raise DataError(f"{path}, line {number}: {error}") from error
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise DataError(
                 f"{path}, line {number}: malformed row ({type(error).__name__}: {error}); see the mention file layout"
             ) from error
@@ -120,8 +120,11 @@ def _labelled_or_not(row: Row, sample_id: str) -> Sample:
     spans, rows, kb_ids = row.get("mentions"), row.get("label_id"), row.get("wikidata_id")
     if spans is None and rows is None:
         return Sample(sample_id, _text(row), token_ids=_ids(row))
-    if spans is None:
+    if spans is None and rows and row.get("tokenized_mention_idxs") is None:
+        raise DataError("'label_id' needs 'mentions' (characters) or 'tokenized_mention_idxs' beside it")
+    if spans is None and rows:
         return _tokenised(row, sample_id)
+    spans = [] if spans is None else spans
     columns = {"label_id": rows, "wikidata_id": kb_ids, "entity": row.get("entity")}
     table = list(_parallel("mentions", spans, columns))
     if rows is None and kb_ids is None and spans:
@@ -133,9 +136,9 @@ def _labelled_or_not(row: Row, sample_id: str) -> Sample:
 
 
 def _tokenised(row: Row, sample_id: str) -> Sample:
-    if "text" in row and "mentions" in row:
+    if row.get("text") is not None and row.get("mentions") is not None:
         return _labelled_or_not(row, sample_id)
-    return Sample(sample_id, str(row.get("text", "")), None, _ids(row), _token_mentions(row))
+    return Sample(sample_id, str(row.get("text") or ""), None, _ids(row), _token_mentions(row))
 
 
 def _legacy(row: Row, sample_id: str) -> Sample:
