@@ -70,9 +70,10 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     if logits.shape[-1] == 0:
         return logits
     top = logits.max(-1, keepdims=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shifted = logits - np.where(np.isfinite(top), top, 0)
-        return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    shifted = logits - np.where(np.isfinite(top), top, 0)
+    total = np.exp(shifted).sum(-1, keepdims=True)
+    # The sum is at least 1, the top's own share, unless every one of the row is -inf.
+    return shifted - np.log(np.where(total > 0, total, 1))
 
 
 def joint_scores(spans: ScoredSpans) -> np.ndarray:
