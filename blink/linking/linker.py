@@ -226,8 +226,10 @@ class Linker:
         else:
             scores = mode_named(self.mode).scores(spans)
             chosen = [d.span for d in decide(spans, self.mode, cut or self.cut)]
-            bounds_of = [characters(reading, int(spans.start[i]), int(spans.end[i])) for i in chosen]
-            links = [self._link(reading, i, bounds, scores[i]) for i, bounds in zip(chosen, bounds_of, strict=True)]
+            placed = [(i, characters(reading, int(spans.start[i]), int(spans.end[i]))) for i in chosen]
+            if not mode_named(self.mode).overlaps:
+                placed = _apart(placed)
+            links = [self._link(reading, i, bounds, scores[i]) for i, bounds in placed]
         return LinkedText(reading.text, tuple(sorted(links, key=lambda link: (link.start, link.end))))
 
     def _propose(self, cut: _Cut, floor: float, batch_size: int) -> list[ScoredSpans]:
@@ -300,6 +302,17 @@ def characters(reading: Reading, first: int, last: int) -> tuple[int, int]:
     while end < len(reading.text) and unicodedata.category(reading.text[end]) in ("Mn", "Me"):
         end += 1
     return start, end
+
+
+def _apart(placed: Sequence[tuple[int, tuple[int, int]]]) -> list[tuple[int, tuple[int, int]]]:
+    """Leave out what shares a character with an earlier one: one character (a Hangul syllable) may be several pieces."""
+    taken: set[int] = set()
+    kept = []
+    for span, (start, end) in placed:
+        if taken.isdisjoint(range(start, end)):
+            kept.append((span, (start, end)))
+            taken.update(range(start, end))
+    return kept
 
 
 def _merge(parts: list[ScoredSpans], windows: Sequence[Window]) -> ScoredSpans:
