@@ -222,7 +222,9 @@ class Linker:
         spans = reading.spans
         if reading.given is not None:
             scores = joint_scores(spans)
-            links = [self._link(reading, i, bounds, scores[i]) for i, bounds in enumerate(reading.given)]
+            # Without a row: every candidate stands on a broken line of the catalogue.
+            linked = [(i, bounds) for i, bounds in enumerate(reading.given) if spans.rows[i, 0] >= 0]
+            links = [self._link(reading, i, bounds, scores[i]) for i, bounds in linked]
         else:
             scores = mode_named(self.mode).scores(spans)
             chosen = [d.span for d in decide(spans, self.mode, cut or self.cut)]
