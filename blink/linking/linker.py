@@ -124,7 +124,12 @@ class Linker:
             self.names = NameFeatures(kb.forms, kb.vectors, weights)
         self.reader = Reader(model, kb.index, precision=precision, device=device)
         self._pieces = model.pieces
-        self._room = (context_length or config.max_context_length) - 2
+        length = config.max_context_length if context_length is None else context_length
+        if not 3 <= length <= self.reader.positions:
+            raise SettingsError(
+                f"context_length is {length}; this model reads 3 to {self.reader.positions} word pieces at once"
+            )
+        self._room = length - 2
         # Spans may be as long as the overlap plus one; a short window still has to move on.
         self._overlap = min(max(config.max_mention_length, self._room // 4), self._room - 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,9 @@ class _Found:
 class Reader:
     """A model and an index, joined: from token ids to `ScoredSpans`.
 
+    Attributes:
+        positions: the longest input the context encoder reads, in word pieces.
+
     Args:
         model: the bi-encoder; its context tower is moved to the device and number format asked for.
         index: entity vectors.
@@ -79,6 +83,8 @@ class Reader:
         self.model = model.eval().to(self.device)
         if model.context_encoder is not None:
             model.context_encoder.to(self.dtype)
+        settings = getattr(model.context_encoder, "config", None)
+        self.positions = int(getattr(settings, "max_position_embeddings", sys.maxsize))
         self._continues = torch.from_numpy(model.pieces.continues).to(self.device)
         self.index = index
 
@@ -119,7 +125,7 @@ class Reader:
         step: Callable[[Tensor, Tensor, Tensor, list[int]], list[_Found]],
     ) -> list[_Found]:
         results: dict[int, _Found] = {}
-        for chosen, length in _batches(inputs, batch_size):
+        for chosen, length in _batches(inputs, batch_size, self.positions):
             padded, real = pad([inputs[i] for i in chosen], self.model.pieces.pad_id, length)
             ids, mask = torch.from_numpy(padded).to(self.device), torch.from_numpy(real).to(self.device)
             hidden = self.model.encode_context(ids, mask).float()
@@ -170,10 +176,10 @@ class Reader:
         return spans if refine is None else [refine(i, s, f.vectors) for i, (s, f) in enumerate(zip(spans, found, strict=True))]
 
 
-def _batches(inputs: Sequence[Sequence[int]], batch_size: int) -> Iterator[tuple[list[int], int]]:
+def _batches(inputs: Sequence[Sequence[int]], batch_size: int, longest: int) -> Iterator[tuple[list[int], int]]:
     by_length: dict[int, list[int]] = defaultdict(list)
     for i, ids in enumerate(inputs):
-        by_length[-(-len(ids) // LENGTH_STEP) * LENGTH_STEP].append(i)
+        by_length[min(-(-len(ids) // LENGTH_STEP) * LENGTH_STEP, longest)].append(i)
     for length in sorted(by_length):
         group = by_length[length]
         # Short inputs share a batch with more of their kind: the work of a batch is its tokens, not its rows.
