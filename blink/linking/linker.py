@@ -242,7 +242,7 @@ class Linker:
     def _propose(self, cut: _Cut, floor: float, batch_size: int) -> list[ScoredSpans]:
         # A known name may lift a mention over the threshold: what could be lifted must be read.
         lift = max(0.0, self.names.weights.known) if self.names else 0.0
-        options = replace(self.options, floor=floor - lift)
+        options = replace(self.options, floor=max(floor - lift, self.options.floor))
         found = iter(self.reader.read(cut.inputs(self._pieces), options, batch_size, self._refine(cut)))
         results = []
         for of_text in cut.windows:
