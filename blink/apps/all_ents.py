@@ -1,0 +1,184 @@
+"""``python blink/main_dense_all_ents.py``: the original's command line over the original's files, or over the starter."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blink.apps.all_ents_options import PROGRAM, Files, Plan, parse, resolve
+from blink.apps.common import guarded, say
+from blink.errors import MismatchError, MissingFileError
+from blink.files import read_json
+
+if TYPE_CHECKING:
+    from blink.data.records import Sample
+    from blink.kb.index import Index
+    from blink.kb.knowledge_base import KnowledgeBase
+    from blink.linking.linker import Linker
+    from blink.model.biencoder import BiEncoder
+
+_MANIFEST = Path(__file__).resolve().parents[2] / "models" / "MANIFEST.json"
+_UNPUBLISHED = "experiments/wiki_all_ents/"
+"""Where the README of the original expects its own checkpoint."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    return guarded(lambda: _run(sys.argv[1:] if arguments is None else arguments), PROGRAM)
+
+
+def _run(arguments: Sequence[str]) -> None:
+    plan = resolve(parse(arguments))
+    if plan is None:
+        say("there is nothing to do")
+        return
+    if plan.files is not None:
+        require_files(plan.files)
+    samples = None if plan.test_mentions is None else _samples(plan.test_mentions)
+    if samples is not None and plan.save_to is not None:
+        plan.save_to.mkdir(parents=True, exist_ok=True)
+    linker = open_linker(plan)
+    if samples is not None:
+        from blink.apps.all_ents_batch import link_file
+
+        link_file(plan, linker, samples)
+        return
+    from blink.apps.shell import run_dialogue
+
+    run_dialogue(linker)
+
+
+def _samples(path: Path) -> Iterator[Sample]:
+    """The samples of a file; the first is read at once, so that a wrong path is told before a model is loaded."""
+    from blink.data.mention_files import read_samples
+
+    samples = read_samples(path)
+    return itertools.chain([next(samples)], samples)
+
+
+# --- opening --------------------------------------------------------------------------------------------------------
+
+
+def require_files(files: Files) -> None:
+    """Check that all files are there.
+
+    Raises:
+        MissingFileError: some are not; the message names each and the command that gets it.
+    """
+    by_remedy: dict[str, list[Path]] = {}
+    for path in files.needed():
+        if not path.is_file():
+            by_remedy.setdefault(_remedy(path), []).append(path)
+    if by_remedy:
+        raise MissingFileError("; ".join(f"{_do_not_exist(paths)}: {remedy}" for remedy, paths in by_remedy.items()))
+
+
+def _do_not_exist(paths: list[Path]) -> str:
+    folder = "is a folder, not a file" if len(paths) == 1 and paths[0].is_dir() else "does not exist"
+    return f"{' and '.join(map(str, paths))} {folder if len(paths) == 1 else 'do not exist'}"
+
+
+def _remedy(path: Path) -> str:
+    """How to get a missing file."""
+    if _UNPUBLISHED in path.as_posix():
+        return (
+            "that checkpoint was never published; get the released one with "
+            "`./download_models.sh --only elq_wiki_large.bin --only elq_large_params.txt` and give --biencoder_model "
+            "models/elq_wiki_large.bin --biencoder_config models/elq_large_params.txt instead"
+        )
+    for published in _published():
+        if path.as_posix().endswith(f"models/{published['target']}"):
+            return f"get it with `./download_models.sh --only {published['name']}`"
+    return "check the path; `./download_models.sh --list` shows the files that were published"
+
+
+def _published() -> list[dict[str, Any]]:
+    return read_json(_MANIFEST)["files"] if _MANIFEST.is_file() else []
+
+
+def open_linker(plan: Plan) -> Linker:
+    """The linker that a plan asks for, over the original's files or the starter.
+
+    Raises:
+        BlinkError: a file cannot be read, files do not belong together, or a setting does not fit the model.
+    """
+    from blink.linking.linker import Linker
+
+    model, kb = _open_starter() if plan.files is None else _open_files(plan.files, plan.device)
+    linker = Linker(
+        model,
+        kb,
+        threshold=plan.threshold,
+        mode=plan.mode,
+        mention_threshold=plan.mention_threshold,
+        mentions=plan.mentions,
+        entities=plan.entities,
+        context_length=plan.context_length,
+        precision=plan.precision,
+        device=plan.device,
+    )
+    linker.options = replace(linker.options, floor=plan.mention_floor)
+    return linker
+
+
+def _open_starter() -> tuple[BiEncoder, KnowledgeBase]:
+    from blink.apps.starter import starter_kb, starter_model
+    from blink.kb.knowledge_base import KnowledgeBase
+    from blink.model.loading import load_model
+
+    folder = starter_model()
+    say(f"no model is named: using the starter, {folder}")
+    return load_model(folder), KnowledgeBase.open(starter_kb())
+
+
+def _open_files(files: Files, device: str) -> tuple[BiEncoder, KnowledgeBase]:
+    from blink.kb.catalogue import Catalogue
+    from blink.kb.knowledge_base import KnowledgeBase
+    from blink.model.original import OriginalFiles, read_original
+
+    # Ids that stand on two lines lead to the last, as in the original; broken lines are not tolerated.
+    catalogue = Catalogue.open(files.catalogue, skip_bad=True)
+    if catalogue.skipped:
+        Catalogue.open(files.catalogue)
+    index = _open_index(files, len(catalogue), device)
+    model = read_original(OriginalFiles(files.weights, files.settings))
+    if model.entity_size != index.dim:
+        raise MismatchError(
+            f"{files.weights} makes vectors of {model.entity_size} numbers, {files.index or files.vectors} holds vectors of "
+            f"{index.dim}; give files that were made with one model"
+        )
+    return model, KnowledgeBase(catalogue, index)
+
+
+def _open_index(files: Files, entities: int, device: str) -> Index:
+    from blink.kb.index import ExactIndex, read_index
+
+    index: Index
+    if files.index is not None:
+        index = read_index(files.index)
+        if device == "cuda":
+            say(f"{files.index} is searched on the CPU; the model runs on the GPU")
+    else:
+        index = ExactIndex(_read_vectors(files.vectors), device=device)
+    if index.size != entities:
+        raise MismatchError(
+            f"{files.catalogue} has {entities} entities, {files.index or files.vectors} {index.size} vectors; "
+            "give files that were made from one catalogue"
+        )
+    return index
+
+
+def _read_vectors(path: Path) -> Any:
+    import torch
+
+    from blink.model.original import read_tensors
+
+    vectors = read_tensors(path, _remedy(path))
+    if not isinstance(vectors, torch.Tensor) or vectors.ndim != 2 or not vectors.is_floating_point():
+        found = f"a tensor of shape {tuple(vectors.shape)}, {vectors.dtype}" if isinstance(vectors, torch.Tensor) else "none"
+        raise MismatchError(f"{path} must hold one matrix of floats, a row for each entity; found {found}")
+    return vectors

@@ -1,0 +1,338 @@
+"""The flags of ``main_dense_all_ents.py``: the union of three releases of the original, and what they mean together.
+
+Releases are named by a letter: J (July 2020), R (August 2020, the one the published README describes) and E (the later
+package ``elq``); N marks what is new here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from blink.errors import SettingsError
+from blink.linking.scoring import MODES
+
+PROGRAM = "main_dense_all_ents.py"
+
+
+def number(text: str) -> float:
+    """A number, infinities included."""
+    value = float(text)
+    if math.isnan(value):
+        raise ValueError(text)
+    return value
+
+
+def probability(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no probability; give a number from 0 to 1")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed; give at least 1")
+    return value
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag.
+
+    Attributes:
+        names: its spellings; the first long one names the value.
+        releases: which releases have it.
+        help: what it does here.
+        kind: type of its value; None for a switch.
+        default: value where it is not given; None also says "not given".
+        choices: allowed values, any if empty.
+    """
+
+    names: tuple[str, ...]
+    releases: str
+    help: str
+    kind: Callable[[str], Any] | None = str
+    default: Any = None
+    choices: tuple[str, ...] = ()
+
+
+NO_EFFECT = "accepted, without effect"
+FINAL_THRESHOLDING = {
+    "joint": "joint",
+    "joint_0": "joint",
+    "top_joint_by_mention": "top_joint_by_mention",
+    "top_entity_by_mention": "best_entity_by_mention",
+}
+"""Value of J's and R's flag -> mode; there the two last crash, and mean the best entity of every mention."""
+THRESHOLD_TYPES = {
+    "joint": "joint",
+    "joint_0": "joint",
+    "top_entity_by_mention": "top_entity_by_mention",
+    "thresholded_entity_by_mention": "thresholded_entity_by_mention",
+}
+"""Value of E's flag -> mode."""
+
+JOINT, GOLD, SINGLE = "joint", "gold", "single"
+DETECTORS = {
+    "joint": JOINT,
+    "joint_all_ents": JOINT,
+    "joint_all_ents_pretokenized": JOINT,
+    "none": GOLD,
+    "single": SINGLE,
+}
+"""Value of ``-n`` -> where mentions come from."""
+OTHER_DETECTORS = ("flair", "ngram", "qa_classifier")
+"""Values of ``-n`` that need programs or files which the original never came with."""
+INDEX_KINDS = ("hnsw", "flat", "ivfflat", "none")
+
+FLAGS = (
+    Flag(("--interactive", "-i"), "JRE", "type texts and see their links", None),
+    Flag(("--test_mentions",), "JRE", "mention file to link: JSON lines, labelled or not"),
+    Flag(("--save_preds_dir",), "JRE", "folder for the predictions; without it, those of unlabelled rows are printed"),
+    Flag(("--do_ner", "-n"), "JR", "where mentions come from: joint (also joint_all_ents) lets the model find them, "
+         "joint_all_ents_pretokenized insists on the word pieces stored in the file, none takes the gold mentions, "
+         "single takes the whole text as one  [joint]", choices=(*DETECTORS, *OTHER_DETECTORS)),
+    Flag(("--threshold",), "RE", "keep links whose joint log-score is above this; also -inf  [-2.9 for files with "
+         "--mention_classifier_threshold or joint_0, else -4.5; the starter: its own]", number),
+    Flag(("--mention_classifier_threshold",), "J", "keep mentions whose probability is above this", probability),
+    Flag(("--mention_threshold",), "E", "keep mentions whose raw score is above this; for the modes by mention", number),
+    Flag(("--final_thresholding",), "JR", "how links are chosen, J's names: the modes by mention emit the best entity of "
+         "every mention, each entity once", choices=tuple(FINAL_THRESHOLDING)),
+    Flag(("--threshold_type",), "E", "how links are chosen, E's names: top_entity_by_mention keeps overlaps; "
+         "thresholded_entity_by_mention also needs an inner product above --threshold  [joint]",
+         choices=tuple(THRESHOLD_TYPES)),
+    Flag(("--top_k", "--num_cand_mentions"), "JRE", "most mentions per text", count, 50),
+    Flag(("--num_cand_entities",), "E", "entities retrieved per mention; scores depend on it", count, 10),
+    Flag(("--biencoder_model",), "JRE", "checkpoint (.bin)  [models/elq_wiki_large.bin]"),
+    Flag(("--biencoder_config",), "JRE", "its settings  [training_params.txt beside it or models/elq_large_params.txt]"),
+    Flag(("--entity_catalogue",), "JRE", "catalogue  [models/entity.jsonl]"),
+    Flag(("--entity_encoding",), "JRE", "entity vectors, for exact search  [models/all_entities_large.t7]"),
+    Flag(("--faiss_index",), "RE", "kind of the index to search; none searches the vectors exactly", choices=INDEX_KINDS),
+    Flag(("--index_path",), "RE", "FAISS index file; the vectors are then not read  [models/faiss_KIND_index.pkl]"),
+    Flag(("--eval_batch_size",), "JRE", "texts that go through the model at once", count, 8),
+    Flag(("--max_context_length",), "JRE", "input length in word pieces  [the model's own]", count),
+    Flag(("--use_cuda",), "JRE", "run on the GPU", None),
+    Flag(("--precision",), "N", "number format of the encoder", default="auto", choices=("auto", "fp32", "bf16")),
+    Flag(("--compat",), "N", "elq: predictions of a file exactly as release E makes them, oddities included",
+         default="none", choices=("none", "elq")),
+    Flag(("--qa_data", "-q"), "JR", "makes it no error that there is nothing to do", None),
+    Flag(("--test_entities",), "JRE", NO_EFFECT),
+    Flag(("--entity_token_ids", "--cand_token_ids_path"), "JRE", NO_EFFECT),
+    Flag(("--output_path",), "JRE", NO_EFFECT + ": messages go to standard error"),
+    Flag(("--debug", "-d"), "JR", NO_EFFECT, None),
+    Flag(("--debug_biencoder", "-db"), "JRE", NO_EFFECT, None),
+    Flag(("--get_predictions", "-p"), "JRE", NO_EFFECT, None),
+    Flag(("--eval_main_entity",), "JR", NO_EFFECT, None),
+    Flag(("--fast",), "J", NO_EFFECT, None),
+    Flag(("--no_logger",), "E", NO_EFFECT, None),
+)  # fmt: skip
+"""Every flag of every release."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise click.UsageError(f"{message} (see: {PROGRAM} --help)")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line.
+
+    Raises:
+        click.UsageError: a flag is unknown or its value not allowed.
+    """
+    parser = _Parser(prog=PROGRAM, description="Link entities with the original's files and flags.", allow_abbrev=False)
+    for flag in FLAGS:
+        text = f"{flag.help} ({flag.releases})".replace("%", "%%")
+        if flag.kind is None:
+            parser.add_argument(*flag.names, action="store_true", help=text)
+        else:
+            choices = flag.choices or None
+            parser.add_argument(*flag.names, type=flag.kind, default=flag.default, choices=choices, help=text)
+    return parser.parse_args(join_numbers(arguments))
+
+
+def join_numbers(arguments: Sequence[str]) -> list[str]:
+    """Join ``--flag -inf`` to ``--flag=-inf``: argparse takes a value that begins with a dash for flags."""
+    long_flags = {name for flag in FLAGS if flag.kind is not None for name in flag.names}
+    joined: list[str] = []
+    for argument in arguments:
+        if argument.startswith("-") and _is_number(argument) and joined and joined[-1] in long_flags:
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Files:
+    """The original's files. ``index`` stands in for ``vectors`` where it is given."""
+
+    weights: Path
+    settings: Path
+    catalogue: Path
+    vectors: Path
+    index: Path | None = None
+
+    def needed(self) -> list[Path]:
+        """Those that are read."""
+        return [self.weights, self.settings, self.catalogue, self.index or self.vectors]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the flags come to.
+
+    Attributes:
+        files: the original's files, or None for the starter.
+        interactive: type texts; otherwise a file is linked.
+        test_mentions: that file.
+        save_to: folder for predictions.
+        detector: `JOINT`, `GOLD` or `SINGLE`.
+        stored_pieces: insist on the word pieces of the file.
+        mode: one of `blink.linking.scoring.MODES`.
+        threshold: of links; None for the model's own.
+        mention_threshold: raw mention score, for the modes by mention.
+        mention_floor: mentions whose log probability is not above it are no mentions.
+        mentions: most mentions per window.
+        entities: candidates per mention.
+        batch_size: inputs at once.
+        context_length: input length; None for the model's own.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+        device: ``cpu`` or ``cuda``.
+        elq: do exactly as release E does.
+    """
+
+    files: Files | None
+    interactive: bool = False
+    test_mentions: Path | None = None
+    save_to: Path | None = None
+    detector: str = JOINT
+    stored_pieces: bool = False
+    mode: str = "joint"
+    threshold: float | None = None
+    mention_threshold: float | None = None
+    mention_floor: float = field(default=-math.inf)
+    mentions: int = 50
+    entities: int = 10
+    batch_size: int = 8
+    context_length: int | None = None
+    precision: str = "auto"
+    device: str = "cpu"
+    elq: bool = False
+
+
+def resolve(options: argparse.Namespace) -> Plan | None:
+    """Work out what is to be done; None for nothing, where that is allowed.
+
+    Raises:
+        SettingsError: flags contradict each other, or there is nothing to do.
+    """
+    if not options.interactive and options.test_mentions is None:
+        if options.qa_data:
+            return None
+        raise SettingsError("there is nothing to do; give -i to type texts, or --test_mentions FILE to link a file")
+    files, mode, elq = _files(options), _mode(options), options.compat == "elq"
+    if elq and (options.interactive or _detector(options) != JOINT):
+        raise SettingsError("--compat elq finds mentions in files; give --test_mentions FILE, without -i and with -n joint")
+    threshold = _threshold(options, files)
+    return Plan(
+        files=files,
+        interactive=options.interactive,
+        test_mentions=None if options.interactive else Path(options.test_mentions),
+        save_to=None if options.save_preds_dir is None else Path(options.save_preds_dir),
+        detector=_detector(options),
+        stored_pieces=options.do_ner == "joint_all_ents_pretokenized",
+        mode=mode,
+        threshold=threshold,
+        mention_threshold=options.mention_threshold,
+        mention_floor=_mention_floor(options, mode, threshold, elq),
+        mentions=options.top_k,
+        entities=options.num_cand_entities,
+        batch_size=options.eval_batch_size,
+        context_length=options.max_context_length,
+        precision="fp32" if elq else options.precision,
+        device="cuda" if options.use_cuda else "cpu",
+        elq=elq,
+    )
+
+
+def _files(options: argparse.Namespace) -> Files | None:
+    named = (options.biencoder_model, options.biencoder_config, options.entity_catalogue, options.entity_encoding)
+    if all(name is None for name in (*named, options.faiss_index, options.index_path)):
+        return None
+    weights = Path(options.biencoder_model or "models/elq_wiki_large.bin")
+    beside = weights.parent / "training_params.txt"
+    settings = options.biencoder_config or (beside if beside.is_file() else "models/elq_large_params.txt")
+    index = options.index_path
+    if options.faiss_index == "none":
+        index = None
+    elif options.faiss_index is not None and index is None:
+        index = f"models/faiss_{options.faiss_index}_index.pkl"
+    return Files(
+        weights,
+        Path(settings),
+        Path(options.entity_catalogue or "models/entity.jsonl"),
+        Path(options.entity_encoding or "models/all_entities_large.t7"),
+        None if index is None else Path(index),
+    )
+
+
+def _mode(options: argparse.Namespace) -> str:
+    old, new = FINAL_THRESHOLDING.get(options.final_thresholding), THRESHOLD_TYPES.get(options.threshold_type)
+    if old is not None and new is not None and old != new:
+        given = f"--final_thresholding {options.final_thresholding} and --threshold_type {options.threshold_type}"
+        raise SettingsError(f"{given} contradict each other; give one of them")
+    mode = old or new or "joint"
+    if MODES[mode].needs_mention_threshold and options.mention_threshold is None:
+        raise SettingsError(f"--threshold_type {mode} needs --mention_threshold X, such as 0")
+    return mode
+
+
+def _detector(options: argparse.Namespace) -> str:
+    if options.do_ner in OTHER_DETECTORS:
+        raise SettingsError(f"-n {options.do_ner} needs a program that is no part of this one; use -n joint, none or single")
+    detector = JOINT if options.do_ner is None else DETECTORS[options.do_ner]
+    if options.interactive and detector != JOINT:
+        raise SettingsError(f"-n {options.do_ner} works on a file; give --test_mentions FILE without -i, or use -n joint")
+    return detector
+
+
+def _threshold(options: argparse.Namespace, files: Files | None) -> float | None:
+    if options.threshold is not None:
+        return float(options.threshold)
+    if files is None:
+        return None
+    # J cannot be told a threshold; its files of predictions, and the published figures, were made with this one.
+    of_july = options.mention_classifier_threshold is not None or options.final_thresholding == "joint_0"
+    return -2.9 if of_july and not options.interactive else -4.5
+
+
+def _mention_floor(options: argparse.Namespace, mode: str, threshold: float | None, elq: bool) -> float:
+    share = options.mention_classifier_threshold
+    if share is not None:
+        return math.log(share) if share > 0 else -math.inf
+    if elq and MODES[mode].needs_mention_threshold:
+        return float(options.mention_threshold)
+    # A joint score is never above the mention's: there the threshold does the same. E prunes by it all the same, which
+    # shows where nothing passes; and the modes that filter nothing else need some bound for what is a mention.
+    if elq or mode in ("top_joint_by_mention", "best_entity_by_mention"):
+        return -4.5 if threshold is None else threshold
+    return -math.inf

@@ -1,0 +1,267 @@
+"""Rows of a mention file made ready for linking by ``main_dense_all_ents.py``, and the records of what was predicted.
+
+Positions of a row are those of its word pieces, without ``[CLS]``. Two ways lead to a `Row`: `RowMaker.row`, which is
+what one wants, and `RowMaker.row_like_elq`, which repeats the original's release E with its oddities (``--compat elq``):
+
+* predictions are moved to the whole text by searching for the window in it, which may find an earlier repetition;
+* gold that the window leaves out is not counted, and where the window cuts tokens on the left but drops no mention, gold
+  is reported in positions of the window;
+* a text without labels is never cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from blink.data.mention_files import bind
+from blink.data.records import Mention, Sample, TokenMention
+from blink.data.windows import GoldWindow, Window, cut_windows, window_around_gold
+from blink.errors import DataError
+from blink.evaluation.matching import Triple, count_matches
+from blink.evaluation.report import Counts
+from blink.kb.catalogue import Catalogue
+from blink.linking.scoring import Decision, ScoredSpans
+from blink.model.tokens import Pieces, WordPieces
+
+Gold: TypeAlias = tuple[int, int, int]
+"""Start, end (exclusive) and catalogue row of a gold mention."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as it is linked.
+
+    Attributes:
+        sample: what the file says.
+        ids: word pieces of the whole text.
+        windows: what of them the model reads; the whole text where the linker cuts it itself.
+        stored: whether ``ids`` are those of the file, rather than cut from the text.
+        offset: added to a position in the windows to give the one that is reported.
+        gold: gold mentions as they are reported and counted; None where the row has no labels.
+        gold_in_window: those the model can see, in positions of the windows.
+    """
+
+    sample: Sample
+    ids: tuple[int, ...]
+    windows: tuple[Window, ...]
+    stored: bool
+    offset: int = 0
+    gold: tuple[Gold, ...] | None = None
+    gold_in_window: tuple[Gold, ...] = ()
+
+    @property
+    def start(self) -> int:
+        """Where in ``ids`` the windows begin."""
+        return self.windows[0].start if self.windows else 0
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The word pieces that the model reads."""
+        return self.ids[self.start : self.windows[-1].end] if self.windows else ()
+
+
+class RowMaker:
+    """Makes rows of samples.
+
+    Args:
+        pieces: cuts texts.
+        catalogue: gold rows are looked up in it where the file was made for another.
+        context_length: input length of the model.
+        overlap: of windows over long texts.
+        position_limit: longest input that the model has positions for.
+        from_text: cut labelled texts anew rather than take the file's word pieces, where both are there.
+        insist: take the file's word pieces, and nothing else.
+        whole: let a row's window be its whole text; mentions that are given each get a window of their own later.
+    """
+
+    def __init__(
+        self,
+        pieces: WordPieces,
+        catalogue: Catalogue,
+        *,
+        context_length: int,
+        overlap: int,
+        position_limit: int,
+        from_text: bool = False,
+        insist: bool = False,
+        whole: bool = False,
+    ) -> None:
+        self._pieces = pieces
+        self._catalogue = catalogue
+        self._length = context_length
+        self._overlap = overlap
+        self._limit = position_limit
+        self._from_text = from_text
+        self._insist = insist
+        self._whole = whole
+
+    def row(self, sample: Sample) -> Row:
+        """A row whose gold is all that the file says, in positions of the whole text.
+
+        Raises:
+            DataError: stored word pieces are insisted on and missing, or the text is no text.
+        """
+        sample = next(bind([sample], self._catalogue.row_of, lambda row: self._catalogue[row].kb_id))
+        if not self._takes_stored(sample):
+            return self._row_of_text(sample)
+        assert sample.token_ids is not None
+        ids, gold = sample.token_ids, _stored_gold(sample)
+        if self._whole:
+            in_order = None if gold is None else tuple(sorted(gold))
+            return Row(sample, ids, (Window(0, len(ids)),), True, 0, in_order, in_order or ())
+        if not gold:
+            windows = cut_windows(len(ids), self._length - 2, self._overlap)
+            return Row(sample, ids, tuple(windows), True, gold=None if gold is None else ())
+        cut = window_around_gold(len(ids), [(s, e) for s, e, _ in gold], self._length)
+        start = cut.window.start
+        return Row(sample, ids, (cut.window,), True, start, tuple(sorted(gold)), _seen(cut, gold))
+
+    def row_like_elq(self, sample: Sample, labelled: bool) -> Row:
+        """A row as release E makes it; whether the file is labelled is decided by its first row.
+
+        Raises:
+            DataError: a labelled row lacks its word pieces or labels, or a text has more pieces than the model positions.
+        """
+        if not labelled:
+            ids = tuple(self._cut(sample).ids.tolist())
+            if len(ids) + 2 > self._limit:
+                raise DataError(
+                    f"row {sample.id!r} has {len(ids)} word pieces and is not cut with --compat elq; the model reads "
+                    f"{self._limit - 2}: shorten it, or leave --compat elq out"
+                )
+            return Row(sample, ids, (Window(0, len(ids)),), False)
+        if sample.token_ids is None or sample.token_mentions is None:
+            raise DataError(
+                f"row {sample.id!r} lacks 'tokenized_text_ids' or 'tokenized_mention_idxs', which --compat elq needs in a "
+                "file whose first row is labelled; add them, or leave --compat elq out"
+            )
+        ids, gold = sample.token_ids, [(m.start, m.end, m.row) for m in sample.token_mentions]
+        cut = window_around_gold(len(ids), [(s, e) for s, e, _ in gold], self._length)
+        window = ids[cut.window.start : cut.window.end]
+        return Row(sample, ids, (cut.window,), True, _first_place(window, ids), self._elq_gold(cut, gold), _seen(cut, gold))
+
+    def _elq_gold(self, cut: GoldWindow, gold: Sequence[Gold]) -> tuple[Gold, ...]:
+        kept = [gold[i] for i in cut.kept]
+        room = self._length - 2
+        shift = cut.window.start if len(kept) == len(gold) else 0
+        # A single mention that is too long was shortened before.
+        return tuple((s - shift, min(e, s + room if len(kept) == 1 else e) - shift, row) for s, e, row in kept)
+
+    def _takes_stored(self, sample: Sample) -> bool:
+        if sample.token_ids is None:
+            if self._insist:
+                raise DataError(f"row {sample.id!r} has no 'tokenized_text_ids', which -n joint_all_ents_pretokenized needs")
+            return False
+        if self._insist or not sample.text:
+            return True
+        return sample.token_mentions is not None and not (self._from_text and sample.mentions is not None)
+
+    def _row_of_text(self, sample: Sample) -> Row:
+        cut = self._cut(sample)
+        gold = None if sample.mentions is None else tuple(sorted(_place(m, cut) for m in sample.mentions))
+        return Row(sample, tuple(cut.ids.tolist()), (Window(0, len(cut.ids)),), False, 0, gold, gold or ())
+
+    def _cut(self, sample: Sample) -> Pieces:
+        try:
+            return self._pieces.cut([sample.text])[0]
+        except DataError as error:
+            raise DataError(f"row {sample.id!r}: {error}") from error
+
+
+def _stored_gold(sample: Sample) -> list[Gold] | None:
+    if sample.token_mentions is None:
+        return None
+    # Only the mentions in characters carry ids, by which they were looked up in this catalogue.
+    source: Sequence[Mention | TokenMention] = sample.token_mentions if sample.mentions is None else sample.mentions
+    if len(source) != len(sample.token_mentions):
+        found = f"{len(source)} and {len(sample.token_mentions)}"
+        raise DataError(f"row {sample.id!r}: 'mentions' and 'tokenized_mention_idxs' must be of one length; found {found}")
+    return [(t.start, t.end, m.row) for t, m in zip(sample.token_mentions, source, strict=True)]
+
+
+def _seen(cut: GoldWindow, gold: Sequence[Gold]) -> tuple[Gold, ...]:
+    return tuple((s - 1, e, gold[i][2]) for (s, e), i in zip(cut.bounds, cut.kept, strict=True))
+
+
+def _place(mention: Mention, cut: Pieces) -> Gold:
+    """The pieces that a mention's characters touch; an empty span where there is nothing to read."""
+    touched = np.flatnonzero((cut.offsets[:, 0] < mention.end) & (cut.offsets[:, 1] > mention.start))
+    return (int(touched[0]), int(touched[-1]) + 1, mention.row) if len(touched) else (0, 0, mention.row)
+
+
+def _first_place(part: Sequence[int], whole: Sequence[int]) -> int:
+    return next(i for i in range(len(whole) + 1) if whole[i : i + len(part)] == part)
+
+
+# --- records --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a row.
+
+    Attributes:
+        record: the line of ``biencoder_outs.jsonl``.
+        overall: counts against the reported gold.
+        window: counts against the gold inside the window.
+    """
+
+    record: dict[str, Any]
+    overall: Counts
+    window: Counts
+
+    @property
+    def flawless(self) -> bool:
+        """Whether every gold mention was hit and nothing else predicted."""
+        return self.overall.weak == self.overall.gold == self.overall.predicted
+
+
+def outcome(
+    row: Row,
+    spans: ScoredSpans,
+    decisions: Sequence[Decision],
+    title: Callable[[int], str],
+    decode: Callable[[Sequence[int]], str],
+) -> Outcome:
+    """Report the links of a row and count its hits.
+
+    Args:
+        row: the row.
+        spans: its scored spans, in positions of ``row.ids``.
+        decisions: the links among them.
+        title: title of a catalogue row.
+        decode: text of word pieces.
+    """
+    shift = row.offset - row.start
+    places = [(int(spans.start[d.span]) + shift, int(spans.end[d.span]) + 1 + shift, d.row) for d in decisions]
+
+    def strings(found: Sequence[Gold], name: Callable[[int], str]) -> list[list[str]]:
+        return [[name(r), decode(row.ids[s:e])] for s, e, r in found]
+
+    record: dict[str, Any] = {"id": row.sample.id, "text": row.sample.text, "scores": [d.score for d in decisions]}
+    record["pred_tuples_string"] = strings(places, title)
+    if row.gold is not None:
+        record["gold_tuples_string"] = strings(row.gold, lambda r: title(r) if r >= 0 else "")
+    record["pred_triples"] = _written(places)
+    if row.gold is not None:
+        record["gold_triples"] = _written(row.gold)
+    record["tokens"] = list(row.tokens)
+    in_window = [(s - row.offset, e - row.offset, r) for s, e, r in places]
+    return Outcome(record, _counts(row.gold or (), places), _counts(row.gold_in_window, in_window))
+
+
+def _written(found: Sequence[Gold]) -> list[list[Any]]:
+    return [[str(row), start, end] for start, end, row in found]
+
+
+def _counts(gold: Sequence[Gold], predicted: Sequence[Gold]) -> Counts:
+    found = count_matches(_triples(gold), _triples(predicted))
+    return Counts(found.weak, found.strong, len(predicted), len(gold))
+
+
+def _triples(found: Sequence[Gold]) -> list[Triple]:
+    return [Triple(str(row), start, end) for start, end, row in found]
