@@ -10,8 +10,8 @@ import numpy as np
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
 from blink.data.records import Entity
-from blink.errors import DataError, MissingFileError
-from blink.model.pretrained import encoder_folder, quiet_transformers
+from blink.errors import BlinkError, CheckpointError, DataError, MissingFileError
+from blink.model.pretrained import encoder_folder, first_line, quiet_transformers
 
 TITLE_SEPARATOR = "[unused2]"
 """Stands between title and description of an entity (BLINK, Wu et al. 2020); ``[SEP]`` where the vocabulary lacks it."""
@@ -51,9 +51,21 @@ class WordPieces:
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> WordPieces:
-        """Load the tokenizer of an encoder by name or folder."""
+        """Load the tokenizer of an encoder by name or folder.
+
+        Raises:
+            CheckpointError: transformers cannot find or read it.
+        """
         with quiet_transformers():
-            return cls(AutoTokenizer.from_pretrained(encoder_folder(str(name))))
+            try:
+                return cls(AutoTokenizer.from_pretrained(encoder_folder(str(name))))
+            except BlinkError:
+                raise
+            except Exception as error:  # the tokenizers library raises nothing more special for a damaged file
+                found = first_line(error)
+                raise CheckpointError(
+                    f"cannot load the tokenizer of {str(name)!r} ({found}); give a whole model folder, or a model name"
+                ) from error
 
     @classmethod
     def from_vocabulary(cls, vocabulary: str | Path, lowercase: bool = True) -> WordPieces:
