@@ -27,7 +27,7 @@ def load_model(path: str | Path, *, context: bool = True, candidate: bool = Fals
     | --- | --- |
     | folder written by `blink train` | that model |
     | folder with ``pytorch_model.bin`` and ``training_params.txt`` | an original ELQ or BLINK checkpoint |
-    | name of a packaged encoder, or a Hugging Face folder | the encoder as it stands, entities averaged over tokens |
+    | name of a packaged encoder, or a Hugging Face folder | the encoder as it stands, without a mention head |
 
     Raises:
         MissingFileError: there is nothing of that name.
@@ -38,7 +38,8 @@ def load_model(path: str | Path, *, context: bool = True, candidate: bool = Fals
         files = OriginalFiles(folder / ORIGINAL_WEIGHTS, folder / ORIGINAL_SETTINGS)
         return read_original(files, context=context, candidate=candidate)
     if str(path) in PACKAGED_ENCODERS or _is_plain_encoder(folder):
-        return BiEncoder.from_encoder(str(path), ZERO_SHOT)
+        # A fresh head would propose mentions at random.
+        return BiEncoder.from_encoder(str(path), ZERO_SHOT.replace(mention_scorer="none"))
     if not folder.is_dir():
         names = ", ".join(PACKAGED_ENCODERS)
         raise MissingFileError(f"{path} is no model folder; give one written by `blink train`, or an encoder: {names}")
