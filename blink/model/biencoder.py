@@ -174,6 +174,8 @@ class BiEncoder(nn.Module):
         else:
             _save_tensors(folder / WEIGHTS_FILE, self.state_dict())
             self.pieces.save(folder)
+            if self.candidate_encoder is not None:  # it may have been trained since the fingerprint was taken
+                self.config = self.config.replace(candidate_fingerprint=self.candidate_fingerprint())
         towers = {name: _settings(tower) for name, tower in self._towers().items() if self.config.base is None}
         write_json(folder / CONFIG_FILE, {**self.config.to_dict(), "entity_size": self.entity_size, **towers})
 
