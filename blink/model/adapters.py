@@ -45,6 +45,11 @@ def merge_adapters(encoder: nn.Module) -> None:
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
 
 
+def has_adapters(encoder: nn.Module) -> bool:
+    """Whether ``encoder`` has adapters that are still apart from its weights."""
+    return any(isinstance(module, LowRankDelta) for module in encoder.modules())
+
+
 def trained_state(encoder: nn.Module) -> dict[str, Tensor]:
     """The tensors that `add_adapters` leaves trainable: what has to be stored beside the name of the base."""
     return {name: p.detach() for name, p in encoder.named_parameters() if p.requires_grad}

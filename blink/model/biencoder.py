@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from blink.data.records import Entity
 from blink.errors import CheckpointError, MissingFileError, SettingsError
 from blink.files import atomic_open, read_json, sha256, write_json
-from blink.model.adapters import add_adapters, merge_adapters, trained_state
+from blink.model.adapters import add_adapters, has_adapters, merge_adapters, trained_state
 from blink.model.config import ModelConfig
 from blink.model.heads import MentionAggregator, MentionScorer, SpanScores, span_logits
 from blink.model.pretrained import encoder_folder, encoder_from_state, load_encoder
@@ -166,7 +166,13 @@ class BiEncoder(nn.Module):
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the model into ``folder``: settings, tokenizer, and all weights or, with adapters, only what was trained."""
+        """Write the model into ``folder``: settings, tokenizer, and all weights or, with adapters, only what was trained.
+
+        Raises:
+            SettingsError: the adapters were merged into the weights, so what was trained is no longer known.
+        """
+        if self.config.base is not None and not has_adapters(self._tower("context")):
+            raise SettingsError("the model's adapters are merged into its weights; load it with trainable=True to save it")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if self.config.base is not None:
