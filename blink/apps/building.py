@@ -20,6 +20,7 @@ from blink.training.settings import TrainSettings, parse_mix
 
 if TYPE_CHECKING:
     from blink.evaluation.sweep import SweepPoint
+    from blink.model.biencoder import BiEncoder
 
 
 def build_kb(
@@ -61,7 +62,7 @@ def train_model(
     settings: TrainSettings,
     *,
     train_files: Sequence[str],
-    dev_file: str,
+    dev_files: Sequence[str],
     kb: str,
     model: str,
     adapter_rank: int,
@@ -82,7 +83,7 @@ def train_model(
 
     base = KnowledgeBase.open(kb)
     questions = [s for file in train_files for s in _labelled(file, base.catalogue)]
-    dev = _labelled(dev_file, base.catalogue)
+    dev = [s for file in dev_files for s in _labelled(file, base.catalogue)]
     facts = read_triples(triples, base.catalogue) if triples else []
     made = set(parse_mix(settings.mix)) - {"questions"}
     synthesizer = Synthesizer(base.catalogue, facts, questions) if made else None
@@ -104,7 +105,19 @@ def train_model(
 
         hooks = Progress(start=lambda total, done: shown.advance(done), step=step, evaluated=evaluated)
         best = trainer.run(resume=resume, progress=hooks)
-    say(f"best epoch: dev covered weak F1 {best.f1:.4f} at threshold {best.threshold:g}; model in {Path(out) / BEST_FOLDER}")
+    say(f"best epoch: dev covered weak F1 {best.f1:.4f} at threshold {best.threshold:g}, without names")
+    folder = Path(out) / BEST_FOLDER
+    trained = BiEncoder.from_pretrained(folder, trainable=True)
+    tuned = _tune(trained, base, dev)
+    trained.save_pretrained(folder)
+    say(f"with names: {tuned.f1:.4f} at threshold {tuned.threshold:g}; the model is in {folder}")
+
+
+def _tune(model: BiEncoder, kb: KnowledgeBase, dev: Sequence[Sample]) -> SweepPoint:
+    from blink.training.tuning import TRIALS, tune
+
+    with bar("weighing names", TRIALS, "trial") as shown:
+        return tune(model, kb, dev, progress=lambda weights, point: shown.advance())
 
 
 def _labelled(file: str, catalogue: Catalogue) -> list[Sample]:

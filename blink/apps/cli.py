@@ -172,7 +172,12 @@ def shell(**options: Any) -> None:
     "--train", "train_files", multiple=True, required=True, metavar="FILE", help="Labelled mention file; may be repeated."
 )
 @click.option(
-    "--dev", "dev_file", required=True, metavar="FILE", help="Mention file that chooses the best epoch and the threshold."
+    "--dev",
+    "dev_files",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="Labelled mention file that chooses the epoch, the weights of names and the threshold; may be repeated.",
 )
 @click.option("--kb", required=True, metavar="DIR", help="Knowledge base built with --model; its vectors stay as they are.")
 @click.option(

@@ -85,16 +85,25 @@ def read_lines(file: str) -> Iterator[str]:
     count = 0
     try:
         for count, raw in enumerate(stream, 1):
-            try:
-                line = raw.decode("utf-8-sig" if count == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise DataError(f"{name}, line {count}: not UTF-8 (byte {error.start}); save the texts as UTF-8") from error
-            yield check_text(line.rstrip("\r\n"), f"{name}, line {count}")
+            yield decode_line(raw, count, name)
     finally:
         if file != "-":
             stream.close()
     if not count:
         raise DataError(f"{name} is empty; give one text per line")
+
+
+def decode_line(raw: bytes, number: int, name: str) -> str:
+    """The text of line ``number`` (from 1) of ``name``, without its line end.
+
+    Raises:
+        DataError: it is not text.
+    """
+    try:
+        line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}, line {number}: not UTF-8 (byte {error.start}); save the texts as UTF-8") from error
+    return check_text(line.rstrip("\r\n"), f"{name}, line {number}")
 
 
 def check_text(text: str, where: str) -> str:

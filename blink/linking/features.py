@@ -37,6 +37,33 @@ class NameWeights:
         return weights
 
 
+@dataclass(frozen=True)
+class NameEvidence:
+    """Spans with every candidate, by vector and by name, before any weight.
+
+    Attributes:
+        spans: candidates found by vector, then those added by name; unordered beyond that.
+        kinds: kind of match of each candidate: 0, `ALIAS` or `TITLE`. *Shape:* (m, candidates), int64.
+        known: whether the mention is a name of anything. *Shape:* (m,), bool.
+    """
+
+    spans: ScoredSpans
+    kinds: np.ndarray
+    known: np.ndarray
+
+    def weigh(self, weights: NameWeights, k: int) -> ScoredSpans:
+        """Add the weights to the scores and keep the ``k`` best candidates of each span."""
+        spans = self.spans
+        logits = np.where(spans.rows >= 0, spans.entity_logits + weights.of_kinds()[self.kinds], -np.inf)
+        order = np.lexsort((spans.rows, -logits), axis=1)[:, :k]
+        return replace(
+            spans,
+            mention_logits=(spans.mention_logits + weights.known * self.known).astype(np.float32),
+            rows=np.take_along_axis(spans.rows, order, 1),
+            entity_logits=np.take_along_axis(logits, order, 1).astype(np.float32),
+        )
+
+
 class NameFeatures:
     """Adds entities whose name the mention is to its candidates, and weighs matches into the scores.
 
@@ -50,43 +77,37 @@ class NameFeatures:
         self.forms, self.vectors, self.weights = forms, vectors, weights
 
     def refine(self, spans: ScoredSpans, mentions: np.ndarray, strings: Sequence[str]) -> ScoredSpans:
-        """Rescore candidates; as many are kept as came in.
+        """Rescore candidates; as many are kept as came in. Arguments as of `gather`."""
+        return self.gather(spans, mentions, strings).weigh(self.weights, spans.rows.shape[1]) if len(spans) else spans
+
+    def gather(self, spans: ScoredSpans, mentions: np.ndarray, strings: Sequence[str]) -> NameEvidence:
+        """Look up names and add the entities they belong to.
 
         Args:
-            spans: with candidates found by vector.
+            spans: at least one, with candidates found by vector.
             mentions: vectors of the spans. *Shape:* (m, d).
             strings: text of each span.
         """
-        if not len(spans):
-            return spans
         matches = [self.forms.find(s) for s in strings]
-        k = spans.rows.shape[1]
-        rows, logits = self._with_named(spans, mentions, matches)
-        kinds = np.zeros(rows.shape, dtype=np.int64)
+        wide = self._with_named(spans, mentions, matches)
+        kinds = np.zeros(wide.rows.shape, dtype=np.int64)
         for i, found in enumerate(matches):
             for match in found:
-                kinds[i, rows[i] == match.row] = match.kind
-        logits = np.where(rows >= 0, logits + self.weights.of_kinds()[kinds], -np.inf).astype(np.float32)
-        order = np.lexsort((rows, -logits), axis=1)[:, :k]
-        known = np.array([bool(found) for found in matches])
-        return replace(
-            spans,
-            mention_logits=(spans.mention_logits + self.weights.known * known).astype(np.float32),
-            rows=np.take_along_axis(rows, order, 1),
-            entity_logits=np.take_along_axis(logits, order, 1),
-        )
+                kinds[i, wide.rows[i] == match.row] = match.kind
+        return NameEvidence(wide, kinds, np.array([bool(found) for found in matches]))
 
-    def _with_named(
-        self, spans: ScoredSpans, mentions: np.ndarray, matches: Sequence[Sequence[FormMatch]]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _with_named(self, spans: ScoredSpans, mentions: np.ndarray, matches: Sequence[Sequence[FormMatch]]) -> ScoredSpans:
         retrieved = [set(row) for row in spans.rows.tolist()]
         new = [[m.row for m in found if m.row not in seen] for found, seen in zip(matches, retrieved, strict=True)]
         width = max(map(len, new))
         if not width:
-            return spans.rows, spans.entity_logits
+            return spans
         rows = np.full((len(new), width), -1, dtype=np.int64)
         logits = np.full(rows.shape, -np.inf, dtype=np.float32)
         for i, added in enumerate(new):
-            rows[i, : len(added)] = added
-            logits[i, : len(added)] = self.vectors[added].astype(np.float32) @ mentions[i] if added else 0.0
-        return np.concatenate([spans.rows, rows], 1), np.concatenate([spans.entity_logits, logits], 1)
+            if added:
+                rows[i, : len(added)] = added
+                logits[i, : len(added)] = self.vectors[added].astype(np.float32) @ mentions[i]
+        return replace(
+            spans, rows=np.concatenate([spans.rows, rows], 1), entity_logits=np.concatenate([spans.entity_logits, logits], 1)
+        )

@@ -12,7 +12,12 @@ from blink.model.original import OriginalFiles, read_original
 from blink.model.pretrained import PACKAGED_ENCODERS
 
 ZERO_SHOT = ModelConfig(
-    cosine=True, candidate_pooling="mean", candidate_fields="title_aliases_text", max_candidate_length=64, threshold=-2.0
+    cosine=True,
+    candidate_pooling="mean",
+    candidate_fields="title_aliases_text",
+    max_candidate_length=64,
+    whole_words=True,
+    threshold=-2.0,
 )
 """How entities are read by a sentence encoder that was never trained for linking."""
 

@@ -1,0 +1,125 @@
+"""Questions per second of `Linker` against the same model run the original's way; same predictions but for ties.
+
+The original's way: float32, batches in file order, every text padded to 128, the 50 best spans of every text kept where
+none passes the threshold, and an exact search for each batch. Both sides run alternately in one process; the ratio of
+each pair of runs is what counts, absolute speeds depend on the machine.
+
+    python benchmarks/linking_speed.py FILE [--kb DIR] [--model DIR] [--runs 5] [--out benchmarks/results/linking_speed.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from blink.apps.linking import open_linker
+from blink.data.mention_files import read_samples
+from blink.data.records import LinkedText
+from blink.files import write_json
+from blink.linking.linker import Linker, Reading
+from blink.linking.scoring import ScoredSpans
+from blink.model.tokens import pad
+
+LENGTH = 128
+MENTIONS = 50
+
+
+@torch.inference_mode()
+def link_padded(linker: Linker, texts: Sequence[str], batch_size: int) -> list[LinkedText]:
+    """Link texts the original's way with the linker's model, knowledge base, names and threshold."""
+    model, pieces = linker.reader.model, linker.reader.model.pieces
+    results = []
+    for at in range(0, len(texts), batch_size):
+        batch = texts[at : at + batch_size]
+        cut = pieces.cut(batch)
+        rows = [[pieces.cls_id, *p.ids.tolist()[: LENGTH - 2], pieces.sep_id] for p in cut]
+        ids, real = pad(rows, pieces.pad_id, LENGTH)
+        mask = torch.from_numpy(real)
+        hidden = model.encode_context(torch.from_numpy(ids), mask)
+        scores = model.score_spans(hidden, mask).without_ends(mask)
+        if linker.options.whole_words:
+            scores = scores.whole_words(torch.from_numpy(pieces.continues)[torch.from_numpy(ids)])
+        logits, start, end = scores.top(MENTIONS)
+        floor = linker.cut.score - (linker.names.weights.known if linker.names else 0.0)
+        passed = torch.nn.functional.logsigmoid(logits) > floor
+        passed |= ~passed.any(1, keepdim=True)
+        passed &= logits > float("-inf")
+        text = passed.nonzero()[:, 0]
+        vectors = model.embed_mentions(hidden, text, start[passed], end[passed]).numpy()
+        found, entities = linker.kb.index.search(vectors, linker.options.entities)
+        flat = (start[passed].numpy(), end[passed].numpy(), logits[passed].numpy())
+        borders = np.searchsorted(text.numpy(), np.arange(1, len(batch)))
+        parts = zip(*(np.split(column, borders) for column in (*flat, entities, found, vectors)), strict=True)
+        for one, piece, (s, e, mention, row, entity, vector) in zip(batch, cut, parts, strict=True):
+            spans = ScoredSpans(s - 1, e - 1, mention, row, entity)
+            if linker.names is not None:
+                strings = [one[piece.offsets[a, 0] : piece.offsets[b, 1]] for a, b in zip(s - 1, e - 1, strict=True)]
+                spans = linker.names.refine(spans, vector, strings)
+            results.append(linker.choose(Reading(one, piece.offsets, spans)))
+    return results
+
+
+def differences(ours: Sequence[LinkedText], theirs: Sequence[LinkedText]) -> int:
+    """Texts whose links differ in span or entity."""
+    key = [[[(x.start, x.end, x.row) for x in t.links] for t in side] for side in (ours, theirs)]
+    return sum(a != b for a, b in zip(*key, strict=True))
+
+
+def main() -> None:
+    """Run the comparison, print it and write it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file")
+    parser.add_argument("--model")
+    parser.add_argument("--kb")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    texts = [s.text for s in read_samples(args.file)]
+    linkers = {precision: open_linker(args.model, args.kb, precision=precision) for precision in ("fp32", "auto")}
+    sides = {
+        "original's way": lambda: link_padded(linkers["fp32"], texts, args.batch_size),
+        "fp32": lambda: list(linkers["fp32"].link(texts, batch_size=args.batch_size)),
+        "auto": lambda: list(linkers["auto"].link(texts, batch_size=args.batch_size)),
+    }
+    outputs = {name: run() for name, run in sides.items()}  # also warms up
+    speeds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(args.runs):
+        for name, run in sides.items():
+            started = time.perf_counter()
+            run()
+            speeds[name].append(len(texts) / (time.perf_counter() - started))
+    base = speeds["original's way"]
+    result = {
+        "texts": len(texts),
+        "batch_size": args.batch_size,
+        "runs": args.runs,
+        "threads": torch.get_num_threads(),
+        "precision_auto": str(linkers["auto"].reader.dtype),
+        "questions_per_s": {name: round(statistics.median(s), 1) for name, s in speeds.items()},
+        "ratio": {
+            name: {
+                "median": round(statistics.median(ratios), 2),
+                "min": round(min(ratios), 2),
+                "max": round(max(ratios), 2),
+                "texts_linked_differently": differences(outputs[name], outputs["original's way"]),
+            }
+            for name in ("fp32", "auto")
+            for ratios in [[a / b for a, b in zip(speeds[name], base, strict=True)]]
+        },
+    }
+    print(json.dumps(result, indent=2))
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(args.out, result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What a person sees first: the starter on everyday texts that no weight or threshold has seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from blink.apps.linking import open_linker
+from blink.data.mention_files import bind, read_samples
+from blink.data.records import Sample
+from blink.evaluation.report import evaluate, question_from
+from blink.linking.linker import Linker
+
+
+@pytest.fixture(scope="module")
+def linker() -> Linker:
+    return open_linker(None, None)
+
+
+@pytest.fixture(scope="module")
+def samples(linker: Linker) -> list[Sample]:
+    file = Path(__file__).parent / "data" / "everyday.jsonl"
+    return list(bind(read_samples(file), linker.catalogue.row_of, lambda row: linker.catalogue[row].kb_id))
+
+
+def test_the_set_is_what_it_says(samples: list[Sample]) -> None:
+    assert len(samples) >= 60
+    assert all(s.covered for s in samples)
+    assert sum(not s.mentions for s in samples) >= 15
+
+
+def test_nine_mentions_in_ten_are_linked_rightly(linker: Linker, samples: list[Sample]) -> None:
+    linked = linker.link([s.text for s in samples])
+    report = evaluate([question_from(s, found) for s, found in zip(samples, linked, strict=True)])
+    assert report.overall.strong.recall >= 0.9
+    assert report.overall.strong.precision >= 0.9
+
+
+def test_texts_without_entities_stay_unlinked(linker: Linker, samples: list[Sample]) -> None:
+    empty = [s.text for s in samples if not s.mentions]
+    linked = {t.text: [x.mention for x in t.links] for t in linker.link(empty) if t.links}
+    assert linked == {}
+
+
+def test_the_starter_catalogue(linker: Linker) -> None:
+    forms: dict[str, set[int]] = {}
+    for entity in linker.catalogue:
+        assert entity.kb_id
+        assert entity.text
+        for form in (entity.title, *entity.aliases):
+            forms.setdefault(form.lower(), set()).add(entity.row)
+    assert len(linker.catalogue) >= 600
+    assert sum(len(rows) > 1 for rows in forms.values()) >= 60
+    shared = {"georgia", "mercury", "paris", "amazon", "jordan", "washington", "cambridge", "phoenix"}
+    assert all(len(forms[form]) > 1 for form in shared)
+
+
+def test_ids_agree_with_the_reference_catalogue(linker: Linker, shared: Path) -> None:
+    from blink.kb.catalogue import Catalogue
+    from blink.kb.forms import normalise, without_brackets
+
+    with Catalogue.open(shared / "data/kb/entity.jsonl") as reference:
+        known = wrong = 0
+        for entity in linker.catalogue:
+            row = reference.row_of(entity.kb_id or "")
+            if row is None:
+                continue
+            known += 1
+            other = reference[row]
+            names = {normalise(n) for n in (other.title, without_brackets(other.title), *other.aliases)}
+            ours = {normalise(n) for n in (entity.title, without_brackets(entity.title), *entity.aliases)}
+            wrong += not names & ours
+    assert known >= 1100
+    assert wrong == 0
