@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from blink.errors import DataError, MismatchError, MissingFileError
+from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
 from blink.files import atomic_open, read_json, write_json
 from blink.kb.catalogue import Catalogue
 from blink.kb.forms import KEYS_FILE, VALUES_FILE, SurfaceForms, build_forms
@@ -181,6 +181,8 @@ def build_knowledge_base(
     Raises:
         BlinkError: the catalogue or an option is not usable.
     """
+    if index not in INDEX_KINDS:
+        raise SettingsError(f"the index is {index!r}; allowed are {', '.join(INDEX_KINDS)}")
     out, progress = Path(out), progress or BuildProgress()
     work = out / ".build"
     progress.stage("reading catalogue", 0)
