@@ -210,6 +210,8 @@ def build_knowledge_base(
 
 
 def _install(work: Path, out: Path, manifest: Manifest) -> None:
+    # Written before anything is touched: from here on there are renames only, which need no room on the disk.
+    write_json(work / MANIFEST_FILE, asdict(manifest))
     # Without a manifest the folder is no knowledge base: a kill between these renames leaves an error, never a mixture.
     (out / MANIFEST_FILE).unlink(missing_ok=True)
     for name in (CATALOGUE_FILE, VECTORS_FILE, INDEX_FILE, KEYS_FILE, VALUES_FILE):
@@ -217,7 +219,7 @@ def _install(work: Path, out: Path, manifest: Manifest) -> None:
             (work / name).replace(out / name)
         elif (out / name).is_file():
             (out / name).unlink()
-    write_json(out / MANIFEST_FILE, asdict(manifest))
+    (work / MANIFEST_FILE).replace(out / MANIFEST_FILE)
     shutil.rmtree(work)
 
 
