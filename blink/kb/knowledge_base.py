@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
-from blink.files import atomic_open, read_json, write_json
+from blink.files import atomic_open, read_json, sha256, write_json
 from blink.kb.catalogue import Catalogue
 from blink.kb.forms import KEYS_FILE, VALUES_FILE, SurfaceForms, build_forms
 from blink.kb.index import ExactIndex, FaissIndex, Index, build_index, read_index, write_index
@@ -204,6 +204,8 @@ def build_knowledge_base(
         assert isinstance(built, FaissIndex)
         write_index(built, work / INDEX_FILE)
     _copy(Path(source), work / CATALOGUE_FILE)
+    if sha256(work / CATALOGUE_FILE) != plan.catalogue:
+        raise DataError(f"{source} changed while its entities were encoded; build again, which encodes what it holds now")
     manifest = Manifest(plan.rows, vectors.shape[1], plan.catalogue, model, index, dtype, skipped)
     _install(work, out, manifest)
     return manifest
