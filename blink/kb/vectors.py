@@ -74,10 +74,13 @@ def encode_chunks(
     for start, end in plan.chunks():
         path = chunk_file(folder, start, end)
         if not path.is_file():
-            vectors = encode(list(catalogue.iter(start, end)))
+            with np.errstate(over="ignore"):  # a number too large for fp16 becomes infinite, which is refused
+                vectors = encode(list(catalogue.iter(start, end))).astype(DTYPES[plan.dtype])
             if len(vectors) != end - start or not np.isfinite(vectors).all():
-                raise DataError(f"the encoder gave no finite vector for every row of [{start}, {end}); check its weights")
-            _write_npy(path, vectors.astype(DTYPES[plan.dtype]))
+                raise DataError(
+                    f"the encoder gave no finite {plan.dtype} vector for every row of [{start}, {end}); check its weights"
+                )
+            _write_npy(path, vectors)
         if progress is not None:
             progress(end - start)
 
