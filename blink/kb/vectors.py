@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from blink.data.records import Entity
-from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
+from blink.errors import BlinkError, DataError, MismatchError, MissingFileError, SettingsError
 from blink.files import atomic_open, read_json, write_json
 from blink.kb.catalogue import Catalogue
 
@@ -67,7 +67,7 @@ def encode_chunks(
     """
     folder.mkdir(parents=True, exist_ok=True)
     plan_file = folder / "plan.json"
-    if not plan_file.is_file() or _read_plan(plan_file) != plan:
+    if _stored_plan(plan_file) != plan:
         for stale in folder.glob("*.npy"):
             stale.unlink()
         write_json(plan_file, asdict(plan))
@@ -99,12 +99,12 @@ def merge_chunks(folder: Path, out: Path) -> None:
             raise MismatchError(
                 f"{path} is missing, rows [{start}, {end}) are not encoded; run the encoding again, it makes only these"
             )
-        shape = load_vectors(path).shape
+        vectors = load_vectors(path)
+        shape, dtype = vectors.shape, np.dtype(DTYPES[plan.dtype])
         dim = dim or shape[1]
-        if shape != (end - start, dim):
-            raise MismatchError(
-                f"{path} holds {shape[0]} x {shape[1]} numbers, expected {end - start} x {dim}; delete it and encode again"
-            )
+        if shape != (end - start, dim) or vectors.dtype != dtype:
+            found = f"{shape[0]} x {shape[1]} numbers ({vectors.dtype})"
+            raise MismatchError(f"{path} holds {found}, expected {end - start} x {dim} ({dtype}); delete it and encode again")
     with atomic_open(out, "wb") as f:
         header = {"descr": np.dtype(DTYPES[plan.dtype]).str, "fortran_order": False, "shape": (plan.rows, dim)}
         np.lib.format.write_array_header_1_0(f, header)
@@ -139,6 +139,14 @@ def load_vectors(path: str | Path) -> np.ndarray:
 def _write_npy(path: Path, vectors: np.ndarray) -> None:
     with atomic_open(path, "wb") as f:
         np.save(f, vectors, allow_pickle=False)
+
+
+def _stored_plan(path: Path) -> EncodingPlan | None:
+    """The plan of an earlier run, or None where there is none that can be read: then its chunks are of no use."""
+    try:
+        return _read_plan(path)
+    except BlinkError:
+        return None
 
 
 def _read_plan(path: Path) -> EncodingPlan:
