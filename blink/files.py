@@ -32,9 +32,14 @@ def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary sibling of ``path`` for writing; it takes the place of ``path`` only if the block succeeds.
 
     A full disk or a kill leaves whatever stood at ``path`` untouched. ``mode`` is ``"w"`` (UTF-8) or ``"wb"``.
+    A link keeps pointing where it does; a device or a pipe (``/dev/null``) is written to as it stands.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     encoding = None if "b" in mode else "utf-8"
+    if path.exists() and not path.is_file():
+        with path.open(mode, encoding=encoding) as device:
+            yield device
+        return
     handle = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below, on both ways out
         mode, encoding=encoding, dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
     )
