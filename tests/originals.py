@@ -28,14 +28,16 @@ TITLES = ("Oslo", "Lake Garda", "Ada Lovelace", "The Blue Danube", "Mercury (pla
 class Shape:
     """What an original checkpoint may look like.
 
-    ``keys`` renames its tensors, ``write`` saves its tensors, ``spell`` writes its settings.
+    Towers are (hidden size, layers, heads). The files tell the number of heads of the context tower only, in
+    ``config.json``; a tower of another width has one for each 64 numbers. ``keys`` renames the tensors, ``buffers`` adds
+    those that are no weights, ``legacy`` saves in the format before torch 1.6, ``spell`` writes the settings.
     """
 
     name: str
     aggregation: str = "all_avg"
     scorer: str = "qa_linear"
     context: tuple[int, int, int] = (32, 2, 2)
-    candidate: tuple[int, int, int] = (32, 2, 1)
+    candidate: tuple[int, int, int] = (32, 2, 2)
     out_dim: int | None = None
     max_mention_length: int = 10
     vocabulary: bool = True
@@ -52,7 +54,7 @@ def bert(size: tuple[int, int, int], seed: int) -> BertModel:
     hidden, layers, heads = size
     config = BertConfig(
         vocab_size=30522, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=2 * hidden,
-        max_position_embeddings=96, initializer_range=0.25,
+        max_position_embeddings=160, initializer_range=0.25,
     )  # fmt: skip
     return BertModel(config).eval()
 
@@ -100,7 +102,7 @@ class Reference:
         for tower, model in (("context_encoder", self.contexts), ("cand_encoder", self.candidates)):
             state |= {f"{tower}.bert_model.{k}": v for k, v in model.state_dict().items()}
             if shape.buffers:
-                state[f"{tower}.bert_model.embeddings.position_ids"] = torch.arange(96)[None]
+                state[f"{tower}.bert_model.embeddings.position_ids"] = torch.arange(160)[None]
             state |= {f"{tower}.additional_linear.{k}": v for k, v in self.linear.items()}
         state = {shape.keys(k): v for k, v in state.items()}
         old = {"_use_new_zipfile_serialization": False} if shape.legacy else {}
@@ -204,4 +206,5 @@ class Reference:
 
 
 def log_sigmoid(x: float) -> float:
+    """log(1 / (1 + exp(-x)))."""
     return -math.log1p(math.exp(-x)) if x > 0 else x - math.log1p(math.exp(x))
