@@ -199,6 +199,7 @@ def build_knowledge_base(
     progress.stage("indexing", 0)
     merge_chunks(work / CHUNKS_FOLDER, work / VECTORS_FILE)
     vectors = load_vectors(work / VECTORS_FILE)
+    (work / INDEX_FILE).unlink(missing_ok=True)  # of a build that failed
     if index != "flat":
         built = build_index(vectors, index)
         assert isinstance(built, FaissIndex)
