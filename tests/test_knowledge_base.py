@@ -1,0 +1,582 @@
+"""Knowledge bases: what is built opens again, a kill or a full disk costs nothing that was there, and what does not belong
+together is refused."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blink.data.records import Entity
+from blink.errors import BlinkError, DataError, MismatchError, MissingFileError, SettingsError
+from blink.kb import catalogue as catalogue_module
+from blink.kb import knowledge_base as module
+from blink.kb.catalogue import Catalogue
+from blink.kb.index import ExactIndex
+from blink.kb.knowledge_base import (
+    CATALOGUE_FILE,
+    CHUNKS_FOLDER,
+    INDEX_FILE,
+    MANIFEST_FILE,
+    VECTORS_FILE,
+    BuildProgress,
+    KnowledgeBase,
+    build_knowledge_base,
+    read_manifest,
+)
+from blink.kb.vectors import EncodingPlan, chunk_file, encode_chunks, load_vectors, merge_chunks
+from tests import toys
+
+pytestmark = pytest.mark.quick
+
+MODEL = "fingerprint"
+ENCODE = toys.letter_counts()
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return toys.write_catalogue(tmp_path / "entity.jsonl", toys.rows(23))
+
+
+def build(source: Path, out: Path, encode: Any = ENCODE, model: str = MODEL, **options: Any) -> Any:
+    return build_knowledge_base(source, out, encode, model, **{"chunk_rows": 5, **options})
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """The files of a knowledge base; not the catalogue's sidecar, which is made when it is opened."""
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and not p.name.endswith(".offsets")}
+
+
+def answers(base: KnowledgeBase) -> list[list[int]]:
+    """The nearest row of each entity's own vector, and the titles in order."""
+    queries = ENCODE(list(base.catalogue))
+    return base.index.search(queries, 3)[1].tolist()
+
+
+def one_line(caught: pytest.ExceptionInfo[BlinkError], *parts: str) -> None:
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+class Encoder:
+    """Encodes, counts, and can fail at a call."""
+
+    def __init__(self, fail_at: int | None = None, error: BaseException | None = None) -> None:
+        self.rows: list[list[int]] = []
+        self.fail_at, self.error = fail_at, error or RuntimeError("out of memory")
+
+    def __call__(self, entities: Sequence[Entity]) -> np.ndarray:
+        if len(self.rows) == self.fail_at:
+            raise self.error
+        self.rows.append([e.row for e in entities])
+        return ENCODE(entities)
+
+
+# --- build and open -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+@pytest.mark.parametrize("index", ["flat", "hnsw", "ivfflat"])
+def test_what_is_built_opens_again(tmp_path: Path, source: Path, index: str, dtype: str) -> None:
+    manifest = build(source, tmp_path / "kb", index=index, dtype=dtype)
+    base = KnowledgeBase.open(tmp_path / "kb")
+    assert base.manifest == manifest == read_manifest(tmp_path / "kb")
+    assert (manifest.entities, manifest.dim, manifest.index, manifest.dtype, manifest.skipped) == (23, 6, index, dtype, 0)
+    assert list(base.catalogue) == list(Catalogue.open(source))
+    assert (base.index.size, base.index.dim) == (23, 6)
+    stored = load_vectors(tmp_path / "kb" / VECTORS_FILE)
+    expected = ENCODE(list(base.catalogue))
+    assert stored.dtype == {"fp32": np.float32, "fp16": np.float16}[dtype]
+    assert np.allclose(stored, expected, rtol=1e-3)
+    scores, rows = base.index.search(expected[:4], 3)
+    exact_scores, exact_rows = ExactIndex(stored).search(expected[:4], 3)
+    assert np.allclose(scores, exact_scores, rtol=1e-3)
+    assert rows[:, 0].tolist() == exact_rows[:, 0].tolist()
+    assert (tmp_path / "kb" / INDEX_FILE).is_file() == (index != "flat")
+    assert not (tmp_path / "kb" / ".build").exists()
+
+
+def test_the_last_short_chunk_is_not_lost(tmp_path: Path, source: Path) -> None:
+    encode = Encoder()
+    build(source, tmp_path / "kb", encode)
+    assert encode.rows == [list(range(s, min(s + 5, 23))) for s in range(0, 23, 5)]
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 22, 23, 24, 5000])
+def test_chunks_leave_no_trace_in_the_vectors(tmp_path: Path, source: Path, chunk_rows: int) -> None:
+    build(source, tmp_path / "kb", chunk_rows=chunk_rows)
+    assert np.array_equal(load_vectors(tmp_path / "kb" / VECTORS_FILE), ENCODE(list(Catalogue.open(source))))
+
+
+def test_another_kind_of_index_leaves_none_of_the_old(tmp_path: Path, source: Path) -> None:
+    build(source, tmp_path / "kb", index="hnsw")
+    build(source, tmp_path / "kb", index="flat")
+    assert not (tmp_path / "kb" / INDEX_FILE).exists()
+    assert isinstance(KnowledgeBase.open(tmp_path / "kb").index, ExactIndex)
+
+
+def test_a_build_that_failed_leaves_no_index_to_the_next(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(old: Path, new: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "_copy", full)
+    with pytest.raises(OSError, match="No space"):
+        build(source, tmp_path / "kb", index="hnsw")
+    monkeypatch.undo()
+    build(source, tmp_path / "kb", index="flat")
+    assert not (tmp_path / "kb" / INDEX_FILE).exists()
+
+
+def test_progress_names_the_stages_and_counts_every_row(tmp_path: Path, source: Path) -> None:
+    stages: list[tuple[str, int]] = []
+    done: list[int] = []
+    build(source, tmp_path / "kb", progress=BuildProgress(lambda name, total: stages.append((name, total)), done.append))
+    assert ("encoding", 23) in stages
+    assert sum(done) == 23
+
+
+def test_building_in_place_reads_the_catalogue_of_the_folder(tmp_path: Path, source: Path) -> None:
+    build(source, tmp_path / "kb")
+    with (tmp_path / "kb" / CATALOGUE_FILE).open("a") as f:
+        f.write('{"title": "Samarkand"}\n')
+    with pytest.raises(MismatchError):
+        KnowledgeBase.open(tmp_path / "kb")
+    build(tmp_path / "kb" / CATALOGUE_FILE, tmp_path / "kb")
+    base = KnowledgeBase.open(tmp_path / "kb")
+    assert base.catalogue.title(23) == "Samarkand"
+    assert np.array_equal(load_vectors(tmp_path / "kb" / VECTORS_FILE), ENCODE(list(base.catalogue)))
+
+
+def test_broken_lines_keep_their_row(tmp_path: Path) -> None:
+    lines: list[Any] = toys.rows(4)
+    lines[2] = "no JSON"
+    source = toys.write_catalogue(tmp_path / "entity.jsonl", lines)
+    with pytest.raises(DataError, match="line 3"):
+        build(source, tmp_path / "kb")
+    assert build(source, tmp_path / "kb", skip_bad=True).skipped == 1
+    base = KnowledgeBase.open(tmp_path / "kb")
+    assert [base.catalogue.is_bad(row) for row in range(4)] == [False, False, True, False]
+    assert base.index.size == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "found"),
+    [
+        ({"dtype": "fp8"}, SettingsError, "fp8"),
+        ({"chunk_rows": 0}, SettingsError, "chunk of 0 rows"),
+        ({"index": "tree"}, SettingsError, "tree"),
+    ],
+)
+def test_options_that_are_not_allowed_cost_nothing(
+    tmp_path: Path, source: Path, options: dict[str, Any], error: type[BlinkError], found: str
+) -> None:
+    encode = Encoder()
+    with pytest.raises(error, match=found):
+        build(source, tmp_path / "kb", encode, **options)
+    assert encode.rows == []
+
+
+def test_a_catalogue_that_is_missing_or_empty_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError):
+        build(tmp_path / "no.jsonl", tmp_path / "kb")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(DataError, match="no entities"):
+        build(tmp_path / "empty.jsonl", tmp_path / "kb")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda e: ENCODE(e)[:-1],
+        lambda e: np.full((len(e), 6), np.nan, np.float32),
+        lambda e: np.full((len(e), 6), np.inf, np.float32),
+    ],
+)
+def test_vectors_that_cannot_be_are_refused(
+    tmp_path: Path, source: Path, bad: Callable[[Sequence[Entity]], np.ndarray]
+) -> None:
+    with pytest.raises(DataError, match=r"no finite fp32 vector for every row of \[0, 5\)"):
+        build(source, tmp_path / "kb", bad)
+
+
+def test_a_number_too_large_for_half_precision_is_found_before_it_is_stored(tmp_path: Path, source: Path) -> None:
+    def large(entities: Sequence[Entity]) -> np.ndarray:
+        return np.full((len(entities), 6), 1e5, np.float32)
+
+    with pytest.raises(DataError, match="finite"):
+        build(source, tmp_path / "kb", large, dtype="fp16")
+    assert build(source, tmp_path / "kb", large, dtype="fp32").dim == 6
+
+
+# --- kills and failures ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("done", [0, 1, 4])
+def test_a_build_that_broke_off_goes_on_where_it_was(tmp_path: Path, source: Path, done: int) -> None:
+    build(source, tmp_path / "whole")
+    first = Encoder(fail_at=done)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        build(source, tmp_path / "kb", first)
+    with pytest.raises(MissingFileError, match="is not a knowledge base"):
+        KnowledgeBase.open(tmp_path / "kb")
+    second = Encoder()
+    build(source, tmp_path / "kb", second)
+    assert first.rows + second.rows == [list(range(s, min(s + 5, 23))) for s in range(0, 23, 5)]
+    assert content(tmp_path / "kb") == content(tmp_path / "whole")
+
+
+def lengths(entities: Sequence[Entity]) -> np.ndarray:
+    """An encoder of one line, for a process that should start quickly."""
+    return np.array([[len(e.title), len(e.text), e.row] for e in entities], dtype=np.float32)
+
+
+KILLED = """
+import sys, time
+import numpy as np
+from blink.kb.knowledge_base import build_knowledge_base
+def slow(entities):
+    if entities[0].row == 10:
+        print("third", flush=True); time.sleep(60)
+    return np.array([[len(e.title), len(e.text), e.row] for e in entities], dtype=np.float32)
+build_knowledge_base(sys.argv[1], sys.argv[2], slow, "fingerprint", chunk_rows=5)
+"""
+
+
+def test_a_killed_build_goes_on_where_it_was(tmp_path: Path, source: Path) -> None:
+    build(source, tmp_path / "whole", lengths)
+    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-c", KILLED, str(source), str(tmp_path / "kb")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"third\n"
+        process.send_signal(signal.SIGKILL)
+    asked: list[int] = []
+
+    def encode(entities: Sequence[Entity]) -> np.ndarray:
+        asked.append(entities[0].row)
+        return lengths(entities)
+
+    build(source, tmp_path / "kb", encode)
+    assert asked == [10, 15, 20]
+    assert content(tmp_path / "kb") == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("change", ["catalogue", "model", "dtype", "chunk_rows"])
+def test_chunks_of_another_plan_are_not_used(tmp_path: Path, source: Path, change: str) -> None:
+    with pytest.raises(RuntimeError):
+        build(source, tmp_path / "kb", Encoder(fail_at=2))
+    options: dict[str, Any] = {"model": {"model": "another"}, "dtype": {"dtype": "fp16"}, "chunk_rows": {"chunk_rows": 4}}.get(
+        change, {}
+    )
+    if change == "catalogue":
+        toys.write_catalogue(source, [*toys.rows(22), {"title": "Samarkand"}])
+    encode = Encoder()
+    build(source, tmp_path / "kb", encode, **options)
+    assert encode.rows[0][0] == 0
+    stored = load_vectors(tmp_path / "kb" / VECTORS_FILE)
+    assert np.allclose(stored, ENCODE(list(Catalogue.open(source))), rtol=1e-3)
+
+
+def test_a_plan_that_cannot_be_read_is_made_again(tmp_path: Path, source: Path) -> None:
+    with pytest.raises(RuntimeError):
+        build(source, tmp_path / "kb", Encoder(fail_at=2))
+    (tmp_path / "kb" / ".build" / CHUNKS_FOLDER / "plan.json").write_text("{")
+    encode = Encoder()
+    build(source, tmp_path / "kb", encode)
+    assert len(encode.rows) == 5
+
+
+def test_a_good_knowledge_base_stays_in_use_while_a_rebuild_fails(tmp_path: Path, source: Path) -> None:
+    build(source, tmp_path / "kb")
+    before, opened = content(tmp_path / "kb"), KnowledgeBase.open(tmp_path / "kb")
+    expected = answers(opened)
+    toys.write_catalogue(source, toys.rows(30, seed=1))
+    for error in (RuntimeError("out of memory"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            build(source, tmp_path / "kb", Encoder(fail_at=2, error=error), "another")
+        assert content(tmp_path / "kb") == before
+        assert answers(opened) == expected
+        assert answers(KnowledgeBase.open(tmp_path / "kb")) == expected
+    assert build(source, tmp_path / "kb", model="another").entities == 30
+    assert len(KnowledgeBase.open(tmp_path / "kb").catalogue) == 30
+    # What was opened before goes on reading what it opened.
+    assert answers(opened) == expected
+
+
+@pytest.mark.parametrize("writes_before", range(12))
+def test_a_full_disk_never_harms_a_good_knowledge_base(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, writes_before: int
+) -> None:
+    build(source, tmp_path / "kb", index="hnsw")
+    before = content(tmp_path / "kb")
+    toys.write_catalogue(source, toys.rows(30, seed=1))
+    Catalogue.open(source).close()
+    left = [writes_before]
+
+    def fsync(descriptor: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    try:
+        build(source, tmp_path / "kb", index="hnsw", chunk_rows=10)
+    except OSError as error:
+        assert error.errno == errno.ENOSPC  # noqa: PT017 - later writes than there are all succeed
+        assert content(tmp_path / "kb") == before
+        monkeypatch.undo()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        assert len(KnowledgeBase.open(tmp_path / "kb").catalogue) == 23
+        build(source, tmp_path / "kb", index="hnsw", chunk_rows=10)
+    else:
+        assert writes_before > 6
+    assert len(KnowledgeBase.open(tmp_path / "kb").catalogue) == 30
+
+
+def test_a_kill_while_files_are_put_in_place_is_never_a_mixture(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(source, tmp_path / "kb")
+    toys.write_catalogue(source, toys.rows(30, seed=1))
+    original, left = Path.replace, [1]
+
+    def replace(self: Path, target: Path) -> Path:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        build(source, tmp_path / "kb", model="another")
+    monkeypatch.setattr(Path, "replace", original)
+    with pytest.raises(MissingFileError, match="make one: blink kb build"):
+        KnowledgeBase.open(tmp_path / "kb")
+    encode = Encoder()
+    build(source, tmp_path / "kb", encode, model="another")
+    assert encode.rows == []
+    assert len(KnowledgeBase.open(tmp_path / "kb").catalogue) == 30
+
+
+def test_a_catalogue_that_changes_during_the_build_is_noticed_and_the_old_stays(tmp_path: Path, source: Path) -> None:
+    build(source, tmp_path / "kb")
+    before = content(tmp_path / "kb")
+
+    def editing(entities: Sequence[Entity]) -> np.ndarray:
+        vectors = ENCODE(entities)
+        other = source.with_name("other.jsonl")
+        toys.write_catalogue(other, toys.rows(23, seed=9))
+        other.replace(source)
+        return vectors
+
+    with pytest.raises(DataError) as caught:
+        build(source, tmp_path / "kb", editing, model="another")
+    one_line(caught, str(source), "changed while")
+    assert content(tmp_path / "kb") == before
+    KnowledgeBase.open(tmp_path / "kb")
+
+
+# --- merging --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chunks(tmp_path: Path, source: Path) -> Path:
+    with Catalogue.open(source) as catalogue:
+        encode_chunks(catalogue, ENCODE, EncodingPlan(23, catalogue.sha256, MODEL, chunk_rows=5), tmp_path / "chunks")
+    return tmp_path / "chunks"
+
+
+def test_merging_keeps_every_row_in_order(tmp_path: Path, source: Path, chunks: Path) -> None:
+    merge_chunks(chunks, tmp_path / "all.npy")
+    assert np.array_equal(load_vectors(tmp_path / "all.npy"), ENCODE(list(Catalogue.open(source))))
+    assert np.array_equal(np.load(tmp_path / "all.npy"), ENCODE(list(Catalogue.open(source))))
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 5), (10, 15), (20, 23)])
+def test_a_gap_is_refused_and_named(tmp_path: Path, chunks: Path, start: int, end: int) -> None:
+    path = chunk_file(chunks, start, end)
+    path.unlink()
+    with pytest.raises(MismatchError) as caught:
+        merge_chunks(chunks, tmp_path / "all.npy")
+    one_line(caught, path.name, f"rows [{start}, {end}) are not encoded")
+    assert not (tmp_path / "all.npy").exists()
+
+
+def test_a_short_chunk_is_refused_and_named(tmp_path: Path, chunks: Path) -> None:
+    path = chunk_file(chunks, 10, 15)
+    np.save(path, np.load(path)[:4])
+    with pytest.raises(MismatchError) as caught:
+        merge_chunks(chunks, tmp_path / "all.npy")
+    one_line(caught, path.name, "4 x 6", "expected 5 x 6")
+
+
+def test_a_chunk_of_another_width_is_refused_and_named(tmp_path: Path, chunks: Path) -> None:
+    path = chunk_file(chunks, 10, 15)
+    np.save(path, np.ones((5, 7), np.float32))
+    with pytest.raises(MismatchError) as caught:
+        merge_chunks(chunks, tmp_path / "all.npy")
+    one_line(caught, path.name, "5 x 7")
+
+
+def test_a_chunk_of_another_number_format_is_refused_and_named(tmp_path: Path, chunks: Path) -> None:
+    path = chunk_file(chunks, 10, 15)
+    np.save(path, np.load(path).astype(np.float16))
+    with pytest.raises(MismatchError) as caught:
+        merge_chunks(chunks, tmp_path / "all.npy")
+    one_line(caught, path.name)
+
+
+@pytest.mark.parametrize("keep", [0, 50, 140])
+def test_a_truncated_chunk_is_refused_and_named(tmp_path: Path, chunks: Path, keep: int) -> None:
+    path = chunk_file(chunks, 10, 15)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(MismatchError) as caught:
+        merge_chunks(chunks, tmp_path / "all.npy")
+    one_line(caught, path.name, "damaged")
+
+
+@pytest.mark.parametrize("bad", [np.ones(3, np.float32), np.ones((2, 2), np.int64), np.ones((2, 2, 2), np.float32)])
+def test_arrays_that_are_no_vectors_are_refused(tmp_path: Path, bad: np.ndarray) -> None:
+    np.save(tmp_path / "a.npy", bad)
+    with pytest.raises(MismatchError, match="2-d float32 or float16"):
+        load_vectors(tmp_path / "a.npy")
+
+
+def test_pickles_are_not_loaded(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(MismatchError, match="damaged"):
+        load_vectors(tmp_path / "a.npy")
+
+
+# --- what does not belong together ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kb(tmp_path: Path, source: Path) -> Path:
+    build(source, tmp_path / "kb")
+    return tmp_path / "kb"
+
+
+def test_a_changed_catalogue_is_refused(kb: Path) -> None:
+    KnowledgeBase.open(kb)
+    path = kb / CATALOGUE_FILE
+    time.sleep(0.01)
+    path.write_text(path.read_text().replace("Georgia 0", "Georgia 9"))
+    with pytest.raises(MismatchError) as caught:
+        KnowledgeBase.open(kb)
+    one_line(caught, str(path), "was changed", "blink kb build")
+
+
+@pytest.mark.parametrize("shape", [(22, 6), (24, 6), (23, 7)])
+def test_swapped_vectors_are_refused(kb: Path, shape: tuple[int, int]) -> None:
+    np.save(kb / VECTORS_FILE, np.ones(shape, np.float32))
+    with pytest.raises(MismatchError) as caught:
+        KnowledgeBase.open(kb)
+    one_line(caught, f"{shape[0]} vectors of {shape[1]} numbers", "23 of 6", "blink kb build")
+
+
+def test_a_swapped_index_is_refused(tmp_path: Path, source: Path) -> None:
+    build(source, tmp_path / "kb", index="hnsw")
+    other = toys.write_catalogue(tmp_path / "other.jsonl", toys.rows(9))
+    build(other, tmp_path / "other", index="hnsw")
+    shutil.copy(tmp_path / "other" / INDEX_FILE, tmp_path / "kb" / INDEX_FILE)
+    with pytest.raises(MismatchError) as caught:
+        KnowledgeBase.open(tmp_path / "kb")
+    one_line(caught, "9 vectors")
+
+
+def test_another_model_is_refused(kb: Path) -> None:
+    base = KnowledgeBase.open(kb)
+    base.require_model(MODEL, "models/mine")
+    base.require_model(None, "models/mine")
+    with pytest.raises(MismatchError) as caught:
+        base.require_model("another", "models/mine")
+    one_line(caught, str(kb), "models/mine", "blink kb build ENTITY.jsonl --model models/mine")
+
+
+def test_a_catalogue_and_an_index_of_different_size_are_refused(kb: Path) -> None:
+    base = KnowledgeBase.open(kb)
+    with pytest.raises(MismatchError) as caught:
+        KnowledgeBase(base.catalogue, ExactIndex(np.ones((5, 6), np.float32)))
+    one_line(caught, "23 entities", "5")
+
+
+@pytest.mark.parametrize("name", [MANIFEST_FILE, CATALOGUE_FILE, VECTORS_FILE])
+def test_a_missing_file_is_named(kb: Path, name: str) -> None:
+    (kb / name).unlink()
+    with pytest.raises(MissingFileError) as caught:
+        KnowledgeBase.open(kb)
+    one_line(caught, name)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError) as caught:
+        KnowledgeBase.open(tmp_path / "no")
+    one_line(caught, str(tmp_path / "no"), "blink kb build")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '"a"', '{"entities": 3}'])
+def test_a_manifest_that_is_none_is_refused(kb: Path, text: str) -> None:
+    (kb / MANIFEST_FILE).write_text(text)
+    with pytest.raises(DataError) as caught:
+        KnowledgeBase.open(kb)
+    one_line(caught, MANIFEST_FILE)
+
+
+@pytest.mark.parametrize("changes", [{"format": 2}, {"index": "tree"}])
+def test_a_manifest_of_another_version_is_refused(kb: Path, changes: dict[str, Any]) -> None:
+    values = json.loads((kb / MANIFEST_FILE).read_text())
+    (kb / MANIFEST_FILE).write_text(json.dumps(values | changes))
+    with pytest.raises(DataError, match="another version"):
+        KnowledgeBase.open(kb)
+
+
+# --- reading only ---------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_written_opens(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {p.name: p.read_bytes() for p in kb.iterdir()}
+    original = catalogue_module.atomic_open
+
+    def refusing(path: Path, mode: str = "w") -> Any:
+        if Path(path).is_relative_to(kb):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return original(path, mode)
+
+    monkeypatch.setattr(catalogue_module, "atomic_open", refusing)
+    monkeypatch.setattr(module, "atomic_open", refusing)
+    for _ in range(2):
+        base = KnowledgeBase.open(kb)
+        assert [rows[0] for rows in answers(base)] == [rows[0] for rows in answers(KnowledgeBase.open(kb))]
+    assert {p.name: p.read_bytes() for p in kb.iterdir()} == before
+
+
+def test_opening_writes_nothing_but_the_sidecar(kb: Path) -> None:
+    before = content(kb)
+    KnowledgeBase.open(kb)
+    assert content(kb) == before
+    assert {p.name for p in kb.iterdir()} - set(before) == {CATALOGUE_FILE + ".offsets"}
+
+
+def test_vectors_are_mapped_for_reading_only(kb: Path) -> None:
+    vectors = load_vectors(kb / VECTORS_FILE)
+    assert isinstance(vectors, np.memmap)
+    assert not vectors.flags.writeable
