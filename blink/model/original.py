@@ -113,6 +113,11 @@ def read_original(files: OriginalFiles, *, context: bool = True, candidate: bool
     config = _model_config(settings, state).replace(**overrides)
     vocabulary = find_vocabulary(files, settings, _vocabulary_size(state))
     pieces = WordPieces.from_vocabulary(vocabulary, lowercase=config.lowercase)
+    if len(pieces) != _vocabulary_size(state):
+        raise CheckpointError(
+            f"{vocabulary} lists {len(pieces)} word pieces, {files.weights} knows {_vocabulary_size(state)}; "
+            "put the vocab.txt of its BERT beside it"
+        )
     own = {
         k: v for k, v in state.items() if not k.startswith("candidate_encoder.pooler.") or config.candidate_pooling == "linear"
     }
