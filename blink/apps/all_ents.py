@@ -107,7 +107,9 @@ def open_linker(plan: Plan) -> Linker:
         BlinkError: a file cannot be read, files do not belong together, or a setting does not fit the model.
     """
     from blink.linking.linker import Linker
+    from blink.model.precision import resolve_device
 
+    resolve_device(plan.device)
     model, kb = _open_starter() if plan.files is None else _open_files(plan.files, plan.device)
     linker = Linker(
         model,
