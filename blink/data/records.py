@@ -47,6 +47,7 @@ class Sample:
 
     ``mentions`` is None when the line carries no labels, and empty when it is labelled as having none.
     ``token_ids`` and ``token_mentions`` are the stored word pieces of the original's format, where present.
+    ``partial`` says that only some of the mentions are labelled: what is not labelled then counts for nothing.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Sample:
     mentions: tuple[Mention, ...] | None = None
     token_ids: tuple[int, ...] | None = None
     token_mentions: tuple[TokenMention, ...] | None = None
+    partial: bool = False
 
     @property
     def labelled(self) -> bool:

@@ -14,6 +14,9 @@ from blink.data.windows import window_around_gold
 from blink.errors import DataError
 from blink.model.tokens import Pieces, WordPieces, pad
 
+POOL = 16
+"""Batches among which examples are sorted by length."""
+
 
 @dataclass(frozen=True)
 class Example:
@@ -23,11 +26,13 @@ class Example:
         ids: with special tokens.
         bounds: first and last position of each mention, inclusive.
         rows: catalogue row of each mention, -1 where it has none.
+        partial: whether there may be more mentions than these.
     """
 
     ids: list[int]
     bounds: list[tuple[int, int]]
     rows: list[int]
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Batch:
         start: its first position. *Shape:* (mentions,), int64.
         end: its last position, inclusive. *Shape:* (mentions,), int64.
         rows: its catalogue row or -1. *Shape:* (mentions,), int64.
+        partial: whether a text may have more mentions than these. *Shape:* (batch,), bool.
     """
 
     ids: Tensor
@@ -49,6 +55,7 @@ class Batch:
     start: Tensor
     end: Tensor
     rows: Tensor
+    partial: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
@@ -75,18 +82,29 @@ def examples_from(samples: Iterable[Sample], pieces: WordPieces, context_length:
 def batches(
     examples: Sequence[Example], batch_size: int, pad_id: int, generator: np.random.Generator | None = None
 ) -> Iterator[Batch]:
-    """Yield batches, shuffled with ``generator`` or in order; the last one may be smaller."""
+    """Yield batches, shuffled with ``generator`` or in order; one of them may be smaller.
+
+    Shuffled examples are sorted by length within pools of `POOL` batches, whose batches are shuffled again: a batch is
+    padded little, and its texts are still a chance mixture.
+    """
     order = np.arange(len(examples)) if generator is None else generator.permutation(len(examples))
-    for at in range(0, len(order), batch_size):
-        yield collate([examples[i] for i in order[at : at + batch_size]], pad_id)
+    chosen = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+    if generator is not None:
+        pools = [order[at : at + POOL * batch_size] for at in range(0, len(order), POOL * batch_size)]
+        pools = [pool[np.argsort([len(examples[i].ids) for i in pool], kind="stable")] for pool in pools]
+        chosen = [pool[at : at + batch_size] for pool in pools for at in range(0, len(pool), batch_size)]
+        chosen = [chosen[i] for i in generator.permutation(len(chosen))]
+    for places in chosen:
+        yield collate([examples[i] for i in places], pad_id)
 
 
 def collate(examples: Sequence[Example], pad_id: int) -> Batch:
     """Stack examples into a batch padded to its longest."""
     ids, mask = pad([e.ids for e in examples], pad_id)
     table = [(i, s, e, row) for i, x in enumerate(examples) for (s, e), row in zip(x.bounds, x.rows, strict=True)]
-    columns = torch.tensor(table, dtype=torch.long).reshape(-1, 4).unbind(1)
-    return Batch(torch.from_numpy(ids), torch.from_numpy(mask), *columns)
+    text, start, end, rows = torch.tensor(table, dtype=torch.long).reshape(-1, 4).unbind(1)
+    partial = torch.tensor([e.partial for e in examples], dtype=torch.bool)
+    return Batch(torch.from_numpy(ids), torch.from_numpy(mask), text, start, end, rows, partial)
 
 
 def token_spans(sample: Sample, pieces: Pieces) -> list[tuple[int, int, int]]:
@@ -106,4 +124,4 @@ def _example(sample: Sample, cut: Pieces, pieces: WordPieces, context_length: in
         ids, spans = cut.ids.tolist(), token_spans(sample, cut)
     gold = window_around_gold(len(ids), [(s, e) for s, e, _ in spans], context_length)
     window = ids[gold.window.start : gold.window.end]
-    return Example([pieces.cls_id, *window, pieces.sep_id], list(gold.bounds), [spans[i][2] for i in gold.kept])
+    return Example([pieces.cls_id, *window, pieces.sep_id], list(gold.bounds), [spans[i][2] for i in gold.kept], sample.partial)

@@ -34,7 +34,8 @@ def catalogue_loss(mentions: Tensor, rows: Tensor, entities: Tensor) -> Tensor:
 def span_loss(scores: SpanScores, batch: Batch) -> Tensor:
     """Binary cross-entropy of every span of the batch: 1 for gold mentions, 0 for all others (Li et al. 2020, eq. 7).
 
-    Gold mentions longer than the model's spans are left out.
+    Gold mentions longer than the model's spans are left out. Of a text that is labelled in part, only the labelled
+    mentions count: any other span may be a mention too.
     """
     logits = scores.logits
     targets = torch.zeros_like(logits)
@@ -42,4 +43,7 @@ def span_loss(scores: SpanScores, batch: Batch) -> Tensor:
     short = width < logits.shape[2]
     targets[batch.text[short], batch.start[short], width[short]] = 1.0
     real = torch.isfinite(logits)
-    return functional.binary_cross_entropy_with_logits(logits[real], targets[real])
+    counted = real & (~batch.partial[:, None, None] | (targets > 0))
+    total = functional.binary_cross_entropy_with_logits(logits[counted], targets[counted], reduction="sum")
+    # Over all spans, so that a mention weighs the same in a text that is labelled in part.
+    return total / real.sum().clamp(min=1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from blink.errors import SettingsError
 
-MADE = ("plain", "related", "slotted", "swapped")
+MADE = ("described", "plain", "related", "slotted", "swapped")
 """Sources of made texts, beside ``questions``; see `blink.training.synthetic`."""
 
 

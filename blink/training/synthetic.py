@@ -9,7 +9,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from blink.data.records import NOT_IN_CATALOGUE, Entity, Mention, Sample
 from blink.errors import DataError, SettingsError
 from blink.files import require_file
 from blink.kb.catalogue import Catalogue
+from blink.kb.forms import without_brackets
 
 COMMON_NOUN_TAILS = frozenset(
     ("P106", "P136", "P1303", "P509", "P101", "P641", "P1050", "P2348", "P452", "P2283", "P1056", "P780", "P3095")
@@ -35,7 +36,10 @@ ROLES: dict[str, tuple[tuple[str, int], ...]] = {
 
 ALIAS_SHARE = 0.25
 SLOT = re.compile(r"\{(\w)\}")
-BRACKETS = re.compile(r"\s*\([^)]*\)$")
+SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
+LENGTHS = (30, 250)
+"""Shortest and longest sentence, in characters, that is taken from a description."""
+MOST_NEIGHBOURS = 60
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,11 @@ class Synthesizer:
                 self._triples[triple.relation].append(triple)
         self._kinds = {kind: self._members(roles) for kind, roles in ROLES.items()} if triples else {}
         self._kind_of = {row: kind for kind, rows in self._kinds.items() for row in rows}
+        self._neighbours: dict[int, list[int]] = defaultdict(list)
+        for triple in triples:
+            if triple.relation not in COMMON_NOUN_TAILS:
+                self._neighbours[triple.head].append(triple.tail)
+                self._neighbours[triple.tail].append(triple.head)
         everybody = sorted({row for rows in self._kinds.values() for row in rows})
         self._kinds["any"] = everybody or list(range(len(catalogue)))
 
@@ -138,6 +147,51 @@ class Synthesizer:
         fill = {slot: self._form(self._draw(kind, random), random) for slot in "ab"}
         return _fill(name, str(random.choice(self._slots[kind])), fill)
 
+    def described(self, random: np.random.Generator, name: str) -> Sample:
+        """A sentence of an entity's own description that names it or a neighbour in the graph; labelled in part.
+
+        Distant supervision: what else is said around a name is what tells namesakes apart. In half of the sentences
+        the entity is called by another of its names than the author chose.
+        """
+        while True:
+            # By kind first: most descriptions are of people.
+            kind = (*sorted(ROLES), "all")[random.integers(len(ROLES) + 1)]
+            rows = self._kinds.get(kind) or range(len(self._catalogue))
+            entity = self._catalogue[int(rows[random.integers(len(rows))])]
+            sentences = [s for s in SENTENCE.split(entity.text) if LENGTHS[0] <= len(s) <= LENGTHS[1]]
+            if not sentences:
+                continue
+            sentence = str(sentences[random.integers(len(sentences))])
+            parts = self._mark(sentence, entity, random)
+            if len(parts) > 1:
+                return replace(_assemble(name, parts), partial=True)
+
+    def _mark(self, sentence: str, entity: Entity, random: np.random.Generator) -> list[str | tuple[str, int]]:
+        rows = {form.casefold(): entity.row for form in self._forms(entity)}
+        for neighbour in self._neighbours.get(entity.row, ())[:MOST_NEIGHBOURS]:
+            rows.setdefault(without_brackets(self._catalogue.title(neighbour)).casefold(), neighbour)
+        pattern = "|".join(re.escape(form) for form in sorted(rows, key=len, reverse=True) if len(form) > 2)
+        parts: list[str | tuple[str, int]] = []
+        at = 0
+        for found in re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", sentence, re.IGNORECASE) if pattern else ():
+            form = found[0]
+            if form.casefold() not in rows:
+                continue  # matched by another folding of case than Python's
+            row = rows[form.casefold()]
+            if row == entity.row and random.random() < 0.5:
+                forms = self._forms(entity)
+                form = forms[random.integers(len(forms))]
+            parts += [sentence[at : found.start()], (form, row)]
+            at = found.end()
+        return [*parts, sentence[at:]]
+
+    def _forms(self, entity: Entity) -> list[str]:
+        title = without_brackets(entity.title)
+        forms = [title, *(a for a in entity.aliases if len(a) > 2)]
+        if self._kind_of.get(entity.row) == "person" and " " in title:
+            forms.append(title.rsplit(" ", 1)[1])
+        return forms
+
     def _members(self, roles: tuple[tuple[str, int], ...]) -> list[int]:
         rows = {(t.head, t.tail)[end] for relation, end in roles for t in self._triples[relation]}
         return sorted(rows)
@@ -150,10 +204,11 @@ class Synthesizer:
         entity: Entity = self._catalogue[row]
         if entity.aliases and random.random() < ALIAS_SHARE:
             return str(entity.aliases[random.integers(len(entity.aliases))]), row
-        return BRACKETS.sub("", entity.title) or entity.title, row
+        return without_brackets(entity.title), row
 
 
 SOURCES: dict[str, Callable[[Synthesizer, np.random.Generator, str], Sample]] = {
+    "described": Synthesizer.described,
     "plain": Synthesizer.plain,
     "swapped": Synthesizer.swapped,
     "related": Synthesizer.related,
