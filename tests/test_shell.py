@@ -10,9 +10,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -189,7 +191,6 @@ def test_wide_characters_count_twice() -> None:
 
 @quick
 def test_the_description_is_cut_and_the_runners_up_follow_k() -> None:
-    session, _ = play()
     one = Candidate(0, "Q1", "One", -0.5)
     long = Link(0, 5, "Paris", 0, "Q1", "One", -0.5, (one, Candidate(1, None, "Two", -2), Candidate(2, "Q3", "Three", -3)))
     entity = Entity(0, "One", "words " * 100, "Q1")
@@ -404,6 +405,13 @@ def test_stopping_the_model_returns_to_the_prompt() -> None:
 
 
 @quick
+def test_a_second_ctrl_c_that_comes_between_two_prompts_leaves_too() -> None:
+    linker = ToyLinker()
+    play("Paris", Cancelled("half"), KeyboardInterrupt(), "Georgia", linker=linker)
+    assert linker.texts == ["Paris"]
+
+
+@quick
 def test_the_dialogue_through_a_pipe_prints_prompts_and_labelled_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -457,7 +465,7 @@ def test_a_pipe_gets_a_json_object_per_line_in_order(capsys: pytest.CaptureFixtu
 def test_lines_do_not_depend_on_how_they_arrive(lines: list[str], data: st.DataObject) -> None:
     content = "\n".join(lines).encode() + b"\n"
     cuts = sorted(data.draw(st.sets(st.integers(1, len(content)), max_size=5)) | {0, len(content)})
-    parts = [content[a:b] for a, b in zip(cuts, cuts[1:], strict=False)] + [b""]
+    parts = [content[a:b] for a, b in pairwise(cuts)] + [b""]
     stream = SimpleNamespace(read1=lambda size: parts.pop(0))
     assert [line.decode() for block in shell._line_blocks(stream) for line in block] == lines  # type: ignore[arg-type]
 
@@ -512,11 +520,9 @@ def test_completion_offers_commands_after_a_colon() -> None:
 @quick
 def test_completion_offers_names_for_the_end_of_a_text_the_longest_first() -> None:
     assert shell.completions("to the city of l", NAMES) == [("city of l", "City of Light", "Paris")]
-    assert shell.completions("in geor", NAMES) == [("geor", "Georgia", "Georgia (U.S. state)")] or shell.completions(
-        "in geor", NAMES
-    ) == [("geor", "Georgia", "Georgia (country)")]
+    assert shell.completions("in geor", NAMES) == [("geor", "Georgia", "Georgia (U.S. state)")]
     assert [text for _, text, _ in shell.completions("par", NAMES)] == ["Paris", "Paris, Texas"]
-    assert shell.completions("p", NAMES) == shell.completions("paris ", NAMES)[:0] == []
+    assert shell.completions("p", NAMES) == []
 
 
 @quick
@@ -556,12 +562,20 @@ def test_the_history_lies_in_the_state_folder(monkeypatch: pytest.MonkeyPatch, t
 
 @contextmanager
 def terminal(keys: str, depth: ColorDepth | None = None) -> Iterator[io.StringIO]:
-    """A terminal where ``keys`` are typed; what appears on it, if a colour depth is given."""
+    """A terminal where ``keys`` are typed, with a pause at each ``|``; what appears on it, if a colour depth is given."""
     screen = io.StringIO()
     output = DummyOutput() if depth is None else Vt100_Output(screen, lambda: Size(40, 100), default_color_depth=depth)
     with create_pipe_input() as typed, create_app_session(input=typed, output=output):
-        typed.send_text(keys)
+        typist = threading.Thread(target=type_slowly, args=(keys, typed.send_text))
+        typist.start()
         yield screen
+        typist.join()
+
+
+def type_slowly(keys: str, send: Callable[[str], None]) -> None:
+    for number, part in enumerate(keys.split("|")):
+        time.sleep(0.5 if number else 0)
+        send(part)
 
 
 def converse(linker: ToyLinker, tmp_path: Path) -> None:
@@ -580,9 +594,9 @@ def converse(linker: ToyLinker, tmp_path: Path) -> None:
         ("\x03\x03Paris\r", []),
         ("Paris\rc\r\x04Georgia\r", ["Paris"]),
         ("Paris\rc\r\x03Georgia\r\x04", ["Paris", "Georgia"]),
-        ("Paris\r\x1b[A\r\x04", ["Paris", "Paris"]),  # up: the earlier text
-        ("City of L\t?\r\x04", ["City of Light?"]),
-        (":qu\t\r", []),
+        ("Paris\r|\x1b[A|\r\x04", ["Paris", "Paris"]),  # up: the earlier text
+        ("City of L\t|?\r\x04", ["City of Light?"]),
+        (":qu\t|\r", []),
         ("\x1b[200~Paris\nin Georgia\x1b[201~\r\x04", ["Paris\nin Georgia"]),  # pasted
     ],
 )
@@ -626,7 +640,7 @@ class Tmux:
         return subprocess.run([*self._base, *arguments], check=True, capture_output=True, text=True, timeout=20).stdout
 
     def type(self, text: str, *keys: str) -> None:
-        self._run("send-keys", "-l", text) if text else None
+        self._run("send-keys", "-l", "--", text) if text else None
         for key in keys:
             self._run("send-keys", key)
 
@@ -649,21 +663,23 @@ def test_a_conversation_in_tmux(tmp_path: Path, root: Path) -> None:
     command = [sys.executable, "-m", "blink.apps.cli", "shell"]
     window = Tmux(tmp_path, ["env", "-C", str(root), *command], XDG_STATE_HOME=str(tmp_path), OMP_NUM_THREADS="1")
     try:
-        window.wait_for(r"^text> ", timeout_s=200)
+        window.wait_for(r"^text>", timeout_s=200)
         window.type("Does the Nile flow through Egypt?", "Enter")
         window.wait_for(r"^ \d  Egypt → Egypt  Q79  -\d\.\d{3}$")
         assert re.search(r"\x1b\[[0-9;]*48;[0-9;]*mEgypt", window.wait_for("^Does the ", colours=True))
         window.type(":explain 1", "Enter")
         window.wait_for(r"^    losing candidates, the first behind by")
         window.type("c", "Enter")
-        window.wait_for(r"^new threshold: ")
+        window.wait_for(r"^new threshold:")
         window.type("-0.001", "Enter")
         window.wait_for(r"no links above -0.001; the best guess")
         window.type("half a text", "C-c")
         window.wait_for(r"^Ctrl-C once more")
         window.type(":wrong", "Enter")
         window.wait_for(r"^there is no command ':wrong'")
-        window.type("", "C-c", "C-c")
+        window.type("", "C-c")
+        window.wait_for(r"':wrong'(.|\n)*^Ctrl-C once more.*\n.*text>")
+        window.type("", "C-c")
         screen = window.wait_for(r"^status 0$")
         assert "Traceback" not in screen
     finally:

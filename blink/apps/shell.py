@@ -539,6 +539,7 @@ class Session:
         self.cut = linker.cut
         self.reading: Reading | None = None
         self.linked: LinkedText | None = None
+        self._cancelled = False  # whether the last line was
 
     @property
     def most_candidates(self) -> int:
@@ -588,23 +589,29 @@ class Session:
 
     def run(self) -> None:
         """Answer lines until the user leaves."""
-        cancelled = False
         while True:
             try:
-                line = self.console.ask(self.prompt)
-                cancelled = False
-                self.console.show(self.handle(line))
+                self._turn()
             except (EOFError, Leave):
                 return
-            except Cancelled as stop:
-                if cancelled and not stop.line:
-                    return
-                cancelled = True
-                self.console.show([("class:faint", "Ctrl-C once more, or Ctrl-D, leaves\n")])
             except KeyboardInterrupt:
+                # Between two prompts Ctrl-C is a signal, and not a key: it may come anywhere, even while we print.
+                if self._cancelled:
+                    return
                 self.console.show([("class:faint", "\nstopped\n")])
-            except BlinkError as error:
-                self.console.show([("class:error", wrapped(str(error), self.console.width))])
+
+    def _turn(self) -> None:
+        try:
+            line = self.console.ask(self.prompt)
+            self._cancelled = False
+            self.console.show(self.handle(line))
+        except Cancelled as stop:
+            if self._cancelled and not stop.line:
+                raise Leave from stop
+            self._cancelled = True
+            self.console.show([("class:faint", "Ctrl-C once more, or Ctrl-D, leaves\n")])
+        except BlinkError as error:
+            self.console.show([("class:error", wrapped(str(error), self.console.width))])
 
     def handle(self, line: str) -> Fragments:
         """Do what a line says, and return what to show.
