@@ -128,7 +128,7 @@ class TestContract:
             assert "Usage: blink" in out
 
     def test_pipe(self, root: Path, starter: Path) -> None:
-        done = outside(root, "link", "--json", input="Rome is old\nno names\n".encode())
+        done = outside(root, "link", "--json", input=b"Rome is old\nno names\n")
         assert done.returncode == 0
         assert [json.loads(line)["text"] for line in done.stdout.decode().splitlines()] == ["Rome is old", "no names"]
 

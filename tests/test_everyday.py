@@ -56,11 +56,11 @@ def test_the_starter_catalogue(linker: Linker) -> None:
     assert all(len(forms[form]) > 1 for form in shared)
 
 
-def test_ids_agree_with_the_reference_catalogue(linker: Linker, shared: Path) -> None:
+def test_ids_agree_with_the_reference_catalogue(linker: Linker, shared: Path, tmp_path: Path) -> None:
     from blink.kb.catalogue import Catalogue
     from blink.kb.forms import normalise, without_brackets
 
-    with Catalogue.open(shared / "data/kb/entity.jsonl") as reference:
+    with Catalogue.open(shared / "data/kb/entity.jsonl", sidecar=tmp_path / "offsets") as reference:
         known = wrong = 0
         for entity in linker.catalogue:
             row = reference.row_of(entity.kb_id or "")

@@ -161,9 +161,13 @@ def question_from(sample: Sample, linked: LinkedText) -> Question:
         raise DataError(f"sample {sample.id!r} has no gold mentions with character offsets; evaluate on a labelled file")
     if sample.text != linked.text:
         raise MismatchError(f"sample {sample.id!r} was paired with the links of another text; link the sample's own text")
-    gold = (Triple(None if m.row == NOT_IN_CATALOGUE else str(m.row), m.start, m.end) for m in sample.mentions)
     predicted = (Prediction(str(link.row), link.start, link.end, link.score) for link in linked.links)
-    return Question(sample.id, sample.text, tuple(gold), tuple(predicted), sample.covered)
+    return Question(sample.id, sample.text, gold_triples(sample), tuple(predicted), sample.covered)
+
+
+def gold_triples(sample: Sample) -> tuple[Triple, ...]:
+    """A sample's gold mentions in characters; one whose entity the catalogue lacks has no id."""
+    return tuple(Triple(None if m.row == NOT_IN_CATALOGUE else str(m.row), m.start, m.end) for m in sample.mentions or ())
 
 
 def assess(question: Question) -> Assessment:

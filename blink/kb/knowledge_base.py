@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -10,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
-from blink.files import atomic_open, read_json, sha256, write_json
-from blink.kb.catalogue import Catalogue
+from blink.files import atomic_open, read_json, require_file, sha256, write_json
+from blink.kb.catalogue import SIDECAR_SUFFIX, Catalogue
 from blink.kb.forms import KEYS_FILE, VALUES_FILE, SurfaceForms, build_forms
 from blink.kb.index import ExactIndex, FaissIndex, Index, build_index, read_index, write_index
 from blink.kb.vectors import Encoder, EncodingPlan, encode_chunks, load_vectors, merge_chunks
@@ -185,13 +186,16 @@ def build_knowledge_base(
         raise SettingsError(f"the index is {index!r}; allowed are {', '.join(INDEX_KINDS)}")
     out, progress = Path(out), progress or BuildProgress()
     work = out / ".build"
+    require_file(source, "give a catalogue: one JSON object with a title a line")
+    work.mkdir(parents=True, exist_ok=True)
     progress.stage("reading catalogue", 0)
-    with Catalogue.open(source, skip_bad=skip_bad) as catalogue:
+    # Nothing is written beside the source, which may be anybody's.
+    offsets = work / (CATALOGUE_FILE + SIDECAR_SUFFIX)
+    with Catalogue.open(source, skip_bad=skip_bad, sidecar=offsets) as catalogue:
         if not len(catalogue):
             raise DataError(f"{source} has no entities; a catalogue has one JSON object with a title a line")
         sizes = {} if chunk_rows is None else {"chunk_rows": chunk_rows}
         plan = EncodingPlan(len(catalogue), catalogue.sha256, model, dtype, **sizes)
-        work.mkdir(parents=True, exist_ok=True)
         progress.stage("encoding", len(catalogue))
         encode_chunks(catalogue, encode, plan, work / CHUNKS_FOLDER, progress.advance)
         skipped = catalogue.skipped + catalogue.repeated_ids
@@ -217,7 +221,7 @@ def _install(work: Path, out: Path, manifest: Manifest) -> None:
     write_json(work / MANIFEST_FILE, asdict(manifest))
     # Without a manifest the folder is no knowledge base: a kill between these renames leaves an error, never a mixture.
     (out / MANIFEST_FILE).unlink(missing_ok=True)
-    for name in (CATALOGUE_FILE, VECTORS_FILE, INDEX_FILE, KEYS_FILE, VALUES_FILE):
+    for name in (CATALOGUE_FILE, CATALOGUE_FILE + SIDECAR_SUFFIX, VECTORS_FILE, INDEX_FILE, KEYS_FILE, VALUES_FILE):
         if (work / name).is_file():
             (work / name).replace(out / name)
         elif (out / name).is_file():
@@ -230,3 +234,6 @@ def _copy(source: Path, target: Path) -> None:
     # Copied, not linked: an edit of the source must not reach what the vectors were made from.
     with source.open("rb") as old, atomic_open(target, "wb") as new:
         shutil.copyfileobj(old, new, 1 << 20)
+    # The offsets know the file they belong to by its size and time.
+    stat = source.stat()
+    os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))

@@ -207,8 +207,8 @@ class Linker:
         """
         if batch_size < 1:
             raise SettingsError(f"the batch size is {batch_size}; it must be at least 1")
-        source, given = iter(texts), None if spans is None else iter(spans)
-        while chunk := list(islice(source, max(TEXTS_A_ROUND, batch_size))):
+        given = None if spans is None else iter(spans)
+        for chunk in _rounds(texts, max(TEXTS_A_ROUND, batch_size)):
             own = None if given is None else list(islice(given, len(chunk)))
             if own is not None and len(own) != len(chunk):
                 raise SettingsError("there are fewer lists of spans than texts; give one list (perhaps empty) for each text")
@@ -224,20 +224,22 @@ class Linker:
 
     def choose(self, reading: Reading, cut: Thresholds | None = None) -> LinkedText:
         """Turn a reading into links, at this linker's thresholds or at ``cut``; given mentions are all linked."""
+        scores = self._scores(reading)
+        links = [self._link(reading, i, bounds, scores[i]) for i, bounds in self.pick(reading, cut)]
+        return LinkedText(reading.text, tuple(sorted(links, key=lambda link: (link.start, link.end))))
+
+    def pick(self, reading: Reading, cut: Thresholds | None = None) -> list[tuple[int, tuple[int, int]]]:
+        """Which spans of a reading `choose` links: their places and their characters ``[start, end)``."""
         spans = reading.spans
         if reading.given is not None:
-            scores = joint_scores(spans)
             # Without a row: every candidate stands on a broken line of the catalogue.
-            linked = [(i, bounds) for i, bounds in enumerate(reading.given) if spans.rows[i, 0] >= 0]
-            links = [self._link(reading, i, bounds, scores[i]) for i, bounds in linked]
-        else:
-            scores = mode_named(self.mode).scores(spans)
-            chosen = [d.span for d in decide(spans, self.mode, cut or self.cut)]
-            placed = [(i, characters(reading, int(spans.start[i]), int(spans.end[i]))) for i in chosen]
-            if not mode_named(self.mode).overlaps:
-                placed = _apart(placed)
-            links = [self._link(reading, i, bounds, scores[i]) for i, bounds in placed]
-        return LinkedText(reading.text, tuple(sorted(links, key=lambda link: (link.start, link.end))))
+            return [(i, bounds) for i, bounds in enumerate(reading.given) if spans.rows[i, 0] >= 0]
+        chosen = [d.span for d in decide(spans, self.mode, cut or self.cut)]
+        placed = [(i, characters(reading, int(spans.start[i]), int(spans.end[i]))) for i in chosen]
+        return placed if mode_named(self.mode).overlaps else _apart(placed)
+
+    def _scores(self, reading: Reading) -> np.ndarray:
+        return joint_scores(reading.spans) if reading.given is not None else mode_named(self.mode).scores(reading.spans)
 
     def _propose(self, cut: _Cut, floor: float, batch_size: int) -> list[ScoredSpans]:
         # A known name may lift a mention over the threshold: what could be lifted must be read.
@@ -320,6 +322,24 @@ def _apart(placed: Sequence[tuple[int, tuple[int, int]]]) -> list[tuple[int, tup
             kept.append((span, (start, end)))
             taken.update(range(start, end))
     return kept
+
+
+def _rounds(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Cut an iterable into lists; should it fail, what it gave before is handed on first."""
+    source = iter(texts)
+    while True:
+        chunk: list[str] = []
+        failure: Exception | None = None
+        try:
+            chunk.extend(islice(source, size))
+        except Exception as error:
+            failure = error
+        if chunk:
+            yield chunk
+        if failure is not None:
+            raise failure
+        if not chunk:
+            return
 
 
 def _merge(parts: list[ScoredSpans], windows: Sequence[Window]) -> ScoredSpans:

@@ -42,7 +42,7 @@ def span_loss(scores: SpanScores, batch: Batch) -> Tensor:
     width = batch.end - batch.start
     short = width < logits.shape[2]
     targets[batch.text[short], batch.start[short], width[short]] = 1.0
-    real = torch.isfinite(logits)
+    real = ~torch.isneginf(logits)  # a NaN counts, and shows in the loss
     counted = real & (~batch.partial[:, None, None] | (targets > 0))
     total = functional.binary_cross_entropy_with_logits(logits[counted], targets[counted], reduction="sum")
     # Over all spans, so that a mention weighs the same in a text that is labelled in part.

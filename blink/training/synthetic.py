@@ -37,7 +37,7 @@ ROLES: dict[str, tuple[tuple[str, int], ...]] = {
 ALIAS_SHARE = 0.25
 SLOT = re.compile(r"\{(\w)\}")
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
-LENGTHS = (30, 250)
+LENGTHS = (30, 160)
 """Shortest and longest sentence, in characters, that is taken from a description."""
 MOST_NEIGHBOURS = 60
 

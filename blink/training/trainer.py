@@ -136,14 +136,14 @@ class Trainer:
         loss = entity + span
         if not torch.isfinite(loss):
             raise SettingsError(
-                f"the loss is {float(loss)} at a batch that begins {batch.ids[0, :12].tolist()}; lower --learning_rate"
+                f"the loss is {loss.item()} at a batch that begins {batch.ids[0, :12].tolist()}; lower --learning_rate"
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._trainable(), self.settings.max_grad_norm)
         self.optimizer.step()
         self.scheduler.step()
-        return {"entity": float(entity), "span": float(span)}
+        return {"entity": entity.item(), "span": span.item()}
 
     def _finish_epoch(self, epoch: int, progress: Progress) -> None:
         point = self.validate()

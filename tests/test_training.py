@@ -1,0 +1,304 @@
+"""Training: losses against plain computations, made texts, and runs that resume to the same weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toys import base_folder, knowledge_base, pieces, rows
+
+from blink.data.records import Mention, Sample
+from blink.errors import DataError, MismatchError, SettingsError
+from blink.kb.knowledge_base import KnowledgeBase
+from blink.model.biencoder import BiEncoder
+from blink.model.config import ModelConfig
+from blink.model.heads import SpanScores, span_logits
+from blink.training.examples import Batch, batches, collate, examples_from
+from blink.training.losses import catalogue_loss, span_loss
+from blink.training.settings import MADE, TrainSettings, parse_mix
+from blink.training.synthetic import COMMON_NOUN_TAILS, SOURCES, Synthesizer, Triple, mixed, read_triples
+from blink.training.trainer import STATE_FILE, TRACE_FILE, Trainer
+from blink.training.tuning import tune
+
+torch.set_num_threads(1)
+
+
+def question(number: int, kb: KnowledgeBase) -> Sample:
+    row = number % len(kb.catalogue)
+    title = kb.catalogue.title(row)
+    text = ("where is {} now?", "tell me about {}", "{} or not")[number % 3].format(title)
+    start = text.index(title)
+    return Sample(str(number), text, (Mention(start, start + len(title), row, None, title),))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return base_folder(tmp_path_factory.mktemp("base"))
+
+
+def fresh(base: Path, seed: int = 0) -> BiEncoder:
+    torch.manual_seed(seed)
+    config = ModelConfig(
+        cosine=True, candidate_pooling="mean", candidate_fields="title_aliases_text", max_candidate_length=24,
+        max_context_length=32, adapter_rank=4,
+    )  # fmt: skip
+    return BiEncoder.from_encoder(str(base), config)
+
+
+@pytest.fixture(scope="module")
+def kb(base: Path, tmp_path_factory: pytest.TempPathFactory) -> KnowledgeBase:
+    return knowledge_base(tmp_path_factory.mktemp("kb") / "kb", fresh(base), rows(24))
+
+
+def trainer(base: Path, kb: KnowledgeBase, folder: Path, **settings: object) -> Trainer:
+    assert kb.vectors is not None
+    options = {"epochs": 3, "batch_size": 8, "learning_rate": 0.02, "head_learning_rate": 0.02, "bf16": False, **settings}
+    questions = [question(i, kb) for i in range(30)]
+    synthesizer = Synthesizer(kb.catalogue, [], questions)
+    return Trainer(
+        fresh(base), kb, questions, questions[:12], folder, TrainSettings(**options),  # type: ignore[arg-type]
+        vectors=np.asarray(kb.vectors), synthesizer=synthesizer,
+    )  # fmt: skip
+
+
+class TestLosses:
+    def test_catalogue_loss_is_the_softmax_over_all_entities(self) -> None:
+        torch.manual_seed(0)
+        mentions, entities = torch.randn(5, 8), torch.randn(11, 8)
+        gold = torch.tensor([3, -1, 0, 10, 3])
+        wanted = [-torch.log(torch.softmax(entities @ m, 0)[g]) for m, g in zip(mentions, gold, strict=True) if g >= 0]
+        assert catalogue_loss(mentions, gold, entities).item() == pytest.approx(torch.stack(wanted).mean().item(), abs=1e-5)
+
+    def test_without_known_rows_the_loss_is_zero_and_differentiable(self) -> None:
+        mentions = torch.randn(2, 4, requires_grad=True)
+        loss = catalogue_loss(mentions, torch.tensor([-1, -1]), torch.randn(3, 4))
+        loss.backward()
+        assert loss.item() == 0
+        assert mentions.grad is not None
+
+    def test_span_loss_is_the_mean_over_real_spans(self) -> None:
+        torch.manual_seed(1)
+        mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+        scores = span_logits(torch.randn(2, 6, 3), mask, 2)
+        batch = self._batch(mask, gold=[(0, 1, 2), (1, 3, 3), (0, 0, 5)])  # the last is longer than the model's spans
+        terms = []
+        for text in range(2):
+            for start in range(6):
+                for width in range(3):
+                    logit = scores.logits[text, start, width]
+                    if torch.isfinite(logit):
+                        is_gold = (text, start, start + width) in [(0, 1, 2), (1, 3, 3)]
+                        terms.append(-torch.nn.functional.logsigmoid(logit if is_gold else -logit))
+        assert span_loss(scores, batch).item() == pytest.approx(torch.stack(terms).mean().item(), abs=1e-6)
+
+    def test_unlabelled_spans_of_a_partial_text_count_for_nothing(self) -> None:
+        mask = torch.ones(2, 5, dtype=torch.bool)
+        logits = span_logits(torch.randn(2, 5, 3), mask, 3).logits
+        batch = self._batch(mask, gold=[(1, 2, 3)], partial=[False, True])
+        loss = span_loss(SpanScores(logits), batch)
+        moved = logits.clone()
+        moved[1, 0, 0] += 50  # not labelled: may be a mention or not
+        assert torch.equal(span_loss(SpanScores(moved), batch), loss)
+        moved[1, 2, 1] += 50  # labelled: a mention for certain
+        assert span_loss(SpanScores(moved), batch) < loss
+
+    @staticmethod
+    def _batch(mask: torch.Tensor, gold: list[tuple[int, int, int]], partial: list[bool] | None = None) -> Batch:
+        text, start, end = torch.tensor(gold).unbind(1)
+        flags = torch.tensor(partial or [False] * len(mask))
+        return Batch(mask.long(), mask, text, start, end, torch.zeros_like(text), flags)
+
+
+class TestExamples:
+    def test_bounds_point_at_the_mention(self) -> None:
+        text = "did Ångström, of Uppsala, measure light?"
+        sample = Sample("1", text, (Mention(17, 24, 5), Mention(4, 12, 2)))
+        (example,) = examples_from([sample], pieces(), 32)
+        words = [pieces().decode(example.ids[s : e + 1]) for s, e in example.bounds]
+        assert words == ["angstrom", "uppsala"]
+        assert example.rows == [2, 5]
+
+    def test_stored_pieces_win(self) -> None:
+        from blink.data.records import TokenMention
+
+        sample = Sample("1", "x", (Mention(0, 1, 3),), (2054, 2003, 2605), (TokenMention(2, 3, 3),))
+        (example,) = examples_from([sample], pieces(), 32)
+        assert example.ids[1:-1] == [2054, 2003, 2605]
+        assert example.bounds == [(3, 3)]
+
+    def test_unlabelled_texts_are_refused(self) -> None:
+        with pytest.raises(DataError, match="has no labels"):
+            examples_from([Sample("7", "hello")], pieces(), 32)
+
+    def test_shuffled_batches_hold_every_example_once(self, kb: KnowledgeBase) -> None:
+        examples = examples_from([question(i, kb) for i in range(45)], pieces(), 32)
+        wanted = sorted(tuple(e.ids) for e in examples)
+        for seed in (0, 1):
+            got: list[tuple[int, ...]] = []
+            for batch in batches(examples, 8, pieces().pad_id, np.random.default_rng(seed)):
+                got += [tuple(ids[mask].tolist()) for ids, mask in zip(batch.ids, batch.mask, strict=True)]
+            assert sorted(got) == wanted
+
+    def test_a_batch_without_mentions(self) -> None:
+        batch = collate(examples_from([Sample("1", "nothing here", ())], pieces(), 32), 0)
+        assert batch.text.shape == batch.rows.shape == (0,)
+
+
+class TestMadeTexts:
+    @pytest.fixture
+    def synthesizer(self, kb: KnowledgeBase) -> Synthesizer:
+        triples = [Triple(i, "P19", i + 1) for i in range(6)]
+        return Synthesizer(kb.catalogue, triples, [question(i, kb) for i in range(9)])
+
+    def test_sources_have_the_names_that_settings_know(self) -> None:
+        assert tuple(sorted(SOURCES)) == MADE
+
+    @pytest.mark.parametrize("source", [s for s in MADE if s != "described"])
+    def test_mentions_spell_names_of_their_entity(self, synthesizer: Synthesizer, kb: KnowledgeBase, source: str) -> None:
+        for sample in synthesizer.make(source, 60, seed=3):
+            assert sample.mentions is not None
+            for m in sample.mentions:
+                entity = kb.catalogue[m.row]
+                assert sample.text[m.start : m.end] in (entity.title, *entity.aliases)
+            assert bool(sample.mentions) == (source != "plain")
+
+    def test_the_same_seed_gives_the_same_texts(self, synthesizer: Synthesizer) -> None:
+        for source in ("related", "swapped", "plain", "slotted"):
+            assert synthesizer.make(source, 20, 1) == synthesizer.make(source, 20, 1)
+            assert synthesizer.make(source, 20, 1) != synthesizer.make(source, 20, 2)
+
+    def test_common_nouns_are_no_mentions(self, kb: KnowledgeBase) -> None:
+        relation = sorted(COMMON_NOUN_TAILS)[0]
+        synthesizer = Synthesizer(kb.catalogue, [Triple(0, relation, 1)], [])
+        rows_seen = {m.row for s in synthesizer.make("related", 40, 0) for m in s.mentions or ()}
+        assert rows_seen == {0}
+
+    def test_described_sentences_name_their_entity(self, base: Path, tmp_path: Path) -> None:
+        text = "The Zorp Bridge crosses the wide river Quill near the old mill. It was built long ago by monks."
+        lines = [{"title": "Zorp Bridge", "text": text, "aliases": ["Old Zorp"]}, {"title": "Quill", "text": "A river."}]
+        small = knowledge_base(tmp_path / "kb", fresh(base), lines)
+        made = Synthesizer(small.catalogue, [Triple(0, "P17", 1)], []).make("described", 30, 0)
+        assert all(s.partial for s in made)
+        forms = {(s.text[m.start : m.end], m.row) for s in made for m in s.mentions or ()}
+        assert forms == {("Zorp Bridge", 0), ("Old Zorp", 0), ("Quill", 1)}
+
+    def test_mixture_has_its_shares(self, synthesizer: Synthesizer, kb: KnowledgeBase) -> None:
+        questions = [question(i, kb) for i in range(20)]
+        made = list(mixed(questions, {"questions": 1.5, "plain": 0.25}, synthesizer, seed=0))
+        assert len(made) == 20 + 10 + 5
+        assert sum(not s.mentions for s in made) == 5
+
+    @pytest.mark.parametrize(
+        ("text", "words"), [("plane=1", "plane"), ("plain=x", "'x'"), ("plain=-1", "'-1'"), ("plain", "''")]
+    )
+    def test_shares_that_cannot_be_read(self, text: str, words: str) -> None:
+        with pytest.raises(SettingsError, match=words):
+            parse_mix(text)
+
+    def test_triples_outside_the_catalogue_are_left_out(self, kb: KnowledgeBase, tmp_path: Path) -> None:
+        file = tmp_path / "t.tsv"
+        file.write_text("Q101\tP19\tQ102\nQ101\tP19\tQ999999\n")
+        known = kb.catalogue.row_of("Q101"), kb.catalogue.row_of("Q102")
+        assert [(t.head, t.tail) for t in read_triples(file, kb.catalogue)] == [known]
+        file.write_text("Q101\tP19\n")
+        with pytest.raises(DataError, match="line 1: found 2 columns"):
+            read_triples(file, kb.catalogue)
+
+
+class TestRuns:
+    def test_it_learns(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
+        run = trainer(base, kb, tmp_path, epochs=30)
+        before = run.validate()
+        best = run.run()
+        trace = [json.loads(line) for line in (tmp_path / TRACE_FILE).read_text().splitlines()]
+        losses = [row["entity_loss"] + row["span_loss"] for row in trace if "entity_loss" in row]
+        assert losses[-1] < 0.75 * losses[0]
+        assert best.f1 > before.f1 + 0.25
+        assert BiEncoder.from_pretrained(tmp_path / "best").config.threshold == best.threshold
+
+    def test_a_resumed_run_ends_with_the_same_weights(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
+        settings = {"mix": "questions=1,plain=0.2,swapped=0.3", "dropout": 0.1}
+        whole = trainer(base, kb, tmp_path / "whole", **settings)
+        whole.run()
+
+        class Stopped(Exception):
+            pass
+
+        broken = trainer(base, kb, tmp_path / "broken", **settings)
+        steps = 0
+
+        def stop(*_: object) -> dict[str, float]:
+            nonlocal steps
+            steps += 1
+            if steps > broken.steps_per_epoch + 2:  # in the middle of the second epoch
+                raise Stopped
+            return step(*_)
+
+        step = broken._step
+        broken._step = stop  # type: ignore[assignment]
+        with pytest.raises(Stopped):
+            broken.run()
+        resumed = trainer(base, kb, tmp_path / "broken", **settings)
+        resumed.run(resume=True)
+        for (name, one), (_, other) in zip(whole.model.named_parameters(), resumed.model.named_parameters(), strict=True):
+            assert torch.equal(one, other), name
+        assert whole.best == resumed.best
+        epochs = [json.loads(line).get("epoch") for line in (tmp_path / "broken" / TRACE_FILE).read_text().splitlines()]
+        assert sorted(set(epochs)) == [0, 1, 2]
+
+    def test_other_settings_do_not_resume(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
+        trainer(base, kb, tmp_path, epochs=1).run()
+        with pytest.raises(MismatchError, match="batch_size"):
+            trainer(base, kb, tmp_path, epochs=1, batch_size=4).run(resume=True)
+
+    def test_the_state_holds_tensors_only(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
+        trainer(base, kb, tmp_path, epochs=1).run()
+        state = torch.load(tmp_path / STATE_FILE, weights_only=True)
+        assert state["epochs_done"] == 1
+
+    def test_the_rate_is_never_zero(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
+        for epochs, size in ((1, 64), (1, 8), (3, 7)):
+            run = trainer(base, kb, tmp_path, epochs=epochs, batch_size=size)
+            factors = [run._rate(step) for step in range(run.total_steps)]
+            assert min(factors) > 0
+            assert max(factors) <= 1
+
+    def test_only_adapters_norms_biases_and_heads_learn(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
+        run = trainer(base, kb, tmp_path, epochs=1)
+        before = {n: p.detach().clone() for n, p in run.model.named_parameters()}
+        run.run()
+        changed = {n for n, p in run.model.named_parameters() if not torch.equal(p, before[n])}
+        assert not any("embeddings.word" in n or n.startswith("candidate_encoder") or "original" in n for n in changed)
+        assert any("parametrizations" in n for n in changed)
+        assert {"mention_scorer.bound_classifier.weight", "log_scale"} <= changed
+
+    def test_a_loss_that_is_no_number_stops_the_run(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
+        run = trainer(base, kb, tmp_path, epochs=1)
+        with torch.no_grad():
+            assert run.model.mention_scorer is not None
+            run.model.mention_scorer.bound_classifier.bias.fill_(float("nan"))
+        with pytest.raises(SettingsError, match="the loss is nan"):
+            run.run()
+
+    def test_vectors_of_another_model_are_refused(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
+        other = fresh(base)
+        other.config = other.config.replace(candidate_fingerprint="0" * 64)
+        with pytest.raises(MismatchError, match="another model"):
+            Trainer(other, kb, [], [], tmp_path, TrainSettings(), vectors=np.asarray(kb.vectors))
+
+
+def test_tuning_never_loses_on_its_own_texts(base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
+    trainer(base, kb, tmp_path, epochs=2).run()
+    dev = [question(i, kb) for i in range(24)]
+    model = BiEncoder.from_pretrained(tmp_path / "best", trainable=True)
+    points = []
+    best = tune(model, kb, dev, precision="fp32", progress=lambda weights, point: points.append((weights, point)))
+    without = next(point for weights, point in points if not weights.active)
+    assert best.f1 >= without.f1
+    assert model.config.threshold == best.threshold
+    stored = dataclasses.asdict(points[-1][0])
+    assert stored == {k: getattr(model.config, f"{k}_weight") for k in stored}
