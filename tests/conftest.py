@@ -12,6 +12,8 @@ from hypothesis import settings
 settings.register_profile("tests", derandomize=True, deadline=None)
 settings.load_profile("tests")
 
+# Tensors here are tiny: more threads only wait for each other, several times longer than the work takes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 
