@@ -1,0 +1,94 @@
+"""Answers as they are shown: a card per link, and what stands around them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from blink.apps.shell.render import Fragments, View, mention, name_of, one_line, score_text, threshold_text, wrapped
+from blink.data.records import Entity, Link
+
+DESCRIPTION_LINES = 2
+
+
+def head(number: int, link: Link, rank: int, colour: bool) -> Fragments:
+    """The first line of a link, unfinished: number, mention, entity."""
+    return [
+        ("class:faint", f"{number:>2}  "),
+        mention(one_line(link.mention, 60), rank, colour),
+        ("", " → "),
+        *_entity(link),
+    ]
+
+
+def _entity(link: Link) -> Fragments:
+    return [("class:title", one_line(link.title)), ("class:id", f"  {name_of(link.kb_id, link.row)}")]
+
+
+def compact_card(number: int, link: Link, rank: int, entity: Entity, triple: tuple[int, int, int], view: View) -> Fragments:
+    """A link in the shell: mention, title, id, score; the description, shortened; the next best candidates."""
+    fragments = [*head(number, link, rank, view.colour), ("class:score", f"  {score_text(link.score)}\n")]
+    fragments.append(("", wrapped(entity.text, view.room, 4, DESCRIPTION_LINES)))
+    others = [f"{one_line(c.title)} {score_text(c.score)}" for c in link.candidates[1 : view.k]]
+    if others:
+        fragments.append(("class:faint", wrapped("or " + " · ".join(others), view.room, 4)))
+    return fragments
+
+
+def labelled_card(number: int, link: Link, rank: int, entity: Entity, triple: tuple[int, int, int], view: View) -> Fragments:
+    """A link in the original's dialogue: the mention, then a line each for id, title, score, triple and description."""
+    lines = [one_line(link.mention)]
+    lines += [f"  Wikidata ID: {link.kb_id}"] if link.kb_id else []
+    row, start, end = triple
+    lines += [f"  Title: {one_line(link.title)}", f"  Score: {link.score:.6f}", f"  Triple: ('{row}', {start}, {end})"]
+    lines.append(f"  Text: {one_line(entity.text)}")
+    return [("", "\n".join(lines) + "\n")]
+
+
+def no_links(best: Link | None, threshold: float | None) -> Fragments:
+    """What to say when nothing is linked: the best guess that was turned down, and how to see it."""
+    if best is None:
+        return [("class:faint", "no links: the text holds nothing that reads as a mention\n")]
+    fragments: Fragments = [
+        ("", f"no links above {threshold_text(threshold)}; the best guess below it:\n    “{one_line(best.mention, 60)}” → "),
+        *_entity(best),
+        ("class:score", f"  {score_text(best.score)}\n"),
+    ]
+    lower = math.floor(best.score * 10) / 10
+    hint = f"to see it, type c and then {lower:g} (or :threshold {lower:g})\n" if math.isfinite(lower) else ""
+    return [*fragments, ("class:faint", hint)]
+
+
+def banner(entities: int, example: str | None) -> Fragments:
+    """The greeting."""
+    fragments: Fragments = [
+        ("class:title", "BLINK"),
+        ("", f" links what you type to {entities:,} entities.\n"),
+        ("class:faint", ":help explains, Ctrl-D leaves.\n"),
+    ]
+    return [*fragments, ("class:faint", f"Try: {example}\n")] if example else fragments
+
+
+Card = Callable[[int, Link, int, Entity, tuple[int, int, int], View], Fragments]
+"""Shows a link: its number, the link, its rank, its entity, the original's triple, and how to show things."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """Prompts and the form of an answer.
+
+    Attributes:
+        first: prompt for a text.
+        after: prompt after an answer.
+        card: shows one link.
+    """
+
+    first: str
+    after: str
+    card: Card = compact_card
+
+
+SHELL = Look("text> ", "n next, c threshold, or text> ")
+DIALOGUE = Look("insert text: ", "Next question [n] / change threshold [c]: ")
+PLAIN_DIALOGUE = replace(DIALOGUE, card=labelled_card)

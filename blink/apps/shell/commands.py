@@ -1,0 +1,88 @@
+"""Colon commands: how they are looked up, what they are given, and the list of them that ``:help`` shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from blink.apps.shell.render import Fragments, wrapped
+from blink.errors import SettingsError
+
+Owner = TypeVar("Owner")
+"""What commands act on."""
+
+
+@dataclass(frozen=True)
+class Command(Generic[Owner]):
+    """A colon command: what follows its name, what it does, and how."""
+
+    takes: str
+    does: str
+    run: Callable[[Owner, str], Fragments]
+
+
+def command_named(name: str, commands: Mapping[str, Command[Owner]]) -> Command[Owner]:
+    """Look a command up by its name or the beginning of it.
+
+    Raises:
+        SettingsError: none, or several, are called so.
+    """
+    fitting = [name] if name in commands else [each for each in commands if each.startswith(name)]
+    if len(fitting) == 1:
+        return commands[fitting[0]]
+    raise SettingsError(f"there is no command {':' + name!r}; there are {', '.join(':' + each for each in commands)}")
+
+
+def number_from(typed: str) -> float:
+    """A threshold as typed; ``-inf`` is one.
+
+    Raises:
+        SettingsError: it is no number.
+    """
+    with suppress(ValueError):
+        number = float(typed.strip().replace("−", "-"))
+        if not math.isnan(number):
+            return number
+    raise SettingsError(f"{typed.strip()!r} is not a number; give one such as -2.5, or -inf to see everything")
+
+
+def count_from(typed: str, most: int, name: str) -> int:
+    """A whole number from 1 to ``most``.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    with suppress(ValueError):
+        number = int(typed)
+        if 1 <= number <= most:
+            return number
+    found = f"{name} is {typed!r}" if typed else f"the number of {name} is missing"
+    raise SettingsError(f"{found}; give a whole number from 1 to {most}" if most > 1 else f"{found}; there is only 1")
+
+
+def help_text(commands: Mapping[str, Command[Any]], most_candidates: int, room: int) -> Fragments:
+    """What can be typed, in lines of at most ``room`` columns."""
+    rows = [
+        ("a text", "its mentions are linked (put a blank before a text that begins with a colon)"),
+        ("n", "after an answer: the next text"),
+        ("c", "change the threshold; the answer is filtered again, the model does not run again"),
+    ]
+    rows += [(f":{name} {command.takes}".rstrip(), command.does) for name, command in commands.items()]
+    rows += [
+        ("Tab", "complete a command or the name of an entity"),
+        ("Up, Right", "earlier texts; take the grey suggestion"),
+        ("Ctrl-C, Ctrl-D", "cancel the line, or stop the model; leave"),
+    ]
+    notes = (
+        "Scores are log-probabilities, at most 0: how sure that the words name an entity, plus how sure that it is this one "
+        f"of the {most_candidates} candidates retrieved. k says only how many of these are listed; it changes no score. "
+        ":explain 2 shows both parts for link 2."
+    )
+    lines: Fragments = []
+    for key, does in rows:
+        # The key stands where the first line of its wrapped explanation is indented.
+        lines += [("class:key", f"  {key:<16}"), ("", wrapped(does, room, 18)[18:])]
+    return [*lines, ("class:faint", "\n" + wrapped(notes, room, 2) + "\n")]

@@ -1,0 +1,43 @@
+"""What Tab completes: commands, and names of entities."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from blink.apps.shell.commands import Command
+from blink.data.records import Entity
+
+Name = tuple[str, str, str]
+"""What completion knows of an entity: folded name, name, title."""
+Ending = tuple[str, str, str]
+"""What is replaced (an end of the line), what with, and a note."""
+
+
+def names_of(entities: Iterable[Entity]) -> list[Name]:
+    """Titles, without what stands in brackets at their end, and aliases; sorted for `completions`."""
+    names = set()
+    for entity in entities:
+        bare = entity.title.split(" (")[0] if entity.title.endswith(")") else entity.title
+        names |= {(name.casefold(), name, entity.title) for name in (bare or entity.title, *entity.aliases)}
+    return sorted(names)
+
+
+def completions(line: str, names: list[Name], commands: Mapping[str, Command[Any]], most: int = 30) -> list[Ending]:
+    """What may stand for the end of ``line``: commands after a colon, else names of entities."""
+    if line.startswith(":"):
+        return [(line, f":{name}", command.does) for name, command in commands.items() if name.startswith(line[1:])]
+    starts = [i for i, c in enumerate(line) if not c.isspace() and (i == 0 or line[i - 1].isspace())]
+    found: dict[str, Ending] = {}
+    for start in starts[-4:]:  # the longest ending first
+        typed = line[start:]
+        folded = typed.casefold()
+        if len(folded) < 2:
+            continue
+        for at in range(bisect_left(names, (folded,)), len(names)):
+            key, name, title = names[at]
+            if not key.startswith(folded) or len(found) >= most:
+                break
+            found.setdefault(name, (typed, name, title if title != name else ""))
+    return list(found.values())

@@ -1,0 +1,111 @@
+"""Why a link was made: ``:explain``."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from blink.apps.shell.cards import head
+from blink.apps.shell.render import Fragments, View, name_of, one_line, ranks, score_text, wrapped
+from blink.data.records import Link, LinkedText
+from blink.errors import DataError
+from blink.linking.linker import Linker, Reading, characters
+from blink.linking.scoring import MODES, ScoredSpans, joint_scores, log_sigmoid, log_softmax
+
+OVERLAPS_SHOWN = 5
+
+
+def share(log_probability: float) -> str:
+    """A log-probability as a percentage."""
+    percent = 100 * math.exp(min(log_probability, 0.0))
+    return "<1 %" if percent < 1 else f"{percent:.0f} %"
+
+
+def span_of(reading: Reading, link: Link) -> int:
+    """The place in ``reading.spans`` of the span that became ``link``.
+
+    Raises:
+        DataError: none did.
+    """
+    spans = reading.spans
+    for i in np.flatnonzero(spans.rows[:, 0] == link.row).tolist():
+        if characters(reading, int(spans.start[i]), int(spans.end[i])) == (link.start, link.end):
+            return int(i)
+    raise DataError(f"“{link.mention}” was not linked in this text; type the text again")
+
+
+def triple_of(reading: Reading, link: Link) -> tuple[int, int, int]:
+    """The original's triple: the row of a link, its first word piece, and the one past its last."""
+    span = span_of(reading, link)
+    return link.row, int(reading.spans.start[span]), int(reading.spans.end[span]) + 1
+
+
+def explanation(number: int, linked: LinkedText, reading: Reading, linker: Linker, view: View) -> Fragments:
+    """Why link ``number`` was made: its probabilities, the losing candidates and spans, and the winner's description."""
+    link = linked.links[number - 1]
+    span = span_of(reading, link)
+    fragments = head(number, link, ranks(linked.links)[number - 1], view.colour)
+    fragments.append(("class:faint", f"  characters {link.start} to {link.end}\n"))
+    fragments += _figures(link, reading.spans, span, linker.mode)
+    fragments += _losing_candidates(link)
+    fragments += _losing_spans(reading, span, linker)
+    fragments.append(("class:key", "    about the winner\n"))
+    return [*fragments, ("", wrapped(linker.catalogue[link.row].text or "no description", view.room, 6) + "\n")]
+
+
+def _figures(link: Link, spans: ScoredSpans, span: int, mode: str) -> Fragments:
+    mention = float(log_sigmoid(spans.mention_logits)[span])
+    entity = float(log_softmax(spans.entity_logits)[span, 0])
+    joint = MODES[mode].scores is joint_scores
+    meaning = "their sum" if joint else "the inner product of mention and entity"
+    rows = [
+        ("mention", mention, share(mention), "that these words name an entity"),
+        ("entity", entity, share(entity), f"that they name this one of {len(link.candidates)} candidates"),
+        ("score", link.score, share(link.score) if joint else "", meaning),
+    ]
+    return [
+        fragment
+        for name, value, percent, note in rows
+        for fragment in [
+            ("", f"    {name:<8}"),
+            ("class:score", f"{score_text(value):>8}"),
+            ("", f"{percent:>7}  "),
+            ("class:faint", note + "\n"),
+        ]
+    ]
+
+
+def _losing_candidates(link: Link) -> Fragments:
+    if len(link.candidates) < 2:
+        return [("class:faint", "    no other candidate\n")]
+    losers = link.candidates[1:]
+    margin = link.score - losers[0].score
+    fragments: Fragments = [
+        ("class:key", "    losing candidates"),
+        ("class:faint", f", the first behind by {score_text(margin)}\n"),
+    ]
+    return [*fragments, *(f for c in losers for f in _scored_line(one_line(c.title, 44), name_of(c.kb_id, c.row), c.score))]
+
+
+def _losing_spans(reading: Reading, span: int, linker: Linker) -> Fragments:
+    spans = reading.spans
+    best = MODES[linker.mode].scores(spans)[:, 0]
+    touching = (spans.start <= spans.end[span]) & (spans.end >= spans.start[span]) & (spans.rows[:, 0] >= 0)
+    touching[span] = False
+    order = [i for i in np.argsort(-best, kind="stable").tolist() if touching[i]]
+    if not order:
+        return [("class:faint", "    no other span overlaps it\n")]
+    fragments: Fragments = [("class:key", "    losing spans"), ("class:faint", " that overlap it, with their best entity\n")]
+    for i in order[:OVERLAPS_SHOWN]:
+        start, end = characters(reading, int(spans.start[i]), int(spans.end[i]))
+        entity = linker.catalogue[int(spans.rows[i, 0])]
+        named = f"“{one_line(reading.text[start:end], 40)}” → {one_line(entity.title, 40)}"
+        fragments += _scored_line(named, name_of(entity.kb_id, entity.row), float(best[i]))
+    if len(order) > OVERLAPS_SHOWN:
+        fragments.append(("class:faint", f"      and {len(order) - OVERLAPS_SHOWN} more\n"))
+    return fragments
+
+
+def _scored_line(named: str, kb_id: str, score: float) -> Fragments:
+    return [("class:score", f"    {score_text(score):>16}"), ("", f"  {named}"), ("class:id", f"  {kb_id}\n")]

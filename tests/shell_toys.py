@@ -1,0 +1,96 @@
+"""A linker without a model and a console without a user, for the tests of the shell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+
+from blink.apps.shell.render import Fragments
+from blink.apps.shell.session import Session
+from blink.data.records import Candidate, Entity, Link
+from blink.linking.linker import Linker, Reading
+from blink.linking.scoring import ScoredSpans, Thresholds
+
+ENTITIES = [
+    Entity(0, "Paris", "Capital of France on the Seine.", "Q90", aliases=("City of Light",)),
+    Entity(1, "Paris, Texas", "City in Lamar County.", "Q830149"),
+    Entity(2, "Georgia (country)", "Country in the Caucasus.", "Q230", aliases=("Sakartvelo",)),
+    Entity(3, "Georgia (U.S. state)", "State in the south of the USA.", "Q1428"),
+    Entity(4, "Nameless", "", None),
+]
+KNOWN = {  # words -> mention score, rows, inner products
+    "Paris": (2.0, (0, 1, 4), (9.0, 7.0, 1.0)),
+    "Paris, Texas": (0.5, (1, 0, 4), (8.0, 7.0, 1.0)),
+    "Georgia": (1.0, (2, 3, 0), (8.0, 7.5, 2.0)),
+    "it": (-4.0, (4, 0, 1), (3.0, 2.9, 2.8)),
+}
+
+
+class ToyCatalogue(list):  # type: ignore[type-arg]
+    skipped = 0
+
+
+class ToyLinker(Linker):
+    """The real linker, but for the model: it knows the words of `KNOWN`, and counts how often it reads."""
+
+    def __init__(self, threshold: float = -2.0, mode: str = "joint", mention_threshold: float | None = None) -> None:
+        self.kb = SimpleNamespace(catalogue=ToyCatalogue(ENTITIES))  # type: ignore[assignment]
+        self.options = SimpleNamespace(entities=3)  # type: ignore[assignment]
+        self.mode = mode
+        self.cut = Thresholds(threshold, mention_threshold)
+        self.texts: list[str] = []
+        self.before_reading: Callable[[], None] = lambda: None
+
+    def read(self, texts, *, batch_size=64, spans=None, floor=float("-inf")):  # type: ignore[no-untyped-def]
+        for text in texts:
+            self.before_reading()
+            self.texts.append(text)
+            offsets = np.array([m.span() for m in re.finditer(r"\w+|[^\w\s]", text)], dtype=np.int64).reshape(-1, 2)
+            found = []
+            for words, (mention, rows, logits) in KNOWN.items():
+                for match in re.finditer(rf"\b{re.escape(words)}\b", text):
+                    first, last = np.flatnonzero((offsets[:, 0] >= match.start()) & (offsets[:, 1] <= match.end()))[[0, -1]]
+                    found.append((first, last, mention, rows, logits))
+            parts = [np.array([f[i] for f in found]) for i in range(5)]
+            scored = ScoredSpans(*parts) if found else ScoredSpans.none(3)
+            yield Reading(text, offsets, scored)
+
+
+class Script:
+    """A console that plays lines and keeps what it is shown; exceptions among the lines are raised."""
+
+    def __init__(self, *lines: str | BaseException, width: int = 80, colour: bool = False) -> None:
+        self.lines = list(lines)
+        self.width, self.colour = width, colour
+        self.prompts: list[str] = []
+        self.shown: list[str] = []
+
+    def ask(self, prompt: str, hint: str | None = None) -> str:
+        self.prompts.append(prompt)
+        if not self.lines:
+            raise EOFError
+        line = self.lines.pop(0)
+        if isinstance(line, BaseException):
+            raise line
+        return line
+
+    def show(self, fragments: Fragments) -> None:
+        self.shown.append(plain(fragments))
+
+
+def plain(fragments: Fragments) -> str:
+    return "".join(text for _, text in fragments)
+
+
+def play(*lines: str | BaseException, linker: ToyLinker | None = None) -> tuple[Session, list[str]]:
+    console = Script(*lines)
+    session = Session(linker or ToyLinker(), console)
+    session.run()
+    return session, console.shown
+
+
+def link(start: int, end: int, score: float, text: str) -> Link:
+    return Link(start, end, text[start:end], 0, "Q1", "One", score, (Candidate(0, "Q1", "One", score),))
