@@ -131,6 +131,24 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "new"
 
 
+def test_a_link_keeps_pointing_where_it_does(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "a.txt").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "a.txt")
+    with atomic_open(tmp_path / "link") as f:
+        f.write("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "far" / "a.txt").read_text() == "new"
+    assert names(tmp_path / "far") == ["a.txt"]
+
+
+def test_a_device_is_written_to_and_not_replaced() -> None:
+    before = Path(os.devnull).stat().st_rdev
+    with atomic_open(os.devnull) as f:
+        f.write("gone")
+    assert Path(os.devnull).stat().st_rdev == before
+
+
 def test_a_missing_folder_is_an_error_of_the_file_system(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_open(tmp_path / "no" / "a.txt"):
         pass
