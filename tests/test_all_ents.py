@@ -18,7 +18,8 @@ import torch
 from originals import Reference, Shape
 
 from blink.apps.all_ents import main
-from blink.apps.all_ents_options import FLAGS, GOLD, JOINT, SINGLE, Plan, join_numbers, parse, resolve
+from blink.apps.all_ents.flags import FLAGS, GOLD, JOINT, SINGLE, join_numbers, parse
+from blink.apps.all_ents.plan import Plan, resolve
 
 CHECKPOINT = "experiments/wiki_all_ents/all_mention_biencoder_all_avg_true_128_true_true_bert_large_qa_linear"
 README_LINE = (

@@ -1,66 +1,27 @@
-"""``python blink/main_dense_all_ents.py``: the original's command line over the original's files, or over the starter."""
+"""What a plan opens: the original's files, checked before and against each other, or the starter."""
 
 from __future__ import annotations
 
-import itertools
-import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blink.apps.all_ents_options import PROGRAM, Files, Plan, parse, resolve
-from blink.apps.common import guarded, say
+from blink.apps.all_ents.plan import Files, Plan
+from blink.apps.common import say
 from blink.errors import MismatchError, MissingFileError
 from blink.files import read_json
 
 if TYPE_CHECKING:
-    from blink.data.records import Sample
+    from torch import Tensor
+
     from blink.kb.index import Index
     from blink.kb.knowledge_base import KnowledgeBase
     from blink.linking.linker import Linker
     from blink.model.biencoder import BiEncoder
 
-_MANIFEST = Path(__file__).resolve().parents[2] / "models" / "MANIFEST.json"
+_MANIFEST = Path(__file__).resolve().parents[3] / "models" / "MANIFEST.json"
 _UNPUBLISHED = "experiments/wiki_all_ents/"
 """Where the README of the original expects its own checkpoint."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    return guarded(lambda: _run(sys.argv[1:] if arguments is None else arguments), PROGRAM)
-
-
-def _run(arguments: Sequence[str]) -> None:
-    plan = resolve(parse(arguments))
-    if plan is None:
-        say("there is nothing to do")
-        return
-    if plan.files is not None:
-        require_files(plan.files)
-    samples = None if plan.test_mentions is None else _samples(plan.test_mentions)
-    if samples is not None and plan.save_to is not None:
-        plan.save_to.mkdir(parents=True, exist_ok=True)
-    linker = open_linker(plan)
-    if samples is not None:
-        from blink.apps.all_ents_batch import link_file
-
-        link_file(plan, linker, samples)
-        return
-    from blink.apps.shell import run_dialogue
-
-    run_dialogue(linker)
-
-
-def _samples(path: Path) -> Iterator[Sample]:
-    """The samples of a file; the first is read at once, so that a wrong path is told before a model is loaded."""
-    from blink.data.mention_files import read_samples
-
-    samples = read_samples(path)
-    return itertools.chain([next(samples)], samples)
-
-
-# --- opening --------------------------------------------------------------------------------------------------------
 
 
 def require_files(files: Files) -> None:
@@ -174,7 +135,7 @@ def _open_index(files: Files, entities: int, device: str) -> Index:
     return index
 
 
-def _read_vectors(path: Path) -> Any:
+def _read_vectors(path: Path) -> Tensor:
     import torch
 
     from blink.model.original import read_tensors

@@ -1,4 +1,4 @@
-"""Rows of a mention file made ready for linking by ``main_dense_all_ents.py``, and the records of what was predicted.
+"""Rows of a mention file made ready for linking.
 
 Positions of a row are those of its word pieces, without ``[CLS]``. Two ways lead to a `Row`: `RowMaker.row`, which is
 what one wants, and `RowMaker.row_like_elq`, which repeats the original's release E with its oddities (``--compat elq``):
@@ -11,9 +11,9 @@ what one wants, and `RowMaker.row_like_elq`, which repeats the original's releas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,10 +21,7 @@ from blink.data.mention_files import bind
 from blink.data.records import Mention, Sample, TokenMention
 from blink.data.windows import GoldWindow, Window, cut_windows, window_around_gold
 from blink.errors import DataError
-from blink.evaluation.matching import Triple, count_matches
-from blink.evaluation.report import Counts
 from blink.kb.catalogue import Catalogue
-from blink.linking.scoring import Decision, ScoredSpans
 from blink.model.tokens import Pieces, WordPieces
 
 Gold: TypeAlias = tuple[int, int, int]
@@ -195,73 +192,3 @@ def _place(mention: Mention, cut: Pieces) -> Gold:
 
 def _first_place(part: Sequence[int], whole: Sequence[int]) -> int:
     return next(i for i in range(len(whole) + 1) if whole[i : i + len(part)] == part)
-
-
-# --- records --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a row.
-
-    Attributes:
-        record: the line of ``biencoder_outs.jsonl``.
-        overall: counts against the reported gold.
-        window: counts against the gold inside the window.
-    """
-
-    record: dict[str, Any]
-    overall: Counts
-    window: Counts
-
-    @property
-    def flawless(self) -> bool:
-        """Whether every gold mention was hit and nothing else predicted."""
-        return self.overall.weak == self.overall.gold == self.overall.predicted
-
-
-def outcome(
-    row: Row,
-    spans: ScoredSpans,
-    decisions: Sequence[Decision],
-    title: Callable[[int], str],
-    decode: Callable[[Sequence[int]], str],
-) -> Outcome:
-    """Report the links of a row and count its hits.
-
-    Args:
-        row: the row.
-        spans: its scored spans, in positions of ``row.ids``.
-        decisions: the links among them.
-        title: title of a catalogue row.
-        decode: text of word pieces.
-    """
-    shift = row.offset - row.start
-    places = [(int(spans.start[d.span]) + shift, int(spans.end[d.span]) + 1 + shift, d.row) for d in decisions]
-
-    def strings(found: Sequence[Gold], name: Callable[[int], str]) -> list[list[str]]:
-        return [[name(r), decode(row.ids[s:e])] for s, e, r in found]
-
-    record: dict[str, Any] = {"id": row.sample.id, "text": row.sample.text, "scores": [d.score for d in decisions]}
-    record["pred_tuples_string"] = strings(places, title)
-    if row.gold is not None:
-        record["gold_tuples_string"] = strings(row.gold, lambda r: title(r) if r >= 0 else "")
-    record["pred_triples"] = _written(places)
-    if row.gold is not None:
-        record["gold_triples"] = _written(row.gold)
-    record["tokens"] = list(row.tokens)
-    in_window = [(s - row.offset, e - row.offset, r) for s, e, r in places]
-    return Outcome(record, _counts(row.gold or (), places), _counts(row.gold_in_window, in_window))
-
-
-def _written(found: Sequence[Gold]) -> list[list[Any]]:
-    return [[str(row), start, end] for start, end, row in found]
-
-
-def _counts(gold: Sequence[Gold], predicted: Sequence[Gold]) -> Counts:
-    found = count_matches(_triples(gold), _triples(predicted))
-    return Counts(found.weak, found.strong, len(predicted), len(gold))
-
-
-def _triples(found: Sequence[Gold]) -> list[Triple]:
-    return [Triple(str(row), start, end) for start, end, row in found]
