@@ -115,6 +115,18 @@ def parse_json_line(line: bytes, path: Path, number: int) -> Any:
         raise DataError(f"{path}, line {number}: {found}; mend or remove the line") from error
 
 
+def sample_hash(path: str | Path, blocks: int = 64, block_bytes: int = 4096) -> str:
+    """Hash of a file's size and of blocks spread evenly over it: tells files apart without reading gigabytes."""
+    size = Path(path).stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    last = max(size - block_bytes, 0)
+    with Path(path).open("rb") as f:
+        for position in sorted({last * i // (blocks - 1) for i in range(blocks)}):
+            f.seek(position)
+            digest.update(f.read(block_bytes))
+    return digest.hexdigest()
+
+
 def sha256(path: str | Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     digest = hashlib.sha256()

@@ -21,7 +21,7 @@ def linker() -> Linker:
 @pytest.fixture(scope="module")
 def samples(linker: Linker) -> list[Sample]:
     file = Path(__file__).parent / "data" / "everyday.jsonl"
-    return list(bind(read_samples(file), linker.catalogue.row_of, lambda row: linker.catalogue[row].kb_id))
+    return list(bind(read_samples(file), linker.catalogue))
 
 
 def test_the_set_is_what_it_says(samples: list[Sample]) -> None:

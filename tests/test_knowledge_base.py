@@ -485,12 +485,12 @@ def test_a_changed_catalogue_is_refused(kb: Path) -> None:
     one_line(caught, str(path), "was changed", "blink kb build")
 
 
-@pytest.mark.parametrize("shape", [(22, 6), (24, 6), (23, 7)])
+@pytest.mark.parametrize("shape", [(22, 6), (23, 6), (23, 7)])
 def test_swapped_vectors_are_refused(kb: Path, shape: tuple[int, int]) -> None:
     np.save(kb / VECTORS_FILE, np.ones(shape, np.float32))
     with pytest.raises(MismatchError) as caught:
         KnowledgeBase.open(kb)
-    one_line(caught, f"{shape[0]} vectors of {shape[1]} numbers", "23 of 6", "blink kb build")
+    one_line(caught, VECTORS_FILE, "not made with the rest", "blink kb build")
 
 
 def test_a_swapped_index_is_refused(tmp_path: Path, source: Path) -> None:
@@ -500,16 +500,16 @@ def test_a_swapped_index_is_refused(tmp_path: Path, source: Path) -> None:
     shutil.copy(tmp_path / "other" / INDEX_FILE, tmp_path / "kb" / INDEX_FILE)
     with pytest.raises(MismatchError) as caught:
         KnowledgeBase.open(tmp_path / "kb")
-    one_line(caught, "9 vectors")
+    one_line(caught, INDEX_FILE, "not made with the rest")
 
 
 def test_another_model_is_refused(kb: Path) -> None:
     base = KnowledgeBase.open(kb)
-    base.require_model(MODEL, "models/mine")
-    base.require_model(None, "models/mine")
+    base.require_model(MODEL)
+    base.require_model(None)
     with pytest.raises(MismatchError) as caught:
-        base.require_model("another", "models/mine")
-    one_line(caught, str(kb), "models/mine", "blink kb build ENTITY.jsonl --model models/mine")
+        base.require_model("another")
+    one_line(caught, str(kb), "another model", "blink kb build ENTITY.jsonl --model")
 
 
 def test_a_catalogue_and_an_index_of_different_size_are_refused(kb: Path) -> None:
@@ -541,7 +541,7 @@ def test_a_manifest_that_is_none_is_refused(kb: Path, text: str) -> None:
     one_line(caught, MANIFEST_FILE)
 
 
-@pytest.mark.parametrize("changes", [{"format": 2}, {"index": "tree"}])
+@pytest.mark.parametrize("changes", [{"format": 1}, {"index": "tree"}])
 def test_a_manifest_of_another_version_is_refused(kb: Path, changes: dict[str, Any]) -> None:
     values = json.loads((kb / MANIFEST_FILE).read_text())
     (kb / MANIFEST_FILE).write_text(json.dumps(values | changes))

@@ -276,7 +276,7 @@ def test_other_context_lengths_are_refused(model: BiEncoder, kb: KnowledgeBase, 
 
 def test_padding_never_exceeds_the_encoder_s_positions(tmp_path: Path) -> None:
     pieces = toys.pieces()
-    made = BiEncoder(toys.model(SEED).config.replace(max_context_length=29), pieces, context=toys.tower(1, positions=29),
+    made = BiEncoder(toys.model(SEED).config.replace(max_context_length=29, candidate_fingerprint=None), pieces, context=toys.tower(1, positions=29),
                      candidate=toys.tower(2))  # fmt: skip
     kb = toys.knowledge_base(tmp_path / "kb", made, toys.rows(5))
     linked = Linker(made, kb, threshold=-15.0, precision="fp32")(tokens((3, "oslo"), n=27))
@@ -542,7 +542,7 @@ def test_vectors_of_another_size_are_refused(model: BiEncoder, tmp_path: Path) -
     from blink.kb.knowledge_base import build_knowledge_base
 
     source = toys.write_catalogue(tmp_path / "entity.jsonl", toys.rows(4))
-    build_knowledge_base(source, tmp_path / "kb", toys.letter_counts(5), "x")
+    build_knowledge_base(source, tmp_path / "kb", toys.letter_counts(5), model.candidate_fingerprint())
     with pytest.raises(MismatchError, match="vectors of 32 numbers, the knowledge base holds vectors of 5"):
         Linker(model, KnowledgeBase.open(tmp_path / "kb"))
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blink.data.mention_files import LAYOUTS, bind, parse_row, read_samples
-from blink.data.records import NOT_IN_CATALOGUE, Mention, Sample, TokenMention
+from blink.data.records import NOT_IN_CATALOGUE, Entity, Mention, Sample, TokenMention
 from blink.errors import DataError, MissingFileError
 
 pytestmark = pytest.mark.quick
@@ -280,17 +280,23 @@ def test_any_object_is_a_sample_or_a_clear_error(row: dict[str, Any], any_file: 
 
 # --- binding --------------------------------------------------------------------------------------------------------
 
-CATALOGUE = ["Q20", None, "Q585"]
+
+class Small:
+    """A catalogue of three rows; the second has no id."""
+
+    ids = ("Q20", None, "Q585")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, row: int) -> Entity:
+        return Entity(row, f"entity {row}", kb_id=self.ids[row])
+
+    def row_of(self, kb_id: str) -> int | None:
+        return self.ids.index(kb_id) if kb_id in self.ids else None
 
 
-def row_of(kb_id: str) -> int | None:
-    return CATALOGUE.index(kb_id) if kb_id in CATALOGUE else None
-
-
-def kb_id_of(row: int) -> str | None:
-    if row >= len(CATALOGUE):
-        raise DataError("no such row")
-    return CATALOGUE[row]
+CATALOGUE = Small()
 
 
 @pytest.mark.parametrize(
@@ -310,7 +316,7 @@ def kb_id_of(row: int) -> str | None:
 )
 def test_binding_trusts_ids_over_rows(row: int, kb_id: str | None, expected: int) -> None:
     sample = Sample("x", "oslo", (Mention(0, 4, row, kb_id, "Oslo"),))
-    (bound,) = bind([sample], row_of, kb_id_of)
+    (bound,) = bind([sample], CATALOGUE)
     assert bound.mentions == (Mention(0, 4, expected, kb_id, "Oslo"),)
     assert sample.mentions is not None
     assert sample.mentions[0].row == row
@@ -318,10 +324,16 @@ def test_binding_trusts_ids_over_rows(row: int, kb_id: str | None, expected: int
 
 def test_binding_leaves_unlabelled_and_tokenised_samples_alone() -> None:
     samples = [Sample("a", "hi"), Sample("b", "", None, (1, 2), (TokenMention(0, 1, 7),))]
-    assert list(bind(samples, row_of, kb_id_of)) == samples
+    assert list(bind(samples, CATALOGUE)) == samples
 
 
-def test_binding_is_idempotent_and_accepts_index_errors() -> None:
+def test_binding_moves_the_token_mentions_along() -> None:
+    sample = Sample("x", "oslo", (Mention(0, 4, 2, "Q20"),), (9415,), (TokenMention(0, 1, 2),))
+    (bound,) = bind([sample], CATALOGUE)
+    assert bound.token_mentions == (TokenMention(0, 1, 0),)
+
+
+def test_binding_is_idempotent() -> None:
     samples = [Sample("x", "oslo", tuple(Mention(0, 4, r, q) for r in (-1, 0, 2, 9) for q in (None, "Q20", "Q585", "Q1")))]
-    once = list(bind(samples, row_of, CATALOGUE.__getitem__))
-    assert list(bind(once, row_of, CATALOGUE.__getitem__)) == once
+    once = list(bind(samples, CATALOGUE))
+    assert list(bind(once, CATALOGUE)) == once

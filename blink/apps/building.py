@@ -123,7 +123,7 @@ def _tune(model: BiEncoder, kb: KnowledgeBase, dev: Sequence[Sample]) -> SweepPo
 def _labelled(file: str, catalogue: Catalogue) -> list[Sample]:
     if not Path(file).is_file():
         raise MissingFileError(f"{file} does not exist; give a labelled mention file")
-    samples = list(bind(read_samples(file), catalogue.row_of, lambda row: catalogue[row].kb_id))
+    samples = list(bind(read_samples(file), catalogue))
     if not any(s.mentions for s in samples):
         raise DataError(f"{file} has no gold mentions; training needs 'mentions' with 'label_id' or 'wikidata_id'")
     return samples

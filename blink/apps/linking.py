@@ -7,14 +7,16 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blink.apps.common import bar
 from blink.data.mention_files import bind, read_samples
 from blink.data.records import LinkedText
 from blink.errors import DataError, MissingFileError, SettingsError
 from blink.files import atomic_open, write_json
-from blink.linking.linker import Linker
+
+if TYPE_CHECKING:
+    from blink.linking.linker import Linker
 
 
 def open_linker(
@@ -22,17 +24,12 @@ def open_linker(
 ) -> Linker:
     """A linker from command-line options; the starter stands in for what is not named."""
     from blink.apps.starter import starter_kb, starter_model
-    from blink.kb.knowledge_base import KnowledgeBase
-    from blink.model.loading import load_model
+    from blink.linking.linker import Linker
 
     if model is not None and kb is None:
         raise SettingsError("--model is given without --kb; name the knowledge base built with that model (blink kb build)")
-    # The knowledge base first: opening it is quick, and says at once when a path is wrong.
-    base = KnowledgeBase.open(kb if kb is not None else starter_kb())
-    folder = model if model is not None else starter_model()
-    encoder = load_model(folder)
-    base.require_model(encoder.config.candidate_fingerprint, str(folder))
-    return Linker(encoder, base, threshold=threshold, precision=precision, device=device)
+    options = {"threshold": threshold, "precision": precision, "device": device}
+    return Linker.from_pretrained(model or starter_model(), kb or starter_kb(), **options)
 
 
 def link_texts(texts: tuple[str, ...], file: str | None, as_json: bool, batch_size: int, **options: Any) -> None:
@@ -134,7 +131,7 @@ def evaluate_file(file: str, json_out: str | None, rows_out: str | None, batch_s
         if out not in (None, "-") and not Path(str(out)).parent.is_dir():
             raise MissingFileError(f"{Path(str(out)).parent} does not exist; make the folder, or write elsewhere")
     linker = open_linker(**options)
-    samples = list(bind(samples, linker.catalogue.row_of, lambda row: linker.catalogue[row].kb_id))
+    samples = list(bind(samples, linker.catalogue))
     started = time.perf_counter()
     with bar("linking", len(samples), "question") as shown:
         linked = list(linker.link([s.text for s in samples], batch_size=batch_size, progress=shown.advance))

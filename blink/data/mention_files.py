@@ -18,9 +18,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from blink.data.records import NOT_IN_CATALOGUE, Mention, Sample, TokenMention
+from blink.data.records import NOT_IN_CATALOGUE, Entity, Mention, Sample, TokenMention
 from blink.errors import DataError
 from blink.files import parse_json_line, require_file
 
@@ -65,35 +65,45 @@ def parse_row(row: Any, default_id: str = "") -> Sample:
     raise DataError(f"a row needs one of the keys {', '.join(map(repr, LAYOUTS))}; found {', '.join(map(repr, row)) or 'none'}")
 
 
-def bind(
-    samples: Iterable[Sample], row_of: Callable[[str], int | None], kb_id_of: Callable[[int], str | None]
-) -> Iterator[Sample]:
+class Rows(Protocol):
+    """What `bind` asks of a catalogue."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    def __getitem__(self, row: int) -> Entity:
+        """The entity of a row."""
+
+    def row_of(self, kb_id: str) -> int | None:
+        """The row of a Wikidata id."""
+
+
+def bind(samples: Iterable[Sample], catalogue: Rows) -> Iterator[Sample]:
     """Point gold mentions at the rows of the catalogue in use.
 
     A stored row is kept when the catalogue agrees about its Wikidata id, or has none to compare. Otherwise, as in files
-    made for another catalogue, the row is looked up by id; what is not found becomes `NOT_IN_CATALOGUE`.
-
-    Args:
-        samples: samples as read.
-        row_of: Wikidata id -> row or None.
-        kb_id_of: row -> Wikidata id or None; raises IndexError or DataError beyond the end.
+    made for another catalogue, the row is looked up by id; what is not found becomes `NOT_IN_CATALOGUE`. Mentions in
+    tokens go along with those in characters that they stand beside.
     """
 
-    def rebound(mention: Mention) -> Mention:
+    def row_in(mention: Mention) -> int:
         if mention.kb_id is None:
-            return mention
-        if mention.row != NOT_IN_CATALOGUE:
-            try:
-                stored = kb_id_of(mention.row)
-            except (IndexError, DataError):
-                stored = ""
-            if stored is None or stored == mention.kb_id:
-                return mention
-        row = row_of(mention.kb_id)
-        return replace(mention, row=NOT_IN_CATALOGUE if row is None else row)
+            return mention.row
+        if 0 <= mention.row < len(catalogue) and catalogue[mention.row].kb_id in (None, mention.kb_id):
+            return mention.row
+        row = catalogue.row_of(mention.kb_id)
+        return NOT_IN_CATALOGUE if row is None else row
 
     for sample in samples:
-        yield sample if sample.mentions is None else replace(sample, mentions=tuple(map(rebound, sample.mentions)))
+        if sample.mentions is None:
+            yield sample
+            continue
+        rows = [row_in(m) for m in sample.mentions]
+        mentions = tuple(replace(m, row=row) for m, row in zip(sample.mentions, rows, strict=True))
+        tokens = sample.token_mentions
+        if tokens is not None and len(tokens) == len(rows):
+            tokens = tuple(replace(m, row=row) for m, row in zip(tokens, rows, strict=True))
+        yield replace(sample, mentions=mentions, token_mentions=tokens)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
-from blink.files import atomic_open, read_json, require_file, sha256, write_json
+from blink.files import atomic_open, read_json, require_file, sample_hash, sha256, write_json
 from blink.kb.catalogue import SIDECAR_SUFFIX, Catalogue
 from blink.kb.forms import KEYS_FILE, VALUES_FILE, SurfaceForms, build_forms
 from blink.kb.index import ExactIndex, FaissIndex, Index, build_index, read_index, write_index
@@ -23,7 +23,7 @@ VECTORS_FILE = "vectors.npy"
 INDEX_FILE = "index.faiss"
 CHUNKS_FOLDER = "chunks"
 INDEX_KINDS = ("flat", "hnsw", "ivfflat")
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Manifest:
         model: fingerprint of the candidate encoder that made the vectors.
         index: ``flat``, ``hnsw`` or ``ivfflat``.
         dtype: ``fp32`` or ``fp16``.
+        samples: `sample_hash` of every other file, by name: they are too large to be hashed whole at each opening.
         skipped: broken lines of the catalogue that were passed over; their rows are never linked.
         metric: how vectors are compared, always the inner product.
         format: version of this layout.
@@ -48,6 +49,7 @@ class Manifest:
     model: str
     index: str
     dtype: str
+    samples: dict[str, str]
     skipped: int = 0
     metric: str = "inner product"
     format: int = FORMAT
@@ -100,6 +102,9 @@ class KnowledgeBase:
         rebuild = f"build it again: blink kb build ENTITY.jsonl --out {folder}"
         if catalogue.sha256 != manifest.catalogue_sha256:
             raise MismatchError(f"{catalogue.path} was changed after its vectors were made; {rebuild}")
+        for name, wanted in manifest.samples.items():
+            if sample_hash(require_file(folder / name, rebuild)) != wanted:
+                raise MismatchError(f"{folder / name} was not made with the rest of its folder, or is damaged; {rebuild}")
         vectors = load_vectors(folder / VECTORS_FILE)
         index: Index = ExactIndex(vectors) if manifest.index == "flat" else read_index(folder / INDEX_FILE)
         if (index.size, index.dim) != (manifest.entities, manifest.dim):
@@ -107,16 +112,16 @@ class KnowledgeBase:
             raise MismatchError(f"{folder} holds {found}, its manifest says {manifest.entities} of {manifest.dim}; {rebuild}")
         return cls(catalogue, index, manifest, vectors, SurfaceForms.open(folder))
 
-    def require_model(self, fingerprint: str | None, name: str) -> None:
-        """Check that the vectors were made by the candidate encoder of model ``name``.
+    def require_model(self, fingerprint: str | None) -> None:
+        """Check that the vectors were made by the candidate encoder with this fingerprint; None is not checked.
 
         Raises:
             MismatchError: they were made by another.
         """
         if self.manifest is not None and fingerprint is not None and self.manifest.model != fingerprint:
             raise MismatchError(
-                f"the vectors of {self.catalogue.path.parent} were made by another model than {name}; "
-                f"build the knowledge base again: blink kb build ENTITY.jsonl --model {name} --out DIR"
+                f"the vectors of {self.catalogue.path.parent} were made by another model than the one given; "
+                "build the knowledge base again with it: blink kb build ENTITY.jsonl --model MODEL --out DIR"
             )
 
 
@@ -211,9 +216,14 @@ def build_knowledge_base(
     _copy(Path(source), work / CATALOGUE_FILE)
     if sha256(work / CATALOGUE_FILE) != plan.catalogue:
         raise DataError(f"{source} changed while its entities were encoded; build again, which encodes what it holds now")
-    manifest = Manifest(plan.rows, vectors.shape[1], plan.catalogue, model, index, dtype, skipped)
+    manifest = Manifest(plan.rows, vectors.shape[1], plan.catalogue, model, index, dtype, _samples(work), skipped)
     _install(work, out, manifest)
     return manifest
+
+
+def _samples(folder: Path) -> dict[str, str]:
+    names = (VECTORS_FILE, INDEX_FILE, KEYS_FILE, VALUES_FILE)
+    return {name: sample_hash(folder / name) for name in names if (folder / name).is_file()}
 
 
 def _install(work: Path, out: Path, manifest: Manifest) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from blink.linking.features import NameFeatures, NameWeights
 from blink.linking.reader import Reader, ReaderOptions, Refine
 from blink.linking.scoring import ScoredSpans, Thresholds, decide, joint_scores, mode_named
 from blink.model.biencoder import BiEncoder
+from blink.model.loading import load_model
 from blink.model.tokens import Pieces, WordPieces
 
 TEXTS_A_ROUND = 1024
@@ -110,6 +112,7 @@ class Linker:
         device: str | None = None,
     ) -> None:
         mode_named(mode)
+        kb.require_model(model.config.candidate_fingerprint)
         for name, value in (("mentions", mentions), ("entities", entities)):
             if value < 1:
                 raise SettingsError(f"{name} is {value}; it must be at least 1")
@@ -134,25 +137,16 @@ class Linker:
         self._overlap = min(max(config.max_mention_length, self._room // 4), self._room - 1)
 
     @classmethod
-    def from_pretrained(
-        cls,
-        model: str | Path,
-        kb: str | Path,
-        *,
-        threshold: float | None = None,
-        precision: str = "auto",
-        device: str | None = None,
-    ) -> Linker:
-        """Open a model folder and a knowledge base folder.
+    def from_pretrained(cls, model: str | Path, kb: str | Path, **options: Any) -> Linker:
+        """Open a model, by whatever `load_model` takes, and a knowledge base folder; ``options`` are those of `Linker`.
 
         Raises:
             MissingFileError: one of them is not there.
             MismatchError: they do not belong together.
         """
+        # The knowledge base first: opening it is quick, and says at once when a path is wrong.
         base = KnowledgeBase.open(kb)
-        encoder = BiEncoder.from_pretrained(model)
-        base.require_model(encoder.config.candidate_fingerprint, str(model))
-        return cls(encoder, base, threshold=threshold, precision=precision, device=device)
+        return cls(load_model(model), base, **options)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -205,6 +199,10 @@ class Linker:
             spans: own mentions, as in `link`.
             floor: mentions whose log probability is not above it are dropped at once.
         """
+        if isinstance(texts, str):
+            raise SettingsError(
+                "one string was given where texts are expected; give a list, or call the linker with the string"
+            )
         if batch_size < 1:
             raise SettingsError(f"the batch size is {batch_size}; it must be at least 1")
         given = None if spans is None else iter(spans)

@@ -145,7 +145,7 @@ class BiEncoder(nn.Module):
                 )
             return self.config.candidate_fingerprint
         state = {**self.candidate_encoder.state_dict(), **_prefixed(self.additional_linear, "additional_linear.")}
-        return fingerprint(self.config, len(self.pieces), state)
+        return fingerprint(self.config, self.pieces, state)
 
     # -- construction --------------------------------------------------------------------------------------------
 
@@ -155,6 +155,8 @@ class BiEncoder(nn.Module):
 
         With ``config.adapter_rank`` the context encoder gets adapters and its own weights are frozen.
         """
+        if config.candidate_pooling == "linear":
+            raise SettingsError("a fresh model has no trained pooler; candidate_pooling must be cls or mean")
         folder = encoder_folder(name)
         model = cls(config, WordPieces.from_pretrained(folder), context=load_encoder(name), candidate=load_encoder(name))
         if config.adapter_rank:
@@ -295,18 +297,18 @@ class BiEncoder(nn.Module):
         return tower
 
 
-def fingerprint(config: ModelConfig, vocabulary: int, candidate_state: Mapping[str, Tensor]) -> str:
+def fingerprint(config: ModelConfig, pieces: WordPieces, candidate_state: Mapping[str, Tensor]) -> str:
     """Hash of what decides an entity's vector.
 
     Args:
         config: of which only the settings of candidate inputs count.
-        vocabulary: number of word pieces.
+        pieces: the word pieces, of which the vocabulary counts.
         candidate_state: weights of the candidate encoder, and of ``additional_linear.`` where it has one.
     """
     digest = hashlib.sha256()
     for name in ("max_candidate_length", "candidate_pooling", "candidate_fields", "cosine", "lowercase"):
         digest.update(f"{name}={getattr(config, name)};".encode())
-    digest.update(f"pieces={vocabulary};".encode())
+    digest.update(f"pieces={pieces.fingerprint};".encode())
     with_pooler = config.candidate_pooling == "linear"
     for name in sorted(n for n in candidate_state if with_pooler or not n.startswith("pooler.")):
         digest.update(name.encode())

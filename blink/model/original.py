@@ -125,7 +125,7 @@ def read_original(files: OriginalFiles, *, context: bool = True, candidate: bool
         present = {k: v for k, v in towers.items() if v is not None}
         candidate_state = {k.removeprefix("candidate_encoder."): v for k, v in own.items() if k.startswith(CANDIDATE_KEYS)}
         if candidate_state:
-            config = config.replace(candidate_fingerprint=fingerprint(config, len(pieces), candidate_state))
+            config = config.replace(candidate_fingerprint=fingerprint(config, pieces, candidate_state))
         size = _entity_size(config, own, present)
         return BiEncoder.from_state(config, pieces, present, own, size, context=context, candidate=candidate)
     except CheckpointError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,12 @@ class WordPieces:
         separator = tokenizer.convert_tokens_to_ids(TITLE_SEPARATOR)
         self.continues = np.array([t.startswith("##") for t in tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))])
         self.title_separator_id = self.sep_id if separator in (None, tokenizer.unk_token_id) else int(separator)  # type: ignore[arg-type]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the vocabulary, in order."""
+        tokens = self.tokenizer.convert_ids_to_tokens(list(range(len(self))))
+        return hashlib.sha256("\n".join(map(str, tokens)).encode()).hexdigest()
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> WordPieces:

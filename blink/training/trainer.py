@@ -71,7 +71,7 @@ class Trainer:
         synthesizer: Synthesizer | None = None,
         device: torch.device | None = None,
     ) -> None:
-        kb.require_model(model.config.candidate_fingerprint, "the one to train")
+        kb.require_model(model.config.candidate_fingerprint)
         self.model, self.kb, self.questions, self.dev = model, kb, questions, dev
         self.folder, self.settings, self.synthesizer = folder, settings, synthesizer
         self.device = device or torch.device("cpu")

@@ -102,7 +102,7 @@ class RowMaker:
         Raises:
             DataError: stored word pieces are insisted on and missing, or the text is no text.
         """
-        sample = next(bind([sample], self._catalogue.row_of, lambda row: self._catalogue[row].kb_id))
+        sample = next(bind([sample], self._catalogue))
         if not self._takes_stored(sample):
             return self._row_of_text(sample)
         assert sample.token_ids is not None
