@@ -276,8 +276,8 @@ def test_other_context_lengths_are_refused(model: BiEncoder, kb: KnowledgeBase, 
 
 def test_padding_never_exceeds_the_encoder_s_positions(tmp_path: Path) -> None:
     pieces = toys.pieces()
-    made = BiEncoder(toys.model(SEED).config.replace(max_context_length=29, candidate_fingerprint=None), pieces, context=toys.tower(1, positions=29),
-                     candidate=toys.tower(2))  # fmt: skip
+    config = toys.model(SEED).config.replace(max_context_length=29, candidate_fingerprint=None)
+    made = BiEncoder(config, pieces, context=toys.tower(1, positions=29), candidate=toys.tower(2))
     kb = toys.knowledge_base(tmp_path / "kb", made, toys.rows(5))
     linked = Linker(made, kb, threshold=-15.0, precision="fp32")(tokens((3, "oslo"), n=27))
     assert_sound(linked, kb)

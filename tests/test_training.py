@@ -22,7 +22,7 @@ from blink.training.losses import catalogue_loss, span_loss
 from blink.training.settings import MADE, TrainSettings, parse_mix
 from blink.training.synthetic import COMMON_NOUN_TAILS, SOURCES, Synthesizer, Triple, mixed, read_triples
 from blink.training.trainer import STATE_FILE, TRACE_FILE, Trainer
-from blink.training.tuning import tune
+from blink.training.tuning import DevSet, tune
 
 torch.set_num_threads(1)
 
@@ -296,7 +296,7 @@ def test_tuning_never_loses_on_its_own_texts(base: Path, kb: KnowledgeBase, tmp_
     dev = [question(i, kb) for i in range(24)]
     model = BiEncoder.from_pretrained(tmp_path / "best", trainable=True)
     points = []
-    best = tune(model, kb, dev, precision="fp32", progress=lambda weights, point: points.append((weights, point)))
+    best = tune(model, [DevSet(kb, dev)], precision="fp32", progress=lambda weights, point: points.append((weights, point)))
     without = next(point for weights, point in points if not weights.active)
     assert best.f1 >= without.f1
     assert model.config.threshold == best.threshold

@@ -21,6 +21,7 @@ from blink.training.settings import TrainSettings, parse_mix
 if TYPE_CHECKING:
     from blink.evaluation.sweep import SweepPoint
     from blink.model.biencoder import BiEncoder
+    from blink.training.tuning import DevSet
 
 
 def build_kb(
@@ -66,6 +67,8 @@ def train_model(
     kb: str,
     model: str,
     adapter_rank: int,
+    aggregation: str,
+    mention_scorer: str,
     out: str,
     triples: str | None,
     resume: bool,
@@ -80,6 +83,7 @@ def train_model(
     from blink.model.precision import resolve_device
     from blink.training.synthetic import Synthesizer, read_triples
     from blink.training.trainer import BEST_FOLDER, Progress, Trainer
+    from blink.training.tuning import DevSet
 
     base = KnowledgeBase.open(kb)
     questions = [s for file in train_files for s in _labelled(file, base.catalogue)]
@@ -88,7 +92,8 @@ def train_model(
     made = set(parse_mix(settings.mix)) - {"questions"}
     synthesizer = Synthesizer(base.catalogue, facts, questions) if made else None
     torch.manual_seed(settings.seed)
-    encoder = BiEncoder.from_encoder(model, ZERO_SHOT.replace(adapter_rank=adapter_rank))
+    config = ZERO_SHOT.replace(adapter_rank=adapter_rank, aggregation=aggregation, mention_scorer=mention_scorer)
+    encoder = BiEncoder.from_encoder(model, config)
     vectors = load_vectors(Path(kb) / VECTORS_FILE)
     trainer = Trainer(
         encoder, base, questions, dev, Path(out), settings,
@@ -108,16 +113,32 @@ def train_model(
     say(f"best epoch: dev covered weak F1 {best.f1:.4f} at threshold {best.threshold:g}, without names")
     folder = Path(out) / BEST_FOLDER
     trained = BiEncoder.from_pretrained(folder, trainable=True)
-    tuned = _tune(trained, base, dev)
+    tuned = _tune(trained, [DevSet(base, dev)])
     trained.save_pretrained(folder)
     say(f"with names: {tuned.f1:.4f} at threshold {tuned.threshold:g}; the model is in {folder}")
 
 
-def _tune(model: BiEncoder, kb: KnowledgeBase, dev: Sequence[Sample]) -> SweepPoint:
+def tune_model(model: str, sets: Sequence[tuple[str, str]]) -> None:
+    """Tune a stored model's name weights and threshold on (knowledge base, mention file) pairs."""
+    from blink.model.biencoder import BiEncoder
+    from blink.training.tuning import DevSet
+
+    encoder = BiEncoder.from_pretrained(model, trainable=True, candidate=True)
+    bases = [(KnowledgeBase.open(kb), file) for kb, file in sets]
+    best = _tune(encoder, [DevSet(base, _labelled(file, base.catalogue)) for base, file in bases])
+    encoder.save_pretrained(model)
+    config = encoder.config
+    say(
+        f"{model}: covered weak F1 {best.f1:.4f} (mean of {len(sets)}) at threshold {config.threshold:g}, "
+        f"title {config.title_weight:g}, alias {config.alias_weight:g}, known {config.known_weight:g}"
+    )
+
+
+def _tune(model: BiEncoder, sets: Sequence[DevSet]) -> SweepPoint:
     from blink.training.tuning import TRIALS, tune
 
     with bar("weighing names", TRIALS, "trial") as shown:
-        return tune(model, kb, dev, progress=lambda weights, point: shown.advance())
+        return tune(model, sets, progress=lambda weights, point: shown.advance())
 
 
 def _labelled(file: str, catalogue: Catalogue) -> list[Sample]:

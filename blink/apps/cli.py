@@ -10,6 +10,7 @@ import click
 from blink import __version__
 from blink.apps.common import guarded
 from blink.apps.options import settings_options, take_settings
+from blink.model.config import AGGREGATIONS, MENTION_SCORERS
 from blink.training.settings import TrainSettings
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -189,6 +190,20 @@ def shell(**options: Any) -> None:
 @click.option(
     "--out", required=True, metavar="DIR", help="Folder of the run: settings, trace.jsonl, the models best/ and last/."
 )
+@click.option(
+    "--aggregation",
+    type=click.Choice([a for a in AGGREGATIONS if a != "cls"]),
+    default="all_avg",
+    show_default=True,
+    help="How the tokens of a mention become its vector.",
+)
+@click.option(
+    "--mention-scorer",
+    type=click.Choice(sorted(MENTION_SCORERS)),
+    default="qa_linear",
+    show_default=True,
+    help="Head that scores tokens as start, end and inside of mentions.",
+)
 @click.option("--triples", metavar="FILE", help="head<TAB>relation<TAB>tail with Wikidata ids, for --mix.")
 @click.option("--resume", is_flag=True, help="Go on from the last finished epoch in --out.")
 @click.option("--device", metavar="NAME", help="Such as cpu or cuda.  [default: a GPU where there is one]")
@@ -205,6 +220,29 @@ def train(**options: Any) -> None:
     from blink.apps.building import train_model
 
     train_model(take_settings(TrainSettings, options), **options)
+
+
+@cli.command()
+@click.argument("model", metavar="DIR")
+@click.option(
+    "--on",
+    "sets",
+    nargs=2,
+    multiple=True,
+    required=True,
+    metavar="KB FILE",
+    help="A knowledge base and a labelled mention file; may be repeated, each counts the same.",
+)
+def tune(model: str, sets: tuple[tuple[str, str], ...]) -> None:
+    """Choose a model's weights of names and its threshold on development files; the encoder stays as it is.
+
+    \b
+    Example:
+      blink tune experiments/mine/best --on kb dev.jsonl --on my-kb my-dev.jsonl
+    """
+    from blink.apps.building import tune_model
+
+    tune_model(model, sets)
 
 
 def main(arguments: list[str] | None = None) -> None:

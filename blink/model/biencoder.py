@@ -60,6 +60,8 @@ class BiEncoder(nn.Module):
             raise SettingsError("a bi-encoder needs a context encoder, a candidate encoder, or both")
         self.config = config
         self.pieces = pieces
+        if config.isolate_symbols:
+            pieces.isolate_symbols()
         self.context_encoder = context
         self.candidate_encoder = candidate
         self.mention_scorer: MentionScorer | None = None
@@ -306,7 +308,7 @@ def fingerprint(config: ModelConfig, pieces: WordPieces, candidate_state: Mappin
         candidate_state: weights of the candidate encoder, and of ``additional_linear.`` where it has one.
     """
     digest = hashlib.sha256()
-    for name in ("max_candidate_length", "candidate_pooling", "candidate_fields", "cosine", "lowercase"):
+    for name in ("max_candidate_length", "candidate_pooling", "candidate_fields", "cosine", "lowercase", "isolate_symbols"):
         digest.update(f"{name}={getattr(config, name)};".encode())
     digest.update(f"pieces={pieces.fingerprint};".encode())
     with_pooler = config.candidate_pooling == "linear"

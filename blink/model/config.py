@@ -38,6 +38,7 @@ class ModelConfig:
         title_weight: what a mention spelt as an entity's title adds to that entity's inner product.
         alias_weight: the same for an alias.
         known_weight: what a mention spelt as any title or alias of the catalogue adds to its mention score.
+        isolate_symbols: texts are cut around symbols such as emoji, see `WordPieces.isolate_symbols`.
         threshold: the joint score above which a link is kept unless the caller says otherwise.
         base: name or folder of the pretrained encoder that adapters were trained on; None where all weights are stored.
         base_sha256: hash of that encoder's weights.
@@ -58,6 +59,7 @@ class ModelConfig:
     title_weight: float = 0.0
     alias_weight: float = 0.0
     known_weight: float = 0.0
+    isolate_symbols: bool = False
     threshold: float = -4.5
     base: str | None = None
     base_sha256: str | None = None

@@ -17,6 +17,7 @@ ZERO_SHOT = ModelConfig(
     candidate_fields="title_aliases_text",
     max_candidate_length=64,
     whole_words=True,
+    isolate_symbols=True,
     threshold=-2.0,
 )
 """How entities are read by a sentence encoder that was never trained for linking."""

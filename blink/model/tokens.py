@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Regex, pre_tokenizers
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
 from blink.data.records import Entity
 from blink.errors import BlinkError, CheckpointError, DataError, MissingFileError
 from blink.model.pretrained import encoder_folder, first_line, quiet_transformers
 
+SYMBOL = r"[\p{So}\p{Sk}\p{Cs}\p{Co}]"
 TITLE_SEPARATOR = "[unused2]"
 """Stands between title and description of an entity (BLINK, Wu et al. 2020); ``[SEP]`` where the vocabulary lacks it."""
 
@@ -41,6 +43,7 @@ class WordPieces:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer
+        self._isolates = False
         self._backend.no_truncation()
         self._backend.no_padding()
         self.cls_id = _id(tokenizer.cls_token_id, tokenizer.bos_token_id)
@@ -85,6 +88,16 @@ class WordPieces:
             raise MissingFileError(f"{vocabulary} does not exist; put the model's vocab.txt there")
         with quiet_transformers():
             return cls(BertTokenizer(vocab=str(vocabulary), do_lower_case=lowercase))
+
+    def isolate_symbols(self) -> None:
+        """Cut before and behind every symbol, such as an emoji.
+
+        BERT cuts at spaces and punctuation only: a word with an emoji behind it becomes one unknown piece.
+        """
+        if not self._isolates:
+            split = pre_tokenizers.Split(Regex(SYMBOL), "isolated")
+            self._backend.pre_tokenizer = pre_tokenizers.Sequence([split, self._backend.pre_tokenizer])
+            self._isolates = True
 
     def __len__(self) -> int:
         return len(self.tokenizer)

@@ -19,7 +19,7 @@ from blink.data.records import NOT_IN_CATALOGUE, Entity, Mention, Sample
 from blink.errors import DataError, SettingsError
 from blink.files import require_file
 from blink.kb.catalogue import Catalogue
-from blink.kb.forms import without_brackets
+from blink.kb.forms import normalise, without_brackets
 
 COMMON_NOUN_TAILS = frozenset(
     ("P106", "P136", "P1303", "P509", "P101", "P641", "P1050", "P2348", "P452", "P2283", "P1056", "P780", "P3095")
@@ -40,6 +40,14 @@ SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 LENGTHS = (30, 160)
 """Shortest and longest sentence, in characters, that is taken from a description."""
 MOST_NEIGHBOURS = 60
+LONGEST_DEFINITION = 90
+DEFINITIONS = (
+    "{a} is the {d}", "{a}, {d}, was in the news again", "the {d} {a}", "have you heard of {a}, the {d}?",
+    "is {a} a {d} or something else", "I mean {a} the {d}, not the other one", "what is {a}? {d}, I think",
+    "the {d} is called {a}", "{d}: {a}", "my favourite {d} is {a} and always will be", "a {d} named {a}",
+    "We talked about {a} for hours. Such a {d}!",
+)  # fmt: skip
+"""Texts that put a short description, without the name it describes, beside that name."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,7 @@ class Synthesizer:
             if triple.relation not in COMMON_NOUN_TAILS:
                 self._neighbours[triple.head].append(triple.tail)
                 self._neighbours[triple.tail].append(triple.head)
+        self._namesakes = _namesakes(catalogue)
         everybody = sorted({row for rows in self._kinds.values() for row in rows})
         self._kinds["any"] = everybody or list(range(len(catalogue)))
 
@@ -148,23 +157,34 @@ class Synthesizer:
         return _fill(name, str(random.choice(self._slots[kind])), fill)
 
     def described(self, random: np.random.Generator, name: str) -> Sample:
-        """A sentence of an entity's own description that names it or a neighbour in the graph; labelled in part.
+        """A text about an entity from its own description; labelled in part.
 
-        Distant supervision: what else is said around a name is what tells namesakes apart. In half of the sentences
-        the entity is called by another of its names than the author chose.
+        Distant supervision: what else is said around a name is what tells namesakes apart. Half of the entities share a
+        name with another. A sentence that names the entity, or a neighbour in the graph, is taken as it stands, but half
+        of the time with another of the entity's names; a description without its name is put beside it.
         """
         while True:
-            # By kind first: most descriptions are of people.
-            kind = (*sorted(ROLES), "all")[random.integers(len(ROLES) + 1)]
-            rows = self._kinds.get(kind) or range(len(self._catalogue))
-            entity = self._catalogue[int(rows[random.integers(len(rows))])]
-            sentences = [s for s in SENTENCE.split(entity.text) if LENGTHS[0] <= len(s) <= LENGTHS[1]]
-            if not sentences:
-                continue
-            sentence = str(sentences[random.integers(len(sentences))])
-            parts = self._mark(sentence, entity, random)
+            entity = self._catalogue[self._draw_described(random)]
+            parts = self._described_parts(entity, random)
             if len(parts) > 1:
                 return replace(_assemble(name, parts), partial=True)
+
+    def _draw_described(self, random: np.random.Generator) -> int:
+        if self._namesakes and random.random() < 0.5:
+            return int(self._namesakes[random.integers(len(self._namesakes))])
+        # By kind first: most descriptions are of people.
+        kind = (*sorted(ROLES), "all")[random.integers(len(ROLES) + 1)]
+        rows = self._kinds.get(kind) or range(len(self._catalogue))
+        return int(rows[random.integers(len(rows))])
+
+    def _described_parts(self, entity: Entity, random: np.random.Generator) -> list[str | tuple[str, int]]:
+        if entity.text and len(entity.text) <= LONGEST_DEFINITION and not entity.text.endswith("."):
+            forms = self._forms(entity)
+            before, after = str(random.choice(DEFINITIONS)).split("{a}")
+            form = (forms[random.integers(len(forms))], entity.row)
+            return [before.replace("{d}", entity.text), form, after.replace("{d}", entity.text)]
+        sentences = [s for s in SENTENCE.split(entity.text) if LENGTHS[0] <= len(s) <= LENGTHS[1]]
+        return self._mark(str(sentences[random.integers(len(sentences))]), entity, random) if sentences else [""]
 
     def _mark(self, sentence: str, entity: Entity, random: np.random.Generator) -> list[str | tuple[str, int]]:
         rows = {form.casefold(): entity.row for form in self._forms(entity)}
@@ -215,6 +235,15 @@ SOURCES: dict[str, Callable[[Synthesizer, np.random.Generator, str], Sample]] = 
     "slotted": Synthesizer.slotted,
 }
 """Kinds of made texts, by the name used in the settings."""
+
+
+def _namesakes(catalogue: Catalogue) -> list[int]:
+    """Rows that share a title or an alias with another row."""
+    rows_of: dict[str, set[int]] = defaultdict(set)
+    for entity in catalogue:
+        for form in (without_brackets(entity.title), *entity.aliases):
+            rows_of[normalise(form)].add(entity.row)
+    return sorted({row for form, rows in rows_of.items() if form and len(rows) > 1 for row in rows})
 
 
 def _fill(name: str, template: str, fill: dict[str, tuple[str, int]]) -> Sample:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from blink.data.records import Sample
 from blink.errors import SettingsError
 from blink.evaluation.sweep import THRESHOLDS, SweepPoint, best_point, sweep
+from blink.kb.forms import SurfaceForms
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.features import NameEvidence, NameFeatures, NameWeights
 from blink.linking.linker import Linker, Reading
@@ -17,9 +18,9 @@ from blink.linking.scoring import ScoredSpans
 from blink.model.biencoder import BiEncoder
 
 GRID = {
-    "title": (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0),
-    "alias": (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0),
-    "known": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0),
+    "title": (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0),
+    "alias": (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0),
+    "known": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0),
 }
 """Values that are tried for each weight."""
 
@@ -31,41 +32,46 @@ COARSE = tuple(round(float(t), 2) for t in np.arange(-4.0, 0.0, 0.2))
 """Thresholds that are tried for each choice of weights; the last choice is swept finely."""
 
 
+@dataclass(frozen=True)
+class DevSet:
+    """Labelled texts and the knowledge base they are linked to."""
+
+    kb: KnowledgeBase
+    samples: Sequence[Sample]
+
+
 def tune(
     model: BiEncoder,
-    kb: KnowledgeBase,
-    dev: Sequence[Sample],
+    sets: Sequence[DevSet],
     *,
     precision: str = "auto",
     progress: Callable[[NameWeights, SweepPoint], None] = lambda weights, point: None,
 ) -> SweepPoint:
-    """Set the name weights and the threshold of ``model`` to what gives the best covered weak F1 on ``dev``.
+    """Set the name weights and the threshold of ``model`` to what is best on development sets.
 
-    Each weight in turn is moved over `GRID` while the others stay, twice; ties keep the smaller weight.
+    Best is the largest covered weak F1, averaged over the sets. Each weight in turn is moved over `GRID` while the others
+    stay, twice; ties keep the earlier choice.
 
     Returns:
-        the best point; ``model.config`` holds its weights and threshold.
+        the best point, averaged over the sets; ``model.config`` holds its weights and threshold.
 
     Raises:
-        SettingsError: the knowledge base has no surface forms.
+        SettingsError: a knowledge base has no surface forms, or a text is longer than one window.
     """
-    if kb.forms is None or kb.vectors is None:
-        raise SettingsError("tuning needs the surface forms of a knowledge base; build one with `blink kb build`")
-    linker, readings, evidence = _gather(model, kb, dev, precision)
+    gathered = [_Gathered.read(model, dev, precision) for dev in sets]
 
     def score(weights: NameWeights, thresholds: Sequence[float] = COARSE) -> SweepPoint:
-        k = linker.options.entities
-        weighed = [r if e is None else replace(r, spans=e.weigh(weights, k)) for r, e in zip(readings, evidence, strict=True)]
-        point = best_point(sweep(linker, weighed, dev, thresholds))
+        point = best_point(_averaged([g.sweep(weights, thresholds) for g in gathered]))
         progress(weights, point)
         return point
 
-    best, weights = score(NameWeights()), NameWeights()
+    weights = NameWeights()
+    best = score(weights)
     for _ in range(ROUNDS):
         for name, values in GRID.items():
             for value in values:
                 trial = replace(weights, **{name: value})
-                point = score(trial) if trial != weights else best
+                point = score(trial)
                 if point.f1 > best.f1:
                     best, weights = point, trial
     best = score(weights, THRESHOLDS)
@@ -75,29 +81,53 @@ def tune(
     return best
 
 
+def _averaged(sweeps: Sequence[Sequence[SweepPoint]]) -> list[SweepPoint]:
+    def mean(points: Sequence[SweepPoint], name: str) -> float:
+        return sum(getattr(p, name) for p in points) / len(points)
+
+    return [
+        SweepPoint(points[0].threshold, *(mean(points, n) for n in ("precision", "recall", "f1")))
+        for points in zip(*sweeps, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """A development set as the model read it, once, with the evidence that weights apply to."""
+
+    linker: Linker
+    samples: Sequence[Sample]
+    readings: list[Reading]
+    evidence: list[NameEvidence | None]
+
+    @classmethod
+    def read(cls, model: BiEncoder, dev: DevSet, precision: str) -> _Gathered:
+        if dev.kb.forms is None or dev.kb.vectors is None:
+            raise SettingsError("tuning needs the surface forms of a knowledge base; build one with `blink kb build`")
+        linker = Linker(model, dev.kb, names=False, precision=precision)
+        recorder = _Recorder(dev.kb.forms, dev.kb.vectors, NameWeights(known=max(GRID["known"])))
+        linker.names = recorder
+        readings = list(linker.read([s.text for s in dev.samples], floor=min(THRESHOLDS)))
+        if len(recorder.evidence) != len(readings):
+            raise SettingsError("a development text is empty or longer than one window; tune on questions or sentences")
+        # Evidence counts positions with [CLS]; readings do not.
+        shifted = [None if e is None else replace(e, spans=e.spans.shift(-1)) for e in recorder.evidence]
+        return cls(linker, dev.samples, readings, shifted)
+
+    def sweep(self, weights: NameWeights, thresholds: Sequence[float]) -> list[SweepPoint]:
+        k = self.linker.options.entities
+        pairs = zip(self.readings, self.evidence, strict=True)
+        weighed = [r if e is None else replace(r, spans=e.weigh(weights, k)) for r, e in pairs]
+        return sweep(self.linker, weighed, self.samples, thresholds)
+
+
 class _Recorder(NameFeatures):
     """Keeps the evidence of each text instead of weighing it."""
 
-    def __init__(self, features: NameFeatures) -> None:
-        super().__init__(features.forms, features.vectors, NameWeights(known=max(GRID["known"])))
+    def __init__(self, forms: SurfaceForms, vectors: np.ndarray, weights: NameWeights) -> None:
+        super().__init__(forms, vectors, weights)
         self.evidence: list[NameEvidence | None] = []
 
     def refine(self, spans: ScoredSpans, mentions: np.ndarray, strings: Sequence[str]) -> ScoredSpans:
         self.evidence.append(self.gather(spans, mentions, strings) if len(spans) else None)
         return spans
-
-
-def _gather(
-    model: BiEncoder, kb: KnowledgeBase, dev: Sequence[Sample], precision: str
-) -> tuple[Linker, list[Reading], list[NameEvidence | None]]:
-    assert kb.forms is not None
-    assert kb.vectors is not None
-    linker = Linker(model, kb, names=False, precision=precision)
-    recorder = _Recorder(NameFeatures(kb.forms, kb.vectors, NameWeights()))
-    linker.names = recorder
-    readings = list(linker.read([s.text for s in dev], floor=min(THRESHOLDS)))
-    if len(recorder.evidence) != len(readings):
-        raise SettingsError("a development text is empty or longer than one window; tune on questions or sentences")
-    # Evidence counts positions with [CLS]; readings do not.
-    shifted = [None if e is None else replace(e, spans=e.spans.shift(-1)) for e in recorder.evidence]
-    return linker, readings, shifted
