@@ -234,6 +234,7 @@ class Linker:
             return [(i, bounds) for i, bounds in enumerate(reading.given) if spans.rows[i, 0] >= 0]
         chosen = [d.span for d in decide(spans, self.mode, cut or self.cut)]
         placed = [(i, characters(reading, int(spans.start[i]), int(spans.end[i]))) for i in chosen]
+        placed = [(i, (start, end)) for i, (start, end) in placed if start < end]
         return placed if mode_named(self.mode).overlaps else _apart(placed)
 
     def _scores(self, reading: Reading) -> np.ndarray:
@@ -303,9 +304,14 @@ class Linker:
 def characters(reading: Reading, first: int, last: int) -> tuple[int, int]:
     """Characters ``[start, end)`` of the word pieces ``first`` to ``last``, inclusive.
 
-    Marks that combine with the last character (accents, variation selectors) belong to it; tokenisers drop them.
+    Marks that combine with the last character (accents, variation selectors) belong to it; tokenisers drop them. Blanks at
+    either end, which byte-level pieces hold, do not belong; of nothing but blanks an empty span is left.
     """
     start, end = int(reading.offsets[first, 0]), int(reading.offsets[last, 1])
+    while start < end and reading.text[start].isspace():
+        start += 1
+    while start < end and reading.text[end - 1].isspace():
+        end -= 1
     while end < len(reading.text) and unicodedata.category(reading.text[end]) in ("Mn", "Me"):
         end += 1
     return start, end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blink.errors import MismatchError
+from blink.errors import MismatchError, SettingsError
 from blink.kb.index import Index
 from blink.linking.scoring import ScoredSpans
 from blink.model.biencoder import BiEncoder
 from blink.model.precision import resolve_device, resolve_precision
+from blink.model.pretrained import longest_input
 from blink.model.tokens import pad
 
 Refine: TypeAlias = Callable[[int, ScoredSpans, np.ndarray], ScoredSpans]
@@ -69,10 +69,15 @@ class Reader:
         device: where the model runs; by default a GPU where there is one.
 
     Raises:
+        SettingsError: the model has no context encoder.
         MismatchError: mention and entity vectors differ in size.
     """
 
     def __init__(self, model: BiEncoder, index: Index, *, precision: str = "auto", device: str | None = None) -> None:
+        if model.context_encoder is None:
+            raise SettingsError(
+                "the model was loaded without its context encoder, which reads texts; load it with context=True"
+            )
         if model.entity_size != index.dim:
             raise MismatchError(
                 f"the model makes vectors of {model.entity_size} numbers, the knowledge base holds vectors of {index.dim}; "
@@ -81,11 +86,8 @@ class Reader:
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         self.model = model.eval().to(self.device)
-        if model.context_encoder is not None:
-            model.context_encoder.to(self.dtype)
-        settings = getattr(model.context_encoder, "config", None)
-        self.positions = int(getattr(settings, "max_position_embeddings", sys.maxsize))
-        self._continues = torch.from_numpy(model.pieces.continues).to(self.device)
+        model.context_encoder.to(self.dtype)
+        self.positions = longest_input(model.context_encoder)
         self.index = index
 
     def read(
@@ -97,8 +99,8 @@ class Reader:
         neighbours.
         """
 
-        def propose(hidden: Tensor, mask: Tensor, ids: Tensor, chosen: list[int]) -> list[_Found]:
-            return self._propose(hidden, mask, ids, options)
+        def propose(hidden: Tensor, mask: Tensor, inside: Tensor, chosen: list[int]) -> list[_Found]:
+            return self._propose(hidden, mask, inside, options)
 
         return self._retrieve(self._run(inputs, batch_size, propose), options.entities, refine)
 
@@ -112,7 +114,7 @@ class Reader:
     ) -> list[ScoredSpans]:
         """The same for spans that are given (inclusive positions in the input); their mention score counts as certain."""
 
-        def given(hidden: Tensor, mask: Tensor, ids: Tensor, chosen: list[int]) -> list[_Found]:
+        def given(hidden: Tensor, mask: Tensor, inside: Tensor, chosen: list[int]) -> list[_Found]:
             return self._embed(hidden, [torch.tensor(spans[i], dtype=torch.long).reshape(-1, 2) for i in chosen])
 
         return self._retrieve(self._run(inputs, batch_size, given), entities, refine)
@@ -128,16 +130,17 @@ class Reader:
         for chosen, length in _batches(inputs, batch_size, self.positions):
             padded, real = pad([inputs[i] for i in chosen], self.model.pieces.pad_id, length)
             ids, mask = torch.from_numpy(padded).to(self.device), torch.from_numpy(real).to(self.device)
+            inside = torch.from_numpy(self.model.pieces.inside_words(padded)).to(self.device)
             hidden = self.model.encode_context(ids, mask).float()
-            results.update(zip(chosen, step(hidden, mask, ids, chosen), strict=True))
+            results.update(zip(chosen, step(hidden, mask, inside, chosen), strict=True))
         return [results[i] for i in range(len(inputs))]
 
-    def _propose(self, hidden: Tensor, mask: Tensor, ids: Tensor, options: ReaderOptions) -> list[_Found]:
+    def _propose(self, hidden: Tensor, mask: Tensor, inside: Tensor, options: ReaderOptions) -> list[_Found]:
         scores = self.model.score_spans(hidden, mask)
         if not options.special_tokens:
             scores = scores.without_ends(mask)
         if options.whole_words:
-            scores = scores.whole_words(self._continues[ids])
+            scores = scores.whole_words(inside)
         logits, start, end = scores.top(options.mentions)
         passed = torch.nn.functional.logsigmoid(logits) > options.floor
         if options.keep_all_if_none:

@@ -29,8 +29,10 @@ class LowRankDelta(nn.Module):
 
 def add_adapters(encoder: nn.Module, rank: int) -> None:
     """Give every linear layer of ``encoder`` an adapter, and train nothing but adapters, biases and layer norms."""
+    # By kind, not by name: what BERT calls LayerNorm is sa_layer_norm and output_layer_norm in DistilBERT.
+    norms = {id(p) for module in encoder.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()}
     for name, parameter in encoder.named_parameters():
-        parameter.requires_grad = name.endswith("bias") or "LayerNorm" in name
+        parameter.requires_grad = name.endswith("bias") or id(parameter) in norms
     for module in list(encoder.modules()):
         if isinstance(module, nn.Linear):
             delta = LowRankDelta(module.out_features, module.in_features, rank)

@@ -23,7 +23,7 @@ from blink.files import atomic_open, read_json, sha256, write_json
 from blink.model.adapters import add_adapters, has_adapters, merge_adapters, trained_state
 from blink.model.config import ModelConfig
 from blink.model.heads import MentionAggregator, MentionScorer, SpanScores, span_logits
-from blink.model.pretrained import encoder_folder, encoder_from_state, load_encoder
+from blink.model.pretrained import encoder_folder, encoder_from_state, load_encoder, longest_input
 from blink.model.tokens import WordPieces, pad
 
 CONFIG_FILE = "config.json"
@@ -124,10 +124,13 @@ class BiEncoder(nn.Module):
     def encode_entities(self, entities: Sequence[Entity], batch_size: int = 64) -> np.ndarray:
         """Encode entities; sorted by length inside, results in the caller's order.
 
+        An input is cut to ``config.max_candidate_length``, or to what the encoder can read where that is less.
+
         Returns:
             vectors. *Shape:* (len(entities), entity_size), float32.
         """
-        rows = self.pieces.entity_ids(entities, self.config.candidate_fields, self.config.max_candidate_length)
+        length = min(self.config.max_candidate_length, longest_input(self._tower("candidate")))
+        rows = self.pieces.entity_ids(entities, self.config.candidate_fields, length)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         vectors = np.empty((len(rows), self.entity_size), dtype=np.float32)
         device = next(self._tower("candidate").parameters()).device

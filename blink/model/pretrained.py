@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PretrainedConfig
 from transformers.initialization import no_init_weights
 from transformers.utils import logging as hf_logging
 
@@ -89,5 +91,29 @@ def first_line(error: BaseException) -> str:
     return " ".join(lines[:2])[:300]
 
 
+def longest_input(encoder: nn.Module) -> int:
+    """How many word pieces an encoder reads at once, special tokens included; a huge number where it has no limit.
+
+    RoBERTa and its kin count positions from behind the id of padding, so that many of their positions are never used.
+    """
+    positions = getattr(encoder.config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions < 1:
+        return sys.maxsize
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    unused = getattr(table, "padding_idx", None)
+    return positions if unused is None else positions - unused - 1
+
+
 def _pooler(config: PretrainedConfig, wanted: bool) -> dict[str, bool]:
-    return {"add_pooling_layer": wanted} if config.model_type in ("bert", "roberta", "electra") else {}
+    """Arguments that make an encoder with or without its pooler; several kinds (DistilBERT, ELECTRA) never have one.
+
+    Raises:
+        CheckpointError: a pooler is wanted from such a kind.
+    """
+    known = MODEL_MAPPING.get(type(config), None)
+    model = known[0] if isinstance(known, tuple) else known
+    if model is not None and "add_pooling_layer" in inspect.signature(model.__init__).parameters:
+        return {"add_pooling_layer": wanted}
+    if wanted:
+        raise CheckpointError(f"encoders of type {config.model_type!r} have no pooler; set candidate_pooling to cls or mean")
+    return {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import Regex, decoders, pre_tokenizers
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
 from blink.data.records import Entity
@@ -37,7 +37,8 @@ class WordPieces:
     """Cuts texts into word pieces; wraps a fast transformers tokenizer and never truncates on its own.
 
     Attributes:
-        continues: for each id, whether the piece goes on with the word before it (``##``). *Shape:* (vocabulary,), bool.
+        continues: for each id, whether the piece goes on with the word before it (``##``; in vocabularies that mark where
+            words begin instead, what lacks the mark and begins with a letter or digit). *Shape:* (vocabulary,), bool.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -50,7 +51,8 @@ class WordPieces:
         self.sep_id = _id(tokenizer.sep_token_id, tokenizer.eos_token_id)
         self.pad_id = _id(tokenizer.pad_token_id, 0)
         separator = tokenizer.convert_tokens_to_ids(TITLE_SEPARATOR)
-        self.continues = np.array([t.startswith("##") for t in tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))])
+        self._always, self._joins, self._ends = _word_marks(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
+        self.continues = self._always | self._joins
         self.title_separator_id = self.sep_id if separator in (None, tokenizer.unk_token_id) else int(separator)  # type: ignore[arg-type]
 
     @property
@@ -101,6 +103,12 @@ class WordPieces:
 
     def __len__(self) -> int:
         return len(self.tokenizer)
+
+    def inside_words(self, ids: np.ndarray) -> np.ndarray:
+        """Which pieces go on with a word that begins before them. ``ids`` and result: (batch, seq), int64 and bool."""
+        inside = self._always[ids]
+        inside[:, 1:] |= self._joins[ids[:, 1:]] & self._ends[ids[:, :-1]]
+        return inside
 
     def save(self, folder: str | Path) -> None:
         """Write the tokenizer's files into ``folder``."""
@@ -172,6 +180,28 @@ def tidy(text: str) -> str:
 
 def _id(*choices: int | None) -> int:
     return next(int(c) for c in choices if c is not None)
+
+
+def _word_marks(tokens: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How each piece of a vocabulary stands to the words of a text.
+
+    BERT marks what goes on with a word (``##``). Byte-level BPE and SentencePiece mark where a word begins (``Ġ``, ``▁``),
+    but not at the beginning of a text or behind punctuation; there a word goes on where letters or digits meet.
+
+    Returns:
+        whether it always goes on with the word before it, whether it does if a letter or digit ends that, and whether it
+        ends in a letter or digit. *Shape:* (vocabulary,), bool, each.
+    """
+    none = np.zeros(len(tokens), dtype=bool)
+    if any(t.startswith("##") for t in tokens):
+        return np.array([t.startswith("##") for t in tokens]), none, none
+    texts, always = [t.replace("▁", " ") for t in tokens], none
+    if any(t.startswith("Ġ") for t in tokens):
+        decode = decoders.ByteLevel().decode
+        texts = [decode([t]) for t in tokens]
+        # Parts of a character: the byte 0xC3, "Ã" in this alphabet, is one only with the rest of one behind it.
+        always = np.array([not decode([f"Ã{t}"]).startswith("\ufffd") for t in tokens])
+    return always, np.array([t[:1].isalnum() for t in texts]), np.array([t[-1:].isalnum() for t in texts])
 
 
 def _undecodable(texts: Sequence[str]) -> str:
