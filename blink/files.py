@@ -22,7 +22,8 @@ def require_file(path: str | Path, remedy: str) -> Path:
     """
     path = Path(path)
     if not path.is_file():
-        found = "is a folder, not a file" if path.is_dir() else "does not exist"
+        found = "is a folder, not a file" if path.is_dir() else "is a device or a pipe, not a file"
+        found = found if path.exists() else "does not exist"
         raise MissingFileError(f"{path} {found}; {remedy}")
     return path
 

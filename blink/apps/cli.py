@@ -87,7 +87,12 @@ def link(texts: tuple[str, ...], file: str | None, as_json: bool, **options: Any
 @cli.command("eval")
 @click.argument("file", metavar="FILE")
 @click.option("--json", "json_out", metavar="OUT", help="Write the figures as JSON; - is standard output.")
-@click.option("--rows", "rows_out", metavar="OUT", help="Write a JSON line per question: gold, predictions, error labels.")
+@click.option(
+    "--rows",
+    "rows_out",
+    metavar="OUT",
+    help="Write a JSON line per question: gold, predictions, error labels; - is standard output.",
+)
 @model_options
 def evaluate(file: str, json_out: str | None, rows_out: str | None, **options: Any) -> None:
     """Evaluate on a mention file: micro precision, recall and F1, weak and strong, with 95 % intervals.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 def guarded(command: Callable[[], Any], name: str) -> int:
     """Run a command; mistakes and failures of the machine become one line on standard error and an exit status."""
+    _mend_streams()
     try:
         command()
     except click.exceptions.Exit as stop:
@@ -37,6 +39,16 @@ def guarded(command: Callable[[], Any], name: str) -> int:
     except MemoryError:
         return _say(name, "out of memory; use a smaller --batch-size, or an hnsw index", FAILED)
     return 0
+
+
+def _mend_streams() -> None:
+    """Make standard streams usable that were closed (``<&-``), and printable what their encoding lacks."""
+    for stream, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 - for the whole process
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper) and output.errors == "strict":
+            output.reconfigure(errors="replace")
 
 
 def _say(name: str, message: str, status: int) -> int:

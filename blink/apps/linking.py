@@ -29,7 +29,8 @@ def open_linker(
     if model is not None and kb is None:
         raise SettingsError("--model is given without --kb; name the knowledge base built with that model (blink kb build)")
     options = {"threshold": threshold, "precision": precision, "device": device}
-    return Linker.from_pretrained(model or starter_model(), kb or starter_kb(), **options)
+    # Not `model or ...`: an empty name is a mistake (an unset variable, perhaps), no request for the starter.
+    return Linker.from_pretrained(starter_model() if model is None else model, starter_kb() if kb is None else kb, **options)
 
 
 def link_texts(texts: tuple[str, ...], file: str | None, as_json: bool, batch_size: int, **options: Any) -> None:
@@ -52,7 +53,9 @@ def link_texts(texts: tuple[str, ...], file: str | None, as_json: bool, batch_si
 def print_linked(linked: LinkedText, as_json: bool) -> None:
     """Print one text's links on standard output."""
     if as_json:
-        sys.stdout.write(json.dumps(linked.to_json(), ensure_ascii=False) + "\n")
+        # A terminal that is not UTF-8 gets escapes, which are the same JSON.
+        escaped = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+        sys.stdout.write(json.dumps(linked.to_json(), ensure_ascii=escaped) + "\n")
     else:
         sys.stdout.write("\n".join(describe(linked)) + "\n")
     sys.stdout.flush()
@@ -75,8 +78,9 @@ def read_lines(file: str) -> Iterator[str]:
         MissingFileError: there is no such file.
         DataError: it is empty, or a line is not text; the message names the line.
     """
-    if file != "-" and not Path(file).is_file():
-        raise MissingFileError(f"{file} does not exist; give a file with one text per line")
+    if file != "-" and (not Path(file).exists() or Path(file).is_dir()):  # a device or a pipe will do
+        found = "is a folder, not a file" if Path(file).is_dir() else "does not exist"
+        raise MissingFileError(f"{file} {found}; give a file with one text per line")
     name = "standard input" if file == "-" else file
     stream = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # noqa: SIM115 - closed below
     count = 0
@@ -128,8 +132,10 @@ def evaluate_file(file: str, json_out: str | None, rows_out: str | None, batch_s
             "evaluation needs 'mentions' with 'label_id' or 'wikidata_id'"
         )
     for out in (json_out, rows_out):
-        if out not in (None, "-") and not Path(str(out)).parent.is_dir():
-            raise MissingFileError(f"{Path(str(out)).parent} does not exist; make the folder, or write elsewhere")
+        if out not in (None, "-"):
+            _check_out(Path(str(out)))
+    if json_out == rows_out == "-":
+        raise SettingsError("--json and --rows both go to standard output; give one of them a file")
     linker = open_linker(**options)
     samples = list(bind(samples, linker.catalogue))
     started = time.perf_counter()
@@ -143,13 +149,24 @@ def evaluate_file(file: str, json_out: str | None, rows_out: str | None, batch_s
         _write_rows(rows_out, question_rows(questions))
     if json_out == "-":
         sys.stdout.write(json.dumps(figures) + "\n")
-        return
-    if json_out is not None:
+    elif json_out is not None:
         write_json(json_out, figures)
+    if "-" in (json_out, rows_out):
+        return
     sys.stdout.write(f"{format_report(report)}\nthreshold = {linker.cut.score:g}\nquestions per second = {speed:.1f}\n")
 
 
+def _check_out(path: Path) -> None:
+    """Say now what would fail when all the work is done."""
+    if path.is_dir():
+        raise SettingsError(f"{path} is a folder; name a file to write")
+    if not path.parent.is_dir():
+        raise MissingFileError(f"{path.parent} does not exist; make the folder, or write elsewhere")
+
+
 def _write_rows(path: str, rows: Iterable[dict[str, Any]]) -> None:
+    if path == "-":
+        sys.stdout.writelines(json.dumps(row) + "\n" for row in rows)
+        return
     with atomic_open(path) as f:
-        for row in rows:
-            f.write(json.dumps(row, ensure_ascii=False) + "\n")
+        f.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

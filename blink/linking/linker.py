@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -91,7 +92,7 @@ class Linker:
         SettingsError: an option is out of range.
 
     Example:
-        >>> linker = Linker.from_pretrained("models/starter", "models/starter/kb")  # doctest: +SKIP
+        >>> linker = Linker.from_pretrained("models/starter", "models/starter-kb")  # doctest: +SKIP
         >>> linker("Who is the president of Georgia?").links[0].title  # doctest: +SKIP
         'Georgia (country)'
     """
@@ -119,6 +120,8 @@ class Linker:
         self.kb = kb
         self.mode = mode
         self.cut = Thresholds(model.config.threshold if threshold is None else threshold, mention_threshold)
+        if math.isnan(self.cut.score):
+            raise SettingsError("the threshold is not a number; give one such as -2.5, or -inf to keep everything")
         config = model.config
         self.options = ReaderOptions(mentions, entities, whole_words=config.whole_words)
         weights = NameWeights(config.title_weight, config.alias_weight, config.known_weight)

@@ -13,16 +13,25 @@ def resolve_device(device: str | torch.device | None = None) -> torch.device:
     """The device asked for; by default a GPU where there is one.
 
     Raises:
-        SettingsError: a GPU is asked for and there is none.
+        SettingsError: there is no such device, or none of that kind here.
     """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(device)
-    if device.type == "cuda" and not torch.cuda.is_available():
+    try:
+        wanted = torch.device(device)
+        if wanted.type == "meta":  # holds shapes, computes nothing
+            raise RuntimeError
+    except RuntimeError as error:
+        raise SettingsError(f"device is {str(device)!r}; give cpu, cuda or cuda:N, or leave it out") from error
+    if wanted.type == "cuda" and not torch.cuda.is_available():
         raise SettingsError(
             "device is 'cuda', but torch sees no GPU here; leave --device (or --use_cuda) out to run on the CPU"
         )
-    return device
+    try:
+        torch.empty(0, device=wanted)
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        raise SettingsError(f"device {str(device)!r} is not to be had here; give another, or leave it out") from error
+    return wanted
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PretrainedConfig
 from transformers.initialization import no_init_weights
@@ -47,7 +48,7 @@ def load_encoder(name: str) -> nn.Module:
         try:
             config = AutoConfig.from_pretrained(folder)
             encoder: nn.Module = AutoModel.from_pretrained(folder, config=config, dtype="float32", **_pooler(config, False))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             found = first_line(error)
             raise CheckpointError(f"cannot load the encoder {name!r} ({found}); give a folder or a model name") from error
     return encoder.eval()
