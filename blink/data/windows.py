@@ -36,6 +36,13 @@ def cut_windows(n_tokens: int, room: int, overlap: int) -> list[Window]:
     return [Window(s, s + room) for s in starts] + [Window(max(n_tokens - room, 0), n_tokens)]
 
 
+def overlap_of(room: int, longest_span: int) -> int:
+    """How far windows of ``room`` tokens overlap: a quarter, or more for spans of ``longest_span + 1`` tokens to lie whole in
+    one; but a short window still has to move on.
+    """
+    return min(max(longest_span, room // 4), room - 1)
+
+
 def owners(windows: Sequence[Window], starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Which window decides about each span ``[start, end)``; overlapping windows may score it twice, one is asked.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ Encoder: TypeAlias = Callable[[Sequence[Entity]], np.ndarray]
 
 DTYPES = {"fp32": np.float32, "fp16": np.float16}
 CHUNK_ROWS = 5000
-_CHUNK_NAME = re.compile(r"(\d+)_(\d+)\.npy")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from blink.data.records import Candidate, Link, LinkedText
-from blink.data.windows import Window, cut_windows, owners
+from blink.data.windows import Window, cut_windows, overlap_of, owners
 from blink.errors import DataError, SettingsError
 from blink.kb.catalogue import Catalogue
 from blink.kb.knowledge_base import KnowledgeBase
@@ -136,8 +136,7 @@ class Linker:
                 f"context_length is {length}; this model reads 3 to {self.reader.positions} word pieces at once"
             )
         self._room = length - 2
-        # Spans may be as long as the overlap plus one; a short window still has to move on.
-        self._overlap = min(max(config.max_mention_length, self._room // 4), self._room - 1)
+        self._overlap = overlap_of(self._room, config.max_mention_length)
 
     @classmethod
     def from_pretrained(cls, model: str | Path, kb: str | Path, **options: Any) -> Linker:
@@ -252,7 +251,7 @@ class Linker:
         for of_text in cut.windows:
             # Positions in the input count [CLS]; positions in the text do not.
             parts = [next(found).shift(window.start - 1) for window in of_text]
-            results.append(_merge(parts, of_text) if parts else ScoredSpans.none(options.entities))
+            results.append(merged(parts, of_text) if parts else ScoredSpans.none(options.entities))
         return results
 
     def _score_given(
@@ -349,7 +348,8 @@ def _rounds(texts: Iterable[str], size: int) -> Iterator[list[str]]:
             return
 
 
-def _merge(parts: list[ScoredSpans], windows: Sequence[Window]) -> ScoredSpans:
+def merged(parts: list[ScoredSpans], windows: Sequence[Window]) -> ScoredSpans:
+    """The spans of a text from those of its windows (at least one), each span from the window that owns it."""
     if len(parts) == 1:
         return parts[0]
     kept = [p.select(owners(windows, p.start, p.end + 1) == i) for i, p in enumerate(parts)]
@@ -362,12 +362,12 @@ def _tokens_of(text: str, piece: Pieces, start: int, end: int) -> tuple[int, int
         raise DataError(
             f"span [{start}, {end}) lies outside the text of {len(text)} characters, or is empty; give character offsets"
         )
-    touched = np.flatnonzero((piece.offsets[:, 0] < end) & (piece.offsets[:, 1] > start))
-    if not len(touched):
+    touched = piece.touching(start, end)
+    if touched is None:
         raise DataError(
             f"span [{start}, {end}) ({text[start:end]!r}) holds nothing to read; give a span with letters or digits"
         )
-    return int(touched[0]), int(touched[-1]) + 1
+    return touched
 
 
 def _around(start: int, end: int, n_tokens: int, room: int) -> Window:

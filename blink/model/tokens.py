@@ -32,6 +32,11 @@ class Pieces:
     ids: np.ndarray
     offsets: np.ndarray
 
+    def touching(self, start: int, end: int) -> tuple[int, int] | None:
+        """Pieces ``[first, past)`` that characters ``[start, end)`` touch, or None: blanks and control characters have none."""
+        touched = np.flatnonzero((self.offsets[:, 0] < end) & (self.offsets[:, 1] > start))
+        return (int(touched[0]), int(touched[-1]) + 1) if len(touched) else None
+
 
 class WordPieces:
     """Cuts texts into word pieces; wraps a fast transformers tokenizer and never truncates on its own.

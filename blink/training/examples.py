@@ -111,9 +111,9 @@ def token_spans(sample: Sample, pieces: Pieces) -> list[tuple[int, int, int]]:
     """Gold mentions as pieces ``[start, end)`` and row: every piece that a mention's characters touch."""
     spans = []
     for mention in sample.mentions or ():
-        touched = np.flatnonzero((pieces.offsets[:, 0] < mention.end) & (pieces.offsets[:, 1] > mention.start))
-        if len(touched):
-            spans.append((int(touched[0]), int(touched[-1]) + 1, mention.row))
+        touched = pieces.touching(mention.start, mention.end)
+        if touched is not None:
+            spans.append((*touched, mention.row))
     return spans
 
 

@@ -17,10 +17,10 @@ from blink.apps.all_ents.results import Results
 from blink.apps.all_ents.rows import Row, RowMaker
 from blink.apps.common import bar, say
 from blink.data.records import Sample
-from blink.data.windows import owners, window_around_gold
+from blink.data.windows import overlap_of, window_around_gold
 from blink.errors import DataError
 from blink.evaluation.report import format_console_metrics
-from blink.linking.linker import Linker
+from blink.linking.linker import Linker, merged
 from blink.linking.scoring import Decision, ScoredSpans, decide, joint_scores
 
 ROWS_A_ROUND = 1024
@@ -61,7 +61,7 @@ class RowLinker:
             self._model.pieces,
             linker.catalogue,
             context_length=self._length,
-            overlap=min(max(self._model.config.max_mention_length, (self._length - 2) // 4), self._length - 3),
+            overlap=overlap_of(self._length - 2, self._model.config.max_mention_length),
             position_limit=linker.reader.positions,
             # Names are compared in the text itself; where the model weighs them, word pieces alone will not do.
             from_text=linker.names is not None,
@@ -109,9 +109,7 @@ class RowLinker:
         results = []
         for row in rows:
             parts = [next(found).shift(window.start - 1) for window in row.windows]
-            if len(parts) > 1:
-                parts = [p.select(owners(row.windows, p.start, p.end + 1) == i) for i, p in enumerate(parts)]
-            results.append(self._joined(parts))
+            results.append(merged(parts, row.windows) if parts else ScoredSpans.none(self._plan.entities))
         return results
 
     def _floor(self) -> float:

@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
-
 from blink.data.mention_files import bind
 from blink.data.records import Mention, Sample, TokenMention
 from blink.data.windows import GoldWindow, Window, cut_windows, window_around_gold
@@ -186,8 +184,8 @@ def _seen(cut: GoldWindow, gold: Sequence[Gold]) -> tuple[Gold, ...]:
 
 def _place(mention: Mention, cut: Pieces) -> Gold:
     """The pieces that a mention's characters touch; an empty span where there is nothing to read."""
-    touched = np.flatnonzero((cut.offsets[:, 0] < mention.end) & (cut.offsets[:, 1] > mention.start))
-    return (int(touched[0]), int(touched[-1]) + 1, mention.row) if len(touched) else (0, 0, mention.row)
+    start, end = cut.touching(mention.start, mention.end) or (0, 0)
+    return start, end, mention.row
 
 
 def _first_place(part: Sequence[int], whole: Sequence[int]) -> int:
