@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import hashlib
 import json
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from blink.errors import DataError, MissingFileError
+from blink.errors import DataError, MissingFileError, SettingsError
 
 
 def require_file(path: str | Path, remedy: str) -> Path:
@@ -57,6 +58,37 @@ def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
+@contextlib.contextmanager
+def locked(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
+    """Keep out of the block every other process that locks the same folder; the system lets go however a process ends.
+
+    Nothing else is kept from the folder. Where the file system knows no locks, there is none.
+
+    Args:
+        folder: an existing folder.
+        wait: wait until another process is done, rather than fail.
+
+    Raises:
+        SettingsError: another process has the folder, and ``wait`` is off.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError as error:
+                found = f"another process is writing to {folder}"
+                raise SettingsError(f"{found}; wait until it is done, or name another folder") from error
+        yield
+    finally:
+        os.close(handle)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -85,7 +117,7 @@ def read_json(path: str | Path, remedy: str = "check the path") -> Any:
 
 
 def read_json_lines(path: str | Path, remedy: str = "check the path") -> Iterator[tuple[int, Any]]:
-    """Yield ``(line number from 1, value)`` for every non-blank line.
+    """Yield ``(line number from 1, value)`` for every non-blank line; a byte order mark at the beginning is no content.
 
     Raises:
         MissingFileError: there is no such file.
@@ -94,8 +126,9 @@ def read_json_lines(path: str | Path, remedy: str = "check the path") -> Iterato
     path = require_file(path, remedy)
     with path.open("rb") as f:
         for number, line in enumerate(f, 1):
-            if line.strip():
-                yield number, parse_json_line(line, path, number)
+            content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            if content.strip():
+                yield number, parse_json_line(content, path, number)
 
 
 def parse_json_line(line: bytes, path: Path, number: int) -> Any:

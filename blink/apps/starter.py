@@ -7,7 +7,7 @@ from pathlib import Path
 
 from blink.apps.common import bar
 from blink.errors import MissingFileError
-from blink.files import read_json, sha256
+from blink.files import locked, read_json, sha256
 from blink.kb.knowledge_base import MANIFEST_FILE, BuildProgress, build_knowledge_base, read_manifest
 from blink.model.biencoder import CONFIG_FILE
 
@@ -39,7 +39,9 @@ def starter_kb() -> Path:
     catalogue = home / "entity.jsonl"
     wanted = str(read_json(model / CONFIG_FILE).get("candidate_fingerprint"))
     if not _is_current(folder, wanted, sha256(catalogue)):
-        _build(catalogue, folder, model, wanted)
+        with locked(folder.parent, wait=True):  # several commands may be started at once: one of them builds
+            if not _is_current(folder, wanted, sha256(catalogue)):
+                _build(catalogue, folder, model, wanted)
     return folder
 
 

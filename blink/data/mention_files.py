@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from blink.data.records import NOT_IN_CATALOGUE, Entity, Mention, Sample, TokenMention
-from blink.errors import DataError
-from blink.files import parse_json_line, require_file
+from blink.errors import DataError, MismatchError
+from blink.files import read_json_lines, require_file
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -106,24 +106,34 @@ def bind(samples: Iterable[Sample], catalogue: Rows) -> Iterator[Sample]:
         yield replace(sample, mentions=mentions, token_mentions=tokens)
 
 
+def require_rows(samples: Iterable[Sample], entities: int) -> None:
+    """Check that gold mentions name rows of a catalogue of so many entities, or none.
+
+    Raises:
+        MismatchError: one names a row beyond its end; the sample is named.
+    """
+    for sample in samples:
+        rows = [m.row for m in sample.mentions or ()] + [m.row for m in sample.token_mentions or ()]
+        row = max(rows, default=NOT_IN_CATALOGUE)
+        if row >= entities:
+            raise MismatchError(
+                f"sample {sample.id!r} names row {row} of a catalogue that has {entities} entities; "
+                "use the catalogue it was labelled with, or add 'wikidata_id'"
+            )
+
+
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:
     with path.open("rb") as f:
         head = f.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
-        f.seek(0)
-        if head.startswith(b"["):
-            try:
-                rows = json.loads(f.read().decode("utf-8-sig"))
-            except (ValueError, RecursionError) as error:
-                raise DataError(
-                    f"{path} begins as a JSON array and cannot be read as one ({error}); get the file anew"
-                ) from error
-            yield from enumerate(rows, 1)
-            return
-        for number, line in enumerate(f, 1):
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if line.strip():
-                yield number, parse_json_line(line, path, number)
+    yield from enumerate(_array(path), 1) if head.startswith(b"[") else read_json_lines(path)
+
+
+def _array(path: Path) -> list[Any]:
+    try:
+        rows: list[Any] = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} begins as a JSON array and cannot be read as one ({error}); get the file anew") from error
+    return rows
 
 
 def _labelled_or_not(row: Row, sample_id: str) -> Sample:
@@ -224,6 +234,8 @@ def _check(sample: Sample) -> None:
         if not 0 <= mention.start < mention.end <= len(sample.text):
             found = f"[{mention.start}, {mention.end})"
             raise DataError(f"mention {found} lies outside the text of {len(sample.text)} characters, or is empty")
+        if not isinstance(mention.kb_id, str | None):
+            raise DataError(f"an id in 'wikidata_id' must be a string such as 'Q90', found {mention.kb_id!r}")
     for token_mention in sample.token_mentions or ():
         if sample.token_ids is None or not 0 <= token_mention.start < token_mention.end <= len(sample.token_ids):
             raise DataError(

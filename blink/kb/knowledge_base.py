@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
-from blink.files import atomic_open, read_json, require_file, sample_hash, sha256, write_json
+from blink.files import atomic_open, locked, read_json, require_file, sample_hash, sha256, write_json
 from blink.kb.catalogue import SIDECAR_SUFFIX, Catalogue
 from blink.kb.forms import KEYS_FILE, VALUES_FILE, SurfaceForms, build_forms
 from blink.kb.index import ExactIndex, FaissIndex, Index, build_index, read_index, write_index
@@ -22,7 +22,10 @@ CATALOGUE_FILE = "entity.jsonl"
 VECTORS_FILE = "vectors.npy"
 INDEX_FILE = "index.faiss"
 CHUNKS_FOLDER = "chunks"
+WORK_FOLDER = ".build"
+"""Where a build gathers what moves into its folder at the end."""
 INDEX_KINDS = ("flat", "hnsw", "ivfflat")
+"""How a knowledge base is searched; ``flat`` multiplies the stored vectors themselves, it has no index file."""
 FORMAT = 2
 
 
@@ -139,6 +142,8 @@ def read_manifest(folder: Path) -> Manifest:
     values = read_json(folder / MANIFEST_FILE)
     try:
         manifest = Manifest(**values)
+        if not isinstance(manifest.samples, dict) or not isinstance(manifest.skipped, int):
+            raise TypeError("'samples' must be an object and 'skipped' a number")
     except TypeError as error:
         raise DataError(
             f"{folder / MANIFEST_FILE} is no manifest of this version ({error}); build the knowledge base again"
@@ -190,35 +195,43 @@ def build_knowledge_base(
     if index not in INDEX_KINDS:
         raise SettingsError(f"the index is {index!r}; allowed are {', '.join(INDEX_KINDS)}")
     out, progress = Path(out), progress or BuildProgress()
-    work = out / ".build"
-    require_file(source, "give a catalogue: one JSON object with a title a line")
+    work = out / WORK_FOLDER
+    source = require_file(source, "give a catalogue: one JSON object with a title a line")
     work.mkdir(parents=True, exist_ok=True)
-    progress.stage("reading catalogue", 0)
-    # Nothing is written beside the source, which may be anybody's.
-    offsets = work / (CATALOGUE_FILE + SIDECAR_SUFFIX)
-    with Catalogue.open(source, skip_bad=skip_bad, sidecar=offsets) as catalogue:
-        if not len(catalogue):
-            raise DataError(f"{source} has no entities; a catalogue has one JSON object with a title a line")
-        sizes = {} if chunk_rows is None else {"chunk_rows": chunk_rows}
-        plan = EncodingPlan(len(catalogue), catalogue.sha256, model, dtype, **sizes)
-        progress.stage("encoding", len(catalogue))
-        encode_chunks(catalogue, encode, plan, work / CHUNKS_FOLDER, progress.advance)
-        skipped = catalogue.skipped + catalogue.repeated_ids
-        build_forms((e for e in catalogue if not catalogue.is_bad(e.row)), work)
-    progress.stage("indexing", 0)
+    with locked(out):
+        work.mkdir(exist_ok=True)  # another build may have ended, and cleared it away, a moment ago
+        progress.stage("reading catalogue", 0)
+        # Nothing is written beside the source, which may be anybody's.
+        offsets = work / (CATALOGUE_FILE + SIDECAR_SUFFIX)
+        with Catalogue.open(source, skip_bad=skip_bad, sidecar=offsets) as catalogue:
+            if not len(catalogue):
+                raise DataError(f"{source} has no entities; a catalogue has one JSON object with a title a line")
+            sizes = {} if chunk_rows is None else {"chunk_rows": chunk_rows}
+            plan = EncodingPlan(len(catalogue), catalogue.sha256, model, dtype, **sizes)
+            progress.stage("encoding", len(catalogue))
+            encode_chunks(catalogue, encode, plan, work / CHUNKS_FOLDER, progress.advance)
+            skipped = catalogue.skipped + catalogue.repeated_ids
+            build_forms((e for e in catalogue if not catalogue.is_bad(e.row)), work)
+        progress.stage("indexing", 0)
+        dim = _index(work, index)
+        _copy(source, work / CATALOGUE_FILE)
+        if sha256(work / CATALOGUE_FILE) != plan.catalogue:
+            raise DataError(f"{source} changed while its entities were encoded; build again, which encodes what it holds now")
+        manifest = Manifest(plan.rows, dim, plan.catalogue, model, index, dtype, _samples(work), skipped)
+        _install(work, out, manifest)
+    return manifest
+
+
+def _index(work: Path, kind: str) -> int:
+    """Join the chunks of vectors and index them; returns the size of a vector."""
     merge_chunks(work / CHUNKS_FOLDER, work / VECTORS_FILE)
     vectors = load_vectors(work / VECTORS_FILE)
     (work / INDEX_FILE).unlink(missing_ok=True)  # of a build that failed
-    if index != "flat":
-        built = build_index(vectors, index)
+    if kind != "flat":
+        built = build_index(vectors, kind)
         assert isinstance(built, FaissIndex)
         write_index(built, work / INDEX_FILE)
-    _copy(Path(source), work / CATALOGUE_FILE)
-    if sha256(work / CATALOGUE_FILE) != plan.catalogue:
-        raise DataError(f"{source} changed while its entities were encoded; build again, which encodes what it holds now")
-    manifest = Manifest(plan.rows, vectors.shape[1], plan.catalogue, model, index, dtype, _samples(work), skipped)
-    _install(work, out, manifest)
-    return manifest
+    return int(vectors.shape[1])
 
 
 def _samples(folder: Path) -> dict[str, str]:
