@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from blink.apps.common import Bar, bar, say
-from blink.data.mention_files import bind, read_samples
+from blink.data.mention_files import bind, read_samples, require_rows
 from blink.data.records import Sample
 from blink.errors import DataError, MissingFileError
 from blink.files import require_file
@@ -46,7 +47,7 @@ def build_kb(
             shown.pop().close()
         if total:
             shown.append(Bar(name, total, "entity"))
-        else:
+        elif sys.stderr.isatty():  # like the bars, which are silent elsewhere
             say(f"{name} ...")
 
     hooks = BuildProgress(stage, lambda rows: shown[-1].advance(rows))
@@ -145,6 +146,7 @@ def _labelled(file: str, catalogue: Catalogue) -> list[Sample]:
     if not Path(file).is_file():
         raise MissingFileError(f"{file} does not exist; give a labelled mention file")
     samples = list(bind(read_samples(file), catalogue))
+    require_rows(samples, len(catalogue))
     if not any(s.mentions for s in samples):
         raise DataError(f"{file} has no gold mentions; training needs 'mentions' with 'label_id' or 'wikidata_id'")
     return samples

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blink.apps.common import bar
-from blink.data.mention_files import bind, read_samples
+from blink.data.mention_files import bind, read_samples, require_rows
 from blink.data.records import LinkedText
 from blink.errors import DataError, MissingFileError, SettingsError
 from blink.files import atomic_open, write_json
@@ -138,6 +138,7 @@ def evaluate_file(file: str, json_out: str | None, rows_out: str | None, batch_s
         raise SettingsError("--json and --rows both go to standard output; give one of them a file")
     linker = open_linker(**options)
     samples = list(bind(samples, linker.catalogue))
+    require_rows(samples, len(linker.catalogue))
     started = time.perf_counter()
     with bar("linking", len(samples), "question") as shown:
         linked = list(linker.link([s.text for s in samples], batch_size=batch_size, progress=shown.advance))

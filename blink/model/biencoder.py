@@ -215,7 +215,8 @@ class BiEncoder(nn.Module):
         """
         folder = Path(folder)
         values = read_json(folder / CONFIG_FILE, f"{folder} must be a model folder, as `blink train` writes it")
-        if not isinstance(values, dict):
+        towers = ("context_encoder", "candidate_encoder")
+        if not isinstance(values, dict) or not all(isinstance(values.get(name, {}), dict) for name in towers):
             raise CheckpointError(f"{folder / CONFIG_FILE} holds no settings; copy the model folder anew")
         config = ModelConfig.from_dict(values)
         if config.base is not None:

@@ -67,6 +67,8 @@ class ModelConfig:
     candidate_fingerprint: str | None = None
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            _require_type(field.name, getattr(self, field.name), str(field.type))
         if self.aggregation in BROKEN_AGGREGATIONS:
             meant = BROKEN_AGGREGATIONS[self.aggregation]
             raise SettingsError(
@@ -93,6 +95,21 @@ class ModelConfig:
     def replace(self, **changes: Any) -> ModelConfig:
         """A copy with some settings changed."""
         return replace(self, **changes)
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str | None": (str, type(None)),
+}
+
+
+def _require_type(name: str, value: object, kind: str) -> None:
+    """A file of settings may hold anything."""
+    if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
+        raise SettingsError(f"{name} is {value!r}; it must be {kind.replace('str', 'text').replace('None', 'null')}")
 
 
 def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:
