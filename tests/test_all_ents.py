@@ -275,6 +275,8 @@ class Trap:
     ("training_params.txt", text("{'mention_aggregation_type': 'best'}"), "best all_avg"),
     ("training_params.txt", text("{'mention_aggregation_type': 'fl_linear'}"), "pytorch_model.bin aggregator"),
     ("training_params.txt", text("{'mention_aggregation_type': 'all_avg', 'max_context_length': 999}"), "999 160"),
+    ("training_params.txt", text("{'mention_aggregation_type': 'all_avg', 'max_context_length': 'long'}"), "params.txt long"),
+    ("training_params.txt", text("{'mention_aggregation_type': 'all_avg', 'max_cand_length': [1]}"), "params.txt list"),
     ("all_entities.t7", half, "all_entities.t7 cut short"),
     ("all_entities.t7", tensor(23, 32), "entity.jsonl 24 all_entities.t7 23"),
     ("all_entities.t7", tensor(24, 31), "pytorch_model.bin 32 all_entities.t7 31"),
@@ -294,6 +296,21 @@ def test_damaged_files_are_one_clear_line(original: Reference, name: str, damage
     out = tmp_path / "out"
     assert_fails([*flags, "--test_mentions", str(texts_file(tmp_path)), "--save_preds_dir", str(out)], words, capsys)
     assert list(out.iterdir()) == []
+
+
+def test_what_is_no_tensor_is_not_advised_to_be_run(original: Reference, tmp_path: Path, capsys):
+    folder = shutil.copytree(original.folder, tmp_path / "copy")
+    torch.save({"x": Trap()}, folder / "pytorch_model.bin")
+    flags = [word.replace(str(original.folder), str(folder)) for word in original.flags()]
+    assert main([*flags, "--test_mentions", str(texts_file(tmp_path))]) == 1
+    assert "weights_only" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ids", [[1037, 999_999], [-5, 1037]])
+def test_stored_word_pieces_of_another_vocabulary(original: Reference, ids: list[int], tmp_path: Path, capsys):
+    file = tmp_path / "stored.jsonl"
+    file.write_text(json.dumps({"tokenized_text_ids": ids, "text": "", "id": "seven"}) + "\n")
+    assert_fails([*original.flags(), "--test_mentions", str(file)], "seven token model", capsys)
 
 
 @pytest.mark.parametrize(("damage", "words"), [(half, "index.pkl"), (garbage, "index.pkl"), (text(""), "index.pkl empty")])

@@ -86,9 +86,9 @@ def read_tensors(path: str | Path, remedy: str) -> Any:
         except (RuntimeError, ValueError):  # the format before torch 1.6 cannot be mapped
             return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as tensors ({first_line(error)}); it may be cut short: get it anew"
-        ) from error
+        # What torch says of the last is an advice to run whatever code the file holds.
+        found = "it holds something else" if isinstance(error, pickle.UnpicklingError) else first_line(error)
+        raise CheckpointError(f"{path} cannot be read as tensors ({found}); it may be cut short: get it anew") from error
 
 
 def read_original(files: OriginalFiles, *, context: bool = True, candidate: bool = False, **overrides: Any) -> BiEncoder:
@@ -103,6 +103,7 @@ def read_original(files: OriginalFiles, *, context: bool = True, candidate: bool
         overrides: settings of `ModelConfig` that replace those of the file, such as ``max_context_length``.
 
     Raises:
+        DataError: a setting is not of its kind.
         CheckpointError: tensors are missing, or do not fit the settings.
     """
     settings = read_settings(files.settings)
@@ -110,7 +111,10 @@ def read_original(files: OriginalFiles, *, context: bool = True, candidate: bool
     towers = {tower: _tower_settings(state, tower, files) for tower in ("context_encoder", "candidate_encoder")}
     if context and towers["context_encoder"] is None:
         raise CheckpointError(f"{files.weights} holds no context encoder; give an ELQ or BLINK bi-encoder checkpoint")
-    config = _model_config(settings, state).replace(**overrides)
+    try:
+        config = _model_config(settings, state).replace(**overrides)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{files.settings} holds a setting that cannot be read ({error}); mend it, or get it anew") from error
     vocabulary = find_vocabulary(files, settings, _vocabulary_size(state))
     pieces = WordPieces.from_vocabulary(vocabulary, lowercase=config.lowercase)
     if len(pieces) != _vocabulary_size(state):

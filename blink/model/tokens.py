@@ -109,6 +109,17 @@ class WordPieces:
     def __len__(self) -> int:
         return len(self.tokenizer)
 
+    def require_known(self, ids: Sequence[int]) -> None:
+        """Check ids that were stored elsewhere.
+
+        Raises:
+            DataError: one is not in the vocabulary.
+        """
+        wrong = next((i for i in ids if not 0 <= i < len(self.continues)), None)
+        if wrong is not None:
+            found = f"token id {wrong} is none of this model's, which are 0 to {len(self.continues) - 1}"
+            raise DataError(f"{found}; give the model that the file was made for, or texts without stored ids")
+
     def inside_words(self, ids: np.ndarray) -> np.ndarray:
         """Which pieces go on with a word that begins before them. ``ids`` and result: (batch, seq), int64 and bool."""
         inside = self._always[ids]
@@ -184,7 +195,10 @@ def tidy(text: str) -> str:
 
 
 def _id(*choices: int | None) -> int:
-    return next(int(c) for c in choices if c is not None)
+    found = next((int(c) for c in choices if c is not None), None)
+    if found is None:
+        raise CheckpointError("the tokenizer has no token for the beginning or end of a text; give a BERT-like encoder")
+    return found
 
 
 def _word_marks(tokens: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -119,6 +119,7 @@ def token_spans(sample: Sample, pieces: Pieces) -> list[tuple[int, int, int]]:
 
 def _example(sample: Sample, cut: Pieces, pieces: WordPieces, context_length: int) -> Example:
     if sample.token_ids is not None and sample.token_mentions is not None:
+        pieces.require_known(sample.token_ids)
         ids, spans = list(sample.token_ids), [(m.start, m.end, m.row) for m in sample.token_mentions]
     else:
         ids, spans = cut.ids.tolist(), token_spans(sample, cut)

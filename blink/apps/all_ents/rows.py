@@ -103,8 +103,7 @@ class RowMaker:
         sample = next(bind([sample], self._catalogue))
         if not self._takes_stored(sample):
             return self._row_of_text(sample)
-        assert sample.token_ids is not None
-        ids, gold = sample.token_ids, _stored_gold(sample)
+        ids, gold = self._stored(sample), _stored_gold(sample)
         if self._whole:
             in_order = None if gold is None else tuple(sorted(gold))
             return Row(sample, ids, (Window(0, len(ids)),), True, 0, in_order, in_order or ())
@@ -134,7 +133,7 @@ class RowMaker:
                 f"row {sample.id!r} lacks 'tokenized_text_ids' or 'tokenized_mention_idxs', which --compat elq needs in a "
                 "file whose first row is labelled; add them, or leave --compat elq out"
             )
-        ids, gold = sample.token_ids, [(m.start, m.end, m.row) for m in sample.token_mentions]
+        ids, gold = self._stored(sample), [(m.start, m.end, m.row) for m in sample.token_mentions]
         cut = window_around_gold(len(ids), [(s, e) for s, e, _ in gold], self._length)
         window = ids[cut.window.start : cut.window.end]
         return Row(sample, ids, (cut.window,), True, _first_place(window, ids), self._elq_gold(cut, gold), _seen(cut, gold))
@@ -154,6 +153,14 @@ class RowMaker:
         if self._insist or not sample.text:
             return True
         return sample.token_mentions is not None and not (self._from_text and sample.mentions is not None)
+
+    def _stored(self, sample: Sample) -> tuple[int, ...]:
+        ids = sample.token_ids or ()
+        try:
+            self._pieces.require_known(ids)
+        except DataError as error:
+            raise DataError(f"row {sample.id!r}: {error}") from error
+        return ids
 
     def _row_of_text(self, sample: Sample) -> Row:
         cut = self._cut(sample)
