@@ -45,7 +45,7 @@ def link_padded(linker: Linker, texts: Sequence[str], batch_size: int) -> list[L
         hidden = model.encode_context(torch.from_numpy(ids), mask)
         scores = model.score_spans(hidden, mask).without_ends(mask)
         if linker.options.whole_words:
-            scores = scores.whole_words(torch.from_numpy(pieces.continues)[torch.from_numpy(ids)])
+            scores = scores.whole_words(torch.from_numpy(pieces.inside_words(ids)))
         logits, start, end = scores.top(MENTIONS)
         floor = linker.cut.score - (linker.names.weights.known if linker.names else 0.0)
         passed = torch.nn.functional.logsigmoid(logits) > floor

@@ -22,6 +22,7 @@ from blink.training.settings import TrainSettings, parse_mix
 if TYPE_CHECKING:
     from blink.evaluation.sweep import SweepPoint
     from blink.model.biencoder import BiEncoder
+    from blink.training.trainer import Trainer
     from blink.training.tuning import DevSet
 
 
@@ -74,7 +75,6 @@ def train_model(
     triples: str | None,
     resume: bool,
     device: str | None,
-    **_: Any,
 ) -> None:
     """Train, with progress on standard error, and say where the best model lies."""
     import torch
@@ -83,9 +83,10 @@ def train_model(
     from blink.model.loading import ZERO_SHOT
     from blink.model.precision import resolve_device
     from blink.training.synthetic import Synthesizer, read_triples
-    from blink.training.trainer import BEST_FOLDER, Progress, Trainer
+    from blink.training.trainer import BEST_FOLDER, Trainer
     from blink.training.tuning import DevSet
 
+    where = resolve_device(device)
     base = KnowledgeBase.open(kb)
     questions = [s for file in train_files for s in _labelled(file, base.catalogue)]
     dev = [s for file in dev_files for s in _labelled(file, base.catalogue)]
@@ -98,8 +99,20 @@ def train_model(
     vectors = load_vectors(Path(kb) / VECTORS_FILE)
     trainer = Trainer(
         encoder, base, questions, dev, Path(out), settings,
-        vectors=np.asarray(vectors), synthesizer=synthesizer, device=resolve_device(device),
+        vectors=np.asarray(vectors), synthesizer=synthesizer, device=where,
     )  # fmt: skip
+    best = _run(trainer, resume)
+    say(f"best epoch: dev covered weak F1 {best.f1:.4f} at threshold {best.threshold:g}, without names")
+    folder = Path(out) / BEST_FOLDER
+    trained = BiEncoder.from_pretrained(folder, trainable=True)
+    tuned = _tune(trained, [DevSet(base, dev)])
+    trained.save_pretrained(folder)
+    say(f"with names: {tuned.f1:.4f} at threshold {tuned.threshold:g}; the model is in {folder}")
+
+
+def _run(trainer: Trainer, resume: bool) -> SweepPoint:
+    from blink.training.trainer import Progress
+
     with bar("training", trainer.total_steps, "step") as shown:
 
         def evaluated(epoch: int, point: SweepPoint) -> None:
@@ -110,13 +123,7 @@ def train_model(
             shown.note(" ".join(f"{k} {v:.3f}" for k, v in losses.items()))
 
         hooks = Progress(start=lambda total, done: shown.advance(done), step=step, evaluated=evaluated)
-        best = trainer.run(resume=resume, progress=hooks)
-    say(f"best epoch: dev covered weak F1 {best.f1:.4f} at threshold {best.threshold:g}, without names")
-    folder = Path(out) / BEST_FOLDER
-    trained = BiEncoder.from_pretrained(folder, trainable=True)
-    tuned = _tune(trained, [DevSet(base, dev)])
-    trained.save_pretrained(folder)
-    say(f"with names: {tuned.f1:.4f} at threshold {tuned.threshold:g}; the model is in {folder}")
+        return trainer.run(resume=resume, progress=hooks)
 
 
 def tune_model(model: str, sets: Sequence[tuple[str, str]]) -> None:

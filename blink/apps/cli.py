@@ -224,7 +224,8 @@ def train(**options: Any) -> None:
     """
     from blink.apps.building import train_model
 
-    train_model(take_settings(TrainSettings, options), **options)
+    settings = take_settings(TrainSettings, options)
+    train_model(settings, **options)
 
 
 @cli.command()

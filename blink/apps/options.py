@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, TypeVar
 
 import click
@@ -33,9 +33,9 @@ def settings_options(settings: type) -> Callable[[Command], Command]:
     return decorate
 
 
-def take_settings(settings: type, options: Mapping[str, Any]) -> Any:
-    """Build the dataclass from a command's options; those that are not its fields are left alone."""
-    return settings(**{f.name: options[f.name] for f in dataclasses.fields(settings) if f.name in options})
+def take_settings(settings: type, options: MutableMapping[str, Any]) -> Any:
+    """Build the dataclass from a command's options, and take its fields out of them."""
+    return settings(**{f.name: options.pop(f.name) for f in dataclasses.fields(settings) if f.name in options})
 
 
 def attribute_help(settings: type) -> dict[str, str]:
