@@ -21,7 +21,7 @@ from blink.training.settings import TrainSettings, parse_mix
 
 if TYPE_CHECKING:
     from blink.evaluation.sweep import SweepPoint
-    from blink.model.biencoder import BiEncoder
+    from blink.model.config import ModelConfig
     from blink.training.trainer import Trainer
     from blink.training.tuning import DevSet
 
@@ -104,9 +104,7 @@ def train_model(
     best = _run(trainer, resume)
     say(f"best epoch: dev covered weak F1 {best.f1:.4f} at threshold {best.threshold:g}, without names")
     folder = Path(out) / BEST_FOLDER
-    trained = BiEncoder.from_pretrained(folder, trainable=True)
-    tuned = _tune(trained, [DevSet(base, dev)])
-    trained.save_pretrained(folder)
+    tuned, _ = _tune(folder, [DevSet(base, dev)])
     say(f"with names: {tuned.f1:.4f} at threshold {tuned.threshold:g}; the model is in {folder}")
 
 
@@ -128,25 +126,28 @@ def _run(trainer: Trainer, resume: bool) -> SweepPoint:
 
 def tune_model(model: str, sets: Sequence[tuple[str, str]]) -> None:
     """Tune a stored model's name weights and threshold on (knowledge base, mention file) pairs."""
-    from blink.model.biencoder import BiEncoder
+    from blink.model.biencoder import CONFIG_FILE
     from blink.training.tuning import DevSet
 
-    encoder = BiEncoder.from_pretrained(model, trainable=True, candidate=True)
+    require_file(Path(model) / CONFIG_FILE, f"{model} must be a model folder, as `blink train` writes it")
     bases = [(KnowledgeBase.open(kb), file) for kb, file in sets]
-    best = _tune(encoder, [DevSet(base, _labelled(file, base.catalogue)) for base, file in bases])
-    encoder.save_pretrained(model)
-    config = encoder.config
+    best, config = _tune(Path(model), [DevSet(base, _labelled(file, base.catalogue)) for base, file in bases])
     say(
         f"{model}: covered weak F1 {best.f1:.4f} (mean of {len(sets)}) at threshold {config.threshold:g}, "
         f"title {config.title_weight:g}, alias {config.alias_weight:g}, known {config.known_weight:g}"
     )
 
 
-def _tune(model: BiEncoder, sets: Sequence[DevSet]) -> SweepPoint:
+def _tune(folder: Path, sets: Sequence[DevSet]) -> tuple[SweepPoint, ModelConfig]:
+    """Tune a stored model and store its settings alone: a linker may run the weights in a coarser number format."""
+    from blink.model.biencoder import BiEncoder, store_settings
     from blink.training.tuning import TRIALS, tune
 
+    model = BiEncoder.from_pretrained(folder)
     with bar("weighing names", TRIALS, "trial") as shown:
-        return tune(model, sets, progress=lambda weights, point: shown.advance())
+        best = tune(model, sets, progress=lambda weights, point: shown.advance())
+    store_settings(folder, model.config)
+    return best, model.config
 
 
 def _labelled(file: str, catalogue: Catalogue) -> list[Sample]:

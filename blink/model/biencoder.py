@@ -303,6 +303,16 @@ class BiEncoder(nn.Module):
         return tower
 
 
+def store_settings(folder: str | Path, config: ModelConfig) -> None:
+    """Give a stored model other settings; its weights stay as they are.
+
+    Raises:
+        MissingFileError: there is no model in ``folder``.
+    """
+    path = Path(folder) / CONFIG_FILE
+    write_json(path, {**read_json(path, f"{folder} must be a model folder"), **config.to_dict()})
+
+
 def fingerprint(config: ModelConfig, pieces: WordPieces, candidate_state: Mapping[str, Tensor]) -> str:
     """Hash of what decides an entity's vector.
 
