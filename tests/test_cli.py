@@ -99,6 +99,13 @@ class TestContract:
         assert links[0]
         assert links[1] == []
 
+    def test_without_names_scores_are_the_bi_encoder_s(self, blink: Run, starter: Path) -> None:
+        scores = []
+        for flag in ("--names", "--no-names"):
+            _, out, _ = blink("link", "The Nile flows through Egypt.", "--json", "--threshold", -5, flag)
+            scores.append([(x["mention"], x["score"]) for x in json.loads(out)["links"]])
+        assert scores[0] != scores[1]
+
     def test_eval_json_has_the_promised_keys(self, blink: Run, starter: Path, root: Path, tmp_path: Path) -> None:
         out, rows = tmp_path / "scores.json", tmp_path / "rows.jsonl"
         status, text, _ = blink("eval", root / "tests/data/everyday-dev.jsonl", "--json", out, "--rows", rows)

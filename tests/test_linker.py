@@ -564,3 +564,15 @@ def test_links_are_what_the_json_says(linker: Linker) -> None:
     assert [row["mention"] for row in told["links"]] == [link.mention for link in linked.links]
     assert isinstance(linked.links[0], Link)
     assert all(type(row["score"]) is float and type(row["start"]) is int and type(row["row"]) is int for row in told["links"])
+
+
+def test_a_linker_leaves_the_caller_s_model_as_it_is(tmp_path: Path) -> None:
+    made = toys.model(SEED)
+    before = {name: p.detach().clone() for name, p in made.named_parameters()}
+    kb = toys.knowledge_base(tmp_path / "kb", made, toys.rows(5))
+    rounded, exact = (Linker(made, kb, threshold=-15.0, precision=p) for p in ("bf16", "fp32"))
+    assert rounded("oslo").links
+    assert exact("oslo").links
+    for name, parameter in made.named_parameters():
+        assert parameter.dtype == torch.float32
+        assert torch.equal(parameter, before[name]), name

@@ -45,6 +45,12 @@ def model_options(command: Any) -> Any:
                 help="Keep links that score above X; scores are log-probabilities, at most 0.  [default: the model's own]",
             ),
             click.option(
+                "--names/--no-names",
+                default=True,
+                show_default=True,
+                help="Weigh matches with titles and aliases; without, scores are the bi-encoder's own.",
+            ),
+            click.option(
                 "--batch-size",
                 type=click.IntRange(1),
                 default=64,

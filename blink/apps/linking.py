@@ -19,18 +19,16 @@ if TYPE_CHECKING:
     from blink.linking.linker import Linker
 
 
-def open_linker(
-    model: str | None, kb: str | None, threshold: float | None = None, precision: str = "auto", device: str | None = None
-) -> Linker:
-    """A linker from command-line options; the starter stands in for what is not named."""
+def open_linker(model: str | None, kb: str | None, threshold: float | None = None, **options: Any) -> Linker:
+    """A linker from command-line options; the starter stands in for what is not named. ``options`` are those of `Linker`."""
     from blink.apps.starter import starter_kb, starter_model
     from blink.linking.linker import Linker
 
     if model is not None and kb is None:
         raise SettingsError("--model is given without --kb; name the knowledge base built with that model (blink kb build)")
-    options = {"threshold": threshold, "precision": precision, "device": device}
     # Not `model or ...`: an empty name is a mistake (an unset variable, perhaps), no request for the starter.
-    return Linker.from_pretrained(starter_model() if model is None else model, starter_kb() if kb is None else kb, **options)
+    folders = (starter_model() if model is None else model, starter_kb() if kb is None else kb)
+    return Linker.from_pretrained(*folders, threshold=threshold, **options)
 
 
 def link_texts(texts: tuple[str, ...], file: str | None, as_json: bool, batch_size: int, **options: Any) -> None:

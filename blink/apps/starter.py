@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from blink.apps.common import bar
-from blink.errors import MissingFileError
+from blink.errors import MismatchError, MissingFileError
 from blink.files import locked, read_json, sha256
 from blink.kb.knowledge_base import MANIFEST_FILE, BuildProgress, build_knowledge_base, read_manifest
 from blink.model.biencoder import CONFIG_FILE
@@ -63,6 +63,8 @@ def _build(catalogue: Path, folder: Path, model: Path, fingerprint: str) -> None
     from blink.model.loading import load_model
 
     encoder = load_model(model, context=False, candidate=True)
+    if encoder.candidate_fingerprint() != fingerprint:
+        raise MismatchError(f"the settings of {model} do not name the encoder they come with; clone the project anew")
     with catalogue.open("rb") as f:
         count = sum(1 for _ in f)
     with bar("encoding the starter's entities, once", count, "entity") as shown:

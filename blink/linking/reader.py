@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from blink.errors import MismatchError, SettingsError
 from blink.kb.index import Index
@@ -85,8 +86,7 @@ class Reader:
             )
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
-        self.model = model.eval().to(self.device)
-        model.context_encoder.to(self.dtype)
+        self.model = _in_number_format(model.eval().to(self.device), model.context_encoder, self.dtype)
         self.positions = longest_input(model.context_encoder)
         self.index = index
 
@@ -177,6 +177,15 @@ class Reader:
             for f, r, s in zip(found, np.split(rows, ends), np.split(scores, ends), strict=True)
         ]
         return spans if refine is None else [refine(i, s, f.vectors) for i, (s, f) in enumerate(zip(spans, found, strict=True))]
+
+
+def _in_number_format(model: BiEncoder, tower: nn.Module, dtype: torch.dtype) -> BiEncoder:
+    """The model with its context encoder in ``dtype``; the caller's is left as it is, rounded weights would be its loss."""
+    if next(tower.parameters()).dtype == dtype:
+        return model
+    model = copy.copy(model)
+    model._modules = {**model._modules, "context_encoder": copy.deepcopy(tower).to(dtype)}
+    return model
 
 
 def _batches(inputs: Sequence[Sequence[int]], batch_size: int, longest: int) -> Iterator[tuple[list[int], int]]:

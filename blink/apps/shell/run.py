@@ -25,7 +25,7 @@ def run_shell(model: str | None, kb: str | None, threshold: float | None, batch_
         kb: knowledge base folder; by default the starter's.
         threshold: score above which links are kept; by default the model's own.
         batch_size: texts (windows of long ones) that go through the model at once.
-        options: ``precision`` and ``device``, as in `open_linker`.
+        options: those of `Linker`.
 
     Raises:
         BlinkError: the model cannot be opened, or a line of a pipe is no text.
