@@ -47,7 +47,7 @@ def link_padded(linker: Linker, texts: Sequence[str], batch_size: int) -> list[L
         if linker.options.whole_words:
             scores = scores.whole_words(torch.from_numpy(pieces.inside_words(ids)))
         logits, start, end = scores.top(MENTIONS)
-        floor = linker.cut.score - (linker.names.weights.known if linker.names else 0.0)
+        floor = linker.cut.score - (linker.names.weights.lift if linker.names else 0.0)
         passed = torch.nn.functional.logsigmoid(logits) > floor
         passed |= ~passed.any(1, keepdim=True)
         passed &= logits > float("-inf")
@@ -61,7 +61,7 @@ def link_padded(linker: Linker, texts: Sequence[str], batch_size: int) -> list[L
             spans = ScoredSpans(s - 1, e - 1, mention, row, entity)
             if linker.names is not None:
                 strings = [one[piece.offsets[a, 0] : piece.offsets[b, 1]] for a, b in zip(s - 1, e - 1, strict=True)]
-                spans = linker.names.refine(spans, vector, strings)
+                spans = linker.names.refine(spans, vector, strings, any(c.isupper() for c in one))
             results.append(linker.choose(Reading(one, piece.offsets, spans)))
     return results
 

@@ -465,14 +465,14 @@ def test_a_mention_spelt_as_a_title_is_drawn_to_it(model: BiEncoder, kb: Knowled
 @settings(max_examples=30)
 @given(
     text=ANY_TEXT,
-    weights=st.tuples(*[st.sampled_from([-3.0, 0.0, 2.0, 6.0])] * 3),
+    weights=st.tuples(*[st.sampled_from([-3.0, 0.0, 2.0, 6.0])] * 4),
     threshold=st.sampled_from([-9.0, -3.0, -1.0]),
 )
 def test_names_never_make_the_floor_lose_a_link(
-    text: str, weights: tuple[float, float, float], threshold: float, model: BiEncoder, kb: KnowledgeBase
+    text: str, weights: tuple[float, ...], threshold: float, model: BiEncoder, kb: KnowledgeBase
 ) -> None:
     text = f"oslo 7 {text} Java 8"
-    settings_of = dict(zip(("title_weight", "alias_weight", "known_weight"), weights, strict=True))
+    settings_of = dict(zip(("title_weight", "alias_weight", "known_weight", "lower_weight"), weights, strict=True))
     linker = Linker(with_settings(model, **settings_of), kb, threshold=threshold, precision="fp32", device="cpu")
     (reading,) = linker.read([text])
     assert_same(linker(text), linker.choose(reading))

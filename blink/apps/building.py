@@ -127,14 +127,14 @@ def _run(trainer: Trainer, resume: bool) -> SweepPoint:
 def tune_model(model: str, sets: Sequence[tuple[str, str]]) -> None:
     """Tune a stored model's name weights and threshold on (knowledge base, mention file) pairs."""
     from blink.model.biencoder import CONFIG_FILE
-    from blink.training.tuning import DevSet
+    from blink.training.tuning import GRID, DevSet
 
     require_file(Path(model) / CONFIG_FILE, f"{model} must be a model folder, as `blink train` writes it")
     bases = [(KnowledgeBase.open(kb), file) for kb, file in sets]
     best, config = _tune(Path(model), [DevSet(base, _labelled(file, base.catalogue)) for base, file in bases])
     say(
         f"{model}: covered weak F1 {best.f1:.4f} (mean of {len(sets)}) at threshold {config.threshold:g}, "
-        f"title {config.title_weight:g}, alias {config.alias_weight:g}, known {config.known_weight:g}"
+        + ", ".join(f"{name} {getattr(config, f'{name}_weight'):g}" for name in GRID)
     )
 
 

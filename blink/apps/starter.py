@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from blink.apps.common import bar
-from blink.errors import MismatchError, MissingFileError
+from blink.errors import DataError, MismatchError, MissingFileError
 from blink.files import locked, read_json, sha256
 from blink.kb.knowledge_base import MANIFEST_FILE, BuildProgress, build_knowledge_base, read_manifest
 from blink.model.biencoder import CONFIG_FILE
@@ -55,7 +55,10 @@ def _find(name: str, file: str, option: str) -> Path:
 def _is_current(folder: Path, model: str, catalogue: str) -> bool:
     if not (folder / MANIFEST_FILE).is_file():
         return False
-    manifest = read_manifest(folder)
+    try:
+        manifest = read_manifest(folder)
+    except DataError:  # of an earlier version: made anew like one that is missing
+        return False
     return (manifest.model, manifest.catalogue_sha256) == (model, catalogue)
 
 

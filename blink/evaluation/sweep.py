@@ -46,8 +46,8 @@ def _predicted(linker: Linker, reading: Reading, cut: Thresholds) -> tuple[Predi
     return tuple(Prediction(str(int(best[i])), *bounds) for i, bounds in linker.pick(reading, cut))
 
 
-def best_point(points: Sequence[SweepPoint]) -> SweepPoint:
-    """The point of highest F1; of equals, the middle one, which lies farthest from where F1 falls."""
+def best_point(points: Sequence[SweepPoint], tolerance: float = 0.0) -> SweepPoint:
+    """The point of highest F1; of those within ``tolerance`` of it the middle one, which lies farthest from where F1 falls."""
     top = max(p.f1 for p in points)
-    best = [p for p in points if p.f1 == top]
+    best = [p for p in points if p.f1 >= top - tolerance]
     return best[len(best) // 2]

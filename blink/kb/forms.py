@@ -18,8 +18,9 @@ from blink.files import atomic_open
 
 KEYS_FILE = "forms.keys.npy"
 VALUES_FILE = "forms.rows.npy"
-ALIAS, TITLE = 1, 2
-"""What a form is to an entity; larger is stronger. A title counts with and without what stands in brackets behind it."""
+ALIAS, BARE_TITLE, TITLE = 1, 2, 3
+"""What a form is to an entity; larger is stronger. A bare title is one without what stands in brackets behind it: of
+namesakes, the best-known one usually has the title that needs no brackets."""
 
 _BRACKETS = re.compile(r"\s*\([^()]*\)$")
 _NOT_WORD = re.compile(r"[\W_]+")
@@ -29,7 +30,7 @@ _BLOCK = 200_000
 
 @dataclass(frozen=True)
 class FormMatch:
-    """An entity that a string is a form of; ``kind`` is `ALIAS` or `TITLE`."""
+    """An entity that a string is a form of; ``kind`` is `ALIAS`, `BARE_TITLE` or `TITLE`."""
 
     row: int
     kind: int
@@ -107,7 +108,7 @@ def without_brackets(title: str) -> str:
 def _forms(entity: Entity) -> Iterator[tuple[int, int]]:
     kinds: dict[int, int] = {}
     named = [(alias, ALIAS) for alias in entity.aliases]
-    named += [(title, TITLE) for title in (entity.title, without_brackets(entity.title))]
+    named += [(without_brackets(entity.title), BARE_TITLE), (entity.title, TITLE)]
     for form, kind in named:
         key = _key(form)
         if key is not None:

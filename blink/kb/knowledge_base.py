@@ -26,7 +26,7 @@ WORK_FOLDER = ".build"
 """Where a build gathers what moves into its folder at the end."""
 INDEX_KINDS = ("flat", "hnsw", "ivfflat")
 """How a knowledge base is searched; ``flat`` multiplies the stored vectors themselves, it has no index file."""
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
-from blink.kb.forms import ALIAS, TITLE, FormMatch, SurfaceForms
+from blink.kb.forms import ALIAS, BARE_TITLE, TITLE, FormMatch, SurfaceForms
 from blink.linking.scoring import ScoredSpans
 
 
@@ -16,24 +16,35 @@ class NameWeights:
     """What is added to scores for a match of names; all zero is the bi-encoder's score as it is.
 
     Attributes:
-        title: to an entity's inner product when the mention is its title.
+        title: to an entity's inner product when the mention is its whole title.
+        bare: the same for the title without what stands in brackets behind it.
         alias: the same for an alias.
-        known: to a mention's score when it is a title or alias of anything in the catalogue.
+        only: to that of the only entity of the catalogue that has the mention as a name.
+        known: to a mention's score when it is a name of anything in the catalogue.
+        lower: taken from a mention's score when it begins with a small letter in a text that has capitals.
     """
 
     title: float = 0.0
+    bare: float = 0.0
     alias: float = 0.0
+    only: float = 0.0
     known: float = 0.0
+    lower: float = 0.0
 
     @property
     def active(self) -> bool:
         """Whether any weight changes a score."""
-        return any((self.title, self.alias, self.known))
+        return any(astuple(self))
+
+    @property
+    def lift(self) -> float:
+        """The most that is added to a mention's score."""
+        return max(0.0, self.known) + max(0.0, -self.lower)
 
     def of_kinds(self) -> np.ndarray:
-        """Weights by kind of match. *Shape:* (3,): none, alias, title."""
-        weights = np.zeros(3, dtype=np.float32)
-        weights[ALIAS], weights[TITLE] = self.alias, self.title
+        """Weights by kind of match, 0 for none. *Shape:* (4,)."""
+        weights = np.zeros(4, dtype=np.float32)
+        weights[[ALIAS, BARE_TITLE, TITLE]] = self.alias, self.bare, self.title
         return weights
 
 
@@ -43,22 +54,27 @@ class NameEvidence:
 
     Attributes:
         spans: candidates found by vector, then those added by name; unordered beyond that.
-        kinds: kind of match of each candidate: 0, `ALIAS` or `TITLE`. *Shape:* (m, candidates), int64.
-        known: whether the mention is a name of anything. *Shape:* (m,), bool.
+        kinds: kind of match of each candidate, 0 for none. *Shape:* (m, candidates), int64.
+        known: number of entities that have the mention as a name. *Shape:* (m,), int64.
+        lower: whether the mention is in small letters where capitals are in use. *Shape:* (m,), bool.
     """
 
     spans: ScoredSpans
     kinds: np.ndarray
     known: np.ndarray
+    lower: np.ndarray
 
     def weigh(self, weights: NameWeights, k: int) -> ScoredSpans:
         """Add the weights to the scores and keep the ``k`` best candidates of each span."""
         spans = self.spans
-        logits = np.where(spans.rows >= 0, spans.entity_logits + weights.of_kinds()[self.kinds], -np.inf)
+        only = (self.kinds > 0) & (self.known == 1)[:, None]
+        added = weights.of_kinds()[self.kinds] + weights.only * only
+        logits = np.where(spans.rows >= 0, spans.entity_logits + added, -np.inf)
         order = np.lexsort((spans.rows, -logits), axis=1)[:, :k]
+        mention_logits = spans.mention_logits + weights.known * (self.known > 0) - weights.lower * self.lower
         return replace(
             spans,
-            mention_logits=(spans.mention_logits + weights.known * self.known).astype(np.float32),
+            mention_logits=mention_logits.astype(np.float32),
             rows=np.take_along_axis(spans.rows, order, 1),
             entity_logits=np.take_along_axis(logits, order, 1).astype(np.float32),
         )
@@ -76,17 +92,18 @@ class NameFeatures:
     def __init__(self, forms: SurfaceForms, vectors: np.ndarray, weights: NameWeights) -> None:
         self.forms, self.vectors, self.weights = forms, vectors, weights
 
-    def refine(self, spans: ScoredSpans, mentions: np.ndarray, strings: Sequence[str]) -> ScoredSpans:
+    def refine(self, spans: ScoredSpans, mentions: np.ndarray, strings: Sequence[str], cased: bool) -> ScoredSpans:
         """Rescore candidates; as many are kept as came in. Arguments as of `gather`."""
-        return self.gather(spans, mentions, strings).weigh(self.weights, spans.rows.shape[1]) if len(spans) else spans
+        return self.gather(spans, mentions, strings, cased).weigh(self.weights, spans.rows.shape[1]) if len(spans) else spans
 
-    def gather(self, spans: ScoredSpans, mentions: np.ndarray, strings: Sequence[str]) -> NameEvidence:
+    def gather(self, spans: ScoredSpans, mentions: np.ndarray, strings: Sequence[str], cased: bool) -> NameEvidence:
         """Look up names and add the entities they belong to.
 
         Args:
             spans: at least one, with candidates found by vector.
             mentions: vectors of the spans. *Shape:* (m, d).
             strings: text of each span.
+            cased: whether the text they stand in has capital letters.
         """
         matches = [self.forms.find(s) for s in strings]
         wide = self._with_named(spans, mentions, matches)
@@ -94,7 +111,8 @@ class NameFeatures:
         for i, found in enumerate(matches):
             for match in found:
                 kinds[i, wide.rows[i] == match.row] = match.kind
-        return NameEvidence(wide, kinds, np.array([bool(found) for found in matches]))
+        lower = np.array([cased and s[:1].islower() for s in strings])
+        return NameEvidence(wide, kinds, np.array([len(found) for found in matches]), lower)
 
     def _with_named(self, spans: ScoredSpans, mentions: np.ndarray, matches: Sequence[Sequence[FormMatch]]) -> ScoredSpans:
         retrieved = [set(row) for row in spans.rows.tolist()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,10 @@ class _Cut:
             for of_text, windows in zip(self.pieces, self.windows, strict=True)
             for window in windows
         ]
+
+    def cased(self, text: int) -> bool:
+        """Whether a text has capital letters."""
+        return any(c.isupper() for c in self.texts[text])
 
     def strings(self, text: int, window: Window, spans: ScoredSpans) -> list[str]:
         """What spans, in positions of a window's input, cover of the text."""
@@ -124,7 +128,7 @@ class Linker:
             raise SettingsError("the threshold is not a number; give one such as -2.5, or -inf to keep everything")
         config = model.config
         self.options = ReaderOptions(mentions, entities, whole_words=config.whole_words)
-        weights = NameWeights(config.title_weight, config.alias_weight, config.known_weight)
+        weights = NameWeights(**{f.name: getattr(config, f"{f.name}_weight") for f in fields(NameWeights)})
         self.names: NameFeatures | None = None
         if names and weights.active and kb.forms is not None and kb.vectors is not None:
             self.names = NameFeatures(kb.forms, kb.vectors, weights)
@@ -244,7 +248,7 @@ class Linker:
 
     def _propose(self, cut: _Cut, floor: float, batch_size: int) -> list[ScoredSpans]:
         # A known name may lift a mention over the threshold: what could be lifted must be read.
-        lift = max(0.0, self.names.weights.known) if self.names else 0.0
+        lift = self.names.weights.lift if self.names else 0.0
         options = replace(self.options, floor=max(floor - lift, self.options.floor))
         found = iter(self.reader.read(cut.inputs(self._pieces), options, batch_size, self._refine(cut)))
         results = []
@@ -277,7 +281,7 @@ class Linker:
 
         def refine(place: int, spans: ScoredSpans, vectors: np.ndarray) -> ScoredSpans:
             text, window = places[place]
-            return names.refine(spans, vectors, cut.strings(text, window, spans))
+            return names.refine(spans, vectors, cut.strings(text, window, spans), cut.cased(text))
 
         return refine
 

@@ -36,8 +36,11 @@ class ModelConfig:
         lowercase: texts are lower-cased before they are cut into word pieces.
         whole_words: only spans of whole words are proposed as mentions.
         title_weight: what a mention spelt as an entity's title adds to that entity's inner product.
+        bare_weight: the same for a title without what stands in brackets behind it.
         alias_weight: the same for an alias.
+        only_weight: the same, in addition, for the only entity that has the mention as a name.
         known_weight: what a mention spelt as any title or alias of the catalogue adds to its mention score.
+        lower_weight: what is taken from the score of a mention in small letters in a text that has capitals.
         isolate_symbols: texts are cut around symbols such as emoji, see `WordPieces.isolate_symbols`.
         threshold: the joint score above which a link is kept unless the caller says otherwise.
         base: name or folder of the pretrained encoder that adapters were trained on; None where all weights are stored.
@@ -57,8 +60,11 @@ class ModelConfig:
     lowercase: bool = True
     whole_words: bool = False
     title_weight: float = 0.0
+    bare_weight: float = 0.0
     alias_weight: float = 0.0
+    only_weight: float = 0.0
     known_weight: float = 0.0
+    lower_weight: float = 0.0
     isolate_symbols: bool = False
     threshold: float = -4.5
     base: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -19,14 +19,20 @@ from blink.model.biencoder import BiEncoder
 
 GRID = {
     "title": (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0),
+    "bare": (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0),
     "alias": (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0),
+    "only": (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0),
     "known": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0),
+    "lower": (0.0, 1.0, 2.0, 3.0, 4.0, 6.0),
 }
 """Values that are tried for each weight."""
 
 ROUNDS = 2
 TRIALS = ROUNDS * sum(map(len, GRID.values())) + 2
 """Choices that are scored at most."""
+
+PLATEAU = 0.002
+"""F1 below the best that still counts as best when the threshold is chosen: about one mention of a small set."""
 
 COARSE = tuple(round(float(t), 2) for t in np.arange(-4.0, 0.0, 0.2))
 """Thresholds that are tried for each choice of weights; the last choice is swept finely."""
@@ -60,8 +66,8 @@ def tune(
     """
     gathered = [_Gathered.read(model, dev, precision) for dev in sets]
 
-    def score(weights: NameWeights, thresholds: Sequence[float] = COARSE) -> SweepPoint:
-        point = best_point(_averaged([g.sweep(weights, thresholds) for g in gathered]))
+    def score(weights: NameWeights, thresholds: Sequence[float] = COARSE, tolerance: float = 0.0) -> SweepPoint:
+        point = best_point(_averaged([g.sweep(weights, thresholds) for g in gathered]), tolerance)
         progress(weights, point)
         return point
 
@@ -74,9 +80,9 @@ def tune(
                 point = score(trial)
                 if point.f1 > best.f1:
                     best, weights = point, trial
-    best = score(weights, THRESHOLDS)
+    best = score(weights, THRESHOLDS, PLATEAU)
     model.config = model.config.replace(
-        title_weight=weights.title, alias_weight=weights.alias, known_weight=weights.known, threshold=best.threshold
+        threshold=best.threshold, **{f"{name}_weight": value for name, value in asdict(weights).items()}
     )
     return best
 
@@ -128,6 +134,6 @@ class _Recorder(NameFeatures):
         super().__init__(forms, vectors, weights)
         self.evidence: list[NameEvidence | None] = []
 
-    def refine(self, spans: ScoredSpans, mentions: np.ndarray, strings: Sequence[str]) -> ScoredSpans:
-        self.evidence.append(self.gather(spans, mentions, strings) if len(spans) else None)
+    def refine(self, spans: ScoredSpans, mentions: np.ndarray, strings: Sequence[str], cased: bool) -> ScoredSpans:
+        self.evidence.append(self.gather(spans, mentions, strings, cased) if len(spans) else None)
         return spans
