@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from blink.errors import CheckpointError, DataError, MismatchError, MissingFileError, SettingsError, ShapeError
 from blink.kb.index import (
     INDEX_KINDS,
+    CoarseIndex,
     ExactIndex,
     FaissIndex,
     Index,
@@ -409,3 +410,17 @@ def test_lengthened_l2_of_the_original_vectors(parity: Path, golden: dict[str, n
     products = np.einsum("mkd,md->mk", entity_vectors(parity)[rows], golden["mention_reps"])
     np.testing.assert_allclose(scores, products, atol=1e-4)
     assert_hits((scores, rows), (golden["cand_logits"], golden["cand_ids"].astype(np.int64)), atol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "k"), [(5_000, 10), (40_000, 10), (100, 10), (60, 20), (30, 50)])
+def test_coarse_search_finds_what_exact_search_finds(size: int, k: int) -> None:
+    random = np.random.default_rng(size)
+    vectors = random.standard_normal((size, 48)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    queries = (40 * vectors[random.integers(size, size=50)] + random.standard_normal((50, 48))).astype(np.float32)
+    exact = ExactIndex(vectors)
+    wanted_scores, wanted = exact.search(queries, k)
+    scores, rows = CoarseIndex(exact, block_rows=1_000, query_rows=16).search(queries, k)
+    np.testing.assert_array_equal(rows, wanted)
+    finite = np.isfinite(wanted_scores)
+    np.testing.assert_allclose(scores[finite], wanted_scores[finite], atol=1e-4)

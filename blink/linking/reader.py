@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from blink.errors import MismatchError, SettingsError
-from blink.kb.index import Index
+from blink.kb.index import CoarseIndex, ExactIndex, Index
 from blink.linking.scoring import ScoredSpans
 from blink.model.biencoder import BiEncoder
 from blink.model.precision import resolve_device, resolve_precision
@@ -23,7 +23,10 @@ from blink.model.tokens import pad
 Refine: TypeAlias = Callable[[int, ScoredSpans, np.ndarray], ScoredSpans]
 """Rescores the spans of an input: its place among the inputs, its spans, their mention vectors (m, d)."""
 
-LENGTH_STEP = 8
+LARGEST_COPY = 1 << 31
+"""Bytes that a copy of the entity vectors in bfloat16 may take."""
+
+LENGTH_STEP = 4
 """Inputs are padded to a multiple of this: matrix kernels are prepared once per shape, so few shapes are fast."""
 
 
@@ -88,7 +91,7 @@ class Reader:
         self.dtype = resolve_precision(precision, self.device)
         self.model = _in_number_format(model.eval().to(self.device), model.context_encoder, self.dtype)
         self.positions = longest_input(model.context_encoder)
-        self.index = index
+        self.index = _in_bf16(index) if self.dtype == torch.bfloat16 and self.device.type == "cpu" else index
 
     def read(
         self, inputs: Sequence[Sequence[int]], options: ReaderOptions, batch_size: int = 64, refine: Refine | None = None
@@ -177,6 +180,11 @@ class Reader:
             for f, r, s in zip(found, np.split(rows, ends), np.split(scores, ends), strict=True)
         ]
         return spans if refine is None else [refine(i, s, f.vectors) for i, (s, f) in enumerate(zip(spans, found, strict=True))]
+
+
+def _in_bf16(index: Index) -> Index:
+    small = index.size * index.dim * 2 <= LARGEST_COPY
+    return CoarseIndex(index) if isinstance(index, ExactIndex) and small else index
 
 
 def _in_number_format(model: BiEncoder, tower: nn.Module, dtype: torch.dtype) -> BiEncoder:
