@@ -73,7 +73,7 @@ def test_demo_through_a_pipe(command: str) -> None:
         pytest.skip("the environment of `make demo` is not made")
     done = run(["bash", "-c", command])
     assert done.returncode == 0, done.stderr
-    assert '"kb_id": "Q937"' in done.stdout
+    assert '"kb_id": "Q254"' in done.stdout
 
 
 def test_the_python_example() -> None:

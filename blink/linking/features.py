@@ -16,9 +16,9 @@ class NameWeights:
     """What is added to scores for a match of names; all zero is the bi-encoder's score as it is.
 
     Attributes:
-        title: to an entity's inner product when the mention is its whole title.
-        bare: the same for the title without what stands in brackets behind it.
-        alias: the same for an alias.
+        alias: to an entity's inner product when the mention is one of its names.
+        bare: to that, if the name is its title, perhaps without what stands in brackets behind it.
+        title: to that, if the name is its whole title. So a title never counts less than an alias.
         only: to that of the only entity of the catalogue that has the mention as a name.
         known: to a mention's score when it is a name of anything in the catalogue.
         lower: taken from a mention's score when it begins with a small letter in a text that has capitals.
@@ -44,7 +44,7 @@ class NameWeights:
     def of_kinds(self) -> np.ndarray:
         """Weights by kind of match, 0 for none. *Shape:* (4,)."""
         weights = np.zeros(4, dtype=np.float32)
-        weights[[ALIAS, BARE_TITLE, TITLE]] = self.alias, self.bare, self.title
+        weights[[ALIAS, BARE_TITLE, TITLE]] = np.cumsum([self.alias, self.bare, self.title])
         return weights
 
 

@@ -35,10 +35,10 @@ class ModelConfig:
             scaled cosines.
         lowercase: texts are lower-cased before they are cut into word pieces.
         whole_words: only spans of whole words are proposed as mentions.
-        title_weight: what a mention spelt as an entity's title adds to that entity's inner product.
-        bare_weight: the same for a title without what stands in brackets behind it.
-        alias_weight: the same for an alias.
-        only_weight: the same, in addition, for the only entity that has the mention as a name.
+        title_weight: weights of names, see `blink.linking.features.NameWeights`: a whole title,
+        bare_weight: a title but for its brackets,
+        alias_weight: any name,
+        only_weight: a name of no other entity;
         known_weight: what a mention spelt as any title or alias of the catalogue adds to its mention score.
         lower_weight: what is taken from the score of a mention in small letters in a text that has capitals.
         isolate_symbols: texts are cut around symbols such as emoji, see `WordPieces.isolate_symbols`.
