@@ -62,10 +62,6 @@ class _Cut:
             for window in windows
         ]
 
-    def cased(self, text: int) -> bool:
-        """Whether a text has capital letters."""
-        return any(c.isupper() for c in self.texts[text])
-
     def strings(self, text: int, window: Window, spans: ScoredSpans) -> list[str]:
         """What spans, in positions of a window's input, cover of the text."""
         offsets = self.pieces[text].offsets
@@ -277,11 +273,13 @@ class Linker:
         names = self.names
         if names is None:
             return None
+        # Once for a text, not for each of its windows: a long one has thousands.
+        cased = [any(map(str.isupper, text)) for text in cut.texts]
         places = [(text, window) for text, of_text in enumerate(cut.windows) for window in of_text]
 
         def refine(place: int, spans: ScoredSpans, vectors: np.ndarray) -> ScoredSpans:
             text, window = places[place]
-            return names.refine(spans, vectors, cut.strings(text, window, spans), cut.cased(text))
+            return names.refine(spans, vectors, cut.strings(text, window, spans), cased[text])
 
         return refine
 

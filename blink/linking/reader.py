@@ -67,9 +67,10 @@ class Reader:
         positions: the longest input the context encoder reads, in word pieces.
 
     Args:
-        model: the bi-encoder; its context tower is moved to the device and number format asked for.
+        model: the bi-encoder, moved to the device; where the number format differs, its context tower is copied.
         index: entity vectors.
-        precision: ``auto``, ``fp32`` or ``bf16``, of the context encoder; heads and search stay in float32.
+        precision: ``auto``, ``fp32`` or ``bf16``, of the context encoder. In bf16 on a CPU the exact search chooses candidates
+            in bfloat16 too, see `CoarseIndex`; heads and the scores of candidates are float32 always.
         device: where the model runs; by default a GPU where there is one.
 
     Raises:
