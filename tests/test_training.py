@@ -61,7 +61,7 @@ def trainer(base: Path, kb: KnowledgeBase, folder: Path, **settings: object) -> 
     synthesizer = Synthesizer(kb.catalogue, [], questions)
     return Trainer(
         fresh(base), kb, questions, questions[:12], folder, TrainSettings(**options),  # type: ignore[arg-type]
-        vectors=np.asarray(kb.vectors), synthesizer=synthesizer,
+        synthesizer=synthesizer,
     )  # fmt: skip
 
 
@@ -288,7 +288,7 @@ class TestRuns:
         other = fresh(base)
         other.config = other.config.replace(candidate_fingerprint="0" * 64)
         with pytest.raises(MismatchError, match="another model"):
-            Trainer(other, kb, [], [], tmp_path, TrainSettings(), vectors=np.asarray(kb.vectors))
+            Trainer(other, kb, [], [], tmp_path, TrainSettings())
 
 
 def test_tuning_never_loses_on_its_own_texts(base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:

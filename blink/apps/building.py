@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from blink.apps.common import Bar, bar, say
 from blink.data.mention_files import bind, read_samples, require_rows
 from blink.data.records import Sample
 from blink.errors import DataError, MissingFileError
 from blink.files import require_file
 from blink.kb.catalogue import Catalogue
-from blink.kb.knowledge_base import VECTORS_FILE, BuildProgress, KnowledgeBase, build_knowledge_base
-from blink.kb.vectors import load_vectors
+from blink.kb.knowledge_base import BuildProgress, KnowledgeBase, build_knowledge_base
 from blink.training.settings import TrainSettings, parse_mix
 
 if TYPE_CHECKING:
@@ -96,11 +93,7 @@ def train_model(
     torch.manual_seed(settings.seed)
     config = ZERO_SHOT.replace(adapter_rank=adapter_rank, aggregation=aggregation, mention_scorer=mention_scorer)
     encoder = BiEncoder.from_encoder(model, config)
-    vectors = load_vectors(Path(kb) / VECTORS_FILE)
-    trainer = Trainer(
-        encoder, base, questions, dev, Path(out), settings,
-        vectors=np.asarray(vectors), synthesizer=synthesizer, device=where,
-    )  # fmt: skip
+    trainer = Trainer(encoder, base, questions, dev, Path(out), settings, synthesizer=synthesizer, device=where)
     best = _run(trainer, resume)
     say(f"best epoch: dev covered weak F1 {best.f1:.4f} at threshold {best.threshold:g}, without names")
     folder = Path(out) / BEST_FOLDER

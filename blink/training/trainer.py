@@ -67,16 +67,17 @@ class Trainer:
         folder: Path,
         settings: TrainSettings,
         *,
-        vectors: np.ndarray,
         synthesizer: Synthesizer | None = None,
         device: torch.device | None = None,
     ) -> None:
         kb.require_model(model.config.candidate_fingerprint)
+        if kb.vectors is None:
+            raise SettingsError("training needs the vectors of a knowledge base; build one with `blink kb build`")
         self.model, self.kb, self.questions, self.dev = model, kb, questions, dev
         self.folder, self.settings, self.synthesizer = folder, settings, synthesizer
         self.device = device or torch.device("cpu")
         model.to(self.device)
-        self.entities = torch.from_numpy(np.asarray(vectors, dtype=np.float32)).to(self.device, torch.bfloat16)
+        self.entities = torch.from_numpy(np.asarray(kb.vectors, dtype=np.float32)).to(self.device, torch.bfloat16)
         if settings.dropout is not None:
             _set_dropout(model, settings.dropout)
         self.mix = parse_mix(settings.mix)
