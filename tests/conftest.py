@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,18 @@ def shared() -> Path:
 def parity(shared: Path) -> Path:
     """The golden files made by the original implementation."""
     return shared / "parity" / "elq-tiny"
+
+
+@pytest.fixture
+def blink(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command in this process: exit status, standard output, standard error."""
+    from blink.apps.cli import cli
+    from blink.apps.common import guarded
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        status = guarded(lambda: cli.main([str(a) for a in arguments], prog_name="blink", standalone_mode=False), "blink")
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return run

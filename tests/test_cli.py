@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from blink.apps.cli import cli
-from blink.apps.common import guarded
 from blink.apps.starter import starter_kb
 
 Run = Callable[..., tuple[int, str, str]]
@@ -23,19 +21,6 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture(scope="module")
 def starter() -> Path:
     return starter_kb()
-
-
-@pytest.fixture
-def blink(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process: exit status, standard output, standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = guarded(lambda: cli.main([str(a) for a in arguments], prog_name="blink", standalone_mode=False), "blink")
-        out, err = capfd.readouterr()
-        return status, out, err
-
-    return run
 
 
 def outside(root: Path, *arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:

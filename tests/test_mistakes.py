@@ -14,8 +14,6 @@ from typing import Any
 import pytest
 import toys
 
-from blink.apps.cli import cli
-from blink.apps.common import guarded
 from blink.errors import SettingsError
 from blink.files import locked
 from blink.kb.knowledge_base import build_knowledge_base
@@ -35,18 +33,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def blink(home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command in ``home``: exit status, standard output, standard error."""
+@pytest.fixture(autouse=True)
+def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = guarded(lambda: cli.main([str(a) for a in arguments], prog_name="blink", standalone_mode=False), "blink")
-        out, err = capfd.readouterr()
-        return status, out, err
-
-    return run
 
 
 def refused(result: tuple[int, str, str], *words: str) -> None:
