@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import toys
 
-from blink.apps.building import tune_model
+from blink.apps.training import tune_model
 from blink.model import precision
 from blink.model.biencoder import BiEncoder
 from blink.model.config import ModelConfig
