@@ -195,7 +195,7 @@ def test_seed_reproduces() -> None:
 def test_resampling_in_blocks_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     questions = varied_questions(40)
     whole = evaluate(questions)
-    monkeypatch.setattr("blink.evaluation.report._BLOCK_CELLS", 100)
+    monkeypatch.setattr("blink.evaluation.bootstrap._BLOCK_CELLS", 100)
     assert evaluate(questions) == whole
 
 

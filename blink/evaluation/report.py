@@ -11,13 +11,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from blink.data.records import NOT_IN_CATALOGUE, LinkedText, Sample
 from blink.errors import DataError, MismatchError, SettingsError
+from blink.evaluation.bootstrap import cluster_sums, f1_of, middle, resample
 from blink.evaluation.matching import Matching, Triple, match_pairs, overlapping, same_entity
 
 CORRECT = "correct"
@@ -33,7 +33,9 @@ PREDICTED_LABELS = (CORRECT, WRONG_SPAN, WRONG_ENTITY, SPURIOUS)
 """Labels of predictions; every prediction has exactly one."""
 
 _MATCHINGS: tuple[Matching, ...] = ("weak", "strong")
-_BLOCK_CELLS = 1 << 22  # int64 cells drawn at a time by the bootstrap: 32 MiB
+CountRow: TypeAlias = tuple[int, int, int, int]
+"""The fields of `Counts`, in order."""
+_Row: TypeAlias = tuple[CountRow, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Question:
     """A text with its gold and its predicted mentions.
 
     ``id`` of a gold mention outside the catalogue is None or ``""``. ``covered`` is whether there is no such mention.
+    ``group`` is the same for questions that ask about the same gold entities, see `group_of`.
     """
 
     id: str
@@ -55,6 +58,7 @@ class Question:
     gold: tuple[Triple, ...]
     predicted: tuple[Prediction, ...]
     covered: bool = True
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +166,19 @@ def question_from(sample: Sample, linked: LinkedText) -> Question:
     if sample.text != linked.text:
         raise MismatchError(f"sample {sample.id!r} was paired with the links of another text; link the sample's own text")
     predicted = (Prediction(str(link.row), link.start, link.end, link.score) for link in linked.links)
-    return Question(sample.id, sample.text, gold_triples(sample), tuple(predicted), sample.covered)
+    return Question(sample.id, sample.text, gold_triples(sample), tuple(predicted), sample.covered, group_of(sample))
+
+
+def group_of(sample: Sample) -> str:
+    """A key that samples with the same set of gold entities share: most likely they are paraphrases of one question.
+
+    An entity is known by its Wikidata id, else by its row, else by its mention. A sample without gold is a group of its own.
+    """
+    found = (
+        m.kb_id or (str(m.row) if m.row != NOT_IN_CATALOGUE else sample.text[m.start : m.end].lower())
+        for m in sample.mentions or ()
+    )
+    return " ".join(sorted(set(found))) or f"id {sample.id}"
 
 
 def gold_triples(sample: Sample) -> tuple[Triple, ...]:
@@ -216,19 +232,19 @@ def _miss(triple: Triple, partners: Sequence[Triple], alone: str) -> str:
 
 def total_counts(questions: Iterable[Question]) -> Counts:
     """Sum hits, predictions and gold mentions, without intervals: quick enough to try many thresholds."""
-    return _sum([_counts(question, assess(question)) for question in questions])
+    return _sum([counts_of(question, assess(question)) for question in questions])
 
 
-def _counts(question: Question, assessment: Assessment) -> tuple[int, int, int, int]:
+def counts_of(question: Question, assessment: Assessment) -> CountRow:
     """Weak hits, strong hits, predictions, gold mentions: the fields of ``Counts``, in order."""
     return len(assessment.weak), len(assessment.strong), len(question.predicted), len(question.gold)
 
 
-def _sum(rows: Sequence[tuple[int, int, int, int]]) -> Counts:
+def _sum(rows: Sequence[CountRow]) -> Counts:
     return Counts(*(sum(column) for column in zip(*rows, strict=True)))
 
 
-def evaluate(questions: Iterable[Question], *, samples: int = 1000, seed: int = 0) -> Report:
+def evaluate(questions: Iterable[Question], *, samples: int = 1000, seed: int = 0, by_group: bool = False) -> Report:
     """Score questions, weakly and strongly, over all and over covered ones, with 95 % bootstrap intervals of F1.
 
     The result depends neither on the order of the questions nor on anything but them, ``samples`` and ``seed``.
@@ -237,74 +253,45 @@ def evaluate(questions: Iterable[Question], *, samples: int = 1000, seed: int = 
         questions: read once; only their counts are kept.
         samples: bootstrap resamples of the questions.
         seed: of the resampling.
+        by_group: draw groups of questions (``Question.group``) rather than questions: paraphrases are no independent
+            evidence, and intervals that count them as such are too narrow.
 
     Raises:
         SettingsError: ``samples`` is less than 1.
     """
     if samples < 1:
         raise SettingsError(f"{samples} bootstrap samples asked for; use 1 or more, say 1000")
-    everything: list[tuple[int, int, int, int]] = []
-    covered: list[tuple[int, int, int, int]] = []
+    everything: list[_Row] = []
+    covered: list[_Row] = []
     gold_labels = Counter(dict.fromkeys(GOLD_LABELS, 0))
     predicted_labels = Counter(dict.fromkeys(PREDICTED_LABELS, 0))
     for question in questions:
         assessment = assess(question)
-        counts = _counts(question, assessment)
-        everything.append(counts)
+        counts = counts_of(question, assessment)
+        everything.append((counts, question.group))
         if question.covered:
-            covered.append(counts)
+            covered.append((counts, question.group))
         gold_labels.update(assessment.gold_labels)
         predicted_labels.update(assessment.predicted_labels)
     return Report(
-        overall=_section(everything, samples, seed),
-        covered=_section(covered, samples, seed),
+        overall=_section(everything, samples, seed, by_group),
+        covered=_section(covered, samples, seed, by_group),
         gold_labels=dict(gold_labels),
         predicted_labels=dict(predicted_labels),
     )
 
 
-def _section(rows: Sequence[tuple[int, int, int, int]], samples: int, seed: int) -> Section:
-    total = _sum(rows)
+def _section(rows: Sequence[_Row], samples: int, seed: int, by_group: bool) -> Section:
+    total = _sum([counts for counts, _ in rows])
     if not rows:
         return Section(0, total.scores("weak"), total.scores("strong"))
-    resampled = _resample(np.array(rows, dtype=np.int64), samples, seed)
+    counts = np.array([counts for counts, _ in rows], dtype=np.int64)
+    resampled = resample(cluster_sums(counts, [group for _, group in rows] if by_group else None), samples, seed)
     weak, strong = (
-        total.scores(matching, *_interval(resampled[:, column], resampled[:, 2] + resampled[:, 3]))
+        total.scores(matching, *middle(f1_of(resampled[:, column], resampled[:, 2] + resampled[:, 3])))
         for column, matching in enumerate(_MATCHINGS)
     )
     return Section(len(rows), weak, strong)
-
-
-def _resample(counts: npt.NDArray[np.int64], samples: int, seed: int) -> npt.NDArray[np.int64]:
-    """Draw questions with replacement, as many as there are, and sum their counts.
-
-    Questions with equal counts are interchangeable, so it is enough to draw how often each distinct row occurs: the same
-    distribution at a fraction of the cost, and independent of the order of the questions.
-
-    Args:
-        counts: one row per question. *Shape:* (n, k).
-        samples: number of resamples.
-        seed: of the generator.
-
-    Returns:
-        sums of each resample. *Shape:* (samples, k).
-    """
-    distinct, times = np.unique(counts, axis=0, return_counts=True)
-    shares = times / len(counts)
-    generator = np.random.default_rng(seed)
-    block = max(1, _BLOCK_CELLS // len(distinct))
-    draws = (
-        generator.multinomial(len(counts), shares, size=min(block, samples - done)) @ distinct
-        for done in range(0, samples, block)
-    )
-    return np.concatenate(list(draws))
-
-
-def _interval(correct: npt.NDArray[np.int64], mentions: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """Bounds that hold the middle 95 % of the resampled F1. ``mentions`` is predicted plus gold."""
-    f1 = 2 * correct / np.maximum(mentions, 1)
-    low, high = np.percentile(f1, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def question_rows(questions: Iterable[Question]) -> Iterator[dict[str, Any]]:
@@ -320,6 +307,7 @@ def question_rows(questions: Iterable[Question]) -> Iterator[dict[str, Any]]:
             "id": question.id,
             "text": question.text,
             "covered": question.covered,
+            "group": question.group,
             "gold": [_mention_json(question.text, triple) | {"label": label} for triple, label in gold],
             "predicted": [
                 _mention_json(question.text, triple) | {"score": triple.score, "label": label} for triple, label in predicted

@@ -1,0 +1,92 @@
+"""The bootstrap: how far micro averages would move, had other questions of the same kind been asked.
+
+Questions are drawn with replacement, as many as there are; the spread of an average over many such draws estimates its
+spread over samples of questions (Efron and Tibshirani 1993, chapter 13; paired for two systems as in Berg-Kirkpatrick et
+al. 2012). Questions that are not independent, such as paraphrases, are drawn together, as one cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from blink.errors import SettingsError, ShapeError
+
+_BLOCK_CELLS = 1 << 22  # int64 cells drawn at a time: 32 MiB
+
+
+def cluster_sums(counts: npt.NDArray[np.int64], clusters: Sequence[Hashable] | None) -> npt.NDArray[np.int64]:
+    """Add up the counts of the questions of each cluster; None leaves every question on its own.
+
+    Args:
+        counts: one row per question. *Shape:* (n, k).
+        clusters: the cluster of each question; equal values belong together.
+
+    Returns:
+        one row per cluster. *Shape:* (c, k).
+
+    Raises:
+        ShapeError: there are not as many clusters as questions.
+    """
+    if clusters is None:
+        return counts
+    if len(clusters) != len(counts):
+        raise ShapeError(f"{len(clusters)} clusters for {len(counts)} questions; give one for each")
+    numbers: dict[Hashable, int] = {}
+    places = [numbers.setdefault(cluster, len(numbers)) for cluster in clusters]
+    sums = np.zeros((len(numbers), counts.shape[1]), dtype=np.int64)
+    np.add.at(sums, places, counts)
+    return sums
+
+
+def resample(counts: npt.NDArray[np.int64], samples: int, seed: int) -> npt.NDArray[np.int64]:
+    """Draw rows with replacement, as many as there are, and sum them.
+
+    Rows that are equal are interchangeable, so it is enough to draw how often each distinct row occurs: the same
+    distribution at a fraction of the cost, and independent of the order of the rows.
+
+    Args:
+        counts: one row per question or cluster, at least one. *Shape:* (n, k).
+        samples: number of resamples.
+        seed: of the generator.
+
+    Returns:
+        sums of each resample. *Shape:* (samples, k).
+
+    Raises:
+        SettingsError: ``samples`` is less than 1.
+    """
+    if samples < 1:
+        raise SettingsError(f"{samples} bootstrap samples asked for; use 1 or more, say 1000")
+    distinct, times = np.unique(counts, axis=0, return_counts=True)
+    shares = times / len(counts)
+    generator = np.random.default_rng(seed)
+    block = max(1, _BLOCK_CELLS // len(distinct))
+    draws = (
+        generator.multinomial(len(counts), shares, size=min(block, samples - done)) @ distinct
+        for done in range(0, samples, block)
+    )
+    return np.concatenate(list(draws))
+
+
+def f1_of(correct: npt.NDArray[np.int64], mentions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Micro F1 of resampled counts; ``mentions`` is predicted plus gold. 0 where there are none. *Shapes:* (samples,)."""
+    return np.asarray(2 * correct / np.maximum(mentions, 1), dtype=np.float64)
+
+
+def middle(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Bounds that hold the middle 95 % of ``values``."""
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def two_sided_p(differences: npt.NDArray[np.float64]) -> float:
+    """How unlikely a difference as resampled is if there is none: twice the smaller share on either side of zero.
+
+    Resamples without any difference count for both sides, and one is added to both counts, so that the value is never
+    0 and is 1 for systems that do not differ.
+    """
+    below, above = int((differences <= 0).sum()), int((differences >= 0).sum())
+    return min(1.0, 2 * (min(below, above) + 1) / (len(differences) + 1))
