@@ -1,0 +1,92 @@
+"""``blink compare``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blink.apps.outputs import check_outputs, write_figures
+from blink.errors import SettingsError
+
+if TYPE_CHECKING:
+    from blink.evaluation.comparison import Pair
+    from blink.evaluation.matching import Triple
+    from blink.kb.catalogue import Catalogue
+
+
+def compare_files(
+    a: str, b: str, *, gold: str | None, kb: str | None, show: int, json_out: str | None, cluster: str, seed: int
+) -> None:
+    """Compare two files of rows and report."""
+    from blink.evaluation.comparison import compare, examples, format_comparison, paired, read_rows, with_gold
+
+    check_outputs(json_out)
+    catalogue = _catalogue(kb)
+    sides = [read_rows(path) for path in (a, b)]
+    if gold is not None:
+        samples = _gold(gold, catalogue)
+        sides = [with_gold(side, samples) for side in sides]
+    pairs = paired(*sides)
+    found = compare(pairs, seed=seed, by_group=cluster == "paraphrase")
+    figures = {"a": a, "b": b, "cluster": cluster, "seed": seed, **found.to_json()}
+    if json_out is not None:
+        write_figures(json_out, figures)
+    if json_out == "-":
+        return
+    sys.stdout.write(f"A = {a}\nB = {b}\n{format_comparison(found)}\n")
+    name = _titles(catalogue)
+    for won in (True, False):
+        for pair in examples(pairs, show, won=won):
+            sys.stdout.write("\n" + "\n".join(_example(pair, "won" if won else "lost", name)) + "\n")
+
+
+def _catalogue(kb: str | None) -> Catalogue | None:
+    from blink.kb.catalogue import Catalogue
+    from blink.kb.knowledge_base import CATALOGUE_FILE, read_manifest
+
+    if kb is None:
+        return None
+    return Catalogue.open(Path(kb) / CATALOGUE_FILE, skip_bad=read_manifest(Path(kb)).skipped > 0)
+
+
+def _gold(file: str, catalogue: Catalogue | None) -> list[Any]:
+    """The samples of a mention file with rows of the catalogue, or the rows that the file itself has."""
+    from blink.data.mention_files import bind, read_samples
+    from blink.data.records import NOT_IN_CATALOGUE
+
+    samples = list(read_samples(file))
+    if catalogue is not None:
+        return list(bind(samples, catalogue))
+    mentions = [m for s in samples for m in s.mentions or ()]
+    if mentions and all(m.row == NOT_IN_CATALOGUE for m in mentions):
+        raise SettingsError(f"{file} names entities by Wikidata id only; give the knowledge base that was evaluated: --kb DIR")
+    return samples
+
+
+def _titles(catalogue: Catalogue | None) -> Callable[[str | None], str]:
+    def name(entity: str | None) -> str:
+        if not entity:
+            return "not in the catalogue"
+        if catalogue is None or not entity.isdigit() or int(entity) >= len(catalogue):
+            return f"row {entity}"
+        found = catalogue[int(entity)]
+        return f"{found.title} ({found.kb_id or 'row ' + entity})"
+
+    return name
+
+
+def _example(pair: Pair, verdict: str, name: Callable[[str | None], str]) -> Iterator[str]:
+    yield f"{verdict}: {pair.a.text}  [{pair.a.id}]"
+    yield from (f"  gold  {_mention(pair.a.text, t, name)}" for t in pair.a.gold)
+    for side, question, found in (("A", pair.a, pair.of_a), ("B", pair.b, pair.of_b)):
+        for p, label in zip(question.predicted, found.predicted_labels, strict=True):
+            yield f"  {side}     {_mention(question.text, p, name)}  {p.score:.3f}  {label}"
+        if not question.predicted:
+            yield f"  {side}     no links"
+
+
+def _mention(text: str, triple: Triple, name: Callable[[str | None], str]) -> str:
+    mention = text[triple.start : triple.end] if triple.has_span else "?"
+    return f"{mention} -> {name(triple.id)}"
