@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from blink.files import atomic_open, locked, read_json, require_file, sample_has
 from blink.kb.catalogue import SIDECAR_SUFFIX, Catalogue
 from blink.kb.forms import KEYS_FILE, VALUES_FILE, SurfaceForms, build_forms
 from blink.kb.index import ExactIndex, FaissIndex, Index, build_index, read_index, write_index
+from blink.kb.popularity import POPULARITY_FILE, build_popularity, open_popularity
+from blink.kb.spelling import FILES as SPELLING_FILES
+from blink.kb.spelling import SpellingIndex, build_spellings
 from blink.kb.vectors import Encoder, EncodingPlan, encode_chunks, load_vectors, merge_chunks
 
 MANIFEST_FILE = "manifest.json"
@@ -26,7 +30,9 @@ WORK_FOLDER = ".build"
 """Where a build gathers what moves into its folder at the end."""
 INDEX_KINDS = ("flat", "hnsw", "ivfflat")
 """How a knowledge base is searched; ``flat`` multiplies the stored vectors themselves, it has no index file."""
-FORMAT = 3
+FORMAT = 4
+NAME_FILES = (KEYS_FILE, VALUES_FILE, *SPELLING_FILES, POPULARITY_FILE)
+"""What is gathered from the catalogue's titles and aliases."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,21 @@ class Manifest:
     format: int = FORMAT
 
 
+@dataclass(frozen=True)
+class Names:
+    """What the titles and aliases of a catalogue tell.
+
+    Attributes:
+        forms: which entities a string is exactly a name of.
+        spelling: how names are spelt, for those that are nearly right.
+        popularity: see `blink.kb.popularity`. *Shape:* (entities, 4), float32.
+    """
+
+    forms: SurfaceForms
+    spelling: SpellingIndex
+    popularity: np.ndarray
+
+
 class KnowledgeBase:
     """A catalogue with an index over its entity vectors.
 
@@ -66,7 +87,7 @@ class KnowledgeBase:
         index: finds rows by vector.
         manifest: present when read from a folder.
         vectors: the entity vectors, where they are at hand beside the index. *Shape:* (entities, dim).
-        forms: the catalogue's surface forms, where they were gathered.
+        names: what its titles and aliases tell, where they were gathered.
 
     Raises:
         MismatchError: catalogue and index differ in size.
@@ -78,7 +99,7 @@ class KnowledgeBase:
         index: Index,
         manifest: Manifest | None = None,
         vectors: np.ndarray | None = None,
-        forms: SurfaceForms | None = None,
+        names: Names | None = None,
     ) -> None:
         if len(catalogue) != index.size:
             raise MismatchError(
@@ -89,7 +110,12 @@ class KnowledgeBase:
         self.index = index
         self.manifest = manifest
         self.vectors = vectors
-        self.forms = forms
+        self.names = names
+
+    @property
+    def forms(self) -> SurfaceForms | None:
+        """The surface forms, where they were gathered."""
+        return None if self.names is None else self.names.forms
 
     @classmethod
     def open(cls, folder: str | Path) -> KnowledgeBase:
@@ -113,7 +139,8 @@ class KnowledgeBase:
         if (index.size, index.dim) != (manifest.entities, manifest.dim):
             found = f"{index.size} vectors of {index.dim} numbers"
             raise MismatchError(f"{folder} holds {found}, its manifest says {manifest.entities} of {manifest.dim}; {rebuild}")
-        return cls(catalogue, index, manifest, vectors, SurfaceForms.open(folder))
+        names = Names(SurfaceForms.open(folder), SpellingIndex.open(folder), open_popularity(folder, manifest.entities))
+        return cls(catalogue, index, manifest, vectors, names)
 
     def require_model(self, fingerprint: str | None) -> None:
         """Check that the vectors were made by the candidate encoder with this fingerprint; None is not checked.
@@ -211,7 +238,9 @@ def build_knowledge_base(
             progress.stage("encoding", len(catalogue))
             encode_chunks(catalogue, encode, plan, work / CHUNKS_FOLDER, progress.advance)
             skipped = catalogue.skipped + catalogue.repeated_ids
-            build_forms((e for e in catalogue if not catalogue.is_bad(e.row)), work)
+            progress.stage("gathering names", 0)
+            for build in (build_forms, partial(build_spellings, count=plan.rows), partial(build_popularity, rows=plan.rows)):
+                build((e for e in catalogue if not catalogue.is_bad(e.row)), folder=work)
         progress.stage("indexing", 0)
         dim = _index(work, index)
         _copy(source, work / CATALOGUE_FILE)
@@ -235,7 +264,7 @@ def _index(work: Path, kind: str) -> int:
 
 
 def _samples(folder: Path) -> dict[str, str]:
-    names = (VECTORS_FILE, INDEX_FILE, KEYS_FILE, VALUES_FILE)
+    names = (VECTORS_FILE, INDEX_FILE, *NAME_FILES)
     return {name: sample_hash(folder / name) for name in names if (folder / name).is_file()}
 
 
@@ -244,7 +273,7 @@ def _install(work: Path, out: Path, manifest: Manifest) -> None:
     write_json(work / MANIFEST_FILE, asdict(manifest))
     # Without a manifest the folder is no knowledge base: a kill between these renames leaves an error, never a mixture.
     (out / MANIFEST_FILE).unlink(missing_ok=True)
-    for name in (CATALOGUE_FILE, CATALOGUE_FILE + SIDECAR_SUFFIX, VECTORS_FILE, INDEX_FILE, KEYS_FILE, VALUES_FILE):
+    for name in (CATALOGUE_FILE, CATALOGUE_FILE + SIDECAR_SUFFIX, VECTORS_FILE, INDEX_FILE, *NAME_FILES):
         if (work / name).is_file():
             (work / name).replace(out / name)
         elif (out / name).is_file():

@@ -1,0 +1,63 @@
+"""How well known an entity is, as far as a catalogue alone tells: a few numbers a row, on disk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from blink.data.records import Entity
+from blink.errors import MismatchError, MissingFileError
+from blink.files import atomic_open
+
+POPULARITY_FILE = "popularity.npy"
+COLUMNS = ("fame", "aliases", "words", "common_noun")
+NO_ID = 2.0
+"""Fame of an entity without a Wikidata id: that of one numbered 100,000."""
+
+_WIKIDATA = re.compile(r"Q(\d+)")
+
+
+def describe(entity: Entity) -> tuple[float, float, float, float]:
+    """The columns of one entity.
+
+    - fame: 7 - log10 of the Wikidata number. Items got their numbers roughly in the order in which people missed them:
+      Q64 is Berlin.
+    - aliases: log(1 + aliases): what matters has many names.
+    - words: log(1 + words of the description).
+    - common_noun: 1 where the title begins with a small letter.
+    """
+    number = _WIKIDATA.fullmatch(entity.kb_id or "")
+    fame = 7 - np.log10(int(number[1]) + 10) if number else NO_ID
+    return float(fame), np.log1p(len(entity.aliases)), np.log1p(len(entity.text.split())), float(entity.title[:1].islower())
+
+
+def build_popularity(entities: Iterable[Entity], rows: int, folder: str | Path) -> None:
+    """Write the table into ``folder``; rows without an entity are zeros."""
+    table = np.zeros((rows, len(COLUMNS)), dtype=np.float32)
+    for entity in entities:
+        table[entity.row] = describe(entity)
+    with atomic_open(Path(folder) / POPULARITY_FILE, "wb") as f:
+        np.save(f, table, allow_pickle=False)
+
+
+def open_popularity(folder: str | Path, rows: int) -> np.ndarray:
+    """Map the table. *Shape:* (entities, 4), float32.
+
+    Raises:
+        MissingFileError: it is not there.
+        MismatchError: it is damaged, or of another catalogue.
+    """
+    path = Path(folder) / POPULARITY_FILE
+    rebuild = "build the knowledge base again (blink kb build)"
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist; {rebuild}")
+    try:
+        table = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise MismatchError(f"{path} is damaged ({error}); {rebuild}") from error
+    if table.shape != (rows, len(COLUMNS)):
+        raise MismatchError(f"{path} has shape {table.shape}, the catalogue has {rows} entities; {rebuild}")
+    return table

@@ -1,0 +1,260 @@
+"""How names are spelt, on disk: finds entities whose name is nearly the given one, and measures how near each is.
+
+A name is compared by its letter trigrams (Dice's coefficient), its words and its initials. All three are hashed, so that
+the table is a few arrays of integers which are mapped from disk, whatever the script of the names.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from blink.data.records import Entity
+from blink.errors import MismatchError, MissingFileError
+from blink.files import atomic_open
+from blink.kb.forms import normalise, without_brackets
+
+GRAMS = 1 << 16
+"""Trigrams are hashed to so many numbers."""
+MOST_FORMS = 32
+"""Names of an entity that are kept; a few entities have hundreds."""
+POSTINGS = 1 << 16
+"""Names that are looked at in one search: of a common trigram's many, none is looked at once the rare ones gave this many."""
+SHORTLIST = 192
+"""Names, by their share of rare trigrams, that are measured in full."""
+NEAR = 0.4
+"""Similarity below which a name is not found."""
+MEASURES = ("dice", "words_found", "words_covered", "initials")
+
+
+@dataclass(frozen=True)
+class _Form:
+    grams: np.ndarray
+    words: np.ndarray
+    initials: int
+
+
+@dataclass(frozen=True)
+class SpellingIndex:
+    """The names of a catalogue, cut up.
+
+    Attributes:
+        first: first name of each row, and the number of names. *Shape:* (entities + 1,), int64.
+        rows: row of each name. *Shape:* (names,), int32.
+        gram_at: first trigram of each name, and the end. *Shape:* (names + 1,), int64.
+        grams: hashed trigrams of the names, each once. *Shape:* (trigrams,), uint16.
+        posting_at: first posting of each trigram, and the end. *Shape:* (GRAMS + 1,), int64.
+        postings: names that have the trigram. *Shape:* (trigrams,), int32.
+        word_at: first word of each name, and the end. *Shape:* (names + 1,), int64.
+        words: hashed words of the names, each once. *Shape:* (words,), uint32.
+        initials: hash of each name's initials; 0 for names of one word. *Shape:* (names,), uint32.
+        by_initials: names in the order of their initials. *Shape:* (names,), int32.
+    """
+
+    first: np.ndarray
+    rows: np.ndarray
+    gram_at: np.ndarray
+    grams: np.ndarray
+    posting_at: np.ndarray
+    postings: np.ndarray
+    word_at: np.ndarray
+    words: np.ndarray
+    initials: np.ndarray
+    by_initials: np.ndarray
+
+    @classmethod
+    def open(cls, folder: str | Path) -> SpellingIndex:
+        """Map the table of a knowledge base.
+
+        Raises:
+            MissingFileError: its files are not there.
+            MismatchError: they are damaged.
+        """
+        return cls(**{f.name: _map(Path(folder) / file_of(f.name)) for f in fields(cls)})
+
+    def similar(self, text: str, most: int = 8) -> list[int]:
+        """Rows of entities with a name that looks like ``text`` or holds all its words, nearest first."""
+        found = [*self._with_initials(text)[: most // 2], *self._with_trigrams(_cut(text).grams)]
+        return list(dict.fromkeys(found))[:most]
+
+    def compare(self, text: str, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """How near ``text`` is to the names of entities: of each measure the best among an entity's names.
+
+        Args:
+            text: a mention.
+            rows: entities; rows below 0 get zeros. *Shape:* (n,).
+
+        Returns:
+            Dice's coefficient of trigrams, share of the mention's words that the name has, share of the name's words that
+            the mention has, and whether the mention is the name's initials. *Shape:* (n, 4), float32, in [0, 1].
+        """
+        rows = np.asarray(rows)
+        asked, measured = _cut(text), np.zeros((len(rows), len(MEASURES)), dtype=np.float32)
+        real = np.flatnonzero(rows >= 0)
+        begin, end = self.first[rows[real]], self.first[rows[real] + 1]
+        forms, owner = _ranges(begin, end)
+        if not len(forms) or not len(asked.words):
+            return measured
+        gram_hits, gram_sizes = _hits(self.gram_at, self.grams, forms, asked.grams)
+        word_hits, word_sizes = _hits(self.word_at, self.words, forms, asked.words)
+        values = np.stack(
+            [
+                2 * gram_hits / np.maximum(1, gram_sizes + len(asked.grams)),
+                word_hits / len(asked.words),
+                word_hits / np.maximum(1, word_sizes),
+                self.initials[forms] == _initials_asked(text),
+            ],
+            axis=1,
+        ).astype(np.float32)
+        np.maximum.at(measured, real[owner], values)
+        return measured
+
+    def _with_initials(self, text: str) -> list[int]:
+        asked = np.uint32(_initials_asked(text))
+        first, past = (
+            int(np.searchsorted(self.initials, asked, side=side, sorter=self.by_initials)) for side in ("left", "right")
+        )
+        return list(dict.fromkeys(self.rows[self.by_initials[first:past]].tolist()))
+
+    def _with_trigrams(self, asked: np.ndarray) -> list[int]:
+        if not len(asked):
+            return []
+        forms, shared = self._sharing(asked)
+        sizes = self.gram_at[forms + 1] - self.gram_at[forms]
+        dice = 2 * shared / (sizes + len(asked))
+        # A part of a name, such as a family name, shares all its trigrams with it but those at the ends.
+        inside = 0.9 * shared / len(asked)
+        nearness = np.where(sizes > len(asked), np.maximum(dice, (dice + inside) / 2), dice)
+        near = np.flatnonzero(nearness >= NEAR)
+        near = near[np.lexsort((self.rows[forms[near]], -nearness[near]))]
+        rows: list[int] = self.rows[forms[near]].tolist()
+        return rows
+
+    def _sharing(self, grams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Names that share the most trigrams, with how many."""
+        begin, end = self.posting_at[grams.astype(np.int64)], self.posting_at[grams.astype(np.int64) + 1]
+        rare_first = np.argsort(end - begin, kind="stable")
+        kept = rare_first[: max(1, int(np.searchsorted(np.cumsum((end - begin)[rare_first]), POSTINGS)))]
+        places, _ = _ranges(begin[kept], end[kept])
+        forms, counts = np.unique(self.postings[places], return_counts=True)
+        best = np.argsort(-counts / np.sqrt(self.gram_at[forms + 1] - self.gram_at[forms]), kind="stable")[:SHORTLIST]
+        forms = forms[best]
+        return forms, _hits(self.gram_at, self.grams, forms, grams)[0]
+
+
+def build_spellings(entities: Iterable[Entity], count: int, folder: str | Path) -> int:
+    """Write the table of all names into ``folder``.
+
+    Args:
+        entities: by ascending row; rows that are left out have no names.
+        count: rows of the catalogue.
+        folder: where the files go.
+
+    Returns:
+        number of names.
+    """
+    rows: list[int] = []
+    initials: list[int] = []
+    grams: list[np.ndarray] = []
+    words: list[np.ndarray] = []
+    for entity in entities:
+        for name in _names(entity):
+            form = _cut(name)
+            if len(form.words):
+                rows.append(entity.row)
+                grams.append(form.grams)
+                words.append(form.words)
+                initials.append(form.initials)
+    gram_at, all_grams = _packed(grams, np.uint16)
+    word_at, all_words = _packed(words, np.uint32)
+    owner = np.repeat(np.arange(len(rows), dtype=np.int32), np.diff(gram_at))
+    order = np.argsort(all_grams, kind="stable")
+    table = SpellingIndex(
+        _ends(np.bincount(np.array(rows, dtype=np.int64), minlength=count)),
+        np.array(rows, dtype=np.int32),
+        gram_at,
+        all_grams,
+        _ends(np.bincount(all_grams, minlength=GRAMS)),
+        owner[order],
+        word_at,
+        all_words,
+        np.array(initials, dtype=np.uint32),
+        np.argsort(np.array(initials, dtype=np.uint32), kind="stable").astype(np.int32),
+    )
+    for field in fields(SpellingIndex):
+        with atomic_open(Path(folder) / file_of(field.name), "wb") as f:
+            np.save(f, getattr(table, field.name), allow_pickle=False)
+    return len(rows)
+
+
+def file_of(array: str) -> str:
+    """File that holds an array of `SpellingIndex`."""
+    return f"spelling.{array}.npy"
+
+
+FILES = tuple(file_of(field.name) for field in fields(SpellingIndex))
+
+
+def _names(entity: Entity) -> list[str]:
+    return list(dict.fromkeys((entity.title, without_brackets(entity.title), *entity.aliases)))[:MOST_FORMS]
+
+
+def _cut(text: str) -> _Form:
+    form = normalise(text)
+    words = form.split()
+    padded = f" {form} "
+    grams = {zlib.crc32(padded[i : i + 3].encode()) % GRAMS for i in range(len(padded) - 2)} if form else set()
+    letters = "".join(w[0] for w in words if len(words) > 1)
+    return _Form(
+        np.array(sorted(grams), dtype=np.uint16),
+        np.array(sorted({_hash(w) for w in words}), dtype=np.uint32),
+        _hash(letters) if len(letters) > 1 else 0,
+    )
+
+
+def _initials_asked(text: str) -> int:
+    """Hash of a mention as initials; one that no name has if it cannot be."""
+    letters = text.strip().casefold().replace(".", "")
+    return _hash(letters) if 2 <= len(letters) <= 6 and letters.isalpha() else 1
+
+
+def _hash(text: str) -> int:
+    return zlib.crc32(text.encode())
+
+
+def _packed(parts: list[np.ndarray], dtype: type) -> tuple[np.ndarray, np.ndarray]:
+    return _ends(np.array([len(p) for p in parts])), np.concatenate(parts).astype(dtype) if parts else np.empty(0, dtype)
+
+
+def _ends(sizes: np.ndarray) -> np.ndarray:
+    """Where each part begins, and where the last one ends."""
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+def _ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All places of several ranges, and which range each is of."""
+    sizes = end - begin
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    starts = np.cumsum(sizes) - sizes
+    return np.arange(int(sizes.sum())) - starts[owner] + begin[owner], owner
+
+
+def _hits(at: np.ndarray, items: np.ndarray, forms: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many items of each name are among those asked for, and how many items it has."""
+    begin, end = at[forms], at[forms + 1]
+    places, owner = _ranges(begin, end)
+    found = np.isin(items[places], asked)
+    return np.bincount(owner[found], minlength=len(forms)), end - begin
+
+
+def _map(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist; build the knowledge base again (blink kb build)")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise MismatchError(f"{path} is damaged ({error}); build the knowledge base again") from error

@@ -1,0 +1,111 @@
+"""Names that are nearly right: found, measured, and mapped from disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blink.data.records import Entity
+from blink.errors import MismatchError, MissingFileError
+from blink.kb.popularity import POPULARITY_FILE, build_popularity, describe, open_popularity
+from blink.kb.spelling import MEASURES, SpellingIndex, build_spellings, file_of
+
+pytestmark = pytest.mark.quick
+
+ENTITIES = [
+    Entity(0, "New York Public Library", "library system", "Q219555"),
+    Entity(1, "Will Ferrell", "American actor", "Q23844", aliases=("John William Ferrell",)),
+    Entity(2, "Islam", "religion", "Q432"),
+    Entity(4, "Joseph E. Stiglitz", "economist", "Q152495"),
+    Entity(5, "Georgia (country)", "country", "Q230", aliases=("საქართველო",)),
+    Entity(6, "Steglitz", "quarter of Berlin", "Q158893"),
+]
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> SpellingIndex:
+    folder = tmp_path_factory.mktemp("spelling")
+    assert build_spellings(ENTITIES, 7, folder) == sum(2 if e.row in (1,) else 3 if e.row == 5 else 1 for e in ENTITIES)
+    return SpellingIndex.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("asked", "row"),
+    [("nypl", 0), ("N.Y.P.L.", 0), ("will farrell", 1), ("islaam", 2), ("stiglitz", 4), ("georgia", 5), ("საქართველ", 5)],
+)
+def test_the_nearest_name_comes_first(index: SpellingIndex, asked: str, row: int) -> None:
+    assert index.similar(asked)[0] == row
+
+
+@pytest.mark.parametrize("asked", ["", "?!", "zzzz", "q"])
+def test_nothing_is_near_to_nonsense(index: SpellingIndex, asked: str) -> None:
+    assert index.similar(asked) == []
+
+
+def test_a_row_without_names_measures_zero(index: SpellingIndex) -> None:
+    measured = index.compare("islam", [2, -1, 3])
+    assert measured.shape == (3, len(MEASURES))
+    assert measured[0, :3].tolist() == [1, 1, 1]
+    assert not measured[1:].any()
+
+
+def test_shares_of_words_are_of_the_mention_and_of_the_name(index: SpellingIndex) -> None:
+    dice, found, covered, initials = index.compare("york library", [0])[0]
+    assert (found, covered, initials) == (1.0, 0.5, 0.0)
+    assert 0.4 < dice < 1
+
+
+def test_the_best_of_several_names_counts(index: SpellingIndex) -> None:
+    assert index.compare("John William Ferrell", [1])[0, 0] == 1
+
+
+@given(text=st.text(max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_any_text_is_measured_between_0_and_1(index: SpellingIndex, text: str) -> None:
+    rows = index.similar(text)
+    assert len(set(rows)) == len(rows) <= 8
+    measured = index.compare(text, list(range(7)))
+    assert ((measured >= 0) & (measured <= 1)).all()
+
+
+@given(order=st.permutations([0, 1, 2, 4, 5, 6]))
+def test_measures_do_not_depend_on_the_company(index: SpellingIndex, order: list[int]) -> None:
+    alone = {row: index.compare("new ferrell", [row])[0] for row in order}
+    together = index.compare("new ferrell", order)
+    assert all(np.array_equal(alone[row], measured) for row, measured in zip(order, together, strict=True))
+
+
+def test_a_missing_or_damaged_table_is_said(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="build the knowledge base again"):
+        SpellingIndex.open(tmp_path)
+    build_spellings(ENTITIES, 7, tmp_path)
+    (tmp_path / file_of("grams")).write_bytes(b"no array")
+    with pytest.raises(MismatchError, match="damaged"):
+        SpellingIndex.open(tmp_path)
+
+
+def test_an_empty_catalogue_has_a_table(tmp_path: Path) -> None:
+    assert build_spellings([], 0, tmp_path) == 0
+    assert SpellingIndex.open(tmp_path).similar("islam") == []
+
+
+def test_lower_wikidata_numbers_are_better_known() -> None:
+    fame = {e.title: describe(e)[0] for e in ENTITIES}
+    assert fame["Islam"] > fame["Will Ferrell"] > fame["New York Public Library"]
+    assert describe(Entity(0, "bat", "", None))[3] == 1.0
+
+
+def test_popularity_is_bound_to_the_rows(tmp_path: Path) -> None:
+    build_popularity(ENTITIES, 7, tmp_path)
+    table = open_popularity(tmp_path, 7)
+    assert not table[3].any()
+    assert table[2].tolist() == pytest.approx(describe(ENTITIES[2]), rel=1e-6)
+    with pytest.raises(MismatchError, match="8 entities"):
+        open_popularity(tmp_path, 8)
+    (tmp_path / POPULARITY_FILE).unlink()
+    with pytest.raises(MissingFileError, match="build the knowledge base again"):
+        open_popularity(tmp_path, 7)
