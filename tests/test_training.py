@@ -17,11 +17,12 @@ from blink.kb.knowledge_base import KnowledgeBase
 from blink.model.biencoder import BiEncoder
 from blink.model.config import ModelConfig
 from blink.model.heads import SpanScores, span_logits
-from blink.training.examples import Batch, batches, collate, examples_from
+from blink.training.checkpoints import CHECKPOINTS_FOLDER, checkpoints
+from blink.training.examples import Batch, collate, examples_from, order
 from blink.training.losses import catalogue_loss, span_loss
 from blink.training.settings import MADE, TrainSettings, parse_mix
 from blink.training.synthetic import COMMON_NOUN_TAILS, SOURCES, Synthesizer, Triple, mixed, read_triples
-from blink.training.trainer import STATE_FILE, TRACE_FILE, Trainer
+from blink.training.trainer import TRACE_FILE, Trainer
 from blink.training.tuning import DevSet, tune
 
 torch.set_num_threads(1)
@@ -56,7 +57,7 @@ def kb(base: Path, tmp_path_factory: pytest.TempPathFactory) -> KnowledgeBase:
 
 def trainer(base: Path, kb: KnowledgeBase, folder: Path, **settings: object) -> Trainer:
     assert kb.vectors is not None
-    options = {"epochs": 3, "batch_size": 8, "learning_rate": 0.02, "head_learning_rate": 0.02, "bf16": False, **settings}
+    options = {"epochs": 3, "batch_size": 8, "learning_rate": 0.02, "head_learning_rate": 0.02, "precision": "fp32", **settings}
     questions = [question(i, kb) for i in range(30)]
     synthesizer = Synthesizer(kb.catalogue, [], questions)
     return Trainer(
@@ -139,7 +140,10 @@ class TestExamples:
         wanted = sorted(tuple(e.ids) for e in examples)
         for seed in (0, 1):
             got: list[tuple[int, ...]] = []
-            for batch in batches(examples, 8, pieces().pad_id, np.random.default_rng(seed)):
+            places = order(np.array([len(e.ids) for e in examples]), 8, np.random.default_rng(seed))
+            assert sorted(map(len, places)) == [5, 8, 8, 8, 8, 8]
+            for chosen in places:
+                batch = collate([examples[i] for i in chosen], pieces().pad_id)
                 got += [tuple(ids[mask].tolist()) for ids, mask in zip(batch.ids, batch.mask, strict=True)]
             assert sorted(got) == wanted
 
@@ -212,7 +216,7 @@ class TestMadeTexts:
 class TestRuns:
     def test_it_learns(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
         run = trainer(base, kb, tmp_path, epochs=30)
-        before = run.validate()
+        before = run.validation.score()
         best = run.run()
         trace = [json.loads(line) for line in (tmp_path / TRACE_FILE).read_text().splitlines()]
         losses = [row["entity_loss"] + row["span_loss"] for row in trace if "entity_loss" in row]
@@ -234,12 +238,12 @@ class TestRuns:
         def stop(*_: object) -> dict[str, float]:
             nonlocal steps
             steps += 1
-            if steps > broken.steps_per_epoch + 2:  # in the middle of the second epoch
+            if steps > broken.epochs.steps + 2:  # in the middle of the second epoch
                 raise Stopped
             return step(*_)
 
-        step = broken._step
-        broken._step = stop  # type: ignore[assignment]
+        step = broken.stepper.step
+        broken.stepper.step = stop  # type: ignore[assignment, method-assign]
         with pytest.raises(Stopped):
             broken.run()
         resumed = trainer(base, kb, tmp_path / "broken", **settings)
@@ -247,8 +251,9 @@ class TestRuns:
         for (name, one), (_, other) in zip(whole.model.named_parameters(), resumed.model.named_parameters(), strict=True):
             assert torch.equal(one, other), name
         assert whole.best == resumed.best
-        epochs = [json.loads(line).get("epoch") for line in (tmp_path / "broken" / TRACE_FILE).read_text().splitlines()]
-        assert sorted(set(epochs)) == [0, 1, 2]
+        rows = [json.loads(line) for line in (tmp_path / "broken" / TRACE_FILE).read_text().splitlines()]
+        assert [row["epoch"] for row in rows if row["kind"] == "epoch"] == [0, 1, 2]
+        assert [row["epoch"] for row in rows if row["kind"] == "validation"] == [0, 1, 2]
 
     def test_other_settings_do_not_resume(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
         trainer(base, kb, tmp_path, epochs=1).run()
@@ -257,13 +262,13 @@ class TestRuns:
 
     def test_the_state_holds_tensors_only(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
         trainer(base, kb, tmp_path, epochs=1).run()
-        state = torch.load(tmp_path / STATE_FILE, weights_only=True)
-        assert state["epochs_done"] == 1
+        state = torch.load(checkpoints(tmp_path / CHECKPOINTS_FOLDER)[-1], weights_only=True)
+        assert state["step"] == state["standing"]["step"] == 4
 
     def test_the_rate_is_never_zero(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
         for epochs, size in ((1, 64), (1, 8), (3, 7)):
             run = trainer(base, kb, tmp_path, epochs=epochs, batch_size=size)
-            factors = [run._rate(step) for step in range(run.total_steps)]
+            factors = [run.stepper.rate(step) for step in range(run.total_steps)]
             assert min(factors) > 0
             assert max(factors) <= 1
 

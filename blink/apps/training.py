@@ -44,8 +44,9 @@ def train_model(
     from blink.model.loading import ZERO_SHOT
     from blink.model.precision import resolve_device
     from blink.training.synthetic import Synthesizer, read_triples
-    from blink.training.trainer import BEST_FOLDER, Trainer
+    from blink.training.trainer import Trainer
     from blink.training.tuning import DevSet
+    from blink.training.validation import BEST_FOLDER
 
     where = resolve_device(device)
     base = KnowledgeBase.open(kb)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -27,12 +29,14 @@ class Example:
         bounds: first and last position of each mention, inclusive.
         rows: catalogue row of each mention, -1 where it has none.
         partial: whether there may be more mentions than these.
+        sample: id of the text it was made from.
     """
 
     ids: list[int]
     bounds: list[tuple[int, int]]
     rows: list[int]
     partial: bool = False
+    sample: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,9 @@ class Batch:
         end: its last position, inclusive. *Shape:* (mentions,), int64.
         rows: its catalogue row or -1. *Shape:* (mentions,), int64.
         partial: whether a text may have more mentions than these. *Shape:* (batch,), bool.
+        negatives: catalogue rows to tell each mention's entity from, -1 where there are fewer; None where no objective asks
+            for them. *Shape:* (mentions, k), int64.
+        samples: ids of the texts.
     """
 
     ids: Tensor
@@ -56,10 +63,13 @@ class Batch:
     end: Tensor
     rows: Tensor
     partial: Tensor
+    negatives: Tensor | None = None
+    samples: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
-        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        values: dict[str, Any] = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
+        return Batch(**values)
 
 
 def examples_from(samples: Iterable[Sample], pieces: WordPieces, context_length: int) -> list[Example]:
@@ -79,23 +89,22 @@ def examples_from(samples: Iterable[Sample], pieces: WordPieces, context_length:
     return [_example(s, p, pieces, context_length) for s, p in zip(samples, cut, strict=True)]
 
 
-def batches(
-    examples: Sequence[Example], batch_size: int, pad_id: int, generator: np.random.Generator | None = None
-) -> Iterator[Batch]:
-    """Yield batches, shuffled with ``generator`` or in order; one of them may be smaller.
+def order(
+    lengths: npt.NDArray[np.int64], batch_size: int, generator: np.random.Generator | None
+) -> list[npt.NDArray[np.int64]]:
+    """Places of the texts of each batch, drawn with ``generator`` or in order; one of them may be smaller.
 
-    Shuffled examples are sorted by length within pools of `POOL` batches, whose batches are shuffled again: a batch is
-    padded little, and its texts are still a chance mixture.
+    Drawn texts are sorted by length within pools of `POOL` batches, whose batches are drawn again: a batch is padded
+    little, and its texts are still a chance mixture.
     """
-    order = np.arange(len(examples)) if generator is None else generator.permutation(len(examples))
-    chosen = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
-    if generator is not None:
-        pools = [order[at : at + POOL * batch_size] for at in range(0, len(order), POOL * batch_size)]
-        pools = [pool[np.argsort([len(examples[i].ids) for i in pool], kind="stable")] for pool in pools]
-        chosen = [pool[at : at + batch_size] for pool in pools for at in range(0, len(pool), batch_size)]
-        chosen = [chosen[i] for i in generator.permutation(len(chosen))]
-    for places in chosen:
-        yield collate([examples[i] for i in places], pad_id)
+    count = len(lengths)
+    if generator is None:
+        return [np.arange(at, min(at + batch_size, count)) for at in range(0, count, batch_size)]
+    drawn = generator.permutation(count)
+    pools = [drawn[at : at + POOL * batch_size] for at in range(0, count, POOL * batch_size)]
+    pools = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
+    chosen = [pool[at : at + batch_size] for pool in pools for at in range(0, len(pool), batch_size)]
+    return [chosen[i] for i in generator.permutation(len(chosen))]
 
 
 def collate(examples: Sequence[Example], pad_id: int) -> Batch:
@@ -104,7 +113,8 @@ def collate(examples: Sequence[Example], pad_id: int) -> Batch:
     table = [(i, s, e, row) for i, x in enumerate(examples) for (s, e), row in zip(x.bounds, x.rows, strict=True)]
     text, start, end, rows = torch.tensor(table, dtype=torch.long).reshape(-1, 4).unbind(1)
     partial = torch.tensor([e.partial for e in examples], dtype=torch.bool)
-    return Batch(torch.from_numpy(ids), torch.from_numpy(mask), text, start, end, rows, partial)
+    samples = tuple(e.sample for e in examples)
+    return Batch(torch.from_numpy(ids), torch.from_numpy(mask), text, start, end, rows, partial, samples=samples)
 
 
 def token_spans(sample: Sample, pieces: Pieces) -> list[tuple[int, int, int]]:
@@ -125,4 +135,5 @@ def _example(sample: Sample, cut: Pieces, pieces: WordPieces, context_length: in
         ids, spans = cut.ids.tolist(), token_spans(sample, cut)
     gold = window_around_gold(len(ids), [(s, e) for s, e, _ in spans], context_length)
     window = ids[gold.window.start : gold.window.end]
-    return Example([pieces.cls_id, *window, pieces.sep_id], list(gold.bounds), [spans[i][2] for i in gold.kept], sample.partial)
+    rows = [spans[i][2] for i in gold.kept]
+    return Example([pieces.cls_id, *window, pieces.sep_id], list(gold.bounds), rows, sample.partial, sample.id)

@@ -9,6 +9,17 @@ from blink.errors import SettingsError
 MADE = ("described", "plain", "related", "slotted", "swapped")
 """Sources of made texts, beside ``questions``; see `blink.training.synthetic`."""
 
+OBJECTIVE_NAMES = ("catalogue", "in_batch", "hard_negatives", "hard_negatives_bce")
+"""Entity losses; see `blink.training.objectives`."""
+
+ENTITY_TOWERS = ("frozen", "adapters", "trained")
+TRAINED_LAYERS = ("all", "all_encoder_layers", "top4_layers", "top_layer", "additional_layers")
+PRECISIONS = ("bf16", "fp16", "fp32")
+TRACKERS = ("none", "tensorboard")
+
+FREE_TO_CHANGE = frozenset(("save_steps", "log_steps", "patience", "tracker"))
+"""What may differ between a run and its continuation: it decides nothing about the weights of a step."""
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -16,20 +27,41 @@ class TrainSettings:
 
     Attributes:
         epochs: passes over the mixture.
-        batch_size: texts per step.
-        learning_rate: peak rate of the encoder (or its adapters).
+        batch_size: texts per step, over all processes and parts.
+        accumulation: parts that a process computes its share of a batch in, one after the other, to save memory; the step
+            is the same for any number.
+        learning_rate: peak rate of the encoders (or their adapters).
         head_learning_rate: peak rate of the heads and the scale, which begin untrained.
         weight_decay: decoupled decay of matrices; biases and norms have none.
         warmup: share of the steps with a rising rate; afterwards it falls in a line to 0.
         max_grad_norm: gradients are clipped to this norm.
         dropout: probability in the encoder, None keeps the encoder's own.
         mix: texts per question of each source, see `parse_mix`.
+        distribute: each epoch sees another part of the questions, as suits millions of them; not done, with a warning, where
+            an epoch would have less than one batch.
+        shuffle: draw the texts of an epoch in a new order; without, they come as they stand in their files.
         seed: of weights, order, dropout and made texts.
-        bf16: run the encoder in bfloat16 where the hardware has it.
+        objective: entity loss: catalogue (exact softmax over all entities, which must be frozen), in_batch (the other
+            entities of the batch), hard_negatives (mined from the index), hard_negatives_bce (as the original's
+            --adversarial_training), or a sum such as in_batch+hard_negatives.
+        entity_tower: frozen, adapters or trained: what of the encoder of entities learns.
+        train_layers: what of the context encoder learns: all, all_encoder_layers (no embeddings), top4_layers, top_layer or
+            additional_layers (heads only). Heads learn always.
+        negatives: mined entities per mention.
+        form_negatives: most entities per mention that bear its name, beside the mined ones.
+        refresh_steps: steps between two minings of negatives, each for the batches up to the next.
+        precision: number format of the encoders: bf16, fp16 (needs a GPU) or fp32.
+        gradient_checkpointing: compute the layers again on the way back instead of keeping them: slower, less memory.
+        eval_steps: steps between two validations; 0 validates after each epoch only.
+        save_steps: steps between two checkpoints, of which there is one at each validation too; 0 for those only.
+        log_steps: steps between two rows of losses in trace.jsonl.
+        patience: stop after so many validations without a better one; 0 never does.
+        tracker: none, or tensorboard (pip install tensorboard).
     """
 
     epochs: int = 20
     batch_size: int = 64
+    accumulation: int = 1
     learning_rate: float = 1e-3
     head_learning_rate: float = 1e-3
     weight_decay: float = 0.01
@@ -37,17 +69,52 @@ class TrainSettings:
     max_grad_norm: float = 1.0
     dropout: float | None = None
     mix: str = "questions=1"
+    distribute: bool = False
+    shuffle: bool = True
     seed: int = 52313
-    bf16: bool = True
+    objective: str = "catalogue"
+    entity_tower: str = "frozen"
+    train_layers: str = "all"
+    negatives: int = 10
+    form_negatives: int = 4
+    refresh_steps: int = 100
+    precision: str = "bf16"
+    gradient_checkpointing: bool = False
+    eval_steps: int = 0
+    save_steps: int = 500
+    log_steps: int = 20
+    patience: int = 0
+    tracker: str = "none"
 
     def __post_init__(self) -> None:
         parse_mix(self.mix)
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        objectives = parse_objective(self.objective)
+        self._require_numbers()
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise SettingsError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}")
+        if self.entity_tower != "frozen" and "catalogue" in objectives:
+            raise SettingsError(
+                f"the objective catalogue compares with entity vectors that stay as they are, and entity_tower is "
+                f"{self.entity_tower!r}; take in_batch, hard_negatives or both, or leave the entity tower frozen"
+            )
+
+    def _require_numbers(self) -> None:
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         for name in ("learning_rate", "head_learning_rate", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if not 0 <= self.warmup < 1:
+            raise SettingsError(f"warmup is {self.warmup}; it must be a share from 0 to below 1")
+
+
+_CHOICES = {"entity_tower": ENTITY_TOWERS, "train_layers": TRAINED_LAYERS, "precision": PRECISIONS, "tracker": TRACKERS}
+_LEAST = {
+    "epochs": 1, "batch_size": 1, "accumulation": 1, "negatives": 0, "form_negatives": 0, "refresh_steps": 1, "eval_steps": 0,
+    "save_steps": 0, "log_steps": 1, "patience": 0,
+}  # fmt: skip
 
 
 def parse_mix(text: str) -> dict[str, float]:
@@ -68,3 +135,19 @@ def parse_mix(text: str) -> dict[str, float]:
         if not mix[name] >= 0:
             raise SettingsError(f"the share of {name} is {share!r}; give a number of texts per question, such as {name}=0.5")
     return mix
+
+
+def parse_objective(text: str) -> tuple[str, ...]:
+    """Read a sum of entity losses such as ``in_batch+hard_negatives``.
+
+    Raises:
+        SettingsError: one is unknown, or stands there twice.
+    """
+    names = tuple(part.strip() for part in text.split("+"))
+    wrong = next((n for n in names if n not in OBJECTIVE_NAMES), None)
+    if wrong is not None:
+        allowed = f"{', '.join(OBJECTIVE_NAMES)}, or a sum such as in_batch+hard_negatives"
+        raise SettingsError(f"objective is {wrong!r}; allowed are {allowed}")
+    if len({n.removesuffix("_bce") for n in names}) < len(names):
+        raise SettingsError(f"objective is {text!r}; name each loss once, and mined negatives in one form")
+    return names

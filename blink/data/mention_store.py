@@ -1,0 +1,139 @@
+"""Mention files that stay on disk: ``store[i]`` parses one line, so that millions of rows can be trained on."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from blink.data.mention_files import Rows, bind, parse_row, require_rows
+from blink.data.records import Sample
+from blink.errors import DataError
+from blink.files import atomic_open, parse_json_line, require_file, sample_hash
+
+BLOCK_BYTES = 1 << 24
+OFFSETS_FOLDER = "offsets"
+
+
+class MentionStore(Sequence[Sample]):
+    """The rows of mention files of one JSON object a line, bound to a catalogue.
+
+    Where lines begin is found by one pass and kept in a folder of the caller's; the files themselves are only read.
+
+    Args:
+        paths: the files, one behind the other.
+        catalogue: whose rows gold mentions are bound to.
+        folder: where the tables of line beginnings are kept, and mapped from.
+
+    Attributes:
+        line_bytes: length of each row's line. *Shape:* (rows,), int64.
+
+    Raises:
+        MissingFileError: a file is not there.
+        DataError: a file has no rows, or is one JSON array.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], catalogue: Rows, folder: str | Path) -> None:
+        self._paths = [require_file(p, "give a mention file: JSON lines with 'text' or 'tokenized_text_ids'") for p in paths]
+        self._catalogue = catalogue
+        self._tables = [line_table(path, Path(folder)) for path in self._paths]
+        self._first = np.cumsum([0, *(len(t) for t in self._tables)])
+        self._handles = [path.open("rb") for path in self._paths]
+        self.line_bytes = np.concatenate([t[:, 1] for t in self._tables])
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    @overload
+    def __getitem__(self, at: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Sample]: ...
+
+    def __getitem__(self, at: int | slice) -> Sample | list[Sample]:
+        """The sample of a row.
+
+        Raises:
+            DataError: its line is malformed, or the file has changed; file and row are named.
+        """
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        if not 0 <= at < len(self):
+            raise IndexError(at)
+        file = int(np.searchsorted(self._first, at, side="right")) - 1
+        row = at - int(self._first[file])
+        (sample,) = bind([self._parsed(file, row)], self._catalogue)
+        require_rows([sample], len(self._catalogue))
+        return sample
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for handle in self._handles:
+            handle.close()
+
+    def _parsed(self, file: int, row: int) -> Sample:
+        start, length = self._tables[file][row]
+        self._handles[file].seek(int(start))
+        path, number = self._paths[file], row + 1
+        line = self._handles[file].read(int(length)).removeprefix(codecs.BOM_UTF8)
+        try:
+            return parse_row(parse_json_line(line, path, number), default_id=str(row))
+        except DataError as error:
+            raise DataError(str(error) if str(error).startswith(str(path)) else f"{path}, row {number}: {error}") from error
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+            found = f"malformed row ({type(error).__name__}: {error})"
+            raise DataError(f"{path}, row {number}: {found}; see the mention file layout") from error
+
+
+def line_table(path: Path, folder: Path) -> npt.NDArray[np.int64]:
+    """Where the non-blank lines of a file begin and how long they are, mapped from ``folder``; made there if need be.
+
+    Returns:
+        first byte and number of bytes. *Shape:* (rows, 2), int64.
+
+    Raises:
+        DataError: the file has no rows, or is one JSON array.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stat = path.stat()
+    # Named after the state of the file: one that was changed gets a table of its own.
+    table = folder / f"{path.stem}-{sample_hash(path)[:16]}-{stat.st_mtime_ns:x}.npy"
+    if not table.is_file():
+        with path.open("rb") as f:
+            if f.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+                raise DataError(f"{path} is one JSON array, which cannot be read in parts; write it as JSON lines")
+        with atomic_open(table, "wb") as out:
+            np.save(out, _lines(path), allow_pickle=False)
+    lines: npt.NDArray[np.int64] = np.load(table, mmap_mode="r", allow_pickle=False)
+    if not len(lines):
+        raise DataError(f"{path} is empty; a mention file has one JSON object a line")
+    return lines
+
+
+def _lines(path: Path) -> npt.NDArray[np.int64]:
+    ends = [np.zeros(1, dtype=np.int64)]
+    at = 0
+    with path.open("rb") as f:
+        while block := f.read(BLOCK_BYTES):
+            ends.append(np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")) + at + 1)
+            at += len(block)
+    bounds = np.unique(np.concatenate([*ends, np.array([at], dtype=np.int64)]))
+    lines = np.stack([bounds[:-1], np.diff(bounds)], axis=1)
+    return lines[~_blank(path, lines)]
+
+
+def _blank(path: Path, lines: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Only short lines can be blank; those are looked at."""
+    blank = np.zeros(len(lines), dtype=bool)
+    with path.open("rb") as f:
+        for i in np.flatnonzero(lines[:, 1] < 64):
+            f.seek(int(lines[i, 0]))
+            blank[i] = not f.read(int(lines[i, 1])).strip(b"\xef\xbb\xbf \t\r\n")
+    return blank

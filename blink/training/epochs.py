@@ -1,0 +1,186 @@
+"""What each epoch reads, and which process computes what of a batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from blink.data.mention_store import MentionStore
+from blink.data.records import Sample
+from blink.errors import DataError
+from blink.model.tokens import WordPieces
+from blink.training.examples import Batch, Example, collate, examples_from, order
+from blink.training.settings import TrainSettings, parse_mix
+from blink.training.synthetic import Synthesizer, mixed
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch a process computes.
+
+    Attributes:
+        process: its number.
+        processes: how many there are.
+        parts: how many parts each computes one after the other.
+    """
+
+    process: int = 0
+    processes: int = 1
+    parts: int = 1
+
+    def of(self, places: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        """The parts of a batch that are this process's; a small batch may leave it fewer, or none."""
+        whole = np.array_split(places, self.processes * self.parts)
+        return [part for part in whole[self.process * self.parts : (self.process + 1) * self.parts] if len(part)]
+
+
+class Epoch:
+    """The batches of one epoch.
+
+    Args:
+        texts: what they hold; examples already, or samples that are cut into word pieces when their batch comes.
+        places: which texts each batch holds.
+        pieces: the tokenizer.
+        context_length: longest input.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[Example] | Sequence[Sample],
+        places: list[npt.NDArray[np.int64]],
+        pieces: WordPieces,
+        context_length: int,
+    ) -> None:
+        self._texts, self._places = texts, places
+        self._pieces, self._context_length = pieces, context_length
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def parts(self, number: int, share: Share) -> list[Batch]:
+        """What a process computes of batch ``number``."""
+        return [collate(self._examples(part), self._pieces.pad_id) for part in share.of(self._places[number])]
+
+    def _examples(self, places: npt.NDArray[np.int64]) -> list[Example]:
+        texts = [self._texts[int(i)] for i in places]
+        made = [t for t in texts if isinstance(t, Example)]
+        samples = [t for t in texts if isinstance(t, Sample)]
+        return made or examples_from(samples, self._pieces, self._context_length)
+
+
+class Epochs:
+    """The epochs of a run: the mixture of each, in the order that its seed draws.
+
+    Args:
+        questions: labelled texts; those of a `MentionStore` are read when their batch comes.
+        settings: the mixture, its order, and whether questions are distributed over the epochs.
+        synthesizer: makes the texts that the mixture asks for beside the questions.
+        pieces: the tokenizer.
+        context_length: longest input.
+
+    Attributes:
+        steps: batches an epoch.
+
+    Raises:
+        DataError: there are no texts, or a text has no labels.
+    """
+
+    def __init__(
+        self,
+        questions: Sequence[Sample],
+        settings: TrainSettings,
+        synthesizer: Synthesizer | None,
+        pieces: WordPieces,
+        context_length: int,
+    ) -> None:
+        self._questions, self._settings, self._synthesizer = questions, settings, synthesizer
+        self._pieces, self._context_length = pieces, context_length
+        self._mix = parse_mix(settings.mix)
+        self._kept: tuple[int, Epoch] | None = None
+        self._per_epoch = self._questions_per_epoch()
+        self.steps = len(self[0])
+        if not self.steps:
+            raise DataError("there are no texts to train on; give --train, or a --mix whose shares are not all 0")
+
+    def __getitem__(self, number: int) -> Epoch:
+        """Epoch ``number``; the same whenever it is asked for."""
+        if self._kept is None or self._kept[0] != number:
+            self._kept = (number, self._read(number))
+        return self._kept[1]
+
+    def _read(self, number: int) -> Epoch:
+        places, made = self._chosen(number), self._made(number)
+        samples = _Joined(self._questions, places, made)
+        drawn = np.random.default_rng([self._settings.seed, number]) if self._settings.shuffle else None
+        if isinstance(self._questions, MentionStore):
+            batches = order(samples.lengths(), self._settings.batch_size, drawn)
+            return Epoch(samples, batches, self._pieces, self._context_length)
+        examples = examples_from(samples, self._pieces, self._context_length)
+        lengths = np.array([len(e.ids) for e in examples], dtype=np.int64)
+        return Epoch(examples, order(lengths, self._settings.batch_size, drawn), self._pieces, self._context_length)
+
+    def _chosen(self, number: int) -> npt.NDArray[np.int64]:
+        """Places of an epoch's questions."""
+        own = self._own(number)
+        whole, part = divmod(self._mix.get("questions", 1.0), 1)
+        drawn = np.random.default_rng(self._settings.seed + number).permutation(len(own))[: round(part * len(own))]
+        return np.concatenate([*[own] * int(whole), own[drawn] if part else own[:0]])
+
+    def _own(self, number: int) -> npt.NDArray[np.int64]:
+        """Places of the questions that an epoch draws from."""
+        n = self._per_epoch
+        return (np.arange(n) + number * n) % max(len(self._questions), 1)
+
+    def _made(self, number: int) -> list[Sample]:
+        mix = {**self._mix, "questions": 0.0}
+        return list(mixed(_Joined(self._questions, self._own(number)), mix, self._synthesizer, self._settings.seed + number))
+
+    def _questions_per_epoch(self) -> int:
+        """All of them; or, distributed, as many as let each be seen once."""
+        count = len(self._questions)
+        if not self._settings.distribute:
+            return count
+        share = -(-count // self._settings.epochs)
+        if share >= self._settings.batch_size:
+            return share
+        logger.warning(
+            "%d texts over %d epochs are %d an epoch, less than a batch of %d: every epoch reads all of them instead",
+            count, self._settings.epochs, share, self._settings.batch_size,
+        )  # fmt: skip
+        return count
+
+
+class _Joined(Sequence[Sample]):
+    """Some questions, and behind them made texts; a question is read when it is asked for."""
+
+    def __init__(self, questions: Sequence[Sample], places: npt.NDArray[np.int64], made: Sequence[Sample] = ()) -> None:
+        self._questions, self._places, self._made = questions, places, made
+
+    def __len__(self) -> int:
+        return len(self._places) + len(self._made)
+
+    @overload
+    def __getitem__(self, at: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Sample]: ...
+
+    def __getitem__(self, at: int | slice) -> Sample | list[Sample]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        if not 0 <= at < len(self):
+            raise IndexError(at)
+        return self._questions[int(self._places[at])] if at < len(self._places) else self._made[at - len(self._places)]
+
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Bytes of each text's line: what is known of its length without reading it."""
+        assert isinstance(self._questions, MentionStore)
+        made = np.array([len(s.text.encode()) for s in self._made], dtype=np.int64)
+        return np.concatenate([self._questions.line_bytes[self._places], made])

@@ -1,0 +1,172 @@
+"""Hard negatives: entities that the model being trained takes for a mention's own, and namesakes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from blink.data.records import NOT_IN_CATALOGUE
+from blink.kb.forms import SurfaceForms
+from blink.kb.index import ExactIndex, Index
+from blink.kb.knowledge_base import KnowledgeBase
+from blink.kb.vectors import CHUNK_ROWS
+from blink.model.tokens import WordPieces
+from blink.training.examples import Batch
+from blink.training.settings import TrainSettings
+from blink.training.steps import Stepper
+
+Rows: TypeAlias = npt.NDArray[np.int64]
+
+
+class Miner:
+    """Finds negatives in an index.
+
+    Args:
+        index: over the entity vectors as the model has them now.
+        pieces: spells a mention out of its tokens.
+        forms: titles and aliases; None leaves namesakes out.
+        mined: entities a mention, nearest first.
+        namesakes: most entities a mention that bear its name, beside those.
+        bad: whether a catalogue row is a broken line, which names nothing.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        pieces: WordPieces,
+        forms: SurfaceForms | None,
+        *,
+        mined: int,
+        namesakes: int,
+        bad: Callable[[int], bool] = lambda row: False,
+    ) -> None:
+        self._index, self._pieces, self._forms, self._bad = index, pieces, forms, bad
+        self._mined, self._namesakes = mined, namesakes if forms is not None else 0
+
+    def full(self, batch: Batch, vectors: Tensor) -> Tensor:
+        """The nearest entities that are not the mention's own, then its namesakes; none twice.
+
+        Args:
+            batch: on the CPU.
+            vectors: of its mentions. *Shape:* (mentions, d).
+
+        Returns:
+            catalogue rows, -1 where there are fewer. *Shape:* (mentions, mined + namesakes), int64.
+        """
+        nearest = self._search(vectors, self._mined + 1)
+        table = np.full((len(nearest), self._mined + self._namesakes), NOT_IN_CATALOGUE, dtype=np.int64)
+        for i, gold in enumerate(batch.rows.tolist()):
+            if gold == NOT_IN_CATALOGUE:
+                continue
+            found = [row for row in nearest[i].tolist() if self._allowed(row, gold)][: self._mined]
+            found += self._named(batch, i, {gold, *found})
+            table[i, : len(found)] = found
+        return torch.from_numpy(table)
+
+    def nearest(self, batch: Batch, vectors: Tensor) -> Tensor:
+        """The nearest entities in order, -1 in the place of the mention's own. Arguments and result as of `full`."""
+        nearest = self._search(vectors, self._mined)
+        gold = batch.rows.numpy()[:, None]
+        return torch.from_numpy(np.where((nearest == gold) | (gold == NOT_IN_CATALOGUE), NOT_IN_CATALOGUE, nearest))
+
+    def _search(self, vectors: Tensor, k: int) -> Rows:
+        if not len(vectors):
+            return np.empty((0, k), dtype=np.int64)
+        return self._index.search(np.ascontiguousarray(vectors.float().cpu().numpy()), k)[1]
+
+    def _allowed(self, row: int, gold: int) -> bool:
+        return row not in (gold, NOT_IN_CATALOGUE) and not self._bad(row)
+
+    def _named(self, batch: Batch, mention: int, taken: set[int]) -> list[int]:
+        if not self._namesakes or self._forms is None:
+            return []
+        text, start, end = (int(column[mention]) for column in (batch.text, batch.start, batch.end))
+        name = self._pieces.decode(batch.ids[text, start : end + 1].tolist())
+        rows = dict.fromkeys(match.row for match in self._forms.find(name, self._namesakes + len(taken)))
+        return [row for row in rows if row not in taken][: self._namesakes]
+
+
+class NegativeSource:
+    """Gives the batches of a run their negatives, mined for all batches up to the next refresh at once.
+
+    Args:
+        stepper: embeds mentions with the model as it is.
+        kb: its catalogue, names and, where entity vectors stay as they are, its index.
+        mode: ``full`` or ``nearest``, see `Miner`.
+        settings: how many, and how often.
+        learns_entities: whether entity vectors change; then the catalogue is encoded anew for each mining.
+    """
+
+    def __init__(
+        self, stepper: Stepper, kb: KnowledgeBase, mode: str, settings: TrainSettings, *, learns_entities: bool
+    ) -> None:
+        self._stepper, self._kb, self._mode, self._settings = stepper, kb, mode, settings
+        self._learns_entities = learns_entities
+        self._first = 0
+        self._tables: list[list[Tensor]] = []
+
+    def add(
+        self, parts: Sequence[Batch], step: int, number: int, parts_of: Callable[[int], list[Batch]], batches: int
+    ) -> list[Batch]:
+        """Give a process's parts of a batch their negatives.
+
+        Args:
+            parts: of batch ``number`` of the epoch.
+            step: of the run.
+            number: of the batch in its epoch.
+            parts_of: the parts of any batch of the epoch.
+            batches: how many it has.
+        """
+        if not self._first <= step < self._first + len(self._tables):
+            end = min((number // self._settings.refresh_steps + 1) * self._settings.refresh_steps, batches)
+            miner = self._miner()
+            mine = miner.full if self._mode == "full" else miner.nearest
+            self._first = step
+            self._tables = [[mine(p, self._stepper.embed(p)) for p in parts_of(n)] for n in range(number, end)]
+        table = self._tables[step - self._first]
+        return [replace(part, negatives=rows) for part, rows in zip(parts, table, strict=True)]
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint has to hold: the negatives of every process."""
+        own = {"first": self._first, "tables": self._tables}
+        return {"processes": gather_object([own]) if self._stepper.accelerator.num_processes > 1 else [own]}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to a state; with another number of processes, mine anew."""
+        accelerator = self._stepper.accelerator
+        if len(state["processes"]) == accelerator.num_processes:
+            own = state["processes"][accelerator.process_index]
+            self._first, self._tables = own["first"], [[t.cpu() for t in parts] for parts in own["tables"]]
+
+    def _miner(self) -> Miner:
+        kb = self._kb
+        return Miner(
+            ExactIndex(self._encoded()) if self._learns_entities else kb.index,
+            self._stepper.model.pieces,
+            kb.forms,
+            mined=self._settings.negatives,
+            namesakes=self._settings.form_negatives,
+            bad=kb.catalogue.is_bad,
+        )
+
+    def _encoded(self) -> npt.NDArray[np.float32]:
+        """Vectors of the catalogue as the model makes them now; each process encodes a share."""
+        model, accelerator = self._stepper.model, self._stepper.accelerator
+        model.eval()
+        shares = np.array_split(np.arange(len(self._kb.catalogue)), accelerator.num_processes)
+        own = shares[accelerator.process_index]
+        chunks = range(int(own[0]), int(own[-1]) + 1, CHUNK_ROWS) if len(own) else ()
+        parts = [
+            model.encode_entities(list(self._kb.catalogue.iter(at, min(at + CHUNK_ROWS, int(own[-1]) + 1)))) for at in chunks
+        ]
+        model.train()
+        if accelerator.num_processes > 1:
+            parts = gather_object(parts)
+        return np.concatenate(parts)

@@ -1,0 +1,73 @@
+"""Where a run comes from: the first line of its trace, enough to make the same run again."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import blink
+from blink.files import sample_hash, sha256
+
+HASHED_WHOLE = 1 << 30
+"""Files above this many bytes are told apart by blocks of them."""
+
+
+def provenance(files: Sequence[Path], catalogue_sha256: str, device: torch.device, processes: int) -> dict[str, Any]:
+    """Revision, versions, host, device, and hashes of what is read."""
+    return {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "git": git_revision(Path(blink.__file__).resolve().parents[1]),
+        "python": platform.python_version(),
+        "versions": {"blink": blink.__version__, **{n: _version(n) for n in ("torch", "transformers", "accelerate")}},
+        "host": socket.gethostname(),
+        "device": device_name(device),
+        "processes": processes,
+        "command": sys.argv,
+        "catalogue": catalogue_sha256,
+        "files": {str(path): file_hash(path) for path in files},
+    }
+
+
+def git_revision(folder: Path) -> str | None:
+    """The commit that a folder is at, with ``+changes`` where files differ from it; None outside a repository."""
+    if not (folder / ".git").exists():
+        return None
+
+    def ask(*words: str) -> str:
+        answer = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20, check=True)
+        return answer.stdout.strip()
+
+    try:
+        changed = ask("status", "--porcelain", "--untracked-files=no")
+        return ask("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def device_name(device: torch.device) -> str:
+    """Such as ``cuda: NVIDIA H200`` or ``cpu: x86_64, 2 threads``."""
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    return f"{device.type}: {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file; of a huge one, a hash of its size and of blocks of it."""
+    return sha256(path) if path.stat().st_size <= HASHED_WHOLE else f"blocks:{sample_hash(path)}"
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

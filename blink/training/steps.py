@@ -1,0 +1,238 @@
+"""One step of training: the loss of a whole batch, computed in parts by any number of processes, and the update."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from blink.data.records import NOT_IN_CATALOGUE
+from blink.errors import SettingsError
+from blink.model.biencoder import BiEncoder
+from blink.training.examples import Batch
+from blink.training.losses import span_count, span_loss
+from blink.training.objectives import Entities, Objective, needed_rows, objectives_named
+from blink.training.settings import TrainSettings
+from blink.training.towers import EntityVectors, autocast
+
+SEED_STRIDE = 1_000_003
+PROCESS_STRIDE = 7_919_000_003
+TOP_LAYERS = {"all_encoder_layers": None, "top4_layers": 4, "top_layer": 1, "additional_layers": 0}
+"""How many of the upper layers learn, by the original's names; None is all of them, without embeddings."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What all processes have to know of a batch before any of them computes.
+
+    Attributes:
+        totals: what each objective's sum is divided by.
+        spans: spans of all texts.
+        named: entities that its mentions name. *Shape:* (n,), int64, ascending.
+        needed: those and the negatives. *Shape:* (n,), int64, ascending.
+    """
+
+    totals: tuple[int, ...]
+    spans: int
+    named: Tensor
+    needed: Tensor
+
+
+class Stepper:
+    """Takes the steps of a run.
+
+    Args:
+        model: what learns, on its device.
+        accelerator: device, number format and processes.
+        settings: of the run.
+        vectors: where entity vectors come from.
+        catalogue: vectors of all entities, for objectives that ask for them. *Shape:* (entities, d).
+        total_steps: length of the schedule.
+    """
+
+    def __init__(
+        self,
+        model: BiEncoder,
+        accelerator: Accelerator,
+        settings: TrainSettings,
+        vectors: EntityVectors,
+        catalogue: Tensor | None,
+        total_steps: int,
+    ) -> None:
+        self.model, self.accelerator, self.settings = model, accelerator, settings
+        self.objectives: tuple[Objective, ...] = objectives_named(settings.objective)
+        self.total_steps = total_steps
+        self._vectors, self._catalogue = vectors, catalogue
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        groups = parameter_groups(model, settings)
+        self._peaks = [group["lr"] for group in groups]
+        self.optimizer = accelerator.prepare_optimizer(torch.optim.AdamW(groups))
+
+    def step(self, number: int, parts: Sequence[Batch], where: str) -> dict[str, float]:
+        """Take step ``number`` of the run on this process's parts of a batch.
+
+        Dropout follows from the step alone, so a resumed run draws what an undisturbed one draws.
+
+        Returns:
+            the batch's entity and span loss, of all processes together.
+
+        Raises:
+            SettingsError: a loss or gradient is no number; ``where``, the step and the texts are named.
+        """
+        torch.manual_seed(self.settings.seed * SEED_STRIDE + number + self.accelerator.process_index * PROCESS_STRIDE)
+        whole = self._agree(parts)
+        entities = self._open(whole)
+        self.optimizer.zero_grad(set_to_none=True)
+        sums = [0.0, 0.0]
+        for part in parts:
+            losses = self._losses(part.to(self.accelerator.device), entities, whole)
+            loss = losses[0] + losses[1]
+            _require_finite(loss, "loss", parts=[part], where=where)
+            self.accelerator.backward(loss)
+            sums = [s + one.item() for s, one in zip(sums, losses, strict=True)]
+        self._vectors.backward()
+        self._update(number, parts, where)
+        return dict(zip(("entity", "span"), self._over_processes(sums), strict=True))
+
+    def rate(self, step: int) -> float:
+        """Share of the peak learning rate at a step: never 0, neither at the first step nor the last, however short the run."""
+        warm = max(1, round(self.settings.warmup * self.total_steps))
+        return min((step + 1) / warm, (self.total_steps - step) / max(1, self.total_steps - warm + 1), 1.0)
+
+    @torch.no_grad()
+    def embed(self, batch: Batch) -> Tensor:
+        """Vectors of a batch's mentions as the model makes them now, without dropout; the model goes on training after."""
+        self.model.eval()
+        on_device = batch.to(self.accelerator.device)
+        with autocast(self.accelerator):
+            hidden = self.model.encode_context(on_device.ids, on_device.mask)
+        vectors = self.model.embed_mentions(hidden.float(), on_device.text, on_device.start, on_device.end)
+        self.model.train()
+        return vectors
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint has to hold of weights and optimizer."""
+        scaler = self.accelerator.scaler
+        return {
+            "model": {n: p.detach() for n, p in self.model.named_parameters() if p.requires_grad},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to a state."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(state["model"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+
+    def _agree(self, parts: Sequence[Batch]) -> Whole:
+        counts = [sum(objective.count(p) for p in parts) for objective in self.objectives]
+        spans = sum(span_count(p.mask, self.model.config.max_mention_length) for p in parts)
+        named = torch.cat([p.rows for p in parts]).unique() if parts else torch.empty(0, dtype=torch.long)
+        named, needed = named[named != NOT_IN_CATALOGUE], needed_rows(parts)
+        if self.accelerator.num_processes > 1:
+            all_counts, all_named, all_needed = zip(*gather_object([([*counts, spans], named, needed)]), strict=True)
+            *counts, spans = (sum(column) for column in zip(*all_counts, strict=True))
+            named, needed = torch.cat(all_named).unique(), torch.cat(all_needed).unique()
+        return Whole(tuple(counts), spans, named, needed)
+
+    def _open(self, whole: Whole) -> Entities:
+        device = self.accelerator.device
+        if all(objective.whole_catalogue for objective in self.objectives):  # no others are asked for
+            none = torch.empty(0, dtype=torch.long, device=device)
+            return Entities(none, torch.empty(0, device=device), none, self._catalogue)
+        batch = torch.searchsorted(whole.needed, whole.named)
+        return Entities(whole.needed.to(device), self._vectors.open(whole.needed), batch.to(device), self._catalogue)
+
+    def _losses(self, part: Batch, entities: Entities, whole: Whole) -> tuple[Tensor, Tensor]:
+        with autocast(self.accelerator):
+            hidden = self.model.encode_context(part.ids, part.mask)
+        scores = self.model.score_spans(hidden.float(), part.mask)
+        mentions = self.model.embed_mentions(hidden.float(), part.text, part.start, part.end)
+        entity = mentions.sum() * 0.0
+        if len(whole.named):
+            losses = [o.loss(mentions, part, entities, n) for o, n in zip(self.objectives, whole.totals, strict=True)]
+            entity = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        return entity, span_loss(scores, part, whole.spans)
+
+    def _update(self, number: int, parts: Sequence[Batch], where: str) -> None:
+        if self.accelerator.num_processes > 1:
+            self._sum_gradients()
+        norm = self.accelerator.clip_grad_norm_(self.trained, self.settings.max_grad_norm)
+        if self.accelerator.scaler is None:  # which passes over such steps itself, and takes a smaller scale
+            _require_finite(norm, "gradient", parts=parts, where=where)
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * self.rate(number)
+        self.optimizer.step()
+
+    def _sum_gradients(self) -> None:
+        """Sum, not mean: each process's loss is divided by the totals of all."""
+        touched = torch.tensor([float(p.grad is not None) for p in self.trained], device=self.accelerator.device)
+        touched = self.accelerator.reduce(touched, "sum")
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in self.trained])
+        flat = self.accelerator.reduce(flat, "sum")
+        pieces = flat.split([p.numel() for p in self.trained])
+        for parameter, piece, by in zip(self.trained, pieces, touched.tolist(), strict=True):
+            parameter.grad = piece.view_as(parameter) if by else None  # as a process alone would have it
+
+    def _over_processes(self, sums: Sequence[float]) -> list[float]:
+        if self.accelerator.num_processes == 1:
+            return list(sums)
+        summed: Tensor = self.accelerator.reduce(torch.tensor(sums, device=self.accelerator.device), "sum")
+        return summed.tolist()
+
+
+def parameter_groups(model: BiEncoder, settings: TrainSettings) -> list[dict[str, Any]]:
+    """The weights that learn, by rate and decay: encoders at one rate, heads at another; biases and norms do not decay."""
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            encoder = name.startswith(("context_encoder.", "candidate_encoder."))
+            rate = settings.learning_rate if encoder else settings.head_learning_rate
+            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    return [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
+
+
+def freeze_layers(encoder: nn.Module, layers: str) -> None:
+    """Let only the upper layers of an encoder learn, see `TOP_LAYERS`; ``all`` changes nothing.
+
+    Raises:
+        SettingsError: the encoder's layers are not numbered in the way of BERT and its kin.
+    """
+    if layers == "all":
+        return
+    numbered = [(n, p, _layer(n)) for n, p in encoder.named_parameters()]
+    count = max((at + 1 for _, _, at in numbered if at is not None), default=0)
+    if not count:
+        raise SettingsError(f"train_layers is {layers!r}, but this encoder does not number its layers; take all")
+    upper = TOP_LAYERS[layers]
+    first = 0 if upper is None else count - upper
+    for _, parameter, at in numbered:
+        if at is None or at < first:
+            parameter.requires_grad = False
+
+
+def _layer(name: str) -> int | None:
+    words = name.split(".")
+    at = next((i for i, word in enumerate(words) if word == "layer" and words[i + 1 : i + 2] and words[i + 1].isdigit()), None)
+    return None if at is None else int(words[at + 1])
+
+
+def _require_finite(value: Tensor | float, what: str, *, parts: Sequence[Batch], where: str) -> None:
+    number = value.item() if isinstance(value, Tensor) else value
+    if not math.isfinite(number):
+        texts = ", ".join(repr(s) for p in parts for s in p.samples)
+        raise SettingsError(
+            f"the {what} is {number} at {where}, with the texts {texts}; lower --learning-rate, or look at these texts"
+        )

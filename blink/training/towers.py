@@ -1,0 +1,144 @@
+"""The two ways entity vectors come into a step: as the knowledge base holds them, or encoded anew and learning."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from blink.kb.catalogue import Catalogue
+from blink.model.adapters import add_adapters, has_adapters, merge_adapters
+from blink.model.biencoder import BiEncoder
+from blink.model.pretrained import longest_input
+from blink.model.tokens import pad
+
+
+class EntityVectors(Protocol):
+    """Where a step's entity vectors come from."""
+
+    def open(self, rows: Tensor) -> Tensor:
+        """Vectors of catalogue rows, the same on every process. ``rows``: (n,), int64; result: (n, d), float32."""
+
+    def backward(self) -> None:
+        """Pass on, to what made the vectors, the gradients that a whole step has left at them."""
+
+
+class StoredVectors:
+    """The vectors of a knowledge base; nothing is passed on to what made them.
+
+    Args:
+        vectors: all of them. *Shape:* (entities, d).
+        device: where a step wants them.
+    """
+
+    def __init__(self, vectors: np.ndarray, device: torch.device) -> None:
+        self._vectors, self._device = vectors, device
+
+    def open(self, rows: Tensor) -> Tensor:
+        """See `EntityVectors.open`."""
+        return torch.from_numpy(np.asarray(self._vectors[rows.cpu().numpy()], dtype=np.float32)).to(self._device)
+
+    def backward(self) -> None:
+        """Nothing."""
+
+
+class LearningVectors:
+    """Vectors that the candidate encoder makes in each step, each process its share.
+
+    Every part of a batch adds its gradient at the vectors; once all have, each process passes the sum of all processes
+    on through the vectors that it made. So the gradient is that of the whole batch, however it was split.
+
+    Args:
+        model: the bi-encoder.
+        catalogue: whose entities are encoded.
+        accelerator: the processes.
+        chunk: entities encoded at a time; with more, only one chunk's layers are kept at hand, and computed again on the
+            way back. 0 encodes all at once.
+    """
+
+    def __init__(self, model: BiEncoder, catalogue: Catalogue, accelerator: Accelerator, chunk: int = 0) -> None:
+        self._model, self._catalogue, self._accelerator, self._chunk = model, catalogue, accelerator, chunk
+        self._own, self._leaf = torch.empty(0), torch.empty(0)
+        self._bounds = (0, 0)
+
+    def open(self, rows: Tensor) -> Tensor:
+        """See `EntityVectors.open`."""
+        processes, process = self._accelerator.num_processes, self._accelerator.process_index
+        shares = rows.tensor_split(processes)
+        first = sum(len(s) for s in shares[:process])
+        self._bounds = (first, first + len(shares[process]))
+        self._own = self._encode(shares[process])
+        self._leaf = self._gathered([len(s) for s in shares]).requires_grad_()
+        return self._leaf
+
+    def backward(self) -> None:
+        """See `EntityVectors.backward`."""
+        left = self._leaf.grad if self._leaf.grad is not None else torch.zeros_like(self._leaf)
+        if self._accelerator.num_processes > 1:
+            left = self._accelerator.reduce(left, "sum")
+        if self._own.requires_grad:
+            self._own.backward(left[slice(*self._bounds)])
+
+    def _gathered(self, counts: list[int]) -> Tensor:
+        own = self._own.detach()
+        if self._accelerator.num_processes == 1:
+            return own.clone()
+        room = nn.functional.pad(own, (0, 0, 0, max(counts) - len(own)))
+        table = self._accelerator.gather(room).reshape(len(counts), max(counts), -1)
+        return torch.cat([part[:count] for part, count in zip(table, counts, strict=True)])
+
+    def _encode(self, rows: Tensor) -> Tensor:
+        if not len(rows):
+            return torch.empty(0, self._model.entity_size, device=self._accelerator.device)
+        if not self._chunk:
+            return self._encoded(*self._inputs(rows))
+        parts = [self._inputs(part) for part in rows.split(self._chunk)]
+        return torch.cat([checkpoint(self._encoded, *part, use_reentrant=False) for part in parts])
+
+    def _inputs(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        config, tower = self._model.config, self._model.candidate_encoder
+        assert tower is not None
+        length = min(config.max_candidate_length, longest_input(tower))
+        entities = [self._catalogue[row] for row in rows.tolist()]
+        ids, mask = pad(self._model.pieces.entity_ids(entities, config.candidate_fields, length), self._model.pieces.pad_id)
+        return torch.from_numpy(ids).to(self._accelerator.device), torch.from_numpy(mask).to(self._accelerator.device)
+
+    def _encoded(self, ids: Tensor, mask: Tensor) -> Tensor:
+        with autocast(self._accelerator):
+            return self._model.encode_candidates(ids, mask)
+
+
+def autocast(accelerator: Accelerator) -> AbstractContextManager[None]:
+    """The number format of the encoders' work."""
+    context: AbstractContextManager[None] = accelerator.autocast()
+    return context
+
+
+def prepare_towers(model: BiEncoder, entity_tower: str) -> None:
+    """Set what of the candidate encoder learns: ``frozen``, ``adapters`` (of the context encoder's rank) or ``trained``."""
+    tower = model.candidate_encoder
+    if tower is None:
+        return
+    if entity_tower == "adapters" and not has_adapters(tower):
+        add_adapters(tower, model.config.adapter_rank or 16)
+    elif entity_tower != "adapters":
+        tower.requires_grad_(entity_tower == "trained")
+    if model.additional_linear is not None:
+        model.additional_linear.requires_grad_(entity_tower != "frozen")
+
+
+def standalone(model: BiEncoder) -> BiEncoder:
+    """A copy that stands on its own: adapters merged into both encoders, and no base beside which they would be stored."""
+    own = copy.deepcopy(model).eval()
+    for tower in (own.context_encoder, own.candidate_encoder):
+        if tower is not None:
+            merge_adapters(tower)
+    own.config = own.config.replace(base=None, base_sha256=None, adapter_rank=0)
+    own.config = own.config.replace(candidate_fingerprint=own.candidate_fingerprint())
+    return own

@@ -1,0 +1,81 @@
+"""Scores a model in training on development texts, and stores it with the knowledge base that its entity vectors make."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from blink.data.records import Sample
+from blink.evaluation.sweep import THRESHOLDS, SweepPoint, best_point, sweep
+from blink.kb.knowledge_base import KnowledgeBase, build_knowledge_base
+from blink.linking.linker import Linker
+from blink.model.biencoder import BiEncoder
+from blink.training.towers import standalone
+
+BEST_FOLDER = "best"
+LAST_FOLDER = "last"
+KB_SUFFIX = "-kb"
+"""Behind the name of a model's folder: the knowledge base of its entity vectors, where those learn too."""
+
+
+class Validation:
+    """Validates and stores the model of a run.
+
+    Args:
+        model: in training.
+        kb: the knowledge base that the run began with.
+        dev: labelled texts.
+        folder: of the run.
+        device: where the model is.
+        learns_entities: whether entity vectors change; then each validation encodes the catalogue anew.
+    """
+
+    def __init__(
+        self,
+        model: BiEncoder,
+        kb: KnowledgeBase,
+        dev: Sequence[Sample],
+        folder: Path,
+        device: torch.device,
+        learns_entities: bool,
+    ) -> None:
+        self._model, self._kb, self._dev, self._folder = model, kb, dev, folder
+        self._device, self._learns_entities = device, learns_entities
+
+    def score(self) -> SweepPoint:
+        """Covered weak F1 at the threshold that is best, with entity vectors as the model makes them now."""
+        self._model.eval()
+        model, kb = (standalone(self._model), self._encoded()) if self._learns_entities else (self._model, self._kb)
+        linker = Linker(model, kb, precision="fp32", device=str(self._device))
+        readings = list(linker.read([s.text for s in self._dev], floor=min(THRESHOLDS)))
+        return best_point(sweep(linker, readings, self._dev))
+
+    def store(self, *, best: bool) -> None:
+        """Store the model that was just scored as the last one, and as the best one where it is; with its knowledge base."""
+        model = standalone(self._model) if self._learns_entities else self._model
+        model.save_pretrained(self._folder / LAST_FOLDER)
+        if best:
+            model.save_pretrained(self._folder / BEST_FOLDER)
+        if best and self._learns_entities:
+            _replace_folder(self._folder / (LAST_FOLDER + KB_SUFFIX), self._folder / (BEST_FOLDER + KB_SUFFIX))
+
+    def _encoded(self) -> KnowledgeBase:
+        model, out = standalone(self._model), self._folder / (LAST_FOLDER + KB_SUFFIX)
+        manifest = self._kb.manifest
+        kind = {} if manifest is None else {"index": manifest.index, "dtype": manifest.dtype, "skip_bad": manifest.skipped > 0}
+        build_knowledge_base(self._kb.catalogue.path, out, model.encode_entities, model.candidate_fingerprint(), **kind)  # type: ignore[arg-type]
+        return KnowledgeBase.open(out)
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    part, old = target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.old")
+    for stale in (part, old):
+        shutil.rmtree(stale, ignore_errors=True)
+    shutil.copytree(source, part)
+    if target.exists():
+        target.rename(old)
+    part.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
