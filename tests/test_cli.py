@@ -114,7 +114,7 @@ class TestContract:
         assert [link["title"] for link in json.loads(out)["links"]] == ["Danube", "Vienna"]
 
     def test_every_command_teaches(self, blink: Run) -> None:
-        for command in ([], ["link"], ["eval"], ["kb"], ["kb", "build"], ["train"], ["shell"]):
+        for command in ([], ["link"], ["eval"], ["kb"], ["kb", "build"], ["train"], ["shell"], ["compare"]):
             status, out, _ = blink(*command, "--help")
             assert status == 0
             assert "Usage: blink" in out
@@ -180,7 +180,8 @@ class TestBadInput:
     def test_malformed_mention_file(self, blink: Run, tmp_path: Path) -> None:
         file = write_lines(tmp_path / "m.jsonl", [{"text": "abc", "mentions": [[0, 9]], "label_id": [0]}])
         one_clear_line(*blink("eval", file)[::2], "line 1", "[0, 9)")
-        file = write_lines(tmp_path / "u.jsonl", [{"text": "abc"}])
+        some = {"text": "abc", "mentions": [[0, 3]], "label_id": [0]}
+        file = write_lines(tmp_path / "u.jsonl", [some, {"text": "abc"}])
         one_clear_line(*blink("eval", file)[::2], "gold mentions")
 
     def test_damaged_model(self, blink: Run, root: Path, starter: Path, tmp_path: Path) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blink.apps.outputs import check_outputs, write_figures
+from blink.apps.outputs import Outputs
 from blink.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -22,7 +21,8 @@ def compare_files(
     """Compare two files of rows and report."""
     from blink.evaluation.comparison import compare, examples, format_comparison, paired, read_rows, with_gold
 
-    check_outputs(json_out)
+    outputs = Outputs(json_out)
+    outputs.check()
     catalogue = _catalogue(kb)
     sides = [read_rows(path) for path in (a, b)]
     if gold is not None:
@@ -31,15 +31,13 @@ def compare_files(
     pairs = paired(*sides)
     found = compare(pairs, seed=seed, by_group=cluster == "paraphrase")
     figures = {"a": a, "b": b, "cluster": cluster, "seed": seed, **found.to_json()}
-    if json_out is not None:
-        write_figures(json_out, figures)
-    if json_out == "-":
-        return
-    sys.stdout.write(f"A = {a}\nB = {b}\n{format_comparison(found)}\n")
     name = _titles(catalogue)
-    for won in (True, False):
-        for pair in examples(pairs, show, won=won):
-            sys.stdout.write("\n" + "\n".join(_example(pair, "won" if won else "lost", name)) + "\n")
+    shown = [
+        "\n".join(_example(pair, "won" if won else "lost", name))
+        for won in (True, False)
+        for pair in examples(pairs, show, won=won)
+    ]
+    outputs.write(figures, (), "\n\n".join([f"A = {a}\nB = {b}\n{format_comparison(found)}", *shown]))
 
 
 def _catalogue(kb: str | None) -> Catalogue | None:

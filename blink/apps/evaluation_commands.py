@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import click
@@ -18,29 +19,80 @@ cluster_option = click.option(
 
 
 @click.command("eval")
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="[FILE]", required=False)
 @click.option("--json", "json_out", metavar="OUT", help="Write the figures as JSON; - is standard output.")
 @click.option(
     "--rows",
     "rows_out",
     metavar="OUT",
-    help="Write a JSON line per question: gold, predictions, error labels; - is standard output.",
+    help="Write a JSON line per question: gold, predictions, error labels; - is standard output. See `blink compare`.",
 )
 @cluster_option
+@click.option("--mode", metavar="NAME", help="How links are chosen among what was read.  [default: the linker's own]")
+@click.option("--mention-threshold", type=float, metavar="X", help="Raw mention score that some modes need.")
+@click.option(
+    "--entities",
+    type=click.IntRange(1),
+    metavar="K",
+    help="Candidates per mention; joint scores are normalised over them.  [default: the linker's own]",
+)
+@click.option("--mentions", type=click.IntRange(1), metavar="M", help="Most mentions considered.  [default: the linker's own]")
+@click.option(
+    "--save-preds", metavar="OUT", help="Keep what the model saw: a file that ends in .npz, or a folder for predictions.npz."
+)
+@click.option("--preds", metavar="NPZ", help="Evaluate what --save-preds kept, at every threshold; the model does not run.")
+@click.option("--dev", metavar="NPZ", help="With --preds: choose the threshold on these readings, of a development file.")
+@click.option(
+    "--choose-by",
+    type=click.Choice(["weak", "strong"]),
+    default="weak",
+    show_default=True,
+    help="With --preds: the covered F1 that the threshold is chosen by.",
+)
+@click.option("--plots", metavar="DIR", help="With --preds: draw precision-recall and threshold curves (PNG) into DIR.")
 @model_options
-def evaluate(file: str, json_out: str | None, rows_out: str | None, **options: Any) -> None:
+def evaluate(
+    file: str | None, json_out: str | None, rows_out: str | None, preds: str | None, save_preds: str | None, **options: Any
+) -> None:
     """Evaluate on a mention file: micro precision, recall and F1, weak and strong, with 95 % intervals.
 
     Weak: the spans overlap and the entity is right. Strong: the span is exactly right too. Given twice: over all gold
-    mentions, and over the questions whose gold entities are all in the catalogue ("covered").
+    mentions, and over the questions whose gold entities are all in the catalogue ("covered"). Of a file without gold it
+    is reported how much is linked.
+
+    With --preds the readings of an earlier run are evaluated at every threshold, for fewer candidates and for fewer
+    mentions. The threshold that is reported is --threshold, or else the best on --dev. A FILE, --model or --kb that is
+    named beside --preds must be what the readings were made with.
 
     \b
-    Example:
+    Examples:
       blink eval dev.jsonl --model models/starter --kb my-kb --json scores.json --rows rows.jsonl
+      blink eval dev.jsonl --save-preds dev.npz
+      blink eval test.jsonl --save-preds test.npz
+      blink eval --preds test.npz --dev dev.npz --plots pictures
     """
+    from blink.apps.outputs import Outputs
+
+    outputs = Outputs(json_out, rows_out)
+    if preds is not None:
+        from blink.apps.sweeping import Asked, evaluate_saved
+
+        if save_preds is not None:
+            raise click.UsageError("--preds reads what --save-preds writes; give one of them")
+        # How the model runs is of no account where it does not.
+        taken = {f.name: options[f.name] for f in fields(Asked) if f.name in options}
+        evaluate_saved(Asked(preds, file, **taken), outputs)
+        return
+
     from blink.apps.evaluating import evaluate_file
 
-    evaluate_file(file, json_out, rows_out, **options)
+    for name in ("dev", "plots"):
+        if options.pop(name) is not None:
+            raise click.UsageError(f"--{name} belongs to --preds; write readings first: blink eval FILE --save-preds OUT.npz")
+    if file is None:
+        raise click.UsageError("there is nothing to evaluate; give a mention file, or --preds NPZ")
+    options.pop("choose_by")
+    evaluate_file(file, outputs, save_preds=save_preds, **options)
 
 
 @click.command()

@@ -1,10 +1,11 @@
-"""Where results go: a file, or standard output for ``-``."""
+"""Where results go: files, or standard output for ``-``; and for people, a report on standard output."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,39 @@ from blink.errors import MissingFileError, SettingsError
 from blink.files import atomic_open, write_json
 
 
-def check_outputs(*outputs: str | None) -> None:
-    """Say now what would fail when all the work is done; None is no output.
+@dataclass(frozen=True)
+class Outputs:
+    """Where the results of an evaluation go.
 
-    Raises:
-        SettingsError: one is a folder, or two are standard output.
-        MissingFileError: the folder of one is not there.
+    Attributes:
+        figures: file of JSON.
+        rows: file with a JSON line per question.
     """
-    if sum(out == "-" for out in outputs) > 1:
-        raise SettingsError("--json and --rows both go to standard output; give one of them a file")
-    for out in outputs:
-        if out not in (None, "-"):
-            _check_place(Path(str(out)))
+
+    figures: str | None = None
+    rows: str | None = None
+
+    def check(self) -> None:
+        """Say now what would fail when all the work is done.
+
+        Raises:
+            SettingsError: a place is a folder, or both are standard output.
+            MissingFileError: the folder of one is not there.
+        """
+        if self.figures == self.rows == "-":
+            raise SettingsError("--json and --rows both go to standard output; give one of them a file")
+        for place in (self.figures, self.rows):
+            if place not in (None, "-"):
+                _check_place(Path(str(place)))
+
+    def write(self, figures: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], report: str) -> None:
+        """Write what was asked for, and print the report unless something else goes to standard output."""
+        if self.rows is not None:
+            _write_rows(self.rows, rows)
+        if self.figures is not None:
+            _write_figures(self.figures, figures)
+        if "-" not in (self.figures, self.rows):
+            sys.stdout.write(report + "\n")
 
 
 def _check_place(path: Path) -> None:
@@ -33,7 +55,7 @@ def _check_place(path: Path) -> None:
         raise MissingFileError(f"{path.parent} does not exist; make the folder, or write elsewhere")
 
 
-def write_figures(path: str, figures: Mapping[str, Any]) -> None:
+def _write_figures(path: str, figures: Mapping[str, Any]) -> None:
     """Write figures as JSON: one line on standard output, indented in a file."""
     if path == "-":
         sys.stdout.write(json.dumps(figures) + "\n")
@@ -41,7 +63,7 @@ def write_figures(path: str, figures: Mapping[str, Any]) -> None:
         write_json(path, figures)
 
 
-def write_rows(path: str, rows: Iterable[Mapping[str, Any]]) -> None:
+def _write_rows(path: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a JSON line for each row."""
     if path == "-":
         sys.stdout.writelines(json.dumps(row) + "\n" for row in rows)

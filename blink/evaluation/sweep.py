@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from blink.data.records import Sample
-from blink.evaluation.report import Prediction, Question, gold_triples, total_counts
+from blink.errors import SettingsError
+from blink.evaluation.matching import Matching
+from blink.evaluation.report import (
+    CountRow,
+    Counts,
+    Prediction,
+    Question,
+    assess,
+    counts_of,
+    gold_triples,
+    group_of,
+)
 from blink.linking.linker import Linker, Reading
-from blink.linking.scoring import Thresholds
+from blink.linking.scoring import ScoredSpans, Thresholds, mode_named
 
 THRESHOLDS = tuple(round(float(t), 2) for t in np.arange(-6.0, 0.0, 0.1))
 """Joint scores that are tried."""
+PLATEAU = 0.002
+"""F1 below the best that still counts as best when a threshold is chosen: about one mention of a small set."""
 
 
 @dataclass(frozen=True)
@@ -26,24 +41,107 @@ class SweepPoint:
     f1: float
 
 
+@dataclass(frozen=True)
+class CurvePoint:
+    """Sums over all and over covered questions at a threshold."""
+
+    threshold: float
+    overall: Counts
+    covered: Counts
+
+    def point(self, matching: Matching, *, covered: bool = True) -> SweepPoint:
+        """The averages under one matching."""
+        scores = (self.covered if covered else self.overall).scores(matching)
+        return SweepPoint(self.threshold, scores.precision, scores.recall, scores.f1)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that stands for this threshold in a report."""
+        values: dict[str, Any] = {"threshold": self.threshold}
+        for name, covered in (("all", False), ("covered", True)):
+            points = {matching: self.point(matching, covered=covered) for matching in _MATCHINGS}
+            values[name] = {m: {"precision": p.precision, "recall": p.recall, "f1": p.f1} for m, p in points.items()}
+        return values
+
+
+_MATCHINGS: tuple[Matching, ...] = ("weak", "strong")
+
+
+class Replay(Linker):
+    """The half of a linker that chooses among what was read. It has no model and no knowledge base and cannot read.
+
+    Args:
+        mode: how links are chosen.
+        cut: thresholds.
+    """
+
+    def __init__(self, mode: str, cut: Thresholds) -> None:
+        mode_named(mode)
+        self.mode, self.cut = mode, cut
+
+
+def curve(
+    linker: Linker, readings: Sequence[Reading], samples: Sequence[Sample], thresholds: Sequence[float]
+) -> list[CurvePoint]:
+    """Score samples at each threshold, as `evaluate` would score the links chosen there; one point a threshold, in order."""
+    overall = np.zeros((len(thresholds), len(_FIELDS)), dtype=np.int64)
+    covered = np.zeros_like(overall)
+    for reading, sample in zip(readings, samples, strict=True):
+        counts = _counts_at(linker, reading, sample, thresholds)
+        overall += counts
+        if sample.covered:
+            covered += counts
+    return [
+        CurvePoint(threshold, Counts(*of_all), Counts(*of_covered))
+        for threshold, of_all, of_covered in zip(thresholds, overall.tolist(), covered.tolist(), strict=True)
+    ]
+
+
+_FIELDS = Counts.__dataclass_fields__
+
+
+def _counts_at(linker: Linker, reading: Reading, sample: Sample, thresholds: Sequence[float]) -> np.ndarray:
+    """Counts of a question at each threshold. *Shape:* (thresholds, 4).
+
+    Filters compare the ranking scores with the threshold and ask nothing else of it, so thresholds that as many scores
+    exceed choose the same links.
+    """
+    best = best_scores(reading.spans, linker.mode)
+    # In the type of the scores, as the filters compare: otherwise a tie could fall either way.
+    above = (best[None, :] > np.asarray(thresholds, dtype=best.dtype)[:, None]).sum(1).tolist()
+    known: dict[int, CountRow] = {}
+    for level, threshold in zip(above, thresholds, strict=True):
+        if level not in known:
+            question = question_at(linker, reading, sample, Thresholds(threshold, linker.cut.mention))
+            known[level] = counts_of(question, assess(question))
+    return np.array([known[level] for level in above], dtype=np.int64).reshape(-1, len(_FIELDS))
+
+
+def best_scores(spans: ScoredSpans, mode: str) -> np.ndarray:
+    """What ranks each span: the score of its best entity. *Shape:* (m,)."""
+    return mode_named(mode).scores(spans)[:, 0] if len(spans) else np.empty(0, np.float32)
+
+
+def question_at(linker: Linker, reading: Reading, sample: Sample, cut: Thresholds | None = None) -> Question:
+    """Pair a sample with what is chosen of its reading: as `question_from`, without looking up what entities are called."""
+    predicted = predicted_at(linker, reading, cut)
+    return Question(sample.id, sample.text, gold_triples(sample), predicted, sample.covered, group_of(sample))
+
+
+def predicted_at(linker: Linker, reading: Reading, cut: Thresholds | None = None) -> tuple[Prediction, ...]:
+    """What is chosen of a reading, in order of position."""
+    # Without titles: looking up what nobody reads would take most of the time.
+    scores = best_scores(reading.spans, linker.mode)
+    rows = reading.spans.rows
+    chosen = [Prediction(str(int(rows[i, 0])), *at, float(scores[i])) for i, at in linker.pick(reading, cut)]
+    return tuple(sorted(chosen, key=lambda p: (p.start, p.end)))
+
+
 def sweep(
     linker: Linker, readings: Sequence[Reading], samples: Sequence[Sample], thresholds: Sequence[float] = THRESHOLDS
 ) -> list[SweepPoint]:
-    """Score the covered samples at each threshold."""
-    pairs = [(r, s, gold_triples(s)) for r, s in zip(readings, samples, strict=True) if s.covered]
-    points = []
-    for threshold in thresholds:
-        cut = Thresholds(threshold, linker.cut.mention)
-        questions = (Question(s.id, s.text, gold, _predicted(linker, r, cut)) for r, s, gold in pairs)
-        scores = total_counts(questions).scores("weak")
-        points.append(SweepPoint(threshold, scores.precision, scores.recall, scores.f1))
-    return points
-
-
-def _predicted(linker: Linker, reading: Reading, cut: Thresholds) -> tuple[Prediction, ...]:
-    # Without titles: looking up what nobody reads would take most of the time.
-    best = reading.spans.rows[:, 0] if len(reading.spans) else ()
-    return tuple(Prediction(str(int(best[i])), *bounds) for i, bounds in linker.pick(reading, cut))
+    """Score the covered samples, weakly, at each threshold."""
+    pairs = [(r, s) for r, s in zip(readings, samples, strict=True) if s.covered]
+    return [point.point("weak") for point in curve(linker, [r for r, _ in pairs], [s for _, s in pairs], thresholds)]
 
 
 def best_point(points: Sequence[SweepPoint], tolerance: float = 0.0) -> SweepPoint:
@@ -51,3 +149,52 @@ def best_point(points: Sequence[SweepPoint], tolerance: float = 0.0) -> SweepPoi
     top = max(p.f1 for p in points)
     best = [p for p in points if p.f1 >= top - tolerance]
     return best[len(best) // 2]
+
+
+def grid(readings: Sequence[Reading], mode: str, floor: float = -math.inf, points: int = 60) -> tuple[float, ...]:
+    """About so many thresholds at round numbers, from the lowest to the highest score that occurs, none below ``floor``."""
+    scores = np.concatenate([np.empty(0), *(best_scores(reading.spans, mode) for reading in readings)])
+    scores = scores[np.isfinite(scores)]
+    if not len(scores):
+        return (floor if math.isfinite(floor) else 0.0,)
+    low, high = max(float(scores.min()), floor), float(scores.max())
+    step = _round_step(max(high - low, 1e-6) / points)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step)
+    return tuple(round(i * step, 9) for i in range(first, max(first, last) + 1))
+
+
+def _round_step(least: float) -> float:
+    """The smallest of 1, 2 or 5 times a power of ten that is not below ``least``."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= least * (1 - 1e-9))
+
+
+def narrowed(readings: Sequence[Reading], *, entities: int | None = None, mentions: int | None = None) -> Iterator[Reading]:
+    """Readings with fewer candidates a mention, or fewer mentions a text.
+
+    Args:
+        readings: as read.
+        entities: candidates that are kept, and that a joint score is normalised over.
+        mentions: mentions that are kept, those with the highest mention scores. The linker's own option of this name
+            counts for each window of a text, before names are weighed; on texts of one window, without names, it is this.
+
+    Raises:
+        SettingsError: fewer candidates were read.
+    """
+    for reading in readings:
+        spans = reading.spans
+        if mentions is not None and len(spans) > mentions:
+            spans = spans.select(np.sort(np.argsort(-spans.mention_logits, kind="stable")[:mentions]))
+        if entities is not None:
+            spans = _with_candidates(spans, entities)
+        yield reading if spans is reading.spans else replace(reading, spans=spans)
+
+
+def _with_candidates(spans: ScoredSpans, entities: int) -> ScoredSpans:
+    """Whatever has a column for each candidate loses those beyond ``entities``."""
+    width = spans.rows.shape[1]
+    if entities > width:
+        raise SettingsError(f"{entities} candidates asked for, but {width} were read; read again with --entities {entities}")
+    columns = {name: getattr(spans, name) for name in ScoredSpans.__dataclass_fields__}
+    wide = {name: v for name, v in columns.items() if isinstance(v, np.ndarray) and v.ndim > 1 and v.shape[1] == width}
+    return replace(spans, **{name: values[:, :entities] for name, values in wide.items()})

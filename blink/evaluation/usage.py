@@ -1,0 +1,75 @@
+"""What can be said of links without gold: how many there are, in how many texts, with what scores, how fast."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from blink.evaluation.report import Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Figures of links over texts without gold.
+
+    Attributes:
+        questions: texts.
+        links: links in all of them.
+        linked: texts with at least one link.
+        mean_score: mean score of the links; None where there are none.
+        median_score: their median score; None where there are none.
+    """
+
+    questions: int
+    links: int
+    linked: int
+    mean_score: float | None
+    median_score: float | None
+
+    @property
+    def links_per_question(self) -> float:
+        """Links in a text, on average."""
+        return self.links / self.questions if self.questions else 0.0
+
+    @property
+    def share_linked(self) -> float:
+        """The share of texts with at least one link."""
+        return self.linked / self.questions if self.questions else 0.0
+
+    def to_json(self, *, threshold: float, questions_per_s: float | None) -> dict[str, Any]:
+        """The figures as an object of plain values. JSON has no infinity: such a threshold becomes None."""
+        shares = {"links_per_question": self.links_per_question, "share_linked": self.share_linked}
+        run = {"threshold": threshold if math.isfinite(threshold) else None, "questions_per_s": questions_per_s}
+        return asdict(self) | shares | run
+
+
+def usage_of(predictions: Iterable[Iterable[Prediction]]) -> Usage:
+    """Sum up the links of texts."""
+    scores: list[float] = []
+    questions = linked = 0
+    for of_text in predictions:
+        found = [p.score for p in of_text]
+        scores += found
+        questions += 1
+        linked += bool(found)
+    mean, median = (statistics.fmean(scores), statistics.median(scores)) if scores else (None, None)
+    return Usage(questions, len(scores), linked, mean, median)
+
+
+def format_usage(usage: Usage) -> str:
+    """Lay out the figures for a terminal."""
+    scores = (usage.mean_score, usage.median_score)
+    mean, median = ("-" if score is None else f"{score:.3f}" for score in scores)
+    return "\n".join(
+        [
+            "no gold in this file: how much is linked, not how well",
+            f"questions = {usage.questions}",
+            f"links = {usage.links}",
+            f"links per question = {usage.links_per_question:.3f}",
+            f"questions with a link = {usage.linked} ({usage.share_linked:.1%})",
+            f"score of a link = {mean} mean, {median} median",
+        ]
+    )
