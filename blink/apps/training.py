@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blink.apps.common import bar, say
 from blink.data.mention_files import bind, read_samples, require_rows
+from blink.data.mention_store import OFFSETS_FOLDER, MentionStore
 from blink.data.records import Sample
-from blink.errors import DataError, MissingFileError
+from blink.errors import DataError, MissingFileError, SettingsError
 from blink.files import require_file
 from blink.kb.catalogue import Catalogue
 from blink.kb.knowledge_base import KnowledgeBase
@@ -17,58 +19,177 @@ from blink.training.settings import TrainSettings, parse_mix
 
 if TYPE_CHECKING:
     from blink.evaluation.sweep import SweepPoint
+    from blink.model.biencoder import BiEncoder
     from blink.model.config import ModelConfig
+    from blink.training.synthetic import Synthesizer
     from blink.training.trainer import Trainer
     from blink.training.tuning import DevSet
 
+STREAMED_BYTES = 64 << 20
+"""Training files from this size on stay on disk."""
+LOOKED_AT = 1000
+"""Rows of such a file that are looked at for labels before training begins."""
+MOST_SWAPPED = 20_000
+"""Rows of such a file whose entities are swapped for others, where the mixture asks for that."""
 
-def train_model(
-    settings: TrainSettings,
-    *,
-    train_files: Sequence[str],
-    dev_files: Sequence[str],
-    kb: str,
-    model: str,
-    adapter_rank: int,
-    aggregation: str,
-    mention_scorer: str,
-    out: str,
-    triples: str | None,
-    resume: bool,
-    device: str | None,
-) -> None:
-    """Train, with progress on standard error, and say where the best model lies."""
+
+@dataclass(frozen=True)
+class Request:
+    """What ``blink train`` was asked for, beside `TrainSettings`; see its options."""
+
+    kb: str
+    model: str
+    train_files: Sequence[str] = ()
+    dev_files: Sequence[str] = ()
+    data: str | None = None
+    out: str | None = None
+    checkpoint: str | None = None
+    candidate_only: bool = False
+    adapter_rank: int | None = None
+    aggregation: str | None = None
+    mention_scorer: str | None = None
+    context_length: int | None = None
+    candidate_length: int | None = None
+    max_mention_length: int | None = None
+    triples: str | None = None
+    resume: bool = False
+    device: str | None = None
+
+    def files(self) -> tuple[list[str], list[str]]:
+        """Training and development files.
+
+        Raises:
+            SettingsError: none are named.
+            MissingFileError: the folder named as ``data`` lacks one.
+        """
+        train, dev = list(self.train_files), list(self.dev_files)
+        if self.data is not None:
+            folder = Path(self.data)
+            train = train or [str(require_file(folder / "train.jsonl", "--data needs a folder with train.jsonl"))]
+            valid = folder / "valid.jsonl"
+            found = valid if valid.is_file() else require_file(folder / "dev.jsonl", "--data needs valid.jsonl or dev.jsonl")
+            dev = dev or [str(found)]
+        if not train or not dev:
+            raise SettingsError("training needs texts; give --train FILE and --dev FILE, or --data DIR with both")
+        return train, dev
+
+
+def train_model(settings: TrainSettings, request: Request) -> None:
+    """Train, with progress on standard error, and say where the best model lies.
+
+    Raises:
+        SystemExit: a signal stopped the run; its state is saved.
+    """
+    from blink.model.precision import resolve_device
+    from blink.training.signals import Interrupted
+    from blink.training.trainer import Trainer
+
+    train_files, dev_files = request.files()
+    where = resolve_device(request.device)
+    base = KnowledgeBase.open(request.kb)
+    dev = [s for file in dev_files for s in _labelled(file, base.catalogue)]
+    model = _starting_model(settings, request)
+    folder = _run_folder(settings, request, train_files[0], model.config)
+    questions = _questions(train_files, base.catalogue, folder)
+    sources = [Path(f) for f in (*train_files, *dev_files, *([request.triples] if request.triples else []))]
+    synthesizer = _synthesizer(settings, request, base, questions)
+    trainer = Trainer(model, base, questions, dev, folder, settings, synthesizer=synthesizer, device=where, sources=sources)
+    try:
+        best = _run(trainer, request.resume)
+    except Interrupted as stop:
+        say(f"{stop}; go on with the same command and --resume")
+        raise SystemExit(128 + stop.signal) from stop
+    if trainer.accelerator.is_main_process:
+        _finish(trainer, best, base, dev)
+
+
+def _starting_model(settings: TrainSettings, request: Request) -> BiEncoder:
     import torch
 
-    from blink.model.biencoder import BiEncoder
-    from blink.model.loading import ZERO_SHOT
-    from blink.model.precision import resolve_device
-    from blink.training.synthetic import Synthesizer, read_triples
-    from blink.training.trainer import Trainer
-    from blink.training.tuning import DevSet
-    from blink.training.validation import BEST_FOLDER
+    from blink.training.start import Start, is_checkpoint, starting_model
 
-    where = resolve_device(device)
-    base = KnowledgeBase.open(kb)
-    questions = [s for file in train_files for s in _labelled(file, base.catalogue)]
-    dev = [s for file in dev_files for s in _labelled(file, base.catalogue)]
-    facts = read_triples(triples, base.catalogue) if triples else []
-    made = set(parse_mix(settings.mix)) - {"questions"}
-    synthesizer = Synthesizer(base.catalogue, facts, questions) if made else None
+    changes = {
+        "aggregation": request.aggregation,
+        "mention_scorer": request.mention_scorer,
+        "max_context_length": request.context_length,
+        "max_candidate_length": request.candidate_length,
+        "max_mention_length": request.max_mention_length,
+    }
+    checkpoint = request.checkpoint or (request.model if is_checkpoint(request.model) else None)
     torch.manual_seed(settings.seed)
-    config = ZERO_SHOT.replace(adapter_rank=adapter_rank, aggregation=aggregation, mention_scorer=mention_scorer)
-    encoder = BiEncoder.from_encoder(model, config)
-    trainer = Trainer(encoder, base, questions, dev, Path(out), settings, synthesizer=synthesizer, device=where)
-    best = _run(trainer, resume)
+    return starting_model(Start(request.model, checkpoint, request.candidate_only, request.adapter_rank, changes))
+
+
+def _run_folder(settings: TrainSettings, request: Request, train_file: str, config: ModelConfig) -> Path:
+    """Where the run goes.
+
+    Raises:
+        SettingsError: no folder is named, and the one named after data and settings holds a run.
+    """
+    if request.out is not None:
+        return Path(request.out)
+    folder = default_folder(settings, request.data or train_file, request.model, config)
+    if (folder / "settings.json").is_file() and not request.resume:
+        raise SettingsError(f"{folder} holds a run already; go on with it by --resume, or name another folder by --out")
+    say(f"the run goes into {folder}")
+    return folder
+
+
+def default_folder(settings: TrainSettings, data: str, model: str, config: ModelConfig) -> Path:
+    """The folder that the original's script would name after data and settings.
+
+    ``data`` is a folder, or a file that is named after its split or after what it holds.
+    """
+    path = Path(data)
+    name = path.resolve().parent.name if path.stem in ("train", "valid", "dev") else path.resolve().with_suffix("").name
+    size = Path(model).name.removeprefix("bert-").removesuffix("-uncased")
+    words = [
+        "all_mention_biencoder", config.aggregation, "true", str(config.max_context_length),
+        str(settings.entity_tower == "frozen").lower(), str("hard_negatives" in settings.objective).lower(),
+        "bert", size, config.mention_scorer,
+    ]  # fmt: skip
+    return Path("experiments") / name / "_".join(words)
+
+
+def _questions(files: Sequence[str], catalogue: Catalogue, folder: Path) -> Sequence[Sample]:
+    """Training texts: in memory, or, of large files, on disk."""
+    if max(require_file(f, "give a labelled mention file").stat().st_size for f in files) < STREAMED_BYTES:
+        return [s for file in files for s in _labelled(file, catalogue)]
+    store = MentionStore(files, catalogue, folder / OFFSETS_FOLDER)
+    if not any(s.mentions or s.token_mentions for s in store[:LOOKED_AT]):
+        raise DataError(f"{files[0]} has no gold mentions; training needs 'mentions' with 'label_id' or 'wikidata_id'")
+    return store
+
+
+def _synthesizer(
+    settings: TrainSettings, request: Request, base: KnowledgeBase, questions: Sequence[Sample]
+) -> Synthesizer | None:
+    from blink.training.synthetic import Synthesizer, read_triples
+
+    if not set(parse_mix(settings.mix)) - {"questions"}:
+        return None
+    facts = read_triples(request.triples, base.catalogue) if request.triples else []
+    some = questions[:: max(len(questions) // MOST_SWAPPED, 1)] if isinstance(questions, MentionStore) else questions
+    return Synthesizer(base.catalogue, facts, some)
+
+
+def _finish(trainer: Trainer, best: SweepPoint, base: KnowledgeBase, dev: Sequence[Sample]) -> None:
+    from blink.training.tuning import DevSet
+    from blink.training.validation import BEST_FOLDER, KB_SUFFIX
+
     say(f"best epoch: dev covered weak F1 {best.f1:.4f} at threshold {best.threshold:g}, without names")
-    folder = Path(out) / BEST_FOLDER
-    tuned, _ = _tune(folder, [DevSet(base, dev)])
-    say(f"with names: {tuned.f1:.4f} at threshold {tuned.threshold:g}; the model is in {folder}")
+    folder = trainer.folder / BEST_FOLDER
+    beside = trainer.folder / (BEST_FOLDER + KB_SUFFIX)
+    own = f" and its knowledge base in {beside}" if trainer.learns_entities else ""
+    tuned, _ = _tune(folder, [DevSet(KnowledgeBase.open(beside) if trainer.learns_entities else base, dev)])
+    say(f"with names: {tuned.f1:.4f} at threshold {tuned.threshold:g}; the model is in {folder}{own}")
 
 
 def _run(trainer: Trainer, resume: bool) -> SweepPoint:
     from blink.training.trainer import Progress
 
+    if not trainer.accelerator.is_main_process:
+        return trainer.run(resume=resume)
     with bar("training", trainer.total_steps, "step") as shown:
 
         def evaluated(epoch: int, point: SweepPoint) -> None:

@@ -118,7 +118,7 @@ class Epochs:
     def _read(self, number: int) -> Epoch:
         places, made = self._chosen(number), self._made(number)
         samples = _Joined(self._questions, places, made)
-        drawn = np.random.default_rng([self._settings.seed, number]) if self._settings.shuffle else None
+        drawn = None if self._settings.in_order else np.random.default_rng([self._settings.seed, number])
         if isinstance(self._questions, MentionStore):
             batches = order(samples.lengths(), self._settings.batch_size, drawn)
             return Epoch(samples, batches, self._pieces, self._context_length)

@@ -39,7 +39,7 @@ class TrainSettings:
         mix: texts per question of each source, see `parse_mix`.
         distribute: each epoch sees another part of the questions, as suits millions of them; not done, with a warning, where
             an epoch would have less than one batch.
-        shuffle: draw the texts of an epoch in a new order; without, they come as they stand in their files.
+        in_order: take the texts of every epoch as they stand in their files, rather than in a new order each time.
         seed: of weights, order, dropout and made texts.
         objective: entity loss: catalogue (exact softmax over all entities, which must be frozen), in_batch (the other
             entities of the batch), hard_negatives (mined from the index), hard_negatives_bce (as the original's
@@ -70,7 +70,7 @@ class TrainSettings:
     dropout: float | None = None
     mix: str = "questions=1"
     distribute: bool = False
-    shuffle: bool = True
+    in_order: bool = False
     seed: int = 52313
     objective: str = "catalogue"
     entity_tower: str = "frozen"

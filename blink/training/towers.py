@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from blink.kb.catalogue import Catalogue
-from blink.model.adapters import add_adapters, has_adapters, merge_adapters
+from blink.model.adapters import add_adapters, has_adapters
 from blink.model.biencoder import BiEncoder
 from blink.model.pretrained import longest_input
 from blink.model.tokens import pad
@@ -133,12 +132,44 @@ def prepare_towers(model: BiEncoder, entity_tower: str) -> None:
         model.additional_linear.requires_grad_(entity_tower != "frozen")
 
 
+def as_stored(model: BiEncoder, learns_entities: bool) -> BiEncoder:
+    """The model itself where it can be stored beside its base, or whole; else a `standalone` copy."""
+    adapted = model.context_encoder is not None and has_adapters(model.context_encoder)
+    return standalone(model) if learns_entities or (adapted and model.config.base is None) else model
+
+
 def standalone(model: BiEncoder) -> BiEncoder:
     """A copy that stands on its own: adapters merged into both encoders, and no base beside which they would be stored."""
-    own = copy.deepcopy(model).eval()
-    for tower in (own.context_encoder, own.candidate_encoder):
-        if tower is not None:
-            merge_adapters(tower)
-    own.config = own.config.replace(base=None, base_sha256=None, adapter_rank=0)
-    own.config = own.config.replace(candidate_fingerprint=own.candidate_fingerprint())
+    towers = {"context_encoder": model.context_encoder, "candidate_encoder": model.candidate_encoder}
+    present = {name: tower for name, tower in towers.items() if tower is not None}
+    state = {k: v.detach() for k, v in model.state_dict().items() if not k.startswith(tuple(towers))}
+    for name, tower in present.items():
+        state |= {f"{name}.{k}": v for k, v in merged_state(tower).items()}
+    own = BiEncoder.from_state(
+        model.config.replace(base=None, base_sha256=None, adapter_rank=0),
+        model.pieces,
+        {name: tower.config.to_dict() for name, tower in present.items()},  # type: ignore[union-attr, operator]
+        state,
+        model.entity_size,
+        context="context_encoder" in present,
+        candidate="candidate_encoder" in present,
+    ).to(next(model.parameters()).device)
+    if own.candidate_encoder is not None:
+        own.config = own.config.replace(candidate_fingerprint=own.candidate_fingerprint())
     return own
+
+
+def merged_state(tower: nn.Module) -> dict[str, Tensor]:
+    """The weights of an encoder with its adapters folded in.
+
+    Folding them into a deep copy instead would break the encoder: torch parametrises through a class that both share.
+    """
+    state = {}
+    for name, tensor in tower.state_dict().items():
+        module, parametrized, rest = name.partition(".parametrizations.weight.")
+        if not parametrized:
+            state[name] = tensor
+        elif rest == "original":
+            weight: Tensor = tower.get_submodule(module).weight  # type: ignore[assignment]
+            state[f"{module}.weight"] = weight.detach()
+    return state

@@ -13,7 +13,7 @@ from blink.evaluation.sweep import THRESHOLDS, SweepPoint, best_point, sweep
 from blink.kb.knowledge_base import KnowledgeBase, build_knowledge_base
 from blink.linking.linker import Linker
 from blink.model.biencoder import BiEncoder
-from blink.training.towers import standalone
+from blink.training.towers import as_stored, standalone
 
 BEST_FOLDER = "best"
 LAST_FOLDER = "last"
@@ -48,22 +48,23 @@ class Validation:
     def score(self) -> SweepPoint:
         """Covered weak F1 at the threshold that is best, with entity vectors as the model makes them now."""
         self._model.eval()
-        model, kb = (standalone(self._model), self._encoded()) if self._learns_entities else (self._model, self._kb)
+        model = standalone(self._model) if self._learns_entities else self._model
+        kb = self._encoded(model) if self._learns_entities else self._kb
         linker = Linker(model, kb, precision="fp32", device=str(self._device))
         readings = list(linker.read([s.text for s in self._dev], floor=min(THRESHOLDS)))
         return best_point(sweep(linker, readings, self._dev))
 
     def store(self, *, best: bool) -> None:
         """Store the model that was just scored as the last one, and as the best one where it is; with its knowledge base."""
-        model = standalone(self._model) if self._learns_entities else self._model
+        model = as_stored(self._model, self._learns_entities)
         model.save_pretrained(self._folder / LAST_FOLDER)
         if best:
             model.save_pretrained(self._folder / BEST_FOLDER)
         if best and self._learns_entities:
             _replace_folder(self._folder / (LAST_FOLDER + KB_SUFFIX), self._folder / (BEST_FOLDER + KB_SUFFIX))
 
-    def _encoded(self) -> KnowledgeBase:
-        model, out = standalone(self._model), self._folder / (LAST_FOLDER + KB_SUFFIX)
+    def _encoded(self, model: BiEncoder) -> KnowledgeBase:
+        out = self._folder / (LAST_FOLDER + KB_SUFFIX)
         manifest = self._kb.manifest
         kind = {} if manifest is None else {"index": manifest.index, "dtype": manifest.dtype, "skip_bad": manifest.skipped > 0}
         build_knowledge_base(self._kb.catalogue.path, out, model.encode_entities, model.candidate_fingerprint(), **kind)  # type: ignore[arg-type]

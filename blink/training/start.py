@@ -1,0 +1,127 @@
+"""The model a run begins with: a pretrained encoder, a trained model, or a checkpoint of the original."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blink.errors import CheckpointError, MismatchError, MissingFileError
+from blink.files import read_json
+from blink.model.adapters import add_adapters, has_adapters
+from blink.model.biencoder import CONFIG_FILE, BiEncoder
+from blink.model.config import ModelConfig
+from blink.model.loading import ORIGINAL_SETTINGS, ORIGINAL_WEIGHTS, ZERO_SHOT
+from blink.model.original import OriginalFiles, read_original
+from blink.model.pretrained import load_encoder
+from blink.training.towers import standalone
+
+DEFAULT_RANK = 64
+"""Rank of the adapters of a fresh model, unless another is asked for."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What to begin with.
+
+    Attributes:
+        encoder: pretrained encoder, by name or folder, of a fresh model.
+        checkpoint: model folder, or the original's ``.bin``, to begin with instead; None for a fresh model.
+        candidate_only: take the candidate encoder alone from ``checkpoint``, and a fresh context encoder.
+        adapter_rank: rank of the context encoder's adapters; 0 trains the whole encoder; None is `DEFAULT_RANK` for a fresh
+            model, and leaves a checkpoint as it is.
+        changes: settings of the model that differ from those of the encoder or checkpoint.
+    """
+
+    encoder: str
+    checkpoint: str | None = None
+    candidate_only: bool = False
+    adapter_rank: int | None = None
+    changes: dict[str, Any] | None = None
+
+
+def is_checkpoint(name: str) -> bool:
+    """Whether ``name`` is a whole model, rather than a pretrained encoder."""
+    path = Path(name)
+    if path.suffix == ".bin" or (path / ORIGINAL_SETTINGS).is_file():
+        return True
+    return (path / CONFIG_FILE).is_file() and "aggregation" in read_json(path / CONFIG_FILE)
+
+
+def starting_model(start: Start) -> BiEncoder:
+    """Load or make the model, with both encoders, a mention head and, where they are asked for, adapters.
+
+    Raises:
+        MissingFileError: there is nothing of that name.
+        CheckpointError: it is damaged, or lacks what is asked of it.
+        MismatchError: context and candidate encoder read different word pieces.
+    """
+    changes = {k: v for k, v in (start.changes or {}).items() if v is not None}
+    if start.checkpoint is None:
+        rank = DEFAULT_RANK if start.adapter_rank is None else start.adapter_rank
+        return BiEncoder.from_encoder(start.encoder, ZERO_SHOT.replace(adapter_rank=rank, **changes))
+    loaded = _load(Path(start.checkpoint))
+    model = _with_fresh_context(loaded, start.encoder, changes) if start.candidate_only else _with_heads(loaded, changes)
+    return _adapted(model, start.adapter_rank)
+
+
+def _load(path: Path) -> BiEncoder:
+    if (path / CONFIG_FILE).is_file() and not (path / ORIGINAL_WEIGHTS).is_file():
+        return BiEncoder.from_pretrained(path, candidate=True, trainable=True)
+    weights = path / ORIGINAL_WEIGHTS if path.is_dir() else path
+    if not weights.is_file():
+        raise MissingFileError(
+            f"{path} is no model; give a folder written by `blink train`, or a checkpoint of the original (.bin)"
+        )
+    places = [weights.with_name(ORIGINAL_SETTINGS), weights.parent.parent / ORIGINAL_SETTINGS, weights.with_suffix(".json")]
+    settings = next((p for p in places if p.is_file()), None)
+    if settings is None:
+        raise MissingFileError(f"{weights} has no settings beside it; put its {ORIGINAL_SETTINGS} or .json there")
+    return read_original(OriginalFiles(weights, settings), candidate=True)
+
+
+def _with_fresh_context(loaded: BiEncoder, encoder: str, changes: dict[str, Any]) -> BiEncoder:
+    """The loaded candidate encoder beside a pretrained context encoder."""
+    loaded = standalone(loaded)
+    if loaded.candidate_encoder is None:
+        raise CheckpointError("the checkpoint holds no candidate encoder, which --load_cand_enc_only asks for; give another")
+    context = load_encoder(encoder)
+    words = context.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    if words != len(loaded.pieces):
+        found = f"{encoder} knows {words} word pieces, the candidate encoder {len(loaded.pieces)}"
+        raise MismatchError(f"{found}; give encoders of one vocabulary")
+    return _joined(loaded, _mendable(loaded.config).replace(**changes), context)
+
+
+def _with_heads(loaded: BiEncoder, changes: dict[str, Any]) -> BiEncoder:
+    """The loaded model itself, or with fresh heads where it has none or others are asked for."""
+    config = _mendable(loaded.config).replace(**changes)
+    same = all(getattr(config, k) == getattr(loaded.config, k) for k in ("aggregation", "mention_scorer"))
+    if same and loaded.candidate_encoder is not None:
+        loaded.config = config
+        return loaded
+    return _joined(loaded, config, loaded.context_encoder)
+
+
+def _mendable(config: ModelConfig) -> ModelConfig:
+    """A BLINK checkpoint has no mention head and one mention a text; it is to get what finding mentions needs."""
+    scorer = "qa_linear" if config.mention_scorer == "none" else config.mention_scorer
+    return config.replace(mention_scorer=scorer, aggregation="all_avg" if config.aggregation == "cls" else config.aggregation)
+
+
+def _joined(loaded: BiEncoder, config: ModelConfig, context: Any) -> BiEncoder:
+    model = BiEncoder(
+        config, loaded.pieces, context=context, candidate=loaded.candidate_encoder, entity_size=loaded.entity_size
+    )
+    model.load_state_dict({k: v for k, v in loaded.state_dict().items() if k in ("log_scale",)}, strict=False)
+    if model.additional_linear is not None and loaded.additional_linear is not None:
+        model.additional_linear.load_state_dict(loaded.additional_linear.state_dict())
+    return model
+
+
+def _adapted(model: BiEncoder, rank: int | None) -> BiEncoder:
+    assert model.context_encoder is not None
+    if rank and not has_adapters(model.context_encoder):
+        add_adapters(model.context_encoder, rank)
+        model.config = model.config.replace(adapter_rank=rank)
+    return model
