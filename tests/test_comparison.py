@@ -54,7 +54,8 @@ def test_a_comparison_worked_by_hand() -> None:
     found = both()
     assert (found.questions, found.covered) == (5, 4)
     assert (found.differences["all weak"].a, found.differences["all weak"].b) == (pytest.approx(4 / 9), pytest.approx(8 / 10))
-    assert (found.won, found.lost) == ({"weak": 3, "strong": 2}, {"weak": 0, "strong": 2})
+    assert (found.won, found.lost) == ({"weak": 3, "strong": 2}, {"weak": 1, "strong": 3})
+    assert found.wrong_links == (2, 3)
     assert found.errors_a == {
         "wrong_span": 0, "wrong_entity": 1, "missed_span": 1, "not_in_catalogue": 1, "spurious": 1,
     }  # fmt: skip
@@ -68,6 +69,13 @@ def test_a_comparison_worked_by_hand() -> None:
         ("spurious", ABSENT): 1,
         ("correct", "wrong_span"): 1,
     }
+
+
+def test_leaving_alone_what_cannot_be_found_wins() -> None:
+    one, other = ([question(0, [(None, 0, 5)], found)] for found in ([("7", 0, 5)], []))
+    found = both(one, other)
+    assert (found.won, found.lost) == ({"weak": 1, "strong": 1}, {"weak": 0, "strong": 0})
+    assert found.wrong_links == (1, 0)
 
 
 def test_the_sides_agree_with_their_reports() -> None:
@@ -151,7 +159,7 @@ def test_every_error_is_in_the_table(rows: list[tuple[list[Item], list[Item], li
 def test_examples_come_with_the_largest_change_first() -> None:
     pairs = paired(A, B)
     assert [pair.a.id for pair in examples(pairs, 9, won=True)] == ["q0", "q3"]
-    assert [pair.a.id for pair in examples(pairs, 1, won=False)] == ["q4"]
+    assert [pair.a.id for pair in examples(pairs, 2, won=False)] == ["q4", "q1"]
 
 
 def test_different_questions() -> None:

@@ -41,6 +41,7 @@ STATES = (*GOLD_LABELS, SPURIOUS, ABSENT)
 ERRORS = tuple(label for label in STATES if label not in (CORRECT, ABSENT))
 _MATCHINGS: tuple[Matching, ...] = ("weak", "strong")
 _REMEDY = "give files written by `blink eval FILE --rows OUT`"
+_NONE = (0.0, 0)  # no change
 Key: TypeAlias = tuple[str, str, int]
 """Id and text of a question, and how many like it stand before it in its file."""
 
@@ -70,9 +71,17 @@ class Pair:
     of_a: Assessment
     of_b: Assessment
 
-    def change(self, matching: Matching) -> float:
-        """F1 of this question in B less that in A; where there is nothing to find, finding nothing is right."""
-        return _question_f1(self.b, self.of_b, matching) - _question_f1(self.a, self.of_a, matching)
+    def change(self, matching: Matching) -> tuple[float, int]:
+        """How much better B is: F1 of this question in B less that in A, then wrong links in A less those in B.
+
+        Where there is nothing to find, finding nothing is right. Where nothing can be found, as of gold outside the
+        catalogue, F1 is 0 whatever is linked, and wrong links decide.
+        """
+        (f1_a, wrong_a), (f1_b, wrong_b) = (
+            (_question_f1(question, found, matching), len(question.predicted) - len(_hits(found, matching)))
+            for question, found in ((self.a, self.of_a), (self.b, self.of_b))
+        )
+        return f1_b - f1_a, wrong_a - wrong_b
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,7 @@ class Comparison:
         differences: by ``all weak``, ``all strong``, ``covered weak`` and ``covered strong``.
         won: questions that B answers better than A, by matching.
         lost: questions that B answers worse.
+        wrong_links: links of A, and of B, that are no strong hit.
         errors_a: how often A makes each error of `ERRORS`.
         errors_b: how often B does.
         mended: errors of A that B does not make, in the questions B won (strong).
@@ -97,6 +107,7 @@ class Comparison:
     differences: Mapping[str, Difference]
     won: Mapping[str, int]
     lost: Mapping[str, int]
+    wrong_links: tuple[int, int]
     errors_a: Mapping[str, int]
     errors_b: Mapping[str, int]
     mended: Mapping[str, int]
@@ -212,14 +223,15 @@ def compare(pairs: Sequence[Pair], *, samples: int = SAMPLES, seed: int = 0, by_
         for matching, found in _differences(some, samples, seed, by_group).items()
     }
     changes = {matching: [pair.change(matching) for pair in pairs] for matching in _MATCHINGS}
-    won = [pair for pair, change in zip(pairs, changes["strong"], strict=True) if change > 0]
-    lost = [pair for pair, change in zip(pairs, changes["strong"], strict=True) if change < 0]
+    won = [pair for pair, change in zip(pairs, changes["strong"], strict=True) if change > _NONE]
+    lost = [pair for pair, change in zip(pairs, changes["strong"], strict=True) if change < _NONE]
     return Comparison(
         questions=len(pairs),
         covered=len(covered),
         differences=differences,
-        won={matching: sum(c > 0 for c in found) for matching, found in changes.items()},
-        lost={matching: sum(c < 0 for c in found) for matching, found in changes.items()},
+        won={matching: sum(c > _NONE for c in found) for matching, found in changes.items()},
+        lost={matching: sum(c < _NONE for c in found) for matching, found in changes.items()},
+        wrong_links=(_wrong_links(pair.of_a for pair in pairs), _wrong_links(pair.of_b for pair in pairs)),
         errors_a=_in_order(sum((_errors(pair.of_a) for pair in pairs), Counter())),
         errors_b=_in_order(sum((_errors(pair.of_b) for pair in pairs), Counter())),
         mended=_in_order(sum((_errors(pair.of_a) - _errors(pair.of_b) for pair in won), Counter())),
@@ -249,12 +261,20 @@ def _f1(counts: npt.NDArray[np.int64], side: Literal[0, 4], column: int) -> npt.
 
 def _question_f1(question: Question, found: Assessment, matching: Matching) -> float:
     mentions = len(question.predicted) + len(question.gold)
-    return 2 * len(found.weak if matching == "weak" else found.strong) / mentions if mentions else 1.0
+    return 2 * len(_hits(found, matching)) / mentions if mentions else 1.0
+
+
+def _hits(found: Assessment, matching: Matching) -> tuple[tuple[int, int], ...]:
+    return found.weak if matching == "weak" else found.strong
 
 
 def _errors(found: Assessment) -> Counter[str]:
     labels = [*found.gold_labels, *(label for label in found.predicted_labels if label == SPURIOUS)]
     return Counter(label for label in labels if label != CORRECT)
+
+
+def _wrong_links(assessments: Iterable[Assessment]) -> int:
+    return sum(label != CORRECT for found in assessments for label in found.predicted_labels)
 
 
 def _in_order(errors: Counter[str]) -> dict[str, int]:
@@ -283,10 +303,11 @@ def _spurious(question: Question, found: Assessment) -> Counter[tuple[str | None
 
 
 def examples(pairs: Sequence[Pair], number: int, *, won: bool) -> list[Pair]:
-    """The questions that B won, or lost, by most (strong F1 of the question); of equals the first."""
-    sign = 1 if won else -1
-    chosen = [pair for pair in pairs if sign * pair.change("strong") > 0]
-    return sorted(chosen, key=lambda pair: -sign * pair.change("strong"))[:number]
+    """The questions that B won, or lost, by most (strong, see `Pair.change`); of equals the first."""
+    changes = [(pair.change("strong"), pair) for pair in pairs]
+    chosen = [(change, pair) for change, pair in changes if (change > _NONE if won else change < _NONE)]
+    # Stable in either direction: equals stay in the order of the file.
+    return [pair for _, pair in sorted(chosen, key=lambda both: both[0], reverse=won)][:number]
 
 
 def format_comparison(found: Comparison) -> str:
@@ -303,6 +324,7 @@ def format_comparison(found: Comparison) -> str:
             "",
             f"{'errors':<16}  {'in A':>6}  {'in B':>6}  {'mended in won':>13}  {'made in lost':>12}",
             *(_error_line(found, label) for label in ERRORS),
+            "{:<16}  {:>6}  {:>6}".format("wrong links", *found.wrong_links),
             "",
             *_transition_lines(found.transitions),
         ]
