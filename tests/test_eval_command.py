@@ -14,6 +14,7 @@ import toys
 
 from blink.data.mention_files import read_samples
 from blink.linking.linker import Linker
+from blink.linking.scoring import MODES, Mode, joint_scores
 from blink.model import biencoder
 
 Run = Callable[..., tuple[int, str, str]]
@@ -31,7 +32,7 @@ TEXTS = [
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a toy model, its knowledge base, and questions whose gold the model finds now and then."""
     folder = tmp_path_factory.mktemp("home")
-    model = toys.model(6, alias_weight=1.0, known_weight=1.0, threshold=-3.0)
+    model = toys.model(6, threshold=-3.0)
     model.save_pretrained(folder / "model")
     kb = toys.knowledge_base(folder / "kb", model, toys.rows(20))
     rows: list[dict[str, Any]] = []
@@ -148,6 +149,21 @@ def test_pictures(blink: Run, kept: None, tmp_path: Path) -> None:
         assert 0.01 < (picture[..., :3].min(2) < 0.9).mean() < 0.5
 
 
+def test_calibration_of_a_mode_that_ranks_by_probability(
+    blink: Run, kept: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chances = Mode(lambda spans: np.exp(joint_scores(spans)), MODES["joint"].keep)
+    monkeypatch.setitem(MODES, "joint_chances", chances)
+    arguments = ("eval", "--preds", "test.npz", "--mode", "joint_chances", "--threshold", 0.05)
+    found = figures(blink(*arguments, "--json", "-", "--plots", tmp_path))
+    assert found["all"] == figures(blink("eval", "--preds", "test.npz", "--threshold", np.log(0.05), "--json", "-"))["all"]
+    assert found["calibration"]["count"] == found["all"]["weak"]["predicted"]
+    assert 0 < found["calibration"]["ece"] < 1
+    assert (tmp_path / "reliability.png").stat().st_size > 5000
+    assert "ECE" in blink(*arguments)[1]
+    assert "calibration" not in figures(blink("eval", "--preds", "test.npz", "--json", "-"))
+
+
 def test_a_file_without_gold(blink: Run, kept: None, tmp_path: Path) -> None:
     status, out, _ = blink("eval", "plain.jsonl", *OPEN)
     assert status == 0
@@ -188,8 +204,8 @@ def test_what_was_made_with_something_else(blink: Run, kept: None, home: Path, t
     manifest = json.loads((tmp_path / "kb/manifest.json").read_text())
     (tmp_path / "kb/manifest.json").write_text(json.dumps(manifest | {"entities": 21}))
     refused(blink("eval", "--preds", "test.npz", "--kb", tmp_path / "kb"), "another knowledge base")
-    blink("eval", "dev.jsonl", *OPEN, "--no-names", "--save-preds", tmp_path / "plain.npz")
-    refused(blink("eval", "--preds", "test.npz", "--dev", tmp_path / "plain.npz"), "names", "does not carry over")
+    blink("eval", "dev.jsonl", *OPEN, "--entities", 5, "--save-preds", tmp_path / "few.npz")
+    refused(blink("eval", "--preds", "test.npz", "--dev", tmp_path / "few.npz"), "entities 10", "does not carry over")
 
 
 @pytest.mark.parametrize(
@@ -203,6 +219,7 @@ def test_what_was_made_with_something_else(blink: Run, kept: None, home: Path, t
         (("--preds", "dev.jsonl"), ("holds no readings",)),
         (("--preds", "kb"), ("predictions.npz",)),
         (("--preds", "test.npz", "--dev", "plain.npz"), ("has no gold",)),
+        (("--preds", "plain.npz", "--mode", "joint_0"), ("no gold", "give --threshold")),
         (("--preds", "test.npz", "--threshold", "-9"), ("complete only down to -6",)),
         (("--preds", "test.npz", "--threshold", "nan"), ("not a number",)),
         (("--preds", "test.npz", "--entities", "11"), ("10 were read",)),

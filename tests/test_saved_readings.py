@@ -52,7 +52,7 @@ PROVENANCE = Provenance("dev.jsonl", "d", "m", "mm", "k", "kk", {"mode": "joint"
 
 @pytest.fixture(scope="module")
 def model() -> BiEncoder:
-    return toys.model(6, alias_weight=1.0, title_weight=0.5, known_weight=1.0)
+    return toys.model(6)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_any_readings_come_back(made: tuple[list[Sample], list[Reading]]) -> Non
 
 
 MODE_CUTS = [
-    *((mode, Thresholds(t)) for mode in ("joint", "joint_0") for t in (-12.0, -6.0, -3.0, -2.0, -1.0)),
+    *((mode, Thresholds(t)) for mode in ("joint", "joint_0") for t in (-12.0, -6.0, -3.0, -2.5, -2.0)),
     *(("top_entity_by_mention", Thresholds(0.0, t)) for t in (-1.0, 0.5)),
     *(("thresholded_entity_by_mention", Thresholds(s, t)) for s, t in ((0.0, 0.0), (3.0, -1.0))),
     *((mode, Thresholds(0.0)) for mode in ("top_joint_by_mention", "best_entity_by_mention")),
@@ -180,14 +180,12 @@ def test_fewer_candidates_are_as_if_fewer_had_been_read(
     fewer = list(open_toy(model, kb, entities=k).read(TEXTS))
     for one, other in zip(narrowed(readings, entities=k), fewer, strict=True):
         assert np.array_equal(one.spans.rows, other.spans.rows)
-        # But for rounding: a candidate that comes by name is scored by another product than one that is found by vector.
         np.testing.assert_allclose(one.spans.entity_logits, other.spans.entity_logits, rtol=1e-5)
 
 
 @pytest.mark.parametrize("number", [1, 3, 7])
 def test_fewer_mentions_are_as_if_fewer_had_been_read(model: BiEncoder, kb: KnowledgeBase, number: int) -> None:
-    """Without names, which change the scores after the mentions are taken."""
-    every, fewer = (list(open_toy(model, kb, names=False, mentions=m).read(TEXTS)) for m in (50, number))
+    every, fewer = (list(open_toy(model, kb, mentions=m).read(TEXTS)) for m in (50, number))
     for one, other in zip(narrowed(every, mentions=number), fewer, strict=True):
         assert same_spans(one.spans, other.spans)
 
@@ -342,7 +340,7 @@ def test_a_threshold_does_not_make_a_model_another(tmp_path: Path) -> None:
     made.config = made.config.replace(threshold=-0.7)
     made.save_pretrained(tmp_path / "m")
     assert model_hash(tmp_path / "m") == before
-    made.config = made.config.replace(alias_weight=0.7)
+    made.config = made.config.replace(max_mention_length=3)
     made.save_pretrained(tmp_path / "m")
     assert model_hash(tmp_path / "m") != before
     toys.model(1).save_pretrained(tmp_path / "other")

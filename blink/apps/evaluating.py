@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +158,7 @@ def _provenance(file: str, linker: Linker, run: _Run, options: Mapping[str, Any]
         model_sha256=model_hash(model),
         kb=_short(kb),
         kb_sha256=kb_hash(kb),
-        parameters=_parameters(linker),
+        parameters=_parameters(linker, options),
         threshold=finite_or_none(linker.cut.score),
         mention_threshold=linker.cut.mention,
         floor=finite_or_none(run.floor),
@@ -171,16 +171,20 @@ def _short(path: str | Path) -> str:
     return "/".join(Path(path).parts[-2:])
 
 
-def _parameters(linker: Linker) -> dict[str, Any]:
-    """Whatever decides what is read, but for model and knowledge base."""
-    return {
+def _parameters(linker: Linker, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Whatever decides what is read, but for model and knowledge base: options as given, or what they came to."""
+    given = {name: value for name, value in options.items() if name not in _ELSEWHERE}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()} | {
         "mode": linker.mode,
         "entities": linker.options.entities,
         "mentions": linker.options.mentions,
         "whole_words": linker.options.whole_words,
-        "names": None if linker.names is None else asdict(linker.names.weights),
         "dtype": str(linker.reader.dtype).removeprefix("torch."),
     }
+
+
+_ELSEWHERE = ("model", "kb", "threshold", "mention_threshold", "precision", "device")
+"""Options that readings do not depend on, or that are kept under other names."""
 
 
 def report_questions(

@@ -14,6 +14,7 @@ from blink.errors import DataError, MismatchError, MissingFileError, SettingsErr
 from blink.files import sha256
 
 if TYPE_CHECKING:
+    from blink.evaluation.calibration import Calibration
     from blink.evaluation.matching import Matching
     from blink.evaluation.saved import Provenance, SavedReadings
     from blink.evaluation.sweep import CurvePoint, Replay, SweepPoint
@@ -114,6 +115,7 @@ class _Sweep:
 
 def _swept(asked: Asked, sweep: _Sweep, choice: Choice) -> tuple[dict[str, Any], str]:
     """Figures and text of all thresholds and widths; draws them too if asked to."""
+    from blink.evaluation.calibration import format_calibration
     from blink.evaluation.sweep import curve
 
     saved = sweep.saved
@@ -121,8 +123,34 @@ def _swept(asked: Asked, sweep: _Sweep, choice: Choice) -> tuple[dict[str, Any],
     widths = list(_widths(asked, sweep))
     if asked.plots is not None:
         _draw(Path(asked.plots), points, choice, sweep)
-    text = "\n\n".join([_title(saved), _table(points, choice), _width_table(widths, asked.choose_by), _choice_line(choice)])
-    return {"sweep": [p.to_json() for p in points], "top_k": widths}, text
+    parts = [_title(saved), _table(points, choice), _width_table(widths, asked.choose_by), _choice_line(choice)]
+    figures: dict[str, Any] = {"sweep": [p.to_json() for p in points], "top_k": widths}
+    calibration = _calibration(asked, sweep, choice)
+    if calibration is not None:
+        figures["calibration"] = calibration.to_json()
+        parts.append(format_calibration(calibration))
+    return figures, "\n\n".join(parts)
+
+
+def _calibration(asked: Asked, sweep: _Sweep, choice: Choice) -> Calibration | None:
+    """Of the links at the chosen threshold, where the mode ranks by probabilities; a picture too if asked for."""
+    from blink.evaluation.calibration import calibration_of
+    from blink.evaluation.plots import RELIABILITY_FILE, draw_reliability
+    from blink.evaluation.sweep import best_scores, link_outcomes
+
+    saved = sweep.saved
+    scores = [best_scores(reading.spans, sweep.linker.mode) for reading in saved.readings]
+    if not all(((s >= 0) & (s <= 1)).all() for s in scores):
+        return None
+    cut = replace(sweep.linker.cut, score=choice.threshold)
+    probabilities, right = link_outcomes(sweep.linker, saved.readings, saved.samples, cut, asked.choose_by)
+    if not probabilities:
+        return None
+    found = calibration_of(probabilities, right)
+    if asked.plots is not None:
+        title = f"{saved.provenance.data}, links above {choice.threshold:g}"
+        draw_reliability(Path(asked.plots) / RELIABILITY_FILE, found, title)
+    return found
 
 
 def _check_folder(plots: str | None) -> None:
@@ -192,6 +220,8 @@ def _choose(asked: Asked, sweep: _Sweep) -> Choice:
     if not source.labelled:
         if sweep.dev is not None:
             raise DataError(f"{asked.dev} has no gold, so no threshold can be chosen on it; give readings of a labelled file")
+        if sweep.linker.mode != sweep.saved.provenance.mode:
+            raise SettingsError(f"there is no gold to choose a threshold of mode {asked.mode} on; give --threshold, or --dev")
         return Choice(sweep.linker.cut.score, "stored with the readings")
     best = _best(sweep, source, asked.choose_by)
     return Choice(best.threshold, asked.dev or asked.preds, sweep.dev is None, best.f1)

@@ -133,6 +133,15 @@ def brier_score(probabilities: npt.ArrayLike, correct: npt.ArrayLike) -> float:
     return float(np.mean((p - right) ** 2))
 
 
+def format_calibration(found: Calibration) -> str:
+    """Lay out a reliability table for a terminal, with the figures below it."""
+    lines = [f"{'probability':>13}  {'links':>6}  {'mean':>6}  {'right':>6}"]
+    for row in found.bins:
+        lines.append(f"{f'{row.low:.2f} - {row.high:.2f}':>13}  {row.count:>6}  {row.confidence:>6.4f}  {row.accuracy:>6.4f}")
+    figures = f"ECE = {found.ece:.4f} (bins of equal mass: {found.ece_mass:.4f}), Brier score = {found.brier:.4f}"
+    return "\n".join([*lines, figures])
+
+
 def _checked(
     probabilities: npt.ArrayLike, correct: npt.ArrayLike, bins: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -136,6 +136,21 @@ def predicted_at(linker: Linker, reading: Reading, cut: Thresholds | None = None
     return tuple(sorted(chosen, key=lambda p: (p.start, p.end)))
 
 
+def link_outcomes(
+    linker: Linker, readings: Sequence[Reading], samples: Sequence[Sample], cut: Thresholds, matching: Matching
+) -> tuple[list[float], list[bool]]:
+    """The score of every link that is chosen, and whether it is right: what calibration is measured on."""
+    scores: list[float] = []
+    right: list[bool] = []
+    for reading, sample in zip(readings, samples, strict=True):
+        question = question_at(linker, reading, sample, cut)
+        found = assess(question)
+        hits = {predicted for _, predicted in (found.weak if matching == "weak" else found.strong)}
+        scores += [p.score for p in question.predicted]
+        right += [place in hits for place in range(len(question.predicted))]
+    return scores, right
+
+
 def sweep(
     linker: Linker, readings: Sequence[Reading], samples: Sequence[Sample], thresholds: Sequence[float] = THRESHOLDS
 ) -> list[SweepPoint]:
@@ -176,7 +191,8 @@ def narrowed(readings: Sequence[Reading], *, entities: int | None = None, mentio
         readings: as read.
         entities: candidates that are kept, and that a joint score is normalised over.
         mentions: mentions that are kept, those with the highest mention scores. The linker's own option of this name
-            counts for each window of a text, before names are weighed; on texts of one window, without names, it is this.
+            counts for each window of a text, before other evidence changes the scores: on texts of one window, and
+            without such evidence, it is this.
 
     Raises:
         SettingsError: fewer candidates were read.
