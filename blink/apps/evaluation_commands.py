@@ -62,7 +62,8 @@ def evaluate(
 
     With --preds the readings of an earlier run are evaluated at every threshold, for fewer candidates and for fewer
     mentions. The threshold that is reported is --threshold, or else the best on --dev. A FILE, --model or --kb that is
-    named beside --preds must be what the readings were made with.
+    named beside --preds must be what the readings were made with. A folder written by --save_preds_dir of the original
+    script will do too, where it holds no pickles.
 
     \b
     Examples:
@@ -113,9 +114,9 @@ def compare(a: str, b: str, **options: Any) -> None:
 
     \b
     Example:
-      blink eval dev.jsonl --no-names --rows plain.jsonl
-      blink eval dev.jsonl --rows names.jsonl
-      blink compare plain.jsonl names.jsonl --show 5
+      blink eval dev.jsonl --model experiments/old/best --kb my-kb --rows old.jsonl
+      blink eval dev.jsonl --model experiments/new/best --kb my-kb --rows new.jsonl
+      blink compare old.jsonl new.jsonl --show 5
     """
     from blink.apps.comparing import compare_files
 

@@ -160,10 +160,12 @@ def _check_folder(plots: str | None) -> None:
 
 def _opened(path: str, asked: Asked) -> SavedReadings:
     """Readings, narrowed to the candidates and mentions that are asked for."""
+    from blink.evaluation.legacy import is_legacy, read_legacy
     from blink.evaluation.saved import FILE_NAME, read_readings
     from blink.evaluation.sweep import narrowed
 
-    saved = read_readings(Path(path) / FILE_NAME if Path(path).is_dir() else path)
+    file = Path(path) / FILE_NAME if Path(path).is_dir() else path
+    saved = read_legacy(path) if is_legacy(path) else read_readings(file)
     if asked.entities is None and asked.mentions is None:
         return saved
     _require_breadth(saved.provenance, "mentions", asked.mentions)

@@ -1,0 +1,153 @@
+"""Folders of predictions as the original wrote them (``--save_preds_dir``), read so that thresholds can be tried on them.
+
+Such a folder has ``biencoder_outs.jsonl`` and either ``predictions.npz``, as `blink.main_dense_all_ents` writes, or the
+original's five ``biencoder_*.npy``. Those are read where all rows have equally many mentions; otherwise they are arrays of
+pickled objects, which are never opened: unpickling runs whatever the file says.
+
+What the original pruned is not there: scores below the threshold that the folder was made with are incomplete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blink.data.records import Mention, Sample
+from blink.errors import DataError, MissingFileError
+from blink.evaluation.saved import Provenance, SavedReadings
+from blink.files import read_json_lines, sha256
+from blink.linking.linker import Reading
+from blink.linking.scoring import ScoredSpans, joint_scores
+
+OUTS_FILE, ARRAYS_FILE, RUNTIME_FILE = "biencoder_outs.jsonl", "predictions.npz", "runtime.txt"
+ARRAYS = {
+    "mention_bounds": "biencoder_mention_bounds.npy",
+    "mention_scores": "biencoder_mention_scores.npy",
+    "nns": "biencoder_nns.npy",
+    "cand_scores": "biencoder_cand_scores.npy",
+}
+"""Array of ``predictions.npz`` -> the original's file. Joint scores are made from the others, as the original's tuning did."""
+_REMEDY = "make the folder again: blink/main_dense_all_ents.py --save_preds_dir"
+_LEAST_MENTIONS = 50  # the original's own number; how many were asked for is not recorded
+
+
+def is_legacy(folder: str | Path) -> bool:
+    """Whether a folder is one of the original's."""
+    return (Path(folder) / OUTS_FILE).is_file()
+
+
+def read_legacy(folder: str | Path) -> SavedReadings:
+    """Read a folder of predictions.
+
+    Its texts are word pieces, so characters stand for pieces here: position 0 is ``[CLS]``, and each text is as many
+    ``x``. Matching needs no more.
+
+    Raises:
+        MissingFileError: one of its files is not there.
+        DataError: one is damaged, holds pickled objects, or they do not belong together.
+    """
+    folder = Path(folder)
+    rows = [row for _, row in read_json_lines(folder / OUTS_FILE, _REMEDY)]
+    spans = list(_spans_of_rows(folder))
+    if len(rows) != len(spans):
+        raise DataError(f"{folder} has {len(rows)} rows in {OUTS_FILE} and arrays of {len(spans)}; {_REMEDY}")
+    try:
+        pairs = [_sample_and_reading(row, of_row) for row, of_row in zip(rows, spans, strict=True)]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError(f"{folder / OUTS_FILE} is malformed ({type(error).__name__}: {error}); {_REMEDY}") from error
+    most = max((len(s) for s in spans), default=0)
+    width = spans[0].rows.shape[1] if spans else 0
+    provenance = Provenance(
+        data=str(folder),
+        data_sha256=sha256(folder / OUTS_FILE),
+        model="an unrecorded model",
+        model_sha256="",
+        kb="an unrecorded catalogue",
+        kb_sha256="",
+        parameters={"mode": "joint", "entities": width, "mentions": max(most, _LEAST_MENTIONS)},
+        threshold=None,
+        seconds=_seconds(folder),
+    )
+    return SavedReadings([sample for sample, _ in pairs], [reading for _, reading in pairs], provenance)
+
+
+def _spans_of_rows(folder: Path) -> Iterator[ScoredSpans]:
+    if (folder / ARRAYS_FILE).is_file():
+        arrays = _loaded(folder / ARRAYS_FILE)
+        try:
+            starts, columns = arrays["offsets"].tolist(), {name: arrays[name] for name in ARRAYS}
+        except KeyError as error:
+            raise DataError(f"{folder / ARRAYS_FILE} lacks {error}; {_REMEDY}") from error
+        parts = [{name: column[a:b] for name, column in columns.items()} for a, b in pairwise(starts)]
+    else:
+        dense = {name: _dense(folder / file) for name, file in ARRAYS.items()}
+        counts = {len(column) for column in dense.values()}
+        if len(counts) != 1:
+            raise DataError(f"the arrays in {folder} are of different lengths; {_REMEDY}")
+        parts = [{name: column[row] for name, column in dense.items()} for row in range(counts.pop())]
+    yield from map(_spans, parts)
+
+
+def _spans(part: Mapping[str, np.ndarray]) -> ScoredSpans:
+    """Spans of one row; candidates are put best first, as all else expects them."""
+    logits = part["cand_scores"].astype(np.float32)
+    order = np.argsort(-logits, axis=1, kind="stable")
+    bounds = part["mention_bounds"].astype(np.int64).reshape(-1, 2)
+    return ScoredSpans(
+        bounds[:, 0],
+        bounds[:, 1],
+        part["mention_scores"].astype(np.float32),
+        np.take_along_axis(part["nns"].astype(np.int64), order, 1),
+        np.take_along_axis(logits, order, 1),
+    )
+
+
+def _dense(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist (folders of older versions lack it); {_REMEDY}")
+    found = _loaded(path)
+    assert isinstance(found, np.ndarray)
+    return found
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        found = np.load(path, allow_pickle=False)
+        return found if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        pickled = "pickle" in str(error)
+        what = "holds pickled objects, which could run any program and are not opened" if pickled else f"is damaged ({error})"
+        raise DataError(f"{path} {what}; {_REMEDY}") from error
+
+
+def _sample_and_reading(row: Mapping[str, Any], spans: ScoredSpans) -> tuple[Sample, Reading]:
+    by = _shift(row, spans)
+    placed = spans.shift(by)
+    gold = row.get("gold_triples")
+    # Positions count [CLS], triples do not.
+    mentions = None if gold is None else tuple(Mention(int(s) + 1, int(e) + 1, int(r)) for r, s, e in gold)
+    length = max([len(row["tokens"]) + 2 + by, *(m.end for m in mentions or ()), *(int(e) + 1 for e in placed.end)])
+    pieces = np.stack([np.arange(length), np.arange(1, length + 1)], axis=1)
+    text = "x" * length
+    return Sample(str(row["id"]), text, mentions), Reading(text, pieces, placed)
+
+
+def _shift(row: Mapping[str, Any], spans: ScoredSpans) -> int:
+    """How far the window lies inside the text: spans are places in the window, triples of labelled rows in the text."""
+    if row.get("gold_triples") is None or not row["scores"] or not len(spans):
+        return 0
+    best = int(np.abs(joint_scores(spans)[:, 0] - row["scores"][0]).argmin())
+    return int(row["pred_triples"][0][1]) + 1 - int(spans.start[best])
+
+
+def _seconds(folder: Path) -> float:
+    with contextlib.suppress(OSError, ValueError):
+        return float((folder / RUNTIME_FILE).read_text(encoding="utf-8"))
+    return 0.0
