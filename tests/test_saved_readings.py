@@ -173,6 +173,24 @@ def test_the_same_links_as_running_the_model(
         assert (counts.weak, counts.strong, counts.gold) == (section.weak.correct, section.strong.correct, section.weak.gold)
 
 
+@pytest.mark.parametrize("threshold", [-6.0, -2.5])
+def test_the_same_links_of_long_and_odd_texts(model: BiEncoder, kb: KnowledgeBase, tmp_path: Path, threshold: float) -> None:
+    """Several windows, combining marks, symbols, blanks of all kinds."""
+    texts = [
+        "Java or Mercury? Oslo. " * 30,
+        "Zu\u0308rich and\u2003O\u0301slo \U0001f600 Java\ufe0f",
+        " \n\t ",
+        "\ud55c\uad6d \u6771\u4eac",
+    ]
+    linker = open_toy(model, kb, threshold=threshold)
+    samples = [Sample(str(i), text, ()) for i, text in enumerate(texts)]
+    ran = [question_from(s, linked) for s, linked in zip(samples, linker.link(texts), strict=True)]
+    saved = stored(tmp_path / "r.npz", samples, list(linker.read(texts, floor=min(THRESHOLDS))))
+    replay = Replay("joint", linker.cut)
+    assert [question_at(replay, r, s) for r, s in zip(saved.readings, saved.samples, strict=True)] == ran
+    assert any(len(q.predicted) > 20 for q in ran) or threshold > -6
+
+
 @pytest.mark.parametrize("k", [1, 2, 5, 10])
 def test_fewer_candidates_are_as_if_fewer_had_been_read(
     model: BiEncoder, kb: KnowledgeBase, readings: list[Reading], k: int

@@ -56,7 +56,7 @@ class Provenance:
         data: name of the mention file.
         data_sha256: its hash.
         model: name of the model.
-        model_sha256: hash of its weights and its settings, but for the threshold, which readings do not depend on.
+        model_sha256: hash of its weights and its settings, but for the cuts, which readings do not depend on.
         kb: name of the knowledge base.
         kb_sha256: hash of its manifest.
         parameters: of the linker: ``mode``, ``entities``, ``mentions`` and whatever else decides what is read.
@@ -268,13 +268,14 @@ def _parts(starts: np.ndarray, total: int, parts: int) -> list[slice]:
     return [slice(*pair) for pair in pairwise(values)]
 
 
+_CUTS = ("threshold", "cutoff")
 _MODEL_FILES = {".json", ".safetensors", ".bin", ".npz", ".npy", ".txt"}
 
 
 def model_hash(model: str | Path) -> str:
     """Hash of everything in a model's folder that decides what is read; of what is no folder, of its name.
 
-    The threshold among its settings is left out: choosing one from readings must not make them stale.
+    The cuts among its settings are left out: choosing one from readings must not make them stale.
     """
     digest = hashlib.sha256()
     folder = Path(model)
@@ -292,7 +293,7 @@ def _settings_hash(file: Path) -> str | None:
         values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         return None
-    kept = {k: v for k, v in values.items() if k != "threshold"} if isinstance(values, dict) else values
+    kept = {k: v for k, v in values.items() if k not in _CUTS} if isinstance(values, dict) else values
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
