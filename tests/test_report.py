@@ -21,6 +21,7 @@ from blink.evaluation.report import (
     Question,
     Report,
     assess,
+    covered_part,
     evaluate,
     format_console_metrics,
     format_report,
@@ -90,6 +91,25 @@ def test_labels(gold: list[Item], predicted: list[Item], gold_labels: list[str],
     found = assess(question(gold, predicted))
     assert list(found.gold_labels) == gold_labels
     assert list(found.predicted_labels) == predicted_labels
+
+
+def test_covered_mentions_of_questions_that_are_not_covered() -> None:
+    mixed = question([("1", 0, 5), (None, 6, 9)], [("1", 0, 5), ("2", 6, 9), ("3", 20, 22), ("4", 4, 7)])
+    inside = covered_part(mixed)
+    assert [t.id for t in inside.gold] == ["1"]
+    assert [t.id for t in inside.predicted] == ["1", "3", "4"], "what lies on the other mention alone counts for nothing"
+    section = evaluate([mixed, question([(None, 0, 5)], [("2", 0, 5)])]).covered_mentions
+    assert (section.questions, section.strong.correct, section.strong.predicted, section.strong.gold) == (1, 1, 3, 1)
+
+
+@given(question_lists)
+def test_sections_agree_where_everything_is_covered(questions: list[Question]) -> None:
+    covered = [q for q in questions if q.covered]
+    report = evaluate(covered)
+    assert report.overall == report.covered == report.covered_mentions
+    mixed = evaluate(questions)
+    assert mixed.covered_mentions.strong.correct <= mixed.overall.strong.correct
+    assert mixed.covered_mentions.strong.gold == sum(bool(t.id) for q in questions for t in q.gold)
 
 
 def test_gold_without_id_is_never_found() -> None:
