@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from toys import base_folder, knowledge_base, pieces, rows
+from toys import knowledge_base, pieces
+from training_toys import fresh, make_toy, question, trainer
 
 from blink.data.records import Mention, Sample
 from blink.errors import DataError, MismatchError, SettingsError
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.model.biencoder import BiEncoder
-from blink.model.config import ModelConfig
 from blink.model.heads import SpanScores, span_logits
 from blink.training.checkpoints import CHECKPOINTS_FOLDER, checkpoints
 from blink.training.examples import Batch, collate, examples_from, order
@@ -23,47 +22,23 @@ from blink.training.losses import catalogue_loss, span_loss
 from blink.training.settings import MADE, TrainSettings, parse_mix
 from blink.training.synthetic import COMMON_NOUN_TAILS, SOURCES, Synthesizer, Triple, mixed, read_triples
 from blink.training.trainer import TRACE_FILE, Trainer
-from blink.training.tuning import DevSet, tune
 
 torch.set_num_threads(1)
 
 
-def question(number: int, kb: KnowledgeBase) -> Sample:
-    row = number % len(kb.catalogue)
-    title = kb.catalogue.title(row)
-    text = ("where is {} now?", "tell me about {}", "{} or not")[number % 3].format(title)
-    start = text.index(title)
-    return Sample(str(number), text, (Mention(start, start + len(title), row, None, title),))
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_toy(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return base_folder(tmp_path_factory.mktemp("base"))
-
-
-def fresh(base: Path, seed: int = 0) -> BiEncoder:
-    torch.manual_seed(seed)
-    config = ModelConfig(
-        cosine=True, candidate_pooling="mean", candidate_fields="title_aliases_text", max_candidate_length=24,
-        max_context_length=32, adapter_rank=4,
-    )  # fmt: skip
-    return BiEncoder.from_encoder(str(base), config)
+def base(toy: Path) -> Path:
+    return toy / "base"
 
 
 @pytest.fixture(scope="module")
-def kb(base: Path, tmp_path_factory: pytest.TempPathFactory) -> KnowledgeBase:
-    return knowledge_base(tmp_path_factory.mktemp("kb") / "kb", fresh(base), rows(24))
-
-
-def trainer(base: Path, kb: KnowledgeBase, folder: Path, **settings: object) -> Trainer:
-    assert kb.vectors is not None
-    options = {"epochs": 3, "batch_size": 8, "learning_rate": 0.02, "head_learning_rate": 0.02, "precision": "fp32", **settings}
-    questions = [question(i, kb) for i in range(30)]
-    synthesizer = Synthesizer(kb.catalogue, [], questions)
-    return Trainer(
-        fresh(base), kb, questions, questions[:12], folder, TrainSettings(**options),  # type: ignore[arg-type]
-        synthesizer=synthesizer,
-    )  # fmt: skip
+def kb(toy: Path) -> KnowledgeBase:
+    return KnowledgeBase.open(toy / "kb")
 
 
 class TestLosses:
@@ -214,8 +189,8 @@ class TestMadeTexts:
 
 
 class TestRuns:
-    def test_it_learns(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
-        run = trainer(base, kb, tmp_path, epochs=30)
+    def test_it_learns(self, toy: Path, tmp_path: Path) -> None:
+        run = trainer(toy, tmp_path, epochs=30)
         before = run.validation.score()
         best = run.run()
         trace = [json.loads(line) for line in (tmp_path / TRACE_FILE).read_text().splitlines()]
@@ -224,15 +199,15 @@ class TestRuns:
         assert best.f1 > before.f1 + 0.25
         assert BiEncoder.from_pretrained(tmp_path / "best").config.threshold == best.threshold
 
-    def test_a_resumed_run_ends_with_the_same_weights(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
+    def test_a_resumed_run_ends_with_the_same_weights(self, toy: Path, tmp_path: Path) -> None:
         settings = {"mix": "questions=1,plain=0.2,swapped=0.3", "dropout": 0.1}
-        whole = trainer(base, kb, tmp_path / "whole", **settings)
+        whole = trainer(toy, tmp_path / "whole", **settings)
         whole.run()
 
         class Stopped(Exception):
             pass
 
-        broken = trainer(base, kb, tmp_path / "broken", **settings)
+        broken = trainer(toy, tmp_path / "broken", **settings)
         steps = 0
 
         def stop(*_: object) -> dict[str, float]:
@@ -246,7 +221,7 @@ class TestRuns:
         broken.stepper.step = stop  # type: ignore[assignment, method-assign]
         with pytest.raises(Stopped):
             broken.run()
-        resumed = trainer(base, kb, tmp_path / "broken", **settings)
+        resumed = trainer(toy, tmp_path / "broken", **settings)
         resumed.run(resume=True)
         for (name, one), (_, other) in zip(whole.model.named_parameters(), resumed.model.named_parameters(), strict=True):
             assert torch.equal(one, other), name
@@ -255,25 +230,25 @@ class TestRuns:
         assert [row["epoch"] for row in rows if row["kind"] == "epoch"] == [0, 1, 2]
         assert [row["epoch"] for row in rows if row["kind"] == "validation"] == [0, 1, 2]
 
-    def test_other_settings_do_not_resume(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
-        trainer(base, kb, tmp_path, epochs=1).run()
+    def test_other_settings_do_not_resume(self, toy: Path, tmp_path: Path) -> None:
+        trainer(toy, tmp_path, epochs=1).run()
         with pytest.raises(MismatchError, match="batch_size"):
-            trainer(base, kb, tmp_path, epochs=1, batch_size=4).run(resume=True)
+            trainer(toy, tmp_path, epochs=1, batch_size=4).run(resume=True)
 
-    def test_the_state_holds_tensors_only(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
-        trainer(base, kb, tmp_path, epochs=1).run()
+    def test_the_state_holds_tensors_only(self, toy: Path, tmp_path: Path) -> None:
+        trainer(toy, tmp_path, epochs=1).run()
         state = torch.load(checkpoints(tmp_path / CHECKPOINTS_FOLDER)[-1], weights_only=True)
         assert state["step"] == state["standing"]["step"] == 4
 
-    def test_the_rate_is_never_zero(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
+    def test_the_rate_is_never_zero(self, toy: Path, tmp_path: Path) -> None:
         for epochs, size in ((1, 64), (1, 8), (3, 7)):
-            run = trainer(base, kb, tmp_path, epochs=epochs, batch_size=size)
+            run = trainer(toy, tmp_path, epochs=epochs, batch_size=size)
             factors = [run.stepper.rate(step) for step in range(run.total_steps)]
             assert min(factors) > 0
             assert max(factors) <= 1
 
-    def test_only_adapters_norms_biases_and_heads_learn(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
-        run = trainer(base, kb, tmp_path, epochs=1)
+    def test_only_adapters_norms_biases_and_heads_learn(self, toy: Path, tmp_path: Path) -> None:
+        run = trainer(toy, tmp_path, epochs=1)
         before = {n: p.detach().clone() for n, p in run.model.named_parameters()}
         run.run()
         changed = {n for n, p in run.model.named_parameters() if not torch.equal(p, before[n])}
@@ -281,29 +256,16 @@ class TestRuns:
         assert any("parametrizations" in n for n in changed)
         assert {"mention_scorer.bound_classifier.weight", "log_scale"} <= changed
 
-    def test_a_loss_that_is_no_number_stops_the_run(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
-        run = trainer(base, kb, tmp_path, epochs=1)
+    def test_a_loss_that_is_no_number_stops_the_run(self, toy: Path, tmp_path: Path) -> None:
+        run = trainer(toy, tmp_path, epochs=1)
         with torch.no_grad():
             assert run.model.mention_scorer is not None
             run.model.mention_scorer.bound_classifier.bias.fill_(float("nan"))
         with pytest.raises(SettingsError, match="the loss is nan"):
             run.run()
 
-    def test_vectors_of_another_model_are_refused(self, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
+    def test_vectors_of_another_model_are_refused(self, toy: Path, base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
         other = fresh(base)
         other.config = other.config.replace(candidate_fingerprint="0" * 64)
         with pytest.raises(MismatchError, match="another model"):
             Trainer(other, kb, [], [], tmp_path, TrainSettings())
-
-
-def test_tuning_never_loses_on_its_own_texts(base: Path, kb: KnowledgeBase, tmp_path: Path) -> None:
-    trainer(base, kb, tmp_path, epochs=2).run()
-    dev = [question(i, kb) for i in range(24)]
-    model = BiEncoder.from_pretrained(tmp_path / "best", trainable=True)
-    points = []
-    best = tune(model, [DevSet(kb, dev)], precision="fp32", progress=lambda weights, point: points.append((weights, point)))
-    without = next(point for weights, point in points if not weights.active)
-    assert best.f1 >= without.f1
-    assert model.config.threshold == best.threshold
-    stored = dataclasses.asdict(points[-1][0])
-    assert stored == {k: getattr(model.config, f"{k}_weight") for k in stored}

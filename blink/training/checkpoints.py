@@ -32,8 +32,8 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
         path.unlink()
 
 
-def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """Read the newest checkpoint that is sound; None where there is none at all.
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Read the newest checkpoint that is sound, onto the CPU; None where there is none at all.
 
     One that is damaged is passed over, with a warning that names it.
 
@@ -43,7 +43,7 @@ def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None
     found = checkpoints(folder)
     for path in reversed(found):
         try:
-            state = _read(path, device)
+            state = _read(path)
         except CheckpointError as error:
             before = found[found.index(path) - 1] if path != found[0] else None
             if before is None:
@@ -65,9 +65,9 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("step-*.pt") if _NAME.search(p.name))
 
 
-def _read(path: Path, device: torch.device) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"the checkpoint {path} is cut short or damaged") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:

@@ -111,7 +111,7 @@ def collate(examples: Sequence[Example], pad_id: int) -> Batch:
     """Stack examples into a batch padded to its longest."""
     ids, mask = pad([e.ids for e in examples], pad_id)
     table = [(i, s, e, row) for i, x in enumerate(examples) for (s, e), row in zip(x.bounds, x.rows, strict=True)]
-    text, start, end, rows = torch.tensor(table, dtype=torch.long).reshape(-1, 4).unbind(1)
+    text, start, end, rows = torch.tensor(table, dtype=torch.long).reshape(-1, 4).T.contiguous()
     partial = torch.tensor([e.partial for e in examples], dtype=torch.bool)
     samples = tuple(e.sample for e in examples)
     return Batch(torch.from_numpy(ids), torch.from_numpy(mask), text, start, end, rows, partial, samples=samples)

@@ -143,7 +143,7 @@ class NegativeSource:
         accelerator = self._stepper.accelerator
         if len(state["processes"]) == accelerator.num_processes:
             own = state["processes"][accelerator.process_index]
-            self._first, self._tables = own["first"], [[t.cpu() for t in parts] for parts in own["tables"]]
+            self._first, self._tables = own["first"], own["tables"]
 
     def _miner(self) -> Miner:
         kb = self._kb

@@ -179,7 +179,7 @@ class Trainer:
         if self.settings.gradient_checkpointing:
             for tower in (self.model.context_encoder, self.model.candidate_encoder):
                 if tower is not None and any(p.requires_grad for p in tower.parameters()):
-                    tower.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+                    _keep_few_layers(tower)
 
     def _make_stepper(self) -> Stepper:
         settings, device = self.settings, self.accelerator.device
@@ -204,7 +204,7 @@ class Trainer:
     def _begin(self, resume: bool) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         about = provenance(self.sources, self.kb.catalogue.sha256, self.accelerator.device, self.accelerator.num_processes)
-        state = load_checkpoint(self.folder / CHECKPOINTS_FOLDER, self.accelerator.device) if resume else None
+        state = load_checkpoint(self.folder / CHECKPOINTS_FOLDER) if resume else None
         if state is not None:
             self._require_same(about["files"])
             self._restore(state)
@@ -351,6 +351,12 @@ def _require_fit(model: BiEncoder, kb: KnowledgeBase, learns_entities: bool) -> 
     kb.require_model(model.config.candidate_fingerprint)
     if kb.vectors is None:
         raise SettingsError("training needs the vectors of a knowledge base; build one with `blink kb build`")
+
+
+def _keep_few_layers(tower: torch.nn.Module) -> None:
+    new = "activation_checkpointing_enable"  # older releases have the other name only
+    enable = getattr(tower, new if hasattr(tower, new) else "gradient_checkpointing_enable")
+    enable({"use_reentrant": False})
 
 
 def _set_dropout(model: torch.nn.Module, probability: float) -> None:
