@@ -221,6 +221,8 @@ def test_what_was_made_with_something_else(blink: Run, kept: None, home: Path, t
         (("--preds", "test.npz", "--dev", "plain.npz"), ("has no gold",)),
         (("--preds", "plain.npz", "--mode", "joint_0"), ("no gold", "give --threshold")),
         (("--preds", "test.npz", "--threshold", "-9"), ("complete only down to -6",)),
+        (("--preds", "test.npz", "--threshold", "-3", "--dev", "dev.npz"), ("give one of them",)),
+        (("--preds", "plain.npz", "--plots", "pictures"), ("no gold",)),
         (("--preds", "test.npz", "--threshold", "nan"), ("not a number",)),
         (("--preds", "test.npz", "--entities", "11"), ("10 were read",)),
         (("--preds", "test.npz", "--mentions", "51"), ("50 were read",)),

@@ -56,9 +56,9 @@ def evaluate(
 ) -> None:
     """Evaluate on a mention file: micro precision, recall and F1, weak and strong, with 95 % intervals.
 
-    Weak: the spans overlap and the entity is right. Strong: the span is exactly right too. Given twice: over all gold
-    mentions, and over the questions whose gold entities are all in the catalogue ("covered"). Of a file without gold it
-    is reported how much is linked.
+    Weak: the spans overlap and the entity is right. Strong: the span is exactly right too. Given over all gold mentions;
+    over the questions whose gold entities are all in the catalogue ("covered"); and over the gold mentions that are,
+    whatever else their question holds ("covered mentions"). Of a file without gold it is reported how much is linked.
 
     With --preds the readings of an earlier run are evaluated at every threshold, for fewer candidates and for fewer
     mentions. The threshold that is reported is --threshold, or else the best on --dev. A FILE, --model or --kb that is

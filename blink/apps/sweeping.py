@@ -64,7 +64,7 @@ def evaluate_saved(asked: Asked, outputs: Outputs) -> None:
     from blink.evaluation.sweep import predicted_at, question_at
 
     outputs.check()
-    _check_folder(asked.plots)
+    _check(asked)
     sweep = _Sweep.prepared(asked)
     choice = _choose(asked, sweep)
     cut = replace(sweep.linker.cut, score=choice.threshold)
@@ -76,6 +76,8 @@ def evaluate_saved(asked: Asked, outputs: Outputs) -> None:
         figures, text = _swept(asked, sweep, choice)
         questions = [question_at(sweep.linker, *pair, cut) for pair in pairs]
         report_questions(questions, saved.slices, outputs, at, asked.cluster, more=more | figures, before=text)
+    elif asked.plots is not None:
+        raise DataError(f"{asked.preds} has no gold to draw curves of; leave --plots out")
     else:
         found = [predicted_at(sweep.linker, reading, cut) for reading, _ in pairs]
         before = f"{_title(saved)}\n\n{_choice_line(choice)}"
@@ -153,9 +155,12 @@ def _calibration(asked: Asked, sweep: _Sweep, choice: Choice) -> Calibration | N
     return found
 
 
-def _check_folder(plots: str | None) -> None:
-    if plots is not None and Path(plots).exists() and not Path(plots).is_dir():
-        raise SettingsError(f"{plots} is a file; name a folder for the pictures")
+def _check(asked: Asked) -> None:
+    """Say now what would fail, or be passed over, later."""
+    if asked.threshold is not None and asked.dev is not None:
+        raise SettingsError("--threshold and --dev both say which threshold counts; give one of them")
+    if asked.plots is not None and Path(asked.plots).exists() and not Path(asked.plots).is_dir():
+        raise SettingsError(f"{asked.plots} is a file; name a folder for the pictures")
 
 
 def _opened(path: str, asked: Asked) -> SavedReadings:
