@@ -504,7 +504,7 @@ def test_the_fingerprint_ignores_what_does_not() -> None:
     model = toys.model(4)
     expected = model.candidate_fingerprint()
     assert toys.model(4, context=False).candidate_fingerprint() == expected
-    model.config = model.config.replace(threshold=-1.0, max_context_length=16, aggregation="fl_avg", title_weight=3.0)
+    model.config = model.config.replace(threshold=-1.0, max_context_length=16, aggregation="fl_avg", cutoff=0.3)
     assert model.context_encoder is not None
     with torch.no_grad():
         next(model.context_encoder.parameters()).add_(1.0)

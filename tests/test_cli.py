@@ -84,9 +84,9 @@ class TestContract:
         assert links[0]
         assert links[1] == []
 
-    def test_without_names_scores_are_the_bi_encoder_s(self, blink: Run, starter: Path) -> None:
+    def test_without_rank_scores_are_the_bi_encoder_s(self, blink: Run, starter: Path) -> None:
         scores = []
-        for flag in ("--names", "--no-names"):
+        for flag in ("--rank", "--no-rank"):
             _, out, _ = blink("link", "The Nile flows through Egypt.", "--json", "--threshold", -5, flag)
             scores.append([(x["mention"], x["score"]) for x in json.loads(out)["links"]])
         assert scores[0] != scores[1]

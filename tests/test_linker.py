@@ -441,7 +441,7 @@ def test_overlapping_links_only_where_the_mode_says_so(model: BiEncoder, kb: Kno
         Linker(model, kb, mode="top_entity_by_mention")(TEXTS[1])
 
 
-# --- names ----------------------------------------------------------------------------------------------------------
+# --- words ----------------------------------------------------------------------------------------------------------
 
 
 def with_settings(model: BiEncoder, **changes: Any) -> BiEncoder:
@@ -450,36 +450,6 @@ def with_settings(model: BiEncoder, **changes: Any) -> BiEncoder:
                      candidate=model.candidate_encoder)  # fmt: skip
     made.load_state_dict(model.state_dict())
     return made.eval()
-
-
-def test_a_mention_spelt_as_a_title_is_drawn_to_it(model: BiEncoder, kb: KnowledgeBase) -> None:
-    text = "see Oslo 7 and the java the 8th"
-    linker = Linker(with_settings(model, title_weight=99.0), kb, precision="fp32", device="cpu")
-    (link,) = linker(text, spans=[(4, 10)]).links
-    assert link.title == "Oslo 7"
-    assert link.score == pytest.approx(0, abs=1e-4)
-    plain = Linker(with_settings(model, title_weight=99.0), kb, names=False, precision="fp32", device="cpu")
-    assert_same(plain(text, spans=[(4, 10)]), Linker(model, kb, precision="fp32", device="cpu")(text, spans=[(4, 10)]))
-
-
-@settings(max_examples=30)
-@given(
-    text=ANY_TEXT,
-    weights=st.tuples(*[st.sampled_from([-3.0, 0.0, 2.0, 6.0])] * 4),
-    threshold=st.sampled_from([-9.0, -3.0, -1.0]),
-)
-def test_names_never_make_the_floor_lose_a_link(
-    text: str, weights: tuple[float, ...], threshold: float, model: BiEncoder, kb: KnowledgeBase
-) -> None:
-    text = f"oslo 7 {text} Java 8"
-    settings_of = dict(zip(("title_weight", "alias_weight", "known_weight", "lower_weight"), weights, strict=True))
-    linker = Linker(with_settings(model, **settings_of), kb, threshold=threshold, precision="fp32", device="cpu")
-    (reading,) = linker.read([text])
-    assert_same(linker(text), linker.choose(reading))
-    assert_sound(linker(text), kb)
-
-
-# --- whole words ----------------------------------------------------------------------------------------------------
 
 
 def test_whole_words_leaves_no_mention_that_begins_or_ends_inside_a_word(model: BiEncoder, kb: KnowledgeBase) -> None:

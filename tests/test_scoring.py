@@ -162,7 +162,7 @@ def test_thresholds_are_strict() -> None:
 
 
 def test_unknown_modes_and_missing_thresholds_are_refused() -> None:
-    with pytest.raises(SettingsError, match="allowed are joint, joint_0"):
+    with pytest.raises(SettingsError, match="allowed are probability, joint, joint_0"):
         decide(HAND, "top", Thresholds(0))
     for name in ("top_entity_by_mention", "thresholded_entity_by_mention"):
         with pytest.raises(SettingsError, match="needs a mention threshold"):

@@ -11,6 +11,7 @@ from blink import __version__
 from blink.apps.common import guarded
 from blink.apps.evaluation_commands import evaluation_commands
 from blink.apps.model_options import model_options
+from blink.apps.ranking_commands import calibrate, rank
 from blink.apps.training_commands import train
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -118,29 +119,8 @@ def shell(**options: Any) -> None:
 
 
 cli.add_command(train)
-
-
-@cli.command()
-@click.argument("model", metavar="DIR")
-@click.option(
-    "--on",
-    "sets",
-    nargs=2,
-    multiple=True,
-    required=True,
-    metavar="KB FILE",
-    help="A knowledge base and a labelled mention file; may be repeated, each counts the same.",
-)
-def tune(model: str, sets: tuple[tuple[str, str], ...]) -> None:
-    """Choose a model's weights of names and its threshold on development files; the encoder stays as it is.
-
-    \b
-    Example:
-      blink tune experiments/mine/best --on kb dev.jsonl --on my-kb my-dev.jsonl
-    """
-    from blink.apps.training import tune_model
-
-    tune_model(model, sets)
+cli.add_command(rank)
+cli.add_command(calibrate)
 
 
 def main(arguments: list[str] | None = None) -> None:

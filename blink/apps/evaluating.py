@@ -104,12 +104,10 @@ def _read(linker: Linker, samples: Sequence[Sample], batch_size: int, floor: flo
 
 
 def _floor(linker: Linker, saving: bool) -> float:
-    """The log probability of a mention below which nothing is read: as `Linker.link` has it, or low enough for a sweep."""
+    """The log probability of a mention below which nothing is read: the linker's, or low enough for a sweep."""
     from blink.evaluation.sweep import THRESHOLDS
 
-    if not linker.mode.startswith("joint"):
-        return float("-inf")
-    return min(linker.cut.score, min(THRESHOLDS)) if saving else linker.cut.score
+    return min(linker.floor, min(THRESHOLDS)) if saving else linker.floor
 
 
 def slices_in(linker: Linker, samples: Sequence[Sample]) -> list[SampleSlices]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from blink.model.config import EVIDENCE
+
 
 def model_options(command: Any) -> Any:
     """The options that name a model and a knowledge base, and how the model runs."""
@@ -19,13 +21,20 @@ def model_options(command: Any) -> Any:
                 "--threshold",
                 type=float,
                 metavar="X",
-                help="Keep links that score above X; scores are log-probabilities, at most 0.  [default: the model's own]",
+                help="Keep links that score above X: a probability where the model has a ranker, else a log-probability (at "
+                "most 0).  [default: the model's own]",
             ),
             click.option(
-                "--names/--no-names",
+                "--rank/--no-rank",
                 default=True,
                 show_default=True,
-                help="Weigh matches with titles and aliases; without, scores are the bi-encoder's own.",
+                help="Weigh names, spelling and popularity by the model's ranker; without, scores are the bi-encoder's own.",
+            ),
+            click.option(
+                "--without",
+                multiple=True,
+                type=click.Choice(list(EVIDENCE)),
+                help="A kind of evidence that the ranker does without; may be repeated.",
             ),
             click.option(
                 "--batch-size",

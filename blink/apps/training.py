@@ -1,4 +1,4 @@
-"""What ``blink train`` and ``blink tune`` do."""
+"""What ``blink train`` does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from blink.errors import DataError, MissingFileError, SettingsError
 from blink.files import require_file
 from blink.kb.catalogue import Catalogue
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.training.settings import TrainSettings, parse_mix
+from blink.training.settings import Fold, TrainSettings, parse_fold, parse_mix
 
 if TYPE_CHECKING:
     from blink.evaluation.sweep import SweepPoint
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from blink.model.config import ModelConfig
     from blink.training.synthetic import Synthesizer
     from blink.training.trainer import Trainer
-    from blink.training.tuning import DevSet
 
 STREAMED_BYTES = 64 << 20
 """Training files from this size on stay on disk."""
@@ -87,10 +86,10 @@ def train_model(settings: TrainSettings, request: Request) -> None:
     train_files, dev_files = request.files()
     where = resolve_device(request.device)
     base = KnowledgeBase.open(request.kb)
-    dev = [s for file in dev_files for s in _labelled(file, base.catalogue)]
+    dev = [s for file in dev_files for s in labelled_samples(file, base.catalogue)]
     model = _starting_model(settings, request)
     folder = _run_folder(settings, request, train_files[0], model.config)
-    questions = _questions(train_files, base.catalogue, folder)
+    questions = _questions(train_files, base.catalogue, folder, parse_fold(settings.leave_out))
     sources = [Path(f) for f in (*train_files, *dev_files, *([request.triples] if request.triples else []))]
     synthesizer = _synthesizer(settings, request, base, questions)
     trainer = Trainer(model, base, questions, dev, folder, settings, synthesizer=synthesizer, device=where, sources=sources)
@@ -100,7 +99,7 @@ def train_model(settings: TrainSettings, request: Request) -> None:
         say(f"{stop}; go on with the same command and --resume")
         raise SystemExit(128 + stop.signal) from stop
     if trainer.accelerator.is_main_process:
-        _finish(trainer, best, base, dev)
+        _finish(trainer, best)
 
 
 def _starting_model(settings: TrainSettings, request: Request) -> BiEncoder:
@@ -151,10 +150,13 @@ def default_folder(settings: TrainSettings, data: str, model: str, config: Model
     return Path("experiments") / name / "_".join(words)
 
 
-def _questions(files: Sequence[str], catalogue: Catalogue, folder: Path) -> Sequence[Sample]:
+def _questions(files: Sequence[str], catalogue: Catalogue, folder: Path, left_out: Fold | None) -> Sequence[Sample]:
     """Training texts: in memory, or, of large files, on disk."""
     if max(require_file(f, "give a labelled mention file").stat().st_size for f in files) < STREAMED_BYTES:
-        return [s for file in files for s in _labelled(file, catalogue)]
+        samples = [s for file in files for s in labelled_samples(file, catalogue)]
+        return [s for s in samples if left_out is None or s.id not in left_out]
+    if left_out is not None:
+        raise SettingsError(f"--leave-out is for files below {STREAMED_BYTES >> 20} MiB; give one in parts of your own")
     store = MentionStore(files, catalogue, folder / OFFSETS_FOLDER)
     if not any(s.mentions or s.token_mentions for s in store[:LOOKED_AT]):
         raise DataError(f"{files[0]} has no gold mentions; training needs 'mentions' with 'label_id' or 'wikidata_id'")
@@ -173,16 +175,13 @@ def _synthesizer(
     return Synthesizer(base.catalogue, facts, some)
 
 
-def _finish(trainer: Trainer, best: SweepPoint, base: KnowledgeBase, dev: Sequence[Sample]) -> None:
-    from blink.training.tuning import DevSet
+def _finish(trainer: Trainer, best: SweepPoint) -> None:
     from blink.training.validation import BEST_FOLDER, KB_SUFFIX
 
-    say(f"best epoch: dev covered weak F1 {best.f1:.4f} at threshold {best.threshold:g}, without names")
     folder = trainer.folder / BEST_FOLDER
-    beside = trainer.folder / (BEST_FOLDER + KB_SUFFIX)
-    own = f" and its knowledge base in {beside}" if trainer.learns_entities else ""
-    tuned, _ = _tune(folder, [DevSet(KnowledgeBase.open(beside) if trainer.learns_entities else base, dev)])
-    say(f"with names: {tuned.f1:.4f} at threshold {tuned.threshold:g}; the model is in {folder}{own}")
+    own = f" and its knowledge base in {folder}{KB_SUFFIX}" if trainer.learns_entities else ""
+    say(f"best epoch: dev covered weak F1 {best.f1:.4f} at threshold {best.threshold:g}; the model is in {folder}{own}")
+    say(f"next: blink rank {folder} ... weighs names and popularity too, and makes scores probabilities")
 
 
 def _run(trainer: Trainer, resume: bool) -> SweepPoint:
@@ -203,33 +202,13 @@ def _run(trainer: Trainer, resume: bool) -> SweepPoint:
         return trainer.run(resume=resume, progress=hooks)
 
 
-def tune_model(model: str, sets: Sequence[tuple[str, str]]) -> None:
-    """Tune a stored model's name weights and threshold on (knowledge base, mention file) pairs."""
-    from blink.model.biencoder import CONFIG_FILE
-    from blink.training.tuning import GRID, DevSet
+def labelled_samples(file: str, catalogue: Catalogue) -> list[Sample]:
+    """Read a labelled mention file; entities are rows of the catalogue.
 
-    require_file(Path(model) / CONFIG_FILE, f"{model} must be a model folder, as `blink train` writes it")
-    bases = [(KnowledgeBase.open(kb), file) for kb, file in sets]
-    best, config = _tune(Path(model), [DevSet(base, _labelled(file, base.catalogue)) for base, file in bases])
-    say(
-        f"{model}: covered weak F1 {best.f1:.4f} (mean of {len(sets)}) at threshold {config.threshold:g}, "
-        + ", ".join(f"{name} {getattr(config, f'{name}_weight'):g}" for name in GRID)
-    )
-
-
-def _tune(folder: Path, sets: Sequence[DevSet]) -> tuple[SweepPoint, ModelConfig]:
-    """Tune a stored model and store its settings alone: a linker may run the weights in a coarser number format."""
-    from blink.model.biencoder import BiEncoder, store_settings
-    from blink.training.tuning import TRIALS, tune
-
-    model = BiEncoder.from_pretrained(folder)
-    with bar("weighing names", TRIALS, "trial") as shown:
-        best = tune(model, sets, progress=lambda weights, point: shown.advance())
-    store_settings(folder, model.config)
-    return best, model.config
-
-
-def _labelled(file: str, catalogue: Catalogue) -> list[Sample]:
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: it has no gold mentions.
+    """
     if not Path(file).is_file():
         raise MissingFileError(f"{file} does not exist; give a labelled mention file")
     samples = list(bind(read_samples(file), catalogue))

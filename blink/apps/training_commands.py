@@ -19,7 +19,7 @@ from blink.training.settings import TrainSettings
     "dev_files",
     multiple=True,
     metavar="FILE",
-    help="Labelled mention file that chooses the epoch, the weights of names and the threshold; may be repeated.",
+    help="Labelled mention file that chooses the epoch and the threshold; may be repeated.",
 )
 @click.option(
     "--data", metavar="DIR", help="Folder with train.jsonl, and valid.jsonl or dev.jsonl, instead of --train and --dev."

@@ -141,8 +141,9 @@ class SpellingIndex:
         kept = rare_first[: max(1, int(np.searchsorted(np.cumsum((end - begin)[rare_first]), POSTINGS)))]
         places, _ = _ranges(begin[kept], end[kept])
         forms, counts = np.unique(self.postings[places], return_counts=True)
-        best = np.argsort(-counts / np.sqrt(self.gram_at[forms + 1] - self.gram_at[forms]), kind="stable")[:SHORTLIST]
-        forms = forms[best]
+        if len(forms) > SHORTLIST:
+            share = counts / np.sqrt(self.gram_at[forms + 1] - self.gram_at[forms])
+            forms = forms[np.sort(np.argpartition(-share, SHORTLIST)[:SHORTLIST])]
         return forms, _hits(self.gram_at, self.grams, forms, grams)[0]
 
 
@@ -255,6 +256,7 @@ def _map(path: Path) -> np.ndarray:
     if not path.is_file():
         raise MissingFileError(f"{path} does not exist; build the knowledge base again (blink kb build)")
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        # As a plain array: every slice of a memmap would cost a Python call more.
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, OSError, EOFError) as error:
         raise MismatchError(f"{path} is damaged ({error}); build the knowledge base again") from error

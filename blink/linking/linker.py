@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,16 @@ from blink.data.windows import Window, cut_windows, overlap_of, owners
 from blink.errors import DataError, SettingsError
 from blink.kb.catalogue import Catalogue
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.features import NameFeatures, NameWeights
+from blink.linking.evidence import EvidenceGatherer, TextAround
+from blink.linking.ranking import CandidateRanker, Refiner
 from blink.linking.reader import Reader, ReaderOptions, Refine
 from blink.linking.scoring import ScoredSpans, Thresholds, decide, joint_scores, mode_named
 from blink.model.biencoder import BiEncoder
+from blink.model.config import EVIDENCE
 from blink.model.loading import load_model
 from blink.model.tokens import Pieces, WordPieces
 
+PROBABILITY = "probability"
 TEXTS_A_ROUND = 1024
 """Texts read ahead at least, so that batches hold texts of like length whatever the batch size."""
 
@@ -76,13 +79,14 @@ class Linker:
     Args:
         model: a bi-encoder with a context encoder.
         kb: the knowledge base.
-        threshold: score above which a link is kept; by default the model's own.
-        mode: how links are chosen, see `blink.linking.scoring.MODES`.
+        threshold: score above which a link is kept; by default the model's own for the mode.
+        mode: how links are chosen, see `blink.linking.scoring.MODES`; by default ``probability`` where candidates are ranked,
+            else ``joint``.
         mention_threshold: raw mention score that some modes need.
         mentions: most mentions considered per window of text.
         entities: candidates per mention. Scores depend on it: they are normalised over the candidates.
-        names: weigh the match of a mention with titles and aliases, as the model was tuned to; without it scores are the
-            bi-encoder's own.
+        rank: order candidates by the model's ranker, if it has one; without it scores are the bi-encoder's own.
+        without: groups of evidence that the ranker does without, see `blink.model.config.EVIDENCE`.
         context_length: window in word pieces, ``[CLS]`` and ``[SEP]`` included; by default the model's own.
         precision: ``auto``, ``fp32`` or ``bf16``.
         device: where the model runs; by default a GPU where there is one.
@@ -103,31 +107,32 @@ class Linker:
         kb: KnowledgeBase,
         *,
         threshold: float | None = None,
-        mode: str = "joint",
+        mode: str | None = None,
         mention_threshold: float | None = None,
         mentions: int = 50,
         entities: int = 10,
-        names: bool = True,
+        rank: bool = True,
+        without: Sequence[str] = (),
         context_length: int | None = None,
         precision: str = "auto",
         device: str | None = None,
     ) -> None:
-        mode_named(mode)
         kb.require_model(model.config.candidate_fingerprint)
         for name, value in (("mentions", mentions), ("entities", entities)):
             if value < 1:
                 raise SettingsError(f"{name} is {value}; it must be at least 1")
-        self.kb = kb
-        self.mode = mode
-        self.cut = Thresholds(model.config.threshold if threshold is None else threshold, mention_threshold)
-        if math.isnan(self.cut.score):
-            raise SettingsError("the threshold is not a number; give one such as -2.5, or -inf to keep everything")
         config = model.config
+        self.kb = kb
+        self.refiner: Refiner | None = _ranker(model, kb, without) if rank else None
+        self.mode = mode or (PROBABILITY if self.refiner else "joint")
+        mode_named(self.mode)
+        if self.mode == PROBABILITY and self.refiner is None:
+            raise SettingsError("thresholding probability needs a ranker, and a knowledge base with names; fit one: blink rank")
+        own = config.cutoff if self.mode == PROBABILITY else config.threshold
+        self.cut = Thresholds(own if threshold is None else threshold, mention_threshold)
+        if math.isnan(self.cut.score):
+            raise SettingsError("the threshold is not a number; give one such as 0.5, or -inf to keep everything")
         self.options = ReaderOptions(mentions, entities, whole_words=config.whole_words)
-        weights = NameWeights(**{f.name: getattr(config, f"{f.name}_weight") for f in fields(NameWeights)})
-        self.names: NameFeatures | None = None
-        if names and weights.active and kb.forms is not None and kb.vectors is not None:
-            self.names = NameFeatures(kb.forms, kb.vectors, weights)
         self.reader = Reader(model, kb.index, precision=precision, device=device)
         self._pieces = model.pieces
         length = config.max_context_length if context_length is None else context_length
@@ -155,6 +160,13 @@ class Linker:
         """The entities."""
         return self.kb.catalogue
 
+    @property
+    def floor(self) -> float:
+        """Log probability that a mention must be above to become a link, whatever its entity."""
+        mode = mode_named(self.mode)
+        # A joint score never exceeds its mention's; of other scores nothing is known beforehand.
+        return self.cut.score if mode.scores is joint_scores and mode.filtered else float("-inf")
+
     def __call__(self, text: str, spans: Sequence[tuple[int, int]] | None = None) -> LinkedText:
         """Link one text; with ``spans`` (characters ``[start, end)``), link exactly these."""
         return next(self.link([text], spans=None if spans is None else [spans]))
@@ -179,8 +191,7 @@ class Linker:
         Raises:
             DataError: a text is not well-formed Unicode, or a span lies outside its text.
         """
-        floor = self.cut.score if self.mode.startswith("joint") else float("-inf")
-        for reading in self.read(texts, batch_size=batch_size, spans=spans, floor=floor):
+        for reading in self.read(texts, batch_size=batch_size, spans=spans, floor=self.floor):
             yield self.choose(reading)
             if progress is not None:
                 progress(1)
@@ -240,12 +251,15 @@ class Linker:
         return placed if mode_named(self.mode).overlaps else _apart(placed)
 
     def _scores(self, reading: Reading) -> np.ndarray:
-        return joint_scores(reading.spans) if reading.given is not None else mode_named(self.mode).scores(reading.spans)
+        if reading.given is None:
+            return mode_named(self.mode).scores(reading.spans)
+        scores = joint_scores(reading.spans)  # given mentions are certain: what is left is the entity's share
+        return np.exp(scores) if self.mode == PROBABILITY else scores
 
     def _propose(self, cut: _Cut, floor: float, batch_size: int) -> list[ScoredSpans]:
-        # A known name may lift a mention over the threshold: what could be lifted must be read.
-        lift = self.names.weights.lift if self.names else 0.0
-        options = replace(self.options, floor=max(floor - lift, self.options.floor))
+        if isinstance(self.refiner, CandidateRanker):
+            floor = max(floor, self.refiner.ranker.floor)
+        options = replace(self.options, floor=max(floor, self.options.floor))
         found = iter(self.reader.read(cut.inputs(self._pieces), options, batch_size, self._refine(cut)))
         results = []
         for of_text in cut.windows:
@@ -270,8 +284,8 @@ class Linker:
         return [ScoredSpans.concatenate([none, *(next(found).shift(w.start - 1) for w in of_text)]) for of_text in cut.windows]
 
     def _refine(self, cut: _Cut) -> Refine | None:
-        names = self.names
-        if names is None:
+        refiner = self.refiner
+        if refiner is None:
             return None
         # Once for a text, not for each of its windows: a long one has thousands.
         cased = [any(map(str.isupper, text)) for text in cut.texts]
@@ -279,7 +293,7 @@ class Linker:
 
         def refine(place: int, spans: ScoredSpans, vectors: np.ndarray) -> ScoredSpans:
             text, window = places[place]
-            return names.refine(spans, vectors, cut.strings(text, window, spans), cased[text])
+            return refiner.refine(spans, vectors, TextAround(cut.strings(text, window, spans), cased[text]))
 
         return refine
 
@@ -303,6 +317,17 @@ class Linker:
         candidates = tuple(Candidate(e.row, e.kb_id, e.title, float(s)) for e, s in zip(entities, scores, strict=False))
         best = candidates[0]
         return Link(start, end, reading.text[start:end], best.row, best.kb_id, best.title, best.score, candidates)
+
+
+def _ranker(model: BiEncoder, kb: KnowledgeBase, without: Sequence[str]) -> CandidateRanker | None:
+    """The model's ranker over a knowledge base, where both have what it takes."""
+    unknown = [group for group in without if group not in EVIDENCE]
+    if unknown:
+        raise SettingsError(f"there is no evidence of kind {unknown[0]!r}; allowed are {', '.join(EVIDENCE)}")
+    if model.ranker is None or kb.names is None or kb.vectors is None:
+        return None
+    off = [feature for group in without for feature in EVIDENCE[group]]
+    return CandidateRanker(EvidenceGatherer(kb.names, kb.vectors), model.ranker.without(off))
 
 
 def characters(reading: Reading, first: int, last: int) -> tuple[int, int]:

@@ -19,7 +19,8 @@ class ScoredSpans:
         end: last position, inclusive. *Shape:* (m,), int64.
         mention_logits: score as a mention. *Shape:* (m,), float32.
         rows: catalogue rows, best first, -1 where there are fewer than k. *Shape:* (m, k), int64.
-        entity_logits: inner products, descending, -inf where there is no entity. *Shape:* (m, k), float32.
+        entity_logits: inner products, or the ranker's log-odds; descending, -inf where there is no entity.
+            *Shape:* (m, k), float32.
     """
 
     start: np.ndarray
@@ -93,6 +94,19 @@ def entity_scores(spans: ScoredSpans) -> np.ndarray:
     return spans.entity_logits
 
 
+def link_probabilities(spans: ScoredSpans) -> np.ndarray:
+    """Probability that a span names each of its entities, where the ranker's scores stand for inner products.
+
+    A softmax over the entities and "nothing in the knowledge base", which has score 0: so what a row lacks to 1 is the
+    probability that the span is not to be linked.
+
+    Returns:
+        *Shape:* (m, k), float32.
+    """
+    nothing = np.zeros((len(spans), 1), dtype=np.float32)
+    return np.exp(log_softmax(np.concatenate([spans.entity_logits, nothing], axis=1))[:, :-1])
+
+
 @dataclass(frozen=True)
 class Thresholds:
     """Cuts of the filters; which of them counts is the mode's matter."""
@@ -119,6 +133,11 @@ class Mode:
     once: bool = False
     needs_mention_threshold: bool = False
 
+    @property
+    def filtered(self) -> bool:
+        """Whether links must score above `Thresholds.score`, and nothing else is asked of them."""
+        return self.keep is _above_score
+
 
 def _above_score(spans: ScoredSpans, best: np.ndarray, cut: Thresholds) -> np.ndarray:
     return best > cut.score
@@ -137,6 +156,7 @@ def _every(spans: ScoredSpans, best: np.ndarray, cut: Thresholds) -> np.ndarray:
 
 
 MODES: dict[str, Mode] = {
+    "probability": Mode(link_probabilities, _above_score),
     "joint": Mode(joint_scores, _above_score),
     "joint_0": Mode(joint_scores, _above_score),
     "top_entity_by_mention": Mode(entity_scores, _mention_above, overlaps=True, needs_mention_threshold=True),

@@ -24,6 +24,7 @@ from blink.model.adapters import add_adapters, has_adapters, merge_adapters, tra
 from blink.model.config import ModelConfig
 from blink.model.heads import MentionAggregator, MentionScorer, SpanScores, span_logits
 from blink.model.pretrained import encoder_folder, encoder_from_state, load_encoder, longest_input
+from blink.model.ranker import RANKER_FILE, Ranker
 from blink.model.tokens import WordPieces, pad
 
 CONFIG_FILE = "config.json"
@@ -37,6 +38,9 @@ class BiEncoder(nn.Module):
     """Context encoder, candidate encoder and the heads between them.
 
     Either tower may be absent: linking needs no candidate encoder, building a knowledge base no context encoder.
+
+    Attributes:
+        ranker: weighs evidence for candidates, where one was fitted.
 
     Args:
         config: settings.
@@ -59,6 +63,7 @@ class BiEncoder(nn.Module):
         if context is None and candidate is None:
             raise SettingsError("a bi-encoder needs a context encoder, a candidate encoder, or both")
         self.config = config
+        self.ranker: Ranker | None = None
         self.pieces = pieces
         if config.isolate_symbols:
             pieces.isolate_symbols()
@@ -189,6 +194,10 @@ class BiEncoder(nn.Module):
             self.pieces.save(folder)
             if self.candidate_encoder is not None:  # it may have been trained since the fingerprint was taken
                 self.config = self.config.replace(candidate_fingerprint=self.candidate_fingerprint())
+        if self.ranker is not None:
+            self.ranker.save(folder)
+        else:
+            (folder / RANKER_FILE).unlink(missing_ok=True)  # of another model that stood here
         towers = {name: _settings(tower) for name, tower in self._towers().items() if self.config.base is None}
         write_json(folder / CONFIG_FILE, {**self.config.to_dict(), "entity_size": self.entity_size, **towers})
 
@@ -220,10 +229,14 @@ class BiEncoder(nn.Module):
             raise CheckpointError(f"{folder / CONFIG_FILE} holds no settings; copy the model folder anew")
         config = ModelConfig.from_dict(values)
         if config.base is not None:
-            return cls._from_adapters(folder, config, context, candidate, trainable)
-        pieces = WordPieces.from_pretrained(folder)
-        state = _load_tensors(folder / WEIGHTS_FILE, skip=() if candidate else ("candidate_encoder.", "additional_linear."))
-        return cls.from_state(config, pieces, values, state, values.get("entity_size"), context=context, candidate=candidate)
+            model = cls._from_adapters(folder, config, context, candidate, trainable)
+        else:
+            pieces = WordPieces.from_pretrained(folder)
+            skip = () if candidate else ("candidate_encoder.", "additional_linear.")
+            state, size = _load_tensors(folder / WEIGHTS_FILE, skip=skip), values.get("entity_size")
+            model = cls.from_state(config, pieces, values, state, size, context=context, candidate=candidate)
+        model.ranker = Ranker.load(folder)
+        return model
 
     @classmethod
     def from_state(

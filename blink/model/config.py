@@ -18,6 +18,15 @@ MENTION_SCORERS = {"qa_linear": "qa_linear", "qa_mlp": "qa_mlp", "qa": "qa_mlp"}
 CANDIDATE_POOLINGS = ("cls", "mean", "linear")
 CANDIDATE_FIELDS = ("title_text", "title_aliases_text")
 
+EVIDENCE: dict[str, tuple[str, ...]] = {
+    "context": ("logit", "behind_best", "ahead_of_next", "log_softmax"),
+    "names": ("alias", "bare_title", "title", "only", "namesakes", "known"),
+    "spelling": ("dice", "words_found", "words_covered", "initials", "behind_best_dice"),
+    "popularity": ("fame", "named_fame", "aliases", "words", "common_noun"),
+    "mention": ("mention", "width", "small", "capital", "number", "rival", "longer_name", "shorter_name", "longer_mention"),
+}
+"""What a ranker weighs, by kind; a kind can be left out. How each is measured: `blink.linking.evidence`."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -35,14 +44,9 @@ class ModelConfig:
             scaled cosines.
         lowercase: texts are lower-cased before they are cut into word pieces.
         whole_words: only spans of whole words are proposed as mentions.
-        title_weight: weights of names, see `blink.linking.features.NameWeights`: a whole title,
-        bare_weight: a title but for its brackets,
-        alias_weight: any name,
-        only_weight: a name of no other entity;
-        known_weight: what a mention spelt as any title or alias of the catalogue adds to its mention score.
-        lower_weight: what is taken from the score of a mention in small letters in a text that has capitals.
         isolate_symbols: texts are cut around symbols such as emoji, see `WordPieces.isolate_symbols`.
         threshold: the joint score above which a link is kept unless the caller says otherwise.
+        cutoff: the probability above which a link is kept where candidates are ranked, unless the caller says otherwise.
         base: name or folder of the pretrained encoder that adapters were trained on; None where all weights are stored.
         base_sha256: hash of that encoder's weights.
         adapter_rank: rank of the low-rank adapters in the context encoder; 0 for none.
@@ -59,14 +63,9 @@ class ModelConfig:
     cosine: bool = False
     lowercase: bool = True
     whole_words: bool = False
-    title_weight: float = 0.0
-    bare_weight: float = 0.0
-    alias_weight: float = 0.0
-    only_weight: float = 0.0
-    known_weight: float = 0.0
-    lower_weight: float = 0.0
     isolate_symbols: bool = False
     threshold: float = -4.5
+    cutoff: float = 0.5
     base: str | None = None
     base_sha256: str | None = None
     adapter_rank: int = 0

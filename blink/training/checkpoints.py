@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from blink.errors import CheckpointError
-from blink.files import atomic_open
+from blink.files import atomic_open, sha256
 
 logger = logging.getLogger(__name__)
 
@@ -20,16 +20,23 @@ KEPT = 2
 """Checkpoints that are kept: the newest, and one in case that is damaged."""
 FORMAT = 1
 
-_NAME = re.compile(r"step-(\d+)\.pt$")
+_NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt$")
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
-    """Write the state after ``step`` steps, tensors and plain values only, and remove all but the newest `KEPT`."""
+    """Write the state after ``step`` steps, tensors and plain values only, and remove all but the newest `KEPT`.
+
+    The name holds a hash of the content: torch itself does not notice numbers that changed on the disk.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_open(folder / f"step-{step:09d}.pt", "wb") as f:
+    unnamed = folder / "unnamed.pt"
+    with atomic_open(unnamed, "wb") as f:
         torch.save({"format": FORMAT, "step": step, **state}, f)
-    for path in checkpoints(folder)[:-KEPT]:
-        path.unlink()
+    unnamed.replace(folder / f"step-{step:09d}-{sha256(unnamed)[:16]}.pt")
+    *older, _ = found = checkpoints(folder)
+    for path in older:
+        if path not in found[-KEPT:] or _step(path) == step:  # saved once more at the same step, with its validation
+            path.unlink()
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -62,14 +69,22 @@ def clear_checkpoints(folder: Path) -> None:
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
-    return sorted(p for p in folder.glob("step-*.pt") if _NAME.search(p.name))
+    found = (p for p in folder.glob("step-*.pt") if _NAME.search(p.name))
+    return sorted(found, key=lambda p: (_step(p), p.stat().st_mtime_ns))
+
+
+def _step(path: Path) -> int:
+    return int(path.name.split("-")[1])
 
 
 def _read(path: Path) -> dict[str, Any]:
+    damaged = f"the checkpoint {path} is cut short or damaged"
+    if not path.stem.endswith(sha256(path)[:16]):
+        raise CheckpointError(damaged)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"the checkpoint {path} is cut short or damaged") from error
+        raise CheckpointError(damaged) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"the checkpoint {path} is of another version")
     return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 from blink.errors import SettingsError
@@ -37,6 +38,7 @@ class TrainSettings:
         max_grad_norm: gradients are clipped to this norm.
         dropout: probability in the encoder, None keeps the encoder's own.
         mix: texts per question of each source, see `parse_mix`.
+        leave_out: part I of N of the questions, as I/N, that is not trained on: a ranker learns from it (blink rank).
         distribute: each epoch sees another part of the questions, as suits millions of them; not done, with a warning, where
             an epoch would have less than one batch.
         in_order: take the texts of every epoch as they stand in their files, rather than in a new order each time.
@@ -69,6 +71,7 @@ class TrainSettings:
     max_grad_norm: float = 1.0
     dropout: float | None = None
     mix: str = "questions=1"
+    leave_out: str = ""
     distribute: bool = False
     in_order: bool = False
     seed: int = 52313
@@ -88,6 +91,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         parse_mix(self.mix)
+        parse_fold(self.leave_out)
         objectives = parse_objective(self.objective)
         self._require_numbers()
         for name, allowed in _CHOICES.items():
@@ -137,6 +141,31 @@ def parse_mix(text: str) -> dict[str, float]:
     return mix
 
 
+@dataclass(frozen=True)
+class Fold:
+    """One of several equal parts of a set, which part a text belongs to being decided by its id."""
+
+    part: int
+    parts: int
+
+    def __contains__(self, name: str) -> bool:
+        return zlib.crc32(name.encode()) % self.parts == self.part
+
+
+def parse_fold(text: str) -> Fold | None:
+    """Read ``0/2``; of nothing, None.
+
+    Raises:
+        SettingsError: it is no part of several.
+    """
+    part, _, parts = text.partition("/")
+    if not text:
+        return None
+    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+        raise SettingsError(f"leave_out is {text!r}; it must be a part of several, counted from 0, such as 0/2")
+    return Fold(int(part), int(parts))
+
+
 def parse_objective(text: str) -> tuple[str, ...]:
     """Read a sum of entity losses such as ``in_batch+hard_negatives``.
 
@@ -151,3 +180,41 @@ def parse_objective(text: str) -> tuple[str, ...]:
     if len({n.removesuffix("_bce") for n in names}) < len(names):
         raise SettingsError(f"objective is {text!r}; name each loss once, and mined negatives in one form")
     return names
+
+
+@dataclass(frozen=True)
+class RankSettings:
+    """Every option of fitting a ranker.
+
+    Attributes:
+        epochs: passes over the spans.
+        batch_size: spans per step.
+        learning_rate: peak rate.
+        weight_decay: decoupled decay of the weights.
+        hidden: width of each of the two hidden layers.
+        dropout: share of hidden numbers that are left out.
+        absent: share of gold entities that are taken out of the candidates, so that the ranker learns to say that a
+            mention names nothing in the knowledge base.
+        left_out: share of spans that lose a whole group of features, so that groups can be switched off later.
+        floor: spans whose log sigmoid mention score is not above it are left to themselves.
+        seed: of weights, order and everything drawn.
+    """
+
+    epochs: int = 30
+    batch_size: int = 256
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-3
+    hidden: int = 48
+    dropout: float = 0.1
+    absent: float = 0.05
+    left_out: float = 0.05
+    floor: float = -5.0
+    seed: int = 52313
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "hidden"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("dropout", "absent", "left_out"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingsError(f"{name} is {getattr(self, name)}; it is a share, from 0 up to 1")

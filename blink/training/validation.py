@@ -50,7 +50,7 @@ class Validation:
         self._model.eval()
         model = standalone(self._model) if self._learns_entities else self._model
         kb = self._encoded(model) if self._learns_entities else self._kb
-        linker = Linker(model, kb, precision="fp32", device=str(self._device))
+        linker = Linker(model, kb, rank=False, precision="fp32", device=str(self._device))
         readings = list(linker.read([s.text for s in self._dev], floor=min(THRESHOLDS)))
         return best_point(sweep(linker, readings, self._dev))
 

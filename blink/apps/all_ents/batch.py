@@ -64,7 +64,7 @@ class RowLinker:
             overlap=overlap_of(self._length - 2, self._model.config.max_mention_length),
             position_limit=linker.reader.positions,
             # Names are compared in the text itself; where the model weighs them, word pieces alone will not do.
-            from_text=linker.names is not None,
+            from_text=linker.refiner is not None,
             insist=plan.stored_pieces,
             whole=plan.detector != JOINT,
         )
@@ -98,7 +98,7 @@ class RowLinker:
     def decide(self, row: Row, spans: ScoredSpans) -> Outcome:
         """Choose the links of a row, and count its hits."""
         joint = self._plan.detector == JOINT
-        links = decide(spans, self._plan.mode, self._linker.cut) if joint else _every(spans)
+        links = decide(spans, self._linker.mode, self._linker.cut) if joint else _every(spans)
         return outcome(row, spans, links, self._linker.catalogue.title, self._model.pieces.decode)
 
     def _propose(self, rows: Sequence[Row]) -> list[ScoredSpans]:
@@ -114,7 +114,7 @@ class RowLinker:
 
     def _floor(self) -> float:
         # A joint score is never above the mention's, so no link is lost.
-        joint = self._plan.mode == "joint" and not self._plan.elq
+        joint = self._linker.mode == "joint" and not self._plan.elq
         return max(self._plan.mention_floor, self._linker.cut.score) if joint else self._plan.mention_floor
 
     def _score_given(self, rows: Sequence[Row]) -> list[ScoredSpans]:

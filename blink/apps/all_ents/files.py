@@ -77,6 +77,7 @@ def open_linker(plan: Plan) -> Linker:
         kb,
         threshold=plan.threshold,
         mode=plan.mode,
+        rank=plan.mode is None,
         mention_threshold=plan.mention_threshold,
         mentions=plan.mentions,
         entities=plan.entities,

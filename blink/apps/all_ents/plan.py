@@ -38,7 +38,7 @@ class Plan:
         save_to: folder for predictions.
         detector: `JOINT`, `GOLD` or `SINGLE`.
         stored_pieces: insist on the word pieces of the file.
-        mode: one of `blink.linking.scoring.MODES`.
+        mode: one of `blink.linking.scoring.MODES`; None for the starter's own, which ranks candidates by all evidence.
         threshold: of links; None for the model's own.
         mention_threshold: raw mention score, for the modes by mention.
         mention_floor: mentions whose log probability is not above it are no mentions.
@@ -57,7 +57,7 @@ class Plan:
     save_to: Path | None = None
     detector: str = JOINT
     stored_pieces: bool = False
-    mode: str = "joint"
+    mode: str | None = "joint"
     threshold: float | None = None
     mention_threshold: float | None = None
     mention_floor: float = -math.inf
@@ -80,7 +80,8 @@ def resolve(options: argparse.Namespace) -> Plan | None:
         if options.qa_data:
             return None
         raise SettingsError("there is nothing to do; give -i to type texts, or --test_mentions FILE to link a file")
-    files, mode, elq = _files(options), _mode(options), options.compat == "elq"
+    files, elq = _files(options), options.compat == "elq"
+    mode = _mode(options, files)
     if elq and (options.interactive or _detector(options) != JOINT):
         raise SettingsError("--compat elq finds mentions in files; give --test_mentions FILE, without -i and with -n joint")
     threshold = _threshold(options, files)
@@ -126,11 +127,13 @@ def _files(options: argparse.Namespace) -> Files | None:
     )
 
 
-def _mode(options: argparse.Namespace) -> str:
+def _mode(options: argparse.Namespace, files: Files | None) -> str | None:
     old, new = FINAL_THRESHOLDING.get(options.final_thresholding), THRESHOLD_TYPES.get(options.threshold_type)
     if old is not None and new is not None and old != new:
         given = f"--final_thresholding {options.final_thresholding} and --threshold_type {options.threshold_type}"
         raise SettingsError(f"{given} contradict each other; give one of them")
+    if old is None and new is None and files is None and options.threshold is None:
+        return None
     mode = old or new or "joint"
     if MODES[mode].needs_mention_threshold and options.mention_threshold is None:
         raise SettingsError(f"--threshold_type {mode} needs --mention_threshold X, such as 0")
@@ -156,11 +159,11 @@ def _threshold(options: argparse.Namespace, files: Files | None) -> float | None
     return -2.9 if of_july and not options.interactive else -4.5
 
 
-def _mention_floor(options: argparse.Namespace, mode: str, threshold: float | None, elq: bool) -> float:
+def _mention_floor(options: argparse.Namespace, mode: str | None, threshold: float | None, elq: bool) -> float:
     share = options.mention_classifier_threshold
     if share is not None:
         return math.log(share) if share > 0 else -math.inf
-    if elq and MODES[mode].needs_mention_threshold:
+    if elq and mode is not None and MODES[mode].needs_mention_threshold:
         return float(options.mention_threshold)
     # A joint score is never above the mention's: there the threshold does the same. E prunes by it all the same, which
     # shows where nothing passes; and the modes that filter nothing else need some bound for what is a mention.

@@ -55,7 +55,8 @@ def no_links(best: Link | None, threshold: float | None) -> Fragments:
         *_entity(best),
         ("class:score", f"  {score_text(best.score)}\n"),
     ]
-    lower = math.floor(best.score * 10) / 10
+    digits = 100 if 0 < best.score < 1 else 10  # probabilities lie close together
+    lower = math.floor(best.score * digits) / digits
     hint = f"to see it, type c and then {lower:g} (or :threshold {lower:g})\n" if math.isfinite(lower) else ""
     return [*fragments, ("class:faint", hint)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from blink.apps.shell.render import Fragments, View, name_of, one_line, ranks, s
 from blink.data.records import Link, LinkedText
 from blink.errors import DataError
 from blink.linking.linker import Linker, Reading, characters
-from blink.linking.scoring import MODES, ScoredSpans, joint_scores, log_sigmoid, log_softmax
+from blink.linking.scoring import MODES, ScoredSpans, joint_scores, link_probabilities, log_sigmoid, log_softmax
 
 OVERLAPS_SHOWN = 5
 
@@ -57,23 +58,37 @@ def explanation(number: int, linked: LinkedText, reading: Reading, linker: Linke
 def _figures(link: Link, spans: ScoredSpans, span: int, mode: str) -> Fragments:
     mention = float(log_sigmoid(spans.mention_logits)[span])
     entity = float(log_softmax(spans.entity_logits)[span, 0])
-    joint = MODES[mode].scores is joint_scores
-    meaning = "their sum" if joint else "the inner product of mention and entity"
+    percent, meaning = _SCORES.get(MODES[mode].scores, (_no_share, "the inner product of mention and entity"))
     rows = [
         ("mention", mention, share(mention), "that these words name an entity"),
         ("entity", entity, share(entity), f"that they name this one of {len(link.candidates)} candidates"),
-        ("score", link.score, share(link.score) if joint else "", meaning),
+        ("score", link.score, percent(link.score), meaning),
     ]
     return [
         fragment
-        for name, value, percent, note in rows
+        for name, value, percents, note in rows
         for fragment in [
             ("", f"    {name:<8}"),
             ("class:score", f"{score_text(value):>8}"),
-            ("", f"{percent:>7}  "),
+            ("", f"{percents:>7}  "),
             ("class:faint", note + "\n"),
         ]
     ]
+
+
+def _no_share(score: float) -> str:
+    return ""
+
+
+def _share_of(probability: float) -> str:
+    return share(math.log(max(probability, 1e-9)))
+
+
+_SCORES: dict[Callable[[ScoredSpans], np.ndarray], tuple[Callable[[float], str], str]] = {
+    joint_scores: (share, "their sum"),
+    link_probabilities: (_share_of, "that the link is right, names and popularity weighed too"),
+}
+"""What the score of a mode is as a percentage, and what it means."""
 
 
 def _losing_candidates(link: Link) -> Fragments:

@@ -1,0 +1,159 @@
+"""What ``blink rank`` and ``blink calibrate`` do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blink.apps.common import bar, say
+from blink.apps.training import labelled_samples
+from blink.data.records import Sample
+from blink.errors import MismatchError, SettingsError
+from blink.files import read_json, require_file, write_json
+from blink.kb.knowledge_base import KnowledgeBase
+from blink.model.biencoder import CONFIG_FILE, BiEncoder, store_settings
+from blink.training.settings import Fold, RankSettings, parse_fold, parse_mix
+
+if TYPE_CHECKING:
+    from blink.evaluation.calibration import Calibration
+    from blink.training.ranking import LabelledSpans
+    from blink.training.synthetic import Triple
+
+MADE_SEED = 104_729
+"""Made texts are drawn with another seed than those of training."""
+
+
+@dataclass(frozen=True)
+class RankRequest:
+    """What ``blink rank`` was asked for, beside `RankSettings`; see its options."""
+
+    model: str
+    kb: str
+    train_files: Sequence[str]
+    folds: Sequence[str] = ()
+    also: Sequence[str] = ()
+    mix: str = "questions=1"
+    triples: str | None = None
+    precision: str = "auto"
+
+
+def rank_model(settings: RankSettings, request: RankRequest) -> None:
+    """Fit a ranker and store it with the model."""
+    from blink.training.ranking import LabelledSpans, fit_ranker
+
+    target = _model_folder(request.model)
+    base = KnowledgeBase.open(request.kb)
+    questions = [s for file in request.train_files for s in labelled_samples(file, base.catalogue)]
+    parts = []
+    for folder, fold in _readers(request):
+        mine = [s for s in questions if fold is None or s.id in fold]
+        if not mine:
+            raise SettingsError(f"{folder} left out no text of --train; give the files that it was trained on")
+        parts += list(_gathered(folder, base, mine, request, settings))
+    spans = LabelledSpans.concatenate(parts)
+    say(f"{len(spans):,} spans, {int((spans.target >= 0).sum()):,} of them name an entity")
+    with bar("fitting", settings.epochs, "epoch") as shown:
+
+        def fitted(loss: float) -> None:
+            shown.advance()
+            shown.note(f"loss {loss:.4f}")
+
+        ranker = fit_ranker(spans, settings, fitted)
+    ranker.save(target)
+    say(f"the ranker is stored with {target}; next: blink calibrate {target} --on {request.kb} DEV.jsonl")
+
+
+def _readers(request: RankRequest) -> list[tuple[Path, Fold | None]]:
+    """The models that read the questions, each with the part of them it was not trained on."""
+    if not request.folds:
+        say("no --fold is named: the model reads the texts itself, which must not be those it was trained on")
+        return [(Path(request.model), None)]
+    readers: list[tuple[Path, Fold | None]] = []
+    for folder in map(Path, request.folds):
+        settings = read_json(folder / "settings.json", f"{folder} must be the run folder of blink train --leave-out")
+        fold = parse_fold(str(settings.get("leave_out", "")))
+        if fold is None:
+            raise SettingsError(f"{folder} left nothing out; train it with --leave-out, such as --leave-out 0/2")
+        readers.append((folder / "best", fold))
+    return readers
+
+
+def _gathered(
+    folder: Path, base: KnowledgeBase, questions: Sequence[Sample], request: RankRequest, settings: RankSettings
+) -> Iterator[LabelledSpans]:
+    from blink.training.ranking import labelled_spans
+
+    model = BiEncoder.from_pretrained(_model_folder(folder))
+    for kb in (base, *map(KnowledgeBase.open, request.also)):
+        kb.require_model(model.config.candidate_fingerprint)
+        texts = _texts(kb, questions if kb is base else [], request, len(questions))
+        with bar(f"reading {kb.catalogue.path.parent.name}", len(texts), "text") as shown:
+            yield labelled_spans(model, kb, texts, floor=settings.floor, precision=request.precision, progress=shown.advance)
+
+
+def _texts(kb: KnowledgeBase, questions: Sequence[Sample], request: RankRequest, count: int) -> list[Sample]:
+    from blink.training.synthetic import Synthesizer
+
+    mix = parse_mix(request.mix)
+    synthesizer = Synthesizer(kb.catalogue, _triples(request, kb), questions)
+    made = [
+        sample
+        for source, share in mix.items()
+        if source != "questions" and (questions or source != "swapped")
+        for sample in synthesizer.make(source, round(share * count), MADE_SEED)
+    ]
+    return [*questions, *made] if mix.get("questions", 1.0) else made
+
+
+def _triples(request: RankRequest, kb: KnowledgeBase) -> list[Triple]:
+    from blink.training.synthetic import read_triples
+
+    return read_triples(request.triples, kb.catalogue) if request.triples else []
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where ``blink calibrate`` writes beside the model."""
+
+    json_out: str | None = None
+    plots: str | None = None
+
+
+def calibrate_model(model: str, sets: Sequence[tuple[str, str]], precision: str, outputs: Outputs) -> None:
+    """Calibrate a stored model's ranker on (knowledge base, mention file) pairs, and store cut-off and probabilities."""
+    from blink.training.calibration import DevSet, calibrate
+
+    folder = _model_folder(model)
+    opened = {kb: KnowledgeBase.open(kb) for kb, _ in sets}
+    chosen = [DevSet(opened[kb], labelled_samples(file, opened[kb].catalogue)) for kb, file in sets]
+    loaded = BiEncoder.from_pretrained(folder)
+    with bar("calibrating", sum(len(dev.samples) for dev in chosen), "text") as shown:
+        found = calibrate(loaded, chosen, precision=precision, progress=shown.advance)
+    if loaded.ranker is None:
+        raise MismatchError(f"{folder} lost its ranker; fit it again: blink rank")
+    loaded.ranker.save(folder)
+    store_settings(folder, loaded.config)
+    held_out, point = found.held_out, found.point
+    say(f"scores are multiplied by {found.scaling.scale:.3f} and moved by {found.scaling.shift:+.3f}")
+    figures = f"ECE {held_out.ece:.4f}, Brier {held_out.brier:.4f}, {held_out.count} links"
+    say(f"fitted on one half, measured on the other: {figures}")
+    say(f"cut-off {point.threshold:g}: covered weak F1 {point.f1:.4f} (mean of {len(sets)})")
+    if outputs.json_out is not None:
+        scaling = {"scale": found.scaling.scale, "shift": found.scaling.shift}
+        report = {"scaling": scaling, "cutoff": point.threshold, "covered_weak_f1": point.f1, "held_out": held_out.to_json()}
+        write_json(outputs.json_out, report)
+    if outputs.plots is not None:
+        _draw(Path(outputs.plots), held_out, folder)
+
+
+def _draw(plots: Path, held_out: Calibration, model: Path) -> None:
+    from blink.evaluation.plots import RELIABILITY_FILE, draw_reliability
+
+    plots.mkdir(parents=True, exist_ok=True)
+    draw_reliability(plots / RELIABILITY_FILE, held_out, f"Links of {model}, each half calibrated on the other")
+
+
+def _model_folder(model: str | Path) -> Path:
+    return require_file(Path(model) / CONFIG_FILE, f"{model} must be a model folder, as `blink train` writes it").parent

@@ -1,0 +1,57 @@
+"""Puts candidates in the order of everything that speaks for them, with the probability of each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from blink.errors import MismatchError
+from blink.linking.evidence import NAMES, EvidenceGatherer, TextAround
+from blink.linking.scoring import ScoredSpans
+from blink.model.ranker import Ranker
+
+
+class Refiner(Protocol):
+    """Rescores the spans of a text, or of a window of it."""
+
+    def refine(self, spans: ScoredSpans, mentions: np.ndarray, around: TextAround) -> ScoredSpans:
+        """Return as many spans, with as many candidates each.
+
+        Args:
+            spans: with candidates found by vector.
+            mentions: vectors of the spans. *Shape:* (m, d).
+            around: the text they stand in.
+        """
+
+
+class CandidateRanker:
+    """Adds candidates by name, and replaces inner products by the scores of a fitted ranker.
+
+    Args:
+        gatherer: of the knowledge base.
+        ranker: of the model.
+
+    Raises:
+        MismatchError: the ranker was fitted on other evidence than this version gathers.
+    """
+
+    def __init__(self, gatherer: EvidenceGatherer, ranker: Ranker) -> None:
+        if ranker.features != NAMES:
+            unlike = sorted(set(ranker.features) ^ set(NAMES)) or ["their order"]
+            raise MismatchError(f"the model's ranker weighs other evidence ({unlike[0]}); fit it again: blink rank MODEL ...")
+        self.gatherer, self.ranker = gatherer, ranker
+
+    def refine(self, spans: ScoredSpans, mentions: np.ndarray, around: TextAround) -> ScoredSpans:
+        """Rank; see `Refiner`."""
+        if not len(spans):
+            return spans
+        evidence = self.gatherer.gather(spans, mentions, around)
+        scores = self.ranker.scores(evidence.features, evidence.spans.rows >= 0)
+        order = np.lexsort((evidence.spans.rows, -scores), axis=1)[:, : spans.rows.shape[1]]
+        return replace(
+            spans,
+            rows=np.take_along_axis(evidence.spans.rows, order, 1),
+            entity_logits=np.take_along_axis(scores, order, 1),
+        )

@@ -1,0 +1,137 @@
+"""The ranker: from evidence for a mention and its candidates to the probability that the mention names one of them.
+
+A small network scores each candidate of a span; "names nothing in the knowledge base" is a candidate of its own with score
+0. So one softmax answers both what a span names and whether it is to be linked at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from blink.errors import CheckpointError, SettingsError
+from blink.files import atomic_open
+
+RANKER_FILE = "ranker.safetensors"
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Makes scores probabilities: they are multiplied by ``scale`` and moved by ``shift`` (Platt 1999; Guo et al. 2017)."""
+
+    scale: float = 1.0
+    shift: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """A fitted ranker.
+
+    Attributes:
+        features: names of its inputs, in order.
+        mean: of each feature in the data it was fitted on. *Shape:* (features,), float32.
+        spread: standard deviation of each. *Shape:* (features,), float32.
+        layers: weights and biases; GELU between them. *Shape:* (out, in) and (out,) each, float32.
+        floor: spans whose log sigmoid mention score is not above it were never seen in fitting, and are not ranked.
+        scaling: of the scores.
+        off: features that are left out: they count as average.
+    """
+
+    features: tuple[str, ...]
+    mean: np.ndarray
+    spread: np.ndarray
+    layers: tuple[tuple[np.ndarray, np.ndarray], ...]
+    floor: float
+    scaling: Scaling = Scaling()
+    off: frozenset[str] = frozenset()
+
+    def scores(self, features: np.ndarray, real: np.ndarray) -> np.ndarray:
+        """Score candidates against "nothing", which has 0: log-odds, if there were no other candidate.
+
+        Args:
+            features: *Shape:* (m, candidates, features), float32.
+            real: which candidates there are. *Shape:* (m, candidates), bool.
+
+        Returns:
+            -inf where there is no candidate. *Shape:* (m, candidates), float32.
+        """
+        kept = np.array([name not in self.off for name in self.features], dtype=np.float32)
+        x = (features - self.mean) / self.spread * kept
+        for weight, bias in self.layers[:-1]:
+            x = gelu(x @ weight.T + bias)
+        weight, bias = self.layers[-1]
+        raw = (x @ weight.T + bias)[..., 0]
+        scored = raw * self.scaling.scale + self.scaling.shift
+        return np.where(real, scored, -np.inf).astype(np.float32)
+
+    def without(self, names: Sequence[str]) -> Ranker:
+        """The same ranker with some features left out.
+
+        Raises:
+            SettingsError: it has no such feature.
+        """
+        unknown = sorted(set(names) - set(self.features))
+        if unknown:
+            raise SettingsError(f"the ranker has no feature {unknown[0]!r}; it has {', '.join(self.features)}")
+        return replace(self, off=self.off | frozenset(names))
+
+    def scaled(self, scaling: Scaling) -> Ranker:
+        """The same ranker with other probabilities, of candidates in the same order."""
+        return replace(self, scaling=scaling)
+
+    def save(self, folder: str | Path) -> None:
+        """Write it into a model folder."""
+        tensors = {"mean": self.mean, "spread": self.spread}
+        for i, (weight, bias) in enumerate(self.layers):
+            tensors |= {f"layers.{i}.weight": weight, f"layers.{i}.bias": bias}
+        about = {
+            "features": list(self.features),
+            "floor": self.floor,
+            "scale": self.scaling.scale,
+            "shift": self.scaling.shift,
+        }
+        with atomic_open(Path(folder) / RANKER_FILE, "wb") as f:
+            save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, f.name, {"ranker": json.dumps(about)})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Ranker | None:
+        """Read the ranker of a model folder; None where there is none.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        path = Path(folder) / RANKER_FILE
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(str(path), framework="np") as f:
+                about = json.loads(f.metadata()["ranker"])
+                tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - no mapping
+            return _assembled(about, tensors)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} is damaged ({error}); copy the model folder anew") from error
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    """Multiply x by P(X <= x) of a normal X, by the usual approximation with tanh (Hendrycks & Gimpel 2016)."""
+    return 0.5 * x * (1 + np.tanh(0.7978845608 * (x + 0.044715 * x**3)))
+
+
+def _assembled(about: Mapping[str, object], tensors: Mapping[str, np.ndarray]) -> Ranker:
+    features = about["features"]
+    if not isinstance(features, list):
+        raise TypeError("it names no features")
+    depth = sum(name.endswith(".weight") for name in tensors)
+    layers = tuple((tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]) for i in range(depth))
+    sizes = [len(features), *(len(bias) for _, bias in layers)]
+    shapes = [weight.shape for weight, _ in layers]
+    if not depth or shapes != list(zip(sizes[1:], sizes[:-1], strict=True)) or sizes[-1] != 1:
+        raise ValueError(f"its layers have shapes {shapes} for {len(features)} features")
+    scale, shift, floor = (float(str(about[key])) for key in ("scale", "shift", "floor"))
+    return Ranker(tuple(map(str, features)), tensors["mean"], tensors["spread"], layers, floor, Scaling(scale, shift))

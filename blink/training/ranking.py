@@ -1,0 +1,203 @@
+"""Fits the ranker: on spans that a model proposes in labelled texts it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from blink.data.records import NOT_IN_CATALOGUE, Sample
+from blink.errors import DataError, SettingsError
+from blink.kb.knowledge_base import KnowledgeBase
+from blink.linking.evidence import NAMES, Evidence, EvidenceGatherer, TextAround
+from blink.linking.linker import Linker, Reading, characters
+from blink.linking.scoring import ScoredSpans
+from blink.model.biencoder import BiEncoder
+from blink.model.config import EVIDENCE
+from blink.model.ranker import Ranker, Scaling
+from blink.training.settings import RankSettings
+
+LEAST_SPREAD = 1e-3
+"""A feature that never changes in the data must not become huge when it does change."""
+
+
+@dataclass(frozen=True)
+class LabelledSpans:
+    """Spans with the evidence for their candidates, and which candidate is right.
+
+    Attributes:
+        features: *Shape:* (n, candidates, features), float32.
+        real: which candidates there are. *Shape:* (n, candidates), bool.
+        target: place of the right candidate, -1 where none is: no mention, or of something the knowledge base lacks.
+            *Shape:* (n,), int64.
+    """
+
+    features: np.ndarray
+    real: np.ndarray
+    target: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[LabelledSpans]) -> LabelledSpans:
+        """Several in one; narrow ones are filled up with candidates that are not real.
+
+        Raises:
+            DataError: there is no span at all.
+        """
+        if not sum(map(len, parts)):
+            raise DataError("the models propose no span in the labelled texts; train them longer, or lower --floor")
+        width = max(p.features.shape[1] for p in parts)
+        return cls(
+            np.concatenate([_widened(p.features, width) for p in parts]),
+            np.concatenate([_widened(p.real, width) for p in parts]),
+            np.concatenate([p.target for p in parts]),
+        )
+
+
+def labelled_spans(
+    model: BiEncoder,
+    kb: KnowledgeBase,
+    samples: Sequence[Sample],
+    *,
+    floor: float,
+    precision: str = "auto",
+    progress: Callable[[int], None] = lambda texts: None,
+) -> LabelledSpans:
+    """Let a model propose spans and gather what speaks for their candidates.
+
+    A span is right if it is exactly a gold mention. Of texts that are labelled in part, other spans are left out.
+
+    Raises:
+        SettingsError: the knowledge base has no names, or a text is longer than one window.
+    """
+    if kb.names is None or kb.vectors is None:
+        raise SettingsError("a ranker needs the names of a knowledge base; build one with `blink kb build`")
+    recorder = _Recorder(EvidenceGatherer(kb.names, kb.vectors))
+    linker = Linker(model, kb, rank=False, precision=precision)
+    linker.refiner = recorder
+    readings = []
+    for reading in linker.read([s.text for s in samples], floor=floor):
+        readings.append(reading)
+        progress(1)
+    if len(recorder.evidence) != len(readings):
+        raise SettingsError("a labelled text is empty or longer than one window; fit on questions or sentences")
+    parts = zip(samples, readings, recorder.evidence, strict=True)
+    return LabelledSpans.concatenate([_label(s, r, e) for s, r, e in parts if e is not None])
+
+
+def fit_ranker(spans: LabelledSpans, settings: RankSettings, progress: Callable[[float], None] = lambda loss: None) -> Ranker:
+    """Fit a ranker by the cross-entropy of the right candidate, or of "nothing", among all of a span.
+
+    Args:
+        spans: of texts that the model was not trained on: of those it was, it is too sure.
+        settings: see `RankSettings`.
+        progress: called with the mean loss of each epoch.
+    """
+    torch.manual_seed(settings.seed)
+    random = np.random.default_rng(settings.seed)
+    features, real = torch.from_numpy(spans.features), torch.from_numpy(spans.real)
+    mean, spread = features[real].mean(0), features[real].std(0).clamp(min=LEAST_SPREAD)
+    features = (features - mean) / spread
+    net = _network(len(NAMES), settings)
+    optimizer = torch.optim.AdamW(net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    steps = settings.epochs * -(-len(spans) // settings.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=steps)
+    for _ in range(settings.epochs):
+        total = 0.0
+        for chosen in torch.from_numpy(random.permutation(len(spans))).split(settings.batch_size):
+            target, there = _some_absent(torch.from_numpy(spans.target)[chosen], real[chosen], settings.absent, random)
+            scores = net(features[chosen] * _some_left_out(len(chosen), settings.left_out, random)).squeeze(-1)
+            loss = _cross_entropy(scores, there, target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(chosen)
+        progress(total / len(spans))
+    layers = tuple((m.weight.detach().numpy(), m.bias.detach().numpy()) for m in net if isinstance(m, nn.Linear))
+    return Ranker(NAMES, mean.numpy(), spread.numpy(), layers, settings.floor)
+
+
+def fit_scaling(ranker: Ranker, spans: LabelledSpans) -> Scaling:
+    """Scale and shift under which the scores of a ranker give the likeliest probabilities.
+
+    Two numbers, fitted to the cross-entropy of spans that the ranker was not fitted on (Platt 1999; Guo et al. 2017).
+    """
+    raw = torch.from_numpy(ranker.scaled(Scaling()).scores(spans.features, spans.real)).masked_fill(
+        ~torch.from_numpy(spans.real), 0
+    )
+    real, target = torch.from_numpy(spans.real), torch.from_numpy(spans.target)
+    numbers = torch.tensor([0.0, 0.0], requires_grad=True)  # log of the scale, shift
+    optimizer = torch.optim.LBFGS([numbers], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = _cross_entropy(raw * numbers[0].exp() + numbers[1], real, target)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    scale, shift = float(numbers[0].detach().exp()), float(numbers[1].detach())
+    return Scaling(scale, shift)
+
+
+class _Recorder:
+    """Keeps the evidence of each text instead of ranking by it."""
+
+    def __init__(self, gatherer: EvidenceGatherer) -> None:
+        self._gatherer = gatherer
+        self.evidence: list[Evidence | None] = []
+
+    def refine(self, spans: ScoredSpans, mentions: np.ndarray, around: TextAround) -> ScoredSpans:
+        self.evidence.append(self._gatherer.gather(spans, mentions, around) if len(spans) else None)
+        return spans
+
+
+def _label(sample: Sample, reading: Reading, evidence: Evidence) -> LabelledSpans:
+    gold = {(m.start, m.end): m.row for m in sample.mentions or ()}
+    rows = evidence.spans.rows
+    # Positions of the reading: those of the evidence count [CLS].
+    bounds = [characters(reading, s, e) for s, e in zip(reading.spans.start.tolist(), reading.spans.end.tolist(), strict=True)]
+    wanted = np.array([gold.get(b, NOT_IN_CATALOGUE) for b in bounds])
+    right = (rows == wanted[:, None]) & (wanted != NOT_IN_CATALOGUE)[:, None]
+    target = np.where(right.any(1), right.argmax(1), -1)
+    kept = np.array([b in gold or not sample.partial for b in bounds])
+    return LabelledSpans(evidence.features[kept], (rows >= 0)[kept], target[kept])
+
+
+def _widened(values: np.ndarray, width: int) -> np.ndarray:
+    return np.pad(values, [(0, 0), (0, width - values.shape[1]), *[(0, 0)] * (values.ndim - 2)])
+
+
+def _network(inputs: int, settings: RankSettings) -> nn.Sequential:
+    parts: list[nn.Module] = []
+    for size in (inputs, settings.hidden):
+        parts += [nn.Linear(size, settings.hidden), nn.GELU(approximate="tanh"), nn.Dropout(settings.dropout)]
+    return nn.Sequential(*parts, nn.Linear(settings.hidden, 1))
+
+
+def _cross_entropy(scores: Tensor, real: Tensor, target: Tensor) -> Tensor:
+    """Of the right candidate against all of its span and "nothing", which has score 0 and is target -1."""
+    nothing = scores.new_zeros(len(scores), 1)
+    logits = torch.cat([nothing, scores.masked_fill(~real, float("-inf"))], dim=1)
+    return nn.functional.cross_entropy(logits, target + 1)
+
+
+def _some_absent(target: Tensor, real: Tensor, share: float, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Take the right candidate away from some spans, which then name nothing."""
+    taken = torch.from_numpy(random.random(len(target)) < share) & (target >= 0)
+    real = real.clone()
+    real[taken, target[taken]] = False
+    return target.masked_fill(taken, -1), real
+
+
+def _some_left_out(spans: int, share: float, random: np.random.Generator) -> Tensor:
+    """1 for the features of a span that count, 0 for a group that is left out. *Shape:* (spans, 1, features)."""
+    kept = random.random((spans, len(EVIDENCE))) >= share
+    of_feature = np.repeat(np.arange(len(EVIDENCE)), [len(names) for names in EVIDENCE.values()])
+    return torch.from_numpy(kept[:, None, of_feature].astype(np.float32))

@@ -1,0 +1,319 @@
+"""The ranker: what it weighs, that it can be switched off, stored, fitted and calibrated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import toys
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blink.data.records import LinkedText, Mention, Sample
+from blink.errors import CheckpointError, DataError, MismatchError, SettingsError
+from blink.kb.knowledge_base import KnowledgeBase
+from blink.linking.evidence import NAMES, EvidenceGatherer, TextAround
+from blink.linking.linker import Linker
+from blink.linking.ranking import CandidateRanker
+from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities
+from blink.model.biencoder import BiEncoder
+from blink.model.config import EVIDENCE
+from blink.model.ranker import RANKER_FILE, Ranker, Scaling
+from blink.training.calibration import DevSet, calibrate
+from blink.training.ranking import LabelledSpans, fit_ranker, fit_scaling, labelled_spans
+from blink.training.settings import Fold, RankSettings
+
+TEXT = "see Oslo 7 and the java the 8th"
+OPTIONS = {"precision": "fp32", "device": "cpu"}
+ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=60)
+
+
+@pytest.fixture(scope="module")
+def model() -> BiEncoder:
+    return toys.model(11)
+
+
+@pytest.fixture(scope="module")
+def kb(model: BiEncoder, tmp_path_factory: pytest.TempPathFactory) -> KnowledgeBase:
+    return toys.knowledge_base(tmp_path_factory.mktemp("ranked"), model, toys.rows())
+
+
+def weighing(shift: float = -5.0, floor: float = float("-inf"), **weights: float) -> Ranker:
+    """A ranker without hidden layer: the score is the weighted sum of some features."""
+    weight = np.array([[weights.get(name, 0.0) for name in NAMES]], dtype=np.float32)
+    ones = np.ones(len(NAMES), dtype=np.float32)
+    return Ranker(NAMES, 0 * ones, ones, ((weight, np.array([shift], dtype=np.float32)),), floor)
+
+
+def ranked(model: BiEncoder, ranker: Ranker | None) -> BiEncoder:
+    """The same model with a ranker."""
+    made = BiEncoder(model.config, model.pieces, context=model.context_encoder, candidate=model.candidate_encoder)
+    made.load_state_dict(model.state_dict())
+    made.ranker = ranker
+    return made.eval()
+
+
+def links(linked: LinkedText) -> list[tuple[int, int, int, float]]:
+    return [(link.start, link.end, link.row, round(link.score, 5)) for link in linked.links]
+
+
+class TestLinking:
+    def test_a_mention_spelt_as_a_title_is_drawn_to_it(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        linker = Linker(ranked(model, weighing(title=20.0)), kb, **OPTIONS)
+        assert linker.mode == "probability"
+        (link,) = linker(TEXT, spans=[(4, 10)]).links
+        assert (link.title, link.score) == ("Oslo 7", pytest.approx(1, abs=1e-4))
+
+    def test_a_misspelt_name_is_found_by_its_letters(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        (link,) = Linker(ranked(model, weighing(dice=40.0)), kb, **OPTIONS)("mount elbruss 6", spans=[(0, 15)]).links
+        assert link.title == "Mount Elbrus 6"
+
+    def test_off_is_the_bi_encoder_bit_for_bit(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        off, plain = Linker(ranked(model, weighing(title=9.0)), kb, rank=False, **OPTIONS), Linker(model, kb, **OPTIONS)
+        assert off.mode == plain.mode == "joint"
+        assert off(TEXT) == plain(TEXT)
+        (one,), (other,) = off.read([TEXT]), plain.read([TEXT])
+        assert np.array_equal(joint_scores(one.spans), joint_scores(other.spans))
+
+    @settings(max_examples=25, deadline=None)
+    @given(
+        text=ANY_TEXT, title=st.sampled_from([0.0, 4.0]), mention=st.sampled_from([0.0, 0.5]), cut=st.sampled_from([0.0, 0.4])
+    )
+    def test_links_are_those_of_a_reading(
+        self, text: str, title: float, mention: float, cut: float, model: BiEncoder, kb: KnowledgeBase
+    ) -> None:
+        linker = Linker(ranked(model, weighing(-1.0, title=title, mention=mention)), kb, threshold=cut, **OPTIONS)
+        text = f"oslo 7 {text} Java 8"
+        (reading,) = linker.read([text])
+        linked = linker(text)
+        assert links(linked) == links(linker.choose(reading))
+        assert all(cut < link.score <= 1 and link.mention == text[link.start : link.end] for link in linked.links)
+
+    def test_texts_do_not_depend_on_their_company(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        linker = Linker(ranked(model, weighing(-1.0, title=3.0, logit=0.1)), kb, threshold=0.01, **OPTIONS)
+        texts = [TEXT, "Georgia 0", "the lake garda 4 was calm " * 12, ""]
+        alone = [links(linker(text)) for text in texts]
+        for size in (1, 3):
+            assert [links(x) for x in linker.link(texts, batch_size=size)] == alone
+
+    def test_spans_below_the_floor_are_not_ranked(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        some = Linker(ranked(model, weighing(floor=-0.5)), kb, threshold=-1.0, **OPTIONS)
+        every = Linker(ranked(model, weighing()), kb, threshold=-1.0, **OPTIONS)
+        (few,), (all_,) = some.read([TEXT]), every.read([TEXT])
+        assert 0 < len(few.spans) < len(all_.spans)
+
+    def test_evidence_that_is_left_out_counts_as_average(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        without = Linker(ranked(model, weighing(title=20.0, alias=1.0)), kb, without=["names"], **OPTIONS)
+        never = Linker(ranked(model, weighing()), kb, **OPTIONS)
+        (one,), (other,) = without.read([TEXT]), never.read([TEXT])
+        assert np.array_equal(one.spans.entity_logits, other.spans.entity_logits)
+        with pytest.raises(SettingsError, match="no evidence of kind 'smell'; allowed are context, names"):
+            Linker(ranked(model, weighing()), kb, without=["smell"], **OPTIONS)
+
+    def test_probability_needs_a_ranker(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        with pytest.raises(SettingsError, match="needs a ranker"):
+            Linker(model, kb, mode="probability", **OPTIONS)
+
+    def test_a_ranker_of_other_evidence_is_refused(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        other = replace(weighing(), features=(*NAMES[:-1], "smell"))
+        with pytest.raises(MismatchError, match="fit it again"):
+            Linker(ranked(model, other), kb, **OPTIONS)
+
+
+@pytest.mark.quick
+class TestProbabilities:
+    @given(logits=st.lists(st.floats(-40, 40), min_size=1, max_size=6))
+    def test_they_and_nothing_add_up_to_one(self, logits: list[float]) -> None:
+        ordered = np.sort(np.array([logits], dtype=np.float32))[:, ::-1]
+        at = np.zeros(1, dtype=np.int64)
+        spans = ScoredSpans(at, at, np.zeros(1, np.float32), np.zeros_like(ordered, dtype=np.int64), ordered)
+        p = link_probabilities(spans)
+        assert float(p.sum()) + 1 / (1 + np.exp(ordered.astype(float)).sum()) == pytest.approx(1, abs=1e-5)
+        assert (np.diff(p) <= 0).all()
+
+    def test_no_entity_has_no_probability(self) -> None:
+        none = ScoredSpans.none(3)
+        assert link_probabilities(none).shape == (0, 3)
+
+
+class TestEvidence:
+    def test_what_is_measured(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        assert kb.names is not None
+        assert kb.vectors is not None
+        gatherer = EvidenceGatherer(kb.names, kb.vectors)
+        (reading,) = Linker(model, kb, **OPTIONS).read([TEXT], spans=[[(4, 10), (19, 31), (0, 3)]])
+        spans = replace(reading.spans, mention_logits=np.array([1.0, 2.0, -20.0], dtype=np.float32))
+        evidence = gatherer.gather(
+            spans, np.ones((3, toys.HIDDEN), np.float32), TextAround(["Oslo 7", "java the 8th", "see"], True)
+        )
+        column = {name: evidence.features[..., i] for i, name in enumerate(NAMES)}
+        oslo = evidence.spans.rows[0].tolist().index(7)
+        assert [column[n][0, oslo] for n in ("alias", "bare_title", "title", "only", "known", "dice")] == [1] * 6
+        assert column["small"][:, 0].tolist() == [0, 1, 1]
+        assert column["mention"][:, 0].tolist() == [1, 2, -12]
+        assert np.isfinite(evidence.features).all()
+        assert evidence.features.shape[2] == sum(map(len, EVIDENCE.values()))
+
+    def test_overlapping_spans_know_each_other(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        assert kb.names is not None
+        assert kb.vectors is not None
+        at = np.array([1, 1, 6]), np.array([2, 1, 6])
+        spans = ScoredSpans(*at, np.array([3, 1, 0], np.float32), np.zeros((3, 1), np.int64), np.ones((3, 1), np.float32))
+        evidence = EvidenceGatherer(kb.names, kb.vectors).gather(
+            spans, np.ones((3, toys.HIDDEN), np.float32), TextAround(["oslo 7", "oslo", "x"], False)
+        )
+        column = {name: evidence.features[:, 0, i].tolist() for i, name in enumerate(NAMES)}
+        assert column["longer_name"] == [0, 1, 0]
+        assert column["rival"] == [2, -2, 12]
+        assert column["longer_mention"] == [12, -2, 12]
+
+
+@pytest.mark.quick
+class TestStored:
+    def test_it_survives_being_stored(self, tmp_path: Path) -> None:
+        made = weighing(title=2.0, floor=-4.0).scaled(Scaling(1.5, -0.25))
+        made.save(tmp_path)
+        read = Ranker.load(tmp_path)
+        assert read is not None
+        x = np.random.default_rng(0).normal(size=(2, 3, len(NAMES))).astype(np.float32)
+        real = np.array([[True, True, False], [True, False, False]])
+        assert np.array_equal(made.scores(x, real), read.scores(x, real))
+        assert (read.floor, read.scaling) == (-4.0, Scaling(1.5, -0.25))
+        assert np.isneginf(read.scores(x, real)[~real]).all()
+
+    def test_no_file_is_no_ranker(self, tmp_path: Path) -> None:
+        assert Ranker.load(tmp_path) is None
+
+    @pytest.mark.parametrize("keep", [0, 10, 200])
+    def test_a_damaged_file_is_one_line(self, tmp_path: Path, keep: int) -> None:
+        weighing().save(tmp_path)
+        whole = (tmp_path / RANKER_FILE).read_bytes()
+        (tmp_path / RANKER_FILE).write_bytes(whole[:keep])
+        with pytest.raises(CheckpointError, match="copy the model folder anew"):
+            Ranker.load(tmp_path)
+
+    def test_layers_that_do_not_fit_are_refused(self, tmp_path: Path) -> None:
+        replace(weighing(), features=NAMES[:-1]).save(tmp_path)
+        with pytest.raises(CheckpointError, match="layers have shapes"):
+            Ranker.load(tmp_path)
+
+    def test_a_saved_model_brings_its_own_or_none(self, tmp_path: Path) -> None:
+        one = toys.model(3)
+        one.ranker = weighing()
+        one.save_pretrained(tmp_path)
+        assert BiEncoder.from_pretrained(tmp_path).ranker is not None
+        one.ranker = None
+        one.save_pretrained(tmp_path)
+        assert BiEncoder.from_pretrained(tmp_path).ranker is None
+
+
+def separable(n: int = 400, seed: int = 0) -> LabelledSpans:
+    """Spans whose right candidate has a title match; without one, none is right."""
+    random = np.random.default_rng(seed)
+    features = random.normal(size=(n, 4, len(NAMES))).astype(np.float32)
+    target = random.integers(-1, 4, n)
+    title = NAMES.index("title")
+    features[..., title] = 0
+    features[np.arange(n)[target >= 0], target[target >= 0], title] = 1
+    return LabelledSpans(features, np.ones((n, 4), dtype=bool), target)
+
+
+@pytest.mark.quick
+class TestFitting:
+    settings = RankSettings(epochs=12, batch_size=32, left_out=0.0, absent=0.0)
+
+    def test_it_learns_what_decides(self) -> None:
+        ranker = fit_ranker(separable(), self.settings)
+        test = separable(seed=1)
+        scores = ranker.scores(test.features, test.real)
+        best = np.where(scores.max(1) > 0, scores.argmax(1), -1)
+        assert (best == test.target).mean() > 0.97
+
+    def test_the_same_seed_fits_the_same(self) -> None:
+        torch.manual_seed(1)
+        one = fit_ranker(separable(), self.settings)
+        torch.manual_seed(2)
+        two = fit_ranker(separable(), self.settings)
+        assert all(np.array_equal(a, b) for x, y in zip(one.layers, two.layers, strict=True) for a, b in zip(x, y, strict=True))
+
+    def test_it_is_the_network_that_was_fitted(self) -> None:
+        losses: list[float] = []
+        ranker = fit_ranker(separable(), replace(self.settings, dropout=0.0, epochs=8), losses.append)
+        data = separable()
+        scores = np.concatenate([np.zeros((len(data), 1)), ranker.scores(data.features, data.real)], 1)
+        loss = -(scores[np.arange(len(data)), data.target + 1] - np.log(np.exp(scores).sum(1))).mean()
+        assert loss == pytest.approx(losses[-1], rel=0.2)
+
+    def test_scaling_recovers_what_was_done_to_scores(self) -> None:
+        data = separable()
+        ranker = fit_ranker(data, replace(self.settings, epochs=3))
+        fitted = fit_scaling(ranker, separable(seed=2))
+        again = fit_scaling(ranker.scaled(fitted), separable(seed=2))
+        assert again == fitted  # it is of the raw scores, whatever they were scaled by before
+        assert fitted.scale > 0
+
+    def test_narrow_and_wide_spans_go_together(self) -> None:
+        wide = separable(10)
+        narrow = LabelledSpans(wide.features[:, :2], wide.real[:, :2], np.minimum(wide.target, 1))
+        both = LabelledSpans.concatenate([wide, narrow])
+        assert both.features.shape == (20, 4, len(NAMES))
+        assert not both.real[10:, 2:].any()
+        with pytest.raises(DataError, match="propose no span"):
+            LabelledSpans.concatenate([])
+
+    @pytest.mark.parametrize("changes", [{"epochs": 0}, {"dropout": 1.0}, {"absent": -0.1}])
+    def test_settings_out_of_range_are_refused(self, changes: dict[str, float]) -> None:
+        with pytest.raises(SettingsError, match=next(iter(changes))):
+            RankSettings(**changes)  # type: ignore[arg-type]
+
+    @given(parts=st.integers(1, 5), name=st.text(max_size=10))
+    def test_every_text_is_in_one_fold(self, parts: int, name: str) -> None:
+        assert sum(name in Fold(i, parts) for i in range(parts)) == 1
+
+
+def sample(i: int, text: str, *mentions: tuple[int, int, int], partial: bool = False) -> Sample:
+    return Sample(f"s{i}", text, tuple(Mention(*m) for m in mentions), partial=partial)
+
+
+class TestOnTexts:
+    def test_labels_are_those_of_the_gold(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        texts = [
+            sample(0, "oslo 7 is old", (0, 6, 7)),
+            sample(1, "java the 8th", (0, 12, -1)),
+            sample(2, "oslo 7 x", (0, 6, 7), partial=True),
+        ]
+        spans = [labelled_spans(model, kb, [t], floor=float("-inf")) for t in texts]
+        assert (spans[0].target >= 0).sum() == 1
+        at = int(np.flatnonzero(spans[0].target >= 0)[0])
+        assert spans[0].features[at, spans[0].target[at], NAMES.index("title")] == 1
+        assert (spans[1].target == -1).all()
+        assert len(spans[0]) > len(spans[2]) == 1
+
+    def test_long_texts_are_refused(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        with pytest.raises(SettingsError, match="longer than one window"):
+            labelled_spans(model, kb, [sample(0, "word " * 200)], floor=float("-inf"))
+
+    def test_calibrating_stores_a_cut_off(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        texts = [
+            sample(i, f"where is {toys.NAMES[i % 10]} {i % 20}", (9, 9 + len(f"{toys.NAMES[i % 10]} {i % 20}"), i % 20))
+            for i in range(40)
+        ]
+        mine = ranked(model, weighing(-2.0, title=6.0))
+        found = calibrate(mine, [DevSet(kb, texts)], precision="fp32")
+        assert mine.config.cutoff == found.point.threshold
+        assert mine.ranker is not None
+        assert mine.ranker.scaling == found.scaling
+        assert found.point.f1 > 0.95
+        assert 0 <= found.held_out.ece <= 1
+        with pytest.raises(SettingsError, match="has no ranker"):
+            calibrate(ranked(model, None), [DevSet(kb, texts)])
+
+
+def test_the_ranker_of_another_version_says_what_to_do(kb: KnowledgeBase) -> None:
+    assert kb.names is not None
+    assert kb.vectors is not None
+    with pytest.raises(MismatchError, match="blink rank"):
+        CandidateRanker(EvidenceGatherer(kb.names, kb.vectors), replace(weighing(), features=NAMES[::-1]))
