@@ -32,10 +32,12 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
     unnamed = folder / "unnamed.pt"
     with atomic_open(unnamed, "wb") as f:
         torch.save({"format": FORMAT, "step": step, **state}, f)
-    unnamed.replace(folder / f"step-{step:09d}-{sha256(unnamed)[:16]}.pt")
-    *older, _ = found = checkpoints(folder)
-    for path in older:
-        if path not in found[-KEPT:] or _step(path) == step:  # saved once more at the same step, with its validation
+    named = folder / f"step-{step:09d}-{sha256(unnamed)[:16]}.pt"
+    unnamed.replace(named)
+    before = [path for path in checkpoints(folder) if _step(path) < step]
+    for path in checkpoints(folder):
+        # Of the same step: that before its validation. Of later steps: damaged ones that were not gone on from.
+        if path != named and path not in before[1 - KEPT :]:
             path.unlink()
 
 

@@ -1,0 +1,325 @@
+"""Runs that are killed, stopped, damaged or lost go on to the weights of an undisturbed one, and say what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training_toys import make_toy, question, trainer, weights
+
+from blink.errors import CheckpointError, MismatchError, SettingsError
+from blink.evaluation.sweep import SweepPoint
+from blink.kb.knowledge_base import KnowledgeBase
+from blink.model.biencoder import BiEncoder
+from blink.training.checkpoints import CHECKPOINTS_FOLDER, KEPT, checkpoints
+from blink.training.curves import CURVES_FILE
+from blink.training.launch import make_accelerator
+from blink.training.settings import TrainSettings
+from blink.training.signals import Interrupted
+from blink.training.trainer import BEST_FILE, TRACE_FILE, Progress
+
+torch.set_num_threads(1)
+
+TESTS = Path(__file__).resolve().parent
+FROZEN = {"mix": "questions=1,plain=0.2", "dropout": 0.1, "save_steps": 3, "log_steps": 1}
+MOVING = {**FROZEN, "entity_tower": "trained", "objective": "in_batch+hard_negatives", "refresh_steps": 3, "epochs": 2}
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from training_toys import trainer
+from blink.training.trainer import Progress
+toy, run, settings, at = sys.argv[1:]
+made = trainer(Path(toy), Path(run), **json.loads(settings))
+die = lambda losses: made.standing.step == int(at) and os.kill(os.getpid(), signal.SIGKILL)
+made.run(resume=True, progress=Progress(step=die))
+"""
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_toy(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    made = trainer(toy, tmp_path_factory.mktemp("whole"), **FROZEN)
+    made.run()
+    return weights(made)
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def kill_at(step: int, toy: Path, run: Path, settings: dict[str, Any]) -> None:
+    command = [sys.executable, "-c", KILLED, str(toy), str(run), json.dumps(settings), str(step)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"}, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+
+
+def rows(run: Path, kind: str) -> list[dict[str, Any]]:
+    made = [json.loads(line) for line in (run / TRACE_FILE).read_text().splitlines()]
+    return [row for row in made if row["kind"] == kind]
+
+
+class TestKilled:
+    def test_anywhere(self, toy: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]) -> None:
+        for step in (2, 7, 11):  # before any checkpoint, behind one, behind one of the second process
+            kill_at(step, toy, tmp_path, FROZEN)
+        made = trainer(toy, tmp_path, **FROZEN)
+        made.run(resume=True)
+        assert_equal(weights(made), undisturbed)
+        assert [row["step"] for row in rows(tmp_path, "step")] == list(range(1, made.total_steps + 1))
+        assert [row["epoch"] for row in rows(tmp_path, "validation")] == [0, 1, 2]
+
+    def test_with_entity_vectors_that_learn_and_mined_negatives(self, toy: Path, tmp_path: Path) -> None:
+        whole = trainer(toy, tmp_path / "whole", **MOVING)
+        whole.run()
+        kill_at(5, toy, tmp_path / "killed", MOVING)  # negatives of steps 4 to 5 were mined before the checkpoint at 3 ... 5
+        made = trainer(toy, tmp_path / "killed", **MOVING)
+        made.run(resume=True)
+        assert_equal(weights(made), weights(whole))
+        assert made.best == whole.best
+
+
+class TestStopped:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+    def test_between_steps(
+        self, toy: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor], number: signal.Signals
+    ) -> None:
+        made = trainer(toy, tmp_path, **FROZEN)
+        before = signal.getsignal(number)
+
+        def ask(losses: dict[str, float]) -> None:
+            if made.standing.step == 5:
+                os.kill(os.getpid(), number)
+
+        with pytest.raises(Interrupted, match="stopped after step 5 of 15, saved in") as stopped:
+            made.run(progress=Progress(step=ask))
+        assert stopped.value.signal == number
+        assert signal.getsignal(number) is before
+        resumed = trainer(toy, tmp_path, **FROZEN)
+        resumed.run(resume=True)
+        assert_equal(weights(resumed), undisturbed)
+
+    def test_while_validating(
+        self, toy: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made = trainer(toy, tmp_path, **FROZEN)
+        with monkeypatch.context() as patch:
+            patch.setattr(made.validation, "score", lambda: os.kill(os.getpid(), signal.SIGTERM))
+            with pytest.raises(Interrupted, match="while validating step 5"):
+                made.run()
+        resumed = trainer(toy, tmp_path, **FROZEN)
+        resumed.run(resume=True)
+        assert_equal(weights(resumed), undisturbed)
+        assert [row["step"] for row in rows(tmp_path, "validation")] == [5, 10, 15]
+
+    def test_a_second_ctrl_c_does_not_wait(self, toy: Path, tmp_path: Path) -> None:
+        def ask(losses: dict[str, float]) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            trainer(toy, tmp_path, **FROZEN).run(progress=Progress(step=ask))
+
+
+class TestDamaged:
+    @pytest.fixture
+    def run(self, toy: Path, tmp_path: Path) -> Path:
+        kill = Progress(step=lambda losses: os.kill(os.getpid(), signal.SIGTERM) if made.standing.step == 8 else None)
+        made = trainer(toy, tmp_path, **FROZEN)
+        with pytest.raises(Interrupted):
+            made.run(progress=kill)
+        assert len(checkpoints(tmp_path / CHECKPOINTS_FOLDER)) == KEPT
+        return tmp_path
+
+    @staticmethod
+    def cut(path: Path) -> None:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    @staticmethod
+    def flip(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes(content)
+
+    @pytest.mark.parametrize("damage", ["cut", "flip"])
+    def test_the_one_before_is_gone_on_from(
+        self, toy: Path, run: Path, undisturbed: dict[str, torch.Tensor], damage: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        before, newest = checkpoints(run / CHECKPOINTS_FOLDER)
+        getattr(self, damage)(newest)
+        made = trainer(toy, run, **FROZEN)
+        made.run(resume=True)
+        assert_equal(weights(made), undisturbed)
+        assert f"{newest} is cut short or damaged; going on from {before.name}" in caplog.text
+
+    def test_all_of_them(self, toy: Path, run: Path) -> None:
+        for path in checkpoints(run / CHECKPOINTS_FOLDER):
+            path.write_bytes(b"")
+        with pytest.raises(
+            CheckpointError, match=r"step-\S+.pt is cut short or damaged; there is no older checkpoint"
+        ) as caught:
+            trainer(toy, run, **FROZEN).run(resume=True)
+        assert "\n" not in str(caught.value)
+
+
+class TestNoNumber:
+    def test_a_loss_names_epoch_step_and_texts(self, toy: Path, tmp_path: Path) -> None:
+        made = trainer(toy, tmp_path, epochs=2)
+
+        def poison(losses: dict[str, float]) -> None:
+            if made.standing.step == 6:
+                with torch.no_grad():
+                    made.model.mention_scorer.bound_classifier.bias.fill_(float("nan"))  # type: ignore[union-attr]
+
+        with pytest.raises(SettingsError, match="the loss is nan at epoch 2, step 3, with the texts '") as caught:
+            made.run(progress=Progress(step=poison))
+        named = {part.strip("'") for part in str(caught.value).split("texts ")[1].split(";")[0].split(", ")}
+        assert named == set(made.epochs[1].parts(2, made._share)[0].samples)
+        assert len(named) == 8
+
+    def test_a_gradient_is_found_before_it_reaches_the_weights(self, toy: Path, tmp_path: Path) -> None:
+        made = trainer(toy, tmp_path, epochs=1)
+        before = weights(made)
+        made.stepper.trained[0].register_hook(lambda gradient: gradient * float("inf"))
+        with pytest.raises(SettingsError, match=r"the gradient is (nan|inf) at epoch 1, step 1"):
+            made.run()
+        assert_equal(weights(made), before)
+
+
+class TestStopping:
+    def test_early(self, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        scores = iter([0.2, 0.5, 0.4, 0.5, 0.6])
+        made = trainer(toy, tmp_path, epochs=9, patience=2)
+        monkeypatch.setattr(made.validation, "score", lambda: SweepPoint(-1.0, 0.5, 0.5, next(scores)))
+        assert made.run().f1 == 0.5  # the fourth is no better than the second
+        assert [row["f1"] for row in rows(tmp_path, "validation")] == [0.2, 0.5, 0.4, 0.5]
+        best = json.loads((tmp_path / BEST_FILE).read_text())
+        assert (best["epoch"], best["f1"]) == (1, 0.5)
+        again = trainer(toy, tmp_path, epochs=9, patience=2)
+        assert again.run(resume=True).f1 == 0.5
+        assert again.standing.step == made.standing.step == 4 * 4
+
+    def test_validations_between_epochs(self, toy: Path, tmp_path: Path) -> None:
+        trainer(toy, tmp_path, epochs=2, eval_steps=3).run()
+        assert [row["step"] for row in rows(tmp_path, "validation")] == [3, 4, 6, 8]
+
+
+class TestFolder:
+    def test_the_trace_begins_with_where_the_run_comes_from(self, toy: Path, tmp_path: Path) -> None:
+        source = tmp_path / "train.jsonl"
+        source.write_text("{}\n")
+        made = trainer(toy, tmp_path / "run", epochs=1)
+        made.sources = [source]
+        made.run()
+        first = json.loads((tmp_path / "run" / TRACE_FILE).read_text().splitlines()[0])
+        assert first["kind"] == "run"
+        assert {"git", "python", "host", "device", "processes", "catalogue", "time"} <= first.keys()
+        assert {"blink", "torch", "transformers", "accelerate"} == first["versions"].keys()
+        assert first["catalogue"] == made.kb.catalogue.sha256
+        assert len(first["files"][str(source)]) == 64
+        assert (tmp_path / "run" / CURVES_FILE).read_bytes().startswith(b"\x89PNG")
+        source.write_text("{} \n")
+        other = trainer(toy, tmp_path / "run", epochs=1)
+        other.sources = [source]
+        with pytest.raises(MismatchError, match=r"other settings or files \(.*train.jsonl\)"):
+            other.run(resume=True)
+
+    def test_what_decides_nothing_may_change(self, toy: Path, tmp_path: Path) -> None:
+        trainer(toy, tmp_path, epochs=1).run()
+        trainer(toy, tmp_path, epochs=1, save_steps=2, log_steps=7, patience=1).run(resume=True)
+
+    def test_a_new_run_clears_the_old_one(self, toy: Path, tmp_path: Path) -> None:
+        trainer(toy, tmp_path, epochs=2, save_steps=1).run()
+        trainer(toy, tmp_path, epochs=1, batch_size=16).run()
+        assert len(rows(tmp_path, "run")) == 1
+        trainer(toy, tmp_path, epochs=1, batch_size=16).run(resume=True)
+
+    def test_learnt_entity_vectors_are_stored_with_the_best_model(self, toy: Path, tmp_path: Path) -> None:
+        for tower in ("trained", "adapters"):
+            made = trainer(toy, tmp_path / tower, entity_tower=tower, objective="in_batch", epochs=2)
+            best = made.run()
+            model = BiEncoder.from_pretrained(tmp_path / tower / "best", candidate=True)
+            kb = KnowledgeBase.open(tmp_path / tower / "best-kb")
+            assert kb.manifest is not None
+            assert kb.manifest.model == model.candidate_fingerprint() != made.kb.manifest.model  # type: ignore[union-attr]
+            assert model.config.threshold == best.threshold
+            encoded = model.encode_entities(list(kb.catalogue))
+            torch.testing.assert_close(torch.from_numpy(encoded), torch.tensor(kb.vectors), atol=1e-5, rtol=0)
+            with pytest.raises(MismatchError):
+                made.kb.require_model(model.config.candidate_fingerprint)
+
+
+class TestEpochs:
+    def test_distributed_texts_are_all_seen_once(self, toy: Path, tmp_path: Path) -> None:
+        made = trainer(toy, tmp_path, epochs=3, batch_size=4, distribute=True)
+        seen = [
+            {s for n in range(made.epochs.steps) for s in made.epochs[e].parts(n, made._share)[0].samples} for e in range(3)
+        ]
+        assert [len(s) for s in seen] == [10, 10, 10]
+        assert set.union(*seen) == {str(i) for i in range(30)}
+
+    def test_too_few_texts_are_not_distributed(self, toy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        made = trainer(toy, tmp_path, epochs=10, batch_size=4, distribute=True)
+        assert "30 texts over 10 epochs are 3 an epoch, less than a batch of 4" in caplog.text
+        assert made.epochs.steps == 8
+
+    def test_in_order(self, toy: Path, tmp_path: Path) -> None:
+        made = trainer(toy, tmp_path, in_order=True)
+        samples = [s for n in range(made.epochs.steps) for s in made.epochs[1].parts(n, made._share)[0].samples]
+        assert samples == [question(i, made.kb).id for i in range(30)]
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("wrong", "words"),
+        [
+            ({"objective": "softmax"}, "'softmax'; allowed are catalogue, in_batch"),
+            ({"objective": "in_batch+in_batch"}, "name each loss once"),
+            ({"objective": "hard_negatives+hard_negatives_bce"}, "mined negatives in one form"),
+            ({"entity_tower": "trained"}, "entity tower frozen"),
+            ({"entity_tower": "cold"}, "allowed are frozen"),
+            ({"precision": "fp8"}, "allowed are bf16"),
+            ({"accumulation": 0}, "at least 1"),
+            ({"warmup": 1.0}, "share"),
+        ],
+    )
+    def test_wrong_ones(self, wrong: dict[str, Any], words: str) -> None:
+        with pytest.raises(SettingsError) as caught:
+            TrainSettings(**wrong)
+        assert words in str(caught.value)
+
+    def test_fp16_needs_a_gpu(self, tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match="needs a GPU"):
+            make_accelerator(TrainSettings(precision="fp16"), torch.device("cpu"), tmp_path)
+
+    def test_a_tracker_that_is_not_installed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(SettingsError, match="pip install tensorboard"):
+            make_accelerator(TrainSettings(tracker="tensorboard"), torch.device("cpu"), tmp_path)
+
+    def test_tensorboard(self, toy: Path, tmp_path: Path) -> None:
+        pytest.importorskip("tensorboard")
+        trainer(toy, tmp_path, epochs=1, tracker="tensorboard").run()
+        assert list(tmp_path.rglob("events.out.tfevents.*"))
+
+    @pytest.mark.parametrize(
+        ("layers", "learns"),
+        [("all_encoder_layers", {"0", "1"}), ("top4_layers", {"0", "1"}), ("top_layer", {"1"}), ("additional_layers", set())],
+    )
+    def test_layers_by_the_names_of_the_original(self, toy: Path, tmp_path: Path, layers: str, learns: set[str]) -> None:
+        made = trainer(toy, tmp_path, train_layers=layers)
+        names = [n for n in weights(made) if n.startswith("context_encoder")]
+        assert {n.split(".")[3] for n in names} == learns
+        assert any(n.startswith("mention_scorer.") for n in weights(made))
