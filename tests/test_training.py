@@ -131,7 +131,8 @@ class TestMadeTexts:
     @pytest.fixture
     def synthesizer(self, kb: KnowledgeBase) -> Synthesizer:
         triples = [Triple(i, "P19", i + 1) for i in range(6)]
-        return Synthesizer(kb.catalogue, triples, [question(i, kb) for i in range(9)])
+        questions = [question(i, kb) for i in range(9)]
+        return Synthesizer(kb.catalogue, triples, questions, guessed=questions[:3], damage=0.0)
 
     def test_sources_have_the_names_that_settings_know(self) -> None:
         assert tuple(sorted(SOURCES)) == MADE

@@ -36,6 +36,7 @@ class RankRequest:
     also: Sequence[str] = ()
     mix: str = "questions=1"
     triples: str | None = None
+    damage: float = 0.15
     precision: str = "auto"
 
 
@@ -97,7 +98,7 @@ def _texts(kb: KnowledgeBase, questions: Sequence[Sample], request: RankRequest,
     from blink.training.synthetic import Synthesizer
 
     mix = parse_mix(request.mix)
-    synthesizer = Synthesizer(kb.catalogue, _triples(request, kb), questions)
+    synthesizer = Synthesizer(kb.catalogue, _triples(request, kb), questions, damage=request.damage)
     made = [
         sample
         for source, share in mix.items()

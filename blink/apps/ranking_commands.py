@@ -36,6 +36,7 @@ PRECISION = click.option(
     "--mix", default="questions=1", show_default=True, help="Made texts per question of each source, as for `blink train`."
 )
 @click.option("--triples", metavar="FILE", help="head<TAB>relation<TAB>tail with Wikidata ids, for --mix.")
+@click.option("--damage", type=click.FloatRange(0, 1), default=0.15, show_default=True, help="As for `blink train`.")
 @PRECISION
 @settings_options(RankSettings)
 def rank(**options: Any) -> None:

@@ -51,6 +51,7 @@ class Request:
     candidate_length: int | None = None
     max_mention_length: int | None = None
     triples: str | None = None
+    pseudo: str | None = None
     resume: bool = False
     device: str | None = None
 
@@ -90,7 +91,7 @@ def train_model(settings: TrainSettings, request: Request) -> None:
     model = _starting_model(settings, request)
     folder = _run_folder(settings, request, train_files[0], model.config)
     questions = _questions(train_files, base.catalogue, folder, parse_fold(settings.leave_out))
-    sources = [Path(f) for f in (*train_files, *dev_files, *([request.triples] if request.triples else []))]
+    sources = [Path(f) for f in (*train_files, *dev_files, request.triples, request.pseudo) if f]
     synthesizer = _synthesizer(settings, request, base, questions)
     trainer = Trainer(model, base, questions, dev, folder, settings, synthesizer=synthesizer, device=where, sources=sources)
     try:
@@ -172,7 +173,8 @@ def _synthesizer(
         return None
     facts = read_triples(request.triples, base.catalogue) if request.triples else []
     some = questions[:: max(len(questions) // MOST_SWAPPED, 1)] if isinstance(questions, MentionStore) else questions
-    return Synthesizer(base.catalogue, facts, some)
+    guessed = labelled_samples(request.pseudo, base.catalogue) if request.pseudo else []
+    return Synthesizer(base.catalogue, facts, some, guessed=guessed, damage=settings.damage)
 
 
 def _finish(trainer: Trainer, best: SweepPoint) -> None:

@@ -61,6 +61,7 @@ from blink.training.settings import TrainSettings
 @click.option("--candidate-length", type=click.IntRange(3), hidden=True)
 @click.option("--max-mention-length", type=click.IntRange(0), hidden=True)
 @click.option("--triples", metavar="FILE", help="head<TAB>relation<TAB>tail with Wikidata ids, for --mix.")
+@click.option("--pseudo", metavar="FILE", help="Texts that a model has labelled (blink label), for pseudo=... in --mix.")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --out, to the weights of an undisturbed run.")
 @click.option("--device", metavar="NAME", help="Such as cpu or cuda.  [default: a GPU where there is one]")
 @settings_options(TrainSettings)

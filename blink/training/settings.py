@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from blink.errors import SettingsError
 
-MADE = ("described", "plain", "related", "slotted", "swapped")
+MADE = ("described", "plain", "pseudo", "related", "slotted", "swapped")
 """Sources of made texts, beside ``questions``; see `blink.training.synthetic`."""
 
 OBJECTIVE_NAMES = ("catalogue", "in_batch", "hard_negatives", "hard_negatives_bce")
@@ -38,6 +38,7 @@ class TrainSettings:
         max_grad_norm: gradients are clipped to this norm.
         dropout: probability in the encoder, None keeps the encoder's own.
         mix: texts per question of each source, see `parse_mix`.
+        damage: share of the names in made texts that are misspelt, shortened or put in the plural.
         leave_out: part I of N of the questions, as I/N, that is not trained on: a ranker learns from it (blink rank).
         distribute: each epoch sees another part of the questions, as suits millions of them; not done, with a warning, where
             an epoch would have less than one batch.
@@ -71,6 +72,7 @@ class TrainSettings:
     max_grad_norm: float = 1.0
     dropout: float | None = None
     mix: str = "questions=1"
+    damage: float = 0.15
     leave_out: str = ""
     distribute: bool = False
     in_order: bool = False
@@ -110,8 +112,9 @@ class TrainSettings:
         for name in ("learning_rate", "head_learning_rate", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be above 0")
-        if not 0 <= self.warmup < 1:
-            raise SettingsError(f"warmup is {self.warmup}; it must be a share from 0 to below 1")
+        for name in ("warmup", "damage"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingsError(f"{name} is {getattr(self, name)}; it must be a share from 0 to below 1")
 
 
 _CHOICES = {"entity_tower": ENTITY_TOWERS, "train_layers": TRAINED_LAYERS, "precision": PRECISIONS, "tracker": TRACKERS}

@@ -20,6 +20,8 @@ from blink.errors import DataError, SettingsError
 from blink.files import require_file
 from blink.kb.catalogue import Catalogue
 from blink.kb.forms import normalise, without_brackets
+from blink.kb.popularity import describe
+from blink.training.noise import damaged
 
 COMMON_NOUN_TAILS = frozenset(
     ("P106", "P136", "P1303", "P509", "P101", "P641", "P1050", "P2348", "P452", "P2283", "P1056", "P780", "P3095")
@@ -35,6 +37,11 @@ ROLES: dict[str, tuple[tuple[str, int], ...]] = {
 """Which entities fill a kind of slot: heads (0) or tails (1) of these relations."""
 
 ALIAS_SHARE = 0.25
+CONCEPT = "concept"
+CONCEPT_SHARE = 0.15
+"""Mentions of questions that are swapped for a common noun: people ask about oxygen and bats as well."""
+DRAWS = 3
+"""Entities among which the best known is taken: what people write about is well known more often than not."""
 SLOT = re.compile(r"\{(\w)\}")
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 LENGTHS = (30, 160)
@@ -83,9 +90,20 @@ class Synthesizer:
         catalogue: whose titles and aliases fill the slots.
         triples: facts between its rows.
         questions: labelled texts whose mentions `swapped` replaces.
+        guessed: texts that a model has labelled, for `pseudo`; see ``blink label``.
+        damage: share of names that are written as no dictionary has them, see `blink.training.noise`.
     """
 
-    def __init__(self, catalogue: Catalogue, triples: Sequence[Triple], questions: Sequence[Sample]) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        triples: Sequence[Triple],
+        questions: Sequence[Sample],
+        *,
+        guessed: Sequence[Sample] = (),
+        damage: float = 0.15,
+    ) -> None:
+        self._guessed, self._damage = guessed, damage
         self._catalogue = catalogue
         self._questions = [q for q in questions if q.mentions and q.covered]
         self._plain = _own_text("plain_texts.txt").splitlines()
@@ -103,7 +121,10 @@ class Synthesizer:
             if triple.relation not in COMMON_NOUN_TAILS:
                 self._neighbours[triple.head].append(triple.tail)
                 self._neighbours[triple.tail].append(triple.head)
-        self._namesakes = _namesakes(catalogue)
+        rows_of = _rows_of_forms(catalogue)
+        self._known = rows_of.keys()
+        self._namesakes = sorted({row for form, rows in rows_of.items() if form and len(rows) > 1 for row in rows})
+        self._kinds[CONCEPT] = [e.row for e in catalogue if e.title[:1].islower()]
         everybody = sorted({row for rows in self._kinds.values() for row in rows})
         self._kinds["any"] = everybody or list(range(len(catalogue)))
 
@@ -132,10 +153,16 @@ class Synthesizer:
         for mention in sorted(question.mentions or (), key=lambda m: (m.start, m.end)):
             if mention.start < at:
                 continue  # nested gold: the outer mention stands
-            kind = self._kind_of.get(mention.row, "any")
+            kind = CONCEPT if random.random() < CONCEPT_SHARE else self._kind_of.get(mention.row, "any")
             parts += [question.text[at : mention.start], self._form(self._draw(kind, random), random)]
             at = mention.end
         return _assemble(name, [*parts, question.text[at:]])
+
+    def pseudo(self, random: np.random.Generator, name: str) -> Sample:
+        """A text as a model labelled it."""
+        if not self._guessed:
+            raise SettingsError("the source pseudo needs texts that a model has labelled (blink label); give --pseudo FILE")
+        return self._guessed[int(random.integers(len(self._guessed)))]
 
     def related(self, random: np.random.Generator, name: str) -> Sample:
         """A template of a relation, filled with a triple."""
@@ -218,18 +245,26 @@ class Synthesizer:
 
     def _draw(self, kind: str, random: np.random.Generator) -> int:
         rows = self._kinds.get(kind) or self._kinds["any"]
-        return int(rows[random.integers(len(rows))])
+        drawn = [int(rows[i]) for i in random.integers(len(rows), size=DRAWS)]
+        return max(drawn, key=lambda row: describe(self._catalogue[row])[0])
 
     def _form(self, row: int, random: np.random.Generator) -> tuple[str, int]:
         entity: Entity = self._catalogue[row]
+        form = without_brackets(entity.title)
         if entity.aliases and random.random() < ALIAS_SHARE:
-            return str(entity.aliases[random.integers(len(entity.aliases))]), row
-        return without_brackets(entity.title), row
+            form = str(entity.aliases[random.integers(len(entity.aliases))])
+        if random.random() < self._damage:
+            other = damaged(form, random)
+            # A form that is some entity's name would teach that the name means another.
+            if len(other) > 1 and normalise(other) not in self._known:
+                form = other
+        return form, row
 
 
 SOURCES: dict[str, Callable[[Synthesizer, np.random.Generator, str], Sample]] = {
     "described": Synthesizer.described,
     "plain": Synthesizer.plain,
+    "pseudo": Synthesizer.pseudo,
     "swapped": Synthesizer.swapped,
     "related": Synthesizer.related,
     "slotted": Synthesizer.slotted,
@@ -237,13 +272,13 @@ SOURCES: dict[str, Callable[[Synthesizer, np.random.Generator, str], Sample]] = 
 """Kinds of made texts, by the name used in the settings."""
 
 
-def _namesakes(catalogue: Catalogue) -> list[int]:
-    """Rows that share a title or an alias with another row."""
+def _rows_of_forms(catalogue: Catalogue) -> dict[str, set[int]]:
+    """The rows of each title and alias."""
     rows_of: dict[str, set[int]] = defaultdict(set)
     for entity in catalogue:
         for form in (without_brackets(entity.title), *entity.aliases):
             rows_of[normalise(form)].add(entity.row)
-    return sorted({row for form, rows in rows_of.items() if form and len(rows) > 1 for row in rows})
+    return rows_of
 
 
 def _fill(name: str, template: str, fill: dict[str, tuple[str, int]]) -> Sample:
