@@ -11,7 +11,7 @@ from blink import __version__
 from blink.apps.common import guarded
 from blink.apps.evaluation_commands import evaluation_commands
 from blink.apps.model_options import model_options
-from blink.apps.ranking_commands import calibrate, rank
+from blink.apps.ranking_commands import calibrate, label, rank
 from blink.apps.training_commands import train
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -121,6 +121,7 @@ def shell(**options: Any) -> None:
 cli.add_command(train)
 cli.add_command(rank)
 cli.add_command(calibrate)
+cli.add_command(label)
 
 
 def main(arguments: list[str] | None = None) -> None:

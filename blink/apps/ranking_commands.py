@@ -1,4 +1,4 @@
-"""The ``rank`` and ``calibrate`` commands and their options."""
+"""The ``rank``, ``calibrate`` and ``label`` commands and their options."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from blink.apps.model_options import model_options
 from blink.apps.options import settings_options, take_settings
 from blink.training.settings import RankSettings
 
@@ -87,3 +88,31 @@ def calibrate(model: str, sets: tuple[tuple[str, str], ...], json_out: str | Non
     from blink.apps.ranking import Outputs, calibrate_model
 
     calibrate_model(model, sets, precision, Outputs(json_out, plots))
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@click.option("--out", required=True, metavar="OUT", help="Labelled mention file to write.")
+@click.option(
+    "--sure", type=click.FloatRange(0, 1), default=0.9, show_default=True, help="Spans of a higher probability become gold."
+)
+@click.option(
+    "--doubtful",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Texts with a span between this probability and --sure are left out.",
+)
+@model_options
+def label(file: str, out: str, **options: Any) -> None:
+    """Let a calibrated model label texts, for training on them: `blink train --pseudo OUT --mix questions=1,pseudo=0.5`.
+
+    Only texts are kept about which the model is certain as a whole: every span is clearly a mention or clearly none.
+
+    \b
+    Example:
+      blink label nq/dev.jsonl --model experiments/mine/best --kb kb --out nq-labelled.jsonl
+    """
+    from blink.apps.labelling import label_file
+
+    label_file(file, out, **options)

@@ -1,0 +1,63 @@
+"""What ``blink label`` does: texts without gold, labelled by a model that is sure of what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from blink.apps.common import bar, say
+from blink.apps.linking import open_linker
+from blink.data.mention_files import read_samples
+from blink.data.records import Sample
+from blink.errors import SettingsError
+from blink.files import atomic_open
+
+if TYPE_CHECKING:
+    from blink.linking.linker import Linker, Reading
+
+
+def label_file(file: str, out: str, sure: float, doubtful: float, batch_size: int, **options: Any) -> None:
+    """Write the texts of a mention file in which the linker is sure of every span, with its links as gold.
+
+    Raises:
+        SettingsError: the model has no ranker, so its scores are no probabilities.
+    """
+    samples = [s for s in read_samples(file) if s.text.strip()]
+    linker = open_linker(**options)
+    if linker.mode != "probability":
+        raise SettingsError("labelling needs probabilities; give a model with a ranker (blink rank), without --no-rank")
+    kept = 0
+    with atomic_open(out) as f, bar("labelling", len(samples), "text") as shown:
+        for row in _labelled(linker, samples, sure, doubtful, batch_size, shown.advance):
+            f.write(json.dumps(row, ensure_ascii=False) + "\n")
+            kept += 1
+    say(f"{out}: {kept:,} of {len(samples):,} texts, in which no span's probability lies from {doubtful:g} to {sure:g}")
+
+
+def _labelled(
+    linker: Linker, samples: list[Sample], sure: float, doubtful: float, batch_size: int, progress: Any
+) -> Iterator[dict[str, Any]]:
+    from blink.linking.scoring import Thresholds
+
+    readings = linker.read([s.text for s in samples], batch_size=batch_size)
+    for sample, reading in zip(samples, readings, strict=True):
+        progress(1)
+        links = linker.choose(reading, Thresholds(sure)).links
+        if _certain(linker, reading, sure, doubtful):
+            yield {
+                "id": sample.id,
+                "text": sample.text,
+                "mentions": [[link.start, link.end] for link in links],
+                "wikidata_id": [link.kb_id for link in links],
+                "entity": [link.title for link in links],
+                "label_id": [link.row for link in links],
+            }
+
+
+def _certain(linker: Linker, reading: Reading, sure: float, doubtful: float) -> bool:
+    """Whether every span that could be a link is clearly one or clearly none."""
+    from blink.linking.scoring import Thresholds
+
+    scores = [link.score for link in linker.choose(reading, Thresholds(doubtful)).links]
+    return all(score > sure for score in scores)
