@@ -15,8 +15,10 @@ from torch import Tensor
 from toys import pieces
 from training_toys import make_toy, question, trainer
 
-from blink.data.records import NOT_IN_CATALOGUE
+from blink.data.records import NOT_IN_CATALOGUE, Mention, Sample
+from blink.kb.forms import FormMatch
 from blink.kb.index import ExactIndex
+from blink.kb.knowledge_base import KnowledgeBase
 from blink.training.examples import Batch, collate, examples_from
 from blink.training.losses import span_count
 from blink.training.negatives import Miner
@@ -107,14 +109,15 @@ def test_spans_are_counted_from_lengths(lengths: list[int], longest: int) -> Non
     assert span_count(mask, longest) == wanted
 
 
-class TestMining:
-    @pytest.fixture(scope="class")
-    def toy(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return make_toy(tmp_path_factory.mktemp("toy"))
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_toy(tmp_path_factory.mktemp("toy"))
 
+
+class TestMining:
     @given(st.integers(1, 30), st.integers(0, 5), st.lists(st.integers(-1, 23), min_size=1, max_size=4))
     def test_a_negative_is_never_the_gold_nor_there_twice(self, toy: Path, mined: int, named: int, gold: list[int]) -> None:
-        kb = trainer_kb(toy)
+        kb = KnowledgeBase.open(toy / "kb")
         examples = examples_from([question(max(g, 0), kb) for g in gold], pieces(), 32)
         batch = collate(examples, 0)
         batch = Batch(**{**vars(batch), "rows": torch.tensor(gold)})
@@ -135,14 +138,10 @@ class TestMining:
             assert set(negatives[len(wanted) :]) <= {NOT_IN_CATALOGUE}
 
     def test_namesakes_are_added(self) -> None:
-        from blink.kb.forms import FormMatch
-
         class Forms:
             def find(self, text: str, most: int) -> list[FormMatch]:
                 assert text == "georgia"
                 return [FormMatch(row, 2) for row in (4, 0, 9, 8, 6)]
-
-        from blink.data.records import Mention, Sample
 
         batch = collate(examples_from([Sample("1", "in Georgia", (Mention(3, 10, 4),))], pieces(), 32), 0)
         index = ExactIndex(np.eye(10, dtype=np.float32))
@@ -163,9 +162,3 @@ class TestMining:
         made.stepper.embed = counting  # type: ignore[method-assign]
         made.run()
         assert mined == [0, 0, 0, 3, 4, 4, 4, 7]  # of four batches an epoch
-
-
-def trainer_kb(toy: Path):  # type: ignore[no-untyped-def]
-    from blink.kb.knowledge_base import KnowledgeBase
-
-    return KnowledgeBase.open(toy / "kb")
