@@ -62,12 +62,14 @@ def parsed(*arguments: str) -> dict[str, Any]:
 
 class TestOriginalFlags:
     RECIPE = (
-        "--title_key entity --num_train_epochs 100 --learning_rate 0.00001 --max_context_length 20 --max_cand_length 128 "
-        "--train_batch_size 128 --eval_interval 500 --data_parallel --get_losses --do_mention_detection --no_mention_bounds "
-        "--mention_aggregation_type all_avg --mention_scoring_method qa_linear --bert_model bert-large-uncased "
-        "--freeze_cand_enc --load_cand_enc_only --path_to_model models/biencoder_wiki_large.bin --last_epoch -1 "
-        "--adversarial_training --data_path d --output_path o --shuffle False --dont_distribute_train_samples --fp16 --gradient_accumulation_steps 4 "
-        "--warmup_proportion 0.2 --max_grad_norm 2 --type_optimization all_encoder_layers --print_interval 7"
+        "--title_key entity --num_train_epochs 100 --learning_rate 0.00001 --max_context_length 20 "
+        "--max_cand_length 128 --train_batch_size 128 --eval_interval 500 --data_parallel --get_losses "
+        "--do_mention_detection --no_mention_bounds --mention_aggregation_type all_avg "
+        "--mention_scoring_method qa_linear --bert_model bert-large-uncased --freeze_cand_enc "
+        "--load_cand_enc_only --path_to_model models/biencoder_wiki_large.bin --last_epoch -1 "
+        "--adversarial_training --data_path d --output_path o --shuffle False --dont_distribute_train_samples "
+        "--fp16 --gradient_accumulation_steps 4 --warmup_proportion 0.2 --max_grad_norm 2 --type_optimization "
+        "all_encoder_layers --print_interval 7"
     )
     """As the original's shell script puts it together, and more."""
 
@@ -207,6 +209,20 @@ class TestStart:
         trained = BiEncoder.from_pretrained(tmp_path / "run" / "best", candidate=True)
         assert trained.candidate_fingerprint() == encoder.candidate_fingerprint()
         KnowledgeBase.open(tmp_path / "kb").require_model(trained.config.candidate_fingerprint)
+
+    def test_vectors_and_catalogue_of_the_original(self, reference: Reference, tmp_path: Path, blink: Blink) -> None:
+        line = json.dumps({"text": "where is it?", "mentions": [[9, 11]], "label_id": [2]}) + "\n"
+        for name in ("train", "dev"):
+            (tmp_path / f"{name}.jsonl").write_text(line)
+        command = (
+            "train", "--data_path", tmp_path, "--path_to_model", reference.folder, "--cand_enc_path",
+            reference.folder / "all_entities.t7", "--catalogue", reference.folder / "entity.jsonl", "--output_path", tmp_path / "run",
+            "--adversarial_training", *SMALL,
+        )  # fmt: skip
+        status, _, err = blink(*command)
+        assert status == 0, err
+        status, _, err = blink(*command[:5], *SMALL)
+        assert (status, "--cand_enc_path" in err) == (1, True)
 
     def test_its_candidate_encoder_alone(self, reference: Reference, tmp_path: Path) -> None:
         whole = load_model(reference.folder, candidate=True)

