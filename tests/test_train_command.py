@@ -216,8 +216,8 @@ class TestStart:
             (tmp_path / f"{name}.jsonl").write_text(line)
         command = (
             "train", "--data_path", tmp_path, "--path_to_model", reference.folder, "--cand_enc_path",
-            reference.folder / "all_entities.t7", "--catalogue", reference.folder / "entity.jsonl", "--output_path", tmp_path / "run",
-            "--adversarial_training", *SMALL,
+            reference.folder / "all_entities.t7", "--catalogue", reference.folder / "entity.jsonl",
+            "--output_path", tmp_path / "run", "--adversarial_training", *SMALL,
         )  # fmt: skip
         status, _, err = blink(*command)
         assert status == 0, err

@@ -71,10 +71,12 @@ from blink.training.settings import TrainSettings
 def train(context: click.Context, /, **options: Any) -> None:
     """Train the encoders to find mentions and to bring them to the vectors of their entities.
 
-    A run can be stopped by Ctrl-C or killed at any time and goes on with --resume. On several devices or machines:
-    accelerate launch -m blink.apps.cli train ... The flags of the original's training script are accepted under their own
-    names too, from --data_path to --fp16; where its defaults were defects, those above hold: texts are drawn in a new order
-    and all of them in each epoch, heads learn always, no epoch is left out, the best epoch is that of the development texts.
+    A run can be stopped by Ctrl-C or killed at any time and goes on with --resume. In several processes:
+    torchrun --nproc-per-node 8 -m blink.apps.cli train ... (or accelerate launch).
+
+    The flags of the original's training script are accepted under their own names too, from --data_path to --fp16. Where
+    its defaults were defects, those above hold: texts are drawn in a new order and all of them in each epoch, heads learn
+    always, no epoch is left out, and the best epoch is that of the development texts.
 
     \b
     Example:
