@@ -223,7 +223,7 @@ def separable(n: int = 400, seed: int = 0) -> LabelledSpans:
 
 @pytest.mark.quick
 class TestFitting:
-    settings = RankSettings(epochs=12, batch_size=32, left_out=0.0, absent=0.0)
+    settings = RankSettings(epochs=12, batch_size=32, left_out=0.0, absent=0.0, members=1)
 
     def test_it_learns_what_decides(self) -> None:
         ranker = fit_ranker(separable(), self.settings)
@@ -238,6 +238,25 @@ class TestFitting:
         torch.manual_seed(2)
         two = fit_ranker(separable(), self.settings)
         assert all(np.array_equal(a, b) for x, y in zip(one.layers, two.layers, strict=True) for a, b in zip(x, y, strict=True))
+
+    def test_members_are_averaged(self) -> None:
+        data = separable()
+        settings = replace(self.settings, epochs=2, hidden=8)
+        alone = [fit_ranker(data, replace(settings, members=1, seed=settings.seed + i)) for i in range(2)]
+        both = fit_ranker(data, replace(settings, members=2))
+        first, wide = alone[0].scores(data.features, data.real), both.scores(data.features, data.real)
+        assert both.layers[1][0].shape == (16, 16)
+        assert not both.layers[1][0][:8, 8:].any()
+        one = replace(
+            both,
+            layers=(
+                (both.layers[0][0][:8], both.layers[0][1][:8]),
+                (both.layers[1][0][:8, :8], both.layers[1][1][:8]),
+                alone[0].layers[2],
+            ),
+        )
+        assert np.allclose(one.scores(data.features, data.real), first, atol=1e-5)
+        assert not np.allclose(wide, first)
 
     def test_it_is_the_network_that_was_fitted(self) -> None:
         losses: list[float] = []

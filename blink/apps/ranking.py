@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,6 @@ from blink.training.settings import Fold, RankSettings, parse_fold, parse_mix
 if TYPE_CHECKING:
     from blink.evaluation.calibration import Calibration
     from blink.training.ranking import LabelledSpans
-    from blink.training.synthetic import Triple
 
 MADE_SEED = 104_729
 """Made texts are drawn with another seed than those of training."""
@@ -55,7 +54,7 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
         parts += list(_gathered(folder, base, mine, request, settings))
     spans = LabelledSpans.concatenate(parts)
     say(f"{len(spans):,} spans, {int((spans.target >= 0).sum()):,} of them name an entity")
-    with bar("fitting", settings.epochs, "epoch") as shown:
+    with bar("fitting", settings.epochs * settings.members, "epoch") as shown:
 
         def fitted(loss: float) -> None:
             shown.advance()
@@ -82,36 +81,38 @@ def _readers(request: RankRequest) -> list[tuple[Path, Fold | None]]:
 
 
 def _gathered(
-    folder: Path, base: KnowledgeBase, questions: Sequence[Sample], request: RankRequest, settings: RankSettings
+    folder: Path, kb: KnowledgeBase, questions: Sequence[Sample], request: RankRequest, settings: RankSettings
 ) -> Iterator[LabelledSpans]:
     from blink.training.ranking import labelled_spans
 
     model = BiEncoder.from_pretrained(_model_folder(folder))
-    for kb in (base, *map(KnowledgeBase.open, request.also)):
-        kb.require_model(model.config.candidate_fingerprint)
-        texts = _texts(kb, questions if kb is base else [], request, len(questions))
-        with bar(f"reading {kb.catalogue.path.parent.name}", len(texts), "text") as shown:
-            yield labelled_spans(model, kb, texts, floor=settings.floor, precision=request.precision, progress=shown.advance)
-
-
-def _texts(kb: KnowledgeBase, questions: Sequence[Sample], request: RankRequest, count: int) -> list[Sample]:
-    from blink.training.synthetic import Synthesizer
-
     mix = parse_mix(request.mix)
-    synthesizer = Synthesizer(kb.catalogue, _triples(request, kb), questions, damage=request.damage)
-    made = [
-        sample
-        for source, share in mix.items()
-        if source != "questions" and (questions or source != "swapped")
-        for sample in synthesizer.make(source, round(share * count), MADE_SEED)
-    ]
-    return [*questions, *made] if mix.get("questions", 1.0) else made
+
+    def read(kb: KnowledgeBase, texts: Sequence[Sample]) -> LabelledSpans:
+        with bar(f"reading {kb.catalogue.path.parent.name}", len(texts), "text") as shown:
+            return labelled_spans(model, kb, texts, floor=settings.floor, precision=request.precision, progress=shown.advance)
+
+    kb.require_model(model.config.candidate_fingerprint)
+    yield from [read(kb, questions)] * round(mix.get("questions", 1.0))
+    for base in (kb, *map(KnowledgeBase.open, request.also)):
+        base.require_model(model.config.candidate_fingerprint)
+        made = _made(base, questions if base is kb else [], request, mix, len(questions))
+        if made:
+            yield read(base, made)
 
 
-def _triples(request: RankRequest, kb: KnowledgeBase) -> list[Triple]:
-    from blink.training.synthetic import read_triples
+def _made(
+    kb: KnowledgeBase, questions: Sequence[Sample], request: RankRequest, mix: Mapping[str, float], count: int
+) -> list[Sample]:
+    """Made texts over a knowledge base; of one without questions none in which their entities are swapped."""
+    from blink.training.synthetic import Synthesizer, read_triples
 
-    return read_triples(request.triples, kb.catalogue) if request.triples else []
+    sources = {name: share for name, share in mix.items() if name != "questions" and (questions or name != "swapped")}
+    if not any(sources.values()):
+        return []
+    triples = read_triples(request.triples, kb.catalogue) if request.triples else []
+    synthesizer = Synthesizer(kb.catalogue, triples, questions, damage=request.damage)
+    return [s for name, share in sources.items() for s in synthesizer.make(name, round(share * count), MADE_SEED)]
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def train_model(settings: TrainSettings, request: Request) -> None:
     model = _starting_model(settings, request)
     folder = _run_folder(settings, request, train_files[0], model.config)
     questions = _questions(train_files, base.catalogue, folder, parse_fold(settings.leave_out))
-    sources = [Path(f) for f in (*train_files, *dev_files, request.triples, request.pseudo) if f]
+    sources = [Path(f) for f in (*train_files, *dev_files, request.triples, request.pseudo, *_weights(request)) if f]
     synthesizer = _synthesizer(settings, request, base, questions)
     trainer = Trainer(model, base, questions, dev, folder, settings, synthesizer=synthesizer, device=where, sources=sources)
     try:
@@ -137,7 +137,7 @@ def _knowledge_base(request: Request) -> KnowledgeBase:
 def _starting_model(settings: TrainSettings, request: Request) -> BiEncoder:
     import torch
 
-    from blink.training.start import Start, is_checkpoint, starting_model
+    from blink.training.start import Start, starting_model
 
     changes = {
         "aggregation": request.aggregation,
@@ -146,9 +146,23 @@ def _starting_model(settings: TrainSettings, request: Request) -> BiEncoder:
         "max_candidate_length": request.candidate_length,
         "max_mention_length": request.max_mention_length,
     }
-    checkpoint = request.checkpoint or (request.model if is_checkpoint(request.model) else None)
     torch.manual_seed(settings.seed)
-    return starting_model(Start(request.model, checkpoint, request.candidate_only, request.adapter_rank, changes))
+    start = Start(request.model, _checkpoint(request), request.candidate_only, request.adapter_rank, changes)
+    return starting_model(start)
+
+
+def _checkpoint(request: Request) -> str | None:
+    from blink.training.start import is_checkpoint
+
+    return request.checkpoint or (request.model if is_checkpoint(request.model) else None)
+
+
+def _weights(request: Request) -> list[Path]:
+    """Files of the model that is trained further."""
+    if (checkpoint := _checkpoint(request)) is None:
+        return []
+    path = Path(checkpoint)
+    return sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".bin")) if path.is_dir() else [path]
 
 
 def _run_folder(settings: TrainSettings, request: Request, train_file: str, config: ModelConfig) -> Path:

@@ -34,6 +34,8 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
         torch.save({"format": FORMAT, "step": step, **state}, f)
     named = folder / f"step-{step:09d}-{sha256(unnamed)[:16]}.pt"
     unnamed.replace(named)
+    for part in folder.glob(".unnamed.pt.*"):  # of a process that was killed while it wrote
+        part.unlink()
     before = [path for path in checkpoints(folder) if _step(path) < step]
     for path in checkpoints(folder):
         # Of the same step: that before its validation. Of later steps: damaged ones that were not gone on from.

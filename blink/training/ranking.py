@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from blink.model.config import EVIDENCE
 from blink.model.ranker import Ranker, Scaling
 from blink.training.settings import RankSettings
 
+Layers: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
 LEAST_SPREAD = 1e-3
 """A feature that never changes in the data must not become huge when it does change."""
 
@@ -96,21 +98,28 @@ def fit_ranker(spans: LabelledSpans, settings: RankSettings, progress: Callable[
     Args:
         spans: of texts that the model was not trained on: of those it was, it is too sure.
         settings: see `RankSettings`.
-        progress: called with the mean loss of each epoch.
+        progress: called with the mean loss of each epoch of each member.
     """
-    torch.manual_seed(settings.seed)
-    random = np.random.default_rng(settings.seed)
     features, real = torch.from_numpy(spans.features), torch.from_numpy(spans.real)
     mean, spread = features[real].mean(0), features[real].std(0).clamp(min=LEAST_SPREAD)
     features = (features - mean) / spread
+    members = [_fit_member(features, real, spans.target, settings, i, progress) for i in range(settings.members)]
+    return Ranker(NAMES, mean.numpy(), spread.numpy(), _merged(members), settings.floor)
+
+
+def _fit_member(
+    features: Tensor, real: Tensor, targets: np.ndarray, settings: RankSettings, member: int, progress: Callable[[float], None]
+) -> Layers:
+    torch.manual_seed(settings.seed + member)
+    random = np.random.default_rng([settings.seed, member])
     net = _network(len(NAMES), settings)
     optimizer = torch.optim.AdamW(net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    steps = settings.epochs * -(-len(spans) // settings.batch_size)
+    steps = settings.epochs * -(-len(targets) // settings.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=steps)
     for _ in range(settings.epochs):
         total = 0.0
-        for chosen in torch.from_numpy(random.permutation(len(spans))).split(settings.batch_size):
-            target, there = _some_absent(torch.from_numpy(spans.target)[chosen], real[chosen], settings.absent, random)
+        for chosen in torch.from_numpy(random.permutation(len(targets))).split(settings.batch_size):
+            target, there = _some_absent(torch.from_numpy(targets)[chosen], real[chosen], settings.absent, random)
             scores = net(features[chosen] * _some_left_out(len(chosen), settings.left_out, random)).squeeze(-1)
             loss = _cross_entropy(scores, there, target)
             optimizer.zero_grad()
@@ -118,9 +127,31 @@ def fit_ranker(spans: LabelledSpans, settings: RankSettings, progress: Callable[
             optimizer.step()
             schedule.step()
             total += loss.item() * len(chosen)
-        progress(total / len(spans))
-    layers = tuple((m.weight.detach().numpy(), m.bias.detach().numpy()) for m in net if isinstance(m, nn.Linear))
-    return Ranker(NAMES, mean.numpy(), spread.numpy(), layers, settings.floor)
+        progress(total / len(targets))
+    return [(m.weight.detach().numpy(), m.bias.detach().numpy()) for m in net if isinstance(m, nn.Linear)]
+
+
+def _merged(members: Sequence[Layers]) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """One network that gives the mean of several: they lie side by side in its layers."""
+    layers = []
+    for depth in range(len(members[0])):
+        weights, biases = zip(*(member[depth] for member in members), strict=True)
+        if depth == 0:
+            layers.append((np.concatenate(weights), np.concatenate(biases)))
+        elif depth < len(members[0]) - 1:
+            layers.append((block_diag(weights), np.concatenate(biases)))
+        else:
+            layers.append((np.concatenate(weights, axis=1) / len(members), np.mean(biases, axis=0)))
+    return tuple(layers)
+
+
+def block_diag(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """A matrix with these along its diagonal, and zeros elsewhere."""
+    rows, columns = (np.cumsum([0, *(block.shape[axis] for block in blocks)]) for axis in (0, 1))
+    whole = np.zeros((rows[-1], columns[-1]), dtype=np.float32)
+    for block, row, column in zip(blocks, rows, columns, strict=False):
+        whole[row : row + block.shape[0], column : column + block.shape[1]] = block
+    return whole
 
 
 def fit_scaling(ranker: Ranker, spans: LabelledSpans) -> Scaling:

@@ -195,6 +195,7 @@ class RankSettings:
         learning_rate: peak rate.
         weight_decay: decoupled decay of the weights.
         hidden: width of each of the two hidden layers.
+        members: networks that are fitted from different beginnings; their scores are averaged.
         dropout: share of hidden numbers that are left out.
         absent: share of gold entities that are taken out of the candidates, so that the ranker learns to say that a
             mention names nothing in the knowledge base.
@@ -208,6 +209,7 @@ class RankSettings:
     learning_rate: float = 3e-3
     weight_decay: float = 1e-3
     hidden: int = 48
+    members: int = 3
     dropout: float = 0.1
     absent: float = 0.05
     left_out: float = 0.05
@@ -215,7 +217,7 @@ class RankSettings:
     seed: int = 52313
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "hidden"):
+        for name in ("epochs", "batch_size", "hidden", "members"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("dropout", "absent", "left_out"):
