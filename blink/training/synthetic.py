@@ -38,7 +38,7 @@ ROLES: dict[str, tuple[tuple[str, int], ...]] = {
 
 ALIAS_SHARE = 0.25
 CONCEPT = "concept"
-CONCEPT_SHARE = 0.15
+CONCEPT_SHARE = 0.06
 """Mentions of questions that are swapped for a common noun: people ask about oxygen and bats as well."""
 DRAWS = 3
 """Entities among which the best known is taken: what people write about is well known more often than not."""
@@ -124,9 +124,9 @@ class Synthesizer:
         rows_of = _rows_of_forms(catalogue)
         self._known = rows_of.keys()
         self._namesakes = sorted({row for form, rows in rows_of.items() if form and len(rows) > 1 for row in rows})
-        self._kinds[CONCEPT] = [e.row for e in catalogue if e.title[:1].islower()]
         everybody = sorted({row for rows in self._kinds.values() for row in rows})
         self._kinds["any"] = everybody or list(range(len(catalogue)))
+        self._kinds[CONCEPT] = [e.row for e in catalogue if e.title[:1].islower()]
 
     def make(self, source: str, count: int, seed: int) -> list[Sample]:
         """Make ``count`` texts of one of `SOURCES`; the same seed gives the same texts.
@@ -178,9 +178,10 @@ class Synthesizer:
         return _fill(name, str(random.choice(self._templates[relation])), fill)
 
     def slotted(self, random: np.random.Generator, name: str) -> Sample:
-        """An everyday text about one or two entities of a kind."""
+        """An everyday text about one or two entities of a kind, some beside a common noun that is no mention."""
         kind = sorted(self._slots)[random.integers(len(self._slots))]
         fill = {slot: self._form(self._draw(kind, random), random) for slot in "ab"}
+        fill["c"] = (self._form(self._draw(CONCEPT, random), random)[0], NOT_IN_CATALOGUE - 1)
         return _fill(name, str(random.choice(self._slots[kind])), fill)
 
     def described(self, random: np.random.Generator, name: str) -> Sample:
