@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from blink.data.records import Entity
 from blink.errors import MismatchError, MissingFileError
+from blink.kb.forms import NEAR, TITLE, FormMatch, SurfaceForms, build_forms
 from blink.kb.popularity import POPULARITY_FILE, build_popularity, describe, open_popularity
 from blink.kb.spelling import MEASURES, SpellingIndex, build_spellings, file_of
 
@@ -109,3 +110,22 @@ def test_popularity_is_bound_to_the_rows(tmp_path: Path) -> None:
     (tmp_path / POPULARITY_FILE).unlink()
     with pytest.raises(MissingFileError, match="build the knowledge base again"):
         open_popularity(tmp_path, 7)
+
+
+@pytest.mark.parametrize(
+    ("asked", "row"),
+    [("islams", 2), ("new-york public library", 0), ("newyork publiclibrary", 0), ("georgia", 5), ("willferrell's", 1)],
+)
+def test_near_forms_leave_blanks_hyphens_and_a_final_s_aside(tmp_path: Path, asked: str, row: int) -> None:
+    build_forms(ENTITIES, tmp_path)
+    forms = SurfaceForms.open(tmp_path)
+    assert forms.find_near(asked) == [FormMatch(row, NEAR)]
+
+
+def test_near_forms_are_no_exact_ones(tmp_path: Path) -> None:
+    build_forms([*ENTITIES, Entity(7, "US"), Entity(8, "u")], tmp_path)
+    forms = SurfaceForms.open(tmp_path)
+    assert forms.find("islams") == forms.find("newyork public library") == []
+    assert forms.find("islam") == [FormMatch(2, TITLE)]
+    assert [m.row for m in forms.find_near("us")] == [7]
+    assert forms.find_near("?!") == []

@@ -18,19 +18,23 @@ from blink.files import atomic_open
 
 KEYS_FILE = "forms.keys.npy"
 VALUES_FILE = "forms.rows.npy"
-ALIAS, BARE_TITLE, TITLE = 1, 2, 3
-"""What a form is to an entity; larger is stronger. A bare title is one without what stands in brackets behind it: of
+NEAR, ALIAS, BARE_TITLE, TITLE = 0, 1, 2, 3
+"""What a form is to an entity; larger is stronger.
+
+A near form is one but for blanks, hyphens and a final s. A bare title is one without what stands in brackets behind it: of
 namesakes, the best-known one usually has the title that needs no brackets."""
 
 _BRACKETS = re.compile(r"\s*\([^()]*\)$")
 _NOT_WORD = re.compile(r"[\W_]+")
+_SHORT = 3
+"""Forms up to this length keep a final s: ``us`` is not ``u``."""
 _BLOCK = 200_000
 """Entities gathered at a time: Python tuples of millions of forms would take gigabytes."""
 
 
 @dataclass(frozen=True)
 class FormMatch:
-    """An entity that a string is a form of; ``kind`` is `ALIAS`, `BARE_TITLE` or `TITLE`."""
+    """An entity that a string is a form of; ``kind`` is `NEAR`, `ALIAS`, `BARE_TITLE` or `TITLE`."""
 
     row: int
     kind: int
@@ -65,7 +69,16 @@ class SurfaceForms:
 
     def find(self, text: str, most: int = 16) -> list[FormMatch]:
         """The entities that ``text`` names by title or alias; titles first, then by row, at most ``most``."""
-        key = _key(text)
+        return self._under(_key(normalise(text)), most)
+
+    def find_near(self, text: str, most: int = 16) -> list[FormMatch]:
+        """The entities of which ``text`` is a name when blanks, hyphens, accents and a final s are left aside.
+
+        ``sci-fi`` is near to ``SciFi``, ``vitamins`` to ``vitamin``, ``star war`` to ``Star Wars``.
+        """
+        return self._under(_key(_near(text)), most)
+
+    def _under(self, key: int | None, most: int) -> list[FormMatch]:
         if key is None:
             return []
         first = int(self._keys.searchsorted(np.uint64(key)))
@@ -109,16 +122,22 @@ def _forms(entity: Entity) -> Iterator[tuple[int, int]]:
     kinds: dict[int, int] = {}
     named = [(alias, ALIAS) for alias in entity.aliases]
     named += [(without_brackets(entity.title), BARE_TITLE), (entity.title, TITLE)]
-    for form, kind in named:
-        key = _key(form)
-        if key is not None:
-            kinds[key] = max(kind, kinds.get(key, 0))
+    for name, kind in named:
+        for form, of_kind in ((normalise(name), kind), (_near(name), NEAR)):
+            key = _key(form)
+            if key is not None:
+                kinds[key] = max(of_kind, kinds.get(key, NEAR))
     for key, kind in kinds.items():
         yield key, entity.row << 2 | kind
 
 
-def _key(text: str) -> int | None:
-    form = normalise(text)
+def _near(text: str) -> str:
+    squeezed = normalise(text).replace(" ", "")
+    # Marked, so that it never meets a form as it is written.
+    return "~" + (squeezed.rstrip("s") if len(squeezed) > _SHORT else squeezed) if squeezed else ""
+
+
+def _key(form: str) -> int | None:
     return int.from_bytes(hashlib.blake2b(form.encode(), digest_size=8).digest(), "little") if form else None
 
 

@@ -30,7 +30,7 @@ WORK_FOLDER = ".build"
 """Where a build gathers what moves into its folder at the end."""
 INDEX_KINDS = ("flat", "hnsw", "ivfflat")
 """How a knowledge base is searched; ``flat`` multiplies the stored vectors themselves, it has no index file."""
-FORMAT = 4
+FORMAT = 5
 NAME_FILES = (KEYS_FILE, VALUES_FILE, *SPELLING_FILES, POPULARITY_FILE)
 """What is gathered from the catalogue's titles and aliases."""
 

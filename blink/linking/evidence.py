@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from blink.kb.forms import ALIAS, BARE_TITLE, TITLE, FormMatch
+from blink.kb.forms import ALIAS, BARE_TITLE, NEAR, TITLE, FormMatch
 from blink.kb.knowledge_base import Names
 from blink.kb.popularity import COLUMNS
 from blink.kb.spelling import MEASURES
@@ -67,7 +67,8 @@ class EvidenceGatherer:
             mentions: vectors of the spans. *Shape:* (m, d).
             around: the text.
         """
-        matches = [self.names.forms.find(s) for s in around.strings]
+        forms = self.names.forms
+        matches = [forms.find(s) or forms.find_near(s) for s in around.strings]
         extra = [
             [m.row for m in found] if found else self.names.spelling.similar(s)
             for found, s in zip(matches, around.strings, strict=True)
@@ -134,7 +135,7 @@ def _context(spans: ScoredSpans) -> dict[str, np.ndarray]:
 
 
 def _names(spans: ScoredSpans, matches: Sequence[Sequence[FormMatch]]) -> dict[str, np.ndarray]:
-    kinds = np.zeros(spans.rows.shape, dtype=np.int64)
+    kinds = np.full(spans.rows.shape, NEAR - 1)
     for i, found in enumerate(matches):
         for match in found:
             kinds[i, spans.rows[i] == match.row] = match.kind
@@ -143,7 +144,8 @@ def _names(spans: ScoredSpans, matches: Sequence[Sequence[FormMatch]]) -> dict[s
         "alias": kinds >= ALIAS,
         "bare_title": kinds >= BARE_TITLE,
         "title": kinds >= TITLE,
-        "only": (kinds > 0) & (known == 1),
+        "only": (kinds >= NEAR) & (known == 1),
+        "near": kinds == NEAR,
         "namesakes": np.log1p(known),
         "known": known > 0,
     }

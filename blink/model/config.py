@@ -20,7 +20,7 @@ CANDIDATE_FIELDS = ("title_text", "title_aliases_text")
 
 EVIDENCE: dict[str, tuple[str, ...]] = {
     "context": ("logit", "behind_best", "ahead_of_next", "log_softmax"),
-    "names": ("alias", "bare_title", "title", "only", "namesakes", "known"),
+    "names": ("alias", "bare_title", "title", "only", "near", "namesakes", "known"),
     "spelling": ("dice", "words_found", "words_covered", "initials", "behind_best_dice"),
     "popularity": ("fame", "named_fame", "aliases", "words", "common_noun"),
     "mention": ("mention", "width", "small", "capital", "number", "rival", "longer_name", "shorter_name", "longer_mention"),
