@@ -17,8 +17,8 @@ from torch.nn.utils import parametrize
 from blink.data.records import Entity
 from blink.errors import BlinkError, CheckpointError, MissingFileError, SettingsError
 from blink.model import biencoder as module
-from blink.model.adapters import add_adapters, merge_adapters, trained_state
-from blink.model.biencoder import ADAPTERS_FILE, CONFIG_FILE, WEIGHTS_FILE, BiEncoder
+from blink.model.adapters import add_adapters, merge_adapters, shrunk, trained_state
+from blink.model.biencoder import ADAPTERS_FILE, CONFIG_FILE, WEIGHTS_FILE, BiEncoder, shrink_model
 from blink.model.config import AGGREGATIONS, BROKEN_AGGREGATIONS, ModelConfig
 from blink.model.loading import load_model
 from blink.model.tokens import pad
@@ -544,3 +544,32 @@ def test_what_the_original_leaves_unfinished_is_refused(name: str) -> None:
 def test_settings_out_of_range_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=next(iter(changes))):
         ModelConfig(**changes)
+
+
+# --- smaller adapters -----------------------------------------------------------------------------------------------
+
+
+def test_shrunk_adapters_are_the_nearest_of_their_rank() -> None:
+    random = torch.Generator().manual_seed(0)
+    a, b = torch.randn(6, 12, generator=random), torch.randn(9, 6, generator=random)
+    stored = {"x.parametrizations.weight.0.a": a, "x.parametrizations.weight.0.b": b, "bias": torch.ones(3)}
+    small = shrunk(stored, 4)
+    product = small["x.parametrizations.weight.0.b"] @ small["x.parametrizations.weight.0.a"]
+    lost = torch.linalg.svdvals(b @ a)[4:].square().sum().sqrt()
+    assert small["x.parametrizations.weight.0.a"].shape == (4, 12)
+    assert float((product - b @ a).norm()) == pytest.approx(float(lost), rel=1e-4)
+    assert torch.equal(small["bias"], stored["bias"])
+    assert all(torch.equal(stored[k], v) for k, v in shrunk(stored, 6).items())
+
+
+def test_a_shrunk_model_is_smaller_and_much_the_same(adapted: BiEncoder, tmp_path: Path) -> None:
+    adapted.save_pretrained(tmp_path / "whole")
+    rank = adapted.config.adapter_rank
+    shrink_model(tmp_path / "whole", tmp_path / "small", rank - 1)
+    small = BiEncoder.from_pretrained(tmp_path / "small")
+    assert small.config.adapter_rank == rank - 1
+    assert small.config.candidate_fingerprint == adapted.config.candidate_fingerprint
+    sizes = [(tmp_path / name / "adapters.safetensors").stat().st_size for name in ("small", "whole")]
+    assert sizes[0] < sizes[1]
+    with pytest.raises(SettingsError, match="a rank below"):
+        shrink_model(tmp_path / "whole", tmp_path / "small", rank)

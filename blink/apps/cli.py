@@ -12,7 +12,7 @@ from blink.apps.common import guarded
 from blink.apps.evaluation_commands import evaluation_commands
 from blink.apps.model_options import model_options
 from blink.apps.ranking_commands import calibrate, label, rank
-from blink.apps.training_commands import train
+from blink.apps.training_commands import shrink, train
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -119,6 +119,7 @@ def shell(**options: Any) -> None:
 
 
 cli.add_command(train)
+cli.add_command(shrink)
 cli.add_command(rank)
 cli.add_command(calibrate)
 cli.add_command(label)

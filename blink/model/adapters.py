@@ -7,10 +7,14 @@ parametrisations, so any encoder made of linear layers takes them, and merging t
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+_A, _B = ".parametrizations.weight.0.a", ".parametrizations.weight.0.b"
+"""How the factors of an adapter are called in a stored model."""
 
 
 class LowRankDelta(nn.Module):
@@ -55,3 +59,23 @@ def has_adapters(encoder: nn.Module) -> bool:
 def trained_state(encoder: nn.Module) -> dict[str, Tensor]:
     """The tensors that `add_adapters` leaves trainable: what has to be stored beside the name of the base."""
     return {name: p.detach() for name, p in encoder.named_parameters() if p.requires_grad}
+
+
+def shrunk(state: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
+    """Bring stored adapters to a lower rank: each product B A is replaced by its nearest of that rank.
+
+    Nearest by the Frobenius norm (Eckart & Young 1936), which a singular value decomposition gives; the two factors share
+    its singular values. What is no adapter stays.
+
+    Args:
+        state: tensors of a model folder; of an adapter ``.a`` (rank, in) and ``.b`` (out, rank).
+        rank: of the result, at least 1; adapters of no higher rank stay.
+    """
+    small = dict(state)
+    for name in [n for n in state if n.endswith(_A) and state[n].shape[0] > rank]:
+        other = name.removesuffix(_A) + _B
+        u, s, v = torch.linalg.svd(state[other].double() @ state[name].double(), full_matrices=False)
+        root = s[:rank].sqrt()
+        small[name] = (root[:, None] * v[:rank]).to(state[name].dtype)
+        small[other] = (u[:, :rank] * root).to(state[other].dtype)
+    return small

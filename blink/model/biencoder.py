@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from blink.data.records import Entity
 from blink.errors import CheckpointError, MissingFileError, SettingsError
 from blink.files import atomic_open, read_json, sha256, write_json
-from blink.model.adapters import add_adapters, has_adapters, merge_adapters, trained_state
+from blink.model.adapters import add_adapters, has_adapters, merge_adapters, shrunk, trained_state
 from blink.model.config import ModelConfig
 from blink.model.heads import MentionAggregator, MentionScorer, SpanScores, span_logits
 from blink.model.pretrained import encoder_folder, encoder_from_state, load_encoder, longest_input
@@ -314,6 +314,26 @@ class BiEncoder(nn.Module):
         if tower is None:
             raise SettingsError(f"the {name} encoder was not loaded; load the model with {name}=True")
         return tower
+
+
+def shrink_model(folder: str | Path, out: str | Path, rank: int) -> None:
+    """Store a model of adapters again with adapters of a lower rank: a smaller file, nearly the same model.
+
+    Raises:
+        MissingFileError: there is no model in ``folder``.
+        SettingsError: it has no adapters, or none of a higher rank.
+    """
+    model = BiEncoder.from_pretrained(folder, context=False, candidate=True)
+    config = model.config
+    if config.base is None or not 1 <= rank < config.adapter_rank:
+        raise SettingsError(f"{folder} has adapters of rank {config.adapter_rank}; give a model with adapters and a rank below")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    _save_tensors(out / ADAPTERS_FILE, shrunk(_load_tensors(Path(folder) / ADAPTERS_FILE), rank))
+    if model.ranker is not None:
+        model.ranker.save(out)
+    values = read_json(Path(folder) / CONFIG_FILE)
+    write_json(out / CONFIG_FILE, {**values, **config.replace(adapter_rank=rank).to_dict()})
 
 
 def store_settings(folder: str | Path, config: ModelConfig) -> None:
