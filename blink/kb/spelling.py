@@ -22,7 +22,7 @@ GRAMS = 1 << 16
 """Trigrams are hashed to so many numbers."""
 MOST_FORMS = 32
 """Names of an entity that are kept; a few entities have hundreds."""
-POSTINGS = 1 << 16
+POSTINGS = 1 << 14
 """Names that are looked at in one search: of a common trigram's many, none is looked at once the rare ones gave this many."""
 SHORTLIST = 192
 """Names, by their share of rare trigrams, that are measured in full."""

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from torch.nn import functional
 
 from blink.errors import CheckpointError, SettingsError
 from blink.files import atomic_open
@@ -62,13 +64,14 @@ class Ranker:
             -inf where there is no candidate. *Shape:* (m, candidates), float32.
         """
         kept = np.array([name not in self.off for name in self.features], dtype=np.float32)
-        x = (features - self.mean) / self.spread * kept
+        x = torch.from_numpy((features[real] - self.mean) / self.spread * kept)
         for weight, bias in self.layers[:-1]:
-            x = gelu(x @ weight.T + bias)
+            x = functional.gelu(functional.linear(x, torch.from_numpy(weight), torch.from_numpy(bias)), approximate="tanh")
         weight, bias = self.layers[-1]
-        raw = (x @ weight.T + bias)[..., 0]
-        scored = raw * self.scaling.scale + self.scaling.shift
-        return np.where(real, scored, -np.inf).astype(np.float32)
+        raw = functional.linear(x, torch.from_numpy(weight), torch.from_numpy(bias)).squeeze(-1).numpy()
+        scored = np.full(real.shape, -np.inf, dtype=np.float32)
+        scored[real] = raw * self.scaling.scale + self.scaling.shift
+        return scored
 
     def without(self, names: Sequence[str]) -> Ranker:
         """The same ranker with some features left out.
@@ -116,11 +119,6 @@ class Ranker:
             return _assembled(about, tensors)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} is damaged ({error}); copy the model folder anew") from error
-
-
-def gelu(x: np.ndarray) -> np.ndarray:
-    """Multiply x by P(X <= x) of a normal X, by the usual approximation with tanh (Hendrycks & Gimpel 2016)."""
-    return 0.5 * x * (1 + np.tanh(0.7978845608 * (x + 0.044715 * x**3)))
 
 
 def _assembled(about: Mapping[str, object], tensors: Mapping[str, np.ndarray]) -> Ranker:
