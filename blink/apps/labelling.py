@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from blink.apps.common import bar, say
 from blink.apps.linking import open_linker
+from blink.apps.outputs import Outputs
 from blink.data.mention_files import read_samples
 from blink.data.records import Sample
 from blink.errors import SettingsError
@@ -21,14 +24,18 @@ def label_file(file: str, out: str, sure: float, doubtful: float, batch_size: in
     """Write the texts of a mention file in which the linker is sure of every span, with its links as gold.
 
     Raises:
-        SettingsError: the model has no ranker, so its scores are no probabilities.
+        SettingsError: the model has no ranker, so its scores are no probabilities; or ``sure`` is below ``doubtful``.
     """
+    if not doubtful <= sure:
+        raise SettingsError(f"--sure {sure:g} is below --doubtful {doubtful:g}; give --sure the larger probability")
+    Outputs(rows=out).check()
     samples = [s for s in read_samples(file) if s.text.strip()]
     linker = open_linker(**options)
     if linker.mode != "probability":
         raise SettingsError("labelling needs probabilities; give a model with a ranker (blink rank), without --no-rank")
     kept = 0
-    with atomic_open(out) as f, bar("labelling", len(samples), "text") as shown:
+    place = contextlib.nullcontext(sys.stdout) if out == "-" else atomic_open(out)
+    with place as f, bar("labelling", len(samples), "text") as shown:
         for row in _labelled(linker, samples, sure, doubtful, batch_size, shown.advance):
             f.write(json.dumps(row, ensure_ascii=False) + "\n")
             kept += 1

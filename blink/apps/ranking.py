@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blink.apps.common import bar, say
+from blink.apps.outputs import Outputs
 from blink.apps.training import labelled_samples
 from blink.data.records import Sample
 from blink.errors import MismatchError, SettingsError
-from blink.files import read_json, require_file, write_json
+from blink.files import read_json, require_file
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.model.biencoder import CONFIG_FILE, BiEncoder, store_settings
 from blink.training.settings import Fold, RankSettings, parse_fold, parse_mix
 
 if TYPE_CHECKING:
     from blink.evaluation.calibration import Calibration
+    from blink.training.calibration import Calibrated
     from blink.training.ranking import LabelledSpans
 
 MADE_SEED = 104_729
@@ -45,6 +47,8 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
 
     target = _model_folder(request.model)
     base = KnowledgeBase.open(request.kb)
+    # The folds read the texts, but the ranker is this model's: that they fit the knowledge base does not say that it does.
+    base.require_model(read_json(target / CONFIG_FILE).get("candidate_fingerprint"))
     questions = [s for file in request.train_files for s in labelled_samples(file, base.catalogue)]
     parts = []
     for folder, fold in _readers(request):
@@ -115,19 +119,24 @@ def _made(
     return [s for name, share in sources.items() for s in synthesizer.make(name, round(share * count), MADE_SEED)]
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """Where ``blink calibrate`` writes beside the model."""
+def calibrate_model(
+    model: str, sets: Sequence[tuple[str, str]], precision: str, outputs: Outputs, plots: str | None = None
+) -> None:
+    """Calibrate a stored model's ranker on (knowledge base, mention file) pairs, and store cut-off and probabilities.
 
-    json_out: str | None = None
-    plots: str | None = None
-
-
-def calibrate_model(model: str, sets: Sequence[tuple[str, str]], precision: str, outputs: Outputs) -> None:
-    """Calibrate a stored model's ranker on (knowledge base, mention file) pairs, and store cut-off and probabilities."""
+    Args:
+        model: model folder.
+        sets: folders of knowledge bases, and mention files.
+        precision: of the encoder.
+        outputs: where the figures go.
+        plots: folder for pictures.
+    """
     from blink.training.calibration import DevSet, calibrate
 
     folder = _model_folder(model)
+    outputs.check()
+    if plots is not None and Path(plots).exists() and not Path(plots).is_dir():
+        raise SettingsError(f"{plots} is a file; name a folder for the pictures")
     opened = {kb: KnowledgeBase.open(kb) for kb, _ in sets}
     chosen = [DevSet(opened[kb], labelled_samples(file, opened[kb].catalogue)) for kb, file in sets]
     loaded = BiEncoder.from_pretrained(folder)
@@ -137,17 +146,29 @@ def calibrate_model(model: str, sets: Sequence[tuple[str, str]], precision: str,
         raise MismatchError(f"{folder} lost its ranker; fit it again: blink rank")
     loaded.ranker.save(folder)
     store_settings(folder, loaded.config)
+    outputs.write(_figures(found), (), _report(found, len(sets)))
+    if plots is not None:
+        _draw(Path(plots), found.held_out, folder)
+
+
+def _figures(found: Calibrated) -> dict[str, Any]:
+    return {
+        "scaling": {"scale": found.scaling.scale, "shift": found.scaling.shift},
+        "cutoff": found.point.threshold,
+        "covered_weak_f1": found.point.f1,
+        "held_out": found.held_out.to_json(),
+    }
+
+
+def _report(found: Calibrated, sets: int) -> str:
     held_out, point = found.held_out, found.point
-    say(f"scores are multiplied by {found.scaling.scale:.3f} and moved by {found.scaling.shift:+.3f}")
-    figures = f"ECE {held_out.ece:.4f}, Brier {held_out.brier:.4f}, {held_out.count} links"
-    say(f"fitted on one half, measured on the other: {figures}")
-    say(f"cut-off {point.threshold:g}: covered weak F1 {point.f1:.4f} (mean of {len(sets)})")
-    if outputs.json_out is not None:
-        scaling = {"scale": found.scaling.scale, "shift": found.scaling.shift}
-        report = {"scaling": scaling, "cutoff": point.threshold, "covered_weak_f1": point.f1, "held_out": held_out.to_json()}
-        write_json(outputs.json_out, report)
-    if outputs.plots is not None:
-        _draw(Path(outputs.plots), held_out, folder)
+    measured = f"ECE {held_out.ece:.4f}, Brier {held_out.brier:.4f}, {held_out.count} links"
+    mean = f" (mean of {sets} files)" if sets > 1 else ""
+    return (
+        f"scores are multiplied by {found.scaling.scale:.3f} and moved by {found.scaling.shift:+.3f}\n"
+        f"fitted on one half, measured on the other: {measured}\n"
+        f"cut-off {point.threshold:g}: covered weak F1 {point.f1:.4f}{mean}"
+    )
 
 
 def _draw(plots: Path, held_out: Calibration, model: Path) -> None:

@@ -71,7 +71,9 @@ def rank(**options: Any) -> None:
     metavar="KB FILE",
     help="A knowledge base and a labelled mention file; may be repeated, each counts the same for the cut-off.",
 )
-@click.option("--json", "json_out", metavar="OUT", help="Write the figures and the reliability table as JSON.")
+@click.option(
+    "--json", "json_out", metavar="OUT", help="Write the figures and the reliability table as JSON; - is standard output."
+)
 @click.option("--plots", metavar="DIR", help="Draw the reliability diagram as PNG.")
 @PRECISION
 def calibrate(model: str, sets: tuple[tuple[str, str], ...], json_out: str | None, plots: str | None, precision: str) -> None:
@@ -85,14 +87,15 @@ def calibrate(model: str, sets: tuple[tuple[str, str], ...], json_out: str | Non
     Example:
       blink calibrate experiments/mine/best --on kb dev.jsonl --on my-kb my-dev.jsonl --plots plots
     """
-    from blink.apps.ranking import Outputs, calibrate_model
+    from blink.apps.outputs import Outputs
+    from blink.apps.ranking import calibrate_model
 
-    calibrate_model(model, sets, precision, Outputs(json_out, plots))
+    calibrate_model(model, sets, precision, Outputs(json_out), plots)
 
 
 @click.command()
 @click.argument("file", metavar="FILE")
-@click.option("--out", required=True, metavar="OUT", help="Labelled mention file to write.")
+@click.option("--out", required=True, metavar="OUT", help="Labelled mention file to write; - is standard output.")
 @click.option(
     "--sure", type=click.FloatRange(0, 1), default=0.9, show_default=True, help="Spans of a higher probability become gold."
 )
@@ -105,13 +108,14 @@ def calibrate(model: str, sets: tuple[tuple[str, str], ...], json_out: str | Non
 )
 @model_options
 def label(file: str, out: str, **options: Any) -> None:
-    """Let a calibrated model label texts, for training on them: `blink train --pseudo OUT --mix questions=1,pseudo=0.5`.
+    """Let a calibrated model label texts, for training on them.
 
     Only texts are kept about which the model is certain as a whole: every span is clearly a mention or clearly none.
 
     \b
     Example:
-      blink label nq/dev.jsonl --model experiments/mine/best --kb kb --out nq-labelled.jsonl
+      blink label texts.jsonl --model experiments/mine/best --kb kb --out labelled.jsonl
+      blink train --train train.jsonl --dev dev.jsonl --kb kb --pseudo labelled.jsonl --mix questions=1,pseudo=0.5
     """
     from blink.apps.labelling import label_file
 

@@ -1,0 +1,243 @@
+"""``blink rank``, ``blink calibrate`` and ``blink label``: from two models that left texts out to a third that ranks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import toys
+
+from blink.data.mention_files import read_samples
+from blink.model.biencoder import BiEncoder
+from blink.model.loading import load_model
+from blink.model.ranker import RANKER_FILE, Scaling
+
+torch.set_num_threads(1)
+
+Run = Callable[..., tuple[int, str, str]]
+TRAIN = ("train", "--train", "train.jsonl", "--dev", "dev.jsonl", "--kb", "kb", "--model", "base", "--epochs", "1")
+FAST = ("--learning-rate", "0.02", "--head-learning-rate", "0.02")
+SMALL = (*FAST, "--batch-size", "8", "--precision", "fp32", "--device", "cpu")
+FOLDS = ("--fold", "runs/a", "--fold", "runs/b")
+RANK = ("--kb", "kb", "--train", "train.jsonl", "--floor", "-9", "--epochs", "10", "--members", "1")
+MODEL = "runs/all/best"
+OPEN = ("--model", MODEL, "--kb", "kb", "--device", "cpu", "--precision", "fp32")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pretrained encoder, two knowledge bases (``other`` is of another encoder's vectors), and questions."""
+    folder = tmp_path_factory.mktemp("home")
+    encoder = load_model(toys.base_folder(folder / "base"), context=False, candidate=True)
+    kb = toys.knowledge_base(folder / "kb", encoder, toys.rows(24))
+    toys.model(3).save_pretrained(folder / "stranger")
+    toys.knowledge_base(folder / "other", toys.model(3), toys.rows(12))
+    rows = []
+    for i in range(48):
+        title = kb.catalogue.title(i % 24)
+        rows.append({"id": str(i), "text": f"where is {title}?", "mentions": [[9, 9 + len(title)]], "label_id": [i % 24]})
+    plain = [{"id": f"p{i}", "text": f"who left {row['text'][9:-1]}"} for i, row in enumerate(rows[:12])]
+    for name, chosen in (("train", rows), ("dev", rows[:12]), ("plain", plain)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+
+
+def done(result: tuple[int, str, str]) -> tuple[str, str]:
+    status, out, err = result
+    assert status == 0, err
+    return out, err
+
+
+def refused(result: tuple[int, str, str], *words: str) -> None:
+    status, out, err = result
+    assert status != 0
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1, err
+    for word in words:
+        assert word in err
+
+
+@pytest.fixture
+def trained(blink: Run, home: Path) -> None:
+    """Runs ``a`` and ``b``, which left a half out each, and ``all``, which has no ranker yet."""
+    if not (home / "runs").exists():
+        for name, more in (("a", ("--leave-out", "0/2")), ("b", ("--leave-out", "1/2")), ("all", ())):
+            done(blink(*TRAIN, *SMALL, "--out", f"runs/{name}", *more))
+        shutil.copytree(MODEL, "unranked")
+
+
+@pytest.fixture
+def ranked(blink: Run, trained: None, home: Path) -> None:
+    """The ranker of ``all``, not calibrated."""
+    if not (home / MODEL / RANKER_FILE).exists():
+        done(blink("rank", MODEL, *RANK, *FOLDS))
+
+
+@pytest.fixture
+def calibrated(blink: Run, ranked: None, home: Path) -> dict[str, Any]:
+    """The figures of its calibration."""
+    if not (home / "figures.json").exists():
+        done(blink("calibrate", MODEL, "--on", "kb", "dev.jsonl", "--json", "figures.json", "--plots", "new/plots"))
+    found: dict[str, Any] = json.loads((home / "figures.json").read_text())
+    return found
+
+
+class TestRank:
+    def test_the_ranker_lies_with_the_model_and_is_used(self, blink: Run, trained: None, home: Path) -> None:
+        (home / MODEL / RANKER_FILE).unlink(missing_ok=True)
+        before = json.loads(done(blink("eval", "dev.jsonl", *OPEN, "--json", "-"))[0])
+        out, err = done(blink("rank", MODEL, *RANK, *FOLDS))
+        assert out == ""
+        assert "48 of them name an entity" in err  # each question was read by the one model that had not seen it
+        assert f"blink calibrate {MODEL} --on kb" in err
+        after = json.loads(done(blink("eval", "dev.jsonl", *OPEN, "--json", "-"))[0])
+        assert after["threshold"] == BiEncoder.from_pretrained(MODEL).config.cutoff
+        assert before["threshold"] < 0 < after["threshold"] < 1
+        assert after["all"]["weak"]["f1"] > 0.5 > before["all"]["weak"]["f1"]
+        assert json.loads(done(blink("eval", "dev.jsonl", *OPEN, "--no-rank", "--json", "-"))[0])["all"] == before["all"]
+
+    def test_a_model_may_read_texts_of_its_own_and_made_ones(self, blink: Run, trained: None, tmp_path: Path) -> None:
+        model = shutil.copytree("unranked", tmp_path / "model")
+        _, err = done(blink("rank", model, *RANK, "--mix", "questions=1,plain=0.5,swapped=0.25"))
+        assert err.startswith("no --fold is named")
+        assert (model / RANKER_FILE).is_file()
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("nowhere", *RANK, *FOLDS), ("nowhere/config.json does not exist", "blink train")),
+            ((MODEL, *RANK, "--fold", "runs/all"), ("runs/all left nothing out", "--leave-out 0/2")),
+            ((MODEL, *RANK, "--fold", MODEL), ("settings.json", "run folder of blink train --leave-out")),
+            ((MODEL, *RANK, *FOLDS, "--kb", "other"), ("other were made by another model", "blink kb build")),
+            (("stranger", *RANK, *FOLDS), ("kb were made by another model",)),
+            ((MODEL, *RANK, *FOLDS, "--also", "other"), ("other were made by another model",)),
+            ((MODEL, *RANK, *FOLDS, "--train", "nowhere.jsonl"), ("nowhere.jsonl does not exist",)),
+            ((MODEL, *RANK, *FOLDS, "--train", "plain.jsonl"), ("plain.jsonl has no gold",)),
+            ((MODEL, *RANK, *FOLDS, "--kb", "runs"), ("runs", "not a knowledge base")),
+            ((MODEL, *RANK, *FOLDS, "--members", "0"), ("members is 0",)),
+            ((MODEL, *RANK, *FOLDS, "--mix", "smell=1"), ("'smell'", "questions")),
+            ((MODEL, "--train", "train.jsonl"), ("--kb",)),
+        ],
+    )
+    def test_mistakes(self, blink: Run, trained: None, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+        refused(blink("rank", *arguments), *words)
+
+
+class TestCalibrate:
+    def test_cut_off_and_probabilities_are_stored(self, blink: Run, calibrated: dict[str, Any], home: Path) -> None:
+        model = BiEncoder.from_pretrained(MODEL)
+        assert model.ranker is not None
+        assert model.ranker.scaling == Scaling(**calibrated["scaling"]) != Scaling()
+        assert model.config.cutoff == calibrated["cutoff"]
+        found = json.loads(done(blink("eval", "dev.jsonl", *OPEN, "--json", "-"))[0])
+        assert found["threshold"] == calibrated["cutoff"]
+        assert found["covered"]["weak"]["f1"] == pytest.approx(calibrated["covered_weak_f1"])
+        assert {"ece", "brier", "bins", "count"} <= set(calibrated["held_out"])
+        assert sum(b["count"] for b in calibrated["held_out"]["bins"]) == calibrated["held_out"]["count"]
+        assert (home / "new" / "plots" / "reliability.png").stat().st_size > 5000
+
+    def test_again_it_finds_the_same_on_several_files(self, blink: Run, calibrated: dict[str, Any], tmp_path: Path) -> None:
+        model = shutil.copytree(MODEL, tmp_path / "model")
+        out, _ = done(blink("calibrate", model, *("--on", "kb", "dev.jsonl") * 2, "--json", "-"))
+        assert json.loads(out)["cutoff"] == calibrated["cutoff"]
+        out, _ = done(blink("calibrate", model, *("--on", "kb", "dev.jsonl") * 2))
+        assert f"cut-off {calibrated['cutoff']:g}: covered weak F1" in out
+        assert "mean of 2 files" in out
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("unranked", "--on", "kb", "dev.jsonl"), ("has no ranker", "blink rank")),
+            (("nowhere", "--on", "kb", "dev.jsonl"), ("nowhere/config.json does not exist",)),
+            ((MODEL, "--on", "other", "train.jsonl"), ("12 entities",)),
+            ((MODEL, "--on", "other", "dev.jsonl"), ("other were made by another model",)),
+            ((MODEL, "--on", "kb", "nowhere.jsonl"), ("nowhere.jsonl does not exist",)),
+            ((MODEL, "--on", "kb", "plain.jsonl"), ("plain.jsonl has no gold",)),
+            ((MODEL, "--on", "kb"), ("--on", "2 arguments")),
+            ((MODEL,), ("--on",)),
+            ((MODEL, "--on", "kb", "dev.jsonl", "--json", "no/where.json"), ("no does not exist",)),
+            ((MODEL, "--on", "kb", "dev.jsonl", "--json", "kb"), ("kb is a folder",)),
+            ((MODEL, "--on", "kb", "dev.jsonl", "--plots", "dev.jsonl"), ("dev.jsonl is a file",)),
+        ],
+    )
+    def test_mistakes(self, blink: Run, ranked: None, home: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+        before = {p.name: p.read_bytes() for p in (home / MODEL).iterdir()}
+        refused(blink("calibrate", *arguments), *words)
+        assert {p.name: p.read_bytes() for p in (home / MODEL).iterdir()} == before
+
+
+class TestLabel:
+    def test_what_is_labelled_can_be_trained_on(self, blink: Run, calibrated: dict[str, Any], tmp_path: Path) -> None:
+        out = tmp_path / "labelled.jsonl"
+        _, err = done(blink("label", "plain.jsonl", *OPEN, "--out", out))
+        samples = {s.id: s for s in read_samples(out)}
+        assert f"{len(samples)} of 12 texts" in err
+        assert samples
+        mentions = [(s.text[m.start : m.end], m) for s in samples.values() for m in s.mentions or ()]
+        assert mentions
+        assert all(text == mention.title for text, mention in mentions)  # titles are all that these texts name
+        command = (*TRAIN, *SMALL, "--out", tmp_path / "run", "--pseudo", out, "--mix", "questions=1,pseudo=0.5")
+        done(blink(*command))
+        steps = [json.loads(line) for line in (tmp_path / "run" / "trace.jsonl").read_text().splitlines()]
+        assert max(row.get("step", 0) for row in steps) == 9  # 48 questions and 24 labelled ones, eight at a time
+
+    def test_texts_in_doubt_are_left_out(self, blink: Run, calibrated: dict[str, Any]) -> None:
+        kept = []
+        for sure, doubtful in (("0.9", "0.9"), ("1", "0")):
+            out, _ = done(blink("label", "plain.jsonl", *OPEN, "--out", "-", "--sure", sure, "--doubtful", doubtful))
+            kept.append([json.loads(line)["id"] for line in out.splitlines()])
+        assert len(kept[0]) == 12  # there is nothing between
+        assert kept[1] == []  # every text holds a span of some probability
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("plain.jsonl", "--model", "unranked", "--kb", "kb", "--out", "x"), ("needs probabilities", "blink rank")),
+            (("plain.jsonl", *OPEN, "--no-rank", "--out", "x"), ("needs probabilities", "--no-rank")),
+            (("plain.jsonl", "--model", MODEL, "--kb", "other", "--out", "x"), ("made by another model",)),
+            (("nowhere.jsonl", *OPEN, "--out", "x"), ("nowhere.jsonl does not exist",)),
+            (("plain.jsonl", *OPEN, "--out", "no/where.jsonl"), ("no does not exist",)),
+            (("plain.jsonl", *OPEN, "--out", "kb"), ("kb is a folder",)),
+            (("plain.jsonl", *OPEN), ("--out",)),
+            (("plain.jsonl", *OPEN, "--out", "x", "--without", "smell"), ("'smell'", "names", "spelling")),
+            (("plain.jsonl", *OPEN, "--out", "x", "--sure", "0.2", "--doubtful", "0.3"), ("--sure 0.2 is below --doubtful",)),
+            (("plain.jsonl", *OPEN, "--out", "x", "--sure", "nan"), ("--sure nan",)),
+            (("plain.jsonl", *OPEN, "--out", "x", "--sure", "2"), ("--sure", "0<=x<=1")),
+        ],
+    )
+    def test_mistakes(self, blink: Run, ranked: None, home: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+        refused(blink("label", *arguments), *words)
+        assert not (home / "x").exists()
+
+
+def test_evidence_can_be_left_out(blink: Run, calibrated: dict[str, Any]) -> None:
+    every, few = (
+        json.loads(done(blink("eval", "dev.jsonl", *OPEN, *more, "--json", "-"))[0])
+        for more in ((), ("--without", "names", "--without", "spelling"))
+    )
+    assert few["all"]["weak"]["f1"] < every["all"]["weak"]["f1"]
+    refused(blink("eval", "dev.jsonl", *OPEN, "--without", "smell"), "'smell'", "popularity")
+
+
+@pytest.mark.parametrize(
+    ("command", "example"),
+    [
+        ("rank", "blink rank runs/all/best --kb kb --train train.jsonl --fold runs/a --fold runs/b\n"),
+        ("calibrate", "blink calibrate experiments/mine/best --on kb dev.jsonl"),
+        ("label", "--pseudo labelled.jsonl --mix questions=1,pseudo=0.5\n"),
+    ],
+)
+def test_help_teaches_by_an_example(blink: Run, command: str, example: str) -> None:
+    out, _ = done(blink(command, "--help"))
+    assert "Example" in out
+    assert example in out
