@@ -208,6 +208,23 @@ def test_what_was_made_with_something_else(blink: Run, kept: None, home: Path, t
     refused(blink("eval", "--preds", "test.npz", "--dev", tmp_path / "few.npz"), "entities 10", "does not carry over")
 
 
+def test_texts_under_another_key(blink: Run, kept: None, home: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (home / "test.jsonl").read_text().splitlines()]
+    other = [row | {"text": "x" * len(row["text"]), "text_cased": row["text"]} for row in rows]
+    file = tmp_path / "cased.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in other))
+    same = ("questions", "threshold", "all", "covered", "labels")
+    found = figures(blink("eval", file, "--text-key", "text_cased", *OPEN, "--json", "-", "--save-preds", tmp_path / "x.npz"))
+    plain = figures(blink("eval", "test.jsonl", *OPEN, "--json", "-"))
+    assert {key: found[key] for key in same} == {key: plain[key] for key in same}
+    again = figures(blink("eval", file, "--preds", tmp_path / "x.npz", "--threshold", "-3", "--json", "-"))
+    assert again["all"] == found["all"]
+    assert again["predictions"]["parameters"]["text_key"] == "text_cased"
+    refused(blink("eval", "--preds", tmp_path / "x.npz", "--dev", "dev.npz"), "text_key", "does not carry over")
+    refused(blink("eval", "test.jsonl", "--text-key", "text_cased", *OPEN), "test.jsonl, line 1", "'text_cased' must be")
+    refused(blink("eval", "--preds", "test.npz", "--text-key", "text_cased"), "leave it out")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -337,3 +337,34 @@ def test_binding_is_idempotent() -> None:
     samples = [Sample("x", "oslo", tuple(Mention(0, 4, r, q) for r in (-1, 0, 2, 9) for q in (None, "Q20", "Q585", "Q1")))]
     once = list(bind(samples, CATALOGUE))
     assert list(bind(once, CATALOGUE)) == once
+
+
+CASED: dict[str, Any] = LABELLED | {"text_cased": "Does Oslo lie in Norway?"}
+
+
+def test_texts_under_another_key_keep_the_offsets(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "cased.jsonl", CASED, {"text": "oslo", "text_cased": "Oslo"}, RAW | {"text_cased": RAW["utterance"].title()}
+    )
+    plain, cased = list(read_samples(path)), list(read_samples(path, "text_cased"))
+    assert [s.text for s in cased] == ["Does Oslo lie in Norway?", "Oslo", "Who Built The Eiffel Tower In Paris"]
+    assert [s.mentions for s in cased] == [s.mentions for s in plain]
+    assert cased[0].token_ids is cased[0].token_mentions is None  # they are of the other spelling
+    assert list(read_samples(path, "text")) == plain
+    assert plain[0].token_ids is not None
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (without(CASED, "text_cased"), "'text_cased' must be a string, the row has only 'id', 'text'"),
+        (CASED | {"text_cased": 5}, "'text_cased' must be a string, found int"),
+        (CASED | {"text_cased": "Does Oslo lie in Norway"}, "has 23 characters and the row's own text 24; offsets"),
+        (without(CASED, "mentions"), "gold in word pieces does not carry over"),
+    ],
+)
+def test_what_is_no_other_spelling_is_named_by_its_line(tmp_path: Path, row: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataError, match="line 2: ") as caught:
+        list(read_samples(write(tmp_path / "cased.jsonl", CASED, row), "text_cased"))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from blink.apps.common import bar, say
 from blink.apps.linking import open_linker
 from blink.apps.outputs import Outputs
-from blink.data.mention_files import bind, read_samples, require_rows
+from blink.data.mention_files import TEXT_KEY, bind, read_samples, require_rows
 from blink.data.records import Sample
 from blink.errors import DataError, MissingFileError, SettingsError
 from blink.files import sha256
@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 
 
 def evaluate_file(
-    file: str, outputs: Outputs, *, batch_size: int = 64, cluster: str = "none", save_preds: str | None = None, **options: Any
+    file: str,
+    outputs: Outputs,
+    *,
+    batch_size: int = 64,
+    cluster: str = "none",
+    save_preds: str | None = None,
+    text_key: str = TEXT_KEY,
+    **options: Any,
 ) -> None:
     """Link the texts of a mention file, compare with its gold, where it has any, and report.
 
@@ -34,12 +41,13 @@ def evaluate_file(
         batch_size: texts that go through the model at once.
         cluster: what intervals draw, ``none`` or ``paraphrase``.
         save_preds: file or folder for the readings.
+        text_key: key of the texts in the file, see `read_samples`.
         **options: those of `open_linker`; None is as if not given.
     """
     from blink.evaluation.saved import SavedReadings
     from blink.evaluation.sweep import predicted_at, question_at
 
-    samples = read_evaluated(file)
+    samples = read_evaluated(file, text_key)
     outputs.check()
     saved_to = None if save_preds is None else _place(save_preds)
     linker = open_linker(**{"model": None, "kb": None} | {n: v for n, v in options.items() if v is not None})
@@ -48,7 +56,8 @@ def evaluate_file(
     run = _read(linker, samples, batch_size, _floor(linker, saved_to is not None))
     slices = slices_in(linker, samples)
     if saved_to is not None:
-        _save(saved_to, SavedReadings(samples, run.readings, _provenance(file, linker, run, options), slices))
+        read_so = options if text_key == TEXT_KEY else options | {"text_key": text_key}
+        _save(saved_to, SavedReadings(samples, run.readings, _provenance(file, linker, run, read_so), slices))
     at = At(linker.cut.score, len(samples) / run.seconds)
     pairs = list(zip(run.readings, samples, strict=True))
     if any(s.labelled for s in samples):
@@ -77,13 +86,17 @@ class At:
         return "\n".join([f"threshold = {self.threshold:g}", *speed])
 
 
-def read_evaluated(file: str) -> list[Sample]:
+def read_evaluated(file: str, text_key: str = TEXT_KEY) -> list[Sample]:
     """The samples of a mention file, all with gold in characters, or all without any gold.
+
+    Args:
+        file: the mention file.
+        text_key: key of its texts, see `read_samples`.
 
     Raises:
         DataError: some have gold and some have none, or it is in tokens.
     """
-    samples = list(read_samples(file))
+    samples = list(read_samples(file, text_key))
     unplaced = next((s.id for s in samples if s.mentions is None), None)
     if unplaced is not None and any(s.labelled for s in samples):
         raise DataError(

@@ -38,6 +38,13 @@ cluster_option = click.option(
 )
 @click.option("--mentions", type=click.IntRange(1), metavar="M", help="Most mentions considered.  [default: the linker's own]")
 @click.option(
+    "--text-key",
+    metavar="KEY",
+    default="text",
+    show_default=True,
+    help="Key of the texts to read in FILE, such as text_cased: the same texts, character for character.",
+)
+@click.option(
     "--save-preds", metavar="OUT", help="Keep what the model saw: a file that ends in .npz, or a folder for predictions.npz."
 )
 @click.option("--preds", metavar="NPZ", help="Evaluate what --save-preds kept, at every threshold; the model does not run.")
@@ -68,6 +75,7 @@ def evaluate(
     \b
     Examples:
       blink eval dev.jsonl --model models/starter --kb my-kb --json scores.json --rows rows.jsonl
+      blink eval dev.jsonl --text-key text_cased
       blink eval dev.jsonl --save-preds dev.npz
       blink eval test.jsonl --save-preds test.npz
       blink eval --preds test.npz --dev dev.npz --plots pictures
@@ -80,6 +88,8 @@ def evaluate(
 
         if save_preds is not None:
             raise click.UsageError("--preds reads what --save-preds writes; give one of them")
+        if options["text_key"] != "text":
+            raise click.UsageError("--text-key says what the model reads, which --preds has read; leave it out")
         # How the model runs is of no account where it does not.
         taken = {f.name: options[f.name] for f in fields(Asked) if f.name in options}
         evaluate_saved(Asked(preds, file, **taken), outputs)

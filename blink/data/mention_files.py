@@ -25,10 +25,15 @@ from blink.errors import DataError, MismatchError
 from blink.files import read_json_lines, require_file
 
 Row: TypeAlias = Mapping[str, Any]
+TEXT_KEY = "text"
 
 
-def read_samples(path: str | Path) -> Iterator[Sample]:
+def read_samples(path: str | Path, text_key: str = TEXT_KEY) -> Iterator[Sample]:
     """Yield the samples of a mention file, in order, one line in memory at a time (a raw array is read whole).
+
+    Args:
+        path: the file.
+        text_key: key of another spelling of each text, character for character, such as the one with its capital letters.
 
     Raises:
         MissingFileError: there is no such file.
@@ -38,7 +43,7 @@ def read_samples(path: str | Path) -> Iterator[Sample]:
     count = -1
     for count, (number, row) in enumerate(_rows(path)):
         try:
-            yield parse_row(row, default_id=str(count))
+            yield parse_row(row, default_id=str(count), text_key=text_key)
         except DataError as error:
             raise DataError(f"{path}, line {number}: {error}") from error
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
@@ -49,11 +54,11 @@ def read_samples(path: str | Path) -> Iterator[Sample]:
         raise DataError(f"{path} is empty; a mention file has one JSON object a line")
 
 
-def parse_row(row: Any, default_id: str = "") -> Sample:
+def parse_row(row: Any, default_id: str = "", text_key: str = TEXT_KEY) -> Sample:
     """Turn one decoded row into a `Sample`; the layout is decided row by row.
 
     Raises:
-        DataError: the row is of no known layout, or its lists disagree.
+        DataError: the row is of no known layout, its lists disagree, or what ``text_key`` names is no spelling of its text.
     """
     if not isinstance(row, dict):
         raise DataError(f"a row must be a JSON object, found {type(row).__name__}")
@@ -61,7 +66,7 @@ def parse_row(row: Any, default_id: str = "") -> Sample:
         if key in row:
             sample = parse(row, str(row.get("id", row.get("question_id", default_id))))
             _check(sample)
-            return sample
+            return sample if text_key == TEXT_KEY else _respelt(sample, row, text_key)
     raise DataError(f"a row needs one of the keys {', '.join(map(repr, LAYOUTS))}; found {', '.join(map(repr, row)) or 'none'}")
 
 
@@ -227,6 +232,20 @@ def _text(row: Row) -> str:
     if not isinstance(text, str):
         raise DataError(f"'text' must be a string, found {type(text).__name__}")
     return text
+
+
+def _respelt(sample: Sample, row: Row, key: str) -> Sample:
+    """The same sample with the text under ``key``; stored word pieces, which are of the other spelling, are left out."""
+    text = row.get(key)
+    if not isinstance(text, str):
+        found = f"found {type(text).__name__}" if key in row else f"the row has only {', '.join(map(repr, row))}"
+        raise DataError(f"{key!r} must be a string, {found}; name a key that every row has")
+    if len(text) != len(sample.text):
+        lengths = f"{len(text)} characters and the row's own text {len(sample.text)}"
+        raise DataError(f"{key!r} has {lengths}; offsets of mentions would not fit: spell it character for character")
+    if sample.mentions is None and sample.token_mentions is not None:
+        raise DataError(f"gold in word pieces does not carry over to {key!r}; give 'mentions' in characters")
+    return replace(sample, text=text, token_ids=None, token_mentions=None)
 
 
 def _check(sample: Sample) -> None:
