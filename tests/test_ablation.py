@@ -1,0 +1,247 @@
+"""The script that makes the ablation table: what its rows are, that it goes on where it stopped, what its tables hold."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toys import ROOT, base_folder, knowledge_base, rows
+
+from blink.data.records import Mention, Sample
+from blink.errors import BlinkError, MismatchError, SettingsError
+from blink.linking.evidence import NAMES
+from blink.model.config import EVIDENCE
+from blink.model.loading import load_model
+from blink.model.ranker import Ranker
+from blink.training.settings import parse_mix
+from blink.training.synthetic import mixed
+
+SCRIPT = ROOT / "scripts" / "ablation.py"
+_spec = importlib.util.spec_from_file_location("ablation", SCRIPT)
+assert _spec is not None
+assert _spec.loader is not None
+ablation: Any = importlib.util.module_from_spec(_spec)
+sys.modules["ablation"] = ablation  # dataclasses look their module up
+_spec.loader.exec_module(ablation)
+
+SMALL = ("--batch-size", "8", "--precision", "fp32", "--adapter-rank", "4")
+Blink = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``base``, ``kb`` and, laid out as the real ones are, ``data``."""
+    folder = tmp_path_factory.mktemp("ablation")
+    encoder = load_model(base_folder(folder / "base"), context=False, candidate=True)
+    kb = knowledge_base(folder / "kb", encoder, rows(24))
+    texts = []
+    for i in range(24):
+        title = kb.catalogue.title(i)
+        row = {"text": f"where is {title}?", "mentions": [[9, 9 + len(title)]], "label_id": [i], "entity": [title]}
+        texts += [json.dumps({"id": f"{i}-{n}", **row}) + "\n" for n in range(2)]
+    for file, lines in (("WebQSP_EL/train", texts), ("WebQSP_EL/dev", texts[:16]), ("graphquestions_EL/train", texts[16:])):
+        place = folder / "data" / f"{file}.jsonl"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("".join(lines))
+    facts = folder / "data" / "kg" / "codex-m" / "train.txt"
+    facts.parent.mkdir(parents=True)
+    facts.write_text("Q101\tP17\tQ102\nQ103\tP17\tQ105\nQ106\tP17\tQ107\n")
+    return folder
+
+
+def plan(home: Path, out: Path, part: str = "train", **changes: Any) -> Any:
+    options = {"model": str(home / "base"), "epochs": 1, "device": "cpu", "more": SMALL, **changes}
+    return ablation.Plan(part, data=home / "data", kb=str(home / "kb"), out=out, **options)
+
+
+class InProcess:
+    """Runs commands here; counts them, and fails those whose arguments hold ``fails``."""
+
+    def __init__(self, blink: Blink) -> None:
+        self.blink, self.fails = blink, "nothing"
+        self.ran: Counter[str] = Counter()
+
+    def __call__(self, arguments: tuple[str, ...], log: Path) -> None:
+        if self.fails in arguments:
+            raise ablation.RowFailed("out of luck")
+        self.ran[arguments[0]] += 1
+        status, out, err = self.blink(*arguments)
+        assert status == 0, err
+        with log.open("a") as f:
+            f.write(out + err)
+
+
+@pytest.mark.quick
+class TestRows:
+    def test_every_row_trains_on_as_many_texts(self) -> None:
+        totals = {row.name: sum(parse_mix(ablation.mixture(row.mix, 6)).values()) for row in ablation.ROWS["train"]}
+        assert totals == {name: pytest.approx(6 * 3.3, abs=1e-3) for name in totals}
+        questions = [Sample(str(i), "x", (Mention(0, 1, 0),)) for i in range(50)]
+        made = list(mixed(questions, parse_mix(ablation.mixture({"questions": 1.0}, 2)), None, 0))
+        assert len(made) == 2 * 3.3 * 50
+
+    def test_a_row_differs_from_its_reference_in_one_thing(self) -> None:
+        for part in ablation.ROWS.values():
+            by_name = {row.name: row for row in part}
+            assert part[0].against is None
+            for row in part[1:]:
+                other = by_name[row.against]
+                sources = row.mix.keys() ^ other.mix.keys()
+                assert (row.mix != other.mix) + (row.options != other.options) == 1, row.name
+                assert len(sources) <= 1 or row.name == "questions"
+
+    def test_all_evidence_is_taken_away_once(self) -> None:
+        assert [row.options[1] for row in ablation.ROWS["rank"] if "--without" in row.options] == list(EVIDENCE)
+
+    def test_which_rows(self) -> None:
+        assert "pseudo" not in [r.name for r in ablation.chosen_rows("train", None, None)]
+        assert "pseudo" in [r.name for r in ablation.chosen_rows("train", None, "some.jsonl")]
+        assert [r.name for r in ablation.chosen_rows("train", "hard, base", None)] == ["base", "hard"]
+        with pytest.raises(SettingsError, match="names 'x'; part rank has full"):
+            ablation.chosen_rows("rank", "x", None)
+        with pytest.raises(SettingsError, match="--pseudo FILE"):
+            ablation.chosen_rows("train", "pseudo", None)
+
+    def test_an_entity_tower_that_learns_is_evaluated_with_its_own_vectors(self) -> None:
+        made = {row.name: ablation.Plan("train", Path("d"), "kb", "m").commands(row) for row in ablation.ROWS["train"]}
+        for name, commands in made.items():
+            kb = commands[1][commands[1].index("--kb") + 1]
+            assert kb == ("experiments/ablation/train/entity-tower/run/best-kb" if name == "entity-tower" else "kb")
+
+    @pytest.mark.parametrize("said", ["", "one\ntwo\n", "10 %\r99 %\rtwo\n\n"])
+    def test_the_last_thing_said(self, tmp_path: Path, said: str) -> None:
+        (tmp_path / "log").write_text(said)
+        assert ablation.last_line(tmp_path / "log") == ("two" if said else "nothing was said")
+
+
+def test_rows_are_trained_compared_and_never_made_twice(blink: Blink, home: Path, tmp_path: Path) -> None:
+    runner, results = InProcess(blink), tmp_path / "results"
+    chosen = ablation.chosen_rows("train", "base,questions", None)
+    work = ablation.Work(plan(home, tmp_path / "out"), runner)
+
+    runner.fails = "questions=3.3"
+    with pytest.raises(ablation.RowFailed, match=r"1 of 2 rows failed \(questions\)"):
+        ablation.make_tables(work, chosen, results)
+    assert runner.ran == {"train": 1, "eval": 4}
+
+    runner.fails = "nothing"
+    ablation.make_tables(work, chosen, results)
+    assert runner.ran == {"train": 2, "eval": 8, "compare": 4}
+    ablation.make_tables(work, chosen, results)
+    assert runner.ran == {"train": 2, "eval": 8, "compare": 4}
+
+    base, questions = json.loads((results / "ablation.json").read_text())["train"]
+    assert (base["name"], base["compared"], questions["against"]) == ("base", {}, "base")
+    assert base["best"]["dev"]["threshold"] == base["best"]["graph"]["threshold"]
+    figures = json.loads((tmp_path / "out/train/base/graph.best.json").read_text())
+    assert base["best"]["graph"]["covered"]["weak"]["f1_low"] == figures["covered"]["weak"]["f1_low"]
+    assert figures["cluster"] == "paraphrase"
+    sides = [row["best"]["dev"]["covered"]["weak"]["f1"] for row in (base, questions)]
+    assert questions["compared"]["best"]["dev"]["covered weak"]["difference"] == pytest.approx(sides[1] - sides[0])
+    assert base["commands"][0][:2] == ["blink", "train"]
+    assert base["device"].startswith("cpu")
+    page = (results / "ablation.md").read_text()
+    assert f"| base | {base['what']} | {sides[0]:.4f} [" in page
+    assert re.search(r"\| questions \|.*\| base \| [+-]0\.\d{4} \[[+-].*\] p ", page)
+    assert "blink train --resume" in page
+
+    traces = [(tmp_path / f"out/train/{name}/run/trace.jsonl").read_text().splitlines() for name in ("base", "questions")]
+    steps = [[row["steps"] for row in map(json.loads, trace) if "steps" in row] for trace in traces]
+    assert steps[0] == steps[1] == [20]  # 48 questions, 3.3 texts for each, in batches of 8
+
+
+def test_other_options_or_files_are_refused(blink: Blink, home: Path, tmp_path: Path) -> None:
+    runner = InProcess(blink)
+    runner.fails = "train"
+    chosen = ablation.chosen_rows("train", "base", None)
+    with pytest.raises(BlinkError):
+        ablation.make_tables(ablation.Work(plan(home, tmp_path), runner), chosen, tmp_path / "results")
+    with pytest.raises(MismatchError, match="was begun with other options; give the same"):
+        ablation.make_tables(ablation.Work(plan(home, tmp_path, epochs=2), runner), chosen, tmp_path / "results")
+    asked = tmp_path / "train" / "base" / "asked.json"
+    asked.write_text(json.dumps({**json.loads(asked.read_text()), "inputs": {}}))
+    with pytest.raises(MismatchError, match="was begun with other files"):
+        ablation.make_tables(ablation.Work(plan(home, tmp_path), runner), chosen, tmp_path / "results")
+
+
+@pytest.fixture
+def ranked(blink: Blink, home: Path) -> Path:
+    """A trained toy whose ranker weighs nothing but a title match."""
+    folder = home / "ranked"
+    if not folder.is_dir():
+        files = [home / "data" / "WebQSP_EL" / f"{name}.jsonl" for name in ("train", "dev")]
+        options = ("--model", home / "base", "--kb", home / "kb", "--epochs", "2", *SMALL, "--device", "cpu")
+        status, _, err = blink("train", "--train", files[0], "--dev", files[1], *options, "--out", home / "run")
+        assert status == 0, err
+        shutil.copytree(home / "run" / "best", folder)
+        weights = np.array([[2.0 * (name == "title") for name in NAMES]], dtype=np.float32)
+        ones = np.ones(len(NAMES), dtype=np.float32)
+        Ranker(NAMES, 0 * ones, ones, ((weights, np.array([-1.0], np.float32)),), -5.0).save(folder)
+    return folder
+
+
+def test_a_ranker_is_taken_apart(blink: Blink, home: Path, ranked: Path, tmp_path: Path) -> None:
+    runner = InProcess(blink)
+    work = ablation.Work(plan(home, tmp_path, "rank", model=str(ranked)), runner)
+    chosen = ablation.chosen_rows("rank", "full,no-names,no-rank", None)
+    ablation.make_tables(work, chosen, tmp_path / "results", jobs=1)
+    assert runner.ran == {"eval": 12, "compare": 8}
+    found = {row["name"]: row for row in json.loads((tmp_path / "results/ablation.json").read_text())["rank"]}
+    assert found["no-rank"]["cut"]["dev"]["threshold"] <= 0  # a log probability
+    assert found["full"]["best"]["graph"]["best_anywhere"] >= found["full"]["best"]["graph"]["covered"]["weak"]["f1"]
+    for row in ("no-names", "no-rank"):
+        assert set(found[row]["compared"]) == {"best", "cut"}
+    page = (tmp_path / "results/ablation.md").read_text()
+    assert "## Training" not in page
+    assert page.count("| no-names |") == 2
+    assert page.count("| no-rank |") == 4
+
+
+def test_a_model_without_a_ranker(home: Path) -> None:
+    with pytest.raises(BlinkError, match="has no ranker to take apart; fit one: blink rank"):
+        ablation.require_model("rank", str(home / "base"))
+    with pytest.raises(SettingsError, match="give --model DIR"):
+        ablation.require_model("rank", None)
+
+
+def script(home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=280, check=False)
+
+
+@pytest.mark.slow
+def test_as_a_command(home: Path) -> None:
+    where = ("--data", "data", "--kb", "kb", "--model", "base", "--epochs", 1, "--device", "cpu")
+    options = ("train", *where, "--threads", 1, "--jobs", 2, "--rows", "base,hard,entity-tower", "--", *SMALL)
+    planned = script(home, "train", "--dry-run", *options[1:])
+    assert planned.returncode == 0, planned.stderr
+    assert planned.stdout.count("blink train --resume") == 3
+    assert not (home / "experiments").exists()
+    done = script(home, *options)
+    assert done.returncode == 0, done.stderr
+    assert "row 1 of 3 base: train (1 of 5)" in done.stderr
+    made = json.loads((home / "benchmarks/results/ablation.json").read_text())["train"]
+    assert [(row["name"], row["against"]) for row in made] == [("base", None), ("hard", "base"), ("entity-tower", "hard")]
+    again = script(home, *options)
+    assert "3 of 3 rows are complete; 0 to make" in again.stderr
+
+
+@pytest.mark.slow
+def test_mistakes_are_one_line(home: Path) -> None:
+    failed = script(home, "train", "--data", "nowhere", "--kb", "kb")
+    assert failed.returncode == 1
+    assert failed.stderr.strip().splitlines() == [
+        "ablation: nowhere/WebQSP_EL/dev.jsonl does not exist; give the folder of the data: --data DIR"
+    ]
