@@ -21,7 +21,10 @@ COMMANDS = [
     for line in block.splitlines()
     if line.strip() and not line.startswith("#")
 ]
-HEAVY = ("blink train", "blink kb build entity", "blink kb build ../", "blink eval ../", "blink eval dev.jsonl")
+HEAVY = (
+    "blink train", "blink rank", "blink calibrate", "blink label", "blink compare", "blink shrink",
+    "blink kb build entity", "blink kb build ../", "blink eval ../", "blink eval dev.jsonl", "blink eval --preds",
+)  # fmt: skip
 """They take minutes, or files that a reader brings: only their options are read."""
 
 
