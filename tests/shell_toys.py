@@ -40,6 +40,7 @@ class ToyLinker(Linker):
         self.kb = SimpleNamespace(catalogue=ToyCatalogue(ENTITIES))  # type: ignore[assignment]
         self.options = SimpleNamespace(entities=3)  # type: ignore[assignment]
         self.mode = mode
+        self.refiner = None
         self.cut = Thresholds(threshold, mention_threshold)
         self.texts: list[str] = []
         self.before_reading: Callable[[], None] = lambda: None

@@ -230,6 +230,19 @@ def test_evidence_can_be_left_out(blink: Run, calibrated: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize(
+    ("threshold", "words"),
+    [("-1.5", "from 0 to 1, and the threshold is -1.5: every link is above it"), ("2", "2: no link is above it"), ("0.5", "")],
+)
+def test_a_threshold_that_is_no_probability_is_taken_with_a_word_about_it(
+    blink: Run, ranked: None, threshold: str, words: str
+) -> None:
+    out, err = done(blink("link", "where is Oslo 7?", *OPEN, "--threshold", threshold, "--json"))
+    assert words in err
+    assert err.count("\n") == bool(words)
+    assert bool(json.loads(out)["links"]) == (threshold != "2")
+
+
+@pytest.mark.parametrize(
     ("command", "example"),
     [
         ("rank", "blink rank runs/all/best --kb kb --train train.jsonl --fold runs/a --fold runs/b\n"),

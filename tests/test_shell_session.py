@@ -6,14 +6,15 @@ import re
 
 import numpy as np
 import pytest
-from shell_toys import Script, ToyLinker, plain, play
+from shell_toys import Script, ToyLinker, link, plain, play
 
-from blink.apps.shell.cards import SHELL
+from blink.apps.shell.cards import SHELL, no_links
 from blink.apps.shell.commands import command_named, help_text
 from blink.apps.shell.console import Cancelled
+from blink.apps.shell.scales import LOG_PROBABILITIES, PROBABILITIES, scale_of
 from blink.apps.shell.session import COMMANDS, Leave, Session
 from blink.errors import SettingsError
-from blink.linking.scoring import Thresholds
+from blink.linking.scoring import MODES, Thresholds
 
 pytestmark = pytest.mark.quick
 
@@ -111,11 +112,74 @@ def test_commands_by_their_beginning_and_unknown_ones() -> None:
 
 
 def test_help_names_every_command_and_keeps_the_width() -> None:
-    text = plain(help_text(COMMANDS, 10, 60))
+    text = plain(help_text(COMMANDS, 10, 60, LOG_PROBABILITIES))
     assert all(f":{name}" in text for name in COMMANDS)
     assert max(map(len, text.splitlines())) <= 60
     assert "the 10 candidates" in text
     assert "it changes no score" in " ".join(text.split())
+    assert "from 0 to 1" not in text
+
+
+class TestProbabilities:
+    """What a linker with a ranker shows: its scores are probabilities."""
+
+    @staticmethod
+    def linker(threshold: float = 0.5) -> ToyLinker:
+        return ToyLinker(threshold, mode="probability")
+
+    def test_cards_toolbar_and_help_speak_of_them(self) -> None:
+        session, shown = play("Paris", linker=self.linker())
+        assert re.search(r"\[Paris\] → Paris  Q90  0\.8\d\d$", shown[0], re.M)
+        assert "or Paris, Texas 0.1" in shown[0]
+        assert "threshold 0.5 · k" in plain(session.toolbar())
+        told = " ".join(plain(session.handle(":help")).split())
+        assert "probabilities that a link is right, from 0 to 1; what the 3 candidates" in told
+        assert "log" not in told
+
+    def test_explain_splits_them_into_a_product(self) -> None:
+        _, shown = play("Paris, Texas", ":explain 1", linker=self.linker())
+        figures = {name: float(value) for name, value in re.findall(r"^ {4}(mention|entity|score) +(\S+)", shown[1], re.M)}
+        assert figures["score"] == pytest.approx(figures["mention"] * figures["entity"], abs=2e-3)
+        assert all(0 < value <= 1 for value in figures.values())
+        assert "%" not in shown[1]
+        assert re.search(r"0\.\d+  “Paris, Texas” → Paris, Texas  Q830149", shown[1])
+        assert "reasons" not in shown[1]  # nothing was ranked
+
+    def test_a_threshold_is_asked_for_in_their_terms(self) -> None:
+        linker = self.linker(0.99)
+        session, shown = play("Georgia", "c", "much", "0.5", linker=linker)
+        lower = re.search(r"no links above 0.99.*type c and then (0\.\d+) ", shown[0], re.S)
+        assert lower is not None
+        assert shown[1] == "the threshold is 0.99; scores are probabilities, from 0 to 1\n"
+        assert "a number; give one such as 0.5, or 0 to see everything" in shown[2]
+        assert shown[3].startswith("[Georgia]")
+        assert plain(session.handle(f":threshold {lower[1]}")).startswith("[Georgia]")
+        assert linker.texts == ["Georgia"]
+
+    def test_one_that_is_none_is_taken_with_a_word_about_it(self) -> None:
+        session, shown = play(
+            "Paris", ":threshold -2.5", ":threshold 3", "n", ":threshold 7", ":threshold -inf", linker=self.linker()
+        )
+        assert (
+            shown[1].splitlines()[0]
+            == "scores are probabilities, from 0 to 1, and the threshold is -2.5: every link is above it"
+        )
+        assert shown[1].splitlines()[1].startswith("[Paris]")
+        assert shown[2].splitlines()[0].endswith("the threshold is 3: no link is above it")
+        assert shown[2].splitlines()[1] == "Paris"
+        assert shown[4].splitlines()[1] == "the threshold is now 7"
+        assert shown[5] == "the threshold is now -inf\n"
+        assert session.threshold == -np.inf
+
+    @pytest.mark.parametrize("score", [0.5, 0.48, 0.003, 1.0, 1e-9])
+    def test_the_way_to_the_best_guess_is_truly_below_it(self, score: float) -> None:
+        told = plain(no_links(link(0, 5, score, "Paris"), 1.0))
+        lower = re.search(r"type c and then (\S+)", told)
+        assert lower is not None
+        assert float(lower[1]) < score
+
+    def test_every_mode_has_a_scale(self) -> None:
+        assert [name for name in MODES if scale_of(name) is PROBABILITIES] == ["probability"]
 
 
 @pytest.mark.parametrize("bad", ["nul \0 here", "half \udcff", ":foo", ":k 99", ":threshold nan", ":explain", ":k x"])

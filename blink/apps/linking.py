@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blink.apps.common import bar
+from blink.apps.common import bar, say
 from blink.data.records import LinkedText
 from blink.errors import DataError, MissingFileError, SettingsError
 
@@ -25,7 +25,22 @@ def open_linker(model: str | None, kb: str | None, threshold: float | None = Non
         raise SettingsError("--model is given without --kb; name the knowledge base built with that model (blink kb build)")
     # Not `model or ...`: an empty name is a mistake (an unset variable, perhaps), no request for the starter.
     folders = (starter_model() if model is None else model, starter_kb() if kb is None else kb)
-    return Linker.from_pretrained(*folders, threshold=threshold, **options)
+    linker = Linker.from_pretrained(*folders, threshold=threshold, **options)
+    warning = None if threshold is None else outside_probabilities(linker.mode, threshold)
+    if warning:
+        say(warning)
+    return linker
+
+
+def outside_probabilities(mode: str, threshold: float) -> str | None:
+    """What to say of a threshold that no score of a linker in ``mode`` can be on; None where all is well.
+
+    Minus infinity is well everywhere: it asks for everything.
+    """
+    if mode != "probability" or 0 <= threshold <= 1 or threshold == float("-inf"):
+        return None
+    kept = "every link is" if threshold < 0 else "no link is"
+    return f"scores are probabilities, from 0 to 1, and the threshold is {threshold:g}: {kept} above it"
 
 
 def link_texts(texts: tuple[str, ...], file: str | None, as_json: bool, batch_size: int, **options: Any) -> None:

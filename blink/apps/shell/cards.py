@@ -56,9 +56,10 @@ def no_links(best: Link | None, threshold: float | None) -> Fragments:
         ("class:score", f"  {score_text(best.score)}\n"),
     ]
     digits = 100 if 0 < best.score < 1 else 10  # probabilities lie close together
-    lower = math.floor(best.score * digits) / digits
-    hint = f"to see it, type c and then {lower:g} (or :threshold {lower:g})\n" if math.isfinite(lower) else ""
-    return [*fragments, ("class:faint", hint)]
+    if not math.isfinite(best.score):
+        return fragments
+    lower = (math.ceil(best.score * digits) - 1) / digits  # truly below: links must score above the threshold
+    return [*fragments, ("class:faint", f"to see it, type c and then {lower:g} (or :threshold {lower:g})\n")]
 
 
 def banner(entities: int, example: str | None) -> Fragments:

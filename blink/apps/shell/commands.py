@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from blink.apps.shell.render import Fragments, wrapped
+from blink.apps.shell.scales import Scale
 from blink.errors import SettingsError
 
 Owner = TypeVar("Owner")
@@ -36,8 +37,8 @@ def command_named(name: str, commands: Mapping[str, Command[Owner]]) -> Command[
     raise SettingsError(f"there is no command {':' + name!r}; there are {', '.join(':' + each for each in commands)}")
 
 
-def number_from(typed: str) -> float:
-    """A threshold as typed; ``-inf`` is one.
+def number_from(typed: str, scale: Scale) -> float:
+    """A threshold of a scale as typed; ``-inf`` is one on any.
 
     Raises:
         SettingsError: it is no number.
@@ -46,7 +47,9 @@ def number_from(typed: str) -> float:
         number = float(typed.strip().replace("−", "-"))
         if not math.isnan(number):
             return number
-    raise SettingsError(f"{typed.strip()!r} is not a number; give one such as -2.5, or -inf to see everything")
+    raise SettingsError(
+        f"{typed.strip()!r} is not a number; give one such as {scale.example}, or {scale.everything} to see everything"
+    )
 
 
 def count_from(typed: str, most: int, name: str) -> int:
@@ -63,8 +66,8 @@ def count_from(typed: str, most: int, name: str) -> int:
     raise SettingsError(f"{found}; give a whole number from 1 to {most}" if most > 1 else f"{found}; there is only 1")
 
 
-def help_text(commands: Mapping[str, Command[Any]], most_candidates: int, room: int) -> Fragments:
-    """What can be typed, in lines of at most ``room`` columns."""
+def help_text(commands: Mapping[str, Command[Any]], most_candidates: int, room: int, scale: Scale) -> Fragments:
+    """What can be typed, and what scores are, in lines of at most ``room`` columns."""
     rows = [
         ("a text", "its mentions are linked (put a blank before a text that begins with a colon)"),
         ("n", "after an answer: the next text"),
@@ -77,9 +80,8 @@ def help_text(commands: Mapping[str, Command[Any]], most_candidates: int, room: 
         ("Ctrl-C, Ctrl-D", "cancel the line, or stop the model; leave"),
     ]
     notes = (
-        "Scores are log-probabilities, at most 0: how sure that the words name an entity, plus how sure that it is this one "
-        f"of the {most_candidates} candidates retrieved. k says only how many of these are listed; it changes no score. "
-        ":explain 2 shows both parts for link 2."
+        f"{scale.about.format(most_candidates)} k says only how many of these are listed; it changes no score. "
+        ":explain 2 shows what the score of link 2 is made of, and why it won."
     )
     lines: Fragments = []
     for key, does in rows:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from blink.apps.shell.cards import head
+from blink.apps.shell.reasons import reasons
 from blink.apps.shell.render import Fragments, View, name_of, one_line, ranks, score_text, wrapped
 from blink.data.records import Link, LinkedText
 from blink.errors import DataError
@@ -50,45 +51,63 @@ def explanation(number: int, linked: LinkedText, reading: Reading, linker: Linke
     fragments.append(("class:faint", f"  characters {link.start} to {link.end}\n"))
     fragments += _figures(link, reading.spans, span, linker.mode)
     fragments += _losing_candidates(link)
+    fragments += reasons(reading.text, link, linker, view)
     fragments += _losing_spans(reading, span, linker)
     fragments.append(("class:key", "    about the winner\n"))
     return [*fragments, ("", wrapped(linker.catalogue[link.row].text or "no description", view.room, 6) + "\n")]
 
 
 def _figures(link: Link, spans: ScoredSpans, span: int, mode: str) -> Fragments:
-    mention = float(log_sigmoid(spans.mention_logits)[span])
-    entity = float(log_softmax(spans.entity_logits)[span, 0])
-    percent, meaning = _SCORES.get(MODES[mode].scores, (_no_share, "the inner product of mention and entity"))
-    rows = [
-        ("mention", mention, share(mention), "that these words name an entity"),
-        ("entity", entity, share(entity), f"that they name this one of {len(link.candidates)} candidates"),
-        ("score", link.score, percent(link.score), meaning),
-    ]
+    rows = _PARTS.get(MODES[mode].scores, _parts_beside)(link, spans.select(np.array([span])))
+    width = max(len(percents) for _, _, percents, _ in rows)
     return [
         fragment
         for name, value, percents, note in rows
         for fragment in [
             ("", f"    {name:<8}"),
             ("class:score", f"{score_text(value):>8}"),
-            ("", f"{percents:>7}  "),
+            ("", f"  {percents:>{width}}  " if width else "  "),
             ("class:faint", note + "\n"),
         ]
     ]
 
 
-def _no_share(score: float) -> str:
-    return ""
+_Row = tuple[str, float, str, str]
+"""A figure's name, its value, the same as a percentage or nothing, and what it means."""
 
 
-def _share_of(probability: float) -> str:
-    return share(math.log(max(probability, 1e-9)))
+def _parts_of_probability(link: Link, spans: ScoredSpans) -> list[_Row]:
+    named = float(link_probabilities(spans).sum())
+    entity = math.exp(float(log_softmax(spans.entity_logits)[0, 0]))
+    return [
+        ("mention", named, "", "probability that these words name something in the knowledge base"),
+        ("entity", entity, "", f"that it is then this one of {len(link.candidates)} candidates"),
+        ("score", link.score, "", "their product: that the link is right"),
+    ]
 
 
-_SCORES: dict[Callable[[ScoredSpans], np.ndarray], tuple[Callable[[float], str], str]] = {
-    joint_scores: (share, "their sum"),
-    link_probabilities: (_share_of, "that the link is right, names and popularity weighed too"),
+def _parts_of_sum(link: Link, spans: ScoredSpans) -> list[_Row]:
+    return [*_shares(link, spans), ("score", link.score, share(link.score), "their sum")]
+
+
+def _parts_beside(link: Link, spans: ScoredSpans) -> list[_Row]:
+    return [*_shares(link, spans), ("score", link.score, "", "the inner product of mention and entity")]
+
+
+def _shares(link: Link, spans: ScoredSpans) -> list[_Row]:
+    mention = float(log_sigmoid(spans.mention_logits)[0])
+    entity = float(log_softmax(spans.entity_logits)[0, 0])
+    return [
+        ("mention", mention, share(mention), "that these words name an entity"),
+        ("entity", entity, share(entity), f"that they name this one of {len(link.candidates)} candidates"),
+    ]
+
+
+_PARTS: dict[Callable[[ScoredSpans], np.ndarray], Callable[[Link, ScoredSpans], list[_Row]]] = {
+    joint_scores: _parts_of_sum,
+    link_probabilities: _parts_of_probability,
 }
-"""What the score of a mode is as a percentage, and what it means."""
+"""What the score of a mode is made of."""
 
 
 def _losing_candidates(link: Link) -> Fragments:

@@ -6,13 +6,14 @@ import math
 from dataclasses import replace
 from functools import cached_property
 
-from blink.apps.linking import check_text
+from blink.apps.linking import check_text, outside_probabilities
 from blink.apps.shell.cards import SHELL, Look, no_links
 from blink.apps.shell.commands import Command, command_named, count_from, help_text, number_from
 from blink.apps.shell.complete import Name, names_of
 from blink.apps.shell.console import Cancelled, Console
 from blink.apps.shell.explain import explanation, triple_of
 from blink.apps.shell.render import Fragments, View, marked_text, ranks, threshold_text, wrapped
+from blink.apps.shell.scales import Scale, scale_of
 from blink.data.records import Link, LinkedText
 from blink.errors import BlinkError, SettingsError
 from blink.linking.linker import Linker, Reading
@@ -77,7 +78,12 @@ class Session:
         settings = f"threshold {threshold_text(self.threshold)} · k {self.k} · {len(self.linker.catalogue):,} entities"
         return [("", f" {settings}  │  {keys}")]
 
-    # How links are filtered in the linker's mode.
+    # How links are scored and filtered in the linker's mode.
+
+    @property
+    def scale(self) -> Scale:
+        """What scores and thresholds are."""
+        return scale_of(self.linker.mode)
 
     @property
     def _deciding(self) -> str | None:
@@ -182,13 +188,14 @@ class Session:
     def ask_threshold(self) -> Fragments:
         """Ask for a threshold until it is one, and filter the last reading again; Ctrl-C keeps the old one."""
         self._require_threshold()
-        self.console.show([("", f"the threshold is {threshold_text(self.threshold)}\n")])
+        scale = self.scale
+        brief = f"; {scale.brief}" if scale.brief else ""
+        self.console.show([("", f"the threshold is {threshold_text(self.threshold)}{brief}\n")])
+        hint = f"a number such as {scale.example}, or {scale.everything} to see everything; Ctrl-C keeps the threshold as it is"
         while True:
             try:
-                typed = self.console.ask(
-                    "new threshold: ", "a number such as -2.5, or -inf; Ctrl-C keeps the threshold as it is"
-                )
-                return self.set_threshold(number_from(typed))
+                typed = self.console.ask("new threshold: ", hint)
+                return self.set_threshold(number_from(typed, scale))
             except Cancelled:
                 return [("class:faint", f"the threshold stays at {threshold_text(self.threshold)}\n")]
             except SettingsError as error:
@@ -197,15 +204,17 @@ class Session:
     def set_threshold(self, threshold: float) -> Fragments:
         """Keep links that score above ``threshold``; the last reading is filtered again, without the model."""
         self.cut = replace(self.cut, **{self._require_threshold(): threshold})
+        warning = outside_probabilities(self.linker.mode, threshold)
+        fragments: Fragments = [("class:error", warning + "\n")] if warning else []
         if self.reading is None:
-            return [("class:faint", f"the threshold is now {threshold:g}\n")]
+            return [*fragments, ("class:faint", f"the threshold is now {threshold:g}\n")]
         self.linked = self.linker.choose(self.reading, self.cut)
-        return self.answer()
+        return [*fragments, *self.answer()]
 
     def threshold_command(self, argument: str) -> Fragments:
         """``:threshold [X]``."""
         if argument:
-            return self.set_threshold(number_from(argument))
+            return self.set_threshold(number_from(argument, self.scale))
         self._require_threshold()
         return [("", f"the threshold is {threshold_text(self.threshold)}; :threshold X changes it\n")]
 
@@ -229,7 +238,7 @@ class Session:
 
     def help_command(self, argument: str) -> Fragments:
         """``:help``."""
-        return help_text(COMMANDS, self.most_candidates, self.view.room)
+        return help_text(COMMANDS, self.most_candidates, self.view.room, self.scale)
 
     def quit_command(self, argument: str) -> Fragments:
         """``:quit``."""

@@ -1,0 +1,103 @@
+"""What speaks for a candidate, in words: the evidence that a ranker weighed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import numpy as np
+
+from blink.apps.shell.render import Fragments, View, one_line, wrapped
+from blink.data.records import Link
+from blink.linking.evidence import NAMES, Evidence, EvidenceGatherer, TextAround
+from blink.linking.linker import Linker
+from blink.linking.ranking import CandidateRanker
+from blink.linking.scoring import ScoredSpans
+
+_LINES = 2
+"""Most lines for a candidate."""
+_KINDS = (
+    ("title", "its title"),
+    ("bare_title", "its title but for brackets"),
+    ("alias", "a name of it"),
+    ("near", "nearly a name of it"),
+    ("initials", "its initials"),
+)
+"""What a mention is to an entity, by the feature that says so; the strongest first."""
+
+
+def reasons(text: str, link: Link, linker: Linker, view: View) -> Fragments:
+    """What speaks for the winner and for the best candidate that lost; nothing where candidates are not ranked.
+
+    The text is read once more for it: a reading keeps what the ranker made of the evidence, not the evidence.
+    """
+    ranked = linker.refiner
+    evidence = _gathered(text, link, linker, ranked) if isinstance(ranked, CandidateRanker) else None
+    if evidence is None or not isinstance(ranked, CandidateRanker):
+        return []
+    weighed = [name not in ranked.ranker.off for name in NAMES]
+    told = _told(evidence, weighed)
+    fragments: Fragments = []
+    for candidate in link.candidates[:2]:
+        if candidate.row in told:
+            line = f"{one_line(candidate.title, 40)}: {'; '.join(told[candidate.row]) or 'nothing'}"
+            fragments.append(("", wrapped(line, view.room, 6, _LINES)))
+    heading: Fragments = [("class:key", "    reasons"), ("class:faint", " (inner products in brackets)\n")]
+    return [*heading, *fragments] if fragments else []
+
+
+def _gathered(text: str, link: Link, linker: Linker, ranked: CandidateRanker) -> Evidence | None:
+    """The evidence for the one span of a link."""
+    again, listener = copy.copy(linker), _Listener(ranked.gatherer)
+    again.refiner = listener
+    for _ in again.read([text], spans=[[(link.start, link.end)]]):
+        pass
+    return listener.evidence
+
+
+class _Listener:
+    """Keeps the evidence instead of ranking by it."""
+
+    def __init__(self, gatherer: EvidenceGatherer) -> None:
+        self._gatherer = gatherer
+        self.evidence: Evidence | None = None
+
+    def refine(self, spans: ScoredSpans, mentions: np.ndarray, around: TextAround) -> ScoredSpans:
+        self.evidence = self._gatherer.gather(spans, mentions, around)
+        return spans
+
+
+def _told(evidence: Evidence, weighed: list[bool]) -> dict[int, list[str]]:
+    """Catalogue row -> what speaks for it, of the features that the ranker weighs."""
+    rows = [row for row in evidence.spans.rows[0].tolist() if row >= 0]
+    real = evidence.features[0][evidence.spans.rows[0] >= 0]
+    table = [{n: v for n, v, w in zip(NAMES, values, weighed, strict=True) if w} for values in real.tolist()]
+    namesakes = [each for each in table if each.get("alias", 0) > 0]
+    best_known = [each for each in namesakes if each.get("named_fame", -1) == 0]
+    nearest = max((each.get("logit", 0) for each in table), default=0)
+    found = {}
+    for row, each in zip(rows, table, strict=True):
+        parts = _name(each, len(namesakes))
+        if len(namesakes) > 1 and each in namesakes and "named_fame" in each:
+            # Namesakes without an id are all as well known as each other, as far as anyone can tell.
+            parts += ["less known than another"] if each["named_fame"] < 0 else []
+            parts += ["the best known of these"] if best_known == [each] else []
+        if "logit" in each:
+            fits = "best" if each["logit"] >= nearest else "less"
+            parts.append(f"fits the context {fits} ({each['logit']:.2f})")
+        found[row] = parts
+    return found
+
+
+def _name(each: Mapping[str, float], namesakes: int) -> list[str]:
+    """What the mention is to the entity as a name."""
+    kind = next((words for feature, words in _KINDS if each.get(feature, 0) > 0), None)
+    if kind is None:
+        if "dice" not in each:
+            return []
+        return [f"spelt {100 * each['dice']:.0f} % like a name of it" if each["dice"] > 0 else "no name of it"]
+    if each.get("only", 0) > 0:
+        return [f"{kind}, and of nothing else"]
+    others = namesakes - 1 if each.get("alias", 0) > 0 else 0
+    shared = f", shared with {others} other{'s' * (others > 1)}" if others > 0 else ""
+    return [f"{kind}{shared}"]
