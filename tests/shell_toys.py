@@ -11,8 +11,10 @@ import numpy as np
 from blink.apps.shell.render import Fragments
 from blink.apps.shell.session import Session
 from blink.data.records import Candidate, Entity, Link
+from blink.linking.evidence import NAMES
 from blink.linking.linker import Linker, Reading
 from blink.linking.scoring import ScoredSpans, Thresholds
+from blink.model.ranker import Ranker
 
 ENTITIES = [
     Entity(0, "Paris", "Capital of France on the Seine.", "Q90", aliases=("City of Light",)),
@@ -95,3 +97,10 @@ def play(*lines: str | BaseException, linker: ToyLinker | None = None) -> tuple[
 
 def link(start: int, end: int, score: float, text: str) -> Link:
     return Link(start, end, text[start:end], 0, "Q1", "One", score, (Candidate(0, "Q1", "One", score),))
+
+
+def weighing(shift: float, **weights: float) -> Ranker:
+    """A ranker whose score is the weighted sum of some features."""
+    weight = np.array([[weights.get(name, 0.0) for name in NAMES]], dtype=np.float32)
+    ones = np.ones(len(NAMES), dtype=np.float32)
+    return Ranker(NAMES, 0 * ones, ones, ((weight, np.array([shift], dtype=np.float32)),), float("-inf"))

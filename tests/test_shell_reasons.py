@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
 import pytest
 import toys
-from shell_toys import Script
+from shell_toys import Script, weighing
 
 from blink.apps.shell.reasons import reasons
 from blink.apps.shell.render import View
 from blink.apps.shell.session import Session
-from blink.linking.evidence import NAMES
 from blink.linking.linker import Linker
 from blink.model.biencoder import BiEncoder
-from blink.model.ranker import Ranker
 
 ROWS = [
     {"title": "Georgia (country)", "text": "in the Caucasus", "kb_idx": "Q230"},
@@ -27,13 +24,6 @@ ROWS = [
     {"title": "One", "text": "nobody else"},
     {"title": "One (song)", "text": "a song"},
 ]
-
-
-def weighing(shift: float, **weights: float) -> Ranker:
-    """A ranker whose score is the weighted sum of some features."""
-    weight = np.array([[weights.get(name, 0.0) for name in NAMES]], dtype=np.float32)
-    ones = np.ones(len(NAMES), dtype=np.float32)
-    return Ranker(NAMES, 0 * ones, ones, ((weight, np.array([shift], dtype=np.float32)),), float("-inf"))
 
 
 @pytest.fixture(scope="module")

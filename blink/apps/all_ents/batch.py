@@ -20,7 +20,7 @@ from blink.data.records import Sample
 from blink.data.windows import overlap_of, window_around_gold
 from blink.errors import DataError
 from blink.evaluation.report import format_console_metrics
-from blink.linking.linker import Linker, merged
+from blink.linking.linker import PROBABILITY, Linker, merged
 from blink.linking.scoring import Decision, ScoredSpans, decide, joint_scores
 
 ROWS_A_ROUND = 1024
@@ -98,7 +98,7 @@ class RowLinker:
     def decide(self, row: Row, spans: ScoredSpans) -> Outcome:
         """Choose the links of a row, and count its hits."""
         joint = self._plan.detector == JOINT
-        links = decide(spans, self._linker.mode, self._linker.cut) if joint else _every(spans)
+        links = decide(spans, self._linker.mode, self._linker.cut) if joint else _every(spans, self._linker.mode)
         return outcome(row, spans, links, self._linker.catalogue.title, self._model.pieces.decode)
 
     def _propose(self, rows: Sequence[Row]) -> list[ScoredSpans]:
@@ -149,8 +149,9 @@ class RowLinker:
         return ScoredSpans.concatenate([ScoredSpans.none(self._plan.entities), *parts])
 
 
-def _every(spans: ScoredSpans) -> list[Decision]:
-    """Given mentions are all linked, each to its best entity."""
+def _every(spans: ScoredSpans, mode: str) -> list[Decision]:
+    """Given mentions are all linked, each to its best entity, whose share among its candidates is the score."""
     best = joint_scores(spans)[:, 0]
+    best = np.exp(best) if mode == PROBABILITY else best
     order = np.argsort(-best, kind="stable").tolist()
     return [Decision(i, int(spans.rows[i, 0]), float(best[i])) for i in order if spans.rows[i, 0] >= 0]

@@ -99,7 +99,7 @@ FLAGS = (
          "joint_all_ents_pretokenized insists on the word pieces stored in the file, none takes the gold mentions, "
          "single takes the whole text as one  [joint]", choices=(*DETECTORS, *OTHER_DETECTORS)),
     Flag(("--threshold",), "RE", "keep links whose joint log-score is above this; also -inf  [-2.9 for files with "
-         "--mention_classifier_threshold or joint_0, else -4.5; the starter: its own]", number),
+         "--mention_classifier_threshold or joint_0, else -4.5; the starter: a probability of its own]", number),
     Flag(("--mention_classifier_threshold",), "J", "keep mentions whose probability is above this", probability),
     Flag(("--mention_threshold",), "E", "keep mentions whose raw score is above this; for the modes by mention", number),
     Flag(("--final_thresholding",), "JR", "how links are chosen, J's names: the modes by mention emit the best entity of "

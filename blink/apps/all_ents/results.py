@@ -33,8 +33,8 @@ class Results:
     | ``mention_bounds`` | (m, 2) | first and last position in ``tokens``; 0 is ``[CLS]`` | ``biencoder_mention_bounds.npy`` |
     | ``mention_scores`` | (m,) | raw mention scores | ``biencoder_mention_scores.npy`` |
     | ``nns`` | (m, k) | catalogue rows, best first, or -1 | ``biencoder_nns.npy`` |
-    | ``cand_scores`` | (m, k) | inner products | ``biencoder_cand_scores.npy`` |
-    | ``dists`` | (m, k) | joint scores | ``biencoder_dists.npy`` |
+    | ``cand_scores`` | (m, k) | inner products, or the ranker's log-odds | ``biencoder_cand_scores.npy`` |
+    | ``dists`` | (m, k) | joint scores, made of these | ``biencoder_dists.npy`` |
     """
 
     def __init__(self, folder: Path | None, outs: IO[str], errors: IO[str] | None) -> None:
