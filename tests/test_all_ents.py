@@ -298,6 +298,29 @@ def test_damaged_files_are_one_clear_line(original: Reference, name: str, damage
     assert list(out.iterdir()) == []
 
 
+def test_a_broken_catalogue_is_told_once_and_without_flags_of_other_commands(
+    original: Reference, tmp_path: Path, capsys, caplog
+):
+    folder = shutil.copytree(original.folder, tmp_path / "copy")
+    lines = (folder / "entity.jsonl").read_text().splitlines()
+    (folder / "entity.jsonl").write_text("\n".join([*lines[:2], "{broken", *lines[3:]]) + "\n")
+    flags = [word.replace(str(original.folder), str(folder)) for word in original.flags()]
+    texts = ["--test_mentions", str(texts_file(tmp_path))]
+    assert main([*flags, *texts]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "entity.jsonl, line 3: " in line
+    assert "mend the line, or get the file anew" in line
+    assert "--skip-bad" not in line
+    assert caplog.records == []
+    twice = [json.dumps(json.loads(line) | {"kb_idx": "Q7"}) for line in lines[:2]]
+    (folder / "entity.jsonl").write_text("\n".join([*twice, *lines[2:]]) + "\n")
+    assert main([*flags, *texts]) == 0
+    said = capsys.readouterr().err
+    assert "entity.jsonl: ids that stand on several lines lead to the last; lines that lose theirs: 1" in said
+    assert "--skip-bad" not in said
+    assert caplog.records == []
+
+
 def test_what_is_no_tensor_is_not_advised_to_be_run(original: Reference, tmp_path: Path, capsys):
     folder = shutil.copytree(original.folder, tmp_path / "copy")
     torch.save({"x": Trap()}, folder / "pytorch_model.bin")

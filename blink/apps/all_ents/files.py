@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blink.apps.all_ents.plan import Files, Plan
 from blink.apps.common import say
-from blink.errors import MismatchError, MissingFileError
+from blink.errors import DataError, MismatchError, MissingFileError
 from blink.files import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from blink.kb.catalogue import Catalogue
     from blink.kb.index import Index
     from blink.kb.knowledge_base import KnowledgeBase
     from blink.linking.linker import Linker
@@ -100,14 +104,10 @@ def _open_starter() -> tuple[BiEncoder, KnowledgeBase]:
 
 
 def _open_files(files: Files, device: str) -> tuple[BiEncoder, KnowledgeBase]:
-    from blink.kb.catalogue import Catalogue
     from blink.kb.knowledge_base import KnowledgeBase
     from blink.model.original import OriginalFiles, read_original
 
-    # Ids that stand on two lines lead to the last, as in the original; broken lines are not tolerated.
-    catalogue = Catalogue.open(files.catalogue, skip_bad=True)
-    if catalogue.skipped:
-        Catalogue.open(files.catalogue)
+    catalogue = _open_catalogue(files.catalogue)
     index = _open_index(files, len(catalogue), device)
     model = read_original(OriginalFiles(files.weights, files.settings))
     if model.entity_size != index.dim:
@@ -116,6 +116,39 @@ def _open_files(files: Files, device: str) -> tuple[BiEncoder, KnowledgeBase]:
             f"{index.dim}; give files that were made with one model"
         )
     return model, KnowledgeBase(catalogue, index)
+
+
+def _open_catalogue(path: Path) -> Catalogue:
+    """The catalogue; ids that stand on two lines lead to the last, as in the original.
+
+    Raises:
+        DataError: a line is broken, which is not tolerated: the vectors of the other lines would be in doubt.
+    """
+    from blink.kb.catalogue import Catalogue
+
+    # Its warnings name an option that this script has not.
+    with _silent("blink.kb.catalogue"):
+        catalogue = Catalogue.open(path, skip_bad=True)
+    if catalogue.skipped:
+        try:
+            Catalogue.open(path)
+        except DataError as error:
+            found, _, _ = str(error).rpartition("; ")
+            raise DataError(f"{found}; mend the line, or get the file anew: every vector belongs to a line") from error
+    if catalogue.repeated_ids:
+        say(f"{path}: ids that stand on several lines lead to the last; lines that lose theirs: {catalogue.repeated_ids:,}")
+    return catalogue
+
+
+@contextlib.contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Nothing that a logger says inside the block is heard."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _open_index(files: Files, entities: int, device: str) -> Index:
