@@ -25,6 +25,7 @@ FAST = ("--learning-rate", "0.02", "--head-learning-rate", "0.02")
 SMALL = (*FAST, "--batch-size", "8", "--precision", "fp32", "--device", "cpu")
 FOLDS = ("--fold", "runs/a", "--fold", "runs/b")
 RANK = ("--kb", "kb", "--train", "train.jsonl", "--floor", "-9", "--epochs", "10", "--members", "1")
+RELATED = ("--mix", "questions=1,related=0.5", "--triples")
 MODEL = "runs/all/best"
 OPEN = ("--model", MODEL, "--kb", "kb", "--device", "cpu", "--precision", "fp32")
 
@@ -44,6 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plain = [{"id": f"p{i}", "text": f"who left {row['text'][9:-1]}"} for i, row in enumerate(rows[:12])]
     for name, chosen in (("train", rows), ("dev", rows[:12]), ("plain", plain)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen))
+    (folder / "latin.tsv").write_bytes("Q101\té\tQ102\n".encode("latin-1"))
     return folder
 
 
@@ -126,6 +128,8 @@ class TestRank:
             ((MODEL, *RANK, *FOLDS, "--kb", "runs"), ("runs", "not a knowledge base")),
             ((MODEL, *RANK, *FOLDS, "--members", "0"), ("members is 0",)),
             ((MODEL, *RANK, *FOLDS, "--mix", "smell=1"), ("'smell'", "questions")),
+            ((MODEL, *RANK, *FOLDS, *RELATED, "latin.tsv"), ("latin.tsv is not UTF-8 (byte 5)", "save the triples as UTF-8")),
+            ((MODEL, *RANK, *FOLDS, *RELATED, "nowhere.tsv"), ("nowhere.tsv does not exist",)),
             ((MODEL, "--train", "train.jsonl"), ("--kb",)),
         ],
     )

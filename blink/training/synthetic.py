@@ -70,10 +70,14 @@ def read_triples(path: str | Path, catalogue: Catalogue) -> list[Triple]:
     """Read ``head<TAB>relation<TAB>tail`` (Wikidata ids); triples with an end outside the catalogue are left out.
 
     Raises:
-        DataError: a line has not three columns.
+        DataError: it is not UTF-8, or a line has not three columns.
     """
     triples = []
-    for number, line in enumerate(require_file(path, "give a file of triples").read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = require_file(path, "give a file of triples").read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start}); save the triples as UTF-8") from error
+    for number, line in enumerate(lines, 1):
         columns = line.split("\t")
         if len(columns) != 3:
             raise DataError(f"{path}, line {number}: found {len(columns)} columns; a triple is head<TAB>relation<TAB>tail")
