@@ -8,6 +8,7 @@ from shell_toys import ENTITIES, play
 from blink.apps.shell import session as session_module
 from blink.apps.shell.complete import completions, names_of
 from blink.apps.shell.session import COMMANDS
+from blink.data.records import Entity
 
 pytestmark = pytest.mark.quick
 
@@ -26,6 +27,12 @@ def test_completion_offers_names_for_the_end_of_a_text_the_longest_first() -> No
     assert completions("in geor", NAMES, COMMANDS) == [("geor", "Georgia", "Georgia (U.S. state)")]
     assert [text for _, text, _ in completions("par", NAMES, COMMANDS)] == ["Paris", "Paris, Texas"]
     assert completions("p", NAMES, COMMANDS) == []
+
+
+def test_names_lose_only_the_last_brackets() -> None:
+    titles = ("Georgia (country)", "Live (at home) (album)", "(What's the Story)", "f(x)")
+    names = names_of(Entity(i, title, "", None) for i, title in enumerate(titles))
+    assert {name for _, name, _ in names} == {"Georgia", "Live (at home)", "(What's the Story)", "f"}
 
 
 def test_large_catalogues_complete_no_names(monkeypatch: pytest.MonkeyPatch) -> None:

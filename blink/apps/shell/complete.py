@@ -8,6 +8,7 @@ from typing import Any
 
 from blink.apps.shell.commands import Command
 from blink.data.records import Entity
+from blink.kb.forms import without_brackets
 
 Name = tuple[str, str, str]
 """What completion knows of an entity: folded name, name, title."""
@@ -19,8 +20,7 @@ def names_of(entities: Iterable[Entity]) -> list[Name]:
     """Titles, without what stands in brackets at their end, and aliases; sorted for `completions`."""
     names = set()
     for entity in entities:
-        bare = entity.title.split(" (")[0] if entity.title.endswith(")") else entity.title
-        names |= {(name.casefold(), name, entity.title) for name in (bare or entity.title, *entity.aliases)}
+        names |= {(name.casefold(), name, entity.title) for name in (without_brackets(entity.title), *entity.aliases)}
     return sorted(names)
 
 
