@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blink.apps.common import bar, say
+from blink.apps.common import bar, one_line, printable, say
 from blink.data.records import LinkedText
 from blink.errors import DataError, MissingFileError, SettingsError
 
@@ -72,11 +72,12 @@ def print_linked(linked: LinkedText, as_json: bool) -> None:
 
 
 def describe(linked: LinkedText) -> Iterator[str]:
-    """The text, and a line per link."""
-    yield linked.text
+    """The text, and a line per link, without characters that would change a terminal."""
+    yield printable(linked.text)
     for link in linked.links:
-        name = link.kb_id or f"row {link.row}"
-        yield f"  {link.start}-{link.end}  {link.mention} -> {link.title} ({name})  {link.score:.3f}"
+        name = one_line(link.kb_id or f"row {link.row}")
+        found = f"{one_line(link.mention)} -> {one_line(link.title)} ({name})"
+        yield f"  {link.start}-{link.end}  {found}  {link.score:.3f}"
     if not linked.links:
         yield "  no links"
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from blink.apps.shell.render import Fragments, View, mention, name_of, one_line, score_text, threshold_text, wrapped
+from blink.apps.common import one_line
+from blink.apps.shell.render import Fragments, View, mention, name_of, score_text, threshold_text, wrapped
 from blink.data.records import Entity, Link
 
 DESCRIPTION_LINES = 2
@@ -39,7 +40,7 @@ def compact_card(number: int, link: Link, rank: int, entity: Entity, triple: tup
 def labelled_card(number: int, link: Link, rank: int, entity: Entity, triple: tuple[int, int, int], view: View) -> Fragments:
     """A link in the original's dialogue: the mention, then a line each for id, title, score, triple and description."""
     lines = [one_line(link.mention)]
-    lines += [f"  Wikidata ID: {link.kb_id}"] if link.kb_id else []
+    lines += [f"  Wikidata ID: {one_line(link.kb_id)}"] if link.kb_id else []
     row, start, end = triple
     lines += [f"  Title: {one_line(link.title)}", f"  Score: {link.score:.6f}", f"  Triple: ('{row}', {start}, {end})"]
     lines.append(f"  Text: {one_line(entity.text)}")

@@ -80,7 +80,7 @@ def help_text(commands: Mapping[str, Command[Any]], most_candidates: int, room: 
         ("Ctrl-C, Ctrl-D", "cancel the line, or stop the model; leave"),
     ]
     notes = (
-        f"{scale.about.format(most_candidates)} k says only how many of these are listed; it changes no score. "
+        f"{scale.about.format(most_candidates)} k says only how many candidates are listed; it changes no score. "
         ":explain 2 shows what the score of link 2 is made of, and why it won."
     )
     lines: Fragments = []

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from blink.apps.shell.render import Fragments, printable
+from blink.apps.common import printable
+from blink.apps.shell.render import Fragments
 
 
 class Console(Protocol):

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from blink.apps.common import one_line
 from blink.apps.shell.cards import head
 from blink.apps.shell.reasons import reasons
-from blink.apps.shell.render import Fragments, View, name_of, one_line, ranks, score_text, wrapped
+from blink.apps.shell.render import Fragments, View, name_of, ranks, score_text, wrapped
 from blink.data.records import Link, LinkedText
 from blink.errors import DataError
 from blink.linking.linker import Linker, Reading, characters

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from blink.apps.shell.render import Fragments, View, one_line, wrapped
+from blink.apps.common import one_line
+from blink.apps.shell.render import Fragments, View, wrapped
 from blink.data.records import Link
 from blink.linking.evidence import NAMES, Evidence, EvidenceGatherer, TextAround
 from blink.linking.linker import Linker

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from operator import itemgetter
 
+from blink.apps.common import one_line, printable
 from blink.data.records import Link, LinkedText
 
 Fragments = list[tuple[str, str]]
@@ -52,21 +53,6 @@ class View:
     def room(self) -> int:
         """Columns for running text."""
         return max(20, min(self.width, WIDEST) - 1)
-
-
-_CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000)) if chr(code) not in "\n\t"}
-_CONTROLS[ord("\r")] = " "
-
-
-def printable(text: str) -> str:
-    """``text`` without characters that would move the cursor or change the terminal; as long as before."""
-    return text.translate(_CONTROLS)
-
-
-def one_line(text: str, longest: int | None = None) -> str:
-    """``text`` on one line, printable, cut with an ellipsis if it is longer than ``longest`` characters."""
-    line = " ".join(printable(text).split())
-    return line if longest is None or len(line) <= longest else line[: longest - 1].rstrip() + "…"
 
 
 def wrapped(text: str, width: int, indent: int = 0, most: int | None = None) -> str:
@@ -125,7 +111,7 @@ def mention(text: str, rank: int, colour: bool) -> tuple[str, str]:
 
 def name_of(kb_id: str | None, row: int) -> str:
     """The id of an entity, or its row where it has none."""
-    return kb_id or f"row {row}"
+    return one_line(kb_id or f"row {row}")
 
 
 def score_text(score: float) -> str:

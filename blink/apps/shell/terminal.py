@@ -8,9 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blink.apps.common import one_line
 from blink.apps.shell.complete import Ending, completions
 from blink.apps.shell.console import Cancelled
-from blink.apps.shell.render import STYLE, Fragments, one_line
+from blink.apps.shell.render import STYLE, Fragments
 from blink.apps.shell.session import COMMANDS, LONG_TEXT, Session
 
 if TYPE_CHECKING:
