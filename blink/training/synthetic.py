@@ -20,7 +20,6 @@ from blink.errors import DataError, SettingsError
 from blink.files import require_file
 from blink.kb.catalogue import Catalogue
 from blink.kb.forms import normalise, without_brackets
-from blink.kb.popularity import describe
 from blink.training.noise import damaged
 
 COMMON_NOUN_TAILS = frozenset(
@@ -38,10 +37,7 @@ ROLES: dict[str, tuple[tuple[str, int], ...]] = {
 
 ALIAS_SHARE = 0.25
 CONCEPT = "concept"
-CONCEPT_SHARE = 0.06
-"""Mentions of questions that are swapped for a common noun: people ask about oxygen and bats as well."""
-DRAWS = 3
-"""Entities among which the best known is taken: what people write about is well known more often than not."""
+"""Common nouns, which fill slots but are no mentions: so that not everything the catalogue lists is linked."""
 SLOT = re.compile(r"\{(\w)\}")
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 LENGTHS = (30, 160)
@@ -131,6 +127,8 @@ class Synthesizer:
         everybody = sorted({row for rows in self._kinds.values() for row in rows})
         self._kinds["any"] = everybody or list(range(len(catalogue)))
         self._kinds[CONCEPT] = [e.row for e in catalogue if e.title[:1].islower()]
+        if not self._kinds[CONCEPT]:
+            self._slots = {k: t for k, t in self._slots.items() if not any("{c}" in template for template in t)}
 
     def make(self, source: str, count: int, seed: int) -> list[Sample]:
         """Make ``count`` texts of one of `SOURCES`; the same seed gives the same texts.
@@ -157,7 +155,7 @@ class Synthesizer:
         for mention in sorted(question.mentions or (), key=lambda m: (m.start, m.end)):
             if mention.start < at:
                 continue  # nested gold: the outer mention stands
-            kind = CONCEPT if random.random() < CONCEPT_SHARE else self._kind_of.get(mention.row, "any")
+            kind = self._kind_of.get(mention.row, "any")
             parts += [question.text[at : mention.start], self._form(self._draw(kind, random), random)]
             at = mention.end
         return _assemble(name, [*parts, question.text[at:]])
@@ -185,7 +183,8 @@ class Synthesizer:
         """An everyday text about one or two entities of a kind, some beside a common noun that is no mention."""
         kind = sorted(self._slots)[random.integers(len(self._slots))]
         fill = {slot: self._form(self._draw(kind, random), random) for slot in "ab"}
-        fill["c"] = (self._form(self._draw(CONCEPT, random), random)[0], NOT_IN_CATALOGUE - 1)
+        if self._kinds[CONCEPT]:
+            fill["c"] = (self._form(self._draw(CONCEPT, random), random)[0], NOT_IN_CATALOGUE - 1)
         return _fill(name, str(random.choice(self._slots[kind])), fill)
 
     def described(self, random: np.random.Generator, name: str) -> Sample:
@@ -250,8 +249,7 @@ class Synthesizer:
 
     def _draw(self, kind: str, random: np.random.Generator) -> int:
         rows = self._kinds.get(kind) or self._kinds["any"]
-        drawn = [int(rows[i]) for i in random.integers(len(rows), size=DRAWS)]
-        return max(drawn, key=lambda row: describe(self._catalogue[row])[0])
+        return int(rows[random.integers(len(rows))])
 
     def _form(self, row: int, random: np.random.Generator) -> tuple[str, int]:
         entity: Entity = self._catalogue[row]
