@@ -24,7 +24,7 @@ TRAIN = ("train", "--train", "train.jsonl", "--dev", "dev.jsonl", "--kb", "kb", 
 FAST = ("--learning-rate", "0.02", "--head-learning-rate", "0.02")
 SMALL = (*FAST, "--batch-size", "8", "--precision", "fp32", "--device", "cpu")
 FOLDS = ("--fold", "runs/a", "--fold", "runs/b")
-RANK = ("--kb", "kb", "--train", "train.jsonl", "--floor", "-9", "--epochs", "10", "--members", "1")
+RANK = ("--kb", "kb", "--train", "train.jsonl", "--floor", "-9", "--epochs", "10", "--batch-size", "256", "--members", "1")
 RELATED = ("--mix", "questions=1,related=0.5", "--triples")
 MODEL = "runs/all/best"
 OPEN = ("--model", MODEL, "--kb", "kb", "--device", "cpu", "--precision", "fp32")

@@ -30,7 +30,7 @@ MADE_SEED = 104_729
 class RankRequest:
     """What ``blink rank`` was asked for, beside `RankSettings`; see its options."""
 
-    model: str
+    models: Sequence[str]
     kb: str
     train_files: Sequence[str]
     folds: Sequence[str] = ()
@@ -42,13 +42,14 @@ class RankRequest:
 
 
 def rank_model(settings: RankSettings, request: RankRequest) -> None:
-    """Fit a ranker and store it with the model."""
+    """Fit a ranker and store it with each of the models."""
     from blink.training.ranking import LabelledSpans, fit_ranker
 
-    target = _model_folder(request.model)
+    targets = [_model_folder(model) for model in request.models]
     base = KnowledgeBase.open(request.kb)
-    # The folds read the texts, but the ranker is this model's: that they fit the knowledge base does not say that it does.
-    base.require_model(read_json(target / CONFIG_FILE).get("candidate_fingerprint"))
+    # The folds read the texts, but the ranker is these models': that folds fit the knowledge base does not say that they do.
+    for target in targets:
+        base.require_model(read_json(target / CONFIG_FILE).get("candidate_fingerprint"))
     questions = [s for file in request.train_files for s in labelled_samples(file, base.catalogue)]
     parts = []
     for folder, fold in _readers(request):
@@ -65,15 +66,18 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
             shown.note(f"loss {loss:.4f}")
 
         ranker = fit_ranker(spans, settings, fitted)
-    ranker.save(target)
-    say(f"the ranker is stored with {target}; next: blink calibrate {target} --on {request.kb} DEV.jsonl")
+    for target in targets:
+        ranker.save(target)
+        say(f"the ranker is stored with {target}; next: blink calibrate {target} --on {request.kb} DEV.jsonl")
 
 
 def _readers(request: RankRequest) -> list[tuple[Path, Fold | None]]:
     """The models that read the questions, each with the part of them it was not trained on."""
+    if not request.folds and len(request.models) > 1:
+        raise SettingsError("several models are named and no --fold: who is to read the texts? Name the folds, or one model")
     if not request.folds:
         say("no --fold is named: the model reads the texts itself, which must not be those it was trained on")
-        return [(Path(request.model), None)]
+        return [(Path(request.models[0]), None)]
     readers: list[tuple[Path, Fold | None]] = []
     for folder in map(Path, request.folds):
         settings = read_json(folder / "settings.json", f"{folder} must be the run folder of blink train --leave-out")

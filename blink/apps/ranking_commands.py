@@ -20,7 +20,7 @@ PRECISION = click.option(
 
 
 @click.command()
-@click.argument("model", metavar="DIR")
+@click.argument("models", nargs=-1, required=True, metavar="DIR...")
 @click.option("--kb", required=True, metavar="DIR", help="Knowledge base that the texts are linked to.")
 @click.option(
     "--train", "train_files", multiple=True, required=True, metavar="FILE", help="Labelled mention file; may be repeated."
@@ -42,6 +42,8 @@ PRECISION = click.option(
 @settings_options(RankSettings)
 def rank(**options: Any) -> None:
     """Fit the ranker of a model: how much names, spelling, popularity and the encoder's scores count.
+
+    Of several models, seeds of one recipe, each gets the same.
 
     The ranker must learn from texts that the reading model was not trained on, or it would trust that model too much. So
     the questions are trained on in parts, each time leaving one out, and the ranker learns from the parts left out.

@@ -204,8 +204,8 @@ class RankSettings:
         seed: of weights, order and everything drawn.
     """
 
-    epochs: int = 30
-    batch_size: int = 256
+    epochs: int = 15
+    batch_size: int = 512
     learning_rate: float = 3e-3
     weight_decay: float = 1e-3
     hidden: int = 48
