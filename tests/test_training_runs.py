@@ -236,6 +236,39 @@ class TestFolder:
         with pytest.raises(MismatchError, match=r"other settings or files \(.*train.jsonl\)"):
             other.run(resume=True)
 
+    def test_other_files_do_not_resume_and_moved_ones_do(self, toy: Path, tmp_path: Path) -> None:
+        old, dev, moved, more = (tmp_path / name for name in ("old.jsonl", "dev.jsonl", "moved.jsonl", "more.jsonl"))
+        for path, text in ((old, "1"), (dev, "2"), (moved, "1"), (more, "3")):
+            path.write_text(text)
+
+        def begin(sources: list[Path], *, resume: bool) -> None:
+            made = trainer(toy, tmp_path / "run", epochs=1)
+            made.sources = sources
+            made.run(resume=resume)
+
+        begin([old, dev], resume=False)
+        begin([moved, dev], resume=True)
+        for sources, words in (
+            ([more, dev], r"old.jsonl, \S+more.jsonl\)"),
+            ([old], r"\(\S+dev.jsonl\)"),
+            ([old, dev, more], r"\(\S+more.jsonl\)"),
+        ):
+            with pytest.raises(MismatchError, match=words) as caught:
+                begin(sources, resume=True)
+            assert "\n" not in str(caught.value)
+
+    def test_another_catalogue_does_not_resume(self, toy: Path, tmp_path: Path) -> None:
+        trainer(toy, tmp_path, epochs=1).run()
+        trace = tmp_path / TRACE_FILE
+        first, *others = trace.read_text().splitlines(keepends=True)
+        about = json.loads(first)
+        trace.write_text("".join([json.dumps({**about, "catalogue": "0" * 64}) + "\n", *others]))
+        with pytest.raises(MismatchError, match=r"files \(the catalogue of the knowledge base\); give the same"):
+            trainer(toy, tmp_path, epochs=1).run(resume=True)
+        del about["catalogue"]  # as older releases wrote it
+        trace.write_text("".join([json.dumps(about) + "\n", *others]))
+        trainer(toy, tmp_path, epochs=1).run(resume=True)
+
     def test_what_decides_nothing_may_change(self, toy: Path, tmp_path: Path) -> None:
         trainer(toy, tmp_path, epochs=1).run()
         trainer(toy, tmp_path, epochs=1, save_steps=2, log_steps=7, patience=1).run(resume=True)

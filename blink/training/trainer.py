@@ -91,7 +91,7 @@ class Trainer:
         settings: see `TrainSettings`.
         synthesizer: makes the texts that ``settings.mix`` asks for beside the questions.
         device: where to train; of several processes, each has a device of its own of that kind.
-        sources: files that the texts come from; the trace notes their hashes, and a resumed run needs the same ones.
+        sources: files that the texts come from; the trace notes their hashes, and a resumed run needs the same contents.
 
     Raises:
         SettingsError: what the settings ask for is not to be had with this model, knowledge base or device.
@@ -206,7 +206,7 @@ class Trainer:
         about = provenance(self.sources, self.kb.catalogue.sha256, self.accelerator.device, self.accelerator.num_processes)
         state = load_checkpoint(self.folder / CHECKPOINTS_FOLDER) if resume else None
         if state is not None:
-            self._require_same(about["files"])
+            self._require_same(about)
             self._restore(state)
             self._trace.go_on(self.standing.step, about, pending=self.standing.pending)
         elif self.accelerator.is_main_process:
@@ -221,12 +221,12 @@ class Trainer:
     def _to_compare(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self.settings), "model": self._started_as}
 
-    def _require_same(self, files: dict[str, str]) -> None:
+    def _require_same(self, about: dict[str, Any]) -> None:
         stored, own = read_json(self.folder / SETTINGS_FILE), self._to_compare()
         changed = [k for k, v in own.items() if k not in FREE_TO_CHANGE and stored.get(k) != v]
         if "model" in changed:
             changed += [f"model.{k}" for k, v in own["model"].items() if stored.get("model", {}).get(k) != v]
-        changed += [f for f, digest in self._trace.first().get("files", {}).items() if files.get(f, digest) != digest]
+        changed += _other_data(self._trace.first(), about)
         if changed:
             found = f"{self.folder} was begun with other settings or files ({', '.join(changed)})"
             raise MismatchError(f"{found}; give the same ones, or another folder")
@@ -351,6 +351,19 @@ def _require_fit(model: BiEncoder, kb: KnowledgeBase, learns_entities: bool) -> 
     kb.require_model(model.config.candidate_fingerprint)
     if kb.vectors is None:
         raise SettingsError("training needs the vectors of a knowledge base; build one with `blink kb build`")
+
+
+def _other_data(first: dict[str, Any], about: dict[str, Any]) -> list[str]:
+    """What a run and its continuation read differently: files by name, which may have moved, and the entities.
+
+    Traces of older releases lack one or the other, which is then not compared.
+    """
+    own: dict[str, str] = about["files"]
+    stored: dict[str, str] = first.get("files", own)
+    common = set(stored.values()) & set(own.values())
+    names = [name for files in (stored, own) for name, digest in files.items() if digest not in common]
+    other = first.get("catalogue", about["catalogue"]) != about["catalogue"]
+    return [*dict.fromkeys(names), *(["the catalogue of the knowledge base"] if other else [])]
 
 
 def _keep_few_layers(tower: torch.nn.Module) -> None:
