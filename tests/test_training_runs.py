@@ -21,12 +21,13 @@ from blink.model.biencoder import BiEncoder
 from blink.training.checkpoints import CHECKPOINTS_FOLDER, KEPT, checkpoints
 from blink.training.curves import CURVES_FILE
 from blink.training.launch import make_accelerator
-from blink.training.settings import TrainSettings
+from blink.training.settings import RankSettings, TrainSettings
 from blink.training.signals import Interrupted
 from blink.training.trainer import BEST_FILE, TRACE_FILE, Progress
 
 torch.set_num_threads(1)
 
+INF, NAN = float("inf"), float("nan")
 TESTS = Path(__file__).resolve().parent
 FROZEN = {"mix": "questions=1,plain=0.2", "dropout": 0.1, "save_steps": 3, "log_steps": 1}
 MOVING = {**FROZEN, "entity_tower": "trained", "objective": "in_batch+hard_negatives", "refresh_steps": 3, "epochs": 2}
@@ -326,12 +327,41 @@ class TestSettings:
             ({"precision": "fp8"}, "allowed are bf16"),
             ({"accumulation": 0}, "at least 1"),
             ({"warmup": 1.0}, "share"),
+            ({"seed": -1}, "seed is -1; it must be"),
+            ({"seed": 1 << 64}, "it must be from 0 to"),
+            ({"weight_decay": -1.0}, "weight_decay is -1.0; it must be"),
+            ({"weight_decay": NAN}, "weight_decay is nan"),
+            ({"dropout": 2.0}, "dropout is 2.0; it must be a share"),
+            ({"dropout": NAN}, "dropout is nan"),
+            ({"learning_rate": INF}, "learning_rate is inf; it must be"),
+            ({"learning_rate": NAN}, "learning_rate is nan; it must be"),
+            ({"head_learning_rate": INF}, "head_learning_rate is inf"),
+            ({"max_grad_norm": NAN}, "max_grad_norm is nan"),
+            ({"mix": "questions=inf"}, "the share of questions is 'inf'"),
         ],
     )
     def test_wrong_ones(self, wrong: dict[str, Any], words: str) -> None:
         with pytest.raises(SettingsError) as caught:
             TrainSettings(**wrong)
         assert words in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"learning_rate": 0.0}, {"learning_rate": INF}, {"learning_rate": NAN}, {"weight_decay": -1.0},
+            {"weight_decay": NAN}, {"seed": -1}, {"seed": 1 << 64}, {"floor": NAN}, {"floor": INF},
+        ],
+    )  # fmt: skip
+    def test_wrong_ones_of_a_ranker(self, wrong: dict[str, Any]) -> None:
+        ((name, value),) = wrong.items()
+        with pytest.raises(SettingsError, match=f"^{name} is {value}; it must be ") as caught:
+            RankSettings(**wrong)
+        assert "\n" not in str(caught.value)
+
+    def test_what_is_just_in_range(self) -> None:
+        TrainSettings(seed=0, weight_decay=0.0, dropout=0.0, max_grad_norm=INF)
+        RankSettings(seed=0, weight_decay=0.0, dropout=0.0)
 
     def test_fp16_needs_a_gpu(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="needs a GPU"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 
@@ -109,12 +110,15 @@ class TrainSettings:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        for name in ("learning_rate", "head_learning_rate", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("warmup", "damage"):
-            if not 0 <= getattr(self, name) < 1:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be a share from 0 to below 1")
+        if not self.max_grad_norm > 0:  # infinite: nothing is clipped
+            raise SettingsError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0")
+        _require_rate("learning_rate", self.learning_rate)
+        _require_rate("head_learning_rate", self.head_learning_rate)
+        _require_decay_and_seed(self.weight_decay, self.seed)
+        for name in ("warmup", "damage", "dropout"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= share < 1:
+                raise SettingsError(f"{name} is {share}; it must be a share from 0 to below 1")
 
 
 _CHOICES = {"entity_tower": ENTITY_TOWERS, "train_layers": TRAINED_LAYERS, "precision": PRECISIONS, "tracker": TRACKERS}
@@ -123,12 +127,27 @@ _LEAST = {
     "save_steps": 0, "log_steps": 1, "patience": 0,
 }  # fmt: skip
 
+_SEEDS = 1 << 32
+"""Seeds are below it, so that what is made of them stays within the 64 bits that generators take."""
+
+
+def _require_rate(name: str, rate: float) -> None:
+    if not 0 < rate < math.inf:
+        raise SettingsError(f"{name} is {rate}; it must be above 0 and finite")
+
+
+def _require_decay_and_seed(weight_decay: float, seed: int) -> None:
+    if not 0 <= weight_decay < math.inf:
+        raise SettingsError(f"weight_decay is {weight_decay}; it must be at least 0 and finite")
+    if not 0 <= seed < _SEEDS:
+        raise SettingsError(f"seed is {seed}; it must be from 0 to {_SEEDS - 1}")
+
 
 def parse_mix(text: str) -> dict[str, float]:
     """Read shares such as ``questions=1,related=0.5``.
 
     Raises:
-        SettingsError: a source is unknown or a share is not a number of at least 0.
+        SettingsError: a source is unknown or a share is not a finite number of at least 0.
     """
     mix: dict[str, float] = {}
     for item in filter(None, text.split(",")):
@@ -139,7 +158,7 @@ def parse_mix(text: str) -> dict[str, float]:
             mix[name] = float(share)
         except ValueError:
             mix[name] = -1.0
-        if not mix[name] >= 0:
+        if not 0 <= mix[name] < math.inf:
             raise SettingsError(f"the share of {name} is {share!r}; give a number of texts per question, such as {name}=0.5")
     return mix
 
@@ -223,3 +242,7 @@ class RankSettings:
         for name in ("dropout", "absent", "left_out"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it is a share, from 0 up to 1")
+        _require_rate("learning_rate", self.learning_rate)
+        _require_decay_and_seed(self.weight_decay, self.seed)
+        if not math.isfinite(self.floor):
+            raise SettingsError(f"floor is {self.floor}; it must be a finite number, such as -5")
