@@ -337,6 +337,7 @@ class TestSettings:
             ({"learning_rate": NAN}, "learning_rate is nan; it must be"),
             ({"head_learning_rate": INF}, "head_learning_rate is inf"),
             ({"max_grad_norm": NAN}, "max_grad_norm is nan"),
+            ({"leave_out": "0/1"}, "leave_out is '0/1'; it must be a part of several"),
             ({"mix": "questions=inf"}, "the share of questions is 'inf'"),
         ],
     )

@@ -183,7 +183,7 @@ def parse_fold(text: str) -> Fold | None:
     part, _, parts = text.partition("/")
     if not text:
         return None
-    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts) >= 2):
         raise SettingsError(f"leave_out is {text!r}; it must be a part of several, counted from 0, such as 0/2")
     return Fold(int(part), int(parts))
 
