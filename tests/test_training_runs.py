@@ -364,6 +364,16 @@ class TestSettings:
         TrainSettings(seed=0, weight_decay=0.0, dropout=0.0, max_grad_norm=INF)
         RankSettings(seed=0, weight_decay=0.0, dropout=0.0)
 
+    @pytest.mark.parametrize(("precision", "kind"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+    def test_precision_is_that_of_the_entity_vectors_too(
+        self, toy: Path, tmp_path: Path, precision: str, kind: torch.dtype
+    ) -> None:
+        made = trainer(toy, tmp_path, precision=precision)
+        vectors = made.stepper._catalogue
+        assert vectors is not None
+        assert vectors.dtype == kind
+        assert torch.equal(vectors, torch.tensor(made.kb.vectors).to(kind))
+
     def test_fp16_needs_a_gpu(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="needs a GPU"):
             make_accelerator(TrainSettings(precision="fp16"), torch.device("cpu"), tmp_path)

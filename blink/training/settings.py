@@ -54,7 +54,8 @@ class TrainSettings:
         negatives: mined entities per mention.
         form_negatives: most entities per mention that bear its name, beside the mined ones.
         refresh_steps: steps between two minings of negatives, each for the batches up to the next.
-        precision: number format of the encoders: bf16, fp16 (needs a GPU) or fp32.
+        precision: number format of the encoders: bf16, fp16 (needs a GPU) or fp32. The objective catalogue compares with
+            entity vectors in bfloat16 for bf16 and in float32, twice the memory, for the others.
         gradient_checkpointing: compute the layers again on the way back instead of keeping them: slower, less memory.
         eval_steps: steps between two validations; 0 validates after each epoch only.
         save_steps: steps between two checkpoints, of which there is one at each validation too; 0 for those only.
@@ -183,7 +184,7 @@ def parse_fold(text: str) -> Fold | None:
     part, _, parts = text.partition("/")
     if not text:
         return None
-    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts) >= 2):
+    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts) and int(parts) >= 2):
         raise SettingsError(f"leave_out is {text!r}; it must be a part of several, counted from 0, such as 0/2")
     return Fold(int(part), int(parts))
 

@@ -192,7 +192,8 @@ class Trainer:
             vectors = StoredVectors(self.kb.vectors, device)
         catalogue = None
         if not self.learns_entities and "catalogue" in settings.objective:
-            catalogue = torch.from_numpy(np.asarray(self.kb.vectors, dtype=np.float32)).to(device, torch.bfloat16)
+            kind = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+            catalogue = torch.from_numpy(np.asarray(self.kb.vectors, dtype=np.float32)).to(device, kind)
         return Stepper(self.model, self.accelerator, settings, vectors, catalogue, self.total_steps)
 
     def _make_negatives(self) -> NegativeSource | None:
