@@ -31,7 +31,7 @@ class TrainSettings:
         epochs: passes over the mixture.
         batch_size: texts per step, over all processes and parts.
         accumulation: parts that a process computes its share of a batch in, one after the other, to save memory; the step
-            is the same for any number.
+            is the same for any number, but for what dropout draws.
         learning_rate: peak rate of the encoders (or their adapters).
         head_learning_rate: peak rate of the heads and the scale, which begin untrained.
         weight_decay: decoupled decay of matrices; biases and norms have none.
