@@ -311,9 +311,24 @@ class TestOnTexts:
         assert (spans[1].target == -1).all()
         assert len(spans[0]) > len(spans[2]) == 1
 
-    def test_long_texts_are_refused(self, model: BiEncoder, kb: KnowledgeBase) -> None:
-        with pytest.raises(SettingsError, match="longer than one window"):
-            labelled_spans(model, kb, [sample(0, "word " * 200)], floor=float("-inf"))
+    @pytest.mark.parametrize(
+        ("texts", "message"),
+        [
+            (("oslo 7", "word " * 200), "text s1 is longer than one window"),
+            (("oslo 7", "", "java 8"), "text s1 is empty"),
+            (("oslo 7", "word " * 100, "", "java 8"), "text s1 is longer"),  # two windows and none: as many as texts
+            ((" ", "word " * 100), "text s0 is empty"),
+        ],
+    )
+    def test_texts_of_not_one_window_are_refused_by_name(
+        self, texts: tuple[str, ...], message: str, model: BiEncoder, kb: KnowledgeBase
+    ) -> None:
+        with pytest.raises(SettingsError, match=message):
+            labelled_spans(model, kb, [sample(i, text) for i, text in enumerate(texts)], floor=float("-inf"))
+
+    def test_a_floor_above_every_span_is_said_to_be(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        with pytest.raises(DataError, match=r"propose no span.*--floor"):
+            labelled_spans(model, kb, [sample(0, "oslo 7"), sample(1, "java 8")], floor=0.0)
 
     def test_calibrating_stores_a_cut_off(self, model: BiEncoder, kb: KnowledgeBase) -> None:
         texts = [

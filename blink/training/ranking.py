@@ -75,10 +75,12 @@ def labelled_spans(
     A span is right if it is exactly a gold mention. Of texts that are labelled in part, other spans are left out.
 
     Raises:
-        SettingsError: the knowledge base has no names, or a text is longer than one window.
+        SettingsError: the knowledge base has no names, or a text is empty or longer than one window.
+        DataError: there is no span above the floor.
     """
     if kb.names is None or kb.vectors is None:
         raise SettingsError("a ranker needs the names of a knowledge base; build one with `blink kb build`")
+    _require_one_window(model, samples)
     recorder = _Recorder(EvidenceGatherer(kb.names, kb.vectors))
     linker = Linker(model, kb, rank=False, precision=precision)
     linker.refiner = recorder
@@ -86,10 +88,9 @@ def labelled_spans(
     for reading in linker.read([s.text for s in samples], floor=floor):
         readings.append(reading)
         progress(1)
-    if len(recorder.evidence) != len(readings):
-        raise SettingsError("a labelled text is empty or longer than one window; fit on questions or sentences")
-    parts = zip(samples, readings, recorder.evidence, strict=True)
-    return LabelledSpans.concatenate([_label(s, r, e) for s, r, e in parts if e is not None])
+    # Texts without a span have no evidence, and a round of nothing but such texts does not even ask for it.
+    read = [(s, r) for s, r in zip(samples, readings, strict=True) if len(r.spans)]
+    return LabelledSpans.concatenate([_label(s, r, e) for (s, r), e in zip(read, recorder.evidence, strict=True)])
 
 
 def fit_ranker(spans: LabelledSpans, settings: RankSettings, progress: Callable[[float], None] = lambda loss: None) -> Ranker:
@@ -177,15 +178,24 @@ def fit_scaling(ranker: Ranker, spans: LabelledSpans) -> Scaling:
     return Scaling(scale, shift)
 
 
+def _require_one_window(model: BiEncoder, samples: Sequence[Sample]) -> None:
+    room = model.config.max_context_length - 2
+    for sample, pieces in zip(samples, model.pieces.cut([s.text for s in samples]), strict=True):
+        if not 0 < len(pieces.ids) <= room:
+            what = "longer than one window" if len(pieces.ids) else "empty"
+            raise SettingsError(f"the labelled text {sample.id} is {what}; fit on questions or sentences")
+
+
 class _Recorder:
-    """Keeps the evidence of each text instead of ranking by it."""
+    """Keeps the evidence of each text that has spans instead of ranking by it."""
 
     def __init__(self, gatherer: EvidenceGatherer) -> None:
         self._gatherer = gatherer
-        self.evidence: list[Evidence | None] = []
+        self.evidence: list[Evidence] = []
 
     def refine(self, spans: ScoredSpans, mentions: np.ndarray, around: TextAround) -> ScoredSpans:
-        self.evidence.append(self._gatherer.gather(spans, mentions, around) if len(spans) else None)
+        if len(spans):
+            self.evidence.append(self._gatherer.gather(spans, mentions, around))
         return spans
 
 
