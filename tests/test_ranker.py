@@ -23,7 +23,7 @@ from blink.model.biencoder import BiEncoder
 from blink.model.config import EVIDENCE
 from blink.model.ranker import RANKER_FILE, Ranker, Scaling
 from blink.training.calibration import DevSet, calibrate
-from blink.training.ranking import LabelledSpans, fit_ranker, fit_scaling, labelled_spans
+from blink.training.ranking import LabelledSpans, _merged, fit_ranker, fit_scaling, labelled_spans
 from blink.training.settings import Fold, RankSettings
 
 TEXT = "see Oslo 7 and the java the 8th"
@@ -221,6 +221,17 @@ def separable(n: int = 400, seed: int = 0) -> LabelledSpans:
     return LabelledSpans(features, np.ones((n, 4), dtype=bool), target)
 
 
+def probabilities(ranker: Ranker, spans: LabelledSpans) -> np.ndarray:
+    """Of "nothing" and of each candidate."""
+    scores = ranker.scores(spans.features, spans.real).astype(float)
+    odds = np.exp(np.concatenate([np.zeros((len(spans), 1)), scores], axis=1))
+    return np.asarray(odds / odds.sum(1, keepdims=True))
+
+
+def cross_entropy(ranker: Ranker, spans: LabelledSpans) -> float:
+    return float(-np.log(probabilities(ranker, spans)[np.arange(len(spans)), spans.target + 1]).mean())
+
+
 @pytest.mark.quick
 class TestFitting:
     settings = RankSettings(epochs=12, batch_size=32, left_out=0.0, absent=0.0, members=1)
@@ -240,39 +251,45 @@ class TestFitting:
         assert all(np.array_equal(a, b) for x, y in zip(one.layers, two.layers, strict=True) for a, b in zip(x, y, strict=True))
 
     def test_members_are_averaged(self) -> None:
-        data = separable()
-        settings = replace(self.settings, epochs=2, hidden=8)
-        alone = [fit_ranker(data, replace(settings, members=1, seed=settings.seed + i)) for i in range(2)]
-        both = fit_ranker(data, replace(settings, members=2))
-        first, wide = alone[0].scores(data.features, data.real), both.scores(data.features, data.real)
-        assert both.layers[1][0].shape == (16, 16)
-        assert not both.layers[1][0][:8, 8:].any()
-        one = replace(
-            both,
-            layers=(
-                (both.layers[0][0][:8], both.layers[0][1][:8]),
-                (both.layers[1][0][:8, :8], both.layers[1][1][:8]),
-                alone[0].layers[2],
-            ),
-        )
-        assert np.allclose(one.scores(data.features, data.real), first, atol=1e-5)
-        assert not np.allclose(wide, first)
+        random = np.random.default_rng(3)
+        shapes = ((8, len(NAMES)), (8, 8), (1, 8))
+        members = [
+            [(random.normal(size=s).astype(np.float32), random.normal(size=s[0]).astype(np.float32)) for s in shapes]
+            for _ in range(3)
+        ]
+        data = separable(50)
+        alone = [replace(weighing(), layers=tuple(member)).scores(data.features, data.real) for member in members]
+        merged = replace(weighing(), layers=_merged(members)).scores(data.features, data.real)
+        assert np.allclose(merged, np.mean(alone, axis=0), atol=1e-4)
+        assert not np.allclose(merged, alone[0], atol=1)
+
+    def test_as_many_members_are_fitted_as_were_asked_for(self) -> None:
+        ranker = fit_ranker(separable(50), replace(self.settings, epochs=1, hidden=8, members=2))
+        first, second = np.split(ranker.layers[0][0], 2)
+        assert first.shape == second.shape == (8, len(NAMES))
+        assert not np.allclose(first, second, atol=0.01)
 
     def test_it_is_the_network_that_was_fitted(self) -> None:
         losses: list[float] = []
         ranker = fit_ranker(separable(), replace(self.settings, dropout=0.0, epochs=8), losses.append)
         data = separable()
-        scores = np.concatenate([np.zeros((len(data), 1)), ranker.scores(data.features, data.real)], 1)
-        loss = -(scores[np.arange(len(data)), data.target + 1] - np.log(np.exp(scores).sum(1))).mean()
-        assert loss == pytest.approx(losses[-1], rel=0.2)
+        assert cross_entropy(ranker, data) == pytest.approx(losses[-1], rel=0.2)
 
     def test_scaling_recovers_what_was_done_to_scores(self) -> None:
-        data = separable()
-        ranker = fit_ranker(data, replace(self.settings, epochs=3))
-        fitted = fit_scaling(ranker, separable(seed=2))
-        again = fit_scaling(ranker.scaled(fitted), separable(seed=2))
-        assert again == fitted  # it is of the raw scores, whatever they were scaled by before
-        assert fitted.scale > 0
+        ranker, data = weighing(-1.0, title=2.0, dice=1.0), separable(4000, seed=2)
+        right = probabilities(ranker, data)
+        # Each span means what the ranker says it does, as often as it says so.
+        chosen = (np.random.default_rng(5).random((len(data), 1)) > right.cumsum(1)).sum(1).clip(max=right.shape[1] - 1)
+        data = replace(data, target=chosen - 1)
+        weight, bias = ranker.layers[-1]
+        distorted = replace(ranker, layers=(*ranker.layers[:-1], (weight * 3, bias * 3 + 2)))
+        fitted = fit_scaling(distorted, data)
+        assert (fitted.scale, fitted.shift) == (pytest.approx(1 / 3, rel=0.1), pytest.approx(-2 / 3, abs=0.1))
+        restored = distorted.scaled(fitted)
+        assert np.allclose(probabilities(restored, data), right, atol=0.03)
+        assert cross_entropy(restored, data) < 0.9 * cross_entropy(distorted, data)
+        assert cross_entropy(restored, data) <= cross_entropy(ranker, data) + 1e-4
+        assert fit_scaling(restored, data) == fitted  # it is of the raw scores, whatever they were scaled by before
 
     def test_narrow_and_wide_spans_go_together(self) -> None:
         wide = separable(10)
