@@ -200,6 +200,13 @@ class TestStored:
         with pytest.raises(CheckpointError, match="layers have shapes"):
             Ranker.load(tmp_path)
 
+    @pytest.mark.parametrize("name", ["mean", "spread"])
+    @pytest.mark.parametrize("shape", [(1,), (len(NAMES) + 1,), (1, len(NAMES))])
+    def test_averages_that_do_not_fit_are_refused(self, tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
+        replace(weighing(), **{name: np.ones(shape, dtype=np.float32)}).save(tmp_path)  # type: ignore[arg-type]
+        with pytest.raises(CheckpointError, match=f"its {name} has shape"):
+            Ranker.load(tmp_path)
+
     def test_a_saved_model_brings_its_own_or_none(self, tmp_path: Path) -> None:
         one = toys.model(3)
         one.ranker = weighing()

@@ -131,5 +131,11 @@ def _assembled(about: Mapping[str, object], tensors: Mapping[str, np.ndarray]) -
     shapes = [weight.shape for weight, _ in layers]
     if not depth or shapes != list(zip(sizes[1:], sizes[:-1], strict=True)) or sizes[-1] != 1:
         raise ValueError(f"its layers have shapes {shapes} for {len(features)} features")
+    for name in ("mean", "spread"):
+        if tensors[name].shape != (len(features),):
+            raise ValueError(f"its {name} has shape {tensors[name].shape} for {len(features)} features")
+    for name in ("mean", "spread"):
+        if tensors[name].shape != (len(features),):
+            raise ValueError(f"its {name} has shape {tensors[name].shape} for {len(features)} features")
     scale, shift, floor = (float(str(about[key])) for key in ("scale", "shift", "floor"))
     return Ranker(tuple(map(str, features)), tensors["mean"], tensors["spread"], layers, floor, Scaling(scale, shift))
