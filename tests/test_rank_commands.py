@@ -128,6 +128,8 @@ class TestRank:
             ((MODEL, *RANK, *FOLDS, "--kb", "runs"), ("runs", "not a knowledge base")),
             ((MODEL, *RANK, *FOLDS, "--members", "0"), ("members is 0",)),
             ((MODEL, *RANK, *FOLDS, "--mix", "smell=1"), ("'smell'", "questions")),
+            ((MODEL, *RANK, *FOLDS, "--mix", "questions=0.5"), ("questions=0.5", "whole number of times", "questions=1")),
+            ((MODEL, *RANK, *FOLDS, "--mix", "questions=1,pseudo=0.5"), ("blink rank takes no pseudo in --mix", "gold")),
             ((MODEL, *RANK, *FOLDS, *RELATED, "latin.tsv"), ("latin.tsv is not UTF-8 (byte 5)", "save the triples as UTF-8")),
             ((MODEL, *RANK, *FOLDS, *RELATED, "nowhere.tsv"), ("nowhere.tsv does not exist",)),
             ((MODEL, "--train", "train.jsonl"), ("--kb",)),

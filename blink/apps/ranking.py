@@ -45,6 +45,7 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
     """Fit a ranker and store it with each of the models."""
     from blink.training.ranking import LabelledSpans, fit_ranker
 
+    mix = _mix(request.mix)
     targets = [_model_folder(model) for model in request.models]
     base = KnowledgeBase.open(request.kb)
     # The folds read the texts, but the ranker is these models': that folds fit the knowledge base does not say that they do.
@@ -56,7 +57,7 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
         mine = [s for s in questions if fold is None or s.id in fold]
         if not mine:
             raise SettingsError(f"{folder} left out no text of --train; give the files that it was trained on")
-        parts += list(_gathered(folder, base, mine, request, settings))
+        parts += list(_gathered(folder, base, mine, mix, request, settings))
     spans = LabelledSpans.concatenate(parts)
     say(f"{len(spans):,} spans, {int((spans.target >= 0).sum()):,} of them name an entity")
     with bar("fitting", settings.epochs * settings.members, "epoch") as shown:
@@ -69,6 +70,18 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
     for target in targets:
         ranker.save(target)
         say(f"the ranker is stored with {target}; next: blink calibrate {target} --on {request.kb} DEV.jsonl")
+
+
+def _mix(text: str) -> dict[str, float]:
+    """Made texts per question, and how often each question itself counts."""
+    mix = parse_mix(text)
+    if not mix.get("questions", 1.0).is_integer():
+        raise SettingsError(
+            f"--mix has questions={mix['questions']:g}; each counts a whole number of times, such as questions=1"
+        )
+    if "pseudo" in mix:
+        raise SettingsError("blink rank takes no pseudo in --mix: a ranker learns from gold; leave pseudo out")
+    return mix
 
 
 def _readers(request: RankRequest) -> list[tuple[Path, Fold | None]]:
@@ -89,19 +102,23 @@ def _readers(request: RankRequest) -> list[tuple[Path, Fold | None]]:
 
 
 def _gathered(
-    folder: Path, kb: KnowledgeBase, questions: Sequence[Sample], request: RankRequest, settings: RankSettings
+    folder: Path,
+    kb: KnowledgeBase,
+    questions: Sequence[Sample],
+    mix: Mapping[str, float],
+    request: RankRequest,
+    settings: RankSettings,
 ) -> Iterator[LabelledSpans]:
     from blink.training.ranking import labelled_spans
 
     model = BiEncoder.from_pretrained(_model_folder(folder))
-    mix = parse_mix(request.mix)
 
     def read(kb: KnowledgeBase, texts: Sequence[Sample]) -> LabelledSpans:
         with bar(f"reading {kb.catalogue.path.parent.name}", len(texts), "text") as shown:
             return labelled_spans(model, kb, texts, floor=settings.floor, precision=request.precision, progress=shown.advance)
 
     kb.require_model(model.config.candidate_fingerprint)
-    yield from [read(kb, questions)] * round(mix.get("questions", 1.0))
+    yield from [read(kb, questions)] * int(mix.get("questions", 1.0))
     for base in (kb, *map(KnowledgeBase.open, request.also)):
         base.require_model(model.config.candidate_fingerprint)
         made = _made(base, questions if base is kb else [], request, mix, len(questions))

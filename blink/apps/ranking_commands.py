@@ -34,7 +34,10 @@ PRECISION = click.option(
 )
 @click.option("--also", multiple=True, metavar="DIR", help="A further knowledge base, for made texts; may be repeated.")
 @click.option(
-    "--mix", default="questions=1", show_default=True, help="Made texts per question of each source, as for `blink train`."
+    "--mix",
+    default="questions=1",
+    show_default=True,
+    help="Made texts per question of each source, as for `blink train`, without pseudo; questions a whole number of times.",
 )
 @click.option("--triples", metavar="FILE", help="head<TAB>relation<TAB>tail with Wikidata ids, for --mix.")
 @click.option("--damage", type=click.FloatRange(0, 1), default=0.15, show_default=True, help="As for `blink train`.")
