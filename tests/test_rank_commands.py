@@ -13,9 +13,11 @@ import torch
 import toys
 
 from blink.data.mention_files import read_samples
+from blink.evaluation.sweep import best_scores
+from blink.linking.linker import Linker
 from blink.model.biencoder import BiEncoder
 from blink.model.loading import load_model
-from blink.model.ranker import RANKER_FILE, Scaling
+from blink.model.ranker import RANKER_FILE, Ranker, Scaling
 
 torch.set_num_threads(1)
 
@@ -92,6 +94,16 @@ def calibrated(blink: Run, ranked: None, home: Path) -> dict[str, Any]:
         done(blink("calibrate", MODEL, "--on", "kb", "dev.jsonl", "--json", "figures.json", "--plots", "new/plots"))
     found: dict[str, Any] = json.loads((home / "figures.json").read_text())
     return found
+
+
+@pytest.fixture
+def unsure(ranked: None, tmp_path: Path) -> Path:
+    """The same model with probabilities that are neither 0 nor 1."""
+    folder = shutil.copytree(MODEL, tmp_path / "unsure")
+    ranker = Ranker.load(folder)
+    assert ranker is not None
+    ranker.scaled(Scaling(0.5)).save(folder)
+    return folder
 
 
 class TestRank:
@@ -197,10 +209,26 @@ class TestLabel:
         steps = [json.loads(line) for line in (tmp_path / "run" / "trace.jsonl").read_text().splitlines()]
         assert max(row.get("step", 0) for row in steps) == 9  # 48 questions and 24 labelled ones, eight at a time
 
-    def test_texts_in_doubt_are_left_out(self, blink: Run, calibrated: dict[str, Any]) -> None:
+    def test_spans_that_lose_to_a_link_can_be_in_doubt_too(self, blink: Run, unsure: Path) -> None:
+        linker = Linker.from_pretrained(unsure, "kb", device="cpu", precision="fp32", threshold=0.0)
+        readings = list(linker.read([s.text for s in read_samples("plain.jsonl")]))
+        best = [best_scores(r.spans, linker.mode) for r in readings]
+        linked = {i for i, _ in linker.pick(readings[0])}
+        loser = max(float(p) for i, p in enumerate(best[0]) if i not in linked)
+        winner = max(float(p) for p in best[0])
+        assert loser < winner  # they overlap, or the loser were linked
+        sure, doubtful = (loser + winner) / 2, loser * 0.9
+        bounds = ("--sure", sure, "--doubtful", doubtful)
+        out, _ = done(blink("label", "plain.jsonl", *OPEN, "--model", unsure, "--out", "-", *bounds))
+        clear = [f"p{i}" for i, p in enumerate(best) if ((p > sure) | (p <= doubtful)).all()]
+        assert "p0" not in clear
+        assert [json.loads(line)["id"] for line in out.splitlines()] == clear
+
+    def test_texts_in_doubt_are_left_out(self, blink: Run, unsure: Path) -> None:
         kept = []
         for sure, doubtful in (("0.9", "0.9"), ("1", "0")):
-            out, _ = done(blink("label", "plain.jsonl", *OPEN, "--out", "-", "--sure", sure, "--doubtful", doubtful))
+            bounds = ("--sure", sure, "--doubtful", doubtful)
+            out, _ = done(blink("label", "plain.jsonl", *OPEN, "--model", unsure, "--out", "-", *bounds))
             kept.append([json.loads(line)["id"] for line in out.splitlines()])
         assert len(kept[0]) == 12  # there is nothing between
         assert kept[1] == []  # every text holds a span of some probability

@@ -50,8 +50,8 @@ def _labelled(
     readings = linker.read([s.text for s in samples], batch_size=batch_size)
     for sample, reading in zip(samples, readings, strict=True):
         progress(1)
-        links = linker.choose(reading, Thresholds(sure)).links
         if _certain(linker, reading, sure, doubtful):
+            links = linker.choose(reading, Thresholds(sure)).links
             yield {
                 "id": sample.id,
                 "text": sample.text,
@@ -63,8 +63,8 @@ def _labelled(
 
 
 def _certain(linker: Linker, reading: Reading, sure: float, doubtful: float) -> bool:
-    """Whether every span that could be a link is clearly one or clearly none."""
-    from blink.linking.scoring import Thresholds
+    """Whether every span is clearly a mention or clearly none, also those that a link overlaps."""
+    from blink.evaluation.sweep import best_scores
 
-    scores = [link.score for link in linker.choose(reading, Thresholds(doubtful)).links]
-    return all(score > sure for score in scores)
+    best = best_scores(reading.spans, linker.mode)
+    return bool(((best > sure) | (best <= doubtful)).all())
