@@ -15,7 +15,7 @@ import toys
 from blink.data.mention_files import read_samples
 from blink.evaluation.sweep import best_scores
 from blink.linking.linker import Linker
-from blink.model.biencoder import BiEncoder
+from blink.model.biencoder import CONFIG_FILE, BiEncoder, store_settings
 from blink.model.loading import load_model
 from blink.model.ranker import RANKER_FILE, Ranker, Scaling
 
@@ -125,6 +125,15 @@ class TestRank:
         _, err = done(blink("rank", model, *RANK, "--mix", "questions=1,plain=0.5,swapped=0.25"))
         assert err.startswith("no --fold is named")
         assert (model / RANKER_FILE).is_file()
+
+    def test_a_cut_off_for_another_ranker_does_not_stay(self, blink: Run, trained: None, tmp_path: Path) -> None:
+        models = [shutil.copytree("unranked", tmp_path / name) for name in ("one", "two")]
+        before = json.loads((models[0] / CONFIG_FILE).read_text())
+        for model in models:
+            store_settings(model, BiEncoder.from_pretrained(model).config.replace(cutoff=0.16))
+        done(blink("rank", *models, *RANK, *FOLDS))
+        for model in models:
+            assert json.loads((model / CONFIG_FILE).read_text()) == {**before, "cutoff": 0.5}
 
     @pytest.mark.parametrize(
         ("arguments", "words"),

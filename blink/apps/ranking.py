@@ -15,6 +15,7 @@ from blink.errors import MismatchError, SettingsError
 from blink.files import read_json, require_file
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.model.biencoder import CONFIG_FILE, BiEncoder, store_settings
+from blink.model.config import ModelConfig
 from blink.training.settings import Fold, RankSettings, parse_fold, parse_mix
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
         ranker = fit_ranker(spans, settings, fitted)
     for target in targets:
         ranker.save(target)
+        config = ModelConfig.from_dict(read_json(target / CONFIG_FILE))
+        store_settings(target, config.replace(cutoff=ModelConfig.cutoff))  # it was chosen for the ranker before
         say(f"the ranker is stored with {target}; next: blink calibrate {target} --on {request.kb} DEV.jsonl")
 
 
