@@ -21,6 +21,7 @@ from blink.model.adapters import add_adapters, merge_adapters, shrunk, trained_s
 from blink.model.biencoder import ADAPTERS_FILE, CONFIG_FILE, WEIGHTS_FILE, BiEncoder, shrink_model
 from blink.model.config import AGGREGATIONS, BROKEN_AGGREGATIONS, ModelConfig
 from blink.model.loading import load_model
+from blink.model.ranker import RANKER_FILE
 from blink.model.tokens import pad
 from tests import toys
 
@@ -565,11 +566,14 @@ def test_shrunk_adapters_are_the_nearest_of_their_rank() -> None:
 def test_a_shrunk_model_is_smaller_and_much_the_same(adapted: BiEncoder, tmp_path: Path) -> None:
     adapted.save_pretrained(tmp_path / "whole")
     rank = adapted.config.adapter_rank
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / RANKER_FILE).write_bytes(b"of another model that stood here")
     shrink_model(tmp_path / "whole", tmp_path / "small", rank - 1)
     small = BiEncoder.from_pretrained(tmp_path / "small")
     assert small.config.adapter_rank == rank - 1
     assert small.config.candidate_fingerprint == adapted.config.candidate_fingerprint
     sizes = [(tmp_path / name / "adapters.safetensors").stat().st_size for name in ("small", "whole")]
     assert sizes[0] < sizes[1]
+    assert small.ranker is None
     with pytest.raises(SettingsError, match="a rank below"):
         shrink_model(tmp_path / "whole", tmp_path / "small", rank)

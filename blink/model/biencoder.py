@@ -332,6 +332,8 @@ def shrink_model(folder: str | Path, out: str | Path, rank: int) -> None:
     _save_tensors(out / ADAPTERS_FILE, shrunk(_load_tensors(Path(folder) / ADAPTERS_FILE), rank))
     if model.ranker is not None:
         model.ranker.save(out)
+    else:
+        (out / RANKER_FILE).unlink(missing_ok=True)  # of another model that stood here
     values = read_json(Path(folder) / CONFIG_FILE)
     write_json(out / CONFIG_FILE, {**values, **config.replace(adapter_rank=rank).to_dict()})
 
