@@ -67,7 +67,7 @@ class TestContract:
             assert first["text"][link["start"] : link["end"]] == link["mention"]
             assert list(link["candidates"][0]) == ["row", "kb_id", "title", "score"]
             assert link["candidates"][0]["row"] == link["row"]
-            assert link["score"] <= 0
+            assert 0 < link["score"] <= 1
 
     def test_link_reads_a_file_and_keeps_blank_lines(self, blink: Run, starter: Path, tmp_path: Path) -> None:
         file = tmp_path / "texts.txt"
@@ -78,7 +78,7 @@ class TestContract:
 
     def test_threshold_only_removes_links_here(self, blink: Run, starter: Path) -> None:
         links = []
-        for threshold in (-5, 0):
+        for threshold in (0.01, 1):
             _, out, _ = blink("link", "Mozart was born in Salzburg", "--json", "--threshold", threshold)
             links.append(json.loads(out)["links"])
         assert links[0]
