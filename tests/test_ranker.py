@@ -291,7 +291,8 @@ class TestFitting:
         weight, bias = ranker.layers[-1]
         distorted = replace(ranker, layers=(*ranker.layers[:-1], (weight * 3, bias * 3 + 2)))
         fitted = fit_scaling(distorted, data)
-        assert (fitted.scale, fitted.shift) == (pytest.approx(1 / 3, rel=0.1), pytest.approx(-2 / 3, abs=0.1))
+        assert fitted.scale == pytest.approx(1 / 3, rel=0.1)
+        assert fitted.shift == pytest.approx(-2 / 3, abs=0.1)
         restored = distorted.scaled(fitted)
         assert np.allclose(probabilities(restored, data), right, atol=0.03)
         assert cross_entropy(restored, data) < 0.9 * cross_entropy(distorted, data)
