@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +205,7 @@ def _names(entity: Entity) -> list[str]:
     return list(dict.fromkeys((entity.title, without_brackets(entity.title), *entity.aliases)))[:MOST_FORMS]
 
 
+@lru_cache(maxsize=1 << 12)
 def _cut(text: str) -> _Form:
     form = normalise(text)
     words = form.split()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from blink.kb.spelling import MEASURES
 from blink.linking.scoring import ScoredSpans, log_softmax
 from blink.model.config import EVIDENCE
 
+REMEMBERED = 1 << 14
+"""Strings whose names are kept in memory."""
 NAMES = tuple(name for group in EVIDENCE.values() for name in group)
 """Features, in order."""
 
@@ -58,6 +61,8 @@ class EvidenceGatherer:
 
     def __init__(self, names: Names, vectors: np.ndarray) -> None:
         self.names, self.vectors = names, vectors
+        # Long texts say the same words again and again, and looking up what is no name takes longest.
+        self._found = lru_cache(maxsize=REMEMBERED)(self._look_up)
 
     def gather(self, spans: ScoredSpans, mentions: np.ndarray, around: TextAround) -> Evidence:
         """Add candidates by name and measure all.
@@ -67,12 +72,8 @@ class EvidenceGatherer:
             mentions: vectors of the spans. *Shape:* (m, d).
             around: the text.
         """
-        forms = self.names.forms
-        matches = [forms.find(s) or forms.find_near(s) for s in around.strings]
-        extra = [
-            [m.row for m in found] if found else self.names.spelling.similar(s)
-            for found, s in zip(matches, around.strings, strict=True)
-        ]
+        found = [self._found(s) for s in around.strings]
+        matches, extra = [f[0] for f in found], [f[1] for f in found]
         wide = self._with(spans, mentions, extra)
         measured = {
             **_context(wide),
@@ -84,6 +85,12 @@ class EvidenceGatherer:
         m, k = wide.rows.shape
         features = np.stack([np.broadcast_to(measured[n], (m, k)) for n in NAMES], axis=2).astype(np.float32)
         return Evidence(wide, features)
+
+    def _look_up(self, string: str) -> tuple[Sequence[FormMatch], Sequence[int]]:
+        """Entities of that name, and the rows to add as candidates: those, or else entities whose name is nearly that."""
+        forms = self.names.forms
+        matches = forms.find(string) or forms.find_near(string)
+        return matches, [m.row for m in matches] or self.names.spelling.similar(string)
 
     def _with(self, spans: ScoredSpans, mentions: np.ndarray, extra: Sequence[Sequence[int]]) -> ScoredSpans:
         retrieved = [set(row) for row in spans.rows.tolist()]

@@ -10,7 +10,11 @@ import numpy as np
 from blink.errors import MismatchError
 from blink.linking.evidence import NAMES, EvidenceGatherer, TextAround
 from blink.linking.scoring import ScoredSpans
+from blink.model.config import EVIDENCE
 from blink.model.ranker import Ranker
+
+SEPARATORS = frozenset(',;:?!)]}”»“„«"')
+"""What no mention begins with; a span that does is never linked."""
 
 
 class Refiner(Protocol):
@@ -42,16 +46,22 @@ class CandidateRanker:
             unlike = sorted(set(ranker.features) ^ set(NAMES)) or ["their order"]
             raise MismatchError(f"the model's ranker weighs other evidence ({unlike[0]}); fit it again: blink rank MODEL ...")
         self.gatherer, self.ranker = gatherer, ranker
+        # How sure a model is of a mention, and of its rivals, says nothing about mentions that are given.
+        self._of_given = ranker.without(EVIDENCE["mention"])
 
     def refine(self, spans: ScoredSpans, mentions: np.ndarray, around: TextAround) -> ScoredSpans:
         """Rank; see `Refiner`."""
         if not len(spans):
             return spans
         evidence = self.gatherer.gather(spans, mentions, around)
-        scores = self.ranker.scores(evidence.features, evidence.spans.rows >= 0)
+        given = np.isposinf(spans.mention_logits)
+        ranker = self._of_given if given.all() else self.ranker
+        scores = ranker.scores(evidence.features, evidence.spans.rows >= 0)
+        scores[~given & [string[:1] in SEPARATORS for string in around.strings]] = -np.inf
         order = np.lexsort((evidence.spans.rows, -scores), axis=1)[:, : spans.rows.shape[1]]
         return replace(
             spans,
             rows=np.take_along_axis(evidence.spans.rows, order, 1),
             entity_logits=np.take_along_axis(scores, order, 1),
         )
+

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from blink.data.records import Sample
 from blink.errors import DataError, SettingsError
 from blink.evaluation.calibration import Calibration, calibration_of
-from blink.evaluation.sweep import PLATEAU, SweepPoint, best_point, link_outcomes, sweep
+from blink.evaluation.sweep import PLATEAU, SweepPoint, curve, link_outcomes
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.linker import Linker, Reading
 from blink.linking.scoring import Thresholds
@@ -35,13 +35,16 @@ class Calibrated:
 
     Attributes:
         scaling: of the ranker's scores, fitted on all texts.
-        point: the cut-off that is best, with its scores averaged over the sets.
-        held_out: how well probabilities hold that were fitted on one half of the texts, on the links of the other.
+        point: the cut-off that is best; its F1 is what was maximised.
+        held_out: how well probabilities hold that were fitted on one half of the texts, on every link of the other that some
+            cut-off would give.
+        held_out_links: the same on the links above the cut-off alone, which is what users see.
     """
 
     scaling: Scaling
     point: SweepPoint
     held_out: Calibration
+    held_out_links: Calibration
 
 
 def calibrate(
@@ -59,6 +62,8 @@ def calibrate(
     """
     if model.ranker is None:
         raise SettingsError("the model has no ranker, whose scores could be calibrated; fit one first: blink rank MODEL ...")
+    if not all(any(dev.samples for dev in _parts(sets, half)) for half in (0, 1)):
+        raise DataError("one half of the development texts is empty; give more of them")
     ranker = model.ranker
     probabilities: list[float] = []
     right: list[bool] = []
@@ -74,7 +79,10 @@ def calibrate(
     model.ranker = ranker.scaled(scaling)
     point = _best_cutoff(model, sets, precision)
     model.config = model.config.replace(cutoff=point.threshold)
-    return Calibrated(scaling, point, calibration_of(probabilities, right))
+    links = [(p, hit) for p, hit in zip(probabilities, right, strict=True) if p > point.threshold]
+    seen = links or list(zip(probabilities, right, strict=True))
+    shown = calibration_of([p for p, _ in seen], [hit for _, hit in seen])
+    return Calibrated(scaling, point, calibration_of(probabilities, right), shown)
 
 
 def _parts(sets: Sequence[DevSet], part: int) -> list[DevSet]:
@@ -100,9 +108,14 @@ def _read(model: BiEncoder, dev: DevSet, precision: str) -> tuple[Linker, list[R
 
 
 def _best_cutoff(model: BiEncoder, sets: Sequence[DevSet], precision: str) -> SweepPoint:
-    read = [(*_read(model, dev, precision), dev.samples) for dev in sets]
-    sweeps = [sweep(linker, readings, samples, CUTOFFS) for linker, readings, samples in read]
-    return best_point([_mean(points) for points in zip(*sweeps, strict=True)], PLATEAU)
+    sweeps = []
+    for dev in sets:
+        linker, readings = _read(model, dev, precision)
+        found = curve(linker, readings, dev.samples, CUTOFFS)
+        sweeps += [[p.point("weak", covered=covered) for p in found] for covered in (True, False)]
+    means = [_mean(points) for points in zip(*sweeps, strict=True)]
+    # F1 is flat around its best: there the most careful cut-off costs nothing.
+    return [p for p in means if p.f1 >= max(point.f1 for point in means) - PLATEAU][-1]
 
 
 def _mean(points: Sequence[SweepPoint]) -> SweepPoint:
