@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Trains models/starter again. DATA holds kb/entity.jsonl, kg/codex-m/train.txt and WebQSP_EL/{train,dev}.jsonl.
-# A run that was stopped goes on where it was; steps that are finished are not done again.
+# A run that was stopped goes on where it was: trainings and knowledge bases that are finished are not made again.
 #   scripts/train_starter.sh DATA [RUN_FOLDER] [SEED]
 # Two models are trained on half of the questions each, so that the ranker can learn from questions that its reader has not
-# seen; then one on all of them. Another SEED in the same folder shares the two halves and their readings.
+# seen; then one on all of them. Another SEED in the same folder shares the two halves.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${1:?"usage: scripts/train_starter.sh DATA [RUN_FOLDER] [SEED]"}
@@ -43,4 +43,4 @@ for kind in best starter; do
   blink calibrate "$run/seed-$seed/$kind" --on "$run/kb" "$dev" --on "$run/starter-kb" tests/data/everyday-dev.jsonl \
     --json "$run/seed-$seed/$kind.json"
 done
-echo "to ship it: cp $model/{config.json,adapters.safetensors,ranker.safetensors} models/starter/"
+cp "$model"/config.json "$model"/adapters.safetensors "$model"/ranker.safetensors models/starter/
