@@ -109,7 +109,7 @@ class TestContract:
     def test_kb_build_then_link(self, blink: Run, entities: Path, tmp_path: Path, index: str) -> None:
         status, _, err = blink("kb", "build", entities, "--out", tmp_path / "kb", "--index", index)
         assert status == 0, err
-        status, out, _ = blink("link", "the danube runs past vienna", "--kb", tmp_path / "kb", "--json")
+        status, out, _ = blink("link", "The Danube runs past Vienna.", "--kb", tmp_path / "kb", "--json")
         assert status == 0
         assert [link["title"] for link in json.loads(out)["links"]] == ["Danube", "Vienna"]
 

@@ -179,19 +179,24 @@ def _figures(found: Calibrated) -> dict[str, Any]:
     return {
         "scaling": {"scale": found.scaling.scale, "shift": found.scaling.shift},
         "cutoff": found.point.threshold,
-        "covered_weak_f1": found.point.f1,
+        "weak_f1": found.point.f1,
         "held_out": found.held_out.to_json(),
+        "held_out_links": found.held_out_links.to_json(),
     }
 
 
 def _report(found: Calibrated, sets: int) -> str:
     held_out, point = found.held_out, found.point
-    measured = f"ECE {held_out.ece:.4f}, Brier {held_out.brier:.4f}, {held_out.count} links"
+    shown = found.held_out_links
+    measured = (
+        f"ECE {held_out.ece:.4f}, Brier {held_out.brier:.4f}, {held_out.count} links; "
+        f"above the cut-off: ECE {shown.ece:.4f}, {shown.count} links"
+    )
     mean = f" (mean of {sets} files)" if sets > 1 else ""
     return (
         f"scores are multiplied by {found.scaling.scale:.3f} and moved by {found.scaling.shift:+.3f}\n"
         f"fitted on one half, measured on the other: {measured}\n"
-        f"cut-off {point.threshold:g}: covered weak F1 {point.f1:.4f}{mean}"
+        f"cut-off {point.threshold:g}: weak F1 {point.f1:.4f}, mean of covered and all questions{mean}"
     )
 
 

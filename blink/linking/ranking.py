@@ -64,4 +64,3 @@ class CandidateRanker:
             rows=np.take_along_axis(evidence.spans.rows, order, 1),
             entity_logits=np.take_along_axis(scores, order, 1),
         )
-

@@ -53,8 +53,9 @@ def calibrate(
     """Fit the probabilities of a model's ranker on development texts; ``model`` gets them, and the cut-off.
 
     The probabilities are fitted twice, on each half of the texts (which half is decided by ids), and measured on the links
-    that the other half would get; then on all of them. The cut-off is that of the largest covered weak F1, averaged over
-    the sets.
+    that the other half would get; then on all of them. The cut-off is that of the largest weak F1, averaged over the sets
+    and over covered and all questions: where an entity is lacking nothing should be linked. Of cut-offs that are as good the
+    highest is taken.
 
     Raises:
         SettingsError: the model has no ranker.

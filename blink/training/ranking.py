@@ -22,6 +22,8 @@ from blink.model.ranker import Ranker, Scaling
 from blink.training.settings import RankSettings
 
 Layers: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
+PRIOR = 1e-4
+"""Weight of the square of the logarithm of the scale, beside the mean cross-entropy of a span."""
 LEAST_SPREAD = 1e-3
 """A feature that never changes in the data must not become huge when it does change."""
 
@@ -170,6 +172,8 @@ def fit_scaling(ranker: Ranker, spans: LabelledSpans) -> Scaling:
     def loss() -> Tensor:
         optimizer.zero_grad()
         value = _cross_entropy(raw * numbers[0].exp() + numbers[1], real, target)
+        # Of a few texts without an error the likeliest scale would be infinite.
+        value = value + PRIOR * numbers[0].square()
         value.backward()
         return value
 
