@@ -62,7 +62,7 @@ def test_the_original_script(command: str) -> None:
         assert "download_models.sh" in done.stderr
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(("./", "python benchmarks/"))])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(("./", "python benchmarks/", "python scripts/"))])
 def test_scripts(command: str) -> None:
     words = shlex.split(command)
     done = run(words if command.startswith("./") else [sys.executable, words[1], "--help"])
@@ -87,5 +87,5 @@ def test_the_python_example() -> None:
 
 
 def test_every_command_has_a_test() -> None:
-    known = ("blink ", "python blink/", "python benchmarks/", "./", "echo ", "make demo", "make test")
+    known = ("blink ", "python blink/", "python benchmarks/", "python scripts/", "./", "echo ", "make demo", "make test")
     assert [c for c in COMMANDS if not c.startswith(known)] == []

@@ -68,7 +68,7 @@ def terminal(keys: str, depth: ColorDepth | None = None) -> Iterator[io.StringIO
 
 def type_slowly(keys: str, send: Callable[[str], None]) -> None:
     for number, part in enumerate(keys.split("|")):
-        time.sleep(0.5 if number else 0)
+        time.sleep(1.5 if number else 0)  # a busy machine loads the history late
         send(part)
 
 
