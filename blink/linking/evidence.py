@@ -1,7 +1,7 @@
 """Everything that speaks for or against an entity as the meaning of a mention, as numbers.
 
 The bi-encoder proposes spans and candidates; names, spelling and popularity add candidates and evidence. What they weigh
-is learned, see `blink.linking.ranker`.
+is learned, see `blink.model.ranker`.
 """
 
 from __future__ import annotations

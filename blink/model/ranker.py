@@ -134,8 +134,5 @@ def _assembled(about: Mapping[str, object], tensors: Mapping[str, np.ndarray]) -
     for name in ("mean", "spread"):
         if tensors[name].shape != (len(features),):
             raise ValueError(f"its {name} has shape {tensors[name].shape} for {len(features)} features")
-    for name in ("mean", "spread"):
-        if tensors[name].shape != (len(features),):
-            raise ValueError(f"its {name} has shape {tensors[name].shape} for {len(features)} features")
     scale, shift, floor = (float(str(about[key])) for key in ("scale", "shift", "floor"))
     return Ranker(tuple(map(str, features)), tensors["mean"], tensors["spread"], layers, floor, Scaling(scale, shift))
