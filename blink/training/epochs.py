@@ -15,7 +15,7 @@ from blink.data.records import Sample
 from blink.errors import DataError
 from blink.model.tokens import WordPieces
 from blink.training.examples import Batch, Example, collate, examples_from, order
-from blink.training.settings import TrainSettings, parse_mix
+from blink.training.settings import SEED_STRIDE, TrainSettings, parse_mix
 from blink.training.synthetic import Synthesizer, mixed
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class Epochs:
         """Places of an epoch's questions."""
         own = self._own(number)
         whole, part = divmod(self._mix.get("questions", 1.0), 1)
-        drawn = np.random.default_rng(self._settings.seed + number).permutation(len(own))[: round(part * len(own))]
+        drawn = np.random.default_rng(self._seed(number)).permutation(len(own))[: round(part * len(own))]
         return np.concatenate([*[own] * int(whole), own[drawn] if part else own[:0]])
 
     def _own(self, number: int) -> npt.NDArray[np.int64]:
@@ -140,7 +140,11 @@ class Epochs:
 
     def _made(self, number: int) -> list[Sample]:
         mix = {**self._mix, "questions": 0.0}
-        return list(mixed(_Joined(self._questions, self._own(number)), mix, self._synthesizer, self._settings.seed + number))
+        return list(mixed(_Joined(self._questions, self._own(number)), mix, self._synthesizer, self._seed(number)))
+
+    def _seed(self, number: int) -> int:
+        """Of an epoch's texts; runs whose seeds are neighbours share none."""
+        return self._settings.seed + SEED_STRIDE * number
 
     def _questions_per_epoch(self) -> int:
         """All of them; or, distributed, as many as let each be seen once."""

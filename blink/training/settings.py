@@ -130,6 +130,8 @@ _LEAST = {
 
 _SEEDS = 1 << 32
 """Seeds are below it, so that what is made of them stays within the 64 bits that generators take."""
+SEED_STRIDE = 1_000_003
+"""Between the seeds of one epoch or step and the next: runs whose seeds are neighbours draw nothing alike."""
 
 
 def _require_rate(name: str, rate: float) -> None:

@@ -18,10 +18,9 @@ from blink.model.biencoder import BiEncoder
 from blink.training.examples import Batch
 from blink.training.losses import span_count, span_loss
 from blink.training.objectives import Entities, Objective, needed_rows, objectives_named
-from blink.training.settings import TrainSettings
+from blink.training.settings import SEED_STRIDE, TrainSettings
 from blink.training.towers import EntityVectors, autocast
 
-SEED_STRIDE = 1_000_003
 PROCESS_STRIDE = 7_919_000_003
 TOP_LAYERS = {"all_encoder_layers": None, "top4_layers": 4, "top_layer": 1, "additional_layers": 0}
 """How many of the upper layers learn, by the original's names; None is all of them, without embeddings."""
