@@ -5,7 +5,7 @@ none passes the threshold and, for each batch, a matrix product with all entity 
 Both sides run alternately in one process; the ratio of each pair of runs is what counts, absolute speeds depend on the
 machine.
 
-    python benchmarks/linking_speed.py FILE [--kb DIR] [--model DIR] [--runs 5] [--out benchmarks/results/linking_speed.json]
+    python benchmarks/linking_speed.py FILE [--kb DIR] [--model DIR] [--runs 5] [--no-rank] [--out OUT.json]
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from blink.apps.linking import open_linker
 from blink.data.mention_files import read_samples
 from blink.data.records import LinkedText
 from blink.files import write_json
+from blink.linking.evidence import TextAround
 from blink.linking.linker import Linker, Reading
+from blink.linking.ranking import CandidateRanker
 from blink.linking.scoring import ScoredSpans
 from blink.model.tokens import pad
 
@@ -34,7 +36,7 @@ MENTIONS = 50
 
 @torch.inference_mode()
 def link_padded(linker: Linker, matrix: torch.Tensor, texts: Sequence[str], batch_size: int) -> list[LinkedText]:
-    """Link texts the original's way with the linker's model, knowledge base, names and threshold."""
+    """Link texts the original's way with the linker's model, knowledge base, ranker and threshold."""
     model, pieces = linker.reader.model, linker.reader.model.pieces
     results = []
     for at in range(0, len(texts), batch_size):
@@ -48,8 +50,7 @@ def link_padded(linker: Linker, matrix: torch.Tensor, texts: Sequence[str], batc
         if linker.options.whole_words:
             scores = scores.whole_words(torch.from_numpy(pieces.inside_words(ids)))
         logits, start, end = scores.top(MENTIONS)
-        floor = linker.cut.score - (linker.names.weights.lift if linker.names else 0.0)
-        passed = torch.nn.functional.logsigmoid(logits) > floor
+        passed = torch.nn.functional.logsigmoid(logits) > floor_of(linker)
         passed |= ~passed.any(1, keepdim=True)
         passed &= logits > float("-inf")
         text = passed.nonzero()[:, 0]
@@ -60,11 +61,17 @@ def link_padded(linker: Linker, matrix: torch.Tensor, texts: Sequence[str], batc
         parts = zip(*(np.split(column, borders) for column in (*flat, entities, found, vectors.numpy())), strict=True)
         for one, piece, (s, e, mention, row, entity, vector) in zip(batch, cut, parts, strict=True):
             spans = ScoredSpans(s - 1, e - 1, mention, row, entity)
-            if linker.names is not None:
+            if linker.refiner is not None:
                 strings = [one[piece.offsets[a, 0] : piece.offsets[b, 1]] for a, b in zip(s - 1, e - 1, strict=True)]
-                spans = linker.names.refine(spans, vector, strings, any(c.isupper() for c in one))
+                spans = linker.refiner.refine(spans, vector, TextAround(strings, any(c.isupper() for c in one)))
             results.append(linker.choose(Reading(one, piece.offsets, spans)))
     return results
+
+
+def floor_of(linker: Linker) -> float:
+    """Log probability that a mention must be above for the linker to look at it."""
+    ranker = linker.refiner.ranker if isinstance(linker.refiner, CandidateRanker) else None
+    return linker.floor if ranker is None else max(linker.floor, ranker.floor)
 
 
 def differences(ours: Sequence[LinkedText], theirs: Sequence[LinkedText]) -> int:
@@ -81,10 +88,12 @@ def main() -> None:
     parser.add_argument("--kb")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--no-rank", action="store_true", help="both sides without the model's ranker")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     texts = [s.text for s in read_samples(args.file)]
-    linkers = {precision: open_linker(args.model, args.kb, precision=precision) for precision in ("fp32", "auto")}
+    options = {"rank": not args.no_rank}
+    linkers = {p: open_linker(args.model, args.kb, precision=p, **options) for p in ("fp32", "auto")}
     matrix = torch.from_numpy(np.array(linkers["fp32"].kb.vectors, dtype=np.float32))
     sides = {
         "original's way": lambda: link_padded(linkers["fp32"], matrix, texts, args.batch_size),
@@ -102,6 +111,7 @@ def main() -> None:
     result = {
         "texts": len(texts),
         "batch_size": args.batch_size,
+        "ranked": linkers["auto"].refiner is not None,
         "runs": args.runs,
         "threads": torch.get_num_threads(),
         "precision_auto": str(linkers["auto"].reader.dtype),
