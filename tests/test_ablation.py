@@ -98,8 +98,19 @@ class TestRows:
             for row in part[1:]:
                 other = by_name[row.against]
                 sources = row.mix.keys() ^ other.mix.keys()
-                assert (row.mix != other.mix) + (row.options != other.options) == 1, row.name
-                assert len(sources) <= 1 or row.name == "questions"
+                changes = (row.mix != other.mix, row.options != other.options, row.begins != other.begins)
+                assert sum(changes) == 1, row.name
+                assert len(sources) <= 1 or row.name in ("questions", "pretrained")
+
+    def test_a_row_that_goes_on_needs_the_row_before(self, tmp_path: Path) -> None:
+        plan = ablation.Plan("train", Path("data"), "kb", "encoder", out=tmp_path)
+        tuned = next(row for row in ablation.ROWS["train"] if row.name == "tuned")
+        training = plan.commands(tuned)[0]
+        assert training[training.index("--model") + 1] == str(tmp_path / "train/pretrained/run/best")
+        work = ablation.Work(plan, lambda arguments, log: None)
+        work.asked = lambda row: {"commands": [], "inputs": {}}
+        with pytest.raises(ablation.RowFailed, match="pretrained"):
+            work.make(tuned, "")
 
     def test_all_evidence_is_taken_away_once(self) -> None:
         assert [row.options[1] for row in ablation.ROWS["rank"] if "--without" in row.options] == list(EVIDENCE)
