@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from blink.data.arrays import map_array, save_array
 from blink.data.records import Entity
-from blink.errors import MismatchError, MissingFileError
-from blink.files import atomic_open
+from blink.errors import MismatchError
 
 KEYS_FILE = "forms.keys.npy"
 VALUES_FILE = "forms.rows.npy"
+REBUILD = "build the knowledge base again (blink kb build)"
+"""What to do about files gathered from a catalogue that are missing or damaged."""
 NEAR, ALIAS, BARE_TITLE, TITLE = 0, 1, 2, 3
 """What a form is to an entity; larger is stronger.
 
@@ -59,9 +61,9 @@ class SurfaceForms:
             MissingFileError: its files are not there.
             MismatchError: they are damaged or not of one table.
         """
-        keys, values = (_map(Path(folder) / name) for name in (KEYS_FILE, VALUES_FILE))
+        keys, values = (map_array(Path(folder) / name, REBUILD) for name in (KEYS_FILE, VALUES_FILE))
         if keys.dtype != np.uint64 or values.dtype != np.int64 or keys.ndim != 1 or keys.shape != values.shape:
-            raise MismatchError(f"{folder} holds no table of surface forms; build the knowledge base again")
+            raise MismatchError(f"{folder} holds no table of surface forms; {REBUILD}")
         return cls(keys, values)
 
     def __len__(self) -> int:
@@ -102,8 +104,7 @@ def build_forms(entities: Iterable[Entity], folder: str | Path) -> int:
     table = np.concatenate(blocks)
     table = table[np.lexsort((table[:, 1], table[:, 0]))]
     for name, column in ((KEYS_FILE, table[:, 0]), (VALUES_FILE, table[:, 1].astype(np.int64))):
-        with atomic_open(Path(folder) / name, "wb") as f:
-            np.save(f, np.ascontiguousarray(column), allow_pickle=False)
+        save_array(Path(folder) / name, column)
     return len(table)
 
 
@@ -139,12 +140,3 @@ def _near(text: str) -> str:
 
 def _key(form: str) -> int | None:
     return int.from_bytes(hashlib.blake2b(form.encode(), digest_size=8).digest(), "little") if form else None
-
-
-def _map(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise MissingFileError(f"{path} does not exist; build the knowledge base again (blink kb build)")
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise MismatchError(f"{path} is damaged ({error}); build the knowledge base again") from error

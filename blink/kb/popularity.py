@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from blink.data.arrays import map_array, save_array
 from blink.data.records import Entity
-from blink.errors import MismatchError, MissingFileError
-from blink.files import atomic_open
+from blink.errors import MismatchError
+from blink.kb.forms import REBUILD
 
 POPULARITY_FILE = "popularity.npy"
 COLUMNS = ("fame", "aliases", "words", "common_noun")
@@ -39,8 +40,7 @@ def build_popularity(entities: Iterable[Entity], rows: int, folder: str | Path) 
     table = np.zeros((rows, len(COLUMNS)), dtype=np.float32)
     for entity in entities:
         table[entity.row] = describe(entity)
-    with atomic_open(Path(folder) / POPULARITY_FILE, "wb") as f:
-        np.save(f, table, allow_pickle=False)
+    save_array(Path(folder) / POPULARITY_FILE, table)
 
 
 def open_popularity(folder: str | Path, rows: int) -> np.ndarray:
@@ -51,13 +51,7 @@ def open_popularity(folder: str | Path, rows: int) -> np.ndarray:
         MismatchError: it is damaged, or of another catalogue.
     """
     path = Path(folder) / POPULARITY_FILE
-    rebuild = "build the knowledge base again (blink kb build)"
-    if not path.is_file():
-        raise MissingFileError(f"{path} does not exist; {rebuild}")
-    try:
-        table = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise MismatchError(f"{path} is damaged ({error}); {rebuild}") from error
+    table = map_array(path, REBUILD)
     if table.shape != (rows, len(COLUMNS)):
-        raise MismatchError(f"{path} has shape {table.shape}, the catalogue has {rows} entities; {rebuild}")
+        raise MismatchError(f"{path} has shape {table.shape}, the catalogue has {rows} entities; {REBUILD}")
     return table

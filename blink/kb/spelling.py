@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from blink.data.arrays import map_array, save_array
 from blink.data.records import Entity
-from blink.errors import MismatchError, MissingFileError
-from blink.files import atomic_open
-from blink.kb.forms import normalise, without_brackets
+from blink.kb.forms import REBUILD, normalise, without_brackets
 
 GRAMS = 1 << 16
 """Trigrams are hashed to so many numbers."""
@@ -75,7 +74,8 @@ class SpellingIndex:
             MissingFileError: its files are not there.
             MismatchError: they are damaged.
         """
-        return cls(**{f.name: _map(Path(folder) / file_of(f.name)) for f in fields(cls)})
+        # As plain arrays: every slice of a memmap would cost a Python call more.
+        return cls(**{f.name: np.asarray(map_array(Path(folder) / file_of(f.name), REBUILD)) for f in fields(cls)})
 
     def similar(self, text: str, most: int = 8) -> list[int]:
         """Rows of entities with a name that looks like ``text`` or holds all its words, nearest first."""
@@ -188,8 +188,7 @@ def build_spellings(entities: Iterable[Entity], count: int, folder: str | Path) 
         np.argsort(np.array(initials, dtype=np.uint32), kind="stable").astype(np.int32),
     )
     for field in fields(SpellingIndex):
-        with atomic_open(Path(folder) / file_of(field.name), "wb") as f:
-            np.save(f, getattr(table, field.name), allow_pickle=False)
+        save_array(Path(folder) / file_of(field.name), getattr(table, field.name))
     return len(rows)
 
 
@@ -252,13 +251,3 @@ def _hits(at: np.ndarray, items: np.ndarray, forms: np.ndarray, asked: np.ndarra
     places, owner = _ranges(begin, end)
     found = np.isin(items[places], asked)
     return np.bincount(owner[found], minlength=len(forms)), end - begin
-
-
-def _map(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise MissingFileError(f"{path} does not exist; build the knowledge base again (blink kb build)")
-    try:
-        # As a plain array: every slice of a memmap would cost a Python call more.
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (ValueError, OSError, EOFError) as error:
-        raise MismatchError(f"{path} is damaged ({error}); build the knowledge base again") from error

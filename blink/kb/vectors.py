@@ -10,8 +10,9 @@ from typing import TypeAlias
 
 import numpy as np
 
+from blink.data.arrays import map_array, save_array
 from blink.data.records import Entity
-from blink.errors import BlinkError, DataError, MismatchError, MissingFileError, SettingsError
+from blink.errors import BlinkError, DataError, MismatchError, SettingsError
 from blink.files import atomic_open, read_json, write_json
 from blink.kb.catalogue import Catalogue
 
@@ -78,7 +79,7 @@ def encode_chunks(
                 raise DataError(
                     f"the encoder gave no finite {plan.dtype} vector for every row of [{start}, {end}); check its weights"
                 )
-            _write_npy(path, vectors)
+            save_array(path, vectors)
         if progress is not None:
             progress(end - start)
 
@@ -122,21 +123,10 @@ def load_vectors(path: str | Path) -> np.ndarray:
         MissingFileError: there is no such file.
         MismatchError: it is not a two-dimensional array of floats, or is cut short.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"{path} does not exist; make it with `blink kb build`")
-    try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise MismatchError(f"{path} is damaged ({error}); delete it and encode again") from error
+    vectors = map_array(path, "make it with `blink kb build`", damaged="delete it and encode again")
     if vectors.ndim != 2 or vectors.dtype not in (np.float32, np.float16):
         raise MismatchError(f"{path} holds {vectors.ndim}-d {vectors.dtype}; entity vectors are 2-d float32 or float16")
     return vectors
-
-
-def _write_npy(path: Path, vectors: np.ndarray) -> None:
-    with atomic_open(path, "wb") as f:
-        np.save(f, vectors, allow_pickle=False)
 
 
 def _stored_plan(path: Path) -> EncodingPlan | None:
