@@ -1,5 +1,6 @@
 # make demo   the environment, then the interactive shell on the starter (through a pipe: a text a line in, JSON lines out)
 # make test   the environment with test tools, then the whole suite
+# make slurm  the tests on a real Slurm, which scripts/slurm_here.sh starts on this machine
 # make quick  only the tests that need no model
 # make lint   formatting, lint and types
 # make starter DATA=folder   train the starter model again, from the data described in models/starter/README.md
@@ -11,13 +12,18 @@ DATA ?= ../shared/data
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test quick slow lint starter clean
+.PHONY: demo test slurm quick slow lint starter clean
 
 demo: $(VENV)/.ready
 	@$(BIN)/python -m blink.apps.cli shell
 
 test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m "not slow and not slurm and not browser"
+	@if command -v sbatch >/dev/null; then echo "the tests on a real Slurm were left out: make slurm"; \
+	else echo "no Slurm here: its tests were left out (scripts/slurm_here.sh starts one, then: make slurm)"; fi
+
+slurm: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -m slurm -rs --durations=10
 
 quick: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m quick
