@@ -124,6 +124,30 @@ class EvidenceGatherer:
         return {**columns, "named_fame": behind}
 
 
+class EvidenceRecorder(EvidenceGatherer):
+    """Keeps what it gathers, for a ranker or instead of one: it can itself stand where a ranker would.
+
+    Attributes:
+        evidence: of each window that has spans, in the order of reading.
+    """
+
+    def __init__(self, names: Names, vectors: np.ndarray) -> None:
+        super().__init__(names, vectors)
+        self.evidence: list[Evidence] = []
+
+    def gather(self, spans: ScoredSpans, mentions: np.ndarray, around: TextAround) -> Evidence:
+        """Gather and keep; see `EvidenceGatherer.gather`."""
+        evidence = super().gather(spans, mentions, around)
+        self.evidence.append(evidence)
+        return evidence
+
+    def refine(self, spans: ScoredSpans, mentions: np.ndarray, around: TextAround) -> ScoredSpans:
+        """Keep the evidence, and leave the spans as they are; see `blink.linking.ranking.Refiner`."""
+        if len(spans):
+            self.gather(spans, mentions, around)
+        return spans
+
+
 def _context(spans: ScoredSpans) -> dict[str, np.ndarray]:
     logits = spans.entity_logits
     real = spans.rows >= 0

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from blink.data.records import NOT_IN_CATALOGUE, Sample
 from blink.errors import DataError, SettingsError
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.evidence import NAMES, Evidence, EvidenceGatherer, TextAround
+from blink.linking.evidence import NAMES, Evidence, EvidenceRecorder
 from blink.linking.linker import Linker, Reading, characters
-from blink.linking.scoring import ScoredSpans
 from blink.model.biencoder import BiEncoder
 from blink.model.config import EVIDENCE
 from blink.model.ranker import Ranker, Scaling
@@ -83,7 +82,7 @@ def labelled_spans(
     if kb.names is None or kb.vectors is None:
         raise SettingsError("a ranker needs the names of a knowledge base; build one with `blink kb build`")
     _require_one_window(model, samples)
-    recorder = _Recorder(EvidenceGatherer(kb.names, kb.vectors))
+    recorder = EvidenceRecorder(kb.names, kb.vectors)
     linker = Linker(model, kb, rank=False, precision=precision)
     linker.refiner = recorder
     readings = []
@@ -188,19 +187,6 @@ def _require_one_window(model: BiEncoder, samples: Sequence[Sample]) -> None:
         if not 0 < len(pieces.ids) <= room:
             what = "longer than one window" if len(pieces.ids) else "empty"
             raise SettingsError(f"the labelled text {sample.id} is {what}; fit on questions or sentences")
-
-
-class _Recorder:
-    """Keeps the evidence of each text that has spans instead of ranking by it."""
-
-    def __init__(self, gatherer: EvidenceGatherer) -> None:
-        self._gatherer = gatherer
-        self.evidence: list[Evidence] = []
-
-    def refine(self, spans: ScoredSpans, mentions: np.ndarray, around: TextAround) -> ScoredSpans:
-        if len(spans):
-            self.evidence.append(self._gatherer.gather(spans, mentions, around))
-        return spans
 
 
 def _label(sample: Sample, reading: Reading, evidence: Evidence) -> LabelledSpans:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 
-import numpy as np
-
 from blink.apps.common import one_line
 from blink.apps.shell.render import Fragments, View, wrapped
 from blink.data.records import Link
-from blink.linking.evidence import NAMES, Evidence, EvidenceGatherer, TextAround
+from blink.linking.evidence import NAMES, Evidence, EvidenceRecorder
 from blink.linking.linker import Linker
 from blink.linking.ranking import CandidateRanker
-from blink.linking.scoring import ScoredSpans
 
 _LINES = 2
 """Most lines for a candidate."""
@@ -49,23 +46,11 @@ def reasons(text: str, link: Link, linker: Linker, view: View) -> Fragments:
 
 def _gathered(text: str, link: Link, linker: Linker, ranked: CandidateRanker) -> Evidence | None:
     """The evidence for the one span of a link."""
-    again, listener = copy.copy(linker), _Listener(ranked.gatherer)
-    again.refiner = listener
+    again, recorder = copy.copy(linker), EvidenceRecorder(ranked.gatherer.names, ranked.gatherer.vectors)
+    again.refiner = recorder
     for _ in again.read([text], spans=[[(link.start, link.end)]]):
         pass
-    return listener.evidence
-
-
-class _Listener:
-    """Keeps the evidence instead of ranking by it."""
-
-    def __init__(self, gatherer: EvidenceGatherer) -> None:
-        self._gatherer = gatherer
-        self.evidence: Evidence | None = None
-
-    def refine(self, spans: ScoredSpans, mentions: np.ndarray, around: TextAround) -> ScoredSpans:
-        self.evidence = self._gatherer.gather(spans, mentions, around)
-        return spans
+    return next(iter(recorder.evidence), None)
 
 
 def _told(evidence: Evidence, weighed: list[bool]) -> dict[int, list[str]]:
