@@ -10,6 +10,7 @@ import click
 from blink import __version__
 from blink.apps.common import guarded
 from blink.apps.evaluation_commands import evaluation_commands
+from blink.apps.kglm import kglm
 from blink.apps.model_options import model_options
 from blink.apps.ranking_commands import calibrate, label, rank
 from blink.apps.training_commands import shrink, train
@@ -123,6 +124,7 @@ cli.add_command(shrink)
 cli.add_command(rank)
 cli.add_command(calibrate)
 cli.add_command(label)
+cli.add_command(kglm)
 
 
 def main(arguments: list[str] | None = None) -> None:

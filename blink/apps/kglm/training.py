@@ -1,0 +1,110 @@
+"""``blink kglm train`` and ``blink kglm resume``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from blink.kglm.run import Progress
+
+OVERRIDES = {"ignore_unknown_options": True}
+
+
+@click.command(context_settings=OVERRIDES)
+@click.argument("run", metavar="RUN.yaml")
+@click.option("--out", required=True, metavar="DIR", help="Folder of the run; it must not hold one yet.")
+@click.option(
+    "--data", metavar="DIR", help="Folder that paths of data are relative to, as --data.root.  [default: ../shared/data]"
+)
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--SECTION.NAME VALUE]...")
+def train(run: str, out: str, data: str | None, overrides: tuple[str, ...]) -> None:
+    """Train what a run file describes; settings on the command line go over those of the file.
+
+    Ctrl-C saves and ends; a run that was ended in any way goes on with `blink kglm resume DIR`.
+
+    \b
+    Example:
+      blink kglm train examples/kglm/k01_complex_codex_s.yaml --out experiments/complex --seed 1 --train.lr 5e-4
+    """
+    from blink.files import locked
+    from blink.kglm.config import kind_of, load_settings
+
+    words = (*overrides, *(("--data.root", data) if data else ()))
+    settings = load_settings(kind_of(run), run, words)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        _run(settings.kind, settings, folder, resume=False)
+
+
+@click.command(context_settings=OVERRIDES)
+@click.argument("folder", metavar="DIR")
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--train.epochs N]")
+def resume(folder: str, overrides: tuple[str, ...]) -> None:
+    """Go on with a run, to the results of one that was never ended; a longer one with --train.epochs N.
+
+    \b
+    Example:
+      blink kglm resume experiments/complex
+    """
+    from blink.files import locked
+    from blink.kglm.run import RunFolder
+
+    path = Path(folder)
+    settings = RunFolder.open(path, overrides).settings
+    with locked(path):
+        _run(settings.kind, settings, path, resume=True)
+
+
+def _run(kind: str, settings: Any, folder: Path, *, resume: bool) -> None:
+    """Train with progress on standard error.
+
+    Raises:
+        SystemExit: a signal stopped the run; its state is saved.
+    """
+    from blink.apps.common import say
+    from blink.kglm.kinds import runner_for
+    from blink.training.signals import Interrupted
+
+    runner = runner_for(kind)
+    try:
+        with shown_progress("training", "step") as progress:
+            metrics = runner.train(settings, folder, resume=resume, progress=progress)
+    except Interrupted as stop:
+        say(f"{stop}; go on with: blink kglm resume {folder}")
+        raise SystemExit(128 + stop.signal) from stop
+    say(f"the best state is in {folder / 'best'}: {brief(metrics)}")
+    say(f"next: blink kglm eval {folder} --split test, or blink kglm export {folder} --out DIR")
+
+
+@contextlib.contextmanager
+def shown_progress(name: str, unit: str) -> Iterator[Progress]:
+    """Hooks that draw a bar on standard error and write lines there."""
+    from blink.apps.common import Bar, say
+    from blink.kglm.run import Progress
+
+    bars: list[Bar] = []
+
+    def start(total: int, done: int) -> None:
+        bars.append(Bar(name, total, unit))
+        bars[-1].advance(done)
+
+    def step(shown: Mapping[str, float]) -> None:
+        bars[-1].advance()
+        bars[-1].note(" ".join(f"{key} {value:.4g}" for key, value in shown.items()))
+
+    try:
+        yield Progress(start=start, step=step, say=say)
+    finally:
+        for drawn in bars:
+            drawn.close()
+
+
+def brief(metrics: Mapping[str, Any]) -> str:
+    """The plain numbers of metrics on one line."""
+    return ", ".join(f"{key} {value:.4g}" for key, value in metrics.items() if isinstance(value, int | float))
