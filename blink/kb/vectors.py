@@ -52,8 +52,24 @@ class EncodingPlan:
         return [(s, min(s + self.chunk_rows, self.rows)) for s in range(0, self.rows, self.chunk_rows)]
 
 
+def prepare_chunks(plan: EncodingPlan, folder: Path) -> None:
+    """Make the folder for the chunks of a plan; chunks of another plan in it are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plan_file = folder / "plan.json"
+    if _stored_plan(plan_file) != plan:
+        for stale in folder.glob("*.npy"):
+            stale.unlink()
+        write_json(plan_file, asdict(plan))
+
+
 def encode_chunks(
-    catalogue: Catalogue, encode: Encoder, plan: EncodingPlan, folder: Path, progress: Callable[[int], None] | None = None
+    catalogue: Catalogue,
+    encode: Encoder,
+    plan: EncodingPlan,
+    folder: Path,
+    progress: Callable[[int], None] | None = None,
+    *,
+    part: tuple[int, int] | None = None,
 ) -> None:
     """Encode the catalogue into one file a chunk; finished chunks of the same plan are kept.
 
@@ -63,25 +79,26 @@ def encode_chunks(
         plan: what to make.
         folder: where the chunks go; chunks of another plan in it are removed.
         progress: called with the number of rows finished, each time.
+        part: rows ``[start, end)``: only chunks that begin among them are made, so that several processes can share a plan.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    plan_file = folder / "plan.json"
-    if _stored_plan(plan_file) != plan:
-        for stale in folder.glob("*.npy"):
-            stale.unlink()
-        write_json(plan_file, asdict(plan))
+    prepare_chunks(plan, folder)
+    first, last = part or (0, plan.rows)
     for start, end in plan.chunks():
+        if not first <= start < last:
+            continue
         path = chunk_file(folder, start, end)
         if not path.is_file():
-            with np.errstate(over="ignore"):  # a number too large for fp16 becomes infinite, which is refused
-                vectors = encode(list(catalogue.iter(start, end))).astype(DTYPES[plan.dtype])
-            if len(vectors) != end - start or not np.isfinite(vectors).all():
-                raise DataError(
-                    f"the encoder gave no finite {plan.dtype} vector for every row of [{start}, {end}); check its weights"
-                )
-            save_array(path, vectors)
+            save_array(path, _encode_rows(catalogue, encode, plan, start, end))
         if progress is not None:
             progress(end - start)
+
+
+def _encode_rows(catalogue: Catalogue, encode: Encoder, plan: EncodingPlan, start: int, end: int) -> np.ndarray:
+    with np.errstate(over="ignore"):  # a number too large for fp16 becomes infinite, which is refused
+        vectors = encode(list(catalogue.iter(start, end))).astype(DTYPES[plan.dtype])
+    if len(vectors) != end - start or not np.isfinite(vectors).all():
+        raise DataError(f"the encoder gave no finite {plan.dtype} vector for every row of [{start}, {end}); check its weights")
+    return vectors
 
 
 def merge_chunks(folder: Path, out: Path) -> None:
