@@ -1,0 +1,277 @@
+"""The folder of a job: what was asked for, which shards are done and what they made, how far the others are, the logs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from blink.cluster.script import LOG_FOLDER
+from blink.errors import DataError, MismatchError, MissingFileError
+from blink.files import read_json, sha256, write_json
+
+PLAN_FILE = "job.json"
+SUBMISSIONS_FILE = "submitted.jsonl"
+MERGED_FILE = "merged.json"
+RECORDS_FOLDER, PROGRESS_FOLDER = "shards", "progress"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job is to do; the same command again makes the same plan, and so goes on.
+
+    Attributes:
+        kind: ``train``, ``encode``, ``eval`` or ``link``.
+        work: what decides the result, as plain values.
+        inputs: hashes of what is read, by name.
+        shards: bounds ``[start, end)`` of each, in units; one shard is work that cannot be split.
+        unit: what is counted, such as ``entity``.
+        merges: whether something is made of the shards when all are done.
+    """
+
+    kind: str
+    work: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    shards: tuple[tuple[int, int], ...]
+    unit: str
+    merges: bool = True
+
+    def name(self, shard: int) -> str:
+        """A shard in words."""
+        start, end = self.shards[shard]
+        plural = self.unit[:-1] + "ies" if self.unit.endswith("y") else self.unit + "s"
+        return f"shard {shard} ({plural} {start} to {end})"
+
+
+def cut(count: int, size: int) -> tuple[tuple[int, int], ...]:
+    """Shards of ``size`` units; the last one takes what is left."""
+    return tuple((start, min(start + size, count)) for start in range(0, count, size))
+
+
+def cut_into(count: int, parts: int) -> tuple[tuple[int, int], ...]:
+    """At most ``parts`` shards of nearly the same size, none of them empty."""
+    parts = max(1, min(parts, count))
+    return tuple((count * i // parts, count * (i + 1) // parts) for i in range(parts))
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a shard left when it was done.
+
+    Attributes:
+        rows: units that it worked off.
+        files: SHA-256 of each file that it made, by path from the job's folder.
+    """
+
+    rows: int
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One job that was handed to the cluster; ``shards`` is empty for that which merges them."""
+
+    id: str
+    shards: tuple[int, ...]
+
+
+class JobFolder:
+    """A job's folder, which the command that submits and the tasks that work share.
+
+    Args:
+        path: the folder; it need not be there yet.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).resolve()
+
+    @property
+    def log(self) -> Path:
+        """The folder of logs."""
+        return self.path / LOG_FOLDER
+
+    # -- the plan ------------------------------------------------------------------------------------------------
+
+    def begin(self, plan: Plan) -> None:
+        """Make the folder for a plan, or go on where it was made for the same one.
+
+        Raises:
+            MismatchError: it was made for another; the message says what differs.
+        """
+        if (self.path / PLAN_FILE).is_file():
+            differing = _differing(self.plan(), plan)
+            if differing:
+                found = f"{self.path} was begun with other {differing}"
+                raise MismatchError(f"{found}; give the same ones, another --out, or remove that folder to begin anew")
+            return
+        for folder in (self.log, self.path / RECORDS_FOLDER, self.path / PROGRESS_FOLDER):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.path / PLAN_FILE, {"format": FORMAT, **asdict(plan)})
+
+    def plan(self) -> Plan:
+        """What was asked for.
+
+        Raises:
+            MissingFileError: the folder is no job's.
+            DataError: the plan is damaged.
+        """
+        if not (self.path / PLAN_FILE).is_file():
+            raise MissingFileError(f"{self.path} is no folder of a job (no {PLAN_FILE}); make one: blink slurm --help")
+        values = read_json(self.path / PLAN_FILE)
+        try:
+            if values.pop("format") != FORMAT:
+                raise TypeError("of another version")
+            return Plan(**{**values, "shards": tuple((int(a), int(b)) for a, b in values["shards"])})
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise DataError(f"{self.path / PLAN_FILE} is damaged ({error}); remove {self.path} and begin anew") from error
+
+    # -- shards --------------------------------------------------------------------------------------------------
+
+    def is_done(self, shard: int) -> bool:
+        """Whether a shard has left its record, which it writes last."""
+        return self._record_file(shard).is_file()
+
+    def missing(self) -> list[int]:
+        """Shards that are not done."""
+        # Listing a folder shows what other machines wrote sooner than asking for each file does.
+        done = set((self.path / RECORDS_FOLDER).iterdir())
+        return [n for n in range(len(self.plan().shards)) if self._record_file(n) not in done]
+
+    def finish(self, shard: int, rows: int, files: Iterable[Path]) -> None:
+        """Note that a shard is done, and what it made."""
+        hashes = {os.path.relpath(file.resolve(), self.path): sha256(file) for file in files}
+        write_json(self._record_file(shard), asdict(Record(rows, hashes)))
+
+    def check(self, shard: int) -> list[Path]:
+        """The files of a shard, after a look at every byte of them.
+
+        Where something is wrong the record is removed, so that the same command makes the shard anew.
+
+        Raises:
+            MismatchError: a file, or rows, are missing, or a file is not what was written; it is named.
+        """
+        plan, start_end = self.plan(), self.plan().shards[shard]
+        wrong = None if self.is_done(shard) else "it left no record"
+        files: list[Path] = []
+        if wrong is None:
+            record = self._record(shard)
+            files = [self.path / name for name in record.files]
+            wrong = next(filter(None, map(_damage, files, record.files.values())), None)
+            if wrong is None and record.rows != start_end[1] - start_end[0]:
+                wrong = f"it has {record.rows} rows, expected {start_end[1] - start_end[0]}"
+        if wrong is not None:
+            self._record_file(shard).unlink(missing_ok=True)
+            raise MismatchError(
+                f"{plan.name(shard)} is not sound: {wrong}; give the same command again, it makes this shard anew"
+            )
+        return files
+
+    def _record(self, shard: int) -> Record:
+        values = read_json(self._record_file(shard))
+        try:
+            return Record(int(values["rows"]), dict(values["files"]))
+        except (TypeError, KeyError, ValueError) as error:
+            remedy = "remove it and give the same command again"
+            raise DataError(f"{self._record_file(shard)} is no record of a shard; {remedy}") from error
+
+    def _record_file(self, shard: int) -> Path:
+        return self.path / RECORDS_FOLDER / f"{shard:05d}.json"
+
+    # -- how far it is -------------------------------------------------------------------------------------------
+
+    def note(self, shard: int, done: int) -> None:
+        """Note how many units of a shard are done; only a bar reads it, so it may be lost."""
+        file = self._progress_file(shard)
+        part = file.with_suffix(".part")
+        with contextlib.suppress(OSError):
+            part.write_text(str(done), encoding="ascii")
+            part.replace(file)
+
+    def noted(self, shard: int) -> int:
+        """Units of a shard that are done, as far as is known."""
+        start, end = self.plan().shards[shard]
+        if self.is_done(shard):
+            return end - start
+        with contextlib.suppress(OSError, ValueError):
+            return min(int(self._progress_file(shard).read_text(encoding="ascii")), end - start)
+        return 0
+
+    def _progress_file(self, shard: int) -> Path:
+        return self.path / PROGRESS_FOLDER / f"{shard:05d}"
+
+    # -- submissions ---------------------------------------------------------------------------------------------
+
+    def submitted(self, submission: Submission) -> None:
+        """Note what was handed to the cluster."""
+        with (self.path / SUBMISSIONS_FILE).open("a", encoding="utf-8") as f:
+            f.write(json.dumps(asdict(submission)) + "\n")
+
+    def submissions(self) -> list[Submission]:
+        """What was handed to the cluster so far, oldest first."""
+        file = self.path / SUBMISSIONS_FILE
+        if not file.is_file():
+            return []
+        rows = (json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}"))
+        return [Submission(str(row["id"]), tuple(row["shards"])) for row in rows]
+
+    def log_file(self, job: str, shard: int | None) -> Path:
+        """The log of a task."""
+        return self.log / (f"{job}.out" if shard is None else f"{job}_{shard}.out")
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def merged(self, files: Sequence[Path]) -> None:
+        """Note that all is done, and what was made of the shards."""
+        hashes = {os.path.relpath(file.resolve(), self.path): sha256(file) for file in files}
+        write_json(self.path / MERGED_FILE, {"files": hashes})
+
+    def is_merged(self) -> bool:
+        """Whether all is done.
+
+        Raises:
+            MismatchError: what was made has been changed or removed since; it is named.
+        """
+        if not (self.path / MERGED_FILE).is_file():
+            return False
+        for name, digest in read_json(self.path / MERGED_FILE)["files"].items():
+            if wrong := _damage(self.path / name, digest):
+                raise MismatchError(f"{wrong} since it was made; remove {self.path} and give the same command again")
+        return True
+
+
+def _damage(file: Path, digest: str) -> str | None:
+    """What is wrong with a file, or None."""
+    file = Path(os.path.normpath(file))
+    if not file.is_file():
+        return f"{file} is missing"
+    return None if sha256(file) == digest else f"{file} has changed ({file.stat().st_size:,} bytes)"
+
+
+def _differing(old: Plan, new: Plan) -> str:
+    """Names of what two plans differ in; empty where they are the same."""
+    if old.kind != new.kind:
+        return f"kind of work ({old.kind}, now {new.kind})"
+    was, now = _comparable(old), _comparable(new)
+    return ", ".join(sorted(k for k in was.keys() | now.keys() if was.get(k) != now.get(k)))
+
+
+def _comparable(plan: Plan) -> dict[str, Any]:
+    parts = {**plan.work, **plan.inputs, "shards": plan.shards}
+    return json.loads(json.dumps(parts))  # as it is on disk: tuples are lists there
+
+
+def tail(file: Path, lines: int = 10) -> list[str]:
+    """The last lines of a log; nothing where there is none."""
+    try:
+        with file.open("rb") as f:
+            f.seek(max(0, file.stat().st_size - (1 << 16)))
+            text = f.read().decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    # A bar draws its line again and again.
+    return [line.split("\r")[-1].rstrip() for line in text.split("\n") if line.strip()][-lines:]

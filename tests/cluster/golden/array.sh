@@ -1,0 +1,23 @@
+#!/bin/bash
+#SBATCH --job-name=blink-encode
+#SBATCH --output=/kb/slurm/log/%A_%a.out
+#SBATCH --open-mode=append
+#SBATCH --requeue
+#SBATCH --signal=USR1@120
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --partition=learnfair
+#SBATCH --account=nlp
+#SBATCH --qos=low
+#SBATCH --constraint=volta32gb
+#SBATCH --gres=gpu:8
+#SBATCH --cpus-per-task=24
+#SBATCH --mem=400G
+#SBATCH --time=3000
+#SBATCH --array=0,2-4,9%4
+
+module load cuda
+source ~/env/bin/activate
+
+export SUBMITIT_EXECUTOR=slurm
+exec srun --unbuffered --cpus-per-task=24 python3 -m blink.apps.cli slurm task /kb/slurm

@@ -1,0 +1,22 @@
+#!/bin/bash
+#SBATCH --job-name=blink-train
+#SBATCH --output='/my runs/slurm/log/%j.out'
+#SBATCH --open-mode=append
+#SBATCH --requeue
+#SBATCH --signal=USR1@120
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --partition=learnfair
+#SBATCH --account=nlp
+#SBATCH --qos=low
+#SBATCH --constraint=volta32gb
+#SBATCH --gres=gpu:8
+#SBATCH --cpus-per-task=24
+#SBATCH --mem=400G
+#SBATCH --time=3000
+
+module load cuda
+source ~/env/bin/activate
+
+export SUBMITIT_EXECUTOR=slurm
+exec srun --unbuffered --cpus-per-task=24 --kill-on-bad-exit=1 python3 -m blink.apps.cli slurm task '/my runs/slurm'
