@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from blink.data.records import LinkedText, Mention, Sample
 from blink.errors import CheckpointError, DataError, MismatchError, SettingsError
+from blink.evaluation.calibration import calibration_of
+from blink.evaluation.sweep import link_outcomes
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.evidence import NAMES, EvidenceGatherer, TextAround
 from blink.linking.linker import Linker
 from blink.linking.ranking import CandidateRanker
-from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities
+from blink.linking.scoring import ScoredSpans, Thresholds, joint_scores, link_probabilities
 from blink.model.biencoder import BiEncoder
 from blink.model.config import EVIDENCE
 from blink.model.ranker import RANKER_FILE, Ranker, Scaling
@@ -369,6 +371,37 @@ class TestOnTexts:
         assert 0 <= found.held_out.ece <= 1
         with pytest.raises(SettingsError, match="has no ranker"):
             calibrate(ranked(model, None), [DevSet(kb, texts)])
+
+    def test_calibrating_reads_once_what_each_scaling_would_have_read(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        titles = [f"{toys.NAMES[i % 10]} {i % 20}" for i in range(30)]
+        # Every third text is of something else than it says: so probabilities are far from 0 and 1.
+        texts = [
+            sample(i, f"where is {title}?", (9, 9 + len(title), (i + (i % 3 == 0)) % 20)) for i, title in enumerate(titles)
+        ]
+        ranker = weighing(-3.0, title=4.0, dice=1.0)
+        steps: list[int] = []
+        found = calibrate(ranked(model, ranker), [DevSet(kb, texts)], precision="fp32", progress=steps.append)
+        assert sum(steps) == len(texts)
+
+        def fitted(samples: list[Sample]) -> BiEncoder:
+            spans = labelled_spans(model, kb, samples, floor=ranker.floor, precision="fp32")
+            return ranked(model, ranker.scaled(fit_scaling(ranker, spans)))
+
+        halves = [[s for s in texts if s.id in Fold(i, 2)] for i in (0, 1)]
+        scores: list[float] = []
+        right: list[bool] = []
+        for half, other in (halves, halves[::-1]):
+            linker = Linker(fitted(half), kb, **OPTIONS)
+            more, hits = link_outcomes(linker, list(linker.read([s.text for s in other])), other, Thresholds(0.0), "strong")
+            scores, right = scores + more, right + hits
+        slow = calibration_of(scores, right)
+        assert (found.held_out.count, found.held_out.ece) == (slow.count, pytest.approx(slow.ece, abs=1e-6))
+        assert found.held_out.brier == pytest.approx(slow.brier, abs=1e-6)
+        assert 0.02 < slow.brier < 0.5
+        whole = fitted(texts).ranker
+        assert whole is not None
+        assert found.scaling.scale == pytest.approx(whole.scaling.scale, rel=1e-5)
+        assert found.scaling.shift == pytest.approx(whole.scaling.shift, abs=1e-5)
 
 
 def test_the_ranker_of_another_version_says_what_to_do(kb: KnowledgeBase) -> None:

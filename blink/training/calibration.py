@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blink.data.records import Sample
 from blink.errors import DataError, SettingsError
@@ -11,14 +11,17 @@ from blink.evaluation.calibration import Calibration, calibration_of
 from blink.evaluation.sweep import PLATEAU, SweepPoint, curve, link_outcomes
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.linker import Linker, Reading
-from blink.linking.scoring import Thresholds
+from blink.linking.ranking import CandidateRanker
+from blink.linking.scoring import ScoredSpans, Thresholds
 from blink.model.biencoder import BiEncoder
 from blink.model.ranker import Ranker, Scaling
-from blink.training.ranking import LabelledSpans, fit_scaling, labelled_spans
+from blink.training.ranking import LabelledSpans, fit_scaling, label_spans, recorder_of, require_one_window
 from blink.training.settings import Fold
 
 CUTOFFS = tuple(round(0.02 * i, 2) for i in range(1, 48))
 """Probabilities that are tried as the cut-off."""
+HALVES = (Fold(0, 2), Fold(1, 2))
+"""Of the texts; probabilities that are fitted on one are measured on the other."""
 
 
 @dataclass(frozen=True)
@@ -57,28 +60,32 @@ def calibrate(
     and over covered and all questions: where an entity is lacking nothing should be linked. Of cut-offs that are as good the
     highest is taken.
 
+    The model reads every text once: other probabilities are other multiples of the same scores.
+
     Raises:
         SettingsError: the model has no ranker.
         DataError: half of the texts has no spans.
     """
     if model.ranker is None:
         raise SettingsError("the model has no ranker, whose scores could be calibrated; fit one first: blink rank MODEL ...")
-    if not all(any(dev.samples for dev in _parts(sets, half)) for half in (0, 1)):
+    if not all(any(s.id in half for dev in sets for s in dev.samples) for half in HALVES):
         raise DataError("one half of the development texts is empty; give more of them")
     ranker = model.ranker
+    read = [_read(model, dev, precision, progress) for dev in sets]
     probabilities: list[float] = []
     right: list[bool] = []
-    for half, other in ((0, 1), (1, 0)):
-        model.ranker = ranker.scaled(fit_scaling(ranker, _spans(model, _parts(sets, half), ranker, precision)))
-        for dev in _parts(sets, other):
-            scores, hits = _outcomes(model, dev, precision, progress)
+    for half, other in (HALVES, HALVES[::-1]):
+        scaling = _fitted(ranker, [each.part(half) for each in read])
+        for each in read:
+            # Every link that some cut-off would give, not only those above the one that is chosen in the end.
+            scores, hits = _outcomes(each.part(other), scaling)
             probabilities += scores
             right += hits
     if not probabilities:
         raise DataError("the model links nothing in the development texts; give more of them")
-    scaling = fit_scaling(ranker, _spans(model, sets, ranker, precision))
+    scaling = _fitted(ranker, read)
+    point = _best_cutoff(read, scaling)
     model.ranker = ranker.scaled(scaling)
-    point = _best_cutoff(model, sets, precision)
     model.config = model.config.replace(cutoff=point.threshold)
     links = [(p, hit) for p, hit in zip(probabilities, right, strict=True) if p > point.threshold]
     seen = links or list(zip(probabilities, right, strict=True))
@@ -86,33 +93,65 @@ def calibrate(
     return Calibrated(scaling, point, calibration_of(probabilities, right), shown)
 
 
-def _parts(sets: Sequence[DevSet], part: int) -> list[DevSet]:
-    return [DevSet(dev.kb, [s for s in dev.samples if s.id in Fold(part, 2)]) for dev in sets]
+@dataclass(frozen=True)
+class _Read:
+    """A set as a model read it.
+
+    Attributes:
+        linker: chooses among what was read.
+        samples: the texts.
+        readings: of each, with the ranker's scores as they are before any scaling.
+        spans: of each, with what the scaling is fitted to.
+    """
+
+    linker: Linker
+    samples: Sequence[Sample]
+    readings: Sequence[Reading]
+    spans: Sequence[LabelledSpans]
+
+    def part(self, half: Fold) -> _Read:
+        """One half of it."""
+        chosen = [i for i, sample in enumerate(self.samples) if sample.id in half]
+        return _Read(
+            self.linker,
+            [self.samples[i] for i in chosen],
+            [self.readings[i] for i in chosen],
+            [self.spans[i] for i in chosen],
+        )
+
+    def scaled(self, scaling: Scaling) -> list[Reading]:
+        """The readings that a ranker with this scaling would give: a scale above 0 leaves candidates in their order."""
+        return [replace(reading, spans=_rescaled(reading.spans, scaling)) for reading in self.readings]
 
 
-def _spans(model: BiEncoder, sets: Sequence[DevSet], ranker: Ranker, precision: str) -> LabelledSpans:
-    return LabelledSpans.concatenate(
-        [labelled_spans(model, dev.kb, dev.samples, floor=ranker.floor, precision=precision) for dev in sets]
-    )
+def _read(model: BiEncoder, dev: DevSet, precision: str, progress: Callable[[int], None]) -> _Read:
+    assert model.ranker is not None
+    require_one_window(model, dev.samples)
+    linker, recorder = Linker(model, dev.kb, precision=precision), recorder_of(dev.kb)
+    linker.refiner = CandidateRanker(recorder, model.ranker.scaled(Scaling()))
+    readings = []
+    for reading in linker.read([s.text for s in dev.samples]):
+        readings.append(reading)
+        progress(1)
+    return _Read(linker, dev.samples, readings, label_spans(dev.samples, readings, recorder.evidence))
 
 
-def _outcomes(model: BiEncoder, dev: DevSet, precision: str, progress: Callable[[int], None]) -> tuple[list[float], list[bool]]:
-    linker, readings = _read(model, dev, precision)
-    progress(len(readings))
-    # Every link that some cut-off would give, not only those above the one that is chosen in the end.
-    return link_outcomes(linker, readings, dev.samples, Thresholds(0.0), "strong")
+def _rescaled(spans: ScoredSpans, scaling: Scaling) -> ScoredSpans:
+    return replace(spans, entity_logits=spans.entity_logits * scaling.scale + scaling.shift)
 
 
-def _read(model: BiEncoder, dev: DevSet, precision: str) -> tuple[Linker, list[Reading]]:
-    linker = Linker(model, dev.kb, precision=precision)
-    return linker, list(linker.read([s.text for s in dev.samples]))
+def _fitted(ranker: Ranker, read: Sequence[_Read]) -> Scaling:
+    return fit_scaling(ranker, LabelledSpans.concatenate([spans for each in read for spans in each.spans]))
 
 
-def _best_cutoff(model: BiEncoder, sets: Sequence[DevSet], precision: str) -> SweepPoint:
+def _outcomes(read: _Read, scaling: Scaling) -> tuple[list[float], list[bool]]:
+    return link_outcomes(read.linker, read.scaled(scaling), read.samples, Thresholds(0.0), "strong")
+
+
+def _best_cutoff(read: Sequence[_Read], scaling: Scaling) -> SweepPoint:
     sweeps = []
-    for dev in sets:
-        linker, readings = _read(model, dev, precision)
-        found = curve(linker, readings, dev.samples, CUTOFFS)
+    for each in read:
+        found = curve(each.linker, each.scaled(scaling), each.samples, CUTOFFS)
         sweeps += [[p.point("weak", covered=covered) for p in found] for covered in (True, False)]
     means = [_mean(points) for points in zip(*sweeps, strict=True)]
     # F1 is flat around its best: there the most careful cut-off costs nothing.

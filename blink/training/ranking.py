@@ -62,6 +62,9 @@ class LabelledSpans:
         )
 
 
+_NO_SPANS = LabelledSpans(np.empty((0, 0, len(NAMES)), np.float32), np.empty((0, 0), np.bool_), np.empty(0, np.int64))
+
+
 def labelled_spans(
     model: BiEncoder,
     kb: KnowledgeBase,
@@ -79,19 +82,40 @@ def labelled_spans(
         SettingsError: the knowledge base has no names, or a text is empty or longer than one window.
         DataError: there is no span above the floor.
     """
-    if kb.names is None or kb.vectors is None:
-        raise SettingsError("a ranker needs the names of a knowledge base; build one with `blink kb build`")
-    _require_one_window(model, samples)
-    recorder = EvidenceRecorder(kb.names, kb.vectors)
+    require_one_window(model, samples)
+    recorder = recorder_of(kb)
     linker = Linker(model, kb, rank=False, precision=precision)
     linker.refiner = recorder
     readings = []
     for reading in linker.read([s.text for s in samples], floor=floor):
         readings.append(reading)
         progress(1)
-    # Texts without a span have no evidence, and a round of nothing but such texts does not even ask for it.
-    read = [(s, r) for s, r in zip(samples, readings, strict=True) if len(r.spans)]
-    return LabelledSpans.concatenate([_label(s, r, e) for (s, r), e in zip(read, recorder.evidence, strict=True)])
+    return LabelledSpans.concatenate(label_spans(samples, readings, recorder.evidence))
+
+
+def recorder_of(kb: KnowledgeBase) -> EvidenceRecorder:
+    """A recorder of what a knowledge base has to say.
+
+    Raises:
+        SettingsError: it has no names.
+    """
+    if kb.names is None or kb.vectors is None:
+        raise SettingsError("a ranker needs the names of a knowledge base; build one with `blink kb build`")
+    return EvidenceRecorder(kb.names, kb.vectors)
+
+
+def label_spans(samples: Sequence[Sample], readings: Sequence[Reading], evidence: Sequence[Evidence]) -> list[LabelledSpans]:
+    """Join what was recorded while texts of one window each were read with what is right; one result a text.
+
+    Args:
+        samples: the texts with their gold mentions.
+        readings: of each.
+        evidence: of each that has spans: of others there is none.
+    """
+    of_text = iter(evidence)
+    found = [_label(s, r, next(of_text)) if len(r.spans) else _NO_SPANS for s, r in zip(samples, readings, strict=True)]
+    assert next(of_text, None) is None
+    return found
 
 
 def fit_ranker(spans: LabelledSpans, settings: RankSettings, progress: Callable[[float], None] = lambda loss: None) -> Ranker:
@@ -181,7 +205,12 @@ def fit_scaling(ranker: Ranker, spans: LabelledSpans) -> Scaling:
     return Scaling(scale, shift)
 
 
-def _require_one_window(model: BiEncoder, samples: Sequence[Sample]) -> None:
+def require_one_window(model: BiEncoder, samples: Sequence[Sample]) -> None:
+    """Check that a model reads each text at once.
+
+    Raises:
+        SettingsError: a text is empty or longer than one window; it is named.
+    """
     room = model.config.max_context_length - 2
     for sample, pieces in zip(samples, model.pieces.cut([s.text for s in samples]), strict=True):
         if not 0 < len(pieces.ids) <= room:
