@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from blink.errors import SettingsError
@@ -97,7 +98,7 @@ class TrainSettings:
         parse_mix(self.mix)
         parse_fold(self.leave_out)
         objectives = parse_objective(self.objective)
-        self._require_numbers()
+        _require_ranges(self)
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}")
@@ -107,26 +108,8 @@ class TrainSettings:
                 f"{self.entity_tower!r}; take in_batch, hard_negatives or both, or leave the entity tower frozen"
             )
 
-    def _require_numbers(self) -> None:
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if not self.max_grad_norm > 0:  # infinite: nothing is clipped
-            raise SettingsError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0")
-        _require_rate("learning_rate", self.learning_rate)
-        _require_rate("head_learning_rate", self.head_learning_rate)
-        _require_decay_and_seed(self.weight_decay, self.seed)
-        for name in ("warmup", "damage", "dropout"):
-            share = getattr(self, name)
-            if share is not None and not 0 <= share < 1:
-                raise SettingsError(f"{name} is {share}; it must be a share from 0 to below 1")
-
 
 _CHOICES = {"entity_tower": ENTITY_TOWERS, "train_layers": TRAINED_LAYERS, "precision": PRECISIONS, "tracker": TRACKERS}
-_LEAST = {
-    "epochs": 1, "batch_size": 1, "accumulation": 1, "negatives": 0, "form_negatives": 0, "refresh_steps": 1, "eval_steps": 0,
-    "save_steps": 0, "log_steps": 1, "patience": 0,
-}  # fmt: skip
 
 _SEEDS = 1 << 32
 """Seeds are below it, so that what is made of them stays within the 64 bits that generators take."""
@@ -134,16 +117,37 @@ SEED_STRIDE = 1_000_003
 """Between the seeds of one epoch or step and the next: runs whose seeds are neighbours draw nothing alike."""
 
 
-def _require_rate(name: str, rate: float) -> None:
-    if not 0 < rate < math.inf:
-        raise SettingsError(f"{name} is {rate}; it must be above 0 and finite")
+@dataclass(frozen=True)
+class _Range:
+    """What a number may be, and in words."""
+
+    fits: Callable[[float], bool]
+    allowed: str
 
 
-def _require_decay_and_seed(weight_decay: float, seed: int) -> None:
-    if not 0 <= weight_decay < math.inf:
-        raise SettingsError(f"weight_decay is {weight_decay}; it must be at least 0 and finite")
-    if not 0 <= seed < _SEEDS:
-        raise SettingsError(f"seed is {seed}; it must be from 0 to {_SEEDS - 1}")
+def _at_least(least: int) -> _Range:
+    return _Range(lambda number: number >= least, f"at least {least}")
+
+
+_SHARE = _Range(lambda share: 0 <= share < 1, "a share from 0 to below 1")
+_RATE = _Range(lambda rate: 0 < rate < math.inf, "above 0 and finite")
+_RANGES = {
+    **dict.fromkeys(("epochs", "batch_size", "accumulation", "refresh_steps", "log_steps", "hidden", "members"), _at_least(1)),
+    **dict.fromkeys(("negatives", "form_negatives", "eval_steps", "save_steps", "patience"), _at_least(0)),
+    **dict.fromkeys(("warmup", "damage", "dropout", "absent", "left_out"), _SHARE),
+    **dict.fromkeys(("learning_rate", "head_learning_rate"), _RATE),
+    "weight_decay": _Range(lambda decay: 0 <= decay < math.inf, "at least 0 and finite"),
+    "max_grad_norm": _Range(lambda norm: norm > 0, "above 0"),  # infinite: nothing is clipped
+    "floor": _Range(math.isfinite, "a finite number, such as -5"),
+    "seed": _Range(lambda seed: 0 <= seed < _SEEDS, f"from 0 to {_SEEDS - 1}"),
+}
+"""By name of a setting, which means the same wherever it stands."""
+
+
+def _require_ranges(settings: TrainSettings | RankSettings) -> None:
+    for name, value in vars(settings).items():
+        if name in _RANGES and value is not None and not _RANGES[name].fits(value):
+            raise SettingsError(f"{name} is {value}; it must be {_RANGES[name].allowed}")
 
 
 def parse_mix(text: str) -> dict[str, float]:
@@ -239,13 +243,4 @@ class RankSettings:
     seed: int = 52313
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "hidden", "members"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("dropout", "absent", "left_out"):
-            if not 0 <= getattr(self, name) < 1:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it is a share, from 0 up to 1")
-        _require_rate("learning_rate", self.learning_rate)
-        _require_decay_and_seed(self.weight_decay, self.seed)
-        if not math.isfinite(self.floor):
-            raise SettingsError(f"floor is {self.floor}; it must be a finite number, such as -5")
+        _require_ranges(self)
