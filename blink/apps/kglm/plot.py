@@ -1,0 +1,63 @@
+"""``blink kglm plot``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from blink.apps.common import say
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("vectors", metavar="VECTORS")
+@click.option("-o", "--out", required=True, metavar="NAME", help="NAME.png and NAME.html are written.")
+@click.option(
+    "-t",
+    "--types",
+    metavar="FILE",
+    help="Names and types: entities.tsv, a catalogue (.jsonl), or id<TAB>type[<TAB>name] a line.",
+)
+@click.option("-m", "--method", type=click.Choice(["tsne", "umap", "pca"]), default="tsne", show_default=True)
+@click.option(
+    "--by", "colour", type=click.Choice(["type", "resource"]), default="type", show_default=True, help="What gives the colour."
+)
+@click.option("--most", type=click.IntRange(4), default=5000, show_default=True, help="Points at most, drawn by chance.")
+@click.option("-p", "--perplexity", type=click.IntRange(1), default=30, show_default=True, help="tsne only.")
+@click.option("--seed", default=0, show_default=True, help="Of the points drawn and of the layout.")
+@click.option("--title", help="Heading.  [default: made of the file's name]")
+@click.option(
+    "--kind", type=click.Choice(["entity", "relation"]), default="entity", show_default=True, help="Which of a folder's."
+)
+def plot(
+    vectors: str, out: str, types: str | None, method: str, colour: str, most: int, perplexity: int, seed: int,
+    title: str | None, kind: str,
+) -> None:  # fmt: skip
+    """Draw the space of VECTORS by type: a PNG, and a page with names under the pointer that needs no network.
+
+    VECTORS is a TSV of vectors, or a folder of them: made by embed, reduce or export. Entities are coloured by their type,
+    relation types by the pair of types that they join, or with --by resource by where they come from.
+
+    \b
+    Examples:
+      blink kglm plot entities_embeddings.tsv -o space
+      blink kglm plot runs/complex-export --types types.tsv --method umap -o space
+      blink kglm plot relation_types_embeddings.tsv --by resource -o relations
+    """
+    from blink.kglm.text_init.plot import Points, by, draw_png, sample, with_types, write_html
+    from blink.kglm.text_init.reduce import PictureSettings, picture
+    from blink.kglm.text_init.vectors import read_space
+
+    space = read_space(vectors, "relation" if kind == "relation" else "entity")
+    if types is not None:
+        space = with_types(space, types)
+    part = sample(space, most, seed)
+    colours = by(part, colour)
+    places = part.vectors if part.width == 2 else picture(part.vectors, method, 2, PictureSettings(perplexity, seed=seed))
+    points = Points.of(places, part.names, colours)
+    shown = f"{len(part.ids):,} of {len(space.ids):,}" if len(part.ids) < len(space.ids) else f"{len(part.ids):,}"
+    heading = title or f"{Path(vectors).stem} ({shown} vectors, {'as they are' if part.width == 2 else method})"
+    base = Path(out).with_suffix("") if Path(out).suffix in (".png", ".html") else Path(out)
+    draw_png(points, f"{base}.png", heading)
+    write_html(points, f"{base}.html", heading)
+    say(f"{base}.png and {base}.html: {shown} points of {len(points.colours)} types")

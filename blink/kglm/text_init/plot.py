@@ -1,0 +1,158 @@
+"""Draws vectors as points coloured by type: a PNG, and a page with names under the pointer that needs no network."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blink.errors import DataError, SettingsError
+from blink.files import atomic_open, require_file
+from blink.kglm.text_init.tables import ENTITY_COLUMNS, read_entities
+from blink.kglm.text_init.vectors import Space
+
+TEMPLATE = Path(__file__).with_name("plot.html")
+COLOURS = (
+    "#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#1f4e5f",
+    "#c2185b", "#7f8c1d",
+)  # fmt: skip
+REST_COLOUR = "#b0b0b0"
+REST, UNKNOWN = "other types", "no type"
+
+
+@dataclass(frozen=True)
+class Points:
+    """What is drawn.
+
+    Attributes:
+        places: *Shape:* (n, 2), float.
+        names: shown under the pointer.
+        types: of each point, the rare ones joined as `REST`.
+        colours: of each type, in the order of the legend.
+    """
+
+    places: np.ndarray
+    names: list[str]
+    types: list[str]
+    colours: dict[str, str]
+
+    @classmethod
+    def of(cls, places: np.ndarray, names: Sequence[str], types: Sequence[str]) -> Points:
+        """Colour the most frequent types; the rest, and points without a type, are grey."""
+        counts = Counter(t for t in types if t)
+        shown = [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: len(COLOURS)]]
+        joined = [t if t in shown else REST if t else UNKNOWN for t in types]
+        legend = [*shown, *(t for t in (REST, UNKNOWN) if t in joined)]
+        colours = dict(zip(legend, (*COLOURS[: len(shown)], REST_COLOUR, REST_COLOUR), strict=False))
+        return cls(np.asarray(places, dtype=float), list(names), joined, colours)
+
+
+def with_types(space: Space, path: str | Path) -> Space:
+    """The same vectors, with names and types from a table: ``entities.tsv``, a catalogue, or ``id<TAB>type[<TAB>name]``.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: it is malformed, or knows none of the ids.
+    """
+    known = _types(Path(path))
+    if not set(space.ids) & set(known):
+        raise DataError(
+            f"{path} knows none of the {len(space.ids):,} ids, such as {space.ids[0]!r}; give a table with the same ids"
+        )
+    found = [known.get(i, ("", "")) for i in space.ids]
+    names = [name or own for (_, name), own in zip(found, space.names, strict=True)]
+    return replace(space, names=names, types=[kind or own for (kind, _), own in zip(found, space.types, strict=True)])
+
+
+def _types(path: Path) -> dict[str, tuple[str, str]]:
+    """Id to type and name."""
+    with require_file(path, "give a table of types").open(encoding="utf-8-sig") as f:
+        header = f.readline().rstrip("\r\n").split("\t")
+    if path.suffix == ".jsonl" or set(ENTITY_COLUMNS) <= set(header):
+        return {row.id: (row.kind, row.name) for row in read_entities(path)}
+    known = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+        fields = line.rstrip("\r").split("\t")
+        if line.strip() and not 2 <= len(fields) <= 3:
+            raise DataError(f"{path}, line {number}: {len(fields)} fields; a line is id<TAB>type, or id<TAB>type<TAB>name")
+        if line.strip():
+            known[fields[0]] = (fields[1], fields[2] if len(fields) == 3 else "")
+    return known
+
+
+def by(space: Space, colour: str) -> list[str]:
+    """What the points are coloured by: entities by their type, relation types by the pair of types they join or their source.
+
+    Raises:
+        SettingsError: the vectors are not of relation types, or ``colour`` is unknown.
+    """
+    if colour == "type":
+        return space.types if space.kind == "entity" else [_pair(i) for i in space.ids]
+    if colour == "resource" and space.kind == "relation":
+        return [i.split("::")[0] if "::" in i else "" for i in space.ids]
+    raise SettingsError(f"--by {colour} does not go with vectors of the kind {space.kind}; use --by type")
+
+
+def _pair(relation_type: str) -> str:
+    """The unordered pair of types in ``<resource>::<name>::<Source>:<Target>``."""
+    ends = relation_type.split("::")[-1].split(":")
+    return " - ".join(sorted(ends)) if "::" in relation_type and len(ends) == 2 else ""
+
+
+def sample(space: Space, most: int, seed: int = 0) -> Space:
+    """At most ``most`` rows, drawn evenly, in their order."""
+    if len(space.ids) <= most:
+        return space
+    rows = np.sort(np.random.default_rng(seed).choice(len(space.ids), most, replace=False))
+    part = [[values[i] for i in rows] for values in (space.ids, space.names, space.types, space.rows)]
+    return replace(space, vectors=space.vectors[rows], ids=part[0], names=part[1], types=part[2], rows=part[3])
+
+
+def draw_png(points: Points, path: str | Path, title: str) -> None:
+    """Draw the points into a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 7.5), layout="constrained")
+    axes = figure.subplots()
+    types = np.array(points.types)
+    for kind, colour in reversed(points.colours.items()):  # the frequent ones last, on top
+        place = points.places[types == kind]
+        axes.scatter(place[:, 0], place[:, 1], s=7, c=colour, linewidths=0, alpha=0.75, label=f"{kind} ({len(place):,})")
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], labels[::-1], fontsize=8, markerscale=2.5, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set_title(title)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
+    with atomic_open(path, "wb") as f:
+        f.write(buffer.getvalue())
+
+
+def write_html(points: Points, path: str | Path, title: str) -> None:
+    """Write a page that draws the points: names under the pointer, types to switch off, zoom, search. It loads nothing."""
+    legend = list(points.colours)
+    numbers = {kind: number for number, kind in enumerate(legend)}
+    data: Mapping[str, Any] = {
+        "title": title,
+        "types": [{"name": kind, "colour": points.colours[kind]} for kind in legend],
+        "x": [round(float(x), 4) for x in points.places[:, 0]],
+        "y": [round(float(y), 4) for y in points.places[:, 1]],
+        "type": [numbers[kind] for kind in points.types],
+        "name": points.names,
+    }
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")  # no tag ends the script
+    page = TEMPLATE.read_text(encoding="utf-8").replace("{{title}}", _escaped(title)).replace("{{data}}", text)
+    with atomic_open(path) as f:
+        f.write(page)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,193 @@
+"""Vectors with their ids, as a folder that a graph can start from and as the original's TSV.
+
+The folder has ``<kind>_vectors.npy`` (float32, a row each), ``<kind>_ids.txt`` (the row's id, a line each),
+``<kind>_labels.tsv`` (id, name, type: what a plot shows) and ``meta.json``; ``kind`` is ``entity`` or ``relation``. It is the
+layout in which a graph's own vectors are exported, so that whatever reads one reads the other.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+
+from blink.errors import DataError, MismatchError
+from blink.files import atomic_open, read_json, require_file, write_json
+from blink.kglm.text_init.tables import read_table
+
+Kind = Literal["entity", "relation"]
+META_FILE = "meta.json"
+FORMAT = 1
+TSV_COLUMNS: dict[Kind, tuple[str, ...]] = {
+    "entity": ("embedding_id", "entity_id", "entity_name", "entity_type", "embedding"),
+    "relation": ("embedding_id", "relation_type", "embedding"),
+}
+LABEL_COLUMNS = ("id", "name", "type", "row")
+ROWS_AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class Space:
+    """Vectors and what they stand for.
+
+    Attributes:
+        kind: ``entity`` or ``relation``.
+        ids: one per vector, each once.
+        vectors: *Shape:* (n, width), float32; may be mapped from a file.
+        names: what a reader would call them; as many as ids.
+        types: the type of each; empty strings where unknown.
+        rows: number of each in the table that they were made from, from 1.
+        meta: where they come from, as written to ``meta.json``.
+    """
+
+    kind: Kind
+    ids: list[str]
+    vectors: np.ndarray
+    names: list[str]
+    types: list[str]
+    rows: list[int]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def width(self) -> int:
+        """Numbers per vector."""
+        return int(self.vectors.shape[1])
+
+
+def folder_beside(tsv: str | Path) -> Path:
+    """The folder of vectors that belongs to a TSV: ``out.vectors`` for ``out.tsv``."""
+    path = Path(tsv)
+    return path.with_name(f"{path.stem if path.suffix == '.tsv' else path.name}.vectors")
+
+
+def vectors_file(folder: Path, kind: Kind) -> Path:
+    """Where the vectors of a folder lie."""
+    return folder / f"{kind}_vectors.npy"
+
+
+def write_folder(space: Space, folder: str | Path) -> None:
+    """Write a folder of vectors; ``meta.json``, last, says that it is complete."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / META_FILE).unlink(missing_ok=True)
+    with atomic_open(vectors_file(folder, space.kind), "wb") as f:
+        np.lib.format.write_array(f, np.ascontiguousarray(space.vectors, dtype=np.float32), allow_pickle=False)
+    write_labels(space, folder)
+
+
+def write_labels(space: Space, folder: Path) -> None:
+    """Write everything of a folder but the vectors themselves, which lie there already."""
+    with atomic_open(folder / f"{space.kind}_ids.txt") as f:
+        f.writelines(f"{name}\n" for name in space.ids)
+    with atomic_open(folder / f"{space.kind}_labels.tsv") as f:
+        table = _writer(f)
+        table.writerow(LABEL_COLUMNS)
+        table.writerows(zip(space.ids, space.names, space.types, space.rows, strict=True))
+    own = {"kind": space.kind, "rows": len(space.ids), "dim": space.width, "layout": "real", **_norms(space.vectors)}
+    write_json(folder / META_FILE, {"format": FORMAT, **space.meta, **own})
+
+
+def read_folder(folder: str | Path, kind: Kind = "entity") -> Space:
+    """Open a folder of vectors; they stay on disk until they are used.
+
+    Raises:
+        MissingFileError: a file is not there.
+        DataError: a file is malformed.
+        MismatchError: there are not as many ids as vectors.
+    """
+    folder = Path(folder)
+    remedy = f"give a folder with {kind}_vectors.npy and {kind}_ids.txt (blink kglm embed or blink kglm export makes one)"
+    path = require_file(vectors_file(folder, kind), remedy)
+    try:
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path} is not an array of numbers ({error}); {remedy}") from error
+    if vectors.ndim != 2 or vectors.dtype.kind != "f":
+        raise DataError(f"{path} has shape {vectors.shape} and type {vectors.dtype}; it must be a table of float vectors")
+    # Not splitlines: ids may hold what Unicode takes for line ends.
+    ids = require_file(folder / f"{kind}_ids.txt", remedy).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    if len(ids) != len(vectors) or len(set(ids)) != len(ids):
+        found = f"{len(ids):,} ids ({len(set(ids)):,} different) for {len(vectors):,} vectors"
+        raise MismatchError(f"{folder} has {found}; make the folder anew")
+    labels = _labels(folder / f"{kind}_labels.tsv", ids)
+    meta = read_json(folder / META_FILE) if (folder / META_FILE).is_file() else {}
+    return Space(kind, ids, vectors, *labels, meta=meta)
+
+
+def _labels(path: Path, ids: Sequence[str]) -> tuple[list[str], list[str], list[int]]:
+    """Names, types and rows; without the file of labels, the ids are the names."""
+    if not path.is_file():
+        return list(ids), [""] * len(ids), list(range(1, len(ids) + 1))
+    rows = list(read_table(path, LABEL_COLUMNS))
+    if [row["id"] for row in rows] != list(ids):
+        raise MismatchError(f"{path} does not go with the ids beside it; remove it, or make the folder anew")
+    return [row["name"] for row in rows], [row["type"] for row in rows], [int(row["row"]) for row in rows]
+
+
+def write_tsv(space: Space, path: str | Path, progress: Callable[[int], None] = lambda rows: None) -> None:
+    """Write the original's TSV: numbers joined by ``|``, nine digits, which give back the same float32."""
+    with atomic_open(path) as f:
+        table = _writer(f)
+        table.writerow(TSV_COLUMNS[space.kind])
+        for start in range(0, len(space.ids), ROWS_AT_ONCE):
+            part = np.asarray(space.vectors[start : start + ROWS_AT_ONCE], dtype=np.float32)
+            for i, vector in enumerate(part.tolist(), start):
+                names = (space.ids[i], space.names[i], space.types[i]) if space.kind == "entity" else (space.ids[i],)
+                numbers = "|".join(f"{number:.9g}" for number in vector)
+                table.writerow((space.rows[i], *names, numbers))
+            progress(len(part))
+
+
+def read_tsv(path: str | Path) -> Space:
+    """Read such a TSV, of entities or of relation types.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: columns are missing, or a vector is malformed or of another width than the first.
+    """
+    path = require_file(path, "give a TSV made by `blink kglm embed`")
+    with path.open(encoding="utf-8-sig") as f:
+        kind: Kind = "relation" if "relation_type" in f.readline().rstrip("\r\n").split("\t") else "entity"
+    rows = list(_parsed(path, kind))
+    if not rows:
+        raise DataError(f"{path} has no rows; give a TSV made by `blink kglm embed`")
+    name, title, sort = ("entity_id", "entity_name", "entity_type") if kind == "entity" else ("relation_type",) * 3
+    types = [row[sort] if kind == "entity" else "" for row, _ in rows]
+    numbers = [int(row["embedding_id"]) for row, _ in rows]
+    vectors = np.stack([vector for _, vector in rows])
+    return Space(kind, [row[name] for row, _ in rows], vectors, [row[title] for row, _ in rows], types, numbers)
+
+
+def _parsed(path: Path, kind: Kind) -> Iterator[tuple[dict[str, str], np.ndarray]]:
+    width = None
+    for number, row in enumerate(read_table(path, TSV_COLUMNS[kind]), 1):
+        try:
+            vector = np.array(row.pop("embedding").split("|"), dtype=np.float32)
+            int(row["embedding_id"])
+        except ValueError as error:
+            raise DataError(f"{path}, row {number}: {error}; an embedding is numbers joined by |") from error
+        width = width or len(vector)
+        if len(vector) != width:
+            raise DataError(f"{path}, row {number}: {len(vector)} numbers where the rows before have {width}; make it anew")
+        yield row, vector
+
+
+def read_space(path: str | Path, kind: Kind = "entity") -> Space:
+    """Read vectors: a folder, or else a TSV."""
+    return read_folder(path, kind) if Path(path).is_dir() else read_tsv(path)
+
+
+def _norms(vectors: np.ndarray) -> dict[str, float]:
+    """Mean and standard deviation of the rows' norms."""
+    parts = range(0, len(vectors), ROWS_AT_ONCE)
+    norms = np.concatenate([np.linalg.norm(vectors[i : i + ROWS_AT_ONCE], axis=1) for i in parts] or [np.zeros(1)])
+    return {"mean_norm": float(norms.mean()), "std_norm": float(norms.std())}
+
+
+def _writer(file: IO[str]) -> Any:
+    """Writes rows of a TSV; fields that need it are put in quotation marks."""
+    return csv.writer(file, delimiter="\t", lineterminator="\n")
