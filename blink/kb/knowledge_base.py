@@ -228,19 +228,14 @@ def build_knowledge_base(
     with locked(out):
         work.mkdir(exist_ok=True)  # another build may have ended, and cleared it away, a moment ago
         progress.stage("reading catalogue", 0)
-        # Nothing is written beside the source, which may be anybody's.
-        offsets = work / (CATALOGUE_FILE + SIDECAR_SUFFIX)
-        with Catalogue.open(source, skip_bad=skip_bad, sidecar=offsets) as catalogue:
-            if not len(catalogue):
-                raise DataError(f"{source} has no entities; a catalogue has one JSON object with a title a line")
+        with _open_source(source, work, skip_bad) as catalogue:
             sizes = {} if chunk_rows is None else {"chunk_rows": chunk_rows}
             plan = EncodingPlan(len(catalogue), catalogue.sha256, model, dtype, **sizes)
             progress.stage("encoding", len(catalogue))
             encode_chunks(catalogue, encode, plan, work / CHUNKS_FOLDER, progress.advance)
-            skipped = catalogue.skipped + catalogue.repeated_ids
             progress.stage("gathering names", 0)
-            for build in (build_forms, partial(build_spellings, count=plan.rows), partial(build_popularity, rows=plan.rows)):
-                build((e for e in catalogue if not catalogue.is_bad(e.row)), folder=work)
+            _gather_names(catalogue, work)
+            skipped = catalogue.skipped + catalogue.repeated_ids
         progress.stage("indexing", 0)
         dim = _index(work, index)
         _copy(source, work / CATALOGUE_FILE)
@@ -249,6 +244,21 @@ def build_knowledge_base(
         manifest = Manifest(plan.rows, dim, plan.catalogue, model, index, dtype, _samples(work), skipped)
         _install(work, out, manifest)
     return manifest
+
+
+def _open_source(source: Path, work: Path, skip_bad: bool) -> Catalogue:
+    # Nothing is written beside the source, which may be anybody's.
+    catalogue = Catalogue.open(source, skip_bad=skip_bad, sidecar=work / (CATALOGUE_FILE + SIDECAR_SUFFIX))
+    if not len(catalogue):
+        catalogue.close()
+        raise DataError(f"{source} has no entities; a catalogue has one JSON object with a title a line")
+    return catalogue
+
+
+def _gather_names(catalogue: Catalogue, work: Path) -> None:
+    rows = len(catalogue)
+    for build in (build_forms, partial(build_spellings, count=rows), partial(build_popularity, rows=rows)):
+        build((e for e in catalogue if not catalogue.is_bad(e.row)), folder=work)
 
 
 def _index(work: Path, kind: str) -> int:
