@@ -1,0 +1,191 @@
+"""Parsed pages and an entity vocabulary to a packed dataset, in parallel; a build that was killed goes on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from blink.errors import DataError, MismatchError, SettingsError
+from blink.files import locked, read_json, sha256, write_json
+from examples.luke.pieces import Pieces
+from examples.pretraining.dataset import FORMAT, METADATA_FILE, VOCAB_FILE, PackedDataset, join_parts, save_part, to_arrays
+from examples.pretraining.dump_db import DumpDb, read_part
+from examples.pretraining.pool import spread
+from examples.pretraining.sentences import make_splitter
+from examples.pretraining.vocabulary import UNK, TitleIndex, read_vocab, write_title_index
+from examples.pretraining.windows import Window, WindowLimits, WindowMaker
+
+_WORK_FOLDER = ".build"
+_BEGUN_FILE = "begun.json"
+
+
+@dataclass(frozen=True)
+class DatasetChoice:
+    """What a dataset is made of.
+
+    Attributes:
+        limits: lengths, and which links and sentences are kept.
+        sentence_splitter: ``rules`` or an ICU locale.
+        language: whose titles of a vocabulary of many languages count.
+        max_num_documents: articles from the dump's beginning; None takes all.
+        predefined_entities_only: only articles that have an entity row themselves.
+    """
+
+    limits: WindowLimits = field(default_factory=WindowLimits)
+    sentence_splitter: str = "rules"
+    language: str | None = None
+    max_num_documents: int | None = None
+    predefined_entities_only: bool = False
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: Path
+    target: Path
+    articles: int | None
+
+
+def build_dataset(
+    db: DumpDb,
+    tokenizer_name: str,
+    vocab_path: str | Path,
+    folder: str | Path,
+    choice: DatasetChoice,
+    *,
+    pool_size: int = 1,
+    progress: Callable[[int], None] = lambda windows: None,
+) -> PackedDataset:
+    """Make a dataset; parts that an earlier, stopped build completed are not made again.
+
+    Args:
+        db: parsed pages.
+        tokenizer_name: folder or name of a byte-level BPE tokenizer, as RoBERTa and LUKE have.
+        vocab_path: entity vocabulary.
+        folder: where to.
+        choice: what goes in.
+        pool_size: processes.
+        progress: called after each part with the windows it gave.
+
+    Raises:
+        MismatchError: the folder was begun with other settings or files, or the tokenizer is of another kind.
+        DataError: nothing is left; or an input is malformed.
+    """
+    folder, work = Path(folder), Path(folder) / _WORK_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        own = {
+            **asdict(choice),
+            "vocab": sha256(vocab_path),
+            "tokenizer": tokenizer_name,
+            "pages": db.metadata,
+            "format": FORMAT,
+        }
+        _begin(folder, own)
+        if not (folder / METADATA_FILE).is_file():
+            work.mkdir(exist_ok=True)
+            _build(db, tokenizer_name, Path(vocab_path), folder, choice, pool_size, progress)
+            shutil.rmtree(work)
+    return PackedDataset(folder)
+
+
+def _begin(folder: Path, own: dict[str, Any]) -> None:
+    begun = folder / _BEGUN_FILE
+    if not begun.is_file():
+        if any(folder.iterdir()):
+            raise SettingsError(f"{folder} holds other files; name a new or empty folder")
+        write_json(begun, own)
+        return
+    stored = read_json(begun)
+    if changed := [key for key, value in own.items() if stored.get(key) != value]:
+        found = f"{folder} was begun with other settings or files ({', '.join(changed)})"
+        raise MismatchError(f"{found}; give the same ones, or name another folder")
+
+
+def _build(
+    db: DumpDb,
+    tokenizer_name: str,
+    vocab_path: Path,
+    folder: Path,
+    choice: DatasetChoice,
+    pool_size: int,
+    progress: Callable[[int], None],
+) -> None:
+    from transformers import AutoTokenizer
+
+    vocab, work = read_vocab(vocab_path), folder / _WORK_FOLDER
+    tokenizer = load_tokenizer(tokenizer_name)
+    tokenizer.save_pretrained(work / "tokenizer")
+    write_title_index(work, vocab.ids(choice.language), db.redirects())
+    parts = [work / f"part-{number:06d}.npz" for number in range(len(db.parts))]
+    jobs = [job for job in _jobs(db, parts, choice.max_num_documents) if not job.target.is_file()]
+    for windows in spread(_make_part, jobs, pool_size, _set_up, (work, choice, vocab.row(UNK))):
+        progress(windows)
+    counts = join_parts([part for part in parts if part.is_file()], folder)
+    if not counts["number_of_items"]:
+        raise DataError(
+            "no window is left: no sentence holds a link that the vocabulary knows; check --vocab-size and the dump"
+        )
+    vocab.write(folder / VOCAB_FILE, choice.language)
+    AutoTokenizer.from_pretrained(work / "tokenizer").save_pretrained(folder)
+    about = {**asdict(choice.limits), "language": choice.language, "tokenizer_class": type(tokenizer).__name__}
+    write_json(folder / METADATA_FILE, {"format": FORMAT, **counts, **about, "entity_vocab_size": len(vocab)})
+
+
+def _jobs(db: DumpDb, parts: list[Path], most: int | None) -> Iterator[_Job]:
+    chunk = db.metadata["chunk_size"]
+    for number, (source, target) in enumerate(zip(db.parts, parts, strict=True)):
+        if most is None:
+            yield _Job(source, target, None)
+        elif (left := most - number * chunk) > 0:
+            yield _Job(source, target, left)
+
+
+class _Worker:
+    """What each process keeps between parts."""
+
+    def __init__(self, work: Path, choice: DatasetChoice, unk: int) -> None:
+        pieces = Pieces(load_tokenizer(str(work / "tokenizer")))
+        self.rows, self.choice = TitleIndex(work), choice
+        self.maker = WindowMaker(pieces, make_splitter(choice.sentence_splitter), self.rows.get, unk, choice.limits)
+
+    def windows(self, job: _Job) -> Iterator[tuple[int, Window]]:
+        for number, article in enumerate(read_part(job.source)):
+            if number == job.articles:
+                return
+            row = self.rows.get(article.title)
+            if row is not None or not self.choice.predefined_entities_only:
+                yield from ((-1 if row is None else row, window) for window in self.maker.windows(article))
+
+
+_worker: list[_Worker] = []
+
+
+def _set_up(work: Path, choice: DatasetChoice, unk: int) -> None:
+    _worker[:] = [_Worker(work, choice, unk)]
+
+
+def _make_part(job: _Job) -> int:
+    windows = list(_worker[0].windows(job))
+    save_part(job.target, to_arrays(windows))
+    return len(windows)
+
+
+def load_tokenizer(name: str) -> Any:
+    """A tokenizer of a folder or of a name.
+
+    Raises:
+        SettingsError: there is none, or it is not of the kind that reads fast.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        found = f"{name!r} is no tokenizer that can be loaded ({str(error).splitlines()[0]})"
+        raise SettingsError(f"{found}; give a folder with tokenizer files, or a name such as roberta-base") from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise SettingsError(f"{name!r} holds no fast tokenizer; give a folder with tokenizer.json, such as roberta-base has")
+    return tokenizer

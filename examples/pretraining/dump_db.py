@@ -1,0 +1,199 @@
+"""The dump as parsed pages: a folder of packed JSON lines that later commands read, part by part and in parallel.
+
+``pages-000000.jsonl.gz`` and so on hold articles, ``redirects.tsv`` one redirect a line, ``metadata.json`` counts. A build
+that was killed goes on behind the parts that are complete.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from blink.errors import CheckpointError, DataError, MismatchError, MissingFileError, SettingsError
+from blink.files import atomic_open, locked, read_json, sample_hash, write_json
+from examples.pretraining.dump import Dump, RawPage, Site
+from examples.pretraining.pool import spread
+from examples.pretraining.wikitext import PageLink, Paragraph, paragraphs, require_parser
+
+METADATA_FILE = "metadata.json"
+REDIRECTS_FILE = "redirects.tsv"
+_BEGUN_FILE = "begun.json"
+_FORMAT = 1
+_PATIENCE = 16
+"""Redirects that are followed one after the other; more are a circle."""
+
+
+@dataclass(frozen=True)
+class Article:
+    """A page of running text."""
+
+    page_id: int
+    title: str
+    paragraphs: tuple[Paragraph, ...]
+
+
+class DumpDb:
+    """A folder that `build_dump_db` made.
+
+    Attributes:
+        parts: files of articles, in the dump's order.
+        metadata: counts, and where the dump came from.
+
+    Raises:
+        MissingFileError: the folder is not there, or its build did not come to its end.
+        CheckpointError: it is of another version, or a part was removed.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        remedy = "make it with: python -m examples.cli pretraining build-dump-db DUMP.xml.bz2 DIR"
+        if not self.folder.is_dir():
+            found = "is a file, not a folder of parsed pages" if self.folder.is_file() else "does not exist"
+            raise MissingFileError(f"{self.folder} {found}; {remedy}")
+        if not (self.folder / METADATA_FILE).is_file():
+            raise MissingFileError(f"{self.folder} is not complete; {remedy} (it goes on where it was stopped)")
+        self.metadata: dict[str, Any] = read_json(self.folder / METADATA_FILE, remedy)
+        self.parts = [_part(self.folder, i) for i in range(self.metadata.get("parts", 0))]
+        gone = [path.name for path in self.parts if not path.is_file()]
+        if self.metadata.get("format") != _FORMAT or gone:
+            found = f"lacks {gone[0]}" if gone else "is of another version"
+            raise CheckpointError(f"{self.folder} {found}; remove the folder and {remedy}")
+
+    def redirects(self) -> dict[str, str]:
+        """Every redirect's title to the title that it names, which may be a redirect again."""
+        with (self.folder / REDIRECTS_FILE).open(encoding="utf-8") as f:
+            return dict(line.rstrip("\n").split("\t") for line in f)
+
+
+def read_part(path: Path) -> Iterator[Article]:
+    """The articles of a part.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as f:
+            for line in f:
+                yield _article(json.loads(line))
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise DataError(f"{path} is damaged ({error}); remove it and build the folder again") from error
+
+
+def resolve(title: str, redirects: dict[str, str]) -> str:
+    """Follow redirects from a title to an article; of a circle, any of its titles."""
+    for _ in range(_PATIENCE):
+        if (target := redirects.get(title)) is None:
+            break
+        title = target
+    return title
+
+
+@dataclass(frozen=True)
+class BuildProgress:
+    """Hooks for a progress bar: ``start`` gets the bytes of the dump, ``read`` those read so far, ``part`` pages so far."""
+
+    start: Callable[[int], None] = lambda total: None
+    read: Callable[[int], None] = lambda done: None
+    part: Callable[[int], None] = lambda pages: None
+
+
+def build_dump_db(
+    dump_path: str | Path,
+    folder: str | Path,
+    *,
+    pool_size: int = 1,
+    chunk_size: int = 1000,
+    progress: BuildProgress | None = None,
+) -> DumpDb:
+    """Parse a dump into a folder; parts that an earlier, stopped build completed are not parsed again.
+
+    Args:
+        dump_path: the dump.
+        folder: where to; made if need be.
+        pool_size: processes that parse.
+        chunk_size: articles in a part.
+        progress: hooks for a progress bar.
+
+    Raises:
+        DataError: the dump is malformed or cut short.
+        MismatchError: the folder was begun from another dump or with another chunk size.
+        SettingsError: the folder holds something else, or another process builds it.
+    """
+    require_parser()
+    dump, folder, progress = Dump(dump_path), Path(folder), progress or BuildProgress()
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        _begin(folder, {"format": _FORMAT, "dump": sample_hash(dump.path), "chunk_size": chunk_size})
+        if not (folder / METADATA_FILE).is_file():
+            progress.start(dump.bytes)
+            _build(dump, folder, pool_size, chunk_size, progress)
+    return DumpDb(folder)
+
+
+def _begin(folder: Path, own: dict[str, Any]) -> None:
+    begun = folder / _BEGUN_FILE
+    if not begun.is_file():
+        if any(folder.iterdir()):
+            raise SettingsError(f"{folder} holds other files; name a new or empty folder")
+        write_json(begun, own)
+    elif changed := [k for k, v in own.items() if read_json(begun).get(k) != v]:
+        found = f"{folder} was begun with another {' and '.join(changed)}"
+        raise MismatchError(f"{found}; give the same, or name another folder")
+
+
+def _build(dump: Dump, folder: Path, pool_size: int, chunk_size: int, progress: BuildProgress) -> None:
+    counts = {"parts": 0, "articles": 0, "redirects": 0}
+    with atomic_open(folder / REDIRECTS_FILE) as redirects:
+
+        def articles() -> Iterator[RawPage]:
+            for page in dump.pages(progress.read):
+                if page.redirect is None:
+                    yield page
+                elif not any("\t" in title for title in (page.title, page.redirect)):
+                    redirects.write(f"{page.title}\t{page.redirect}\n")
+                    counts["redirects"] += 1
+
+        def jobs() -> Iterator[tuple[Path, Site, list[RawPage]]]:
+            pages = articles()
+            while chunk := list(itertools.islice(pages, chunk_size)):
+                path = _part(folder, counts["parts"])
+                counts["parts"] += 1
+                counts["articles"] += len(chunk)
+                yield path, dump.site, [] if path.is_file() else chunk
+
+        for pages_done in itertools.accumulate(spread(_write_part, jobs(), pool_size)):
+            progress.part(pages_done)
+    for leftover in folder.glob(".*.part"):  # of a build that was killed
+        leftover.unlink()
+    about = {"format": _FORMAT, "dump": dump.path.name, "chunk_size": chunk_size, **counts, "site": asdict(dump.site)}
+    write_json(folder / METADATA_FILE, about)
+
+
+def _write_part(job: tuple[Path, Site, list[RawPage]]) -> int:
+    path, site, pages = job
+    if pages:
+        lines = (_line(page, paragraphs(page.text, site)) for page in pages)
+        with atomic_open(path, "wb") as raw, gzip.GzipFile("", "wb", 5, raw, mtime=0) as packed:
+            packed.writelines(line.encode("utf-8") for line in lines)
+    return len(pages)
+
+
+def _part(folder: Path, number: int) -> Path:
+    return folder / f"pages-{number:06d}.jsonl.gz"
+
+
+def _line(page: RawPage, found: list[Paragraph]) -> str:
+    rows = [[p.text, p.abstract, [[link.title, link.start, link.end] for link in p.links]] for p in found]
+    return json.dumps({"id": page.page_id, "title": page.title, "paragraphs": rows}, ensure_ascii=False) + "\n"
+
+
+def _article(value: dict[str, Any]) -> Article:
+    found = (
+        Paragraph(text, tuple(PageLink(*link) for link in links), abstract) for text, abstract, links in value["paragraphs"]
+    )
+    return Article(value["id"], value["title"], tuple(found))

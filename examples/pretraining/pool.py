@@ -1,0 +1,53 @@
+"""Work spread over processes: results in order, memory bounded."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from blink.errors import SettingsError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+AHEAD = 2
+"""Jobs that wait for each process."""
+
+
+def spread(
+    work: Callable[[Job], Result], jobs: Iterable[Job], size: int, setup: Callable[..., None] | None = None, given: Any = ()
+) -> Iterator[Result]:
+    """Yield ``work(job)`` for each job, in their order, from ``size`` processes; with one, from this process.
+
+    Args:
+        work: a function of a module, as processes are started afresh.
+        jobs: read only as fast as they are worked on.
+        size: number of processes.
+        setup: called with ``given`` once in each process, before its first job.
+        given: arguments of ``setup``.
+
+    Raises:
+        SettingsError: a process died, for want of memory in most cases.
+    """
+    if size == 1:
+        if setup is not None:
+            setup(*given)
+        yield from map(work, jobs)
+        return
+    with ProcessPoolExecutor(size, multiprocessing.get_context("spawn"), setup, tuple(given)) as pool:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(work, job))
+                if len(waiting) >= AHEAD * size:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise SettingsError("a process of the pool died, perhaps for want of memory; take a smaller --pool-size") from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,247 @@
+"""The entity vocabulary: which titles have a row of their own in the entity embeddings, and in which order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from blink.errors import DataError, SettingsError
+from blink.files import atomic_open, read_json, require_file
+from examples.luke.archive import EntityRow, read_entities, read_titles
+from examples.pretraining.dump_db import DumpDb, read_part, resolve
+from examples.pretraining.pool import spread
+
+PAD, UNK, MASK, MASK2 = "[PAD]", "[UNK]", "[MASK]", "[MASK2]"
+SPECIAL = (PAD, UNK, MASK)
+"""Rows 0 to 2 of a vocabulary in training; `MASK2` gets a row behind the titles when the model is written for fine-tuning."""
+_REMEDY = "make it with: python -m examples.cli pretraining build-entity-vocab"
+
+
+@dataclass(frozen=True)
+class EntityVocab:
+    """Which title has which row.
+
+    Attributes:
+        rows: names and counts, in order; of a vocabulary with languages, names are like ``de:Bern``.
+    """
+
+    rows: tuple[EntityRow, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def titles(self) -> list[str]:
+        """The first name of each row."""
+        return [row.names[0] for row in self.rows]
+
+    def ids(self, language: str | None = None) -> dict[str, int]:
+        """Title to row; of a vocabulary with languages, the titles of one of them. Special rows are left out."""
+        prefix = f"{language}:" if language else ""
+        every = ((name, number) for number, row in enumerate(self.rows) for name in row.names)
+        return {n.removeprefix(prefix): number for n, number in every if n.startswith(prefix) and n not in (*SPECIAL, MASK2)}
+
+    def row(self, special: str) -> int:
+        """The row of a special entity, which is looked up by name as vocabularies order them differently.
+
+        Raises:
+            DataError: there is none.
+        """
+        for number, row in enumerate(self.rows):
+            if any(name.rpartition(":")[2] == special for name in row.names):
+                return number
+        raise DataError(f"the entity vocabulary has no {special}; {_REMEDY}")
+
+    def write(self, path: str | Path, language: str | None = None) -> None:
+        """Write as ``.tsv`` (title, count) or, by any other name, as JSON lines; one row a line.
+
+        ``language`` is noted with each title, but for special rows.
+        """
+        path = Path(path)
+        with atomic_open(path) as f:
+            for number, row in enumerate(self.rows):
+                f.write(f"{row.names[0]}\t{row.count}\n" if path.suffix == ".tsv" else _json_line(number, row, language))
+
+
+def _json_line(number: int, row: EntityRow, language: str | None) -> str:
+    prefix = f"{language}:" if language else None
+    names = [[n.removeprefix(prefix), language] if prefix and n.startswith(prefix) else [n, None] for n in row.names]
+    return json.dumps({"id": number, "entities": names, "count": row.count}, ensure_ascii=False) + "\n"
+
+
+def read_vocab(path: str | Path) -> EntityVocab:
+    """Read ``entity_vocab.jsonl``, the older ``entity_vocab.tsv``, or ``entity_vocab.json`` of a Hugging Face folder.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: it is malformed.
+    """
+    path = require_file(path, _REMEDY)
+    readers = {".tsv": read_titles, ".json": _read_map}
+    rows = tuple(readers.get(path.suffix, read_entities)(path))
+    if not rows:
+        raise DataError(f"{path} is empty; {_REMEDY}")
+    return EntityVocab(rows)
+
+
+def _read_map(path: Path) -> Iterator[EntityRow]:
+    value = read_json(path, _REMEDY)
+    if not isinstance(value, dict) or not all(isinstance(row, int) for row in value.values()):
+        raise DataError(f"{path} does not map titles to rows; {_REMEDY}")
+    names: list[list[str]] = [[] for _ in range(max(value.values(), default=-1) + 1)]
+    for name, row in value.items():
+        names[row].append(name)
+    if not all(names):
+        raise DataError(f"{path} has no title of the row {names.index([])}; {_REMEDY}")
+    return (EntityRow(tuple(each)) for each in names)
+
+
+# --- from a dump ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class VocabChoice:
+    """Which titles a vocabulary takes.
+
+    Attributes:
+        size: rows, special ones included.
+        min_count: fewest links to a title.
+        white_list: titles that come first, whatever their count, if there is a link to them at all.
+        white_list_only: take no others.
+        language: noted with each title.
+    """
+
+    size: int = 1_000_000
+    min_count: int = 0
+    white_list: frozenset[str] = frozenset()
+    white_list_only: bool = False
+    language: str | None = None
+
+
+def build_vocab(
+    db: DumpDb, choice: VocabChoice, pool_size: int = 1, progress: Callable[[], None] = lambda: None
+) -> EntityVocab:
+    """Count the links to each article, redirects followed, and keep the titles that most lead to.
+
+    Args:
+        db: parsed pages.
+        choice: what is kept.
+        pool_size: processes that count.
+        progress: called after each part.
+
+    Raises:
+        SettingsError: nothing is left.
+    """
+    titles: set[str] = set()
+    counts: Counter[str] = Counter()
+    for found, links in spread(_count, db.parts, pool_size):
+        titles.update(found)
+        counts.update(links)
+        progress()
+    return choose(_resolved(counts, titles, db.redirects()), choice)
+
+
+def choose(counts: Counter[str], choice: VocabChoice) -> EntityVocab:
+    """The vocabulary of counted titles: white-listed ones, then by falling count, ties in the order of the alphabet.
+
+    Raises:
+        SettingsError: nothing is left.
+    """
+    first = [t for t in choice.white_list if counts[t] > 0]
+    others = (
+        [] if choice.white_list_only else [t for t, n in counts.items() if n >= choice.min_count and t not in choice.white_list]
+    )
+    ordered = [t for group in (first, others) for t in sorted(group, key=lambda t: (-counts[t], t))]
+    kept = ordered[: max(choice.size - len(SPECIAL), 0)]
+    if not kept:
+        found = f"no title is left with a size of {choice.size} and at least {choice.min_count} links"
+        raise SettingsError(f"{found}; lower --min-count, raise --vocab-size, or check --white-list")
+    prefix = f"{choice.language}:" if choice.language else ""
+    return EntityVocab((*(EntityRow((name,)) for name in SPECIAL), *(EntityRow((prefix + t,), counts[t]) for t in kept)))
+
+
+def _count(path: Path) -> tuple[list[str], Counter[str]]:
+    titles, links = [], Counter[str]()
+    for article in read_part(path):
+        titles.append(article.title)
+        links.update(link.title for paragraph in article.paragraphs for link in paragraph.links)
+    return titles, links
+
+
+def _resolved(counts: Counter[str], titles: set[str], redirects: dict[str, str]) -> Counter[str]:
+    resolved: Counter[str] = Counter()
+    for title, count in counts.items():
+        if (target := resolve(title, redirects)) in titles:
+            resolved[target] += count
+    return resolved
+
+
+def read_white_list(paths: Iterable[str | Path]) -> frozenset[str]:
+    """Titles of files of one title a line; blank lines are passed over.
+
+    Raises:
+        MissingFileError: a file is not there.
+    """
+    lines = (line for path in paths for line in require_file(path, "give one title a line").read_text("utf-8").splitlines())
+    return frozenset(line.strip().replace("_", " ") for line in lines if line.strip())
+
+
+# --- looking titles up in many processes ----------------------------------------------------------------------------
+
+
+class TitleIndex:
+    """Titles and the redirects to them as sorted hashes in two files, which all processes map rather than hold.
+
+    Args:
+        folder: what `write_title_index` wrote.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._keys = np.load(folder / "title_keys.npy", mmap_mode="r")
+        self._rows = np.load(folder / "title_rows.npy", mmap_mode="r")
+
+    def get(self, title: str) -> int | None:
+        """The row of a title, or None."""
+        key = _key(title)
+        at = int(np.searchsorted(self._keys, key))
+        return int(self._rows[at]) if at < len(self._keys) and self._keys[at] == key else None
+
+
+def write_title_index(folder: Path, ids: dict[str, int], redirects: dict[str, str]) -> None:
+    """Write the files of a `TitleIndex`: every title of the vocabulary, and every redirect that ends at one.
+
+    A vocabulary may be older than the dump: what one of its titles leads to by now has the row of that title.
+    """
+    found = dict(ids)
+    for title, row in ids.items():
+        found.setdefault(resolve(title, redirects), row)
+    for source in redirects:
+        target = resolve(source, redirects)
+        if target in ids:
+            found.setdefault(source, ids[target])
+    keys = np.fromiter((_key(title) for title in found), dtype=np.uint64, count=len(found))
+    rows = np.fromiter(found.values(), dtype=np.int32, count=len(found))
+    order = np.argsort(keys, kind="stable")
+    _save_arrays(folder, {"title_keys.npy": keys[order], "title_rows.npy": rows[order]})
+
+
+def _save_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+    for name, values in arrays.items():
+        with atomic_open(folder / name, "wb") as f:
+            np.save(f, values, allow_pickle=False)
+
+
+def _key(title: str) -> np.uint64:
+    digest = hashlib.blake2b(title.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return np.uint64(int.from_bytes(digest, "little"))
+
+
+def first_titles(vocab: EntityVocab, count: int = 3) -> Sequence[str]:
+    """The most frequent titles, to say what was found."""
+    return [t for t in vocab.titles if t not in (*SPECIAL, MASK2)][:count]

@@ -1,0 +1,127 @@
+"""Articles to windows: sentences tokenised around their links and packed up to the model's length."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from examples.luke.pieces import Pieces
+from examples.pretraining.dump_db import Article
+from examples.pretraining.sentences import Splitter
+from examples.pretraining.wikitext import Paragraph
+
+SPECIAL_WORDS = 2
+"""``<s>`` and ``</s>``, which a window leaves room for."""
+_SPACES = re.compile(r"\s+")
+
+
+@dataclass(frozen=True)
+class WindowLimits:
+    """What is kept of an article.
+
+    Attributes:
+        max_seq_length: word pieces of a window, ``<s>`` and ``</s>`` included.
+        max_entity_length: links of a window; those behind are dropped.
+        max_mention_length: word pieces of a link; those behind are dropped from its span.
+        min_sentence_length: shorter sentences, in word pieces, are dropped.
+        abstract_only: only what stands before the first heading.
+        include_sentences_without_entities: keep windows without any link.
+        include_unk_entities: keep links to titles outside the vocabulary, as ``[UNK]``.
+    """
+
+    max_seq_length: int = 512
+    max_entity_length: int = 128
+    max_mention_length: int = 30
+    min_sentence_length: int = 5
+    abstract_only: bool = False
+    include_sentences_without_entities: bool = False
+    include_unk_entities: bool = False
+
+
+@dataclass
+class Window:
+    """Consecutive sentences of a page.
+
+    Attributes:
+        words: word piece ids, without ``<s>`` and ``</s>``.
+        entities: entity row of each link.
+        spans: first piece and end (exclusive) of each link, counted from the window's first piece.
+    """
+
+    words: list[int] = field(default_factory=list)
+    entities: list[int] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, other: Window) -> None:
+        """Append the pieces and links of another window."""
+        shift = len(self.words)
+        self.words += other.words
+        self.entities += other.entities
+        self.spans += [(start + shift, end + shift) for start, end in other.spans]
+
+
+class WindowMaker:
+    """Cuts articles into windows.
+
+    Args:
+        pieces: the tokenizer.
+        split: where sentences end.
+        row_of: title to its entity row, or None; redirects are its business.
+        unk: row of ``[UNK]``.
+        limits: what is kept.
+    """
+
+    def __init__(
+        self, pieces: Pieces, split: Splitter, row_of: Callable[[str], int | None], unk: int, limits: WindowLimits
+    ) -> None:
+        self._pieces, self._split, self._row_of, self._limits = pieces, split, row_of, limits
+        self._unknown = unk if limits.include_unk_entities else None
+
+    def windows(self, article: Article) -> Iterator[Window]:
+        """The windows of an article, sentences packed greedily."""
+        limits = self._limits
+        room, window = limits.max_seq_length - SPECIAL_WORDS, Window()
+        for sentence in self._sentences(article):
+            if not limits.min_sentence_length <= len(sentence.words) <= room:
+                continue
+            if len(window.words) + len(sentence.words) > room:
+                yield from self._kept(window)
+                window = Window()
+            window.add(sentence)
+        yield from self._kept(window)
+
+    def _kept(self, window: Window) -> Iterator[Window]:
+        if window.words and (window.entities or self._limits.include_sentences_without_entities):
+            most = self._limits.max_entity_length
+            yield Window(window.words, window.entities[:most], window.spans[:most])
+
+    def _sentences(self, article: Article) -> Iterator[Window]:
+        for paragraph in article.paragraphs:
+            if paragraph.abstract or not self._limits.abstract_only:
+                for start, end in self._split(paragraph.text):
+                    yield self._sentence(paragraph, start, end)
+
+    def _sentence(self, paragraph: Paragraph, start: int, end: int) -> Window:
+        """Tokenise a sentence piece by piece: the text between links, and that of each link."""
+        text, at, sentence = paragraph.text, start, Window()
+        for link in paragraph.links:
+            row = self._row_of(link.title)
+            row = self._unknown if row is None else row
+            if row is None or link.start < at or link.end > end:
+                continue
+            sentence.words += self._encode(text, at, link.start)
+            first = len(sentence.words)
+            sentence.words += self._encode(text, link.start, link.end)
+            if (pieces := len(sentence.words) - first) > 0:
+                sentence.entities.append(row)
+                sentence.spans.append((first, first + min(pieces, self._limits.max_mention_length)))
+            at = link.end
+        sentence.words += self._encode(text, at, end)
+        return sentence
+
+    def _encode(self, text: str, start: int, end: int) -> list[int]:
+        """Ids of a part of a text, with single spaces, none behind, and one in front where a word begins."""
+        piece = _SPACES.sub(" ", text[start:end])
+        begins = start == 0 or text[start - 1].isspace() or piece.startswith(" ")
+        return self._pieces.encode(piece.strip(), space=begins)
