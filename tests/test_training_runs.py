@@ -397,3 +397,14 @@ class TestSettings:
         names = [n for n in weights(made) if n.startswith("context_encoder")]
         assert {n.split(".")[3] for n in names} == learns
         assert any(n.startswith("mention_scorer.") for n in weights(made))
+
+
+def test_the_model_of_each_epoch_is_kept(toy: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]) -> None:
+    made = trainer(toy, tmp_path / "run", keep_epochs=True, eval_steps=3, **FROZEN)
+    made.run()
+    assert_equal(undisturbed, weights(made))
+    kept = sorted(p.name for p in (tmp_path / "run").glob("epoch_*"))
+    assert kept == ["epoch_0", "epoch_1", "epoch_2"]
+    stored = [(tmp_path / "run" / name / "adapters.safetensors").read_bytes() for name in (*kept, "last")]
+    assert stored[2] == stored[3]
+    assert len(set(stored)) == 3

@@ -20,7 +20,7 @@ TRAINED_LAYERS = ("all", "all_encoder_layers", "top4_layers", "top_layer", "addi
 PRECISIONS = ("bf16", "fp16", "fp32")
 TRACKERS = ("none", "tensorboard")
 
-FREE_TO_CHANGE = frozenset(("save_steps", "log_steps", "patience", "tracker"))
+FREE_TO_CHANGE = frozenset(("save_steps", "log_steps", "patience", "tracker", "keep_epochs"))
 """What may differ between a run and its continuation: it decides nothing about the weights of a step."""
 
 
@@ -62,6 +62,7 @@ class TrainSettings:
         save_steps: steps between two checkpoints, of which there is one at each validation too; 0 for those only.
         log_steps: steps between two rows of losses in trace.jsonl.
         patience: stop after so many validations without a better one; 0 never does.
+        keep_epochs: keep the model of each epoch, in epoch_0, epoch_1 and so on, beside the best and the last.
         tracker: none, or tensorboard (pip install tensorboard).
     """
 
@@ -92,6 +93,7 @@ class TrainSettings:
     save_steps: int = 500
     log_steps: int = 20
     patience: int = 0
+    keep_epochs: bool = False
     tracker: str = "none"
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from blink.files import read_json, write_json
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.model.biencoder import BiEncoder
 from blink.training.checkpoints import CHECKPOINTS_FOLDER, clear_checkpoints, load_checkpoint, save_checkpoint
-from blink.training.curves import CURVES_FILE, draw_curves, read_trace
+from blink.training.curves import CURVES_FILE, draw_curves
 from blink.training.epochs import Epoch, Epochs, Share
 from blink.training.launch import make_accelerator
 from blink.training.negatives import NegativeSource
@@ -30,7 +30,7 @@ from blink.training.signals import Interrupted, StopSignals, stop_signals
 from blink.training.steps import Stepper, freeze_layers
 from blink.training.synthetic import Synthesizer
 from blink.training.towers import EntityVectors, LearningVectors, StoredVectors, prepare_towers
-from blink.training.trace import Trace
+from blink.training.trace import Trace, read_trace
 from blink.training.validation import Validation
 
 TRACE_FILE = "trace.jsonl"
@@ -315,7 +315,8 @@ class Trainer:
         standing.pending, standing.stale = False, 0 if better else standing.stale + 1
         row = {"epoch": (standing.step - 1) // self.epochs.steps, "step": standing.step, **dataclasses.asdict(point)}
         if self.accelerator.is_main_process:
-            self.validation.store(best=better)
+            ends = self.settings.keep_epochs and standing.step % self.epochs.steps == 0
+            self.validation.store(best=better, epoch=row["epoch"] if ends else None)
             if better:
                 write_json(self.folder / BEST_FILE, row)
         self._trace.add("validation", row)

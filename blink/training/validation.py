@@ -17,6 +17,8 @@ from blink.training.towers import as_stored, standalone
 
 BEST_FOLDER = "best"
 LAST_FOLDER = "last"
+EPOCH_FOLDER = "epoch_{}"
+"""The model of one epoch, counted from 0, where each is kept."""
 KB_SUFFIX = "-kb"
 """Behind the name of a model's folder: the knowledge base of its entity vectors, where those learn too."""
 
@@ -54,14 +56,21 @@ class Validation:
         readings = list(linker.read([s.text for s in self._dev], floor=min(THRESHOLDS)))
         return best_point(sweep(linker, readings, self._dev))
 
-    def store(self, *, best: bool) -> None:
-        """Store the model that was just scored as the last one, and as the best one where it is; with its knowledge base."""
+    def store(self, *, best: bool, epoch: int | None = None) -> None:
+        """Store the model that was just scored as the last one, and as the best one where it is; with its knowledge base.
+
+        Args:
+            best: whether it is the best so far.
+            epoch: the epoch that it ends, where the model of each is kept.
+        """
         model = as_stored(self._model, self._learns_entities)
         model.save_pretrained(self._folder / LAST_FOLDER)
         if best:
             model.save_pretrained(self._folder / BEST_FOLDER)
         if best and self._learns_entities:
             _replace_folder(self._folder / (LAST_FOLDER + KB_SUFFIX), self._folder / (BEST_FOLDER + KB_SUFFIX))
+        if epoch is not None:
+            _replace_folder(self._folder / LAST_FOLDER, self._folder / EPOCH_FOLDER.format(epoch))
 
     def _encoded(self, model: BiEncoder) -> KnowledgeBase:
         out = self._folder / (LAST_FOLDER + KB_SUFFIX)
