@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,11 @@ from typing import Any
 import numpy as np
 
 from blink.files import atomic_open
+from blink.training.trace import read_trace as read_trace  # blink.kglm.run still takes it from here
 
 CURVES_FILE = "curves.png"
 SMOOTHED_OVER = 25
 """Rows of losses that a smooth curve is the mean of, at most."""
-
-
-def read_trace(path: Path) -> list[dict[str, Any]]:
-    """The rows of a trace; a last line that a kill cut short is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
 
 
 def draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from blink.files import atomic_open
-from blink.training.curves import read_trace
 
 
 class Trace:
@@ -56,3 +55,14 @@ class Trace:
     def _write(self, rows: list[dict[str, Any]]) -> None:
         with atomic_open(self.path) as f:
             f.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def read_trace(path: Path) -> list[dict[str, Any]]:
+    """The rows of a trace; a last line that a kill cut short is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
