@@ -20,6 +20,7 @@ from originals import Reference, Shape
 from blink.apps.all_ents import main
 from blink.apps.all_ents.flags import FLAGS, GOLD, JOINT, SINGLE, join_numbers, parse
 from blink.apps.all_ents.plan import Plan, resolve
+from blink.model.original import OriginalFiles, read_original
 
 CHECKPOINT = "experiments/wiki_all_ents/all_mention_biencoder_all_avg_true_128_true_true_bert_large_qa_linear"
 README_LINE = (
@@ -531,6 +532,21 @@ def test_stored_word_pieces_are_used_and_can_be_insisted_on(original: Reference,
     assert found[0]["tokens"] == original.pieces("Peru")
     flags = [*original.flags(), "--test_mentions", str(texts_file(tmp_path)), "-n", "joint_all_ents_pretokenized"]
     assert_fails(flags, "'0' tokenized_text_ids", _fresh(capsys))
+
+
+def test_a_model_folder_of_ours_in_place_of_the_original_s_files(original: Reference, tmp_path: Path, capsys):
+    files = OriginalFiles(original.folder / "pytorch_model.bin", original.folder / "training_params.txt")
+    folder = tmp_path / "model"
+    read_original(files, candidate=True).save_pretrained(folder)
+    texts = texts_file(tmp_path)
+    theirs = link(original, texts, tmp_path / "theirs", "--threshold=-inf")
+    ours = [*original.flags()[4:], "--biencoder_model", str(folder), "--test_mentions", str(texts)]
+    named = [*ours, "--biencoder_config", str(files.settings)]
+    assert_fails(named, f"{folder} is a model folder, which holds its own settings", _fresh(capsys))
+    assert main([*ours, "--save_preds_dir", str(tmp_path / "ours"), "--precision", "fp32", "--threshold=-inf"]) == 0
+    found = (tmp_path / "ours" / "biencoder_outs.jsonl").read_text()
+    assert found == (tmp_path / "theirs" / "biencoder_outs.jsonl").read_text()
+    assert any(row["pred_triples"] for row in theirs)
 
 
 def test_july_s_flags_give_july_s_threshold(original: Reference, tmp_path: Path, capsys):

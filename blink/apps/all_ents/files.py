@@ -105,11 +105,13 @@ def _open_starter() -> tuple[BiEncoder, KnowledgeBase]:
 
 def _open_files(files: Files, device: str) -> tuple[BiEncoder, KnowledgeBase]:
     from blink.kb.knowledge_base import KnowledgeBase
+    from blink.model.loading import load_model
     from blink.model.original import OriginalFiles, read_original
 
     catalogue = _open_catalogue(files.catalogue)
     index = _open_index(files, len(catalogue), device)
-    model = read_original(OriginalFiles(files.weights, files.settings))
+    original = None if files.settings is None else OriginalFiles(files.weights, files.settings)
+    model = load_model(files.weights) if original is None else read_original(original)
     if model.entity_size != index.dim:
         raise MismatchError(
             f"{files.weights} makes vectors of {model.entity_size} numbers, {files.index or files.vectors} holds vectors of "

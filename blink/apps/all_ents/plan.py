@@ -8,23 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blink.apps.all_ents.flags import DETECTORS, FINAL_THRESHOLDING, JOINT, OTHER_DETECTORS, THRESHOLD_TYPES
+from blink.cluster.runs import CONFIG, is_model_folder
 from blink.errors import SettingsError
 from blink.linking.scoring import MODES
 
 
 @dataclass(frozen=True)
 class Files:
-    """The original's files. ``index`` stands in for ``vectors`` where it is given."""
+    """The original's files. ``index`` stands in for ``vectors`` where it is given.
+
+    ``weights`` may be the folder of a model that `blink train` wrote too, which holds its settings: then there are none.
+    """
 
     weights: Path
-    settings: Path
+    settings: Path | None
     catalogue: Path
     vectors: Path
     index: Path | None = None
 
     def needed(self) -> list[Path]:
         """Those that are read."""
-        return [self.weights, self.settings, self.catalogue, self.index or self.vectors]
+        model = [self.weights / CONFIG] if self.settings is None else [self.weights, self.settings]
+        return [*model, self.catalogue, self.index or self.vectors]
 
 
 @dataclass(frozen=True)
@@ -111,8 +116,7 @@ def _files(options: argparse.Namespace) -> Files | None:
     if all(name is None for name in (*named, options.faiss_index, options.index_path)):
         return None
     weights = Path(options.biencoder_model or "models/elq_wiki_large.bin")
-    beside = weights.parent / "training_params.txt"
-    settings = options.biencoder_config or (beside if beside.is_file() else "models/elq_large_params.txt")
+    settings = _settings_of(weights, options.biencoder_config)
     index = options.index_path
     if options.faiss_index == "none":
         index = None
@@ -120,11 +124,20 @@ def _files(options: argparse.Namespace) -> Files | None:
         index = f"models/faiss_{options.faiss_index}_index.pkl"
     return Files(
         weights,
-        Path(settings),
+        settings,
         Path(options.entity_catalogue or "models/entity.jsonl"),
         Path(options.entity_encoding or "models/all_entities_large.t7"),
         None if index is None else Path(index),
     )
+
+
+def _settings_of(weights: Path, named: str | None) -> Path | None:
+    if is_model_folder(weights):
+        if named is not None:
+            raise SettingsError(f"{weights} is a model folder, which holds its own settings; leave --biencoder_config out")
+        return None
+    beside = weights.parent / "training_params.txt"
+    return Path(named or (beside if beside.is_file() else "models/elq_large_params.txt"))
 
 
 def _mode(options: argparse.Namespace, files: Files | None) -> str | None:

@@ -1,0 +1,106 @@
+"""What lies in the folder of a training run, of this package or of the original: the models of its epochs, and its settings."""
+
+from __future__ import annotations
+
+import ast
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blink.errors import MissingFileError
+
+WEIGHTS, PARAMETERS = "pytorch_model.bin", "training_params.txt"
+"""Files of a model that the original trained."""
+CONFIG, BEST, CHECKPOINTS = "config.json", "best", "checkpoints"
+"""What `blink train` writes: settings of a model, the folder of the best one, that of checkpoints."""
+WHOLE_RUN = -1
+"""As an epoch: not a certain one, but the model of the run."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model.
+
+    Attributes:
+        path: a folder of `blink train`, or weights of the original (``.bin``).
+        parameters: settings beside the weights; None for a folder, which holds its own.
+    """
+
+    path: Path
+    parameters: Path | None = None
+
+    def sources(self) -> list[str]:
+        """What has to be copied for the model to be used elsewhere; of a folder its content, as ``folder/.``."""
+        if self.parameters is None:
+            return [f"{self.path}/."]
+        beside = (self.path.with_name(name) for name in ("vocab.txt", CONFIG))
+        return [str(p) for p in (self.path, self.parameters, *(p for p in beside if p.is_file()))]
+
+
+def model_of(run: Path, epoch: int) -> Model | None:
+    """The model of an epoch, or of the whole run; None where there is none.
+
+    Args:
+        run: folder that this or the original's training wrote.
+        epoch: from 0, or `WHOLE_RUN`.
+    """
+    places = [run / BEST, run] if epoch == WHOLE_RUN else [run / f"epoch_{epoch}"]
+    for place in places:
+        if is_model_folder(place):
+            return Model(place)
+    weights = places[-1] / WEIGHTS
+    beside = weights.with_name(PARAMETERS)
+    return Model(weights, beside if beside.is_file() else run / PARAMETERS) if weights.is_file() else None
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether `blink train` wrote it."""
+    return not (folder / WEIGHTS).is_file() and "aggregation" in read_parameters(folder / CONFIG)
+
+
+def expected_model(run: Path, epoch: int) -> Model:
+    """`model_of`; where there is none, the name that the original would read."""
+    folder = run if epoch == WHOLE_RUN else run / f"epoch_{epoch}"
+    return model_of(run, epoch) or Model(folder / WEIGHTS, run / PARAMETERS)
+
+
+def epochs_of(run: Path) -> list[int]:
+    """The epochs whose models are in a run's folder."""
+    found = (p.name.removeprefix("epoch_") for p in run.glob("epoch_*"))
+    return sorted(int(n) for n in found if n.isdecimal() and model_of(run, int(n)) is not None)
+
+
+def checkpoints_of(run: Path) -> list[Path]:
+    """The checkpoints that `blink train` would go on from."""
+    return sorted((run / CHECKPOINTS).glob("step-*.pt"))
+
+
+def require_model(run: Path, epoch: int) -> None:
+    """Check that a model is there.
+
+    Raises:
+        MissingFileError: it is not; the epochs that are there are named.
+    """
+    if model_of(run, epoch) is not None:
+        return
+    if not run.is_dir():
+        raise MissingFileError(f"{run} does not exist; train the model first: sbatch examples/train_biencoder.sh ...")
+    epochs = ", ".join(map(str, epochs_of(run))) or "none"
+    wanted = "no model" if epoch == WHOLE_RUN else f"no model of epoch {epoch}"
+    raise MissingFileError(f"{run} holds {wanted}; epochs that it holds: {epochs}")
+
+
+def read_parameters(path: Path) -> dict[str, Any]:
+    """Settings written as JSON or, by the original, as a Python dict; empty where there are none that can be read."""
+    if not path.is_file():
+        return {}
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            values = parse(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(values, dict):
+            return values
+    return {}
