@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=run_eval_all_ents
+#SBATCH --output=log/%j.out
+#SBATCH --error=log/%j.err
+#SBATCH --open-mode=append
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@120
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#
+# Links a question set with a trained model and evaluates it. With bash right here, or with sbatch.
+#
+#   bash run_eval_all_ents_slurm.sh WebQSP_EL test 'wiki_all_ents;all_mention_biencoder_all_avg_true_128_true_true_bert_large_qa_linear;15' joint 0.0 50 joint_0
+#   BLINK_DRY_RUN=1 bash run_eval_all_ents_slurm.sh ...     says what it would read, write and run
+#
+#   1 test_questions       folder of the data root: WebQSP_EL, graphquestions_EL, nq, ...
+#   2 subset               file in it, tokenized/SUBSET.jsonl
+#   3 model_full           'data;folder;epoch' of experiments/, without epoch the best; or a name in models/entity_encodings/
+#   4 ner                  a word for the name of the output
+#   5 mention threshold    probability
+#   6 top_k                most mentions per text
+#   7 final_thresholding   joint, joint_0, top_joint_by_mention, top_entity_by_mention
+#   8 eval_batch_size                                                                         [64]
+#   9 entity_encoding      vectors                                                            [models/all_entities_large.t7]
+#
+# Predictions go into saved_preds/. A GPU is used where there is one.
+#
+# Partition, account, GPUs, CPUs, memory and time are those of your cluster: give them to sbatch, or once in cluster.ini
+# (see examples/cluster.ini):  eval "$(blink slurm settings --export)"
+# Where data, models and runs lie: [paths] there, or BLINK_DATA_ROOT, BLINK_MODELS_DIR, BLINK_EXPERIMENTS_DIR.
+set -euo pipefail
+
+# Batch jobs run a copy of this script that lies elsewhere: the project is where it was submitted, or where BLINK_ROOT says.
+is_root() { [ -f "$1/blink/main_dense_all_ents.py" ]; }
+root=${BLINK_ROOT:-}
+if [ -z "$root" ]; then
+  root=$(realpath -m "$(dirname "$(realpath "$0")")")
+  is_root "$root" || root=${SLURM_SUBMIT_DIR:-$PWD}
+fi
+if ! is_root "$root"; then
+  echo "run_eval_all_ents_slurm.sh: this is not BLINK's folder: $root; submit the script from there, or set BLINK_ROOT" >&2
+  exit 1
+fi
+# What is named from where you are stays what it is.
+if [ -n "${BLINK_CLUSTER:-}" ]; then
+  BLINK_CLUSTER=$(realpath -m "$BLINK_CLUSTER")
+  export BLINK_CLUSTER
+fi
+cd "$root"
+
+python=${BLINK_PYTHON:-$root/.venv/bin/python}
+[ -x "$python" ] || python=$(command -v python3) || { echo "run_eval_all_ents_slurm.sh: no Python here; run make demo once, or set BLINK_PYTHON" >&2; exit 1; }
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+exec "$python" -m blink.apps.launchers eval "$@"
