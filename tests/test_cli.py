@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from outcomes import one_clear_line
 
 from blink.apps.starter import starter_kb
 
@@ -28,15 +29,6 @@ def outside(root: Path, *arguments: object, **options: Any) -> subprocess.Comple
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "blink.apps.cli", *map(str, arguments)]
     return subprocess.run(command, cwd=root, env=env, capture_output=True, timeout=120, check=False, **options)
-
-
-def one_clear_line(status: int, err: str, *words: str) -> None:
-    lines = err.strip().splitlines()
-    assert status != 0
-    assert len(lines) == 1, err
-    assert "Traceback" not in err
-    for word in words:
-        assert word in lines[0]
 
 
 def write_lines(path: Path, rows: list[Any]) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import toys
+from outcomes import done, refused
 
 from blink.data.mention_files import read_samples
 from blink.linking.linker import Linker
@@ -61,19 +62,8 @@ def kept(blink: Run, home: Path) -> None:
 
 
 def figures(result: tuple[int, str, str]) -> dict[str, Any]:
-    status, out, err = result
-    assert status == 0, err
-    found: dict[str, Any] = json.loads(out)
+    found: dict[str, Any] = json.loads(done(result)[0])
     return found
-
-
-def refused(result: tuple[int, str, str], *words: str) -> None:
-    status, out, err = result
-    assert status != 0
-    assert out == ""
-    assert len(err.strip().splitlines()) == 1, err
-    for word in words:
-        assert word in err
 
 
 @pytest.mark.parametrize("threshold", [-6, -3, -2.25, -1.75])

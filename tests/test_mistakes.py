@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import toys
+from outcomes import refused
 
 from blink.errors import SettingsError
 from blink.files import locked
@@ -36,15 +37,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
-
-
-def refused(result: tuple[int, str, str], *words: str) -> None:
-    status, out, err = result
-    assert status != 0
-    assert out == ""
-    assert len(err.strip().splitlines()) == 1, err
-    for word in words:
-        assert word in err
 
 
 OPEN = ("--model", "model", "--kb", "kb")

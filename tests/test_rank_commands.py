@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import toys
+from outcomes import done, refused
 
 from blink.data.mention_files import read_samples
 from blink.evaluation.sweep import best_scores
@@ -54,21 +55,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
-
-
-def done(result: tuple[int, str, str]) -> tuple[str, str]:
-    status, out, err = result
-    assert status == 0, err
-    return out, err
-
-
-def refused(result: tuple[int, str, str], *words: str) -> None:
-    status, out, err = result
-    assert status != 0
-    assert out == ""
-    assert len(err.strip().splitlines()) == 1, err
-    for word in words:
-        assert word in err
 
 
 @pytest.fixture
