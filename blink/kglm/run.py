@@ -135,6 +135,11 @@ class RunFolder:
         write_yaml(self.path / SETTINGS_FILE, self.settings)
         self.trace.go_on(step, row, pending=pending)
 
+    def forget(self) -> None:
+        """Take back `begin`: for a run that ends before its first step, such as by a setting that is not allowed."""
+        for name in (SETTINGS_FILE, TRACE_FILE):
+            (self.path / name).unlink(missing_ok=True)
+
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write a checkpoint (tensors and plain values), whole or not at all; the newest two are kept."""
         save_checkpoint(self.path / CHECKPOINTS_FOLDER, step, state)

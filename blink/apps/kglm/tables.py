@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+LONG = frozenset(("by_relation",))
+"""Tables too long to be read; files of metrics have them."""
+
 
 def metric_lines(metrics: Mapping[str, Any], indent: int = 0) -> Iterator[str]:
     """Nested metrics, a line each: numbers of one mapping on one line behind its name."""
+    metrics = {k: v for k, v in metrics.items() if k not in LONG}
     numbers = {k: v for k, v in metrics.items() if not isinstance(v, Mapping)}
     if numbers:
         yield " " * indent + "  ".join(f"{key} {_shown(value)}" for key, value in numbers.items())

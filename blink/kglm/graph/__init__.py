@@ -1,0 +1,1 @@
+"""Vectors of entities and relations learned from triples: reading, models, training, ranking, classification, export."""

@@ -1,0 +1,75 @@
+"""Vectors of a trained graph as files for the linker, which joins them by id and never relies on the order of rows.
+
+``entity_vectors.npy`` (float32) with ``entity_ids.txt``, ``relation_vectors.npy`` with ``relation_ids.txt``, ``degrees.npy``
+(training triples of each entity) and ``meta.json``, which is written last.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from blink.data.arrays import save_array
+from blink.files import atomic_open, write_json
+from blink.kglm.config import Settings
+from blink.kglm.graph.interactions import RotatE
+from blink.kglm.graph.model import GraphModel
+from blink.kglm.graph.triples import Graph
+
+FORMAT = 1
+META_FILE = "meta.json"
+INVERSE = "^-1"
+"""Ends the id of a reciprocal relation, which asks for the head."""
+
+
+def write_export(out: Path, model: GraphModel, graph: Graph, settings: Settings) -> dict[str, Any]:
+    """Write the vectors of a model; returns how many of what width.
+
+    Args:
+        out: the folder, made where it is missing.
+        model: the model.
+        graph: its graph.
+        settings: of its run.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / META_FILE).unlink(missing_ok=True)
+    vectors, relations = model.entity_vectors().cpu().numpy(), _relation_vectors(model)
+    names = [*graph.relations, *(f"{name}{INVERSE}" for name in graph.relations if model.reciprocal)]
+    for kind, rows, ids in (("entity", vectors, graph.entities), ("relation", relations, names)):
+        save_array(out / f"{kind}_vectors.npy", np.ascontiguousarray(rows, dtype=np.float32))
+        with atomic_open(out / f"{kind}_ids.txt") as f:
+            f.writelines(f"{name}\n" for name in ids)
+    save_array(out / "degrees.npy", graph.degrees.astype(np.int64))
+    norms = np.linalg.norm(vectors, axis=1)
+    meta = {
+        "format": FORMAT,
+        "kind": "graph",
+        "model": settings.model.name,
+        "arguments": settings.model.arguments,
+        "reciprocal": model.reciprocal,
+        "normalize": settings.model.normalize,
+        "layout": model.interaction.layout,
+        "dim": int(vectors.shape[1]),
+        "rows": len(vectors),
+        "relation_dim": int(relations.shape[1]),
+        "relation_layout": "phases" if isinstance(model.interaction, RotatE) else model.interaction.layout,
+        "mean_norm": float(norms.mean()),
+        "std_norm": float(norms.std()),
+        "graph": graph.digest,
+        "degrees": "degrees.npy",
+        "settings": settings.digest(),
+    }
+    write_json(out / META_FILE, meta)
+    return {"entities": len(vectors), "dim": meta["dim"], "relations": len(relations), "relation_dim": meta["relation_dim"]}
+
+
+@torch.no_grad()
+def _relation_vectors(model: GraphModel) -> np.ndarray:
+    """Relation vectors, all tables side by side; of RotatE, phases in radians. *Shape:* (relations, numbers)."""
+    if not len(model.relation_tables):
+        return np.zeros((model.relations, 0), dtype=np.float32)
+    tables = torch.cat([table.flatten(1) for table in model.relation_tables], 1)
+    return (model.interaction.phases(tables) if isinstance(model.interaction, RotatE) else tables).cpu().numpy()

@@ -1,0 +1,213 @@
+"""Readers of knowledge graphs: tab-separated triples, CoDEx folders, what PyKEEN saves or knows, the original's facts."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from blink.errors import DataError, MissingFileError
+from blink.files import require_file
+from blink.kglm.config import Settings, choice, data_path
+from blink.kglm.graph.triples import Graph, Row, Triples, build_graph, set_aside
+
+SPLITS = ("train", "valid", "test")
+SUFFIXES = (".txt", ".tsv", ".txt.gz", ".tsv.gz")
+FACTS = ".en"
+PICKLES = (".pkl", ".pickle", ".joblib", ".pth", ".pt")
+PYKEEN = "pykeen:"
+PYKEEN_SPLITS = {"training": "train", "validation": "valid", "testing": "test"}
+LAYOUT = "head<TAB>relation<TAB>tail"
+
+
+def read_graph(data: Settings) -> Graph:
+    """Read what the section ``data`` of the settings names; its keys are described in ``defaults/graph.yaml``.
+
+    Raises:
+        MissingFileError, DataError: a file is missing, empty or malformed; an id or a relation is where it may not be.
+    """
+    if not data.graph:
+        raise MissingFileError("data.graph names no graph; give a folder with train.txt and valid.txt, or a file of triples")
+    splits, negatives = _read_source(data)
+    for name in SPLITS[1:]:
+        if file := getattr(data, name):
+            splits[name] = read_triples(data_path(file, data.root))
+        if file := getattr(data, f"{name}_negatives"):
+            negatives[name] = read_triples(data_path(file, data.root))
+    drop = choice("data.unseen_relations", data.unseen_relations, ("error", "drop")) == "drop"
+    listed = {kind: _listed(getattr(data, kind), data.root) for kind in ("entities", "relations")}
+    graph = build_graph(splits, negatives, **listed, drop_unseen_relations=drop)
+    for name in SPLITS[1:]:
+        share = getattr(data, f"{name}_share")
+        if share and name not in graph.splits:
+            graph = set_aside(graph, name, share, data.split_seed)
+    return graph
+
+
+def _read_source(data: Settings) -> tuple[dict[str, Triples], dict[str, Triples]]:
+    if data.graph.startswith(PYKEEN):
+        return _read_pykeen_name(data.graph.removeprefix(PYKEEN)), {}
+    path = data_path(data.graph, data.root)
+    if path.is_file():
+        return {"train": read_triples(path)}, {}
+    if (path / "training").is_dir():
+        found = {name: path / folder for folder, name in PYKEEN_SPLITS.items() if (path / folder).is_dir()}
+        return {name: _read_pykeen_folder(folder) for name, folder in found.items()}, {}
+    if _find(path, "train") is None and any(path.glob(f"*{FACTS}")):
+        return {"train": read_facts(path)}, {}
+    return read_folder(path)
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Triples], dict[str, Triples]]:
+    """Triples and false triples of a folder such as those of CoDEx: ``train.txt``, ``valid.txt``, ``valid_negatives.txt``...
+
+    Raises:
+        MissingFileError: it has no training triples.
+        DataError: a file is empty or malformed.
+    """
+    train = _find(folder, "train")
+    if train is None:
+        expected = f"train{SUFFIXES[0]}, or {SUFFIXES[1]}, each also with .gz, or facts (*{FACTS})"
+        raise MissingFileError(f"{folder} has no triples to train on; expected {expected}")
+    splits = {name: read_triples(file) for name in SPLITS if (file := _find(folder, name))}
+    negatives = {name: read_triples(file) for name in SPLITS if (file := _find(folder, f"{name}_negatives"))}
+    return splits, negatives
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    return next((folder / f"{name}{suffix}" for suffix in SUFFIXES if (folder / f"{name}{suffix}").is_file()), None)
+
+
+def read_triples(path: str | Path) -> Triples:
+    """Read a file of triples, a line each: fields with tabs between them, or, of ``.en`` files, with blanks.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: it is empty, a pickle, or a line has another number of fields.
+    """
+    path = require_file(path, f"name a file of triples, {LAYOUT}")
+    if path.suffix in PICKLES:
+        raise DataError(
+            f"{path} is a pickle, which could run code when it is read; where you trust it, write its triples as lines of "
+            f"{LAYOUT} once, for example: pandas.read_pickle(FILE).to_csv('train.tsv', sep='\\t', header=False, index=False)"
+        )
+    if path.suffix == FACTS:
+        return read_facts(path)
+    rows: list[Row] = []
+    lines: list[int] = []
+    for number, line in _lines(path):
+        fields = [field.strip() for field in line.split("\t")]
+        if len(fields) != 3 or not all(fields):
+            found = f"{len(fields)} field{'s' * (len(fields) != 1)}" if len(fields) != 3 else "an empty field"
+            raise DataError(f"{path}, line {number}: {found}; a triple is {LAYOUT}, mend or remove the line")
+        rows.append(cast(Row, tuple(fields)))
+        lines.append(number)
+    return _not_empty(Triples(path, rows, lines))
+
+
+def read_facts(path: Path) -> Triples:
+    """Read the original's ``.en`` facts: a file, or all of a folder; lines of other than three fields are no facts.
+
+    Raises:
+        DataError: there is no fact.
+    """
+    rows: list[Row] = []
+    lines: list[int] = []
+    for file in sorted(path.glob(f"*{FACTS}")) if path.is_dir() else [path]:
+        for number, line in _lines(file):
+            fields = line.split()
+            if len(fields) == 3:
+                rows.append(cast(Row, tuple(fields)))
+                lines.append(number)
+    return _not_empty(Triples(path, rows, lines))
+
+
+def _not_empty(triples: Triples) -> Triples:
+    if not triples.rows:
+        found = "is empty" if triples.path.is_file() and not triples.path.stat().st_size else "holds no triples"
+        raise DataError(f"{triples.path} {found}; write a line {LAYOUT} for each, or remove the file")
+    return triples
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbers and texts of the lines that are not blank; a byte order mark at the beginning is no content."""
+    with cast(BinaryIO, gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as f:
+        try:
+            for number, line in enumerate(f, 1):
+                content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                if content.strip():
+                    yield number, content.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}, line {number}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
+        except (gzip.BadGzipFile, EOFError) as error:
+            raise DataError(f"{path} is cut short or no gzip file ({error}); get it again") from error
+
+
+def _listed(file: str, root: str) -> list[str]:
+    """The first column of a file of ids; of none, nothing."""
+    if not file:
+        return []
+    path = data_path(file, root)
+    found = [line.split("\t")[0].strip() for _, line in _lines(path)]
+    if not found:
+        raise DataError(f"{path} is empty; write an id on each line, or do not name the file")
+    return found
+
+
+# -- PyKEEN --------------------------------------------------------------------------------------------------------------
+
+
+def _read_pykeen_folder(folder: Path) -> Triples:
+    """A triples factory that PyKEEN saved (``to_path_binary``); its pickle is left alone, the tables beside it say all."""
+    path = require_file(folder / "numeric_triples.tsv.gz", "save the dataset again by PyKEEN's to_directory_binary")
+    names = [_pykeen_ids(folder / f"{kind}_to_id.tsv.gz") for kind in ("entity", "relation")]
+    order = (names[0], names[1], names[0])
+    rows: list[Row] = []
+    lines: list[int] = []
+    for number, line in _lines(path):
+        if number == 1:
+            continue  # head, relation, tail
+        try:
+            rows.append(cast(Row, tuple(ids[int(field)] for ids, field in zip(order, line.split("\t"), strict=True))))
+        except (KeyError, ValueError) as error:
+            raise DataError(f"{path}, line {number}: {error} is no row of the ids beside it; save the dataset again") from error
+        lines.append(number)
+    return _not_empty(Triples(path, rows, lines))
+
+
+def _pykeen_ids(path: Path) -> dict[int, str]:
+    require_file(path, "save the dataset again by PyKEEN's to_directory_binary")
+    try:
+        return {int(row): label for number, line in _lines(path) if number > 1 for row, label in [line.split("\t")]}
+    except ValueError as error:
+        raise DataError(f"{path} is no table of ids and labels ({error}); save the dataset again") from error
+
+
+def _read_pykeen_name(name: str) -> dict[str, Triples]:
+    """A dataset that PyKEEN knows by name; it may have to fetch it.
+
+    Raises:
+        DataError: PyKEEN knows none of that name, or cannot fetch it.
+    """
+    from pykeen.datasets import dataset_resolver
+
+    try:
+        dataset = dataset_resolver.make(name)
+        factories: Any = {PYKEEN_SPLITS[key]: factory for key, factory in dataset.factory_dict.items()}
+    except KeyError as error:
+        raise DataError(f"PyKEEN knows no dataset {name!r}; see its documentation for names, such as pykeen:nations") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        found = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"PyKEEN could not get the dataset {name!r} ({found}); fetch its files and name their folder"
+        ) from error
+    result = {}
+    for split in (s for s in SPLITS if s in factories):
+        factory = factories[split]
+        names = (factory.entity_id_to_label, factory.relation_id_to_label, factory.entity_id_to_label)
+        numbers = factory.mapped_triples.tolist()
+        rows = [cast(Row, tuple(ids[i] for ids, i in zip(names, row, strict=True))) for row in numbers]
+        result[split] = _not_empty(Triples(Path(f"{PYKEEN}{name}/{split}"), rows, range(1, len(rows) + 1)))
+    return result

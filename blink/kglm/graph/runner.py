@@ -1,0 +1,158 @@
+"""What can be done with a run of kind graph: train, measure, export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from blink.errors import SettingsError
+from blink.files import atomic_open
+from blink.kglm.config import Settings, at_least
+from blink.kglm.graph.answers import Answers, answers_of
+from blink.kglm.graph.classification import Labelled, classify, drawn_negatives, fit_thresholds
+from blink.kglm.graph.export import write_export
+from blink.kglm.graph.model import GraphModel, make_model
+from blink.kglm.graph.ranking import Ranks, RelationFrequency, rank, report, summary
+from blink.kglm.graph.readers import read_graph
+from blink.kglm.graph.trainer import Trainer, load_model
+from blink.kglm.graph.triples import Graph
+from blink.kglm.run import Progress, RunFolder, device_for
+
+SCORED_AT_ONCE = 4096
+
+
+class GraphRunner:
+    """Runs of kind graph; see `blink.kglm.kinds.Runner`."""
+
+    def train(
+        self, settings: Settings, folder: Path, *, resume: bool = False, progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """Train to the end; ``metrics.json`` then has the best validation and the cost under ``train``."""
+        progress = progress or Progress()
+        graph = read_graph(settings.data)
+        about = {"graph": graph.digest, "entities": len(graph.entities), "relations": len(graph.relations)}
+        run = RunFolder(folder, settings) if resume else RunFolder.begin(folder, settings, graph.sources, about)
+        try:
+            trainer = Trainer(graph, run, progress)
+        except Exception:
+            if not resume:
+                run.forget()  # nothing has been trained: the folder is free for settings that are mended
+            raise
+        if resume:
+            run.go_on(run.load().get("standing", {}).get("step", 0), graph.sources, about, pending=True)
+        for note in (*graph.notes, trainer.start_note):
+            if note:
+                progress.say(note)
+        metrics = {**trainer.run(resume=resume), **about, "seed": settings.seed, "settings": settings.digest()}
+        run.add_metrics("train", metrics)
+        return metrics
+
+    def evaluate(self, folder: Path, split: str, *, progress: Progress | None = None) -> dict[str, Any]:
+        """Rank the answers of a split and, of test, classify its triples; also writes every rank to ``ranks-SPLIT.tsv``."""
+        run, graph, model = open_run(folder)
+        triples = graph.split(split)
+        ranks = _ranks(model, run.settings, graph, split, progress or Progress())
+        with atomic_open(folder / f"ranks-{split}.tsv") as f:
+            f.writelines(_rank_lines(ranks, triples, graph))
+        metrics: dict[str, Any] = {"ranking": report(ranks, graph), "relation_frequency": _baseline(run.settings, graph, split)}
+        if split == "test" and "valid" in graph.splits:
+            metrics["classification"] = classification(model, graph, run.settings.data.split_seed)
+        run.add_metrics(split, metrics)
+        return metrics
+
+    def export(self, folder: Path, out: Path) -> dict[str, Any]:
+        """Write the vectors of the best state; see `blink.kglm.graph.export`."""
+        run, graph, model = open_run(folder)
+        return write_export(out, model, graph, run.settings)
+
+
+def open_run(folder: Path) -> tuple[RunFolder, Graph, GraphModel]:
+    """A run, its graph and the model in its best state.
+
+    Raises:
+        SettingsError: the run is of another kind.
+        MissingFileError, MismatchError, DataError: it has no best state, or the files of its graph are not there or others.
+    """
+    run = RunFolder.open(folder)
+    if run.settings.kind != "graph":
+        raise SettingsError(f"{folder} is a run of kind {run.settings.kind}, not graph; name another")
+    graph = read_graph(run.settings.data)
+    model = make_model(run.settings, len(graph.entities), len(graph.relations))
+    load_model(model, run, graph)
+    return run, graph, model.to(device_for(run.settings)).eval()
+
+
+def known_answers(graph: Graph, split: str) -> Answers:
+    """True answers that are left out when a split is ranked: those of all splits up to it."""
+    names = list(graph.splits)[: list(graph.splits).index(split) + 1]
+    return answers_of([torch.from_numpy(graph.splits[n]) for n in names], len(graph.entities), len(graph.relations))
+
+
+def _ranks(model: GraphModel, settings: Settings, graph: Graph, split: str, progress: Progress) -> Ranks:
+    at_least(settings, "eval", batch_size=1, chunk=1)
+    triples = torch.from_numpy(graph.split(split)).to(model.device)
+    batch = settings.eval.batch_size
+    progress.start(-(-2 * len(triples) // batch), 0)
+    known = known_answers(graph, split).to(model.device)
+    sizes = {"batch_size": batch, "chunk": settings.eval.chunk}
+    return rank(model.exact(), triples, known, len(graph.entities), **sizes, progress=lambda done: progress.step({}))
+
+
+def _baseline(settings: Settings, graph: Graph, split: str) -> dict[str, float | int]:
+    """What knowing only how often entities answer a relation's questions gives."""
+    scorer = RelationFrequency(torch.from_numpy(graph.train), len(graph.entities))
+    known, triples = known_answers(graph, split), torch.from_numpy(graph.split(split))
+    ranks = rank(scorer, triples, known, len(graph.entities), batch_size=settings.eval.batch_size, chunk=settings.eval.chunk)
+    return summary(ranks.realistic)
+
+
+def _rank_lines(ranks: Ranks, triples: np.ndarray, graph: Graph) -> Iterator[str]:
+    yield "head\trelation\ttail\tasked\trank\toptimistic\tequal\n"
+    columns = (ranks.realistic.tolist(), ranks.optimistic.tolist(), ranks.equal.tolist())
+    for i, (realistic, optimistic, equal) in enumerate(zip(*columns, strict=True)):
+        head, relation, tail = triples[i % len(triples)]
+        names = f"{graph.entities[head]}\t{graph.relations[relation]}\t{graph.entities[tail]}"
+        yield f"{names}\t{'head' if i >= len(triples) else 'tail'}\t{realistic:g}\t{optimistic}\t{equal}\n"
+
+
+# -- classification ------------------------------------------------------------------------------------------------------
+
+
+def classification(model: GraphModel, graph: Graph, seed: int) -> dict[str, Any]:
+    """Triple classification of the test triples, with thresholds fitted on validation triples of the same sort.
+
+    False triples are those given with the graph (``hard``), and drawn ones: with any other tail (``uniform``), and with
+    another tail of the same relation (``same_relation``).
+    """
+    known = np.concatenate(list(graph.splits.values()))
+    result = {}
+    for sort in ("hard", "uniform", "same_relation"):
+        labelled = {}
+        for split in ("valid", "test"):
+            if sort == "hard":
+                false = graph.negatives.get(split)
+            else:
+                drawn = drawn_negatives(graph.splits[split], known, len(graph.entities), seed, same_relation=sort != "uniform")
+                false = drawn
+            if false is not None and len(false):
+                labelled[split] = _labelled(model, graph.splits[split], false)
+        if len(labelled) == 2:
+            result[sort] = classify(labelled["test"], fit_thresholds(labelled["valid"]), graph.relations)
+    return result
+
+
+def _labelled(model: GraphModel, true: np.ndarray, false: np.ndarray) -> Labelled:
+    triples = np.concatenate([true, false])
+    return Labelled(triple_scores(model, triples), triples[:, 1], np.arange(len(triples)) < len(true))
+
+
+@torch.no_grad()
+def triple_scores(model: GraphModel, triples: np.ndarray) -> np.ndarray:
+    """Plausibility of triples, asked for their tails. *Shapes:* (n, 3) and (n,), float64."""
+    exact = model.exact()
+    parts = torch.from_numpy(triples).to(model.device).split(SCORED_AT_ONCE)
+    return torch.cat([exact.score_hrt(*part.unbind(1)) for part in parts]).cpu().numpy()
