@@ -81,10 +81,10 @@ class TestOriginalFlags:
             "entity_tower": "frozen", "candidate_only": True, "checkpoint": "models/biencoder_wiki_large.bin",
             "objective": "hard_negatives_bce", "data": "d", "out": "o", "in_order": True, "distribute": False,
             "precision": "fp16", "accumulation": 4, "warmup": 0.2, "max_grad_norm": 2.0, "train_layers": "all_encoder_layers",
-            "log_steps": 7,
+            "log_steps": 7, "first_epoch": 0,
         }  # fmt: skip
         assert {k: options[k] for k in wanted} == wanted
-        noted = "--data_parallel, --no_mention_bounds, --do_mention_detection, --get_losses, --title_key, --last_epoch"
+        noted = "--data_parallel, --no_mention_bounds, --do_mention_detection, --get_losses, --title_key"
         assert capfd.readouterr().err == f"accepted, without effect: {noted}\n"
 
     @pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)

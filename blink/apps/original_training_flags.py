@@ -97,6 +97,7 @@ FLAGS = (
     Flag("max_context_length", _to("context_length", whole)),
     Flag("max_cand_length", _to("candidate_length", whole)),
     Flag("max_mention_length", _to("max_mention_length", whole)),
+    Flag("last_epoch", lambda text: {"first_epoch": whole(text) + 1}),
     Flag("eval_interval", _to("eval_steps", whole)),
     Flag("print_interval", _to("log_steps", whole)),
     Flag("cand_enc_path", _to("vectors")),
@@ -110,7 +111,7 @@ FLAGS = (
     )),
     *(Flag(name) for name in (
         "top_k", "max_seq_length", "pull_from_layer", "context_key", "title_key", "out_dim", "eval_batch_size", "save_interval",
-        "start_idx", "end_idx", "last_epoch", "output_eval_file", "mode", "encode_batch_size", "cand_pool_path",
+        "start_idx", "end_idx", "output_eval_file", "mode", "encode_batch_size", "cand_pool_path",
         "cand_encode_path", "cand_token_ids_path",
     )),
 )  # fmt: skip

@@ -20,7 +20,7 @@ TRAINED_LAYERS = ("all", "all_encoder_layers", "top4_layers", "top_layer", "addi
 PRECISIONS = ("bf16", "fp16", "fp32")
 TRACKERS = ("none", "tensorboard")
 
-FREE_TO_CHANGE = frozenset(("save_steps", "log_steps", "patience", "tracker", "keep_epochs"))
+FREE_TO_CHANGE = frozenset(("save_steps", "log_steps", "patience", "tracker", "keep_epochs", "first_epoch"))
 """What may differ between a run and its continuation: it decides nothing about the weights of a step."""
 
 
@@ -63,6 +63,7 @@ class TrainSettings:
         log_steps: steps between two rows of losses in trace.jsonl.
         patience: stop after so many validations without a better one; 0 never does.
         keep_epochs: keep the model of each epoch, in epoch_0, epoch_1 and so on, beside the best and the last.
+        first_epoch: number of the first of these: that behind the epoch of another run whose model is trained further.
         tracker: none, or tensorboard (pip install tensorboard).
     """
 
@@ -94,6 +95,7 @@ class TrainSettings:
     log_steps: int = 20
     patience: int = 0
     keep_epochs: bool = False
+    first_epoch: int = 0
     tracker: str = "none"
 
     def __post_init__(self) -> None:
@@ -135,7 +137,7 @@ _SHARE = _Range(lambda share: 0 <= share < 1, "a share from 0 to below 1")
 _RATE = _Range(lambda rate: 0 < rate < math.inf, "above 0 and finite")
 _RANGES = {
     **dict.fromkeys(("epochs", "batch_size", "accumulation", "refresh_steps", "log_steps", "hidden", "members"), _at_least(1)),
-    **dict.fromkeys(("negatives", "form_negatives", "eval_steps", "save_steps", "patience"), _at_least(0)),
+    **dict.fromkeys(("negatives", "form_negatives", "eval_steps", "save_steps", "patience", "first_epoch"), _at_least(0)),
     **dict.fromkeys(("warmup", "damage", "dropout", "absent", "left_out"), _SHARE),
     **dict.fromkeys(("learning_rate", "head_learning_rate"), _RATE),
     "weight_decay": _Range(lambda decay: 0 <= decay < math.inf, "at least 0 and finite"),

@@ -316,7 +316,7 @@ class Trainer:
         row = {"epoch": (standing.step - 1) // self.epochs.steps, "step": standing.step, **dataclasses.asdict(point)}
         if self.accelerator.is_main_process:
             ends = self.settings.keep_epochs and standing.step % self.epochs.steps == 0
-            self.validation.store(best=better, epoch=row["epoch"] if ends else None)
+            self.validation.store(best=better, epoch=self.settings.first_epoch + row["epoch"] if ends else None)
             if better:
                 write_json(self.folder / BEST_FILE, row)
         self._trace.add("validation", row)
