@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from blink.evaluation.calibration import Calibration
     from blink.training.calibration import Calibrated
     from blink.training.ranking import LabelledSpans
+    from blink.training.synthetic import Synthesizer
 
 MADE_SEED = 104_729
 """Made texts are drawn with another seed than those of training."""
@@ -53,12 +54,13 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
     for target in targets:
         base.require_model(read_json(target / CONFIG_FILE).get("candidate_fingerprint"))
     questions = [s for file in request.train_files for s in labelled_samples(file, base.catalogue)]
+    makers = [_Maker.of(base, request, mix), *(_Maker.of(KnowledgeBase.open(kb), request, mix) for kb in request.also)]
     parts = []
     for folder, fold in _readers(request):
         mine = [s for s in questions if fold is None or s.id in fold]
         if not mine:
             raise SettingsError(f"{folder} left out no text of --train; give the files that it was trained on")
-        parts += list(_gathered(folder, base, mine, mix, request, settings))
+        parts += list(_gathered(folder, makers, mine, mix, request, settings))
     spans = LabelledSpans.concatenate(parts)
     say(f"{len(spans):,} spans, {int((spans.target >= 0).sum()):,} of them name an entity")
     with bar("fitting", settings.epochs * settings.members, "epoch") as shown:
@@ -104,14 +106,40 @@ def _readers(request: RankRequest) -> list[tuple[Path, Fold | None]]:
     return readers
 
 
+@dataclass(frozen=True)
+class _Maker:
+    """A knowledge base and what makes texts over it; None where the mixture asks for no made texts."""
+
+    kb: KnowledgeBase
+    synthesizer: Synthesizer | None
+
+    @classmethod
+    def of(cls, kb: KnowledgeBase, request: RankRequest, mix: Mapping[str, float]) -> _Maker:
+        from blink.training.synthetic import Synthesizer, read_triples
+
+        if not any(share for name, share in mix.items() if name != "questions"):
+            return cls(kb, None)
+        triples = read_triples(request.triples, kb.catalogue) if request.triples else []
+        return cls(kb, Synthesizer(kb.catalogue, triples, (), damage=request.damage))
+
+    def make(self, mix: Mapping[str, float], count: int, questions: Sequence[Sample]) -> list[Sample]:
+        """Texts for ``count`` questions; where none of them are of this knowledge base, none with their entities swapped."""
+        if self.synthesizer is None:
+            return []
+        sources = {name: share for name, share in mix.items() if name != "questions" and (questions or name != "swapped")}
+        made = self.synthesizer.of_questions(questions)
+        return [s for name, share in sources.items() for s in made.make(name, round(share * count), MADE_SEED)]
+
+
 def _gathered(
     folder: Path,
-    kb: KnowledgeBase,
+    makers: Sequence[_Maker],
     questions: Sequence[Sample],
     mix: Mapping[str, float],
     request: RankRequest,
     settings: RankSettings,
 ) -> Iterator[LabelledSpans]:
+    """What a model proposes in the questions, which are of the first knowledge base, and in texts made over each."""
     from blink.training.ranking import labelled_spans
 
     model = BiEncoder.from_pretrained(_model_folder(folder))
@@ -120,27 +148,12 @@ def _gathered(
         with bar(f"reading {kb.catalogue.path.parent.name}", len(texts), "text") as shown:
             return labelled_spans(model, kb, texts, floor=settings.floor, precision=request.precision, progress=shown.advance)
 
-    kb.require_model(model.config.candidate_fingerprint)
-    yield from [read(kb, questions)] * int(mix.get("questions", 1.0))
-    for base in (kb, *map(KnowledgeBase.open, request.also)):
-        base.require_model(model.config.candidate_fingerprint)
-        made = _made(base, questions if base is kb else [], request, mix, len(questions))
-        if made:
-            yield read(base, made)
-
-
-def _made(
-    kb: KnowledgeBase, questions: Sequence[Sample], request: RankRequest, mix: Mapping[str, float], count: int
-) -> list[Sample]:
-    """Made texts over a knowledge base; of one without questions none in which their entities are swapped."""
-    from blink.training.synthetic import Synthesizer, read_triples
-
-    sources = {name: share for name, share in mix.items() if name != "questions" and (questions or name != "swapped")}
-    if not any(sources.values()):
-        return []
-    triples = read_triples(request.triples, kb.catalogue) if request.triples else []
-    synthesizer = Synthesizer(kb.catalogue, triples, questions, damage=request.damage)
-    return [s for name, share in sources.items() for s in synthesizer.make(name, round(share * count), MADE_SEED)]
+    for maker in makers:
+        maker.kb.require_model(model.config.candidate_fingerprint)
+    yield from [read(makers[0].kb, questions)] * int(mix.get("questions", 1.0))
+    for maker in makers:
+        if made := maker.make(mix, len(questions), questions if maker is makers[0] else []):
+            yield read(maker.kb, made)
 
 
 def calibrate_model(

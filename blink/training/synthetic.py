@@ -5,6 +5,7 @@ The real question sets are small and all alike; these teach the mention head oth
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections import defaultdict
@@ -105,7 +106,7 @@ class Synthesizer:
     ) -> None:
         self._guessed, self._damage = guessed, damage
         self._catalogue = catalogue
-        self._questions = [q for q in questions if q.mentions and q.covered]
+        self._questions = _replaceable(questions)
         self._plain = _own_text("plain_texts.txt").splitlines()
         self._slots: dict[str, list[str]] = json.loads(_own_text("slot_templates.json"))
         relations: dict[str, list[str]] = json.loads(_own_text("relation_templates.json"))
@@ -129,6 +130,12 @@ class Synthesizer:
         self._kinds[CONCEPT] = [e.row for e in catalogue if e.title[:1].islower()]
         if not self._kinds[CONCEPT]:
             self._slots = {k: t for k, t in self._slots.items() if not any("{c}" in template for template in t)}
+
+    def of_questions(self, questions: Sequence[Sample]) -> Synthesizer:
+        """The same, but that `swapped` replaces the mentions of other questions."""
+        other = copy.copy(self)
+        other._questions = _replaceable(questions)
+        return other
 
     def make(self, source: str, count: int, seed: int) -> list[Sample]:
         """Make ``count`` texts of one of `SOURCES`; the same seed gives the same texts.
@@ -273,6 +280,10 @@ SOURCES: dict[str, Callable[[Synthesizer, np.random.Generator, str], Sample]] = 
     "slotted": Synthesizer.slotted,
 }
 """Kinds of made texts, by the name used in the settings."""
+
+
+def _replaceable(questions: Sequence[Sample]) -> list[Sample]:
+    return [q for q in questions if q.mentions and q.covered]
 
 
 def _rows_of_forms(catalogue: Catalogue) -> dict[str, set[int]]:
