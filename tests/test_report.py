@@ -4,6 +4,7 @@ import json
 import math
 import random
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -21,13 +22,13 @@ from blink.evaluation.report import (
     Question,
     Report,
     assess,
+    counts_of,
     covered_part,
     evaluate,
     format_console_metrics,
     format_report,
     question_from,
     question_rows,
-    total_counts,
 )
 
 pytestmark = pytest.mark.quick
@@ -39,6 +40,10 @@ def question(gold: list[Item], predicted: list[Item], name: str = "q") -> Questi
     triples = tuple(Triple(*item) for item in gold)
     covered = all(triple.id for triple in triples)
     return Question(name, "x" * 30, triples, tuple(Prediction(*item, -1.5) for item in predicted), covered)
+
+
+def total_counts(questions: Sequence[Question]) -> Counts:
+    return Counts(*map(sum, zip(*(counts_of(q, assess(q)) for q in questions), strict=True)))
 
 
 spans = st.builds(lambda start, length: (start, start + length), st.integers(0, 20), st.integers(1, 5))

@@ -250,11 +250,6 @@ def _miss(triple: Triple, partners: Sequence[Triple], alone: str) -> str:
     return WRONG_SPAN if triple.id and any(same_entity(triple, other) for other in partners) else WRONG_ENTITY
 
 
-def total_counts(questions: Iterable[Question]) -> Counts:
-    """Sum hits, predictions and gold mentions, without intervals: quick enough to try many thresholds."""
-    return _sum([counts_of(question, assess(question)) for question in questions])
-
-
 def counts_of(question: Question, assessment: Assessment) -> CountRow:
     """Weak hits, strong hits, predictions, gold mentions: the fields of ``Counts``, in order."""
     return len(assessment.weak), len(assessment.strong), len(question.predicted), len(question.gold)
