@@ -1,0 +1,144 @@
+"""How well a triple classifier does: figures at the fixed threshold, and such as need none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from blink.errors import DataError
+from blink.kglm.lm.corpus import bucketed
+from blink.kglm.lm.model import KGLanguageModel, TripleBatch
+from blink.kglm.lm.triples import Facts, TripleTexts
+
+BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Figures of a classifier over true and false triples.
+
+    Attributes:
+        accuracy: share that is judged rightly.
+        roc_auc: probability that a true triple scores above a false one; ties count half.
+        pr_auc: average precision over the recalls.
+        f1, precision, recall: of true triples.
+        loss: mean cross-entropy in nats, without weights.
+        true, false: how many there are.
+    """
+
+    accuracy: float
+    roc_auc: float
+    pr_auc: float
+    f1: float
+    precision: float
+    recall: float
+    loss: float
+    true: int
+    false: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def measure_classification(logits: np.ndarray, labels: np.ndarray, threshold: np.ndarray | float = 0.0) -> Classification:
+    """Figures of scores.
+
+    Args:
+        logits: scores. *Shape:* (n,)
+        labels: true or false. *Shape:* (n,), bool.
+        threshold: from where on a score is taken for true, of all or of each triple; 0 is a probability of one half.
+
+    Raises:
+        DataError: there are not both true and false triples.
+    """
+    labels = labels.astype(bool)
+    true, false = int(labels.sum()), int((~labels).sum())
+    if not true or not false:
+        raise DataError(f"there are {true} true and {false} false triples to measure; both are needed")
+    judged = logits >= threshold
+    hits = int((judged & labels).sum())
+    return Classification(
+        accuracy=float((judged == labels).mean()),
+        roc_auc=roc_auc(logits, labels),
+        pr_auc=average_precision(logits, labels),
+        f1=2 * hits / (int(judged.sum()) + true),
+        precision=hits / max(int(judged.sum()), 1),
+        recall=hits / true,
+        loss=float(np.logaddexp(0.0, np.where(labels, -logits, logits).astype(np.float64)).mean()),
+        true=true,
+        false=false,
+    )
+
+
+def roc_auc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Area under the receiver operating characteristic, from mean ranks (Mann & Whitney). *Shape:* (n,) both."""
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    true = int(labels.sum())
+    false = len(labels) - true
+    return float((ranks[labels].sum() - true * (true + 1) / 2) / (true * false))
+
+
+def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Precision at each different score, weighted by the recall that is gained there. *Shape:* (n,) both."""
+    values, place = np.unique(-scores, return_inverse=True)
+    hits = np.cumsum(np.bincount(place, weights=labels, minlength=len(values)))
+    seen = np.cumsum(np.bincount(place, minlength=len(values)))
+    return float((np.diff(hits, prepend=0.0) * hits / seen).sum() / labels.sum())
+
+
+def triple_batch(texts: TripleTexts, facts: Facts, tables: Tables | None, device: torch.device) -> TripleBatch:
+    """Triples as a classifier takes them."""
+    ids, lengths = texts.batch(facts)
+    if tables is None:
+        return TripleBatch(ids.to(device), lengths)
+    rows = (tables.entities[facts.head], tables.relations[facts.relation], tables.entities[facts.tail])
+    head, relation, tail = (torch.from_numpy(r).to(device) for r in rows)
+    return TripleBatch(ids.to(device), lengths, head, relation, tail)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Where entities and relations stand in a model's tables.
+
+    Attributes:
+        entities, relations: row by number; -1 where there is none. *Shape:* (entities,), (relations,), int64.
+    """
+
+    entities: np.ndarray
+    relations: np.ndarray
+
+
+@torch.no_grad()
+def classify(
+    model: KGLanguageModel,
+    texts: TripleTexts,
+    facts: Facts,
+    tables: Tables | None = None,
+    advance: Callable[[int], None] = lambda triples: None,
+) -> np.ndarray:
+    """Scores of triples, without dropout. *Shape:* (n,), float32.
+
+    Args:
+        model: dropout is switched off meanwhile.
+        texts: what it reads.
+        facts: the triples.
+        tables: of a model with vectors of entities.
+        advance: told of triples that are done.
+    """
+    device = next(model.parameters()).device
+    logits = np.zeros(len(facts), dtype=np.float32)
+    learning = model.training
+    model.eval()
+    try:
+        for rows in bucketed(texts.lengths(facts), BATCH, np.random.default_rng(0)) if len(facts) else []:
+            logits[rows] = model.logits(triple_batch(texts, facts.select(rows), tables, device)).cpu().numpy()
+            advance(len(rows))
+    finally:
+        model.train(learning)
+    return logits

@@ -1,0 +1,402 @@
+"""The network: a word table and recurrent cells that a language model and a triple classifier share.
+
+What "BiLSTM" means here. A model that predicts the next word must not see it, so the language model uses the forward cells
+alone, in either kind: its perplexity is that of a left-to-right model, and the end of a line is predicted like any word. The
+backward cells serve the triple classifier, which reads a whole triple. They learn from text only by ``language.backward``,
+which adds the loss of predicting the word before (as in Peters et al. 2018); it is off by default and no part of perplexity.
+In the original the backward outputs were computed for text and thrown away.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+from blink.errors import SettingsError, ShapeError
+from blink.kglm.lm.options import Cells, Classifier, Language, Network
+from blink.kglm.lm.softmax import sampled_loss, token_losses
+from blink.kglm.lm.vocabulary import PAD
+from blink.kglm.run import seed_for
+
+State = tuple[tuple[Tensor, Tensor], ...]
+"""Of each layer, outputs and cell state after the last word, *shape* (1, batch, width) each."""
+
+ENTITY_SCALE = 0.5
+"""Standard deviation of a new entity vector's numbers: products of three are then about an eighth."""
+
+
+class TripleBatch(NamedTuple):
+    """Triples for the classifier.
+
+    Attributes:
+        ids: words. *Shape:* (batch, time).
+        lengths: words of each triple. *Shape:* (batch,).
+        head, relation, tail: rows of the tables of entities and relations; None where there are no tables. *Shape:* (batch,).
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    head: Tensor | None = None
+    relation: Tensor | None = None
+    tail: Tensor | None = None
+
+
+class Stack(nn.Module):
+    """Layers of LSTM cells (Hochreiter & Schmidhuber 1997) that read in one direction, with dropout behind each layer.
+
+    Args:
+        width: of the vectors that are read.
+        cells: widths of the layers, and what dropout keeps.
+    """
+
+    def __init__(self, width: int, cells: Cells) -> None:
+        super().__init__()
+        widths = (width, *cells.layers)
+        self.layers = nn.ModuleList(
+            nn.LSTM(below, above, batch_first=True) for below, above in zip(widths[:-1], cells.layers, strict=True)
+        )
+        self.dropout = nn.Dropout(1 - cells.keep)
+        for layer in self.layers:
+            _begin_cells(layer)
+
+    def forward(self, vectors: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Outputs at all places, and the state behind the last.
+
+        Args:
+            vectors: *Shape:* (batch, time, width).
+            state: where an earlier call ended.
+
+        Returns:
+            outputs after dropout. *Shape:* (batch, time, last layer), and the state of each layer.
+        """
+        states = []
+        for number, layer in enumerate(self.layers):
+            vectors, after = layer(vectors, None if state is None else state[number])
+            vectors = self.dropout(vectors)
+            states.append(after)
+        return vectors, tuple(states)
+
+    def last_cells(self, vectors: Tensor, lengths: Tensor) -> Tensor:
+        """Cell state of the last layer behind each text's own last word; padding is never read.
+
+        Args:
+            vectors: *Shape:* (batch, time, width).
+            lengths: *Shape:* (batch,), at least 1, on the CPU.
+
+        Returns:
+            *Shape:* (batch, last layer).
+        """
+        packed: PackedSequence = pack_padded_sequence(vectors, lengths, batch_first=True, enforce_sorted=False)
+        for layer in self.layers:
+            packed, (_, cells) = layer(packed)
+            packed = packed._replace(data=self.dropout(packed.data))
+        return cells[0]
+
+
+class Encoder(nn.Module):
+    """What both tasks share: the word table and the cells.
+
+    Args:
+        network: its sizes.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.words = nn.Embedding(network.vocabulary, network.width, padding_idx=PAD)
+        nn.init.normal_(self.words.weight, std=network.scale)
+        with torch.no_grad():
+            self.words.weight[PAD] = 0
+        self.words.weight.requires_grad_(network.learn_words)
+        self.forwards = Stack(network.width, network.cells)
+        self.backwards = Stack(network.width, network.cells) if network.cells.backward else None
+
+    def read(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Read left to right.
+
+        Args:
+            ids: words. *Shape:* (batch, time).
+            state: where an earlier call ended.
+
+        Returns:
+            what is known at each place of it and all before. *Shape:* (batch, time, width), and the state.
+        """
+        outputs: tuple[Tensor, State] = self.forwards(self.words(ids), state)
+        return outputs
+
+    def read_back(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Read right to left; the first place is that of the last word. *Shape:* (batch, time, width)."""
+        assert self.backwards is not None
+        outputs: Tensor = self.backwards(self.words(reversed_ids(ids, lengths)))[0]
+        return outputs
+
+    def summary(self, ids: Tensor, lengths: Tensor, *, reach_words: bool = True) -> Tensor:
+        """What the cells keep of whole texts: the last cell state, of both directions where there are two.
+
+        Args:
+            ids: words. *Shape:* (batch, time).
+            lengths: words of each text. *Shape:* (batch,).
+            reach_words: whether gradients reach the word table.
+
+        Returns:
+            *Shape:* (batch, `Cells.summary_width`).
+        """
+        stacks = [(self.forwards, ids)]
+        if self.backwards is not None:
+            stacks.append((self.backwards, reversed_ids(ids, lengths)))
+        lengths = lengths.cpu()
+        read = [(stack, self.words(words)) for stack, words in stacks]
+        return torch.cat([stack.last_cells(v if reach_words else v.detach(), lengths) for stack, v in read], dim=1)
+
+
+class LanguageHead(nn.Module):
+    """Predicts words from what the cells say.
+
+    Args:
+        network: its sizes.
+        options: of the task.
+    """
+
+    def __init__(self, network: Network, options: Language) -> None:
+        super().__init__()
+        width = network.cells.layers[-1]
+        self.bias = nn.Parameter(torch.zeros(network.vocabulary))
+        self.weight: nn.Parameter | None = None
+        self.onto: nn.Linear | None = None
+        if not options.tied:
+            self.weight = nn.Parameter(torch.empty(network.vocabulary, width))
+            nn.init.uniform_(self.weight, -(width**-0.5), width**-0.5)
+        elif width != network.width:
+            self.onto = nn.Linear(width, network.width, bias=False)
+
+    def forward(self, outputs: Tensor, words: nn.Embedding) -> tuple[Tensor, Tensor, Tensor]:
+        """What the losses of `blink.kglm.lm.softmax` take: hidden vectors, a row per word, biases."""
+        hidden = outputs if self.onto is None else self.onto(outputs)
+        return hidden, words.weight if self.weight is None else self.weight, self.bias
+
+
+class ClassifierHead(nn.Module):
+    """Hidden layers with ReLU over what was read, dropout behind the last, and one logit.
+
+    Args:
+        width: numbers that are read.
+        options: of the task.
+    """
+
+    def __init__(self, width: int, options: Classifier) -> None:
+        super().__init__()
+        widths = (width, *options.hidden, 1)
+        layers = [nn.Linear(below, above) for below, above in itertools.pairwise(widths)]
+        self.layers = nn.ModuleList(layers)
+        self.dropout = nn.Dropout(1 - options.keep)
+        for layer in layers:
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits: above 0 is true. *Shape:* (batch, width) to (batch,)."""
+        *hidden, last = self.layers
+        for layer in hidden:
+            features = torch.relu(layer(features))
+        logits: Tensor = last(self.dropout(features))
+        return logits.squeeze(1)
+
+    def penalty(self) -> Tensor:
+        """Half the sum of squared weights."""
+        return 0.5 * torch.stack([value.square().sum() for value in self.parameters() if value.dim() == 2]).sum()
+
+
+class EntityTable(nn.Module):
+    """Vectors of entities and relations beside the words; the classifier sees ``head * relation * tail`` (as in DistMult).
+
+    An entity that was not trained on has no row: its vector is 0, as it is by `Classifier.entity_keep` in training now and
+    then, and what its words say has to do.
+
+    Args:
+        network: its sizes.
+        options: of the task.
+    """
+
+    def __init__(self, network: Network, options: Classifier) -> None:
+        super().__init__()
+        self.entities = nn.Embedding(network.entities, options.entity_width)
+        self.relations = nn.Embedding(network.relations, options.entity_width)
+        self.onto_words = nn.Linear(options.entity_width, network.width, bias=False)
+        self.keep = options.entity_keep
+        for table in (self.entities, self.relations):
+            nn.init.normal_(table.weight, std=ENTITY_SCALE)
+
+    def forward(self, batch: TripleBatch) -> Tensor:
+        """*Shape:* (batch, width)."""
+        return self._of(batch.head) * self._row(self.relations, batch.relation) * self._of(batch.tail)
+
+    def _of(self, rows: Tensor | None) -> Tensor:
+        vectors = self._row(self.entities, rows)
+        if not self.training or self.keep == 1:
+            return vectors
+        return vectors * (torch.rand(len(vectors), 1, device=vectors.device) < self.keep)
+
+    @staticmethod
+    def _row(table: nn.Embedding, rows: Tensor | None) -> Tensor:
+        if rows is None:
+            raise ShapeError("a model with vectors of entities needs their rows beside the words; give them in TripleBatch")
+        return torch.where((rows >= 0)[:, None], table(rows.clamp(min=0)), 0.0)
+
+    def distance(self, rows: Tensor, words: Tensor) -> Tensor:
+        """Mean squared distance between entities' vectors, mapped linearly, and vectors of their names.
+
+        Args:
+            rows: of the entities. *Shape:* (n,).
+            words: mean word vector of each name. *Shape:* (n, word width).
+        """
+        distances: Tensor = (self.onto_words(self.entities(rows)) - words).square().sum(1).mean()
+        return distances
+
+
+class KGLanguageModel(nn.Module):
+    """A language model, a triple classifier, or both over one word table and one set of cells.
+
+    Each part begins from random numbers of its own, so that it begins alike whichever other parts there are.
+
+    Args:
+        network: what it is made of.
+        seed: of the random numbers.
+    """
+
+    def __init__(self, network: Network, seed: int = 0) -> None:
+        super().__init__()
+        self.network = network
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for(seed, "encoder"))
+            self.encoder = Encoder(network)
+            torch.manual_seed(seed_for(seed, "language"))
+            self.language = LanguageHead(network, network.language) if network.language else None
+            torch.manual_seed(seed_for(seed, "classifier"))
+            options = network.classifier
+            width = network.cells.summary_width + (options.entity_width if options else 0)
+            self.classifier = ClassifierHead(width, options) if options else None
+            torch.manual_seed(seed_for(seed, "tables"))
+            self.tables = EntityTable(network, options) if options and options.entity_width else None
+
+    def language_loss(self, ids: Tensor) -> Tensor:
+        """Mean loss per predicted word, in nats; ends of lines count, padding and beginnings do not.
+
+        Args:
+            ids: lines. *Shape:* (batch, time).
+        """
+        options, _ = self._predicting()
+        loss = self._next_word_loss(self.encoder.read(ids[:, :-1])[0], ids[:, 1:], options)
+        if options.backward and self.encoder.backwards is not None:
+            lengths = (ids != PAD).sum(1)
+            back = reversed_ids(ids, lengths)
+            loss = loss + self._next_word_loss(self.encoder.read_back(ids, lengths)[:, :-1], back[:, 1:], options)
+        return loss
+
+    def _next_word_loss(self, outputs: Tensor, targets: Tensor, options: Language) -> Tensor:
+        real = targets != PAD
+        hidden, weight, bias = self._predictor(outputs[real])
+        if options.softmax == "sampled" and self.training:
+            return sampled_loss(hidden, targets[real], weight, bias, options.samples)
+        return nn.functional.cross_entropy(nn.functional.linear(hidden, weight, bias), targets[real])
+
+    def _predictor(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        parts: tuple[Tensor, Tensor, Tensor] = self._predicting()[1](outputs, self.encoder.words)
+        return parts
+
+    def _predicting(self) -> tuple[Language, LanguageHead]:
+        if self.network.language is None or self.language is None:
+            raise SettingsError("this model is a triple classifier without a language model; name a run of kind lm, or joint")
+        return self.network.language, self.language
+
+    @torch.no_grad()
+    def line_losses(self, ids: Tensor) -> Tensor:
+        """Negative log-probability of each word under the full softmax, in nats; 0 at padding.
+
+        Args:
+            ids: lines. *Shape:* (batch, time).
+
+        Returns:
+            of all but the first word. *Shape:* (batch, time - 1).
+        """
+        targets = ids[:, 1:]
+        real = targets != PAD
+        losses = torch.zeros(targets.shape, device=ids.device)
+        hidden, weight, bias = self._predictor(self.encoder.read(ids[:, :-1])[0][real])
+        losses[real] = token_losses(hidden, targets[real], weight, bias)
+        return losses
+
+    @torch.no_grad()
+    def next_logits(self, ids: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Logits of the word behind the last one, and the state to go on from. *Shape:* (batch, vocabulary)."""
+        outputs, state = self.encoder.read(ids, state)
+        hidden, weight, bias = self._predictor(outputs[:, -1])
+        return nn.functional.linear(hidden, weight, bias), state
+
+    def logits(self, batch: TripleBatch) -> Tensor:
+        """How true triples are: above 0 is true. *Shape:* (batch,)."""
+        options, head = self._judging()
+        features = self.encoder.summary(batch.ids, batch.lengths, reach_words=options.reach_words)
+        if self.tables is not None:
+            features = torch.cat([features, self.tables(batch)], dim=1)
+        logits: Tensor = head(features)
+        return logits
+
+    def classifier_loss(self, batch: TripleBatch, labels: Tensor) -> Tensor:
+        """Mean weighted cross-entropy, plus the penalty on the layers' weights.
+
+        Args:
+            batch: triples.
+            labels: 1 where true. *Shape:* (batch,), float.
+        """
+        options, head = self._judging()
+        balance = torch.tensor(options.balance, device=labels.device)
+        loss = nn.functional.binary_cross_entropy_with_logits(self.logits(batch), labels, pos_weight=balance)
+        return loss + options.penalty * head.penalty() if options.penalty else loss
+
+    def _judging(self) -> tuple[Classifier, ClassifierHead]:
+        if self.network.classifier is None or self.classifier is None:
+            raise SettingsError("this model is a language model without a triple classifier; name a run of kind joint")
+        return self.network.classifier, self.classifier
+
+    def name_vectors(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Mean word vectors of names, without the `BOS` they begin with. *Shape:* (n, time) to (n, width)."""
+        places = torch.arange(ids.shape[1], device=ids.device)
+        real = (places >= 1) & (places < lengths.to(ids.device)[:, None])
+        sums = (self.encoder.words(ids) * real[:, :, None]).sum(1)
+        return sums / real.sum(1, keepdim=True).clamp(min=1)
+
+    def groups(self) -> Iterator[tuple[str, Sequence[nn.Parameter]]]:
+        """Trained parameters by part: ``words``, ``cells``, ``language``, ``classifier``, ``tables``."""
+        cells = [
+            p for stack in (self.encoder.forwards, self.encoder.backwards) if stack is not None for p in stack.parameters()
+        ]
+        parts = {"words": list(self.encoder.words.parameters()), "cells": cells}
+        for name, part in (("language", self.language), ("classifier", self.classifier), ("tables", self.tables)):
+            parts[name] = list(part.parameters()) if part is not None else []
+        for name, parameters in parts.items():
+            if learning := [p for p in parameters if p.requires_grad]:
+                yield name, learning
+
+
+def reversed_ids(ids: Tensor, lengths: Tensor) -> Tensor:
+    """Each text from its last word to its first; padding stays behind it. *Shape:* (batch, time) both."""
+    places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    ends = lengths.to(ids.device)[:, None]
+    return ids.gather(1, torch.where(places < ends, ends - 1 - places, places))
+
+
+def _begin_cells(layer: nn.Module) -> None:
+    """Xavier weights; biases 0, but 1 for the forget gates (Jozefowicz et al. 2015)."""
+    for name, value in layer.named_parameters():
+        if value.dim() == 2:
+            nn.init.xavier_uniform_(value)
+        else:
+            nn.init.zeros_(value)
+            if name.startswith("bias_ih"):
+                width = len(value) // 4
+                with torch.no_grad():
+                    value[width : 2 * width] = 1.0

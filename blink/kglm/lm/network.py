@@ -1,0 +1,80 @@
+"""From settings and inputs to a network at its beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from blink.errors import SettingsError
+from blink.kglm.config import Settings, choice, data_path
+from blink.kglm.lm.inputs import Inputs
+from blink.kglm.lm.model import KGLanguageModel
+from blink.kglm.lm.options import Cells, Classifier, Language, Network, section
+from blink.kglm.lm.schedule import LANGUAGE, TRIPLES, Schedule
+from blink.kglm.lm.vectors import neighbour_vectors, read_vectors, rescaled
+from blink.kglm.lm.vocabulary import PAD
+
+BEGINNINGS = ("random", "neighbours", "file")
+
+
+def schedule_of(settings: Settings) -> Schedule:
+    """Which tasks a run has, and when each learns."""
+    train = settings.train
+    if settings.kind == "lm":
+        return Schedule(train.steps_per_epoch_lm, 0, alpha=0.0)
+    joint = settings.joint
+    return Schedule(
+        train.steps_per_epoch_lm, train.steps_per_epoch_kge, joint.alpha, joint.mode, order=joint.order, every=joint.every
+    )
+
+
+def network_of(settings: Settings, inputs: Inputs) -> Network:
+    """The sizes of a run's network; a task that never learns is not in it."""
+    tasks, words = schedule_of(settings).tasks, settings.words
+    classifier = section(Classifier, settings.classifier.to_dict()) if TRIPLES in tasks else None
+    with_tables = classifier is not None and classifier.entity_width and inputs.triples is not None
+    rows = [len(ids) for ids in inputs.triples.table_ids] if with_tables and inputs.triples else [0, 0]
+    return Network(
+        vocabulary=len(inputs.vocabulary),
+        width=words.width,
+        cells=section(Cells, settings.cells.to_dict()),
+        language=section(Language, settings.language.to_dict()) if LANGUAGE in tasks else None,
+        classifier=classifier,
+        learn_words=words.learn,
+        scale=words.scale or 1.0,
+        entities=rows[0],
+        relations=rows[1],
+    )
+
+
+def new_model(settings: Settings, inputs: Inputs, say: Callable[[str], None]) -> KGLanguageModel:
+    """A network at its beginning, with word vectors as ``words.init`` says.
+
+    Args:
+        settings: of the run.
+        inputs: what it reads.
+        say: told where word vectors come from.
+    """
+    words = settings.words
+    init = choice("words.init", words.init, BEGINNINGS)
+    if words.scale < 0 or (words.scale == 0 and init != "file"):
+        raise SettingsError(f"words.scale is {words.scale}; it must be above 0, or 0 with words.init file")
+    model = KGLanguageModel(network_of(settings, inputs), settings.seed)
+    if init == "random":
+        return model
+    if init == "file":
+        path = data_path(words.file, settings.data.root)
+        vectors, own = read_vectors(path, inputs.vocabulary, words.width)
+        say(f"{own:,} of {len(inputs.vocabulary.words):,} words have a vector in {path}")
+    else:
+        if "train" not in inputs.texts:
+            raise SettingsError("words.init neighbours takes vectors from the training text, and data.text names none")
+        vectors = neighbour_vectors(inputs.texts["train"], words.width, window=words.window, seed=settings.data.split_seed)
+        say(f"word vectors of {words.width} numbers from the neighbours of words in the training text")
+    if words.scale:
+        vectors = rescaled(vectors, words.scale)
+    with torch.no_grad():
+        model.encoder.words.weight.copy_(torch.from_numpy(vectors))
+        model.encoder.words.weight[PAD] = 0
+    return model

@@ -1,0 +1,236 @@
+"""Runs of the kinds ``lm`` and ``joint``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from blink.errors import SettingsError
+from blink.files import atomic_open, write_json
+from blink.kglm.config import Settings, choice
+from blink.kglm.lm.corpus import Corpus
+from blink.kglm.lm.inputs import SPLITS, Inputs, about, read_inputs
+from blink.kglm.lm.measures import judge, measure_split, tables_for
+from blink.kglm.lm.model import KGLanguageModel
+from blink.kglm.lm.network import new_model, schedule_of
+from blink.kglm.lm.perplexity import measure_perplexity
+from blink.kglm.lm.saved import Saved, load_model, save_model
+from blink.kglm.lm.schedule import LANGUAGE, TRIPLES
+from blink.kglm.lm.tasks import LanguageTask, Task, TripleTask
+from blink.kglm.lm.trainer import RULES, Scores, Trainer, Training
+from blink.kglm.run import BEST_FOLDER, Progress, RunFolder, device_for
+
+LOSSES, SCORES = (LANGUAGE, TRIPLES), ("nats", "loss", "accuracy")
+NAMES_AT_ONCE = 512
+
+
+class LanguageRunner:
+    """Trains, measures and exports language models and triple classifiers; see `blink.kglm.kinds.Runner`."""
+
+    def train(
+        self, settings: Settings, folder: Path, *, resume: bool = False, progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """Train to the end and measure the best state, or go on with a run that was ended."""
+        progress = progress or Progress()
+        inputs = read_inputs(settings)
+        for note in inputs.notes:
+            progress.say(note)
+        run = RunFolder.open(folder) if resume else RunFolder.begin(folder, settings, inputs.sources, about(inputs))
+        run = RunFolder(run.path, settings)
+        state = run.load() if resume else {}
+        trainer = self._trainer(settings, inputs, run, progress, begun=bool(state))
+        if resume:
+            if state:
+                trainer.restore(state)
+            run.go_on(trainer.at.step, inputs.sources, about(inputs), pending=trainer.at.pending)
+        cost = trainer.run(progress)
+        run.draw(LOSSES, SCORES)
+        return self._measure_all(run, inputs, cost)
+
+    def evaluate(self, folder: Path, split: str, *, progress: Progress | None = None) -> dict[str, Any]:
+        """Measure the best state of a run on a split, and keep the figures in its ``metrics.json``."""
+        choice("the split", split, SPLITS)
+        run = RunFolder.open(folder)
+        saved = load_model(run.best)
+        inputs = read_inputs(run.settings, saved.vocabulary)
+        found = _measured(run, saved, inputs, split, progress or Progress())
+        run.add_metrics(split, found)
+        return found
+
+    def export(self, folder: Path, out: Path) -> dict[str, Any]:
+        """Write entity vectors for the linker: rows of the table of entities, or else what the cells keep of each name."""
+        run = RunFolder.open(folder)
+        saved = load_model(run.best)
+        if run.settings.kind == "lm":
+            raise SettingsError(f"{folder} is a language model without a graph, so it has no entities; export a joint run")
+        inputs = read_inputs(run.settings, saved.vocabulary)
+        return export_vectors(saved, inputs, run.settings, out)
+
+    def _trainer(self, settings: Settings, inputs: Inputs, run: RunFolder, progress: Progress, *, begun: bool) -> Trainer:
+        """A trainer at the beginning; where a state follows, no time is spent on initial word vectors."""
+        drawn = {"words.init": "random", "words.scale": settings.words.scale or 1.0}
+        start = settings.replace(drawn) if begun else settings
+        model = new_model(start, inputs, progress.say).to(device_for(settings))
+        validation, training = settings.validation, training_of(settings)
+        text = _some_lines(inputs.texts.get("valid"), validation.lines)
+
+        def validate() -> Scores:
+            return scores_of(model, inputs, text)
+
+        def save_best(rule: str, row: Mapping[str, Any]) -> None:
+            ids = inputs.triples.table_ids if model.tables is not None and inputs.triples is not None else ([], [])
+            save_model(run.path / folder_of(rule, training.rule), model, inputs.vocabulary, ids[0], ids[1], row)
+
+        return Trainer(
+            model,
+            tasks_of(settings, inputs, model),
+            schedule_of(settings),
+            training,
+            run,
+            validate=validate,
+            save_best=save_best,
+            digest=inputs.vocabulary.digest,
+        )
+
+    def _measure_all(self, run: RunFolder, inputs: Inputs, cost: Mapping[str, Any]) -> dict[str, Any]:
+        saved = load_model(run.best)
+        found: dict[str, Any] = {}
+        for split in SPLITS:
+            if split in inputs.texts or (inputs.triples is not None and split in inputs.triples.measured):
+                found[split] = _measured(run, saved, inputs, split, Progress())
+                run.add_metrics(split, found[split])
+        run.add_metrics("best", {k: saved.figures[k] for k in ("step", "epoch", "updates") if k in saved.figures})
+        for name, values in cost.items():
+            run.add_metrics(name, values)
+        last = found.get("test") or found["valid"]
+        return {**{k: v for k, v in last.items() if isinstance(v, float)}, **run.metrics()}
+
+
+def training_of(settings: Settings) -> Training:
+    """How a run learns."""
+    train, validation = settings.train, settings.validation
+    of_text = train.learning_rate_lm
+    return Training(
+        seed=settings.seed,
+        epochs=train.epochs,
+        rates={LANGUAGE: of_text, TRIPLES: of_text if settings.kind == "lm" else train.learning_rate_kge},
+        clip=train.clip,
+        save_steps=train.save_steps,
+        log_steps=train.log_steps,
+        every=validation.every,
+        patience=validation.patience,
+        delta=validation.delta,
+        rule=validation.choose,
+        keep_both=settings.kind == "joint" and validation.keep_both,
+    )
+
+
+def tasks_of(settings: Settings, inputs: Inputs, model: KGLanguageModel) -> dict[str, Task]:
+    """The tasks of a run that learn."""
+    train, found = settings.train, dict[str, Task]()
+    names = schedule_of(settings).tasks
+    if LANGUAGE in names:
+        found[LANGUAGE] = LanguageTask(
+            model, inputs.texts["train"], lines=train.lines, seed=settings.seed, shuffle=train.shuffle
+        )
+    if TRIPLES in names and inputs.triples is not None:
+        triples = inputs.triples
+        found[TRIPLES] = TripleTask(
+            model,
+            triples.texts,
+            triples.train,
+            triples.negatives,
+            triples.making,
+            rows=train.triples,
+            seed=settings.seed,
+            redraw=settings.negatives.redraw,
+            tables=tables_for(model, triples),
+        )
+    return found
+
+
+def scores_of(model: KGLanguageModel, inputs: Inputs, text: Corpus | None) -> Scores:
+    """Measure a model on the validation data, for the choice of the best state."""
+    row: dict[str, Any] = {}
+    nats = loss = accuracy = None
+    if model.language is not None and text is not None:
+        found = measure_perplexity(model, text)
+        nats = found.nats
+        row |= {"perplexity": found.perplexity, "nats": nats, "perplexity_without_unknown": found.without_unknown}
+    if model.classifier is not None and inputs.triples is not None:
+        _, judged = judge(model, inputs.triples, inputs.triples.chosen_by)
+        loss, accuracy = judged.loss, judged.accuracy
+        row |= {"accuracy": accuracy, "loss": loss, "roc_auc": judged.roc_auc, "f1": judged.f1}
+    return Scores(nats, loss, accuracy, row)
+
+
+def folder_of(rule: str, main: str) -> str:
+    """Folder of the best state by a rule: ``best`` by that of the run, ``best-perplexity`` or ``best-accuracy`` beside it."""
+    return BEST_FOLDER if rule == main else f"{BEST_FOLDER}-{rule}"
+
+
+def _measured(run: RunFolder, saved: Saved, inputs: Inputs, split: str, progress: Progress) -> dict[str, Any]:
+    """Figures of the best state; and, where they were kept, of each task's own best state."""
+    device = device_for(run.settings)
+    found = measure_split(saved.model.to(device), inputs, split, lambda units: None)
+    for rule, figures in (("perplexity", ("perplexity", "language")), ("accuracy", ("accuracy", "triples"))):
+        folder = run.path / f"{BEST_FOLDER}-{rule}"
+        if rule in RULES and folder.is_dir():
+            own = measure_split(load_model(folder).model.to(device), inputs, split)
+            found.setdefault("each_by_its_own_best", {}).update({name: own[name] for name in figures if name in own})
+    return found
+
+
+def _some_lines(text: Corpus | None, most: int) -> Corpus | None:
+    """At most so many lines of a text, drawn once for all runs."""
+    if text is None or not most or most >= len(text):
+        return text
+    return text.select(np.sort(np.random.default_rng(0x11E5).permutation(len(text))[:most]))
+
+
+@torch.no_grad()
+def export_vectors(saved: Saved, inputs: Inputs, settings: Settings, out: Path) -> dict[str, Any]:
+    """Write ``entity_vectors.npy``, ``entity_ids.txt``, the same of relations where there are any, and ``meta.json``.
+
+    Returns:
+        what was written, by name.
+    """
+    assert inputs.triples is not None
+    model, triples = saved.model, inputs.triples
+    relations: tuple[tuple[str, ...], np.ndarray] | None = None
+    if model.tables is not None:
+        entities, vectors, source = saved.entities, model.tables.entities.weight.numpy(), "table"
+        relations = saved.relations, model.tables.relations.weight.numpy()
+    else:
+        entities, source = triples.lexicon.entities, "names"
+        every = np.arange(len(entities))
+        parts = (every[i : i + NAMES_AT_ONCE] for i in range(0, len(every), NAMES_AT_ONCE))
+        vectors = np.concatenate([model.encoder.summary(*triples.texts.names(part)).numpy() for part in parts])
+    out.mkdir(parents=True, exist_ok=True)
+    _write_table(out, "entity", entities, vectors)
+    if relations is not None:
+        _write_table(out, "relation", *relations)
+    meta = {
+        "model": "kglm-text",
+        "vectors": source,
+        "dim": int(vectors.shape[1]),
+        "layout": "real",
+        "entities": len(entities),
+        "relations": 0 if relations is None else len(relations[0]),
+        "norms": {"mean": float(np.linalg.norm(vectors, axis=1).mean()), "std": float(np.linalg.norm(vectors, axis=1).std())},
+        "vocabulary": saved.vocabulary.digest,
+        "settings": settings.digest(),
+    }
+    write_json(out / "meta.json", meta)
+    return {"entities": len(entities), "dim": int(vectors.shape[1]), "vectors": source}
+
+
+def _write_table(out: Path, name: str, ids: tuple[str, ...], vectors: np.ndarray) -> None:
+    with atomic_open(out / f"{name}_vectors.npy", "wb") as f:
+        np.save(f, vectors.astype(np.float32), allow_pickle=False)
+    with atomic_open(out / f"{name}_ids.txt") as f:
+        f.writelines(f"{id_}\n" for id_ in ids)

@@ -1,0 +1,173 @@
+"""Triples as text: the names of entities and relations, and the words a classifier reads.
+
+A triple is read as ``<BOS> head words, relation words, tail words``; an entity is nothing but the words of its name, so a
+triple of entities that were never seen is read like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blink.errors import DataError
+from blink.files import read_json, read_json_lines, require_file
+from blink.kglm.graph.triples import Graph
+from blink.kglm.lm.vocabulary import BOS, PAD, Vocabulary
+from blink.kglm.lm.words import name_words
+
+
+def read_names(source: str | Path) -> dict[str, str]:
+    """Names by id, from a catalogue (``.jsonl``: ``kb_idx`` and ``title``), ``.json`` (id to label), or ``id<TAB>name`` lines.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: it is none of these.
+    """
+    path = require_file(source, "give names as id<TAB>name lines, a .json of labels, or the entity.jsonl of a catalogue")
+    if path.suffix == ".jsonl":
+        rows = (value for _, value in read_json_lines(path) if isinstance(value, dict))
+        return {str(row["kb_idx"]): str(row["title"]) for row in rows if row.get("kb_idx") and row.get("title")}
+    if path.suffix == ".json":
+        return _labels(read_json(path), path)
+    return dict(_named_lines(path))
+
+
+def _named_lines(path: Path) -> Iterator[tuple[str, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start}); save the file as UTF-8") from error
+    if not lines:
+        raise DataError(f"{path} is empty (0 bytes); write a line id<TAB>name for each entity, or do not name the file")
+    for number, line in enumerate(lines, 1):
+        fields = line.split("\t")
+        if line.strip() and (len(fields) < 2 or not fields[0]):
+            raise DataError(f"{path}, line {number}: {line[:60]!r}; a line is id<TAB>name")
+        if line.strip():
+            yield fields[0], fields[1]
+
+
+def _labels(value: Any, path: Path) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise DataError(f'{path} holds no labels by id; give {{"P50": {{"label": "author"}}}} or {{"P50": "author"}}')
+    labels = {key: entry.get("label", "") if isinstance(entry, Mapping) else entry for key, entry in value.items()}
+    return {str(key): label for key, label in labels.items() if isinstance(label, str) and label}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Triples by numbers of entities and relations.
+
+    Attributes:
+        head, relation, tail: *Shape:* (n,), int64.
+        label: true or false. *Shape:* (n,), bool.
+    """
+
+    head: np.ndarray
+    relation: np.ndarray
+    tail: np.ndarray
+    label: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.head)
+
+    def select(self, rows: np.ndarray) -> Facts:
+        """Some of the triples: numbers of rows, or a mask."""
+        return Facts(self.head[rows], self.relation[rows], self.tail[rows], self.label[rows])
+
+    @staticmethod
+    def join(parts: Sequence[Facts]) -> Facts:
+        """Triples one after another."""
+        return Facts(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("head", "relation", "tail", "label")))
+
+    @staticmethod
+    def of(triples: np.ndarray, label: bool = True) -> Facts:
+        """True triples, or false ones. *Shape:* (n, 3), int64."""
+        return Facts(triples[:, 0], triples[:, 1], triples[:, 2], np.full(len(triples), label))
+
+
+class Lexicon:
+    """Entities and relations by number, and the words of their names.
+
+    Args:
+        graph: the ids, in the order of their numbers.
+        entity_names, relation_names: names by id; what has none is named by its id.
+
+    Attributes:
+        entities, relations: ids.
+        nameless: how many entities have no name, where names are given.
+        spelling: a number per entity, the same for those whose names have the same words. *Shape:* (entities,), int64.
+    """
+
+    def __init__(self, graph: Graph, entity_names: Mapping[str, str], relation_names: Mapping[str, str]) -> None:
+        self.entities, self.relations = graph.entities, graph.relations
+        self.nameless = sum(entity not in entity_names for entity in self.entities) if entity_names else 0
+        self._entity_words = [name_words(entity_names.get(e, e)) for e in self.entities]
+        self._relation_words = [name_words(relation_names.get(r, r)) for r in self.relations]
+        spellings: dict[tuple[str, ...], int] = {}
+        numbers = (spellings.setdefault(tuple(words), len(spellings)) for words in self._entity_words)
+        self.spelling = np.fromiter(numbers, dtype=np.int64, count=len(self.entities))
+
+    def names(self) -> Iterator[list[str]]:
+        """Words of every name, of entities and of relations, once each."""
+        yield from self._entity_words
+        yield from self._relation_words
+
+    def relation_numbers(self, wanted: Iterable[str]) -> np.ndarray:
+        """Numbers of the relations whose id or name is among ``wanted``. *Shape:* (n,), int64."""
+        ids = frozenset(wanted)
+        spelt = {tuple(name_words(name)) for name in ids}
+        pairs = enumerate(zip(self.relations, self._relation_words, strict=True))
+        return np.array([n for n, (r, words) in pairs if r in ids or tuple(words) in spelt], dtype=np.int64)
+
+    def texts(self, vocabulary: Vocabulary) -> TripleTexts:
+        """What a classifier reads, in ids of ``vocabulary``."""
+        return TripleTexts(
+            [np.array(vocabulary.ids(words), dtype=np.int64) for words in self._entity_words],
+            [np.array(vocabulary.ids(words), dtype=np.int64) for words in self._relation_words],
+        )
+
+
+class TripleTexts:
+    """Word ids of triples.
+
+    Args:
+        entities, relations: word ids of each name.
+    """
+
+    def __init__(self, entities: Sequence[np.ndarray], relations: Sequence[np.ndarray]) -> None:
+        self._entities, self._relations = entities, relations
+        self._entity_lengths = np.array([len(e) for e in entities], dtype=np.int64)
+        self._relation_lengths = np.array([len(r) for r in relations], dtype=np.int64)
+
+    def lengths(self, facts: Facts) -> np.ndarray:
+        """Ids of each triple, `BOS` included. *Shape:* (n,)"""
+        ends = self._entity_lengths[facts.head] + self._entity_lengths[facts.tail]
+        return 1 + ends + self._relation_lengths[facts.relation]
+
+    def batch(self, facts: Facts) -> tuple[Tensor, Tensor]:
+        """Triples as text: ids, padded on the right, *shape* (n, time), int64; and lengths, *shape* (n,), int64."""
+        lengths = self.lengths(facts)
+        parts = (
+            np.concatenate((self._entities[h], self._relations[r], self._entities[t]))
+            for h, r, t in zip(facts.head, facts.relation, facts.tail, strict=True)
+        )
+        return _padded(parts, lengths)
+
+    def names(self, entities: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Names of entities as text, in the form of `batch`."""
+        return _padded((self._entities[e] for e in entities), 1 + self._entity_lengths[entities])
+
+
+def _padded(parts: Iterable[np.ndarray], lengths: np.ndarray) -> tuple[Tensor, Tensor]:
+    ids = np.full((len(lengths), int(lengths.max(initial=1))), PAD, dtype=np.int64)
+    ids[:, 0] = BOS
+    for row, part in enumerate(parts):
+        ids[row, 1 : 1 + len(part)] = part
+    return torch.from_numpy(ids), torch.from_numpy(lengths)

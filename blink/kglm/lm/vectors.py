@@ -1,0 +1,135 @@
+"""Initial word vectors: from a file, or from which words stand near each other in the training text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blink.errors import DataError, MismatchError, SettingsError
+from blink.files import require_file
+from blink.kglm.lm.corpus import Corpus
+from blink.kglm.lm.vocabulary import RESERVED, UNK, Vocabulary
+from blink.kglm.run import generator_for
+
+LAYOUT = "a word and its numbers on each line, with blanks between them, as GloVe writes them"
+OVERSAMPLED, ROUNDS = 32, 3
+"""Of the randomised decomposition: columns beyond those wanted, and power iterations."""
+
+
+def read_vectors(path: str | Path, vocabulary: Vocabulary, width: int) -> tuple[np.ndarray, int]:
+    """Vectors of a vocabulary's words; a word that has none takes that of ``unk``, or else the mean of all.
+
+    Args:
+        path: text file: `LAYOUT`; a first line of two whole numbers (word2vec) is passed over.
+        vocabulary: whose words are wanted.
+        width: numbers of a vector.
+
+    Returns:
+        *Shape:* (vocabulary, width), float32, and how many words have a vector of their own.
+
+    Raises:
+        MissingFileError: there is no such file.
+        MismatchError: vectors are of another width.
+        DataError: a line is malformed, or no word of the vocabulary is there.
+    """
+    source = require_file(path, f"name a file of word vectors, {LAYOUT}")
+    table = np.zeros((len(vocabulary), width), dtype=np.float32)
+    found = np.zeros(len(vocabulary), dtype=bool)
+    total, count = np.zeros(width), 0
+    for word, vector in _vectors(source, width):
+        total, count = total + vector, count + 1
+        number = vocabulary.id(word)
+        if (number != UNK or word == RESERVED[UNK]) and not found[number]:
+            table[number], found[number] = vector, True
+    own = int(found[len(RESERVED) :].sum())
+    if not own:
+        raise DataError(f"{source} has a vector for none of the {len(vocabulary.words):,} words; give one of the same language")
+    table[~found] = table[UNK] if found[UNK] else total / count
+    return table, own
+
+
+def _vectors(path: Path, width: int) -> Iterator[tuple[str, np.ndarray]]:
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty (0 bytes); give {LAYOUT}")
+    with path.open("rb") as f:
+        for number, raw in enumerate(f, 1):
+            try:
+                fields = raw.decode("utf-8").rstrip().split(" ")
+                if number == 1 and len(fields) == 2 and all(field.isdigit() for field in fields):
+                    continue
+                if len(fields) != width + 1:
+                    found = f"{len(fields) - 1} numbers, where words.width is {width}"
+                    raise MismatchError(f"{path}, line {number}: {found}; set words.width, or give vectors of that width")
+                yield fields[0], np.array(fields[1:], dtype=np.float32)
+            except ValueError as error:  # also what is no UTF-8
+                raise DataError(f"{path}, line {number}: {error}; a line is {LAYOUT}") from error
+
+
+def neighbour_vectors(corpus: Corpus, width: int, *, window: int, seed: int) -> np.ndarray:
+    """Vectors from the training text itself: decomposed positive pointwise mutual information (Levy & Goldberg 2014).
+
+    Two words are neighbours within ``window`` words of a line, the nearer the more (``1 / distance``); frequencies of
+    contexts are smoothed by the power 3/4 (Levy et al. 2015). Words that are not known have the vector of ``unk``.
+
+    Args:
+        corpus: the text.
+        width: numbers of a vector.
+        window: words to each side.
+        seed: of the randomised decomposition (Halko et al. 2011).
+
+    Returns:
+        *Shape:* (vocabulary, width), float32.
+
+    Raises:
+        SettingsError: the vocabulary is smaller than ``width``.
+    """
+    if corpus.known < width:
+        raise SettingsError(f"words.width is {width}, more than the {corpus.known} words; take a smaller one")
+    ids = torch.from_numpy(np.where(corpus.raw < corpus.known, corpus.raw, UNK).astype(np.int64))
+    line = torch.from_numpy(np.repeat(np.arange(len(corpus)), corpus.lengths))
+    shape = (corpus.known, corpus.known)
+    counts = _sparse(torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0), shape)
+    for distance in range(1, window + 1):
+        same = line[:-distance] == line[distance:]
+        left, right = ids[:-distance][same], ids[distance:][same]
+        pairs = torch.cat([torch.stack([left, right]), torch.stack([right, left])], dim=1)
+        counts = (counts + _sparse(pairs, torch.full((pairs.shape[1],), 1 / distance), shape)).coalesce()
+    return _decomposed(_information(counts), width, seed)
+
+
+def _information(counts: Tensor) -> Tensor:
+    """Positive pointwise mutual information of a symmetric sparse table of counts. *Shape:* that of the table."""
+    (row, column), values = counts.indices(), counts.values().double()
+    words = torch.zeros(counts.shape[0], dtype=torch.float64).index_add_(0, row, values)
+    contexts = words**0.75
+    value = torch.log(values * contexts.sum() / (words[row] * contexts[column]))
+    kept = value > 0
+    return _sparse(counts.indices()[:, kept], value[kept].float(), tuple(counts.shape)).coalesce()
+
+
+def _sparse(places: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return torch.sparse_coo_tensor(places, values, shape, check_invariants=False)
+
+
+def _decomposed(table: Tensor, width: int, seed: int) -> np.ndarray:
+    """Left singular vectors by the roots of their singular values. *Shape:* (rows, width), float32."""
+    back = table.t().coalesce()
+    size = min(width + OVERSAMPLED, table.shape[0])
+    start = torch.randn(table.shape[1], size, generator=generator_for(seed, "neighbours"))
+    basis = torch.linalg.qr(torch.sparse.mm(table, start))[0]
+    for _ in range(ROUNDS):
+        basis = torch.linalg.qr(torch.sparse.mm(table, torch.sparse.mm(back, basis)))[0]
+    left, values, _ = torch.linalg.svd(torch.sparse.mm(back, basis).T, full_matrices=False)
+    vectors = (basis @ left)[:, :width] * values[:width].sqrt()
+    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))  # which of two signs a decomposition has is chance
+    return (vectors * torch.where(largest < 0, -1.0, 1.0)).numpy()
+
+
+def rescaled(vectors: np.ndarray, scale: float) -> np.ndarray:
+    """Vectors centred, and scaled so that their numbers have this standard deviation. *Shape:* (n, width) both."""
+    centred = vectors - vectors.mean(0)
+    return (centred * (scale / max(float(centred.std()), 1e-12))).astype(np.float32)
