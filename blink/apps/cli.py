@@ -13,6 +13,7 @@ from blink.apps.evaluation_commands import evaluation_commands
 from blink.apps.kglm import kglm
 from blink.apps.model_options import model_options
 from blink.apps.ranking_commands import calibrate, label, rank
+from blink.apps.slurm_commands import slurm
 from blink.apps.training_commands import shrink, train
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -124,6 +125,7 @@ cli.add_command(shrink)
 cli.add_command(rank)
 cli.add_command(calibrate)
 cli.add_command(label)
+cli.add_command(slurm)
 cli.add_command(kglm)
 
 

@@ -41,4 +41,5 @@ def take_settings(settings: type, options: MutableMapping[str, Any]) -> Any:
 def attribute_help(settings: type) -> dict[str, str]:
     """The texts of the ``Attributes:`` section of a docstring, by attribute."""
     matches = _ATTRIBUTE.finditer(settings.__doc__ or "")
-    return {m[1]: " ".join(m[2].replace("``", "").split()).capitalize() for m in matches}
+    texts = {m[1]: " ".join(m[2].replace("``", "").split()) for m in matches}
+    return {name: text[:1].upper() + text[1:] for name, text in texts.items()}

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,11 @@ class Plan:
         start, end = self.shards[shard]
         plural = self.unit[:-1] + "ies" if self.unit.endswith("y") else self.unit + "s"
         return f"shard {shard} ({plural} {start} to {end})"
+
+    def is_part_of(self, whole: Plan, shard: int) -> bool:
+        """Whether this plan has one shard, and that does what this one of another plan does."""
+        other = replace(whole, shards=(whole.shards[shard],))
+        return set(_differing(self, other)) <= {"shard_rows"}
 
 
 def cut(count: int, size: int) -> tuple[tuple[int, int], ...]:
@@ -89,6 +94,7 @@ class JobFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).resolve()
+        self._plan: Plan | None = None
 
     @property
     def log(self) -> Path:
@@ -103,32 +109,39 @@ class JobFolder:
         Raises:
             MismatchError: it was made for another; the message says what differs.
         """
-        if (self.path / PLAN_FILE).is_file():
+        if self.has_plan():
             differing = _differing(self.plan(), plan)
             if differing:
-                found = f"{self.path} was begun with other {differing}"
+                found = f"{self.path} was begun with other {', '.join(differing)}"
                 raise MismatchError(f"{found}; give the same ones, another --out, or remove that folder to begin anew")
             return
         for folder in (self.log, self.path / RECORDS_FOLDER, self.path / PROGRESS_FOLDER):
             folder.mkdir(parents=True, exist_ok=True)
         write_json(self.path / PLAN_FILE, {"format": FORMAT, **asdict(plan)})
 
+    def has_plan(self) -> bool:
+        """Whether the folder is a job's."""
+        return (self.path / PLAN_FILE).is_file()
+
     def plan(self) -> Plan:
-        """What was asked for.
+        """What was asked for; it is read once.
 
         Raises:
             MissingFileError: the folder is no job's.
             DataError: the plan is damaged.
         """
-        if not (self.path / PLAN_FILE).is_file():
+        if self._plan is not None:
+            return self._plan
+        if not self.has_plan():
             raise MissingFileError(f"{self.path} is no folder of a job (no {PLAN_FILE}); make one: blink slurm --help")
         values = read_json(self.path / PLAN_FILE)
         try:
             if values.pop("format") != FORMAT:
                 raise TypeError("of another version")
-            return Plan(**{**values, "shards": tuple((int(a), int(b)) for a, b in values["shards"])})
+            self._plan = Plan(**{**values, "shards": tuple((int(a), int(b)) for a, b in values["shards"])})
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise DataError(f"{self.path / PLAN_FILE} is damaged ({error}); remove {self.path} and begin anew") from error
+        return self._plan
 
     # -- shards --------------------------------------------------------------------------------------------------
 
@@ -155,15 +168,16 @@ class JobFolder:
         Raises:
             MismatchError: a file, or rows, are missing, or a file is not what was written; it is named.
         """
-        plan, start_end = self.plan(), self.plan().shards[shard]
+        plan = self.plan()
+        start, end = plan.shards[shard]
         wrong = None if self.is_done(shard) else "it left no record"
         files: list[Path] = []
         if wrong is None:
             record = self._record(shard)
             files = [self.path / name for name in record.files]
             wrong = next(filter(None, map(_damage, files, record.files.values())), None)
-            if wrong is None and record.rows != start_end[1] - start_end[0]:
-                wrong = f"it has {record.rows} rows, expected {start_end[1] - start_end[0]}"
+            if wrong is None and record.rows != end - start:
+                wrong = f"it has {record.rows} rows, expected {end - start}"
         if wrong is not None:
             self._record_file(shard).unlink(missing_ok=True)
             raise MismatchError(
@@ -230,13 +244,17 @@ class JobFolder:
         hashes = {os.path.relpath(file.resolve(), self.path): sha256(file) for file in files}
         write_json(self.path / MERGED_FILE, {"files": hashes})
 
+    def has_merged(self) -> bool:
+        """Whether all is done, as far as a file says; see `is_merged`."""
+        return (self.path / MERGED_FILE).is_file()
+
     def is_merged(self) -> bool:
-        """Whether all is done.
+        """Whether all is done, and what was made is as it was.
 
         Raises:
             MismatchError: what was made has been changed or removed since; it is named.
         """
-        if not (self.path / MERGED_FILE).is_file():
+        if not self.has_merged():
             return False
         for name, digest in read_json(self.path / MERGED_FILE)["files"].items():
             if wrong := _damage(self.path / name, digest):
@@ -252,16 +270,14 @@ def _damage(file: Path, digest: str) -> str | None:
     return None if sha256(file) == digest else f"{file} has changed ({file.stat().st_size:,} bytes)"
 
 
-def _differing(old: Plan, new: Plan) -> str:
-    """Names of what two plans differ in; empty where they are the same."""
-    if old.kind != new.kind:
-        return f"kind of work ({old.kind}, now {new.kind})"
+def _differing(old: Plan, new: Plan) -> list[str]:
+    """Names of what two plans differ in; nothing where they are the same."""
     was, now = _comparable(old), _comparable(new)
-    return ", ".join(sorted(k for k in was.keys() | now.keys() if was.get(k) != now.get(k)))
+    return sorted(k for k in was.keys() | now.keys() if was.get(k) != now.get(k))
 
 
 def _comparable(plan: Plan) -> dict[str, Any]:
-    parts = {**plan.work, **plan.inputs, "shards": plan.shards}
+    parts = {**plan.work, **plan.inputs, "kind": plan.kind, "shards": plan.shards}
     return json.loads(json.dumps(parts))  # as it is on disk: tuples are lists there
 
 

@@ -53,8 +53,8 @@ def sbatch_script(job: Job, slurm: SlurmSettings) -> str:
     lines = ["#!/bin/bash", *(f"#SBATCH --{option}" for option in _options(job, slurm)), ""]
     if slurm.setup:
         lines += [*slurm.setup.splitlines(), ""]
-    # submitit reads where a task stands; srun hands signals to it, which a plain shell would not.
-    lines += ["export SUBMITIT_EXECUTOR=slurm", shlex.join(["exec", *_srun(job, slurm), *job.command]), ""]
+    # srun hands signals to the command, which a plain shell would not.
+    lines += [shlex.join(["exec", *_srun(job, slurm), *job.command]), ""]
     return "\n".join(lines)
 
 

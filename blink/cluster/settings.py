@@ -114,6 +114,7 @@ class ClusterSettings:
         data: folders of data sets that lie elsewhere, by name.
         sizes: encoders by size, as the launchers name them.
         flags: words that are put behind those of a launcher, by kind.
+        file: that was read, if any.
         origins: ``section.key`` -> the variable, file or flag it comes from; what is not there is a default.
     """
 
@@ -122,6 +123,7 @@ class ClusterSettings:
     data: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_SIZES))
     flags: Mapping[str, str] = field(default_factory=dict)
+    file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def data_folder(self, name: str) -> Path:
@@ -189,6 +191,7 @@ def load_settings(
         data=texts["data"],
         sizes={**DEFAULT_SIZES, **texts["sizes"]},
         flags=texts["flags"],
+        file=found,
         origins=origins,
     )
 

@@ -33,6 +33,7 @@ class EncodingPlan:
         model: fingerprint of the candidate encoder.
         dtype: ``fp32`` or ``fp16``.
         chunk_rows: rows a chunk.
+        first: row that is encoded first, where it is only a part of the catalogue that ends before ``rows``.
     """
 
     rows: int
@@ -40,6 +41,7 @@ class EncodingPlan:
     model: str
     dtype: str = "fp32"
     chunk_rows: int = CHUNK_ROWS
+    first: int = 0
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -49,7 +51,7 @@ class EncodingPlan:
 
     def chunks(self) -> list[tuple[int, int]]:
         """Bounds ``[start, end)`` of all chunks; the last one takes the tail, however short."""
-        return [(s, min(s + self.chunk_rows, self.rows)) for s in range(0, self.rows, self.chunk_rows)]
+        return [(s, min(s + self.chunk_rows, self.rows)) for s in range(self.first, self.rows, self.chunk_rows)]
 
 
 def prepare_chunks(plan: EncodingPlan, folder: Path) -> None:
@@ -68,8 +70,6 @@ def encode_chunks(
     plan: EncodingPlan,
     folder: Path,
     progress: Callable[[int], None] | None = None,
-    *,
-    part: tuple[int, int] | None = None,
 ) -> None:
     """Encode the catalogue into one file a chunk; finished chunks of the same plan are kept.
 
@@ -79,13 +79,9 @@ def encode_chunks(
         plan: what to make.
         folder: where the chunks go; chunks of another plan in it are removed.
         progress: called with the number of rows finished, each time.
-        part: rows ``[start, end)``: only chunks that begin among them are made, so that several processes can share a plan.
     """
     prepare_chunks(plan, folder)
-    first, last = part or (0, plan.rows)
     for start, end in plan.chunks():
-        if not first <= start < last:
-            continue
         path = chunk_file(folder, start, end)
         if not path.is_file():
             save_array(path, _encode_rows(catalogue, encode, plan, start, end))
@@ -122,7 +118,7 @@ def merge_chunks(folder: Path, out: Path) -> None:
             found = f"{shape[0]} x {shape[1]} numbers ({vectors.dtype})"
             raise MismatchError(f"{path} holds {found}, expected {end - start} x {dim} ({dtype}); delete it and encode again")
     with atomic_open(out, "wb") as f:
-        header = {"descr": np.dtype(DTYPES[plan.dtype]).str, "fortran_order": False, "shape": (plan.rows, dim)}
+        header = {"descr": np.dtype(DTYPES[plan.dtype]).str, "fortran_order": False, "shape": (plan.rows - plan.first, dim)}
         np.lib.format.write_array_header_1_0(f, header)
         for start, end in plan.chunks():
             f.write(np.ascontiguousarray(load_vectors(chunk_file(folder, start, end))).tobytes())

@@ -39,17 +39,26 @@ def load_model(path: str | Path, *, context: bool = True, candidate: bool = Fals
         MissingFileError: there is nothing of that name.
         CheckpointError: it is damaged.
     """
-    folder = Path(path)
+    folder = require_model(path)
     if (folder / ORIGINAL_WEIGHTS).is_file() and (folder / ORIGINAL_SETTINGS).is_file():
         files = OriginalFiles(folder / ORIGINAL_WEIGHTS, folder / ORIGINAL_SETTINGS)
         return read_original(files, context=context, candidate=candidate)
     if str(path) in PACKAGED_ENCODERS or _is_plain_encoder(folder):
         # A fresh head would propose mentions at random.
         return BiEncoder.from_encoder(str(path), ZERO_SHOT.replace(mention_scorer="none"))
-    if not folder.is_dir():
+    return BiEncoder.from_pretrained(folder, context=context, candidate=candidate)
+
+
+def require_model(path: str | Path) -> Path:
+    """Return ``path`` if a model may lie there, without a look at it.
+
+    Raises:
+        MissingFileError: it is neither a folder nor the name of a packaged encoder.
+    """
+    if str(path) not in PACKAGED_ENCODERS and not Path(path).is_dir():
         names = ", ".join(PACKAGED_ENCODERS)
         raise MissingFileError(f"{path} is no model folder; give one written by `blink train`, or an encoder: {names}")
-    return BiEncoder.from_pretrained(folder, context=context, candidate=candidate)
+    return Path(path)
 
 
 def _is_plain_encoder(folder: Path) -> bool:

@@ -1,0 +1,240 @@
+"""What the jobs of ``blink slurm`` do: the kinds of work, how each runs a shard, and what it makes of all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blink.apps.common import say
+from blink.cluster.jobs import JobFolder, Plan
+from blink.cluster.ranks import STOPPED, here, requeue, run_processes
+from blink.cluster.settings import SHARD_VARIABLE, ClusterSettings, load_settings
+from blink.cluster.submit import PYTHON
+from blink.errors import SettingsError
+from blink.files import read_json, write_json
+from blink.training.signals import Interrupted, stop_signals
+
+if TYPE_CHECKING:
+    from blink.cluster.encoding import Encoding
+
+NOTE_EVERY_S = 1.0
+PARTS_FOLDER, CHUNKS_FOLDER = "parts", "chunks"
+SCORES_FILE = "scores.json"
+
+Run = Callable[[JobFolder, Plan, int], list[Path]]
+"""Works off a shard; returns the files it made."""
+Merge = Callable[[JobFolder, Plan], list[Path]]
+"""Makes one whole of sound shards; returns the files it is known by."""
+
+
+def run_task(folder: str, shard: int | None, merge: bool) -> None:
+    """Run one shard of a job, or the merge of all: what scripts of the cluster call.
+
+    Raises:
+        SystemExit: a signal stopped it; what is done is kept, and if time was up, Slurm was asked to run it again.
+        BlinkError: the work cannot be done.
+    """
+    job, settings = JobFolder(folder), load_settings()
+    plan = job.plan()
+    number = None if merge else _shard(shard, plan)
+    say(f"{'merging' if number is None else plan.name(number)}: {plan.kind} {job.path.parent}")
+    with _stopped_by_signals(settings), _disk_named(job.path.parent):
+        if number is None:
+            for each in range(len(plan.shards)):
+                job.check(each)
+            job.merged(WORKS[plan.kind][1](job, plan))
+        elif not job.is_done(number):
+            start, end = plan.shards[number]
+            files = WORKS[plan.kind][0](job, plan, number)
+            if here(1).node == 0:
+                job.finish(number, end - start, files)
+
+
+def _shard(given: int | None, plan: Plan) -> int:
+    text = next((t for t in (os.environ.get(SHARD_VARIABLE), os.environ.get("SLURM_ARRAY_TASK_ID")) if t), None)
+    number = given if given is not None else int(text) if text is not None and text.isdecimal() else 0
+    if not 0 <= number < len(plan.shards):
+        raise SettingsError(f"the shard is {number}; this job has {len(plan.shards)}, from 0")
+    return number
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(settings: ClusterSettings) -> Iterator[None]:
+    """End at a signal; what is done is on disk already. If time was up, Slurm is asked to run the job again."""
+    try:
+        with stop_signals() as signals:
+            signals.urgent = True
+            yield
+    except Interrupted as stop:
+        again = stop.signal == signal.SIGUSR1 and requeue(settings.slurm.requeues)
+        say("time is up: what is done is kept, and the job is queued again" if again else "stopped; what is done is kept")
+        raise SystemExit(128 + stop.signal) from stop
+
+
+@contextlib.contextmanager
+def _disk_named(folder: Path) -> Iterator[None]:
+    """Say of a full disk which one it is: the error of a write does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        found = f"the disk of {error.filename or folder} is full ({error.strerror})"
+        raise SettingsError(f"{found}; make room and give the same command again, what is done is kept") from error
+
+
+def _noting(job: JobFolder, shard: int, *, sums: bool) -> Callable[[int], None]:
+    """A hook that notes how far a shard is, now and then; it is called with what was added, or with the sum."""
+    done, last = 0, 0.0
+
+    def note(count: int) -> None:
+        nonlocal done, last
+        done = count if sums else done + count
+        if time.monotonic() - last >= NOTE_EVERY_S:
+            job.note(shard, done)
+            last = time.monotonic()
+
+    return note
+
+
+# -- encoding -----------------------------------------------------------------------------------------------------------
+
+
+def _encode(job: JobFolder, plan: Plan, shard: int) -> list[Path]:
+    from blink.apps.building import load_encoder
+    from blink.kb.catalogue import Catalogue
+
+    encoding = _encoding(plan)
+    encoder = load_encoder(**plan.work["encoder"])
+    if encoder.fingerprint != encoding.model:
+        model = plan.work["encoder"]["model"] or "the starter"
+        raise SettingsError(f"{model} has changed since the job was begun; remove {job.path} and begin anew")
+    start, end = plan.shards[shard]
+    with Catalogue.open(encoding.catalogue, skip_bad=encoding.skip_bad, sidecar=job.path / "entity.offsets") as catalogue:
+        if catalogue.sha256 != encoding.catalogue_sha256:
+            raise SettingsError(f"{catalogue.path} has changed since the job was begun; remove {job.path} and begin anew")
+        chunks = job.path / CHUNKS_FOLDER / f"{shard:05d}"
+        note = _noting(job, shard, sums=False)
+        return [encoding.encode(catalogue, encoder.encode, start, end, chunks, note)]
+
+
+def _merge_encoded(job: JobFolder, plan: Plan) -> list[Path]:
+    return [_encoding(plan).merge(plan.shards)]
+
+
+def _encoding(plan: Plan) -> Encoding:
+    from blink.cluster.encoding import Encoding
+
+    work, inputs = plan.work, plan.inputs
+    return Encoding(
+        **work["encoding"], shard_rows=work["shard_rows"], catalogue_sha256=inputs["catalogue"], model=inputs["model"]
+    )
+
+
+# -- linking ------------------------------------------------------------------------------------------------------------
+
+
+def _link(job: JobFolder, plan: Plan, shard: int) -> list[Path]:
+    from blink.apps.linking import open_linker, read_lines
+    from blink.cluster.texts import work_off
+
+    options = dict(plan.work)
+    file, _, batch_size = options.pop("file"), options.pop("out"), options.pop("batch_size")
+    linker = open_linker(**{**options, "without": tuple(options["without"])})
+
+    def transform(block: Any) -> Iterator[str]:
+        for linked in linker.link(block, batch_size=batch_size):
+            yield json.dumps(linked.to_json(), ensure_ascii=False)
+
+    start, end = plan.shards[shard]
+    part = _part(job, shard)
+    part.parent.mkdir(exist_ok=True)
+    work_off(islice(read_lines(file), start, end), part, transform, _noting(job, shard, sums=True))
+    return [part]
+
+
+def _merge_linked(job: JobFolder, plan: Plan) -> list[Path]:
+    from blink.cluster.texts import merge_lines
+
+    out = Path(plan.work["out"])
+    merge_lines([(_part(job, n), end - start) for n, (start, end) in enumerate(plan.shards)], out)
+    return [out]
+
+
+def _part(job: JobFolder, shard: int) -> Path:
+    return job.path / PARTS_FOLDER / f"{shard:05d}.jsonl"
+
+
+# -- evaluation ---------------------------------------------------------------------------------------------------------
+
+
+def _evaluate(job: JobFolder, plan: Plan, shard: int) -> list[Path]:
+    from blink.apps.evaluating import evaluate_file
+    from blink.apps.outputs import Outputs
+
+    name, out, options = plan.work["names"][shard], Path(plan.work["out"]), dict(plan.work["options"])
+    figures, rows = out / f"{name}.json", out / f"{name}.rows.jsonl"
+    saved = str(out / f"{name}.npz") if options.pop("save_preds") else None
+    options["without"] = tuple(options["without"])
+    evaluate_file(plan.work["files"][shard], Outputs(str(figures), str(rows)), save_preds=saved, **options)
+    return [figures, rows, *([Path(saved)] if saved else [])]
+
+
+def _merge_evaluated(job: JobFolder, plan: Plan) -> list[Path]:
+    out = Path(plan.work["out"])
+    write_json(out / SCORES_FILE, {name: read_json(out / f"{name}.json") for name in plan.work["names"]})
+    return [out / SCORES_FILE]
+
+
+# -- training -----------------------------------------------------------------------------------------------------------
+
+
+def _train(job: JobFolder, plan: Plan, shard: int) -> list[Path]:
+    _train_processes(plan.work["arguments"], load_settings())
+    best = Path(plan.work["out"]) / "best.json"
+    return [best] if best.is_file() else []
+
+
+def train_here(arguments: Sequence[str], settings: ClusterSettings) -> None:
+    """Run ``blink train`` as the processes of this node; a run that is there is gone on with.
+
+    A run that was told that time is up has saved; within a job of Slurm that job is queued again.
+
+    Raises:
+        SystemExit: it was stopped by a signal, or failed, which it has said itself.
+    """
+    with _stopped_by_signals(settings):
+        _train_processes(arguments, settings)
+
+
+def _train_processes(arguments: Sequence[str], settings: ClusterSettings) -> None:
+    slurm, place = settings.slurm, here(settings.slurm.processes_per_node)
+    words = [*arguments, *([] if "--resume" in arguments else ["--resume"])]
+    threads = None if slurm.cpus is None else max(1, slurm.cpus // slurm.processes_per_node)
+    status = run_processes((*PYTHON, "train", *words), place, threads)
+    if status == STOPPED and place.node and "SLURM_JOB_ID" in os.environ:
+        # The first node asks for the new start; an exit status of another would make Slurm end it before it can.
+        raise SystemExit(0)
+    if status - 128 in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+        raise Interrupted("the training was stopped", status - 128)
+    if status:
+        if status > 128:
+            say(f"the training was killed by signal {status - 128}; out of memory, perhaps")
+        raise SystemExit(status)
+
+
+WORKS: dict[str, tuple[Run, Merge]] = {
+    "encode": (_encode, _merge_encoded),
+    "link": (_link, _merge_linked),
+    "eval": (_evaluate, _merge_evaluated),
+    "train": (_train, lambda job, plan: []),
+}
+"""Kind of work -> how it runs a shard, and what it makes of all."""

@@ -1,0 +1,328 @@
+"""Who runs a job: Slurm, through submitit's executor; or, where there is none, processes of this machine, a few at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Protocol
+
+from blink.cluster.script import Job, sbatch_script
+from blink.cluster.settings import SHARD_VARIABLE, ClusterSettings
+from blink.errors import SettingsError
+
+PENDING, RUNNING, ENDED = "pending", "running", "ended"
+SUCCESS = "COMPLETED"
+ALIVE = {
+    "PENDING": PENDING, "CONFIGURING": PENDING, "REQUEUED": PENDING, "REQUEUE_HOLD": PENDING, "REQUEUE_FED": PENDING,
+    "SPECIAL_EXIT": PENDING, "RESV_DEL_HOLD": PENDING, "RUNNING": RUNNING, "COMPLETING": RUNNING,
+    "SUSPENDED": RUNNING, "STOPPED": RUNNING, "SIGNALING": RUNNING, "STAGE_OUT": RUNNING, "RESIZING": RUNNING,
+}  # fmt: skip
+"""What Slurm calls a job that is not over -> what it is."""
+NEVER = "DependencyNeverSatisfied"
+KILL_WAIT_S = 10.0
+
+Task = tuple[str, int | None]
+"""Id of a job, and the shard; None for a job that has none."""
+
+
+@dataclass(frozen=True)
+class State:
+    """How a task stands.
+
+    Attributes:
+        name: ``pending``, ``running`` or ``ended``.
+        reason: what the cluster says of it, such as ``Priority``, ``COMPLETED`` or ``TIMEOUT``.
+    """
+
+    name: str
+    reason: str
+
+
+class Submitter(Protocol):
+    """Runs jobs."""
+
+    poll_s: tuple[float, float]
+    """Seconds between two looks at the states: at the beginning, and at most."""
+    settle_s: float
+    """Seconds that what a task wrote may take to be seen here, and a state to settle."""
+
+    def submit(self, job: Job) -> str:
+        """Hand over a job; returns its id."""
+
+    def states(self, ids: Sequence[str]) -> Mapping[Task, State]:
+        """How the tasks of jobs stand; those of jobs that nobody knows any more are left out."""
+
+    def cancel(self, job: str) -> None:
+        """End a job."""
+
+    def __enter__(self) -> Submitter:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Let go of what cannot live on without this process."""
+
+
+def submitter(settings: ClusterSettings) -> Submitter:
+    """Whoever the settings ask for.
+
+    Raises:
+        SettingsError: Slurm is asked for, and there is none.
+    """
+    asked, found = settings.slurm.submit, shutil.which("sbatch") is not None
+    if asked == "slurm" and not found:
+        raise SettingsError("submit is 'slurm', and this machine has no sbatch; log in to the cluster, or give --submit local")
+    return Slurm(settings) if asked == "slurm" or (asked == "auto" and found) else Local(max(1, settings.slurm.parallel))
+
+
+class Slurm:
+    """A Slurm cluster.
+
+    Args:
+        settings: what jobs ask of it; messages name where a refused setting comes from.
+    """
+
+    poll_s = (1.0, 30.0)
+    settle_s = 6.0
+
+    def __init__(self, settings: ClusterSettings) -> None:
+        self._settings = settings
+
+    def submit(self, job: Job) -> str:
+        """Hand over a job.
+
+        Raises:
+            SettingsError: Slurm refuses it, or does not answer.
+        """
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        executor = _executor(job.log.parent)
+        said = io.StringIO()
+        try:
+            with _outside_of_jobs(), contextlib.redirect_stderr(said):  # it prints what it also raises
+                return str(executor._submit_command(sbatch_script(job, self._settings.slurm)).job_id)
+        except (FailedJobError, FailedSubmissionError) as error:
+            raise SettingsError(_refusal(str(error), self._settings)) from error
+        finally:
+            for left in job.log.parent.glob(".submission_file_*.sh"):  # the script itself is kept by the job's id
+                left.unlink()
+
+    def states(self, ids: Sequence[str]) -> Mapping[Task, State]:
+        """See `Submitter`."""
+        if not ids:
+            return {}
+        command = ["squeue", "--noheader", "--states=all", "--array", f"--jobs={','.join(ids)}", "--format=%i|%T|%r"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode and "Invalid job id" not in done.stderr:
+            raise SettingsError(f"squeue does not answer ({_one_line(done.stderr)}); the jobs go on: look again later")
+        return dict(_state(line) for line in done.stdout.splitlines() if line.count("|") == 2)
+
+    def cancel(self, job: str) -> None:
+        """See `Submitter`."""
+        subprocess.run(["scancel", job], capture_output=True, check=False)
+
+    def __enter__(self) -> Slurm:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass  # jobs live on
+
+
+def _executor(folder: Path) -> Any:
+    """The executor of submitit, made to submit scripts of ours: it runs sbatch, reads the id and keeps the script by the logs.
+
+    Its own scripts run functions that it has pickled.
+    """
+    import submitit
+
+    class ScriptExecutor(submitit.SlurmExecutor):
+        def _make_submission_file_text(self, command: str, uid: str) -> str:
+            return command
+
+        @classmethod
+        def affinity(cls) -> int:
+            return 2  # where there is no Slurm, sbatch says so itself
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return ScriptExecutor(folder=folder)
+
+
+@contextlib.contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """Hide the variables of a job that this process may run in: a job that is submitted must not take them for its own."""
+    hidden = {k: os.environ.pop(k) for k in list(os.environ) if k.startswith(("SLURM_", "SLURMD_", "SRUN_"))}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def _state(line: str) -> tuple[Task, State]:
+    """From a line of squeue, such as ``12_3|PENDING|Priority``."""
+    name, raw, reason = line.split("|")
+    job, _, shard = name.partition("_")
+    what = ENDED if reason == NEVER else ALIVE.get(raw, ENDED)
+    task = (job, int(shard) if shard.isdecimal() else None)
+    return task, State(what, reason if what == PENDING else raw)
+
+
+_CAUSES = (
+    (re.compile("partition", re.I), "partition", "there are: {partitions}"),
+    (re.compile("account", re.I), "account", "give one of yours (sacctmgr show associations user=$USER)"),
+    (re.compile("qos", re.I), "qos", "give one that your account may use"),
+    (re.compile("gres|generic resource", re.I), "gpus", "sinfo -o %G shows the GPUs of nodes"),
+    (re.compile("memory", re.I), "mem_gb", "sinfo -o %m shows the megabytes of nodes"),
+    (re.compile("feature|constraint", re.I), "constraint", "sinfo -o %f shows the features of nodes"),
+    (re.compile("time limit", re.I), "time_min", "sinfo -o '%R %l' shows what partitions allow"),
+    (re.compile("cpu", re.I), "cpus", "sinfo -o %c shows the CPUs of nodes"),
+)
+"""What Slurm complains of -> the setting, and the next step."""
+
+
+def _refusal(said: str, settings: ClusterSettings) -> str:
+    """One line for what sbatch said."""
+    text = _one_line(said)
+    for pattern, name, remedy in _CAUSES:
+        value = getattr(settings.slurm, name)
+        if pattern.search(text) and value is not None:
+            origin = settings.origin(f"slurm.{name}")
+            remedy = remedy.format(partitions=", ".join(_partitions()) or "none")
+            return f"Slurm refused the job: {text}; {name} is {value!r} (from {origin}), {remedy}"
+    return f"Slurm refused the job: {text}; look at: blink slurm settings, or run it on this machine: --submit local"
+
+
+def _one_line(said: str) -> str:
+    lines = (re.sub(r"^(sbatch|squeue|slurm_load_jobs): (error: )?", "", line.strip()) for line in said.splitlines())
+    return "; ".join(dict.fromkeys(line for line in lines if line)) or "it said nothing"
+
+
+def _partitions() -> list[str]:
+    done = subprocess.run(["sinfo", "--noheader", "--format=%R"], capture_output=True, text=True, check=False)
+    return sorted(set(done.stdout.split()))
+
+
+@dataclass
+class _Run:
+    """A task of `Local`: its processes, one a node."""
+
+    job: Job
+    shard: int | None
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    state: State = State(PENDING, "waiting for its turn")
+
+
+class Local:
+    """Runs the tasks of jobs as processes of this machine; they end with the process that submitted them.
+
+    Args:
+        parallel: tasks at a time.
+    """
+
+    poll_s = (0.05, 0.2)
+    settle_s = 0.0
+
+    def __init__(self, parallel: int) -> None:
+        self._parallel, self._runs, self._jobs = parallel, dict[Task, _Run](), 0
+
+    def submit(self, job: Job) -> str:
+        """See `Submitter`; it begins when the states are looked at."""
+        self._jobs += 1
+        name = f"local-{os.getpid()}-{self._jobs}"
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        for shard in job.array or (None,):
+            self._runs[name, shard] = _Run(job, shard)
+        return name
+
+    def states(self, ids: Sequence[str]) -> Mapping[Task, State]:
+        """See `Submitter`."""
+        for task, run in self._runs.items():
+            if run.processes and run.state.name == RUNNING:
+                run.state = _outcome(run)
+            if run.state.name == PENDING:
+                self._start_if_due(task, run)
+        return {task: run.state for task, run in self._runs.items() if task[0] in ids}
+
+    def cancel(self, job: str) -> None:
+        """See `Submitter`."""
+        for (name, _), run in self._runs.items():
+            if name == job:
+                _stop(run)
+                run.state = State(ENDED, "CANCELLED")
+
+    def __enter__(self) -> Local:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for run in self._runs.values():
+            _stop(run)
+
+    def _start_if_due(self, task: Task, run: _Run) -> None:
+        before = [r.state for (name, _), r in self._runs.items() if name in run.job.after]
+        if any(s.name == ENDED and s.reason != SUCCESS for s in before):
+            run.state = State(ENDED, NEVER)
+        elif all(s.name == ENDED for s in before) and self._busy() < self._parallel:
+            with _log(task, run).open("ab") as log:
+                run.processes = [_start(run, node, log) for node in _nodes(run.job)]
+            run.state = State(RUNNING, "RUNNING")
+
+    def _busy(self) -> int:
+        return sum(run.state.name == RUNNING for run in self._runs.values())
+
+
+def _log(task: Task, run: _Run) -> Path:
+    name = str(run.job.log).replace("%A", task[0]).replace("%a", str(run.shard)).replace("%j", task[0])
+    return Path(name)
+
+
+def _nodes(job: Job) -> list[dict[str, str]]:
+    """The variables of each of a job's nodes, all of which are this machine; they bear the names that torchrun gives them."""
+    if job.nodes == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GROUP_WORLD_SIZE": str(job.nodes)}
+    return [{**common, "GROUP_RANK": str(node)} for node in range(job.nodes)]
+
+
+def _start(run: _Run, node: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SLURMD_", "SRUN_"))} | dict(node)
+    if run.shard is not None:
+        environment[SHARD_VARIABLE] = str(run.shard)
+    return subprocess.Popen(run.job.command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+
+
+def _outcome(run: _Run) -> State:
+    statuses = [process.poll() for process in run.processes]
+    failed = next((s for s in statuses if s), 0)
+    if failed:
+        _stop(run)
+        how = f"exit status {failed}" if failed > 0 else f"killed by signal {-failed}"
+        return State(ENDED, f"FAILED, {how}")
+    return State(RUNNING, "RUNNING") if None in statuses else State(ENDED, SUCCESS)
+
+
+def _stop(run: _Run) -> None:
+    alive = [process for process in run.processes if process.poll() is None]
+    for process in alive:
+        process.terminate()
+    until = time.monotonic() + KILL_WAIT_S
+    for process in alive:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, until - time.monotonic()))
+        process.kill()
+        process.wait()
+
+
+PYTHON = (sys.executable, "-m", "blink.apps.cli")
+"""The ``blink`` command, as another process runs it."""

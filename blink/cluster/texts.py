@@ -1,0 +1,94 @@
+"""Shards of lines: each is worked off in blocks, so that a kill loses one block at most, and the parts are joined in order."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from blink.errors import MismatchError
+from blink.files import atomic_open
+
+BLOCK_LINES = 1024
+"""Lines that are worked off together: what a line becomes follows from its block alone, whatever was killed in between."""
+
+
+def count_lines(path: str | Path) -> int:
+    """Lines of a file, the last one with or without its end."""
+    count, last = 0, b"\n"
+    with Path(path).open("rb") as f:
+        while block := f.read(1 << 20):
+            count, last = count + block.count(b"\n"), block[-1:]
+    return count + (last != b"\n")
+
+
+def work_off(
+    lines: Iterator[str],
+    out: Path,
+    transform: Callable[[Sequence[str]], Iterable[str]],
+    progress: Callable[[int], None] = lambda done: None,
+    block_lines: int = BLOCK_LINES,
+) -> int:
+    """Write what lines become, a line for each; a call that was killed is gone on with.
+
+    Args:
+        lines: all lines of the shard, each time.
+        out: the file; beside it lies a ``.part`` while it grows.
+        transform: lines to lines, block by block.
+        progress: called with the number of lines done so far, each time.
+        block_lines: lines a block.
+
+    Returns:
+        how many lines there were.
+    """
+    part = out.with_name(out.name + ".part")
+    with part.open("ab+") as f:
+        done = _keep_blocks(f.fileno(), part, block_lines)
+        for _ in islice(lines, done):
+            pass
+        progress(done)
+        while block := list(islice(lines, block_lines)):
+            f.write("".join(line + "\n" for line in transform(block)).encode("utf-8"))
+            f.flush()
+            os.fsync(f.fileno())
+            done += len(block)
+            progress(done)
+    part.replace(out)
+    return done
+
+
+def _keep_blocks(handle: int, part: Path, block_lines: int) -> int:
+    """Cut off the block that a kill left unfinished; returns the lines that stay."""
+    kept, place, lines = 0, 0, 0
+    with part.open("rb") as f:
+        for line in f:
+            if not line.endswith(b"\n"):
+                break
+            place, lines = place + len(line), lines + 1
+            if lines % block_lines == 0:
+                kept = place
+    os.ftruncate(handle, kept)
+    return lines // block_lines * block_lines
+
+
+def merge_lines(parts: Sequence[tuple[Path, int]], out: Path) -> None:
+    """Join files in the order given.
+
+    Args:
+        parts: each file, and how many lines it must have.
+        out: the file to write.
+
+    Raises:
+        MismatchError: a file is missing, or has other lines; it is named.
+    """
+    for path, lines in parts:
+        found = count_lines(path) if path.is_file() else None
+        if found != lines:
+            what = "is missing" if found is None else f"has {found} lines, expected {lines}"
+            raise MismatchError(f"{path} {what}; remove its record in the folder shards and give the same command again")
+    with atomic_open(out, "wb") as f:
+        for path, _ in parts:
+            with path.open("rb") as part:
+                shutil.copyfileobj(part, f, 1 << 20)
