@@ -11,6 +11,7 @@ COMMANDS = {
     "resume": "blink.apps.kglm.training:resume",
     "eval": "blink.apps.kglm.results:evaluate",
     "export": "blink.apps.kglm.results:export",
+    "generate": "blink.apps.kglm.generate:generate",
     "embed": "blink.apps.kglm.embed:embed",
     "reduce": "blink.apps.kglm.reduce:reduce",
     "plot": "blink.apps.kglm.plot:plot",

@@ -1,0 +1,85 @@
+"""``blink kglm generate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from blink.kglm.lm.generation import Sampling
+    from blink.kglm.lm.saved import Saved
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, metavar="DIR...")
+@click.option("--prompt", "prompts", multiple=True, default=("",), metavar="TEXT", help="How the line begins; may be repeated.")
+@click.option("--words", type=click.IntRange(1), default=20, show_default=True, help="Most words to add.")
+@click.option("--samples", type=click.IntRange(0), default=0, show_default=True, help="Sampled lines beside the greedy one.")
+@click.option("--temperature", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Of samples.")
+@click.option("--top-k", type=click.IntRange(0), default=0, show_default=True, help="Choose among the likeliest K; 0: all.")
+@click.option(
+    "--top-p",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Choose among the likeliest words that together have this probability.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the samples.")
+@click.option("--unknown/--no-unknown", default=True, show_default=True, help="Whether the word unk may be chosen.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per line made.")
+def generate(
+    folders: tuple[str, ...], prompts: tuple[str, ...], samples: int, seed: int, as_json: bool, **options: Any
+) -> None:
+    """Go on with a prompt by the best states of one or more runs, side by side: the likeliest words, and samples.
+
+    A DIR is the folder of a run of kind lm or joint, such as a joint one and its baseline.
+
+    \b
+    Example:
+      blink kglm generate experiments/joint experiments/baseline --prompt "issa serge coelo born 1967"
+      blink kglm generate experiments/joint --prompt "marie curie" --samples 3 --temperature 0.8 --top-p 0.9 --seed 7
+    """
+    from blink.kglm.lm.generation import Sampling
+    from blink.kglm.lm.saved import load_model
+
+    models = [load_model(folder) for folder in folders]
+    _tell_unknown(dict(zip(folders, models, strict=True)), prompts)
+    temperature = options.pop("temperature")
+    hows = [("greedy", Sampling(temperature=0, **options))]
+    hows += [
+        (f"sample {n + 1} of {samples}", Sampling(temperature=temperature, seed=seed + n, **options)) for n in range(samples)
+    ]
+    for prompt in prompts:
+        for title, how in hows:
+            _show(prompt, title, dict(zip(folders, models, strict=True)), how, as_json)
+
+
+def _show(prompt: str, title: str, models: dict[str, Saved], how: Sampling, as_json: bool) -> None:
+    import json
+    import shutil
+
+    from blink.apps.common import printable
+    from blink.kglm.lm.generation import generate as go_on
+    from blink.kglm.lm.generation import side_by_side
+
+    texts = {name: " ".join(go_on(saved.model, saved.vocabulary, prompt, how)) for name, saved in models.items()}
+    if as_json:
+        for name, text in texts.items():
+            click.echo(json.dumps({"run": name, "prompt": prompt, "how": title, "text": text}, ensure_ascii=False))
+        return
+    click.echo(printable(f"{prompt} ...  ({title})" if prompt else f"({title})"))
+    shown = [f"{prompt} {text}".strip() for text in texts.values()]
+    width = shutil.get_terminal_size((100, 24)).columns
+    click.echo("\n".join(printable(line) for line in side_by_side(list(texts), shown, width)) + "\n")
+
+
+def _tell_unknown(models: dict[str, Saved], prompts: tuple[str, ...]) -> None:
+    from blink.apps.common import say
+    from blink.kglm.lm.vocabulary import UNK
+    from blink.kglm.lm.words import text_words
+
+    for name, saved in models.items():
+        unknown = sorted({word for prompt in prompts for word in text_words(prompt) if saved.vocabulary.id(word) == UNK})
+        if unknown:
+            say(f"{name} does not know {', '.join(unknown)}; read as unk")
