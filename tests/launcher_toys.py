@@ -34,7 +34,8 @@ class ToyCluster:
             f"[paths]\ndata = {self.data}\nmodels = {self.models}\nexperiments = {self.experiments}\n"
             f"predictions = {self.folder / 'saved_preds'}\n"
             f"[sizes]\nlarge = {self.folder / 'large'}\nbase = {self.folder / 'base'}\n"
-            "[slurm]\nshard_rows = 9\nparallel = 2\n[flags]\ntrain = --num_train_epochs 2 --precision fp32\n"
+            "[slurm]\nshard_rows = 9\n"
+            "[flags]\ntrain = --num_train_epochs 2 --precision fp32\nencode = --precision fp32\neval = --precision fp32\n"
         )
 
     @property

@@ -16,12 +16,10 @@ import click
 from blink.apps.common import guarded, say
 from blink.cluster.launchers import Plan, Step, plan_encoding, plan_evaluation, plan_training
 from blink.cluster.runs import PARAMETERS, read_parameters, require_model
-from blink.cluster.settings import ClusterSettings, load_settings
+from blink.cluster.settings import DRY_RUN_VARIABLE, ClusterSettings, load_settings
 from blink.cluster.words import read_encode_words, read_eval_words, read_train_words
 from blink.errors import MissingFileError, SettingsError
 from blink.files import sha256, write_json
-
-DRY_RUN = "BLINK_DRY_RUN"
 
 
 def _evaluation(words: Sequence[str], settings: ClusterSettings) -> Plan:
@@ -46,7 +44,12 @@ def main(arguments: Sequence[str]) -> int:
     if kind not in PLANS:
         return guarded(lambda: _unknown(kind), "launchers")
     script, plan = PLANS[kind]
-    return guarded(lambda: _run(plan(words, load_settings())), script)
+
+    def run() -> None:
+        settings = load_settings()
+        _run(plan(words, settings), settings)
+
+    return guarded(run, script)
 
 
 def _unknown(kind: str) -> None:
@@ -55,8 +58,8 @@ def _unknown(kind: str) -> None:
     )
 
 
-def _run(plan: Plan) -> None:
-    if os.environ.get(DRY_RUN, "") not in ("", "0"):
+def _run(plan: Plan, settings: ClusterSettings) -> None:
+    if os.environ.get(DRY_RUN_VARIABLE, "") not in ("", "0"):
         sys.stdout.write("\n".join(plan.lines()) + "\n")
         return
     check(plan)
@@ -64,7 +67,7 @@ def _run(plan: Plan) -> None:
         say(note)
     for step in plan.steps:
         say(step.spelt())
-        RUNNERS[step.kind](step, plan)
+        RUNNERS[step.kind](step, plan, settings)
 
 
 def check(plan: Plan) -> None:
@@ -98,46 +101,42 @@ def has_gpu() -> bool:
 # -- steps --------------------------------------------------------------------------------------------------------------
 
 
-def _train(step: Step, plan: Plan) -> None:
-    from blink.cluster.ranks import run_here
+def _train(step: Step, plan: Plan, settings: ClusterSettings) -> None:
+    from blink.apps.slurm_tasks import train_here
 
-    (run,) = plan.writes[:1]
+    run = plan.writes[0]
     run.mkdir(parents=True, exist_ok=True)
     # Beside what the original may have left there: its settings tell how its epochs are to be read.
     write_json(run / PARAMETERS, {**read_parameters(run / PARAMETERS), **plan.parameters})
-    _require_success(run_here(step.words))
+    train_here(step.words, settings)
 
 
-def _encode(step: Step, plan: Plan) -> None:
+def _encode(step: Step, plan: Plan, settings: ClusterSettings) -> None:
     from blink.apps.cli import cli
 
     cli.main(["slurm", "encode", *step.words], prog_name="blink", standalone_mode=False)
 
 
-def _link(step: Step, plan: Plan) -> None:
+def _link(step: Step, plan: Plan, settings: ClusterSettings) -> None:
     from blink.apps.all_ents import main as link
 
-    _require_success(link(step.words))
+    if status := link(step.words):
+        raise click.exceptions.Exit(status)
 
 
-def _copy(step: Step, plan: Plan) -> None:
+def _copy(step: Step, plan: Plan, settings: ClusterSettings) -> None:
     *sources, target = step.words
     copy_model([path for source in sources for path in _files(source)], Path(target))
 
 
-def _remove(step: Step, plan: Plan) -> None:
+def _remove(step: Step, plan: Plan, settings: ClusterSettings) -> None:
     for word in step.words:
         Path(word).unlink(missing_ok=True)
 
 
-RUNNERS: dict[str, Callable[[Step, Plan], None]] = {
+RUNNERS: dict[str, Callable[[Step, Plan, ClusterSettings], None]] = {
     "train": _train, "encode": _encode, "link": _link, "copy": _copy, "remove": _remove,
 }  # fmt: skip
-
-
-def _require_success(status: int) -> None:
-    if status:
-        raise click.exceptions.Exit(status)
 
 
 def _files(source: str) -> list[Path]:
