@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from blink.data.records import Entity
 from blink.errors import MismatchError, MissingFileError
 from blink.kb.forms import NEAR, TITLE, FormMatch, SurfaceForms, build_forms
+from blink.kb.knowledge_base import MOST_NAMED, Names
 from blink.kb.popularity import POPULARITY_FILE, build_popularity, describe, open_popularity
 from blink.kb.spelling import MEASURES, SpellingIndex, build_spellings, file_of
 
@@ -129,3 +130,38 @@ def test_near_forms_are_no_exact_ones(tmp_path: Path) -> None:
     assert forms.find("islam") == [FormMatch(2, TITLE)]
     assert [m.row for m in forms.find_near("us")] == [7]
     assert forms.find_near("?!") == []
+
+
+def names_of(folder: Path, entities: list[Entity]) -> Names:
+    build_forms(entities, folder)
+    build_spellings(entities, len(entities), folder)
+    build_popularity(entities, len(entities), folder)
+    return Names(SurfaceForms.open(folder), SpellingIndex.open(folder), open_popularity(folder, len(entities)))
+
+
+@given(order=st.permutations(list(range(MOST_NAMED + 4))), titles=st.integers(0, MOST_NAMED + 4))
+@settings(max_examples=20)
+def test_of_too_many_namesakes_the_best_known_are_kept(
+    tmp_path_factory: pytest.TempPathFactory, order: list[int], titles: int
+) -> None:
+    entities = [
+        Entity(row, "Springs", "", f"Q{1000 + 10 * place}") if row < titles
+        else Entity(row, f"place {row}", "", f"Q{1000 + 10 * place}", aliases=("springs",))
+        for row, place in enumerate(order)
+    ]  # fmt: skip
+    names = names_of(tmp_path_factory.mktemp("names"), entities)
+    found = names.named("Springs")
+    assert found == [m for m in names.forms.find("springs") if m in found]
+    assert [m.kind for m in found] == sorted((m.kind for m in found), reverse=True)
+    strongest = sorted(range(len(order)), key=lambda row: (row >= titles, order[row]))
+    assert sorted(m.row for m in found) == sorted(strongest[:MOST_NAMED])
+    near = names.named("spring")
+    assert sorted(order[m.row] for m in near) == list(range(MOST_NAMED))
+
+
+def test_few_namesakes_are_all_kept_and_exact_names_go_before_near_ones(tmp_path: Path) -> None:
+    names = names_of(tmp_path, [Entity(0, "Spring"), Entity(1, "Springs", "", "Q7"), Entity(2, "Springs", "", "Q5")])
+    assert [m.row for m in names.named("springs")] == [1, 2]
+    assert [m.row for m in names.named("spring")] == [0]
+    assert [m.row for m in names.named("SPRING-S")] == [0, 1, 2]
+    assert names.named("") == []

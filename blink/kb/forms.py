@@ -26,6 +26,9 @@ NEAR, ALIAS, BARE_TITLE, TITLE = 0, 1, 2, 3
 A near form is one but for blanks, hyphens and a final s. A bare title is one without what stands in brackets behind it: of
 namesakes, the best-known one usually has the title that needs no brackets."""
 
+EVERY = 1 << 30
+"""Most entities that a name may have."""
+
 _BRACKETS = re.compile(r"\s*\([^()]*\)$")
 _NOT_WORD = re.compile(r"[\W_]+")
 _SHORT = 3
@@ -69,11 +72,11 @@ class SurfaceForms:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def find(self, text: str, most: int = 16) -> list[FormMatch]:
+    def find(self, text: str, most: int = EVERY) -> list[FormMatch]:
         """The entities that ``text`` names by title or alias; titles first, then by row, at most ``most``."""
         return self._under(_key(normalise(text)), most)
 
-    def find_near(self, text: str, most: int = 16) -> list[FormMatch]:
+    def find_near(self, text: str, most: int = EVERY) -> list[FormMatch]:
         """The entities of which ``text`` is a name when blanks, hyphens, accents and a final s are left aside.
 
         ``sci-fi`` is near to ``SciFi``, ``vitamins`` to ``vitamin``, ``star war`` to ``Star Wars``.

@@ -14,9 +14,9 @@ import numpy as np
 from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
 from blink.files import atomic_open, locked, read_json, require_file, sample_hash, sha256, write_json
 from blink.kb.catalogue import SIDECAR_SUFFIX, Catalogue
-from blink.kb.forms import KEYS_FILE, VALUES_FILE, SurfaceForms, build_forms
+from blink.kb.forms import KEYS_FILE, VALUES_FILE, FormMatch, SurfaceForms, build_forms
 from blink.kb.index import ExactIndex, FaissIndex, Index, build_index, read_index, write_index
-from blink.kb.popularity import POPULARITY_FILE, build_popularity, open_popularity
+from blink.kb.popularity import COLUMNS, POPULARITY_FILE, build_popularity, open_popularity
 from blink.kb.spelling import FILES as SPELLING_FILES
 from blink.kb.spelling import SpellingIndex, build_spellings
 from blink.kb.vectors import Encoder, EncodingPlan, encode_chunks, load_vectors, merge_chunks
@@ -31,6 +31,8 @@ WORK_FOLDER = ".build"
 INDEX_KINDS = ("flat", "hnsw", "ivfflat")
 """How a knowledge base is searched; ``flat`` multiplies the stored vectors themselves, it has no index file."""
 FORMAT = 5
+MOST_NAMED = 16
+"""Entities of one name that are looked at in a text."""
 NAME_FILES = (KEYS_FILE, VALUES_FILE, *SPELLING_FILES, POPULARITY_FILE)
 """What is gathered from the catalogue's titles and aliases."""
 
@@ -77,6 +79,18 @@ class Names:
     forms: SurfaceForms
     spelling: SpellingIndex
     popularity: np.ndarray
+
+    def named(self, text: str) -> list[FormMatch]:
+        """The entities of the name ``text``, or else of nearly that name; titles first, then by row.
+
+        Of more than `MOST_NAMED` the best known are kept, titles before aliases.
+        """
+        matches = self.forms.find(text) or self.forms.find_near(text)
+        if len(matches) <= MOST_NAMED:
+            return matches
+        fame = self.popularity[[m.row for m in matches], COLUMNS.index("fame")]
+        best_known = np.lexsort((-fame, np.array([-m.kind for m in matches])))
+        return [matches[i] for i in sorted(best_known[:MOST_NAMED].tolist())]
 
 
 class KnowledgeBase:

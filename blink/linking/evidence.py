@@ -88,8 +88,7 @@ class EvidenceGatherer:
 
     def _look_up(self, string: str) -> tuple[Sequence[FormMatch], Sequence[int]]:
         """Entities of that name, and the rows to add as candidates: those, or else entities whose name is nearly that."""
-        forms = self.names.forms
-        matches = forms.find(string) or forms.find_near(string)
+        matches = self.names.named(string)
         return matches, [m.row for m in matches] or self.names.spelling.similar(string)
 
     def _with(self, spans: ScoredSpans, mentions: np.ndarray, extra: Sequence[Sequence[int]]) -> ScoredSpans:
