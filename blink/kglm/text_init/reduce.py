@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 from dataclasses import dataclass
@@ -167,15 +168,12 @@ def picture(vectors: np.ndarray, method: str, width: int = 2, settings: PictureS
 
 
 def _tsne(vectors: np.ndarray, width: int, settings: PictureSettings) -> np.ndarray:
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError as error:
-        raise SettingsError("t-SNE needs scikit-learn; run: pip install 'blink-linker[kglm]', or use -m pca") from error
+    kind = _optional("sklearn.manifold", "t-SNE needs scikit-learn; run: pip install 'blink-linker[kglm]', or use -m pca").TSNE
     perplexity = settings.perplexity
     if perplexity >= len(vectors):
         perplexity = max((len(vectors) - 1) / 3, 1.0)
         logger.warning("perplexity %g is too much for %d rows; using %g", settings.perplexity, len(vectors), perplexity)
-    made = TSNE(
+    made = kind(
         n_components=width, perplexity=perplexity, learning_rate=settings.learning_rate, max_iter=settings.iterations,
         init="pca", random_state=settings.seed,
     )  # fmt: skip
@@ -183,12 +181,21 @@ def _tsne(vectors: np.ndarray, width: int, settings: PictureSettings) -> np.ndar
 
 
 def _umap(vectors: np.ndarray, width: int, settings: PictureSettings) -> np.ndarray:
-    try:
-        from umap import UMAP
-    except ImportError as error:
-        raise SettingsError("UMAP is not installed; run: pip install umap-learn, or use -m tsne") from error
-    made = UMAP(n_components=width, n_neighbors=min(15, len(vectors) - 1), random_state=settings.seed)
+    kind = _optional("umap", "UMAP is not installed; run: pip install umap-learn, or use -m tsne").UMAP
+    made = kind(n_components=width, n_neighbors=min(15, len(vectors) - 1), random_state=settings.seed, n_jobs=1)
     return _float32(made.fit_transform(np.asarray(vectors, dtype=np.float32)))
+
+
+def _optional(module: str, remedy: str) -> Any:
+    """A module that not every installation has.
+
+    Raises:
+        SettingsError: this one has it not.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise SettingsError(remedy) from error
 
 
 def _float32(array: Any) -> np.ndarray:

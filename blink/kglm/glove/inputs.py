@@ -1,0 +1,137 @@
+"""What the settings of a run name, read and counted: words, co-occurrence counts, and which words stand for which entities."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blink.errors import SettingsError
+from blink.kglm.config import Settings, at_least, data_path
+from blink.kglm.glove.alignment import Alignment, align, link_word, mark_lines
+from blink.kglm.glove.counts import Counts, count_pairs, hold_out
+from blink.kglm.graph.triples import Graph
+from blink.kglm.lm.corpus import encode, read_words
+from blink.kglm.lm.splits import read_subjects
+from blink.kglm.lm.triples import read_names
+from blink.kglm.lm.vocabulary import Vocabulary, build_vocabulary, count_words
+from blink.kglm.text_init.tables import ENTITY_COLUMNS, TextRow, read_entities
+
+
+@dataclass(frozen=True)
+class Words:
+    """The text of a run.
+
+    Attributes:
+        vocabulary: known words.
+        fitted: counts that are learned from.
+        held_out: counts that a run is checked by.
+        marked: whether entities have tokens of their own, put in beside their titles.
+        notes: what was found, a line each.
+        sources: files that were read.
+    """
+
+    vocabulary: Vocabulary
+    fitted: Counts
+    held_out: Counts
+    marked: bool
+    notes: tuple[str, ...]
+    sources: tuple[Path, ...]
+
+    def about(self) -> dict[str, Any]:
+        """For the trace: sizes, and a hash of the counts."""
+        sizes = {"words": len(self.vocabulary.words), "pairs": len(self.fitted), "held_out_pairs": len(self.held_out)}
+        return {**sizes, "vocabulary": self.vocabulary.digest, "counts": self.fitted.digest()}
+
+
+def read_text(settings: Settings, say: Callable[[str], None] = lambda line: None) -> Words:
+    """Read and count the text that settings name.
+
+    Raises:
+        SettingsError: no text is named, or a number is out of its range.
+        MissingFileError, DataError, MismatchError: a file is missing, empty or malformed.
+    """
+    data = settings.data
+    if not data.text:
+        raise SettingsError("data.text names no text; give a file of text, or --joint.alpha 1 for the graph alone")
+    at_least(settings, "counts", window=1, held_out=0.0)
+    at_least(settings, "data", text_words=0)
+    if settings.counts.held_out > 0.5:
+        raise SettingsError(f"counts.held_out is {settings.counts.held_out}; give a share from 0 up to 0.5")
+    path = data_path(data.text, data.root)
+    lines, sources = read_words(path), [path] if path.is_file() else sorted(path.glob("*.sm"))
+    ids = _subjects_file(path, data)
+    marked: set[str] = set()
+    if ids is not None:
+        subjects = read_subjects(ids, len(lines))
+        lines = mark_lines(lines, subjects, {row.id: row.name for row in read_named(settings)})
+        marked, sources = {link_word(entity) for entity in subjects if entity}, [*sources, ids]
+    if data.text_words:
+        lines = _first(lines, data.text_words)
+    vocabulary = _vocabulary(settings, count_words(lines), marked)
+    corpus = encode(lines, vocabulary)
+    say(f"counting pairs in {corpus.words:,} words")
+    counts = count_pairs(corpus, settings.counts.window)
+    fitted, held_out = hold_out(counts, settings.counts.held_out, settings.seed)
+    unknown = corpus.unknown_words / max(corpus.words, 1)
+    notes = [
+        f"text: {len(corpus):,} lines, {corpus.words:,} words, {unknown:.2%} of them not in the vocabulary",
+        f"{len(vocabulary.words):,} words, {len(fitted):,} pairs that stand together, {len(held_out):,} more held out",
+    ]
+    return Words(vocabulary, fitted, held_out, bool(marked), tuple(notes), tuple(sources))
+
+
+def _subjects_file(text: Path, data: Settings) -> Path | None:
+    if data.text_ids == "auto":
+        beside = text.with_suffix(".ids")
+        return beside if text.is_file() and beside.is_file() else None
+    return data_path(data.text_ids, data.root) if data.text_ids else None
+
+
+def _first(lines: list[list[str]], most: int) -> list[list[str]]:
+    """Lines from the first on, cut where there are ``most`` words."""
+    kept: list[list[str]] = []
+    for line in lines:
+        if most <= 0:
+            break
+        kept.append(line[:most])
+        most -= len(line)
+    return kept
+
+
+def _vocabulary(settings: Settings, counts: Counter[str], marked: set[str]) -> Vocabulary:
+    """The most frequent words; tokens of entities are kept however rare they are."""
+    if settings.vocabulary.file:
+        return Vocabulary.load(data_path(settings.vocabulary.file, settings.data.root))
+    plain = Counter({word: count for word, count in counts.items() if word not in marked})
+    kept = build_vocabulary(plain, settings.vocabulary.size, settings.vocabulary.least_count)
+    tokens = sorted((word for word in counts if word in marked), key=lambda word: (-counts[word], word))
+    return Vocabulary((*kept.words, *tokens), (*kept.counts, *(counts[word] for word in tokens)))
+
+
+def read_named(settings: Settings) -> list[TextRow]:
+    """Titles and aliases of entities, those that the graph lacks included; empty where ``data.entity_names`` is.
+
+    Raises:
+        MissingFileError, DataError: the file is missing or malformed.
+    """
+    if not settings.data.entity_names:
+        return []
+    path = data_path(settings.data.entity_names, settings.data.root)
+    with path.open(encoding="utf-8-sig", errors="replace") as f:
+        header = f.readline().rstrip("\r\n").split("\t")
+    if path.suffix == ".jsonl" or set(ENTITY_COLUMNS) <= set(header):
+        return read_entities(path)
+    return [TextRow(i, entity, name) for i, (entity, name) in enumerate(read_names(path).items(), 1)]
+
+
+def aligned(settings: Settings, graph: Graph, words: Words) -> Alignment:
+    """Which words stand for the entities of the graph; how often an entity is in training triples decides whose a name is.
+
+    Raises:
+        SettingsError, DataError: see `align`.
+    """
+    degrees = dict(zip(graph.entities, graph.degrees.tolist(), strict=True))
+    return align(graph.entities, words.vocabulary, read_named(settings), degrees, settings.joint.ways)

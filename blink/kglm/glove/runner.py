@@ -1,0 +1,205 @@
+"""What can be done with a run of kind glove: train, measure, export."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blink.data.arrays import save_array
+from blink.errors import MismatchError, SettingsError
+from blink.files import atomic_open, read_json, write_json
+from blink.kglm.config import Settings
+from blink.kglm.glove.inputs import Words, aligned, read_text
+from blink.kglm.glove.joint import JointTrainer, check_joint
+from blink.kglm.glove.model import GloVe, Table, Weighting
+from blink.kglm.glove.trainer import HELD_OUT, PREFIX, WordTrainer
+from blink.kglm.graph.export import META_FILE, write_export
+from blink.kglm.graph.model import GraphModel, make_model
+from blink.kglm.graph.ranking import rank, report
+from blink.kglm.graph.readers import read_graph
+from blink.kglm.graph.runner import classification, known_answers
+from blink.kglm.graph.trainer import MODEL_ABOUT, MODEL_FILE, Trainer
+from blink.kglm.graph.triples import Graph
+from blink.kglm.lm.vocabulary import VOCABULARY_FILE, Vocabulary
+from blink.kglm.run import Progress, RunFolder, device_for, read_tensors
+
+WORD_VECTORS = "word_vectors.txt"
+MAP_FILE = "word_map.npy"
+
+
+class GloveRunner:
+    """Runs of kind glove; see `blink.kglm.kinds.Runner`. ``joint.alpha`` says what there is: words, a graph, or both."""
+
+    def train(
+        self, settings: Settings, folder: Path, *, resume: bool = False, progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """Train to the end; ``metrics.json`` then has the best validation and the cost under ``train``."""
+        progress = progress or Progress()
+        check_joint(settings)
+        graph = read_graph(settings.data) if settings.joint.alpha > 0 else None
+        words = read_text(settings, progress.say) if settings.joint.alpha < 1 else None
+        sources = [*(graph.sources if graph else ()), *(words.sources if words else ())]
+        about = _about(graph, words)
+        run = RunFolder(folder, settings) if resume else RunFolder.begin(folder, settings, sources, about)
+        try:
+            trainer, notes = _trainer(graph, words, run, progress)
+        except Exception:
+            if not resume:
+                run.forget()
+            raise
+        if resume:
+            run.go_on(run.load().get("standing", {}).get("step", 0), sources, about, pending=True)
+        if words is not None:
+            words.vocabulary.save(folder / VOCABULARY_FILE)
+        for note in notes:
+            progress.say(note)
+        metrics = {**trainer.run(resume=resume), **about, "seed": settings.seed, "settings": settings.digest()}
+        if isinstance(trainer, JointTrainer):
+            metrics["alignment"] = trainer.alignment.report()
+        run.add_metrics("train", metrics)
+        return metrics
+
+    def evaluate(self, folder: Path, split: str, *, progress: Progress | None = None) -> dict[str, Any]:
+        """Rank the answers of a split and classify its triples, as far as there is a graph; the loss on held-out pairs.
+
+        Raises:
+            SettingsError: a run of words alone is asked for test.
+        """
+        run = _open(folder)
+        graph, model = _best_graph(run)
+        metrics: dict[str, Any] = {}
+        if graph is not None and model is not None:
+            triples = torch.from_numpy(graph.split(split)).to(model.device)
+            known = known_answers(graph, split).to(model.device)
+            sizes = {"batch_size": run.settings.eval.batch_size, "chunk": run.settings.eval.chunk}
+            metrics["ranking"] = report(rank(model.exact(), triples, known, len(graph.entities), **sizes), graph)
+            if split == "test" and "valid" in graph.splits:
+                metrics["classification"] = classification(model, graph, run.settings.data.split_seed)
+        elif split != "valid":
+            raise SettingsError(f"{folder} is of words alone, which have held-out pairs but no {split}; give --split valid")
+        if run.settings.joint.alpha < 1 and split == "valid":
+            metrics[HELD_OUT] = _held_out_loss(run)
+        run.add_metrics(split, metrics)
+        return metrics
+
+    def export(self, folder: Path, out: Path) -> dict[str, Any]:
+        """Write the vectors of the best state: of the graph as a run of kind graph does, of words as GloVe's program does."""
+        run = _open(folder)
+        graph, model = _best_graph(run)
+        out.mkdir(parents=True, exist_ok=True)
+        written = {} if graph is None or model is None else write_export(out, model, graph, run.settings)
+        if run.settings.joint.alpha < 1:
+            words, contexts = _word_rows(read_tensors(run.best / MODEL_FILE))
+            vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
+            write_word_vectors(out / WORD_VECTORS, vocabulary.words, (words + contexts).numpy())
+            written |= {"words": len(words), "word_dim": int(words.shape[1])}
+            _note_words(out, run, written)
+        return written
+
+
+def write_word_vectors(path: Path, words: Sequence[str], vectors: np.ndarray) -> None:
+    """Write a word and its numbers a line, with blanks between them, as GloVe's program does. *Shape:* (n, width)."""
+    with atomic_open(path) as f:
+        for word, vector in zip(words, vectors.tolist(), strict=True):
+            f.write(f"{word} {' '.join(f'{number:.6g}' for number in vector)}\n")
+
+
+def _about(graph: Graph | None, words: Words | None) -> dict[str, Any]:
+    of_graph = {} if graph is None else {
+        "graph": graph.digest, "entities": len(graph.entities), "relations": len(graph.relations),
+    }  # fmt: skip
+    return {**of_graph, **({} if words is None else words.about())}
+
+
+def _trainer(
+    graph: Graph | None, words: Words | None, run: RunFolder, progress: Progress
+) -> tuple[Trainer | WordTrainer, list[str]]:
+    """What trains these, and what there is to tell about it."""
+    notes = [*(words.notes if words else ()), *(graph.notes if graph else ())]
+    if graph is None:
+        assert words is not None
+        return WordTrainer(words, run, progress), notes
+    if words is None:
+        alone = Trainer(graph, run, progress)
+        return alone, [note for note in (*notes, alone.start_note) if note]
+    alignment = aligned(run.settings, graph, words)
+    trainer = JointTrainer(graph, words, alignment, run, progress)
+    found = ", ".join(f"{name} {value}" for name, value in alignment.report().items())
+    tied = f"; {len(trainer.tied):,} share a row with a word" if trainer.tied is not None else ""
+    return trainer, [note for note in (*notes, trainer.start_note, f"entities with words: {found}{tied}") if note]
+
+
+def _open(folder: Path) -> RunFolder:
+    """A run.
+
+    Raises:
+        SettingsError: it is of another kind.
+    """
+    run = RunFolder.open(folder)
+    if run.settings.kind != "glove":
+        raise SettingsError(f"{folder} is a run of kind {run.settings.kind}, not glove; name another")
+    return run
+
+
+def _best_graph(run: RunFolder) -> tuple[Graph | None, GraphModel | None]:
+    """The graph and its model in the best state; None for a run of words alone.
+
+    Raises:
+        MissingFileError, MismatchError, DataError: there is no best state, or the files of the graph are not there or others.
+    """
+    if run.settings.joint.alpha == 0:
+        return None, None
+    graph = read_graph(run.settings.data)
+    model = make_model(run.settings, len(graph.entities), len(graph.relations))
+    tensors = read_tensors(run.best / MODEL_FILE)
+    if read_json(run.best / MODEL_ABOUT)["graph"] != graph.digest:
+        raise MismatchError(f"{run.best} was trained on another graph; bring its files back, or train again")
+    own = model.state_dict()
+    model.load_state_dict({name: value for name, value in tensors.items() if name in own})
+    return graph, model.to(device_for(run.settings)).eval()
+
+
+def _word_rows(tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Rows of words and of contexts in a best state; of words that share a row with an entity, that. *Shapes:* (n, width)."""
+    words, contexts = tensors[f"{PREFIX}words.weight"], tensors[f"{PREFIX}contexts.weight"]
+    if f"{PREFIX}words.place" not in tensors:
+        return words, contexts
+    place, alone = tensors[f"{PREFIX}words.place"], tensors[f"{PREFIX}words.alone"]
+    rows = torch.empty_like(contexts)
+    rows[alone], rows[~alone] = words[place[alone]], tensors["entity_tables.0"][place[~alone]]
+    return rows, contexts
+
+
+def _held_out_loss(run: RunFolder) -> float:
+    """Loss of the best state on the held-out pairs, or where there are none on all.
+
+    Raises:
+        MismatchError: the text is not that of the run.
+    """
+    settings, words = run.settings, read_text(run.settings)
+    if words.vocabulary.digest != Vocabulary.load(run.path / VOCABULARY_FILE).digest:
+        raise MismatchError(f"{run.path} was trained on another text; bring its files back, or train again")
+    tensors = read_tensors(run.best / MODEL_FILE)
+    model = GloVe(len(words.vocabulary.words), settings.words.dim, Weighting(settings.words.x_max, settings.words.power))
+    rows = dict(zip(("words", "contexts"), _word_rows(tensors), strict=True))
+    rows |= {name: tensors[f"{PREFIX}{name}.weight"] for name in ("word_bias", "context_bias")}
+    for name, table in rows.items():
+        setattr(model, name, Table(table))
+    return model.mean_loss(words.held_out if len(words.held_out) else words.fitted)
+
+
+def _note_words(out: Path, run: RunFolder, written: dict[str, Any]) -> None:
+    """Add what belongs to words to ``meta.json``, and the map from entities to words where one was learned."""
+    before = read_json(out / META_FILE) if (out / META_FILE).is_file() else {"settings": run.settings.digest()}
+    tensors = read_tensors(run.best / MODEL_FILE)
+    more = {"kind": "glove", "words": written["words"], "word_dim": written["word_dim"], "word_vectors": WORD_VECTORS}
+    (out / META_FILE).unlink(missing_ok=True)
+    if "coupling.map" in tensors:
+        save_array(out / MAP_FILE, tensors["coupling.map"].numpy())
+        more["word_map"] = MAP_FILE
+    write_json(out / META_FILE, {**before, **more})
