@@ -253,6 +253,8 @@ class TestFolder:
             ([more, dev], r"old.jsonl, \S+more.jsonl\)"),
             ([old], r"\(\S+dev.jsonl\)"),
             ([old, dev, more], r"\(\S+more.jsonl\)"),
+            ([dev, old], r"\(\S+dev.jsonl in another place, \S+old.jsonl in another place\)"),
+            ([old, dev, moved], r"\(\S+moved.jsonl in another place\)"),
         ):
             with pytest.raises(MismatchError, match=words) as caught:
                 begin(sources, resume=True)

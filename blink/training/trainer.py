@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ class Trainer:
         settings: see `TrainSettings`.
         synthesizer: makes the texts that ``settings.mix`` asks for beside the questions.
         device: where to train; of several processes, each has a device of its own of that kind.
-        sources: files that the texts come from; the trace notes their hashes, and a resumed run needs the same contents.
+        sources: files that the texts come from; the trace notes their hashes, and a resumed run needs the same contents,
+            in the same order.
 
     Raises:
         SettingsError: what the settings ask for is not to be had with this model, knowledge base or device.
@@ -356,7 +358,7 @@ def _require_fit(model: BiEncoder, kb: KnowledgeBase, learns_entities: bool) -> 
 
 
 def _other_data(first: dict[str, Any], about: dict[str, Any]) -> list[str]:
-    """What a run and its continuation read differently: files by name, which may have moved, and the entities.
+    """What a run and its continuation read differently: files, which may have moved but keep their places, and the entities.
 
     Traces of older releases lack one or the other, which is then not compared.
     """
@@ -364,6 +366,9 @@ def _other_data(first: dict[str, Any], about: dict[str, Any]) -> list[str]:
     stored: dict[str, str] = first.get("files", own)
     common = set(stored.values()) & set(own.values())
     names = [name for files in (stored, own) for name, digest in files.items() if digest not in common]
+    if not names:  # the same files; each has its part by its place
+        moved = zip_longest(stored.items(), own.items(), fillvalue=("", ""))
+        names = [f"{name or before} in another place" for (before, was), (name, digest) in moved if was != digest]
     other = first.get("catalogue", about["catalogue"]) != about["catalogue"]
     return [*dict.fromkeys(names), *(["the catalogue of the knowledge base"] if other else [])]
 
