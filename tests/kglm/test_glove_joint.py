@@ -86,13 +86,15 @@ def test_alignments_that_cannot_be() -> None:
 
 
 @pytest.mark.quick
-def test_a_word_is_shared_with_one_entity_alone() -> None:
-    known = vocabulary("java", "lake", "garda")
-    names = [TextRow(1, "Q1", "Java"), TextRow(2, "Q2", "Java"), TextRow(3, "Q3", "Lake Garda")]
-    both = align(["Q1", "Q2", "Q3"], known, names, {"Q2": 5.0})
-    assert len(both) == 3
-    single = both.singles()
-    assert (single.entities.tolist(), spelt(single, known)) == ([1], {1: ["java"]})
+def test_only_a_word_that_surely_means_an_entity_is_shared_with_it() -> None:
+    known = vocabulary("java", "lake", "oslo")
+    names = [TextRow(1, "Q1", "Java"), TextRow(2, "Q2", "Java"), TextRow(3, "Q3", "Lake Garda"), TextRow(4, "Q4", "Oslo")]
+    both = align(["Q1", "Q2", "Q3", "Q4"], known, names, {"Q2": 20.0})
+    assert both.report()["pairs"] == 4
+    assert spelt(both.singles(), known) == {1: ["java"], 3: ["oslo"]}
+    # Ids that are spelt alike have the same token; the first entity has it.
+    tokens = align(["a-b", "ab"], vocabulary(link_word("ab")))
+    assert (len(tokens), tokens.singles().entities.tolist()) == (2, [0])
 
 
 @pytest.mark.quick

@@ -83,11 +83,11 @@ class Alignment:
         return {"pairs": len(self), **counts, "coverage": round(share, 4), "mean_confidence": _mean(self.confidence)}
 
     def singles(self) -> Alignment:
-        """Those that one word stands for, each word for one entity: what rows can be shared by.
+        """Those represented by a token or an unambiguous title, each word for one entity: what rows can be shared by.
 
         Where several entities have the same word, the surest has it; of equally sure ones, that with the smaller row.
         """
-        one = np.flatnonzero(np.diff(self.starts) == 1)
+        one = np.flatnonzero(self.ways < WAYS.index("words"))
         best: dict[int, int] = {}
         for pair in one[np.lexsort((self.entities[one], -self.confidence[one]))].tolist():
             best.setdefault(int(self.words[self.starts[pair]]), pair)
