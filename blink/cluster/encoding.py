@@ -108,7 +108,8 @@ class Encoding:
         if self.layout == "kb":
             save_array(out, load_vectors(joined))
         else:
-            write_t7(out, load_vectors(joined))
+            # Copied on write, which never happens: torch warns of what it cannot write to.
+            write_t7(out, np.lib.format.open_memmap(joined, mode="c"))
         shutil.rmtree(work)
         return out
 

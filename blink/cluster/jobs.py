@@ -179,7 +179,8 @@ class JobFolder:
             if wrong is None and record.rows != end - start:
                 wrong = f"it has {record.rows} rows, expected {end - start}"
         if wrong is not None:
-            self._record_file(shard).unlink(missing_ok=True)
+            for stale in (self._record_file(shard), self._progress_file(shard)):
+                stale.unlink(missing_ok=True)
             raise MismatchError(
                 f"{plan.name(shard)} is not sound: {wrong}; give the same command again, it makes this shard anew"
             )

@@ -33,6 +33,7 @@ class Job:
         array: numbers of its shards; nothing for a job that has none.
         after: ids of jobs that must have succeeded before it begins.
         nodes: that it runs on, at once.
+        gpus: whether it has use for GPUs.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Job:
     array: tuple[int, ...] = ()
     after: tuple[str, ...] = ()
     nodes: int = 1
+    gpus: bool = True
 
     @property
     def log(self) -> Path:
@@ -67,7 +69,8 @@ def _options(job: Job, slurm: SlurmSettings) -> Iterator[str]:
     yield f"nodes={job.nodes}"
     yield "ntasks-per-node=1"
     for name, text in _asked(slurm):
-        yield f"{OPTIONS[name]}={shlex.quote(text)}"
+        if job.gpus or name != "gpus":
+            yield f"{OPTIONS[name]}={shlex.quote(text)}"
     if job.array:
         yield f"array={ranges(job.array)}{f'%{slurm.parallel}' if slurm.parallel else ''}"
     if job.after:

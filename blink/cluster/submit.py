@@ -202,7 +202,7 @@ def _refusal(said: str, settings: ClusterSettings) -> str:
 
 
 def _one_line(said: str) -> str:
-    lines = (re.sub(r"^(sbatch|squeue|slurm_load_jobs): (error: )?", "", line.strip()) for line in said.splitlines())
+    lines = (re.sub(r"^(sbatch|squeue|slurm_load_jobs):?( error:)? ", "", line.strip()) for line in said.splitlines())
     return "; ".join(dict.fromkeys(line for line in lines if line)) or "it said nothing"
 
 

@@ -62,7 +62,7 @@ def array_job(folder: JobFolder, plan: Plan, shards: tuple[int, ...], nodes: int
 def merge_job(folder: JobFolder, plan: Plan, after: tuple[str, ...]) -> Job:
     """The job that makes one whole of all shards, when the jobs ``after`` have done them."""
     command = (*PYTHON, "slurm", "task", str(folder.path), "--merge")
-    return Job(f"blink-{plan.kind}-merge", folder.path, command, after=after)
+    return Job(f"blink-{plan.kind}-merge", folder.path, command, after=after, gpus=False)
 
 
 class Watch:
@@ -176,7 +176,7 @@ class Watch:
         log = self._folder.log_file(job, shard)
         last = tail(log)
         said = next((line.removeprefix("blink: ") for line in reversed(last) if line.startswith("blink: ")), None)
-        cause = said or (last[-1] if last else "it left no log")
+        cause = said or (last[-1] if last else "it wrote no log: is the disk full, or not to be seen from there?")
         return JobFailedError(f"{what}{others} failed ({how}): {cause}; its log is {log}", log, last)
 
 

@@ -24,8 +24,11 @@ RUN = ("python3", "-m", "blink.apps.cli", "slurm", "task")
 CASES = {
     "nothing-set": (Job("blink-encode", Path("/kb/slurm"), (*RUN, "/kb/slurm"), array=(0, 1, 2)), SlurmSettings()),
     "array": (Job("blink-encode", Path("/kb/slurm"), (*RUN, "/kb/slurm"), array=(0, 2, 3, 4, 9)), SITE),
-    "merge": (Job("blink-encode-merge", Path("/kb/slurm"), (*RUN, "/kb/slurm", "--merge"), after=("12", "15")), SITE),
-    "nodes": (Job("blink-train", Path("/my runs/slurm"), (*RUN, "/my runs/slurm"), nodes=4), SITE),
+    "merge": (
+        Job("blink-encode-merge", Path("/kb/slurm"), (*RUN, "/kb/slurm", "--merge"), after=("12", "15"), gpus=False),
+        SITE,
+    ),
+    "nodes": (Job("blink-train", Path("/my runs/slurm"), (*RUN, "/my runs/slurm"), (0,), nodes=4), SITE),
 }
 
 

@@ -19,5 +19,4 @@
 module load cuda
 source ~/env/bin/activate
 
-export SUBMITIT_EXECUTOR=slurm
 exec srun --unbuffered --cpus-per-task=24 python3 -m blink.apps.cli slurm task /kb/slurm

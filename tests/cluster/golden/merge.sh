@@ -10,7 +10,6 @@
 #SBATCH --account=nlp
 #SBATCH --qos=low
 #SBATCH --constraint=volta32gb
-#SBATCH --gres=gpu:8
 #SBATCH --cpus-per-task=24
 #SBATCH --mem=400G
 #SBATCH --time=3000
@@ -20,5 +19,4 @@
 module load cuda
 source ~/env/bin/activate
 
-export SUBMITIT_EXECUTOR=slurm
 exec srun --unbuffered --cpus-per-task=24 python3 -m blink.apps.cli slurm task /kb/slurm --merge

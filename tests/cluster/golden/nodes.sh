@@ -1,6 +1,6 @@
 #!/bin/bash
 #SBATCH --job-name=blink-train
-#SBATCH --output='/my runs/slurm/log/%j.out'
+#SBATCH --output='/my runs/slurm/log/%A_%a.out'
 #SBATCH --open-mode=append
 #SBATCH --requeue
 #SBATCH --signal=USR1@120
@@ -14,9 +14,9 @@
 #SBATCH --cpus-per-task=24
 #SBATCH --mem=400G
 #SBATCH --time=3000
+#SBATCH --array=0%4
 
 module load cuda
 source ~/env/bin/activate
 
-export SUBMITIT_EXECUTOR=slurm
 exec srun --unbuffered --cpus-per-task=24 --kill-on-bad-exit=1 python3 -m blink.apps.cli slurm task '/my runs/slurm'

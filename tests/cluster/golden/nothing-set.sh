@@ -8,5 +8,4 @@
 #SBATCH --ntasks-per-node=1
 #SBATCH --array=0-2
 
-export SUBMITIT_EXECUTOR=slurm
 exec srun --unbuffered python3 -m blink.apps.cli slurm task /kb/slurm
