@@ -18,9 +18,9 @@ from blink.errors import BlinkError, CheckpointError, MismatchError, MissingFile
 from blink.files import read_json, write_json
 from blink.kglm.config import Settings, kind_of, load_settings, write_yaml
 from blink.training.checkpoints import CHECKPOINTS_FOLDER, clear_checkpoints, load_checkpoint, save_checkpoint
-from blink.training.curves import CURVES_FILE, read_trace
+from blink.training.curves import CURVES_FILE
 from blink.training.provenance import provenance
-from blink.training.trace import Trace
+from blink.training.trace import Trace, read_trace
 
 SETTINGS_FILE = "settings.yaml"
 TRACE_FILE = "trace.jsonl"
@@ -81,11 +81,12 @@ class RunFolder:
             raise SettingsError(
                 f"{path} holds a run already; go on with it by `blink kglm resume {path}`, or name another folder"
             )
-        path.mkdir(parents=True, exist_ok=True)
         folder = cls(path, settings)
+        row = folder._about(sources, about or {})
+        path.mkdir(parents=True, exist_ok=True)
         clear_checkpoints(path / CHECKPOINTS_FOLDER)
         write_yaml(path / SETTINGS_FILE, settings)
-        folder.trace.begin(folder._about(sources, about or {}))
+        folder.trace.begin(row)
         return folder
 
     @classmethod

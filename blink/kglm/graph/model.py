@@ -169,9 +169,8 @@ class GraphModel(nn.Module):
         return tuple(self._relation_dropout(self._read(table, which)) for table in self.relation_tables)
 
     def _read(self, table: Tensor, which: Tensor | slice) -> Tensor:
-        if isinstance(which, Tensor) and self._settings.sparse and table.requires_grad:
-            flat = functional.embedding(which, table.view(len(table), -1), sparse=True)
-            return flat.view(*which.shape, *table.shape[1:]).to(self.dtype)
+        if isinstance(which, Tensor) and self._settings.sparse and table.dim() == 2:
+            return functional.embedding(which, table, sparse=True).to(self.dtype)
         return table[which].to(self.dtype)
 
     def entity_vectors(self, ids: Tensor | None = None) -> Tensor:

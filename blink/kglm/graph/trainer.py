@@ -38,6 +38,8 @@ from blink.kglm.run import (
 from blink.training.signals import Interrupted, StopSignals, stop_signals
 
 MODEL_FILE, MODEL_ABOUT = "model.safetensors", "model.json"
+SECONDS_OF_A_DRAWING = 30
+"""Between two drawings of the curves of a run that goes on."""
 METRICS = ("mrr", "hits@1", "hits@3", "hits@10")
 
 
@@ -97,7 +99,7 @@ class Trainer:
         self._optimisers = Optimisers(self.model, train, options.model.sparse)
         self._valid = splits[1].to(self.device)
         self._filter = answers_of(splits, *size).to(self.device)  # not the test triples: they may choose nothing
-        self.standing, self.cost = Standing(rate=train.lr), Cost()
+        self.standing, self.cost, self._drawn = Standing(rate=train.lr), Cost(), time.perf_counter()
 
     @property
     def total_steps(self) -> int:
@@ -271,10 +273,12 @@ class Trainer:
         standing.pending = False
         self.folder.trace.add("validation", {"epoch": epoch, "step": standing.step, **found, "rate": standing.rate})
         self._progress.say(f"epoch {epoch}: valid mrr {found['mrr']:.4f}, hits@10 {found['hits@10']:.4f}" + " (best)" * better)
-        self._draw()
+        if time.perf_counter() - self._drawn > SECONDS_OF_A_DRAWING:
+            self._draw()
 
     def _draw(self) -> None:
         self.folder.draw(["loss"], METRICS)
+        self._drawn = time.perf_counter()
 
 
 def save_model(model: GraphModel, folder: RunFolder, graph: Graph, about: dict[str, float]) -> None:

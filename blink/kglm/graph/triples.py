@@ -209,7 +209,9 @@ def set_aside(graph: Graph, name: str, share: float, seed: int) -> Graph:
             break
         head, relation, tail = graph.train[row].tolist()
         if min(used[head], used[tail]) > (2 if head == tail else 1) and relations[relation] > 1:
-            used[head], used[tail], relations[relation] = used[head] - 1, used[tail] - 1, relations[relation] - 1
+            used[head] -= 1
+            used[tail] -= 1
+            relations[relation] -= 1
             moved.append(row)
     if len(moved) < wanted or not moved:
         raise DataError(
