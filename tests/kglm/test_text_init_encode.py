@@ -33,21 +33,29 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(toys.base_folder(tmp_path_factory.mktemp("bert")))
 
 
-@pytest.fixture(scope="module")
-def gpt(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A random decoder, whose tokenizer has nothing to pad by."""
+@pytest.fixture(scope="module", params=["gpt2", "t5", "distilbert"])
+def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random decoder without padding, an encoder with a decoder, an encoder that takes no segments."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
-    from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
+    from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("gpt")
+    folder = tmp_path_factory.mktemp(request.param)
     words = ["[UNK]", "<end>", *sorted({w for t in TEXTS for w in t.split()})]
     tokenizer = Tokenizer(WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="<end>").save_pretrained(folder)
+    pad = {} if request.param == "gpt2" else {"pad_token": "<end>"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="<end>", **pad)
+    fast.model_input_names = ["input_ids", "attention_mask", "token_type_ids"]
+    fast.save_pretrained(folder)
+    sizes = {
+        "gpt2": {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64},
+        "t5": {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2},
+        "distilbert": {"dim": 16, "hidden_dim": 16, "n_layers": 1, "n_heads": 2, "max_position_embeddings": 64},
+    }[request.param]
     torch.manual_seed(0)
-    GPT2Model(GPT2Config(vocab_size=len(words), n_embd=16, n_layer=1, n_head=2, n_positions=64)).save_pretrained(folder)
+    AutoModel.from_config(AutoConfig.for_model(request.param, vocab_size=len(words), **sizes)).save_pretrained(folder)
     return str(folder)
 
 
@@ -96,8 +104,9 @@ def test_long_texts_are_cut_to_the_models_limit(bert: str) -> None:
     assert TextEncoder(bert, max_length=7, device="cpu").max_length == 7
 
 
-def test_a_tokenizer_without_padding_will_do(gpt: str) -> None:
-    encoder = TextEncoder(gpt, device="cpu")
+def test_models_of_other_kinds_will_do(other: str) -> None:
+    encoder = TextEncoder(other, device="cpu")
+    assert encoder.width == 16
     together = encoder.encode(TEXTS)
     alone = np.concatenate([encoder.encode([t]) for t in TEXTS])
     np.testing.assert_allclose(together, alone, atol=1e-5)
@@ -243,6 +252,13 @@ def test_the_relation_types_command_and_the_originals_name(
     assert "lacks the column id, name, label" in err
     assert err.count("\n") == 1
     assert main(["entities", "-e", str(source)]) == 2
+
+
+def test_the_command_knows_all_poolings() -> None:
+    from blink.apps.kglm import embed
+    from blink.kglm.text_init.encode import POOLINGS
+
+    assert tuple(POOLINGS) == embed.POOLINGS
 
 
 def test_the_scripts_name_runs(tmp_path: Path) -> None:

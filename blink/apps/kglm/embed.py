@@ -10,13 +10,15 @@ import click
 
 from blink.apps.common import Bar, guarded, say
 from blink.apps.kglm.reduce import reduce
+from blink.kglm.text_init.tables import TEXTS
 
 if TYPE_CHECKING:
     from blink.kglm.text_init.tables import TextRow
     from blink.kglm.text_init.vectors import Kind
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-TEXTS = ("name+description", "description", "name", "name+aliases")
+POOLINGS = ("mean", "cls", "plain")
+"""Those of `blink.kglm.text_init.encode`, which waits for torch."""
 
 
 def encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,11 +33,11 @@ def encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "-o", "--output", required=True, metavar="OUT.tsv", help="The TSV; vectors as .npy go into OUT.vectors/.",
             ),
             click.option(
-                "--text", type=click.Choice(TEXTS), default=TEXTS[0], show_default=True,
+                "--text", type=click.Choice(list(TEXTS)), default="name+description", show_default=True,
                 help="What is encoded of a row; what is missing is passed over. The original encodes the description.",
             ),
             click.option(
-                "--pooling", type=click.Choice(["mean", "cls", "plain"]), default="mean", show_default=True,
+                "--pooling", type=click.Choice(POOLINGS), default="mean", show_default=True,
                 help="mean of a text's words; cls: state of the first piece; plain: mean with special pieces, the original's.",
             ),
             click.option("--only", metavar="FILE", help="Encode only these ids: one a line, or a file of triples."),

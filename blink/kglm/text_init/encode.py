@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import shutil
 import time
@@ -83,6 +84,7 @@ class TextEncoder:
         if getattr(model.config, "is_encoder_decoder", False):
             model = model.get_encoder()  # type: ignore[operator]
         self.model: nn.Module = model.to(self.device, self.dtype).eval()
+        self._taken = frozenset(inspect.signature(model.forward).parameters)
         limit = min(longest_input(model), int(self.tokenizer.model_max_length), MOST_PIECES)
         self.max_length = min(max_length or limit, limit)
 
@@ -114,9 +116,11 @@ class TextEncoder:
             return_special_tokens_mask=True, return_attention_mask=True, return_tensors="pt",
         )  # fmt: skip
         special = batch.pop("special_tokens_mask").bool().to(self.device)
-        inputs = {name: values.to(self.device) for name, values in batch.items()}
+        real = batch["attention_mask"].bool().to(self.device)
+        # Tokenizers may give more than their model takes, such as segments to DistilBERT.
+        inputs = {name: values.to(self.device) for name, values in batch.items() if name in self._taken}
         states = self.model(**inputs).last_hidden_state.float()
-        return POOLINGS[self.pooling](states, inputs["attention_mask"].bool(), special).cpu().numpy()
+        return POOLINGS[self.pooling](states, real, special).cpu().numpy()
 
 
 def _tokenizer(name: str) -> Any:
