@@ -38,11 +38,9 @@ def softmax_over_all(scores: Tensor, rows: Tensor, targets: Tensor, options: Los
     Returns:
         *Shape:* (batch,).
     """
-    scores = scores * options.scale if options.scale != 1 else scores
-    wanted = _mean_of_answers(scores, rows, targets) * (1 - options.smoothing)
-    if options.smoothing:
-        wanted = wanted + scores.mean(1) * options.smoothing
-    return scores.logsumexp(1) - wanted
+    logs = (scores * options.scale if options.scale != 1 else scores).log_softmax(1)
+    wanted = _mean_of_answers(logs, rows, targets) * (1 - options.smoothing)
+    return -(wanted + logs.mean(1) * options.smoothing if options.smoothing else wanted)
 
 
 def binary_over_all(scores: Tensor, rows: Tensor, targets: Tensor, options: LossOptions) -> Tensor:
