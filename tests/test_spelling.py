@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from blink.data.records import Entity
 from blink.errors import MismatchError, MissingFileError
+from blink.kb import spelling
 from blink.kb.forms import NEAR, TITLE, FormMatch, SurfaceForms, build_forms
 from blink.kb.knowledge_base import MOST_NAMED, Names
 from blink.kb.popularity import POPULARITY_FILE, build_popularity, describe, open_popularity
-from blink.kb.spelling import MEASURES, SpellingIndex, build_spellings, file_of
+from blink.kb.spelling import GRAMS, MEASURES, SpellingIndex, build_spellings, file_of
 
 pytestmark = pytest.mark.quick
 
@@ -79,6 +80,21 @@ def test_measures_do_not_depend_on_the_company(index: SpellingIndex, order: list
     alone = {row: index.compare("new ferrell", [row])[0] for row in order}
     together = index.compare("new ferrell", order)
     assert all(np.array_equal(alone[row], measured) for row, measured in zip(order, together, strict=True))
+
+
+@pytest.mark.parametrize("block", [1, 7, 1000])
+def test_postings_are_the_names_of_each_trigram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(spelling, "_BLOCK", block)
+    build_spellings([*ENTITIES, Entity(6, "?!", aliases=("Islam", "islamic Islamic art"))], 7, tmp_path)
+    found = SpellingIndex.open(tmp_path)
+    names_of: dict[int, list[int]] = {}
+    for name in range(len(found.rows)):
+        for gram in found.grams[found.gram_at[name] : found.gram_at[name + 1]].tolist():
+            names_of.setdefault(gram, []).append(name)
+    assert len(found.postings) == len(found.grams) > 100
+    for gram in range(GRAMS):
+        postings = found.postings[found.posting_at[gram] : found.posting_at[gram + 1]]
+        assert postings.tolist() == names_of.get(gram, [])
 
 
 def test_a_missing_or_damaged_table_is_said(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ the table is a few arrays of integers which are mapped from disk, whatever the s
 from __future__ import annotations
 
 import zlib
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -26,6 +27,8 @@ POSTINGS = 1 << 14
 """Names that are looked at in one search: of a common trigram's many, none is looked at once the rare ones gave this many."""
 SHORTLIST = 192
 """Names, by their share of rare trigrams, that are measured in full."""
+_BLOCK = 1 << 18
+"""Trigrams that are sorted at a time."""
 NEAR = 0.4
 """Similarity below which a name is not found."""
 MEASURES = ("dice", "words_found", "words_covered", "initials")
@@ -159,37 +162,69 @@ def build_spellings(entities: Iterable[Entity], count: int, folder: str | Path) 
     Returns:
         number of names.
     """
-    rows: list[int] = []
-    initials: list[int] = []
-    grams: list[np.ndarray] = []
-    words: list[np.ndarray] = []
+    names = _Gathered()
     for entity in entities:
         for name in _names(entity):
-            form = _cut(name)
-            if len(form.words):
-                rows.append(entity.row)
-                grams.append(form.grams)
-                words.append(form.words)
-                initials.append(form.initials)
-    gram_at, all_grams = _packed(grams, np.uint16)
-    word_at, all_words = _packed(words, np.uint32)
-    owner = np.repeat(np.arange(len(rows), dtype=np.int32), np.diff(gram_at))
-    order = np.argsort(all_grams, kind="stable")
+            names.add(entity.row, _cut(name))
+    rows, initials = np.frombuffer(names.rows, np.int32), np.frombuffer(names.initials, np.uint32)
+    grams, gram_at = np.frombuffer(names.grams, np.uint16), _ends(np.frombuffer(names.gram_sizes, np.uint32))
+    posting_at, postings = _postings(grams, gram_at)
     table = SpellingIndex(
-        _ends(np.bincount(np.array(rows, dtype=np.int64), minlength=count)),
-        np.array(rows, dtype=np.int32),
-        gram_at,
-        all_grams,
-        _ends(np.bincount(all_grams, minlength=GRAMS)),
-        owner[order],
-        word_at,
-        all_words,
-        np.array(initials, dtype=np.uint32),
-        np.argsort(np.array(initials, dtype=np.uint32), kind="stable").astype(np.int32),
+        first=_ends(np.bincount(rows, minlength=count)),
+        rows=rows,
+        gram_at=gram_at,
+        grams=grams,
+        posting_at=posting_at,
+        postings=postings,
+        word_at=_ends(np.frombuffer(names.word_sizes, np.uint32)),
+        words=np.frombuffer(names.words, np.uint32),
+        initials=initials,
+        by_initials=np.argsort(initials, kind="stable").astype(np.int32),
     )
     for field in fields(SpellingIndex):
         save_array(Path(folder) / file_of(field.name), getattr(table, field.name))
     return len(rows)
+
+
+class _Gathered:
+    """Names as they come, in columns of bare numbers: an object for each of millions of names would take gigabytes."""
+
+    def __init__(self) -> None:
+        self.rows, self.initials = array("i"), array("I")
+        self.grams, self.gram_sizes = array("H"), array("I")
+        self.words, self.word_sizes = array("I"), array("I")
+
+    def add(self, row: int, form: _Form) -> None:
+        """Append a name; one without words is none."""
+        if not len(form.words):
+            return
+        self.rows.append(row)
+        self.initials.append(form.initials)
+        self.gram_sizes.append(len(form.grams))
+        self.grams.frombytes(form.grams.tobytes())
+        self.word_sizes.append(len(form.words))
+        self.words.frombytes(form.words.tobytes())
+
+
+def _postings(grams: np.ndarray, gram_at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turn the trigrams of names into the names of trigrams: see ``posting_at`` and ``postings`` of `SpellingIndex`.
+
+    Sorted in blocks, each of which goes on where the one before ended: sorting all at once takes four times the memory.
+    """
+    blocks = range(0, len(grams), _BLOCK)
+    sizes = np.zeros(GRAMS, dtype=np.int64)
+    for at in blocks:
+        sizes += np.bincount(grams[at : at + _BLOCK], minlength=GRAMS)
+    posting_at = _ends(sizes)
+    postings, free = np.empty(len(grams), dtype=np.int32), posting_at[:-1].copy()
+    for at in blocks:
+        block = grams[at : at + _BLOCK]
+        order, counts = np.argsort(block, kind="stable"), np.bincount(block, minlength=GRAMS)
+        of_gram = block[order]
+        ahead = np.arange(len(block)) - (np.cumsum(counts) - counts)[of_gram]  # in the block, of the same trigram
+        postings[free[of_gram] + ahead] = np.searchsorted(gram_at, at + order, side="right") - 1
+        free += counts
+    return posting_at, postings
 
 
 def file_of(array: str) -> str:
@@ -228,13 +263,11 @@ def _hash(text: str) -> int:
     return zlib.crc32(text.encode())
 
 
-def _packed(parts: list[np.ndarray], dtype: type) -> tuple[np.ndarray, np.ndarray]:
-    return _ends(np.array([len(p) for p in parts])), np.concatenate(parts).astype(dtype) if parts else np.empty(0, dtype)
-
-
 def _ends(sizes: np.ndarray) -> np.ndarray:
     """Where each part begins, and where the last one ends."""
-    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    ends = np.zeros(len(sizes) + 1, dtype=np.int64)
+    np.cumsum(sizes, out=ends[1:])
+    return ends
 
 
 def _ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
