@@ -15,7 +15,7 @@ from blink.kglm.lm.corpus import Corpus, encode
 from blink.kglm.lm.generation import Sampling, choose, generate, side_by_side
 from blink.kglm.lm.model import KGLanguageModel, TripleBatch, reversed_ids
 from blink.kglm.lm.options import Cells, Classifier, Language, Network, section
-from blink.kglm.lm.perplexity import line_losses, measure_perplexity, original_perplexity
+from blink.kglm.lm.perplexity import line_losses, measure_perplexity
 from blink.kglm.lm.softmax import sampled_loss, token_losses
 from blink.kglm.lm.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from tests.kglm.lm_toys import toy_model
@@ -149,7 +149,7 @@ def test_perplexity_does_not_depend_on_batches(monkeypatch: pytest.MonkeyPatch) 
 def test_the_original_counts_too_many_words(kind: str, cut: int) -> None:
     model, text = toy_model(len(WORDS), cells=Cells(kind, (6,), 1.0)), lines("abcdef", "ghij")
     scored = [model.line_losses(text.batch([row]))[0, : ids - cut].sum().item() for row, ids in ((0, 8), (1, 6))]
-    assert original_perplexity(model, text) == pytest.approx(math.exp(sum(scored) / (6 + 4)), rel=1e-6)
+    assert measure_perplexity(model, text).as_the_original_counts == pytest.approx(math.exp(sum(scored) / (6 + 4)), rel=1e-6)
 
 
 def test_pieces_of_the_softmax_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from blink.kglm.graph.classification import Labelled, fit_thresholds
 from blink.kglm.lm.classification import Classification, Tables, classify, measure_classification
 from blink.kglm.lm.inputs import SPLITS, Inputs, Triples
 from blink.kglm.lm.model import KGLanguageModel
-from blink.kglm.lm.perplexity import measure_perplexity, original_perplexity
+from blink.kglm.lm.perplexity import measure_perplexity
 from blink.kglm.lm.triples import Facts
 
 HALVES_SEED = 5
@@ -40,8 +40,7 @@ def measure_split(
     found: dict[str, Any] = {}
     if model.language is not None and split in inputs.texts:
         text = measure_perplexity(model, inputs.texts[split], advance)
-        original = original_perplexity(model, inputs.texts[split])
-        found |= {"perplexity": text.perplexity, "language": {**text.to_dict(), "as_the_original_counts": original}}
+        found |= {"perplexity": text.perplexity, "language": text.to_dict()}
     triples = inputs.triples
     if model.classifier is not None and triples is not None and split in triples.measured:
         kinds = {kind: _measure_kind(model, triples, split, kind, advance) for kind in triples.measured[split]}

@@ -41,6 +41,9 @@ class Perplexity:
         unknown_types: different ones of these.
         unknown_rate: their share of all words.
         vocabulary: ids of the vocabulary.
+        as_the_original_counts: perplexity as its ``test_kge_lm`` prints it, to set beside published figures; it flatters. Of
+            a line of n ids, ``<BOS>`` and ``<EOS>`` included, it cuts the last two, predicts ``n - 3`` words by an LSTM or
+            ``n - 4`` by a BiLSTM, and divides their losses by ``n - 2``.
     """
 
     perplexity: float
@@ -54,6 +57,7 @@ class Perplexity:
     unknown_types: int
     unknown_rate: float
     vocabulary: int
+    as_the_original_counts: float
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -70,21 +74,25 @@ def measure_perplexity(
         corpus: the text.
         advance: told of words that are done.
     """
-    total = of_unknown = 0.0
+    total = of_unknown = original = 0.0
+    counted = 0
     for lines, losses in line_losses(model, corpus):
         total += float(losses.sum(dtype=np.float64))
         ids = corpus.batch(lines).numpy()[:, 1:]
         of_unknown += float(losses[ids == UNK].sum(dtype=np.float64))
+        part, count = _original_part(model, corpus.lengths[lines], losses)
+        original, counted = original + part, counted + count
         advance(int(corpus.lengths[lines].sum()) + len(lines))
-    return summarise(total, of_unknown, corpus)
+    return _summarise(total, of_unknown, original / counted, corpus)
 
 
-def summarise(total: float, of_unknown: float, corpus: Corpus) -> Perplexity:
+def _summarise(total: float, of_unknown: float, original: float, corpus: Corpus) -> Perplexity:
     """The figures that follow from losses.
 
     Args:
         total: sum of the losses of all predicted words, in nats.
         of_unknown: of those that are ``unk``.
+        original: mean loss as the original takes it.
         corpus: the text.
     """
     tokens, unknown, types = corpus.words + len(corpus), corpus.unknown_words, corpus.unknown_types
@@ -102,6 +110,7 @@ def summarise(total: float, of_unknown: float, corpus: Corpus) -> Perplexity:
         unknown_types=types,
         unknown_rate=unknown / corpus.words,
         vocabulary=corpus.known,
+        as_the_original_counts=_exp(original),
     )
 
 
@@ -137,20 +146,12 @@ def _like_lines(lengths: np.ndarray) -> Iterator[np.ndarray]:
         begin = end
 
 
-def original_perplexity(model: KGLanguageModel, corpus: Corpus) -> float:
-    """Perplexity as the original's ``test_kge_lm`` prints it, to set beside published figures; it flatters.
-
-    Of a line of n ids, ``<BOS>`` and ``<EOS>`` included, the last two are cut; ``n - 3`` words of an LSTM, or ``n - 4`` of a
-    BiLSTM, are predicted, and their losses are divided by ``n - 2``.
-    """
+def _original_part(model: KGLanguageModel, lengths: np.ndarray, losses: np.ndarray) -> tuple[float, int]:
+    """Losses that the original's ``test_kge_lm`` adds up for some lines, and what it divides them by."""
     cut = 4 if model.network.cells.backward else 3
-    total, count = 0.0, 0
-    for lines, losses in line_losses(model, corpus):
-        for line, row in zip(lines, losses, strict=True):
-            ids = int(corpus.lengths[line]) + 2
-            total += float(row[: max(ids - cut, 0)].sum(dtype=np.float64))
-            count += max(ids - 2, 0)
-    return _exp(total / max(count, 1))
+    ids = lengths + 2
+    scored = np.arange(losses.shape[1]) < (ids - cut)[:, None]
+    return float(losses[scored].sum(dtype=np.float64)), int((ids - 2).sum())
 
 
 def _exp(nats: float) -> float:

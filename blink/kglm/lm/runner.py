@@ -15,6 +15,7 @@ from blink.kglm.config import Settings, choice
 from blink.kglm.lm.corpus import Corpus
 from blink.kglm.lm.inputs import SPLITS, Inputs, about, read_inputs
 from blink.kglm.lm.measures import judge, measure_split, tables_for
+from blink.kglm.lm.memory import keep_freed_memory
 from blink.kglm.lm.model import KGLanguageModel
 from blink.kglm.lm.network import new_model, schedule_of
 from blink.kglm.lm.perplexity import measure_perplexity
@@ -36,6 +37,7 @@ class LanguageRunner:
     ) -> dict[str, Any]:
         """Train to the end and measure the best state, or go on with a run that was ended."""
         progress = progress or Progress()
+        keep_freed_memory()
         inputs = read_inputs(settings)
         for note in inputs.notes:
             progress.say(note)

@@ -1,0 +1,357 @@
+"""Makes the table of KG-LM's language side: language models and triple classifiers alone and together.
+
+Two protocols, each with LSTM and BiLSTM cells and several seeds, and how fast a model learns:
+
+original  That of Patel & Ferraro 2020: both baselines have frozen word vectors, the joint run does not; perplexity and accuracy
+          of the joint run are those of two states. It favours the joint run.
+fair      The same inputs, trained parts, steps per epoch, choice of the best state and measurement in all runs; both figures of
+          a joint run are those of its one best state.
+speed     Perplexity after 500 of 4,000 steps of text, and at the end of learning from a tenth of the text.
+
+The language model of a BiLSTM reads forwards alone, so the baseline without triples is the same for both kinds of cells, to the
+last bit, and is trained once.
+
+Each row is a run file of examples/kglm with a few settings changed; each of its seeds is a run folder, OUT/ROW/seed-N. Runs
+that are complete are skipped; one that was stopped goes on. After each run RESULTS/metrics/ROW.json and RESULTS/table.md are
+written anew from the run folders.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from blink.apps.common import guarded, say
+from blink.apps.kglm.training import shown_progress
+from blink.errors import SettingsError
+from blink.files import atomic_open, locked, read_json, write_json
+from blink.kglm.config import load_settings
+from blink.kglm.lm.generation import Sampling, generate
+from blink.kglm.lm.runner import LanguageRunner
+from blink.kglm.lm.saved import load_model
+from blink.kglm.run import RunFolder
+from blink.training.signals import Interrupted
+from blink.training.trace import read_trace
+
+EXAMPLES = Path("examples/kglm")
+BILSTM = {"cells.kind": "BiLSTM"}
+PROMPTS = ("issa serge coelo born 1967", "marie curie was a", "the republic of")
+EARLY = 500
+"""Steps of text after which the speed of learning is looked at."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Attributes:
+        name: of the row and its folder.
+        what: for readers.
+        file: run file.
+        cells: for readers.
+        changes: settings that differ from the run file's.
+    """
+
+    name: str
+    what: str
+    file: str
+    cells: str = "LSTM"
+    changes: Mapping[str, Any] | None = None
+
+
+FAIR = (
+    Row("fair-lm", "language model alone", "k11_lm", "either"),
+    Row("fair-lm-frozen", "language model alone, frozen words", "k11_lm", "either", {"words.learn": False}),
+    Row("fair-kge", "triple classifier alone", "k11_kge"),
+    Row("fair-joint", "together", "k11_joint"),
+    Row("fair-kge-bilstm", "triple classifier alone", "k11_kge", "BiLSTM", BILSTM),
+    Row("fair-joint-bilstm", "together", "k11_joint", "BiLSTM", BILSTM),
+)
+SPEED = (
+    Row("speed-lm", "language model alone", "k12_lm"),
+    Row("speed-joint", "together", "k12_joint"),
+    Row("tenth-lm", "language model alone, a tenth of the text", "k12_lm_tenth"),
+    Row("tenth-joint", "together, a tenth of the text", "k12_joint_tenth"),
+)
+ORIGINAL = (
+    Row("original-lm", "language model alone, frozen words", "k10_lm_frozen", "either"),
+    Row("original-kge", "triple classifier alone, frozen words", "k10_kge_frozen"),
+    Row("original-joint", "together", "k10_joint"),
+    Row("original-kge-bilstm", "triple classifier alone, frozen words", "k10_kge_frozen", "BiLSTM", BILSTM),
+    Row("original-joint-bilstm", "together", "k10_joint", "BiLSTM", BILSTM),
+)
+ROWS = {row.name: row for row in (*FAIR, *SPEED, *ORIGINAL)}
+PUBLISHED = {
+    "original-lm": "437.22 (first table), 440.72 (second)",
+    "original-kge": "accuracy 90.66 %",
+    "original-joint": "353.72, accuracy 93.6 %",
+    "original-kge-bilstm": "accuracy 94.22 %",
+    "original-joint-bilstm": "299.72, accuracy 93.73 %",
+}
+"""Figures of the paper, of another text and vocabulary; only the relative change of perplexity compares."""
+
+
+@click.command(help=__doc__.replace("\n\n", "\n\n\b\n") if __doc__ else None)
+@click.option("--out", default="experiments/kglm-table", show_default=True, metavar="DIR", help="Where runs go.")
+@click.option("--results", default=str(EXAMPLES), show_default=True, metavar="DIR", help="Where metrics/ and table.md go.")
+@click.option("--data", metavar="DIR", help="Folder of the data.  [default: $BLINK_DATA, or ../shared/data]")
+@click.option("--seeds", default="0,1,2", show_default=True, metavar="LIST", help="Seeds, one after the other.")
+@click.option("--rows", default=",".join(ROWS), metavar="LIST", help="Rows to make, in this order.  [default: all]")
+@click.option("--only-report", is_flag=True, help="Train nothing; write the table from the runs that are there.")
+def table(out: str, results: str, data: str | None, seeds: str, rows: str, only_report: bool) -> None:
+    """Train the rows that are not there yet, and write the table."""
+    wanted, numbers = _rows(rows), _seeds(seeds)
+    runs, written = Path(out), Path(results)
+    runs.mkdir(parents=True, exist_ok=True)
+    with locked(runs):
+        for seed in [] if only_report else numbers:
+            for row in wanted:
+                if not complete(runs / row.name / f"seed-{seed}"):
+                    _train(row, seed, runs / row.name / f"seed-{seed}", data)
+                    report(runs, written)
+        report(runs, written)
+    say(f"the table is in {written / 'table.md'}")
+
+
+def _rows(names: str) -> list[Row]:
+    wanted = names.split(",")
+    if wrong := [name for name in wanted if name not in ROWS]:
+        raise SettingsError(f"there is no row {wrong[0]!r}; rows are {', '.join(ROWS)}")
+    return [ROWS[name] for name in wanted]
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise SettingsError(f"--seeds is {text!r}; give whole numbers such as 0,1,2") from error
+
+
+def complete(folder: Path) -> bool:
+    """Whether a run was trained to its end and measured."""
+    return (folder / "metrics.json").is_file() and "cost" in read_json(folder / "metrics.json")
+
+
+def _train(row: Row, seed: int, folder: Path, data: str | None) -> None:
+    """Train a run, or go on with it.
+
+    Raises:
+        SystemExit: a signal stopped it; its state is saved.
+    """
+    changes = {**(row.changes or {}), "seed": seed, **({"data.root": data} if data else {})}
+    words = [f"--{name}={value}" for name, value in changes.items()]
+    resume = (folder / "trace.jsonl").is_file()
+    settings = RunFolder.open(folder).settings if resume else load_settings("joint", EXAMPLES / f"{row.file}.yaml", words)
+    say(f"{row.name}, seed {seed}: {'goes on' if resume else 'begins'} in {folder}")
+    try:
+        with shown_progress(f"{row.name} {seed}", "step") as progress:
+            LanguageRunner().train(settings, folder, resume=resume, progress=progress)
+    except Interrupted as stop:
+        say(f"{stop}; go on with the same command")
+        raise SystemExit(128 + stop.signal) from stop
+
+
+# -- results ---------------------------------------------------------------------------------------------------------------
+
+
+def report(runs: Path, written: Path) -> None:
+    """Write metrics and table from the runs that are complete."""
+    found = {row.name: collected(runs / row.name) for row in ROWS.values()}
+    (written / "metrics").mkdir(parents=True, exist_ok=True)
+    for name, by_seed in found.items():
+        if by_seed:
+            row = ROWS[name]
+            about = {"row": name, "file": f"{row.file}.yaml", "changes": dict(row.changes or {})}
+            write_json(written / "metrics" / f"{name}.json", {**about, "seeds": by_seed})
+    with atomic_open(written / "table.md") as f:
+        f.write("\n".join(_markdown(found, runs)) + "\n")
+
+
+def collected(folder: Path) -> dict[str, dict[str, Any]]:
+    """What was measured, by seed; provenance beside it."""
+    found = {}
+    for path in sorted(folder.glob("seed-*"), key=lambda p: int(p.name.split("-")[1])):
+        if complete(path):
+            rows = read_trace(path / "trace.jsonl")
+            first = next(row for row in rows if row["kind"] == "run")
+            about = {
+                key: first[key]
+                for key in ("time", "git", "host", "device", "versions", "settings", "vocabulary")
+                if key in first
+            }
+            files = {Path(name).name: digest[:16] for name, digest in first["files"].items()}
+            early = [row["perplexity"] for row in rows if row["kind"] == "validation" and row["updates"]["language"] == EARLY]
+            metrics = read_json(path / "metrics.json")
+            found[path.name.split("-")[1]] = {
+                **metrics,
+                "early": early[0] if early else None,
+                "from": {**about, "files": files},
+            }
+    return found
+
+
+INTRODUCTION = """\
+# Language models and triple classifiers, alone and together
+
+Written by `scripts/kglm_table.py` from runs whose settings, seeds, times and hashes are in [metrics](metrics). Means over seeds
+with their standard deviation. Test texts are those of entities that no training line is about, test triples those with such a
+head. Perplexities compare within a table: between them, known words differ. `unk` is a word like others in them.
+"""
+FAIR_NOTE = """
+Accuracies in %, at a probability of one half; on the published hard false triples of CoDEx-M (its validation split) with a
+threshold per relation, each half of them judged by those of the other. Ends of lines are predicted, padding is not; dropout is
+off.
+"""
+FAIR_HEAD = "run | cells | seeds | perplexity | without unk | unk penalised | bits/char | easy | same type | uniform | hard"
+
+Found = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+def _markdown(found: Found, runs: Path) -> Iterator[str]:
+    yield INTRODUCTION
+    yield from _fair(found)
+    yield from _speed(found)
+    yield from _original(found)
+    yield from _sentences(runs)
+
+
+def _fair(found: Found) -> Iterator[str]:
+    yield "## Fair protocol (K11, K13)"
+    yield ""
+    yield f"| {FAIR_HEAD} |"
+    yield "| --- | --- |" + " ---: |" * 9
+    for row in FAIR:
+        seeds = found[row.name]
+        if seeds:
+            text = [_of(seeds, f"test.language.{key}", digits) for key, digits in TEXT_FIGURES]
+            triples = [_of(seeds, f"test.triples.{key}", 2, 100) for key in TRIPLE_FIGURES]
+            yield f"| {row.what} | {row.cells} | {len(seeds)} | " + " | ".join([*text, *triples]) + " |"
+    yield FAIR_NOTE
+    for cells, joint, alone in (("LSTM", "fair-joint", "fair-kge"), ("BiLSTM", "fair-joint-bilstm", "fair-kge-bilstm")):
+        yield from _ratio(found, f"{cells}: perplexity, together / alone", joint, "fair-lm", "test.perplexity")
+        yield from _difference(
+            found, f"{cells}: accuracy (easy), together - alone, in points", joint, alone, "test.triples.easy.accuracy"
+        )
+    yield from _ratio(
+        found, "Perplexity, trainable / frozen words, without triples", "fair-lm", "fair-lm-frozen", "test.perplexity"
+    )
+    yield ""
+
+
+TEXT_FIGURES = (("perplexity", 2), ("without_unknown", 2), ("unknown_penalised", 2), ("bits_per_character", 4))
+TRIPLE_FIGURES = ("easy.accuracy", "same_type.accuracy", "uniform.accuracy", "published.accuracy_by_relation")
+
+
+def _speed(found: Found) -> Iterator[str]:
+    yield "## Speed of learning (K12)"
+    yield ""
+    yield f"| run | seeds | perplexity after {EARLY} steps (validation) | at the end (test) |"
+    yield "| --- | ---: | ---: | ---: |"
+    for row in SPEED:
+        if seeds := found[row.name]:
+            yield f"| {row.what} | {len(seeds)} | {_of(seeds, 'early', 2)} | {_of(seeds, 'test.perplexity', 2)} |"
+    yield ""
+    yield from _ratio(found, f"After {EARLY} steps, together / alone", "speed-joint", "speed-lm", "early")
+    yield from _ratio(found, "After 4,000 steps, together / alone", "speed-joint", "speed-lm", "test.perplexity")
+    yield from _ratio(found, "A tenth of the text, together / alone", "tenth-joint", "tenth-lm", "test.perplexity")
+    yield ""
+
+
+def _original(found: Found) -> Iterator[str]:
+    yield "## The original's protocol (K10)"
+    yield ""
+    yield "| run | cells | seeds | perplexity | as its script counts | accuracy % (easy) | published |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | --- |"
+    for row in ORIGINAL:
+        if seeds := found[row.name]:
+            # Of a joint run, each task's figure is that of its own best state, as in the paper.
+            own = {s: {**v, "test": {**v["test"], **v["test"].get("each_by_its_own_best", {})}} for s, v in seeds.items()}
+            figures = (_of(own, "test.perplexity", 2), _of(own, "test.language.as_the_original_counts", 2))
+            accuracy = _of(own, "test.triples.easy.accuracy", 2, 100)
+            yield f"| {row.what} | {row.cells} | {len(seeds)} | {' | '.join(figures)} | {accuracy} | {PUBLISHED[row.name]} |"
+    yield ""
+    own_best = "test.each_by_its_own_best.perplexity"
+    for cells, name, drop in (("LSTM", "original-joint", "19.1 %"), ("BiLSTM", "original-joint-bilstm", "32.0 %")):
+        title = f"{cells}: relative change of perplexity, together against frozen words alone (published: -{drop})"
+        yield from _change(found, title, name, "original-lm", own_best, "test.perplexity")
+    yield ""
+
+
+def _sentences(runs: Path) -> Iterator[str]:
+    """What the best states of one seed make of a few prompts."""
+    names = [name for name in ("fair-lm", "fair-joint", "fair-joint-bilstm") if complete(runs / name / "seed-0")]
+    if not names:
+        return
+    yield "## Sentences"
+    yield ""
+    yield "Seed 0; the likeliest words, and one sample at temperature 0.8 among the likeliest 90 %, the word `unk` left out."
+    yield ""
+    yield "| prompt | how | " + " | ".join(names) + " |"
+    yield "| --- " * (2 + len(names)) + "|"
+    models = [load_model(runs / name / "seed-0") for name in names]
+    for prompt in PROMPTS:
+        for how, sampling in (
+            ("greedy", Sampling(words=25, unknown=False)),
+            ("sampled", Sampling(words=25, temperature=0.8, top_p=0.9, unknown=False, seed=1)),
+        ):
+            made = [" ".join(generate(m.model, m.vocabulary, prompt, sampling)) for m in models]
+            yield f"| {prompt} | {how} | " + " | ".join(text.replace("|", "") for text in made) + " |"
+    yield ""
+
+
+def _values(seeds: Mapping[str, Mapping[str, Any]], path: str) -> dict[str, float]:
+    """A figure by seed, as far as it is there."""
+    found = {}
+    for seed, value in seeds.items():
+        place: Any = value
+        for key in path.split("."):
+            place = place.get(key) if isinstance(place, Mapping) else None
+        if place is not None:
+            found[seed] = float(place)
+    return found
+
+
+def _of(seeds: Mapping[str, Mapping[str, Any]], path: str, digits: int, factor: float = 1.0) -> str:
+    return _spread([factor * value for value in _values(seeds, path).values()], digits)
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    """Mean and standard deviation; a dash where there is nothing."""
+    if not values:
+        return "-"
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation}"
+
+
+def _pairs(found: Found, one: str, other: str, path: str, other_path: str = "") -> list[tuple[str, float, float]]:
+    ours, theirs = _values(found[one], path), _values(found[other], other_path or path)
+    return [(seed, ours[seed], theirs[seed]) for seed in ours if seed in theirs]
+
+
+def _line(title: str, pairs: Sequence[tuple[str, float]], digits: int, unit: str = "") -> Iterator[str]:
+    if pairs:
+        each = ", ".join(f"{value:+.{digits}f}" if unit else f"{value:.{digits}f}" for _, value in pairs)
+        mean = _spread([value for _, value in pairs], digits)
+        yield f"- {title}: **{mean}**{unit} (seeds {', '.join(seed for seed, _ in pairs)}: {each})"
+
+
+def _ratio(found: Found, title: str, one: str, other: str, path: str) -> Iterator[str]:
+    yield from _line(title, [(seed, a / b) for seed, a, b in _pairs(found, one, other, path)], 4)
+
+
+def _difference(found: Found, title: str, one: str, other: str, path: str) -> Iterator[str]:
+    yield from _line(title, [(seed, 100 * (a - b)) for seed, a, b in _pairs(found, one, other, path)], 2, " points")
+
+
+def _change(found: Found, title: str, one: str, other: str, path: str, other_path: str) -> Iterator[str]:
+    pairs = [(seed, 100 * (a / b - 1)) for seed, a, b in _pairs(found, one, other, path, other_path)]
+    yield from _line(title, pairs, 1, " %")
+
+
+if __name__ == "__main__":
+    raise SystemExit(guarded(lambda: table.main(prog_name="kglm_table.py", standalone_mode=False), "kglm_table.py"))
