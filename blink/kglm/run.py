@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -234,8 +233,7 @@ class Cost:
             "cpu_seconds": round(self.cpu_seconds + cpu - self._since[1], 1),
             "threads": torch.get_num_threads(),
             "host_cores": os.cpu_count(),
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            // (1 << 20 if sys.platform == "darwin" else 1 << 10),
+            "peak_memory_mb": _peak_memory_mb(),
         }
 
     @classmethod
@@ -245,8 +243,17 @@ class Cost:
 
 
 def _clocks() -> tuple[float, float]:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return time.perf_counter(), used.ru_utime + used.ru_stime
+    return time.perf_counter(), time.process_time()
+
+
+def _peak_memory_mb() -> int | None:
+    """The most memory that this process held; None on systems that do not say."""
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return None
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: Mapping[str, str] | None = None) -> None:

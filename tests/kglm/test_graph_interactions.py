@@ -14,7 +14,7 @@ from torch import Tensor
 
 from blink.errors import SettingsError
 from blink.kglm.config import load_settings
-from blink.kglm.graph.interactions import ComplEx, RotatE, SummedModuli, euclidean, make_interaction
+from blink.kglm.graph.interactions import ComplEx, FromPyKEEN, RotatE, SummedModuli, euclidean, make_interaction
 from blink.kglm.graph.model import GraphModel, Questions, make_model, questions_of
 
 pytest.importorskip("pykeen", reason="needs the extra kglm")
@@ -110,6 +110,20 @@ def test_all_ways_to_score_agree(name: str, reciprocal: bool) -> None:
     assert torch.allclose(model.score_hrt(h, r, t), everything[tails].gather(1, t.unsqueeze(1)).squeeze(1), atol=1e-9)
     heads = model.score_heads(questions.relations[~tails], questions.anchors[~tails])
     assert torch.allclose(heads, everything[~tails], atol=1e-9)
+
+
+def test_pykeens_vectors_of_pairs_are_made_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("pairre").exact()
+    questions, _ = questions_of(all_triples())
+    sizes: list[int] = []
+    inner = model.interaction.inner
+    inner.register_forward_hook(lambda module, given, scores: sizes.append(scores.numel()))
+    with torch.no_grad():
+        whole = model.scores(questions)
+        monkeypatch.setattr(FromPyKEEN, "NUMBERS_AT_ONCE", 2 * len(questions) * DIM)
+        parts = model.scores(questions)
+    assert torch.allclose(whole, parts)
+    assert sizes == [len(questions) * n for n in (ENTITIES, 2, 2, 2, 1)]
 
 
 @pytest.mark.parametrize(("name", "arguments"), OWN)

@@ -208,7 +208,8 @@ def test_a_relation_without_validation_triples_gets_the_common_threshold() -> No
     assert found["by_relation"]["p"]["accuracy"] == 1
     assert found["by_relation"]["q"]["accuracy"] == 0
     assert found["by_relation"]["r"]["accuracy"] == 1  # not "always true"
-    assert found["by_common_threshold"] == 2
+    assert (found["by_common_threshold"], found["common_threshold"]) == (2, 1.0)
+    assert [found["by_relation"][r]["threshold"] for r in "pqr"] == [1.0, 5.0, 1.0]
     assert found["accuracy"] == 0.75
     assert found["f1"] == pytest.approx(2 / 3)
     assert (found["precision"], found["recall"]) == (1.0, 0.5)

@@ -150,6 +150,13 @@ def test_the_rate_falls_where_nothing_gets_better(tmp_path: Path, graph: Path) -
     assert [row["rate"] for row in rows(tmp_path / "run", "validation")] == [0.08, 0.08, 0.04, 0.04, 0.02, 0.02, 0.01]
 
 
+def test_a_part_of_the_validation_triples_may_choose(tmp_path: Path, graph: Path) -> None:
+    parts = [toy_trainer(graph, tmp_path / str(n), stop__triples=n, seed=1)._valid for n in (0, 3, 99)]
+    assert [len(part) for part in parts] == [8, 3, 8]
+    assert set(map(tuple, parts[1].tolist())) < set(map(tuple, parts[0].tolist()))
+    assert torch.equal(toy_trainer(graph, tmp_path / "again", stop__triples=3, seed=1)._valid, parts[1])
+
+
 def test_validation_leaves_the_test_triples_alone(tmp_path: Path) -> None:
     """Known test answers would raise the scores that choose the best state."""
     folder = tmp_path / "graph"

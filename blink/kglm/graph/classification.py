@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from blink.errors import DataError
+from blink.kglm.graph.triples import keys_of
 
 TRIES = 100
 """Tails drawn for a false triple before it is given up."""
@@ -79,13 +80,16 @@ def classify(test: Labelled, thresholds: Thresholds, names: Sequence[str]) -> di
     """
     predicted = test.scores >= thresholds.of(test.relations)
     without = np.array([int(r) not in thresholds.by_relation for r in test.relations], dtype=bool)
+    by_relation = {}
+    for r in np.unique(test.relations).tolist():
+        own = test.relations == r
+        threshold = thresholds.by_relation.get(r, thresholds.other)
+        by_relation[names[r]] = {**_figures(predicted[own], test.true[own]), "threshold": threshold}
     return {
         **_figures(predicted, test.true),
         "by_common_threshold": int(without.sum()),
-        "by_relation": {
-            names[r]: _figures(predicted[test.relations == r], test.true[test.relations == r])
-            for r in np.unique(test.relations).tolist()
-        },
+        "common_threshold": thresholds.other,
+        "by_relation": by_relation,
     }
 
 
@@ -113,14 +117,20 @@ def drawn_negatives(
         *Shape:* (k, 3); fewer than ``triples`` where a head has no such tail left.
     """
     random = np.random.default_rng([seed, int(same_relation)])
-    truth = set(map(tuple, known.tolist()))
+    relations = int(max(known[:, 1].max(), triples[:, 1].max())) + 1
+    truth = np.unique(keys_of(known, entities, relations))
     tails = {r: np.unique(known[known[:, 1] == r, 2]) for r in np.unique(triples[:, 1]).tolist()} if same_relation else {}
     result = []
     for head, relation, _ in triples.tolist():
-        pool = tails.get(relation)
-        drawn = random.integers(entities if pool is None else len(pool), size=TRIES)
-        if pool is not None:
-            drawn = pool[drawn] if len(pool) > TRIES else random.permutation(pool)
-        found = next((tail for tail in drawn.tolist() if (head, relation, tail) not in truth), None)
-        result += [] if found is None else [(head, relation, found)]
+        drawn = _drawn_tails(random, tails.get(relation), entities)
+        keys = keys_of(np.stack([np.full(len(drawn), head), np.full(len(drawn), relation), drawn], 1), entities, relations)
+        places = np.minimum(np.searchsorted(truth, keys), len(truth) - 1)
+        false = drawn[truth[places] != keys]
+        result += [(head, relation, int(false[0]))] if len(false) else []
     return np.array(result, dtype=np.int64).reshape(-1, 3)
+
+
+def _drawn_tails(random: np.random.Generator, pool: np.ndarray | None, entities: int) -> np.ndarray:
+    if pool is None:
+        return random.integers(entities, size=TRIES)
+    return random.permutation(pool) if len(pool) <= TRIES else pool[random.integers(len(pool), size=TRIES)]

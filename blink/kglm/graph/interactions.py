@@ -185,6 +185,8 @@ class FromPyKEEN(Interaction):
 
     SIZES: ClassVar[dict[str, int]] = {"k": 4, "s": 1}
     """Of axes in PyKEEN's shapes that are no width of a vector: slices (a quaternion has 4 parts), and a scalar."""
+    NUMBERS_AT_ONCE = 1 << 24
+    """Of vectors for pairs of question and candidate, where no gradients are needed."""
 
     def __init__(self, name: str, dim: int, relation_dim: int, arguments: dict[str, Any]) -> None:
         super().__init__()
@@ -230,11 +232,19 @@ class FromPyKEEN(Interaction):
         shared = candidates[0].dim() == 1 + len(self.inner.entity_shape[0])
         anchor, relation = (self._values(tuple(x[chosen].unsqueeze(1) for x in rows)) for rows in (anchors, relations))
         answers = self._values(tuple(x.unsqueeze(0) if shared else x[chosen] for x in candidates))
+        # Many interactions make a vector for each pair. Gradients need them all; without, a part at a time does.
+        size = answers[0].shape[1]
+        if not torch.is_grad_enabled():
+            size = max(self.NUMBERS_AT_ONCE // max(anchor[0].numel(), 1), 1)
+        parts = zip(*(x.split(size, 1) for x in answers), strict=True)
+        return torch.cat([self._scores(anchor, relation, part, asks_heads) for part in parts], 1)
+
+    def _scores(self, anchor: Rows, relation: Rows, answers: Rows, asks_heads: bool) -> Tensor:
         head, tail = (answers, anchor) if asks_heads else (anchor, answers)
         head = tuple(head[i] for i in self.inner.head_indices)
         tail = tuple(tail[i] for i in self.inner.tail_indices)
         scores: Tensor = self.inner(*(x[0] if len(x) == 1 else x for x in (head, relation, tail)))
-        return scores
+        return scores.expand(len(anchor[0]), answers[0].shape[1])
 
     def _values(self, rows: Rows) -> Rows:
         """Rows as PyKEEN wants them: complex numbers rather than their halves."""

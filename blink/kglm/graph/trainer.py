@@ -30,6 +30,7 @@ from blink.kglm.run import (
     Progress,
     RunFolder,
     device_for,
+    generator_for,
     read_tensors,
     require_finite,
     seed_for,
@@ -97,7 +98,7 @@ class Trainer:
         self._negatives = Negatives(graph, known.to(self.device), options) if train.type == "negative" else None
         self._loss_options = loss_options(train, self.model.interaction.distance)
         self._optimisers = Optimisers(self.model, train, options.model.sparse)
-        self._valid = splits[1].to(self.device)
+        self._valid = self._ranked(splits[1]).to(self.device)
         self._filter = answers_of(splits, *size).to(self.device)  # not the test triples: they may choose nothing
         self.standing, self.cost, self._drawn = Standing(rate=train.lr), Cost(), time.perf_counter()
 
@@ -139,12 +140,19 @@ class Trainer:
 
     def _check(self) -> None:
         settings = self.settings
-        at_least(settings, "stop", every=1, patience=0)
+        at_least(settings, "stop", every=1, patience=0, triples=0)
         at_least(settings, "train", save_epochs=1, log_steps=1, lr=0.0, regularizer_weight=0.0)
         choice("stop.metric", settings.stop.metric, METRICS)
         choice("train.regularizer", settings.train.regularizer, ("none", "lp", "n3"))
         if settings.model.sparse and settings.train.type != "negative":
             raise SettingsError("model.sparse needs train.type negative: the other types touch every row in each step")
+
+    def _ranked(self, valid: Tensor) -> Tensor:
+        """The validation triples that choose the best state. *Shape:* (n, 3)."""
+        wanted = self.settings.stop.triples
+        if not 0 < wanted < len(valid):
+            return valid
+        return valid[torch.randperm(len(valid), generator=generator_for(self.settings.seed, "validation"))[:wanted]]
 
     def _restore(self) -> None:
         state = self.folder.load()

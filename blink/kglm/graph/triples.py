@@ -114,10 +114,16 @@ def build_graph(
     kept_negatives = {name: unseen.checked(f"{name} negatives", triples) for name, triples in (negatives or {}).items()}
     everything = [*kept.values(), *kept_negatives.values()]
     places = _Places(entities, relations, everything)
-    numbers = {name: _once(name, places.numbers(triples), notes) for name, triples in kept.items()}
-    false = {name: _once(f"{name} negatives", places.numbers(triples), notes) for name, triples in kept_negatives.items()}
+    sizes = len(places.entities), len(places.relations)
+
+    def once(name: str, triples: Triples) -> np.ndarray:
+        numbers = places.numbers(triples)
+        return _once(name, numbers, keys_of(numbers, *sizes), notes)
+
+    numbers = {name: once(name, triples) for name, triples in kept.items()}
+    false = {name: once(f"{name} negatives", triples) for name, triples in kept_negatives.items()}
     _note_strangers(numbers, notes)
-    _note_repeats(numbers, notes)
+    _note_repeats({name: keys_of(triples, *sizes) for name, triples in numbers.items()}, notes)
     sources = tuple(dict.fromkeys(t.path for t in everything if t.path.is_file()))
     return Graph(tuple(places.entities), tuple(places.relations), numbers, false, tuple(notes), sources)
 
@@ -170,9 +176,14 @@ class _Places:
         places[name] = len(places)
 
 
-def _once(name: str, triples: np.ndarray, notes: list[str]) -> np.ndarray:
+def keys_of(triples: np.ndarray, entities: int, relations: int) -> np.ndarray:
+    """One number for each triple, the same for the same triple. *Shapes:* (n, 3) and (n,), int64."""
+    return (triples[:, 0] * relations + triples[:, 1]) * entities + triples[:, 2]
+
+
+def _once(name: str, triples: np.ndarray, keys: np.ndarray, notes: list[str]) -> np.ndarray:
     """Each triple once, where it stands first."""
-    first = np.sort(np.unique(triples, axis=0, return_index=True)[1])
+    first = np.sort(np.unique(keys, return_index=True)[1])
     if more := len(triples) - len(first):
         notes.append(f"{name}: {more:,} of {len(triples):,} triples are duplicates and were dropped")
     return triples[first]
@@ -186,13 +197,12 @@ def _note_strangers(splits: Mapping[str, np.ndarray], notes: list[str]) -> None:
             notes.append(f"{name}: {len(strangers):,} entities occur in no training triple; they stay in, untrained")
 
 
-def _note_repeats(splits: Mapping[str, np.ndarray], notes: list[str]) -> None:
-    before: set[tuple[int, ...]] = set()
-    for name, triples in splits.items():
-        own = set(map(tuple, triples.tolist()))
-        if common := len(own & before):
+def _note_repeats(keys: Mapping[str, np.ndarray], notes: list[str]) -> None:
+    before = np.zeros(0, dtype=np.int64)
+    for name, own in keys.items():
+        if common := int(np.isin(own, before).sum()):
             notes.append(f"{name}: {common:,} triples also stand in an earlier split, so that their answers are known")
-        before |= own
+        before = np.concatenate([before, own])
 
 
 def set_aside(graph: Graph, name: str, share: float, seed: int) -> Graph:
