@@ -1,0 +1,35 @@
+#!/bin/bash
+#SBATCH --job-name=blink-link
+#SBATCH --output=/work/links.jsonl.slurm/log/%A_%a.out
+#SBATCH --open-mode=append
+#SBATCH --requeue
+#SBATCH --signal=USR1@120
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --partition=learnfair
+#SBATCH --account=nlp
+#SBATCH --gres=gpu:8
+#SBATCH --cpus-per-task=24
+#SBATCH --mem=400G
+#SBATCH --time=3000
+#SBATCH --array=0-4
+
+exec srun --unbuffered --cpus-per-task=24 python3 -m blink.apps.cli slurm task /work/links.jsonl.slurm
+
+#!/bin/bash
+#SBATCH --job-name=blink-link-merge
+#SBATCH --output=/work/links.jsonl.slurm/log/%j.out
+#SBATCH --open-mode=append
+#SBATCH --requeue
+#SBATCH --signal=USR1@120
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --partition=learnfair
+#SBATCH --account=nlp
+#SBATCH --cpus-per-task=24
+#SBATCH --mem=400G
+#SBATCH --time=3000
+#SBATCH --dependency=afterok:ARRAY
+#SBATCH --kill-on-invalid-dep=yes
+
+exec srun --unbuffered --cpus-per-task=24 python3 -m blink.apps.cli slurm task /work/links.jsonl.slurm --merge
