@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from blink.cluster.encoding import Encoding
 
 NOTE_EVERY_S = 1.0
+LAST_WAIT_S = 600.0
+"""How long a task that was told to end waits for Slurm to end it."""
 PARTS_FOLDER, CHUNKS_FOLDER = "parts", "chunks"
 SCORES_FILE = "scores.json"
 
@@ -45,6 +47,8 @@ def run_task(folder: str, shard: int | None, merge: bool) -> None:
     job, settings = JobFolder(folder), load_settings()
     plan = job.plan()
     number = None if merge else _shard(shard, plan)
+    if settings.slurm.cpus is not None and plan.kind != "train":  # whose processes share them
+        os.environ.setdefault("OMP_NUM_THREADS", str(settings.slurm.cpus))
     say(f"{'merging' if number is None else plan.name(number)}: {plan.kind} {job.path.parent}")
     with _stopped_by_signals(settings), _disk_named(job.path.parent):
         if number is None:
@@ -76,6 +80,9 @@ def _stopped_by_signals(settings: ClusterSettings) -> Iterator[None]:
     except Interrupted as stop:
         again = stop.signal == signal.SIGUSR1 and requeue(settings.slurm.requeues)
         say("time is up: what is done is kept, and the job is queued again" if again else "stopped; what is done is kept")
+        if stop.signal == signal.SIGTERM and "SLURM_JOB_ID" in os.environ:
+            # Slurm queues a pre-empted job again when it ends it; one that has ended by itself before then is over.
+            time.sleep(LAST_WAIT_S)
         raise SystemExit(128 + stop.signal) from stop
 
 

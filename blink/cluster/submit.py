@@ -192,6 +192,8 @@ _CAUSES = (
 def _refusal(said: str, settings: ClusterSettings) -> str:
     """One line for what sbatch said."""
     text = _one_line(said)
+    if "array" in text:
+        return f"Slurm refused the job: {text}; make fewer and larger shards (scontrol show config names MaxArraySize)"
     for pattern, name, remedy in _CAUSES:
         value = getattr(settings.slurm, name)
         if pattern.search(text) and value is not None:

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from blink.errors import MismatchError
-from blink.files import atomic_open
+from blink.files import atomic_open, locked
 
 BLOCK_LINES = 1024
 """Lines that are worked off together: what a line becomes follows from its block alone, whatever was killed in between."""
@@ -42,9 +42,12 @@ def work_off(
 
     Returns:
         how many lines there were.
+
+    Raises:
+        SettingsError: another process works off the same lines.
     """
     part = out.with_name(out.name + ".part")
-    with part.open("ab+") as f:
+    with part.open("ab+") as f, locked(part):
         done = _keep_blocks(f.fileno(), part, block_lines)
         for _ in islice(lines, done):
             pass

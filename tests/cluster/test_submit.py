@@ -89,6 +89,11 @@ class TestSlurm:
             ("sbatch: error: Invalid feature specification\n", {"BLINK_CONSTRAINT": "x"}, "constraint is 'x'"),
             ("sbatch: error: Unable to contact slurm controller (connect failure)\n", {}, "Unable to contact .*--submit local"),
             ("sbatch: error: No partition specified or system default partition\n", {}, "No partition specified .*settings"),
+            (
+                "sbatch: error: Batch job submission failed: Invalid job array specification\n",
+                {},
+                "make fewer and larger shards",
+            ),
             ("", {}, "it said nothing"),
         ],
     )

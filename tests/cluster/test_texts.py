@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blink.cluster.texts import count_lines, merge_lines, work_off
-from blink.errors import MismatchError
+from blink.errors import MismatchError, SettingsError
 
 pytestmark = pytest.mark.quick
 
@@ -53,6 +53,16 @@ def test_progress_begins_where_it_was(tmp_path: Path) -> None:
     noted: list[int] = []
     work_off(iter(LINES), tmp_path / "next", transform, noted.append, block_lines=BLOCK)
     assert noted == [8, 12, 16, 20, 23]
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    def meanwhile(block: Sequence[str]) -> Iterator[str]:
+        with pytest.raises(SettingsError, match="another process is writing to"):
+            made(tmp_path / "f")
+        return transform(block)
+
+    work_off(iter(LINES), tmp_path / "f", meanwhile)
+    assert len((tmp_path / "f").read_text().splitlines()) == len(LINES)
 
 
 @pytest.mark.parametrize(("content", "count"), [(b"", 0), (b"a", 1), (b"a\n", 1), (b"a\n\nb", 3), (b"\n" * 5, 5)])
