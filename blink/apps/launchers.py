@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -98,6 +99,14 @@ def has_gpu() -> bool:
     return not hidden and any(Path("/proc/driver/nvidia/gpus").glob("*"))
 
 
+def with_gpus_of_job(settings: ClusterSettings) -> ClusterSettings:
+    """The settings, with a process for each GPU that the job was given, unless they say how many there are."""
+    slurm, given = settings.slurm, os.environ.get("SLURM_GPUS_ON_NODE", "")
+    if slurm.processes is not None or slurm.gpus is not None or not given.isdecimal():
+        return settings
+    return replace(settings, slurm=replace(slurm, processes=int(given)))
+
+
 # -- steps --------------------------------------------------------------------------------------------------------------
 
 
@@ -108,7 +117,7 @@ def _train(step: Step, plan: Plan, settings: ClusterSettings) -> None:
     run.mkdir(parents=True, exist_ok=True)
     # Beside what the original may have left there: its settings tell how its epochs are to be read.
     write_json(run / PARAMETERS, {**read_parameters(run / PARAMETERS), **plan.parameters})
-    train_here(step.words, settings)
+    train_here(step.words, with_gpus_of_job(settings))
 
 
 def _encode(step: Step, plan: Plan, settings: ClusterSettings) -> None:

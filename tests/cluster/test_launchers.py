@@ -16,7 +16,7 @@ import pytest
 from script_lines import LARGE, LINES, words_of
 
 from blink.apps.all_ents import flags as script_flags
-from blink.apps.launchers import check, copy_model, has_gpu, main
+from blink.apps.launchers import check, copy_model, has_gpu, main, with_gpus_of_job
 from blink.cluster.launchers import Plan, Start, place_of, plan_encoding, plan_evaluation, plan_training
 from blink.cluster.runs import WHOLE_RUN, epochs_of, is_model_folder, model_of, read_parameters
 from blink.cluster.settings import ClusterSettings, load_settings
@@ -607,6 +607,18 @@ class TestScripts:
         done = run_script(str(ROOT / "examples/train_biencoder.sh"), "a", "b c", SLURM_NNODES="2", PATH=path)
         assert done.stdout.startswith("--kill-on-bad-exit=1 ")
         assert done.stdout.endswith("-m blink.apps.launchers train a b c\n")
+
+    @pytest.mark.parametrize(
+        ("settings", "processes"), [({}, 4), ({"BLINK_GPUS": "8"}, 8), ({"BLINK_PROCESSES": "1"}, 1), ({"BLINK_GPUS": "0"}, 1)]
+    )
+    def test_a_process_for_each_gpu_of_the_job(
+        self, settings: dict[str, str], processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        known = load_settings({"HOME": str(tmp_path), **settings})
+        monkeypatch.setenv("SLURM_GPUS_ON_NODE", "4")
+        assert with_gpus_of_job(known).slurm.processes_per_node == processes
+        monkeypatch.delenv("SLURM_GPUS_ON_NODE")
+        assert with_gpus_of_job(known) == known
 
     @pytest.mark.parametrize("script", ["examples/train_biencoder.sh", "run_slurm.sh", "run_eval_all_ents_slurm.sh"])
     def test_nothing_of_a_cluster_stands_in_a_script(self, script: str) -> None:
