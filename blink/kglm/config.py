@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import functools
 import hashlib
+import importlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blink.errors import DataError, MissingFileError, SettingsError
-from blink.files import require_file
+from blink.files import atomic_open, require_file
 
 DEFAULTS = Path(__file__).resolve().parent / "defaults"
 KINDS = ("graph", "lm", "joint", "glove")
@@ -105,8 +106,7 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
     Raises:
         MissingFileError, DataError: there is no such file, or it is no mapping in YAML.
     """
-    import yaml
-
+    yaml = extra("yaml")
     path = require_file(file, "name a run file, such as those in examples/kglm")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -119,12 +119,25 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
 
 def write_yaml(path: str | Path, settings: Settings) -> None:
     """Write settings so that `load_settings` reads the same ones again, atomically."""
-    import yaml
-
-    from blink.files import atomic_open
-
     with atomic_open(path) as f:
-        yaml.safe_dump(settings.to_dict(), f, sort_keys=False, allow_unicode=True, width=120)
+        extra("yaml").safe_dump(settings.to_dict(), f, sort_keys=False, allow_unicode=True, width=120)
+
+
+def extra(module: str) -> Any:
+    """Import a module that comes with the extra ``kglm``.
+
+    Raises:
+        SettingsError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) from error
+
+
+def missing_extra(error: ModuleNotFoundError) -> SettingsError:
+    """What to say where a package of the extra is missing."""
+    return SettingsError(f"this needs the package {error.name}; install it by: pip install 'blink-linker[kglm]'")
 
 
 def parse_overrides(words: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -283,10 +296,9 @@ def _as_float(value: int | str) -> Any:
 
 
 def _read_value(value: Any, name: str, source: str) -> Any:
-    import yaml
-
     if not isinstance(value, str):
         return value
+    yaml = extra("yaml")
     try:
         return yaml.safe_load(value)
     except yaml.YAMLError as error:

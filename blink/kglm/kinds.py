@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from blink.errors import SettingsError
-from blink.kglm.config import Settings, choice
+from blink.kglm.config import Settings, choice, missing_extra
 from blink.kglm.run import Progress
 
 KINDS = {
@@ -47,8 +46,3 @@ def runner_for(kind: str) -> Runner:
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
     return make()
-
-
-def missing_extra(error: ModuleNotFoundError) -> SettingsError:
-    """What to say where a package of the extra is missing."""
-    return SettingsError(f"this needs the package {error.name}; install it by: pip install 'blink-linker[kglm]'")

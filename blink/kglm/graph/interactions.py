@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from blink.errors import SettingsError
+from blink.kglm.config import extra
 
 Rows = tuple[Tensor, ...]
 """Vectors of entities or relations, one tensor per table that the interaction needs."""
 
-LEAST_SQUARE = 1e-18
-"""Squared distances are no smaller, for the slope of a root ends at 0."""
+LEAST_SQUARE = 1e-30
+"""Squares are no smaller where a root is taken of them, for its slope has no end at 0."""
 
 
 class Interaction(nn.Module, ABC):
@@ -190,8 +191,7 @@ class FromPyKEEN(Interaction):
 
     def __init__(self, name: str, dim: int, relation_dim: int, arguments: dict[str, Any]) -> None:
         super().__init__()
-        from pykeen.nn import interaction_resolver
-
+        interaction_resolver = extra("pykeen.nn").interaction_resolver
         if name not in interaction_resolver.lookup_dict:
             own = ", ".join([*OWN, *sorted(set(interaction_resolver.lookup_dict) - set(OWN))])
             raise SettingsError(f"model.name is {name!r}, which is no interaction; there are {own}")
@@ -304,13 +304,15 @@ def _conjugated(x: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def euclidean(query: Tensor, candidates: Tensor) -> Tensor:
-    """Euclidean distances by one matrix product. *Shapes:* (batch, d), (n, d) and (batch, n).
+    """Euclidean distances. *Shapes:* (batch, d), (n, d) and (batch, n).
 
-    Squares of near-equal vectors cancel in float32, to an error of about ``1e-3 |q|``: enough to train by; ranks are
-    made in float64, where it is ``1e-8 |q|``.
+    In float32 by one matrix product: squares of near-equal vectors cancel, to an error of about ``3e-4 |q|``, which is well
+    enough to train by. In float64, which ranks are made in, each difference is taken: equal vectors are equally far.
     """
+    if query.dtype == torch.float64:
+        return torch.cdist(query, candidates, compute_mode="donot_use_mm_for_euclid_dist")
     squares = query.square().sum(-1, keepdim=True) + candidates.square().sum(-1)
-    return torch.addmm(squares, query, candidates.T, alpha=-2.0).clamp_min(LEAST_SQUARE).sqrt()
+    return torch.addmm(squares, query, candidates.T, alpha=-2.0).clamp_min(1e-12).sqrt()
 
 
 class SummedModuli(torch.autograd.Function):

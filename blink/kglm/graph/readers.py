@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, cast
 
 from blink.errors import DataError, MissingFileError
 from blink.files import require_file
-from blink.kglm.config import Settings, choice, data_path
+from blink.kglm.config import Settings, choice, data_path, extra
 from blink.kglm.graph.triples import Graph, Row, Triples, build_graph, set_aside
 
 SPLITS = ("train", "valid", "test")
@@ -191,8 +191,7 @@ def _read_pykeen_name(name: str) -> dict[str, Triples]:
     Raises:
         DataError: PyKEEN knows none of that name, or cannot fetch it.
     """
-    from pykeen.datasets import dataset_resolver
-
+    dataset_resolver = extra("pykeen.datasets").dataset_resolver
     try:
         dataset = dataset_resolver.make(name)
         factories: Any = {PYKEEN_SPLITS[key]: factory for key, factory in dataset.factory_dict.items()}
