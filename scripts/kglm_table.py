@@ -99,14 +99,20 @@ PUBLISHED = {
 """Figures of the paper, of another text and vocabulary; only the relative change of perplexity compares."""
 
 
-@click.command(help=__doc__.replace("\n\n", "\n\n\b\n") if __doc__ else None)
+@click.command(
+    context_settings={"ignore_unknown_options": True},
+    help=__doc__.replace("\n\n", "\n\n\b\n") if __doc__ else None,
+)
 @click.option("--out", default="experiments/kglm-table", show_default=True, metavar="DIR", help="Where runs go.")
 @click.option("--results", default=str(EXAMPLES), show_default=True, metavar="DIR", help="Where metrics/ and table.md go.")
 @click.option("--data", metavar="DIR", help="Folder of the data.  [default: $BLINK_DATA, or ../shared/data]")
 @click.option("--seeds", default="0,1,2", show_default=True, metavar="LIST", help="Seeds, one after the other.")
 @click.option("--rows", default=",".join(ROWS), metavar="LIST", help="Rows to make, in this order.  [default: all]")
 @click.option("--only-report", is_flag=True, help="Train nothing; write the table from the runs that are there.")
-def table(out: str, results: str, data: str | None, seeds: str, rows: str, only_report: bool) -> None:
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--SECTION.NAME VALUE]...")
+def table(
+    out: str, results: str, data: str | None, seeds: str, rows: str, only_report: bool, overrides: tuple[str, ...]
+) -> None:
     """Train the rows that are not there yet, and write the table."""
     wanted, numbers = _rows(rows), _seeds(seeds)
     runs, written = Path(out), Path(results)
@@ -115,7 +121,7 @@ def table(out: str, results: str, data: str | None, seeds: str, rows: str, only_
         for seed in [] if only_report else numbers:
             for row in wanted:
                 if not complete(runs / row.name / f"seed-{seed}"):
-                    _train(row, seed, runs / row.name / f"seed-{seed}", data)
+                    _train(row, seed, runs / row.name / f"seed-{seed}", data, overrides)
                     report(runs, written)
         report(runs, written)
     say(f"the table is in {written / 'table.md'}")
@@ -140,14 +146,14 @@ def complete(folder: Path) -> bool:
     return (folder / "metrics.json").is_file() and "cost" in read_json(folder / "metrics.json")
 
 
-def _train(row: Row, seed: int, folder: Path, data: str | None) -> None:
-    """Train a run, or go on with it.
+def _train(row: Row, seed: int, folder: Path, data: str | None, overrides: Sequence[str]) -> None:
+    """Train a run, or go on with it; settings of the command line go over those of the row, to try things out.
 
     Raises:
         SystemExit: a signal stopped it; its state is saved.
     """
     changes = {**(row.changes or {}), "seed": seed, **({"data.root": data} if data else {})}
-    words = [f"--{name}={value}" for name, value in changes.items()]
+    words = [*(f"--{name}={value}" for name, value in changes.items()), *overrides]
     resume = (folder / "trace.jsonl").is_file()
     settings = RunFolder.open(folder).settings if resume else load_settings("joint", EXAMPLES / f"{row.file}.yaml", words)
     say(f"{row.name}, seed {seed}: {'goes on' if resume else 'begins'} in {folder}")

@@ -60,6 +60,10 @@ Triples in the original's pickles are not read, for a pickle can run code. Conve
                   fields = ["_".join(words[i] for i in ids) for ids in row]
                   if all(fields):
                       out.write("\\t".join(fields) + "\\n")
+  vectors = joblib.load("dict_wikifact_selected.pkl")["id2vec"]
+  with open("vectors.txt", "w", encoding="utf-8") as out:  # for --words.init file --words.file vectors.txt
+      for i, row in enumerate(vectors):
+          out.write(f"{words[i]} " + " ".join(f"{x:g}" for x in row) + "\\n")
 """
 
 
