@@ -29,7 +29,7 @@ state=/var/lib/slurm-here
 export SLURM_CONF="$folder/slurm.conf"
 mark='# written by scripts/slurm_here.sh'
 
-answers() { [ -n "$(timeout 5 sinfo --noheader --format=%P 2>/dev/null)" ]; }
+answers() { [ -f "$SLURM_CONF" ] && [ -n "$(timeout 5 sinfo --noheader --format=%P 2>/dev/null)" ]; }
 ours() { head -n 1 "$SLURM_CONF" 2>/dev/null | grep -qF "$mark"; }
 running() { [ -f "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }
 
