@@ -238,3 +238,32 @@ def test_drawn_negatives_are_false_and_drawn_again_alike(same_relation: bool) ->
 def test_a_head_that_has_all_tails_gets_no_negative() -> None:
     full = np.array([[0, 0, 0], [0, 0, 1], [1, 0, 0]])
     assert drawn_negatives(full, full, 2, 0).tolist() == [[1, 0, 1]]
+
+
+def test_ranks_are_those_of_pykeens_evaluator() -> None:
+    pytest.importorskip("pykeen", reason="needs the extra kglm")
+    from pykeen.evaluation import RankBasedEvaluator
+    from pykeen.models import DistMult
+    from pykeen.triples import CoreTriplesFactory
+
+    from blink.kglm.config import load_settings
+    from blink.kglm.graph.model import make_model
+
+    graph = random_graph(40, 4, 500, 2, valid=60)
+    train, valid = (torch.from_numpy(graph.splits[s]) for s in ("train", "valid"))
+    ours = make_model(
+        load_settings("graph").replace({"model.name": "distmult", "model.dim": 8, "model.reciprocal": False}), 40, 4
+    )
+    with torch.no_grad():
+        ours.entity_tables[0][5:15] = ours.entity_tables[0][4]
+    factory = CoreTriplesFactory.create(train, num_entities=40, num_relations=4)
+    theirs = DistMult(triples_factory=factory, embedding_dim=8, random_seed=0)
+    with torch.no_grad():
+        theirs.entity_representations[0]._embeddings.weight.copy_(ours.entity_tables[0])
+        theirs.relation_representations[0]._embeddings.weight.copy_(ours.relation_tables[0])
+    expected = RankBasedEvaluator().evaluate(theirs, valid, additional_filter_triples=[train], use_tqdm=False, batch_size=16)
+    found = summary(rank(ours.exact(), valid, answers_of([train, valid], 40, 4), 40, chunk=9).realistic)
+    assert found["mrr"] == pytest.approx(expected.get_metric("both.realistic.inverse_harmonic_mean_rank"))
+    assert found["mean_rank"] == pytest.approx(expected.get_metric("both.realistic.arithmetic_mean_rank"))
+    for k in (1, 3, 10):
+        assert found[f"hits@{k}"] == pytest.approx(expected.get_metric(f"both.realistic.hits_at_{k}"))
