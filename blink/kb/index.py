@@ -253,11 +253,13 @@ class CoarseIndex:
         depth = max(4 * k, self._depth)
         if not len(asked) or self.size <= depth:
             return self._exact.search(queries, k)
+        # Written in place: small results kept between large temporaries would leave the memory full of holes.
+        scores, rows = np.empty((len(asked), k), np.float32), np.empty((len(asked), k), np.int64)
         with torch.inference_mode():
-            hits = [
-                self._rescored(part, self._chosen(part.to(torch.bfloat16), depth), k) for part in asked.split(self._query_rows)
-            ]
-            scores, rows = (torch.cat(column).numpy() for column in zip(*hits, strict=True))
+            for at in range(0, len(asked), self._query_rows):
+                part = asked[at : at + self._query_rows]
+                found = self._rescored(part, self._chosen(part.to(torch.bfloat16), depth), k)
+                scores[at : at + len(part)], rows[at : at + len(part)] = (column.numpy() for column in found)
         if not np.isfinite(scores).all():  # the exact search says which vector is at fault
             return self._exact.search(queries, k)
         return _padded(scores, rows, k)
