@@ -30,13 +30,13 @@ train() {  # FOLDER, then options
 # Half of the questions, and twice the made texts for each: as many made texts as in the whole.
 halves=questions=1,related=0.8,slotted=1.0,plain=0.6,swapped=0.8,described=1.2
 # They run side by side, each on its part of the cores: a small model gains little from a second thread.
-cores=$(getconf _NPROCESSORS_ONLN)
+threads=${OMP_NUM_THREADS:-$(getconf _NPROCESSORS_ONLN)}
 trap 'for job in $(jobs -p); do pkill -P "$job" || true; done' EXIT
-export OMP_NUM_THREADS=$(((cores + 1) / 2))
+export OMP_NUM_THREADS=$(((threads + 1) / 2))
 train "$run/half-0" --leave-out 0/2 --mix $halves &
 train "$run/half-1" --leave-out 1/2 --mix $halves
 wait $!
-export OMP_NUM_THREADS=$cores
+export OMP_NUM_THREADS=$threads
 train "$run/seed-$seed" --seed "$seed" --mix questions=1,related=0.4,slotted=0.5,plain=0.3,swapped=0.4,described=0.6
 
 best="$run/seed-$seed/best" model="$run/seed-$seed/starter"
