@@ -1,6 +1,6 @@
 """The dump as parsed pages: a folder of packed JSON lines that later commands read, part by part and in parallel.
 
-``pages-000000.jsonl.gz`` and so on hold articles, ``redirects.tsv`` one redirect a line, ``metadata.json`` counts. A build
+``pages-000000.jsonl.gz`` and so on hold articles, ``titles.txt`` their titles, ``redirects.tsv`` a redirect a line. A build
 that was killed goes on behind the parts that are complete.
 """
 
@@ -22,6 +22,7 @@ from examples.pretraining.wikitext import PageLink, Paragraph, paragraphs, requi
 
 METADATA_FILE = "metadata.json"
 REDIRECTS_FILE = "redirects.tsv"
+TITLES_FILE = "titles.txt"
 _BEGUN_FILE = "begun.json"
 _FORMAT = 1
 _PATIENCE = 16
@@ -69,6 +70,11 @@ class DumpDb:
         with (self.folder / REDIRECTS_FILE).open(encoding="utf-8") as f:
             return dict(line.rstrip("\n").split("\t") for line in f)
 
+    def titles(self) -> set[str]:
+        """Titles of all articles."""
+        with (self.folder / TITLES_FILE).open(encoding="utf-8") as f:
+            return {line.rstrip("\n") for line in f}
+
 
 def read_part(path: Path) -> Iterator[Article]:
     """The articles of a part.
@@ -95,9 +101,8 @@ def resolve(title: str, redirects: dict[str, str]) -> str:
 
 @dataclass(frozen=True)
 class BuildProgress:
-    """Hooks for a progress bar: ``start`` gets the bytes of the dump, ``read`` those read so far, ``part`` pages so far."""
+    """Hooks for a progress bar: ``read`` gets the bytes of the dump that were read, ``part`` the articles that were parsed."""
 
-    start: Callable[[int], None] = lambda total: None
     read: Callable[[int], None] = lambda done: None
     part: Callable[[int], None] = lambda pages: None
 
@@ -130,7 +135,6 @@ def build_dump_db(
     with locked(folder):
         _begin(folder, {"format": _FORMAT, "dump": sample_hash(dump.path), "chunk_size": chunk_size})
         if not (folder / METADATA_FILE).is_file():
-            progress.start(dump.bytes)
             _build(dump, folder, pool_size, chunk_size, progress)
     return DumpDb(folder)
 
@@ -148,11 +152,12 @@ def _begin(folder: Path, own: dict[str, Any]) -> None:
 
 def _build(dump: Dump, folder: Path, pool_size: int, chunk_size: int, progress: BuildProgress) -> None:
     counts = {"parts": 0, "articles": 0, "redirects": 0}
-    with atomic_open(folder / REDIRECTS_FILE) as redirects:
+    with atomic_open(folder / REDIRECTS_FILE) as redirects, atomic_open(folder / TITLES_FILE) as titles:
 
         def articles() -> Iterator[RawPage]:
             for page in dump.pages(progress.read):
                 if page.redirect is None:
+                    titles.write(page.title + "\n")
                     yield page
                 elif not any("\t" in title for title in (page.title, page.redirect)):
                     redirects.write(f"{page.title}\t{page.redirect}\n")

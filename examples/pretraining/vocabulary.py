@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from blink.data.arrays import save_array
 from blink.errors import DataError, SettingsError
 from blink.files import atomic_open, read_json, require_file
 from examples.luke.archive import EntityRow, read_entities, read_titles
@@ -138,13 +139,11 @@ def build_vocab(
     Raises:
         SettingsError: nothing is left.
     """
-    titles: set[str] = set()
     counts: Counter[str] = Counter()
-    for found, links in spread(_count, db.parts, pool_size):
-        titles.update(found)
+    for links in spread(_count, db.parts, pool_size):
         counts.update(links)
         progress()
-    return choose(_resolved(counts, titles, db.redirects()), choice)
+    return choose(_resolved(counts, db.titles(), db.redirects()), choice)
 
 
 def choose(counts: Counter[str], choice: VocabChoice) -> EntityVocab:
@@ -166,12 +165,8 @@ def choose(counts: Counter[str], choice: VocabChoice) -> EntityVocab:
     return EntityVocab((*(EntityRow((name,)) for name in SPECIAL), *(EntityRow((prefix + t,), counts[t]) for t in kept)))
 
 
-def _count(path: Path) -> tuple[list[str], Counter[str]]:
-    titles, links = [], Counter[str]()
-    for article in read_part(path):
-        titles.append(article.title)
-        links.update(link.title for paragraph in article.paragraphs for link in paragraph.links)
-    return titles, links
+def _count(path: Path) -> Counter[str]:
+    return Counter(link.title for article in read_part(path) for paragraph in article.paragraphs for link in paragraph.links)
 
 
 def _resolved(counts: Counter[str], titles: set[str], redirects: dict[str, str]) -> Counter[str]:
@@ -228,13 +223,8 @@ def write_title_index(folder: Path, ids: dict[str, int], redirects: dict[str, st
     keys = np.fromiter((_key(title) for title in found), dtype=np.uint64, count=len(found))
     rows = np.fromiter(found.values(), dtype=np.int32, count=len(found))
     order = np.argsort(keys, kind="stable")
-    _save_arrays(folder, {"title_keys.npy": keys[order], "title_rows.npy": rows[order]})
-
-
-def _save_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    for name, values in arrays.items():
-        with atomic_open(folder / name, "wb") as f:
-            np.save(f, values, allow_pickle=False)
+    save_array(folder / "title_keys.npy", keys[order])
+    save_array(folder / "title_rows.npy", rows[order])
 
 
 def _key(title: str) -> np.uint64:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from examples.pretraining.dump import Dump
 from examples.pretraining.wikitext import paragraphs
 
+Examples = Callable[..., tuple[int, str, str]]
+"""Runs a command: exit status, standard output, standard error."""
 ROOT = Path(__file__).resolve().parents[2]
 TINY_DUMP = ROOT / "examples" / "pretraining" / "tiny" / "dump.xml"
 
@@ -36,14 +39,18 @@ def roberta_folder(folder: Path, texts: list[str] | None = None, **settings: Any
     import torch
     from transformers import RobertaConfig, RobertaForMaskedLM
 
+    from examples.luke.hushed import hushed
+
     tokenizer = roberta_tokenizer(texts or tiny_texts())
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, **settings}
+    sizes = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, **sizes}
     config = RobertaConfig(
         vocab_size=len(tokenizer), max_position_embeddings=130, type_vocab_size=1, layer_norm_eps=1e-5, **sizes
     )
-    RobertaForMaskedLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with hushed():
+        RobertaForMaskedLM(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -1,0 +1,1 @@
+"""Entity disambiguation (AIDA and five other sets): which of its candidates is a mention?"""

@@ -1,0 +1,78 @@
+"""The command ``entity-disambiguation``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from examples.luke.options import Common, Defaults, run_options, take_plan
+
+DEFAULTS = Defaults(
+    data_dir="data/entity_disambiguation", seed=42, train_batch_size=16, eval_batch_size=8, num_train_epochs=2.0
+)
+PUBLISHED = {"learning_rate": 2e-5, "warmup_proportion": 0.1, "max_grad_norm": 1.0, "adam_b2": 0.999}
+"""Defaults that differ from those of the other tasks."""
+
+
+@click.group("entity-disambiguation")
+def command() -> None:
+    """Which of its candidates is a mention? (AIDA, MSNBC, AQUAINT, ACE2004, CWEB, WIKI.)"""
+
+
+@command.command(context_settings={"default_map": PUBLISHED})
+@run_options(DEFAULTS)
+@click.option("--max-seq-length", type=click.IntRange(8), default=512, show_default=True, help="Word pieces read at once.")
+@click.option("--max-entity-length", type=click.IntRange(1), default=128, show_default=True, help="Mentions read at once.")
+@click.option("--max-candidate-length", type=click.IntRange(1), default=30, show_default=True, help="Candidates of a mention.")
+@click.option("--max-mention-length", type=click.IntRange(1), default=30, show_default=True, help="Pieces of a mention.")
+@click.option(
+    "--masked-entity-prob", type=click.FloatRange(0, 1), default=0.9, show_default=True, help="Masked share in training."
+)
+@click.option(
+    "--inference-mode",
+    type=click.Choice(["global", "local"]),
+    default="global",
+    show_default=True,
+    help="global decides the surest mention first and reads on with it; local decides all at once.",
+)
+@click.option(
+    "--document-split-mode",
+    type=click.Choice(["simple", "per_mention"]),
+    default="simple",
+    show_default=True,
+    help="Of texts that are too long: even parts, or a part around each mention.",
+)
+@click.option("--titles-file", metavar="FILE", help="Titles, one a line: mentions of others are left out.")
+@click.option("--redirects-file", metavar="FILE", help="source<TAB>target a line: titles of the sets that have changed.")
+@click.pass_obj
+def run(common: Common, /, **options: Any) -> None:
+    """Fine-tune on aida_train.csv, choose weights by aida_testA.csv, evaluate that, aida_testB.csv and the wned sets.
+
+    With --no-train and no fine-tuned model, the pre-trained one is evaluated as it is (as published: "zero-shot").
+
+    \b
+    Example:
+      python -m examples.cli --model-file=luke-ed --output-dir=out entity-disambiguation run \\
+          --data-dir=data/entity_disambiguation --titles-file=titles.txt --redirects-file=redirects.tsv \\
+          --inference-mode=global --document-split-mode=per_mention
+    """
+    from examples.entity_disambiguation.running import run_disambiguation
+
+    run_disambiguation(common, take_plan(options), **options)
+
+
+@command.command("candidates")
+@click.argument("out", metavar="OUT.txt")
+@click.option("--data-dir", metavar="DIR", default=DEFAULTS.data_dir, show_default=True, help="Folder of the sets.")
+@click.option("--redirects-file", metavar="FILE", help="source<TAB>target a line: titles of the sets that have changed.")
+def candidates(out: str, data_dir: str, redirects_file: str | None) -> None:
+    """List the candidates of all sets, for `pretraining build-entity-vocab --white-list OUT.txt --white-list-only`.
+
+    \b
+    Example:
+      python -m examples.cli entity-disambiguation candidates candidates.txt --data-dir=data/entity_disambiguation
+    """
+    from examples.entity_disambiguation.running import write_candidates
+
+    write_candidates(out, data_dir, redirects_file)

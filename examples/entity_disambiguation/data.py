@@ -1,0 +1,286 @@
+"""Reads the public sets of entity disambiguation: candidates in a table, words in a CoNLL file, names of persons in a list.
+
+A row of the table is a mention: document, document, mention, left words, right words, ``CANDIDATES``, a candidate
+``id,prior,title`` in each of the next columns (or ``EMPTYCAND``), ``GT:``, and last the gold entity as ``rank,id,prior,title``,
+or ``-1,id,title`` where it is no candidate.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from blink.errors import DataError
+from blink.files import require_file
+from examples.luke.reading import data_file
+
+PERSONS_FILE = "persons.txt"
+SETS = {
+    "train": ("aida_train.csv", "aida_train.txt"),
+    "dev": ("aida_testA.csv", "testa_testb_aggregate_original"),
+    "test": ("aida_testB.csv", "testa_testb_aggregate_original"),
+    "msnbc": ("wned-msnbc.csv", "msnbc.conll"),
+    "aquaint": ("wned-aquaint.csv", "aquaint.conll"),
+    "ace2004": ("wned-ace2004.csv", "ace2004.conll"),
+    "clueweb": ("wned-clueweb.csv", "clueweb.conll"),
+    "wikipedia": ("wned-wikipedia.csv", "wikipedia.conll"),
+}
+"""Name of a set to its table of mentions and its file of words."""
+REMEDY = "get the sets as examples/entity_disambiguation/README.md says"
+LEFT_OUT = frozenset(("Jiří_Třanovský",))
+"""Documents that published scores do not count (Le and Titov 2018)."""
+_LINKED_COLUMNS = 6
+_NO_WORD = re.compile(r"\W+")
+_LAYOUT = "expected document, document, mention, left, right, CANDIDATES, candidates, GT:, gold, with tabulators between them"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An entity that a mention may mean, and how often its words do."""
+
+    title: str
+    prior: float
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A mention of a document.
+
+    Attributes:
+        where: file and line.
+        text: its words as the table has them.
+        title: its entity.
+        candidates: most frequent first.
+        start, end: its words in the document, end exclusive.
+    """
+
+    where: str
+    text: str
+    title: str
+    candidates: tuple[Candidate, ...]
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text, whose mentions are decided together.
+
+    Attributes:
+        where: file and line of its first mention.
+        name: its name.
+        words: its words.
+        mentions: in the order of the text.
+    """
+
+    where: str
+    name: str
+    words: tuple[str, ...]
+    mentions: tuple[Mention, ...]
+
+
+@dataclass(frozen=True)
+class Titles:
+    """How titles of the sets, which are old, become those of the model.
+
+    Attributes:
+        redirects: old title to new one.
+        known: titles that there are; mentions of others are left out. None leaves out none.
+    """
+
+    redirects: Mapping[str, str]
+    known: Set[str] | None = None
+
+    def new(self, title: str) -> str:
+        """The title by its new name."""
+        return self.redirects.get(title, title)
+
+
+def read_titles(titles_file: str | None, redirects_file: str | None) -> Titles:
+    """Read lists of titles: a title a line, and ``source<TAB>target`` a line.
+
+    Raises:
+        MissingFileError: a file is not there.
+        DataError: a redirect has no tabulator.
+    """
+    remedy = "build-dump-db writes titles.txt and redirects.tsv"
+    redirects: dict[str, str] = {}
+    for number, line in _lines(require_file(redirects_file, remedy)) if redirects_file else ():
+        source, tab, target = line.partition("\t")
+        if not tab:
+            raise DataError(f"{redirects_file}, line {number}: expected source<TAB>target; {remedy}")
+        redirects[source] = target
+    known = frozenset(line for _, line in _lines(require_file(titles_file, remedy))) if titles_file else None
+    return Titles(redirects, known)
+
+
+def read_documents(folder: Path, split: str, titles: Titles | None = None) -> list[Document]:
+    """The documents of a set.
+
+    Args:
+        folder: with the files of `SETS`, and `PERSONS_FILE`.
+        split: name of the set.
+        titles: old titles to new ones.
+
+    Raises:
+        MissingFileError: a file is not there.
+        DataError: a row is malformed, or its mention is not in the words; file and line are named.
+    """
+    titles = titles or Titles({})
+    table, words_file = (data_file(folder, name, REMEDY) for name in SETS[split])
+    persons = frozenset(line for _, line in _lines(data_file(folder, PERSONS_FILE, REMEDY)))
+    texts = _read_words(words_file)
+    by_document: dict[str, list[Mention]] = defaultdict(list)
+    for name, mention in _read_table(table):
+        by_document[name].append(mention)
+    found = []
+    for name, mentions in by_document.items():
+        if name not in LEFT_OUT:
+            text = _text_of(name, mentions[0], texts, words_file)
+            placed = text.place([_with_longer_name(m, mentions, persons) for m in mentions], words_file)
+            kept = (_renamed(m, titles) for m in placed if titles.known is None or titles.new(m.title) in titles.known)
+            found.append(Document(mentions[0].where, name, tuple(text.words), tuple(kept)))
+    return found
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+
+def _read_table(path: Path) -> Iterator[tuple[str, Mention]]:
+    for number, line in _lines(path):
+        where, columns = f"{path}, line {number}", line.split("\t")
+        if len(columns) < 9 or columns[5] != "CANDIDATES" or columns[-2] != "GT:":
+            raise DataError(f"{where}: found {len(columns)} columns; {_LAYOUT}")
+        none = columns[6] == "EMPTYCAND"
+        candidates = [] if none else [_candidate(column, where) for column in columns[6:-2]]
+        ordered = sorted((c for c in candidates if c.title), key=lambda c: -c.prior)
+        if title := _gold(columns[-1], where):  # without a title, the mention means nothing in Wikipedia
+            yield columns[0], Mention(where, columns[2], title, tuple(ordered))
+
+
+def _candidate(column: str, where: str) -> Candidate:
+    parts = column.split(",", 2)
+    try:
+        _, prior, title = parts
+        return Candidate(_unescaped(title), float(prior))
+    except ValueError as error:
+        raise DataError(f"{where}: found the candidate {column[:60]!r}; expected id,prior,title") from error
+
+
+def _gold(column: str, where: str) -> str:
+    before = 2 if column.startswith("-1,") else 3
+    parts = column.split(",", before)
+    if len(parts) != before + 1:
+        if column.strip() in ("-1", "-1,-1"):
+            return ""
+        raise DataError(f"{where}: found the gold entity {column[:60]!r}; expected rank,id,prior,title or -1,id,title")
+    return _unescaped(parts[-1])
+
+
+def _unescaped(title: str) -> str:
+    return title.replace("&amp;", "&").strip()
+
+
+def _with_longer_name(mention: Mention, others: Sequence[Mention], persons: Set[str]) -> Mention:
+    """A part of a person's name has the candidates of the longer names in its document, their priors averaged."""
+    part = re.compile(rf"(?<!\S){re.escape(mention.text.lower())}(?!\S)")
+    longer = [
+        other
+        for other in others
+        if other.candidates and other.candidates[0].title in persons
+        and other.text.lower() != mention.text.lower() and part.search(other.text.lower())
+    ]  # fmt: skip
+    if not longer:
+        return mention
+    priors: dict[str, float] = defaultdict(float)
+    for other in longer:
+        for candidate in other.candidates:
+            priors[candidate.title] += candidate.prior / len(longer)
+    ordered = sorted((Candidate(title, prior) for title, prior in priors.items()), key=lambda c: -c.prior)
+    return replace(mention, candidates=tuple(ordered))
+
+
+def _renamed(mention: Mention, titles: Titles) -> Mention:
+    candidates = tuple(Candidate(titles.new(c.title), c.prior) for c in mention.candidates)
+    return replace(mention, title=titles.new(mention.title), candidates=candidates)
+
+
+# --- the words ------------------------------------------------------------------------------------------------------
+
+
+class _Text:
+    """Words of a document, and where its linked mentions stand."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.spans: list[tuple[int, int]] = []
+
+    def add(self, columns: Sequence[str], where: str) -> None:
+        """Take in a line: a word, and in lines of linked mentions ``B`` or ``I``, mention, title, address and number."""
+        here = len(self.words)
+        self.words.append(columns[0])
+        if len(columns) < _LINKED_COLUMNS:
+            return
+        if columns[1] == "B":
+            self.spans.append((here, here + 1))
+        elif columns[1] == "I" and self.spans and self.spans[-1][1] == here:
+            self.spans[-1] = (self.spans[-1][0], here + 1)
+        else:
+            raise DataError(f"{where}: found {columns[1]!r} where a mention begins with B and goes on with I; mend the line")
+
+    def place(self, mentions: Sequence[Mention], path: Path) -> Iterator[Mention]:
+        """The mentions with their words; both are in the order of the text, and some spans are not in the table."""
+        spans = iter(self.spans)
+        for mention in mentions:
+            for start, end in spans:
+                if _plain(" ".join(self.words[start:end])) == _plain(mention.text):
+                    yield replace(mention, start=start, end=end)
+                    break
+            else:
+                found = f"{path.name} has no mention {mention.text!r} behind those of the rows before"
+                raise DataError(f"{mention.where}: {found}; the two files must list mentions in the same order")
+
+
+def _read_words(path: Path) -> dict[str, _Text]:
+    texts: dict[str, _Text] = {}
+    text = None
+    for number, line in _lines(path):
+        if line.startswith("-DOCSTART-"):
+            name = line.removeprefix("-DOCSTART-").strip().removeprefix("(")
+            text = texts.setdefault(name.split()[0] if name else "", _Text())
+        elif text is None:
+            raise DataError(f"{path}, line {number}: words before the first -DOCSTART- line; {REMEDY}")
+        else:
+            text.add(line.split("\t"), f"{path}, line {number}")
+    return texts
+
+
+def _text_of(name: str, first: Mention, texts: Mapping[str, _Text], path: Path) -> _Text:
+    word = (name.split() or [""])[0]
+    text = texts.get(word, texts.get(f"{word})"))
+    if text is None:
+        raise DataError(f"{first.where}: the document {name!r} is not in {path.name}; {REMEDY}")
+    return text
+
+
+def _plain(text: str) -> str:
+    return _NO_WORD.sub("", text.lower())
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, with their numbers from 1.
+
+    Raises:
+        DataError: a line is not UTF-8.
+    """
+    with path.open("rb") as f:
+        for number, raw in enumerate(f, 1):
+            try:
+                line = raw.decode("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise DataError(f"{path}, line {number}: not UTF-8; save the file as UTF-8") from error
+            if line.strip():
+                yield number, line

@@ -1,0 +1,95 @@
+"""The model: LUKE with its head for masked entities, which chooses among the candidates of each mention.
+
+Yamada et al. 2022, "Global Entity Disambiguation with BERT", section 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import LukeConfig, LukeModel
+from transformers.models.luke.modeling_luke import EntityPredictionHeadTransform, LukePreTrainedModel
+
+from examples.luke.convert import MASK, PAD
+from examples.pretraining.whole import WholeModel, make_plain
+
+NO_CANDIDATE = -1e32
+"""Score of what is no candidate: finite, so that a row without any has no gradient that is no number."""
+
+
+@dataclass
+class DisambiguationOutput:
+    """Scores of candidates, `NO_CANDIDATE` where there is none. *Shape:* (n, entities, candidates)."""
+
+    logits: Tensor
+
+
+class CandidateHead(nn.Module):
+    """LUKE's head for masked entities without its decoder, which is the table of entities.
+
+    Attributes:
+        transform: from a state to an entity's vector.
+        bias: of each entity. *Shape:* (entities,).
+    """
+
+    def __init__(self, config: LukeConfig) -> None:
+        super().__init__()
+        self.transform = EntityPredictionHeadTransform(config)
+        self.bias = nn.Parameter(torch.zeros(config.entity_vocab_size))
+
+
+class LukeForEntityDisambiguation(LukePreTrainedModel):
+    """Scores the candidates of masked entities: transform(state) . E[candidate] + bias[candidate].
+
+    The table of entities and their biases do not learn. The vector of the masked entity does, though it has a row of the table:
+    it is a parameter of its own, which takes the place of that row.
+
+    Attributes:
+        mask_embedding: vector of a masked entity. *Shape:* (entity size,).
+    """
+
+    def __init__(self, config: LukeConfig) -> None:
+        super().__init__(config)
+        self.luke = LukeModel(config)
+        self.entity_predictions = CandidateHead(config)
+        self.mask_embedding = nn.Parameter(torch.zeros(config.entity_emb_size))
+        self.table.register_forward_hook(self._with_own_mask)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    @property
+    def table(self) -> nn.Embedding:
+        """The table of entities. *Shape:* (entities, entity size)."""
+        return self.luke.entity_embeddings.entity_embeddings
+
+    def forward(self, candidates: Tensor, **inputs: Tensor) -> DisambiguationOutput:
+        """Score candidates.
+
+        Args:
+            candidates: rows of the table, -1 where there is none. *Shape:* (n, entities, candidates), int64.
+            inputs: see `examples.luke.features.collate`.
+        """
+        states = self.luke(**inputs).entity_last_hidden_state
+        wanted = self.entity_predictions.transform(states)
+        rows = candidates.clamp(min=0)
+        logits = (self.table.weight[rows] @ wanted.unsqueeze(-1)).squeeze(-1) + self.entity_predictions.bias[rows]
+        return DisambiguationOutput(logits.float().masked_fill(candidates < 0, NO_CANDIDATE))
+
+    def _with_own_mask(self, module: nn.Module, given: tuple[Tensor, ...], vectors: Tensor) -> Tensor:
+        masked = (given[0] == self.config.entity_mask_id).unsqueeze(-1)
+        return torch.where(masked, self.mask_embedding.to(vectors.dtype), vectors)
+
+
+@torch.no_grad()
+def begin(model: LukeForEntityDisambiguation, source: WholeModel) -> None:
+    """Give a new model, whose encoder is in place, the pre-trained head and the vector of the masked entity."""
+    weights = {name: value.clone() for name, value in source.model.entity_predictions.state_dict().items()}
+    del weights["decoder.weight"]
+    pad = source.entities[PAD]  # which the encoder has in row 0, wherever it was
+    weights["bias"][[0, pad]] = weights["bias"][[pad, 0]]
+    model.entity_predictions.load_state_dict(weights, strict=True)
+    mask = source.entities[MASK]
+    model.config.entity_mask_id = pad if mask == 0 else mask
+    model.mask_embedding.copy_(model.table.weight[model.config.entity_mask_id])
+    make_plain(model.luke, model.config)

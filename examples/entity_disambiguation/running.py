@@ -1,0 +1,67 @@
+"""What the commands of entity disambiguation do."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from blink.apps.common import say
+from blink.errors import MissingFileError, SettingsError
+from blink.files import atomic_open
+from examples.entity_disambiguation.data import REMEDY, SETS, read_documents, read_titles
+from examples.entity_disambiguation.task import Choices, EntityDisambiguation
+from examples.entity_disambiguation.windows import Limits
+from examples.luke.convert import save_folder
+from examples.luke.loading import load_base
+from examples.luke.options import Common, Plan
+from examples.luke.run import WEIGHTS_FILE, run_task
+from examples.pretraining.whole import WholeModel, load_whole
+
+
+def run_disambiguation(common: Common, plan: Plan, **options: Any) -> None:
+    """Fine-tune and evaluate; see the command's help."""
+    limits = Limits(
+        options["max_seq_length"], options["max_entity_length"], options["max_candidate_length"], options["document_split_mode"]
+    )
+    titles = read_titles(options["titles_file"], options["redirects_file"])
+    choices = Choices(limits, options["max_mention_length"], options["masked_entity_prob"], options["inference_mode"], titles)
+    task = EntityDisambiguation(choices, functools.partial(_source, common))
+    if not plan.do_train and plan.do_eval and not plan.checkpoint_file and common.model_file:
+        _assemble(task, common)
+    run_task(task, common, plan)
+
+
+def _source(common: Common) -> WholeModel:
+    assert common.model_file is not None  # or there would be no new model
+    return load_whole(common.model_file, common.tokenizer, say)
+
+
+def _assemble(task: EntityDisambiguation, common: Common) -> None:
+    """Put the pre-trained model into the folder of the run, from where it is evaluated, unless a fine-tuned one is there."""
+    if common.output_dir is None:
+        raise SettingsError("a pre-trained model is evaluated from a folder of its own; give --output-dir before the task")
+    if (Path(common.output_dir) / WEIGHTS_FILE).is_file():
+        return
+    assert common.model_file is not None
+    base = load_base(common.model_file, common.tokenizer, say)
+    tuned = base.with_head(task.head(), task.labels([]), all_entities=True, **task.head_settings())
+    task.adopt(tuned.labels, tuned.model)
+    save_folder(tuned.model, tuned.tokenizer, Path(common.output_dir))
+
+
+def write_candidates(out: str, data_dir: str, redirects_file: str | None) -> None:
+    """Write the titles of all candidates, and of the right entities, of the sets in a folder.
+
+    Raises:
+        MissingFileError: none of the sets is there.
+    """
+    folder, titles = Path(data_dir), read_titles(None, redirects_file)
+    there = [name for name, (table, _) in SETS.items() if (folder / table).is_file()]
+    if not there:
+        raise MissingFileError(f"{folder} holds none of the sets ({', '.join(table for table, _ in SETS.values())}); {REMEDY}")
+    mentions = [m for name in there for d in read_documents(folder, name, titles) for m in d.mentions]
+    found = {title for m in mentions for title in (m.title, *(c.title for c in m.candidates))}
+    with atomic_open(out) as f:
+        f.writelines(f"{title}\n" for title in sorted(found))
+    say(f"{len(found)} titles of {', '.join(there)} in {out}")

@@ -1,0 +1,234 @@
+"""The entities of a LUKE as files for the linker: vectors, biases and ids, in the layout that its prior reads.
+
+=========================  ==============================================================================================
+``entity_vectors.npy``     (rows, H) float32: vectors as the encoder is shown them, projected to its width
+``entity_raw_vectors.npy`` (rows, D) float32: rows of the table, which the head for masked entities multiplies
+``entity_biases.npy``      (rows,) float32: of that head; how likely an entity is before anything is read
+``entity_counts.npy``      (rows,) int64: links to the title, 0 where the model's folder does not say
+``entity_ids.txt``         an id a line: title, or Wikidata id; each once
+``entity_labels.tsv``      id, name, type, row: title and row of the model's table
+``mention_transform.safetensors``  ``dense.weight``, ``dense.bias``, ``LayerNorm.weight``, ``LayerNorm.bias``
+``unmatched.tsv``          titles without a Wikidata id, and titles whose id another, more frequent one has
+``meta.json``              what all this is; written last
+=========================  ==============================================================================================
+
+The score of an entity for a masked mention with state h is ``raw . t + bias`` with ``t = LayerNorm(gelu(dense(h)))``: a dot
+product, as in training, not a cosine.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from blink.errors import DataError, SettingsError
+from blink.files import atomic_open, require_file, write_json
+from examples.luke.options import Common
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from examples.pretraining.whole import WholeModel
+
+META_FILE = "meta.json"
+FORMAT = 1
+ROWS_AT_ONCE = 1 << 15
+ARRAYS = {"raw": "entity_raw_vectors.npy", "biases": "entity_biases.npy", "counts": "entity_counts.npy"}
+UNMATCHED_FILE = "unmatched.tsv"
+TRANSFORM_FILE = "mention_transform.safetensors"
+_MAP_REMEDY = "give a file of title<TAB>Wikidata id, a line each"
+
+
+@click.command("export-entities")
+@click.option("--model-file", metavar="MODEL", help="LUKE's archive, a folder of transformers, or a name.")
+@click.option("--out", required=True, metavar="DIR", help="Folder for the files.")
+@click.option("--id-map", metavar="FILE", help="title<TAB>Wikidata id a line; titles without one are left out and listed.")
+@click.option(
+    "--redirects-file", metavar="FILE", help="source<TAB>target a line: titles that have changed since the model's dump."
+)
+@click.pass_obj
+def command(common: Common, /, model_file: str | None, out: str, id_map: str | None, redirects_file: str | None) -> None:
+    """Write the vectors and biases of a model's entities for the linker: .npy tables, a file of ids, and meta.json.
+
+    \b
+    Example:
+      python -m examples.cli export-entities --model-file luke_large_500k.tar.gz --out entities --id-map enwiki_ids.tsv
+    """
+    from blink.apps.common import bar, say
+    from examples.pretraining.whole import load_whole
+
+    source = model_file or common.model_file
+    if source is None:
+        raise SettingsError("no model was named; give --model-file: LUKE's archive, a folder of transformers, or a name")
+    ids = read_id_map(id_map) if id_map else None
+    redirects = read_id_map(redirects_file, "source<TAB>target") if redirects_file else {}
+    model = load_whole(source, common.tokenizer, say)
+    choice = choose_rows(model.entities, ids, redirects)
+    with bar("writing entities", len(choice.rows), "entity") as shown:
+        write_entities(Path(out), model, choice, source, shown.advance)
+    left = f"; {len(choice.unmatched)} titles are left out, see {UNMATCHED_FILE}" if choice.unmatched else ""
+    say(f"{out}: {len(choice.rows)} entities of width {model.model.config.hidden_size}{left}")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows of the table are written, under which id.
+
+    Attributes:
+        rows: in the order of the table.
+        ids: of each.
+        titles: of each.
+        unmatched: title and reason of those that are left out.
+    """
+
+    rows: Sequence[int]
+    ids: Sequence[str]
+    titles: Sequence[str]
+    unmatched: Sequence[tuple[str, str]]
+
+
+def read_id_map(path: str, form: str = "title<TAB>Wikidata id") -> dict[str, str]:
+    """Read pairs of a line each; underscores in titles are spaces.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: a line has another form, or a title has two ids.
+    """
+    found: dict[str, str] = {}
+    with require_file(path, _MAP_REMEDY).open("rb") as f:
+        for number, raw in enumerate(f, 1):
+            try:
+                line = raw.decode("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise DataError(f"{path}, line {number}: not UTF-8; save the file as UTF-8") from error
+            if not line.strip():
+                continue
+            title, tab, value = line.partition("\t")
+            title, value = title.replace("_", " ").strip(), value.strip()
+            if not tab or not title or not value or "\t" in value:
+                raise DataError(f"{path}, line {number}: found {line[:60]!r}; expected {form}")
+            if found.setdefault(title, value) != value:
+                raise DataError(f"{path}, line {number}: {title!r} is {found[title]} and {value}; keep one of them")
+    if not found:
+        raise DataError(f"{path} is empty; expected {form} a line")
+    return found
+
+
+def choose_rows(entities: Mapping[str, int], ids: Mapping[str, str] | None, redirects: Mapping[str, str]) -> Rows:
+    """All rows but the special ones; with a map, those whose title, or what it leads to by now, has an id.
+
+    Of titles with the same id, the first, which is the most frequent, has it.
+
+    Raises:
+        DataError: no row is left.
+    """
+    from examples.luke.convert import SPECIAL_ENTITIES
+
+    names: dict[int, list[str]] = {}
+    for title, row in entities.items():
+        if title.rpartition(":")[2] not in SPECIAL_ENTITIES:
+            names.setdefault(row, []).append(title)
+    if not names:
+        raise DataError("the model has no entities but special ones, as lite models do; give a full one, such as luke-base")
+    rows: dict[str, tuple[int, str]] = {}
+    unmatched: list[tuple[str, str]] = []
+    for row in sorted(names):
+        title = names[row][0]
+        key = title if ids is None else _id_of(names[row], ids, redirects)
+        if key is None:
+            unmatched.append((title, "no id"))
+        elif key in rows:
+            unmatched.append((title, f"{key} is {rows[key][1]}"))
+        else:
+            rows[key] = row, title
+    if not rows:
+        shown = ", ".join(repr(title) for title, _ in unmatched[:3])
+        raise DataError(
+            f"none of the model's titles ({shown} ...) is in the map; {_MAP_REMEDY}, with titles as in the vocabulary"
+        )
+    return Rows([row for row, _ in rows.values()], list(rows), [title for _, title in rows.values()], unmatched)
+
+
+def _id_of(titles: Sequence[str], ids: Mapping[str, str], redirects: Mapping[str, str]) -> str | None:
+    both = [name for title in titles for name in (title, redirects.get(title))]
+    return next((ids[name] for name in both if name is not None and name in ids), None)
+
+
+def write_entities(out: Path, whole: WholeModel, choice: Rows, source: str, advance: Any = lambda count: None) -> None:
+    """Write the files; a folder of an earlier export has no ``meta.json`` while it is replaced."""
+    import torch
+    from safetensors.torch import save
+
+    from examples.luke.convert import link_counts
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / META_FILE).unlink(missing_ok=True)
+    model, rows = whole.model, torch.tensor(choice.rows)
+    part = model.luke.entity_embeddings
+    table = part.entity_embeddings.weight.detach()
+    project = getattr(part, "entity_embedding_dense", torch.nn.Identity())
+    norms: list[float] = []
+
+    def projected() -> Iterator[np.ndarray]:
+        for chunk in rows.split(ROWS_AT_ONCE):
+            with torch.no_grad():
+                vectors = project(table[chunk])
+            norms.extend(vectors.norm(dim=1).tolist())
+            advance(len(chunk))
+            yield vectors.numpy()
+
+    width = model.config.hidden_size
+    _save_chunks(out / "entity_vectors.npy", (len(rows), width), projected())
+    _save_chunks(out / ARRAYS["raw"], (len(rows), table.shape[1]), (table[chunk].numpy() for chunk in rows.split(ROWS_AT_ONCE)))
+    counts = link_counts(Path(whole.folder))
+    _save_small(out, model.entity_predictions.bias.detach()[rows].numpy(), [counts.get(title, 0) for title in choice.titles])
+    with atomic_open(out / "entity_ids.txt") as f:
+        f.writelines(f"{name}\n" for name in choice.ids)
+    _write_tables(out, choice)
+    with atomic_open(out / TRANSFORM_FILE, "wb") as f:
+        f.write(save({k: v.detach().contiguous() for k, v in model.entity_predictions.transform.state_dict().items()}))
+    spread = torch.tensor(norms)
+    meta = {
+        "format": FORMAT, "kind": "entity", "model": "luke", "source": source, "dim": width, "raw_dim": table.shape[1],
+        "rows": len(rows), "layout": "real", "mean_norm": spread.mean().item(), "std_norm": spread.std(correction=0).item(),
+        "arrays": ARRAYS, "mention_transform": TRANSFORM_FILE, "activation": model.config.hidden_act,
+        "layer_norm_eps": model.config.layer_norm_eps, "unmatched": len(choice.unmatched),
+        "ids": "wikidata" if choice.ids != choice.titles else "title",
+    }  # fmt: skip
+    write_json(out / META_FILE, meta)
+
+
+def _save_chunks(path: Path, shape: tuple[int, int], chunks: Iterator[np.ndarray]) -> None:
+    """Write an array of float32 piece by piece: the whole may be gigabytes."""
+    import numpy as np
+
+    with atomic_open(path, "wb") as f:
+        header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_2_0(f, header)
+        for chunk in chunks:
+            f.write(np.ascontiguousarray(chunk, dtype=np.float32).tobytes())
+
+
+def _save_small(out: Path, biases: np.ndarray, counts: Sequence[int]) -> None:
+    import numpy as np
+
+    from blink.data.arrays import save_array
+
+    save_array(out / ARRAYS["biases"], biases.astype(np.float32))
+    save_array(out / ARRAYS["counts"], np.array(counts, dtype=np.int64))
+
+
+def _write_tables(out: Path, choice: Rows) -> None:
+    with atomic_open(out / "entity_labels.tsv") as f:
+        labels = csv.writer(f, delimiter="\t", lineterminator="\n")
+        labels.writerow(("id", "name", "type", "row"))
+        labels.writerows((i, t, "", r) for i, t, r in zip(choice.ids, choice.titles, choice.rows, strict=True))
+    with atomic_open(out / UNMATCHED_FILE) as f:
+        left_out = csv.writer(f, delimiter="\t", lineterminator="\n")
+        left_out.writerow(("title", "reason"))
+        left_out.writerows(choice.unmatched)

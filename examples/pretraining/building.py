@@ -1,0 +1,69 @@
+"""What the commands that make data do: progress on standard error, and a line about the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from blink.apps.common import bar, say
+from examples.pretraining.build_dataset import DatasetChoice, build_dataset
+from examples.pretraining.dump import Dump
+from examples.pretraining.dump_db import BuildProgress, DumpDb, build_dump_db
+from examples.pretraining.vocabulary import VocabChoice, build_vocab, first_titles, read_white_list
+from examples.pretraining.windows import WindowLimits
+
+MEGABYTE = 1 << 20
+
+
+def make_dump_db(dump: str, out: str, pool_size: int, chunk_size: int) -> None:
+    """Parse a dump."""
+    with bar("parsing", Dump(dump).bytes // MEGABYTE, "MB") as shown:
+        done = 0
+
+        def read(position: int) -> None:
+            nonlocal done
+            if position // MEGABYTE > done:
+                shown.advance(position // MEGABYTE - done)
+                done = position // MEGABYTE
+
+        progress = BuildProgress(read, lambda pages: shown.note(f"{pages} new articles"))
+        db = build_dump_db(dump, out, pool_size=pool_size, chunk_size=chunk_size, progress=progress)
+    say(f"{out}: {db.metadata['articles']} articles and {db.metadata['redirects']} redirects, in {len(db.parts)} files")
+
+
+def make_entity_vocab(
+    dump_db: str,
+    out: str,
+    vocab_size: int,
+    min_count: int,
+    language: str | None,
+    white_list: Sequence[str],
+    white_list_only: bool,
+    pool_size: int,
+) -> None:
+    """Choose a vocabulary."""
+    db = DumpDb(dump_db)
+    choice = VocabChoice(vocab_size, min_count, read_white_list(white_list), white_list_only, language)
+    with bar("counting links", len(db.parts), "file") as shown:
+        vocab = build_vocab(db, choice, pool_size, shown.advance)
+    vocab.write(out, language)
+    say(f"{out}: {len(vocab)} entities, first {', '.join(first_titles(vocab))}")
+
+
+def make_dataset(dump_db: str, tokenizer: str, vocab: str, out: str, **options: Any) -> None:
+    """Make a dataset."""
+    pool_size = options.pop("pool_size")
+    limits = WindowLimits(**{name: options.pop(name) for name in WindowLimits.__dataclass_fields__})
+    db = DumpDb(dump_db)
+    made = 0
+    with bar("making windows", len(db.parts), "file") as shown:
+
+        def part(windows: int) -> None:
+            nonlocal made
+            made += windows
+            shown.advance()
+            shown.note(f"{made} new windows")
+
+        data = build_dataset(db, tokenizer, vocab, out, DatasetChoice(limits, **options), pool_size=pool_size, progress=part)
+    about = data.metadata
+    say(f"{out}: {len(data)} windows, {about['number_of_words']} word pieces, {about['number_of_links']} links")

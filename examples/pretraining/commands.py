@@ -1,0 +1,188 @@
+"""The commands ``pretraining ...``: from a dump to a model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from examples.luke.options import Common
+
+POOL = click.option("--pool-size", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+SHARE = click.FloatRange(0, 1)
+
+
+@click.group("pretraining")
+def command() -> None:
+    """Pre-train LUKE: dump, entity vocabulary, packed dataset, masked words and masked entities.
+
+    \b
+    The whole way, here with the tiny dump; a real one is enwiki-20181220-pages-articles.xml.bz2:
+      E="python -m examples.cli"
+      $E pretraining build-dump-db examples/pretraining/tiny/dump.xml db
+      $E pretraining build-entity-vocab db entity_vocab.jsonl --vocab-size 500000
+      $E pretraining build-dataset db roberta-base entity_vocab.jsonl dataset
+      $E --output-dir stage1 pretraining train --dataset-dir dataset --bert-model-name roberta-base \\
+          --fix-bert-weights --learning-rate 5e-4
+      $E --output-dir stage2 --model-file stage1/model pretraining train --dataset-dir dataset
+    """
+
+
+@command.command("build-dump-db")
+@click.argument("dump", metavar="DUMP.xml.bz2")
+@click.argument("out", metavar="DIR")
+@POOL
+@click.option("--chunk-size", type=click.IntRange(1), default=1000, show_default=True, help="Articles in a file, and of a job.")
+def build_dump_db(dump: str, out: str, pool_size: int, chunk_size: int) -> None:
+    """Parse a MediaWiki XML dump (plain, .gz or .bz2) into a folder that the next commands read.
+
+    A build that was stopped goes on where it was. The folder holds articles, redirects.tsv and titles.txt.
+
+    \b
+    Example:
+      python -m examples.cli pretraining build-dump-db enwiki-20181220-pages-articles.xml.bz2 enwiki-db --pool-size 16
+    """
+    from examples.pretraining.building import make_dump_db
+
+    make_dump_db(dump, out, pool_size, chunk_size)
+
+
+@command.command("build-entity-vocab")
+@click.argument("dump_db", metavar="DB")
+@click.argument("out", metavar="OUT.jsonl")
+@click.option("--vocab-size", type=click.IntRange(4), default=1_000_000, show_default=True, help="Rows, special ones included.")
+@click.option("--min-count", type=click.IntRange(0), default=0, show_default=True, help="Fewest links to a title.")
+@click.option("--language", metavar="CODE", help="Noted with each title, such as de.")
+@click.option("-w", "--white-list", "white_list", multiple=True, metavar="FILE", help="Titles, one a line, that come first.")
+@click.option("--white-list-only", is_flag=True, help="Take no others.")
+@POOL
+def build_entity_vocab(dump_db: str, out: str, **options: Any) -> None:
+    """Choose the titles that most links lead to, redirects followed.
+
+    OUT.jsonl has an entity a line; a name that ends in .tsv gives the older form, title<TAB>count.
+
+    \b
+    Example (the published vocabulary has 500,000 rows):
+      python -m examples.cli pretraining build-entity-vocab enwiki-db entity_vocab.jsonl --vocab-size 500000
+    """
+    from examples.pretraining.building import make_entity_vocab
+
+    make_entity_vocab(dump_db, out, **options)
+
+
+@command.command("build-dataset")
+@click.argument("dump_db", metavar="DB")
+@click.argument("tokenizer", metavar="TOKENIZER")
+@click.argument("vocab", metavar="VOCAB")
+@click.argument("out", metavar="DIR")
+@click.option(
+    "--sentence-splitter", "--sentence-tokenizer", "sentence_splitter", default="rules", show_default=True, metavar="NAME",
+    help="rules (English), or a locale of ICU such as en (needs PyICU).",
+)  # fmt: skip
+@click.option("--max-seq-length", type=click.IntRange(8), default=512, show_default=True, help="Word pieces of a window.")
+@click.option("--max-entity-length", type=click.IntRange(1), default=128, show_default=True, help="Links of a window.")
+@click.option("--max-mention-length", type=click.IntRange(1), default=30, show_default=True, help="Word pieces of a link.")
+@click.option("--min-sentence-length", type=click.IntRange(1), default=5, show_default=True, help="Word pieces of a sentence.")
+@click.option("--abstract-only", is_flag=True, help="Only what stands before the first heading of a page.")
+@click.option("--include-sentences-without-entities", is_flag=True, help="Keep windows without any link.")
+@click.option(
+    "--include-unk-entities/--skip-unk-entities", default=False, help="Keep links to other titles as [UNK], or drop them."
+)
+@click.option("--max-num-documents", type=click.IntRange(1), help="Articles, from the first.  [default: all]")
+@click.option("--predefined-entities-only", is_flag=True, help="Only articles that are in the vocabulary themselves.")
+@click.option("--language", metavar="CODE", help="Whose titles of a vocabulary with languages count.")
+@POOL
+def build_dataset(dump_db: str, tokenizer: str, vocab: str, out: str, **options: Any) -> None:
+    """Cut articles into windows of sentences with their links. A build that was stopped goes on where it was.
+
+    TOKENIZER is a folder or a name, such as roberta-base; VOCAB is what build-entity-vocab wrote.
+
+    \b
+    Example (as the published model was made):
+      python -m examples.cli pretraining build-dataset enwiki-db roberta-large entity_vocab.jsonl dataset \\
+          --include-unk-entities --pool-size 16
+    """
+    from examples.pretraining.building import make_dataset
+
+    make_dataset(dump_db, tokenizer, vocab, out, **options)
+
+
+@command.command("train")
+@click.option("--dataset-dir", required=True, metavar="DIR", help="What build-dataset made.")
+@click.option("--output-dir", "output_dir", metavar="DIR", help="Folder of the run; may stand before the name of the task too.")
+@click.option("--bert-model-name", metavar="NAME", help="RoBERTa that a new model begins with; otherwise give --model-file.")
+@click.option(
+    "--entity-emb-size", type=click.IntRange(1), default=256, show_default=True, help="Width of a new table of entities."
+)
+@click.option("--masked-lm-prob", type=SHARE, default=0.15, show_default=True, help="Share of words that are hidden.")
+@click.option("--masked-entity-prob", type=SHARE, default=0.15, show_default=True, help="Share of entities that are hidden.")
+@click.option("--random-word-prob", type=SHARE, default=0.1, show_default=True, help="Of hidden words: replaced at random.")
+@click.option("--unmasked-word-prob", type=SHARE, default=0.1, show_default=True, help="Of hidden words: left as they are.")
+@click.option(
+    "--random-entity-prob", type=SHARE, default=0.0, show_default=True, help="Of hidden entities: replaced at random."
+)
+@click.option(
+    "--unmasked-entity-prob", type=SHARE, default=0.0, show_default=True, help="Of hidden entities: left as they are."
+)
+@click.option("--whole-word-masking/--subword-masking", default=True, show_default=True, help="Hide words, or pieces of words.")
+@click.option("--mask-words-in-entity-span", is_flag=True, help="Hide the words below a hidden entity too.")
+@click.option("--word-only-training", is_flag=True, help="No entities at all.")
+@click.option("--cls-entity-prediction", is_flag=True, help="Predict the page's own entity from the state of <s> too.")
+@click.option("--fix-bert-weights", is_flag=True, help="First stage: only what RoBERTa does not have learns.")
+@click.option("--freeze-entity-emb", is_flag=True, help="The table of entities does not learn.")
+@click.option("--disable-entity-prediction-bias", is_flag=True, help="No biases of entities.")
+@click.option("--batch-size", type=click.IntRange(1), default=2048, show_default=True, help="Windows of a step.")
+@click.option(
+    "--gradient-accumulation-steps", type=click.IntRange(1), default=1, show_default=True, help="Batches of a step and process."
+)
+@click.option("--num-epochs", "num_train_epochs", type=float, default=20.0, show_default=True, help="May be a fraction.")
+@click.option("--learning-rate", type=float, default=1e-5, show_default=True, help="Its peak: published are 5e-4, then 1e-5.")
+@click.option("--warmup-steps", type=click.IntRange(0), default=2500, show_default=True, help="Steps with a rising rate.")
+@click.option(
+    "--lr-schedule", type=click.Choice(["warmup_linear", "warmup_constant"]), default="warmup_linear", show_default=True
+)
+@click.option("--weight-decay", type=float, default=0.01, show_default=True, help="None on biases and layer norms.")
+@click.option("--max-grad-norm", type=float, default=0.0, show_default=True, help="Clip gradients to it; 0 does not.")
+@click.option("--adam-b1", type=float, default=0.9, show_default=True)
+@click.option("--adam-b2", type=float, default=0.999, show_default=True)
+@click.option("--adam-eps", type=float, default=1e-6, show_default=True)
+@click.option("--adam-correct-bias/--no-adam-correct-bias", default=True, show_default=True, help="The published run did not.")
+@click.option("--fp16", is_flag=True, help="Mixed precision with float16 (on a GPU).")
+@click.option("--bf16", is_flag=True, help="Mixed precision with bfloat16.")
+@click.option("--cpu", is_flag=True, help="The same as --num-gpus 0.")
+@click.option("--gradient-checkpointing", is_flag=True, help="Less memory, more time.")
+@click.option("--save-interval-steps", "save_steps", type=click.IntRange(0), default=0, show_default=True, help="0: epochs.")
+@click.option(
+    "--eval-windows", type=click.IntRange(0), default=1000, show_default=True, help="Windows evaluated after each epoch."
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in --output-dir, to the weights of an undisturbed one.")
+@click.option("--seed", type=click.IntRange(0, (1 << 32) - 1), default=4, show_default=True, help="Of all chance.")
+@click.pass_obj
+def train(common: Common, /, **options: Any) -> None:
+    """Train on hidden words and hidden entities.
+
+    The folder gets model/ for fine-tuning, trace.jsonl, results.json and checkpoints. Two stages, as published: first
+    --fix-bert-weights at 5e-4, from --bert-model-name; then everything, from the first's model.
+
+    \b
+    Example:
+      python -m examples.cli --num-gpus 8 --output-dir stage1 pretraining train --dataset-dir dataset \\
+          --bert-model-name roberta-large --fix-bert-weights --learning-rate 5e-4 --gradient-accumulation-steps 16 --bf16
+      python -m examples.cli --num-gpus 8 --output-dir stage2 --model-file stage1/model pretraining train \\
+          --dataset-dir dataset --learning-rate 1e-5 --gradient-accumulation-steps 16 --bf16
+    """
+    from examples.pretraining.masking import MaskSettings
+    from examples.pretraining.running import PretrainPlan, run_pretraining
+    from examples.pretraining.start import Parts
+
+    if options["fp16"] and options["bf16"]:
+        raise click.UsageError("--fp16 and --bf16 are two number formats; give one of them")
+    options["precision"] = "bf16" if options.pop("bf16") else "fp16" if options["fp16"] else "fp32"
+    del options["fp16"]
+    folder, cpu = options.pop("output_dir"), options.pop("cpu")
+    common = replace(common, output_dir=folder or common.output_dir, num_gpus=0 if cpu else common.num_gpus)
+    masks = MaskSettings(**{name: options.pop(name) for name in MaskSettings.__dataclass_fields__})
+    parts = Parts(**{name: options.pop(name) for name in Parts.__dataclass_fields__})
+    own = {name: options.pop(name) for name in PretrainPlan.__dataclass_fields__ if name in options}
+    run_pretraining(common, PretrainPlan(**own, masks=masks, parts=parts, settings=options))

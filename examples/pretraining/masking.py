@@ -1,0 +1,169 @@
+"""What is hidden from the model: words as RoBERTa hides them, and entities (Yamada et al. 2020, section 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from blink.errors import SettingsError
+from examples.luke.features import EntitySlot, Feature
+from examples.luke.pieces import Pieces
+from examples.pretraining.dataset import Item, PackedDataset
+from examples.pretraining.vocabulary import MASK, SPECIAL, EntityVocab
+
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class MaskSettings:
+    """How much is hidden, and how.
+
+    Attributes:
+        masked_lm_prob: share of the word pieces; 0 hides none.
+        masked_entity_prob: share of the entities; 0 hides none.
+        random_word_prob, unmasked_word_prob: of the hidden words, those with a random piece and those left as they are.
+        random_entity_prob, unmasked_entity_prob: the same of hidden entities.
+        whole_word_masking: pieces of a word are hidden together.
+        mask_words_in_entity_span: words below a hidden entity are hidden too, and count among the hidden words.
+        word_only_training: no entities at all.
+    """
+
+    masked_lm_prob: float = 0.15
+    masked_entity_prob: float = 0.15
+    random_word_prob: float = 0.1
+    unmasked_word_prob: float = 0.1
+    random_entity_prob: float = 0.0
+    unmasked_entity_prob: float = 0.0
+    whole_word_masking: bool = True
+    mask_words_in_entity_span: bool = False
+    word_only_training: bool = False
+
+    def __post_init__(self) -> None:
+        for kind in ("word", "entity"):
+            both = getattr(self, f"random_{kind}_prob") + getattr(self, f"unmasked_{kind}_prob")
+            if both > 1:
+                raise SettingsError(f"random_{kind}_prob and unmasked_{kind}_prob are {both:g} together; at most 1 is allowed")
+        if not self.masked_lm_prob and (not self.masked_entity_prob or self.word_only_training):
+            raise SettingsError("neither words nor entities are hidden; raise masked_lm_prob or masked_entity_prob")
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A window with something hidden.
+
+    Attributes:
+        feature: what the model is shown.
+        word_places: hidden pieces, counted from ``<s>``.
+        words: what they were.
+        entity_places: hidden entities, counted from the first.
+        entities: what they were.
+    """
+
+    feature: Feature
+    word_places: Places
+    words: Places
+    entity_places: Places
+    entities: Places
+
+
+class Masker:
+    """Hides words and entities of windows.
+
+    Args:
+        settings: how much.
+        pieces: of the model's tokenizer.
+        word_count: pieces of the model; random ones are drawn from those behind the padding.
+        word_mask: id of ``<mask>``.
+        vocab: of entities.
+    """
+
+    def __init__(self, settings: MaskSettings, pieces: Pieces, word_count: int, word_mask: int, vocab: EntityVocab) -> None:
+        self.settings, self._word_mask, self._entity_mask = settings, word_mask, vocab.row(MASK)
+        self._opens = np.array([pieces.opens_word(i) for i in range(word_count)])
+        self._word_range = (pieces.pad + 1, word_count)
+        self._entity_range = (len(SPECIAL), len(vocab))
+
+    def mask(self, feature: Feature, chance: np.random.Generator) -> Masked:
+        """Hide something of a window; all chance is drawn from ``chance``."""
+        settings = self.settings
+        words, slots = np.array(feature.words), [] if settings.word_only_training else list(feature.entities)
+        hidden = self._entities(len(slots), chance)
+        below = [slots[i] for i in hidden] if settings.mask_words_in_entity_span else []
+        groups = self._words(words, below, chance)
+        places = np.concatenate([np.zeros(0, np.int64), *groups])
+        right_words, right_entities = words[places], np.array([slots[i].id for i in hidden], dtype=np.int64)
+        for group in groups:
+            self._replace_words(words, group, chance)
+        for i in hidden:
+            slots[i] = self._replaced_entity(slots[i], chance)
+        shown = replace(feature, words=words.tolist(), entities=slots)
+        return Masked(shown, places, right_words, hidden, right_entities)
+
+    def _entities(self, count: int, chance: np.random.Generator) -> Places:
+        share = self.settings.masked_entity_prob
+        return np.sort(chance.permutation(count)[: max(1, round(share * count))]) if count and share else np.zeros(0, np.int64)
+
+    def _words(self, words: Places, below: Sequence[EntitySlot], chance: np.random.Generator) -> list[Places]:
+        """Words to hide, as groups of pieces: those below hidden entities, then others at random while they fit."""
+        count = len(words) - 2
+        if not self.settings.masked_lm_prob or count < 1:
+            return []
+        left = max(1, round(self.settings.masked_lm_prob * count))
+        starts = self._opens[words[1:-1]] if self.settings.whole_word_masking else np.ones(count, bool)
+        groups = np.split(np.arange(1, count + 1), np.flatnonzero(starts[1:]) + 1)
+        covered = {place for slot in below for place in range(slot.start, slot.end)}
+        first = [group for group in groups if covered.intersection(group.tolist())] if covered else []
+        left -= sum(map(len, first))
+        kept = list(first)
+        for i in chance.permutation(len(groups)):
+            if left <= 0:
+                break
+            if len(groups[i]) <= left and not (covered and covered.intersection(groups[i].tolist())):
+                kept.append(groups[i])
+                left -= len(groups[i])
+        return kept
+
+    def _replace_words(self, words: Places, group: Places, chance: np.random.Generator) -> None:
+        """One draw for the whole word."""
+        draw, settings = chance.random(), self.settings
+        if draw < settings.random_word_prob:
+            words[group] = chance.integers(*self._word_range, size=len(group))
+        elif draw >= settings.random_word_prob + settings.unmasked_word_prob:
+            words[group] = self._word_mask
+
+    def _replaced_entity(self, slot: EntitySlot, chance: np.random.Generator) -> EntitySlot:
+        draw, settings = chance.random(), self.settings
+        if draw < settings.random_entity_prob:
+            return replace(slot, id=int(chance.integers(*self._entity_range)))
+        return (
+            slot if draw < settings.random_entity_prob + settings.unmasked_entity_prob else replace(slot, id=self._entity_mask)
+        )
+
+
+class Windows(Sequence[Feature]):
+    """The windows of a dataset as inputs of the model, read from disk one by one.
+
+    Args:
+        data: the dataset.
+        begin, end: ids around a text.
+        size: of the first windows alone; None takes all.
+    """
+
+    def __init__(self, data: PackedDataset, begin: int, end: int, size: int | None = None) -> None:
+        self._data, self._begin, self._end = data, begin, end
+        self._size = len(data) if size is None else min(size, len(data))
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, at: int) -> Feature:  # type: ignore[override]
+        if not 0 <= at < self._size:
+            raise IndexError(at)
+        item: Item = self._data[at]
+        words = [self._begin, *item.words.tolist(), self._end]
+        spans = zip(item.entities.tolist(), item.spans.tolist(), strict=True)
+        slots = [EntitySlot(entity, start + 1, end + 1) for entity, (start, end) in spans]
+        return Feature(at, f"window {at}", words, slots, note=item.page)

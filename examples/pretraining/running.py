@@ -1,0 +1,238 @@
+"""What ``pretraining train`` does: start or go on, train, store the model after each epoch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from transformers import LukeForMaskedLM
+
+from blink.apps.common import bar, say
+from blink.errors import SettingsError
+from blink.files import write_json
+from blink.training.provenance import provenance
+from blink.training.signals import Interrupted
+from blink.training.trace import Trace
+from examples.luke.hushed import hushed
+from examples.luke.launching import gpu_count, in_process_group, launch_command, make_accelerator, resolve_gpus
+from examples.luke.options import Common
+from examples.luke.pieces import Pieces
+from examples.luke.settings import TuneSettings
+from examples.luke.trainer import TRACE_FILE, Hooks, Trainer, total_steps
+from examples.pretraining.build_dataset import load_tokenizer
+from examples.pretraining.dataset import METADATA_FILE, VOCAB_FILE, PackedDataset
+from examples.pretraining.masking import Masker, MaskSettings, Windows
+from examples.pretraining.start import Parts, choose_parts, from_luke, from_roberta, require_pieces, store
+from examples.pretraining.steps import PretrainStepper, evaluate
+
+MODEL_FOLDER = "model"
+RESULTS_FILE = "results.json"
+STORED_EVERY_S = 60.0
+"""The model for fine-tuning is written after an epoch, but for epochs that are shorter; and at the end."""
+
+
+@dataclass(frozen=True)
+class PretrainPlan:
+    """What a run of pre-training is asked to do.
+
+    Attributes:
+        dataset_dir: the packed dataset.
+        bert_model_name: the RoBERTa that a new model begins with; None goes on from ``--model-file``.
+        entity_emb_size: width of a new model's table of entities.
+        batch_size: windows of a step, over all batches and processes.
+        warmup_steps: steps with a rising rate.
+        eval_windows: windows, from the first, that are evaluated after each epoch; 0 for none.
+        cls_entity_prediction: predict the vector of the page's entity from the state of ``<s>`` too.
+        resume: go on with the run in the output folder.
+        masks: what is hidden.
+        parts: what learns.
+        settings: see `examples.luke.settings.TuneSettings`; batch size and warm-up are filled in.
+    """
+
+    dataset_dir: str
+    bert_model_name: str | None
+    entity_emb_size: int
+    batch_size: int
+    warmup_steps: int
+    eval_windows: int
+    cls_entity_prediction: bool
+    resume: bool
+    masks: MaskSettings
+    parts: Parts
+    settings: dict[str, Any]
+
+
+def run_pretraining(common: Common, plan: PretrainPlan) -> None:
+    """Train, in one process or several.
+
+    Raises:
+        SystemExit: a signal stopped the run, whose state is saved; or one of several processes failed.
+    """
+    if common.output_dir is None:
+        raise SettingsError("no folder for the run; give --output-dir")
+    gpus = resolve_gpus(common.num_gpus, gpu_count())
+    if gpus > 1 and not in_process_group():
+        raise SystemExit(subprocess.run(launch_command(gpus, common.master_port, sys.argv[1:]), check=False).returncode)
+    data = PackedDataset(plan.dataset_dir)
+    if plan.settings["precision"] == "fp16" and gpus == 0:
+        say("--fp16 needs a GPU; going on in float32")
+        plan = replace(plan, settings={**plan.settings, "precision": "fp32"})
+    settings = _settings(plan, len(data), max(gpus, 1))
+    accelerator = make_accelerator(settings, gpus)
+    try:
+        _Run(common, plan, data, settings, accelerator).run()
+    except Interrupted as stop:
+        if accelerator.is_main_process:
+            say(f"{stop}; go on with the same command and --resume")
+        raise SystemExit(128 + stop.signal) from stop
+    except torch.OutOfMemoryError as error:
+        raise SettingsError("out of GPU memory; raise --gradient-accumulation-steps for the same step") from error
+
+
+def _settings(plan: PretrainPlan, windows: int, processes: int) -> TuneSettings:
+    """Settings of the loop, in which a step of all windows is split evenly.
+
+    Raises:
+        SettingsError: it cannot be.
+    """
+    split = plan.settings["gradient_accumulation_steps"] * processes
+    size, rest = divmod(plan.batch_size, split)
+    if rest:
+        found = f"a step of {plan.batch_size} windows does not split evenly into {split} batches"
+        raise SettingsError(f"{found} (--gradient-accumulation-steps times processes); change --batch-size")
+    steps = max(1, round(-(-windows // plan.batch_size) * plan.settings["num_train_epochs"]))
+    if plan.warmup_steps >= steps:
+        raise SettingsError(f"--warmup-steps is {plan.warmup_steps} and the whole run has {steps} steps; lower it")
+    warm = (plan.warmup_steps + 0.5) / steps if plan.warmup_steps else 0.0  # the loop rounds down
+    return TuneSettings(**plan.settings, train_batch_size=size, eval_batch_size=size, warmup_proportion=warm, keep="last")
+
+
+class _Run:
+    """A run in this process."""
+
+    def __init__(
+        self, common: Common, plan: PretrainPlan, data: PackedDataset, settings: TuneSettings, accelerator: Accelerator
+    ) -> None:
+        assert common.output_dir is not None
+        self.common, self.plan, self.data, self.settings, self.accelerator = common, plan, data, settings, accelerator
+        self.folder = Path(common.output_dir)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> None:
+        """Do it."""
+        torch.manual_seed(self.settings.seed)
+        with hushed():
+            tokenizer = load_tokenizer(str(self.data.folder))
+        model = self._model()
+        require_pieces(model, tokenizer, self.data)
+        stepper = self._stepper(model, tokenizer)
+        windows = self._windows(tokenizer)
+        trainer = Trainer(stepper, windows, self._criterion(), self.folder, about=self._about(), identity=self._identity())
+        scores = self._train(trainer, stepper, tokenizer, model)
+        if self.accelerator.is_main_process:
+            write_json(self.folder / RESULTS_FILE, {"steps": stepper.total, **scores})
+            say(f"the model for fine-tuning is {self.folder / MODEL_FOLDER}; results: {json.dumps(scores)}")
+
+    def _model(self) -> LukeForMaskedLM:
+        plan = self.plan
+        if (plan.bert_model_name is None) == (self.common.model_file is None):
+            raise SettingsError(
+                "give what to begin with: --bert-model-name of a RoBERTa, or --model-file of a LUKE, one of them"
+            )
+        if plan.bert_model_name is not None:
+            model = from_roberta(plan.bert_model_name, self.data.vocab(), plan.entity_emb_size)
+        else:
+            model = from_luke(str(self.common.model_file), self.data, self.common.tokenizer, self._say)
+        if plan.cls_entity_prediction:
+            model.cls_entity = nn.Linear(model.config.hidden_size, model.config.entity_emb_size)
+        choose_parts(model, plan.parts)
+        if self.settings.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        return model.to(self.accelerator.device)
+
+    def _stepper(self, model: LukeForMaskedLM, tokenizer: Any) -> PretrainStepper:
+        pieces = Pieces(tokenizer)
+        masker = Masker(self.plan.masks, pieces, model.config.vocab_size, tokenizer.mask_token_id, self.data.vocab())
+        total = total_steps(len(self.data), self.settings, self.accelerator)
+        longest = self.data.metadata["max_mention_length"]
+        return PretrainStepper(model, masker, longest, pieces.pad, self.settings, self.accelerator, total)
+
+    def _windows(self, tokenizer: Any, size: int | None = None) -> Windows:
+        return Windows(self.data, tokenizer.cls_token_id, tokenizer.sep_token_id, size)
+
+    def _train(self, trainer: Trainer, stepper: PretrainStepper, tokenizer: Any, model: LukeForMaskedLM) -> dict[str, float]:
+        plan, first = self.plan, self.accelerator.is_main_process
+        shown = self._windows(tokenizer, plan.eval_windows)
+        trace = Trace(self.folder / TRACE_FILE, first)
+        encoder = plan.bert_model_name or str(self.common.model_file)
+        with bar("pre-training", stepper.total, "step") as progress:
+            done = 0
+
+            def started(total: int, before: int) -> None:
+                nonlocal done
+                done = before
+                progress.advance(before)
+
+            def stepped(loss: float, rate: float) -> None:
+                nonlocal done
+                done += 1
+                trace.add("losses", {"step": done, **stepper.last})
+                progress.advance()
+                progress.note(f"loss {loss:.4f}, {rate:.0f} windows/s")
+
+            def validated(epoch: int, scores: dict[str, float]) -> None:
+                if first:
+                    say(f"epoch {epoch + 1}: {', '.join(f'{k} {v:.4f}' for k, v in scores.items()) or 'done'}")
+
+            stored = -STORED_EVERY_S
+
+            def keep() -> None:
+                nonlocal stored
+                if trainer.standing.step == stepper.total or time.monotonic() - stored > STORED_EVERY_S:
+                    store(model, self.data, encoder, self.folder / MODEL_FOLDER)
+                    stored = time.monotonic()
+
+            hooks = Hooks(
+                validate=(lambda: evaluate(stepper, shown, self.settings.eval_batch_size)) if plan.eval_windows else None,
+                store=keep,
+                started=started,
+                stepped=stepped,
+                validated=validated,
+            )
+            standing = trainer.run(hooks, resume=plan.resume)
+        return standing.epochs[-1] if standing.epochs else {}
+
+    def _identity(self) -> dict[str, Any]:
+        plan = self.plan
+        return {
+            "bert_model_name": plan.bert_model_name,
+            "model_file": self.common.model_file,
+            "entity_emb_size": plan.entity_emb_size,
+            "cls_entity_prediction": plan.cls_entity_prediction,
+            "windows": len(self.data),
+            **asdict(plan.masks),
+            **asdict(plan.parts),
+        }
+
+    def _criterion(self) -> str:
+        """A score that every evaluation has, though the last weights are kept whatever it is."""
+        masks = self.plan.masks
+        return "word_accuracy" if masks.masked_lm_prob else "entity_accuracy"
+
+    def _about(self) -> dict[str, Any]:
+        files = [self.data.folder / name for name in (METADATA_FILE, VOCAB_FILE, "word_ids.npy", "entity_ids.npy")]
+        about = provenance(files, "", self.accelerator.device, self.accelerator.num_processes)
+        about.pop("catalogue")
+        return about
+
+    def _say(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            say(text)

@@ -1,0 +1,155 @@
+"""What pre-training begins with, RoBERTa with new entity parameters or LUKE, and how models are stored for fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoConfig, LukeConfig, LukeForMaskedLM, RobertaForMaskedLM
+
+from blink.errors import CheckpointError, MismatchError, SettingsError
+from examples.luke.archive import Archive
+from examples.luke.convert import save_folder, to_archive, to_transformers
+from examples.luke.hushed import first_line, hushed
+from examples.pretraining.dataset import PackedDataset
+from examples.pretraining.vocabulary import EntityVocab
+from examples.pretraining.whole import load_whole, make_plain
+
+NEW_PARTS = ("luke.entity_embeddings.", "entity_predictions.", "cls_entity.")
+"""Beginnings of the names of what RoBERTa does not have, which alone learns in the first stage."""
+_TABLE = "luke.entity_embeddings.entity_embeddings.weight"
+_SHARED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps",
+           "hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings", "type_vocab_size", "vocab_size",
+           "initializer_range", "pad_token_id", "bos_token_id", "eos_token_id")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What of a model learns.
+
+    Attributes:
+        fix_bert_weights: only what RoBERTa does not have: the first stage.
+        freeze_entity_emb: not the table of entities.
+        disable_entity_prediction_bias: no entity has a bias of its own.
+    """
+
+    fix_bert_weights: bool = False
+    freeze_entity_emb: bool = False
+    disable_entity_prediction_bias: bool = False
+
+
+def from_roberta(name: str, vocab: EntityVocab, entity_emb_size: int) -> LukeForMaskedLM:
+    """A LUKE with a RoBERTa's weights; entity parameters are drawn from torch's generator.
+
+    Raises:
+        CheckpointError: there is no RoBERTa of that name, or it has no head for words.
+    """
+    with hushed():
+        try:
+            config = AutoConfig.from_pretrained(name)
+            if config.model_type != "roberta":
+                raise CheckpointError(
+                    f"{name!r} is a model of type {config.model_type!r}; give a RoBERTa, such as roberta-base"
+                )
+            loaded: Any = RobertaForMaskedLM.from_pretrained(name, output_loading_info=True, dtype=torch.float32)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            found = f"cannot load the model {name!r} ({first_line(error)})"
+            raise CheckpointError(
+                f"{found}; give a RoBERTa by --bert-model-name: a folder, or a name such as roberta-base"
+            ) from error
+        roberta, report = loaded
+        missing = set(report["missing_keys"]) - {"lm_head.decoder.weight", "lm_head.decoder.bias", "lm_head.bias"}
+        if missing:
+            raise CheckpointError(
+                f"the model {name!r} lacks {', '.join(sorted(missing)[:3])}; give a RoBERTa with its head for words"
+            )
+        sizes: dict[str, Any] = {
+            "entity_vocab_size": len(vocab),
+            "entity_emb_size": entity_emb_size,
+            "use_entity_aware_attention": False,
+        }
+        model = LukeForMaskedLM(LukeConfig(**{k: getattr(config, k) for k in _SHARED}, **sizes))
+    state = {
+        ("luke." + k.removeprefix("roberta.") if k.startswith("roberta.") else k): v for k, v in roberta.state_dict().items()
+    }
+    report = model.load_state_dict(state, strict=False)
+    assert not report.unexpected_keys
+    assert all(k.startswith((*NEW_PARTS, "luke.pooler.")) for k in report.missing_keys)
+    return tied(model)
+
+
+def from_luke(source: str, data: PackedDataset, tokenizer: str | None, say: Callable[[str], None]) -> LukeForMaskedLM:
+    """A LUKE to go on with; its attention is plain again, and rows that only fine-tuning needs are left out.
+
+    Raises:
+        MismatchError: it has other entities than the dataset.
+    """
+    whole = load_whole(source, tokenizer, say)
+    make_plain(whole.model.luke, whole.model.config)
+    archive = to_archive(whole.model, whole.tokenizer, source)
+    titles, vocab = [row.names[0] for row in archive.entities], data.vocab()
+    if titles != vocab.titles:
+        found = f"the model {source!r} has {len(titles)} entities, the dataset {data.folder} has {len(vocab)} or others"
+        raise MismatchError(f"{found}; take the dataset that the model was trained on, or one with its vocabulary")
+    aware = whole.model.config.use_entity_aware_attention
+    config = LukeConfig(**{**archive.config, "use_entity_aware_attention": aware})
+    with hushed():
+        model = LukeForMaskedLM(config)
+    model.load_state_dict(
+        {k if k.startswith(("lm_head.", "entity_predictions.")) else f"luke.{k}": v for k, v in archive.state.items()}
+    )
+    return tied(model)
+
+
+def tied(model: LukeForMaskedLM) -> LukeForMaskedLM:
+    """The model, whose decoder of words shares its weights with the table of words, which transformers 5 no longer sees to."""
+    model.lm_head.decoder.weight = model.luke.embeddings.word_embeddings.weight
+    return model
+
+
+def choose_parts(model: nn.Module, parts: Parts) -> None:
+    """Let only what is asked for learn."""
+    for name, parameter in model.named_parameters():
+        new = name.startswith(NEW_PARTS)
+        frozen = (name == _TABLE and parts.freeze_entity_emb) or (parts.fix_bert_weights and not new)
+        frozen |= name == "entity_predictions.bias" and parts.disable_entity_prediction_bias
+        parameter.requires_grad_(not frozen)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise SettingsError("nothing of the model is left to learn; leave out --fix-bert-weights or --freeze-entity-emb")
+
+
+def store(model: LukeForMaskedLM, data: PackedDataset, encoder_name: str, folder: Path) -> None:
+    """Write a model as fine-tuning wants it: with markers, a second mask, and further queries that are copies."""
+    state: dict[str, Tensor] = {
+        name.removeprefix("luke."): value.detach().cpu().clone()
+        for name, value in model.state_dict().items()
+        if not name.startswith("cls_entity.")
+    }
+    limits = {key: data.metadata[key] for key in ("max_seq_length", "max_entity_length", "max_mention_length")}
+    config = {k: v for k, v in model.config.to_dict().items() if k not in ("architectures", "dtype", "transformers_version")}
+    rows = data.vocab().rows
+    archive = Archive(state, {"model_config": {**config, "bert_model_name": encoder_name}, **limits}, list(rows))
+    made, tokenizer = to_transformers(archive, str(data.folder))
+    save_folder(made, tokenizer, folder, rows)
+
+
+def require_pieces(model: LukeForMaskedLM, tokenizer: Any, data: PackedDataset) -> None:
+    """Make sure that the words of a dataset are those of a model.
+
+    Raises:
+        MismatchError: the dataset was tokenised otherwise.
+    """
+    there, known = len(tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)), model.config.vocab_size
+    if there > known or tokenizer.mask_token_id is None:
+        found = f"the dataset {data.folder} was made with a tokenizer of {there} pieces, the model has {known}"
+        raise MismatchError(f"{found}; make the dataset with the model's tokenizer")
+
+
+def trained_names(model: nn.Module) -> Sequence[str]:
+    """Names of what learns."""
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]

@@ -1,0 +1,192 @@
+"""One step of pre-training: mean loss of the hidden words, plus that of the hidden entities, of the whole step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+from transformers import LukeForMaskedLM
+
+from blink.errors import SettingsError
+from blink.training.settings import SEED_STRIDE
+from examples.luke.features import Feature, collate
+from examples.luke.settings import TuneSettings
+from examples.luke.steps import PROCESS_STRIDE, Stepper
+from examples.pretraining.masking import Masked, Masker
+
+KINDS = ("word", "entity", "page")
+"""What is predicted: hidden words, hidden entities, and the entity of the page from the state of ``<s>``."""
+EVALUATION_SEED = 20_181_220
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Of one kind of prediction, over a batch.
+
+    Attributes:
+        loss: sum of the losses; scalar.
+        correct: predictions that are right.
+    """
+
+    loss: Tensor
+    correct: int = 0
+
+
+def count(masked: Sequence[Masked], *, pages: bool) -> dict[str, int]:
+    """How many predictions of each kind there are in windows."""
+    return {
+        "word": sum(len(m.words) for m in masked),
+        "entity": sum(len(m.entities) for m in masked),
+        "page": sum(m.feature.note >= 0 for m in masked) if pages else 0,
+    }
+
+
+def predict(model: LukeForMaskedLM, masked: Sequence[Masked], pad: int, longest_mention: int) -> dict[str, Sums]:
+    """Predict what is hidden in a batch.
+
+    Words and entities that are not hidden go into no decoder: of 500,000 entities, that would be most of the time.
+
+    Args:
+        model: with plain attention; where it has a part ``cls_entity``, the entity of the page is predicted too.
+        masked: n windows.
+        pad: id of the word piece that fills up.
+        longest_mention: pieces of an entity that have a position.
+
+    Returns:
+        sums by kind.
+    """
+    device = model.device
+    inputs = {k: v.to(device) for k, v in collate([m.feature for m in masked], pad, longest_mention).items()}
+    states = model.luke(**inputs)
+    found: dict[str, Sums] = {}
+    picked, labels = _pick(states.last_hidden_state, [m.word_places for m in masked], [m.words for m in masked])
+    found["word"] = _classified(model.lm_head(picked), labels)
+    if states.entity_last_hidden_state is not None:
+        places, entities = [m.entity_places for m in masked], [m.entities for m in masked]
+        picked, labels = _pick(states.entity_last_hidden_state, places, entities)
+        found["entity"] = _classified(model.entity_predictions(picked), labels)
+    cls_entity: nn.Linear | None = getattr(model, "cls_entity", None)
+    if cls_entity is not None:
+        pages = torch.tensor([m.feature.note for m in masked], device=device)
+        own = model.luke.entity_embeddings.entity_embeddings.weight.detach()[pages.clamp(min=0)]
+        guess = cls_entity(states.last_hidden_state[:, 0]).float()
+        errors = mse_loss(guess, own, reduction="none").mean(1)
+        found["page"] = Sums((errors * (pages >= 0)).sum())
+    return found
+
+
+def _pick(states: Tensor, places: Sequence[Any], labels: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    rows = torch.from_numpy(np.repeat(np.arange(len(places)), [len(p) for p in places])).to(states.device)
+    columns = torch.from_numpy(np.concatenate(places)).to(states.device)
+    return states[rows, columns], torch.from_numpy(np.concatenate(labels)).to(states.device)
+
+
+def _classified(logits: Tensor, labels: Tensor) -> Sums:
+    logits = logits.float()
+    return Sums(cross_entropy(logits, labels, reduction="sum"), int((logits.argmax(-1) == labels).sum()))
+
+
+class PretrainStepper(Stepper):
+    """Takes the steps of pre-training.
+
+    Args:
+        model: what learns, on its device.
+        masker: hides words and entities; what it hides follows from seed and step.
+        longest_mention: pieces of an entity that have a position.
+        pad: id of the word piece that fills up.
+        settings: of the run.
+        accelerator: device, number format and processes.
+        total: steps of the run.
+
+    Attributes:
+        last: of the step before: mean loss of each kind, and shares of right words and entities.
+        pages: whether the entity of the page is predicted too.
+    """
+
+    model: LukeForMaskedLM
+
+    def __init__(
+        self,
+        model: LukeForMaskedLM,
+        masker: Masker,
+        longest_mention: int,
+        pad: int,
+        settings: TuneSettings,
+        accelerator: Accelerator,
+        total: int,
+    ) -> None:
+        # There is no task: what a step computes of its inputs stands here.
+        super().__init__(model, cast(Any, None), cast(Any, None), settings, accelerator, total)
+        self.masker, self.longest_mention, self.pad = masker, longest_mention, pad
+        self.pages = hasattr(model, "cls_entity")
+        self.last: dict[str, float] = {}
+
+    def step(self, number: int, features: Sequence[Feature]) -> float:
+        """Take step ``number`` (from 0) on this process's windows, batch after batch.
+
+        Sums of a batch are divided by the predictions of the whole step in all processes, kind by kind: so the gradient is
+        that of mean loss of words plus mean loss of entities, however the step is split.
+
+        Returns:
+            the loss of the step, over all processes.
+
+        Raises:
+            SettingsError: loss or gradient is no number; the step and its windows are named.
+        """
+        process, size, seed = self.accelerator.process_index, self.settings.train_batch_size, self.settings.seed
+        torch.manual_seed(seed * SEED_STRIDE + number + process * PROCESS_STRIDE)
+        chance = np.random.default_rng((seed, number, process))
+        masked = [self.masker.mask(feature, chance) for feature in features]
+        totals = {k: self._over_processes(n) for k, n in count(masked, pages=self.pages).items()}
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = [self._predict_and_learn(masked[i : i + size], totals, number) for i in range(0, len(masked), size)]
+        self._update(number, features)
+        self.last = {k: self._over_processes(sum(p.get(k, 0.0) for p in parts)) for k in sorted({k for p in parts for k in p})}
+        return sum(v for k, v in self.last.items() if k.endswith("_loss"))
+
+    def _predict_and_learn(self, masked: Sequence[Masked], totals: dict[str, float], number: int) -> dict[str, float]:
+        with self.accelerator.autocast():
+            sums = predict(self.model, masked, self.pad, self.longest_mention)
+        losses = {kind: found.loss / max(totals[kind], 1) for kind, found in sums.items()}
+        loss = torch.stack(list(losses.values())).sum()
+        if not math.isfinite(loss.item()):
+            names = ", ".join(m.feature.where for m in masked[:4])
+            raise SettingsError(f"the loss is {loss.item()} at step {number + 1}, with {names}; lower --learning-rate")
+        self.accelerator.backward(loss)
+        shares = {f"{kind}_accuracy": sums[kind].correct / max(totals[kind], 1) for kind in sums if kind != "page"}
+        return {**{f"{kind}_loss": value.item() for kind, value in losses.items()}, **shares}
+
+
+@torch.no_grad()
+def evaluate(stepper: PretrainStepper, features: Sequence[Feature], size: int) -> dict[str, float]:
+    """Mean losses and shares of right predictions on windows, of the kinds that there are.
+
+    The same is hidden each time, whatever the batches.
+    """
+    model, accelerator = stepper.model, stepper.accelerator
+    model.eval()
+    own = range(accelerator.process_index, len(features), accelerator.num_processes)
+    rows: list[dict[str, float]] = []
+    for start in range(0, len(own), size):
+        chosen = [features[i] for i in own[start : start + size]]
+        masked = [stepper.masker.mask(f, np.random.default_rng((EVALUATION_SEED, f.example))) for f in chosen]
+        with accelerator.autocast():
+            sums = predict(model, masked, stepper.pad, stepper.longest_mention)
+        counts = count(masked, pages=stepper.pages)
+        for kind, found in sums.items():
+            rows.append({f"{kind}_loss": found.loss.item(), f"{kind}_accuracy": found.correct, kind: counts[kind]})
+    if accelerator.num_processes > 1:
+        rows = gather_object(rows)
+    total = {key: sum(row.get(key, 0.0) for row in rows) for row in rows for key in row}
+    kinds = [k for k in KINDS if total.get(k)]
+    names = {k: ("loss",) if k == "page" else ("loss", "accuracy") for k in kinds}
+    return {f"{k}_{name}": total[f"{k}_{name}"] / max(total[k], 1) for k in kinds for name in names[k]}
