@@ -23,7 +23,7 @@ COMMANDS = [
 ]
 HEAVY = (
     "blink train", "blink rank", "blink calibrate", "blink label", "blink compare", "blink shrink",
-    "blink kb build entity", "blink kb build ../", "blink eval ../", "blink eval dev.jsonl", "blink eval --preds",
+    "blink slurm", "blink kb build entity", "blink kb build ../", "blink eval ../", "blink eval dev.jsonl", "blink eval --preds",
 )  # fmt: skip
 """They take minutes, or files that a reader brings: only their options are read."""
 
@@ -70,6 +70,14 @@ def test_scripts(command: str) -> None:
     assert done.stdout
 
 
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(("sbatch ", "bash "))])
+def test_scripts_of_the_original(command: str) -> None:
+    done = run(["env", "BLINK_DRY_RUN=1", "bash", *shlex.split(command)[1:]])
+    assert done.returncode == 0, done.stderr
+    assert "writes " in done.stdout
+    assert "blink" in done.stdout
+
+
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "make -s demo" in c])
 def test_demo_through_a_pipe(command: str) -> None:
     if not (ROOT / ".venv" / ".ready").exists():
@@ -87,5 +95,5 @@ def test_the_python_example() -> None:
 
 
 def test_every_command_has_a_test() -> None:
-    known = ("blink ", "python blink/", "python benchmarks/", "python scripts/", "./", "echo ", "make demo", "make test")
+    known = ("blink ", "python blink/", "python benchmarks/", "python scripts/", "./", "echo ", "make ", "sbatch ", "bash ")
     assert [c for c in COMMANDS if not c.startswith(known)] == []
