@@ -22,8 +22,8 @@ COMMANDS = [
     if line.strip() and not line.startswith("#")
 ]
 HEAVY = (
-    "blink train", "blink rank", "blink calibrate", "blink label", "blink compare", "blink shrink",
-    "blink slurm", "blink kb build entity", "blink kb build ../", "blink eval ../", "blink eval dev.jsonl", "blink eval --preds",
+    "blink train", "blink rank", "blink calibrate", "blink label", "blink compare", "blink shrink", "blink slurm",
+    "blink kb build entity", "blink kb build ../", "blink eval ../", "blink eval dev.jsonl", "blink eval --preds",
 )  # fmt: skip
 """They take minutes, or files that a reader brings: only their options are read."""
 

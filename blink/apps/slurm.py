@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from blink.apps.slurm_tasks import run_task
 from blink.cluster.encoding import Encoding
 from blink.cluster.jobs import JobFolder, Plan, cut, cut_into
 from blink.cluster.script import sbatch_script, sbatch_variables
-from blink.cluster.settings import FILE_VARIABLE, FLAG_KINDS, ClusterSettings, Paths, SlurmSettings, variable
+from blink.cluster.settings import FLAG_KINDS, ClusterSettings, Paths, SlurmSettings
 from blink.cluster.submit import Local, submitter
 from blink.cluster.texts import count_lines
 from blink.cluster.watch import JobFailedError, Standing, Watch, array_job, merge_job
@@ -73,7 +72,6 @@ def carry_out(
     if how.dry_run:
         _print_scripts(job, plan, settings, how, nodes)
         return False
-    _hand_on(settings)
     job.path.mkdir(parents=True, exist_ok=True)
     with locked(job.path), submitter(settings) as runs:
         if how.detach and isinstance(runs, Local):
@@ -112,16 +110,6 @@ def _print_scripts(job: JobFolder, plan: Plan, settings: ClusterSettings, how: H
     if plan.merges and how.merge:
         jobs.append(merge_job(job, plan, ("ARRAY",)))
     sys.stdout.write("\n".join(sbatch_script(each, settings.slurm) for each in jobs))
-
-
-def _hand_on(settings: ClusterSettings) -> None:
-    """Tell tasks by their environment what this command was told by flags; sbatch hands it on."""
-    for key, origin in settings.origins.items():
-        section, _, name = key.partition(".")
-        if section == "slurm" and origin.startswith("--"):
-            os.environ[variable(section, name)] = str(getattr(settings.slurm, name))
-    if settings.file is not None:
-        os.environ[FILE_VARIABLE] = str(settings.file.resolve())
 
 
 class _Board:

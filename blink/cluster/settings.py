@@ -154,6 +154,12 @@ class ClusterSettings:
         except ValueError as error:
             raise SettingsError(f"flags.{kind} is {self.flags[kind]!r} ({error}); quote it as a shell would") from error
 
+    def to_environment(self) -> dict[str, str]:
+        """Variables by which another process reads the same settings, whatever flags this one was given."""
+        names = [key.removeprefix("slurm.") for key, origin in self.origins.items() if origin.startswith("--")]
+        flags = {variable("slurm", name): str(getattr(self.slurm, name)) for name in names}
+        return flags if self.file is None else {FILE_VARIABLE: str(self.file.resolve()), **flags}
+
     def origin(self, key: str) -> str:
         """Where a setting such as ``slurm.partition`` comes from, in words."""
         return self.origins.get(key, "default")

@@ -82,7 +82,7 @@ def submitter(settings: ClusterSettings) -> Submitter:
     asked, found = settings.slurm.submit, shutil.which("sbatch") is not None
     if asked == "slurm" and not found:
         raise SettingsError("submit is 'slurm', and this machine has no sbatch; log in to the cluster, or give --submit local")
-    return Slurm(settings) if asked == "slurm" or (asked == "auto" and found) else Local(max(1, settings.slurm.parallel))
+    return Slurm(settings) if asked == "slurm" or (asked == "auto" and found) else Local(settings)
 
 
 class Slurm:
@@ -109,7 +109,7 @@ class Slurm:
         executor = _executor(job.log.parent)
         said = io.StringIO()
         try:
-            with _outside_of_jobs(), contextlib.redirect_stderr(said):  # it prints what it also raises
+            with _surroundings(self._settings), contextlib.redirect_stderr(said):  # it prints what it also raises
                 return str(executor._submit_command(sbatch_script(job, self._settings.slurm)).job_id)
         except (FailedJobError, FailedSubmissionError) as error:
             raise SettingsError(_refusal(str(error), self._settings)) from error
@@ -158,13 +158,24 @@ def _executor(folder: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _outside_of_jobs() -> Iterator[None]:
-    """Hide the variables of a job that this process may run in: a job that is submitted must not take them for its own."""
-    hidden = {k: os.environ.pop(k) for k in list(os.environ) if k.startswith(("SLURM_", "SLURMD_", "SRUN_"))}
+def _surroundings(settings: ClusterSettings) -> Iterator[None]:
+    """Give this process, for a while, the variables that a job is to begin with."""
+    before = dict(os.environ)
+    wanted = _variables(settings)
+    for name in before.keys() - wanted.keys():
+        del os.environ[name]
+    os.environ.update(wanted)
     try:
         yield
     finally:
-        os.environ.update(hidden)
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _variables(settings: ClusterSettings) -> dict[str, str]:
+    """What a job begins with: the same settings, and nothing of a job that this process may run in itself."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SLURMD_", "SRUN_"))}
+    return own | settings.to_environment()
 
 
 def _state(line: str) -> tuple[Task, State]:
@@ -227,14 +238,14 @@ class Local:
     """Runs the tasks of jobs as processes of this machine; they end with the process that submitted them.
 
     Args:
-        parallel: tasks at a time.
+        settings: say how many run at a time.
     """
 
     poll_s = (0.05, 0.2)
     settle_s = 0.0
 
-    def __init__(self, parallel: int) -> None:
-        self._parallel, self._runs, self._jobs = parallel, dict[Task, _Run](), 0
+    def __init__(self, settings: ClusterSettings) -> None:
+        self._settings, self._runs, self._jobs = settings, dict[Task, _Run](), 0
 
     def submit(self, job: Job) -> str:
         """See `Submitter`; it begins when the states are looked at."""
@@ -272,9 +283,9 @@ class Local:
         before = [r.state for (name, _), r in self._runs.items() if name in run.job.after]
         if any(s.name == ENDED and s.reason != SUCCESS for s in before):
             run.state = State(ENDED, NEVER)
-        elif all(s.name == ENDED for s in before) and self._busy() < self._parallel:
+        elif all(s.name == ENDED for s in before) and self._busy() < max(1, self._settings.slurm.parallel):
             with _log(task, run).open("ab") as log:
-                run.processes = [_start(run, node, log) for node in _nodes(run.job)]
+                run.processes = [_start(run, _variables(self._settings) | node, log) for node in _nodes(run.job)]
             run.state = State(RUNNING, "RUNNING")
 
     def _busy(self) -> int:
@@ -297,10 +308,9 @@ def _nodes(job: Job) -> list[dict[str, str]]:
     return [{**common, "GROUP_RANK": str(node)} for node in range(job.nodes)]
 
 
-def _start(run: _Run, node: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SLURMD_", "SRUN_"))} | dict(node)
+def _start(run: _Run, environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
     if run.shard is not None:
-        environment[SHARD_VARIABLE] = str(run.shard)
+        environment = {**environment, SHARD_VARIABLE: str(run.shard)}
     return subprocess.Popen(run.job.command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
 
 

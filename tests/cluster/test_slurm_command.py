@@ -440,13 +440,9 @@ class TestDryRun:
 
 
 class TestSubmission:
-    def test_detached_and_attached_again(
-        self, toy: Path, tmp_path: Path, blink: Blink, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_detached_and_attached_again(self, toy: Path, tmp_path: Path, blink: Blink, slurm: FakeSlurm) -> None:
         site = tmp_path / "site.ini"
         site.write_text("[slurm]\npartition = learnfair\n")
-        for name in ("BLINK_CLUSTER", "BLINK_GPUS", "BLINK_SHARD_ROWS"):
-            monkeypatch.setenv(name, "")  # so that what the command sets is forgotten at the end
         words = encode(toy, tmp_path / "kb", "--settings", site, "--gpus", 2, "--detach")
         _, err = done(blink(*words))
         assert "submitted 3 of 3 shards as job 1" in err

@@ -23,6 +23,10 @@ def job(folder: Path, code: str = "", **changes: object) -> Job:
     return replace(Job("toy", folder, (sys.executable, "-c", code)), **changes)  # type: ignore[arg-type]
 
 
+def local_of(parallel: int) -> Local:
+    return Local(ClusterSettings(SlurmSettings(parallel=parallel)))
+
+
 class TestSlurm:
     def test_submits_the_script_and_keeps_it(self, slurm: FakeSlurm, tmp_path: Path) -> None:
         settings = ClusterSettings(SlurmSettings(partition="learnfair"))
@@ -140,7 +144,7 @@ class TestLocal:
 
     @pytest.mark.parametrize("parallel", [1, 2])
     def test_some_at_a_time(self, tmp_path: Path, parallel: int) -> None:
-        with Local(parallel) as local:
+        with local_of(parallel) as local:
             name = local.submit(job(tmp_path, self.CODE.format(-1), array=(0, 1, 4)))
             states, most = self.wait(local, name)
         assert states == {(name, n): State(ENDED, SUCCESS) for n in (0, 1, 4)}
@@ -149,7 +153,7 @@ class TestLocal:
 
     def test_what_follows_waits(self, tmp_path: Path) -> None:
         marker = tmp_path / "marker"
-        with Local(2) as local:
+        with local_of(2) as local:
             first = local.submit(job(tmp_path, f"import time; time.sleep(.3); open({str(marker)!r}, 'w')"))
             second = local.submit(
                 job(tmp_path, f"import os, sys; sys.exit(not os.path.exists({str(marker)!r}))", after=(first,))
@@ -159,7 +163,7 @@ class TestLocal:
         assert most == 1
 
     def test_what_follows_a_failure_never_begins(self, tmp_path: Path) -> None:
-        with Local(1) as local:
+        with local_of(1) as local:
             first = local.submit(job(tmp_path, self.CODE.format(1), array=(0, 1)))
             second = local.submit(job(tmp_path, after=(first,)))
             states, _ = self.wait(local, first, second)
@@ -170,7 +174,7 @@ class TestLocal:
 
     def test_nodes_are_processes_that_know_each_other(self, tmp_path: Path) -> None:
         code = "import os; print(*(os.environ[k] for k in ('GROUP_RANK', 'GROUP_WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')))"
-        with Local(1) as local:
+        with local_of(1) as local:
             name = local.submit(job(tmp_path, code, nodes=2))
             self.wait(local, name)
         lines = sorted(line.split() for line in (tmp_path / "log" / f"{name}.out").read_text().splitlines())
@@ -179,21 +183,31 @@ class TestLocal:
 
     def test_a_node_that_fails_ends_the_others(self, tmp_path: Path) -> None:
         code = "import os, sys, time; time.sleep(60) if os.environ['GROUP_RANK'] == '0' else sys.exit(3)"
-        with Local(1) as local:
+        with local_of(1) as local:
             name = local.submit(job(tmp_path, code, nodes=2))
             states, _ = self.wait(local, name)
         assert states[name, None] == State(ENDED, "FAILED, exit status 3")
 
     def test_nothing_is_left_behind(self, tmp_path: Path) -> None:
-        with Local(2) as local:
+        with local_of(2) as local:
             name = local.submit(job(tmp_path, "import time; time.sleep(60)", array=(0, 1, 2)))
             local.states([name])
             processes = [p for run in local._runs.values() for p in run.processes]
             assert [p.poll() for p in processes] == [None, None]
         assert [p.poll() for p in processes] == [-15, -15]
 
+    def test_tasks_read_the_same_settings(self, tmp_path: Path) -> None:
+        file = tmp_path / "site.ini"
+        file.write_text("[slurm]\nparallel = 3\n")
+        code = "from blink.cluster.settings import *; s = load_settings(); print(s.slurm.parallel, s.slurm.gpus, s.file)"
+        with Local(load_settings({}, file, gpus=2)) as local:
+            name = local.submit(job(tmp_path, code))
+            self.wait(local, name)
+        assert (tmp_path / "log" / f"{name}.out").read_text().split() == ["3", "2", str(file)]
+        assert "BLINK_GPUS" not in os.environ
+
     def test_cancel(self, tmp_path: Path) -> None:
-        with Local(1) as local:
+        with local_of(1) as local:
             name = local.submit(job(tmp_path, "import time; time.sleep(60)", array=(0, 1)))
             local.states([name])
             local.cancel(name)
