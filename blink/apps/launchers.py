@@ -23,6 +23,10 @@ from blink.errors import MissingFileError, SettingsError
 from blink.files import sha256, write_json
 
 
+GPUS = (("/proc/driver/nvidia/gpus", "*"), ("/dev", "nvidia[0-9]*"))
+"""Where GPUs are seen; containers show but one of them."""
+
+
 def _evaluation(words: Sequence[str], settings: ClusterSettings) -> Plan:
     return plan_evaluation(read_eval_words(words), settings, gpu=has_gpu())
 
@@ -96,7 +100,7 @@ def has_gpu() -> bool:
     """Whether a GPU of NVIDIA's is here and may be used; asking torch would take seconds."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     hidden = visible is not None and visible.strip() in ("", "-1", "NoDevFiles")
-    return not hidden and any(Path("/proc/driver/nvidia/gpus").glob("*"))
+    return not hidden and any(any(Path(folder).glob(name)) for folder, name in GPUS)
 
 
 def with_gpus_of_job(settings: ClusterSettings) -> ClusterSettings:

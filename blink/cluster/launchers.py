@@ -238,7 +238,7 @@ def _plan_train(words: TrainWords, run: Path, settings: ClusterSettings) -> Plan
         models=() if words.epoch == WHOLE_RUN else ((run, words.epoch),),
         writes=(run,),
         steps=tuple(steps),
-        parameters={**named, **_mention_parameters(words), **asdict(start)},
+        parameters={**named, "learning_rate": float(LEARNING_RATE), **_mention_parameters(words), **asdict(start)},
         notes=(f"{run} holds a run: going on from its newest checkpoint",) if start == begun else (),
     )
 

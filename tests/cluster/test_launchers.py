@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from script_lines import LARGE, LINES, words_of
 
+from blink.apps import launchers
 from blink.apps.all_ents import flags as script_flags
 from blink.apps.launchers import check, copy_model, has_gpu, main, with_gpus_of_job
 from blink.cluster.launchers import Plan, Start, place_of, plan_encoding, plan_evaluation, plan_training
@@ -496,10 +497,18 @@ class TestEvaluation:
         assert "--use_cuda" not in self.options(settings)
         assert self.plan(settings).notes == ("there is no GPU here: evaluating on the CPU",)
 
-    @pytest.mark.parametrize("hidden", ["", "-1", "NoDevFiles"])
-    def test_a_gpu_that_is_hidden(self, hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    def test_a_gpu_is_seen_unless_it_is_hidden(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.setattr(launchers, "GPUS", ((str(tmp_path / "none"), "*"), (str(tmp_path), "nvidia[0-9]*")))
+        (tmp_path / "nvidiactl").touch()
         assert not has_gpu()
+        (tmp_path / "nvidia0").touch()
+        assert has_gpu()
+        for hidden in ("", "-1", "NoDevFiles"):
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+            assert not has_gpu()
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+        assert has_gpu()
 
     def test_predictions_go_where_the_settings_say(self, tmp_path: Path) -> None:
         settings = load_settings({"HOME": str(tmp_path), "BLINK_PREDICTIONS_DIR": "/root/saved_preds"})
