@@ -22,7 +22,6 @@ from blink.cluster.words import read_encode_words, read_eval_words, read_train_w
 from blink.errors import MissingFileError, SettingsError
 from blink.files import sha256, write_json
 
-
 GPUS = (("/proc/driver/nvidia/gpus", "*"), ("/dev", "nvidia[0-9]*"))
 """Where GPUs are seen; containers show but one of them."""
 
