@@ -14,7 +14,7 @@ from transformers import AutoConfig, LukeConfig, LukeForMaskedLM, RobertaForMask
 
 from blink.errors import CheckpointError, MismatchError, SettingsError
 from examples.luke.archive import Archive
-from examples.luke.convert import save_folder, to_archive, to_transformers
+from examples.luke.convert import MARKED_LIKE, save_folder, to_archive, to_transformers
 from examples.luke.hushed import first_line, hushed
 from examples.pretraining.dataset import PackedDataset
 from examples.pretraining.vocabulary import EntityVocab
@@ -144,7 +144,8 @@ def require_pieces(model: LukeForMaskedLM, tokenizer: Any, data: PackedDataset) 
     Raises:
         MismatchError: the dataset was tokenised otherwise.
     """
-    there, known = len(tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)), model.config.vocab_size
+    pieces = set(tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)) - set(MARKED_LIKE)
+    there, known = len(pieces), model.config.vocab_size
     if there > known or tokenizer.mask_token_id is None:
         found = f"the dataset {data.folder} was made with a tokenizer of {there} pieces, the model has {known}"
         raise MismatchError(f"{found}; make the dataset with the model's tokenizer")
