@@ -235,7 +235,7 @@ def script(home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_as_a_command(home: Path) -> None:
     where = ("--data", "data", "--kb", "kb", "--model", "base", "--epochs", 1, "--device", "cpu")
-    options = ("train", *where, "--threads", 1, "--jobs", 2, "--rows", "base,hard,entity-tower", "--", *SMALL)
+    options = ("train", *where, "--threads", 1, "--jobs", 2, "--rows", "base,in-batch,entity-tower", "--", *SMALL)
     planned = script(home, "train", "--dry-run", *options[1:])
     assert planned.returncode == 0, planned.stderr
     assert planned.stdout.count("blink train --resume") == 3
@@ -244,7 +244,7 @@ def test_as_a_command(home: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "row 1 of 3 base: train (1 of 5)" in done.stderr
     made = json.loads((home / "benchmarks/results/ablation.json").read_text())["train"]
-    assert [(row["name"], row["against"]) for row in made] == [("base", None), ("hard", "base"), ("entity-tower", "hard")]
+    assert [(row["name"], row["against"]) for row in made] == [("base", None), ("in-batch", "base"), ("entity-tower", "in-batch")]
     again = script(home, *options)
     assert "3 of 3 rows are complete; 0 to make" in again.stderr
 
