@@ -244,7 +244,11 @@ def test_as_a_command(home: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "row 1 of 3 base: train (1 of 5)" in done.stderr
     made = json.loads((home / "benchmarks/results/ablation.json").read_text())["train"]
-    assert [(row["name"], row["against"]) for row in made] == [("base", None), ("in-batch", "base"), ("entity-tower", "in-batch")]
+    assert [(row["name"], row["against"]) for row in made] == [
+        ("base", None),
+        ("in-batch", "base"),
+        ("entity-tower", "in-batch"),
+    ]
     again = script(home, *options)
     assert "3 of 3 rows are complete; 0 to make" in again.stderr
 
