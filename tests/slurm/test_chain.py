@@ -24,7 +24,9 @@ from blink.model.loading import load_model
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
 ROWS, SHARD_ROWS = 30, 10
-RECIPE = "--epochs 20 --batch-size 8 --learning-rate 0.02 --precision fp32 --device cpu --save-steps 1"
+RECIPE = "--epochs 12 --batch-size 8 --learning-rate 0.02 --precision fp32 --device cpu --save-steps 1"
+DISTURBED = {"run": ("scontrol", "requeue"), "short-run": ("scancel", "--signal=USR1")}
+"""Folder of a run -> what is done to its job while it trains."""
 INDEXED = "--index hnsw --precision fp32"
 
 
@@ -100,34 +102,40 @@ def checkpoints(work: Work, run: str) -> list[Path]:
     return list((work.folder / run / "checkpoints").glob("step-*.pt"))
 
 
-def assert_went_on(work: Work, run: str) -> None:
-    """The run began once, and went on once from a step in its middle."""
-    starts = [row for row in map(json.loads, work.read(f"{run}/trace.jsonl").splitlines()) if row["kind"] == "run"]
-    last = json.loads(work.read(f"{run}/trace.jsonl").splitlines()[-1])
+@pytest.fixture(scope="module")
+def trained(slurm: Slurm, work: Work, undisturbed: subprocess.Popen[str]) -> dict[str, str]:
+    """Two runs that were disturbed in their middle, at the same time: folder -> job.
+
+    One was queued again by the cluster. The other got USR1, which Slurm sends to the steps of a job before its time is up.
+    """
+    begun = {name: begin(slurm, work, work.train(name, "slurm"), name) for name in DISTURBED}
+    for name, (_, job) in begun.items():
+        slurm.until(lambda name=name: checkpoints(work, name))
+        ask(*DISTURBED[name], job)
+    for process, _ in begun.values():
+        _, err = process.communicate(timeout=600)
+        assert process.returncode == 0, err
+    return {name: job for name, (_, job) in begun.items()}
+
+
+@pytest.mark.parametrize("name", DISTURBED)
+def test_a_training_is_queued_again_and_goes_on(
+    name: str, slurm: Slurm, work: Work, trained: dict[str, str], undisturbed: subprocess.Popen[str]
+) -> None:
+    known = slurm.show(trained[name])
+    assert (known["JobState"], known["Restarts"]) == ("COMPLETED", "1")
+    starts = [row for row in map(json.loads, work.read(f"{name}/trace.jsonl").splitlines()) if row["kind"] == "run"]
+    last = json.loads(work.read(f"{name}/trace.jsonl").splitlines()[-1])
     assert len(starts) == 2
     assert 0 < starts[1]["step"] < last["step"]
+    log = work.read(f"{name}/slurm/log/{trained[name]}_0.out").decode()
+    assert log.count("best epoch: ") == 1
+    assert ("time is up: what is done is kept, and the job is queued again" in log) == (name == "short-run")
+    undisturbed.wait(timeout=600)
+    assert work.read(f"{name}/last/adapters.safetensors") == work.read("local-run/last/adapters.safetensors")
 
 
-@pytest.fixture(scope="module")
-def trained(slurm: Slurm, work: Work, undisturbed: subprocess.Popen[str]) -> tuple[str, str]:
-    """A run that was queued again in its middle: the job, and what the command said."""
-    process, job = begin(slurm, work, work.train("run", "slurm"), "run")
-    slurm.until(lambda: checkpoints(work, "run"))
-    ask("scontrol", "requeue", job)
-    _, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
-    return job, err
-
-
-def test_a_training_is_queued_again_and_goes_on(slurm: Slurm, work: Work, trained: tuple[str, str]) -> None:
-    job, _ = trained
-    known = slurm.show(job)
-    assert (known["JobState"], known["Restarts"]) == ("COMPLETED", "1")
-    assert_went_on(work, "run")
-    assert work.read(f"run/slurm/log/{job}_0.out").decode().count("best epoch: ") == 1
-
-
-def test_encoding_is_checked_and_mended(slurm: Slurm, work: Work, trained: tuple[str, str]) -> None:
+def test_encoding_is_checked_and_mended(slurm: Slurm, work: Work, trained: dict[str, str]) -> None:
     encode = work.line(
         f"slurm encode {{entity.jsonl}} --model {{run/best}} --out {{kb-of-jobs}} {INDEXED} --shard-rows {SHARD_ROWS}"
     )
@@ -160,7 +168,7 @@ def _encode_with_a_kill(slurm: Slurm, work: Work, line: str) -> str:
     return job
 
 
-def test_evaluation(slurm: Slurm, work: Work, trained: tuple[str, str]) -> None:
+def test_evaluation(slurm: Slurm, work: Work, trained: dict[str, str]) -> None:
     done = slurm.run(work.line("slurm eval {dev.jsonl} --model {run/best} --kb {kb-of-jobs} --out {scores}"), work.environment)
     assert done.returncode == 0, done.stderr
     assert work.json("scores/scores.json")["dev"] == work.json("scores/dev.json")
@@ -182,21 +190,3 @@ def test_all_of_it_equals_what_comes_without_slurm(work: Work, undisturbed: subp
     for each in figures:
         each.pop("questions_per_s")
     assert figures[0] == figures[1]
-
-
-def test_time_that_is_up(slurm: Slurm, work: Work, undisturbed: subprocess.Popen[str]) -> None:
-    """Before the time of a job is up Slurm sends USR1 to its steps: the training saves, and has itself queued again."""
-    process, job = begin(slurm, work, work.train("short-run", "slurm"), "short-run")
-    slurm.until(lambda: checkpoints(work, "short-run"))
-    ask("scancel", "--signal=USR1", job)
-    _, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
-    known = slurm.show(job)
-    assert (known["JobState"], known["Restarts"]) == ("COMPLETED", "1")
-    assert (
-        "time is up: what is done is kept, and the job is queued again"
-        in work.read(f"short-run/slurm/log/{job}_0.out").decode()
-    )
-    assert_went_on(work, "short-run")
-    undisturbed.wait(timeout=600)
-    assert work.read("short-run/last/adapters.safetensors") == work.read("local-run/last/adapters.safetensors")

@@ -45,8 +45,6 @@ ENCODE = "encode entity.jsonl --model model --precision fp32"
 
 
 def test_a_partition_that_does_not_exist(slurm: Slurm, folder: Path) -> None:
-    done = run(slurm, f"{ENCODE} --out out-1 --partition nowhere", folder)
-    assert_one_line(done, "partition is 'nowhere' (from --partition), there are: learnfair")
     done = run(slurm, f"{ENCODE} --out out-1", folder, BLINK_PARTITION="nowhere")
     assert_one_line(done, "partition is 'nowhere' (from BLINK_PARTITION), there are: learnfair")
 
