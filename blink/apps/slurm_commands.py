@@ -37,7 +37,9 @@ def cluster_options(command: Any) -> Any:
         kind: Any = click.Choice(SUBMIT) if each.name == "submit" else int if "int" in str(each.type) else str
         flag, text = f"--{each.name.replace('_', '-')}", texts[each.name]
         command = click.option(flag, type=kind, help=text, metavar=None if each.name == "submit" else _metavar(kind))(command)
-    file = click.option("--settings", "settings_file", metavar="FILE", help="Settings of the cluster.  [default: see above]")
+    file = click.option(
+        "--settings", "settings_file", metavar="FILE", help="Settings of the cluster.  [default: see blink slurm --help]"
+    )
     return file(command)
 
 

@@ -73,17 +73,18 @@ def _shard(given: int | None, plan: Plan) -> int:
 @contextlib.contextmanager
 def _stopped_by_signals(settings: ClusterSettings) -> Iterator[None]:
     """End at a signal; what is done is on disk already. If time was up, Slurm is asked to run the job again."""
-    try:
-        with stop_signals() as signals:
-            signals.urgent = True
+    with stop_signals() as signals:
+        signals.urgent = True
+        try:
             yield
-    except Interrupted as stop:
-        again = stop.signal == signal.SIGUSR1 and requeue(settings.slurm.requeues)
-        say("time is up: what is done is kept, and the job is queued again" if again else "stopped; what is done is kept")
-        if stop.signal == signal.SIGTERM and "SLURM_JOB_ID" in os.environ:
-            # Slurm queues a pre-empted job again when it ends it; one that has ended by itself before then is over.
-            time.sleep(LAST_WAIT_S)
-        raise SystemExit(128 + stop.signal) from stop
+        except Interrupted as stop:
+            signals.urgent = False  # the same signal may come twice, from Slurm itself and handed on by srun
+            again = stop.signal == signal.SIGUSR1 and requeue(settings.slurm.requeues)
+            say("time is up: what is done is kept, and the job is queued again" if again else "stopped; what is done is kept")
+            if stop.signal == signal.SIGTERM and "SLURM_JOB_ID" in os.environ:
+                # Slurm queues a pre-empted job again when it ends it; one that has ended by itself before then is over.
+                time.sleep(LAST_WAIT_S)
+            raise SystemExit(128 + stop.signal) from stop
 
 
 @contextlib.contextmanager
@@ -150,7 +151,7 @@ def _encoding(plan: Plan) -> Encoding:
 
 
 def _link(job: JobFolder, plan: Plan, shard: int) -> list[Path]:
-    from blink.apps.linking import open_linker, read_lines
+    from blink.apps.linking import open_linker
     from blink.cluster.texts import work_off
 
     options = dict(plan.work)
@@ -161,11 +162,19 @@ def _link(job: JobFolder, plan: Plan, shard: int) -> list[Path]:
         for linked in linker.link(block, batch_size=batch_size):
             yield json.dumps(linked.to_json(), ensure_ascii=False)
 
-    start, end = plan.shards[shard]
     part = _part(job, shard)
     part.parent.mkdir(exist_ok=True)
-    work_off(islice(read_lines(file), start, end), part, transform, _noting(job, shard, sums=True))
+    work_off(_lines(file, *plan.shards[shard]), part, transform, _noting(job, shard, sums=True))
     return [part]
+
+
+def _lines(file: str, start: int, end: int) -> Iterator[str]:
+    """Lines ``[start, end)`` of a file; those before are not even decoded."""
+    from blink.apps.linking import decode_line
+
+    with Path(file).open("rb") as f:
+        for number, raw in enumerate(islice(f, start, end), start + 1):
+            yield decode_line(raw, number, file)
 
 
 def _merge_linked(job: JobFolder, plan: Plan) -> list[Path]:

@@ -55,6 +55,10 @@ class FakeSlurm:
         """What sbatch and scontrol say from now on, rather than do anything."""
         (self.folder / "refuse").write_text(text)
 
+    def signal_twice(self) -> None:
+        """Whoever asks for a new start gets the signal that made it ask once more."""
+        (self.folder / "twice").touch()
+
     def fall_silent(self, text: str) -> None:
         """What squeue says from now on, rather than answer."""
         (self.folder / "silent").write_text(text)

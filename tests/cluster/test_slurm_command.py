@@ -221,6 +221,7 @@ class TestEncode:
         """Time is up when three entities are left: what is there is kept, Slurm is asked for a new start."""
         monkeypatch.setattr(encoding, "CHUNK_ROWS", 3)
         monkeypatch.setenv("SLURM_JOB_ID", "77")
+        slurm.signal_twice()
         encoded: list[int] = []
         load = building.load_encoder
 
@@ -246,6 +247,23 @@ class TestEncode:
         done(blink(*encode(toy, out)))
         assert encoded[14 + len(again) :] == [11, 12, 13, 14, 15]
         assert len(KnowledgeBase.open(out).catalogue) == ROWS
+
+    @pytest.mark.parametrize("within", [True, False])
+    def test_told_to_end(
+        self, toy: Path, tmp_path: Path, blink: Blink, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch, within: bool
+    ) -> None:
+        """A pre-empted job must not end before Slurm has queued it again; outside of Slurm there is nothing to wait for."""
+        waits: list[float] = []
+        monkeypatch.setattr(slurm_tasks, "LAST_WAIT_S", 0.01)
+        monkeypatch.setattr(encoding, "write_t7", lambda *words: os.kill(os.getpid(), signal.SIGTERM))
+        monkeypatch.setattr(slurm_tasks.time, "sleep", waits.append)
+        if within:
+            monkeypatch.setenv("SLURM_JOB_ID", "77")
+        with pytest.raises(SystemExit) as told:
+            blink(*encode(toy, tmp_path / "enc", "--layout", "t7", "--chunk", 0, 8))
+        assert told.value.code == 143
+        assert waits == ([0.01] if within else [])
+        assert slurm.calls("scontrol") == []
 
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
     def test_a_full_disk(self, toy: Path, tmp_path: Path, blink: Blink, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
