@@ -1,0 +1,165 @@
+"""Inputs of the model at the level of ids: marked spans, windows over long texts, and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NO_POSITION = -1
+"""Fills the position table of an entity that covers fewer pieces than another."""
+
+
+@dataclass(frozen=True)
+class EntitySlot:
+    """An entity beside the words: its id and the word pieces that it covers.
+
+    Attributes:
+        id: row of the entity table.
+        start: first piece.
+        end: piece behind the last.
+    """
+
+    id: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One input of the model.
+
+    Attributes:
+        example: index of the example that it belongs to; a long one has several.
+        where: the example in words, for messages.
+        words: ids of word pieces, those around the text included.
+        entities: the entities beside the words.
+        label: what is to be learnt, in the task's own form; empty where it is not known.
+        note: what the task needs to understand the model's answer.
+    """
+
+    example: int
+    where: str
+    words: Sequence[int]
+    entities: Sequence[EntitySlot]
+    label: Sequence[int] = ()
+    note: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class MarkedSpan:
+    """A span of a text that stands between two markers.
+
+    Attributes:
+        start, end: in the unit of the text (characters or tokens); ``end`` lies behind it.
+        marker: id of the piece before and after it.
+    """
+
+    start: int
+    end: int
+    marker: int
+
+
+def encode_marked(
+    length: int, spans: Sequence[MarkedSpan], encode: Callable[[int, int], list[int]]
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Encode a text piece by piece between the borders of spans, with markers around the spans; they may overlap.
+
+    Args:
+        length: of the text.
+        spans: the spans.
+        encode: gives the ids of the text from one place to another.
+
+    Returns:
+        ids, and for each span where it begins and ends in them, markers included.
+    """
+    ids: list[int] = []
+    begins, ends = [0] * len(spans), [0] * len(spans)
+    inner_first = sorted(range(len(spans)), key=lambda i: (spans[i].end - spans[i].start, -i))
+    borders = sorted({0, length, *(s.start for s in spans), *(s.end for s in spans)})
+    for here, there in zip(borders, [*borders[1:], length], strict=True):
+        for i in inner_first:
+            if spans[i].end == here:
+                ids.append(spans[i].marker)
+                ends[i] = len(ids)
+        for i in reversed(inner_first):
+            if spans[i].start == here:
+                begins[i] = len(ids)
+                ids.append(spans[i].marker)
+        ids += encode(here, there) if there > here else []
+    return ids, list(zip(begins, ends, strict=True))
+
+
+def keep_near(ids: Sequence[int], spans: Sequence[tuple[int, int]], limit: int) -> tuple[list[int], list[tuple[int, int]]]:
+    """Cut a text to ``limit`` pieces: those nearest to a span stay.
+
+    Of spans that are longer than the limit themselves, first and last piece (the markers) and as much as fits behind the first
+    stays.
+
+    Returns:
+        the ids that stay, and the spans in them.
+    """
+    if len(ids) <= limit:
+        return list(ids), list(spans)
+
+    def far(i: int) -> tuple[int, int]:
+        if any(i in (start, end - 1) for start, end in spans):
+            return -1, i
+        return min(max(start - i, i - end + 1, 0) for start, end in spans), i
+
+    kept = sorted(sorted(range(len(ids)), key=far)[:limit])
+    place = {old: new for new, old in enumerate(kept)}
+    return [ids[i] for i in kept], [(place[start], place[end - 1] + 1) for start, end in spans]
+
+
+def windows(length: int, size: int, stride: int) -> list[tuple[int, int]]:
+    """Windows of at most ``size`` over ``length`` pieces, each ``stride`` further (or its own length, if that is less)."""
+    found: list[tuple[int, int]] = []
+    start = 0
+    while start < length:
+        end = min(start + size, length)
+        found.append((start, end))
+        if end == length:
+            break
+        start += min(size, stride)
+    return found
+
+
+def collate(features: Sequence[Feature], pad: int, longest_mention: int) -> dict[str, Tensor]:
+    """The model's inputs for a batch; without any entity in it, those of words only.
+
+    Args:
+        features: n features.
+        pad: id of the word piece that fills up.
+        longest_mention: pieces of an entity beyond it have no position.
+
+    Returns:
+        ``input_ids`` and ``attention_mask``, *Shape:* (n, words), ``entity_ids`` and ``entity_attention_mask``,
+        *Shape:* (n, entities), and ``entity_position_ids``, *Shape:* (n, entities, pieces); all int64.
+    """
+    words = max(len(f.words) for f in features)
+    batch = {
+        "input_ids": _filled(((f.words) for f in features), words, pad),
+        "attention_mask": _filled(([1] * len(f.words) for f in features), words, 0),
+    }
+    entities = max(len(f.entities) for f in features)
+    if entities == 0:
+        return batch
+    lengths = [min(e.end - e.start, longest_mention) for f in features for e in f.entities]
+    positions = torch.full((len(features), entities, max(lengths)), NO_POSITION)
+    for row, feature in zip(positions, features, strict=True):
+        for slot, entity in zip(row, feature.entities, strict=False):
+            count = min(entity.end - entity.start, longest_mention)
+            slot[:count] = torch.arange(entity.start, entity.start + count)
+    return batch | {
+        "entity_ids": _filled(([e.id for e in f.entities] for f in features), entities, 0),
+        "entity_attention_mask": _filled(([1] * len(f.entities) for f in features), entities, 0),
+        "entity_position_ids": positions,
+    }
+
+
+def _filled(rows: Iterable[Sequence[int]], width: int, filler: int) -> Tensor:
+    return torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows])

@@ -1,0 +1,70 @@
+"""Metrics that several tasks share: micro-averaged scores, and the normalised answers of SQuAD and ReCoRD."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def micro_scores(gold: Sequence[AbstractSet[Hashable]], predicted: Sequence[AbstractSet[Hashable]]) -> dict[str, float]:
+    """Precision, recall and F1 over all items of all examples together; 0 where nothing is there to divide by.
+
+    Args:
+        gold: the right items of each example.
+        predicted: those that were found.
+    """
+    correct = sum(len(g & p) for g, p in zip(gold, predicted, strict=True))
+    found, there = sum(map(len, predicted)), sum(map(len, gold))
+    precision, recall = _ratio(correct, found), _ratio(correct, there)
+    return {"precision": precision, "recall": recall, "f1": _ratio(2 * precision * recall, precision + recall)}
+
+
+def normalise_answer(text: str) -> str:
+    """Lower case, without punctuation (ASCII), articles and superfluous spaces, as the scripts of SQuAD and ReCoRD have it."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
+
+
+def exact_match(prediction: str, gold: str) -> float:
+    """1 where two answers are the same when normalised, else 0."""
+    return float(normalise_answer(prediction) == normalise_answer(gold))
+
+
+def answer_f1(prediction: str, gold: str) -> float:
+    """F1 over the words of two normalised answers; of answers without words, 1 where both have none, else 0."""
+    found, right = normalise_answer(prediction).split(), normalise_answer(gold).split()
+    if not found or not right:
+        return float(found == right)
+    shared = sum((Counter(found) & Counter(right)).values())
+    precision, recall = shared / len(found), shared / len(right)
+    return _ratio(2 * precision * recall, precision + recall)
+
+
+def best_over(metric: Callable[[str, str], float], prediction: str, golds: Sequence[str]) -> float:
+    """The metric against the gold answer that suits the prediction best."""
+    return max(metric(prediction, gold) for gold in golds)
+
+
+def record_scores(questions: Sequence[tuple[str, Sequence[str]]], answers: Mapping[str, str]) -> dict[str, float]:
+    """Exact match and F1 over questions, in per cent, as the script of ReCoRD has them.
+
+    Each answer is held against the gold text that suits it best.
+
+    Args:
+        questions: id and gold texts of each.
+        answers: by id; a question without one counts 0.
+    """
+    asked = [(answers[name], gold) for name, gold in questions if name in answers and gold]
+    return {
+        "exact_match": 100 * sum(best_over(exact_match, found, gold) for found, gold in asked) / len(questions),
+        "f1": 100 * sum(best_over(answer_f1, found, gold) for found, gold in asked) / len(questions),
+    }
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0

@@ -1,0 +1,79 @@
+"""Word pieces as plain ids: nothing in a text is special, and nothing is cut unasked."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from tokenizers import Tokenizer, pre_tokenizers
+
+CACHED_CHARACTERS = 32
+CACHED_TEXTS = 1 << 18
+
+
+class Pieces:
+    """Turns text into ids of word pieces.
+
+    It takes over vocabulary and merges of a LUKE tokenizer, but none of its special tokens: those are registered as words too,
+    so that a text with ``[MASK]`` in it would get an id for which the model has no row, and one with ``</s>`` would end early.
+
+    Args:
+        tokenizer: a tokenizer of transformers, for LUKE or mLUKE.
+
+    Attributes:
+        begin, end, pad: ids that stand around a text and behind it.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        backend = tokenizer.backend_tokenizer
+        self._own = Tokenizer(backend.model)
+        self._spaces = isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel)
+        # The space before a word is up to the caller, whatever the tokenizer was made with.
+        self._own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False) if self._spaces else backend.pre_tokenizer
+        if backend.normalizer is not None:
+            self._own.normalizer = backend.normalizer
+        self._own.decoder = backend.decoder
+        self.begin, self.end, self.pad = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
+        self._cache: dict[tuple[str, bool], tuple[int, ...]] = {}
+        self._opens: dict[int, bool] = {}
+
+    def encode(self, text: str, *, space: bool = True) -> list[int]:
+        """Ids of a text.
+
+        Args:
+            text: any text; one that ends in spaces loses them.
+            space: read it as if a space stood before it, as words in the middle of a text have one.
+        """
+        text = text.rstrip()
+        known = self._cache.get((text, space))
+        if known is not None:
+            return list(known)
+        ids: list[int] = self._own.encode(self._prefixed(text, space)).ids if text else []
+        if len(text) <= CACHED_CHARACTERS and len(self._cache) < CACHED_TEXTS:
+            self._cache[text, space] = tuple(ids)
+        return ids
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text that ids stand for, with the space before it where the first has one."""
+        return self._own.decode(list(ids), skip_special_tokens=False)
+
+    def opens_word(self, piece: int) -> bool:
+        """Whether a word can begin with this piece: it has a space before it, or is punctuation."""
+        if piece not in self._opens:
+            token = self._own.id_to_token(piece) or ""
+            text = self.text([piece])
+            spaced = token.startswith("\u2581") if not self._spaces else text.startswith(" ")
+            self._opens[piece] = spaced or (bool(text) and is_punctuation(text[0]))
+        return self._opens[piece]
+
+    def _prefixed(self, text: str, space: bool) -> str:
+        if not text.isascii():
+            text = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair, which JSON can hold
+        return " " + text if space and self._spaces and not text[0].isspace() else text
+
+
+def is_punctuation(character: str) -> bool:
+    """Punctuation of Unicode, and every ASCII character that is neither letter, digit nor space (``$``, ``+``, ``^``)."""
+    ascii_sign = character.isascii() and character.isprintable() and not character.isalnum() and character != " "
+    return ascii_sign or unicodedata.category(character).startswith("P")

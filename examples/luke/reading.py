@@ -1,0 +1,169 @@
+"""Reading data files: errors name the file, the line and what was expected there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from blink.errors import DataError, MissingFileError
+from blink.files import read_json, read_json_lines
+
+NAMES = {str: "a text", int: "a whole number", list: "a list", dict: "an object", bool: "true or false", float: "a number"}
+
+
+class Row:
+    """An object of a data file, whose fields are checked as they are taken.
+
+    Args:
+        values: the object.
+        where: file and line, for messages.
+    """
+
+    def __init__(self, values: Any, where: str) -> None:
+        self.where = where
+        if not isinstance(values, Mapping):
+            raise self.error(f"found {shown(values)}; an object in braces is expected")
+        self._values = values
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def text(self, key: str) -> str:
+        """A field that is a text."""
+        return self._typed(key, str)
+
+    def number(self, key: str) -> int:
+        """A field that is a whole number."""
+        return self._typed(key, int)
+
+    def flag(self, key: str, default: bool) -> bool:
+        """A field that is true or false, or is not there."""
+        return self._typed(key, bool) if key in self._values else default
+
+    def texts(self, key: str) -> list[str]:
+        """A field that is a list of texts; one text alone is refused, since it would be taken apart into characters."""
+        found = self._typed(key, list)
+        wrong = next((item for item in found if not isinstance(item, str)), None)
+        if wrong is not None:
+            raise self.error(f"{key!r} holds {shown(wrong)}; texts are expected")
+        return found
+
+    def rows(self, key: str, name: str) -> list[Row]:
+        """A field that is a list of objects; each is called ``name`` and its number in messages."""
+        return [Row(item, f"{self.where}, {name} {n}") for n, item in enumerate(self._typed(key, list), 1)]
+
+    def row(self, key: str) -> Row:
+        """A field that is an object."""
+        return Row(self._typed(key, dict), f"{self.where}, {key!r}")
+
+    def span(self, start_key: str, end_key: str, length: int, unit: str, *, inclusive: bool = False) -> tuple[int, int]:
+        """Two fields that say where something begins and ends among ``length`` units.
+
+        Args:
+            start_key: name of the first field.
+            end_key: name of the second.
+            length: units there are.
+            unit: what is counted, in the plural.
+            inclusive: the second field names the last unit, rather than the one behind it.
+
+        Returns:
+            first unit, and the one behind the last.
+        """
+        start, end = self.number(start_key), self.number(end_key) + int(inclusive)
+        if not 0 <= start < end <= length:
+            last = "inclusive" if inclusive else "not included"
+            found = f"{start_key!r} is {start} and {end_key!r} is {end - int(inclusive)} ({last})"
+            raise self.error(f"{found}; they must enclose some of the {length} {unit}")
+        return start, end
+
+    def error(self, message: str) -> DataError:
+        """An error about this object."""
+        return DataError(f"{self.where}: {message}")
+
+    def _typed(self, key: str, kind: type) -> Any:
+        if key not in self._values:
+            raise self.error(f"{key!r} is missing; there are {', '.join(map(repr, self._values)) or 'no fields'}")
+        value = self._values[key]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise self.error(f"{key!r} is {shown(value)}; {NAMES[kind]} is expected")
+        return value
+
+
+def shown(value: Any) -> str:
+    """A value as it stands in JSON, cut short."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def data_file(folder: Path, name: str, remedy: str) -> Path:
+    """A file of a data folder.
+
+    Raises:
+        MissingFileError: folder or file is not there.
+    """
+    if not folder.is_dir():
+        raise MissingFileError(f"the data folder {folder} does not exist; name another by --data-dir, or {remedy}")
+    if not (folder / name).is_file():
+        raise MissingFileError(f"{folder} holds no {name}; {remedy}")
+    return folder / name
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The objects of a file: a JSON array, or an object on each line.
+
+    Raises:
+        DataError: the file is neither, or is empty; the message names the line.
+    """
+    count = 0
+    for count, (where, values) in enumerate(_array(path) if _first_sign(path) == "[" else _lines(path), 1):  # noqa: B007
+        yield Row(values, where)
+    if not count:
+        raise DataError(f"{path} holds no examples; look at the file")
+
+
+def read_object(path: Path) -> Row:
+    """A file that is one object."""
+    return Row(read_json(path), str(path))
+
+
+def _first_sign(path: Path) -> str:
+    with path.open(encoding="utf-8-sig", errors="replace") as f:
+        return next((line.lstrip()[0] for line in f if line.strip()), "")
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+    return ((f"{path}, line {number}", value) for number, value in read_json_lines(path))
+
+
+def _array(path: Path) -> Iterator[tuple[str, Any]]:
+    """Items of an array one by one, so that each is known by its line."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
+    decoder = json.JSONDecoder()
+    at, number, line, counted = text.index("[") + 1, 0, 1, 0
+    while True:
+        at = _past_space(text, at)
+        if text[at : at + 1] == "]":
+            return
+        line, counted = line + text.count("\n", counted, at), at
+        where = f"{path}, line {line} (item {(number := number + 1)})"
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except (json.JSONDecodeError, RecursionError) as error:
+            found = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deep"
+            raise DataError(f"{where}: not JSON ({found}); mend or remove the item") from error
+        yield where, value
+        at = _past_space(text, at)
+        if text[at : at + 1] not in (",", "]"):
+            raise DataError(f"{where}: the item is followed by neither ',' nor ']'; the file may be cut short")
+        at += text[at] == ","
+
+
+def _past_space(text: str, at: int) -> int:
+    while at < len(text) and text[at] in " \t\r\n":
+        at += 1
+    return at

@@ -1,0 +1,167 @@
+"""From logits to answers, and their score, as the scripts of SQuAD have them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from examples.luke.metrics import answer_f1, best_over, exact_match, normalise_answer
+
+NOTHING_FOUND = "empty"
+"""The answer where there is no valid span."""
+
+
+@dataclass(frozen=True)
+class AnswerWindow:
+    """A window of a passage, as the model reads it.
+
+    Attributes:
+        offset: where in the input its pieces begin.
+        whole: for each piece, whether no other window shows more around it.
+    """
+
+    offset: int
+    whole: Sequence[bool]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A possible answer.
+
+    Attributes:
+        text: its text; empty for "there is none".
+        start, end: logits.
+    """
+
+    text: str
+    start: float
+    end: float
+
+    @property
+    def score(self) -> float:
+        """Sum of both logits."""
+        return self.start + self.end
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The answer to a question.
+
+    Attributes:
+        text: what is answered.
+        best: possible answers, best first.
+        null_odds: by how much "there is none" scores above the best; None where there always is one.
+    """
+
+    text: str
+    best: list[Scored]
+    null_odds: float | None = None
+
+
+def best_spans(logits: np.ndarray, window: AnswerWindow, count: int, longest: int) -> list[tuple[int, int]]:
+    """Spans of an input, of its ``count`` best starts and ends: inside the passage, in order, at most ``longest`` pieces.
+
+    Args:
+        logits: start and end of each piece. *Shape:* (pieces, 2).
+        window: what of the input is passage.
+        count: starts and ends that are looked at.
+        longest: pieces of an answer.
+    """
+    starts, ends = (np.argsort(-logits[:, i], kind="stable")[:count].tolist() for i in (0, 1))
+    passage = range(window.offset, window.offset + len(window.whole))
+    return [
+        (start, end)
+        for start in starts
+        for end in ends
+        if start in passage and end in passage and window.whole[start - window.offset] and 0 <= end - start < longest
+    ]
+
+
+def answer(
+    inputs: Sequence[tuple[np.ndarray, AnswerWindow]],
+    text: Callable[[int, int, int], str],
+    *,
+    count: int,
+    longest: int,
+    negative: bool,
+    threshold: float,
+) -> Answered:
+    """Answer a question.
+
+    Args:
+        inputs: logits and window of each input of the question.
+        text: gives the text of input, first and last piece.
+        count: possible answers to keep, and starts and ends to look at.
+        longest: pieces of an answer.
+        negative: whether "there is none" is an answer; it is the span of the first piece alone.
+        threshold: how far that one must score above the best.
+    """
+    spans = [(n, s, e) for n, (logits, window) in enumerate(inputs) for s, e in best_spans(logits, window, count, longest)]
+    spans.sort(key=lambda span: -float(inputs[span[0]][0][span[1], 0] + inputs[span[0]][0][span[2], 1]))
+    best: dict[str, Scored] = {}
+    for n, start, end in spans:
+        if len(best) >= count:
+            break
+        shown = text(n, start, end)
+        best.setdefault(shown, Scored(shown, float(inputs[n][0][start, 0]), float(inputs[n][0][end, 1])))
+    best.pop("", None)
+    found = list(best.values()) or [Scored(NOTHING_FOUND, 0.0, 0.0)]
+    if not negative:
+        return Answered(found[0].text, found)
+    none = min((Scored("", float(logits[0, 0]), float(logits[0, 1])) for logits, _ in inputs), key=lambda s: s.score)
+    odds = none.score - found[0].score
+    ranked = sorted([*found, none], key=lambda s: -s.score)
+    return Answered("" if odds > threshold else found[0].text, ranked, odds)
+
+
+def probabilities(found: Sequence[Scored]) -> list[float]:
+    """Softmax of the scores."""
+    top = max(s.score for s in found)
+    shares = [math.exp(s.score - top) for s in found]
+    return [share / sum(shares) for share in shares]
+
+
+def squad_scores(
+    questions: Sequence[tuple[str, Sequence[str]]], answers: Mapping[str, str], odds: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """Exact match and F1 in per cent, of all questions, of those with an answer and of those without.
+
+    Args:
+        questions: id and gold texts of each; a question without answer has none.
+        answers: by id; a question that is not there counts for nothing, as in the script.
+        odds: of "there is none", by id; with them, the best scores over all thresholds are added.
+    """
+    asked = {name: [g for g in gold if normalise_answer(g)] or [""] for name, gold in questions if name in answers}
+    exact = {name: best_over(exact_match, answers[name], gold) for name, gold in asked.items()}
+    f1 = {name: best_over(answer_f1, answers[name], gold) for name, gold in asked.items()}
+    there = {name for name, gold in questions if gold}
+    scores: dict[str, float] = {}
+    for prefix, names in (
+        ("", list(asked)),
+        ("HasAns_", [n for n in asked if n in there]),
+        ("NoAns_", [n for n in asked if n not in there]),
+    ):
+        if names:
+            scores[f"{prefix}exact"] = 100 * sum(exact[n] for n in names) / len(names)
+            scores[f"{prefix}f1"] = 100 * sum(f1[n] for n in names) / len(names)
+            scores[f"{prefix}total"] = len(names)
+    for name, metric in (("exact", exact), ("f1", f1)) if odds is not None else ():
+        assert odds is not None  # says the line above
+        scores |= dict(zip((f"best_{name}", f"best_{name}_thresh"), _best_threshold(metric, answers, odds, there), strict=True))
+    return scores
+
+
+def _best_threshold(
+    metric: Mapping[str, float], answers: Mapping[str, str], odds: Mapping[str, float], there: set[str]
+) -> tuple[float, float]:
+    """The best score over all thresholds on the odds, and that threshold; begins with no question answered."""
+    score = best = float(sum(1 for name in metric if name not in there))
+    threshold = 0.0
+    for name in sorted((n for n in odds if n in metric), key=lambda n: odds[n]):
+        score += metric[name] if name in there else -1 if answers[name] else 0
+        if score > best:
+            best, threshold = score, odds[name]
+    return 100 * best / max(len(metric), 1), threshold
