@@ -1,0 +1,1 @@
+"""Cloze questions over entities (ReCoRD): which entity of the passage fills the gap?"""

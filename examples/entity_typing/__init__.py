@@ -1,0 +1,1 @@
+"""Entity typing (Open Entity): what kinds of thing is this mention?"""

@@ -1,0 +1,104 @@
+"""Reads CoNLL-2003's files, with tags of either scheme (IOB1 or IOB2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from blink.errors import DataError
+from examples.luke.reading import data_file, shown
+from examples.ner.tags import TAG, TagSpan, tag_spans
+
+FILES = {"train": "eng.train", "dev": "eng.testa", "test": "eng.testb"}
+NEW_DOCUMENT = "-DOCSTART-"
+REMEDY = "get CoNLL-2003 as examples/ner/README.md says"
+
+_COLUMNS = re.compile(r"[ \t]+")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence.
+
+    Attributes:
+        line: where it begins.
+        words: its words.
+        tags: their gold tags, as they stand in the file.
+    """
+
+    line: int
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+
+    @property
+    def spans(self) -> list[TagSpan]:
+        """The gold names."""
+        return tag_spans(self.tags)
+
+
+@dataclass(frozen=True)
+class Document:
+    """Sentences that belong together: each is read with those around it.
+
+    Attributes:
+        file: its name.
+        sentences: in order.
+    """
+
+    file: str
+    sentences: tuple[Sentence, ...]
+
+
+def read_documents(folder: Path, split: str) -> list[Document]:
+    """The documents of ``eng.train``, ``eng.testa`` or ``eng.testb``.
+
+    Neither the line ``-DOCSTART-`` before the first document nor the empty line behind the last sentence is needed.
+
+    Raises:
+        MissingFileError: the file is not there.
+        DataError: a line is malformed; the message names it.
+    """
+    path = data_file(folder, FILES[split], REMEDY)
+    documents: list[list[Sentence]] = [[]]
+    for sentence in _sentences(path):
+        if sentence is None:
+            documents.append([])
+        else:
+            documents[-1].append(sentence)
+    found = [Document(path.name, tuple(sentences)) for sentences in documents if sentences]
+    if not found:
+        raise DataError(f"{path} holds no sentences; look at the file")
+    return found
+
+
+def _sentences(path: Path) -> Iterator[Sentence | None]:
+    """Sentences, and None where a document begins."""
+    words: list[str] = []
+    tags: list[str] = []
+    begun = 0
+    for number, line in enumerate(_lines(path), 1):
+        columns = _COLUMNS.split(line.strip(" \t\r\n"))
+        if columns[0] in ("", NEW_DOCUMENT):
+            if words:
+                yield Sentence(begun, tuple(words), tuple(tags))
+            words, tags = [], []
+            if columns[0] == NEW_DOCUMENT:
+                yield None
+            continue
+        if len(columns) < 2 or not TAG.fullmatch(columns[-1]):
+            found = f"found {shown(line.strip())}; a word, and in the last column O, B-TYPE or I-TYPE, are expected"
+            raise DataError(f"{path}, line {number}: {found}")
+        begun = begun if words else number
+        words.append(columns[0])
+        tags.append(columns[-1])
+    if words:
+        yield Sentence(begun, tuple(words), tuple(tags))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error

@@ -1,0 +1,114 @@
+"""Reads SQuAD 1.1 and 2.0."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from examples.luke.reading import Row, data_file, read_object
+
+REMEDY = "get SQuAD as examples/reading_comprehension/README.md says"
+_SPACES = re.compile("[ \t\r\n\u202f]+")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A gold answer.
+
+    Attributes:
+        text: its text.
+        start, end: first and last word of the passage that it touches.
+    """
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A paragraph of an article.
+
+    Attributes:
+        title: of the article, as Wikipedia shows it.
+        text: the paragraph.
+        words: what stands between its spaces.
+    """
+
+    title: str
+    text: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SquadExample:
+    """A question.
+
+    Attributes:
+        where: file and place.
+        id: of the question.
+        question: the question.
+        passage: where the answer may stand.
+        answers: gold answers; none for a question without.
+        impossible: whether it is marked as one without answer.
+    """
+
+    where: str
+    id: str
+    question: str
+    passage: Passage
+    answers: tuple[Answer, ...]
+    impossible: bool
+
+
+def file_name(split: str, with_negative: bool) -> str:
+    """``train-v1.1.json`` and so on; version 2.0 has questions without answer."""
+    return f"{split}-v{'2.0' if with_negative else '1.1'}.json"
+
+
+def read_squad(folder: Path, split: str, with_negative: bool) -> list[SquadExample]:
+    """The questions of a split.
+
+    Raises:
+        MissingFileError: the file is not there; a hint is given where the other version is.
+        DataError: it is malformed; the message names file, article, paragraph and question.
+    """
+    other = folder / file_name(split, not with_negative)
+    hint = f"{other.name} is there: say --{'no' if with_negative else 'with'}-negative" if other.is_file() else REMEDY
+    whole = read_object(data_file(folder, file_name(split, with_negative), hint))
+    found = [
+        _question(qa, passage)
+        for article in whole.rows("data", "article")
+        for paragraph in article.rows("paragraphs", "paragraph")
+        for passage in [_passage(article.text("title"), paragraph.text("context"))]
+        for qa in paragraph.rows("qas", "question")
+    ]
+    if not found:
+        raise whole.error("there are no questions; look at the file")
+    return found
+
+
+def _passage(title: str, text: str) -> Passage:
+    return Passage(unquote(title).replace("_", " "), text, tuple(w for w in _SPACES.split(text) if w))
+
+
+def _question(row: Row, passage: Passage) -> SquadExample:
+    answers = row.rows("answers", "answer") if "answers" in row else []
+    impossible = row.flag("is_impossible", False)
+    found = tuple(_answer(answer, passage) for answer in answers)
+    return SquadExample(row.where, row.text("id"), row.text("question"), passage, found, impossible)
+
+
+def _answer(row: Row, passage: Passage) -> Answer:
+    text, start = row.text("text"), row.number("answer_start")
+    end = start + len(text)
+    if not (0 <= start < end <= len(passage.text)):
+        raise row.error(f"'answer_start' is {start}; the answer must lie in the {len(passage.text)} characters of the passage")
+    return Answer(text, _word_at(passage.text, start), _word_at(passage.text, end - 1))
+
+
+def _word_at(text: str, place: int) -> int:
+    """The word that the character at ``place`` belongs to; a space, to the one before it."""
+    return max(sum(1 for w in _SPACES.split(text[: place + 1]) if w) - 1, 0)

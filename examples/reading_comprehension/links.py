@@ -1,0 +1,188 @@
+"""Hyperlinks of Wikipedia's pages, and redirects between its titles: the files of the published models, and plain JSON.
+
+The published files (``enwiki_20160305.pkl``, ``enwiki_*_redirects.pkl``) are pickles. They are read by a reader that knows
+texts, numbers, lists and dicts, and of all classes only the two of marisa-trie that hold the links; any other name in a file
+ends the reading, so that nothing in a file is run.
+
+Plain JSON, also compressed (``.gz``), takes their place:
+
+- links, ``.jsonl``: ``{"title": "Bern", "links": [["the Aare", "Aare", 0.8], ...]}`` a line, with link probabilities;
+- links, ``.json``: ``{"Bern": {"the Aare": "Aare"}}``, all of them with probability 1;
+- redirects, ``.json``: ``{"Berne": "Bern"}``.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import importlib
+import io
+import json
+import lzma
+import pickle
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blink.errors import DataError, SettingsError
+from blink.files import parse_json_line, require_file
+
+TRIES = ("Trie", "RecordTrie")
+EXPECTED = "a .json or .jsonl file (see examples/reading_comprehension/README.md), or a file that LUKE's authors published"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A hyperlink of a page.
+
+    Attributes:
+        text: what is shown.
+        target: title that it leads to.
+        probability: of pages that hold the text, the share that link it.
+    """
+
+    text: str
+    target: str
+    probability: float
+
+
+def read_links(path: Path, titles: Iterable[str]) -> dict[str, list[Link]]:
+    """The links of pages; of pages that the file does not know, none.
+
+    Args:
+        path: the file.
+        titles: pages that are asked for; others are not kept.
+
+    Raises:
+        MissingFileError: the file is not there.
+        DataError: it is malformed, or holds something else.
+    """
+    wanted, content = frozenset(titles), _content(path)
+    if _is_json(path, ".jsonl"):
+        return _from_lines(path, content, wanted)
+    if _is_json(path, ".json"):
+        pages = _texts_of_texts(path, _json(path, content))
+        return {t: [Link(text, target, 1.0) for text, target in pages[t].items()] for t in wanted & pages.keys()}
+    return _from_tries(path, _plain_pickle(path, content), wanted)
+
+
+def read_redirects(path: Path) -> dict[str, str]:
+    """Title to title.
+
+    Raises:
+        MissingFileError: the file is not there.
+        DataError: it is malformed, or holds something else.
+    """
+    content = _content(path)
+    found = _json(path, content) if _is_json(path, ".json") else _plain_pickle(path, content)
+    return _texts(path, found)
+
+
+def mention_table(links: Iterable[Link], least: float) -> dict[str, str]:
+    """Normalised text to title, for the links of a page; texts that lead to two titles are left out.
+
+    Args:
+        links: of the page.
+        least: probability below which a link does not count.
+    """
+    targets: dict[str, set[str]] = {}
+    for link in links:
+        if link.probability >= least:
+            targets.setdefault(normalise_mention(link.text), set()).add(link.target)
+    return {text: next(iter(found)) for text, found in targets.items() if text and len(found) == 1}
+
+
+def normalise_mention(text: str) -> str:
+    """Lower case, single spaces."""
+    return " ".join(text.lower().split())
+
+
+# -- files ---------------------------------------------------------------------------------------------------------------
+
+
+def _is_json(path: Path, suffix: str) -> bool:
+    return path.name.removesuffix(".gz").endswith(suffix)
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file, unpacked by what they begin with."""
+    packed = require_file(path, f"give {EXPECTED}").read_bytes()
+    unpackers: Mapping[bytes, Callable[[bytes], bytes]] = {
+        b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7z": lzma.decompress, b"x": zlib.decompress,
+    }  # fmt: skip
+    try:
+        return next((unpack(packed) for magic, unpack in unpackers.items() if packed.startswith(magic)), packed)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
+        raise DataError(f"{path} is cut short or damaged; get it again") from error
+
+
+def _json(path: Path, content: bytes) -> Any:
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not valid JSON ({error}); give {EXPECTED}") from error
+
+
+def _from_lines(path: Path, content: bytes, wanted: frozenset[str]) -> dict[str, list[Link]]:
+    found: dict[str, list[Link]] = {}
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if line.strip():
+            row = parse_json_line(line, path, number)
+            try:
+                title, links = row["title"], [Link(str(text), str(target), float(p)) for text, target, p in row["links"]]
+            except (KeyError, TypeError, ValueError) as error:
+                expected = "'title', and 'links' with [text, title, probability] lists, are expected"
+                raise DataError(f"{path}, line {number}: {expected}") from error
+            if title in wanted:
+                found[title] = links
+    return found
+
+
+def _texts(path: Path, value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(t, str) for pair in value.items() for t in pair):
+        raise DataError(f"{path} does not map titles to titles; give {EXPECTED}")
+    return value
+
+
+def _texts_of_texts(path: Path, value: Any) -> dict[str, dict[str, str]]:
+    if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
+        raise DataError(f"{path} does not map titles to objects of text and title; give {EXPECTED}")
+    return {title: _texts(path, links) for title, links in value.items()}
+
+
+# -- the published files -------------------------------------------------------------------------------------------------
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads plain values and the tries, and refuses every other name."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "marisa_trie" and name in TRIES:
+            try:
+                return getattr(importlib.import_module(module), name)
+            except ImportError as error:
+                raise SettingsError("the published link file is made with marisa-trie; run: pip install marisa-trie") from error
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+
+def _plain_pickle(path: Path, content: bytes) -> Any:
+    try:
+        return _PlainUnpickler(io.BytesIO(content)).load()
+    except SettingsError:
+        raise
+    except Exception as error:  # damaged pickles raise whatever their opcodes stumble over
+        raise DataError(f"{path} cannot be read ({error}); give {EXPECTED}") from error
+
+
+def _from_tries(path: Path, tables: Any, wanted: frozenset[str]) -> dict[str, list[Link]]:
+    try:
+        titles, texts, records = (tables[name] for name in ("title_trie", "mention_trie", "data_trie"))
+        return {
+            title: [Link(texts.restore_key(t), titles.restore_key(target), float(p)) for t, target, p in records[title]]
+            for title in wanted
+            if title in records
+        }
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(f"{path} holds no links of pages; give {EXPECTED}") from error

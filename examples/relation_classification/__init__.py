@@ -1,0 +1,1 @@
+"""Relation classification (TACRED): how is the subject related to the object?"""
