@@ -1,0 +1,290 @@
+"""From the published layout to transformers and back: weights, settings, entity vocabulary and tokenizer."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, LukeConfig, LukeForMaskedLM, LukeTokenizer, PreTrainedModel
+
+from blink.errors import CheckpointError, MissingFileError
+from blink.files import atomic_open, locked, read_json, sample_hash
+from examples.luke.archive import METADATA, TITLES, WEIGHTS, Archive, EntityRow, read_archive, read_titles
+from examples.luke.hushed import first_line, hushed
+
+HEADS = ("lm_head.", "entity_predictions.")
+"""Weights that stand beside the encoder; all others belong to it."""
+QUERIES = ("w2e_query", "e2w_query", "e2e_query")
+"""Of entity-aware attention; before it is trained, all are the same as ``query``."""
+FIRST, SECOND = "<ent>", "<ent2>"
+MARKED_LIKE = {FIRST: "@", SECOND: "#"}
+"""Markers of transformers' tokenizer, and the word pieces whose rows they begin with."""
+PAD, UNKNOWN, MASK, MASK2 = "[PAD]", "[UNK]", "[MASK]", "[MASK2]"
+SPECIAL_ENTITIES = (PAD, UNKNOWN, MASK, MASK2)
+
+EMBEDDED = "luke.embeddings.word_embeddings.weight"
+ENTITY_TABLE = "luke.entity_embeddings.entity_embeddings.weight"
+VERSION = 1
+"""Of this conversion: what an older one has left in the cache is made anew."""
+
+
+def to_transformers(archive: Archive, tokenizer: str | None = None) -> tuple[LukeForMaskedLM, LukeTokenizer]:
+    """Turn a published model into one of transformers, with its tokenizer.
+
+    Args:
+        archive: the model.
+        tokenizer: name or folder of the word tokenizer, if not that in the archive.
+
+    Raises:
+        CheckpointError: weights are missing or of another model, or the tokenizer cannot be had.
+    """
+    vocab, merges = word_vocabulary(tokenizer or archive.encoder_name)
+    state = {k if k.startswith(HEADS) else f"luke.{k}": v for k, v in archive.state.items()}
+    state.pop("luke.embeddings.position_ids", None)
+    for needed in (EMBEDDED, ENTITY_TABLE):
+        if needed not in state:
+            raise CheckpointError(f"the weights hold no {needed.removeprefix('luke.')}; is it a LUKE model?")
+    words = len(state[EMBEDDED])
+    vocab = {piece: i for piece, i in vocab.items() if i < words}
+    _add_markers(state, vocab)
+    titles = _add_second_mask(state, archive.entities)
+    copy_queries(state)
+    config = _config(archive.config, state)
+    with hushed():
+        model = LukeForMaskedLM(config)
+    _fill(model, state)
+    made_of: Any = {"vocab": vocab, "merges": merges, "entity_vocab": titles}
+    made = LukeTokenizer(
+        **made_of,
+        max_mention_length=int(archive.metadata.get("max_mention_length", 30)),
+        max_entity_length=int(archive.metadata.get("max_entity_length", 128)),
+        model_max_length=int(archive.metadata.get("max_seq_length", 512)),
+    )
+    return model.eval(), made
+
+
+def to_archive(model: LukeForMaskedLM, tokenizer: Any, encoder_name: str, counts: Mapping[str, int] | None = None) -> Archive:
+    """Turn a model of transformers into the published layout, which has no markers, second mask and extra queries.
+
+    Extra queries that have learnt something of their own are kept; readers of the layout ignore them.
+    """
+    state = {k.removeprefix("luke."): v.detach().clone() for k, v in model.state_dict().items()}
+    words = tokenizer.convert_tokens_to_ids(FIRST)
+    for name in ("embeddings.word_embeddings.weight", "lm_head.decoder.weight", "lm_head.decoder.bias", "lm_head.bias"):
+        state[name] = state[name][:words]
+    ids: dict[str, int] = tokenizer.entity_vocab
+    # Without the second mask, and with padding in row 0, where the layout has it.
+    titles = sorted((t for t in ids if t != MASK2), key=lambda t: (t != PAD, ids[t]))
+    kept = [ids[title] for title in titles]
+    for name in ("entity_embeddings.entity_embeddings.weight", "entity_predictions.decoder.weight", "entity_predictions.bias"):
+        state[name] = state[name][kept]
+    for name in [n for n in state if any(f".{q}." in n for q in QUERIES)]:
+        plain = name
+        for query in QUERIES:
+            plain = plain.replace(f".{query}.", ".query.")
+        if torch.equal(state[name], state[plain]):
+            del state[name]
+    own = ("architectures", "dtype", "transformers_version", "_name_or_path")
+    config = {k: v for k, v in model.config.to_dict().items() if k not in own}
+    config |= {"vocab_size": words, "entity_vocab_size": len(kept), "bert_model_name": encoder_name}
+    metadata = {
+        "model_config": config,
+        "max_seq_length": 512,
+        "max_entity_length": 128,
+        "max_mention_length": tokenizer.max_mention_length,
+    }
+    return Archive(state, metadata, [EntityRow((title,), (counts or {}).get(title, 0)) for title in titles])
+
+
+def copy_queries(state: dict[str, Tensor]) -> None:
+    """Give every layer that lacks them the queries of entity-aware attention, which then is plain attention still."""
+    for name in [n for n in state if ".attention.self.query." in n]:
+        for query in QUERIES:
+            state.setdefault(name.replace(".query.", f".{query}."), state[name].clone())
+
+
+def word_vocabulary(name: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Word pieces and merges of a byte-level tokenizer such as RoBERTa's, by name or folder.
+
+    Raises:
+        CheckpointError: there is none of that name, or it is of another kind.
+    """
+    with hushed():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name)
+            parts = json.loads(tokenizer.backend_tokenizer.to_str())
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            found = f"cannot load the tokenizer {name!r}, which the archive names ({first_line(error)})"
+            raise CheckpointError(f"{found}; give its folder by --tokenizer, or a connection to fetch it") from error
+    if parts["model"]["type"] != "BPE" or parts["pre_tokenizer"]["type"] != "ByteLevel":
+        raise CheckpointError(
+            f"the tokenizer {name!r} is no byte-level BPE, as RoBERTa has it; other archives cannot be converted"
+        )
+    vocab: dict[str, int] = dict(parts["model"]["vocab"])
+    vocab |= {token["content"]: token["id"] for token in parts["added_tokens"] if token["content"] not in SPECIAL_ENTITIES}
+    return vocab, [(a, b) for a, b in parts["model"]["merges"]]
+
+
+def converted(path: Path, tokenizer: str | None, say: Callable[[str], None]) -> Path:
+    """A folder of transformers with a published model, made once and kept in the cache (``$XDG_CACHE_HOME/blink/luke``).
+
+    Args:
+        path: the archive: tar, folder or weights file.
+        tokenizer: see `to_transformers`.
+        say: is told where it goes.
+    """
+    weights = path if path.is_file() else path / WEIGHTS
+    if not weights.is_file():
+        raise MissingFileError(f"{path} holds no {WEIGHTS}; name a model in the published layout")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "blink" / "luke"
+    cache.mkdir(parents=True, exist_ok=True)
+    salt = tokenizer or "its-own"
+    stem = (path.parent if path.suffix == ".bin" else path).name.split(".")[0]
+    marks = [sample_hash(f) for f in (weights, weights.parent / METADATA) if f == weights or path.is_dir()]
+    folder = cache / f"{stem}-{_short_hash([*marks, salt, str(VERSION)])}"
+    with locked(cache, wait=True):  # several processes of one run want it at once
+        if not folder.is_dir():
+            say(f"converting {path} for transformers, once, into {folder}")
+            convert(path, folder, tokenizer)
+    return folder
+
+
+def convert(path: Path, folder: Path, tokenizer: str | None = None) -> None:
+    """Write a published model as a folder of transformers, with ``entity_vocab.tsv`` for the counts; complete or not at all."""
+    archive = read_archive(path)
+    model, words = to_transformers(archive, tokenizer)
+    save_folder(model, words, folder, archive.entities)
+
+
+def save_folder(model: PreTrainedModel, tokenizer: Any, folder: Path, entities: Sequence[EntityRow] = ()) -> None:
+    """Write model and tokenizer so that ``from_pretrained`` reads them; each file takes the place of an older one as a whole.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        folder: made if it is not there.
+        entities: for a table of titles and counts beside them.
+    """
+    made = not folder.exists()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        with hushed():
+            model.save_pretrained(part)
+            tokenizer.save_pretrained(part)
+        if entities:
+            with atomic_open(part / TITLES) as f:
+                f.writelines(f"{row.names[0]}\t{row.count}\n" for row in entities)
+        _open_to_all(part)
+        if made:
+            part.rename(folder)
+            return
+        # The weights last: what stands there before fits the files of any epoch of the same run.
+        for file in sorted(part.iterdir(), key=lambda p: p.suffix == ".safetensors"):
+            file.replace(folder / file.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _open_to_all(folder: Path) -> None:
+    """Give a temporary folder and its files the rights that the user's other files have."""
+    mask = os.umask(0)
+    os.umask(mask)
+    folder.chmod(0o777 & ~mask)
+    for file in folder.iterdir():
+        file.chmod(0o666 & ~mask)
+
+
+def link_counts(folder: Path) -> dict[str, int]:
+    """Title to number of links, of a converted model; empty where the folder has no such table."""
+    with suppress(FileNotFoundError):
+        return {row.names[0]: row.count for row in read_titles(folder / TITLES)}
+    return {}
+
+
+def _add_markers(state: dict[str, Tensor], vocab: dict[str, int]) -> None:
+    """Rows and ids for the two markers, unless the model has them already."""
+    for marker, like in MARKED_LIKE.items():
+        if marker in vocab:
+            continue
+        if like not in vocab:
+            raise CheckpointError(
+                f"the tokenizer has no piece {like!r}, from which the marker {marker} is made; is it RoBERTa's?"
+            )
+        vocab[marker] = len(state[EMBEDDED])
+        for name in (EMBEDDED, "lm_head.decoder.weight", "lm_head.decoder.bias", "lm_head.bias"):
+            if name in state:
+                state[name] = torch.cat([state[name], state[name][vocab[like]][None]])
+
+
+def _add_second_mask(state: dict[str, Tensor], entities: Sequence[EntityRow]) -> dict[str, int]:
+    """A row for the second entity that is asked for, which begins like the first; the ids of all titles.
+
+    Padding is moved to row 0 if it is elsewhere: the table never learns that row, and it must not be the mask's.
+    """
+    titles = {name: i for i, row in enumerate(entities) for name in row.names}
+    rows = len(state[ENTITY_TABLE])
+    if missing := [name for name in SPECIAL_ENTITIES[:3] if name not in titles]:
+        raise CheckpointError(f"the entity vocabulary lacks {', '.join(missing)}; is it LUKE's?")
+    if rows != len(entities):
+        raise CheckpointError(f"the model has {rows} entities, its vocabulary {len(entities)}; they do not belong together")
+    order = list(range(rows))
+    if titles[PAD] != 0:
+        order[0], order[titles[PAD]] = titles[PAD], 0
+    if MASK2 not in titles:
+        order.append(titles[MASK])
+    for name in (ENTITY_TABLE, "entity_predictions.decoder.weight", "entity_predictions.bias"):
+        if name in state:
+            state[name] = state[name][order]
+    place = {old: new for new, old in enumerate(order[:rows])}
+    return {**{name: place[i] for name, i in titles.items()}, **({} if MASK2 in titles else {MASK2: rows})}
+
+
+def _config(values: Mapping[str, Any], state: Mapping[str, Tensor]) -> LukeConfig:
+    known = {k: v for k, v in values.items() if k not in ("bert_model_name", "architectures", "model_type")}
+    sizes = {"vocab_size": len(state[EMBEDDED]), "entity_vocab_size": len(state[ENTITY_TABLE])}
+    ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}  # older files have others, of BERT
+    return LukeConfig(**{**known, **sizes, **ids, "use_entity_aware_attention": True, "tie_word_embeddings": True})
+
+
+def _fill(model: LukeForMaskedLM, state: dict[str, Tensor]) -> None:
+    """Load all weights, strictly but for what may be missing: tied ones, and the pooler, which no task uses."""
+    table = state[ENTITY_TABLE]
+    if len(state.get("entity_predictions.decoder.weight", table)) != len(table):
+        raise CheckpointError("the entity predictor and the entity table differ in size; the weights are of two models")
+    # transformers ties the decoder of words no more; saved apart, it cannot come back as random numbers.
+    state.setdefault("lm_head.decoder.weight", state[EMBEDDED].clone())
+    state.setdefault("entity_predictions.decoder.weight", table)
+    if "lm_head.bias" in state:
+        state.setdefault("lm_head.decoder.bias", state["lm_head.bias"])
+    own = model.state_dict()
+    for name in ("luke.pooler.dense.weight", "luke.pooler.dense.bias"):
+        state.setdefault(name, own[name])
+    try:
+        model.load_state_dict({k: v.float() for k, v in state.items()}, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the weights do not fit the settings in {METADATA} ({first_line(error)}); is it a LUKE model?"
+        ) from error
+
+
+def _short_hash(parts: Sequence[str]) -> str:
+    import hashlib
+
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a folder of transformers."""
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{folder / 'config.json'} holds no settings; name another model")
+    return config

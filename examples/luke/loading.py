@@ -1,0 +1,380 @@
+"""Models to begin with, and checkpoints of fine-tuned ones."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoTokenizer, LukeConfig, LukeForMaskedLM, LukeModel, PreTrainedModel
+
+from blink.errors import CheckpointError, MissingFileError, SettingsError
+from examples.luke.archive import is_archive, read_state
+from examples.luke.convert import (
+    EMBEDDED,
+    ENTITY_TABLE,
+    FIRST,
+    MASK,
+    MASK2,
+    PAD,
+    QUERIES,
+    SECOND,
+    SPECIAL_ENTITIES,
+    UNKNOWN,
+    converted,
+    copy_queries,
+)
+from examples.luke.hushed import first_line, hushed
+from examples.luke.pieces import Pieces
+
+THIRD = "[ENTITY]"
+"""A third marker, which transformers' tokenizer does not know: its id is in the model's settings."""
+MARKED_LIKE = {THIRD: "*"}
+POSITIONS_UNUSED = 2
+"""Positions count from behind the id of padding, which is 1."""
+POOLER = ("pooler.dense.weight", "pooler.dense.bias")
+"""Weights that no task uses: some models have them, some have not."""
+WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+HeadClass = type[PreTrainedModel]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What features are made with.
+
+    Attributes:
+        pieces: text to ids.
+        entities: id of each entity, by title.
+        markers: id of each marker, by name.
+        labels: names of the classes, in the order of their ids.
+        max_mention_length: pieces of an entity that count.
+        max_length: pieces the model reads at once.
+    """
+
+    pieces: Pieces
+    entities: Mapping[str, int]
+    markers: Mapping[str, int]
+    labels: tuple[str, ...]
+    max_mention_length: int
+    max_length: int
+
+    def entity(self, title: str) -> int | None:
+        """Row of an entity, None for one the model does not know; multilingual models have a language before the title."""
+        found = self.entities.get(title)
+        return self.entities.get(f"en:{title}") if found is None else found
+
+
+@dataclass(frozen=True)
+class TunedModel:
+    """A model with a task's head, and its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: Any
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes; as many as the head has."""
+        names: Any = self.model.config.id2label
+        return tuple(names[i] for i in sorted(names))
+
+    def vocabulary(self) -> Vocabulary:
+        """What its features are made with."""
+        config, tokenizer = self.model.config, self.tokenizer
+        markers = {m: tokenizer.convert_tokens_to_ids(m) for m in (FIRST, SECOND)} | getattr(config, "extra_markers", {})
+        return Vocabulary(
+            pieces=Pieces(tokenizer),
+            entities=tokenizer.entity_vocab,
+            markers=markers,
+            labels=self.labels,
+            max_mention_length=tokenizer.max_mention_length,
+            max_length=config.max_position_embeddings - POSITIONS_UNUSED,
+        )
+
+
+@dataclass(frozen=True)
+class Base:
+    """A pre-trained model without a head.
+
+    Attributes:
+        config: its settings.
+        state: weights of LukeModel, those of entity-aware attention among them.
+        tokenizer: its tokenizer, with the entity vocabulary.
+    """
+
+    config: LukeConfig
+    state: dict[str, Tensor]
+    tokenizer: Any
+
+    def with_head(
+        self, head: HeadClass, labels: Sequence[str], *, all_entities: bool, markers: Sequence[str] = (), **settings: Any
+    ) -> TunedModel:
+        """A model with a fresh head on these weights; it is drawn from torch's generator.
+
+        Args:
+            head: class of the model.
+            labels: names of the classes.
+            all_entities: keep the whole entity table, rather than its special rows only.
+            markers: of `MARKED_LIKE`, those that the task adds.
+            settings: for the model's configuration.
+        """
+        state, tokenizer = dict(self.state), self.tokenizer
+        state[_TABLE], ids = _entity_rows(state[_TABLE], tokenizer.entity_vocab, all_entities)
+        tokenizer = with_entities(tokenizer, ids)
+        extra = {}
+        for marker in markers:
+            like = Pieces(tokenizer).encode(MARKED_LIKE[marker], space=False)
+            extra[marker] = len(state[_WORDS])
+            state[_WORDS] = torch.cat([state[_WORDS], state[_WORDS][like[-1]][None]])
+        config = copy.deepcopy(self.config)
+        config.vocab_size, config.entity_vocab_size = len(state[_WORDS]), len(state[_TABLE])
+        config.id2label, config.label2id = dict(enumerate(labels)), {name: i for i, name in enumerate(labels)}
+        config.extra_markers = extra
+        for name, value in settings.items():
+            setattr(config, name, value)
+        with hushed():
+            model = head(config)
+        encoder = model.base_model
+        encoder.load_state_dict(_with_pooler(state, encoder.state_dict()), strict=True)
+        return TunedModel(model, tokenizer)
+
+
+_WORDS, _TABLE = EMBEDDED.removeprefix("luke."), ENTITY_TABLE.removeprefix("luke.")
+
+
+def load_base(source: str, tokenizer: str | None, say: Callable[[str], None]) -> Base:
+    """Load a pre-trained model: the published archive, a folder of transformers, or a name.
+
+    Attention is entity-aware from here on: a model that was trained with plain attention begins with copies of its queries.
+
+    Args:
+        source: path or name.
+        tokenizer: of an archive, the word tokenizer if not the one it names.
+        say: is told what takes long.
+
+    Raises:
+        MissingFileError: there is nothing at that path.
+        CheckpointError: it cannot be read, or is no LUKE model.
+    """
+    path = Path(source)
+    folder = str(converted(path, tokenizer, say)) if path.exists() and is_archive(path) else source
+    _require_there(source)
+    with hushed():
+        try:
+            config = LukeConfig.from_pretrained(folder)
+            _require_luke(source, folder)
+            config.use_entity_aware_attention = True
+            model, missing = _read(LukeModel, folder, config=config)
+            words = AutoTokenizer.from_pretrained(folder)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            found = f"cannot load the model {source!r} ({first_line(error)})"
+            raise CheckpointError(f"{found}; give LUKE's archive (.tar.gz), a folder of transformers, or a name") from error
+    state = dict(model.state_dict())
+    _mend(source, state, missing)
+    if not hasattr(words, "entity_vocab"):
+        raise CheckpointError(f"the tokenizer of {source!r} has no entity vocabulary; is it a LUKE model?")
+    return Base(config, state, words)
+
+
+def load_pretrained(folder: Path) -> tuple[LukeForMaskedLM, Any]:
+    """A pre-trained model with both its predictors, and its tokenizer, from a folder of transformers.
+
+    Raises:
+        MissingFileError: there is no such folder.
+        CheckpointError: it cannot be read, or lacks weights.
+    """
+    if not (folder / "config.json").is_file():
+        raise MissingFileError(f"{folder} holds no model of transformers (config.json); name another folder")
+    found = _tuned_folder(folder, LukeForMaskedLM)
+    assert isinstance(found.model, LukeForMaskedLM)
+    return found.model, found.tokenizer
+
+
+def load_tuned(path: Path, head: HeadClass, base: Callable[[], Base], blank: Callable[[Base], TunedModel]) -> TunedModel:
+    """Load a fine-tuned model: a folder of transformers, a file in one, or weights alone, such as the original published.
+
+    Args:
+        path: folder or file.
+        head: class of the model.
+        base: loads the model that weights alone belong to.
+        blank: makes a model for the task from it, into which they go.
+
+    Raises:
+        MissingFileError: there is nothing.
+        CheckpointError: it is damaged, or was trained for another task: a head is never left random.
+    """
+    folder = path if path.is_dir() else path.parent
+    # The original's commands name pytorch_model.bin in an output folder, where ours has model.safetensors.
+    weights_there = path.is_dir() or path.name in WEIGHTS_FILES or not path.exists()
+    if weights_there and (folder / "config.json").is_file() and any((folder / f).is_file() for f in WEIGHTS_FILES):
+        return _tuned_folder(folder, head)
+    if not path.is_file():
+        raise MissingFileError(
+            f"the checkpoint {path} does not exist; give the folder of a run, or weights of the original's (.bin)"
+        )
+    state = load_weights(path)
+    return _tuned_weights(path, state, blank(base()))
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Weights of a ``.safetensors`` or ``.bin`` file, onto the CPU."""
+    if path.suffix != ".safetensors":
+        return read_state(path)
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is cut short or damaged; give another checkpoint") from error
+
+
+def with_entities(tokenizer: Any, ids: dict[str, int]) -> Any:
+    """A copy of a tokenizer with another entity vocabulary, which is what it saves too."""
+    made = copy.deepcopy(tokenizer)
+    made.entity_vocab = made.init_kwargs["entity_vocab"] = ids
+    made.init_kwargs.pop("entity_vocab_file", None)
+    for attribute, title in zip(("pad", "unk", "mask", "mask2"), SPECIAL_ENTITIES, strict=True):
+        setattr(made, f"entity_{attribute}_token_id", ids[title])
+    return made
+
+
+def _read(kind: HeadClass, folder: str, **settings: Any) -> tuple[Any, set[str]]:
+    """A model in float32, and the names of weights that it has and the checkpoint has not."""
+    read: Any = kind.from_pretrained(folder, output_loading_info=True, dtype=torch.float32, **settings)
+    model, report = read
+    return model, set(report["missing_keys"])
+
+
+def _require_there(source: str) -> None:
+    looks_like_path = source.endswith((".gz", ".tar", ".bz2", ".xz", ".bin")) or source.startswith((".", "/", "~"))
+    if looks_like_path and not Path(source).exists():
+        raise MissingFileError(f"the model {source} does not exist; give LUKE's archive, a folder of transformers, or a name")
+
+
+def _require_luke(source: str, folder: str) -> None:
+    kind = LukeConfig.get_config_dict(folder)[0].get("model_type")
+    if kind not in ("luke", "mluke"):
+        raise CheckpointError(f"{source!r} is a model of type {kind!r}; these tasks need one of type 'luke'")
+
+
+def _mend(source: str, state: dict[str, Tensor], missing: set[str]) -> None:
+    """Fill in what a checkpoint may lack, and refuse one that lacks more."""
+    names = {name.removeprefix("luke.") for name in missing}
+    for name in [n for n in names if any(f".{q}." in n for q in QUERIES)]:
+        del state[name]
+        names.discard(name)
+    copy_queries(state)
+    names -= set(POOLER)
+    if names:
+        raise CheckpointError(f"the model {source!r} lacks {_few(names)}; is it a whole LUKE model?")
+
+
+def _with_pooler(state: Mapping[str, Tensor], own: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+    """Weights for a model with the weights ``own``: with its pooler, if it has one and they do not, without, if it has none."""
+    pooler = {prefix + name for name in POOLER}
+    return {
+        **{name: own[name] for name in pooler & own.keys()},
+        **{name: value for name, value in state.items() if name in own or name not in pooler},
+    }
+
+
+def _entity_rows(table: Tensor, ids: Mapping[str, int], all_entities: bool) -> tuple[Tensor, dict[str, int]]:
+    """The rows that a task needs, padding first: row 0 never learns, which must not befall the mask (as in lite models)."""
+    if not all_entities:
+        return table[[ids[title] for title in SPECIAL_ENTITIES]], {title: i for i, title in enumerate(SPECIAL_ENTITIES)}
+    first, pad = 0, ids[PAD]
+    if pad == first:
+        return table, dict(ids)
+    order = list(range(len(table)))
+    order[first], order[pad] = pad, first
+    return table[order], {title: {first: pad, pad: first}.get(i, i) for title, i in ids.items()}
+
+
+def _tuned_folder(folder: Path, head: HeadClass) -> TunedModel:
+    _require_luke(str(folder), str(folder))
+    with hushed():
+        try:
+            model, missing = _read(head, str(folder))
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(
+                f"cannot load the checkpoint {folder} ({first_line(error)}); was it trained for this task?"
+            ) from error
+    missing -= {f"luke.{name}" for name in POOLER}
+    if missing:
+        raise CheckpointError(f"the checkpoint {folder} lacks {_few(missing)}; was it trained for this task?")
+    return TunedModel(model, tokenizer)
+
+
+RENAMED = {"typing.": "classifier."}
+"""Beginnings of names in the original's checkpoints, and in transformers."""
+
+
+def _tuned_weights(path: Path, state: dict[str, Tensor], blank: TunedModel) -> TunedModel:
+    """Put the original's weights of a task into a model made for that task."""
+    own = blank.model.state_dict()
+    tops = {name.split(".")[0] for name in own} - {"luke"}
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        for old, new in RENAMED.items():
+            name = new + name.removeprefix(old) if name.startswith(old) else name
+        found[name if name.startswith("luke.") or name.split(".")[0] in tops else f"luke.{name}"] = value.float()
+    found.pop("luke.embeddings.position_ids", None)
+    for name in (EMBEDDED, ENTITY_TABLE):
+        if name not in found:
+            raise CheckpointError(f"the checkpoint {path} lacks {name}; give weights of a whole model")
+    found[EMBEDDED] = _word_rows(path, found[EMBEDDED], own[EMBEDDED], blank)
+    found[ENTITY_TABLE] = _table_rows(path, found[ENTITY_TABLE], own[ENTITY_TABLE], blank)
+    try:
+        blank.model.load_state_dict(_with_pooler(found, own, "luke."), strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the checkpoint {path} does not fit the task ({first_line(error)}); was it trained for it?"
+        ) from error
+    return blank
+
+
+def _word_rows(path: Path, given: Tensor, own: Tensor, blank: TunedModel) -> Tensor:
+    """The original appends the rows of a task's markers, and those only, to RoBERTa's; the order is that of our own."""
+    if given.shape == own.shape:
+        return given
+    plain = blank.tokenizer.convert_tokens_to_ids(FIRST)
+    added = len(given) - plain
+    markers = blank.model.config.task_markers
+    if added != len(markers):
+        found = f"has {added} words more than RoBERTa, where this task adds {len(markers)}"
+        raise CheckpointError(f"the checkpoint {path} {found}; was it trained for this task?")
+    rows = own.clone()
+    rows[:plain] = given[:plain]
+    ids = blank.vocabulary().markers
+    for i, marker in enumerate(markers):
+        rows[ids[marker]] = given[plain + i]
+    return rows
+
+
+def _table_rows(path: Path, given: Tensor, own: Tensor, blank: TunedModel) -> Tensor:
+    """The original keeps padding, mask and perhaps a second mask, or the whole table without second mask."""
+    if given.shape == own.shape:
+        return given
+    ids: dict[str, int] = blank.tokenizer.entity_vocab
+    rows = own.clone()
+    if len(given) in (2, 3) and len(own) == len(SPECIAL_ENTITIES):
+        for title, row in zip((PAD, MASK, MASK2), (0, 1, len(given) - 1), strict=True):
+            rows[ids[title]] = given[row]
+        rows[ids[UNKNOWN]] = given[1]
+    elif len(given) == len(own) - 1 and ids[MASK2] == len(given):
+        rows[: len(given)], rows[ids[MASK2]] = given, given[ids[MASK]]
+    else:
+        raise SettingsError(
+            f"the checkpoint {path} has {len(given)} entities, the model {len(own)}; give --model-file the one it was made from"
+        )
+    return rows
+
+
+def _few(names: set[str]) -> str:
+    shown = sorted(names)[:3]
+    return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
