@@ -1,0 +1,69 @@
+"""Where a run computes: the CPU, a GPU, or several of them with a process for each."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import GradScalerKwargs, InitProcessGroupKwargs
+
+from blink.errors import SettingsError
+from examples.luke.settings import TuneSettings
+
+MIXED = {"bf16": "bf16", "fp16": "fp16", "fp32": "no"}
+PATIENCE = timedelta(hours=12)
+"""How long processes wait for the first of them, which converts archives on its own."""
+MODULE = "examples.cli"
+
+
+def in_process_group() -> bool:
+    """Whether this is one of several processes that a launcher has started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def resolve_gpus(asked: int | None, there: int) -> int:
+    """GPUs to use.
+
+    Args:
+        asked: as many as were asked for; None is one, if there is one.
+        there: as many as there are.
+
+    Raises:
+        SettingsError: more are asked for than there are.
+    """
+    if asked is None:
+        return min(there, 1)
+    if asked > there:
+        raise SettingsError(
+            f"--num-gpus is {asked}, and there {'is' if there == 1 else 'are'} {there}; --num-gpus 0 takes the CPU"
+        )
+    return asked
+
+
+def launch_command(gpus: int, port: int, arguments: Sequence[str]) -> list[str]:
+    """The command that runs this program again, in a process for each GPU."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(gpus)]
+    return [*launcher, "--master-addr", "127.0.0.1", "--master-port", str(port), "-m", MODULE, *arguments]
+
+
+def make_accelerator(settings: TuneSettings, gpus: int) -> Accelerator:
+    """Start the accelerator of a run on the CPU (0 GPUs) or a GPU; of several processes, each on its own."""
+    # The library keeps device and number format for the whole process; a process may run several tasks.
+    AcceleratorState._reset_state(reset_partial_state=not PartialState._shared_state or PartialState().num_processes == 1)
+    # The factor begins at its greatest, is halved when gradients overflow, and grows back; see Stepper._bound_scale.
+    scaler = GradScalerKwargs(init_scale=settings.fp16_max_loss_scale, growth_interval=200)
+    return Accelerator(
+        mixed_precision=MIXED[settings.precision],
+        cpu=gpus == 0,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE), scaler],
+    )
+
+
+def gpu_count() -> int:
+    """GPUs that torch can use."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

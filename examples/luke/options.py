@@ -1,0 +1,226 @@
+"""Command-line options that all tasks share, under the original's names; today's additions stand beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+COMET_SWITCHES = (
+    "offline", "auto-metric-logging", "auto-output-logging", "log-code", "log-env-cpu", "log-env-gpu", "log-env-host",
+    "log-graph",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What differs between tasks.
+
+    Attributes:
+        data_dir: where the data is looked for.
+        seed: the published one, as are the others.
+        train_batch_size: inputs at once per process.
+        eval_batch_size: in evaluation.
+        num_train_epochs: passes over the data.
+    """
+
+    data_dir: str
+    seed: int
+    train_batch_size: int
+    eval_batch_size: int
+    num_train_epochs: float
+
+
+@dataclass(frozen=True)
+class Common:
+    """Options before the name of the task.
+
+    Attributes:
+        model_file: archive, folder or name of the pre-trained model.
+        output_dir: folder of the run; None for one with a random name.
+        num_gpus: GPUs; None is one where there is one.
+        master_port: port by which several processes meet.
+        tokenizer: of an archive, the word tokenizer if not the one it names.
+        logger: ``comet`` or ``tensorboard``; None for neither.
+        comet: options of Comet.
+    """
+
+    model_file: str | None = None
+    output_dir: str | None = None
+    num_gpus: int | None = None
+    master_port: int = 29500
+    tokenizer: str | None = None
+    logger: str | None = None
+    comet: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a task's ``run`` is asked to do.
+
+    Attributes:
+        data_dir: folder of the data.
+        checkpoint_file: fine-tuned weights that are evaluated, rather than those of the run.
+        do_train: fine-tune.
+        do_eval: evaluate and write predictions.
+        resume: go on with the run in the output folder.
+        settings: of fine-tuning, see `examples.luke.settings.TuneSettings`.
+    """
+
+    data_dir: str
+    checkpoint_file: str | None
+    do_train: bool
+    do_eval: bool
+    resume: bool
+    settings: dict[str, Any]
+
+
+def common_options(command: Command) -> Command:
+    """A decorator that gives the whole command the options of `Common`."""
+    for name in reversed(COMET_SWITCHES):
+        command = click.option(f"--comet-{name}", is_flag=True, hidden=True)(command)
+    command = click.option("--comet-offline-dir", default=".", hidden=True)(command)
+    command = click.option("--comet-project-name", hidden=True)(command)
+    for option in reversed(_COMMON):
+        command = option(command)
+    return command
+
+
+_COMMON = (
+    click.option(
+        "--model-file",
+        metavar="MODEL",
+        help="LUKE's archive (luke_large_500k.tar.gz), a folder of transformers, or a name there.",
+    ),
+    click.option("--output-dir", metavar="DIR", help="Folder of the run, made if needed.  [default: exp_ and eight letters]"),
+    click.option(
+        "--num-gpus", type=click.IntRange(0), help="GPUs, each with a process; 0 is the CPU.  [default: 1 if there is one]"
+    ),
+    click.option(
+        "--tokenizer", metavar="NAME", help="Word tokenizer of an archive, by name or folder.  [default: the one it names]"
+    ),
+    click.option("--master-port", type=int, default=29500, show_default=True, help="Port by which several processes meet."),
+    click.option(
+        "--experiment-logger", "--logger", "logger", type=click.Choice(["comet", "tensorboard"]), help="Send numbers there."
+    ),
+    click.option("--local-rank", "--local_rank", "local_rank", type=int, default=-1, hidden=True),
+)
+
+
+def take_common(options: MutableMapping[str, Any]) -> Common:
+    """Gather the options before the name of the task; ``--local-rank`` has no effect any more, launchers say it otherwise."""
+    options.pop("local_rank")
+    comet = {k.removeprefix("comet_"): options.pop(k) for k in list(options) if k.startswith("comet_")}
+    return Common(**options, comet=comet)
+
+
+def run_options(defaults: Defaults) -> Callable[[Command], Command]:
+    """A decorator that gives a task's ``run`` the options of `Plan`, with the task's defaults."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed((*_plan_options(defaults), *_TRAINING)):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _plan_options(defaults: Defaults) -> tuple[Callable[[Any], Any], ...]:
+    least = click.IntRange(1)
+    return (
+        click.option("--data-dir", metavar="DIR", default=defaults.data_dir, show_default=True, help="Folder of the data."),
+        click.option(
+            "--checkpoint-file",
+            metavar="FILE",
+            help="Fine-tuned weights to evaluate, even after training: a run's folder, a file in it, or the original's .bin.",
+        ),
+        click.option("--do-train/--no-train", default=True, show_default=True, help="Fine-tune."),
+        click.option("--do-eval/--no-eval", default=True, show_default=True, help="Evaluate, and write predictions."),
+        click.option(
+            "--resume", is_flag=True, help="Go on with the run in --output-dir, to the weights of an undisturbed one."
+        ),
+        click.option(
+            "--train-batch-size", type=least, default=defaults.train_batch_size, show_default=True, help="Per process."
+        ),
+        click.option("--eval-batch-size", type=least, default=defaults.eval_batch_size, show_default=True, help="Per process."),
+        click.option(
+            "--num-train-epochs", type=float, default=defaults.num_train_epochs, show_default=True, help="May be a fraction."
+        ),
+        click.option(
+            "--seed", type=click.IntRange(0, (1 << 32) - 1), default=defaults.seed, show_default=True, help="Of all chance."
+        ),
+    )
+
+
+_TRAINING = (
+    click.option(
+        "--gradient-accumulation-steps",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="Batches per step and process.",
+    ),
+    click.option("--learning-rate", type=float, default=1e-5, show_default=True, help="Its peak."),
+    click.option(
+        "--lr-schedule",
+        type=click.Choice(["warmup_linear", "warmup_constant"]),
+        default="warmup_linear",
+        show_default=True,
+        help="After the warm-up.",
+    ),
+    click.option("--warmup-proportion", type=float, default=0.06, show_default=True, help="Share of steps with a rising rate."),
+    click.option("--weight-decay", type=float, default=0.01, show_default=True, help="None on biases and layer norms."),
+    click.option("--max-grad-norm", type=float, default=0.0, show_default=True, help="Clip gradients to it; 0 does not."),
+    click.option("--adam-b1", type=float, default=0.9, show_default=True),
+    click.option("--adam-b2", type=float, default=0.98, show_default=True),
+    click.option("--adam-eps", type=float, default=1e-6, show_default=True),
+    click.option(
+        "--adam-correct-bias/--no-adam-correct-bias",
+        default=True,
+        show_default=True,
+        help="Correct Adam's first steps; the published runs did not.",
+    ),
+    click.option("--fp16", is_flag=True, help="Mixed precision with float16 (on a GPU)."),
+    click.option("--bf16", is_flag=True, help="Mixed precision with bfloat16."),
+    click.option("--fp16-opt-level", type=click.Choice(["O0", "O1", "O2", "O3"]), default="O2", hidden=True),
+    click.option("--fp16-min-loss-scale", type=float, default=1.0, show_default=True, help="Least factor on the loss in fp16."),
+    click.option(
+        "--fp16-max-loss-scale", type=float, default=4.0, show_default=True, help="Greatest factor on the loss in fp16."
+    ),
+    click.option("--gradient-checkpointing", is_flag=True, help="Less memory, more time."),
+    click.option(
+        "--save-steps", type=click.IntRange(0), default=0, show_default=True, help="Steps between checkpoints; 0: epochs."
+    ),
+    click.option(
+        "--keep",
+        type=click.Choice(["best", "last"]),
+        default="best",
+        show_default=True,
+        help="Weights to keep: best on dev, or last.",
+    ),
+)
+_SETTINGS = (
+    "train_batch_size", "eval_batch_size", "num_train_epochs", "seed", "gradient_accumulation_steps", "learning_rate",
+    "lr_schedule", "warmup_proportion", "weight_decay", "max_grad_norm", "adam_b1", "adam_b2", "adam_eps", "adam_correct_bias",
+    "fp16_min_loss_scale", "fp16_max_loss_scale", "gradient_checkpointing", "save_steps", "keep",
+)  # fmt: skip
+
+
+def take_plan(options: MutableMapping[str, Any]) -> Plan:
+    """Gather the options that all tasks share, and take them out of a command's options; what is left is the task's own.
+
+    Raises:
+        click.UsageError: both number formats are asked for.
+    """
+    half, brain, level = options.pop("fp16"), options.pop("bf16"), options.pop("fp16_opt_level")
+    if half and brain:
+        raise click.UsageError("--fp16 and --bf16 are two number formats; give one of them")
+    # Level O0 of the original's library computed in float32.
+    precision = "bf16" if brain else "fp16" if half and level != "O0" else "fp32"
+    settings = {name: options.pop(name) for name in _SETTINGS} | {"precision": precision}
+    plan = {name: options.pop(name) for name in ("data_dir", "checkpoint_file", "do_train", "do_eval", "resume")}
+    return Plan(**plan, settings=settings)

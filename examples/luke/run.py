@@ -1,0 +1,313 @@
+"""What a task's ``run`` does: read, fine-tune, evaluate, write."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import string
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from blink.apps.common import Bar, bar, say
+from blink.errors import MissingFileError, SettingsError
+from blink.files import write_json
+from blink.training.provenance import provenance
+from blink.training.signals import Interrupted
+from blink.training.trace import Trace
+from examples.luke.convert import save_folder
+from examples.luke.evaluation import Evaluator, Split
+from examples.luke.features import Feature
+from examples.luke.launching import gpu_count, in_process_group, launch_command, make_accelerator, resolve_gpus
+from examples.luke.loading import Base, TunedModel, Vocabulary, load_base, load_tuned
+from examples.luke.loggers import Logger, Silent, make_logger
+from examples.luke.options import Common, Plan
+from examples.luke.settings import TuneSettings
+from examples.luke.steps import Stepper
+from examples.luke.task import Task
+from examples.luke.trainer import TRACE_FILE, Hooks, Standing, Trainer, total_steps
+
+RESULTS_FILE = "results.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+def run_task(task: Task[Any], common: Common, plan: Plan, arguments: Sequence[str] | None = None) -> None:
+    """Do what a task's ``run`` is asked for, in one process or several.
+
+    Args:
+        task: the task.
+        common: options before the name of the task.
+        plan: options behind it.
+        arguments: of the whole command, to start it again in several processes; None is those of this process.
+
+    Raises:
+        SystemExit: a signal stopped the run, whose state is saved; or one of several processes failed.
+    """
+    gpus = resolve_gpus(common.num_gpus, gpu_count())
+    settings = _settings(plan.settings, gpus)
+    if gpus > 1 and not in_process_group():
+        folder = _output_dir(common)
+        again = ["--output-dir", str(folder), *(sys.argv[1:] if arguments is None else arguments)]
+        raise SystemExit(subprocess.run(launch_command(gpus, common.master_port, again), check=False).returncode)
+    accelerator = make_accelerator(settings, gpus)
+    try:
+        Run(task, common, plan, settings, accelerator).run()
+    except Interrupted as stop:
+        if accelerator.is_main_process:
+            say(f"{stop}; go on with the same command and --resume")
+        raise SystemExit(128 + stop.signal) from stop
+    except torch.OutOfMemoryError as error:
+        found = "out of GPU memory"
+        raise SettingsError(
+            f"{found}; lower --train-batch-size and raise --gradient-accumulation-steps for the same step"
+        ) from error
+
+
+class SilentBar(Bar):
+    """A bar that shows nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def advance(self, count: int = 1) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class Run:
+    """A run of a task in this process.
+
+    Args:
+        task: the task.
+        common: options before the name of the task.
+        plan: options behind it.
+        settings: of fine-tuning, checked.
+        accelerator: device, number format and processes.
+    """
+
+    def __init__(self, task: Task[Any], common: Common, plan: Plan, settings: TuneSettings, accelerator: Accelerator) -> None:
+        self.task, self.common, self.plan, self.settings, self.accelerator = task, common, plan, settings, accelerator
+        self.data = Path(plan.data_dir)
+        self.folder = _output_dir(common)
+        self._base: Base | None = None
+        self._train: list[Any] | None = None
+        self._splits: dict[str, Split] = {}
+        self._logger: Logger = Silent()
+
+    def run(self) -> None:
+        """Do it."""
+        if not (self.plan.do_train or self.plan.do_eval):
+            raise SettingsError("--no-train and --no-eval together leave nothing to do; leave one of them out")
+        self._require_data()
+        results: dict[str, float] = {}
+        if self.accelerator.is_main_process:
+            parameters = {**dataclasses.asdict(self.settings), "task": self.task.name, "model_file": self.common.model_file}
+            self._logger = make_logger(self.common.logger, self.folder, self.common.comet or {}, parameters)
+        tuned = self._fine_tune(results) if self.plan.do_train else None
+        if self.plan.do_eval:
+            results |= self._evaluate(tuned)
+        if self.accelerator.is_main_process:
+            write_json(self.folder / RESULTS_FILE, results)
+            say(f"results, also in {self.folder / RESULTS_FILE}: {json.dumps(results)}")
+        self._logger.close()
+
+    # -- data ----------------------------------------------------------------------------------------------------
+
+    def _require_data(self) -> None:
+        """Look for the files before anything long begins."""
+        if not self.data.is_dir():
+            raise MissingFileError(f"the data folder {self.data} does not exist; name another by --data-dir")
+        dev = self.task.splits[0]
+        if self.plan.do_train and self.settings.keep == "best" and not self._there(dev):
+            found = f"{self.data} holds no {self.task.file(dev)}, by which the best weights are chosen"
+            raise MissingFileError(f"{found}; add it, or keep the last by --keep last")
+
+    def _there(self, split: str) -> bool:
+        return (self.data / self.task.file(split)).is_file()
+
+    def _training_examples(self) -> list[Any]:
+        if self._train is None:
+            self._train = self.task.read_for_training(self.data)
+        return self._train
+
+    def _features(self, examples: Sequence[Any], vocabulary: Vocabulary, name: str, *, training: bool = False) -> list[Feature]:
+        return [f for found in self._shown(examples, vocabulary, name, training) for f in found]
+
+    def _shown(self, examples: Sequence[Any], vocabulary: Vocabulary, name: str, training: bool) -> Iterable[list[Feature]]:
+        with self._bar(f"reading {name}", len(examples), "example") as shown:
+            for found in self.task.features(examples, vocabulary, training=training):
+                shown.advance()
+                yield found
+
+    # -- fine-tuning ---------------------------------------------------------------------------------------------
+
+    def _fine_tune(self, results: dict[str, float]) -> TunedModel:
+        task, settings = self.task, self.settings
+        examples = self._training_examples()
+        torch.manual_seed(settings.seed)
+        tuned = self._with_head(self._load_base())
+        vocabulary = tuned.vocabulary()
+        task.adopt(tuned.labels, tuned.model)
+        features = self._features(examples, vocabulary, "train", training=True)
+        if settings.gradient_checkpointing:
+            tuned.model.gradient_checkpointing_enable({"use_reentrant": False})
+        tuned.model.to(self.accelerator.device)
+        total = total_steps(len(features), settings, self.accelerator)
+        stepper = Stepper(tuned.model, task, lambda batch: task.inputs(batch, vocabulary), settings, self.accelerator, total)
+        identity = {
+            "task": task.name,
+            "options": task.head_settings(),
+            "inputs": len(features),
+            "model_file": self.common.model_file,
+        }
+        trainer = Trainer(
+            stepper, features, task.criterion, self.folder, about=self._about(), identity=identity, logger=self._logger
+        )
+        standing = self._train_with_bar(trainer, tuned, vocabulary)
+        self._note(standing, results)
+        self._restore_kept(tuned)
+        return tuned
+
+    def _train_with_bar(self, trainer: Trainer, tuned: TunedModel, vocabulary: Vocabulary) -> Standing:
+        dev = self.task.splits[0]
+        split = self._split(dev, vocabulary) if self._there(dev) else None
+        evaluator = Evaluator(tuned.model, self.task, vocabulary, self.settings.eval_batch_size, self.accelerator)
+        with self._bar("fine-tuning", trainer.stepper.total, "step") as shown:
+
+            def stepped(loss: float, rate: float) -> None:
+                shown.advance()
+                shown.note(f"loss {loss:.4f}, {rate:.0f} inputs/s")
+
+            def validated(epoch: int, scores: dict[str, float]) -> None:
+                if scores:
+                    self._say(f"epoch {epoch}: dev {', '.join(f'{k} {v:.4f}' for k, v in scores.items())}")
+
+            hooks = Hooks(
+                validate=None if split is None else lambda: evaluator.evaluate(split),
+                store=lambda: save_folder(tuned.model, tuned.tokenizer, self.folder),
+                started=lambda total, done: shown.advance(done),
+                stepped=stepped,
+                validated=validated,
+            )
+            return trainer.run(hooks, resume=self.plan.resume)
+
+    def _note(self, standing: Standing, results: dict[str, float]) -> None:
+        """Scores of each epoch, by the original's names."""
+        for epoch, scores in enumerate(standing.epochs):
+            results |= {f"dev_{name}_epoch{epoch}": value for name, value in scores.items()}
+        results["best_epoch"] = standing.best_epoch
+
+    def _restore_kept(self, tuned: TunedModel) -> None:
+        """Go back to the weights that were kept, as they are on the disk."""
+        self.accelerator.wait_for_everyone()
+        tuned.model.load_state_dict(load_file(self.folder / WEIGHTS_FILE), strict=True)
+
+    # -- evaluation ----------------------------------------------------------------------------------------------
+
+    def _evaluate(self, tuned: TunedModel | None) -> dict[str, float]:
+        if tuned is None or self.plan.checkpoint_file:
+            if tuned is not None and self.accelerator.is_main_process:
+                say(f"evaluating {self.plan.checkpoint_file}, as --checkpoint-file asks, not the weights just trained")
+            tuned, self._splits = self._load_tuned(), {}  # whose word pieces may be others
+        self.task.adopt(tuned.labels, tuned.model)
+        vocabulary = tuned.vocabulary()
+        tuned.model.to(self.accelerator.device)
+        evaluator = Evaluator(tuned.model, self.task, vocabulary, self.settings.eval_batch_size, self.accelerator)
+        results: dict[str, float] = {}
+        for name in self.task.splits:
+            if not self._there(name) and name != self.task.splits[0]:
+                self._say(f"{self.data} holds no {self.task.file(name)}; it is left out")
+                continue
+            split = self._split(name, vocabulary)
+            with self._bar(f"evaluating {name}", len(split.features), "input") as shown:
+                scores = evaluator.evaluate(split, self.folder, shown.advance)
+            results |= {f"{name}_{k}" if self.task.prefixed else k: v for k, v in scores.items()}
+        about = {**self._about(), "checkpoint": self.plan.checkpoint_file, "seed": self.settings.seed}
+        Trace(self.folder / TRACE_FILE, self.accelerator.is_main_process).add("evaluation", {**about, **results})
+        return results
+
+    def _split(self, name: str, vocabulary: Vocabulary) -> Split:
+        if name not in self._splits:
+            examples = self.task.read(self.data, name)
+            self._splits[name] = Split(name, examples, self._features(examples, vocabulary, name))
+        return self._splits[name]
+
+    # -- models --------------------------------------------------------------------------------------------------
+
+    def _load_base(self) -> Base:
+        if self._base is None:
+            if not self.common.model_file:
+                raise SettingsError(
+                    "no model was named; give --model-file before the task: LUKE's archive, a folder, or a name"
+                )
+            self._base = load_base(self.common.model_file, self.common.tokenizer, self._say)
+        return self._base
+
+    def _with_head(self, base: Base) -> TunedModel:
+        task = self.task
+        return base.with_head(
+            task.head(),
+            task.labels(self._training_examples()),
+            all_entities=task.all_entities,
+            markers=task.markers,
+            task_markers=list(task.original_markers),
+            **task.head_settings(),
+        )
+
+    def _load_tuned(self) -> TunedModel:
+        path = Path(self.plan.checkpoint_file) if self.plan.checkpoint_file else self.folder
+        if not self.plan.checkpoint_file and not (self.folder / WEIGHTS_FILE).is_file():
+            raise MissingFileError(f"{self.folder} holds no fine-tuned model; give --checkpoint-file, or leave --no-train out")
+        return load_tuned(path, self.task.head(), self._load_base, self._with_head)
+
+    # -- the rest ------------------------------------------------------------------------------------------------
+
+    def _about(self) -> dict[str, Any]:
+        """Where the run comes from; files are told apart by their contents."""
+        names = ("train", *self.task.splits)
+        files = [self.data / self.task.file(n) for n in names if self._there(n)]
+        about = provenance(files, "", self.accelerator.device, self.accelerator.num_processes)
+        about.pop("catalogue")  # there are no entities of ours here
+        return {**about, "task": self.task.name, "model_file": self.common.model_file}
+
+    def _bar(self, name: str, total: int, unit: str) -> AbstractContextManager[Bar]:
+        """A progress bar; of several processes, the first shows it."""
+        return bar(name, total, unit) if self.accelerator.is_main_process else nullcontext(SilentBar())
+
+    def _say(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            say(text)
+
+
+def _settings(values: dict[str, Any], gpus: int) -> TuneSettings:
+    if values["precision"] == "fp16" and gpus == 0:
+        say("--fp16 needs a GPU; going on in float32")
+        values = {**values, "precision": "fp32"}
+    return TuneSettings(**values)
+
+
+def _output_dir(common: Common) -> Path:
+    """The folder of the run, made if it is not there.
+
+    Raises:
+        SettingsError: there are several processes, which would each make up a name.
+    """
+    if common.output_dir is None and in_process_group():
+        raise SettingsError("several processes share one folder; name it by --output-dir")
+    name = common.output_dir or "exp_" + "".join(random.choices(string.ascii_letters, k=8))
+    folder = Path(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

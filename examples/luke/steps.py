@@ -1,0 +1,225 @@
+"""One step of fine-tuning, the same however it is split into batches and over processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from blink.errors import SettingsError
+from blink.training.settings import SEED_STRIDE
+from examples.luke.features import Feature
+from examples.luke.settings import TuneSettings
+from examples.luke.task import Task
+
+PROCESS_STRIDE = 7_919_000_003
+NO_DECAY = ("bias", "LayerNorm.weight")
+SHOWN = 4
+"""Inputs that a message about a bad batch names."""
+BUCKET = 1 << 25
+"""Numbers of gradients that are summed over processes at once."""
+
+
+class Order:
+    """Which inputs a step takes: all of them in an epoch, in an order that follows from seed and epoch.
+
+    Args:
+        count: inputs.
+        group: inputs of a step; the last step of an epoch takes what is left.
+        seed: of the run.
+    """
+
+    def __init__(self, count: int, group: int, seed: int) -> None:
+        self._count, self._group, self._seed = count, group, seed
+        self._known: tuple[int, list[int]] = (-1, [])
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return math.ceil(self._count / self._group)
+
+    def __getitem__(self, step: int) -> list[int]:
+        epoch, place = divmod(step, self.steps)
+        if self._known[0] != epoch:
+            generator = torch.Generator().manual_seed(self._seed * SEED_STRIDE + epoch)
+            self._known = epoch, torch.randperm(self._count, generator=generator).tolist()
+        return self._known[1][place * self._group : (place + 1) * self._group]
+
+
+class Stepper:
+    """Takes the steps of a run.
+
+    Args:
+        model: what learns, on its device.
+        task: gives inputs and loss.
+        inputs: makes a batch of features.
+        settings: of the run.
+        accelerator: device, number format and processes.
+        total: steps of the run.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task[Any],
+        inputs: Callable[[Sequence[Feature]], dict[str, Tensor]],
+        settings: TuneSettings,
+        accelerator: Accelerator,
+        total: int,
+    ) -> None:
+        self.model, self.task, self.settings, self.accelerator = model, task, settings, accelerator
+        self.total = total
+        self._inputs = inputs
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        betas = (settings.adam_b1, settings.adam_b2)
+        self.optimizer = accelerator.prepare_optimizer(
+            torch.optim.AdamW(parameter_groups(model, settings.weight_decay), lr=settings.learning_rate, betas=betas)
+        )
+
+    def step(self, number: int, features: Sequence[Feature]) -> float:
+        """Take step ``number`` (from 0) on this process's inputs, batch after batch.
+
+        Each batch's loss is a sum, divided by the decisions of the whole step in all processes: so one batch of eight gives the
+        gradient of two of four, of a short last step too.
+
+        Returns:
+            the mean loss of the step, over all processes.
+
+        Raises:
+            SettingsError: loss or gradient is no number; the step and its inputs are named.
+        """
+        process, size = self.accelerator.process_index, self.settings.train_batch_size
+        torch.manual_seed(self.settings.seed * SEED_STRIDE + number + process * PROCESS_STRIDE)  # dropout follows from the step
+        decisions = self._over_processes(sum(self.task.decisions(f) for f in features))
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = 0.0
+        for start in range(0, len(features), size):
+            loss += self._backward(features[start : start + size], decisions, number)
+        self._update(number, features)
+        return self._over_processes(loss)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint has to hold of weights and optimizer."""
+        scaler = self.accelerator.scaler
+        return {
+            "model": {n: p.detach() for n, p in self.model.named_parameters() if p.requires_grad},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to a state."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(state["model"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+
+    def _backward(self, features: Sequence[Feature], decisions: float, number: int) -> float:
+        inputs = {name: value.to(self.accelerator.device) for name, value in self._inputs(features).items()}
+        with self.accelerator.autocast():
+            logits = self.task.logits(self.model, inputs)
+        loss = self.task.loss(logits, features) / max(decisions, 1)
+        _require_finite(loss.item(), "loss", number, features)
+        self.accelerator.backward(loss)
+        return loss.item()
+
+    def _update(self, number: int, features: Sequence[Feature]) -> None:
+        if self.accelerator.num_processes > 1:
+            self._sum_gradients()
+        norm = self.accelerator.clip_grad_norm_(self.trained, self.settings.max_grad_norm or math.inf)
+        if self.accelerator.scaler is None:  # which passes over such steps itself, and takes a smaller factor
+            _require_finite(float(norm), "gradient", number, features)
+        self._set_rate(number)
+        self.optimizer.step()
+        self._bound_scale()
+
+    def _set_rate(self, number: int) -> None:
+        rate = self.settings.learning_rate * rate_share(number, self.total, self.settings)
+        for group, decay in zip(self.optimizer.param_groups, (self.settings.weight_decay, 0.0), strict=True):
+            group.update(adam_values(number + 1, rate, decay, self.settings))
+
+    def _bound_scale(self) -> None:
+        scaler = self.accelerator.scaler
+        if scaler is None:
+            return
+        scale = scaler.get_scale()
+        bounded = min(max(scale, self.settings.fp16_min_loss_scale), self.settings.fp16_max_loss_scale)
+        if bounded != scale:
+            scaler.update(bounded)
+
+    def _sum_gradients(self) -> None:
+        """Sum, not mean: each process's loss is divided by the decisions of all."""
+        touched = torch.tensor([float(p.grad is not None) for p in self.trained], device=self.accelerator.device)
+        touched = self.accelerator.reduce(touched, "sum")
+        used = [
+            p for p, by in zip(self.trained, touched.tolist(), strict=True) if by
+        ]  # others stay as they are, decay included
+        for bucket in buckets(used, BUCKET):
+            flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in bucket])
+            flat = self.accelerator.reduce(flat, "sum")
+            for parameter, piece in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
+                parameter.grad = piece.view_as(parameter)
+
+    def _over_processes(self, value: float) -> float:
+        return value if self.accelerator.num_processes == 1 else sum(gather_object([value]))
+
+
+def parameter_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """The weights that learn, those with decay first; biases and weights of layer norms have none."""
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    plain = [p for n, p in named if any(part in n for part in NO_DECAY)]
+    decayed = [p for n, p in named if not any(part in n for part in NO_DECAY)]
+    return [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def rate_share(step: int, total: int, settings: TuneSettings) -> float:
+    """Share of the peak learning rate at a step (from 0): never 0, neither at the first step nor the last."""
+    warm = int(total * settings.warmup_proportion)
+    rising = (step + 1) / (warm + 1)
+    falling = (total - step) / max(1, total - warm) if settings.lr_schedule == "warmup_linear" else 1.0
+    return min(rising, falling, 1.0)
+
+
+def adam_values(count: int, rate: float, decay: float, settings: TuneSettings) -> dict[str, float]:
+    """Values for torch's AdamW at its ``count``-th step, from 1.
+
+    torch corrects the running means for their start at 0 (Kingma & Ba 2015, section 3). To undo that, as the original did,
+    rate and epsilon are changed so that rate * m / (sqrt(v) + eps) comes out; the decay, which torch multiplies by the rate,
+    is kept.
+    """
+    if settings.adam_correct_bias:
+        return {"lr": rate, "eps": settings.adam_eps, "weight_decay": decay}
+    first, second = 1 - settings.adam_b1**count, math.sqrt(1 - settings.adam_b2**count)
+    return {"lr": rate * first / second, "eps": settings.adam_eps / second, "weight_decay": decay * second / first}
+
+
+def buckets(parameters: Iterable[nn.Parameter], size: int) -> list[list[nn.Parameter]]:
+    """Parameters in their order, in groups of about ``size`` numbers."""
+    found: list[list[nn.Parameter]] = []
+    room = 0
+    for parameter in parameters:
+        if room < parameter.numel():
+            found.append([])
+            room = size
+        found[-1].append(parameter)
+        room -= parameter.numel()
+    return found
+
+
+def _require_finite(value: float, what: str, number: int, features: Sequence[Feature]) -> None:
+    if not math.isfinite(value):
+        names = ", ".join(f.where for f in features[:SHOWN]) + (
+            f" and {len(features) - SHOWN} more" if len(features) > SHOWN else ""
+        )
+        raise SettingsError(
+            f"the {what} is {value} at step {number + 1}, with {names}; lower --learning-rate, or look at these examples"
+        )
