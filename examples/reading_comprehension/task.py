@@ -1,0 +1,273 @@
+"""Extractive question answering: start and end of the answer, with the entities that are mentioned beside the words."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import LukeForQuestionAnswering
+
+from blink.errors import SettingsError
+from blink.files import write_json
+from examples.luke.convert import ENTITY_TABLE
+from examples.luke.features import EntitySlot, Feature, windows
+from examples.luke.loading import HeadClass, Vocabulary
+from examples.luke.pieces import Pieces
+from examples.luke.task import Task
+from examples.reading_comprehension.answers import Answered, AnswerWindow, answer, probabilities, squad_scores
+from examples.reading_comprehension.data import Answer, Passage, SquadExample, file_name, read_squad
+from examples.reading_comprehension.mentions import MentionDictionary, find_mentions
+
+logger = logging.getLogger(__name__)
+
+NO_ANSWER = (0, 0)
+"""Start and end where there is no answer in sight: the first piece of the input."""
+
+Answers = dict[str, Answered]
+
+
+@dataclass(frozen=True)
+class QaOptions:
+    """Options of the task.
+
+    Attributes:
+        with_negative: SQuAD 2.0, where questions may have no answer; else 1.1.
+        doc_stride: pieces from one window of a long passage to the next.
+        max_query_length: pieces of the question.
+        max_seq_length: pieces that are read at once, those around the text included.
+        max_entity_length: entities of an input.
+        max_answer_length: pieces of an answer.
+        n_best_size: possible answers that are kept.
+        null_score_diff_threshold: how far "there is none" must score above the best answer.
+        min_mention_link_prob: probability below which a link does not count.
+        no_entity: show words only.
+        wiki_link_db_file, link_redirects_file, model_redirects_file: see `examples.reading_comprehension.links`; None for none.
+    """
+
+    with_negative: bool = True
+    doc_stride: int = 128
+    max_query_length: int = 64
+    max_seq_length: int = 512
+    max_entity_length: int = 128
+    max_answer_length: int = 30
+    n_best_size: int = 20
+    null_score_diff_threshold: float = 0.0
+    min_mention_link_prob: float = 0.01
+    no_entity: bool = False
+    wiki_link_db_file: str | None = None
+    link_redirects_file: str | None = None
+    model_redirects_file: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_query_length + 4 >= self.max_seq_length:
+            found = f"--max-query-length is {self.max_query_length} and --max-seq-length {self.max_seq_length}"
+            raise SettingsError(f"{found}; they leave no room for the passage")
+
+
+@dataclass(frozen=True)
+class EncodedPassage:
+    """A passage as ids.
+
+    Attributes:
+        ids: its pieces.
+        begins: piece at which each word begins, and the number of all.
+        table: text to title of what its article links.
+    """
+
+    ids: list[int]
+    begins: list[int]
+    table: Mapping[str, str]
+
+
+class ReadingComprehension(Task[SquadExample]):
+    """SQuAD: scored by exact match and F1 of the answer's text. The entity table does not learn.
+
+    Args:
+        options: of the task.
+    """
+
+    name: ClassVar[str] = "reading-comprehension"
+    criterion: ClassVar[str] = "f1"
+    splits: ClassVar[tuple[str, ...]] = ("dev",)
+    prefixed: ClassVar[bool] = False
+    all_entities: ClassVar[bool] = True
+
+    def __init__(self, options: QaOptions | None = None) -> None:
+        self.options = options or QaOptions()
+        self._pieces: Pieces | None = None
+
+    def head(self) -> HeadClass:
+        """Two numbers for each piece."""
+        return LukeForQuestionAnswering
+
+    def file(self, split: str) -> str:
+        """``train-v1.1.json`` and so on."""
+        return file_name(split, self.options.with_negative)
+
+    def read(self, folder: Path, split: str) -> list[SquadExample]:
+        """See `examples.reading_comprehension.data`."""
+        return read_squad(folder, split, self.options.with_negative)
+
+    def labels(self, examples: Sequence[SquadExample]) -> tuple[str, ...]:
+        """Start and end."""
+        return ("start", "end")
+
+    def adopt(self, labels: tuple[str, ...], model: nn.Module) -> None:
+        """The entity table stays as it is: few of its rows are seen."""
+        model.get_parameter(ENTITY_TABLE).requires_grad_(False)
+
+    def features(self, examples: Sequence[SquadExample], vocabulary: Vocabulary, *, training: bool) -> Iterator[list[Feature]]:
+        """An input for each window of the passage."""
+        self._pieces = vocabulary.pieces
+        mentions = self._mentions({e.passage.title for e in examples})
+        for passage, group in itertools.groupby(enumerate(examples), key=lambda pair: pair[1].passage):
+            encoded = encode_passage(passage, vocabulary.pieces, mentions.table(passage.title))
+            for i, example in group:
+                yield list(self._windows(i, example, encoded, vocabulary, training))
+
+    def _mentions(self, titles: set[str]) -> MentionDictionary:
+        options = self.options
+        if options.no_entity or options.wiki_link_db_file is None:
+            return MentionDictionary()
+        found = MentionDictionary.read(
+            Path(options.wiki_link_db_file),
+            Path(options.link_redirects_file) if options.link_redirects_file else None,
+            Path(options.model_redirects_file) if options.model_redirects_file else None,
+            titles,
+            options.min_mention_link_prob,
+        )
+        without = sum(1 for title in titles if not found.table(title))
+        if without:
+            where = options.wiki_link_db_file
+            logger.warning("%d of %d articles have no links in %s; they are read without entities", without, len(titles), where)
+        return found
+
+    def _windows(
+        self, index: int, example: SquadExample, passage: EncodedPassage, vocabulary: Vocabulary, training: bool
+    ) -> Iterator[Feature]:
+        options, pieces, longest = self.options, vocabulary.pieces, vocabulary.max_mention_length
+        query = pieces.encode(example.question)[: options.max_query_length]
+        gold = [tighten(passage, a, pieces) for a in example.answers] if training and not example.impossible else []
+        offset = len(query) + 3
+        spans = windows(
+            len(passage.ids), min(options.max_seq_length, vocabulary.max_length) - len(query) - 4, options.doc_stride
+        )
+        owners = most_context(spans, len(passage.ids))
+        asked = moved(find_mentions(query, passage.table, vocabulary, longest), 1)
+        for n, (start, end) in enumerate(spans):
+            shown = passage.ids[start:end]
+            told = moved(find_mentions(shown, passage.table, vocabulary, longest), offset)
+            entities = [*asked, *told][: options.max_entity_length]
+            inside = [(a - start + offset, b - start + offset) for a, b in gold if start <= a and b < end]
+            label = list(inside[0] if inside else NO_ANSWER) if training else []
+            words = [pieces.begin, *query, pieces.end, pieces.end, *shown, pieces.end]
+            yield Feature(
+                index, example.where, words, entities, label, AnswerWindow(offset, [owners[i] == n for i in range(start, end)])
+            )
+
+    def logits(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """Start and end of each piece, in float32. *Shape:* (n, pieces, 2)."""
+        found = model(**inputs)
+        return torch.stack([found.start_logits, found.end_logits], dim=-1).float()
+
+    def loss(self, logits: Tensor, features: Sequence[Feature]) -> Tensor:
+        """Mean of the cross-entropies of start and end; what fills up the batch is no place for either."""
+        gold = torch.tensor([list(f.label) for f in features], device=logits.device)
+        lengths = torch.tensor([len(f.words) for f in features], device=logits.device)
+        filling = torch.arange(logits.shape[1], device=logits.device) >= lengths[:, None]
+        logits = logits.masked_fill(filling[:, :, None], -torch.inf)
+        return nn.functional.cross_entropy(logits, gold, reduction="sum") / 2
+
+    def decisions(self, feature: Feature) -> int:
+        """One."""
+        return 1
+
+    def outputs(self, logits: Tensor, features: Sequence[Feature]) -> list[np.ndarray]:
+        """Logits of the pieces that are there. *Shape:* (pieces, 2)."""
+        return [row[: len(f.words)] for row, f in zip(logits.cpu().numpy(), features, strict=True)]
+
+    def decode(self, examples: Sequence[SquadExample], features: Sequence[Feature], outputs: Sequence[np.ndarray]) -> Answers:
+        """The span with the greatest sum of logits, over all windows."""
+        of: dict[int, list[int]] = defaultdict(list)
+        for n, feature in enumerate(features):
+            of[feature.example].append(n)
+        return {e.id: self._answer([features[n] for n in of[i]], [outputs[n] for n in of[i]]) for i, e in enumerate(examples)}
+
+    def _answer(self, features: Sequence[Feature], outputs: Sequence[np.ndarray]) -> Answered:
+        pieces, options = self._pieces, self.options
+        assert pieces is not None  # features were made before
+
+        def text(n: int, start: int, end: int) -> str:
+            return pieces.text(features[n].words[start : end + 1]).strip()
+
+        return answer(
+            [(logits, feature.note) for logits, feature in zip(outputs, features, strict=True)],
+            text,
+            count=options.n_best_size,
+            longest=options.max_answer_length,
+            negative=options.with_negative,
+            threshold=options.null_score_diff_threshold,
+        )
+
+    def score(self, examples: Sequence[SquadExample], answers: Answers) -> dict[str, float]:
+        """Exact match and F1 of normalised texts, in per cent, as the script of SQuAD 2.0 gives them for both versions."""
+        odds = {name: found.null_odds for name, found in answers.items() if found.null_odds is not None}
+        questions = [(e.id, [a.text for a in e.answers]) for e in examples]
+        return squad_scores(questions, {name: found.text for name, found in answers.items()}, odds or None)
+
+    def write(self, folder: Path, split: str, examples: Sequence[SquadExample], answers: Answers) -> None:
+        """``predictions_.json``, ``nbest_predictions_.json`` and, for 2.0, ``null_odds_.json``, as the original names them."""
+        write_json(folder / "predictions_.json", {name: found.text for name, found in answers.items()})
+        write_json(folder / "nbest_predictions_.json", {name: _shown(found) for name, found in answers.items()})
+        if self.options.with_negative:
+            write_json(folder / "null_odds_.json", {name: found.null_odds for name, found in answers.items()})
+
+
+def encode_passage(passage: Passage, pieces: Pieces, table: Mapping[str, str]) -> EncodedPassage:
+    """Ids of a passage, word by word, each with a space before it."""
+    by_word = [pieces.encode(word) for word in passage.words]
+    begins = list(itertools.accumulate(map(len, by_word), initial=0))
+    return EncodedPassage([piece for ids in by_word for piece in ids], begins, table)
+
+
+def moved(entities: Sequence[EntitySlot], by: int) -> list[EntitySlot]:
+    """Entities of a part of the input, at their place in the whole."""
+    return [EntitySlot(e.id, e.start + by, e.end + by) for e in entities]
+
+
+def tighten(passage: EncodedPassage, gold: Answer, pieces: Pieces) -> tuple[int, int]:
+    """First and last piece of an answer: of those of its words, the span whose text is the answer's, if there is one."""
+    first, last = passage.begins[gold.start], max(passage.begins[gold.end + 1] - 1, passage.begins[gold.start])
+    wanted = pieces.text(pieces.encode(gold.text)).strip()
+    for start in range(first, last + 1):
+        for end in range(last, start - 1, -1):
+            if pieces.text(passage.ids[start : end + 1]).strip() == wanted:
+                return start, end
+    return first, last
+
+
+def most_context(spans: Sequence[tuple[int, int]], length: int) -> list[int]:
+    """For each piece, the window that shows most on the poorer side of it; of equals, the first."""
+    owners, shown = [0] * length, [-1.0] * length
+    for n, (start, end) in enumerate(spans):
+        for place in range(start, end):
+            score = min(place - start, end - 1 - place) + 0.01 * (end - start)
+            if score > shown[place]:
+                owners[place], shown[place] = n, score
+    return owners
+
+
+def _shown(found: Answered) -> list[dict[str, Any]]:
+    shares = probabilities(found.best)
+    return [
+        {"text": s.text, "probability": p, "start_logit": s.start, "end_logit": s.end}
+        for s, p in zip(found.best, shares, strict=True)
+    ]

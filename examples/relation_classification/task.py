@@ -1,0 +1,92 @@
+"""Relation classification: subject and object between markers, an entity over each, one label of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import LukeForEntityPairClassification
+
+from blink.files import atomic_open
+from examples.luke.convert import FIRST, MASK, MASK2, SECOND
+from examples.luke.features import EntitySlot, Feature, MarkedSpan, encode_marked, keep_near
+from examples.luke.loading import HeadClass, Vocabulary
+from examples.luke.metrics import micro_scores
+from examples.luke.task import Task
+from examples.relation_classification.data import NO_RELATION, RelationExample, read_relations
+
+
+class RelationClassification(Task[RelationExample]):
+    """TACRED: one of 42 relations, scored by micro-averaged F1 that leaves ``no_relation`` out."""
+
+    name: ClassVar[str] = "relation-classification"
+    original_markers: ClassVar[tuple[str, ...]] = (FIRST, SECOND)
+
+    def __init__(self) -> None:
+        self._labels: tuple[str, ...] = ()
+
+    def head(self) -> HeadClass:
+        """A linear layer without bias on the states of both entities."""
+        return LukeForEntityPairClassification
+
+    def file(self, split: str) -> str:
+        """``train.json`` and so on."""
+        return f"{split}.json"
+
+    def read(self, folder: Path, split: str) -> list[RelationExample]:
+        """See `examples.relation_classification.data`."""
+        return read_relations(folder, split)
+
+    def labels(self, examples: Sequence[RelationExample]) -> tuple[str, ...]:
+        """``no_relation``, then the others in alphabetical order."""
+        return (NO_RELATION, *sorted({e.relation for e in examples} - {NO_RELATION}))
+
+    def adopt(self, labels: tuple[str, ...], model: nn.Module) -> None:
+        """Keep the names of the relations."""
+        self._labels = labels
+
+    def features(
+        self, examples: Sequence[RelationExample], vocabulary: Vocabulary, *, training: bool
+    ) -> Iterator[list[Feature]]:
+        """One input an example, the subject's entity first wherever it stands; long texts are cut far from both."""
+        pieces, markers = vocabulary.pieces, vocabulary.markers
+        ids_of = {name: i for i, name in enumerate(vocabulary.labels)}
+        masks = vocabulary.entities[MASK], vocabulary.entities[MASK2]
+        for i, e in enumerate(examples):
+
+            def encode(start: int, end: int, tokens: tuple[str, ...] = e.tokens) -> list[int]:
+                return pieces.encode(" ".join(tokens[start:end]))
+
+            marked = [MarkedSpan(*e.subject, markers[FIRST]), MarkedSpan(*e.object, markers[SECOND])]
+            ids, spans = keep_near(*encode_marked(len(e.tokens), marked, encode), vocabulary.max_length - 2)
+            entities = [EntitySlot(m, start + 1, end + 1) for m, (start, end) in zip(masks, spans, strict=True)]
+            label = [ids_of[e.relation]] if training else []
+            yield [Feature(i, e.where, [pieces.begin, *ids, pieces.end], entities, label)]
+
+    def loss(self, logits: Tensor, features: Sequence[Feature]) -> Tensor:
+        """Cross-entropy."""
+        gold = torch.tensor([f.label[0] for f in features], device=logits.device)
+        return nn.functional.cross_entropy(logits, gold, reduction="sum")
+
+    def decisions(self, feature: Feature) -> int:
+        """One."""
+        return 1
+
+    def decode(
+        self, examples: Sequence[RelationExample], features: Sequence[Feature], outputs: Sequence[np.ndarray]
+    ) -> list[str]:
+        """The relation with the greatest logit."""
+        return [self._labels[int(row.argmax())] for row in outputs]
+
+    def score(self, examples: Sequence[RelationExample], answers: list[str]) -> dict[str, float]:
+        """Precision, recall and F1 of relations, ``no_relation`` not among them."""
+        return micro_scores([{e.relation} - {NO_RELATION} for e in examples], [{found} - {NO_RELATION} for found in answers])
+
+    def write(self, folder: Path, split: str, examples: Sequence[RelationExample], answers: list[str]) -> None:
+        """``dev_predictions.txt``: a relation a line."""
+        with atomic_open(folder / f"{split}_predictions.txt") as f:
+            f.writelines(f"{found}\n" for found in answers)
