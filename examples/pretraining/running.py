@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -85,7 +86,7 @@ def run_pretraining(common: Common, plan: PretrainPlan) -> None:
     if plan.settings["precision"] == "fp16" and gpus == 0:
         say("--fp16 needs a GPU; going on in float32")
         plan = replace(plan, settings={**plan.settings, "precision": "fp32"})
-    settings = _settings(plan, len(data), max(gpus, 1))
+    settings = _settings(plan, len(data), int(os.environ["WORLD_SIZE"]) if in_process_group() else 1)
     accelerator = make_accelerator(settings, gpus)
     try:
         _Run(common, plan, data, settings, accelerator).run()

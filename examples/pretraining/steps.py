@@ -22,8 +22,8 @@ from examples.luke.settings import TuneSettings
 from examples.luke.steps import PROCESS_STRIDE, Stepper
 from examples.pretraining.masking import Masked, Masker
 
-KINDS = ("word", "entity", "page")
-"""What is predicted: hidden words, hidden entities, and the entity of the page from the state of ``<s>``."""
+MEASURES = {"word": ("loss", "accuracy"), "entity": ("loss", "accuracy"), "page": ("loss",)}
+"""What is predicted (hidden words, hidden entities, and the entity of the page from the state of ``<s>``), and told of it."""
 EVALUATION_SEED = 20_181_220
 
 
@@ -99,7 +99,7 @@ class PretrainStepper(Stepper):
 
     Args:
         model: what learns, on its device.
-        masker: hides words and entities; what it hides follows from seed and step.
+        masker: hides words and entities; what it hides of a window follows from seed, step and window.
         longest_mention: pieces of an entity that have a position.
         pad: id of the word piece that fills up.
         settings: of the run.
@@ -143,14 +143,15 @@ class PretrainStepper(Stepper):
         """
         process, size, seed = self.accelerator.process_index, self.settings.train_batch_size, self.settings.seed
         torch.manual_seed(seed * SEED_STRIDE + number + process * PROCESS_STRIDE)
-        chance = np.random.default_rng((seed, number, process))
-        masked = [self.masker.mask(feature, chance) for feature in features]
+        masked = [self.masker.mask(f, np.random.default_rng((seed, number, f.example))) for f in features]
         totals = {k: self._over_processes(n) for k, n in count(masked, pages=self.pages).items()}
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         parts = [self._predict_and_learn(masked[i : i + size], totals, number) for i in range(0, len(masked), size)]
         self._update(number, features)
-        self.last = {k: self._over_processes(sum(p.get(k, 0.0) for p in parts)) for k in sorted({k for p in parts for k in p})}
+        # Named by what all processes know: one of them may have no window in a short step, or none with an entity.
+        names = [f"{kind}_{what}" for kind, total in totals.items() if total for what in MEASURES[kind]]
+        self.last = {name: self._over_processes(sum(part.get(name, 0.0) for part in parts)) for name in names}
         return sum(v for k, v in self.last.items() if k.endswith("_loss"))
 
     def _predict_and_learn(self, masked: Sequence[Masked], totals: dict[str, float], number: int) -> dict[str, float]:
@@ -162,7 +163,7 @@ class PretrainStepper(Stepper):
             names = ", ".join(m.feature.where for m in masked[:4])
             raise SettingsError(f"the loss is {loss.item()} at step {number + 1}, with {names}; lower --learning-rate")
         self.accelerator.backward(loss)
-        shares = {f"{kind}_accuracy": sums[kind].correct / max(totals[kind], 1) for kind in sums if kind != "page"}
+        shares = {f"{kind}_accuracy": found.correct / max(totals[kind], 1) for kind, found in sums.items()}
         return {**{f"{kind}_loss": value.item() for kind, value in losses.items()}, **shares}
 
 
@@ -187,6 +188,5 @@ def evaluate(stepper: PretrainStepper, features: Sequence[Feature], size: int) -
     if accelerator.num_processes > 1:
         rows = gather_object(rows)
     total = {key: sum(row.get(key, 0.0) for row in rows) for row in rows for key in row}
-    kinds = [k for k in KINDS if total.get(k)]
-    names = {k: ("loss",) if k == "page" else ("loss", "accuracy") for k in kinds}
-    return {f"{k}_{name}": total[f"{k}_{name}"] / max(total[k], 1) for k in kinds for name in names[k]}
+    kinds = [k for k in MEASURES if total.get(k)]
+    return {f"{k}_{name}": total[f"{k}_{name}"] / total[k] for k in kinds for name in MEASURES[k]}

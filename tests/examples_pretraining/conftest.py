@@ -18,11 +18,7 @@ from examples.pretraining.windows import WindowLimits
 def examples(capfd: pytest.CaptureFixture[str]) -> Examples:
     """Runs a command of `examples.cli` in this process: exit status, standard output, standard error."""
     from blink.apps.common import guarded
-    from examples.cli import COMMANDS, cli
-
-    COMMANDS.setdefault("pretraining", "examples.pretraining.commands:command")
-    COMMANDS.setdefault("entity-disambiguation", "examples.entity_disambiguation.command:command")
-    COMMANDS.setdefault("export-entities", "examples.export_entities:command")
+    from examples.cli import cli
 
     def run(*arguments: object) -> tuple[int, str, str]:
         capfd.readouterr()

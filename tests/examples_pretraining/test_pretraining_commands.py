@@ -126,6 +126,35 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
 
 
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(examples: Examples, dataset: PackedDataset, roberta: Path, tmp_path: Path) -> None:
+    more = ["--num-epochs", 1]
+    assert examples(*train(tmp_path / "one", dataset, roberta, *more))[0] == 0
+    words = [str(a) for a in train(tmp_path / "two", dataset, roberta, *more)]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "examples.cli",
+        *words,
+    ]
+    done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two = (trace(tmp_path / name, "losses") for name in ("one", "two"))
+    assert len(one) == len(two) > 1
+    for a, b in zip(one, two, strict=True):
+        assert {k: v for k, v in a.items() if k != "kind"} == pytest.approx(
+            {k: v for k, v in b.items() if k != "kind"}, rel=1e-3
+        )
+    after = [weights(tmp_path / name) for name in ("one", "two")]
+    for name, value in after[0].items():
+        torch.testing.assert_close(value, after[1][name], rtol=1e-3, atol=1e-4, msg=name)
+
+
 def test_accumulation_and_the_first_stage_through_the_command_line(
     examples: Examples, dataset: PackedDataset, roberta: Path, tmp_path: Path
 ) -> None:
