@@ -47,6 +47,12 @@ def graph(tmp_path: Path) -> Path:
     return family(tmp_path / "family")
 
 
+@pytest.fixture(autouse=True)
+def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than these runs; the tests of commands look at it."""
+    monkeypatch.setattr(RunFolder, "draw", lambda folder, losses, scores: None)
+
+
 def assert_equal(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> None:
     assert one.keys() == other.keys()
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
