@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -449,3 +450,16 @@ def test_vectors_of_names_or_of_the_table_are_exported(world: Path, tmp_path: Pa
     run(world, tmp_path / "lm", train__epochs=1)
     with pytest.raises(SettingsError, match="without a graph"):
         LanguageRunner().export(tmp_path / "lm", tmp_path / "out")
+
+
+def test_ids_lie_beside_packed_text_too(world: Path, tmp_path: Path) -> None:
+    own = write_world(tmp_path / "world")
+    text = own / "lm" / "train.txt"
+    (own / "lm" / "train.txt.gz").write_bytes(gzip.compress(text.read_bytes()))
+    text.unlink()
+    packed = read_inputs(settings_for(own, "joint", {"data.text": "lm/train.txt.gz"}))
+    plain = read_inputs(settings_for(world, "joint"))
+    assert packed.triples is not None
+    assert plain.triples is not None
+    assert len(packed.triples.chosen_by) == len(plain.triples.chosen_by)
+    assert packed.vocabulary == plain.vocabulary

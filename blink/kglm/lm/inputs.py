@@ -155,7 +155,7 @@ class _Reader:
         words = read_words(path)
         self.sources += [path] if path.is_file() else sorted(path.glob("*.sm"))
         ids = getattr(self._data, f"{key}_ids")
-        beside = path.with_suffix(".ids")
+        beside = path.with_name(path.name.removesuffix(".gz")).with_suffix(".ids")
         if not ids or (ids == "auto" and not (path.is_file() and beside.is_file())):
             return Text(words, None)
         file = beside if ids == "auto" else data_path(ids, self._data.root)
