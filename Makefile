@@ -1,5 +1,5 @@
 # make demo   the environment, then the interactive shell on the starter (through a pipe: a text a line in, JSON lines out)
-# make test   the environment with test tools, then the whole suite
+# make test   the environment with test tools, then the whole suite, a file of tests on each core (at most four)
 # make slurm  the tests on a real Slurm, which scripts/slurm_here.sh starts on this machine
 # make quick  only the tests that need no model
 # make lint   formatting, lint and types
@@ -18,7 +18,7 @@ demo: $(VENV)/.ready
 	@$(BIN)/python -m blink.apps.cli shell
 
 test: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -m "not slow and not slurm and not browser"
+	$(BIN)/python -m pytest -m "not slow and not slurm and not browser" -n auto --maxprocesses 4 --dist loadfile
 	@if command -v sbatch >/dev/null; then echo "the tests on a real Slurm were left out: make slurm"; \
 	else echo "no Slurm here: its tests were left out (scripts/slurm_here.sh starts one, then: make slurm)"; fi
 
