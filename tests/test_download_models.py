@@ -635,7 +635,7 @@ def test_archive_that_reaches_out_is_refused(
     assert checkout.leftovers() == []
 
 
-@pytest.mark.parametrize("content", [b"no archive", archive(("a.txt", bytes(5000), ""))[:-20]])
+@pytest.mark.parametrize("content", [b"no archive", archive(("a.txt", bytes(5000), ""))[:-20]], ids=["none", "cut"])
 def test_broken_archive(packed: Callable[[bytes], Checkout], content: bytes) -> None:
     checkout = packed(content)
     assert "cannot unpack" in checkout.refused()
