@@ -1,0 +1,437 @@
+"""The fine-tuning loop: one step however it is split, the schedule, mixed precision, stopping and going on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from blink.errors import MismatchError, SettingsError
+from blink.training.signals import Interrupted
+from examples.luke.features import Feature
+from examples.luke.launching import launch_command, make_accelerator, resolve_gpus
+from examples.luke.loggers import PACKAGES, make_logger
+from examples.luke.settings import TuneSettings
+from examples.luke.steps import Order, Stepper, adam_values, buckets, parameter_groups, rate_share
+from examples.luke.task import Task
+from examples.luke.trainer import Hooks, Trainer, make_order, total_steps
+
+
+class Numbers(Task[Any]):
+    """A task without words: a linear layer learns numbers; inputs have several decisions, as spans and candidates have."""
+
+    name: ClassVar[str] = "numbers"
+
+    def loss(self, logits: Tensor, features: Sequence[Feature]) -> Tensor:
+        gold = torch.tensor([sum(f.label) / 10 for f in features])
+        weight = torch.tensor([float(len(f.label)) for f in features])
+        return (weight * (logits.squeeze(-1) - gold) ** 2).sum()
+
+    def decisions(self, feature: Feature) -> int:
+        return len(feature.label)
+
+    def logits(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        return model(inputs["x"]).float()
+
+    head = file = read = labels = features = decode = score = write = lambda self, *args, **rest: None  # type: ignore[assignment]
+
+
+Numbers.__abstractmethods__ = frozenset()
+
+DATA = [Feature(i, f"item {i}", [i % 7, (i * 5) % 11, 3], [], [i % 3] * (1 + i % 4)) for i in range(13)]
+
+
+def inputs(batch: Sequence[Feature]) -> dict[str, Tensor]:
+    return {"x": torch.tensor([list(f.words) for f in batch], dtype=torch.float32) / 10}
+
+
+class Net(nn.Module):
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dense, self.LayerNorm, self.drop, self.out = nn.Linear(3, 8), nn.LayerNorm(8), nn.Dropout(dropout), nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.drop(self.LayerNorm(torch.relu(self.dense(x)))))
+
+
+def settings(**changes: Any) -> TuneSettings:
+    values = {"train_batch_size": 4, "eval_batch_size": 8, "num_train_epochs": 3.0, "seed": 5, "learning_rate": 1e-2}
+    return TuneSettings(**{**values, **changes})
+
+
+def stepper(chosen: TuneSettings, dropout: float = 0.0, optimizer: type | None = None, count: int = len(DATA)) -> Stepper:
+    torch.manual_seed(1)
+    accelerator = make_accelerator(chosen, 0)
+    made = Stepper(Net(dropout), Numbers(), inputs, chosen, accelerator, total_steps(count, chosen, accelerator))
+    if optimizer is not None:
+        groups = parameter_groups(made.model, 0.0)
+        made.optimizer = accelerator.prepare_optimizer(optimizer(groups, lr=0.1))
+        made._set_rate = lambda number: None  # type: ignore[method-assign]
+    return made
+
+
+def weights(made: Stepper) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in made.model.parameters()])
+
+
+class TestStep:
+    @pytest.mark.parametrize(("size", "accumulation"), [(1, 4), (2, 2), (3, 2), (4, 1)])
+    def test_a_step_is_the_same_however_it_is_split(self, size: int, accumulation: int) -> None:
+        """By plain gradient descent; the batches have different numbers of decisions, and of three the last is short."""
+        whole = stepper(settings(train_batch_size=4), optimizer=torch.optim.SGD)
+        parts = stepper(settings(train_batch_size=size, gradient_accumulation_steps=accumulation), optimizer=torch.optim.SGD)
+        losses = [(whole.step(i, DATA[i * 4 : i * 4 + 4]), parts.step(i, DATA[i * 4 : i * 4 + 4])) for i in range(4)]
+        assert torch.allclose(weights(whole), weights(parts), atol=1e-6)
+        assert all(a == pytest.approx(b, abs=1e-6) for a, b in losses)
+
+    def test_the_gradient_is_that_of_the_mean_over_decisions(self) -> None:
+        made = stepper(settings(train_batch_size=2), optimizer=torch.optim.SGD)
+        net = Net()
+        net.load_state_dict(made.model.state_dict())
+        made.step(0, DATA[:5])
+        loss = Numbers().loss(net(inputs(DATA[:5])["x"]), DATA[:5]) / sum(len(f.label) for f in DATA[:5])
+        loss.backward()
+        by_hand = torch.cat([(p - 0.1 * p.grad).detach().flatten() for p in net.parameters() if p.grad is not None])
+        assert torch.allclose(weights(made), by_hand, atol=1e-6)
+
+    def test_dropout_follows_from_the_step_alone(self) -> None:
+        one, other = stepper(settings(), dropout=0.5), stepper(settings(), dropout=0.5)
+        losses = [one.step(i, DATA[:4]) for i in range(3)]
+        torch.manual_seed(99)
+        assert [other.step(i, DATA[:4]) for i in range(3)] == losses
+        assert len(set(losses)) == 3
+
+    @pytest.mark.parametrize("what", ["loss", "gradient"])
+    def test_no_number_names_the_batch(self, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = stepper(settings(train_batch_size=2))
+        if what == "loss":
+            monkeypatch.setattr(
+                Numbers, "loss", lambda self, logits, batch: logits.sum() * (math.nan if len(batch) == 1 else 1)
+            )
+            names = "item 2"
+        else:
+            made.model.out.bias.register_hook(lambda grad: grad * math.inf)
+            names = "item 0, item 1, item 2"
+        with pytest.raises(SettingsError, match=f"the {what} is (nan|inf) at step 8, with {names}; lower --learning-rate"):
+            made.step(7, DATA[:3])
+
+    def test_gradients_are_clipped(self) -> None:
+        made = stepper(settings(max_grad_norm=0.01), optimizer=torch.optim.SGD)
+        before = weights(made)
+        made.step(0, DATA[:4])
+        assert (weights(made) - before).norm() == pytest.approx(0.1 * 0.01, rel=1e-3)
+
+    def test_biases_and_norms_do_not_decay(self) -> None:
+        decayed, plain = parameter_groups(Net(), 0.3)
+        assert [p.ndim for p in decayed["params"]] == [2, 2]
+        assert (decayed["weight_decay"], plain["weight_decay"], len(plain["params"])) == (0.3, 0.0, 4)
+
+    def test_bfloat16(self) -> None:
+        full, half = stepper(settings()), stepper(settings(precision="bf16"))
+        for i in range(5):
+            a, b = full.step(i, DATA[:8]), half.step(i, DATA[:8])
+        assert a != b
+        assert a == pytest.approx(b, rel=0.05)
+        assert all(p.dtype == torch.float32 for p in half.model.parameters())
+
+    def test_the_scale_of_the_loss_stays_within_its_bounds(self) -> None:
+        made = stepper(settings(fp16_min_loss_scale=1.0, fp16_max_loss_scale=4.0))
+
+        class Scaler:
+            def __init__(self, scale: float) -> None:
+                self.scale = scale
+
+            def get_scale(self) -> float:
+                return self.scale
+
+            def update(self, scale: float) -> None:
+                self.scale = scale
+
+        for scale, bounded in ((8.0, 4.0), (0.5, 1.0), (2.0, 2.0)):
+            made.accelerator.scaler = Scaler(scale)
+            made._bound_scale()
+            assert made.accelerator.scaler.scale == bounded
+
+
+class TestSchedule:
+    def test_rises_then_falls_and_is_never_0(self) -> None:
+        shares = [rate_share(i, 100, settings()) for i in range(100)]
+        assert shares[6] == max(shares) == 1.0
+        assert shares[:6] == sorted(shares[:6])
+        assert shares[6:] == sorted(shares[6:], reverse=True)
+        assert min(shares) > 0
+
+    def test_constant_after_the_rise(self) -> None:
+        shares = [rate_share(i, 100, settings(lr_schedule="warmup_constant")) for i in range(100)]
+        assert set(shares[6:]) == {1.0}
+
+    @given(st.integers(1, 50), st.floats(0, 0.99))
+    def test_however_short(self, total: int, warmup: float) -> None:
+        assert all(0 < rate_share(i, total, settings(warmup_proportion=warmup)) <= 1 for i in range(total))
+
+    def test_adam_without_correction(self) -> None:
+        """Against the formula of the original, with its decay."""
+        chosen = settings(adam_correct_bias=False, warmup_proportion=0.0, lr_schedule="warmup_constant", weight_decay=0.1)
+        made = stepper(chosen, count=1000)
+        parameter = made.model.dense.weight
+        value, mean, square = parameter.detach().clone(), torch.zeros(8, 3), torch.zeros(8, 3)
+        grads: list[Tensor] = []
+        parameter.register_hook(lambda grad: grads.append(grad.clone()))
+        for i in range(4):
+            made.step(i, DATA[:4])
+            grad = grads[-1]
+            mean, square = 0.9 * mean + 0.1 * grad, 0.98 * square + 0.02 * grad**2
+            value = value * (1 - 1e-2 * 0.1) - 1e-2 * mean / (square.sqrt() + 1e-6)
+        assert torch.allclose(parameter, value, atol=1e-6)
+
+    def test_with_correction_it_is_that_of_torch(self) -> None:
+        assert adam_values(3, 0.5, 0.1, settings()) == {"lr": 0.5, "eps": 1e-6, "weight_decay": 0.1}
+
+
+class TestOrder:
+    @given(st.integers(1, 60), st.integers(1, 20))
+    def test_each_epoch_takes_everything_once(self, count: int, group: int) -> None:
+        order = Order(count, group, 7)
+        for epoch in range(2):
+            taken = [i for step in range(order.steps) for i in order[epoch * order.steps + step]]
+            assert sorted(taken) == list(range(count))
+
+    def test_epochs_and_seeds_differ(self) -> None:
+        order = Order(20, 20, 7)
+        assert order[0] != order[1] != Order(20, 20, 8)[1]
+        assert order[0] == Order(20, 20, 7)[0]
+
+    @pytest.mark.parametrize(("epochs", "steps"), [(1.0, 2), (3.0, 6), (0.5, 1), (0.01, 1)])
+    def test_the_last_group_of_an_epoch_is_a_step_and_fractions_count(self, epochs: float, steps: int) -> None:
+        chosen = settings(train_batch_size=4, gradient_accumulation_steps=2, num_train_epochs=epochs)
+        accelerator = make_accelerator(chosen, 0)
+        assert make_order(13, chosen, accelerator).steps == 2
+        assert total_steps(13, chosen, accelerator) == steps
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("change", "found"),
+        [
+            ({"train_batch_size": 0}, "train_batch_size is 0; it must be at least 1"),
+            ({"learning_rate": math.nan}, "learning_rate is nan; it must be above 0 and finite"),
+            ({"num_train_epochs": 0.0}, "num_train_epochs is 0.0"),
+            ({"adam_b2": 1.0}, "adam_b2 is 1.0; it must be from 0 to below 1"),
+            ({"lr_schedule": "cosine"}, "allowed are warmup_linear, warmup_constant"),
+            ({"keep": "first"}, "allowed are best, last"),
+            ({"fp16_max_loss_scale": 0.5}, "fp16_max_loss_scale 0.5 is below"),
+        ],
+    )
+    def test_what_is_not_allowed_is_named(self, change: dict[str, Any], found: str) -> None:
+        with pytest.raises(SettingsError, match=found):
+            settings(**change)
+
+
+class Run:
+    """A run in a folder, that can be stopped."""
+
+    def __init__(self, folder: Path, chosen: TuneSettings | None = None, scores: Sequence[float] = (0.1, 0.5, 0.3)) -> None:
+        self.folder, self.chosen, self.scores = folder, chosen or settings(save_steps=2), scores
+        self.stored: list[Tensor] = []
+
+    def go(self, *, stop_at: int = 0, stop_in_epoch: int = -1, kill_at: int = 0, resume: bool = False, files: str = "x") -> Any:
+        made = stepper(self.chosen, dropout=0.3)
+        about = {"files": {"train.json": files}, "time": "now"}
+        self.folder.mkdir(exist_ok=True)
+        trainer = Trainer(made, DATA, "f1", self.folder, about=about, identity={"task": "numbers"})
+
+        def validate() -> dict[str, float]:
+            epoch = len(trainer.standing.epochs)
+            if epoch == stop_in_epoch:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return {"f1": self.scores[epoch]}
+
+        def stepped(loss: float, rate: float) -> None:
+            if kill_at == trainer.standing.step:
+                raise RuntimeError("killed")
+            if stop_at == trainer.standing.step:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        hooks = Hooks(validate, lambda: self.stored.append(weights(made)), stepped=stepped)
+        standing = trainer.run(hooks, resume=resume)
+        return weights(made), standing
+
+    def trace(self) -> list[dict[str, Any]]:
+        rows = [json.loads(line) for line in (self.folder / "trace.jsonl").read_text().splitlines()]
+        return [{k: v for k, v in row.items() if k not in ("seconds", "time")} for row in rows if row["kind"] != "run"]
+
+
+class TestRun:
+    def test_the_best_epoch_is_kept(self, tmp_path: Path) -> None:
+        run = Run(tmp_path / "a")
+        _, standing = run.go()
+        assert (standing.best_epoch, standing.epochs) == (1, [{"f1": 0.1}, {"f1": 0.5}, {"f1": 0.3}])
+        assert len(run.stored) == 2
+
+    def test_of_equals_the_first_is_kept(self, tmp_path: Path) -> None:
+        assert Run(tmp_path / "a", scores=(0.0, 0.5, 0.5)).go()[1].best_epoch == 1
+
+    def test_the_last_is_kept_where_that_is_wanted(self, tmp_path: Path) -> None:
+        run = Run(tmp_path / "a", settings(keep="last"))
+        last, standing = run.go()
+        assert standing.best_epoch == 2
+        assert torch.equal(run.stored[-1], last)
+
+    @pytest.mark.parametrize(
+        "ways",
+        [
+            [{"stop_at": 3}],
+            [{"stop_at": 4}],  # the end of an epoch
+            [{"kill_at": 3}],  # goes back to the checkpoint after step 2
+            [{"kill_at": 1}],  # before any checkpoint
+            [{"stop_in_epoch": 1}],  # while it validates
+            [{"stop_at": 2}, {"kill_at": 7}, {"stop_in_epoch": 2}],
+        ],
+    )
+    def test_killed_and_resumed_it_ends_the_same(self, tmp_path: Path, ways: list[dict[str, int]]) -> None:
+        undisturbed, disturbed = Run(tmp_path / "a"), Run(tmp_path / "b")
+        whole, standing = undisturbed.go()
+        for n, way in enumerate(ways):
+            with pytest.raises((Interrupted, RuntimeError)):
+                disturbed.go(**way, resume=n > 0)
+        resumed, again = disturbed.go(resume=True)
+        assert torch.equal(whole, resumed)
+        assert dataclasses.asdict(again) == dataclasses.asdict(standing)
+        assert torch.equal(undisturbed.stored[-1], disturbed.stored[-1])
+        assert disturbed.trace() == undisturbed.trace()
+
+    def test_a_signal_is_told_with_its_number(self, tmp_path: Path) -> None:
+        with pytest.raises(Interrupted, match="stopped after step 3 of 12, saved in") as stop:
+            Run(tmp_path / "a").go(stop_at=3)
+        assert stop.value.signal == signal.SIGINT
+
+    def test_a_run_that_is_over_stays_as_it_is(self, tmp_path: Path) -> None:
+        run = Run(tmp_path / "a")
+        whole, _ = run.go()
+        rows = run.trace()
+        assert torch.equal(run.go(resume=True)[0], whole)
+        assert run.trace() == rows
+
+    def test_without_resume_it_begins_anew(self, tmp_path: Path) -> None:
+        run = Run(tmp_path / "a")
+        whole, _ = run.go()
+        again, _ = run.go()
+        assert torch.equal(again, whole)
+        assert len(run.trace()) == 12 + 3
+
+    def test_other_settings_or_files_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(Interrupted):
+            Run(tmp_path / "a").go(stop_at=3)
+        with pytest.raises(MismatchError, match=r"other settings or files \(learning_rate\); give the same ones"):
+            Run(tmp_path / "a", settings(learning_rate=0.5, save_steps=2)).go(resume=True)
+        with pytest.raises(MismatchError, match=r"\(train.json\)"):
+            Run(tmp_path / "a").go(resume=True, files="changed")
+        Run(tmp_path / "a", settings(save_steps=5)).go(resume=True)  # this one decides nothing
+
+    def test_an_unfinished_epoch_at_the_end_is_validated_too(self, tmp_path: Path) -> None:
+        _, standing = Run(tmp_path / "a", settings(num_train_epochs=1.5), scores=(0.1, 0.2)).go()
+        assert (standing.step, len(standing.epochs)) == (6, 2)
+
+
+def work(rank: int, port: int, folder: Path) -> None:
+    """A process of two: three steps, the last of them short."""
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    torch.set_num_threads(1)
+    chosen = settings(train_batch_size=1, gradient_accumulation_steps=2, num_train_epochs=1.0)
+    made = stepper(chosen)
+    order = make_order(len(DATA), chosen, made.accelerator)
+    losses = [made.step(i, [DATA[j] for j in order[i][rank::2]]) for i in range(order.steps)]
+    np.savez(folder / f"{rank}.npz", weights=weights(made).numpy(), losses=np.array(losses))
+
+
+class TestProcesses:
+    def test_two_processes_take_the_same_steps_as_one(self, tmp_path: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        context = multiprocessing.get_context("fork")
+        processes = [context.Process(target=work, args=(rank, port, tmp_path)) for rank in range(2)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(120)
+            assert process.exitcode == 0
+        alone = stepper(settings(train_batch_size=4, num_train_epochs=1.0))
+        order = make_order(len(DATA), settings(train_batch_size=4), alone.accelerator)
+        losses = [alone.step(i, [DATA[j] for j in order[i]]) for i in range(order.steps)]
+        for rank in range(2):
+            found = np.load(tmp_path / f"{rank}.npz")
+            assert found["weights"] == pytest.approx(weights(alone).numpy(), abs=1e-5)
+            assert found["losses"] == pytest.approx(losses, abs=1e-5)
+
+    def test_gpus_that_are_asked_for_must_be_there(self) -> None:
+        assert [resolve_gpus(None, 0), resolve_gpus(None, 8), resolve_gpus(0, 8), resolve_gpus(3, 8)] == [0, 1, 0, 3]
+        with pytest.raises(SettingsError, match=r"--num-gpus is 8, and there is 1; --num-gpus 0 takes the CPU"):
+            resolve_gpus(8, 1)
+
+    def test_the_command_for_several_gpus(self) -> None:
+        command = launch_command(8, 29501, ["--num-gpus=8", "ner", "run"])
+        assert command == [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "8"),
+            *("--master-addr", "127.0.0.1", "--master-port", "29501", "-m", "examples.cli", "--num-gpus=8", "ner", "run"),
+        ]
+
+    def test_gradients_are_summed_in_groups(self) -> None:
+        parameters = [nn.Parameter(torch.zeros(n)) for n in (3, 4, 10, 1)]
+        assert [[p.numel() for p in b] for b in buckets(parameters, 8)] == [[3, 4], [10], [1]]
+
+
+class TestLoggers:
+    def test_comet_gets_its_options(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        calls: list[Any] = []
+
+        class Experiment:
+            def __init__(self, **options: Any) -> None:
+                calls.append(options)
+
+            def log_parameters(self, values: Any) -> None:
+                calls.append(values)
+
+            def log_metrics(self, values: Any, step: int) -> None:
+                calls.append((values, step))
+
+            def end(self) -> None:
+                calls.append("end")
+
+        module = types.ModuleType("comet_ml")
+        module.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
+        module.OfflineExperiment = Experiment  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "comet_ml", module)
+        options = {"offline": True, "offline_dir": "x", "project_name": "p", "log_code": False}
+        logger = make_logger("comet", tmp_path, options, {"seed": 1})
+        logger.log({"loss": 0.5}, 3)
+        logger.close()
+        opened = {"offline_directory": "x", "project_name": "p", "log_code": False}
+        assert calls == [opened, {"seed": 1}, ({"loss": 0.5}, 3), "end"]
+
+    def test_a_logger_that_is_not_installed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(PACKAGES, "comet", "no_such_package")
+        with pytest.raises(SettingsError, match=r"--logger comet needs .* pip install no_such_package"):
+            make_logger("comet", tmp_path, {}, {})
