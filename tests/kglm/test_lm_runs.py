@@ -348,6 +348,7 @@ def test_mistakes_are_told_in_one_line(
     with pytest.raises(error, match=message) as caught:
         LanguageRunner().train(settings_for(world, kind, changes), tmp_path / "run")
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()  # mended, the same command must do
 
 
 def test_ids_are_listed_entities_or_the_file_is_named(world: Path, tmp_path: Path) -> None:

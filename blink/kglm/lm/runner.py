@@ -23,7 +23,7 @@ from blink.kglm.lm.saved import Saved, load_model, save_model
 from blink.kglm.lm.schedule import LANGUAGE, TRIPLES
 from blink.kglm.lm.tasks import LanguageTask, Task, TripleTask
 from blink.kglm.lm.trainer import RULES, Scores, Trainer, Training
-from blink.kglm.run import BEST_FOLDER, Progress, RunFolder, device_for
+from blink.kglm.run import BEST_FOLDER, TRACE_FILE, Progress, RunFolder, device_for
 
 LOSSES, SCORES = (LANGUAGE, TRIPLES), ("nats", "loss", "accuracy")
 NAMES_AT_ONCE = 512
@@ -38,17 +38,18 @@ class LanguageRunner:
         """Train to the end and measure the best state, or go on with a run that was ended."""
         progress = progress or Progress()
         keep_freed_memory()
+        run = _run_folder(settings, folder, resume)
         inputs = read_inputs(settings)
         for note in inputs.notes:
             progress.say(note)
-        run = RunFolder.open(folder) if resume else RunFolder.begin(folder, settings, inputs.sources, about(inputs))
-        run = RunFolder(run.path, settings)
         state = run.load() if resume else {}
         trainer = self._trainer(settings, inputs, run, progress, begun=bool(state))
         if resume:
             if state:
                 trainer.restore(state)
             run.go_on(trainer.at.step, inputs.sources, about(inputs), pending=trainer.at.pending)
+        else:
+            RunFolder.begin(folder, settings, inputs.sources, about(inputs))
         cost = trainer.run(progress)
         run.draw(LOSSES, SCORES)
         return self._measure_all(run, inputs, cost)
@@ -110,6 +111,21 @@ class LanguageRunner:
             run.add_metrics(name, values)
         last = found.get("test") or found["valid"]
         return {**{k: v for k, v in last.items() if isinstance(v, float)}, **run.metrics()}
+
+
+def _run_folder(settings: Settings, folder: Path, resume: bool) -> RunFolder:
+    """The folder of a run; it is begun only when inputs and network are there, so that a mistake leaves nothing behind.
+
+    Raises:
+        SettingsError: a new run is to go into a folder that holds one.
+    """
+    if resume:
+        return RunFolder(RunFolder.open(folder).path, settings)
+    if (folder / TRACE_FILE).is_file():
+        raise SettingsError(
+            f"{folder} holds a run already; go on with it by `blink kglm resume {folder}`, or name another folder"
+        )
+    return RunFolder(folder, settings)
 
 
 def training_of(settings: Settings) -> Training:
