@@ -55,7 +55,7 @@ def test_from_the_dump_to_a_model_that_knows_its_entities(examples: Examples, tm
     assert made[0] == 0, made
     common = [
         "--dataset-dir", tmp_path / "data", "--masked-entity-prob", 0.5, "--masked-lm-prob", 0.1, "--batch-size", 15, "--cpu",
-        "--learning-rate", "5e-3", "--max-grad-norm", 1,
+        "--learning-rate", "8e-3", "--max-grad-norm", 1,
     ]  # fmt: skip
     first = examples(
         "--output-dir", tmp_path / "stage1", "pretraining", "train", *common, "--fix-bert-weights", "--num-epochs", 4,
@@ -64,7 +64,7 @@ def test_from_the_dump_to_a_model_that_knows_its_entities(examples: Examples, tm
     assert first[0] == 0, first
     second = examples(
         "--output-dir", tmp_path / "stage2", "--model-file", tmp_path / "stage1" / "model", "pretraining", "train", *common,
-        "--num-epochs", 80, "--warmup-steps", 10, "--eval-windows", 0,
+        "--num-epochs", 60, "--warmup-steps", 10, "--eval-windows", 0,
     )  # fmt: skip
     assert second[0] == 0, second
     rows = trace(tmp_path / "stage2", "losses")
