@@ -89,8 +89,9 @@ class EntityDisambiguation(Task[Document]):
         return ("entity",)
 
     def head_settings(self) -> dict[str, Any]:
-        """Until `adopt` has given it its head, a new model knows no masked entity."""
-        return {"entity_mask_id": None}
+        """A new model knows no masked entity until `adopt` gives it its head; the rest must be the same on resuming."""
+        own = {k: v for k, v in vars(self.choices).items() if k not in ("limits", "titles")}
+        return {"entity_mask_id": None, "disambiguation": {**vars(self.choices.limits), **own}}
 
     def adopt(self, labels: tuple[str, ...], model: nn.Module) -> None:
         """Give a new model the head of the pre-trained one; neither the table of entities nor their biases learn."""

@@ -414,6 +414,8 @@ def test_a_stopped_run_goes_on_to_the_same(
     assert examples(*arguments(luke, tmp_path / "stopped", *more, "--resume"))[0] == 0
     assert results(tmp_path / "whole") == results(tmp_path / "stopped")
     assert predictions(tmp_path / "whole") == predictions(tmp_path / "stopped")
+    status, _, said = examples(*arguments(luke, tmp_path / "stopped", *more, "--resume", "--masked-entity-prob", 0.5))
+    assert (status, "options" in said) == (1, True), said
 
 
 def test_a_pre_trained_model_is_evaluated_as_it_is(examples: Examples, luke: Path, tmp_path: Path) -> None:
