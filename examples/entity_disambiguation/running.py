@@ -10,7 +10,7 @@ from blink.apps.common import say
 from blink.errors import MissingFileError, SettingsError
 from blink.files import atomic_open
 from examples.entity_disambiguation.data import REMEDY, SETS, read_documents, read_titles
-from examples.entity_disambiguation.task import Choices, EntityDisambiguation
+from examples.entity_disambiguation.task import EntityDisambiguation, Reading
 from examples.entity_disambiguation.windows import Limits
 from examples.luke.convert import save_folder
 from examples.luke.loading import load_base
@@ -25,8 +25,9 @@ def run_disambiguation(common: Common, plan: Plan, **options: Any) -> None:
         options["max_seq_length"], options["max_entity_length"], options["max_candidate_length"], options["document_split_mode"]
     )
     titles = read_titles(options["titles_file"], options["redirects_file"])
-    choices = Choices(limits, options["max_mention_length"], options["masked_entity_prob"], options["inference_mode"], titles)
-    task = EntityDisambiguation(choices, functools.partial(_source, common))
+    files = tuple(Path(options[name]) for name in ("titles_file", "redirects_file") if options[name])
+    own = {name: options[name] for name in ("max_mention_length", "masked_entity_prob", "inference_mode")}
+    task = EntityDisambiguation(Reading(limits, **own, titles=titles, title_files=files), functools.partial(_source, common))
     if not plan.do_train and plan.do_eval and not plan.checkpoint_file and common.model_file:
         _assemble(task, common)
     run_task(task, common, plan)

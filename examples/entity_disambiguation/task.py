@@ -27,7 +27,7 @@ NO_LABEL = -100
 
 
 @dataclass(frozen=True)
-class Choices:
+class Reading:
     """How documents are read and decided.
 
     Attributes:
@@ -36,6 +36,7 @@ class Choices:
         masked_entity_prob: share of the mentions that are masked in training; the others are shown with their entity.
         inference_mode: ``local`` decides all mentions at once, ``global`` the surest first, and goes on with it as an entity.
         titles: old titles to new ones.
+        title_files: what they were read from.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -43,6 +44,7 @@ class Choices:
     masked_entity_prob: float = 0.9
     inference_mode: str = GLOBAL
     titles: Titles = field(default_factory=lambda: Titles({}))
+    title_files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class EntityDisambiguation(Task[Document]):
     """AIDA and five other sets; scored by the share of mentions with the right entity.
 
     Args:
-        choices: how documents are read and decided.
+        reading: how documents are read and decided.
         source: loads the pre-trained model, whose head a new model begins with.
     """
 
@@ -69,8 +71,8 @@ class EntityDisambiguation(Task[Document]):
     splits: ClassVar[tuple[str, ...]] = tuple(name for name in SETS if name != TRAIN)
     all_entities: ClassVar[bool] = True
 
-    def __init__(self, choices: Choices, source: Callable[[], WholeModel]) -> None:
-        self.choices, self._source = choices, source
+    def __init__(self, reading: Reading, source: Callable[[], WholeModel]) -> None:
+        self.reading, self._source = reading, source
 
     def head(self) -> HeadClass:
         """The head for masked entities, over candidates."""
@@ -82,16 +84,24 @@ class EntityDisambiguation(Task[Document]):
 
     def read(self, folder: Path, split: str) -> list[Document]:
         """See `examples.entity_disambiguation.data`."""
-        return read_documents(folder, split, self.choices.titles)
+        return read_documents(folder, split, self.reading.titles)
 
     def labels(self, examples: Sequence[Document]) -> tuple[str, ...]:
         """There are no classes; the model wants one."""
         return ("entity",)
 
     def head_settings(self) -> dict[str, Any]:
-        """A new model knows no masked entity until `adopt` gives it its head; the rest must be the same on resuming."""
-        own = {k: v for k, v in vars(self.choices).items() if k not in ("limits", "titles")}
-        return {"entity_mask_id": None, "disambiguation": {**vars(self.choices.limits), **own}}
+        """A new model knows no masked entity until `adopt` gives it its head."""
+        return {"entity_mask_id": None}
+
+    def choices(self) -> dict[str, Any]:
+        """How documents are read and decided."""
+        own = {k: v for k, v in vars(self.reading).items() if k not in ("limits", "titles", "title_files")}
+        return {**vars(self.reading.limits), **own}
+
+    def sources(self) -> list[Path]:
+        """Lists of titles and of redirects."""
+        return list(self.reading.title_files)
 
     def adopt(self, labels: tuple[str, ...], model: nn.Module) -> None:
         """Give a new model the head of the pre-trained one; neither the table of entities nor their biases learn."""
@@ -104,7 +114,7 @@ class EntityDisambiguation(Task[Document]):
     def features(self, examples: Sequence[Document], vocabulary: Vocabulary, *, training: bool) -> Iterator[list[Feature]]:
         """See `examples.entity_disambiguation.windows`."""
         for place, document in enumerate(examples):
-            yield document_inputs(place, document, vocabulary, self.choices.limits, training=training)
+            yield document_inputs(place, document, vocabulary, self.reading.limits, training=training)
 
     # -- a batch -------------------------------------------------------------------------------------------------
 
@@ -113,7 +123,7 @@ class EntityDisambiguation(Task[Document]):
 
         Which mentions are shown is drawn from torch's generator.
         """
-        batch = collate(features, vocabulary.pieces.pad, min(self.choices.max_mention_length, vocabulary.max_mention_length))
+        batch = collate(features, vocabulary.pieces.pad, min(self.reading.max_mention_length, vocabulary.max_mention_length))
         decided: list[Decided] = [f.note for f in features]
         width = max(len(rows) for d in decided for rows in d.candidates)
         candidates = torch.full((*batch["entity_ids"].shape, max(width, 1)), -1)
@@ -129,7 +139,7 @@ class EntityDisambiguation(Task[Document]):
 
     def decisions(self, feature: Feature) -> int:
         """The masked mentions: at least one."""
-        return max(1, round(len(feature.label) * self.choices.masked_entity_prob))
+        return max(1, round(len(feature.label) * self.reading.masked_entity_prob))
 
     def logits(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """Scores of candidates. *Shape:* (n, entities, candidates). A mention that is shown has its entity as the only one."""
@@ -138,7 +148,7 @@ class EntityDisambiguation(Task[Document]):
             places = torch.arange(inputs["candidates"].shape[2], device=shown.device)
             others = (shown.unsqueeze(-1) >= 0) & (places != shown.unsqueeze(-1))
             return model(**inputs).logits.masked_fill(others, NO_CANDIDATE)
-        if self.choices.inference_mode == LOCAL:
+        if self.reading.inference_mode == LOCAL:
             return model(**inputs).logits
         return one_by_one(model, inputs)
 

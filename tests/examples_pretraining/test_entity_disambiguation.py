@@ -17,7 +17,7 @@ from torch import nn
 from blink.errors import DataError, MissingFileError
 from examples.entity_disambiguation.data import SETS, Candidate, Document, Mention, Titles, read_documents, read_titles
 from examples.entity_disambiguation.model import NO_CANDIDATE, DisambiguationOutput, LukeForEntityDisambiguation
-from examples.entity_disambiguation.task import Answer, Choices, EntityDisambiguation, one_by_one
+from examples.entity_disambiguation.task import Answer, EntityDisambiguation, Reading, one_by_one
 from examples.entity_disambiguation.windows import SPLIT_MODES, Limits, candidate_rows, document_inputs, gold_place
 from examples.luke.loading import Vocabulary, load_base
 from examples.luke.tiny import make_tiny_model
@@ -42,8 +42,8 @@ def luke(documents: list[Document], tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-def new_task(luke: Path, **choices: Any) -> EntityDisambiguation:
-    return EntityDisambiguation(Choices(**choices), lambda: load_whole(str(luke), None, print))
+def new_task(luke: Path, **reading: Any) -> EntityDisambiguation:
+    return EntityDisambiguation(Reading(**reading), lambda: load_whole(str(luke), None, print))
 
 
 def new_model(task: EntityDisambiguation, luke: Path) -> tuple[LukeForEntityDisambiguation, Vocabulary]:
@@ -346,7 +346,7 @@ def test_the_surest_is_decided_first_and_read_on_with() -> None:
 def test_the_metric_by_hand() -> None:
     mentions = tuple(Mention("x", "m", title, (Candidate("A", 1.0),) if title != "C" else ()) for title in ("A", "B", "A", "C"))
     answers = [[Answer("A"), Answer("A"), Answer("A"), Answer(None)]]
-    task = EntityDisambiguation(Choices(), lambda: pytest.fail("no model is needed"))
+    task = EntityDisambiguation(Reading(), lambda: pytest.fail("no model is needed"))
     found = task.score([Document("x", "d", (), mentions)], answers)
     assert found == pytest.approx({"accuracy": 0.5, "precision": 2 / 3, "recall": 0.5, "f1": 4 / 7})
     nothing = task.score([Document("x", "d", (), mentions)], [[Answer(None)] * 4])
