@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -67,6 +68,10 @@ class EntitySpanQa(Task[ClozeExample]):
     def head(self) -> HeadClass:
         """A score from the states of gap and candidate."""
         return LukeForCloze
+
+    def choices(self) -> dict[str, Any]:
+        """Its options."""
+        return dataclasses.asdict(self.options)
 
     def file(self, split: str) -> str:
         """``train.json`` or ``dev.json``."""

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 from transformers import LukeForEntityClassification
 
+from blink.errors import DataError
 from blink.files import atomic_open
 from examples.entity_typing.data import TypingExample, read_typing, without_codes
 from examples.luke.convert import FIRST, MASK
@@ -44,8 +45,15 @@ class EntityTyping(Task[TypingExample]):
         return read_typing(folder, split)
 
     def labels(self, examples: Sequence[TypingExample]) -> tuple[str, ...]:
-        """All types that occur, in alphabetical order."""
-        return tuple(sorted({label for e in examples for label in e.labels}))
+        """All types that occur, in alphabetical order.
+
+        Raises:
+            DataError: there are none.
+        """
+        found = tuple(sorted({label for e in examples for label in e.labels}))
+        if not found:
+            raise DataError(f"none of the {len(examples)} training examples has a label that is known; look at their 'labels'")
+        return found
 
     def adopt(self, labels: tuple[str, ...], model: nn.Module) -> None:
         """Keep the names of the types."""

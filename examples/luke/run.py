@@ -157,7 +157,6 @@ class Run:
     def _fine_tune(self, results: dict[str, float]) -> TunedModel:
         task, settings = self.task, self.settings
         examples = self._training_examples()
-        torch.manual_seed(settings.seed)
         tuned = self._with_head(self._load_base())
         vocabulary = tuned.vocabulary()
         task.adopt(tuned.labels, tuned.model)
@@ -169,7 +168,7 @@ class Run:
         stepper = Stepper(tuned.model, task, lambda batch: task.inputs(batch, vocabulary), settings, self.accelerator, total)
         identity = {
             "task": task.name,
-            "options": task.head_settings(),
+            "options": task.choices(),
             "inputs": len(features),
             "model_file": self.common.model_file,
         }
@@ -257,10 +256,11 @@ class Run:
         return self._base
 
     def _with_head(self, base: Base) -> TunedModel:
-        task = self.task
+        task, labels = self.task, self.task.labels(self._training_examples())
+        torch.manual_seed(self.settings.seed)  # here, so that the head is the same in all processes, however they got the base
         return base.with_head(
             task.head(),
-            task.labels(self._training_examples()),
+            labels,
             all_entities=task.all_entities,
             markers=task.markers,
             task_markers=list(task.original_markers),
@@ -278,7 +278,7 @@ class Run:
     def _about(self) -> dict[str, Any]:
         """Where the run comes from; files are told apart by their contents."""
         names = ("train", *self.task.splits)
-        files = [self.data / self.task.file(n) for n in names if self._there(n)]
+        files = [*(self.data / self.task.file(n) for n in names if self._there(n)), *self.task.sources()]
         about = provenance(files, "", self.accelerator.device, self.accelerator.num_processes)
         about.pop("catalogue")  # there are no entities of ours here
         return {**about, "task": self.task.name, "model_file": self.common.model_file}

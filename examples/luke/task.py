@@ -97,6 +97,14 @@ class Task(ABC, Generic[Example]):
         """Settings of the head in the model's configuration."""
         return {}
 
+    def choices(self) -> dict[str, Any]:
+        """Options of the task, which a run and its continuation must share."""
+        return {}
+
+    def sources(self) -> list[Path]:
+        """Files that are read beside those of the data folder."""
+        return []
+
     def adopt(self, labels: tuple[str, ...], model: nn.Module) -> None:
         """Take notice of a model before it is used: of its classes, and of what was decided when it was trained."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 from collections import defaultdict
@@ -93,6 +94,10 @@ class Ner(Task[Document]):
     def head_settings(self) -> dict[str, Any]:
         """What spans are classified by."""
         return {} if self.options.source == "both" else {"span_source": self.options.source}
+
+    def choices(self) -> dict[str, Any]:
+        """Its options."""
+        return dataclasses.asdict(self.options)
 
     def file(self, split: str) -> str:
         """``eng.train`` and so on."""

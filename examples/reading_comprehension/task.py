@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 from collections import defaultdict
@@ -107,6 +108,16 @@ class ReadingComprehension(Task[SquadExample]):
     def head(self) -> HeadClass:
         """Two numbers for each piece."""
         return LukeForQuestionAnswering
+
+    def choices(self) -> dict[str, Any]:
+        """Its options."""
+        return dataclasses.asdict(self.options)
+
+    def sources(self) -> list[Path]:
+        """The files of links and redirects."""
+        o = self.options
+        files = () if o.no_entity else (o.wiki_link_db_file, o.link_redirects_file, o.model_redirects_file)
+        return [Path(f) for f in files if f is not None]
 
     def file(self, split: str) -> str:
         """``train-v1.1.json`` and so on."""

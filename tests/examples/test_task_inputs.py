@@ -73,6 +73,8 @@ class TestTyping:
         task = EntityTyping()
         examples = [TypingExample("x", "a", 0, 1, ("time", "event")), TypingExample("x", "b", 0, 1, ())]
         assert task.labels(examples) == ("event", "time")
+        with pytest.raises(DataError, match="none of the 1 training examples has a label"):
+            task.labels(examples[1:])
         task.adopt(("event", "time"), torch.nn.Linear(1, 1))
         answers = task.decode(examples, [], [np.array([0.1, -3.0]), np.array([-1.0, 0.0])])
         assert answers == [("event",), ()]
