@@ -188,11 +188,7 @@ def collected(folder: Path) -> dict[str, dict[str, Any]]:
         if complete(path):
             rows = read_trace(path / "trace.jsonl")
             first = next(row for row in rows if row["kind"] == "run")
-            about = {
-                key: first[key]
-                for key in ("time", "git", "host", "device", "versions", "settings", "vocabulary")
-                if key in first
-            }
+            about = {key: first[key] for key in ("time", "git", "device", "versions", "settings", "vocabulary") if key in first}
             files = {Path(name).name: digest[:16] for name, digest in first["files"].items()}
             early = [row["perplexity"] for row in rows if row["kind"] == "validation" and row["updates"]["language"] == EARLY]
             metrics = read_json(path / "metrics.json")

@@ -427,6 +427,10 @@ def test_a_run_begins_with_vectors_of_neighbours_and_goes_on_without_them(world:
 def test_vectors_of_names_or_of_the_table_are_exported(world: Path, tmp_path: Path) -> None:
     run(world, tmp_path / "words", "joint", train__epochs=1)
     run(world, tmp_path / "table", "joint", train__epochs=1, classifier__entity_width=5, classifier__align=0.1)
+    settings = RunFolder.open(tmp_path / "words").settings
+    inputs = read_inputs(settings)
+    assert inputs.triples is not None
+    trained = inputs.triples.graph.train
     for name, width, count in (("words", 12, 33), ("table", 5, None)):
         LanguageRunner().export(tmp_path / name, tmp_path / f"{name}-out")
         out = tmp_path / f"{name}-out"
@@ -434,12 +438,13 @@ def test_vectors_of_names_or_of_the_table_are_exported(world: Path, tmp_path: Pa
         ids = (out / "entity_ids.txt").read_text().split()
         meta = read_json(out / "meta.json")
         assert vectors.dtype == np.float32
-        assert vectors.shape == (len(ids), width) == (meta["entities"], meta["dim"])
+        assert vectors.shape == (len(ids), width) == (meta["rows"], meta["dim"])
+        degrees = np.load(out / "degrees.npy")
+        assert len(degrees) == len(ids)
+        assert degrees.sum() == 2 * len(trained)
         assert count is None or len(ids) == count
         assert len(set(ids)) == len(ids)
-    inputs = read_inputs(RunFolder.open(tmp_path / "words").settings)
     saved = load_model(tmp_path / "words")
-    assert inputs.triples is not None
     row = inputs.triples.lexicon.entities.index("T1")
     texts = inputs.triples.lexicon.texts(saved.vocabulary)
     with torch.no_grad():

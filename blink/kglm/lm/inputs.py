@@ -49,16 +49,18 @@ class Triples:
     """Triples to learn from and to measure.
 
     Attributes:
+        graph: ids, and triples as they are divided.
         lexicon: names.
         texts: what a classifier reads.
         train: triples of training, false ones among them only where they were given.
         measured: by split and kind, true and false triples; ``published`` are those given with the graph.
-        learned_kind: by split, as many true triples with false ones made as in training, for the choice of the best state.
+        chosen_by: validation triples with false ones such as those of training, for the choice of the best state.
         negatives: makes false ones.
         making: how, in training.
         tables: where entities stand in a table that has a row for each of the training triples.
     """
 
+    graph: Graph
     lexicon: Lexicon
     texts: TripleTexts
     train: Facts
@@ -237,7 +239,7 @@ class _Reader:
         chosen_by = self._chosen_by(graph, negatives, making)
         tables = Tables(_rows(graph.train[:, [0, 2]], len(lexicon.entities)), _rows(graph.train[:, 1], len(lexicon.relations)))
         self.notes.append(f"triples: {', '.join(f'{name} {len(part):,}' for name, part in graph.splits.items())}")
-        return Triples(lexicon, lexicon.texts(vocabulary), train, measured, chosen_by, negatives, making, tables)
+        return Triples(graph, lexicon, lexicon.texts(vocabulary), train, measured, chosen_by, negatives, making, tables)
 
     def _chosen_by(self, graph: Graph, negatives: Negatives, making: Making) -> Facts:
         """Validation triples with false ones such as those of training: given ones, or of the same kind."""

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from blink.errors import SettingsError
-from blink.files import atomic_open, write_json
 from blink.kglm.config import Settings, choice
 from blink.kglm.lm.corpus import Corpus
+from blink.kglm.lm.export import write_export
 from blink.kglm.lm.inputs import SPLITS, Inputs, about, read_inputs
 from blink.kglm.lm.measures import judge, measure_split, tables_for
 from blink.kglm.lm.memory import keep_freed_memory
@@ -26,7 +25,6 @@ from blink.kglm.lm.trainer import RULES, Scores, Trainer, Training
 from blink.kglm.run import BEST_FOLDER, TRACE_FILE, Progress, RunFolder, device_for
 
 LOSSES, SCORES = (LANGUAGE, TRIPLES), ("nats", "loss", "accuracy")
-NAMES_AT_ONCE = 512
 
 
 class LanguageRunner:
@@ -70,8 +68,9 @@ class LanguageRunner:
         saved = load_model(run.best)
         if run.settings.kind == "lm":
             raise SettingsError(f"{folder} is a language model without a graph, so it has no entities; export a joint run")
-        inputs = read_inputs(run.settings, saved.vocabulary)
-        return export_vectors(saved, inputs, run.settings, out)
+        triples = read_inputs(run.settings, saved.vocabulary).triples
+        assert triples is not None
+        return write_export(out, saved, triples, run.settings)
 
     def _trainer(self, settings: Settings, inputs: Inputs, run: RunFolder, progress: Progress, *, begun: bool) -> Trainer:
         """A trainer at the beginning; where a state follows, no time is spent on initial word vectors."""
@@ -208,47 +207,3 @@ def _some_lines(text: Corpus | None, most: int) -> Corpus | None:
     if text is None or not most or most >= len(text):
         return text
     return text.select(np.sort(np.random.default_rng(0x11E5).permutation(len(text))[:most]))
-
-
-@torch.no_grad()
-def export_vectors(saved: Saved, inputs: Inputs, settings: Settings, out: Path) -> dict[str, Any]:
-    """Write ``entity_vectors.npy``, ``entity_ids.txt``, the same of relations where there are any, and ``meta.json``.
-
-    Returns:
-        what was written, by name.
-    """
-    assert inputs.triples is not None
-    model, triples = saved.model, inputs.triples
-    relations: tuple[tuple[str, ...], np.ndarray] | None = None
-    if model.tables is not None:
-        entities, vectors, source = saved.entities, model.tables.entities.weight.numpy(), "table"
-        relations = saved.relations, model.tables.relations.weight.numpy()
-    else:
-        entities, source = triples.lexicon.entities, "names"
-        every = np.arange(len(entities))
-        parts = (every[i : i + NAMES_AT_ONCE] for i in range(0, len(every), NAMES_AT_ONCE))
-        vectors = np.concatenate([model.encoder.summary(*triples.texts.names(part)).numpy() for part in parts])
-    out.mkdir(parents=True, exist_ok=True)
-    _write_table(out, "entity", entities, vectors)
-    if relations is not None:
-        _write_table(out, "relation", *relations)
-    meta = {
-        "model": "kglm-text",
-        "vectors": source,
-        "dim": int(vectors.shape[1]),
-        "layout": "real",
-        "entities": len(entities),
-        "relations": 0 if relations is None else len(relations[0]),
-        "norms": {"mean": float(np.linalg.norm(vectors, axis=1).mean()), "std": float(np.linalg.norm(vectors, axis=1).std())},
-        "vocabulary": saved.vocabulary.digest,
-        "settings": settings.digest(),
-    }
-    write_json(out / "meta.json", meta)
-    return {"entities": len(entities), "dim": int(vectors.shape[1]), "vectors": source}
-
-
-def _write_table(out: Path, name: str, ids: tuple[str, ...], vectors: np.ndarray) -> None:
-    with atomic_open(out / f"{name}_vectors.npy", "wb") as f:
-        np.save(f, vectors.astype(np.float32), allow_pickle=False)
-    with atomic_open(out / f"{name}_ids.txt") as f:
-        f.writelines(f"{id_}\n" for id_ in ids)

@@ -1,0 +1,80 @@
+"""Vectors of a joint run as files for the linker, in the layout of `blink.kglm.graph.export`.
+
+An entity's vector is its row in the table of entities, or, of a model without one, what the cells keep of its name; then every
+entity of the graph has one, trained on or not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from blink.data.arrays import save_array
+from blink.files import atomic_open, write_json
+from blink.kglm.config import Settings
+from blink.kglm.graph.export import FORMAT, META_FILE
+from blink.kglm.lm.inputs import Triples
+from blink.kglm.lm.saved import Saved
+
+NAMES_AT_ONCE = 512
+
+
+def write_export(out: Path, saved: Saved, triples: Triples, settings: Settings) -> dict[str, Any]:
+    """Write ``entity_vectors.npy``, ``entity_ids.txt``, ``degrees.npy``, of a table the same of relations, and ``meta.json``.
+
+    Args:
+        out: the folder, made where it is missing.
+        saved: the model.
+        triples: what it was trained on.
+        settings: of its run.
+
+    Returns:
+        how many of what width.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / META_FILE).unlink(missing_ok=True)
+    tables = saved.model.tables
+    vectors = _of_names(saved, triples) if tables is None else tables.entities.weight.detach().numpy()
+    ids = triples.lexicon.entities if tables is None else saved.entities
+    _write(out, "entity", vectors, ids)
+    if tables is not None:
+        _write(out, "relation", tables.relations.weight.detach().numpy(), saved.relations)
+    degrees = dict(zip(triples.graph.entities, triples.graph.degrees.tolist(), strict=True))
+    save_array(out / "degrees.npy", np.array([degrees.get(id_, 0) for id_ in ids], dtype=np.int64))
+    norms = np.linalg.norm(vectors, axis=1)
+    meta = {
+        "format": FORMAT,
+        "kind": "joint",
+        "model": "text",
+        "vectors": "names" if tables is None else "table",
+        "layout": "real",
+        "dim": int(vectors.shape[1]),
+        "rows": len(vectors),
+        "relation_dim": 0 if tables is None else int(vectors.shape[1]),
+        "mean_norm": float(norms.mean()),
+        "std_norm": float(norms.std()),
+        "graph": triples.graph.digest,
+        "degrees": "degrees.npy",
+        "vocabulary": saved.vocabulary.digest,
+        "settings": settings.digest(),
+    }
+    write_json(out / META_FILE, meta)
+    return {"entities": len(vectors), "dim": meta["dim"], "vectors": meta["vectors"]}
+
+
+@torch.no_grad()
+def _of_names(saved: Saved, triples: Triples) -> np.ndarray:
+    """What the cells keep of each entity's name. *Shape:* (entities, `Cells.summary_width`)."""
+    texts = triples.lexicon.texts(saved.vocabulary)
+    every = np.arange(len(triples.lexicon.entities))
+    parts = (every[i : i + NAMES_AT_ONCE] for i in range(0, len(every), NAMES_AT_ONCE))
+    return np.concatenate([saved.model.encoder.summary(*texts.names(part)).numpy() for part in parts])
+
+
+def _write(out: Path, kind: str, vectors: np.ndarray, ids: tuple[str, ...]) -> None:
+    save_array(out / f"{kind}_vectors.npy", np.ascontiguousarray(vectors, dtype=np.float32))
+    with atomic_open(out / f"{kind}_ids.txt") as f:
+        f.writelines(f"{id_}\n" for id_ in ids)
