@@ -23,7 +23,7 @@ test: $(VENV)/.ready-dev
 	else echo "no Slurm here: its tests were left out (scripts/slurm_here.sh starts one, then: make slurm)"; fi
 
 slurm: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -m slurm -rs --durations=10
+	$(BIN)/python -m pytest -m slurm -rs --durations=10 -n 3 --dist loadfile
 
 quick: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m quick

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from real_slurm import Slurm, ask
+from real_slurm import Slurm
 from toys import model, rows, write_catalogue
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
@@ -54,10 +54,9 @@ def test_gpus_that_are_not_there(slurm: Slurm, folder: Path) -> None:
 
 
 def test_a_missing_checkpoint(slurm: Slurm, folder: Path) -> None:
-    jobs = ask("squeue", "--noheader")
     done = run(slurm, "encode entity.jsonl --model experiments/nothing/best --out out-2", folder)
     assert_one_line(done, "experiments/nothing/best is no model folder")
-    assert ask("squeue", "--noheader") == jobs
+    assert not list(folder.glob("out-2/slurm/submitted*"))
 
 
 def test_a_job_that_fails_shows_the_end_of_its_log(slurm: Slurm, folder: Path) -> None:
