@@ -42,7 +42,9 @@ def _plain(states: Tensor, real: Tensor, special: Tensor) -> Tensor:
 
 
 def _first(states: Tensor, real: Tensor, special: Tensor) -> Tensor:
-    return states[torch.arange(len(states)), real.int().argmax(1)]  # behind padding, where that comes first
+    return states[
+        torch.arange(len(states), device=states.device), real.int().argmax(1)
+    ]  # behind padding, where that comes first
 
 
 POOLINGS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"mean": _mean, "cls": _first, "plain": _plain}
@@ -132,7 +134,7 @@ def _tokenizer(name: str) -> Any:
     with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(encoder_folder(name))
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:  # the last: a package that it needs
             found = first_line(error)
             raise CheckpointError(
                 f"cannot load the tokenizer of {name!r} ({found}); give a folder with its files, or a model name"

@@ -22,7 +22,7 @@ COLOURS = (
     "#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#1f4e5f",
     "#c2185b", "#7f8c1d",
 )  # fmt: skip
-REST_COLOUR = "#b0b0b0"
+REST_COLOUR, UNKNOWN_COLOUR = "#8c8c8c", "#d4d4d4"
 REST, UNKNOWN = "other types", "no type"
 
 
@@ -48,8 +48,8 @@ class Points:
         counts = Counter(t for t in types if t)
         shown = [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: len(COLOURS)]]
         joined = [t if t in shown else REST if t else UNKNOWN for t in types]
-        legend = [*shown, *(t for t in (REST, UNKNOWN) if t in joined)]
-        colours = dict(zip(legend, (*COLOURS[: len(shown)], REST_COLOUR, REST_COLOUR), strict=False))
+        colours = dict(zip(shown, COLOURS, strict=False))
+        colours |= {t: c for t, c in ((REST, REST_COLOUR), (UNKNOWN, UNKNOWN_COLOUR)) if t in joined}
         return cls(np.asarray(places, dtype=float), list(names), joined, colours)
 
 

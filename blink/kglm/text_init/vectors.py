@@ -8,7 +8,7 @@ layout in which a graph's own vectors are exported, so that whatever reads one r
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -115,7 +115,7 @@ def read_folder(folder: str | Path, kind: Kind = "entity") -> Space:
         raise MismatchError(f"{folder} has {found}; make the folder anew")
     labels = _labels(folder / f"{kind}_labels.tsv", ids)
     meta = read_json(folder / META_FILE) if (folder / META_FILE).is_file() else {}
-    return Space(kind, ids, vectors, *labels, meta=meta)
+    return Space(kind, ids, vectors, *labels, meta=meta if isinstance(meta, dict) else {})
 
 
 def _labels(path: Path, ids: Sequence[str]) -> tuple[list[str], list[str], list[int]]:
@@ -128,7 +128,7 @@ def _labels(path: Path, ids: Sequence[str]) -> tuple[list[str], list[str], list[
     return [row["name"] for row in rows], [row["type"] for row in rows], [int(row["row"]) for row in rows]
 
 
-def write_tsv(space: Space, path: str | Path, progress: Callable[[int], None] = lambda rows: None) -> None:
+def write_tsv(space: Space, path: str | Path) -> None:
     """Write the original's TSV: numbers joined by ``|``, nine digits, which give back the same float32."""
     with atomic_open(path) as f:
         table = _writer(f)
@@ -139,7 +139,6 @@ def write_tsv(space: Space, path: str | Path, progress: Callable[[int], None] = 
                 names = (space.ids[i], space.names[i], space.types[i]) if space.kind == "entity" else (space.ids[i],)
                 numbers = "|".join(f"{number:.9g}" for number in vector)
                 table.writerow((space.rows[i], *names, numbers))
-            progress(len(part))
 
 
 def read_tsv(path: str | Path) -> Space:
