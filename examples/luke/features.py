@@ -13,7 +13,7 @@ NO_POSITION = -1
 """Fills the position table of an entity that covers fewer pieces than another."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there are millions
 class EntitySlot:
     """An entity beside the words: its id and the word pieces that it covers.
 
@@ -28,7 +28,7 @@ class EntitySlot:
     end: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Feature:
     """One input of the model.
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from types import FrameType
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -49,6 +53,27 @@ def launch_command(gpus: int, port: int, arguments: Sequence[str]) -> list[str]:
     """The command that runs this program again, in a process for each GPU."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(gpus)]
     return [*launcher, "--master-addr", "127.0.0.1", "--master-port", str(port), "-m", MODULE, *arguments]
+
+
+def launch(command: Sequence[str]) -> int:
+    """Run a launcher to its end; its processes end their step and save when this one is asked to stop.
+
+    Returns:
+        its exit status.
+    """
+    process = subprocess.Popen(command)
+
+    def passed_on(number: int, frame: FrameType | None) -> None:
+        process.send_signal(signal.SIGTERM)  # the one that launchers know how to hand on
+
+    # Ctrl-C reaches the launcher from the terminal; here it must not end the wait.
+    handlers: dict[int, Any] = {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: passed_on, signal.SIGUSR1: passed_on}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def make_accelerator(settings: TuneSettings, gpus: int) -> Accelerator:

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoTokenizer, LukeConfig, LukeForMaskedLM, LukeModel, PreTrainedModel
+from transformers import AutoTokenizer, LukeConfig, LukeForMaskedLM, LukeModel, LukeTokenizer, PreTrainedModel
 
 from blink.errors import CheckpointError, MissingFileError, SettingsError
 from examples.luke.archive import is_archive, read_state
@@ -66,9 +66,8 @@ class Vocabulary:
     max_length: int
 
     def entity(self, title: str) -> int | None:
-        """Row of an entity, None for one the model does not know; multilingual models have a language before the title."""
-        found = self.entities.get(title)
-        return self.entities.get(f"en:{title}") if found is None else found
+        """Row of an entity, None for one the model does not know."""
+        return self.entities.get(title)
 
 
 @dataclass(frozen=True)
@@ -177,8 +176,8 @@ def load_base(source: str, tokenizer: str | None, say: Callable[[str], None]) ->
             raise CheckpointError(f"{found}; give LUKE's archive (.tar.gz), a folder of transformers, or a name") from error
     state = dict(model.state_dict())
     _mend(source, state, missing)
-    if not hasattr(words, "entity_vocab"):
-        raise CheckpointError(f"the tokenizer of {source!r} has no entity vocabulary; is it a LUKE model?")
+    if not isinstance(words, LukeTokenizer):
+        raise CheckpointError(f"{source!r} has a {type(words).__name__}; these tasks need LUKE's (mLUKE has another)")
     return Base(config, state, words)
 
 

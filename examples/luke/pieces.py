@@ -9,7 +9,9 @@ from typing import Any
 from tokenizers import Tokenizer, pre_tokenizers
 
 CACHED_CHARACTERS = 32
+CACHED_PIECES = 6
 CACHED_TEXTS = 1 << 18
+"""Words come again and again: short texts are remembered, in both directions, up to this number."""
 
 
 class Pieces:
@@ -19,7 +21,7 @@ class Pieces:
     so that a text with ``[MASK]`` in it would get an id for which the model has no row, and one with ``</s>`` would end early.
 
     Args:
-        tokenizer: a tokenizer of transformers, for LUKE or mLUKE.
+        tokenizer: LUKE's tokenizer, byte-level like RoBERTa's.
 
     Attributes:
         begin, end, pad: ids that stand around a text and behind it.
@@ -28,14 +30,12 @@ class Pieces:
     def __init__(self, tokenizer: Any) -> None:
         backend = tokenizer.backend_tokenizer
         self._own = Tokenizer(backend.model)
-        self._spaces = isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel)
         # The space before a word is up to the caller, whatever the tokenizer was made with.
-        self._own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False) if self._spaces else backend.pre_tokenizer
-        if backend.normalizer is not None:
-            self._own.normalizer = backend.normalizer
+        self._own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         self._own.decoder = backend.decoder
         self.begin, self.end, self.pad = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
         self._cache: dict[tuple[str, bool], tuple[int, ...]] = {}
+        self._texts: dict[tuple[int, ...], str] = {}
         self._opens: dict[int, bool] = {}
 
     def encode(self, text: str, *, space: bool = True) -> list[int]:
@@ -56,21 +56,25 @@ class Pieces:
 
     def text(self, ids: Sequence[int]) -> str:
         """The text that ids stand for, with the space before it where the first has one."""
-        return self._own.decode(list(ids), skip_special_tokens=False)
+        key = tuple(ids)
+        known = self._texts.get(key)
+        if known is None:
+            known = self._own.decode(list(ids), skip_special_tokens=False)
+            if len(key) <= CACHED_PIECES and len(self._texts) < CACHED_TEXTS:
+                self._texts[key] = known
+        return known
 
     def opens_word(self, piece: int) -> bool:
         """Whether a word can begin with this piece: it has a space before it, or is punctuation."""
         if piece not in self._opens:
-            token = self._own.id_to_token(piece) or ""
             text = self.text([piece])
-            spaced = token.startswith("\u2581") if not self._spaces else text.startswith(" ")
-            self._opens[piece] = spaced or (bool(text) and is_punctuation(text[0]))
+            self._opens[piece] = text[:1] == " " or (bool(text) and is_punctuation(text[0]))
         return self._opens[piece]
 
     def _prefixed(self, text: str, space: bool) -> str:
         if not text.isascii():
             text = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair, which JSON can hold
-        return " " + text if space and self._spaces and not text[0].isspace() else text
+        return " " + text if space and not text[0].isspace() else text
 
 
 def is_punctuation(character: str) -> bool:

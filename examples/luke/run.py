@@ -6,7 +6,6 @@ import dataclasses
 import json
 import random
 import string
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -26,7 +25,7 @@ from blink.training.trace import Trace
 from examples.luke.convert import save_folder
 from examples.luke.evaluation import Evaluator, Split
 from examples.luke.features import Feature
-from examples.luke.launching import gpu_count, in_process_group, launch_command, make_accelerator, resolve_gpus
+from examples.luke.launching import gpu_count, in_process_group, launch, launch_command, make_accelerator, resolve_gpus
 from examples.luke.loading import Base, TunedModel, Vocabulary, load_base, load_tuned
 from examples.luke.loggers import Logger, Silent, make_logger
 from examples.luke.options import Common, Plan
@@ -56,7 +55,7 @@ def run_task(task: Task[Any], common: Common, plan: Plan, arguments: Sequence[st
     if gpus > 1 and not in_process_group():
         folder = _output_dir(common)
         again = ["--output-dir", str(folder), *(sys.argv[1:] if arguments is None else arguments)]
-        raise SystemExit(subprocess.run(launch_command(gpus, common.master_port, again), check=False).returncode)
+        raise SystemExit(launch(launch_command(gpus, common.master_port, again)))
     accelerator = make_accelerator(settings, gpus)
     try:
         Run(task, common, plan, settings, accelerator).run()

@@ -20,11 +20,11 @@ class AnswerWindow:
 
     Attributes:
         offset: where in the input its pieces begin.
-        whole: for each piece, whether no other window shows more around it.
+        whole: for each piece, whether no other window shows more around it: 1 or 0.
     """
 
     offset: int
-    whole: Sequence[bool]
+    whole: Sequence[int]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,39 +39,72 @@ class MentionDictionary:
         found = read_links(links, {pages.get(t, t) for t in titles}) if links is not None else {}
         return cls(found, pages, entities, least)
 
-    def table(self, title: str) -> dict[str, str]:
-        """Normalised text to title of the entity, for an article."""
+    def table(self, title: str) -> MentionTable:
+        """What the page of an article links, by today's titles."""
         found = mention_table(self.links.get(self.page_redirects.get(title, title), ()), self.least)
-        return {text: self.entity_redirects.get(target, target) for text, target in found.items()}
+        return MentionTable({text: self.entity_redirects.get(target, target) for text, target in found.items()})
 
 
-def find_mentions(ids: Sequence[int], table: Mapping[str, str], vocabulary: Vocabulary, longest: int) -> list[EntitySlot]:
+class MentionTable:
+    """What the page of an article links.
+
+    Args:
+        titles: normalised text to title of the entity.
+    """
+
+    def __init__(self, titles: Mapping[str, str]) -> None:
+        self.titles = titles
+        self._sorted = sorted(titles)
+
+    def goes_on(self, text: str) -> bool:
+        """Whether a linked text begins so."""
+        at = bisect.bisect_left(self._sorted, text)
+        return at < len(self._sorted) and self._sorted[at].startswith(text)
+
+
+def find_mentions(ids: Sequence[int], table: MentionTable, vocabulary: Vocabulary, longest: int) -> list[EntitySlot]:
     """Entities in a text, from left to right, the longest match first; matched words are not looked at again.
 
     A match begins and ends at the borders of words. One whose entity the model does not know takes its words all the same.
 
     Args:
         ids: the text.
-        table: normalised text to title.
+        table: of the article.
         vocabulary: of the model.
         longest: pieces of a mention.
     """
-    if not table:
+    if not table.titles:
         return []
     words = _words(ids, vocabulary.pieces)
     texts = [vocabulary.pieces.text(ids[start:end]) for start, end in words]
     found: list[EntitySlot] = []
     at = 0
     while at < len(words):
-        start = words[at][0]
-        ends = [n for n in range(at, len(words)) if words[n][1] - start <= longest]
-        match = next((n for n in reversed(ends) if normalise_mention("".join(texts[at : n + 1])) in table), None)
-        if match is not None:
-            entity = vocabulary.entity(table[normalise_mention("".join(texts[at : match + 1]))])
-            if entity is not None:
-                found.append(EntitySlot(entity, start, words[match][1]))
-        at = at + 1 if match is None else match + 1
+        match = _longest_match(words, texts, at, table, longest)
+        if match is None:
+            at += 1
+            continue
+        last, title = match
+        entity = vocabulary.entity(title)
+        if entity is not None:
+            found.append(EntitySlot(entity, words[at][0], words[last][1]))
+        at = last + 1
     return found
+
+
+def _longest_match(
+    words: Sequence[tuple[int, int]], texts: Sequence[str], at: int, table: MentionTable, longest: int
+) -> tuple[int, str] | None:
+    """Last word and title of the longest mention that begins at a word."""
+    match, begun = None, ""
+    for n in range(at, len(words)):
+        begun += texts[n]
+        text = normalise_mention(begun)
+        if words[n][1] - words[at][0] > longest or not table.goes_on(text):
+            break
+        if text in table.titles:
+            match = n, table.titles[text]
+    return match
 
 
 def _words(ids: Sequence[int], pieces: Pieces) -> list[tuple[int, int]]:

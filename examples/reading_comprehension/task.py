@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,7 +25,7 @@ from examples.luke.pieces import Pieces
 from examples.luke.task import Task
 from examples.reading_comprehension.answers import Answered, AnswerWindow, answer, probabilities, squad_scores
 from examples.reading_comprehension.data import Answer, Passage, SquadExample, file_name, read_squad
-from examples.reading_comprehension.mentions import MentionDictionary, find_mentions
+from examples.reading_comprehension.mentions import MentionDictionary, MentionTable, find_mentions
 
 logger = logging.getLogger(__name__)
 
@@ -80,12 +80,12 @@ class EncodedPassage:
     Attributes:
         ids: its pieces.
         begins: piece at which each word begins, and the number of all.
-        table: text to title of what its article links.
+        table: what its article links.
     """
 
     ids: list[int]
     begins: list[int]
-    table: Mapping[str, str]
+    table: MentionTable
 
 
 class ReadingComprehension(Task[SquadExample]):
@@ -155,7 +155,7 @@ class ReadingComprehension(Task[SquadExample]):
             titles,
             options.min_mention_link_prob,
         )
-        without = sum(1 for title in titles if not found.table(title))
+        without = sum(1 for title in titles if not found.table(title).titles)
         if without:
             where = options.wiki_link_db_file
             logger.warning("%d of %d articles have no links in %s; they are read without entities", without, len(titles), where)
@@ -181,7 +181,12 @@ class ReadingComprehension(Task[SquadExample]):
             label = list(inside[0] if inside else NO_ANSWER) if training else []
             words = [pieces.begin, *query, pieces.end, pieces.end, *shown, pieces.end]
             yield Feature(
-                index, example.where, words, entities, label, AnswerWindow(offset, [owners[i] == n for i in range(start, end)])
+                index,
+                example.where,
+                words,
+                entities,
+                label,
+                AnswerWindow(offset, bytes(owners[i] == n for i in range(start, end))),
             )
 
     def logits(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
@@ -242,7 +247,7 @@ class ReadingComprehension(Task[SquadExample]):
             write_json(folder / "null_odds_.json", {name: found.null_odds for name, found in answers.items()})
 
 
-def encode_passage(passage: Passage, pieces: Pieces, table: Mapping[str, str]) -> EncodedPassage:
+def encode_passage(passage: Passage, pieces: Pieces, table: MentionTable) -> EncodedPassage:
     """Ids of a passage, word by word, each with a space before it."""
     by_word = [pieces.encode(word) for word in passage.words]
     begins = list(itertools.accumulate(map(len, by_word), initial=0))

@@ -291,11 +291,15 @@ class TestBase:
         with pytest.raises(CheckpointError, match=r"lacks encoder.layer.1.output.dense.weight"):
             load_base(str(tmp_path / "m"), None, lambda text: None)
 
-    def test_what_is_not_there_or_no_luke_is_named(self, tmp_path: Path) -> None:
+    def test_what_is_not_there_or_no_luke_is_named(self, tiny_folder: Path, tmp_path: Path) -> None:
         with pytest.raises(MissingFileError, match=r"none.tar.gz does not exist"):
             load_base(str(tmp_path / "none.tar.gz"), None, lambda text: None)
         with pytest.raises(CheckpointError, match="cannot load the model 'no-such/luke'"):
             load_base("no-such/luke", None, lambda text: None)
+        shutil.copytree(tiny_folder, tmp_path / "other")
+        (tmp_path / "other" / "tokenizer_config.json").write_text('{"tokenizer_class": "RobertaTokenizer"}')
+        with pytest.raises(CheckpointError, match="has a RobertaTokenizer; these tasks need LUKE's"):
+            load_base(str(tmp_path / "other"), None, lambda text: None)
         (tmp_path / "bert").mkdir()
         (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
         with pytest.raises(CheckpointError, match="is a model of type 'bert'"):

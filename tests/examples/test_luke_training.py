@@ -10,6 +10,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 import types
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +27,7 @@ from torch import Tensor, nn
 from blink.errors import MismatchError, SettingsError
 from blink.training.signals import Interrupted
 from examples.luke.features import Feature
-from examples.luke.launching import launch_command, make_accelerator, resolve_gpus
+from examples.luke.launching import launch, launch_command, make_accelerator, resolve_gpus
 from examples.luke.loggers import PACKAGES, make_logger
 from examples.luke.settings import TuneSettings
 from examples.luke.steps import Order, Stepper, adam_values, buckets, parameter_groups, rate_share
@@ -397,6 +399,23 @@ class TestProcesses:
             *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "8"),
             *("--master-addr", "127.0.0.1", "--master-port", "29501", "-m", "examples.cli", "--num-gpus=8", "ner", "run"),
         ]
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+    def test_a_signal_is_passed_on_and_waited_for(self, number: int, tmp_path: Path) -> None:
+        ready = tmp_path / "ready"
+        child = (
+            "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, lambda *a: sys.exit(7));"
+            f"pathlib.Path({str(ready)!r}).touch(); time.sleep(60)"
+        )
+
+        def ask() -> None:
+            while not ready.exists():
+                time.sleep(0.01)
+            os.kill(os.getpid(), number)
+
+        threading.Thread(target=ask).start()
+        assert launch([sys.executable, "-c", child]) == 7
+        assert signal.getsignal(number) is signal.SIG_DFL
 
     def test_gradients_are_summed_in_groups(self) -> None:
         parameters = [nn.Parameter(torch.zeros(n)) for n in (3, 4, 10, 1)]

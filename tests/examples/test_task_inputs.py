@@ -29,7 +29,7 @@ from examples.ner.task import CONLL, Ner, NerOptions, greedy, word_pieces
 from examples.reading_comprehension.answers import AnswerWindow, Scored, answer, best_spans, probabilities
 from examples.reading_comprehension.data import Answer, Passage, SquadExample
 from examples.reading_comprehension.links import Link
-from examples.reading_comprehension.mentions import MentionDictionary, find_mentions
+from examples.reading_comprehension.mentions import MentionDictionary, MentionTable, find_mentions
 from examples.reading_comprehension.task import QaOptions, ReadingComprehension, most_context, tighten
 from examples.reading_comprehension.task import encode_passage as encode_squad
 from examples.relation_classification.data import RelationExample
@@ -358,7 +358,7 @@ class TestMentions:
     def found(self, vocabulary: Vocabulary, text: str, table: dict[str, str], longest: int = 30) -> list[tuple[str, str]]:
         ids = vocabulary.pieces.encode(text)
         titles = {i: t for t, i in vocabulary.entities.items()}
-        slots = find_mentions(ids, table, vocabulary, longest)
+        slots = find_mentions(ids, MentionTable(table), vocabulary, longest)
         return [(shown(vocabulary, ids[m.start : m.end]).strip(), titles[m.id]) for m in slots]
 
     def test_longest_match_first(self, vocabulary: Vocabulary) -> None:
@@ -383,8 +383,8 @@ class TestMentions:
     def test_redirects_on_both_sides(self) -> None:
         links = {"Coffeehouse": [Link("Venedig", "Venezia", 0.5)]}
         dictionary = MentionDictionary(links, {"Café": "Coffeehouse"}, {"Venezia": "Venice"})
-        assert dictionary.table("Café") == {"venedig": "Venice"}
-        assert dictionary.table("Unknown") == {}
+        assert dictionary.table("Café").titles == {"venedig": "Venice"}
+        assert dictionary.table("Unknown").titles == {}
 
 
 PASSAGE = Passage(
@@ -450,7 +450,7 @@ class TestReadingComprehension:
         ],
     )
     def test_answers_are_tightened_to_their_text(self, vocabulary: Vocabulary, gold: Answer, text: str) -> None:
-        encoded = encode_squad(PASSAGE, vocabulary.pieces, {})
+        encoded = encode_squad(PASSAGE, vocabulary.pieces, MentionTable({}))
         start, end = tighten(encoded, gold, vocabulary.pieces)
         assert vocabulary.pieces.text(encoded.ids[start : end + 1]) == text
 
