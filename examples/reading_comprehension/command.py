@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from blink.apps.common import say
+from blink.apps.common import bar, say
 from blink.errors import MissingFileError
 from examples.luke.options import Common, Defaults, run_options, take_plan
 
@@ -70,6 +70,62 @@ def run(common: Common, /, **options: Any) -> None:
     if options["wiki_link_db_file"] is None and not options["no_entity"]:
         say("no file of links is there (--wiki-link-db-file); reading words without entities")
     run_task(ReadingComprehension(QaOptions(**options)), common, plan)
+
+
+@command.command("build-wiki-link-db")
+@click.argument("dump_db", metavar="DUMP_DB")
+@click.argument("out", metavar="OUT.jsonl[.gz]")
+@click.option(
+    "--data-dir", metavar="DIR", default=DEFAULTS.data_dir, show_default=True, help="Folder with SQuAD, of any version."
+)
+@click.option("--pool-size", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+def build_wiki_link_db(dump_db: str, out: str, data_dir: str, pool_size: int) -> None:
+    """Write what the pages of SQuAD's articles link, for --wiki-link-db-file.
+
+    DUMP_DB is a folder of parsed pages (pretraining build-dump-db).
+
+    \b
+    Example:
+      python -m examples.cli reading-comprehension build-wiki-link-db dump-db links.jsonl.gz --data-dir=data/squad
+    """
+    from examples.pretraining.dump_db import DumpDb
+    from examples.reading_comprehension.build_links import write_links
+
+    titles, db = _titles(Path(data_dir)), DumpDb(dump_db)
+    with bar("reading", 2 * len(db.parts), "part") as shown:
+        found = write_links(db, titles, Path(out), pool_size=pool_size, advance=shown.advance)
+    say(f"{out}: links of {found} of {len(titles)} articles")
+
+
+@command.command("generate-redirect-file")
+@click.argument("dump_db", metavar="DUMP_DB")
+@click.argument("out", metavar="OUT.json[.gz]")
+def generate_redirect_file(dump_db: str, out: str) -> None:
+    """Write the redirects of a dump, for --link-redirects-file and --model-redirects-file.
+
+    DUMP_DB is a folder of parsed pages (pretraining build-dump-db), of the dump that the links, or the model, come from.
+
+    \b
+    Example:
+      python -m examples.cli reading-comprehension generate-redirect-file dump-db redirects.json.gz
+    """
+    from examples.pretraining.dump_db import DumpDb
+    from examples.reading_comprehension.build_links import write_redirects
+
+    say(f"{out}: {write_redirects(DumpDb(dump_db), Path(out))} redirects")
+
+
+def _titles(folder: Path) -> set[str]:
+    """Titles of the articles in the files of SQuAD that are there."""
+    from examples.reading_comprehension.data import file_name, read_squad
+
+    kinds = [(split, negative) for split in ("train", "dev") for negative in (False, True)]
+    there = [kind for kind in kinds if (folder / file_name(*kind)).is_file()]
+    if not there:
+        raise MissingFileError(
+            f"{folder} holds no file of SQuAD, such as {file_name('train', False)}; name its folder by --data-dir"
+        )
+    return {example.passage.title for split, negative in there for example in read_squad(folder, split, negative)}
 
 
 def link_files(options: dict[str, Any]) -> dict[str, str | None]:

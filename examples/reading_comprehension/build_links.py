@@ -1,0 +1,174 @@
+"""Makes the files of links and redirects from a parsed dump of Wikipedia, for the articles that a data set asks about.
+
+The probability of a link's text is the number of links with that text over the number of articles that hold it, at most 1.
+Texts are compared by their words in lower case. The dump is read twice: for the links of the articles that are asked for, and
+to count their texts everywhere.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+from blink.errors import DataError
+from blink.files import atomic_open
+from examples.pretraining.dump_db import DumpDb, read_part, resolve
+from examples.pretraining.pool import spread
+from examples.reading_comprehension.links import Link
+
+_WORDS = re.compile(r"\w+|[^\w\s]")
+Words = tuple[str, ...]
+Advance = Callable[[int], None]
+
+
+@dataclass
+class Counts:
+    """What is counted of texts.
+
+    Attributes:
+        links: links with that text.
+        articles: articles that hold it.
+    """
+
+    links: Counter[Words] = field(default_factory=Counter)
+    articles: Counter[Words] = field(default_factory=Counter)
+
+    def add(self, other: Counts) -> None:
+        """Add the counts of another part."""
+        self.links.update(other.links)
+        self.articles.update(other.articles)
+
+    def probability(self, text: str) -> float:
+        """Share of the articles with a text that link it; 0 where there are none."""
+        there = self.articles[words_of(text)]
+        return min(1.0, self.links[words_of(text)] / there) if there else 0.0
+
+
+@dataclass(frozen=True)
+class Names:
+    """Texts that are counted.
+
+    Attributes:
+        known: their words.
+        longest: first word to the number of words of the longest that begins with it.
+    """
+
+    known: frozenset[Words]
+    longest: Mapping[str, int]
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Names:
+        """From texts; one without any word is left out."""
+        known = frozenset(words for text in texts if (words := words_of(text)))
+        longest: dict[str, int] = {}
+        for words in known:
+            longest[words[0]] = max(longest.get(words[0], 0), len(words))
+        return cls(known, longest)
+
+
+def write_links(
+    db: DumpDb, titles: Collection[str], out: Path, *, pool_size: int = 1, advance: Advance = lambda count: None
+) -> int:
+    """Write the links of articles, an article a line, for `examples.reading_comprehension.links.read_links`.
+
+    Args:
+        db: the parsed dump.
+        titles: the articles; redirects are followed.
+        out: the file, packed if its name ends in ``.gz``.
+        pool_size: processes that read the dump.
+        advance: is told of every part of the dump that was read, of twice as many as there are.
+
+    Returns:
+        how many of the articles were found.
+
+    Raises:
+        DataError: none of them is in the dump.
+    """
+    redirects, there = db.redirects(), db.titles()
+    wanted = frozenset(resolve(title, redirects) for title in titles)
+    pages: dict[str, list[tuple[str, str]]] = {}
+    for found in spread(partial(_linked, wanted), db.parts, pool_size):
+        pages |= found
+        advance(1)
+    if not pages:
+        raise DataError(f"{db.folder} holds none of the {len(titles)} articles; is it a dump of the language of the data?")
+    names, counts = Names.of(text for links in pages.values() for text, _ in links), Counts()
+    for counted in spread(partial(_counted, names), db.parts, pool_size):
+        counts.add(counted)
+        advance(1)
+    with text_file(out) as f:
+        for title, links in sorted(pages.items()):
+            resolved = [(text, resolve(target, redirects)) for text, target in links]
+            rows = [Link(text, target, counts.probability(text)) for text, target in dict.fromkeys(resolved) if target in there]
+            shown = [[link.text, link.target, round(link.probability, 6)] for link in rows]
+            f.write(json.dumps({"title": title, "links": shown}, ensure_ascii=False) + "\n")
+    return len(pages)
+
+
+def write_redirects(db: DumpDb, out: Path) -> int:
+    """Write all redirects, each to the article that it ends at; returns their number."""
+    redirects = db.redirects()
+    with text_file(out) as f:
+        json.dump({title: resolve(title, redirects) for title in sorted(redirects)}, f, ensure_ascii=False, indent=0)
+    return len(redirects)
+
+
+def words_of(text: str) -> Words:
+    """Words and signs of a text, in lower case."""
+    return tuple(_WORDS.findall(text.lower()))
+
+
+def occurring(text: str, names: Names) -> set[Words]:
+    """Those of the texts that occur in another, at the borders of words."""
+    words = words_of(text)
+    found: set[Words] = set()
+    for at, first in enumerate(words):
+        for length in range(1, names.longest.get(first, 0) + 1):
+            if words[at : at + length] in names.known:
+                found.add(words[at : at + length])
+    return found
+
+
+@contextmanager
+def text_file(path: Path) -> Iterator[IO[str]]:
+    """A file for text, atomic, packed if its name says so."""
+    if path.suffix != ".gz":
+        with atomic_open(path) as f:
+            yield f
+        return
+    with (
+        atomic_open(path, "wb") as raw,
+        gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8") as text,
+    ):
+        yield text
+
+
+def _linked(wanted: frozenset[str], part: Path) -> dict[str, list[tuple[str, str]]]:
+    """Text and target of the links of those articles of a part that are wanted."""
+    return {
+        article.title: [(p.text[link.start : link.end], link.title) for p in article.paragraphs for link in p.links]
+        for article in read_part(part)
+        if article.title in wanted
+    }
+
+
+def _counted(names: Names, part: Path) -> Counts:
+    counts = Counts()
+    for article in read_part(part):
+        held: set[Words] = set()
+        for paragraph in article.paragraphs:
+            held |= occurring(paragraph.text, names)
+            shown = (words_of(paragraph.text[link.start : link.end]) for link in paragraph.links)
+            counts.links.update(words for words in shown if words in names.known)
+        counts.articles.update(held)
+    return counts
