@@ -15,7 +15,7 @@ from examples.reading_comprehension.build_links import Names, occurring, words_o
 from examples.reading_comprehension.links import Link, read_links, read_redirects
 
 PAGES = {
-    "Danube": "The [Danube] ends in the [Black Sea|Euxine Sea]. The [Black Sea] is wide, [Nowhere] is not. A [black sea|Black Sea]",
+    "Danube": "The [Danube] ends in the [Black Sea|Euxine Sea]. The [Black Sea] is wide. A [black sea|Black Sea], [Nowhere]",
     "Black Sea": "The Black Sea lies between [Bulgaria] and others.",
     "Bulgaria": "Bulgaria has a coast on the black  sea, not on the blackest sea.",
     "Chess": "Chess is played with pawns.",

@@ -38,7 +38,8 @@ TASKS = {
 LEARN = ("--train-batch-size=20", "--num-train-epochs=60", "--learning-rate=3e-3", "--lr-schedule=warmup_constant")
 """By heart what there is: one step an epoch, at a rate for tiny models."""
 QUICK = ("entity-typing", "relation-classification", "reading-comprehension")
-ALL = [pytest.param(task, marks=() if task in QUICK else pytest.mark.slow) for task in TASKS]
+SLOW = (pytest.mark.slow, pytest.mark.timeout(900))
+ALL = [pytest.param(task, marks=() if task in QUICK else SLOW) for task in TASKS]
 
 
 def own(task: str, tasks: Path) -> list[str]:
@@ -142,6 +143,7 @@ class TestGoingOn:
         assert "was begun with other settings or files (num_train_epochs, learning_rate)" in err
 
     @pytest.mark.slow
+    @pytest.mark.timeout(900)
     @pytest.mark.parametrize("task", TASKS)
     def test_killed_without_warning_and_resumed(self, task: str, tiny_folder: Path, tasks: Path, tmp_path: Path) -> None:
         def start(out: Path, *more: str) -> subprocess.Popen[bytes]:
@@ -232,6 +234,7 @@ class TestRuns:
         assert "was it trained for this task" in err
 
     @pytest.mark.slow
+    @pytest.mark.timeout(900)
     def test_two_processes_from_the_command_line(self, tiny_folder: Path, tasks: Path, tmp_path: Path) -> None:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29533"]
         arguments = [

@@ -283,6 +283,34 @@ class TestBase:
             name = "encoder.layer.0.attention.self.query.weight"
             assert torch.equal(base.state[name], base.state[name.replace("query", query)])
 
+    def never(self, base: Base) -> TunedModel:
+        raise AssertionError("a whole folder needs no blank model")
+
+    def test_a_folder_as_on_the_hub(self, tiny_folder: Path, tiny_base: Base, tmp_path: Path) -> None:
+        """Vocabularies in files of their own, markers as added tokens, weights of the encoder alone."""
+        folder = tmp_path / "hub"
+        folder.mkdir()
+        tokenizer = tiny_base.tokenizer
+        parts = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+        words = {piece: i for piece, i in parts["vocab"].items() if piece not in (FIRST, SECOND)}
+        (folder / "vocab.json").write_text(json.dumps(words))
+        (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(" ".join(pair) + "\n" for pair in parts["merges"]))
+        (folder / "entity_vocab.json").write_text(json.dumps(tokenizer.entity_vocab))
+        (folder / "added_tokens.json").write_text(json.dumps({FIRST: len(words), SECOND: len(words) + 1}))
+        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "LukeTokenizer", "max_entity_length": 32}')
+        shutil.copy(tiny_folder / "config.json", folder)
+        save_file(tiny_base.state, folder / "model.safetensors", {"format": "pt"})
+        base = load_base(str(folder), None, lambda text: None)
+        assert base.tokenizer.entity_vocab == tokenizer.entity_vocab
+        assert base.tokenizer.convert_tokens_to_ids([FIRST, SECOND]) == [len(words), len(words) + 1]
+        for all_entities in (False, True):
+            tuned = base.with_head(LukeForEntityClassification, ["a"], all_entities=all_entities)
+            save_folder(tuned.model, tuned.tokenizer, tmp_path / "out")
+            back = load_tuned(tmp_path / "out", LukeForEntityClassification, fail, self.never)
+            assert back.vocabulary().entities == tuned.vocabulary().entities
+            assert back.vocabulary().markers == tuned.vocabulary().markers
+            assert back.vocabulary().pieces.encode("Vienna, 1571") == tuned.vocabulary().pieces.encode("Vienna, 1571")
+
     def test_weights_that_lack_something_are_refused(self, tiny_folder: Path, tmp_path: Path) -> None:
         shutil.copytree(tiny_folder, tmp_path / "m")
         state = load_file(tmp_path / "m" / "model.safetensors")
