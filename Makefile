@@ -32,8 +32,8 @@ slow: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.ready-dev
-	$(BIN)/ruff format --check blink tests benchmarks
-	$(BIN)/ruff check blink tests benchmarks
+	$(BIN)/ruff format --check blink tests benchmarks scripts examples
+	$(BIN)/ruff check blink tests benchmarks scripts examples
 	$(BIN)/mypy
 
 # Installers talk on standard error: what a pipe reads from `make -s demo` is links and nothing else.
