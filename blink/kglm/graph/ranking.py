@@ -164,17 +164,24 @@ class RelationFrequency:
     """
 
     def __init__(self, triples: Tensor, entities: int) -> None:
-        self._triples, self._entities = triples, entities
+        self._entities = entities
+        asked, answers = questions_of(triples)
+        self._keys, self._counts = (self._kinds(asked) * entities + answers).unique(return_counts=True)
 
     def scores(self, questions: Questions, candidates: Tensor | slice | None = None) -> Tensor:
-        """Counts, float64; see `GraphModel.scores`."""
-        code = questions.relations * 2 + questions.heads
-        kinds, which = code.unique(return_inverse=True)
-        counts = torch.stack([self._counts(int(kind) // 2, bool(kind % 2)) for kind in kinds])
-        if isinstance(candidates, Tensor) and candidates.dim() == 2:
-            return counts[which.unsqueeze(1), candidates]
-        return counts[which][:, slice(None) if candidates is None else candidates]
+        """Counts, float64, of a slice of all entities or, *shape:* (batch, n), of some for each; see `GraphModel.scores`."""
+        kinds = self._kinds(questions)
+        if isinstance(candidates, Tensor):
+            wanted = kinds.unsqueeze(1) * self._entities + candidates
+            found = torch.searchsorted(self._keys, wanted).clamp_max(len(self._keys) - 1)
+            return torch.where(self._keys[found] == wanted, self._counts[found], 0).double()
+        first, last, _ = (candidates or slice(None)).indices(self._entities)
+        kinds, rows = kinds.unique(return_inverse=True)
+        counts = torch.zeros(len(kinds), last - first, dtype=torch.float64)
+        bounds = torch.searchsorted(self._keys, kinds.unsqueeze(1) * self._entities + torch.tensor([first, last]))
+        for row, (start, end) in enumerate(bounds.tolist()):
+            counts[row, self._keys[start:end] % self._entities - first] = self._counts[start:end].double()
+        return counts[rows]
 
-    def _counts(self, relation: int, heads: bool) -> Tensor:
-        own = self._triples[self._triples[:, 1] == relation]
-        return torch.bincount(own[:, 0 if heads else 2], minlength=self._entities).double()
+    def _kinds(self, questions: Questions) -> Tensor:
+        return questions.relations * 2 + questions.heads
