@@ -511,8 +511,8 @@ class TestEvaluation:
         assert has_gpu()
 
     def test_predictions_go_where_the_settings_say(self, tmp_path: Path) -> None:
-        settings = load_settings({"HOME": str(tmp_path), "BLINK_PREDICTIONS_DIR": "/root/saved_preds"})
-        assert str(self.plan(settings).writes[0]).startswith("/root/saved_preds/WebQSP_EL_test_wiki_all_ents;")
+        settings = load_settings({"HOME": str(tmp_path), "BLINK_PREDICTIONS_DIR": "/elsewhere/saved_preds"})
+        assert str(self.plan(settings).writes[0]).startswith("/elsewhere/saved_preds/WebQSP_EL_test_wiki_all_ents;")
 
     def test_choices_are_those_of_the_script(self) -> None:
         assert set(FINAL_THRESHOLDING) == set(script_flags.FINAL_THRESHOLDING)

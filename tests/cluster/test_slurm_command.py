@@ -448,7 +448,7 @@ class TestDryRun:
         monkeypatch.setenv("BLINK_CLUSTER", str(file))
         monkeypatch.setenv("BLINK_DRY_RUN", "1")
         out, err = done(blink("slurm", command, *words[command]))
-        made = out.replace(str(tmp_path), "/work").replace(sys.executable, "python3")
+        made = out.replace(str(tmp_path), "/lab").replace(sys.executable, "python3")
         golden = GOLDEN / f"command-{command}.sh"
         if os.environ.get("BLINK_GOLDEN") == "write":
             golden.write_text(made)

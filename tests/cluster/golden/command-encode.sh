@@ -1,6 +1,6 @@
 #!/bin/bash
 #SBATCH --job-name=blink-encode
-#SBATCH --output=/work/kb/slurm/log/%A_%a.out
+#SBATCH --output=/lab/kb/slurm/log/%A_%a.out
 #SBATCH --open-mode=append
 #SBATCH --requeue
 #SBATCH --signal=USR1@120
@@ -13,11 +13,11 @@
 #SBATCH --time=3000
 #SBATCH --array=0-2%2
 
-exec srun --unbuffered --cpus-per-task=24 python3 -m blink.apps.cli slurm task /work/kb/slurm
+exec srun --unbuffered --cpus-per-task=24 python3 -m blink.apps.cli slurm task /lab/kb/slurm
 
 #!/bin/bash
 #SBATCH --job-name=blink-encode-merge
-#SBATCH --output=/work/kb/slurm/log/%j.out
+#SBATCH --output=/lab/kb/slurm/log/%j.out
 #SBATCH --open-mode=append
 #SBATCH --requeue
 #SBATCH --signal=USR1@120
@@ -30,4 +30,4 @@ exec srun --unbuffered --cpus-per-task=24 python3 -m blink.apps.cli slurm task /
 #SBATCH --dependency=afterok:ARRAY
 #SBATCH --kill-on-invalid-dep=yes
 
-exec srun --unbuffered --cpus-per-task=24 python3 -m blink.apps.cli slurm task /work/kb/slurm --merge
+exec srun --unbuffered --cpus-per-task=24 python3 -m blink.apps.cli slurm task /lab/kb/slurm --merge

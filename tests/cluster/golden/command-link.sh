@@ -1,6 +1,6 @@
 #!/bin/bash
 #SBATCH --job-name=blink-link
-#SBATCH --output=/work/links.jsonl.slurm/log/%A_%a.out
+#SBATCH --output=/lab/links.jsonl.slurm/log/%A_%a.out
 #SBATCH --open-mode=append
 #SBATCH --requeue
 #SBATCH --signal=USR1@120
@@ -14,11 +14,11 @@
 #SBATCH --time=3000
 #SBATCH --array=0-4
 
-exec srun --unbuffered --cpus-per-task=24 python3 -m blink.apps.cli slurm task /work/links.jsonl.slurm
+exec srun --unbuffered --cpus-per-task=24 python3 -m blink.apps.cli slurm task /lab/links.jsonl.slurm
 
 #!/bin/bash
 #SBATCH --job-name=blink-link-merge
-#SBATCH --output=/work/links.jsonl.slurm/log/%j.out
+#SBATCH --output=/lab/links.jsonl.slurm/log/%j.out
 #SBATCH --open-mode=append
 #SBATCH --requeue
 #SBATCH --signal=USR1@120
@@ -32,4 +32,4 @@ exec srun --unbuffered --cpus-per-task=24 python3 -m blink.apps.cli slurm task /
 #SBATCH --dependency=afterok:ARRAY
 #SBATCH --kill-on-invalid-dep=yes
 
-exec srun --unbuffered --cpus-per-task=24 python3 -m blink.apps.cli slurm task /work/links.jsonl.slurm --merge
+exec srun --unbuffered --cpus-per-task=24 python3 -m blink.apps.cli slurm task /lab/links.jsonl.slurm --merge

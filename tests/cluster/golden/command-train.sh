@@ -1,6 +1,6 @@
 #!/bin/bash
 #SBATCH --job-name=blink-train
-#SBATCH --output=/work/run/slurm/log/%A_%a.out
+#SBATCH --output=/lab/run/slurm/log/%A_%a.out
 #SBATCH --open-mode=append
 #SBATCH --requeue
 #SBATCH --signal=USR1@120
@@ -13,4 +13,4 @@
 #SBATCH --time=3000
 #SBATCH --array=0
 
-exec srun --unbuffered --cpus-per-task=24 --kill-on-bad-exit=1 python3 -m blink.apps.cli slurm task /work/run/slurm
+exec srun --unbuffered --cpus-per-task=24 --kill-on-bad-exit=1 python3 -m blink.apps.cli slurm task /lab/run/slurm
