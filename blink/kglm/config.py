@@ -270,7 +270,7 @@ EXAMPLES = {
     int: "a whole number",
     float: "a number such as 0.001",
     str: "text",
-    list: "a list such as [256]",
+    list: "a list such as [A, B]",
 }
 
 
@@ -281,8 +281,10 @@ def _typed(value: Any, default: Any, name: str, source: str, text: bool) -> Any:
         value = _read_value(value, name, source)
     if wanted is float and isinstance(value, int | str) and not isinstance(value, bool):
         value = _as_float(value)  # YAML reads 1e-3, without a dot, as text
+    if wanted is list and isinstance(value, str) and all(isinstance(v, str) for v in default):
+        value = [value] if value else []  # a lone name where several may stand
     if wanted is list and isinstance(value, list):
-        return [_typed(v, default[0], name, source, False) for v in value] if default else value
+        return [_typed(v, default[0] if default else "", name, source, False) for v in value]
     if type(value) is not wanted:
         raise SettingsError(f"{source} sets {name} to {value!r}; it must be {EXAMPLES[wanted]}")
     return value

@@ -153,6 +153,8 @@ def test_answers_are_those_of_the_triples(rows: list[tuple[int, int, int]]) -> N
     assert answers_found == expected
     contained = known.contains(places, torch.arange(5))
     assert [set(torch.nonzero(row).flatten().tolist()) for row in contained] == list(expected.values())
+    places, drawn = places.repeat(2), torch.tensor([3, 0, 3, 4])  # questions and candidates may come twice
+    assert torch.equal(known.contains(places, drawn), known.contains(places, drawn.expand(len(places), -1)))
     assert known.counts.sum() == 2 * len(truth)
     assert known.find(known.questions).tolist() == list(range(len(known.questions)))
 

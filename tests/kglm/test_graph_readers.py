@@ -149,6 +149,54 @@ def test_a_graph_that_is_not_there(tmp_path: Path, graph: str, said: str) -> Non
         read(path)
 
 
+def two_graphs(tmp_path: Path) -> tuple[Path, Path]:
+    """The family, and what else is known of some of its members; each has its own validation triples."""
+    write_triples(tmp_path / "a" / "train.txt", TRAIN[:6])
+    write_triples(tmp_path / "a" / "valid.txt", TRAIN[6:7])
+    write_triples(tmp_path / "b" / "train.txt", [("eve", "born", "rome"), TRAIN[0], ("rome", "in", "italy"), TRAIN[7]])
+    write_triples(tmp_path / "b" / "valid.txt", [("ada", "born", "italy")])
+    return tmp_path / "a", tmp_path / "b"
+
+
+def test_several_graphs_are_read_as_one(tmp_path: Path) -> None:
+    folders = two_graphs(tmp_path)
+    write_triples(folders[1] / "valid_negatives.txt", [("dan", "born", "rome")])
+    both = read_graph(toy_settings(tmp_path, data__graph=[str(f) for f in folders], data__unseen_relations="drop").data)
+    assert named(both) == [*TRAIN[:6], ("eve", "born", "rome"), ("rome", "in", "italy"), TRAIN[7]]
+    assert set(named(both, "valid")) == {("ada", "born", "italy"), TRAIN[6]}
+    assert both.negatives["valid"].tolist() == [[both.entities.index("dan"), both.relations.index("born"), 5]]
+    assert [s.parent.name + "/" + s.name for s in both.sources] == [
+        "a/train.txt", "b/train.txt", "a/valid.txt", "b/valid.txt", "b/valid_negatives.txt",
+    ]  # fmt: skip
+    assert any("1 of 10 triples are duplicates" in note for note in both.notes)
+
+
+def test_a_line_of_the_second_graph_is_named(tmp_path: Path) -> None:
+    folders = two_graphs(tmp_path)
+    write_triples(folders[1] / "valid.txt", [("ada", "born", "italy"), ("ada", "owns", "rome")])
+    graphs = [str(f) for f in folders]
+    with pytest.raises(DataError, match=r"1 valid triples .* first relation 'owns' \(.*b/valid\.txt, line 2\)"):
+        read_graph(toy_settings(tmp_path, data__graph=graphs).data)
+    graph = read_graph(toy_settings(tmp_path, data__graph=graphs, data__unseen_relations="drop").data)
+    assert set(named(graph, "valid")) == {("ada", "born", "italy"), TRAIN[6]}
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "said"),
+    [
+        ("train.txt", [("x", "likes", "y")], r"shares no entity with the rest of data\.graph \('ada' in .*, 'x' in .*same ids"),
+        ("valid.txt", [("ben", "likes", "rome"), TRAIN[2]], r"1 valid triples of one graph are .* b/valid\.txt, line 2"),
+        ("test_negatives.txt", [TRAIN[3]], r"1 test negatives triples of one graph are training triples of another"),
+    ],
+)
+def test_graphs_that_clash(tmp_path: Path, name: str, rows: list[tuple[str, ...]], said: str) -> None:
+    folders = two_graphs(tmp_path)
+    write_triples(folders[1] / name, rows)
+    said = said.replace(" b/", r" \S*b/")
+    with pytest.raises(DataError, match=said):
+        read_graph(toy_settings(tmp_path, data__graph=[str(f) for f in folders]).data)
+
+
 def test_a_split_that_is_missing_is_named(tmp_path: Path) -> None:
     graph = read(write_triples(tmp_path / "t.txt", TRAIN))
     with pytest.raises(DataError, match=r"no test triples \(only train\).*data\.test_share"):

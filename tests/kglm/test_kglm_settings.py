@@ -38,9 +38,20 @@ def test_words_of_a_command_line_keep_the_type_of_their_setting() -> None:
     assert settings.train.label_smoothing == 0.5
 
 
+def test_where_several_names_may_stand_one_may_stand_alone(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    for graph, found in (("kg/a", ["kg/a"]), ("[kg/a, kg/b]", ["kg/a", "kg/b"]), ('""', [])):
+        file.write_text(f"kind: graph\ndata: {{graph: {graph}}}\n")
+        assert load_settings("graph", file).data.graph == found
+    for graph, found in (("kg/c", ["kg/c"]), ("[c, d]", ["c", "d"])):
+        assert load_settings("graph", file, ["--data.graph", graph]).data.graph == found
+        assert load_settings("graph").replace({"data.graph": graph}).data.graph == (found if graph[0] != "[" else [graph])
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--data.graph", "[a, 3]"], "sets data.graph to 3; it must be text"),
         (["--train.lrr", "1"], "train.lrr, which is unknown; did you mean train.lr?"),
         (["--epochs", "3"], "did you mean train.epochs?"),
         (["--train.epochs", "ten"], "it must be a whole number"),

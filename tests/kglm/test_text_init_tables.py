@@ -137,6 +137,7 @@ def test_only_takes_ids_or_triples(tmp_path: Path) -> None:
     assert [r.id for r in only(rows, tmp_path / "ids")] == ["Q3"]
     (tmp_path / "triples").write_text("Q1\tQ2\tQ4\n", encoding="utf-8")
     assert [r.id for r in only(rows, tmp_path / "triples")] == ["Q1", "Q4"]
+    assert [r.id for r in only(rows, tmp_path / "triples", tmp_path / "ids")] == ["Q1", "Q3", "Q4"]
     (tmp_path / "none").write_text("P3\n", encoding="utf-8")
     with pytest.raises(DataError, match="names none of the 5 rows"):
         only(rows, tmp_path / "none")

@@ -40,7 +40,10 @@ def encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--pooling", type=click.Choice(POOLINGS), default="mean", show_default=True,
                 help="mean of a text's words; cls: state of the first piece; plain: mean with special pieces, the original's.",
             ),
-            click.option("--only", metavar="FILE", help="Encode only these ids: one a line, or a file of triples."),
+            click.option(
+                "--only", metavar="FILE", multiple=True,
+                help="Encode only these ids: one a line, or a file of triples. May be given several times.",
+            ),
             click.option(
                 "--max-length", type=click.IntRange(3), metavar="N",
                 help="Word pieces that texts are cut to.  [default: the model's limit, at most 512]",
@@ -117,7 +120,7 @@ def _embed(
     model: str,
     output: str,
     text: str,
-    only: str | None,
+    only: tuple[str, ...],
     batch_size: int,
     tsv: bool,
     **options: Any,
@@ -126,8 +129,8 @@ def _embed(
     from blink.kglm.text_init.making import make_vectors
     from blink.kglm.text_init.tables import only as keep_only
 
-    if only is not None:
-        rows = keep_only(rows, only)
+    if only:
+        rows = keep_only(rows, *only)
     encoder = TextEncoder(model, **options)
     shown: list[Bar] = []
     before: list[int] = []

@@ -35,7 +35,10 @@ class Answers:
         self._keys, counts = torch.unique_consecutive(keys[first], return_counts=True)
         self.targets = targets[first]
         self.offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        self._pairs = torch.arange(len(counts), device=keys.device).repeat_interleave(counts) * entities + self.targets
+        places = torch.arange(len(counts), device=keys.device).repeat_interleave(counts)
+        self._pairs = places * entities + self.targets
+        self._answered = places[torch.argsort(self.targets)]  # by answer: the questions that it is an answer of
+        self._answered_offsets = torch.bincount(self.targets + 1, minlength=entities + 1).cumsum(0)
 
     @property
     def questions(self) -> Questions:
@@ -75,9 +78,25 @@ class Answers:
         Returns:
             *Shape:* (batch, n), bool.
         """
+        if candidates.dim() == 1:
+            return self._contains_shared(places, candidates)
         pairs = places.unsqueeze(1) * self._entities + candidates
         found = torch.searchsorted(self._pairs, pairs).clamp_max(len(self._pairs) - 1)
         return (self._pairs[found] == pairs) & (places >= 0).unsqueeze(1)
+
+    def _contains_shared(self, places: Tensor, candidates: Tensor) -> Tensor:
+        """`contains` for shared candidates, which looks at the questions of each candidate: far fewer than there are pairs."""
+        own, rows = places.unique(return_inverse=True)
+        entities, columns = candidates.unique(return_inverse=True)
+        row_of = places.new_full((len(self._keys) + 1,), -1)
+        row_of[own] = torch.arange(len(own), device=places.device)  # -1 is the place behind the last, which nothing answers
+        counts = self._answered_offsets[entities + 1] - self._answered_offsets[entities]
+        column = torch.arange(len(entities), device=places.device).repeat_interleave(counts)
+        within = torch.arange(len(column), device=places.device) - (counts.cumsum(0) - counts)[column]
+        row = row_of[self._answered[self._answered_offsets[entities[column]] + within]]
+        found = torch.zeros(len(own), len(entities), dtype=torch.bool, device=places.device)
+        found[row[row >= 0], column[row >= 0]] = True
+        return found[rows][:, columns]
 
     def to(self, device: torch.device | str) -> Answers:
         """The same on another device."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import codecs
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from blink.errors import DataError, MissingFileError
 from blink.files import require_file
 from blink.kglm.config import Settings, choice, data_path, extra
-from blink.kglm.graph.triples import Graph, Row, Triples, build_graph, set_aside
+from blink.kglm.graph.triples import Graph, Joined, Row, Triples, build_graph, set_aside
 
 SPLITS = ("train", "valid", "test")
 SUFFIXES = (".txt", ".tsv", ".txt.gz", ".tsv.gz")
@@ -20,6 +20,8 @@ PICKLES = (".pkl", ".pickle", ".joblib", ".pth", ".pt")
 PYKEEN = "pykeen:"
 PYKEEN_SPLITS = {"training": "train", "validation": "valid", "testing": "test"}
 LAYOUT = "head<TAB>relation<TAB>tail"
+Source = tuple[dict[str, Triples], dict[str, Triples]]
+"""Triples by split, and false triples by split."""
 
 
 def read_graph(data: Settings) -> Graph:
@@ -30,7 +32,7 @@ def read_graph(data: Settings) -> Graph:
     """
     if not data.graph:
         raise MissingFileError("data.graph names no graph; give a folder with train.txt and valid.txt, or a file of triples")
-    splits, negatives = _read_source(data)
+    splits, negatives = join_graphs([_read_source(graph, data.root) for graph in _names(data.graph)])
     for name in SPLITS[1:]:
         if file := getattr(data, name):
             splits[name] = read_triples(data_path(file, data.root))
@@ -46,10 +48,15 @@ def read_graph(data: Settings) -> Graph:
     return graph
 
 
-def _read_source(data: Settings) -> tuple[dict[str, Triples], dict[str, Triples]]:
-    if data.graph.startswith(PYKEEN):
-        return _read_pykeen_name(data.graph.removeprefix(PYKEEN)), {}
-    path = data_path(data.graph, data.root)
+def _names(graph: str | Sequence[str]) -> Sequence[str]:
+    """The names in ``data.graph``, which of some kinds of runs is one name."""
+    return [graph] if isinstance(graph, str) else graph
+
+
+def _read_source(graph: str, root: str) -> Source:
+    if graph.startswith(PYKEEN):
+        return _read_pykeen_name(graph.removeprefix(PYKEEN)), {}
+    path = data_path(graph, root)
     if path.is_file():
         return {"train": read_triples(path)}, {}
     if (path / "training").is_dir():
@@ -60,7 +67,43 @@ def _read_source(data: Settings) -> tuple[dict[str, Triples], dict[str, Triples]
     return read_folder(path)
 
 
-def read_folder(folder: Path) -> tuple[dict[str, Triples], dict[str, Triples]]:
+def join_graphs(graphs: Sequence[Source]) -> Source:
+    """Several graphs as one, split by split. Triples that two of them have are dropped later, as any duplicates are.
+
+    Raises:
+        DataError: a graph shares no entity with the ones before it, or what one sets aside or calls false, another trains on.
+    """
+    for graph in graphs:
+        if others := [other for other in graphs if other is not graph]:
+            _check_common(graph, others)
+            _check_apart(graph, {row for splits, _ in others for row in splits["train"].rows})
+    joined: Source = ({}, {})
+    for kind, target in enumerate(joined):
+        for name in SPLITS:
+            if parts := [graph[kind][name] for graph in graphs if name in graph[kind]]:
+                target[name] = Joined.of(parts)
+    return joined
+
+
+def _check_common(graph: Source, others: Sequence[Source]) -> None:
+    known = {name for splits, _ in others for head, _, tail in splits["train"].rows for name in (head, tail)}
+    train = graph[0]["train"]
+    if not any(head in known or tail in known for head, _, tail in train.rows):
+        own, other = (f"{found.rows[0][0]!r} in {found.path}" for found in (train, others[0][0]["train"]))
+        raise DataError(f"a graph shares no entity with the rest of data.graph ({own}, {other}); give graphs with the same ids")
+
+
+def _check_apart(graph: Source, trained: set[Row]) -> None:
+    """What one graph keeps from training may not come in by another."""
+    for sort, splits in zip(("", " negatives"), graph, strict=True):
+        for name, triples in splits.items():
+            clash = [i for i, row in enumerate(triples.rows) if (sort or name != "train") and row in trained]
+            if clash:
+                found = f"{len(clash):,} {name}{sort} triples of one graph are training triples of another"
+                raise DataError(f"{found}, first {triples.where(clash[0])}; leave a graph out, or mend the files")
+
+
+def read_folder(folder: Path) -> Source:
     """Triples and false triples of a folder such as those of CoDEx: ``train.txt``, ``valid.txt``, ``valid_negatives.txt``...
 
     Raises:

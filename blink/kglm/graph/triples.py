@@ -34,6 +34,55 @@ class Triples:
         """File and line of a triple, for messages."""
         return f"{self.path}, line {self.lines[row]}"
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What was read."""
+        return (self.path,) if self.path.is_file() else ()
+
+    def select(self, keep: Sequence[int]) -> Triples:
+        """Those of some rows, in rising order."""
+        return Triples(self.path, [self.rows[i] for i in keep], [self.lines[i] for i in keep])
+
+
+@dataclass(frozen=True)
+class Joined(Triples):
+    """Triples of several graphs, one after the other.
+
+    Attributes:
+        parts: of each graph.
+    """
+
+    parts: tuple[Triples, ...] = ()
+
+    @classmethod
+    def of(cls, parts: Sequence[Triples]) -> Triples:
+        """Triples joined; those of one graph stay as they are."""
+        if len(parts) == 1:
+            return parts[0]
+        rows, lines = [row for part in parts for row in part.rows], [line for part in parts for line in part.lines]
+        return cls(parts[0].path, rows, lines, tuple(parts))
+
+    def where(self, row: int) -> str:
+        """File and line of a triple, for messages."""
+        for part in self.parts:
+            if row < len(part.rows):
+                return part.where(row)
+            row -= len(part.rows)
+        raise IndexError(row)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What was read."""
+        return tuple(file for part in self.parts for file in part.files)
+
+    def select(self, keep: Sequence[int]) -> Triples:
+        """Those of some rows, in rising order."""
+        first, parts = 0, []
+        for part in self.parts:
+            parts.append(part.select([i - first for i in keep if first <= i < first + len(part.rows)]))
+            first += len(part.rows)
+        return Joined.of(parts)
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -124,7 +173,7 @@ def build_graph(
     false = {name: once(f"{name} negatives", triples) for name, triples in kept_negatives.items()}
     _note_strangers(numbers, notes)
     _note_repeats({name: keys_of(triples, *sizes) for name, triples in numbers.items()}, notes)
-    sources = tuple(dict.fromkeys(t.path for t in everything if t.path.is_file()))
+    sources = tuple(dict.fromkeys(file for triples in everything for file in triples.files))
     return Graph(tuple(places.entities), tuple(places.relations), numbers, false, tuple(notes), sources)
 
 
@@ -142,8 +191,7 @@ class _UnseenRelations:
             found = f"{len(wrong):,} {name} triples have a relation without training triples, first {first}"
             raise DataError(f"{found}; mend the files, or drop such triples by --data.unseen_relations drop")
         self._notes.append(f"{name}: {len(wrong):,} triples dropped whose relation has no training triples, first {first}")
-        keep = sorted(set(range(len(triples.rows))) - set(wrong))
-        return Triples(triples.path, [triples.rows[i] for i in keep], [triples.lines[i] for i in keep])
+        return triples.select(sorted(set(range(len(triples.rows))) - set(wrong)))
 
 
 class _Places:

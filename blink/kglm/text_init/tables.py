@@ -95,22 +95,24 @@ def read_relation_types(path: str | Path) -> list[TextRow]:
     return _checked(list(_relation_object(path) if path.suffix == ".json" else _relation_rows(path)), path)
 
 
-def only(rows: Sequence[TextRow], path: str | Path) -> list[TextRow]:
-    """The rows whose ids a file names: an id a line, or head, relation and tail separated by tabs.
+def only(rows: Sequence[TextRow], *paths: str | Path) -> list[TextRow]:
+    """The rows whose ids files name: an id a line, or head, relation and tail separated by tabs.
 
     Raises:
         MissingFileError: there is no such file.
-        DataError: it names none of the rows.
+        DataError: one names none of the rows.
     """
-    wanted: set[str] = set()
-    with require_file(path, "give a file of ids, or of triples").open(encoding="utf-8") as f:
-        for line in f:
-            fields = line.rstrip("\r\n").split("\t")
-            wanted.update((fields[0], fields[2]) if len(fields) == 3 else fields[:1])
-    kept = [row for row in rows if row.id in wanted]
-    if not kept:
-        raise DataError(f"{path} names none of the {len(rows):,} rows; give their ids, one a line, or a file of triples")
-    return kept
+    present, wanted = {row.id for row in rows}, set()
+    for path in paths:
+        own: set[str] = set()
+        with require_file(path, "give a file of ids, or of triples").open(encoding="utf-8") as f:
+            for line in f:
+                fields = line.rstrip("\r\n").split("\t")
+                own.update((fields[0], fields[2]) if len(fields) == 3 else fields[:1])
+        if not own & present:
+            raise DataError(f"{path} names none of the {len(rows):,} rows; give their ids, one a line, or a file of triples")
+        wanted |= own
+    return [row for row in rows if row.id in wanted]
 
 
 def read_table(path: Path, required: Sequence[str]) -> Iterator[dict[str, str]]:
