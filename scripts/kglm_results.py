@@ -5,6 +5,7 @@
     python scripts/kglm_results.py examples/kglm/k01_complex_codex_s.yaml experiments/k01
 
 writes examples/kglm/metrics/k01_complex_codex_s.json and says which bars are met. Paths of this machine stay out of it.
+With --against DIR2, another run on the same graph, it also has by how much the reciprocal ranks differ, question by question.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from blink.apps.common import guarded, say
 from blink.errors import MismatchError, SettingsError
-from blink.files import write_json
+from blink.evaluation.bootstrap import middle
+from blink.files import require_file, write_json
 from blink.kglm.config import kind_of, load_settings
+from blink.kglm.graph.ranking import DEGREES
+from blink.kglm.graph.readers import read_graph
 from blink.kglm.run import RunFolder
 from blink.training.trace import read_trace
 
@@ -35,6 +40,12 @@ BARS: dict[str, dict[str, float]] = {
     "k03_distmult_codex_s": {"test.ranking.mrr": 0.440},
 }
 """Run file -> figure -> its lowest value."""
+CEILINGS: dict[str, dict[str, float]] = {"k09_glove": {"train.loss_ratio": 0.5}}
+"""Run file -> figure -> its highest value."""
+SPLITS = ("test", "valid")
+FEW = DEGREES[1] - 1
+"""Training triples of an answer that has few: the first bucket of a report."""
+SAMPLES = 10_000
 OF_THE_HOST = ("time", "git", "python", "versions", "device", "cores", "processes")
 
 
@@ -46,8 +57,18 @@ def figure(metrics: Mapping[str, Any], name: str) -> float:
     return float(found)
 
 
-def results(run_file: Path, folder: Path) -> dict[str, Any]:
-    """All that is kept of a run.
+def bars_of(name: str, metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The bars of a run file beside what was found, and whether they are met."""
+    found = {}
+    for bars, is_floor in ((BARS, True), (CEILINGS, False)):
+        for key, bar in bars.get(name, {}).items():
+            value = figure(metrics, key)
+            found[key] = {"bar": bar, "found": value, "met": value >= bar if is_floor else value <= bar}
+    return found
+
+
+def results(run_file: Path, folder: Path, against: Path | None = None) -> dict[str, Any]:
+    """All that is kept of a run, and, with ``against``, how it compares with another.
 
     Raises:
         MismatchError: the run was made with other settings than the run file's.
@@ -59,35 +80,76 @@ def results(run_file: Path, folder: Path) -> dict[str, Any]:
     if changed:
         raise MismatchError(f"{folder} was made with another {changed[0]} than {run_file} has; train it again")
     metrics = run.metrics()
-    if "test" not in metrics:
+    if not any(split in metrics for split in SPLITS):
         raise SettingsError(f"{folder} was not measured yet; run: blink kglm eval {folder}")
     first = read_trace(folder / "trace.jsonl")[0]
-    bars = {k: {"bar": low, "found": figure(metrics, k)} for k, low in BARS.get(run_file.stem, {}).items()}
     return {
         "run_file": run_file.as_posix(),
         "commands": [f"blink kglm train {run_file.as_posix()} --out DIR", "blink kglm eval DIR"],
-        "bars": {k: {**v, "met": v["found"] >= v["bar"]} for k, v in bars.items()},
+        "bars": bars_of(run_file.stem, metrics),
         "seed": run.settings.seed,
         "host": {key: first[key] for key in OF_THE_HOST if key in first},
-        "data": {Path(name).name: digest for name, digest in first["files"].items()},
+        "data": {"/".join(Path(name).parts[-2:]): digest for name, digest in first["files"].items()},
         "settings": run.settings.flat(),
         **metrics,
+        **({"against": compared(run, RunFolder.open(against))} if against else {}),
     }
+
+
+def compared(run: RunFolder, other: RunFolder) -> dict[str, Any]:
+    """How much higher the reciprocal ranks of a run are than another's: all questions, and those whose answer has few triples.
+
+    Raises:
+        MismatchError: the runs did not rank the same questions.
+        MissingFileError: one of them was not evaluated.
+    """
+    split = next(name for name in SPLITS if name in run.metrics())
+    tables = [_ranks(found.path / f"ranks-{split}.tsv") for found in (run, other)]
+    if tables[0].keys() != tables[1].keys():
+        raise MismatchError(f"{run.path} and {other.path} did not rank the same questions; evaluate them on the same split")
+    graph = read_graph(run.settings.data)
+    degrees = dict(zip(graph.entities, graph.degrees.tolist(), strict=True))
+    gains = np.array([1 / tables[0][question] - 1 / tables[1][question] for question in tables[0]])
+    few = np.array([degrees[question[0 if question[3] == "head" else 2]] <= FEW for question in tables[0]])
+    differing = [k for k, v in run.settings.flat().items() if other.settings.flat()[k] != v]
+    parts = {"all": gains, f"0-{FEW}": gains[few]}
+    return {"split": split, "differs_by": differing, "mrr": {name: _gain(part) for name, part in parts.items()}}
+
+
+def _gain(gains: np.ndarray) -> dict[str, Any]:
+    """Mean of paired differences, with the middle 95 % of bootstrap samples over questions."""
+    if not len(gains):
+        return {"questions": 0}
+    random = np.random.default_rng(0)
+    means = np.array([gains[random.integers(len(gains), size=len(gains))].mean() for _ in range(SAMPLES)])
+    return {"difference": float(gains.mean()), "interval": middle(means), "questions": len(gains)}
+
+
+def _ranks(path: Path) -> dict[tuple[str, ...], float]:
+    """Rank of each question: head, relation, tail and the side that was asked for."""
+    with require_file(path, f"run: blink kglm eval {path.parent}").open(encoding="utf-8") as f:
+        next(f)
+        return {tuple(fields[:4]): float(fields[4]) for fields in (line.rstrip("\n").split("\t") for line in f)}
 
 
 @click.command()
 @click.argument("run_file", metavar="RUN.yaml")
 @click.argument("folder", metavar="DIR")
 @click.option("--out", metavar="FILE", help="[default: metrics/NAME.json beside the run file]")
-def main(run_file: str, folder: str, out: str | None) -> None:
+@click.option("--against", metavar="DIR2", help="Another run on the same graph, to compare ranks with.")
+def main(run_file: str, folder: str, out: str | None, against: str | None) -> None:
     """Write the figures of the run in DIR, which RUN.yaml describes."""
     path = Path(run_file)
-    found = results(path, Path(folder))
+    found = results(path, Path(folder), Path(against) if against else None)
     target = Path(out) if out else path.parent / "metrics" / f"{path.stem}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     write_json(target, found)
     for name, row in found["bars"].items():
         say(f"{name} {row['found']:.4f}, bar {row['bar']}: {'met' if row['met'] else 'NOT MET'}")
+    for name, row in found.get("against", {}).get("mrr", {}).items():
+        if row["questions"]:
+            low, high = row["interval"]
+            say(f"mrr of {name}: {row['difference']:+.4f} [{low:+.4f}, {high:+.4f}], {row['questions']:,} questions")
     say(f"wrote {target}")
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from graph_toys import family
+from graph_toys import TRAIN, family
 
 from blink.errors import MismatchError, SettingsError
 
@@ -16,6 +17,7 @@ pytest.importorskip("yaml", reason="needs the extra kglm")
 
 from blink.kglm.config import kind_of, load_settings
 from blink.kglm.graph.runner import GraphRunner
+from blink.kglm.run import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "kglm"
@@ -45,9 +47,20 @@ def test_what_is_kept_was_made_with_the_run_file_and_meets_its_bars(name: str) -
     now = load_settings(kind_of(file), file).flat()
     own = {"data.root", "device", "seed"}
     assert [k for k, v in kept["settings"].items() if k not in own and k in now and now[k] != v] == []
-    bars = script().BARS.get(name, {})
-    assert {k: row["bar"] for k, row in kept["bars"].items()} == bars
-    assert [k for k, low in bars.items() if script().figure(kept, k) < low] == []
+    assert kept["bars"] == script().bars_of(name, kept)
+    assert [k for k, row in kept["bars"].items() if not row["met"]] == []
+
+
+@pytest.mark.parametrize("name", sorted(name for name, kept in OF_GRAPHS.items() if "ranking" in kept.get("test", {})))
+def test_what_is_kept_beats_counting_answers_by_relation(name: str) -> None:
+    assert OF_GRAPHS[name]["test"]["ranking"]["mrr"] > OF_GRAPHS[name]["test"]["relation_frequency"]["mrr"] > 0.2
+
+
+def test_rotate_is_not_below_transe_at_its_budget() -> None:
+    rotate, transe = (OF_GRAPHS[name] for name in ("k04_rotate_codex_s", "k02_transe_codex_s"))
+    assert rotate["test"]["ranking"]["mrr"] >= transe["test"]["ranking"]["mrr"]
+    assert rotate["settings"]["train.epochs"] == transe["settings"]["train.epochs"]
+    assert rotate["settings"]["model.dim"] == transe["settings"]["model.dim"]
 
 
 def test_results_are_kept_without_paths_of_the_machine(tmp_path: Path) -> None:
@@ -61,8 +74,19 @@ def test_results_are_kept_without_paths_of_the_machine(tmp_path: Path) -> None:
     GraphRunner().evaluate(run, "test")
     found = script().results(file, run)
     assert found["test"]["ranking"]["questions"] == 16
-    assert set(found["data"]) == {"train.txt", "valid.txt", "test.txt"}
+    assert set(found["data"]) == {"family/train.txt", "family/valid.txt", "family/test.txt"}
     assert "host" not in found["host"]
+    other = tmp_path / "other"
+    GraphRunner().train(load_settings("graph", file, ["--train.lr", "0.5"]), other)
+    GraphRunner().evaluate(other, "test")
+    against = script().results(file, run, other)["against"]
+    assert (against["split"], against["differs_by"]) == ("test", ["train.lr"])
+    mrr = [RunFolder.open(path).metrics()["test"]["ranking"]["mrr"] for path in (run, other)]
+    assert against["mrr"]["all"]["difference"] == pytest.approx(mrr[0] - mrr[1])
+    low, high = against["mrr"]["all"]["interval"]
+    assert low < against["mrr"]["all"]["difference"] < high
+    degree = Counter(name for head, _, tail in TRAIN for name in (head, tail))
+    assert against["mrr"]["0-5"]["questions"] == sum(degree[name] <= 5 for h, _, t in TRAIN for name in (h, t))
     file.write_text(file.read_text().replace("dim: 4", "dim: 6"))
     with pytest.raises(MismatchError, match=r"another model\.dim"):
         script().results(file, run)
