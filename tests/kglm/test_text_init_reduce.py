@@ -125,6 +125,20 @@ def test_reducing_stores_the_reduction_beside_the_vectors(tmp_path: Path) -> Non
     assert not (tmp_path / "new.tsv").exists()
 
 
+def test_the_length_of_vectors_need_not_count(tmp_path: Path) -> None:
+    made = space(cloud(30, 10))
+    longer = np.linspace(0.5, 9, 30)[:, None]
+    stretched = Space("entity", made.ids, made.vectors * longer, made.names, made.types, made.rows)
+    for one, name in ((made, "a"), (stretched, "b")):
+        reduce_vectors(one, tmp_path / f"{name}.tsv", width=4, normalize=True, tsv=False)
+    found = [read_folder(tmp_path / f"{name}.vectors").vectors for name in "ab"]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+    reduce_vectors(stretched, tmp_path / "c.tsv", width=2, fitted=tmp_path / "a.vectors", tsv=False)
+    np.testing.assert_allclose(read_folder(tmp_path / "c.vectors").vectors, found[0], atol=1e-5)
+    zeros = np.zeros((2, 10), dtype=np.float32)
+    assert np.isfinite(Pca.fit(zeros, 3, normalize=True).transform(zeros)).all()
+
+
 def test_the_reduce_command(tmp_path: Path, blink: Callable[..., tuple[int, str, str]]) -> None:
     write_tsv(space(cloud(12, 6)), tmp_path / "v.tsv")
     status, _, err = blink("kglm", "reduce", "-e", tmp_path / "v.tsv", "-d", 3, "-o", tmp_path / "out.tsv")
@@ -134,7 +148,7 @@ def test_the_reduce_command(tmp_path: Path, blink: Callable[..., tuple[int, str,
     assert (status, err.count("\n")) == (1, 1)
     assert "use -m pca, or -d 2" in err
     status, _, err = blink("kglm", "reduce", "-e", tmp_path / "v.tsv", "-m", "tsne", "--whiten", "-o", tmp_path / "x.tsv")
-    assert (status, "--whiten are for -m pca" in err) == (1, True)
+    assert (status, "--whiten and --normalize are for -m pca" in err) == (1, True)
 
 
 def test_rare_types_share_one_colour() -> None:

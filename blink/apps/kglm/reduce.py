@@ -21,6 +21,10 @@ from blink.apps.common import say
 )  # fmt: skip
 @click.option("--whiten", is_flag=True, help="pca: give every component the same variance.")
 @click.option(
+    "--normalize", is_flag=True,
+    help="pca: bring vectors to length 1 first, so that it does not count how long a text was.",
+)  # fmt: skip
+@click.option(
     "--fitted", metavar="DIR", help="pca: reduce as the vectors in DIR were, by its pca.safetensors; its width counts."
 )
 @click.option("-p", "--perplexity", type=click.IntRange(1), default=30, show_default=True, help="tsne only.")
@@ -32,7 +36,8 @@ from blink.apps.common import say
 )
 @click.option("--tsv/--no-tsv", default=True, show_default=True, help="Whether the TSV is written.")
 def reduce(
-    source: str, output: str, dimensions: int, method: str | None, whiten: bool, fitted: str | None, tsv: bool, kind: str,
+    source: str, output: str, dimensions: int, method: str | None, whiten: bool, normalize: bool, fitted: str | None, tsv: bool,
+    kind: str,
     perplexity: int, learning_rate: int, iterations: int, seed: int,
 ) -> None:  # fmt: skip
     """Reduce vectors to fewer numbers each.
@@ -51,14 +56,23 @@ def reduce(
     from blink.kglm.text_init.reduce import PictureSettings
     from blink.kglm.text_init.vectors import read_space
 
-    chosen = method or ("tsne" if dimensions == 2 and fitted is None and not whiten else "pca")
-    if chosen != "pca" and (fitted is not None or whiten):
-        raise SettingsError(f"--fitted and --whiten are for -m pca, the method is {chosen}; leave one of them out")
+    for_pca = fitted is not None or whiten or normalize
+    chosen = method or ("tsne" if dimensions == 2 and not for_pca else "pca")
+    if chosen != "pca" and for_pca:
+        raise SettingsError(f"--fitted, --whiten and --normalize are for -m pca, the method is {chosen}; leave them out")
     space = read_space(source, "relation" if kind == "relation" else "entity")
     settings = PictureSettings(perplexity, learning_rate, iterations, seed)
     given = None if fitted is None else Path(fitted)
     made = reduce_vectors(
-        space, output, width=dimensions, method=chosen, whiten=whiten, fitted=given, settings=settings, tsv=tsv
+        space,
+        output,
+        width=dimensions,
+        method=chosen,
+        whiten=whiten,
+        normalize=normalize,
+        fitted=given,
+        settings=settings,
+        tsv=tsv,
     )
     kept = "" if made.explained is None else f", which keep {made.explained:.1%} of the variance"
     say(f"{made.folder}: {len(space.ids):,} vectors of {made.after} numbers instead of {made.before} ({chosen}){kept}")

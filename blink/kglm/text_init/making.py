@@ -145,6 +145,7 @@ def reduce_vectors(
     width: int = 2,
     method: str = "pca",
     whiten: bool = False,
+    normalize: bool = False,
     fitted: Path | None = None,
     settings: PictureSettings | None = None,
     tsv: bool = True,
@@ -157,7 +158,8 @@ def reduce_vectors(
         width: numbers per vector after.
         method: one of `METHODS`.
         whiten: of principal components, whether each is divided by the root of its variance.
-        fitted: a folder with ``pca.safetensors`` to reduce by, instead of fitting one; its width and whitening count.
+        normalize: of principal components, whether vectors are brought to length 1 first.
+        fitted: a folder with ``pca.safetensors`` to reduce by, instead of fitting one; its width and manner count.
         settings: of t-SNE.
         tsv: whether the TSV is written.
 
@@ -170,9 +172,10 @@ def reduce_vectors(
     notes: dict[str, Any] = {"reduced_by": method, "reduced_from": space.width}
     explained = None
     if method == "pca":
-        pca = Pca.load(fitted) if fitted is not None else Pca.fit(space.vectors, width, whiten=whiten)
+        how = {"whiten": whiten, "normalize": normalize}
+        pca = Pca.load(fitted) if fitted is not None else Pca.fit(space.vectors, width, **how)
         vectors, explained = pca.transform(space.vectors), pca.explained
-        notes |= {"whiten": pca.whiten, "explained": explained}
+        notes |= {"whiten": pca.whiten, "normalize": pca.normalize, "explained": explained}
         folder.mkdir(parents=True, exist_ok=True)
         pca.save(folder)
     else:

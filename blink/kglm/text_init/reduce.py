@@ -35,6 +35,7 @@ class Pca:
         variances: along the components. *Shape:* (kept,), float32.
         explained: part of the whole variance that they keep.
         whiten: whether each result is divided by the root of its variance.
+        normalize: whether rows are brought to length 1 before anything else.
     """
 
     mean: np.ndarray
@@ -42,9 +43,10 @@ class Pca:
     variances: np.ndarray
     explained: float
     whiten: bool = False
+    normalize: bool = False
 
     @classmethod
-    def fit(cls, vectors: np.ndarray, width: int, *, whiten: bool = False) -> Pca:
+    def fit(cls, vectors: np.ndarray, width: int, *, whiten: bool = False, normalize: bool = False) -> Pca:
         """Fit to rows, which may be mapped from a file: they are gone through in parts.
 
         Where there are fewer rows than ``width``, the surplus components carry nothing: those rows have 0 there.
@@ -53,6 +55,7 @@ class Pca:
             vectors: *Shape:* (n, width before), float.
             width: components to keep.
             whiten: divide by the root of the variance.
+            normalize: bring rows to length 1 first: means over few words are longer than means over many.
 
         Raises:
             SettingsError: ``width`` is more than the vectors have.
@@ -61,10 +64,10 @@ class Pca:
         if not 1 <= width <= before:
             raise SettingsError(f"cannot reduce vectors of {before} numbers to {width}; give a width from 1 to {before}")
         parts = [slice(i, i + ROWS_AT_ONCE) for i in range(0, len(vectors), ROWS_AT_ONCE)]
-        mean = sum(vectors[p].sum(0, dtype=np.float64) for p in parts) / len(vectors)
+        mean = sum(_read(vectors[p], normalize).sum(0, dtype=np.float64) for p in parts) / len(vectors)
         scatter = np.zeros((before, before))
         for p in parts:
-            centred = vectors[p] - mean
+            centred = _read(vectors[p], normalize) - mean
             scatter += centred.T @ centred
         values, columns = np.linalg.eigh(scatter / max(len(vectors) - 1, 1))
         values, columns = np.maximum(values[::-1], 0), columns[:, ::-1]
@@ -72,7 +75,8 @@ class Pca:
         signs = np.sign(columns[np.abs(columns).argmax(0), np.arange(before)])
         kept = (columns * signs).T[:width]
         explained = float(values[:width].sum() / max(values.sum(), np.finfo(float).tiny))
-        return cls(mean.astype(np.float32), kept.astype(np.float32), values[:width].astype(np.float32), explained, whiten)
+        numbers = (mean.astype(np.float32), kept.astype(np.float32), values[:width].astype(np.float32))
+        return cls(*numbers, explained, whiten, normalize)
 
     def transform(self, vectors: np.ndarray) -> np.ndarray:
         """Reduce rows, those fitted on or new ones. *Shape:* (n, width before) to (n, kept), float32.
@@ -88,7 +92,7 @@ class Pca:
             scale[real] = 1 / np.sqrt(self.variances[real])
         out = np.empty((len(vectors), len(self.components)), dtype=np.float32)
         for i in range(0, len(vectors), ROWS_AT_ONCE):
-            part = np.asarray(vectors[i : i + ROWS_AT_ONCE], dtype=np.float32)
+            part = _read(vectors[i : i + ROWS_AT_ONCE], self.normalize)
             out[i : i + ROWS_AT_ONCE] = (part - self.mean) @ self.components.T * scale
         return out
 
@@ -97,7 +101,7 @@ class Pca:
         from safetensors.numpy import save
 
         arrays = {"mean": self.mean, "components": self.components, "variances": self.variances}
-        notes = {"explained": json.dumps(self.explained), "whiten": json.dumps(self.whiten)}
+        notes = {name: json.dumps(getattr(self, name)) for name in ("explained", "whiten", "normalize")}
         with atomic_open(folder / PCA_FILE, "wb") as f:
             f.write(save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, metadata=notes))
 
@@ -116,9 +120,18 @@ class Pca:
             with safe_open(path, framework="numpy") as f:
                 arrays = {name: f.get_tensor(name) for name in ("mean", "components", "variances")}
                 notes = f.metadata()
-            return cls(**arrays, explained=json.loads(notes["explained"]), whiten=json.loads(notes["whiten"]))
+            return cls(**arrays, **{name: json.loads(value) for name, value in notes.items()})
         except (SafetensorError, KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{path} is damaged ({error}); reduce the vectors again") from error
+
+
+def _read(rows: np.ndarray, normalize: bool) -> np.ndarray:
+    """Rows as float32, of length 1 if asked for; rows of zeros stay as they are. *Shape:* (n, width)."""
+    part = np.asarray(rows, dtype=np.float32)
+    if not normalize:
+        return part
+    lengths = np.linalg.norm(part, axis=1, keepdims=True)
+    return part / np.where(lengths > 0, lengths, 1)
 
 
 @dataclass(frozen=True)
