@@ -1,0 +1,125 @@
+"""The starter knowledge base's facts: triples.tsv and relations.tsv beside its catalogue."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+pytestmark = pytest.mark.quick
+
+SYMMETRIC = {"P47": "shares border with", "P26": "spouse", "P3373": "sibling"}
+FUNCTIONAL = {"P19": "place of birth", "P20": "place of death", "P36": "capital", "P397": "parent astronomical body"}
+LEAST_FACTS = 5000
+LEAST_COVERAGE = 0.99
+
+
+class Fact(NamedTuple):
+    """One line of triples.tsv: ids of two entities of the catalogue and of the relation between them."""
+
+    head: str
+    relation: str
+    tail: str
+
+
+def number(name: str) -> int:
+    """The digits of an id, for sorting: Q9 comes before Q10."""
+    return int(name[1:])
+
+
+@pytest.fixture(scope="module")
+def home(root: Path) -> Path:
+    """The folder of the starter knowledge base."""
+    return root / "models" / "starter-kb"
+
+
+@pytest.fixture(scope="module")
+def titles(home: Path) -> dict[str, str]:
+    """Entity id to title, from the catalogue."""
+    rows = map(json.loads, (home / "entity.jsonl").read_text(encoding="utf-8").splitlines())
+    return {row["kb_idx"]: row["title"] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def facts(home: Path) -> list[Fact]:
+    """Every line of triples.tsv, in order."""
+    return [Fact(*line.split("\t")) for line in (home / "triples.tsv").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def labels(home: Path) -> dict[str, str]:
+    """Relation id to English label."""
+    return dict(line.split("\t") for line in (home / "relations.tsv").read_text(encoding="utf-8").splitlines())
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("triples.tsv", r"Q[1-9]\d*\tP[1-9]\d*\tQ[1-9]\d*"), ("relations.tsv", r"P[1-9]\d*\t\S[^\t]*\S")]
+)
+def test_every_line_has_the_format(home: Path, name: str, line: str) -> None:
+    text = (home / name).read_text(encoding="utf-8")
+    assert text.endswith("\n")
+    assert [found for found in text[:-1].split("\n") if not re.fullmatch(line, found)] == []
+
+
+def test_both_ends_are_entities_of_the_catalogue(facts: list[Fact], titles: dict[str, str]) -> None:
+    assert {end for fact in facts for end in (fact.head, fact.tail)} <= set(titles)
+
+
+def test_relations_are_listed_once_and_used(facts: list[Fact], labels: dict[str, str], home: Path) -> None:
+    listed = [line.split("\t")[0] for line in (home / "relations.tsv").read_text(encoding="utf-8").splitlines()]
+    assert listed == sorted(set(listed), key=number)
+    assert set(listed) == {fact.relation for fact in facts}
+    assert len(set(labels.values())) == len(labels)
+
+
+def test_sorted_without_duplicates_or_loops(facts: list[Fact]) -> None:
+    assert facts == sorted(set(facts), key=lambda fact: tuple(map(number, fact)))
+    assert [fact for fact in facts if fact.head == fact.tail] == []
+
+
+def test_enough_facts_about_nearly_every_entity(facts: list[Fact], titles: dict[str, str]) -> None:
+    covered = {end for fact in facts for end in (fact.head, fact.tail)}
+    assert len(facts) >= LEAST_FACTS
+    assert len(covered) >= LEAST_COVERAGE * len(titles)
+
+
+@pytest.mark.parametrize("relation", SYMMETRIC, ids=SYMMETRIC.values())
+def test_symmetric_relations_hold_in_both_directions(facts: list[Fact], labels: dict[str, str], relation: str) -> None:
+    pairs = {(fact.head, fact.tail) for fact in facts if fact.relation == relation}
+    assert pairs
+    assert labels[relation] == SYMMETRIC[relation]
+    assert {(tail, head) for head, tail in pairs} == pairs
+
+
+@pytest.mark.parametrize("relation", FUNCTIONAL, ids=FUNCTIONAL.values())
+def test_functional_relations_have_one_value(
+    facts: list[Fact], labels: dict[str, str], titles: dict[str, str], relation: str
+) -> None:
+    counts = Counter(fact.head for fact in facts if fact.relation == relation)
+    assert counts
+    assert labels[relation] == FUNCTIONAL[relation]
+    assert [titles[head] for head, count in counts.items() if count > 1] == []
+
+
+@pytest.mark.parametrize(
+    ("head", "label", "tail"),
+    [
+        ("France", "capital", "Paris"),
+        ("Georgia (country)", "shares border with", "Armenia"),
+        ("Georgia (U.S. state)", "shares border with", "Alabama"),
+        ("Marie Curie", "spouse", "Pierre Curie"),
+        ("Pride and Prejudice", "author", "Jane Austen"),
+        ("Texas (band)", "location of formation", "Glasgow"),
+        ("Mercury (planet)", "parent astronomical body", "Sun"),
+        ("Perth", "named after", "Perth, Scotland"),
+    ],
+)
+def test_namesakes_are_told_apart(
+    facts: list[Fact], labels: dict[str, str], titles: dict[str, str], head: str, label: str, tail: str
+) -> None:
+    told = {(titles[fact.head], labels[fact.relation], titles[fact.tail]) for fact in facts}
+    assert (head, label, tail) in told
