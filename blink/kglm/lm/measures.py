@@ -18,37 +18,74 @@ from blink.kglm.lm.triples import Facts
 HALVES_SEED = 5
 
 
-def measure_split(
-    model: KGLanguageModel, inputs: Inputs, split: str, advance: Callable[[int], None] = lambda units: None
-) -> dict[str, Any]:
-    """Perplexity of the split's text and figures of its triples, of the tasks that the model has.
-
-    ``perplexity`` and ``accuracy`` stand first: the latter on false triples of the first kind that is measured, at the fixed
-    threshold of one half. Under ``triples``, each kind also has ``accuracy_by_relation`` and ``f1_by_relation``, with a
-    threshold per relation fitted on the validation triples of that kind; of the validation triples themselves, and where that
-    split has none of the kind, each half is judged by thresholds of the other.
+class Measured:
+    """Figures of one state of a model. A triple that several kinds have in common, as they have the true ones, is scored once.
 
     Args:
         model: what is measured; dropout is off.
         inputs: texts and triples.
-        split: ``valid`` or ``test``.
         advance: told of words and triples that are done.
-
-    Raises:
-        DataError: the split has nothing that the model can be measured on.
     """
-    found: dict[str, Any] = {}
-    if model.language is not None and split in inputs.texts:
-        text = measure_perplexity(model, inputs.texts[split], advance)
-        found |= {"perplexity": text.perplexity, "language": text.to_dict()}
-    triples = inputs.triples
-    if model.classifier is not None and triples is not None and split in triples.measured:
-        kinds = {kind: _measure_kind(model, triples, split, kind, advance) for kind in triples.measured[split]}
-        found |= {"accuracy": next(iter(kinds.values()))["accuracy"], "triples": kinds}
-    if not found:
-        there = sorted({*inputs.texts, *(triples.measured if triples else ())} & set(SPLITS))
+
+    def __init__(self, model: KGLanguageModel, inputs: Inputs, advance: Callable[[int], None] = lambda units: None) -> None:
+        self._model, self._inputs, self._advance = model, inputs, advance
+        self._logits: dict[str, dict[str, np.ndarray]] = {}
+
+    def split(self, split: str) -> dict[str, Any]:
+        """Perplexity of the split's text and figures of its triples, of the tasks that the model has.
+
+        Raises:
+            DataError: the split has nothing that the model can be measured on.
+        """
+        if found := {**self.text(split), **self.triples(split)}:
+            return found
+        triples = self._inputs.triples
+        there = sorted({*self._inputs.texts, *(triples.measured if triples else ())} & set(SPLITS))
         raise DataError(f"there is no {split} data to measure, only {', '.join(there)}; give data.text_{split} or data.{split}")
-    return found
+
+    def text(self, split: str) -> dict[str, Any]:
+        """``perplexity``, and what goes with it under ``language``; empty where there is no text or no language model."""
+        if self._model.language is None or split not in self._inputs.texts:
+            return {}
+        text = measure_perplexity(self._model, self._inputs.texts[split], self._advance)
+        return {"perplexity": text.perplexity, "language": text.to_dict()}
+
+    def triples(self, split: str) -> dict[str, Any]:
+        """``accuracy`` on false triples of the first kind, at the fixed threshold of one half, and all of each kind.
+
+        Under ``triples``, each kind also has ``accuracy_by_relation`` and ``f1_by_relation``, with a threshold per relation
+        fitted on the validation triples of that kind; of the validation triples themselves, and where that split has none of
+        the kind, each half is judged by thresholds of the other. Empty where there are no triples or no classifier.
+        """
+        triples = self._inputs.triples
+        if self._model.classifier is None or triples is None or split not in triples.measured:
+            return {}
+        kinds = {kind: self._kind(triples, split, kind) for kind in triples.measured[split]}
+        return {"accuracy": next(iter(kinds.values()))["accuracy"], "triples": kinds}
+
+    def _kind(self, triples: Triples, split: str, kind: str) -> dict[str, Any]:
+        facts, logits = triples.measured[split][kind], self._scored(triples, split)[kind]
+        fitted = triples.measured["valid"].get(kind) if split != "valid" and "valid" in triples.measured else None
+        if fitted is None:
+            thresholds = _crosswise(logits, facts)
+        else:
+            thresholds = fit_thresholds(_labelled(self._scored(triples, "valid")[kind], fitted)).of(facts.relation)
+        plain = measure_classification(logits, facts.label)
+        by_relation = measure_classification(logits, facts.label, thresholds)
+        return {**plain.to_dict(), "accuracy_by_relation": by_relation.accuracy, "f1_by_relation": by_relation.f1}
+
+    def _scored(self, triples: Triples, split: str) -> dict[str, np.ndarray]:
+        """Scores of a split's triples by kind. *Shape:* (n of the kind,) each."""
+        if split not in self._logits:
+            everything = Facts.join(list(triples.measured[split].values()))
+            keys = np.stack([everything.head, everything.relation, everything.tail])
+            _, first, place = np.unique(keys, axis=1, return_index=True, return_inverse=True)
+            once = everything.select(first)
+            logits = classify(self._model, triples.texts, once, tables_for(self._model, triples), self._advance)
+            ends = np.cumsum([len(facts) for facts in triples.measured[split].values()])
+            parts = np.split(logits[place.reshape(-1)], ends[:-1])
+            self._logits[split] = dict(zip(triples.measured[split], parts, strict=True))
+        return self._logits[split]
 
 
 def tables_for(model: KGLanguageModel, triples: Triples) -> Tables | None:
@@ -60,21 +97,6 @@ def judge(model: KGLanguageModel, triples: Triples, facts: Facts) -> tuple[np.nd
     """Scores of triples, *shape* (n,), and their figures at the fixed threshold."""
     logits = classify(model, triples.texts, facts, tables_for(model, triples))
     return logits, measure_classification(logits, facts.label)
-
-
-def _measure_kind(
-    model: KGLanguageModel, triples: Triples, split: str, kind: str, advance: Callable[[int], None]
-) -> dict[str, Any]:
-    facts = triples.measured[split][kind]
-    logits, plain = judge(model, triples, facts)
-    advance(len(facts))
-    fitted = triples.measured["valid"].get(kind) if split != "valid" and "valid" in triples.measured else None
-    if fitted is None:
-        thresholds = _crosswise(logits, facts)
-    else:
-        thresholds = fit_thresholds(_labelled(judge(model, triples, fitted)[0], fitted)).of(facts.relation)
-    by_relation = measure_classification(logits, facts.label, thresholds)
-    return {**plain.to_dict(), "accuracy_by_relation": by_relation.accuracy, "f1_by_relation": by_relation.f1}
 
 
 def _crosswise(logits: np.ndarray, facts: Facts) -> np.ndarray:

@@ -13,7 +13,7 @@ from blink.kglm.config import Settings, choice
 from blink.kglm.lm.corpus import Corpus
 from blink.kglm.lm.export import write_export
 from blink.kglm.lm.inputs import SPLITS, Inputs, about, read_inputs
-from blink.kglm.lm.measures import judge, measure_split, tables_for
+from blink.kglm.lm.measures import Measured, judge, tables_for
 from blink.kglm.lm.memory import keep_freed_memory
 from blink.kglm.lm.model import KGLanguageModel
 from blink.kglm.lm.network import new_model, schedule_of
@@ -21,7 +21,7 @@ from blink.kglm.lm.perplexity import measure_perplexity
 from blink.kglm.lm.saved import Saved, load_model, save_model
 from blink.kglm.lm.schedule import LANGUAGE, TRIPLES
 from blink.kglm.lm.tasks import LanguageTask, Task, TripleTask
-from blink.kglm.lm.trainer import RULES, Scores, Trainer, Training
+from blink.kglm.lm.trainer import Scores, Trainer, Training
 from blink.kglm.run import BEST_FOLDER, TRACE_FILE, Progress, RunFolder, device_for
 
 LOSSES, SCORES = (LANGUAGE, TRIPLES), ("nats", "loss", "accuracy")
@@ -58,7 +58,7 @@ class LanguageRunner:
         run = RunFolder.open(folder)
         saved = load_model(run.best)
         inputs = read_inputs(run.settings, saved.vocabulary)
-        found = _measured(run, saved, inputs, split, progress or Progress())
+        found = _States(run, saved, inputs).split(split)
         run.add_metrics(split, found)
         return found
 
@@ -100,10 +100,10 @@ class LanguageRunner:
 
     def _measure_all(self, run: RunFolder, inputs: Inputs, cost: Mapping[str, Any]) -> dict[str, Any]:
         saved = load_model(run.best)
-        found: dict[str, Any] = {}
+        states, found = _States(run, saved, inputs), dict[str, Any]()
         for split in SPLITS:
             if split in inputs.texts or (inputs.triples is not None and split in inputs.triples.measured):
-                found[split] = _measured(run, saved, inputs, split, Progress())
+                found[split] = states.split(split)
                 run.add_metrics(split, found[split])
         run.add_metrics("best", {k: saved.figures[k] for k in ("step", "epoch", "updates") if k in saved.figures})
         for name, values in cost.items():
@@ -190,16 +190,29 @@ def folder_of(rule: str, main: str) -> str:
     return BEST_FOLDER if rule == main else f"{BEST_FOLDER}-{rule}"
 
 
-def _measured(run: RunFolder, saved: Saved, inputs: Inputs, split: str, progress: Progress) -> dict[str, Any]:
-    """Figures of the best state; and, where they were kept, of each task's own best state."""
-    device = device_for(run.settings)
-    found = measure_split(saved.model.to(device), inputs, split, lambda units: None)
-    for rule, figures in (("perplexity", ("perplexity", "language")), ("accuracy", ("accuracy", "triples"))):
-        folder = run.path / f"{BEST_FOLDER}-{rule}"
-        if rule in RULES and folder.is_dir():
-            own = measure_split(load_model(folder).model.to(device), inputs, split)
-            found.setdefault("each_by_its_own_best", {}).update({name: own[name] for name in figures if name in own})
-    return found
+class _States:
+    """The best state of a run, and each task's own best one where they were kept, to be measured.
+
+    Args:
+        run: where they are.
+        saved: the best state.
+        inputs: texts and triples.
+    """
+
+    def __init__(self, run: RunFolder, saved: Saved, inputs: Inputs) -> None:
+        device = device_for(run.settings)
+        self._best = Measured(saved.model.to(device), inputs)
+        own = {rule: run.path / f"{BEST_FOLDER}-{rule}" for rule in ("perplexity", "accuracy")}
+        self._own = {rule: Measured(load_model(at).model.to(device), inputs) for rule, at in own.items() if at.is_dir()}
+
+    def split(self, split: str) -> dict[str, Any]:
+        """Figures of the best state; under ``each_by_its_own_best``, perplexity and accuracy of two states."""
+        found, own = self._best.split(split), dict[str, Any]()
+        if "perplexity" in self._own:
+            own |= self._own["perplexity"].text(split)
+        if "accuracy" in self._own:
+            own |= self._own["accuracy"].triples(split)
+        return {**found, "each_by_its_own_best": own} if own else found
 
 
 def _some_lines(text: Corpus | None, most: int) -> Corpus | None:
