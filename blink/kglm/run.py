@@ -76,10 +76,7 @@ class RunFolder:
         Raises:
             SettingsError: the folder holds a run already.
         """
-        if (path / TRACE_FILE).is_file():
-            raise SettingsError(
-                f"{path} holds a run already; go on with it by `blink kglm resume {path}`, or name another folder"
-            )
+        cls.require_free(path)
         folder = cls(path, settings)
         row = folder._about(sources, about or {})
         path.mkdir(parents=True, exist_ok=True)
@@ -87,6 +84,18 @@ class RunFolder:
         write_yaml(path / SETTINGS_FILE, settings)
         folder.trace.begin(row)
         return folder
+
+    @staticmethod
+    def require_free(path: Path) -> None:
+        """Check that a run may begin in a folder.
+
+        Raises:
+            SettingsError: it holds one already.
+        """
+        if (path / TRACE_FILE).is_file():
+            raise SettingsError(
+                f"{path} holds a run already; go on with it by `blink kglm resume {path}`, or name another folder"
+            )
 
     @classmethod
     def open(cls, path: Path, overrides: Sequence[str] = ()) -> RunFolder:
@@ -134,11 +143,6 @@ class RunFolder:
             raise MismatchError(f"{self.path} was begun with other contents of {names[0]}; bring them back, or begin a new run")
         write_yaml(self.path / SETTINGS_FILE, self.settings)
         self.trace.go_on(step, row, pending=pending)
-
-    def forget(self) -> None:
-        """Take back `begin`: for a run that ends before its first step, such as by a setting that is not allowed."""
-        for name in (SETTINGS_FILE, TRACE_FILE):
-            (self.path / name).unlink(missing_ok=True)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write a checkpoint (tensors and plain values), whole or not at all; the newest two are kept."""

@@ -112,7 +112,7 @@ def test_a_mistake_is_one_line(
     assert found[0] == status
     assert said in found[2]
     assert len(found[2].strip().splitlines()) == 1
-    assert not (tmp_path / "o" / "settings.yaml").exists()
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_finished_run_is_not_trained_over(tmp_path: Path, run_file: Path, blink: Blink) -> None:

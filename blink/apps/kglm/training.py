@@ -31,14 +31,11 @@ def train(run: str, out: str, data: str | None, overrides: tuple[str, ...]) -> N
     Example:
       blink kglm train examples/kglm/k01_complex_codex_s.yaml --out experiments/complex --seed 1 --train.lr 5e-4
     """
-    from blink.files import locked
     from blink.kglm.config import kind_of, load_settings
 
     words = (*overrides, *(("--data.root", data) if data else ()))
     settings = load_settings(kind_of(run), run, words)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
+    with _folder_for(Path(out)) as folder:
         _run(settings.kind, settings, folder, resume=False)
 
 
@@ -59,6 +56,21 @@ def resume(folder: str, overrides: tuple[str, ...]) -> None:
     settings = RunFolder.open(path, overrides).settings
     with locked(path):
         _run(settings.kind, settings, path, resume=True)
+
+
+@contextlib.contextmanager
+def _folder_for(folder: Path) -> Iterator[Path]:
+    """The folder of a new run, locked; where a mistake ends the run before it begins, a folder made for it goes again."""
+    from blink.files import locked
+
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(folder):
+            yield folder
+    finally:
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _run(kind: str, settings: Any, folder: Path, *, resume: bool) -> None:

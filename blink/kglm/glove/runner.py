@@ -39,21 +39,19 @@ class GloveRunner:
         self, settings: Settings, folder: Path, *, resume: bool = False, progress: Progress | None = None
     ) -> dict[str, Any]:
         """Train to the end; ``metrics.json`` then has the best validation and the cost under ``train``."""
-        progress = progress or Progress()
+        progress, run = progress or Progress(), RunFolder(folder, settings)
+        if not resume:
+            run.require_free(folder)
         check_joint(settings)
         graph = read_graph(settings.data) if settings.joint.alpha > 0 else None
         words = read_text(settings, progress.say) if settings.joint.alpha < 1 else None
         sources = [*(graph.sources if graph else ()), *(words.sources if words else ())]
         about = _about(graph, words)
-        run = RunFolder(folder, settings) if resume else RunFolder.begin(folder, settings, sources, about)
-        try:
-            trainer, notes = _trainer(graph, words, run, progress)
-        except Exception:
-            if not resume:
-                run.forget()
-            raise
+        trainer, notes = _trainer(graph, words, run, progress)
         if resume:
             run.go_on(run.load().get("standing", {}).get("step", 0), sources, about, pending=True)
+        else:  # only now: a setting that is not allowed leaves nothing behind
+            RunFolder.begin(folder, settings, sources, about)
         if words is not None:
             words.vocabulary.save(folder / VOCABULARY_FILE)
         for note in notes:

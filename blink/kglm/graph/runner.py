@@ -32,18 +32,16 @@ class GraphRunner:
         self, settings: Settings, folder: Path, *, resume: bool = False, progress: Progress | None = None
     ) -> dict[str, Any]:
         """Train to the end; ``metrics.json`` then has the best validation and the cost under ``train``."""
-        progress = progress or Progress()
+        progress, run = progress or Progress(), RunFolder(folder, settings)
+        if not resume:
+            run.require_free(folder)
         graph = read_graph(settings.data)
         about = {"graph": graph.digest, "entities": len(graph.entities), "relations": len(graph.relations)}
-        run = RunFolder(folder, settings) if resume else RunFolder.begin(folder, settings, graph.sources, about)
-        try:
-            trainer = Trainer(graph, run, progress)
-        except Exception:
-            if not resume:
-                run.forget()  # nothing has been trained: the folder is free for settings that are mended
-            raise
+        trainer = Trainer(graph, run, progress)
         if resume:
             run.go_on(run.load().get("standing", {}).get("step", 0), graph.sources, about, pending=True)
+        else:  # only now: a setting that is not allowed leaves nothing behind
+            RunFolder.begin(folder, settings, graph.sources, about)
         for note in (*graph.notes, trainer.start_note):
             if note:
                 progress.say(note)
