@@ -20,9 +20,8 @@ from blink.kglm.glove.model import GloVe, Table, Weighting
 from blink.kglm.glove.trainer import HELD_OUT, PREFIX, WordTrainer
 from blink.kglm.graph.export import META_FILE, write_export
 from blink.kglm.graph.model import GraphModel, make_model
-from blink.kglm.graph.ranking import rank, report
 from blink.kglm.graph.readers import read_graph
-from blink.kglm.graph.runner import classification, known_answers
+from blink.kglm.graph.runner import measure
 from blink.kglm.graph.trainer import MODEL_ABOUT, MODEL_FILE, Trainer
 from blink.kglm.graph.triples import Graph
 from blink.kglm.lm.vocabulary import VOCABULARY_FILE, Vocabulary
@@ -72,12 +71,7 @@ class GloveRunner:
         graph, model = _best_graph(run)
         metrics: dict[str, Any] = {}
         if graph is not None and model is not None:
-            triples = torch.from_numpy(graph.split(split)).to(model.device)
-            known = known_answers(graph, split).to(model.device)
-            sizes = {"batch_size": run.settings.eval.batch_size, "chunk": run.settings.eval.chunk}
-            metrics["ranking"] = report(rank(model.exact(), triples, known, len(graph.entities), **sizes), graph)
-            if split == "test" and "valid" in graph.splits:
-                metrics["classification"] = classification(model, graph, run.settings.data.split_seed)
+            metrics |= measure(run, graph, model, split, progress)
         elif split != "valid":
             raise SettingsError(f"{folder} is of words alone, which have held-out pairs but no {split}; give --split valid")
         if run.settings.joint.alpha < 1 and split == "valid":

@@ -52,13 +52,7 @@ class GraphRunner:
     def evaluate(self, folder: Path, split: str, *, progress: Progress | None = None) -> dict[str, Any]:
         """Rank the answers of a split and, of test, classify its triples; also writes every rank to ``ranks-SPLIT.tsv``."""
         run, graph, model = open_run(folder)
-        triples = graph.split(split)
-        ranks = _ranks(model, run.settings, graph, split, progress or Progress())
-        with atomic_open(folder / f"ranks-{split}.tsv") as f:
-            f.writelines(_rank_lines(ranks, triples, graph))
-        metrics: dict[str, Any] = {"ranking": report(ranks, graph), "relation_frequency": _baseline(run.settings, graph, split)}
-        if split == "test" and "valid" in graph.splits:
-            metrics["classification"] = classification(model, graph, run.settings.data.split_seed)
+        metrics = measure(run, graph, model, split, progress)
         run.add_metrics(split, metrics)
         return metrics
 
@@ -82,6 +76,18 @@ def open_run(folder: Path) -> tuple[RunFolder, Graph, GraphModel]:
     model = make_model(run.settings, len(graph.entities), len(graph.relations))
     load_model(model, run, graph)
     return run, graph, model.to(device_for(run.settings)).eval()
+
+
+def measure(run: RunFolder, graph: Graph, model: GraphModel, split: str, progress: Progress | None = None) -> dict[str, Any]:
+    """Rank the answers of a split and, of test, classify its triples; writes every rank to ``ranks-SPLIT.tsv``."""
+    triples = graph.split(split)
+    ranks = _ranks(model, run.settings, graph, split, progress or Progress())
+    with atomic_open(run.path / f"ranks-{split}.tsv") as f:
+        f.writelines(_rank_lines(ranks, triples, graph))
+    metrics: dict[str, Any] = {"ranking": report(ranks, graph), "relation_frequency": _baseline(run.settings, graph, split)}
+    if split == "test" and "valid" in graph.splits:
+        metrics["classification"] = classification(model, graph, run.settings.data.split_seed)
+    return metrics
 
 
 def known_answers(graph: Graph, split: str) -> Answers:
