@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from blink.apps.kglm.original import command, main
+from blink.apps.kglm.original import ABOUT, command, main
 from blink.apps.kglm.original_flags import settings_from
 from blink.kglm.run import RunFolder
 from tests.kglm.lm_toys import write_world
@@ -39,6 +40,12 @@ DEFAULTS = {
     "kge_lm": {**ALL, **OF_TRIPLES, "learning_rate_lm": 1e-3, "steps_per_epoch_lm": 1000, "joint_opt": "False", "task": "INIT"},
 }
 """What the original's commands take, with their defaults."""
+
+
+@pytest.fixture(autouse=True)
+def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes as long as a toy run; it is tested with runs."""
+    monkeypatch.setattr(RunFolder, "draw", lambda folder, losses, scores: None)
 
 
 @pytest.fixture(scope="module")
@@ -113,21 +120,49 @@ def test_training_and_testing_of_triples(place: Path, capsys: pytest.CaptureFixt
     assert (place / "run_log_kge" / "NAM_NER_test_KGE_8.log").is_file()
 
 
-def test_training_and_testing_of_both_as_a_script(place: Path) -> None:
+def as_script(name: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """The command run as a script, without the time of a new process; its exit status."""
+    monkeypatch.setattr(sys, "argv", [name, *words])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "blink" / "kglm" / f"{name}.py"), run_name="__main__")
+    return int(ended.value.code or 0)
+
+
+def test_training_and_testing_of_both(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--data_location_lm", str(place), "--data_location_kge", str(place), "--joint_opt", "sum"]
     steps = ["--steps_per_epoch_lm", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name, more in (("train_kge_lm", [*TINY, *TINY_TRIPLES, *steps]), ("test_kge_lm", [])):
-        words = [sys.executable, "-m", f"blink.kglm.{name}", *flags, *more]
-        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    assert as_script("train_kge_lm", [*flags, *TINY, *TINY_TRIPLES, *steps], monkeypatch) == 0
+    capsys.readouterr()
+    assert as_script("test_kge_lm", flags, monkeypatch) == 0
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("perplexity ")
     assert any(line.startswith("easy false triples: accuracy") for line in lines)
     assert lines[-1].startswith("issa serge coelo born 1967")
     settings = RunFolder.open(place / "model_kge_lm" / "NAM_NER_99").settings
     assert (settings.joint.mode, settings.joint.order) == ("sum", "blocks")
     assert (place / "run_log_kge_lm" / "NAM_NER_train_99.log").is_file()
+
+
+@pytest.mark.parametrize("kind", DEFAULTS)
+@pytest.mark.parametrize("verb", ["train", "test"])
+def test_each_is_a_script_that_tells_its_name(
+    kind: str, verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert as_script(f"{verb}_{kind}", ["--help"], monkeypatch) == 0
+    out = capsys.readouterr().out
+    assert f"Usage: python -m blink.kglm.{verb}_{kind} " in out
+    assert ABOUT[f"{verb}_{kind}"] in " ".join(out.split())
+
+
+def test_a_script_tells_mistakes_to_the_shell() -> None:
+    """Once as a process of its own."""
+    words = [sys.executable, "-m", "blink.kglm.test_lm", "--data_location", "/nowhere/at/all"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("test_lm: ")
+    assert "there is no" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_facts_and_summaries_of_the_original_are_read(tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ import gzip
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,22 +34,13 @@ pytest.importorskip("yaml", reason="the extra 'kglm' is not installed")
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLED = """
-import json, os, signal, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from blink.kglm.lm.runner import LanguageRunner
-from blink.kglm.run import Progress
-from tests.kglm.lm_toys import settings_for
-world, run, at, resume, changes = sys.argv[2:]
-left = [int(at)]
-def step(shown):
-    left[0] -= 1
-    if left[0] == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-settings = settings_for(Path(world), "joint", json.loads(changes))
-LanguageRunner().train(settings, Path(run), resume=bool(int(resume)), progress=Progress(step=step))
-"""
+DRAW = RunFolder.draw
+
+
+@pytest.fixture(autouse=True)
+def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes as long as a toy run; one test draws."""
+    monkeypatch.setattr(RunFolder, "draw", lambda folder, losses, scores: None)
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +202,8 @@ def test_a_step_of_triples_is_a_function_of_its_number(world: Path) -> None:
 # -- learning --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_joint_run_learns_both_tasks(world: Path, tmp_path: Path) -> None:
+def test_a_joint_run_learns_both_tasks(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RunFolder, "draw", DRAW)
     lengthy = {"train__epochs": 3, "train__steps_per_epoch_lm": 40, "train__steps_per_epoch_kge": 40, "train__save_steps": 99}
     sizes = {"words__width": 16, "cells__layers": [16], "classifier__hidden": [16], "classifier__keep": 0.8}
     found = run(world, tmp_path / "run", "joint", **lengthy, **sizes)
@@ -223,6 +213,7 @@ def test_a_joint_run_learns_both_tasks(world: Path, tmp_path: Path) -> None:
     assert found["accuracy"] > 0.9  # towns and trades are told apart
     assert {"easy", "same_type"} == set(found["test"]["triples"])
     assert found["best"]["updates"].keys() == {LANGUAGE, TRIPLES}
+    assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_all_figures_are_of_the_one_best_state(world: Path, tmp_path: Path) -> None:
@@ -250,8 +241,21 @@ def test_a_run_that_gets_no_better_ends(world: Path, tmp_path: Path) -> None:
 
 
 def killed(world: Path, folder: Path, at: int, resume: bool, changes: Mapping[str, Any]) -> int:
-    words = [sys.executable, "-c", KILLED, str(ROOT), str(world), str(folder), str(at), str(int(resume)), json.dumps(changes)]
-    return subprocess.run(words, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120, check=False).returncode
+    """Train in a process of its own that ends by SIGKILL in the middle of it; the signal that ended it, below 0."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    left = [at]
+
+    def step(shown: Mapping[str, float]) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    try:
+        LanguageRunner().train(settings_for(world, "joint", changes), folder, resume=resume, progress=Progress(step=step))
+    finally:
+        os._exit(1)  # not killed: never back into the tests
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(world: Path, tmp_path: Path) -> None:

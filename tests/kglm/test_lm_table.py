@@ -14,6 +14,7 @@ import torch
 from blink.kglm.config import load_settings
 from blink.kglm.lm.network import schedule_of
 from blink.kglm.lm.runner import LanguageRunner
+from blink.kglm.run import RunFolder
 from tests.kglm.lm_toys import write_world
 
 pytest.importorskip("yaml", reason="the extra 'kglm' is not installed")
@@ -26,6 +27,12 @@ SIZES = {
     "train.steps_per_epoch_lm": 2, "train.steps_per_epoch_kge": 2, "train.triples": 8, "data.held_out": 0.2,
 }  # fmt: skip
 TINY = [f"--{name}={value}" for name, value in SIZES.items()]
+
+
+@pytest.fixture(autouse=True)
+def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes as long as a toy run; it is tested with runs."""
+    monkeypatch.setattr(RunFolder, "draw", lambda folder, losses, scores: None)
 
 
 @pytest.fixture(scope="module")
