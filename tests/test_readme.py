@@ -70,6 +70,14 @@ def test_scripts(command: str) -> None:
     assert done.stdout
 
 
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python -m examples.cli ")])
+def test_the_tiny_example(command: str) -> None:
+    """Up to the reading of options; tests/examples runs the whole."""
+    done = run([sys.executable, *shlex.split(command)[1:], "--help"])
+    assert done.returncode == 0, done.stderr
+    assert "Usage: " in done.stdout
+
+
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(("sbatch ", "bash "))])
 def test_scripts_of_the_original(command: str) -> None:
     done = run(["env", "BLINK_DRY_RUN=1", "bash", *shlex.split(command)[1:]])
@@ -95,5 +103,6 @@ def test_the_python_example() -> None:
 
 
 def test_every_command_has_a_test() -> None:
-    known = ("blink ", "python blink/", "python benchmarks/", "python scripts/", "./", "echo ", "make ", "sbatch ", "bash ")
+    own = ("python -m examples.cli ", "python blink/", "python benchmarks/", "python scripts/")
+    known = ("blink ", *own, "./", "echo ", "make ", "sbatch ", "bash ")
     assert [c for c in COMMANDS if not c.startswith(known)] == []
