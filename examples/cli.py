@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from blink.apps.common import guarded
-from examples.luke.options import common_options, take_common
+from examples.luke.options import TaskGroup, common_options, take_common
 
 COMMANDS = {
     "entity-typing": "examples.entity_typing.command:command",
@@ -29,7 +29,7 @@ COMMANDS = {
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
-class LazyGroup(click.Group):
+class LazyGroup(TaskGroup):
     """A group that imports a command when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -55,7 +55,8 @@ def cli(context: click.Context, /, **options: Any) -> None:
     Try it without data or network, in a minute (each task's README has its own command):
       python -m examples.cli make-tiny-model tiny
       python -m examples.cli --model-file=tiny --output-dir=out entity-typing run \\
-          --data-dir=examples/entity_typing/tiny --train-batch-size=20 --num-train-epochs=60 --learning-rate=1e-3
+          --data-dir=examples/entity_typing/tiny --train-batch-size=20 --num-train-epochs=60 --learning-rate=3e-3 \\
+          --lr-schedule=warmup_constant
     """
     context.obj = take_common(options)
 

@@ -33,7 +33,7 @@ from examples.luke.options import Common
 if TYPE_CHECKING:
     import numpy as np
 
-    from examples.pretraining.whole import WholeModel
+    from examples.luke.whole import WholeModel
 
 META_FILE = "meta.json"
 FORMAT = 1
@@ -60,7 +60,7 @@ def command(common: Common, /, model_file: str | None, out: str, id_map: str | N
       python -m examples.cli export-entities --model-file luke_large_500k.tar.gz --out entities --id-map enwiki_ids.tsv
     """
     from blink.apps.common import bar, say
-    from examples.pretraining.whole import load_whole
+    from examples.luke.whole import load_whole
 
     source = model_file or common.model_file
     if source is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from examples.luke.options import Common, Defaults, run_options, take_plan
+from examples.luke.options import Common, Defaults, TaskGroup, run_options, take_plan
 
 DEFAULTS = Defaults(
     data_dir="data/entity_disambiguation", seed=42, train_batch_size=16, eval_batch_size=8, num_train_epochs=2.0
@@ -15,7 +15,7 @@ PUBLISHED = {"learning_rate": 2e-5, "warmup_proportion": 0.1, "max_grad_norm": 1
 """Defaults that differ from those of the other tasks."""
 
 
-@click.group("entity-disambiguation")
+@click.group("entity-disambiguation", cls=TaskGroup)
 def command() -> None:
     """Which of its candidates is a mention? (AIDA, MSNBC, AQUAINT, ACE2004, CWEB, WIKI.)"""
 

@@ -13,7 +13,7 @@ from transformers import LukeConfig, LukeModel
 from transformers.models.luke.modeling_luke import EntityPredictionHeadTransform, LukePreTrainedModel
 
 from examples.luke.convert import MASK, PAD
-from examples.pretraining.whole import WholeModel, make_plain
+from examples.luke.whole import WholeModel, make_plain
 
 NO_CANDIDATE = -1e32
 """Score of what is no candidate: finite, so that a row without any has no gradient that is no number."""

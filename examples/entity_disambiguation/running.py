@@ -16,7 +16,7 @@ from examples.luke.convert import save_folder
 from examples.luke.loading import load_base
 from examples.luke.options import Common, Plan
 from examples.luke.run import WEIGHTS_FILE, run_task
-from examples.pretraining.whole import WholeModel, load_whole
+from examples.luke.whole import WholeModel, load_whole
 
 
 def run_disambiguation(common: Common, plan: Plan, **options: Any) -> None:

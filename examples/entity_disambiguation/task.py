@@ -19,7 +19,7 @@ from examples.entity_disambiguation.windows import Decided, Limits, document_inp
 from examples.luke.features import Feature, collate
 from examples.luke.loading import HeadClass, Vocabulary
 from examples.luke.task import TRAIN, Task
-from examples.pretraining.whole import WholeModel
+from examples.luke.whole import WholeModel
 
 GLOBAL, LOCAL = "global", "local"
 INFERENCE_MODES = (GLOBAL, LOCAL)

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from examples.luke.options import Common, Defaults, run_options, take_plan
+from examples.luke.options import Common, Defaults, TaskGroup, run_options, take_plan
 
 DEFAULTS = Defaults(data_dir="data/record", seed=4, train_batch_size=1, eval_batch_size=32, num_train_epochs=2.0)
 
 
-@click.group("entity-span-qa")
+@click.group("entity-span-qa", cls=TaskGroup)
 def command() -> None:
     """Entity that fills a gap (ReCoRD)."""
 

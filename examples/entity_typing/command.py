@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from examples.luke.options import Common, Defaults, run_options, take_plan
+from examples.luke.options import Common, Defaults, TaskGroup, run_options, take_plan
 
 DEFAULTS = Defaults(data_dir="data/open_entity", seed=12, train_batch_size=2, eval_batch_size=32, num_train_epochs=3.0)
 
 
-@click.group("entity-typing")
+@click.group("entity-typing", cls=TaskGroup)
 def command() -> None:
     """Types of a mention (Open Entity)."""
 

@@ -17,8 +17,9 @@ from transformers import AutoTokenizer, LukeConfig, LukeForMaskedLM, LukeTokeniz
 
 from blink.errors import CheckpointError, MissingFileError
 from blink.files import atomic_open, locked, read_json, sample_hash
+from blink.model.pretrained import first_line, quiet_transformers
 from examples.luke.archive import METADATA, TITLES, WEIGHTS, Archive, EntityRow, read_archive, read_titles
-from examples.luke.hushed import first_line, hushed
+from examples.luke.disk import writing
 
 HEADS = ("lm_head.", "entity_predictions.")
 """Weights that stand beside the encoder; all others belong to it."""
@@ -56,9 +57,11 @@ def to_transformers(archive: Archive, tokenizer: str | None = None) -> tuple[Luk
     vocab = {piece: i for piece, i in vocab.items() if i < words}
     _add_markers(state, vocab)
     titles = _add_second_mask(state, archive.entities)
+    if archive.config.get("use_entity_aware_attention") is False:  # such weights were there and never used
+        state = {name: value for name, value in state.items() if not is_further_query(name)}
     copy_queries(state)
     config = _config(archive.config, state)
-    with hushed():
+    with quiet_transformers():
         model = LukeForMaskedLM(config)
     _fill(model, state)
     made_of: Any = {"vocab": vocab, "merges": merges, "entity_vocab": titles}
@@ -86,7 +89,7 @@ def to_archive(model: LukeForMaskedLM, tokenizer: Any, encoder_name: str, counts
     kept = [ids[title] for title in titles]
     for name in ("entity_embeddings.entity_embeddings.weight", "entity_predictions.decoder.weight", "entity_predictions.bias"):
         state[name] = state[name][kept]
-    for name in [n for n in state if any(f".{q}." in n for q in QUERIES)]:
+    for name in filter(is_further_query, list(state)):
         plain = name
         for query in QUERIES:
             plain = plain.replace(f".{query}.", ".query.")
@@ -104,6 +107,11 @@ def to_archive(model: LukeForMaskedLM, tokenizer: Any, encoder_name: str, counts
     return Archive(state, metadata, [EntityRow((title,), (counts or {}).get(title, 0)) for title in titles])
 
 
+def is_further_query(name: str) -> bool:
+    """Whether a weight is one that only entity-aware attention has."""
+    return any(f".{query}." in name for query in QUERIES)
+
+
 def copy_queries(state: dict[str, Tensor]) -> None:
     """Give every layer that lacks them the queries of entity-aware attention, which then is plain attention still."""
     for name in [n for n in state if ".attention.self.query." in n]:
@@ -117,7 +125,7 @@ def word_vocabulary(name: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
     Raises:
         CheckpointError: there is none of that name, or it is of another kind.
     """
-    with hushed():
+    with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(name)
             parts = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -177,7 +185,7 @@ def save_folder(model: PreTrainedModel, tokenizer: Any, folder: Path, entities: 
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        with hushed():
+        with quiet_transformers(), writing(folder):
             model.save_pretrained(part)
             tokenizer.save_pretrained(part)
         if entities:

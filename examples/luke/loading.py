@@ -12,9 +12,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoTokenizer, LukeConfig, LukeForMaskedLM, LukeModel, LukeTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, LukeConfig, LukeModel, LukeTokenizer, PreTrainedModel
 
 from blink.errors import CheckpointError, MissingFileError, SettingsError
+from blink.model.pretrained import first_line, quiet_transformers
 from examples.luke.archive import is_archive, read_state
 from examples.luke.convert import (
     EMBEDDED,
@@ -23,14 +24,13 @@ from examples.luke.convert import (
     MASK,
     MASK2,
     PAD,
-    QUERIES,
     SECOND,
     SPECIAL_ENTITIES,
     UNKNOWN,
     converted,
     copy_queries,
+    is_further_query,
 )
-from examples.luke.hushed import first_line, hushed
 from examples.luke.pieces import Pieces
 
 THIRD = "[ENTITY]"
@@ -41,6 +41,8 @@ POSITIONS_UNUSED = 2
 POOLER = ("pooler.dense.weight", "pooler.dense.bias")
 """Weights that no task uses: some models have them, some have not."""
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+REMEDY = "give LUKE's archive (.tar.gz), a folder of transformers, or a name"
 
 HeadClass = type[PreTrainedModel]
 
@@ -137,7 +139,7 @@ class Base:
         config.extra_markers = extra
         for name, value in settings.items():
             setattr(config, name, value)
-        with hushed():
+        with quiet_transformers():
             model = head(config)
         encoder = model.base_model
         encoder.load_state_dict(_with_pooler(state, encoder.state_dict()), strict=True)
@@ -161,38 +163,16 @@ def load_base(source: str, tokenizer: str | None, say: Callable[[str], None]) ->
         MissingFileError: there is nothing at that path.
         CheckpointError: it cannot be read, or is no LUKE model.
     """
-    path = Path(source)
-    folder = str(converted(path, tokenizer, say)) if path.exists() and is_archive(path) else source
-    _require_there(source)
-    with hushed():
-        try:
-            config = LukeConfig.from_pretrained(folder)
-            _require_luke(source, folder)
-            config.use_entity_aware_attention = True
-            model, missing = _read(LukeModel, folder, config=config)
-            words = AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            found = f"cannot load the model {source!r} ({first_line(error)})"
-            raise CheckpointError(f"{found}; give LUKE's archive (.tar.gz), a folder of transformers, or a name") from error
+    folder = open_source(source, tokenizer, say)
+    # A model of plain attention may hold further queries that it never used; read as what it is, it has none.
+    model, words, missing = read_folder(LukeModel, folder, f"the model {source!r}", REMEDY)
+    config: Any = model.config
+    config.use_entity_aware_attention = True
     state = dict(model.state_dict())
     _mend(source, state, missing)
     if not isinstance(words, LukeTokenizer):
         raise CheckpointError(f"{source!r} has a {type(words).__name__}; these tasks need LUKE's (mLUKE has another)")
     return Base(config, state, words)
-
-
-def load_pretrained(folder: Path) -> tuple[LukeForMaskedLM, Any]:
-    """A pre-trained model with both its predictors, and its tokenizer, from a folder of transformers.
-
-    Raises:
-        MissingFileError: there is no such folder.
-        CheckpointError: it cannot be read, or lacks weights.
-    """
-    if not (folder / "config.json").is_file():
-        raise MissingFileError(f"{folder} holds no model of transformers (config.json); name another folder")
-    found = _tuned_folder(folder, LukeForMaskedLM)
-    assert isinstance(found.model, LukeForMaskedLM)
-    return found.model, found.tokenizer
 
 
 def load_tuned(path: Path, head: HeadClass, base: Callable[[], Base], blank: Callable[[Base], TunedModel]) -> TunedModel:
@@ -241,35 +221,67 @@ def with_entities(tokenizer: Any, ids: dict[str, int]) -> Any:
     return made
 
 
-def _read(kind: HeadClass, folder: str, **settings: Any) -> tuple[Any, set[str]]:
-    """A model in float32, and the names of weights that it has and the checkpoint has not."""
-    read: Any = kind.from_pretrained(folder, output_loading_info=True, dtype=torch.float32, **settings)
-    model, report = read
-    return model, set(report["missing_keys"])
+def open_source(source: str, tokenizer: str | None, say: Callable[[str], None]) -> str:
+    """Folder of transformers, or name there, that a model is read from; an archive is converted into one.
 
+    Args:
+        source: archive, folder or name.
+        tokenizer: of an archive, the word tokenizer if not the one it names.
+        say: is told what takes long.
 
-def _require_there(source: str) -> None:
+    Raises:
+        MissingFileError: there is nothing at that path.
+    """
+    path = Path(source)
     looks_like_path = source.endswith((".gz", ".tar", ".bz2", ".xz", ".bin")) or source.startswith((".", "/", "~"))
-    if looks_like_path and not Path(source).exists():
-        raise MissingFileError(f"the model {source} does not exist; give LUKE's archive, a folder of transformers, or a name")
+    if looks_like_path and not path.exists():
+        raise MissingFileError(f"the model {source} does not exist; {REMEDY}")
+    return str(converted(path, tokenizer, say)) if path.exists() and is_archive(path) else source
 
 
-def _require_luke(source: str, folder: str) -> None:
-    kind = LukeConfig.get_config_dict(folder)[0].get("model_type")
-    if kind not in ("luke", "mluke"):
-        raise CheckpointError(f"{source!r} is a model of type {kind!r}; these tasks need one of type 'luke'")
+def read_folder(kind: HeadClass, folder: str, name: str, remedy: str) -> tuple[Any, Any, set[str]]:
+    """A model in float32, its tokenizer, and the names of weights that it has and the folder has not: those are random.
+
+    Args:
+        kind: class of the model.
+        folder: of transformers, or a name there.
+        name: what it is called in messages.
+        remedy: what they advise.
+
+    Raises:
+        CheckpointError: it cannot be read, or is no LUKE model.
+    """
+    with quiet_transformers():
+        try:
+            type_name = LukeConfig.get_config_dict(folder)[0].get("model_type")
+            if type_name not in ("luke", "mluke"):
+                raise CheckpointError(f"{name} is a model of type {type_name!r}, not 'luke'; {remedy}")
+            read: Any = kind.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
+            words = AutoTokenizer.from_pretrained(folder)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            # The library's message on this is about one of its arguments.
+            found = "its weights have other shapes" if "mismatched_sizes" in str(error) else first_line(error)
+            raise CheckpointError(f"cannot load {name} ({found}); {remedy}") from error
+    model, report = read
+    return model, words, set(report["missing_keys"])
+
+
+def few(names: set[str]) -> str:
+    """The first of some names, and how many there are beside them."""
+    shown = sorted(names)[:3]
+    return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _mend(source: str, state: dict[str, Tensor], missing: set[str]) -> None:
     """Fill in what a checkpoint may lack, and refuse one that lacks more."""
     names = {name.removeprefix("luke.") for name in missing}
-    for name in [n for n in names if any(f".{q}." in n for q in QUERIES)]:
+    for name in filter(is_further_query, list(names)):
         del state[name]
         names.discard(name)
     copy_queries(state)
     names -= set(POOLER)
     if names:
-        raise CheckpointError(f"the model {source!r} lacks {_few(names)}; is it a whole LUKE model?")
+        raise CheckpointError(f"the model {source!r} lacks {few(names)}; is it a whole LUKE model?")
 
 
 def _with_pooler(state: Mapping[str, Tensor], own: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
@@ -294,18 +306,10 @@ def _entity_rows(table: Tensor, ids: Mapping[str, int], all_entities: bool) -> t
 
 
 def _tuned_folder(folder: Path, head: HeadClass) -> TunedModel:
-    _require_luke(str(folder), str(folder))
-    with hushed():
-        try:
-            model, missing = _read(head, str(folder))
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(
-                f"cannot load the checkpoint {folder} ({first_line(error)}); was it trained for this task?"
-            ) from error
+    model, tokenizer, missing = read_folder(head, str(folder), f"the checkpoint {folder}", "was it trained for this task?")
     missing -= {f"luke.{name}" for name in POOLER}
     if missing:
-        raise CheckpointError(f"the checkpoint {folder} lacks {_few(missing)}; was it trained for this task?")
+        raise CheckpointError(f"the checkpoint {folder} lacks {few(missing)}; was it trained for this task?")
     return TunedModel(model, tokenizer)
 
 
@@ -372,8 +376,3 @@ def _table_rows(path: Path, given: Tensor, own: Tensor, blank: TunedModel) -> Te
             f"the checkpoint {path} has {len(given)} entities, the model {len(own)}; give --model-file the one it was made from"
         )
     return rows
-
-
-def _few(names: set[str]) -> str:
-    shown = sorted(names)[:3]
-    return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

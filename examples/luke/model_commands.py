@@ -78,7 +78,7 @@ def convert(model: str, folder: str, tokenizer: str | None) -> None:
     "--bert-model-name", metavar="NAME", help="Word tokenizer that the archive is to name.  [default: the model's folder]"
 )
 def create_model_archive(model: str, out: str, compress: str, bert_model_name: str | None) -> None:
-    """Write a pre-trained model (a folder of transformers) as an archive in the published layout.
+    """Write a pre-trained model (a folder of transformers, or a name there) as an archive in the published layout.
 
     \b
     Example:
@@ -86,12 +86,12 @@ def create_model_archive(model: str, out: str, compress: str, bert_model_name: s
     """
     from examples.luke.archive import write_archive
     from examples.luke.convert import link_counts, to_archive
-    from examples.luke.loading import load_pretrained
+    from examples.luke.whole import load_whole
 
-    folder = Path(model)
-    whole, tokenizer = load_pretrained(folder)
-    name = bert_model_name or str(folder.resolve())
-    write_archive(to_archive(whole, tokenizer, name, link_counts(folder)), Path(out), compress)
+    whole = load_whole(model, None, say)
+    folder = Path(whole.folder)
+    name = bert_model_name or (str(folder.resolve()) if folder.is_dir() else whole.folder)
+    write_archive(to_archive(whole.model, whole.tokenizer, name, link_counts(folder)), Path(out), compress)
     say(f"the archive is {out}; it names the tokenizer {name}")
 
 

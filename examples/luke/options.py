@@ -79,6 +79,17 @@ class Plan:
     settings: dict[str, Any]
 
 
+class TaskGroup(click.Group):
+    """A group of commands that shows its help where none of them is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click; without words, the help is shown as it stands, and that is no mistake."""
+        if not args:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+
 def common_options(command: Command) -> Command:
     """A decorator that gives the whole command the options of `Common`."""
     for name in reversed(COMET_SWITCHES):

@@ -120,7 +120,8 @@ class Run:
             results |= self._evaluate(tuned)
         if self.accelerator.is_main_process:
             write_json(self.folder / RESULTS_FILE, results)
-            say(f"results, also in {self.folder / RESULTS_FILE}: {json.dumps(results)}")
+            final = {name: value for name, value in results.items() if not name.rpartition("_epoch")[2].isdecimal()}
+            say(f"results, with those of each epoch in {self.folder / RESULTS_FILE}: {json.dumps(final)}")
         self._logger.close()
 
     # -- data ----------------------------------------------------------------------------------------------------

@@ -11,9 +11,20 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import LukeConfig, LukeForMaskedLM, LukeTokenizer
 
+from blink.model.pretrained import quiet_transformers
 from examples.luke.archive import EntityRow
-from examples.luke.convert import FIRST, MARKED_LIKE, MASK, MASK2, PAD, QUERIES, SECOND, UNKNOWN, copy_queries, save_folder
-from examples.luke.hushed import hushed
+from examples.luke.convert import (
+    FIRST,
+    MARKED_LIKE,
+    MASK,
+    MASK2,
+    PAD,
+    SECOND,
+    UNKNOWN,
+    copy_queries,
+    is_further_query,
+    save_folder,
+)
 
 WORD_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
@@ -41,7 +52,7 @@ def make_tiny_model(
     """
     tokenizer = tiny_tokenizer(texts, titles, pieces)
     torch.manual_seed(seed)
-    with hushed():
+    with quiet_transformers():
         model = LukeForMaskedLM(tiny_config(tokenizer, size, layers))
     begin_alike(model, tokenizer)
     counts = [EntityRow((title,), 0) for title in sorted(tokenizer.entity_vocab, key=tokenizer.entity_vocab.get)]
@@ -98,6 +109,6 @@ def begin_alike(model: LukeForMaskedLM, tokenizer: Any) -> None:
     mask, mask2 = tokenizer.entity_vocab[MASK], tokenizer.entity_vocab[MASK2]
     for name in ("luke.entity_embeddings.entity_embeddings.weight", "entity_predictions.bias"):
         state[name][mask2] = state[name][mask]
-    alike = {name: value for name, value in state.items() if not any(f".{query}." in name for query in QUERIES)}
+    alike = {name: value for name, value in state.items() if not is_further_query(name)}
     copy_queries(alike)
     model.load_state_dict(alike, strict=True)

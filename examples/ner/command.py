@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from examples.luke.options import Common, Defaults, run_options, take_plan
+from examples.luke.options import Common, Defaults, TaskGroup, run_options, take_plan
 
 DEFAULTS = Defaults(data_dir="data/conll_2003", seed=35, train_batch_size=2, eval_batch_size=32, num_train_epochs=5.0)
 
 
-@click.group("ner")
+@click.group("ner", cls=TaskGroup)
 def command() -> None:
     """Names in sentences (CoNLL-2003)."""
 

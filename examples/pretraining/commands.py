@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from examples.luke.options import Common
+from examples.luke.options import Common, TaskGroup
 
 POOL = click.option("--pool-size", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 SHARE = click.FloatRange(0, 1)
 
 
-@click.group("pretraining")
+@click.group("pretraining", cls=TaskGroup)
 def command() -> None:
     """Pre-train LUKE: dump, entity vocabulary, packed dataset, masked words and masked entities.
 

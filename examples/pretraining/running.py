@@ -19,10 +19,10 @@ from transformers import LukeForMaskedLM
 from blink.apps.common import bar, say
 from blink.errors import SettingsError
 from blink.files import write_json
+from blink.model.pretrained import quiet_transformers
 from blink.training.provenance import provenance
 from blink.training.signals import Interrupted
 from blink.training.trace import Trace
-from examples.luke.hushed import hushed
 from examples.luke.launching import gpu_count, in_process_group, launch_command, make_accelerator, resolve_gpus
 from examples.luke.options import Common
 from examples.luke.pieces import Pieces
@@ -130,7 +130,7 @@ class _Run:
     def run(self) -> None:
         """Do it."""
         torch.manual_seed(self.settings.seed)
-        with hushed():
+        with quiet_transformers():
             tokenizer = load_tokenizer(str(self.data.folder))
         model = self._model()
         require_pieces(model, tokenizer, self.data)

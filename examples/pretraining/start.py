@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from transformers import AutoConfig, LukeConfig, LukeForMaskedLM, RobertaForMaskedLM
 
 from blink.errors import CheckpointError, MismatchError, SettingsError
+from blink.model.pretrained import first_line, quiet_transformers
 from examples.luke.archive import Archive
 from examples.luke.convert import MARKED_LIKE, save_folder, to_archive, to_transformers
-from examples.luke.hushed import first_line, hushed
+from examples.luke.whole import load_whole, make_plain
 from examples.pretraining.dataset import PackedDataset
 from examples.pretraining.vocabulary import EntityVocab
-from examples.pretraining.whole import load_whole, make_plain
 
 NEW_PARTS = ("luke.entity_embeddings.", "entity_predictions.", "cls_entity.")
 """Beginnings of the names of what RoBERTa does not have, which alone learns in the first stage."""
@@ -49,7 +49,7 @@ def from_roberta(name: str, vocab: EntityVocab, entity_emb_size: int) -> LukeFor
     Raises:
         CheckpointError: there is no RoBERTa of that name, or it has no head for words.
     """
-    with hushed():
+    with quiet_transformers():
         try:
             config = AutoConfig.from_pretrained(name)
             if config.model_type != "roberta":
@@ -98,7 +98,7 @@ def from_luke(source: str, data: PackedDataset, tokenizer: str | None, say: Call
         raise MismatchError(f"{found}; take the dataset that the model was trained on, or one with its vocabulary")
     aware = whole.model.config.use_entity_aware_attention
     config = LukeConfig(**{**archive.config, "use_entity_aware_attention": aware})
-    with hushed():
+    with quiet_transformers():
         model = LukeForMaskedLM(config)
     model.load_state_dict(
         {k if k.startswith(("lm_head.", "entity_predictions.")) else f"luke.{k}": v for k, v in archive.state.items()}

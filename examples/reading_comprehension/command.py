@@ -9,7 +9,7 @@ import click
 
 from blink.apps.common import bar, say
 from blink.errors import MissingFileError
-from examples.luke.options import Common, Defaults, run_options, take_plan
+from examples.luke.options import Common, Defaults, TaskGroup, run_options, take_plan
 
 DEFAULTS = Defaults(data_dir="data/squad", seed=14, train_batch_size=2, eval_batch_size=32, num_train_epochs=2.0)
 USUAL_FILES = {
@@ -20,7 +20,7 @@ USUAL_FILES = {
 """Taken from the working folder where they are there and no others are named."""
 
 
-@click.group("reading-comprehension")
+@click.group("reading-comprehension", cls=TaskGroup)
 def command() -> None:
     """Answers in a passage (SQuAD)."""
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from examples.luke.options import Common, Defaults, run_options, take_plan
+from examples.luke.options import Common, Defaults, TaskGroup, run_options, take_plan
 
 DEFAULTS = Defaults(data_dir="data/tacred", seed=42, train_batch_size=4, eval_batch_size=128, num_train_epochs=5.0)
 
 
-@click.group("relation-classification")
+@click.group("relation-classification", cls=TaskGroup)
 def command() -> None:
     """Relation of two mentions (TACRED)."""
 

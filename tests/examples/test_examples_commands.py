@@ -22,8 +22,8 @@ from transformers import AutoTokenizer, LukeForEntityClassification
 from examples.cli import COMMANDS, cli
 from examples.luke.archive import write_archive
 from examples.luke.convert import to_archive
-from examples.luke.loading import load_pretrained
 from examples.luke.steps import Stepper
+from examples.luke.whole import load_whole
 
 Examples = Callable[..., tuple[int, str]]
 
@@ -171,7 +171,8 @@ class TestRuns:
         self, run_examples: Examples, tiny_folder: Path, tasks: Path, tmp_path: Path
     ) -> None:
         archive = tmp_path / "luke_tiny.tar.gz"
-        write_archive(to_archive(*load_pretrained(tiny_folder), str(tiny_folder)), archive)
+        whole = load_whole(str(tiny_folder), None, print)
+        write_archive(to_archive(whole.model, whole.tokenizer, str(tiny_folder)), archive)
         arguments = ("entity-typing", "run", *own("entity-typing", tasks), *SHORT, "--num-train-epochs=1")
         outputs = []
         for name, model in (("a", archive), ("b", tiny_folder)):

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,23 @@ from examples.luke.archive import (
     read_titles,
     write_archive,
 )
-from examples.luke.convert import FIRST, MASK, MASK2, PAD, SECOND, UNKNOWN, save_folder, to_archive, to_transformers
+from examples.luke.convert import (
+    FIRST,
+    MASK,
+    MASK2,
+    PAD,
+    QUERIES,
+    SECOND,
+    UNKNOWN,
+    is_further_query,
+    save_folder,
+    to_archive,
+    to_transformers,
+)
 from examples.luke.features import EntitySlot, Feature, collate
 from examples.luke.heads import LukeForCloze
-from examples.luke.loading import THIRD, Base, TunedModel, load_base, load_pretrained, load_tuned, with_entities
+from examples.luke.loading import THIRD, Base, TunedModel, load_base, load_tuned, with_entities
+from examples.luke.whole import load_whole
 
 ENTITY_TABLE = "entity_embeddings.entity_embeddings.weight"
 
@@ -48,7 +62,8 @@ def logits(model: Any, titles: dict[str, int]) -> tuple[torch.Tensor, torch.Tens
 @pytest.fixture(scope="module")
 def whole(tiny_folder: Path) -> tuple[LukeForMaskedLM, Any]:
     """The tiny model with its predictors, and its tokenizer."""
-    return load_pretrained(tiny_folder)
+    found = load_whole(str(tiny_folder), None, print)
+    return found.model, found.tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +174,28 @@ class TestConversion:
         for ours, theirs in zip(logits(converted, words.entity_vocab), logits(model, tokenizer.entity_vocab), strict=True):
             assert torch.allclose(ours, theirs, atol=1e-5)
 
+    @pytest.mark.parametrize("attention", ["aware, learnt", "aware, copies", "plain", "plain, queries unused"])
+    def test_logits_whatever_the_attention(self, attention: str, tiny_folder: Path, tmp_path: Path) -> None:
+        """A model of transformers to an archive on disk, and back through the cache that ``--model-file`` fills."""
+        found = load_whole(str(tiny_folder), None, print)
+        torch.manual_seed(1)
+        model, config = found.model, found.model.config
+        config.use_entity_aware_attention = not attention.startswith("plain")
+        for layer in model.luke.encoder.layer:
+            layer.attention.self.use_entity_aware_attention = config.use_entity_aware_attention
+            if not attention.endswith("copies"):
+                for query in QUERIES:
+                    torch.nn.init.normal_(getattr(layer.attention.self, query).weight, std=0.1)
+        archive = to_archive(model, found.tokenizer, str(tiny_folder))
+        if attention == "plain":
+            archive = replace(archive, state={k: v for k, v in archive.state.items() if not is_further_query(k)})
+        assert any(map(is_further_query, archive.state)) == (attention in ("aware, learnt", "plain, queries unused"))
+        write_archive(archive, tmp_path / "luke.tar.gz")
+        back = load_whole(str(tmp_path / "luke.tar.gz"), None, print)
+        assert back.model.config.use_entity_aware_attention
+        pairs = zip(logits(back.model, back.entities), logits(model, found.entities), strict=True)
+        assert max(float((ours - theirs).abs().max()) for ours, theirs in pairs) < 1e-5
+
     def test_logits_of_a_plain_model_as_it_was_published(self, tiny_folder: Path, whole: tuple[LukeForMaskedLM, Any]) -> None:
         """A model with plain attention, no markers and no second mask, made and run without the converter."""
         tokenizer, ids = whole[1], whole[1].entity_vocab
@@ -190,7 +227,7 @@ class TestConversion:
         model, words = to_transformers(read_archive(published))
         save_folder(model, words, tmp_path / "m")
         assert "lm_head.decoder.weight" in load_file(tmp_path / "m" / "model.safetensors")
-        back, _ = load_pretrained(tmp_path / "m")
+        back = load_whole(str(tmp_path / "m"), None, print).model
         assert torch.equal(back.lm_head.decoder.weight, back.luke.embeddings.word_embeddings.weight)
 
     def test_copied_queries_are_plain_attention(self, tiny_base: Base) -> None:
@@ -269,11 +306,16 @@ class TestBase:
         load_base(str(published), None, told.append)
         assert len(told) == 1  # converted once
 
-    def test_a_model_of_plain_attention_begins_with_copies(self, tiny_folder: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("unused", [False, True], ids=["without further queries", "with unused ones"])
+    def test_a_model_of_plain_attention_begins_with_copies(self, unused: bool, tiny_folder: Path, tmp_path: Path) -> None:
         shutil.copytree(tiny_folder, tmp_path / "m")
-        state = {
-            k: v for k, v in load_file(tmp_path / "m" / "model.safetensors").items() if "e_query" not in k and "2w_" not in k
-        }
+        state = load_file(tmp_path / "m" / "model.safetensors")
+        further = [name for name in state if is_further_query(name)]
+        assert len(further) == 2 * 3 * 2
+        for name in further:
+            state[name] = state[name] + 1.0
+            if not unused:
+                del state[name]
         save_file(state, tmp_path / "m" / "model.safetensors", {"format": "pt"})
         config = json.loads((tmp_path / "m" / "config.json").read_text())
         (tmp_path / "m" / "config.json").write_text(json.dumps({**config, "use_entity_aware_attention": False}))

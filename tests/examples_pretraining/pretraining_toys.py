@@ -39,7 +39,7 @@ def roberta_folder(folder: Path, texts: list[str] | None = None, **settings: Any
     import torch
     from transformers import RobertaConfig, RobertaForMaskedLM
 
-    from examples.luke.hushed import hushed
+    from blink.model.pretrained import quiet_transformers
 
     tokenizer = roberta_tokenizer(texts or tiny_texts())
     torch.manual_seed(0)
@@ -48,7 +48,7 @@ def roberta_folder(folder: Path, texts: list[str] | None = None, **settings: Any
     config = RobertaConfig(
         vocab_size=len(tokenizer), max_position_embeddings=130, type_vocab_size=1, layer_norm_eps=1e-5, **sizes
     )
-    with hushed():
+    with quiet_transformers():
         RobertaForMaskedLM(config).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return folder

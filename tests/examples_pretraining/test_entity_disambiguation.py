@@ -21,7 +21,7 @@ from examples.entity_disambiguation.task import Answer, EntityDisambiguation, Re
 from examples.entity_disambiguation.windows import SPLIT_MODES, Limits, candidate_rows, document_inputs, gold_place
 from examples.luke.loading import Vocabulary, load_base
 from examples.luke.tiny import make_tiny_model
-from examples.pretraining.whole import load_whole
+from examples.luke.whole import load_whole
 
 TINY = Path(__file__).resolve().parents[2] / "examples" / "entity_disambiguation" / "tiny"
 

@@ -18,7 +18,7 @@ from examples.export_entities import choose_rows, read_id_map
 from examples.luke.archive import write_archive
 from examples.luke.convert import SPECIAL_ENTITIES, save_folder, to_archive
 from examples.luke.tiny import make_tiny_model
-from examples.pretraining.whole import load_whole
+from examples.luke.whole import load_whole
 
 TITLES = ("Java", "Sun", 'The "Sun"', "Bern (city)", "Paris, Texas")
 

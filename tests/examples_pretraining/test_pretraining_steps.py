@@ -19,12 +19,12 @@ from blink.errors import CheckpointError, MismatchError, SettingsError
 from examples.luke.features import EntitySlot, Feature, collate
 from examples.luke.pieces import Pieces
 from examples.luke.settings import TuneSettings
+from examples.luke.whole import load_whole, make_plain
 from examples.pretraining.dataset import PackedDataset
 from examples.pretraining.masking import Masked, Masker, MaskSettings, Windows
 from examples.pretraining.start import NEW_PARTS, Parts, choose_parts, from_luke, from_roberta, store
 from examples.pretraining.steps import PretrainStepper, count, evaluate, predict
 from examples.pretraining.vocabulary import MASK, VocabChoice, choose
-from examples.pretraining.whole import load_whole, make_plain
 
 VOCAB = choose(Counter({f"title {i}": 50 - i for i in range(40)}), VocabChoice())
 ENTITY_MASK = VOCAB.row(MASK)

@@ -1,25 +1,23 @@
-"""A pre-trained model with both its heads, for words and for entities: what pre-training goes on from and what is exported."""
+"""A pre-trained model with both its heads, for words and for entities.
+
+Pre-training goes on from it, entity disambiguation takes its head, archives and exports are made of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoTokenizer, LukeConfig, LukeForMaskedLM, LukeModel
+from transformers import LukeConfig, LukeForMaskedLM, LukeModel
 
-from blink.errors import CheckpointError, MissingFileError
-from examples.luke.archive import is_archive
-from examples.luke.convert import QUERIES, converted
-from examples.luke.hushed import first_line, hushed
+from blink.errors import CheckpointError
+from examples.luke.convert import QUERIES
+from examples.luke.loading import POOLER, REMEDY, few, open_source, read_folder
 
-_POOLER = frozenset(("luke.pooler.dense.weight", "luke.pooler.dense.bias"))
 _DECODER = "lm_head.decoder.weight"
-_REMEDY = "give LUKE's archive (.tar.gz), a folder of transformers, or a name"
 
 
 @dataclass(frozen=True)
@@ -55,22 +53,9 @@ def load_whole(source: str, tokenizer: str | None, say: Callable[[str], None]) -
         MissingFileError: there is nothing at that path.
         CheckpointError: it cannot be read, is no LUKE model, or lacks a head, as fine-tuned ones do.
     """
-    path = Path(source)
-    is_path = source.startswith((".", "/", "~")) or source.endswith((".gz", ".tar", ".bz2", ".xz", ".bin"))
-    if is_path and not path.exists():
-        raise MissingFileError(f"the model {source} does not exist; {_REMEDY}")
-    folder = str(converted(path, tokenizer, say)) if path.exists() and is_archive(path) else source
-    with hushed():
-        try:
-            kind = LukeConfig.get_config_dict(folder)[0].get("model_type")
-            if kind not in ("luke", "mluke"):
-                raise CheckpointError(f"{source!r} is a model of type {kind!r}, not of type 'luke'; {_REMEDY}")
-            loaded: Any = LukeForMaskedLM.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
-            words = AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(f"cannot load the model {source!r} ({first_line(error)}); {_REMEDY}") from error
-    model, report = loaded
-    _require_whole(source, model, words, set(report["missing_keys"]))
+    folder = open_source(source, tokenizer, say)
+    model, words, missing = read_folder(LukeForMaskedLM, folder, f"the model {source!r}", REMEDY)
+    _require_whole(source, model, words, missing)
     return WholeModel(model, words, folder)
 
 
@@ -78,9 +63,9 @@ def load_whole(source: str, tokenizer: str | None, say: Callable[[str], None]) -
 def _require_whole(source: str, model: LukeForMaskedLM, tokenizer: Any, missing: set[str]) -> None:
     if _DECODER in missing:  # transformers no longer ties it, and would leave it random
         model.lm_head.decoder.weight.copy_(model.luke.embeddings.word_embeddings.weight)
-    lacking = sorted(missing - _POOLER - {_DECODER})
+    lacking = missing - {f"luke.{name}" for name in POOLER} - {_DECODER}
     if lacking:
-        found = f"the model {source!r} lacks {', '.join(lacking[:3])}{' and more' if len(lacking) > 3 else ''}"
+        found = f"the model {source!r} lacks {few(lacking)}"
         raise CheckpointError(f"{found}; give a pre-trained model: fine-tuned ones have no heads for words and entities")
     rows, titles = model.config.entity_vocab_size, getattr(tokenizer, "entity_vocab", None)
     if not titles or max(titles.values()) >= rows:
