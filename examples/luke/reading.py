@@ -32,7 +32,7 @@ class Row:
 
     def text(self, key: str) -> str:
         """A field that is a text."""
-        return self._typed(key, str)
+        return writable(self._typed(key, str))
 
     def number(self, key: str) -> int:
         """A field that is a whole number."""
@@ -48,7 +48,7 @@ class Row:
         wrong = next((item for item in found if not isinstance(item, str)), None)
         if wrong is not None:
             raise self.error(f"{key!r} holds {shown(wrong)}; texts are expected")
-        return found
+        return [writable(item) for item in found]
 
     def rows(self, key: str, name: str) -> list[Row]:
         """A field that is a list of objects; each is called ``name`` and its number in messages."""
@@ -89,6 +89,11 @@ class Row:
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise self.error(f"{key!r} is {shown(value)}; {NAMES[kind]} is expected")
         return value
+
+
+def writable(text: str) -> str:
+    """A text as long as before, in which halves of surrogate pairs, which JSON can hold and files cannot, are question marks."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def shown(value: Any) -> str:

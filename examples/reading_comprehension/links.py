@@ -131,7 +131,9 @@ def _from_lines(path: Path, content: bytes, wanted: frozenset[str]) -> dict[str,
         if line.strip():
             row = parse_json_line(line, path, number)
             try:
-                title, links = row["title"], [Link(str(text), str(target), float(p)) for text, target, p in row["links"]]
+                title, links = row["title"], [Link(text, target, float(p)) for text, target, p in row["links"]]
+                if not all(isinstance(name, str) for name in (title, *(n for link in links for n in (link.text, link.target)))):
+                    raise TypeError
             except (KeyError, TypeError, ValueError) as error:
                 expected = "'title', and 'links' with [text, title, probability] lists, are expected"
                 raise DataError(f"{path}, line {number}: {expected}") from error

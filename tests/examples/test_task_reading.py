@@ -39,6 +39,11 @@ class TestRows:
             "line 5 (item 3)",
         ]
 
+    def test_half_a_character_keeps_its_place(self, tmp_path: Path) -> None:
+        (tmp_path / "x.json").write_text('[{"a": "B\\ud800rn \\ud83d\\ude00", "b": ["\\udc00", "c"]}]')
+        [row] = read_rows(tmp_path / "x.json")
+        assert (row.text("a"), row.texts("b")) == ("B?rn \U0001f600", ["?", "c"])
+
     @pytest.mark.parametrize("text", ['{"a": 1}\n\n{"a": 2}\n', '\ufeff[{"a": 1},{"a": 2}]', '[{"a": 1}, {"a": 2},]'])
     def test_arrays_and_lines(self, tmp_path: Path, text: str) -> None:
         assert [row.number("a") for row in read_rows(written(tmp_path, "x", text) / "x")] == [1, 2]
@@ -333,6 +338,8 @@ class TestLinks:
         [
             ("l.jsonl", b'{"title": "a", "links": [["x"]]}\n', "line 1: 'title', and 'links'"),
             ("l.jsonl", b"{}\n", "line 1: 'title'"),
+            ("l.jsonl", b'{"title": ["a"], "links": []}\n', "line 1: 'title'"),
+            ("l.jsonl", b'{"title": "a", "links": [["x", null, 0.5]]}\n', "line 1: 'title', and 'links'"),
             ("l.jsonl", b'{"title": "a", "links": []}\n{', "line 2: not JSON"),
             ("l.json", b'{"a": 3}', "does not map titles to objects"),
             ("l.json", b"[", "not valid JSON"),
