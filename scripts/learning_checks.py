@@ -1,0 +1,277 @@
+"""Checks that each task under examples/ learns its tiny set by heart, as its README says; then evaluates again, and kills.
+
+    python scripts/learning_checks.py                          all tasks; a table in examples/learning.md
+    python scripts/learning_checks.py ner pretraining --seed 3 --out checks.md
+
+Of each task the commands under "Try it" are run as they stand, all of them timed together. The weights are evaluated
+once more from the checkpoint: the scores must be the same. Then the last training is done again in another folder,
+killed without warning behind steps drawn at random, and gone on with by --resume: weights and scores must be the
+same, bit for bit. What falls short is named, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # a script's own folder is all that Python puts there
+
+from blink.apps.common import guarded, say  # noqa: E402
+from blink.errors import DataError, SettingsError  # noqa: E402
+from blink.files import atomic_open, read_json  # noqa: E402
+
+SCORES = {
+    "entity-typing": {"dev_f1": 1.0, "test_f1": 1.0},
+    "relation-classification": {"dev_f1": 1.0, "test_f1": 1.0},
+    "ner": {"dev_f1": 1.0, "test_f1": 1.0},
+    "entity-span-qa": {"dev_exact_match": 100.0, "dev_f1": 100.0},
+    "reading-comprehension": {"exact": 100.0, "f1": 100.0},
+    "entity-disambiguation": {"dev_accuracy": 1.0, "test_accuracy": 1.0},
+    "pretraining": {"entity_accuracy": 1.0},
+}
+"""Task -> score of its results -> what it must be."""
+LIMIT_S = 60.0
+"""Of computing, for all commands of a task; one thread takes no longer on the clock, where nothing else runs."""
+KILLS = 2
+PATIENCE_S = 600.0
+HEAD = """# Learning checks
+
+Written by `python scripts/learning_checks.py`. Of each task the commands under "Try it" in its README were run as they
+stand; the scores must be 100 %. *Seconds* are of all of them together on the clock, the tiny model included; *computing* is
+the time of the processors for that, and what the clock would show for one thread if nothing else ran: at most 60;
+*training* is the last training alone, on the clock. *Again*: `--checkpoint-file --no-train` gives the same scores, every
+digit. *Killed*: SIGKILL behind these steps, drawn at random, then `--resume`; weights and scores are those of the
+undisturbed run, every bit.
+
+"""
+
+
+@dataclass
+class Checked:
+    """What a task showed.
+
+    Attributes:
+        task: its name.
+        scores: those that must be 100 %.
+        wall_s, cpu_s: of all commands of its README.
+        training_s: of the last training among them, on the clock.
+        again: whether its weights gave the same scores; None where there is no such command.
+        killed: steps behind which it was killed.
+        wrong: what falls short.
+    """
+
+    task: str
+    scores: dict[str, float]
+    wall_s: float
+    cpu_s: float
+    training_s: float
+    again: bool | None = None
+    killed: list[int] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    def row(self) -> str:
+        """Its line of the table."""
+        scores = ", ".join(f"{name} {value:g}" for name, value in self.scores.items())
+        again = {None: "–", True: "the same", False: "**other**"}[self.again]
+        after = "**other**" if any("killed" in line for line in self.wrong) else "the same"
+        steps = f"{', '.join(map(str, self.killed))}: {after}"
+        return (
+            f"| `{self.task}` | {scores} | {self.wall_s:.0f} | {self.cpu_s:.0f} | {self.training_s:.0f} | {again} | {steps} |"
+        )
+
+
+def try_it(task: str) -> str:
+    """The shell lines under "Try it" in a task's README."""
+    page = (ROOT / "examples" / task.replace("-", "_") / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"^## Try it.*?^```bash\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    if found is None:
+        raise DataError(f"the README of {task} has no shell lines under 'Try it'")
+    return found.group(1)
+
+
+def run_lines(lines: str, folder: Path) -> list[tuple[list[str], float]]:
+    """Run shell lines, their ``out/`` in a folder; returns the words of each call of Python, and its seconds.
+
+    Raises:
+        SettingsError: one of them failed.
+    """
+    log = folder / "calls"
+    noted = 'python() { local t=$EPOCHREALTIME; command python "$@"; local s=$?; printf "%s\\x1f" "$@" >>"$LOG"; '
+    noted += 'echo "$t $EPOCHREALTIME" >>"$LOG"; return $s; }\n'
+    lines = re.sub(r"(?<![\w/])out/", f"{folder}/", lines)
+    env = environment() | {"LOG": str(log)}
+    done = subprocess.run(["bash", "-ec", noted + lines], cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
+        raise SettingsError(f"the commands of the README ended with status {done.returncode}: {last}")
+    calls = []
+    for line in log.read_text(encoding="utf-8").splitlines():
+        *words, times = line.split("\x1f")
+        start, end = map(float, times.split())
+        calls.append((words, end - start))
+    return calls
+
+
+def environment() -> dict[str, str]:
+    """That of the commands: without network, and ``python`` is this one."""
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def with_output(words: Sequence[str], folder: Path) -> list[str]:
+    """The words of a command with another output folder."""
+    at = next(i for i, word in enumerate(words) if word.startswith("--output-dir"))
+    if "=" in words[at]:
+        return [*words[:at], f"--output-dir={folder}", *words[at + 1 :]]
+    return [*words[: at + 1], str(folder), *words[at + 2 :]]
+
+
+def output_of(words: Sequence[str]) -> Path:
+    """Its output folder."""
+    at = next(i for i, word in enumerate(words) if word.startswith("--output-dir"))
+    return Path(words[at].partition("=")[2] or words[at + 1])
+
+
+def start(words: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a command in silence."""
+    return subprocess.Popen([sys.executable, *words], cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL)
+
+
+def steps_of(folder: Path) -> int:
+    """Steps that a run has noted."""
+    trace = folder / "trace.jsonl"
+    return trace.read_bytes().count(b'"kind": "step"') if trace.is_file() else 0
+
+
+def kill_on_the_way(words: Sequence[str], folder: Path, after: int, chance: random.Random) -> int:
+    """Start a command and kill it without warning some time after a step; returns the steps that it had noted.
+
+    Raises:
+        SettingsError: it ended by itself.
+    """
+    process, patience = start(words), time.monotonic() + PATIENCE_S
+    while steps_of(folder) < after and process.poll() is None and time.monotonic() < patience:
+        time.sleep(0.005)
+    time.sleep(chance.random() * 0.2)
+    process.kill()
+    if process.wait() >= 0:
+        raise SettingsError(f"{' '.join(words)} ended with status {process.returncode} before it was killed")
+    return steps_of(folder)
+
+
+def weights(folder: Path) -> bytes:
+    """The file of weights that a run leaves."""
+    return next(f for f in (folder / "model.safetensors", folder / "model" / "model.safetensors") if f.is_file()).read_bytes()
+
+
+def final(folder: Path) -> dict[str, float]:
+    """Scores of a run, without those of its epochs."""
+    return {name: value for name, value in read_json(folder / "results.json").items() if "epoch" not in name}
+
+
+def check(task: str, folder: Path, chance: random.Random) -> Checked:
+    """Check a task, in a folder of its own."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    calls = run_lines(try_it(task), folder)
+    wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    words, seconds = [c for c in calls if ({"run", "train"} & set(c[0])) and "--no-train" not in c[0]][-1]
+    first = output_of(words)
+    own = SCORES[task]
+    checked = Checked(task, {name: final(first)[name] for name in own}, wall, cpu, seconds)
+    checked.wrong += [
+        f"{name} is {checked.scores[name]}, not {whole}" for name, whole in own.items() if checked.scores[name] < whole
+    ]
+    if cpu > LIMIT_S:
+        checked.wrong.append(f"its commands took {cpu:.0f} seconds of computing")
+    if task != "pretraining":
+        checked.again = same_again(words, folder)
+        checked.wrong += [] if checked.again else ["--no-train gives other scores"]
+    checked.wrong += same_after_kills(words, folder, checked.killed, chance)
+    return checked
+
+
+def same_again(words: Sequence[str], folder: Path) -> bool:
+    """Whether the weights of a training, evaluated from the checkpoint, give its scores; without the model it began with."""
+    first, second = output_of(words), folder / "evaluated"
+    kept = [word for word in with_output(words, second) if not word.startswith("--model-file=")]
+    status = start([*kept, "--no-train", f"--checkpoint-file={first}"]).wait()
+    return status == 0 and final(second) == final(first)
+
+
+def same_after_kills(words: Sequence[str], folder: Path, killed: list[int], chance: random.Random) -> list[str]:
+    """Kill a training, go on and kill it again, go on to the end; returns what is not as in the undisturbed one."""
+    first, other = output_of(words), folder / "killed"
+    total = steps_of(first)
+    again = with_output(words, other)
+    for after in sorted(chance.sample(range(1, total - 1), KILLS)):
+        killed.append(kill_on_the_way([*again, *(["--resume"] if killed else [])], other, after, chance))
+    if start([*again, "--resume"]).wait():
+        return ["killed, it does not go on"]
+    wrong = [] if weights(other) == weights(first) else ["killed and resumed, it has other weights"]
+    return wrong if read_json(other / "results.json") == read_json(first / "results.json") else [*wrong, "killed: other scores"]
+
+
+def machine() -> str:
+    """What it ran on."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.*)$", info.read_text(), re.MULTILINE) if info.is_file() else []
+    name = names[0] if names else platform.processor() or platform.machine()
+    threads = os.environ.get("OMP_NUM_THREADS", "as many as cores")
+    versions = ", ".join(f"{package} {version(package)}" for package in ("torch", "transformers"))
+    loads = " ".join(f"{load:.1f}" for load in os.getloadavg())
+    return f"{name}, {os.cpu_count()} cores; threads: {threads}; {versions}; load when it ended (1, 5, 15 minutes): {loads}"
+
+
+def write_table(out: Path, found: Sequence[Checked], seed: int) -> None:
+    """Write the page."""
+    with atomic_open(out) as f:
+        f.write(HEAD + f"{machine()}. Steps drawn with seed {seed}.\n\n")
+        f.write(
+            "| task | scores | seconds | computing | training | again | killed |\n| --- | --- | --- | --- | --- | --- | --- |\n"
+        )
+        f.writelines(checked.row() + "\n" for checked in found)
+
+
+@click.command()
+@click.argument("tasks", nargs=-1, type=click.Choice(list(SCORES)))
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the steps behind which runs are killed.")
+@click.option(
+    "--out", default=str(ROOT / "examples" / "learning.md"), metavar="FILE", help="The table.  [default: examples/learning.md]"
+)
+def main(tasks: Sequence[str], seed: int, out: str) -> None:
+    """Check that the tasks learn their tiny sets by heart, and that evaluation and going on give the same again.
+
+    \b
+    Example:
+      python scripts/learning_checks.py entity-typing --out checks.md
+    """
+    chance, found = random.Random(seed), []
+    for task in tasks or SCORES:
+        folder = Path(tempfile.mkdtemp(prefix="learning-"))
+        try:
+            found.append(check(task, folder, chance))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        say(f"{found[-1].row()} {'; '.join(found[-1].wrong) or 'passed'}")
+        write_table(Path(out), found, seed)
+    if any(checked.wrong for checked in found):
+        raise SettingsError(f"short of what is asked: {'; '.join(f'{c.task}: {w}' for c in found for w in c.wrong)}")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main(standalone_mode=False), "learning_checks"))
