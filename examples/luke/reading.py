@@ -92,7 +92,7 @@ class Row:
 
 
 def writable(text: str) -> str:
-    """A text as long as before, in which halves of surrogate pairs, which JSON can hold and files cannot, are question marks."""
+    """A text as long as before; halves of surrogate pairs, which JSON can hold and files cannot, become question marks."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
