@@ -37,6 +37,12 @@ def model_options(command: Any) -> Any:
                 help="A kind of evidence that the ranker does without; may be repeated.",
             ),
             click.option(
+                "--prior",
+                metavar="FILE",
+                help="What a knowledge graph knows of the entities, made by `blink kglm prior` and weighed for the model by "
+                "`blink kglm weigh`; none leaves scores as they are.  [default: none]",
+            ),
+            click.option(
                 "--batch-size",
                 type=click.IntRange(1),
                 default=64,

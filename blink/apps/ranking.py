@@ -96,8 +96,17 @@ def _readers(request: RankRequest) -> list[tuple[Path, Fold | None]]:
     if not request.folds:
         say("no --fold is named: the model reads the texts itself, which must not be those it was trained on")
         return [(Path(request.models[0]), None)]
-    readers: list[tuple[Path, Fold | None]] = []
-    for folder in map(Path, request.folds):
+    return [*fold_readers(request.folds)]
+
+
+def fold_readers(folds: Sequence[str]) -> list[tuple[Path, Fold]]:
+    """Models of run folders of `blink train --leave-out`, each with the part of the questions that it was not trained on.
+
+    Raises:
+        SettingsError: a run left nothing out.
+    """
+    readers = []
+    for folder in map(Path, folds):
         settings = read_json(folder / "settings.json", f"{folder} must be the run folder of blink train --leave-out")
         fold = parse_fold(str(settings.get("leave_out", "")))
         if fold is None:

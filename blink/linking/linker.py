@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from blink.data.prior import Prior, read_prior
 from blink.data.records import Candidate, Link, LinkedText
 from blink.data.windows import Window, cut_windows, overlap_of, owners
 from blink.errors import DataError, SettingsError
 from blink.kb.catalogue import Catalogue
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.evidence import EvidenceGatherer, TextAround
+from blink.linking.prior import EntityPlaces, LinkingPrior, scores_id, weights_for
 from blink.linking.ranking import CandidateRanker, Refiner
 from blink.linking.reader import Reader, ReaderOptions, Refine
 from blink.linking.scoring import ScoredSpans, Thresholds, decide, joint_scores, mode_named
@@ -27,6 +29,7 @@ from blink.model.loading import load_model
 from blink.model.tokens import Pieces, WordPieces
 
 PROBABILITY = "probability"
+NO_PRIOR = "none"
 TEXTS_A_ROUND = 1024
 """Texts read ahead at least, so that batches hold texts of like length whatever the batch size."""
 
@@ -87,6 +90,8 @@ class Linker:
         entities: candidates per mention. Scores depend on it: they are normalised over the candidates.
         rank: order candidates by the model's ranker, if it has one; without it scores are the bi-encoder's own.
         without: groups of evidence that the ranker does without, see `blink.model.config.EVIDENCE`.
+        prior: what a knowledge graph knows of the entities, weighed for this model's scores (`blink kglm weigh`); a file, or
+            None (or ``none``) to leave scores as they are.
         context_length: window in word pieces, ``[CLS]`` and ``[SEP]`` included; by default the model's own.
         precision: ``auto``, ``fp32`` or ``bf16``.
         device: where the model runs; by default a GPU where there is one.
@@ -113,6 +118,7 @@ class Linker:
         entities: int = 10,
         rank: bool = True,
         without: Sequence[str] = (),
+        prior: str | Path | Prior | None = None,
         context_length: int | None = None,
         precision: str = "auto",
         device: str | None = None,
@@ -128,7 +134,10 @@ class Linker:
         mode_named(self.mode)
         if self.mode == PROBABILITY and self.refiner is None:
             raise SettingsError("thresholding probability needs a ranker, and a knowledge base with names; fit one: blink rank")
+        self.prior = _prior(model, kb, self.refiner, prior)
         own = config.cutoff if self.mode == PROBABILITY else config.threshold
+        if self.prior is not None and self.mode == (PROBABILITY if self.refiner else "joint"):
+            own = self.prior.weights.cutoff
         self.cut = Thresholds(own if threshold is None else threshold, mention_threshold)
         if math.isnan(self.cut.score):
             raise SettingsError("the threshold is not a number; give one such as 0.5, or -inf to keep everything")
@@ -265,7 +274,7 @@ class Linker:
         for of_text in cut.windows:
             # Positions in the input count [CLS]; positions in the text do not.
             parts = [next(found).shift(window.start - 1) for window in of_text]
-            results.append(merged(parts, of_text) if parts else ScoredSpans.none(options.entities))
+            results.append(self._settled(merged(parts, of_text)) if parts else ScoredSpans.none(options.entities))
         return results
 
     def _score_given(
@@ -281,19 +290,24 @@ class Linker:
         inputs = cut.inputs(self._pieces)
         found = iter(self.reader.read_spans(inputs, bounds, self.options.entities, batch_size, self._refine(cut)))
         none = ScoredSpans.none(self.options.entities)
-        return [ScoredSpans.concatenate([none, *(next(found).shift(w.start - 1) for w in of_text)]) for of_text in cut.windows]
+        scored = [[none, *(next(found).shift(window.start - 1) for window in of_text)] for of_text in cut.windows]
+        return [self._settled(ScoredSpans.concatenate(parts)) for parts in scored]
+
+    def _settled(self, spans: ScoredSpans) -> ScoredSpans:
+        return spans if self.prior is None else self.prior.settle(spans)
 
     def _refine(self, cut: _Cut) -> Refine | None:
-        refiner = self.refiner
+        refiner, prior = self.refiner, self.prior
         if refiner is None:
-            return None
+            return None if prior is None else lambda place, spans, vectors: prior.rescore(spans, vectors)
         # Once for a text, not for each of its windows: a long one has thousands.
         cased = [any(map(str.isupper, text)) for text in cut.texts]
         places = [(text, window) for text, of_text in enumerate(cut.windows) for window in of_text]
 
         def refine(place: int, spans: ScoredSpans, vectors: np.ndarray) -> ScoredSpans:
             text, window = places[place]
-            return refiner.refine(spans, vectors, TextAround(cut.strings(text, window, spans), cased[text]))
+            ranked = refiner.refine(spans, vectors, TextAround(cut.strings(text, window, spans), cased[text]))
+            return ranked if prior is None else prior.rescore(ranked, vectors)
 
         return refine
 
@@ -328,6 +342,17 @@ def _ranker(model: BiEncoder, kb: KnowledgeBase, without: Sequence[str]) -> Cand
         return None
     off = [feature for group in without for feature in EVIDENCE[group]]
     return CandidateRanker(EvidenceGatherer(kb.names, kb.vectors), model.ranker.without(off))
+
+
+def _prior(
+    model: BiEncoder, kb: KnowledgeBase, refiner: Refiner | None, prior: str | Path | Prior | None
+) -> LinkingPrior | None:
+    """The prior joined to the knowledge base, with its weights for the scores that it is added to."""
+    if prior is None or prior == NO_PRIOR:
+        return None
+    opened = prior if isinstance(prior, Prior) else read_prior(prior)
+    ranker = refiner.ranker if isinstance(refiner, CandidateRanker) else None
+    return LinkingPrior(opened.table, weights_for(opened, scores_id(model, ranker)), EntityPlaces(opened.table, kb.catalogue))
 
 
 def characters(reading: Reading, first: int, last: int) -> tuple[int, int]:

@@ -136,7 +136,8 @@ def _at_least(least: int) -> _Range:
 _SHARE = _Range(lambda share: 0 <= share < 1, "a share from 0 to below 1")
 _RATE = _Range(lambda rate: 0 < rate < math.inf, "above 0 and finite")
 _RANGES = {
-    **dict.fromkeys(("epochs", "batch_size", "accumulation", "refresh_steps", "log_steps", "hidden", "members"), _at_least(1)),
+    **dict.fromkeys(("epochs", "batch_size", "accumulation", "refresh_steps", "log_steps"), _at_least(1)),
+    **dict.fromkeys(("hidden", "members", "width"), _at_least(1)),
     **dict.fromkeys(("negatives", "form_negatives", "eval_steps", "save_steps", "patience", "first_epoch"), _at_least(0)),
     **dict.fromkeys(("warmup", "damage", "dropout", "absent", "left_out"), _SHARE),
     **dict.fromkeys(("learning_rate", "head_learning_rate"), _RATE),
@@ -148,7 +149,7 @@ _RANGES = {
 """By name of a setting, which means the same wherever it stands."""
 
 
-def _require_ranges(settings: TrainSettings | RankSettings) -> None:
+def _require_ranges(settings: TrainSettings | RankSettings | WeighSettings) -> None:
     for name, value in vars(settings).items():
         if name in _RANGES and value is not None and not _RANGES[name].fits(value):
             raise SettingsError(f"{name} is {value}; it must be {_RANGES[name].allowed}")
@@ -213,6 +214,30 @@ def parse_objective(text: str) -> tuple[str, ...]:
     if len({n.removesuffix("_bce") for n in names}) < len(names):
         raise SettingsError(f"objective is {text!r}; name each loss once, and mined negatives in one form")
     return names
+
+
+@dataclass(frozen=True)
+class WeighSettings:
+    """Every option of learning how a prior's vectors agree with mentions.
+
+    Attributes:
+        width: numbers that a mention and a graph vector are projected to.
+        epochs: passes over the mentions.
+        batch_size: mentions per step.
+        learning_rate: of all steps.
+        weight_decay: decoupled decay of the projections.
+        seed: of projections and order.
+    """
+
+    width: int = 8
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.1
+    seed: int = 52313
+
+    def __post_init__(self) -> None:
+        _require_ranges(self)
 
 
 @dataclass(frozen=True)

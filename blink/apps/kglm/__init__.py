@@ -15,6 +15,8 @@ COMMANDS = {
     "embed": "blink.apps.kglm.embed:embed",
     "reduce": "blink.apps.kglm.reduce:reduce",
     "plot": "blink.apps.kglm.plot:plot",
+    "prior": "blink.apps.kglm.prior:prior",
+    "weigh": "blink.apps.kglm.prior:weigh",
 }
 """Name -> module and function. The modules import click at their head, and what does the work inside their functions."""
 

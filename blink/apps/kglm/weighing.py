@@ -1,0 +1,186 @@
+"""``blink kglm weigh``: reads labelled texts with a model, and weighs a prior beside its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blink.apps.common import bar, say
+from blink.apps.kglm.prior import TERMS
+from blink.apps.outputs import Outputs
+from blink.apps.ranking import fold_readers
+from blink.apps.starter import starter_model
+from blink.apps.training import labelled_samples
+from blink.data.prior import RELATEDNESS, PriorTable, PriorWeights, read_prior, write_prior
+from blink.data.records import Sample
+from blink.errors import SettingsError
+from blink.kb.knowledge_base import KnowledgeBase
+from blink.training.settings import WeighSettings
+
+if TYPE_CHECKING:
+    from blink.linking.linker import Linker
+    from blink.linking.prior import EntityPlaces
+    from blink.model.biencoder import BiEncoder
+    from blink.training.prior import Seen
+
+
+@dataclass(frozen=True)
+class WeighRequest:
+    """What ``blink kglm weigh`` was asked for, beside `WeighSettings`; see its options."""
+
+    file: str
+    model: str | None
+    rank: bool
+    sets: Sequence[tuple[str, str]]
+    train_files: Sequence[str]
+    kb: str | None
+    folds: Sequence[str]
+    terms: str | None
+    relatedness: str
+    json_out: str | None
+
+
+def weigh_prior(settings: WeighSettings, request: WeighRequest) -> None:
+    """Weigh a prior, and store the weights with it."""
+    from blink.linking.prior import LinkingPrior, scores_id
+    from blink.model.loading import load_model
+    from blink.training.prior import choose_cutoff, fit_coherence, fit_numbers, learn_vectors
+
+    outputs = Outputs(request.json_out)
+    outputs.check()
+    opened = read_prior(request.file)
+    terms, kinds = _terms(request, opened.table), _listed("--relatedness", request.relatedness, RELATEDNESS)
+    bases = _Bases(opened.table)
+    model = load_model(starter_model() if request.model is None else request.model)
+    dev = [bases.texts(model, kb, labelled_samples(file, bases[kb].catalogue), request.rank) for kb, file in request.sets]
+    first = dev[0].linker
+    ranker = getattr(first.refiner, "ranker", None)
+    if request.rank and ranker is None:
+        raise SettingsError("the model has no ranker (or the knowledge base no names); weigh beside its own scores: --no-rank")
+    weights = PriorWeights(scores_id(model, ranker), ranker is not None)
+    seen = [bases.read(each) for each in dev]
+    everything = [text for texts in seen for text in texts]
+    if "vector" in terms:
+        texts = _training_texts(model, bases, request)
+        with bar("learning", settings.epochs, "epoch") as shown:
+
+            def learned(loss: float) -> None:
+                shown.advance()
+                shown.note(f"loss {loss:.4f}")
+
+            weights = learn_vectors(texts, opened.table, settings, weights, learned)
+    weights = fit_numbers(everything, opened.table, weights, terms)
+    if "coherence" in terms:
+        weights = fit_coherence(everything, opened.table, weights, kinds)
+    cutoffs = []
+    for each in dev:
+        each.linker.prior = LinkingPrior(opened.table, weights, bases.places(each.kb))
+        cutoffs.append(choose_cutoff(each.linker, each.samples))
+    # Of several sets each has a best cut-off; the highest is the careful one.
+    cutoff, f1 = max(cutoffs)
+    about = {"on": [Path(file).name for _, file in request.sets], "terms": list(terms), "weak_f1": f1}
+    weights = replace(weights, cutoff=cutoff, about=about)
+    write_prior(request.file, opened.with_weights(weights))
+    outputs.write(_figures(weights), (), _report(weights))
+    say(f"stored in {request.file}; next: blink eval DEV.jsonl --prior {request.file}")
+
+
+@dataclass(frozen=True)
+class _Set:
+    """Texts, and the linker that reads them."""
+
+    linker: Linker
+    kb: str
+    samples: Sequence[Sample]
+
+
+class _Bases:
+    """Knowledge bases, each opened and joined to the table once."""
+
+    def __init__(self, table: PriorTable) -> None:
+        self._table = table
+        self._opened: dict[str, KnowledgeBase] = {}
+        self._places: dict[str, EntityPlaces] = {}
+
+    def __getitem__(self, kb: str) -> KnowledgeBase:
+        if kb not in self._opened:
+            self._opened[kb] = KnowledgeBase.open(kb)
+        return self._opened[kb]
+
+    def places(self, kb: str) -> EntityPlaces:
+        """Where its entities stand in the table."""
+        from blink.linking.prior import EntityPlaces
+
+        if kb not in self._places:
+            self._places[kb] = EntityPlaces(self._table, self[kb].catalogue)
+            if not self._places[kb].shared:
+                ids = f"the prior has {self._table.ids[0]!r}, {kb} has {self[kb].catalogue[0].kb_id!r}"
+                raise SettingsError(f"no entity of {kb} is in the prior ({ids}); make the prior from a graph with its ids")
+        return self._places[kb]
+
+    def texts(self, model: BiEncoder, kb: str, samples: Sequence[Sample], rank: bool) -> _Set:
+        """Texts with a linker over one of them, without a prior."""
+        from blink.linking.linker import Linker
+
+        return _Set(Linker(model, self[kb], rank=rank), kb, samples)
+
+    def read(self, texts: _Set) -> list[Seen]:
+        """The texts as the linker sees them."""
+        from blink.training.prior import read_labelled
+
+        with bar(f"reading {Path(texts.kb).name}", len(texts.samples), "text") as shown:
+            return read_labelled(texts.linker, texts.samples, self.places(texts.kb), progress=shown.advance)
+
+
+def _training_texts(model: BiEncoder, bases: _Bases, request: WeighRequest) -> list[Seen]:
+    """The texts of --train, each read by a model that was not trained on it, with the ranker that the weights are for."""
+    from blink.model.biencoder import BiEncoder
+
+    kb = request.kb or request.sets[0][0]
+    samples = [s for file in request.train_files for s in labelled_samples(file, bases[kb].catalogue)]
+    if not request.folds:
+        say("no --fold is named: the model reads the texts itself, which must not be those it was trained on")
+        return bases.read(bases.texts(model, kb, samples, request.rank))
+    texts = []
+    for folder, fold in fold_readers(request.folds):
+        reader = BiEncoder.from_pretrained(folder)
+        reader.ranker = model.ranker
+        texts += bases.read(bases.texts(reader, kb, [s for s in samples if s.id in fold], request.rank))
+    return texts
+
+
+def _terms(request: WeighRequest, table: PriorTable) -> list[str]:
+    can = {"vector": table.vectors is not None and bool(request.train_files)}
+    if request.terms is None:
+        return [term for term in TERMS if can.get(term, True)]
+    terms = _listed("--terms", request.terms, TERMS)
+    if "vector" in terms and not can["vector"]:
+        lacks = "the prior has no vectors: make it with --vectors" if table.vectors is None else "it is learned: give --train"
+        raise SettingsError(f"the term vector cannot be weighed, for {lacks}, or leave it out of --terms")
+    return terms
+
+
+def _listed(flag: str, text: str, allowed: Sequence[str]) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in allowed:
+            raise SettingsError(f"{flag} has {name!r}; allowed are {', '.join(allowed)}")
+    return names
+
+
+_NUMBERS = ("scale", "shift", "popularity", "vector", "coherence", "cutoff")
+
+
+def _figures(weights: PriorWeights) -> dict[str, Any]:
+    return {name: getattr(weights, name) for name in (*_NUMBERS, "relatedness")} | dict(weights.about)
+
+
+def _report(weights: PriorWeights) -> str:
+    kind = f" ({weights.relatedness})" if weights.coherence else ""
+    return (
+        f"scores are multiplied by {weights.scale:.3f} and moved by {weights.shift:+.3f}\n"
+        f"popularity {weights.popularity:.3f}, vector {weights.vector:.3f}, coherence {weights.coherence:g}{kind}\n"
+        f"cut-off {weights.cutoff:g}: weak F1 {weights.about['weak_f1']:.4f}"
+    )

@@ -1,0 +1,228 @@
+"""A prior over entities in one file: what a knowledge graph tells of them, and how much of it counts beside a model's scores.
+
+The file is a safetensors file. It is made from a graph without any model (`blink.kglm.prior`) and gets its weights later, a set
+for each kind of scores that it is added to. A linker joins it to a knowledge base by the ids of entities, never by rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from blink.errors import DataError, MismatchError
+from blink.files import atomic_open, require_file
+
+FORMAT = 1
+RELATEDNESS = ("neighbours", "cosine", "plausibility")
+"""How much two entities have to do with each other; see `blink.linking.coherence`."""
+_REMEDY = "give a file that `blink kglm prior` wrote"
+
+
+@dataclass(frozen=True)
+class Relations:
+    """Relation vectors, for the plausibility of "these two entities are related".
+
+    Attributes:
+        vectors: one a relation; how they meet entity vectors says ``layout``. *Shape:* (relations, d), float32.
+        bias: the score at which a training triple of the relation is as likely as a false one. *Shape:* (relations,), float32.
+        spread: how fast that changes with the score. *Shape:* (relations,), float32.
+        layout: ``real`` (DistMult) or ``re_im`` (ComplEx).
+    """
+
+    vectors: np.ndarray
+    bias: np.ndarray
+    spread: np.ndarray
+    layout: str
+
+
+@dataclass(frozen=True)
+class PriorTable:
+    """What a graph tells of entities.
+
+    Attributes:
+        ids: of the entities, each once.
+        degrees: training triples that each is in. *Shape:* (n,), int64.
+        edges: pairs of entities that a triple joins, the smaller place first, sorted, each once. *Shape:* (edges, 2), int32.
+        vectors: entity vectors, as they were learned; zeros where an entity has none. *Shape:* (n, d), float32.
+        relations: relation vectors, where the vectors are of a model that multiplies.
+        about: where it comes from: hashes, names, counts.
+    """
+
+    ids: tuple[str, ...]
+    degrees: np.ndarray
+    edges: np.ndarray
+    vectors: np.ndarray | None = None
+    relations: Relations | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def directions(self) -> np.ndarray:
+        """The vectors centred and at length 1; zeros where there is none. *Shape:* (n, d), float32; (n, 0) without any."""
+        if self.vectors is None:
+            return np.zeros((len(self), 0), dtype=np.float32)
+        there = self.vectors.any(axis=1, keepdims=True)
+        centred = np.where(there, self.vectors - self.vectors.mean(0, where=there), 0)
+        lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+        return (centred / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class PriorWeights:
+    """How much of a prior counts beside one model's scores, see `blink.linking.prior` for the formula.
+
+    Attributes:
+        scores: id of the scores, see `blink.linking.prior.scores_id`.
+        ranked: whether they are a ranker's log-odds, or a bi-encoder's inner products.
+        scale, shift: of the scores.
+        popularity: weight of log(1 + degree).
+        vector: weight of the agreement of mention and graph vector.
+        coherence: weight of the agreement among the mentions of a text.
+        relatedness: one of `RELATEDNESS`.
+        cutoff: the score above which a link is kept, unless the caller says otherwise.
+        text: projects mention vectors. *Shape:* (r, d_text), float32; r = 0 where vectors do not count.
+        graph: projects graph vectors. *Shape:* (r, d), float32.
+        gate: its logit is this times the graph vector, plus ``gate_bias``. *Shape:* (d,), float32.
+        about: what they were fitted on, and what came out.
+    """
+
+    scores: str
+    ranked: bool
+    scale: float = 1.0
+    shift: float = 0.0
+    popularity: float = 0.0
+    vector: float = 0.0
+    coherence: float = 0.0
+    relatedness: str = "neighbours"
+    cutoff: float = 0.0
+    gate_bias: float = 0.0
+    text: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    graph: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    gate: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A table and its sets of weights."""
+
+    table: PriorTable
+    weights: tuple[PriorWeights, ...] = ()
+
+    def weighed_for(self, scores: str) -> PriorWeights | None:
+        """The weights for the scores of that id; None where there are none."""
+        return next((w for w in self.weights if w.scores == scores), None)
+
+    def with_weights(self, weights: PriorWeights) -> Prior:
+        """The same prior with these weights, in place of any for the same scores."""
+        return replace(self, weights=(*(w for w in self.weights if w.scores != weights.scores), weights))
+
+
+_ARRAYS = ("text", "graph", "gate")
+_TABLE = ("degrees", "edges", "vectors")
+_RELATIONS = ("vectors", "bias", "spread")
+_HALF = ("vectors", "relations.vectors")
+"""Stored in half the room; they are float32 again when read."""
+
+
+def write_prior(path: str | Path, prior: Prior) -> None:
+    """Write a prior, atomically."""
+    table = prior.table
+    tensors: dict[str, np.ndarray] = {"ids": _packed(table.ids)}
+    tensors |= {name: value for name in _TABLE if (value := getattr(table, name)) is not None}
+    if table.relations is not None:
+        tensors |= {f"relations.{name}": getattr(table.relations, name) for name in _RELATIONS}
+    for i, weights in enumerate(prior.weights):
+        tensors |= {f"weights.{i}.{name}": getattr(weights, name) for name in _ARRAYS}
+    stored = {name: value.astype(np.float16) if name in _HALF else value for name, value in tensors.items()}
+    about = {
+        "format": FORMAT,
+        "about": dict(table.about),
+        "layout": None if table.relations is None else table.relations.layout,
+        "weights": [_plain(w) for w in prior.weights],
+    }
+    with atomic_open(path, "wb") as f:
+        save_file({k: np.ascontiguousarray(v) for k, v in stored.items()}, f.name, {"prior": json.dumps(about)})
+
+
+def read_prior(path: str | Path) -> Prior:
+    """Read a prior.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: it is no prior, or is damaged.
+        MismatchError: it is of another version, or its parts do not belong together.
+    """
+    path = require_file(path, _REMEDY)
+    try:
+        with safe_open(str(path), framework="np") as f:
+            about = json.loads((f.metadata() or {})["prior"])
+            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - no mapping
+        if about["format"] != FORMAT:
+            raise MismatchError(f"{path} is a prior of version {about['format']}, this is version {FORMAT}; make it again")
+        return _checked(path, _assembled(about, tensors))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is no prior, or is damaged ({error}); {_REMEDY}") from error
+
+
+def _assembled(about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Prior:
+    full = {name: value.astype(np.float32) if name in _HALF else value for name, value in tensors.items()}
+    relations = None
+    if about["layout"] is not None:
+        of_relations = [full[f"relations.{name}"] for name in _RELATIONS]
+        relations = Relations(of_relations[0], of_relations[1], of_relations[2], str(about["layout"]))
+    vectors = full.get("vectors")
+    table = PriorTable(tuple(_unpacked(full["ids"])), full["degrees"], full["edges"], vectors, relations, about["about"])
+    weights = []
+    for i, numbers in enumerate(about["weights"]):
+        arrays: dict[str, Any] = {name: full[f"weights.{i}.{name}"] for name in _ARRAYS}
+        weights.append(PriorWeights(**numbers, **arrays))
+    return Prior(table, tuple(weights))
+
+
+def _checked(path: Path, prior: Prior) -> Prior:
+    table, n = prior.table, len(prior.table)
+    for problem in _problems(table, n, prior.weights):
+        raise MismatchError(f"{path}: {problem}; make it again: blink kglm prior")
+    return prior
+
+
+def _problems(table: PriorTable, n: int, weights: Sequence[PriorWeights]) -> Iterator[str]:
+    if len(set(table.ids)) != n:
+        yield f"{n:,} ids, {len(set(table.ids)):,} of them different"
+    for name in ("degrees", "vectors"):
+        value = getattr(table, name)
+        if value is not None and len(value) != n:
+            yield f"{len(value):,} {name} for {n:,} entities"
+    edges = table.edges
+    if edges.ndim != 2 or edges.shape[1] != 2 or (len(edges) and (edges.min() < 0 or edges.max() >= n)):
+        yield f"edges of shape {edges.shape} that do not fit {n:,} entities"
+    width = 0 if table.vectors is None else table.vectors.shape[1]
+    for each in weights:
+        if len(each.graph) != len(each.text) or (len(each.graph) and each.graph.shape[1] != width):
+            yield f"weights for vectors of another width than {width}"
+        if each.relatedness not in RELATEDNESS:
+            yield f"relatedness {each.relatedness!r}; allowed are {', '.join(RELATEDNESS)}"
+
+
+def _plain(weights: PriorWeights) -> dict[str, Any]:
+    return {f.name: getattr(weights, f.name) for f in fields(weights) if f.name not in _ARRAYS}
+
+
+def _packed(ids: Sequence[str]) -> np.ndarray:
+    return np.frombuffer(json.dumps(list(ids), ensure_ascii=False).encode(), dtype=np.uint8)
+
+
+def _unpacked(ids: np.ndarray) -> list[str]:
+    names = json.loads(ids.tobytes().decode("utf-8"))
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TypeError("its ids are no list of texts")
+    return names
