@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
 from typing import Any
@@ -16,7 +17,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import GradScalerKwargs, InitProcessGroupKwargs
 
+from blink.apps.common import say
 from blink.errors import SettingsError
+from blink.training.signals import Interrupted
 from examples.luke.settings import TuneSettings
 
 MIXED = {"bf16": "bf16", "fp16": "fp16", "fp32": "no"}
@@ -87,6 +90,36 @@ def make_accelerator(settings: TuneSettings, gpus: int) -> Accelerator:
         cpu=gpus == 0,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE), scaler],
     )
+
+
+@contextmanager
+def ending_in_a_line(accelerator: Accelerator, remedy: str) -> Iterator[None]:
+    """Let a run end in one line when it is stopped, or when memory is not enough.
+
+    Args:
+        accelerator: of the run.
+        remedy: what helps where memory is not enough.
+
+    Raises:
+        SystemExit: a signal stopped the run, whose state is saved.
+        SettingsError: there is not enough memory on the GPU.
+    """
+    try:
+        yield
+    except Interrupted as stop:
+        if accelerator.is_main_process:
+            say(f"{stop}; go on with the same command and --resume")
+        raise SystemExit(128 + stop.signal) from stop
+    except torch.OutOfMemoryError as error:
+        raise SettingsError(f"out of GPU memory; {remedy} for the same step") from error
+
+
+def settings_for(values: dict[str, Any], gpus: int) -> dict[str, Any]:
+    """Settings of a run with a number format that its device has: float16 is for GPUs."""
+    if values["precision"] != "fp16" or gpus:
+        return values
+    say("--fp16 needs a GPU; going on in float32")
+    return {**values, "precision": "fp32"}
 
 
 def gpu_count() -> int:

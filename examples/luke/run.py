@@ -20,12 +20,20 @@ from blink.apps.common import Bar, bar, say
 from blink.errors import MissingFileError, SettingsError
 from blink.files import write_json
 from blink.training.provenance import provenance
-from blink.training.signals import Interrupted
 from blink.training.trace import Trace
 from examples.luke.convert import save_folder
 from examples.luke.evaluation import Evaluator, Split
 from examples.luke.features import Feature
-from examples.luke.launching import gpu_count, in_process_group, launch, launch_command, make_accelerator, resolve_gpus
+from examples.luke.launching import (
+    ending_in_a_line,
+    gpu_count,
+    in_process_group,
+    launch,
+    launch_command,
+    make_accelerator,
+    resolve_gpus,
+    settings_for,
+)
 from examples.luke.loading import Base, TunedModel, Vocabulary, load_base, load_tuned
 from examples.luke.loggers import Logger, Silent, make_logger
 from examples.luke.options import Common, Plan
@@ -51,23 +59,14 @@ def run_task(task: Task[Any], common: Common, plan: Plan, arguments: Sequence[st
         SystemExit: a signal stopped the run, whose state is saved; or one of several processes failed.
     """
     gpus = resolve_gpus(common.num_gpus, gpu_count())
-    settings = _settings(plan.settings, gpus)
+    settings = TuneSettings(**settings_for(plan.settings, gpus))
     if gpus > 1 and not in_process_group():
         folder = _output_dir(common)
         again = ["--output-dir", str(folder), *(sys.argv[1:] if arguments is None else arguments)]
         raise SystemExit(launch(launch_command(gpus, common.master_port, again)))
     accelerator = make_accelerator(settings, gpus)
-    try:
+    with ending_in_a_line(accelerator, "lower --train-batch-size and raise --gradient-accumulation-steps"):
         Run(task, common, plan, settings, accelerator).run()
-    except Interrupted as stop:
-        if accelerator.is_main_process:
-            say(f"{stop}; go on with the same command and --resume")
-        raise SystemExit(128 + stop.signal) from stop
-    except torch.OutOfMemoryError as error:
-        found = "out of GPU memory"
-        raise SettingsError(
-            f"{found}; lower --train-batch-size and raise --gradient-accumulation-steps for the same step"
-        ) from error
 
 
 class SilentBar(Bar):
@@ -290,13 +289,6 @@ class Run:
     def _say(self, text: str) -> None:
         if self.accelerator.is_main_process:
             say(text)
-
-
-def _settings(values: dict[str, Any], gpus: int) -> TuneSettings:
-    if values["precision"] == "fp16" and gpus == 0:
-        say("--fp16 needs a GPU; going on in float32")
-        values = {**values, "precision": "fp32"}
-    return TuneSettings(**values)
 
 
 def _output_dir(common: Common) -> Path:

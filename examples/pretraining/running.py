@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -21,9 +20,17 @@ from blink.errors import SettingsError
 from blink.files import write_json
 from blink.model.pretrained import quiet_transformers
 from blink.training.provenance import provenance
-from blink.training.signals import Interrupted
 from blink.training.trace import Trace
-from examples.luke.launching import gpu_count, in_process_group, launch_command, make_accelerator, resolve_gpus
+from examples.luke.launching import (
+    ending_in_a_line,
+    gpu_count,
+    in_process_group,
+    launch,
+    launch_command,
+    make_accelerator,
+    resolve_gpus,
+    settings_for,
+)
 from examples.luke.options import Common
 from examples.luke.pieces import Pieces
 from examples.luke.settings import TuneSettings
@@ -81,21 +88,13 @@ def run_pretraining(common: Common, plan: PretrainPlan) -> None:
         raise SettingsError("no folder for the run; give --output-dir")
     gpus = resolve_gpus(common.num_gpus, gpu_count())
     if gpus > 1 and not in_process_group():
-        raise SystemExit(subprocess.run(launch_command(gpus, common.master_port, sys.argv[1:]), check=False).returncode)
+        raise SystemExit(launch(launch_command(gpus, common.master_port, sys.argv[1:])))
     data = PackedDataset(plan.dataset_dir)
-    if plan.settings["precision"] == "fp16" and gpus == 0:
-        say("--fp16 needs a GPU; going on in float32")
-        plan = replace(plan, settings={**plan.settings, "precision": "fp32"})
+    plan = replace(plan, settings=settings_for(plan.settings, gpus))
     settings = _settings(plan, len(data), int(os.environ["WORLD_SIZE"]) if in_process_group() else 1)
     accelerator = make_accelerator(settings, gpus)
-    try:
+    with ending_in_a_line(accelerator, "raise --gradient-accumulation-steps"):
         _Run(common, plan, data, settings, accelerator).run()
-    except Interrupted as stop:
-        if accelerator.is_main_process:
-            say(f"{stop}; go on with the same command and --resume")
-        raise SystemExit(128 + stop.signal) from stop
-    except torch.OutOfMemoryError as error:
-        raise SettingsError("out of GPU memory; raise --gradient-accumulation-steps for the same step") from error
 
 
 def _settings(plan: PretrainPlan, windows: int, processes: int) -> TuneSettings:

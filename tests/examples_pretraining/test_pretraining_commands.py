@@ -224,6 +224,19 @@ def test_a_run_begins_with_one_model(examples: Examples, dataset: PackedDataset,
     assert (status, "one of them" in said) == (1, True)
 
 
+def test_several_gpus_are_left_to_a_launcher_that_hands_signals_on(
+    examples: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[list[str]] = []
+    monkeypatch.setattr("examples.pretraining.running.gpu_count", lambda: 2)
+    monkeypatch.setattr("examples.pretraining.running.launch", lambda command: launched.append(command) or 7)
+    words = ("--num-gpus", 2, "pretraining", "train", "--output-dir", tmp_path / "run", "--dataset-dir", "data")
+    assert examples(*words)[0] == 7
+    [command] = launched
+    assert command[command.index("--nproc-per-node") + 1] == "2"
+    assert "examples.cli" in command
+
+
 @pytest.mark.parametrize("name", ["", "build-dump-db", "build-entity-vocab", "build-dataset", "train"])
 def test_help_teaches_by_examples(name: str, examples: Examples) -> None:
     status, out, _ = examples("pretraining", *([name] if name else []), "--help")
