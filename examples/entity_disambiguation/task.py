@@ -86,6 +86,12 @@ class EntityDisambiguation(Task[Document]):
         """See `examples.entity_disambiguation.data`."""
         return read_documents(folder, split, self.reading.titles)
 
+    def told(self, examples: Sequence[Document]) -> str:
+        """Documents and mentions, and how many of those have their entity among the candidates."""
+        mentions = [m for d in examples for m in d.mentions]
+        there = sum(any(c.title == m.title for c in m.candidates) for m in mentions)
+        return f"{len(examples)} documents, {len(mentions)} mentions, {there} with their entity among the candidates"
+
     def labels(self, examples: Sequence[Document]) -> tuple[str, ...]:
         """There are no classes; the model wants one."""
         return ("entity",)

@@ -160,6 +160,7 @@ class Run:
         vocabulary = tuned.vocabulary()
         task.adopt(tuned.labels, tuned.model)
         features = self._features(examples, vocabulary, "train", training=True)
+        self._say(f"train: {task.told(examples)}, {len(features)} inputs of the model")
         if settings.gradient_checkpointing:
             tuned.model.gradient_checkpointing_enable({"use_reentrant": False})
         tuned.model.to(self.accelerator.device)
@@ -241,6 +242,8 @@ class Run:
         if name not in self._splits:
             examples = self.task.read(self.data, name)
             self._splits[name] = Split(name, examples, self._features(examples, vocabulary, name))
+            inputs = len(self._splits[name].features)
+            self._say(f"{name}: {self.task.told(examples)}, {inputs} inputs of the model")
         return self._splits[name]
 
     # -- models --------------------------------------------------------------------------------------------------

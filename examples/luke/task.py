@@ -93,6 +93,10 @@ class Task(ABC, Generic[Example]):
         """The examples that are learnt from."""
         return self.read(folder, TRAIN)
 
+    def told(self, examples: Sequence[Example]) -> str:
+        """How many there are of what counts, so that a user sees whether the data is all there."""
+        return f"{len(examples)} examples"
+
     def head_settings(self) -> dict[str, Any]:
         """Settings of the head in the model's configuration."""
         return {}

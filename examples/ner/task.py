@@ -111,6 +111,12 @@ class Ner(Task[Document]):
         """The training documents, with those of the development set if that is wanted."""
         return self.read(folder, TRAIN) + (self.read(folder, DEV) if self.options.train_on_dev_set else [])
 
+    def told(self, examples: Sequence[Document]) -> str:
+        """Documents, sentences and gold names; of the last there are fewer where tags were read by the wrong scheme."""
+        sentences = [s for d in examples for s in d.sentences]
+        names = sum(len(s.spans) for s in sentences)
+        return f"{len(examples)} documents, {len(sentences)} sentences, {names} names"
+
     def labels(self, examples: Sequence[Document]) -> tuple[str, ...]:
         """No name, and the types: in the published order where they are CoNLL's, else in alphabetical order."""
         types = {span.type for d in examples for s in d.sentences for span in s.spans}

@@ -275,6 +275,11 @@ class TestNer:
         lines = "Oslo I-LOC I-LOC\nBergen B-LOC B-LOC\nwon O O\n\nNo O O\n\n"
         assert (tmp_path / "dev_predictions.txt").read_text() == lines
 
+    @pytest.mark.parametrize("tags", ["I-PER I-PER O B-PER", "B-PER I-PER O B-PER"])
+    def test_gold_names_are_counted_whatever_the_scheme(self, tags: str) -> None:
+        marked = " ".join(f"w/{tag}" for tag in tags.split())
+        assert Ner().told([document(marked, marked), document("w/O")]) == "2 documents, 3 sentences, 4 names"
+
     def test_options_that_leave_nothing(self) -> None:
         with pytest.raises(SettingsError, match="leave nothing to classify by"):
             NerOptions(no_entity_feature=True, no_word_feature=True)
