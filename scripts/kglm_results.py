@@ -6,11 +6,12 @@
 
 writes examples/kglm/metrics/k01_complex_codex_s.json and says which bars are met. Paths of this machine stay out of it.
 With --against DIR2, another run on the same graph, it also has by how much the reciprocal ranks differ, question by question.
+With --twin DIR3, a run that was ended and gone on with, it must have come to the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ import numpy as np
 from blink.apps.common import guarded, say
 from blink.errors import MismatchError, SettingsError
 from blink.evaluation.bootstrap import middle
-from blink.files import require_file, write_json
+from blink.files import require_file, sha256, write_json
 from blink.kglm.config import kind_of, load_settings
 from blink.kglm.graph.ranking import DEGREES
 from blink.kglm.graph.readers import read_graph
+from blink.kglm.graph.trainer import MODEL_FILE
 from blink.kglm.run import RunFolder
 from blink.training.trace import read_trace
 
@@ -96,6 +98,26 @@ def results(run_file: Path, folder: Path, against: Path | None = None) -> dict[s
     }
 
 
+def check_twins(folder: Path, twins: Sequence[Path]) -> dict[str, Any]:
+    """The hash of a run's best state, which its twins have too, as they have the loss of every step that the traces tell.
+
+    Raises:
+        MismatchError: one of them differs.
+    """
+    wanted, losses = sha256(folder / "best" / MODEL_FILE), _losses(folder)
+    for twin in twins:
+        found = sha256(twin / "best" / MODEL_FILE)
+        if found != wanted:
+            raise MismatchError(f"the best state of {twin} has the hash {found}, that of {folder} {wanted}; resuming is broken")
+        if _losses(twin) != losses:
+            raise MismatchError(f"the losses of {twin} are not those of {folder}; resuming is broken")
+    return {"runs": 1 + len(twins), "best_sha256": wanted, "equal_losses": len(losses)}
+
+
+def _losses(folder: Path) -> list[tuple[str, int, float]]:
+    return [(row["kind"], row["step"], row["loss"]) for row in read_trace(folder / "trace.jsonl") if "loss" in row]
+
+
 def compared(run: RunFolder, other: RunFolder) -> dict[str, Any]:
     """How much higher the reciprocal ranks of a run are than another's: all questions, and those whose answer has few triples.
 
@@ -137,10 +159,13 @@ def _ranks(path: Path) -> dict[tuple[str, ...], float]:
 @click.argument("folder", metavar="DIR")
 @click.option("--out", metavar="FILE", help="[default: metrics/NAME.json beside the run file]")
 @click.option("--against", metavar="DIR2", help="Another run on the same graph, to compare ranks with.")
-def main(run_file: str, folder: str, out: str | None, against: str | None) -> None:
+@click.option("--twin", "twins", metavar="DIR3", multiple=True, help="A run that must have come to the same bits.")
+def main(run_file: str, folder: str, out: str | None, against: str | None, twins: tuple[str, ...]) -> None:
     """Write the figures of the run in DIR, which RUN.yaml describes."""
     path = Path(run_file)
     found = results(path, Path(folder), Path(against) if against else None)
+    if twins:
+        found["twins"] = check_twins(Path(folder), [Path(twin) for twin in twins])
     target = Path(out) if out else path.parent / "metrics" / f"{path.stem}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     write_json(target, found)

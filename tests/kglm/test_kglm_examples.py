@@ -87,6 +87,11 @@ def test_results_are_kept_without_paths_of_the_machine(tmp_path: Path) -> None:
     assert low < against["mrr"]["all"]["difference"] < high
     degree = Counter(name for head, _, tail in TRAIN for name in (head, tail))
     assert against["mrr"]["0-5"]["questions"] == sum(degree[name] <= 5 for h, _, t in TRAIN for name in (h, t))
+    with pytest.raises(MismatchError, match="resuming is broken"):
+        script().check_twins(run, [other])
+    twin = tmp_path / "twin"
+    GraphRunner().train(load_settings("graph", file), twin)
+    assert script().check_twins(run, [twin])["runs"] == 2
     file.write_text(file.read_text().replace("dim: 4", "dim: 6"))
     with pytest.raises(MismatchError, match=r"another model\.dim"):
         script().results(file, run)
