@@ -7,6 +7,7 @@ for each kind of scores that it is added to. A linker joins it to a knowledge ba
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -20,8 +21,12 @@ from blink.errors import DataError, MismatchError
 from blink.files import atomic_open, require_file
 
 FORMAT = 1
+NO_PRIOR = "none"
+"""In place of a file: no prior."""
 RELATEDNESS = ("neighbours", "cosine", "plausibility")
 """How much two entities have to do with each other; see `blink.linking.coherence`."""
+LAYOUTS = ("real", "re_im")
+"""How relation vectors meet those of entities: number by number, or as complex ones."""
 _REMEDY = "give a file that `blink kglm prior` wrote"
 
 
@@ -70,6 +75,8 @@ class PriorTable:
         if self.vectors is None:
             return np.zeros((len(self), 0), dtype=np.float32)
         there = self.vectors.any(axis=1, keepdims=True)
+        if not there.any():
+            return np.zeros_like(self.vectors)
         centred = np.where(there, self.vectors - self.vectors.mean(0, where=there), 0)
         lengths = np.linalg.norm(centred, axis=1, keepdims=True)
         return (centred / np.where(lengths > 0, lengths, 1)).astype(np.float32)
@@ -134,7 +141,11 @@ _HALF = ("vectors", "relations.vectors")
 
 
 def write_prior(path: str | Path, prior: Prior) -> None:
-    """Write a prior, atomically."""
+    """Write a prior, atomically.
+
+    Raises:
+        DataError: its vectors hold what is no number in half the room.
+    """
     table = prior.table
     tensors: dict[str, np.ndarray] = {"ids": _packed(table.ids)}
     tensors |= {name: value for name in _TABLE if (value := getattr(table, name)) is not None}
@@ -142,7 +153,13 @@ def write_prior(path: str | Path, prior: Prior) -> None:
         tensors |= {f"relations.{name}": getattr(table.relations, name) for name in _RELATIONS}
     for i, weights in enumerate(prior.weights):
         tensors |= {f"weights.{i}.{name}": getattr(weights, name) for name in _ARRAYS}
-    stored = {name: value.astype(np.float16) if name in _HALF else value for name, value in tensors.items()}
+    with np.errstate(over="ignore"):
+        stored = {name: value.astype(np.float16) if name in _HALF else value for name, value in tensors.items()}
+    for name in _HALF:
+        if name in stored and not np.isfinite(stored[name]).all():
+            raise DataError(
+                f"the {name} of the prior hold numbers that are not finite, or above 65,504; train or scale them anew"
+            )
     about = {
         "format": FORMAT,
         "about": dict(table.about),
@@ -198,19 +215,40 @@ def _checked(path: Path, prior: Prior) -> Prior:
 def _problems(table: PriorTable, n: int, weights: Sequence[PriorWeights]) -> Iterator[str]:
     if len(set(table.ids)) != n:
         yield f"{n:,} ids, {len(set(table.ids)):,} of them different"
-    for name in ("degrees", "vectors"):
-        value = getattr(table, name)
-        if value is not None and len(value) != n:
-            yield f"{len(value):,} {name} for {n:,} entities"
+    width = 0 if table.vectors is None else table.vectors.shape[-1]
+    for name, value, shape in (("degrees", table.degrees, (n,)), ("vectors", table.vectors, (n, width))):
+        if value is not None and value.shape != shape:
+            yield f"{name} of shape {value.shape} for {n:,} entities"
+    if table.degrees.min(initial=0) < 0:
+        yield "a degree below 0"
     edges = table.edges
     if edges.ndim != 2 or edges.shape[1] != 2 or (len(edges) and (edges.min() < 0 or edges.max() >= n)):
         yield f"edges of shape {edges.shape} that do not fit {n:,} entities"
-    width = 0 if table.vectors is None else table.vectors.shape[1]
+    if table.relations is not None:
+        yield from _relation_problems(table.relations, width)
     for each in weights:
-        if len(each.graph) != len(each.text) or (len(each.graph) and each.graph.shape[1] != width):
-            yield f"weights for vectors of another width than {width}"
-        if each.relatedness not in RELATEDNESS:
-            yield f"relatedness {each.relatedness!r}; allowed are {', '.join(RELATEDNESS)}"
+        yield from _weight_problems(each, width)
+
+
+def _relation_problems(relations: Relations, width: int) -> Iterator[str]:
+    shapes = [relations.vectors.shape, relations.bias.shape, relations.spread.shape]
+    n = len(relations.vectors)
+    if shapes != [(n, width), (n,), (n,)]:
+        yield f"relation vectors, biases and spreads of shapes {shapes} for vectors of {width} numbers"
+    if relations.layout not in LAYOUTS or (relations.layout == "re_im" and width % 2):
+        yield f"relation vectors of layout {relations.layout!r} and {width} numbers; layouts are {', '.join(LAYOUTS)}"
+
+
+def _weight_problems(weights: PriorWeights, width: int) -> Iterator[str]:
+    wide = len(weights.text) or weights.vector
+    if any(getattr(weights, name).ndim != 2 for name in ("text", "graph")) or weights.gate.ndim != 1:
+        yield "weights that are no matrices"
+    elif len(weights.graph) != len(weights.text) or (wide and not weights.graph.shape[1] == len(weights.gate) == width):
+        yield f"weights for vectors of {weights.graph.shape[1]} numbers, it has vectors of {width}"
+    if weights.relatedness not in RELATEDNESS:
+        yield f"relatedness {weights.relatedness!r}; allowed are {', '.join(RELATEDNESS)}"
+    if not 0 < weights.scale < math.inf:
+        yield f"a scale of {weights.scale}, which must be a number above 0"
 
 
 def _plain(weights: PriorWeights) -> dict[str, Any]:

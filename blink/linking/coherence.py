@@ -10,6 +10,7 @@ are expected, at least one; spans that overlap are alternatives and do not speak
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -23,6 +24,8 @@ Relatedness = Callable[[np.ndarray], np.ndarray]
 """From places of entities, each once, to how much each has to do with each. *Shapes:* (n,) to (n, n), float32, 0 to itself."""
 LIKELY = 0.02
 """Spans that are links with a smaller probability neither speak nor hear: nearly all that are proposed are of this kind."""
+LEAST_MENTION = math.log(LIKELY) - 1e-3
+"""Log probability of a mention up to which it cannot be likely where its score alone says whether it is a link."""
 AT_ONCE = 48
 """Likely spans that hear each other; more of a long text are taken in groups, in order."""
 ROUNDS = 4

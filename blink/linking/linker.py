@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from blink.data.prior import Prior, read_prior
+from blink.data.prior import NO_PRIOR, Prior, read_prior
 from blink.data.records import Candidate, Link, LinkedText
 from blink.data.windows import Window, cut_windows, overlap_of, owners
-from blink.errors import DataError, SettingsError
+from blink.errors import DataError, MismatchError, SettingsError
 from blink.kb.catalogue import Catalogue
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.evidence import EvidenceGatherer, TextAround
@@ -29,7 +29,6 @@ from blink.model.loading import load_model
 from blink.model.tokens import Pieces, WordPieces
 
 PROBABILITY = "probability"
-NO_PRIOR = "none"
 TEXTS_A_ROUND = 1024
 """Texts read ahead at least, so that batches hold texts of like length whatever the batch size."""
 
@@ -106,6 +105,8 @@ class Linker:
         'Georgia (country)'
     """
 
+    prior: LinkingPrior | None = None
+
     def __init__(
         self,
         model: BiEncoder,
@@ -171,10 +172,11 @@ class Linker:
 
     @property
     def floor(self) -> float:
-        """Log probability that a mention must be above to become a link, whatever its entity."""
+        """Log probability that a mention must be above to become a link, whatever its entity, or to speak for another's."""
         mode = mode_named(self.mode)
         # A joint score never exceeds its mention's; of other scores nothing is known beforehand.
-        return self.cut.score if mode.scores is joint_scores and mode.filtered else float("-inf")
+        own = self.cut.score if mode.scores is joint_scores and mode.filtered else float("-inf")
+        return own if self.prior is None else min(own, self.prior.floor)
 
     def __call__(self, text: str, spans: Sequence[tuple[int, int]] | None = None) -> LinkedText:
         """Link one text; with ``spans`` (characters ``[start, end)``), link exactly these."""
@@ -352,7 +354,11 @@ def _prior(
         return None
     opened = prior if isinstance(prior, Prior) else read_prior(prior)
     ranker = refiner.ranker if isinstance(refiner, CandidateRanker) else None
-    return LinkingPrior(opened.table, weights_for(opened, scores_id(model, ranker)), EntityPlaces(opened.table, kb.catalogue))
+    weights = weights_for(opened, scores_id(model, ranker))
+    if len(weights.text) and weights.text.shape[1] != model.entity_size:
+        found = f"mentions of {weights.text.shape[1]} numbers, the model makes vectors of {model.entity_size}"
+        raise MismatchError(f"the prior is weighed for {found}; weigh it for this model: blink kglm weigh")
+    return LinkingPrior(opened.table, weights, EntityPlaces(opened.table, kb.catalogue))
 
 
 def characters(reading: Reading, first: int, last: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ import numpy as np
 from blink.data.prior import Prior, PriorTable, PriorWeights
 from blink.errors import MismatchError
 from blink.kb.catalogue import Catalogue
-from blink.linking.coherence import Relatedness, relatedness_of, reordered, settle
+from blink.linking.coherence import LEAST_MENTION, Relatedness, relatedness_of, reordered, settle
 from blink.linking.scoring import ScoredSpans
 from blink.model.biencoder import BiEncoder
 from blink.model.ranker import Ranker
@@ -89,10 +89,27 @@ class LinkingPrior:
 
     def __init__(self, table: PriorTable, weights: PriorWeights, places: EntityPlaces) -> None:
         self.weights, self.places = weights, places
+        width = 0 if table.vectors is None else table.vectors.shape[1]
+        if weights.vector and not len(weights.graph.T) == len(weights.gate) == width:
+            found = f"graph vectors of {len(weights.graph.T)} numbers (gate {len(weights.gate)}), the prior has {width}"
+            raise MismatchError(f"the weights are for {found}; weigh it again: blink kglm weigh")
+        self._degrees = table.degrees
         # The last row is that of entities the graph lacks.
         self._popularity = _with_none(weights.popularity * np.log1p(table.degrees).astype(np.float32))
         self._graph = _with_none(gated(table.directions(), weights)) if weights.vector else None
         self._related: Relatedness | None = relatedness_of(table, weights.relatedness) if weights.coherence else None
+
+    @property
+    def floor(self) -> float:
+        """Log probability of a mention up to which it says nothing of others: inf where none does, -inf where all may."""
+        if self._related is None:
+            return float("inf")
+        return float("-inf") if self.weights.ranked else LEAST_MENTION
+
+    def degree(self, row: int) -> int:
+        """Triples of the graph that an entity of the knowledge base is in; 0 where the graph lacks it."""
+        place = int(self.places[np.array(row)])
+        return int(self._degrees[place]) if place >= 0 else 0
 
     def rescore(self, spans: ScoredSpans, mentions: np.ndarray) -> ScoredSpans:
         """Scores with the prior, each mention for itself.

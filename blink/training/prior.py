@@ -19,7 +19,7 @@ from blink.data.prior import PriorTable, PriorWeights
 from blink.data.records import NOT_IN_CATALOGUE, Sample
 from blink.errors import DataError
 from blink.evaluation.sweep import PLATEAU, curve, grid
-from blink.linking.coherence import relatedness_of, settle
+from blink.linking.coherence import LEAST_MENTION, relatedness_of, settle
 from blink.linking.linker import Linker, Reading, characters
 from blink.linking.prior import EntityPlaces, LinkingPrior, agreement, gated, projected
 from blink.linking.scoring import ScoredSpans, log_softmax
@@ -66,7 +66,9 @@ class _Recorder:
         self.windows: list[tuple[ScoredSpans, np.ndarray]] = []
 
     def rescore(self, spans: ScoredSpans, mentions: np.ndarray) -> ScoredSpans:
-        self.windows.append((spans, mentions.astype(np.float32)))
+        # Of windows without spans a reader tells nothing where no window has any.
+        if len(spans):
+            self.windows.append((spans, mentions.astype(np.float32)))
         return spans
 
     def settle(self, spans: ScoredSpans) -> ScoredSpans:
@@ -94,12 +96,12 @@ def read_labelled(
         SettingsError: a text is empty or longer than one window.
     """
     require_one_window(linker.reader.model, samples)
-    recorder = _Recorder()
+    recorder, floor = _Recorder(), min(linker.floor, LEAST_MENTION)
     linker.prior = recorder  # type: ignore[assignment]
     try:
         bounds = [[(m.start, m.end) for m in s.mentions or ()] for s in samples] if given else None
         readings = []
-        for reading in linker.read([s.text for s in samples], spans=bounds, floor=linker.floor):
+        for reading in linker.read([s.text for s in samples], spans=bounds, floor=floor):
             readings.append(reading)
             progress(1)
     finally:
@@ -112,9 +114,7 @@ def read_labelled(
 
 def _of_text(windows: Iterator[tuple[ScoredSpans, np.ndarray]], reading: Reading, given: bool) -> np.ndarray:
     """Mention vectors of a text: of its one window, or of one for each given mention."""
-    if not given:
-        return next(windows)[1]
-    vectors = [next(windows)[1] for _ in range(len(reading.spans))]
+    vectors = [next(windows)[1] for _ in range(len(reading.spans) if given else min(len(reading.spans), 1))]
     return np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32)
 
 
@@ -182,7 +182,10 @@ class _Projections(nn.Module):
         gate = torch.sigmoid(of @ self.gate + self.gate_bias)
         mentions = nn.functional.normalize(batch.mentions, dim=1)
         agreed = torch.einsum("nkr,nr->nk", self.graph(of), self.text(mentions))
-        return self.scale * batch.scores + self.shift + gate * agreed
+        there = torch.isfinite(batch.scores)
+        # Not scale * -inf, whose gradient is not a number.
+        scores = self.scale * batch.scores.masked_fill(~there, 0) + self.shift + gate * agreed
+        return scores.masked_fill(~there, -math.inf)
 
 
 def learn_vectors(
@@ -237,7 +240,10 @@ def fit_numbers(texts: Sequence[Seen], table: PriorTable, weights: PriorWeights,
         DataError: no text has a gold mention that was found.
     """
     batch = _Batch.of(texts, weights.ranked)
-    columns = {"popularity": lambda: _popularity(batch, table), "vector": lambda: _vector(batch, table, weights)}
+    columns: dict[str, Callable[[], Tensor]] = {
+        "popularity": lambda: _popularity(batch, table),
+        "vector": lambda: _vector(batch, table, weights),
+    }
     measured = {name: make() for name, make in columns.items() if name in terms and (name != "vector" or len(weights.text))}
     while True:
         scale, shift, found = _likeliest(batch, list(measured.values()), weights.ranked)
@@ -275,7 +281,7 @@ def _likeliest(batch: _Batch, columns: Sequence[Tensor], ranked: bool) -> tuple[
         optimizer.zero_grad()
         scores = (wide @ numbers[:-1] + numbers[-1]).masked_fill(~torch.isfinite(batch.scores), -math.inf)
         value = _cross_entropy(scores, batch, ranked) + SHRINK * (numbers - begin).square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
     optimizer.step(loss)

@@ -1,0 +1,265 @@
+"""Coherence: the mean field against a plain one, what it must leave alone, and how related entities are by each measure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prior_toys import AsTheyAre, by_row, random_spans, same, spans, table
+
+from blink.data.prior import RELATEDNESS, PriorTable, PriorWeights
+from blink.errors import MismatchError, SettingsError
+from blink.linking import coherence as module
+from blink.linking.coherence import AT_ONCE, LIKELY, Relatedness, relatedness_of, reordered, settle
+from blink.linking.prior import LinkingPrior
+from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities
+
+pytestmark = pytest.mark.quick
+
+ENTITIES = 7
+
+
+def of_matrix(phi: np.ndarray) -> Relatedness:
+    return lambda places: phi[np.ix_(places, places)].astype(np.float32)
+
+
+def any_relatedness(random: np.random.Generator) -> np.ndarray:
+    phi = random.random((ENTITIES, ENTITIES)) * (random.random((ENTITIES, ENTITIES)) < 0.5)
+    phi = np.maximum(phi, phi.T)
+    np.fill_diagonal(phi, 0)
+    return phi
+
+
+def plain_chances(found: ScoredSpans, i: int, with_nothing: bool) -> list[float]:
+    """What a span names by its scores alone."""
+    logits, mention = found.entity_logits[i].tolist(), float(found.mention_logits[i])
+    if with_nothing:
+        total = 1 + sum(map(math.exp, logits))
+        return [math.exp(x) / total for x in logits]
+    total = sum(map(math.exp, logits))
+    share = 1 / (1 + math.exp(-mention))
+    return [share * math.exp(x) / total if total else 0.0 for x in logits]
+
+
+def mean_field(found: ScoredSpans, places: list[list[int]], phi: np.ndarray, weight: float, ranked: bool) -> list[list[float]]:
+    """What is added to each score: the formula of the module's head, one number at a time."""
+    m, k = found.rows.shape
+    with_nothing = ranked and not all(x == math.inf for x in found.mention_logits.tolist())
+    first = [plain_chances(found, i, with_nothing) for i in range(m)]
+    likely = [i for i in range(m) if sum(first[i]) > LIKELY and any(p >= 0 for p in places[i])]
+    belief = [list(row) for row in first]
+    added = [[0.0] * k for _ in range(m)]
+
+    def heard(i: int, place: int, j: int) -> float:
+        if place < 0:
+            return 0.0
+        return sum(belief[j][f] * phi[place][other] for f, other in enumerate(places[j]) if other >= 0)
+
+    for _ in range(4):
+        for i in likely:
+            others = [j for j in likely if found.start[i] > found.end[j] or found.start[j] > found.end[i]]
+            expected = max(1.0, sum(sum(first[j]) for j in others))
+            added[i] = [weight / expected * sum(heard(i, place, j) for j in others) for place in places[i]]
+        for i in likely:
+            moved = [q * math.exp(a) for q, a in zip(first[i], added[i], strict=True)]
+            total = sum(moved) + max(0.0, 1 - sum(first[i]))
+            belief[i] = [b / 2 + x / total / 2 for b, x in zip(belief[i], moved, strict=True)]
+    return added
+
+
+def close(one: ScoredSpans, expected: list[dict[int, float]]) -> None:
+    assert all(a == pytest.approx(b, abs=2e-5) for a, b in zip(by_row(one), expected, strict=True))
+
+
+def require_in_order(found: ScoredSpans) -> None:
+    for rows, scores in zip(found.rows.tolist(), found.entity_logits.tolist(), strict=True):
+        pairs = [(-score, row) for row, score in zip(rows, scores, strict=True)]
+        assert pairs == sorted(pairs)
+
+
+class TestMeanField:
+    @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 4), st.booleans(), st.booleans())
+    def test_it_is_the_formula(self, seed: int, m: int, k: int, ranked: bool, certain: bool) -> None:
+        random = np.random.default_rng(seed)
+        found = random_spans(random, m, k, ENTITIES + 2)  # two of the entities the table lacks
+        if certain:
+            found = replace(found, mention_logits=np.full(m, np.inf, np.float32))
+        places, phi, weight = AsTheyAre(ENTITIES)[found.rows], any_relatedness(random), float(random.uniform(0.1, 4))
+        settled = settle(found, places, of_matrix(phi), weight, ranked)
+        added = mean_field(found, places.tolist(), phi, weight, ranked)
+        expected = [
+            {row: score + more for row, score, more in zip(rows, scores, mores, strict=True) if row >= 0}
+            for rows, scores, mores in zip(found.rows.tolist(), found.entity_logits.tolist(), added, strict=True)
+        ]
+        close(settled, expected)
+        require_in_order(settled)
+        assert (np.isneginf(settled.entity_logits) == (settled.rows < 0)).all()
+        for name in ("start", "end", "mention_logits"):
+            assert np.array_equal(getattr(settled, name), getattr(found, name))
+
+    @given(st.integers(0, 10_000), st.floats(0, 1000), st.booleans())
+    def test_probabilities_stay_probabilities(self, seed: int, weight: float, ranked: bool) -> None:
+        random = np.random.default_rng(seed)
+        found = random_spans(random, 6, 4, ENTITIES)
+        settled = settle(found, found.rows, of_matrix(any_relatedness(random)), weight, ranked)
+        of = link_probabilities if ranked else lambda each: np.exp(joint_scores(each))
+        probabilities = of(settled)
+        assert np.isfinite(probabilities).all()
+        assert (probabilities >= 0).all()
+        assert (probabilities.sum(1) <= 1 + 1e-5).all()
+        if ranked:  # related entities speak for each other and against nobody
+            assert (probabilities.sum(1) >= of(found).sum(1) - 1e-5).all()
+
+    @given(st.integers(0, 10_000), st.permutations(range(6)))
+    def test_the_order_of_mentions_does_not_matter(self, seed: int, order: list[int]) -> None:
+        random = np.random.default_rng(seed)
+        found, related = random_spans(random, 6, 4, ENTITIES), of_matrix(any_relatedness(random))
+        once = settle(found, found.rows, related, 1.5, True)
+        other = found.select(np.array(order))
+        close(settle(other, other.rows, related, 1.5, True), by_row(once.select(np.array(order))))
+
+    @given(st.integers(0, 10_000), st.booleans())
+    def test_alone_or_overlapping_nothing_changes(self, seed: int, ranked: bool) -> None:
+        random = np.random.default_rng(seed)
+        found, related = random_spans(random, 5, 4, ENTITIES), of_matrix(any_relatedness(random))
+        together = replace(found, start=np.arange(5), end=np.full(5, 5))  # all end in the same word
+        assert same(settle(together, together.rows, related, 8.0, ranked), together)
+        for i in range(5):
+            alone = found.select(np.array([i]))
+            assert same(settle(alone, alone.rows, related, 8.0, ranked), alone)
+
+    def test_unlikely_mentions_and_unknown_entities_say_nothing(self) -> None:
+        related = of_matrix(np.ones((ENTITIES, ENTITIES)) - np.eye(ENTITIES))
+        found = spans([[0, 1], [2, 3]], [[1.0, 0.5], [-5.0, -6.0]])
+        assert link_probabilities(found)[1].sum() < LIKELY
+        assert same(settle(found, found.rows, related, 4.0, True), found)
+        assert not same(settle(found, found.rows, related, 4.0, False), found)  # as a mention it is likely enough
+        known = replace(found, entity_logits=np.array([[1.0, 0.5], [2.0, 1.0]], np.float32))
+        places = np.array([[0, 1], [-1, -1]])
+        assert same(settle(known, places, related, 4.0, True), known)
+
+    @pytest.mark.parametrize("ranked", [True, False])
+    def test_many_mentions_are_taken_in_groups(self, ranked: bool) -> None:
+        random = np.random.default_rng(3)
+        found = random_spans(random, AT_ONCE + 12, 3, ENTITIES, overlapping=False)
+        found = replace(found, mention_logits=np.abs(found.mention_logits), entity_logits=np.abs(found.entity_logits))
+        found = reordered(replace(found, rows=np.abs(found.rows)), found.entity_logits.clip(max=9))
+        related = of_matrix(any_relatedness(random))
+        whole = settle(found, found.rows, related, 1.0, ranked)
+        parts = [found.select(part) for part in (np.arange(AT_ONCE), np.arange(AT_ONCE, len(found)))]
+        apart = [settle(part, part.rows, related, 1.0, ranked) for part in parts]
+        assert same(whole, ScoredSpans.concatenate(apart))
+        assert not same(whole, found)
+
+    def test_what_a_text_says_together_mends_a_wrong_candidate(self) -> None:
+        # Two Georgias, of which the wrong one is better by itself; Tbilisi and the right one have to do with each other.
+        state, country, tbilisi, garda = range(4)
+        graph = PriorTable(("Q1428", "Q230", "Q994", "Q6414"), np.array([9, 9, 9, 9]), np.array([[country, tbilisi]], np.int32))
+        found = spans([[state, country], [tbilisi, garda]], [[1.5, 1.0], [3.0, -3.0]])
+        weights = PriorWeights("ranker-1", True, coherence=2.0)
+        settled = LinkingPrior(graph, weights, AsTheyAre(4)).settle(found)
+        assert found.rows[0, 0] == state
+        assert settled.rows[:, 0].tolist() == [country, tbilisi]
+        assert same(LinkingPrior(graph, replace(weights, coherence=0.0), AsTheyAre(4)).settle(found), found)
+        unrelated = replace(graph, edges=np.array([[state, garda]], np.int32))
+        kept = LinkingPrior(unrelated, weights, AsTheyAre(4)).settle(found)
+        assert kept.rows[:, 0].tolist() == [state, tbilisi]
+
+    def test_a_weight_of_nothing_changes_nothing(self) -> None:
+        random = np.random.default_rng(0)
+        found = random_spans(random, 6, 4, ENTITIES)
+        assert same(settle(found, found.rows, of_matrix(any_relatedness(random)), 0.0, True), found)
+
+
+def test_equal_scores_go_to_the_smaller_row() -> None:
+    found = reordered(spans([[5, 3, 4, -1]], [[0.0] * 4]), np.array([[1, 1, 2, -np.inf]], np.float32))
+    assert found.rows.tolist() == [[4, 3, 5, -1]]
+    assert found.entity_logits.tolist() == [[2, 1, 1, -math.inf]]
+
+
+# --- relatedness -------------------------------------------------------------------------------------------------------
+
+
+def plain_neighbours(made: PriorTable, a: int, b: int) -> float:
+    around: dict[int, set[int]] = {i: set() for i in range(len(made))}
+    for one, other in made.edges.tolist():
+        around[one].add(other)
+        around[other].add(one)
+    shared = sum(1 / math.log(1 + len(around[c])) for c in around[a] & around[b])
+    return min(1.0, (b in around[a]) + shared)
+
+
+def plain_cosine(made: PriorTable, a: int, b: int) -> float:
+    assert made.vectors is not None
+    real = [row for row in made.vectors.astype(float).tolist() if any(row)]
+    mean = [sum(column) / len(real) for column in zip(*real, strict=True)]
+
+    def centred(i: int) -> list[float]:
+        assert made.vectors is not None
+        row = made.vectors[i].tolist()
+        return [x - y for x, y in zip(row, mean, strict=True)] if any(row) else [0.0] * len(row)
+
+    one, other = centred(a), centred(b)
+    lengths = math.hypot(*one) * math.hypot(*other)
+    return max(0.0, sum(x * y for x, y in zip(one, other, strict=True)) / lengths) if lengths else 0.0
+
+
+def plain_plausibility(made: PriorTable, a: int, b: int) -> float:
+    assert made.vectors is not None
+    assert made.relations is not None
+
+    def numbers(row: np.ndarray) -> list[complex]:
+        assert made.relations is not None
+        if made.relations.layout == "real":
+            return [complex(x) for x in row.tolist()]
+        half = len(row) // 2
+        return [complex(x, y) for x, y in zip(row[:half].tolist(), row[half:].tolist(), strict=True)]
+
+    best = 0.0
+    for vector, bias, spread in zip(made.relations.vectors, made.relations.bias, made.relations.spread, strict=True):
+        for head, tail in ((a, b), (b, a)):
+            parts = zip(numbers(made.vectors[head]), numbers(vector), numbers(made.vectors[tail]), strict=True)
+            score = sum((h * r * t.conjugate()).real for h, r, t in parts)
+            best = max(best, 1 / (1 + math.exp(-(score - bias) / spread)))
+    return best
+
+
+MEASURES: dict[str, tuple[Callable[[PriorTable, int, int], float], str | None]] = {
+    "neighbours": (plain_neighbours, None),
+    "cosine": (plain_cosine, None),
+    "plausibility": (plain_plausibility, "re_im"),
+    "plausibility of DistMult": (plain_plausibility, "real"),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+@given(seed=st.integers(0, 1000), chosen=st.lists(st.integers(0, 11), min_size=1, max_size=6, unique=True))
+def test_relatedness_is_what_it_says(name: str, seed: int, chosen: list[int]) -> None:
+    measure, layout = MEASURES[name]
+    made = table([f"Q{i}" for i in range(12)], seed, layout=layout, bare=2)
+    if seed % 5 == 0:  # sparse, or without any edge
+        made = replace(made, edges=made.edges[: seed % 3])
+    found = relatedness_of(made, name.split()[0])(np.array(chosen))
+    expected = [[0.0 if a == b else measure(made, a, b) for b in chosen] for a in chosen]
+    assert found.dtype == np.float32
+    assert np.allclose(found, expected, atol=2e-5)
+
+
+def test_what_a_measure_lacks_is_said() -> None:
+    without = table(["Q1", "Q2"], width=0)
+    with pytest.raises(MismatchError, match=r"no vectors.*--vectors.*neighbours"):
+        relatedness_of(without, "cosine")
+    with pytest.raises(MismatchError, match=r"no relation vectors.*ComplEx or DistMult"):
+        relatedness_of(table(["Q1", "Q2"]), "plausibility")
+    with pytest.raises(SettingsError, match=r"'smell'.*neighbours, cosine, plausibility"):
+        relatedness_of(without, "smell")
+    assert set(RELATEDNESS) == {name.split()[0] for name in MEASURES}
+
+
+def test_the_floor_of_mentions_is_that_of_what_is_likely() -> None:
+    assert math.exp(module.LEAST_MENTION) < LIKELY < 1.01 * math.exp(module.LEAST_MENTION)
