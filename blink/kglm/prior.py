@@ -6,6 +6,7 @@ an entity has, as head or as tail, is much of what it is.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from blink.data.arrays import map_array
 from blink.data.prior import PriorTable, Relations
 from blink.errors import MismatchError
-from blink.files import sample_hash
+from blink.files import require_file, sample_hash
 from blink.kglm.config import load_settings
 from blink.kglm.graph.readers import read_graph
 from blink.kglm.graph.triples import Graph
@@ -40,8 +41,9 @@ def read_train_graph(graphs: Sequence[str], root: str = "") -> Graph:
     Raises:
         MissingFileError, DataError: a graph is missing, empty or malformed.
     """
-    names = "[" + ", ".join(f'"{graph}"' for graph in graphs) + "]"
-    settings = load_settings("graph", None, ["--data.graph", names, "--data.root", root])
+    # JSON is YAML, whatever a name holds.
+    names = json.dumps(list(graphs), ensure_ascii=False)
+    settings = load_settings("graph", None, ["--data.graph", names, "--data.root", json.dumps(root, ensure_ascii=False)])
     return read_graph(settings.data)
 
 
@@ -122,7 +124,7 @@ def _relations(folder: Path, space: Space, vectors: np.ndarray) -> Relations | N
     path = vectors_file(folder, "relation")
     if layout is None or not path.is_file():
         return None
-    names = (folder / "relation_ids.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    names = require_file(folder / "relation_ids.txt", _EXPORT).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     all_of = np.asarray(map_array(path, _EXPORT), dtype=np.float32)
     if len(names) != len(all_of) or all_of.shape[1] != vectors.shape[1]:
         raise MismatchError(
