@@ -20,6 +20,7 @@ from blink.cluster.settings import FLAG_KINDS, ClusterSettings, Paths, SlurmSett
 from blink.cluster.submit import Local, submitter
 from blink.cluster.texts import count_lines
 from blink.cluster.watch import JobFailedError, Standing, Watch, array_job, merge_job
+from blink.data.prior import NO_PRIOR
 from blink.errors import DataError, MissingFileError, SettingsError
 from blink.files import locked, require_file, sha256
 from blink.kb.catalogue import Catalogue
@@ -262,9 +263,14 @@ def evaluate_files(files: Sequence[str], out: str, settings: ClusterSettings, ho
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as they can be stored; folders by their whole path."""
-    folders = {name: str(Path(options[name]).resolve()) for name in ("model", "kb") if options.get(name) is not None}
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()} | folders
+    """Options as they can be stored; files and folders by their whole path."""
+    named = [name for name in ("model", "kb") if options.get(name) is not None] + ["prior"] * _has_prior(options)
+    paths = {name: str(Path(options[name]).resolve()) for name in named}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()} | paths
+
+
+def _has_prior(options: Mapping[str, Any]) -> bool:
+    return options.get("prior") not in (None, NO_PRIOR)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -292,7 +298,10 @@ def _linker_hashes(options: Mapping[str, Any]) -> dict[str, str]:
         raise SettingsError("--model is given without --kb; name the knowledge base built with that model (blink kb build)")
     model = starter_model() if model is None else model
     require_model(model)
-    return {"model": model_hash(model), "kb": kb_hash(starter_kb() if kb is None else kb)}
+    hashes = {"model": model_hash(model), "kb": kb_hash(starter_kb() if kb is None else kb)}
+    if _has_prior(options):
+        hashes["prior"] = sha256(require_file(options["prior"], "give a file that `blink kglm prior` wrote"))
+    return hashes
 
 
 # -- train --------------------------------------------------------------------------------------------------------------

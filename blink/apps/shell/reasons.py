@@ -10,6 +10,7 @@ from blink.apps.shell.render import Fragments, View, wrapped
 from blink.data.records import Link
 from blink.linking.evidence import NAMES, Evidence, EvidenceRecorder
 from blink.linking.linker import Linker
+from blink.linking.prior import LinkingPrior
 from blink.linking.ranking import CandidateRanker
 
 _LINES = 2
@@ -38,10 +39,18 @@ def reasons(text: str, link: Link, linker: Linker, view: View) -> Fragments:
     fragments: Fragments = []
     for candidate in link.candidates[:2]:
         if candidate.row in told:
-            line = f"{one_line(candidate.title, 40)}: {'; '.join(told[candidate.row]) or 'nothing'}"
+            parts = [*told[candidate.row], *_known(candidate.row, linker.prior)]
+            line = f"{one_line(candidate.title, 40)}: {'; '.join(parts) or 'nothing'}"
             fragments.append(("", wrapped(line, view.room, 6, _LINES)))
     heading: Fragments = [("class:key", "    reasons"), ("class:faint", " (inner products in brackets)\n")]
     return [*heading, *fragments] if fragments else []
+
+
+def _known(row: int, prior: LinkingPrior | None) -> list[str]:
+    """How well a graph knows the entity, where that counts."""
+    if prior is None or not prior.weights.popularity:
+        return []
+    return [f"known from the graph: {prior.degree(row):,} links"]
 
 
 def _gathered(text: str, link: Link, linker: Linker, ranked: CandidateRanker) -> Evidence | None:
