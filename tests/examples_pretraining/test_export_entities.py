@@ -76,6 +76,21 @@ def test_the_folder_opens_like_any_of_entity_vectors(examples: Examples, luke: P
     assert (tuple(space.names), space.vectors.shape) == (TITLES, (5, 32))
 
 
+def test_the_linkers_prior_takes_the_folder(examples: Examples, luke: Path, tmp_path: Path) -> None:
+    """A graph of entities of which two have a vector."""
+    prior = pytest.importorskip("blink.kglm.prior")
+    (tmp_path / "map.tsv").write_text("Java\tQ3757\nSun\tQ525\n")
+    examples("export-entities", "--model-file", luke, "--out", tmp_path / "out", "--id-map", tmp_path / "map.tsv")
+    (tmp_path / "graph").mkdir()
+    (tmp_path / "graph" / "train.txt").write_text("Q525\tP1\tQ2\nQ3757\tP1\tQ2\n")
+    table = prior.make_table(prior.read_train_graph([str(tmp_path / "graph")]), str(tmp_path / "out"))
+    vectors = dict(zip(table.ids, table.vectors, strict=True))
+    written = dict(zip(("Q3757", "Q525"), exported(tmp_path / "out")["entity_vectors"], strict=True))
+    assert set(vectors) == {"Q2", "Q525", "Q3757"}
+    assert not vectors["Q2"].any()
+    assert all(np.array_equal(vectors[name], written[name]) for name in written)
+
+
 def test_titles_become_ids_and_the_rest_is_listed(examples: Examples, luke: Path, tmp_path: Path) -> None:
     (tmp_path / "map.tsv").write_text('Java\tQ3757\nSun\tQ525\nThe "Sun"\tQ525\nBern\tQ70\nOther\tQ1\n')
     (tmp_path / "redirects.tsv").write_text("Bern_(city)\tBern\n")
