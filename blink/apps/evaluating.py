@@ -186,7 +186,7 @@ def _parameters(linker: Linker, options: Mapping[str, Any]) -> dict[str, Any]:
     """Whatever decides what is read, but for model and knowledge base: options as given, or what they came to."""
     given = {name: value for name, value in options.items() if name not in _ELSEWHERE}
     # By what it says: it is weighed again under the same name.
-    given |= {} if linker.prior is None else {"prior": sha256(options["prior"])}
+    given |= {} if linker.prior_file is None else {"prior": sha256(linker.prior_file)}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()} | {
         "mode": linker.mode,
         "entities": linker.options.entities,

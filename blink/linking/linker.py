@@ -106,6 +106,9 @@ class Linker:
     """
 
     prior: LinkingPrior | None = None
+    """What is added to scores."""
+    prior_file: Path | None = None
+    """Where it was read from."""
 
     def __init__(
         self,
@@ -136,6 +139,8 @@ class Linker:
         if self.mode == PROBABILITY and self.refiner is None:
             raise SettingsError("thresholding probability needs a ranker, and a knowledge base with names; fit one: blink rank")
         self.prior = _prior(model, kb, self.refiner, prior)
+        if isinstance(prior, str | Path) and prior != NO_PRIOR:
+            self.prior_file = Path(prior)
         own = config.cutoff if self.mode == PROBABILITY else config.threshold
         if self.prior is not None and self.mode == (PROBABILITY if self.refiner else "joint"):
             own = self.prior.weights.cutoff
