@@ -43,7 +43,7 @@ def read_train_graph(graphs: Sequence[str], root: str = "") -> Graph:
     """
     # JSON is YAML, whatever a name holds.
     names = json.dumps(list(graphs), ensure_ascii=False)
-    settings = load_settings("graph", None, ["--data.graph", names, "--data.root", json.dumps(root, ensure_ascii=False)])
+    settings = load_settings("graph", None, ["--data.graph", names, "--data.root", root])
     return read_graph(settings.data)
 
 
