@@ -50,3 +50,7 @@ for kind in best starter; do
     --json "$run/seed-$seed/$kind.json"
 done
 cp "$model"/config.json "$model"/adapters.safetensors "$model"/ranker.safetensors models/starter/
+# The prior of the starter's own facts, weighed for the model as it stands now.
+prior=models/starter-kb/prior.safetensors
+blink kglm prior --graph "$PWD/models/starter-kb/triples.tsv" --out "$prior"
+blink kglm weigh "$prior" --model models/starter --on "$run/starter-kb" tests/data/everyday-dev.jsonl

@@ -18,13 +18,21 @@ if TYPE_CHECKING:
 
 def open_linker(model: str | None, kb: str | None, threshold: float | None = None, **options: Any) -> Linker:
     """A linker from command-line options; the starter stands in for what is not named. ``options`` are those of `Linker`."""
-    from blink.apps.starter import starter_kb, starter_model
+    from blink.apps.starter import starter_kb, starter_model, starter_prior
     from blink.linking.linker import Linker
 
     if model is not None and kb is None:
         raise SettingsError("--model is given without --kb; name the knowledge base built with that model (blink kb build)")
     # Not `model or ...`: an empty name is a mistake (an unset variable, perhaps), no request for the starter.
     folders = (starter_model() if model is None else model, starter_kb() if kb is None else kb)
+    if (
+        options.get("prior") is None
+        and model is None
+        and kb is None
+        and options.get("rank", True)
+        and not options.get("without")
+    ):
+        options["prior"] = starter_prior()  # it is weighed for the scores of the whole ranker
     linker = Linker.from_pretrained(*folders, threshold=threshold, **options)
     warning = None if threshold is None else outside_probabilities(linker.mode, threshold)
     if warning:

@@ -40,7 +40,7 @@ def model_options(command: Any) -> Any:
                 "--prior",
                 metavar="FILE",
                 help="What a knowledge graph knows of the entities, made by `blink kglm prior` and weighed for the model by "
-                "`blink kglm weigh`; none leaves scores as they are.  [default: none]",
+                "`blink kglm weigh`; none leaves scores as they are.  [default: the starter's own over its own, else none]",
             ),
             click.option(
                 "--batch-size",

@@ -14,6 +14,7 @@ from blink.model.biencoder import CONFIG_FILE
 _PACKAGE = Path(__file__).resolve().parents[1]
 HOMES = (_PACKAGE.parent / "models", _PACKAGE / "starter")
 """Where ``starter`` and ``starter-kb`` lie: in a checkout, and inside an installed package."""
+PRIOR_FILE = "prior.safetensors"
 
 
 def starter_model() -> Path:
@@ -23,6 +24,11 @@ def starter_model() -> Path:
         MissingFileError: this installation has none.
     """
     return _find("starter", CONFIG_FILE, "--model")
+
+
+def starter_prior() -> Path | None:
+    """The starter's prior, weighed for the starter model over the starter knowledge base; None where there is none."""
+    return next((file for home in HOMES if (file := home / "starter-kb" / PRIOR_FILE).is_file()), None)
 
 
 def starter_kb() -> Path:

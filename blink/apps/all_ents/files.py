@@ -71,6 +71,7 @@ def open_linker(plan: Plan) -> Linker:
     Raises:
         BlinkError: a file cannot be read, files do not belong together, or a setting does not fit the model.
     """
+    from blink.apps.starter import starter_prior
     from blink.linking.linker import Linker
     from blink.model.precision import resolve_device
 
@@ -82,6 +83,7 @@ def open_linker(plan: Plan) -> Linker:
         threshold=plan.threshold,
         mode=plan.mode,
         rank=plan.mode is None,
+        prior=starter_prior() if plan.files is None and plan.mode is None else None,
         mention_threshold=plan.mention_threshold,
         mentions=plan.mentions,
         entities=plan.entities,
