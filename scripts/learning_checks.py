@@ -166,7 +166,7 @@ def kill_on_the_way(words: Sequence[str], folder: Path, after: int, chance: rand
     process, patience = start(words), time.monotonic() + PATIENCE_S
     while steps_of(folder) < after and process.poll() is None and time.monotonic() < patience:
         time.sleep(0.005)
-    time.sleep(chance.random() * 0.2)
+    time.sleep(chance.random() * 0.05)
     process.kill()
     if process.wait() >= 0:
         raise SettingsError(f"{' '.join(words)} ended with status {process.returncode} before it was killed")
@@ -218,7 +218,7 @@ def same_after_kills(words: Sequence[str], folder: Path, killed: list[int], chan
     first, other = output_of(words), folder / "killed"
     total = steps_of(first)
     again = with_output(words, other)
-    for after in sorted(chance.sample(range(1, total - 1), KILLS)):
+    for after in sorted(chance.sample(range(1, total * 9 // 10), KILLS)):  # later, it might end before it is killed
         killed.append(kill_on_the_way([*again, *(["--resume"] if killed else [])], other, after, chance))
     if start([*again, "--resume"]).wait():
         return ["killed, it does not go on"]
