@@ -19,8 +19,6 @@ import pytest
 from blink.errors import SettingsError
 from examples.cli import cli
 
-pytestmark = pytest.mark.quick
-
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(p for p in (ROOT / "examples").rglob("README.md") if p.parent.name != "kglm")
 BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
@@ -45,12 +43,14 @@ def commands(page: Path) -> list[str]:
 CASES = [pytest.param(line, id=f"{page.parent.name}-{i}") for page in PAGES for i, line in enumerate(commands(page))]
 
 
+@pytest.mark.quick
 def test_every_task_has_a_page_with_commands() -> None:
     tasks = {p.parent for p in (ROOT / "examples").glob("*/command*.py")}
     assert {page.parent for page in PAGES} >= tasks
     assert all(len(commands(page)) >= 2 for page in PAGES)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("line", CASES)
 def test_a_command_is_understood(line: str) -> None:
     words = shlex.split(line)
