@@ -1,0 +1,330 @@
+"""``blink kglm prior`` and ``blink kglm weigh``, and ``--prior`` of the commands that link: from a graph to better links."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import toys
+from outcomes import done, refused
+from shell_toys import Script, weighing
+
+pytest.importorskip("pykeen", reason="needs the extra kglm")
+
+from graph_toys import write_triples
+from prior_toys import table
+
+from blink.apps import slurm as slurm_app
+from blink.apps.shell.session import Session
+from blink.cluster.jobs import JobFolder, Plan
+from blink.data.prior import Prior, read_prior, write_prior
+from blink.evaluation.saved import read_readings
+from blink.files import sha256
+from blink.linking.linker import Linker
+
+torch.set_num_threads(1)
+
+Run = Callable[..., tuple[int, str, str]]
+NAMES = ("Georgia", "Mercury", "Java", "Turing", "Oslo", "Victoria")
+OWN = ("--model", "model", "--kb", "kb")
+OPEN = (*OWN, "--device", "cpu", "--precision", "fp32")
+ON = ("--on", "kb", "dev.jsonl")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that knows names but not which of two namesakes is meant, a graph that does, and labelled questions."""
+    folder = tmp_path_factory.mktemp("home")
+    model = toys.model(0, threshold=-30.0)
+    model.ranker = weighing(-2.0, alias=4.0)
+    model.save_pretrained(folder / "model")
+    rows = [
+        {"title": f"{name} {i}", "kb_idx": f"Q{2 * n + i}", "aliases": [name]} for n, name in enumerate(NAMES) for i in (0, 1)
+    ]
+    toys.knowledge_base(folder / "kb", model, rows)
+    other = toys.model(3)
+    other.save_pretrained(folder / "stranger")
+    toys.knowledge_base(folder / "strange-kb", other, rows)
+    toys.knowledge_base(folder / "other-ids", model, [{**row, "kb_idx": f"m.{i}"} for i, row in enumerate(rows)])
+    known = [2 * n + n % 2 for n in range(len(NAMES))]
+    triples = [(f"Q{row}", f"P{i % 3}", f"X{i % 7}") for row in known for i in range(20)]
+    triples += [(f"Q{row ^ 1}", "P9", "X1") for row in known] + [("Q0", "P5", "Q3")]
+    write_triples(folder / "graph" / "train.txt", triples)
+    questions = [
+        {"id": f"{i}", "text": f"where {verb} {name} {when}?", "mentions": [[7 + len(verb), 7 + len(verb) + len(name)]],
+         "label_id": [known[NAMES.index(name)]]}
+        for i, (name, verb, when) in enumerate((n, v, w) for n in NAMES for v in ("is", "lies") for w in ("now", "today"))
+    ]  # fmt: skip
+    for name, part in (
+        ("dev", questions),
+        ("train", questions),
+        ("plain", [{"id": q["id"], "text": q["text"]} for q in questions]),
+    ):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    for part in (0, 1):
+        shutil.copytree(folder / "model", folder / f"fold{part}" / "best")
+        (folder / f"fold{part}" / "settings.json").write_text(json.dumps({"leave_out": f"{part}/2"}))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+
+
+@pytest.fixture
+def bare(blink: Run, home: Path) -> Path:
+    """The prior of the graph, not weighed yet."""
+    if not (home / "bare.safetensors").exists():
+        done(blink("kglm", "prior", "--graph", "graph", "--vectors", "signature", "--out", "bare.safetensors"))
+    return home / "bare.safetensors"
+
+
+@pytest.fixture
+def weighed(blink: Run, bare: Path, home: Path) -> Path:
+    """The prior, weighed for the ranker's scores."""
+    if not (home / "weighed.safetensors").exists():
+        shutil.copy(bare, "weighed.safetensors")
+        done(blink("kglm", "weigh", "weighed.safetensors", "--model", "model", *ON))
+    return home / "weighed.safetensors"
+
+
+def f1(blink: Run, *more: object) -> dict[str, Any]:
+    figures: dict[str, Any] = json.loads(done(blink("eval", "dev.jsonl", *OPEN, "--json", "-", *more))[0])
+    return figures
+
+
+class TestPrior:
+    def test_what_it_writes_and_says(self, blink: Run, tmp_path: Path) -> None:
+        out, err = done(blink("kglm", "prior", "--graph", "graph", "--vectors", "signature", "--out", tmp_path / "p"))
+        assert out == ""
+        made = read_prior(tmp_path / "p")
+        assert f"{len(made.table)} entities, {len(made.table.edges)} pairs of neighbours" in err
+        assert f"{len(made.table)} vectors of {made.table.vectors.shape[1]}" in err  # type: ignore[union-attr]
+        assert f"next: blink kglm weigh {tmp_path / 'p'}" in err
+        degrees = dict(zip(made.table.ids, made.table.degrees.tolist(), strict=True))
+        assert (degrees["Q0"], degrees["Q1"], degrees["Q3"]) == (21, 1, 21)
+        assert made.weights == ()
+        _, err = done(blink("kglm", "prior", "--graph", "graph", "--out", tmp_path / "p"))
+        assert "no vectors" in err
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("--graph", "nowhere", "--out", "o"), ("there is no nowhere",)),
+            (("--graph", "graph", "--vectors", "nowhere", "--out", "o"), ("nowhere", "blink kglm export")),
+            (("--graph", "graph", "--vectors", "kb", "--out", "o"), ("entity_vectors.npy", "blink kglm export")),
+            (("--graph", "graph", "--out", "no/where"), ("no",)),
+            (("--graph", "graph", "--out", "kb"), ("kb",)),
+            (("--graph", "graph"), ("--out",)),
+            (("--out", "o"), ("--graph",)),
+        ],
+    )
+    def test_mistakes(self, blink: Run, home: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+        refused(blink("kglm", "prior", *arguments), *words)
+        assert not (home / "o").exists()
+
+
+class TestWeigh:
+    def test_links_get_better(self, blink: Run, bare: Path, home: Path) -> None:
+        before = f1(blink)
+        shutil.copy(bare, "fresh.safetensors")
+        out, err = done(blink("kglm", "weigh", "fresh.safetensors", "--model", "model", *ON, "--json", "-"))
+        found = json.loads(out)
+        assert found["popularity"] > 0.1
+        assert found["on"] == ["dev.jsonl"]
+        assert found["terms"] == ["popularity", "coherence"]  # without --train the vectors cannot be weighed
+        assert "stored in fresh.safetensors; next: blink eval DEV.jsonl --prior fresh.safetensors" in err
+        after = f1(blink, "--prior", "fresh.safetensors")
+        assert after["all"]["weak"]["f1"] == pytest.approx(found["weak_f1"])
+        assert after["all"]["weak"]["f1"] > before["all"]["weak"]["f1"] + 0.2
+        assert after["threshold"] == found["cutoff"]
+        none = f1(blink, "--prior", "none")
+        for each in (none, before):
+            each.pop("questions_per_s")
+        assert none == before
+        linked = json.loads(done(blink("link", "where is Mercury now?", "--json", *OPEN, "--prior", "fresh.safetensors"))[0])
+        assert [link["kb_id"] for link in linked["links"]] == ["Q3"]
+
+    def test_several_kinds_of_scores_stay_side_by_side(self, blink: Run, weighed: Path, home: Path) -> None:
+        shutil.copy(weighed, "both.safetensors")
+        out, _ = done(blink("kglm", "weigh", "both.safetensors", "--model", "model", *ON, "--no-rank"))
+        assert "scores are multiplied by" in out
+        ranked, plain = read_prior("both.safetensors").weights
+        assert (ranked.ranked, plain.ranked) == (True, False)
+        alone = read_prior(weighed).weights[0]
+        assert (ranked.scale, ranked.popularity, ranked.cutoff) == (alone.scale, alone.popularity, alone.cutoff)
+        assert f1(blink, "--prior", "both.safetensors")["threshold"] == ranked.cutoff
+        assert f1(blink, "--prior", "both.safetensors", "--no-rank")["threshold"] == plain.cutoff
+        done(blink("kglm", "weigh", "both.safetensors", "--model", "model", *ON))  # again, in place of what was there
+        assert [w.ranked for w in read_prior("both.safetensors").weights] == [False, True]
+        assert read_prior("both.safetensors").weights[1].popularity == alone.popularity
+
+    def test_vectors_are_learned_where_texts_are_given(self, blink: Run, bare: Path, tmp_path: Path) -> None:
+        train, folds = ("--train", "train.jsonl", "--epochs", 3, "--width", 2), ("--fold", "fold0", "--fold", "fold1")
+        found = []
+        for name, more in (("one", folds), ("two", folds), ("self", ())):
+            shutil.copy(bare, tmp_path / name)
+            _, err = done(blink("kglm", "weigh", tmp_path / name, "--model", "model", *ON, *train, *more))
+            assert ("no --fold is named" in err) == (name == "self")
+            found.append(read_prior(tmp_path / name).weights[0])
+        assert found[0].about["terms"] == ["popularity", "vector", "coherence"]
+        assert (found[0].text.shape, found[0].graph.shape[0]) == ((2, toys.HIDDEN), 2)
+        assert np.array_equal(found[0].text, found[1].text)
+        # Folds of the same model read the same, in another order.
+        assert not np.array_equal(found[0].text, found[2].text)
+        assert f1(blink, "--prior", tmp_path / "one")["threshold"] == found[0].cutoff
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("nowhere", "--model", "model", *ON), ("nowhere does not exist", "blink kglm prior")),
+            (("dev.jsonl", "--model", "model", *ON), ("dev.jsonl is no prior",)),
+            (("PRIOR", "--model", "nowhere", *ON), ("nowhere",)),
+            (("PRIOR", "--model", "model", "--on", "nowhere", "dev.jsonl"), ("nowhere is not a knowledge base",)),
+            (("PRIOR", "--model", "model", "--on", "kb", "nowhere.jsonl"), ("nowhere.jsonl does not exist",)),
+            (("PRIOR", "--model", "model", "--on", "kb", "plain.jsonl"), ("plain.jsonl has no gold",)),
+            (("PRIOR", "--model", "model", "--on", "strange-kb", "dev.jsonl"), ("made by another model",)),
+            (("PRIOR", "--model", "model", "--on", "other-ids", "dev.jsonl"), ("no entity of other-ids", "'m.0'", "its ids")),
+            (("PRIOR", "--model", "stranger", "--on", "strange-kb", "dev.jsonl"), ("has no ranker", "--no-rank")),
+            (("PRIOR", "--model", "model", *ON, "--terms", "vector"), ("the term vector cannot be weighed", "give --train")),
+            (("PRIOR", "--model", "model", *ON, "--terms", "smell"), ("--terms has 'smell'", "popularity, vector, coherence")),
+            (("PRIOR", "--model", "model", *ON, "--relatedness", "smell"), ("--relatedness has 'smell'", "plausibility")),
+            (("PRIOR", "--model", "model", *ON, "--relatedness", "plausibility"), ("no relation vectors", "ComplEx")),
+            (("PRIOR", "--model", "model", *ON, "--train", "train.jsonl", "--fold", "model"), ("settings.json",)),
+            (("PRIOR", "--model", "model", *ON, "--width", "0"), ("width is 0",)),
+            (("PRIOR", "--model", "model", *ON, "--json", "no/where.json"), ("no does not exist",)),
+            (("PRIOR", "--model", "model"), ("--on",)),
+        ],
+    )
+    def test_mistakes(self, blink: Run, bare: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+        before = bare.read_bytes()
+        refused(blink("kglm", "weigh", *(str(bare) if a == "PRIOR" else a for a in arguments)), *words)
+        assert bare.read_bytes() == before
+
+    def test_a_prior_without_vectors_says_so(self, blink: Run, tmp_path: Path) -> None:
+        write_prior(tmp_path / "p", Prior(table(["Q1", "Q2"], width=0)))
+        words = ("--model", "model", *ON, "--train", "train.jsonl", "--terms", "vector")
+        refused(blink("kglm", "weigh", tmp_path / "p", *words), "the prior has no vectors: make it with --vectors")
+        words = ("--model", "model", *ON, "--relatedness", "cosine")
+        refused(blink("kglm", "weigh", tmp_path / "p", *words), "no vectors; make it with --vectors")
+
+
+class TestLinking:
+    @pytest.mark.parametrize(
+        ("prior", "more", "words"),
+        [
+            ("nowhere", (), ("nowhere does not exist", "blink kglm prior")),
+            ("", (), ("blink kglm prior",)),
+            ("kb", (), ("kb is a folder",)),
+            ("dev.jsonl", (), ("dev.jsonl is no prior",)),
+            ("bare.safetensors", (), ("not weighed yet", "ranked scores", "blink kglm weigh")),
+            ("weighed.safetensors", ("--no-rank",), ("weighed for 1 other", "a bi-encoder's own scores", "blink kglm weigh")),
+            ("weighed.safetensors", ("--without", "spelling"), ("weighed for 1 other", "ranked scores")),
+        ],
+    )
+    def test_mistakes(self, blink: Run, weighed: Path, prior: str, more: tuple[str, ...], words: tuple[str, ...]) -> None:
+        refused(blink("link", "where is Oslo?", *OPEN, "--prior", prior, *more), *words)
+        refused(blink("eval", "dev.jsonl", *OPEN, "--prior", prior, *more), *words)
+
+    def test_through_a_pipe(self, blink: Run, weighed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = []
+        for more in ((), ("--prior", weighed)):
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"where is Mercury now?\n")))
+            out, _ = done(blink("shell", *OPEN, "--threshold", 0.01, *more))
+            found.append([link["kb_id"] for link in json.loads(out)["links"]])
+        assert found == [["Q2"], ["Q3"]]
+
+    def test_labels(self, blink: Run, weighed: Path, tmp_path: Path) -> None:
+        done(
+            blink(
+                "label",
+                "plain.jsonl",
+                *OPEN,
+                "--prior",
+                weighed,
+                "--out",
+                tmp_path / "l.jsonl",
+                "--sure",
+                0.2,
+                "--doubtful",
+                0.1,
+            )
+        )
+        rows = [json.loads(line) for line in (tmp_path / "l.jsonl").read_text().splitlines()]
+        gold = {q["text"]: q for q in map(json.loads, Path("dev.jsonl").read_text().splitlines())}
+        assert len(rows) == len(gold)
+        assert all(row["label_id"] == gold[row["text"]]["label_id"] for row in rows)
+
+    def test_saved_readings_know_their_prior_by_what_it_holds(self, blink: Run, weighed: Path, tmp_path: Path) -> None:
+        shutil.copy(weighed, tmp_path / "moved")
+        write_prior(tmp_path / "other", read_prior(weighed).with_weights(read_prior(weighed).weights[0]))
+        changed = read_prior(weighed)
+        shutil.copy(weighed, tmp_path / "again")
+        for name, prior in (("plain", "none"), ("one", weighed), ("two", tmp_path / "moved")):
+            done(blink("eval", "dev.jsonl", *OPEN, "--prior", prior, "--save-preds", tmp_path / f"{name}.npz"))
+        kept = {name: read_readings(tmp_path / f"{name}.npz").provenance.parameters for name in ("plain", "one", "two")}
+        assert "prior" not in kept["plain"]
+        assert kept["one"] == kept["two"]
+        assert kept["one"]["prior"] == sha256(weighed)
+        done(blink("eval", "--preds", tmp_path / "one.npz", "--dev", tmp_path / "two.npz"))
+        preds = ("eval", "--preds", tmp_path / "one.npz", "--dev", tmp_path / "plain.npz")
+        refused(blink(*preds), "was made with prior", "make both with the same options")
+        assert len(changed.weights) == 1
+        done(blink("kglm", "weigh", tmp_path / "again", "--model", "model", *ON, "--terms", "popularity", "--no-rank"))
+        done(blink("eval", "dev.jsonl", *OPEN, "--prior", tmp_path / "again", "--save-preds", tmp_path / "again.npz"))
+        refused(blink("eval", "--preds", tmp_path / "one.npz", "--dev", tmp_path / "again.npz"), "was made with prior")
+
+    def test_jobs_find_it_from_wherever_they_run(
+        self, blink: Run, weighed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plans: list[tuple[JobFolder, Plan]] = []
+
+        def begun(job: JobFolder, plan: Plan, *more: Any, **options: Any) -> bool:
+            job.path.mkdir(parents=True, exist_ok=True)
+            job.begin(plan)
+            plans.append((job, plan))
+            return False
+
+        monkeypatch.setattr(slurm_app, "carry_out", begun)
+        Path("texts.txt").write_text("where is Mercury now?\n")
+        shutil.copy(weighed, "job.safetensors")
+        link = ("slurm", "link", "texts.txt", "--shards", 1, *OPEN, "--out", tmp_path / "links.jsonl")
+        done(blink(*link, "--prior", "job.safetensors"))
+        done(blink("slurm", "eval", "dev.jsonl", *OPEN, "--prior", "job.safetensors", "--out", tmp_path / "scores"))
+        assert [plan.inputs["prior"] for _, plan in plans] == [sha256(weighed)] * 2
+        monkeypatch.chdir(tmp_path)
+        for job, _ in plans:
+            done(blink("slurm", "task", job.path, "--shard", 0))
+        (part,) = (plans[0][0].path / "parts").iterdir()
+        assert [each["kb_id"] for each in json.loads(part.read_text())["links"]] == ["Q3"]
+        assert json.loads((tmp_path / "scores" / "dev.json").read_text())["all"]["weak"]["f1"] > 0.9
+        monkeypatch.chdir(weighed.parent)
+        refused(blink(*link, "--prior", "nowhere"), "nowhere does not exist", "blink kglm prior")
+        done(blink("kglm", "weigh", "job.safetensors", "--model", "model", *ON, "--no-rank"))
+        status, _, err = blink(*link, "--prior", "job.safetensors")
+        assert (status, len(err.splitlines())) == (1, 1)  # the job was begun with what the file held then
+        plans.clear()
+        done(blink(*link[:-1], tmp_path / "none.jsonl", "--prior", "none"))
+        assert "prior" not in plans[0][1].inputs
+        assert plans[0][1].work["prior"] == "none"
+
+    def test_the_shell_says_what_the_graph_knows(self, weighed: Path) -> None:
+        linker = Linker.from_pretrained("model", "kb", device="cpu", precision="fp32", prior=weighed)
+        console = Script("where is Mercury now?", ":explain 1", width=200)
+        Session(linker, console).run()
+        assert "Mercury 1: a name of it, shared with 1 other" in console.shown[-1]
+        lines = [line for line in console.shown[-1].splitlines() if "known from the graph" in line]
+        assert [line.split("known from the graph: ")[1] for line in lines] == ["21 links", "1 links"]
+        plain = Script("where is Mercury now?", ":explain 1", width=200)
+        Session(Linker.from_pretrained("model", "kb", device="cpu", precision="fp32", threshold=0.1), plain).run()
+        assert "reasons" in plain.shown[-1]
+        assert "known from the graph" not in plain.shown[-1]
