@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from blink.errors import DataError, MissingFileError
 from blink.kglm.graph.readers import read_graph
+from blink.kglm.graph.runner import known_answers
 from blink.kglm.graph.triples import Graph, Triples, build_graph, set_aside
 
 pytest.importorskip("pykeen", reason="needs the extra kglm")
@@ -221,6 +222,18 @@ def test_what_is_set_aside_leaves_training_triples_of_all(rows: list[tuple[str, 
     assert len(parts[1]) == round(share * len(whole))
     assert set(np.unique(cut.train[:, [0, 2]])) == set(range(len(graph.entities)))
     assert set(np.unique(cut.train[:, 1])) == set(range(len(graph.relations)))
+
+
+def test_splits_are_in_order_however_they_are_given(tmp_path: Path) -> None:
+    """What is filtered when a split is ranked are the splits up to it."""
+    write_triples(tmp_path / "train.txt", TRAIN)
+    write_triples(tmp_path / "test.txt", [("ben", "knows", "cleo")])
+    valid = write_triples(tmp_path / "other.txt", [("ben", "knows", "dan")])
+    for changes in ({"data__valid": str(valid)}, {"data__valid_share": 0.2}):
+        graph = read(tmp_path, **changes)
+        assert list(graph.splits) == ["train", "valid", "test"]
+        known = known_answers(graph, "test")
+        assert known.counts.sum() == 2 * sum(len(triples) for triples in graph.splits.values())
 
 
 def test_too_much_cannot_be_set_aside() -> None:

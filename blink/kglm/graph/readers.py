@@ -11,9 +11,8 @@ from typing import Any, BinaryIO, cast
 from blink.errors import DataError, MissingFileError
 from blink.files import require_file
 from blink.kglm.config import Settings, choice, data_path, extra
-from blink.kglm.graph.triples import Graph, Joined, Row, Triples, build_graph, set_aside
+from blink.kglm.graph.triples import SPLITS, Graph, Joined, Row, Triples, build_graph, set_aside
 
-SPLITS = ("train", "valid", "test")
 SUFFIXES = (".txt", ".tsv", ".txt.gz", ".tsv.gz")
 FACTS = ".en"
 PICKLES = (".pkl", ".pickle", ".joblib", ".pth", ".pt")

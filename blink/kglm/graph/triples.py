@@ -12,6 +12,7 @@ import numpy as np
 
 from blink.errors import DataError
 
+SPLITS = ("train", "valid", "test")
 Row = tuple[str, str, str]
 """Head, relation and tail as they are spelt in a file."""
 
@@ -159,7 +160,7 @@ def build_graph(
     notes: list[str] = []
     seen = {relation for _, relation, _ in splits["train"].rows}
     unseen = _UnseenRelations(seen, drop_unseen_relations, notes)
-    kept = {name: unseen.checked(name, triples) for name, triples in splits.items()}
+    kept = {name: unseen.checked(name, splits[name]) for name in SPLITS if name in splits}
     kept_negatives = {name: unseen.checked(f"{name} negatives", triples) for name, triples in (negatives or {}).items()}
     everything = [*kept.values(), *kept_negatives.values()]
     places = _Places(entities, relations, everything)
@@ -276,6 +277,7 @@ def set_aside(graph: Graph, name: str, share: float, seed: int) -> Graph:
             f"only {len(moved):,} of {len(graph.train):,} training triples can be set aside as {name}; lower data.{name}_share"
         )
     rows = np.sort(np.array(moved))
-    splits = {**graph.splits, "train": np.delete(graph.train, rows, axis=0), name: graph.train[rows]}
+    parts = {**graph.splits, "train": np.delete(graph.train, rows, axis=0), name: graph.train[rows]}
+    splits = {split: parts[split] for split in SPLITS if split in parts}  # a split's filter is made of those before it
     note = f"{name}: {len(rows):,} training triples set aside"
     return Graph(graph.entities, graph.relations, splits, graph.negatives, (*graph.notes, note), graph.sources)
