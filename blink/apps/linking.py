@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blink.apps.common import bar, one_line, printable, say
+from blink.data.prior import NO_PRIOR
 from blink.data.records import LinkedText
 from blink.errors import DataError, MissingFileError, SettingsError
 
@@ -18,26 +19,29 @@ if TYPE_CHECKING:
 
 def open_linker(model: str | None, kb: str | None, threshold: float | None = None, **options: Any) -> Linker:
     """A linker from command-line options; the starter stands in for what is not named. ``options`` are those of `Linker`."""
-    from blink.apps.starter import starter_kb, starter_model, starter_prior
+    from blink.apps.starter import starter_kb, starter_model
     from blink.linking.linker import Linker
 
     if model is not None and kb is None:
         raise SettingsError("--model is given without --kb; name the knowledge base built with that model (blink kb build)")
     # Not `model or ...`: an empty name is a mistake (an unset variable, perhaps), no request for the starter.
     folders = (starter_model() if model is None else model, starter_kb() if kb is None else kb)
-    if (
-        options.get("prior") is None
-        and model is None
-        and kb is None
-        and options.get("rank", True)
-        and not options.get("without")
-    ):
-        options["prior"] = starter_prior()  # it is weighed for the scores of the whole ranker
-    linker = Linker.from_pretrained(*folders, threshold=threshold, **options)
+    linker = Linker.from_pretrained(*folders, threshold=threshold, **options | {"prior": prior_of(model, kb, options)})
     warning = None if threshold is None else outside_probabilities(linker.mode, threshold)
     if warning:
         say(warning)
     return linker
+
+
+def prior_of(model: str | None, kb: str | None, options: Mapping[str, Any]) -> Path | None:
+    """The prior that `open_linker` takes: what is named, or the starter's own over its own; None for none."""
+    from blink.apps.starter import starter_prior
+
+    named = options.get("prior")
+    if named is not None:
+        return None if named == NO_PRIOR else Path(named)
+    whole = options.get("rank", True) and not options.get("without")  # it is weighed for the scores of the whole ranker
+    return starter_prior() if model is None and kb is None and whole else None
 
 
 def outside_probabilities(mode: str, threshold: float) -> str | None:

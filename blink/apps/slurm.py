@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blink.apps.common import Bar, one_line, say
+from blink.apps.linking import prior_of
 from blink.apps.slurm_tasks import run_task
 from blink.cluster.encoding import Encoding
 from blink.cluster.jobs import JobFolder, Plan, cut, cut_into
@@ -264,13 +265,10 @@ def evaluate_files(files: Sequence[str], out: str, settings: ClusterSettings, ho
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as they can be stored; files and folders by their whole path."""
-    named = [name for name in ("model", "kb") if options.get(name) is not None] + ["prior"] * _has_prior(options)
-    paths = {name: str(Path(options[name]).resolve()) for name in named}
+    paths = {name: str(Path(options[name]).resolve()) for name in ("model", "kb") if options.get(name) is not None}
+    if options.get("prior") not in (None, NO_PRIOR):
+        paths["prior"] = str(Path(options["prior"]).resolve())
     return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()} | paths
-
-
-def _has_prior(options: Mapping[str, Any]) -> bool:
-    return options.get("prior") not in (None, NO_PRIOR)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -299,8 +297,9 @@ def _linker_hashes(options: Mapping[str, Any]) -> dict[str, str]:
     model = starter_model() if model is None else model
     require_model(model)
     hashes = {"model": model_hash(model), "kb": kb_hash(starter_kb() if kb is None else kb)}
-    if _has_prior(options):
-        hashes["prior"] = sha256(require_file(options["prior"], "give a file that `blink kglm prior` wrote"))
+    prior = prior_of(options["model"], kb, options)
+    if prior is not None:
+        hashes["prior"] = sha256(require_file(prior, "give a file that `blink kglm prior` wrote"))
     return hashes
 
 

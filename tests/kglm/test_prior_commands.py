@@ -23,6 +23,8 @@ from graph_toys import write_triples
 from prior_toys import table
 
 from blink.apps import slurm as slurm_app
+from blink.apps import starter
+from blink.apps.linking import prior_of
 from blink.apps.shell.session import Session
 from blink.cluster.jobs import JobFolder, Plan
 from blink.data.prior import Prior, read_prior, write_prior
@@ -296,6 +298,21 @@ class TestLinking:
         done(blink(*link[:-1], tmp_path / "none.jsonl", "--prior", "none"))
         assert "prior" not in plans[0][1].inputs
         assert plans[0][1].work["prior"] == "none"
+
+    def test_the_starter_s_own_stands_in_over_its_own_alone(self, weighed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(starter, "starter_prior", lambda: weighed)
+        assert prior_of(None, None, {}) == weighed
+        assert prior_of(None, None, {"prior": None, "rank": True, "without": ()}) == weighed
+        assert prior_of(None, None, {"prior": "mine"}) == prior_of("model", "kb", {"prior": "mine"}) == Path("mine")
+        for model, kb, options in (
+            (None, None, {"prior": "none"}),
+            (None, None, {"rank": False}),
+            (None, None, {"without": ("spelling",)}),
+            (None, "kb", {}),
+            ("model", "kb", {"prior": "none"}),
+            ("model", "kb", {}),
+        ):
+            assert prior_of(model, kb, options) is None
 
     def test_the_shell_says_what_the_graph_knows(self, weighed: Path) -> None:
         linker = Linker.from_pretrained("model", "kb", device="cpu", precision="fp32", prior=weighed)
