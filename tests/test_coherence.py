@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prior_toys import AsTheyAre, by_row, random_spans, same, spans, table
 
@@ -22,6 +22,7 @@ from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities
 pytestmark = pytest.mark.quick
 
 ENTITIES = 7
+some = settings(max_examples=40)
 
 
 def of_matrix(phi: np.ndarray) -> Relatedness:
@@ -83,6 +84,7 @@ def require_in_order(found: ScoredSpans) -> None:
 
 
 class TestMeanField:
+    @some
     @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 4), st.booleans(), st.booleans())
     def test_it_is_the_formula(self, seed: int, m: int, k: int, ranked: bool, certain: bool) -> None:
         random = np.random.default_rng(seed)
@@ -102,6 +104,7 @@ class TestMeanField:
         for name in ("start", "end", "mention_logits"):
             assert np.array_equal(getattr(settled, name), getattr(found, name))
 
+    @some
     @given(st.integers(0, 10_000), st.floats(0, 1000), st.booleans())
     def test_probabilities_stay_probabilities(self, seed: int, weight: float, ranked: bool) -> None:
         random = np.random.default_rng(seed)
@@ -115,6 +118,7 @@ class TestMeanField:
         if ranked:  # related entities speak for each other and against nobody
             assert (probabilities.sum(1) >= of(found).sum(1) - 1e-5).all()
 
+    @some
     @given(st.integers(0, 10_000), st.permutations(range(6)))
     def test_the_order_of_mentions_does_not_matter(self, seed: int, order: list[int]) -> None:
         random = np.random.default_rng(seed)
@@ -123,6 +127,7 @@ class TestMeanField:
         other = found.select(np.array(order))
         close(settle(other, other.rows, related, 1.5, True), by_row(once.select(np.array(order))))
 
+    @some
     @given(st.integers(0, 10_000), st.booleans())
     def test_alone_or_overlapping_nothing_changes(self, seed: int, ranked: bool) -> None:
         random = np.random.default_rng(seed)
@@ -238,6 +243,7 @@ MEASURES: dict[str, tuple[Callable[[PriorTable, int, int], float], str | None]] 
 
 
 @pytest.mark.parametrize("name", MEASURES)
+@some
 @given(seed=st.integers(0, 1000), chosen=st.lists(st.integers(0, 11), min_size=1, max_size=6, unique=True))
 def test_relatedness_is_what_it_says(name: str, seed: int, chosen: list[int]) -> None:
     measure, layout = MEASURES[name]

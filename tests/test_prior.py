@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import toys
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prior_toys import AsTheyAre, by_row, random_spans, same, spans, table, weights
 from shell_toys import weighing
@@ -77,6 +77,7 @@ def expected(found: ScoredSpans, mentions: np.ndarray, made: PriorTable, how: Pr
 
 
 @pytest.mark.quick
+@settings(max_examples=50)
 @given(st.integers(0, 10_000), st.integers(1, 6), st.booleans())
 def test_scores_are_those_of_the_formula(seed: int, m: int, counts: bool) -> None:
     random = np.random.default_rng(seed)
@@ -114,6 +115,7 @@ def test_the_best_known_wins_where_scores_are_near() -> None:
 
 
 @pytest.mark.quick
+@settings(max_examples=50)
 @given(st.integers(0, 10_000))
 def test_no_weights_leave_scores_as_they_are(seed: int) -> None:
     random = np.random.default_rng(seed)

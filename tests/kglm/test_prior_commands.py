@@ -167,14 +167,15 @@ class TestWeigh:
         assert read_prior("both.safetensors").weights[1].popularity == alone.popularity
 
     def test_vectors_are_learned_where_texts_are_given(self, blink: Run, bare: Path, tmp_path: Path) -> None:
-        train, folds = ("--train", "train.jsonl", "--epochs", 3, "--width", 2), ("--fold", "fold0", "--fold", "fold1")
+        train = ("--train", "train.jsonl", "--epochs", 3, "--width", 2, "--terms", "popularity,vector")
+        folds = ("--fold", "fold0", "--fold", "fold1")
         found = []
         for name, more in (("one", folds), ("two", folds), ("self", ())):
             shutil.copy(bare, tmp_path / name)
             _, err = done(blink("kglm", "weigh", tmp_path / name, "--model", "model", *ON, *train, *more))
             assert ("no --fold is named" in err) == (name == "self")
             found.append(read_prior(tmp_path / name).weights[0])
-        assert found[0].about["terms"] == ["popularity", "vector", "coherence"]
+        assert found[0].about["terms"] == ["popularity", "vector"]
         assert (found[0].text.shape, found[0].graph.shape[0]) == ((2, toys.HIDDEN), 2)
         assert np.array_equal(found[0].text, found[1].text)
         # Folds of the same model read the same, in another order.
@@ -212,7 +213,7 @@ class TestWeigh:
         write_prior(tmp_path / "p", Prior(table(["Q1", "Q2"], width=0)))
         words = ("--model", "model", *ON, "--train", "train.jsonl", "--terms", "vector")
         refused(blink("kglm", "weigh", tmp_path / "p", *words), "the prior has no vectors: make it with --vectors")
-        words = ("--model", "model", *ON, "--relatedness", "cosine")
+        words = ("--model", "nowhere", *ON, "--relatedness", "cosine")  # it is said before a model is looked for
         refused(blink("kglm", "weigh", tmp_path / "p", *words), "no vectors; make it with --vectors")
 
 

@@ -44,6 +44,7 @@ class WeighRequest:
 
 def weigh_prior(settings: WeighSettings, request: WeighRequest) -> None:
     """Weigh a prior, and store the weights with it."""
+    from blink.linking.coherence import relatedness_of
     from blink.linking.prior import LinkingPrior, scores_id
     from blink.model.loading import load_model
     from blink.training.prior import choose_cutoff, fit_coherence, fit_numbers, learn_vectors
@@ -52,6 +53,8 @@ def weigh_prior(settings: WeighSettings, request: WeighRequest) -> None:
     outputs.check()
     opened = read_prior(request.file)
     terms, kinds = _terms(request, opened.table), _listed("--relatedness", request.relatedness, RELATEDNESS)
+    for kind in kinds if "coherence" in terms else ():
+        relatedness_of(opened.table, kind)  # what the table lacks is told before anything is read
     bases = _Bases(opened.table)
     model = load_model(starter_model() if request.model is None else request.model)
     dev = [bases.texts(model, kb, labelled_samples(file, bases[kb].catalogue), request.rank) for kb, file in request.sets]
