@@ -83,6 +83,7 @@ SPEED = (
 )
 ORIGINAL = (
     Row("original-lm", "language model alone, frozen words", "k10_lm_frozen", "either"),
+    Row("original-lm-learning", "language model alone, words that learn", "k10_lm_frozen", "either", {"words.learn": True}),
     Row("original-kge", "triple classifier alone, frozen words", "k10_kge_frozen"),
     Row("original-joint", "together", "k10_joint"),
     Row("original-kge-bilstm", "triple classifier alone, frozen words", "k10_kge_frozen", "BiLSTM", BILSTM),
@@ -94,6 +95,7 @@ ROWS = {name: ROWS[name] for name in dict.fromkeys((*FIRST, *ROWS))}
 """In the order in which they are made: what is asked most is there first."""
 PUBLISHED = {
     "original-lm": "437.22 (first table), 440.72 (second)",
+    "original-lm-learning": "not made",
     "original-kge": "accuracy 90.66 %",
     "original-joint": "353.72, accuracy 93.6 %",
     "original-kge-bilstm": "accuracy 94.22 %",
@@ -224,7 +226,8 @@ FAIR_HEAD = (
 ORIGINAL_NOTE = """
 This is **the original's protocol**: the baselines' words are frozen and the joint run's are not, the two figures of a joint run
 are those of two states, and training ends long before a language model has learned what it can. "As its script counts" is
-perplexity as the original's `test_kge_lm` adds it up. Published figures are of other texts and words: only changes compare.
+perplexity as the original's `test_kge_lm` adds it up, which was used for joint runs alone; its `test_lm` counts as it should.
+Published figures are of other texts and words: only changes compare.
 """
 
 Found = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -308,10 +311,17 @@ def _original(found: Found) -> Iterator[str]:
             shown = " | ".join([*figures, accuracy, PUBLISHED[row.name], _seconds(seeds)])
             yield f"| {row.what} | {row.cells} | {len(seeds)} | {shown} |"
     yield ORIGINAL_NOTE
-    own_best = "test.each_by_its_own_best.perplexity"
+    own_best = "test.each_by_its_own_best"
+    as_counted, true = f"{own_best}.language.as_the_original_counts", f"{own_best}.perplexity"
     for cells, name, drop in (("LSTM", "original-joint", "19.1 %"), ("BiLSTM", "original-joint-bilstm", "32.0 %")):
-        title = f"{cells}: relative change of perplexity, together against frozen words alone (published: -{drop})"
-        yield from _change(found, title, name, "original-lm", own_best, "test.perplexity")
+        title = f"{cells}: relative change of perplexity, together against frozen words alone"
+        yield from _change(found, f"{title} (published: -{drop})", name, "original-lm", true, "test.perplexity")
+        counted = f"{cells}: the same, where the joint run's is as the original's script counts (published: -{drop})"
+        yield from _change(found, counted, name, "original-lm", as_counted, "test.perplexity")
+        fair = f"{cells}: together against words that learn, alone"
+        yield from _change(found, fair, name, "original-lm-learning", true, "test.perplexity")
+    words = "Words that learn against frozen ones, without triples"
+    yield from _change(found, words, "original-lm-learning", "original-lm", "test.perplexity", "test.perplexity")
     yield ""
 
 
