@@ -26,6 +26,7 @@ from blink.model.biencoder import BiEncoder
 from blink.training.calibration import CUTOFFS
 from blink.training.prior import (
     SHRINK,
+    Chosen,
     Seen,
     choose_cutoff,
     fit_coherence,
@@ -276,7 +277,7 @@ def read_already(seed: int, *, ranked: bool, clear: bool = False) -> tuple[Playe
 class TestCutOff:
     def test_without_doubt_it_lies_between_right_and_wrong(self) -> None:
         linker, samples = read_already(0, ranked=True, clear=True)
-        cutoff, f1 = choose_cutoff(linker, samples)
+        cutoff, f1 = choose_cutoff([Chosen(linker, samples, linker.readings)], True)
         scores = sorted({float(link_probabilities(r.spans)[i, 0]) for r in linker.readings for i in (0, 1)})
         assert len(scores) == 2
         assert cutoff == max(c for c in CUTOFFS if c < scores[1])  # of those that are as good, the highest
@@ -287,7 +288,7 @@ class TestCutOff:
     @pytest.mark.parametrize("seed", [1, 2])
     def test_no_other_is_better(self, seed: int, ranked: bool) -> None:
         linker, samples = read_already(seed, ranked=ranked)
-        cutoff, f1 = choose_cutoff(linker, samples)
+        cutoff, f1 = choose_cutoff([Chosen(linker, samples, linker.readings)], ranked)
 
         def mean(threshold: float) -> float:
             (point,) = curve(linker, linker.readings, samples, [threshold])

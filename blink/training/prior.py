@@ -19,16 +19,20 @@ from blink.data.prior import PriorTable, PriorWeights
 from blink.data.records import NOT_IN_CATALOGUE, Sample
 from blink.errors import DataError
 from blink.evaluation.sweep import PLATEAU, curve, grid
-from blink.linking.coherence import LEAST_MENTION, relatedness_of, settle
+from blink.linking.coherence import LEAST_MENTION, Relatedness, relatedness_of, settle
 from blink.linking.linker import Linker, Reading, characters
 from blink.linking.prior import EntityPlaces, LinkingPrior, agreement, gated, projected
-from blink.linking.scoring import ScoredSpans, log_softmax
+from blink.linking.scoring import ScoredSpans, link_probabilities, log_softmax
 from blink.training.calibration import CUTOFFS
 from blink.training.ranking import require_one_window
 from blink.training.settings import WeighSettings
 
 COHERENCE = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Weights of coherence that are tried."""
+HOPELESS = 0.002
+"""Spans that are links with a smaller probability, nine in ten, are left out: no weights would make links of them."""
+LEAST_SCORE = -12.0
+"""Joint scores below it are not tried as a cut-off."""
 GATE_BIAS = -2.0
 """Where the gate begins: nearly shut, so that fitting starts at the scores of the text alone."""
 SHRINK = 1e-3
@@ -45,6 +49,7 @@ class Seen:
         joined: the knowledge base's entities in the prior's table.
         gold: row that each span names, -1 where none, or none that the knowledge base has. *Shape:* (m,), int64.
         kept: which spans say something: of texts that are labelled in part the others are left out. *Shape:* (m,), bool.
+        reading: where the spans come from, as links are chosen from it.
     """
 
     spans: ScoredSpans
@@ -52,6 +57,12 @@ class Seen:
     joined: EntityPlaces
     gold: np.ndarray
     kept: np.ndarray
+    reading: Reading | None = None
+
+    def read_with(self, prior: LinkingPrior) -> Reading:
+        """The reading that a linker with this prior would make."""
+        assert self.reading is not None
+        return replace(self.reading, spans=prior.settle(prior.rescore(self.spans, self.mentions)))
 
     @property
     def places(self) -> np.ndarray:
@@ -124,7 +135,7 @@ def _seen(reading: Reading, sample: Sample, mentions: np.ndarray, places: Entity
     at = reading.given or [characters(reading, s, e) for s, e in zip(spans.start.tolist(), spans.end.tolist(), strict=True)]
     wanted = np.array([gold.get(bounds, NOT_IN_CATALOGUE) for bounds in at], dtype=np.int64)
     kept = np.array([bounds in gold or not sample.partial for bounds in at], dtype=bool)
-    return Seen(spans, mentions, places, np.where(wanted == NOT_IN_CATALOGUE, -1, wanted), kept)
+    return Seen(spans, mentions, places, np.where(wanted == NOT_IN_CATALOGUE, -1, wanted), kept, reading)
 
 
 # --- learning ---------------------------------------------------------------------------------------------------------
@@ -148,12 +159,13 @@ class _Batch:
 
     @classmethod
     def of(cls, texts: Sequence[Seen], ranked: bool) -> _Batch:
-        """The spans that count: all that are kept, or of scores that know no "nothing" those that name a candidate."""
+        """The spans that count: those that name a candidate, and where scores know "nothing", others that might."""
         parts = []
         for text in texts:
             right = (text.spans.rows == text.gold[:, None]) & (text.gold >= 0)[:, None]
             target = np.where(right.any(1), right.argmax(1), -1)
-            chosen = text.kept & (np.isfinite(text.spans.entity_logits).any(1) if ranked else target >= 0)
+            hopeful = link_probabilities(text.spans).sum(1) > HOPELESS if ranked else np.zeros(len(target), bool)
+            chosen = text.kept & (hopeful | (target >= 0))
             parts.append((text.spans.entity_logits[chosen], text.mentions[chosen], text.places[chosen], target[chosen]))
         if not sum(len(part[-1]) for part in parts):
             raise DataError("the model finds no gold mention in the labelled texts; give more of them, or another model")
@@ -317,7 +329,7 @@ def fit_coherence(texts: Sequence[Seen], table: PriorTable, weights: PriorWeight
     best = alone
     least = sum(_surprise(text, weights.ranked) for text in before)
     for kind in kinds:
-        related = relatedness_of(table, kind)
+        related = _remembered(relatedness_of(table, kind))
         for weight in COHERENCE[1:]:
             found = sum(_surprise(_settled(text, related, weight, weights.ranked), weights.ranked) for text in before)
             if found < least - 1e-6:
@@ -325,7 +337,20 @@ def fit_coherence(texts: Sequence[Seen], table: PriorTable, weights: PriorWeight
     return best
 
 
-def _settled(text: Seen, related: Callable[[np.ndarray], np.ndarray], weight: float, ranked: bool) -> Seen:
+def _remembered(related: Relatedness) -> Relatedness:
+    """The same, but what was asked before is not computed again: every weight asks the same of every text."""
+    known: dict[bytes, np.ndarray] = {}
+
+    def remembered(places: np.ndarray) -> np.ndarray:
+        key = places.tobytes()
+        if key not in known:
+            known[key] = related(places)
+        return known[key]
+
+    return remembered
+
+
+def _settled(text: Seen, related: Relatedness, weight: float, ranked: bool) -> Seen:
     if len(text.spans) < 2:
         return text
     return replace(text, spans=settle(text.spans, text.places, related, weight, ranked))
@@ -344,15 +369,31 @@ def _surprise(text: Seen, ranked: bool) -> float:
     return float(-shares[right & np.isfinite(shares)].sum())
 
 
-def choose_cutoff(linker: Linker, samples: Sequence[Sample]) -> tuple[float, float]:
-    """The cut-off of the best weak F1 on texts, the mean of covered and all of them, and that F1.
+@dataclass(frozen=True)
+class Chosen:
+    """Development texts as a linker with the prior reads them.
+
+    Attributes:
+        linker: chooses among what was read.
+        samples: the texts.
+        readings: of each.
+    """
+
+    linker: Linker
+    samples: Sequence[Sample]
+    readings: Sequence[Reading]
+
+
+def choose_cutoff(sets: Sequence[Chosen], ranked: bool) -> tuple[float, float]:
+    """The cut-off of the best weak F1, the mean over sets and over covered and all texts of each, and that F1.
 
     Of probabilities as good as the best the highest is taken, as in `blink.training.calibration`.
     """
-    readings = list(linker.read([s.text for s in samples]))
-    probabilities = linker.prior is not None and linker.prior.weights.ranked
-    tried = CUTOFFS if probabilities else grid(readings, linker.mode, floor=-12.0)
-    points = curve(linker, readings, samples, tried)
-    means = [(p.point("weak", covered=True).f1 + p.point("weak", covered=False).f1) / 2 for p in points]
-    good = [(t, f1) for t, f1 in zip(tried, means, strict=True) if f1 >= max(means) - (PLATEAU if probabilities else 0.0)]
-    return good[-1]
+    tried = CUTOFFS if ranked else grid([r for each in sets for r in each.readings], sets[0].linker.mode, floor=LEAST_SCORE)
+    sweeps = []
+    for each in sets:
+        points = curve(each.linker, each.readings, each.samples, tried)
+        sweeps += [[p.point("weak", covered=covered).f1 for p in points] for covered in (True, False)]
+    means = np.mean(sweeps, axis=0)
+    good = np.flatnonzero(means >= means.max() - (PLATEAU if ranked else 0.0))
+    return float(tried[good[-1]]), float(means[good[-1]])

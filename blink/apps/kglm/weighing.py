@@ -47,7 +47,7 @@ def weigh_prior(settings: WeighSettings, request: WeighRequest) -> None:
     from blink.linking.coherence import relatedness_of
     from blink.linking.prior import LinkingPrior, scores_id
     from blink.model.loading import load_model
-    from blink.training.prior import choose_cutoff, fit_coherence, fit_numbers, learn_vectors
+    from blink.training.prior import Chosen, choose_cutoff, fit_coherence, fit_numbers, learn_vectors
 
     outputs = Outputs(request.json_out)
     outputs.check()
@@ -77,12 +77,12 @@ def weigh_prior(settings: WeighSettings, request: WeighRequest) -> None:
     weights = fit_numbers(everything, opened.table, weights, terms)
     if "coherence" in terms:
         weights = fit_coherence(everything, opened.table, weights, kinds)
-    cutoffs = []
-    for each in dev:
-        each.linker.prior = LinkingPrior(opened.table, weights, bases.places(each.kb))
-        cutoffs.append(choose_cutoff(each.linker, each.samples))
-    # Of several sets each has a best cut-off; the highest is the careful one.
-    cutoff, f1 = max(cutoffs)
+    priors = [LinkingPrior(opened.table, weights, bases.places(each.kb)) for each in dev]
+    read = [
+        Chosen(each.linker, each.samples, [text.read_with(prior) for text in texts])
+        for each, texts, prior in zip(dev, seen, priors, strict=True)
+    ]
+    cutoff, f1 = choose_cutoff(read, weights.ranked)
     about = {"on": [Path(file).name for _, file in request.sets], "terms": list(terms), "weak_f1": f1}
     weights = replace(weights, cutoff=cutoff, about=about)
     write_prior(request.file, opened.with_weights(weights))
