@@ -53,4 +53,4 @@ cp "$model"/config.json "$model"/adapters.safetensors "$model"/ranker.safetensor
 # The prior of the starter's own facts, weighed for the model as it stands now.
 prior=models/starter-kb/prior.safetensors
 blink kglm prior --graph "$PWD/models/starter-kb/triples.tsv" --out "$prior"
-blink kglm weigh "$prior" --model models/starter --on "$run/starter-kb" tests/data/everyday-dev.jsonl
+blink kglm weigh "$prior" --model models/starter --on "$run/kb" "$dev" --on "$run/starter-kb" tests/data/everyday-dev.jsonl

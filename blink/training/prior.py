@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from blink.data.prior import PriorTable, PriorWeights
 from blink.data.records import NOT_IN_CATALOGUE, Sample
 from blink.errors import DataError
-from blink.evaluation.sweep import PLATEAU, curve, grid
+from blink.evaluation.sweep import curve, grid
 from blink.linking.coherence import LEAST_MENTION, Relatedness, relatedness_of, settle
 from blink.linking.linker import Linker, Reading, characters
 from blink.linking.prior import EntityPlaces, LinkingPrior, agreement, gated, projected
@@ -31,6 +31,8 @@ COHERENCE = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Weights of coherence that are tried."""
 HOPELESS = 0.002
 """Spans that are links with a smaller probability, nine in ten, are left out: no weights would make links of them."""
+CAREFUL = 0.003
+"""F1 below the best that still counts as best: about one mention in each of two files of a few hundred."""
 LEAST_SCORE = -12.0
 """Joint scores below it are not tried as a cut-off."""
 GATE_BIAS = -2.0
@@ -387,7 +389,7 @@ class Chosen:
 def choose_cutoff(sets: Sequence[Chosen], ranked: bool) -> tuple[float, float]:
     """The cut-off of the best weak F1, the mean over sets and over covered and all texts of each, and that F1.
 
-    Of probabilities as good as the best the highest is taken, as in `blink.training.calibration`.
+    Of probabilities that are within `CAREFUL` of the best the highest is taken: a prior makes wrong links likelier too.
     """
     tried = CUTOFFS if ranked else grid([r for each in sets for r in each.readings], sets[0].linker.mode, floor=LEAST_SCORE)
     sweeps = []
@@ -395,5 +397,5 @@ def choose_cutoff(sets: Sequence[Chosen], ranked: bool) -> tuple[float, float]:
         points = curve(each.linker, each.readings, each.samples, tried)
         sweeps += [[p.point("weak", covered=covered).f1 for p in points] for covered in (True, False)]
     means = np.mean(sweeps, axis=0)
-    good = np.flatnonzero(means >= means.max() - (PLATEAU if ranked else 0.0))
+    good = np.flatnonzero(means >= means.max() - (CAREFUL if ranked else 0.0))
     return float(tried[good[-1]]), float(means[good[-1]])
