@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +49,8 @@ def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     )
     try:
         with handle:
-            yield handle
+            with disk_errors(path):
+                yield handle
             handle.flush()
             os.fsync(handle.fileno())
         os.chmod(handle.name, 0o666 & ~_umask())
@@ -56,6 +59,32 @@ def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         with contextlib.suppress(OSError):
             os.unlink(handle.name)
         raise
+
+
+_DISK_SIGNS = ("I/O error", "inline_container", "PytorchStreamWriter")
+"""Parts of what safetensors and torch say when a file cannot be written: they have no kind of error for that."""
+
+
+@contextlib.contextmanager
+def disk_errors(place: Path) -> Iterator[None]:
+    """Turn errors of torch and safetensors about the disk into Python's, which commands show as one line.
+
+    Args:
+        place: what is written, for the message.
+
+    Raises:
+        OSError: the disk is full, or cannot be written.
+    """
+    try:
+        yield
+    except Exception as error:
+        theirs = isinstance(error, RuntimeError) or type(error).__name__ == "SafetensorError"
+        if not theirs or not any(sign in str(error) for sign in _DISK_SIGNS):
+            raise
+        hidden = error.__context__  # torch's error comes behind that of the disk
+        named = re.search(r"os error (\d+)", str(error))  # safetensors names the number
+        number = hidden.errno if isinstance(hidden, OSError) else int(named.group(1)) if named else None
+        raise OSError(number or errno.EIO, os.strerror(number or errno.EIO), str(place)) from error
 
 
 @contextlib.contextmanager

@@ -249,3 +249,32 @@ def test_two_writers_leave_one_whole_file(tmp_path: Path) -> None:
     assert path.read_text() == "one"
     assert names(tmp_path) == ["a.txt"]
     assert time.time() - path.stat().st_mtime < 60
+
+
+FILLS_THE_DISK = """
+import resource, sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from blink.files import atomic_open
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+tensor, path = torch.zeros(1_000_000), Path(sys.argv[1])
+save = {"torch": lambda f: torch.save({"a": tensor}, f), "safetensors": lambda f: save_file({"a": tensor}, f.name)}[sys.argv[2]]
+try:
+    with atomic_open(path, "wb") as f:
+        save(f)
+except OSError as error:
+    print(error.errno, error.filename == str(path))
+"""
+
+
+@pytest.mark.parametrize("writer", ["torch", "safetensors"])
+def test_a_full_disk_is_an_error_of_the_disk_whoever_writes(tmp_path: Path, writer: str) -> None:
+    """A limit on the size of files stands for it; a process that ignores SIGXFSZ, as Python does, sees the same errors."""
+    path = tmp_path / "weights"
+    path.write_text("old")
+    command = [sys.executable, "-c", FILLS_THE_DISK, str(path), writer]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [str(errno.EFBIG), "True"], done.stderr[-300:]
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

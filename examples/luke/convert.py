@@ -16,10 +16,9 @@ from torch import Tensor
 from transformers import AutoTokenizer, LukeConfig, LukeForMaskedLM, LukeTokenizer, PreTrainedModel
 
 from blink.errors import CheckpointError, MissingFileError
-from blink.files import atomic_open, locked, read_json, sample_hash
+from blink.files import atomic_open, disk_errors, locked, read_json, sample_hash
 from blink.model.pretrained import first_line, quiet_transformers
 from examples.luke.archive import METADATA, TITLES, WEIGHTS, Archive, EntityRow, read_archive, read_titles
-from examples.luke.disk import writing
 
 HEADS = ("lm_head.", "entity_predictions.")
 """Weights that stand beside the encoder; all others belong to it."""
@@ -185,7 +184,7 @@ def save_folder(model: PreTrainedModel, tokenizer: Any, folder: Path, entities: 
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        with quiet_transformers(), writing(folder):
+        with quiet_transformers(), disk_errors(folder):
             model.save_pretrained(part)
             tokenizer.save_pretrained(part)
         if entities:

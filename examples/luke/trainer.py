@@ -18,7 +18,6 @@ from blink.files import read_json, write_json
 from blink.training.checkpoints import CHECKPOINTS_FOLDER, clear_checkpoints, load_checkpoint, save_checkpoint
 from blink.training.signals import Interrupted, StopSignals, stop_signals
 from blink.training.trace import Trace
-from examples.luke.disk import writing
 from examples.luke.features import Feature
 from examples.luke.loggers import Logger, Silent
 from examples.luke.settings import FREE_TO_CHANGE, TuneSettings
@@ -177,8 +176,7 @@ class Trainer:
     def _save(self) -> None:
         if self.accelerator.is_main_process:
             state = {**self.stepper.state(), "standing": dataclasses.asdict(self.standing)}
-            with writing(self.folder / CHECKPOINTS_FOLDER):
-                save_checkpoint(self.folder / CHECKPOINTS_FOLDER, self.standing.step, state)
+            save_checkpoint(self.folder / CHECKPOINTS_FOLDER, self.standing.step, state)
         self.accelerator.wait_for_everyone()
 
     # -- the end of an epoch -------------------------------------------------------------------------------------
