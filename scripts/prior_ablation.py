@@ -19,7 +19,8 @@ Then whole texts, mentions found by the model: cut-offs of every arm, text alone
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,7 @@ class Bench:
     dev: Sequence[Seen]
     tables: Mapping[str, PriorTable]
     joined: EntityPlaces
+    made: dict[Any, tuple[PriorTable, PriorWeights]] = field(default_factory=dict)
 
     def table(self, arm: Arm, seed: int) -> PriorTable:
         """The table of an arm."""
@@ -138,24 +140,50 @@ class Bench:
         return replace(table, vectors=table.vectors[np.random.default_rng(seed).permutation(len(table))])
 
     def weights(self, arm: Arm, seed: int, learned_on: Sequence[Seen], fitted_on: Sequence[Seen]) -> LinkingPrior | None:
-        """The prior of an arm, weighed."""
+        """The prior of an arm, weighed; None for the arm without one."""
         if not arm.terms:
             return None
-        table = self.table(arm, seed)
-        weights = PriorWeights("", self.ranked)
-        if "vector" in arm.terms:
-            weights = learn_vectors(learned_on, table, WeighSettings(seed=seed), weights)
-        weights = fit_numbers(fitted_on, table, weights, arm.terms)
+        # What arms share is made once: coherence comes on top of the same vectors.
+        key = (arm.terms, arm.table, arm.shuffled, seed if "vector" in arm.terms else 0, id(learned_on), id(fitted_on))
+        if key not in self.made:
+            self.made[key] = self._without_coherence(arm, seed, learned_on, fitted_on)
+        table, weights = self.made[key]
         if arm.relatedness:
             weights = fit_coherence(fitted_on, table, weights, [arm.relatedness])
         return LinkingPrior(table, weights, self.joined)
+
+    def _without_coherence(
+        self, arm: Arm, seed: int, learned_on: Sequence[Seen], fitted_on: Sequence[Seen]
+    ) -> tuple[PriorTable, PriorWeights]:
+        table, weights = self.table(arm, seed), PriorWeights("", self.ranked)
+        if "vector" in arm.terms:
+            weights = learn_vectors(learned_on, table, WeighSettings(seed=seed), weights)
+        return table, fit_numbers(fitted_on, table, weights, arm.terms)
+
+    @cached_property
+    def folds(self) -> list[tuple[list[int], list[Seen], list[Seen]]]:
+        """Of WebQSP train, for each part: its texts, and what projections are learned and weights fitted on."""
+        samples = self.given["train"].samples
+        parts = [[i for i, s in enumerate(samples) if s.id in Fold(part, PARTS)] for part in range(PARTS)]
+        found = []
+        for part, tested in enumerate(parts):
+            fitted = parts[(part + 1) % PARTS]
+            learned = [i for other in parts for i in other if other is not tested and other is not fitted]
+            found.append((tested, [self.training[i] for i in learned], [self.training[i] for i in fitted]))
+        return found
 
 
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n") if __doc__ else None)
 @click.option("--data", default="../shared/data", show_default=True, metavar="DIR", help="Folder of the data.")
 @click.option("--model", default="models/starter", show_default=True, metavar="DIR", help="Model with a ranker.")
 @click.option("--kb", required=True, metavar="DIR", help="Knowledge base.")
-@click.option("--fold", "folds", multiple=True, required=True, metavar="RUN", help="Run of blink train --leave-out; give all.")
+@click.option(
+    "--fold",
+    "folds",
+    multiple=True,
+    metavar="RUN",
+    help="Run of blink train --leave-out; give all. Without: the model was not trained on them.",
+)
 @click.option(
     "--prior", "priors", multiple=True, required=True, metavar="NAME=FILE", help="kglm=, graph=, description=, signature=."
 )
@@ -176,7 +204,8 @@ def ablation(data: str, model: str, kb: str, folds: tuple[str, ...], priors: tup
     joined = EntityPlaces(tables["kglm"], base.catalogue)
     samples = {name: labelled_samples(str(Path(data) / file), base.catalogue) for name, file in FILES.items()}
     found: dict[str, Any] = {"made": _provenance(data, model, kb, folds, files, numbers), "scores": {}}
-    for scores in SCORES:
+    kinds = SCORES if load_model(model).ranker else ("text",)
+    for scores in kinds:
         bench, linker, graph = _bench(model, base, folds, samples, tables, joined, scores == "ranker")
         texts = _whole_texts(linker, samples, bench, {"dev": bench.dev, "graph": graph})
         found["scores"][scores] = {"mentions": _measure(bench, numbers), "texts": texts}
@@ -193,7 +222,7 @@ def _provenance(
     return {
         "git": git_revision(Path(__file__).resolve().parents[1]),
         "data": {name: sha256(Path(data) / file) for name, file in FILES.items()},
-        "model": sha256(Path(model) / "ranker.safetensors"),
+        "model": sha256(Path(model) / "adapters.safetensors"),
         "kb": sample_hash(Path(kb) / "vectors.npy"),
         "folds": [Path(fold).name for fold in folds],
         "priors": {name: {"sha256": sha256(file), **read_prior(file).table.about} for name, file in priors.items()},
@@ -216,7 +245,7 @@ def _bench(
     """Read everything once, with gold mentions given and with those that models propose; and the linker, and GraphQuestions."""
     whole = load_model(model)
     main = Linker(whole, kb, rank=ranked)
-    readers: list[tuple[Linker, Fold]] = []
+    readers: list[tuple[Linker, Fold | None]] = []
     for folder, fold in fold_readers(folds):
         half = load_model(folder)
         half.ranker = whole.ranker
@@ -226,7 +255,8 @@ def _bench(
         with bar("reading", len(texts), "text") as shown:
             return read_labelled(linker, texts, joined, given=given, progress=shown.advance)
 
-    parts = [(linker, [s for s in samples["train"] if s.id in fold]) for linker, fold in readers]
+    readers = readers or [(main, None)]
+    parts = [(linker, [s for s in samples["train"] if fold is None or s.id in fold]) for linker, fold in readers]
     short = {name: of for name, of in samples.items() if name != "train"}
     degrees = tables["kglm"].degrees
     of_parts = [s for _, of in parts for s in of], [t for p in parts for t in read(*p, True)]
@@ -270,7 +300,8 @@ def _measure(bench: Bench, seeds: Sequence[int]) -> dict[str, Any]:
         for arm in ARMS:
             of_seeds = []
             for seed in seeds:
-                of_seeds.append(_hits_of(bench, arm, seed))
+                # Without vectors nothing is drawn.
+                of_seeds.append(_hits_of(bench, arm, seed) if "vector" in arm.terms or not of_seeds else of_seeds[0])
                 shown.advance()
             hits[arm.name] = {name: np.stack([of[name] for of in of_seeds]) for name in FILES}
     return {arm.name: {name: _figures(bench, hits, arm.name, name) for name in FILES} for arm in ARMS}
@@ -280,12 +311,9 @@ def _hits_of(bench: Bench, arm: Arm, seed: int) -> dict[str, np.ndarray]:
     whole = bench.weights(arm, seed, bench.training, bench.dev)
     found = {name: of.hits(whole) for name, of in bench.given.items() if name != "train"}
     train = bench.given["train"]
-    parts = [[i for i, s in enumerate(train.samples) if s.id in Fold(part, PARTS)] for part in range(PARTS)]
     by_text: dict[int, np.ndarray] = {}
-    for part, tested in enumerate(parts):
-        fitted = parts[(part + 1) % PARTS]
-        learned = [i for other in parts for i in other if other is not tested and other is not fitted]
-        prior = bench.weights(arm, seed, [bench.training[i] for i in learned], [bench.training[i] for i in fitted])
+    for tested, learned_on, fitted_on in bench.folds:
+        prior = bench.weights(arm, seed, learned_on, fitted_on)
         by_text |= {i: train.hits(prior, [i]) for i in tested}
     return found | {"train": np.concatenate([by_text[i] for i in range(len(train.texts))])}
 

@@ -1,0 +1,66 @@
+"""What a prior costs: time of linking with it against time without, in one process, alternately.
+
+python benchmarks/prior_cost.py FILE [--kb DIR] [--model DIR] --prior FILE [--no-rank] [--runs 15] [--out OUT.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from blink.apps.linking import open_linker
+from blink.data.mention_files import read_samples
+from blink.files import write_json
+
+
+def main() -> None:
+    """Measure, print and write as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file")
+    parser.add_argument("--model")
+    parser.add_argument("--kb")
+    parser.add_argument("--prior", required=True)
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--no-rank", action="store_true", help="beside the bi-encoder's own scores")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    texts = [sample.text for sample in read_samples(args.file)]
+    sides = {
+        name: open_linker(args.model, args.kb, prior=prior, rank=not args.no_rank)
+        for name, prior in (("without", "none"), ("with", args.prior))
+    }
+    # The same threshold: another one would let another number of spans through.
+    sides["with"].cut = sides["without"].cut
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for run in range(args.runs + 1):
+        for name, linker in sides.items():
+            started = time.process_time()
+            for _ in linker.link(texts):
+                pass
+            if run:  # the first warms up
+                seconds[name].append(time.process_time() - started)
+    more = [with_it / without - 1 for with_it, without in zip(seconds["with"], seconds["without"], strict=True)]
+    low, _, high = statistics.quantiles(more, n=4)
+    weights = sides["with"].prior.weights if sides["with"].prior else None
+    result = {
+        "texts": len(texts),
+        "ranked": not args.no_rank,
+        "terms": [t for t in ("popularity", "vector", "coherence") if getattr(weights, t, 0)],
+        "runs": args.runs,
+        "threads": torch.get_num_threads(),
+        "ms_a_text_without": round(1e3 * statistics.median(seconds["without"]) / len(texts), 3),
+        "share_more": {"median": round(statistics.median(more), 4), "quartiles": [round(low, 4), round(high, 4)]},
+    }
+    print(json.dumps(result, indent=2))
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(args.out, result)
+
+
+if __name__ == "__main__":
+    main()
