@@ -226,7 +226,7 @@ FAIR_HEAD = (
 ORIGINAL_NOTE = """
 This is **the original's protocol**: the baselines' words are frozen and the joint run's are not, the two figures of a joint run
 are those of two states, and training ends long before a language model has learned what it can. "As its script counts" is
-perplexity as the original's `test_kge_lm` adds it up, which was used for joint runs alone; its `test_lm` counts as it should.
+perplexity as the original's `test_kge_lm` adds it up, the script for joint runs; that for language models alone counts rightly.
 Published figures are of other texts and words: only changes compare.
 """
 
