@@ -295,13 +295,10 @@ def test_the_cut_off_is_the_prior_s_unless_the_caller_says_otherwise(model: BiEn
     assert open_toy(model, kb, prior=prior, mode="joint").cut.score == -9.0  # it was not chosen for this mode
 
 
-def test_a_prior_of_another_knowledge_base_s_entities_alone_only_scales(model: BiEncoder, kb: KnowledgeBase) -> None:
-    stranger = Prior(
-        table(["X1", "X2"]), (weights(scores_id(model, model.ranker), text=toys.HIDDEN, vector=1.0, popularity=2.0),)
-    )
-    linker = open_toy(model, kb, prior=stranger)
-    for one, other in zip(readings(open_toy(model, kb)), readings(linker), strict=True):
-        assert same(one.spans, other.spans)
+def test_a_prior_of_other_entities_is_refused(model: BiEncoder, kb: KnowledgeBase) -> None:
+    stranger = Prior(table(["X1", "X2"]), (weights(scores_id(model, model.ranker), text=toys.HIDDEN, popularity=2.0),))
+    with pytest.raises(MismatchError, match="no entity of the knowledge base is in the prior .the prior has 'X1'"):
+        open_toy(model, kb, prior=stranger)
 
 
 def test_a_file_will_do(model: BiEncoder, kb: KnowledgeBase, prior: Prior, tmp_path: Path) -> None:

@@ -59,6 +59,9 @@ class EntityPlaces:
     Args:
         table: the table.
         catalogue: the entities.
+
+    Raises:
+        MismatchError: they have no entity in common.
     """
 
     def __init__(self, table: PriorTable, catalogue: Catalogue) -> None:
@@ -69,6 +72,11 @@ class EntityPlaces:
             if row is not None:
                 self._places[row] = place
         self.shared = sum(row is not None for row in rows)
+        if not self.shared:
+            found = f"the prior has {table.ids[0]!r}, {catalogue.path} has {catalogue[0].kb_id!r}"
+            raise MismatchError(
+                f"no entity of the knowledge base is in the prior ({found}); make the prior from a graph with its ids"
+            )
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """Places of rows; -1 where the table lacks the entity. *Shape:* that of ``rows``, int64."""

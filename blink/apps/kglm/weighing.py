@@ -118,9 +118,6 @@ class _Bases:
 
         if kb not in self._places:
             self._places[kb] = EntityPlaces(self._table, self[kb].catalogue)
-            if not self._places[kb].shared:
-                ids = f"the prior has {self._table.ids[0]!r}, {kb} has {self[kb].catalogue[0].kb_id!r}"
-                raise SettingsError(f"no entity of {kb} is in the prior ({ids}); make the prior from a graph with its ids")
         return self._places[kb]
 
     def texts(self, model: BiEncoder, kb: str, samples: Sequence[Sample], rank: bool) -> _Set:
@@ -156,6 +153,10 @@ def _training_texts(model: BiEncoder, bases: _Bases, request: WeighRequest) -> l
 
 def _terms(request: WeighRequest, table: PriorTable) -> list[str]:
     can = {"vector": table.vectors is not None and bool(request.train_files)}
+    if request.train_files and table.vectors is None:
+        raise SettingsError(
+            "--train is given, and the prior has no vectors to learn for; make it with --vectors, or leave --train out"
+        )
     if request.terms is None:
         return [term for term in TERMS if can.get(term, True)]
     terms = _listed("--terms", request.terms, TERMS)
