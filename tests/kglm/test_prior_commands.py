@@ -192,7 +192,10 @@ class TestWeigh:
             (("PRIOR", "--model", "model", "--on", "kb", "nowhere.jsonl"), ("nowhere.jsonl does not exist",)),
             (("PRIOR", "--model", "model", "--on", "kb", "plain.jsonl"), ("plain.jsonl has no gold",)),
             (("PRIOR", "--model", "model", "--on", "strange-kb", "dev.jsonl"), ("made by another model",)),
-            (("PRIOR", "--model", "model", "--on", "other-ids", "dev.jsonl"), ("no entity of other-ids", "'m.0'", "its ids")),
+            (
+                ("PRIOR", "--model", "model", "--on", "other-ids", "dev.jsonl"),
+                ("no entity of the knowledge base", "other-ids", "'m.0'", "its ids"),
+            ),
             (("PRIOR", "--model", "stranger", "--on", "strange-kb", "dev.jsonl"), ("has no ranker", "--no-rank")),
             (("PRIOR", "--model", "model", *ON, "--terms", "vector"), ("the term vector cannot be weighed", "give --train")),
             (("PRIOR", "--model", "model", *ON, "--terms", "smell"), ("--terms has 'smell'", "popularity, vector, coherence")),

@@ -154,9 +154,8 @@ def _training_texts(model: BiEncoder, bases: _Bases, request: WeighRequest) -> l
 def _terms(request: WeighRequest, table: PriorTable) -> list[str]:
     can = {"vector": table.vectors is not None and bool(request.train_files)}
     if request.train_files and table.vectors is None:
-        raise SettingsError(
-            "--train is given, and the prior has no vectors to learn for; make it with --vectors, or leave --train out"
-        )
+        lacks = "the prior has no vectors: make it with --vectors"
+        raise SettingsError(f"--train is for the term vector, and {lacks}, or leave --train out")
     if request.terms is None:
         return [term for term in TERMS if can.get(term, True)]
     terms = _listed("--terms", request.terms, TERMS)
