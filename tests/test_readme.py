@@ -23,7 +23,8 @@ COMMANDS = [
 ]
 HEAVY = (
     "blink train", "blink rank", "blink calibrate", "blink label", "blink compare", "blink shrink", "blink slurm",
-    "blink kb build entity", "blink kb build ../", "blink eval ../", "blink eval dev.jsonl", "blink eval --preds",
+    "blink kb build entity", "blink kb build ../", "blink kglm", "blink eval ../", "blink eval dev.jsonl", "blink eval --preds",
+    'blink link "Java is an island of Indonesia." --kb my-kb --prior',
 )  # fmt: skip
 """They take minutes, or files that a reader brings: only their options are read."""
 
