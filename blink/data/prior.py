@@ -47,6 +47,14 @@ class Relations:
     layout: str
 
 
+def multiplied(heads: np.ndarray, relation: np.ndarray, layout: str) -> np.ndarray:
+    """Vectors whose inner product with a tail is the score of the triple, see `Relations`. *Shape:* as ``heads``."""
+    if layout == "real":
+        return heads * relation
+    (a, b), (c, d) = np.split(heads, 2, axis=-1), np.split(relation, 2, axis=-1)
+    return np.concatenate([a * c - b * d, a * d + b * c], axis=-1)
+
+
 @dataclass(frozen=True)
 class PriorTable:
     """What a graph tells of entities.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from blink.data.arrays import map_array
-from blink.data.prior import PriorTable, Relations
+from blink.data.prior import PriorTable, Relations, multiplied
 from blink.errors import MismatchError
 from blink.files import require_file, sample_hash
 from blink.kglm.config import load_settings
@@ -134,15 +134,7 @@ def _relations(folder: Path, space: Space, vectors: np.ndarray) -> Relations | N
     pairs = np.random.default_rng(0).integers(len(vectors), size=(2, PAIRS))
     limits, spreads = [], []
     for vector in chosen:
-        scores = (_times(vectors[pairs[0]], vector, layout) * vectors[pairs[1]]).sum(1)
+        scores = (multiplied(vectors[pairs[0]], vector, layout) * vectors[pairs[1]]).sum(1)
         limits.append(np.quantile(scores, 1 - FALSE_ALARMS))
         spreads.append(max(float(scores.std()), 1e-6))
     return Relations(chosen, np.array(limits, np.float32), np.array(spreads, np.float32), layout)
-
-
-def _times(heads: np.ndarray, relation: np.ndarray, layout: str) -> np.ndarray:
-    """Heads times a relation: what an inner product with tails makes the score."""
-    if layout == "real":
-        return heads * relation
-    (a, b), (c, d) = np.split(heads, 2, axis=-1), np.split(relation, 2)
-    return np.concatenate([a * c - b * d, a * d + b * c], axis=-1)

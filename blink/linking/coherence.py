@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from blink.data.prior import PriorTable
+from blink.data.prior import PriorTable, multiplied
 from blink.errors import MismatchError, SettingsError
 from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities
 
@@ -158,14 +158,6 @@ def _plausibility(table: PriorTable) -> Relatedness:
         return _off_diagonal(np.maximum(best, best.T))
 
     return related
-
-
-def multiplied(heads: np.ndarray, relation: np.ndarray, layout: str) -> np.ndarray:
-    """Vectors whose inner product with a tail is the score of (head, relation, tail). *Shape:* as ``heads``."""
-    if layout == "real":
-        return heads * relation
-    (a, b), (c, d) = np.split(heads, 2, axis=-1), np.split(relation, 2, axis=-1)
-    return np.concatenate([a * c - b * d, a * d + b * c], axis=-1)
 
 
 def _require_vectors(table: PriorTable) -> PriorTable:
