@@ -401,8 +401,8 @@ def _preface(found: Mapping[str, Any]) -> list[str]:
     lines = [
         "Made by `python scripts/prior_ablation.py`, which says how. Accuracy on given mentions that are ambiguous "
         f"({sizes}), mean of {len(made['seeds'])} seeds; differences are on WebQSP train, with 95 % intervals of 10,000 paired "
-        f"draws of questions. The questions of WebQSP train are read {reader}, and the weights of terms are fitted on other parts "
-        "of them; on WebQSP dev the few numbers that weigh terms were fitted."
+        f"draws of questions. The questions of WebQSP train are read {reader}, and the weights of terms are fitted on other "
+        "parts of them; on WebQSP dev the few numbers that weigh terms were fitted."
     ]
     if "ranker" in found["scores"]:
         lines[0] += " The ranker was fitted on WebQSP train read in the same way: there it is a little too good, in every row."
