@@ -59,7 +59,7 @@ def test_modules_import_in_the_order_they_are_listed(folder: str) -> None:
 
 
 def test_the_page_names_every_module() -> None:
-    modules = {f.stem for f in FILES if f.stem != "__init__" and f.parent.parent.name == "blink"}
+    modules = {f.stem for f in FILES if f.stem != "__init__" and f.parent.parent == ROOT / "blink"}
     assert sorted(m for m in modules if f"`{m}`" not in PAGE) == []
 
 
