@@ -15,7 +15,7 @@ from prior_toys import AsTheyAre, by_row, random_spans, same, spans, table
 from blink.data.prior import RELATEDNESS, PriorTable, PriorWeights
 from blink.errors import MismatchError, SettingsError
 from blink.linking import coherence as module
-from blink.linking.coherence import AT_ONCE, LIKELY, Relatedness, relatedness_of, reordered, settle
+from blink.linking.coherence import AT_ONCE, LIKELY, Relatedness, relatedness_of, settle
 from blink.linking.prior import LinkingPrior
 from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities
 
@@ -153,7 +153,7 @@ class TestMeanField:
         random = np.random.default_rng(3)
         found = random_spans(random, AT_ONCE + 12, 3, ENTITIES, overlapping=False)
         found = replace(found, mention_logits=np.abs(found.mention_logits), entity_logits=np.abs(found.entity_logits))
-        found = reordered(replace(found, rows=np.abs(found.rows)), found.entity_logits.clip(max=9))
+        found = replace(found, rows=np.abs(found.rows)).reordered(found.entity_logits.clip(max=9))
         related = of_matrix(any_relatedness(random))
         whole = settle(found, found.rows, related, 1.0, ranked)
         parts = [found.select(part) for part in (np.arange(AT_ONCE), np.arange(AT_ONCE, len(found)))]
@@ -182,7 +182,7 @@ class TestMeanField:
 
 
 def test_equal_scores_go_to_the_smaller_row() -> None:
-    found = reordered(spans([[5, 3, 4, -1]], [[0.0] * 4]), np.array([[1, 1, 2, -np.inf]], np.float32))
+    found = spans([[5, 3, 4, -1]], [[0.0] * 4]).reordered(np.array([[1, 1, 2, -np.inf]], np.float32))
     assert found.rows.tolist() == [[4, 3, 5, -1]]
     assert found.entity_logits.tolist() == [[2, 1, 1, -math.inf]]
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -73,13 +72,7 @@ def settle(spans: ScoredSpans, places: np.ndarray, related: Relatedness, weight:
         group = likely[at : at + AT_ONCE]
         if len(group) > 1:
             logits[group] += _agreement(spans.select(group), places[group], chances[group], related, weight)
-    return reordered(spans, logits)
-
-
-def reordered(spans: ScoredSpans, logits: np.ndarray) -> ScoredSpans:
-    """The spans with new scores of their candidates, best first; of equal ones the smaller row."""
-    order = np.lexsort((spans.rows, -logits), axis=1)
-    return replace(spans, rows=np.take_along_axis(spans.rows, order, 1), entity_logits=np.take_along_axis(logits, order, 1))
+    return spans.reordered(logits)
 
 
 def _agreement(spans: ScoredSpans, places: np.ndarray, chances: np.ndarray, related: Relatedness, weight: float) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from blink.data.prior import Prior, PriorTable, PriorWeights
 from blink.errors import MismatchError
 from blink.kb.catalogue import Catalogue
-from blink.linking.coherence import LEAST_MENTION, Relatedness, relatedness_of, reordered, settle
+from blink.linking.coherence import LEAST_MENTION, Relatedness, relatedness_of, settle
 from blink.linking.scoring import ScoredSpans
 from blink.model.biencoder import BiEncoder
 from blink.model.ranker import Ranker
@@ -132,7 +132,7 @@ class LinkingPrior:
         logits = self.weights.scale * spans.entity_logits + (self.weights.shift + self._popularity[places])
         if self._graph is not None:
             logits += self.weights.vector * agreement(self._graph[places], projected(mentions, self.weights))
-        return reordered(spans, logits.astype(np.float32))
+        return spans.reordered(logits.astype(np.float32))
 
     def settle(self, spans: ScoredSpans) -> ScoredSpans:
         """Let the mentions of a whole text agree; after `rescore`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -58,9 +57,4 @@ class CandidateRanker:
         ranker = self._of_given if given.all() else self.ranker
         scores = ranker.scores(evidence.features, evidence.spans.rows >= 0)
         scores[~given & [string[:1] in SEPARATORS for string in around.strings]] = -np.inf
-        order = np.lexsort((evidence.spans.rows, -scores), axis=1)[:, : spans.rows.shape[1]]
-        return replace(
-            spans,
-            rows=np.take_along_axis(evidence.spans.rows, order, 1),
-            entity_logits=np.take_along_axis(scores, order, 1),
-        )
+        return evidence.spans.reordered(scores, keep=spans.rows.shape[1])

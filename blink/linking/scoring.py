@@ -40,6 +40,17 @@ class ScoredSpans:
         """The same spans with all positions moved."""
         return replace(self, start=self.start + by, end=self.end + by)
 
+    def reordered(self, logits: np.ndarray, keep: int | None = None) -> ScoredSpans:
+        """The spans with other scores of their candidates, best first; of equal ones the smaller row.
+
+        Args:
+            logits: *Shape:* (m, k), float32.
+            keep: candidates that are kept; by default all.
+        """
+        order = np.lexsort((self.rows, -logits), axis=1)[:, :keep]
+        rows, scores = (np.take_along_axis(values, order, 1) for values in (self.rows, logits))
+        return replace(self, rows=rows, entity_logits=scores)
+
     @classmethod
     def concatenate(cls, parts: list[ScoredSpans]) -> ScoredSpans:
         """The spans of several windows in one."""
