@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from blink.errors import CheckpointError
 from blink.files import atomic_open, sha256
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +46,29 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
         # Of the same step: that before its validation. Of later steps: damaged ones that were not gone on from.
         if path != named and path not in before[1 - KEPT :]:
             path.unlink()
+
+
+def learning_state(model: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> dict[str, Any]:
+    """What a checkpoint has to hold of the parts that learn, the optimizer, and the scaler of fp16."""
+    scaler = accelerator.scaler
+    return {
+        "model": {n: p.detach() for n, p in model.named_parameters() if p.requires_grad},
+        "optimizer": optimizer.state_dict(),
+        "scaler": None if scaler is None else scaler.state_dict(),
+    }
+
+
+def load_learning_state(
+    state: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator
+) -> None:
+    """Go back to a state of `learning_state`."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(state["model"][name])
+    optimizer.load_state_dict(state["optimizer"])
+    if accelerator.scaler is not None and state["scaler"]:
+        accelerator.scaler.load_state_dict(state["scaler"])
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from blink.files import atomic_open
-from blink.training.trace import read_trace as read_trace  # blink.kglm.run still takes it from here
 
 CURVES_FILE = "curves.png"
 SMOOTHED_OVER = 25

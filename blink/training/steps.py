@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from blink.data.records import NOT_IN_CATALOGUE
 from blink.errors import SettingsError
 from blink.model.biencoder import BiEncoder
+from blink.training.checkpoints import learning_state, load_learning_state
 from blink.training.examples import Batch
 from blink.training.losses import span_count, span_loss
 from blink.training.objectives import Entities, Objective, needed_rows, objectives_named
@@ -117,22 +118,11 @@ class Stepper:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint has to hold of weights and optimizer."""
-        scaler = self.accelerator.scaler
-        return {
-            "model": {n: p.detach() for n, p in self.model.named_parameters() if p.requires_grad},
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": None if scaler is None else scaler.state_dict(),
-        }
+        return learning_state(self.model, self.optimizer, self.accelerator)
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go back to a state."""
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                if parameter.requires_grad:
-                    parameter.copy_(state["model"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.accelerator.scaler is not None and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+        load_learning_state(state, self.model, self.optimizer, self.accelerator)
 
     def _agree(self, parts: Sequence[Batch]) -> Whole:
         counts = [sum(objective.count(p) for p in parts) for objective in self.objectives]

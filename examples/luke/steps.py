@@ -12,6 +12,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from blink.errors import SettingsError
+from blink.training.checkpoints import learning_state, load_learning_state
 from blink.training.settings import SEED_STRIDE
 from examples.luke.features import Feature
 from examples.luke.settings import TuneSettings
@@ -106,22 +107,11 @@ class Stepper:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint has to hold of weights and optimizer."""
-        scaler = self.accelerator.scaler
-        return {
-            "model": {n: p.detach() for n, p in self.model.named_parameters() if p.requires_grad},
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": None if scaler is None else scaler.state_dict(),
-        }
+        return learning_state(self.model, self.optimizer, self.accelerator)
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go back to a state."""
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                if parameter.requires_grad:
-                    parameter.copy_(state["model"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.accelerator.scaler is not None and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+        load_learning_state(state, self.model, self.optimizer, self.accelerator)
 
     def _backward(self, features: Sequence[Feature], decisions: float, number: int) -> float:
         inputs = {name: value.to(self.accelerator.device) for name, value in self._inputs(features).items()}
