@@ -33,6 +33,14 @@ def settings_options(settings: type) -> Callable[[Command], Command]:
     return decorate
 
 
+def labelled_sets(what: str) -> Callable[[Command], Command]:
+    """A decorator that gives a command ``--on KB FILE``, as its argument ``sets``; ``what`` the files decide, for its help."""
+    return click.option(
+        "--on", "sets", nargs=2, multiple=True, required=True, metavar="KB FILE",
+        help=f"A knowledge base and a labelled mention file, which {what}; may be repeated.",
+    )  # fmt: skip
+
+
 def take_settings(settings: type, options: MutableMapping[str, Any]) -> Any:
     """Build the dataclass from a command's options, and take its fields out of them."""
     return settings(**{f.name: options.pop(f.name) for f in dataclasses.fields(settings) if f.name in options})

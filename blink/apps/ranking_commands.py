@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from blink.apps.model_options import model_options
-from blink.apps.options import settings_options, take_settings
+from blink.apps.options import labelled_sets, settings_options, take_settings
 from blink.training.settings import RankSettings
 
 PRECISION = click.option(
@@ -67,15 +67,7 @@ def rank(**options: Any) -> None:
 
 @click.command()
 @click.argument("model", metavar="DIR")
-@click.option(
-    "--on",
-    "sets",
-    nargs=2,
-    multiple=True,
-    required=True,
-    metavar="KB FILE",
-    help="A knowledge base and a labelled mention file; may be repeated, each counts the same for the cut-off.",
-)
+@labelled_sets("counts the same for the cut-off as each other")
 @click.option(
     "--json", "json_out", metavar="OUT", help="Write the figures and the reliability table as JSON; - is standard output."
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from blink.apps.options import settings_options, take_settings
+from blink.apps.options import labelled_sets, settings_options, take_settings
 from blink.data.prior import RELATEDNESS
 from blink.training.settings import WeighSettings
 
@@ -69,15 +69,7 @@ def prior(graphs: tuple[str, ...], vectors: str | None, data: str, out: str) -> 
 @click.option(
     "--rank/--no-rank", default=True, show_default=True, help="Weigh it beside the ranker's scores, or beside inner products."
 )
-@click.option(
-    "--on",
-    "sets",
-    nargs=2,
-    multiple=True,
-    required=True,
-    metavar="KB FILE",
-    help="A knowledge base and a labelled development file, which decide how much each term counts; may be repeated.",
-)
+@labelled_sets("decides how much each term counts")
 @click.option(
     "--train",
     "train_files",
