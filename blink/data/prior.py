@@ -36,8 +36,8 @@ class Relations:
 
     Attributes:
         vectors: one a relation; how they meet entity vectors says ``layout``. *Shape:* (relations, d), float32.
-        bias: the score at which a training triple of the relation is as likely as a false one. *Shape:* (relations,), float32.
-        spread: how fast that changes with the score. *Shape:* (relations,), float32.
+        bias: the score that one random pair of entities in a thousand exceeds. *Shape:* (relations,), float32.
+        spread: standard deviation of the scores of random pairs. *Shape:* (relations,), float32.
         layout: ``real`` (DistMult) or ``re_im`` (ComplEx).
     """
 
