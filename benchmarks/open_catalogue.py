@@ -21,7 +21,8 @@ from typing import TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from blink.kb.catalogue import SIDECAR_SUFFIX, Catalogue
+from blink.kb.catalogue import Catalogue
+from blink.kb.catalogue_sidecar import SIDECAR_SUFFIX
 
 T = TypeVar("T")
 

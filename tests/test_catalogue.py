@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from blink.data.records import Entity
 from blink.errors import DataError, MissingFileError
-from blink.kb import catalogue as module
-from blink.kb.catalogue import SIDECAR_SUFFIX, Catalogue
+from blink.kb import catalogue, catalogue_scan, catalogue_sidecar
+from blink.kb.catalogue import Catalogue
+from blink.kb.catalogue_sidecar import SIDECAR_SUFFIX
 
 pytestmark = pytest.mark.quick
 
@@ -53,7 +54,7 @@ def forbid_scan(monkeypatch: pytest.MonkeyPatch) -> None:
     def scan(*args: object) -> None:
         raise AssertionError("the catalogue was scanned again")
 
-    monkeypatch.setattr(module, "_scan", scan)
+    monkeypatch.setattr(catalogue, "scan_catalogue", scan)
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -206,7 +207,8 @@ def test_repeated_id(tmp_path: Path, kb_id: str, caplog: pytest.LogCaptureFixtur
 
 
 def test_ids_of_equal_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_id_key", lambda kb_id: -5)
+    for user in (catalogue, catalogue_scan):
+        monkeypatch.setattr(user, "id_sort_key", lambda kb_id: -5)
     rows = [{"title": str(row), "kb_idx": kb_id} for row, kb_id in enumerate("abcab")]
     path = put(tmp_path, encode(rows[:3]))
     assert [Catalogue.open(path).row_of(kb_id) for kb_id in "abcd"] == [0, 1, 2, None]
@@ -233,7 +235,7 @@ def test_round_trip(tmp_path: Path, rows: list[dict[str, Any]], ascii_only: bool
     path = put(tmp_path, encode(rows, ascii_only=ascii_only))
     sidecar_of(path).unlink(missing_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_BLOCK_BYTES", block)
+        patch.setattr(catalogue_scan, "_BLOCK_BYTES", block)
         Catalogue.open(path).close()
     with Catalogue.open(path) as catalogue:
         expected = [
@@ -300,14 +302,14 @@ def test_damaged_sidecar_is_made_again(tmp_path: Path) -> None:
 def test_read_only_folder_uses_the_cache_then_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path, real = put(tmp_path, encode(ROWS)), module._write_sidecar
+    path, real = put(tmp_path, encode(ROWS)), catalogue_sidecar._write_sidecar
 
     def refuse_beside(place: Path, tables: Any) -> None:
         if place.parent == tmp_path:
             raise PermissionError(13, "Permission denied")
         real(place, tables)
 
-    monkeypatch.setattr(module, "_write_sidecar", refuse_beside)
+    monkeypatch.setattr(catalogue_sidecar, "_write_sidecar", refuse_beside)
     assert len(Catalogue.open(path)) == 4
     assert [p.name.endswith("entity.jsonl.offsets") for p in (tmp_path / "cache/blink/catalogues").iterdir()] == [True]
     with monkeypatch.context() as patch:
@@ -319,9 +321,9 @@ def test_read_only_folder_uses_the_cache_then_memory(
     def refuse(place: Path, tables: Any) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(module, "_write_sidecar", refuse)
+    monkeypatch.setattr(catalogue_sidecar, "_write_sidecar", refuse)
     assert Catalogue.open(other).row_of("Q60") == 0
-    assert "scanned anew" in caplog.text
+    assert "scanned again" in caplog.text
     assert not sidecar_of(other).exists()
 
 
@@ -350,7 +352,7 @@ def test_killed_while_writing_the_sidecar(tmp_path: Path) -> None:
 
 
 def test_progress_ends_at_the_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 50)
+    monkeypatch.setattr(catalogue_scan, "_BLOCK_BYTES", 50)
     path = put(tmp_path, encode(ROWS))
     calls: list[tuple[int, int]] = []
     Catalogue.open(path, progress=lambda done, total: calls.append((done, total)))
@@ -361,8 +363,8 @@ def test_progress_ends_at_the_size(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_one_endless_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 10)
-    monkeypatch.setattr(module, "_LONGEST_LINE_BYTES", 100)
+    monkeypatch.setattr(catalogue_scan, "_BLOCK_BYTES", 10)
+    monkeypatch.setattr(catalogue_scan, "_LONGEST_LINE_BYTES", 100)
     with pytest.raises(DataError, match="one JSON object a line"):
         Catalogue.open(put(tmp_path, b"[" + b"1," * 200), skip_bad=True)
 

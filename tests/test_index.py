@@ -299,7 +299,7 @@ def test_error_while_writing_reaches_the_caller(monkeypatch: pytest.MonkeyPatch,
         def __exit__(self, *args: object) -> None:
             return None
 
-    monkeypatch.setattr("blink.kb.index.atomic_open", lambda path, mode: Opened())
+    monkeypatch.setattr("blink.kb.index.faiss_index.atomic_open", lambda path, mode: Opened())
     index = build_index(vectors(20, 4), "flat")
     assert isinstance(index, FaissIndex)
     with pytest.raises(OSError, match="No space"):

@@ -20,7 +20,7 @@ import pytest
 
 from blink.data.records import Entity
 from blink.errors import BlinkError, DataError, MismatchError, MissingFileError, SettingsError
-from blink.kb import catalogue as catalogue_module
+from blink.kb import catalogue_sidecar
 from blink.kb import knowledge_base as module
 from blink.kb.catalogue import Catalogue
 from blink.kb.index import ExactIndex
@@ -554,14 +554,14 @@ def test_a_manifest_of_another_version_is_refused(kb: Path, changes: dict[str, A
 
 def test_a_folder_that_cannot_be_written_opens(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {p.name: p.read_bytes() for p in kb.iterdir()}
-    original = catalogue_module.atomic_open
+    original = catalogue_sidecar.atomic_open
 
     def refusing(path: Path, mode: str = "w") -> Any:
         if Path(path).is_relative_to(kb):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return original(path, mode)
 
-    monkeypatch.setattr(catalogue_module, "atomic_open", refusing)
+    monkeypatch.setattr(catalogue_sidecar, "atomic_open", refusing)
     monkeypatch.setattr(module, "atomic_open", refusing)
     for _ in range(2):
         base = KnowledgeBase.open(kb)

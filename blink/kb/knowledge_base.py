@@ -13,7 +13,8 @@ import numpy as np
 
 from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
 from blink.files import atomic_open, locked, read_json, require_file, sample_hash, sha256, write_json
-from blink.kb.catalogue import SIDECAR_SUFFIX, Catalogue
+from blink.kb.catalogue import Catalogue
+from blink.kb.catalogue_sidecar import SIDECAR_SUFFIX
 from blink.kb.forms import KEYS_FILE, VALUES_FILE, FormMatch, SurfaceForms, build_forms
 from blink.kb.index import ExactIndex, FaissIndex, Index, build_index, read_index, write_index
 from blink.kb.popularity import COLUMNS, POPULARITY_FILE, build_popularity, open_popularity

@@ -1,0 +1,164 @@
+"""The sidecar of a catalogue: where its lines begin, which are broken, and which row has which id.
+
+It is written beside the catalogue, or into the user's cache, and belongs to one state (size and time of change) of one file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import mmap
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from blink.files import atomic_open
+
+logger = logging.getLogger(__name__)
+
+SIDECAR_SUFFIX = ".offsets"
+_MAGIC = b"BLINKCAT"
+_FORMAT = 1
+_PREFIX = struct.Struct("<8sII")  # magic, length of the JSON header, its CRC-32
+_ALIGN = 64
+_ARRAYS = {"offsets": "<u8", "bad": "|u1", "keys": "<i8", "rows": "<i8"}
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """One state of the catalogue file."""
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, handle: IO[bytes]) -> FileStamp:
+        """The present state of an open file."""
+        status = os.fstat(handle.fileno())
+        return cls(status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class LineTable:
+    """What one pass over a catalogue collects.
+
+    Attributes:
+        stamp: the state of the file that was read.
+        sha256: hex digest of the catalogue.
+        problem: first thing wrong with it, or None; raised again when it is opened without ``skip_bad``.
+        repeated_ids: rows that lost their id to a later row.
+        offsets: where each line begins; the last entry is the end of the last line. *Shape:* (n + 1,), uint64.
+        bad: one bit a row, set for broken lines. *Shape:* (ceil(n / 8),), uint8.
+        keys: sort keys of the ids, ascending. *Shape:* (ids,), int64.
+        rows: row of each key. *Shape:* (ids,), int64.
+    """
+
+    stamp: FileStamp
+    sha256: str
+    problem: str | None
+    repeated_ids: int
+    offsets: npt.NDArray[np.uint64]
+    bad: npt.NDArray[np.uint8]
+    keys: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+
+
+def _aligned(position: int) -> int:
+    return -(-position // _ALIGN) * _ALIGN
+
+
+def _write_sidecar(path: Path, table: LineTable) -> None:
+    """Write the table atomically: a prefix, a JSON header, then the raw arrays, each at a multiple of 64 bytes."""
+    body, crc = [], 0
+    for name, dtype in _ARRAYS.items():
+        values = np.ascontiguousarray(getattr(table, name), dtype=dtype)
+        raw = values.view(np.uint8)
+        crc = zlib.crc32(raw.data, crc)
+        body.append(raw)
+    header = json.dumps(
+        {
+            "format": _FORMAT,
+            "size": table.stamp.size,
+            "mtime_ns": table.stamp.mtime_ns,
+            "sha256": table.sha256,
+            "problem": table.problem,
+            "repeated_ids": table.repeated_ids,
+            "bytes": {name: raw.nbytes for name, raw in zip(_ARRAYS, body, strict=True)},
+            "crc32": crc,
+        }
+    ).encode("ascii")
+    with atomic_open(path, "wb") as f:
+        f.write(_PREFIX.pack(_MAGIC, len(header), zlib.crc32(header)))
+        f.write(header)
+        for raw in body:
+            f.write(b"\0" * (_aligned(f.tell()) - f.tell()))
+            f.write(raw.data)
+
+
+def read_sidecar(path: Path, stamp: FileStamp) -> LineTable | None:
+    """Map a sidecar, or return None where there is none, or it is damaged or of another state of the catalogue."""
+    try:
+        with path.open("rb") as f:
+            raw = memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ))
+        return _map_table(raw, stamp)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error) as error:
+        logger.info("%s is not usable (%s); it is written again", path, error)
+        return None
+
+
+def _map_table(raw: memoryview, stamp: FileStamp) -> LineTable | None:
+    magic, length, crc = _PREFIX.unpack_from(raw)
+    text = raw[_PREFIX.size : _PREFIX.size + length]
+    if magic != _MAGIC or len(text) != length or zlib.crc32(text) != crc:
+        raise ValueError("its header is damaged")
+    header = json.loads(bytes(text))
+    if header["format"] != _FORMAT or FileStamp(header["size"], header["mtime_ns"]) != stamp:
+        return None
+    arrays, position, crc = {}, _PREFIX.size + length, 0
+    for name, dtype in _ARRAYS.items():
+        begin = _aligned(position)
+        position = begin + header["bytes"][name]
+        values = raw[begin:position]
+        if len(values) != header["bytes"][name]:
+            raise ValueError("it is cut short")
+        crc = zlib.crc32(values, crc)
+        arrays[name] = np.frombuffer(values, dtype=dtype)
+    if crc != header["crc32"]:
+        raise ValueError("its checksum differs")
+    return LineTable(stamp, header["sha256"], header["problem"], header["repeated_ids"], **arrays)
+
+
+def sidecar_paths(path: Path) -> list[Path]:
+    """Paths of a catalogue's sidecar, in order: next to it, and in the user's cache if that folder cannot be written."""
+    resolved = path.resolve()
+    paths = [resolved.with_name(resolved.name + SIDECAR_SUFFIX)]
+    with contextlib.suppress(RuntimeError):  # no home folder
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "blink" / "catalogues"
+        name = hashlib.sha256(os.fsencode(resolved)).hexdigest()[:32]
+        paths.append(cache / f"{name}-{resolved.name}{SIDECAR_SUFFIX}")
+    return paths
+
+
+def store_sidecar(paths: list[Path], table: LineTable) -> LineTable:
+    """Write the sidecar to the first path that can be written and return it mapped; if none can, return the arrays in memory."""
+    for path in paths:
+        try:
+            if path is not paths[0]:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            _write_sidecar(path, table)
+        except OSError as error:
+            logger.info("cannot write %s (%s)", path, error)
+        else:
+            return read_sidecar(path, table.stamp) or table
+    logger.warning("cannot write %s nor a copy in the cache; the catalogue is scanned again at each start", paths[0])
+    return table

@@ -1,0 +1,131 @@
+"""Indexes of FAISS, in memory and in files, the original's included."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blink.errors import CheckpointError
+from blink.files import atomic_open, require_file
+from blink.kb.index.protocol import NO_ROW, Hits, checked_queries, padded_hits
+
+DEFAULT_PROBES = 75
+_UNSET_PROBES = 1  # what FAISS puts into a file whose maker set none
+
+
+class FaissIndex:
+    """A FAISS index whose answers are inner products.
+
+    Two forms are understood: an index with the inner-product metric, and the reduction of inner product to distance in
+    which every stored vector x of width d is lengthened to [x ; sqrt(phi - |x|^2)], so that all have the squared norm
+    phi, and is searched by L2 distance D from [q ; 0]. There q.x = (|q|^2 + phi - D) / 2.
+    """
+
+    def __init__(self, index: Any) -> None:
+        """Wrap an index object of ``faiss``.
+
+        Raises:
+            CheckpointError: its metric is neither inner product nor the L2 reduction.
+        """
+        import faiss
+
+        self.faiss_index = index
+        metric = self.faiss_index.metric_type
+        if metric not in (faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2):
+            raise CheckpointError(f"the index uses FAISS metric {metric}; inner product or L2 is needed, build it again")
+        self._phi = _common_squared_norm(self.faiss_index) if metric == faiss.METRIC_L2 else None
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors that are searched with."""
+        return int(self.faiss_index.d) - (self._phi is not None)
+
+    @property
+    def size(self) -> int:
+        """Number of vectors."""
+        return int(self.faiss_index.ntotal)
+
+    @property
+    def lengthened(self) -> bool:
+        """Whether the vectors are stored with an extra dimension for L2 search."""
+        return self._phi is not None
+
+    def search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
+        """The (for ``hnsw`` and ``ivfflat`` approximately) ``k`` best rows; see :meth:`Index.search`."""
+        asked = checked_queries(queries, k, self.dim)
+        kept = min(k, self.size)
+        if not len(asked) or not kept:
+            return np.full((len(asked), k), -np.inf, np.float32), np.full((len(asked), k), NO_ROW, np.int64)
+        given = asked if self._phi is None else np.pad(asked, ((0, 0), (0, 1)))
+        scores, rows = self.faiss_index.search(given, kept)
+        if self._phi is not None:
+            squares = np.einsum("md,md->m", asked, asked, dtype=np.float64)[:, None]
+            scores = ((squares + self._phi - scores) / 2).astype(np.float32)
+        scores = np.where(rows == NO_ROW, np.float32(-np.inf), scores)
+        order = np.lexsort((rows, -scores, rows == NO_ROW), axis=1)
+        scores, rows = np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+        return padded_hits(scores, rows.astype(np.int64), k)
+
+
+def _common_squared_norm(index: Any) -> float:
+    """Recover phi, the squared norm that all vectors of an L2 index share.
+
+    Raises:
+        CheckpointError: a few vectors, spread over the index, differ in norm, so that distances say nothing of products.
+    """
+    if not index.ntotal:
+        return 0.0
+    try:
+        picked = np.stack([index.reconstruct(int(row)) for row in np.linspace(0, index.ntotal - 1, 16, dtype=np.int64)])
+    except RuntimeError as error:
+        raise CheckpointError(f"the vectors of this L2 index cannot be read ({_one_line(error)}); build it again") from error
+    squares = np.einsum("nd,nd->n", picked, picked, dtype=np.float64)
+    if np.ptp(squares) > 1e-3 * squares.max():
+        found = "the index measures plain L2 distance, which does not rank by inner product"
+        raise CheckpointError(f"{found}; build it again as flat, hnsw or ivfflat")
+    return float(squares[0])
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[-200:]
+
+
+def read_index(path: str | Path) -> FaissIndex:
+    """Read an index that FAISS wrote, the original's ``faiss_*_index.pkl`` included: in spite of the name no pickles.
+
+    An inverted-file index keeps the number of lists to visit that its file names; where that was never set, it is 75.
+
+    Raises:
+        MissingFileError: there is no such file.
+        CheckpointError: it is cut short or no FAISS index, or its metric is of no use here.
+    """
+    import faiss
+
+    path = require_file(path, "give the path of a FAISS index, or build one")
+    try:
+        index = faiss.read_index(str(path))
+    except (RuntimeError, MemoryError) as error:
+        found = "is empty" if path.stat().st_size == 0 else f"is cut short or no FAISS index ({_one_line(error)})"
+        raise CheckpointError(f"{path} {found}; get it again or build it anew") from error
+    if isinstance(index, faiss.IndexIVF) and index.nprobe == _UNSET_PROBES:
+        index.nprobe = min(DEFAULT_PROBES, index.nlist)
+    try:
+        return FaissIndex(index)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def write_index(index: FaissIndex, path: str | Path) -> None:
+    """Write an index atomically, in FAISS's own format.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; what stood at ``path`` is untouched.
+    """
+    import faiss
+
+    with atomic_open(path, "wb") as f:  # through a callback: FAISS's own writer says nothing of a full disk at closing
+        writer = faiss.PyCallbackIOWriter(f.write)  # type: ignore[attr-defined,unused-ignore]
+        faiss.write_index(index.faiss_index, writer)

@@ -1,0 +1,65 @@
+"""What every index offers: search by inner product, best first.
+
+A row is the 0-based line of the catalogue.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from blink.errors import DataError, MismatchError, SettingsError, ShapeError
+
+Hits = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+"""Scores and rows, both of *shape* (queries, k), best first; -inf and -1 where there are fewer than k hits."""
+NO_ROW = -1
+
+
+class Index(Protocol):
+    """Vectors of all entities, searchable by inner product."""
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors that are searched with."""
+
+    @property
+    def size(self) -> int:
+        """Number of vectors."""
+
+    def search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
+        """The ``k`` rows with the largest inner product for each query.
+
+        Args:
+            queries: *Shape:* (m, dim), float32.
+            k: hits a query, at least 1; may exceed ``size``.
+
+        Returns:
+            scores, float32, and rows, int64, best first. *Shape:* (m, k) each; -inf and -1 where hits run out.
+
+        Raises:
+            ShapeError: ``queries`` is not a matrix.
+            MismatchError: the width of the queries is not ``dim``.
+            SettingsError: ``k`` is below 1.
+            DataError: a query holds NaN.
+        """
+
+
+def checked_queries(queries: npt.NDArray[Any], k: int, dim: int) -> npt.NDArray[np.float32]:
+    if queries.ndim != 2:
+        raise ShapeError(f"queries have {queries.ndim} dimensions; give a matrix of shape (queries, {dim})")
+    if queries.shape[1] != dim:
+        remedy = "use the model that the index was built with, or build the index again"
+        raise MismatchError(f"queries have {queries.shape[1]} columns and the index {dim}; {remedy}")
+    if k < 1:
+        raise SettingsError(f"{k} hits were asked for; ask for at least 1")
+    queries = np.ascontiguousarray(queries, dtype=np.float32)
+    if np.isnan(queries).any():
+        raise DataError("a query vector holds NaN; check the model's weights and its input")
+    return queries
+
+
+def padded_hits(scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], k: int) -> Hits:
+    missing = ((0, 0), (0, k - scores.shape[1]))
+    return np.pad(scores, missing, constant_values=-np.inf), np.pad(rows, missing, constant_values=NO_ROW)
