@@ -271,12 +271,12 @@ def _mentions(
     samples: Sequence[Sample], texts: Sequence[Seen], kb: KnowledgeBase, joined: EntityPlaces, degrees_of: np.ndarray
 ) -> Mentions:
     """Gold mentions with the groups they belong to."""
-    forms = kb.forms
+    forms = kb.alias_table
     assert forms is not None
     marks = []
     for sample, text in zip(samples, texts, strict=True):
         for mention, gold in zip(sample.mentions or (), text.gold.tolist(), strict=True):
-            named = [match.row for match in forms.find(sample.text[mention.start : mention.end])]
+            named = [match.row for match in forms.lookup(sample.text[mention.start : mention.end])]
             marks.append((gold, gold in named and len(named) > 1, len(text.gold) > 1))
     gold = np.array([mark[0] for mark in marks], dtype=np.int64)
     ambiguous, several = (np.array([mark[i] for mark in marks], dtype=bool) for i in (1, 2))

@@ -63,8 +63,8 @@ def test_the_starter_catalogue(linker: Linker) -> None:
 
 
 def test_ids_agree_with_the_reference_catalogue(linker: Linker, shared: Path, tmp_path: Path) -> None:
+    from blink.kb.alias_table import normalise, without_brackets
     from blink.kb.catalogue import Catalogue
-    from blink.kb.forms import normalise, without_brackets
 
     with Catalogue.open(shared / "data/kb/entity.jsonl", sidecar=tmp_path / "offsets") as reference:
         known = wrong = 0

@@ -16,7 +16,7 @@ from toys import pieces
 from training_toys import make_toy, question, trainer
 
 from blink.data.records import NOT_IN_CATALOGUE, Mention, Sample
-from blink.kb.forms import FormMatch
+from blink.kb.alias_table import AliasMatch
 from blink.kb.index import ExactIndex
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.training.examples import Batch, collate, examples_from
@@ -122,7 +122,7 @@ class TestMining:
         batch = collate(examples, 0)
         batch = Batch(**{**vars(batch), "rows": torch.tensor(gold)})
         torch.manual_seed(mined)
-        miner = Miner(kb.index, pieces(), kb.forms, mined=mined, namesakes=named, bad=lambda row: row == 7)
+        miner = Miner(kb.index, pieces(), kb.alias_table, mined=mined, namesakes=named, bad=lambda row: row == 7)
         vectors = torch.randn(len(gold), kb.index.dim)
         for row, negatives in zip(gold, miner.full(batch, vectors).tolist(), strict=True):
             found = [n for n in negatives if n != NOT_IN_CATALOGUE]
@@ -139,9 +139,9 @@ class TestMining:
 
     def test_namesakes_are_added(self) -> None:
         class Forms:
-            def find(self, text: str, most: int) -> list[FormMatch]:
+            def lookup(self, text: str, most: int) -> list[AliasMatch]:
                 assert text == "georgia"
-                return [FormMatch(row, 2) for row in (4, 0, 9, 8, 6)]
+                return [AliasMatch(row, 2) for row in (4, 0, 9, 8, 6)]
 
         batch = collate(examples_from([Sample("1", "in Georgia", (Mention(3, 10, 4),))], pieces(), 32), 0)
         index = ExactIndex(np.eye(10, dtype=np.float32))

@@ -127,7 +127,7 @@ def slices_in(linker: Linker, samples: Sequence[Sample]) -> list[SampleSlices]:
     """The slices of the samples' gold mentions; empty where the knowledge base has no surface forms."""
     from blink.evaluation.slices import slices_of
 
-    forms = linker.kb.forms
+    forms = linker.kb.alias_table
     return [] if forms is None else [slices_of(sample, forms) for sample in samples]
 
 

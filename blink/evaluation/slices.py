@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from blink.data.records import NOT_IN_CATALOGUE, Sample
 from blink.evaluation.report import Question, assess
-from blink.kb.forms import SurfaceForms
+from blink.kb.alias_table import AliasTable
 
 UNAMBIGUOUS, AMBIGUOUS, UNLISTED, OTHERS = "unambiguous", "ambiguous", "not_listed", "only_others"
 SLICES = {
@@ -48,9 +48,9 @@ class SliceScores:
         return {key: getattr(self, key) for key in keys}
 
 
-def slice_of(forms: SurfaceForms, mention: str, row: int) -> str:
+def slice_of(forms: AliasTable, mention: str, row: int) -> str:
     """The slice of a mention of the entity in ``row``."""
-    named = {match.row for match in forms.find(mention, most=_EVERY)}
+    named = {match.row for match in forms.lookup(mention, limit=_EVERY)}
     if not named:
         return UNLISTED
     if row not in named:
@@ -58,7 +58,7 @@ def slice_of(forms: SurfaceForms, mention: str, row: int) -> str:
     return UNAMBIGUOUS if len(named) == 1 else AMBIGUOUS
 
 
-def slices_of(sample: Sample, forms: SurfaceForms) -> SampleSlices:
+def slices_of(sample: Sample, forms: AliasTable) -> SampleSlices:
     """The slices of a sample's gold mentions, whose rows are those of the catalogue that ``forms`` belong to."""
     return tuple(
         None if m.row == NOT_IN_CATALOGUE else slice_of(forms, sample.text[m.start : m.end], m.row)

@@ -150,7 +150,7 @@ def sidecar_paths(path: Path) -> list[Path]:
 
 
 def store_sidecar(paths: list[Path], table: LineTable) -> LineTable:
-    """Write the sidecar to the first path that can be written and return it mapped; if none can, return the arrays in memory."""
+    """Write the sidecar to the first path that can be written and return it mapped; if none can, return ``table``."""
     for path in paths:
         try:
             if path is not paths[0]:

@@ -13,13 +13,13 @@ import numpy as np
 
 from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
 from blink.files import atomic_open, locked, read_json, require_file, sample_hash, sha256, write_json
+from blink.kb.alias_table import KEYS_FILE, VALUES_FILE, AliasMatch, AliasTable, build_alias_table
 from blink.kb.catalogue import Catalogue
 from blink.kb.catalogue_sidecar import SIDECAR_SUFFIX
-from blink.kb.forms import KEYS_FILE, VALUES_FILE, FormMatch, SurfaceForms, build_forms
+from blink.kb.fuzzy_index import FILES as FUZZY_FILES
+from blink.kb.fuzzy_index import FuzzyIndex, build_fuzzy_index
 from blink.kb.index import ExactIndex, FaissIndex, Index, build_index, read_index, write_index
-from blink.kb.popularity import COLUMNS, POPULARITY_FILE, build_popularity, open_popularity
-from blink.kb.spelling import FILES as SPELLING_FILES
-from blink.kb.spelling import SpellingIndex, build_spellings
+from blink.kb.popularity import POPULARITY, POPULARITY_FILE, build_popularity, open_popularity
 from blink.kb.vectors import Encoder, EncodingPlan, encode_chunks, load_vectors, merge_chunks
 
 MANIFEST_FILE = "manifest.json"
@@ -32,10 +32,10 @@ WORK_FOLDER = ".build"
 INDEX_KINDS = ("flat", "hnsw", "ivfflat")
 """How a knowledge base is searched; ``flat`` multiplies the stored vectors themselves, it has no index file."""
 FORMAT = 5
-MOST_NAMED = 16
-"""Entities of one name that are looked at in a text."""
-NAME_FILES = (KEYS_FILE, VALUES_FILE, *SPELLING_FILES, POPULARITY_FILE)
-"""What is gathered from the catalogue's titles and aliases."""
+MAX_CANDIDATES_PER_ALIAS = 16
+"""Entities of one name that become candidates of a mention."""
+NAME_FILES = (KEYS_FILE, VALUES_FILE, *FUZZY_FILES, POPULARITY_FILE)
+"""What is derived from the catalogue's titles and aliases."""
 
 
 @dataclass(frozen=True)
@@ -68,30 +68,30 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class Names:
-    """What the titles and aliases of a catalogue tell.
+class NameIndex:
+    """Entities by title and alias.
 
     Attributes:
-        forms: which entities a string is exactly a name of.
-        spelling: how names are spelt, for those that are nearly right.
+        alias_table: exact look-up, up to case, accents and punctuation.
+        fuzzy_index: similar names.
         popularity: see `blink.kb.popularity`. *Shape:* (entities, 4), float32.
     """
 
-    forms: SurfaceForms
-    spelling: SpellingIndex
+    alias_table: AliasTable
+    fuzzy_index: FuzzyIndex
     popularity: np.ndarray
 
-    def named(self, text: str) -> list[FormMatch]:
-        """The entities of the name ``text``, or else of nearly that name; titles first, then by row.
+    def candidates(self, text: str) -> list[AliasMatch]:
+        """The entities named ``text``, or else those of which it is a variant; titles first, then by row.
 
-        Of more than `MOST_NAMED` the best known are kept, titles before aliases.
+        Of more than `MAX_CANDIDATES_PER_ALIAS` the most popular are returned, titles before aliases.
         """
-        matches = self.forms.find(text) or self.forms.find_near(text)
-        if len(matches) <= MOST_NAMED:
+        matches = self.alias_table.lookup(text) or self.alias_table.lookup_variants(text)
+        if len(matches) <= MAX_CANDIDATES_PER_ALIAS:
             return matches
-        fame = self.popularity[[m.row for m in matches], COLUMNS.index("fame")]
-        best_known = np.lexsort((-fame, np.array([-m.kind for m in matches])))
-        return [matches[i] for i in sorted(best_known[:MOST_NAMED].tolist())]
+        popularity = self.popularity[[m.row for m in matches], POPULARITY]
+        most_popular = np.lexsort((-popularity, np.array([-m.kind for m in matches])))
+        return [matches[i] for i in sorted(most_popular[:MAX_CANDIDATES_PER_ALIAS].tolist())]
 
 
 class KnowledgeBase:
@@ -101,8 +101,8 @@ class KnowledgeBase:
         catalogue: the entities, row = id.
         index: finds rows by vector.
         manifest: present when read from a folder.
-        vectors: the entity vectors, where they are at hand beside the index. *Shape:* (entities, dim).
-        names: what its titles and aliases tell, where they were gathered.
+        vectors: the entity vectors, where they are available besides the index. *Shape:* (entities, dim).
+        names: entities by title and alias, where they were indexed.
 
     Raises:
         MismatchError: catalogue and index differ in size.
@@ -114,7 +114,7 @@ class KnowledgeBase:
         index: Index,
         manifest: Manifest | None = None,
         vectors: np.ndarray | None = None,
-        names: Names | None = None,
+        names: NameIndex | None = None,
     ) -> None:
         if len(catalogue) != index.size:
             raise MismatchError(
@@ -128,9 +128,9 @@ class KnowledgeBase:
         self.names = names
 
     @property
-    def forms(self) -> SurfaceForms | None:
-        """The surface forms, where they were gathered."""
-        return None if self.names is None else self.names.forms
+    def alias_table(self) -> AliasTable | None:
+        """The alias table, where there is one."""
+        return None if self.names is None else self.names.alias_table
 
     @classmethod
     def open(cls, folder: str | Path) -> KnowledgeBase:
@@ -154,7 +154,7 @@ class KnowledgeBase:
         if (index.size, index.dim) != (manifest.entities, manifest.dim):
             found = f"{index.size} vectors of {index.dim} numbers"
             raise MismatchError(f"{folder} holds {found}, its manifest says {manifest.entities} of {manifest.dim}; {rebuild}")
-        names = Names(SurfaceForms.open(folder), SpellingIndex.open(folder), open_popularity(folder, manifest.entities))
+        names = NameIndex(AliasTable.open(folder), FuzzyIndex.open(folder), open_popularity(folder, manifest.entities))
         return cls(catalogue, index, manifest, vectors, names)
 
     def require_model(self, fingerprint: str | None) -> None:
@@ -248,8 +248,8 @@ def build_knowledge_base(
             plan = EncodingPlan(len(catalogue), catalogue.sha256, model, dtype, **sizes)
             progress.stage("encoding", len(catalogue))
             encode_chunks(catalogue, encode, plan, work / CHUNKS_FOLDER, progress.advance)
-            progress.stage("gathering names", 0)
-            _gather_names(catalogue, work)
+            progress.stage("indexing names", 0)
+            _build_names(catalogue, work)
             skipped = catalogue.skipped + catalogue.repeated_ids
         progress.stage("indexing", 0)
         dim = _index(work, index)
@@ -270,9 +270,9 @@ def _open_source(source: Path, work: Path, skip_bad: bool) -> Catalogue:
     return catalogue
 
 
-def _gather_names(catalogue: Catalogue, work: Path) -> None:
+def _build_names(catalogue: Catalogue, work: Path) -> None:
     rows = len(catalogue)
-    for build in (build_forms, partial(build_spellings, count=rows), partial(build_popularity, rows=rows)):
+    for build in (build_alias_table, partial(build_fuzzy_index, count=rows), partial(build_popularity, rows=rows)):
         build((e for e in catalogue if not catalogue.is_bad(e.row)), folder=work)
 
 

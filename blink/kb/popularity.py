@@ -1,4 +1,4 @@
-"""How well known an entity is, as far as a catalogue alone tells: a few numbers a row, on disk."""
+"""How popular an entity is, estimated from the catalogue alone: a few numbers a row, on disk."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import numpy as np
 from blink.data.arrays import map_array, save_array
 from blink.data.records import Entity
 from blink.errors import MismatchError
-from blink.kb.forms import REBUILD
+from blink.kb.alias_table import REBUILD
 
 POPULARITY_FILE = "popularity.npy"
 COLUMNS = ("fame", "aliases", "words", "common_noun")
+"""Names of the columns: features of rankers, whose files name them so."""
+POPULARITY = COLUMNS.index("fame")
 NO_ID = 2.0
-"""Fame of an entity without a Wikidata id: that of one numbered 100,000."""
+"""Popularity of an entity without a Wikidata id: that of one numbered 100,000."""
 
 _WIKIDATA = re.compile(r"Q(\d+)")
 
@@ -24,15 +26,20 @@ _WIKIDATA = re.compile(r"Q(\d+)")
 def describe(entity: Entity) -> tuple[float, float, float, float]:
     """The columns of one entity.
 
-    - fame: 7 - log10 of the Wikidata number. Items got their numbers roughly in the order in which people missed them:
-      Q64 is Berlin.
-    - aliases: log(1 + aliases): what matters has many names.
+    - fame: popularity, 7 - log10 of the Wikidata number. Items were numbered roughly in the order in which somebody needed
+      them, so that popular ones have low numbers: Q64 is Berlin.
+    - aliases: log(1 + aliases); popular entities have many names.
     - words: log(1 + words of the description).
-    - common_noun: 1 where the title begins with a small letter.
+    - common_noun: 1 where the title begins with a lowercase letter.
     """
     number = _WIKIDATA.fullmatch(entity.kb_id or "")
-    fame = 7 - np.log10(int(number[1]) + 10) if number else NO_ID
-    return float(fame), np.log1p(len(entity.aliases)), np.log1p(len(entity.text.split())), float(entity.title[:1].islower())
+    popularity = 7 - np.log10(int(number[1]) + 10) if number else NO_ID
+    return (
+        float(popularity),
+        np.log1p(len(entity.aliases)),
+        np.log1p(len(entity.text.split())),
+        float(entity.title[:1].islower()),
+    )
 
 
 def build_popularity(entities: Iterable[Entity], rows: int, folder: str | Path) -> None:

@@ -12,10 +12,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from blink.kb.forms import ALIAS, BARE_TITLE, NEAR, TITLE, FormMatch
-from blink.kb.knowledge_base import Names
+from blink.kb.alias_table import ALIAS, BARE_TITLE, TITLE, VARIANT, AliasMatch
+from blink.kb.fuzzy_index import MEASURES
+from blink.kb.knowledge_base import NameIndex
 from blink.kb.popularity import COLUMNS
-from blink.kb.spelling import MEASURES
 from blink.linking.scoring import ScoredSpans, log_softmax
 from blink.model.config import EVIDENCE
 
@@ -59,7 +59,7 @@ class EvidenceGatherer:
         vectors: entity vectors, for the scores of added candidates. *Shape:* (entities, d).
     """
 
-    def __init__(self, names: Names, vectors: np.ndarray) -> None:
+    def __init__(self, names: NameIndex, vectors: np.ndarray) -> None:
         self.names, self.vectors = names, vectors
         # Long texts say the same words again and again, and looking up what is no name takes longest.
         self._found = lru_cache(maxsize=REMEMBERED)(self._look_up)
@@ -86,10 +86,10 @@ class EvidenceGatherer:
         features = np.stack([np.broadcast_to(measured[n], (m, k)) for n in NAMES], axis=2).astype(np.float32)
         return Evidence(wide, features)
 
-    def _look_up(self, string: str) -> tuple[Sequence[FormMatch], Sequence[int]]:
+    def _look_up(self, string: str) -> tuple[Sequence[AliasMatch], Sequence[int]]:
         """Entities of that name, and the rows to add as candidates: those, or else entities whose name is nearly that."""
-        matches = self.names.named(string)
-        return matches, [m.row for m in matches] or self.names.spelling.similar(string)
+        matches = self.names.candidates(string)
+        return matches, [m.row for m in matches] or self.names.fuzzy_index.similar(string)
 
     def _with(self, spans: ScoredSpans, mentions: np.ndarray, extra: Sequence[Sequence[int]]) -> ScoredSpans:
         retrieved = [set(row) for row in spans.rows.tolist()]
@@ -108,7 +108,7 @@ class EvidenceGatherer:
         )
 
     def _spelling(self, spans: ScoredSpans, strings: Sequence[str]) -> dict[str, np.ndarray]:
-        measured = np.stack([self.names.spelling.compare(s, rows) for s, rows in zip(strings, spans.rows, strict=True)])
+        measured = np.stack([self.names.fuzzy_index.compare(s, rows) for s, rows in zip(strings, spans.rows, strict=True)])
         dice = measured[..., 0]
         columns = dict(zip(MEASURES, np.moveaxis(measured, 2, 0), strict=True))
         return {**columns, "behind_best_dice": dice - dice.max(1, keepdims=True)}
@@ -130,7 +130,7 @@ class EvidenceRecorder(EvidenceGatherer):
         evidence: of each window that has spans, in the order of reading.
     """
 
-    def __init__(self, names: Names, vectors: np.ndarray) -> None:
+    def __init__(self, names: NameIndex, vectors: np.ndarray) -> None:
         super().__init__(names, vectors)
         self.evidence: list[Evidence] = []
 
@@ -164,8 +164,8 @@ def _context(spans: ScoredSpans) -> dict[str, np.ndarray]:
     }
 
 
-def _names(spans: ScoredSpans, matches: Sequence[Sequence[FormMatch]]) -> dict[str, np.ndarray]:
-    kinds = np.full(spans.rows.shape, NEAR - 1)
+def _names(spans: ScoredSpans, matches: Sequence[Sequence[AliasMatch]]) -> dict[str, np.ndarray]:
+    kinds = np.full(spans.rows.shape, VARIANT - 1)
     for i, found in enumerate(matches):
         for match in found:
             kinds[i, spans.rows[i] == match.row] = match.kind
@@ -174,8 +174,8 @@ def _names(spans: ScoredSpans, matches: Sequence[Sequence[FormMatch]]) -> dict[s
         "alias": kinds >= ALIAS,
         "bare_title": kinds >= BARE_TITLE,
         "title": kinds >= TITLE,
-        "only": (kinds >= NEAR) & (known == 1),
-        "near": kinds == NEAR,
+        "only": (kinds >= VARIANT) & (known == 1),
+        "near": kinds == VARIANT,
         "namesakes": np.log1p(known),
         "known": known > 0,
     }

@@ -13,7 +13,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from blink.data.records import NOT_IN_CATALOGUE
-from blink.kb.forms import SurfaceForms
+from blink.kb.alias_table import AliasTable
 from blink.kb.index import ExactIndex, Index
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.kb.vectors import CHUNK_ROWS
@@ -41,7 +41,7 @@ class Miner:
         self,
         index: Index,
         pieces: WordPieces,
-        forms: SurfaceForms | None,
+        forms: AliasTable | None,
         *,
         mined: int,
         namesakes: int,
@@ -89,7 +89,7 @@ class Miner:
             return []
         text, start, end = (int(column[mention]) for column in (batch.text, batch.start, batch.end))
         name = self._pieces.decode(batch.ids[text, start : end + 1].tolist())
-        rows = dict.fromkeys(match.row for match in self._forms.find(name, self._namesakes + len(taken)))
+        rows = dict.fromkeys(match.row for match in self._forms.lookup(name, self._namesakes + len(taken)))
         return [row for row in rows if row not in taken][: self._namesakes]
 
 
@@ -150,7 +150,7 @@ class NegativeSource:
         return Miner(
             ExactIndex(self._encoded()) if self._learns_entities else kb.index,
             self._stepper.model.pieces,
-            kb.forms,
+            kb.alias_table,
             mined=self._settings.negatives,
             namesakes=self._settings.form_negatives,
             bad=kb.catalogue.is_bad,

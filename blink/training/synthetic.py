@@ -19,8 +19,8 @@ import numpy as np
 from blink.data.records import NOT_IN_CATALOGUE, Entity, Mention, Sample
 from blink.errors import DataError, SettingsError
 from blink.files import require_file
+from blink.kb.alias_table import normalise, without_brackets
 from blink.kb.catalogue import Catalogue
-from blink.kb.forms import normalise, without_brackets
 from blink.training.noise import damaged
 
 COMMON_NOUN_TAILS = frozenset(

@@ -8,7 +8,7 @@ from typing import Any
 
 from blink.apps.shell.commands import Command
 from blink.data.records import Entity
-from blink.kb.forms import without_brackets
+from blink.kb.alias_table import without_brackets
 
 Name = tuple[str, str, str]
 """What completion knows of an entity: folded name, name, title."""

@@ -203,5 +203,6 @@ def _merged(
 
 
 def sorted_by_score(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each line in descending order, equal scores in the order of their columns: the scores, and their columns."""
     scores, order = scores.sort(dim=1, descending=True, stable=True)
     return scores, order

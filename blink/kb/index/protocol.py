@@ -47,13 +47,14 @@ class Index(Protocol):
 
 
 def checked_queries(queries: npt.NDArray[Any], k: int, dim: int) -> npt.NDArray[np.float32]:
+    """The queries as a contiguous float32 matrix; raises as `Index.search` does."""
     if queries.ndim != 2:
         raise ShapeError(f"queries have {queries.ndim} dimensions; give a matrix of shape (queries, {dim})")
     if queries.shape[1] != dim:
         remedy = "use the model that the index was built with, or build the index again"
         raise MismatchError(f"queries have {queries.shape[1]} columns and the index {dim}; {remedy}")
     if k < 1:
-        raise SettingsError(f"{k} hits were asked for; ask for at least 1")
+        raise SettingsError(f"{k} hits were requested; request at least 1")
     queries = np.ascontiguousarray(queries, dtype=np.float32)
     if np.isnan(queries).any():
         raise DataError("a query vector holds NaN; check the model's weights and its input")
@@ -61,5 +62,6 @@ def checked_queries(queries: npt.NDArray[Any], k: int, dim: int) -> npt.NDArray[
 
 
 def padded_hits(scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], k: int) -> Hits:
+    """Fill up to ``k`` columns with -inf and `NO_ROW`. *Shape:* (m, hits) gives (m, k), each."""
     missing = ((0, 0), (0, k - scores.shape[1]))
     return np.pad(scores, missing, constant_values=-np.inf), np.pad(rows, missing, constant_values=NO_ROW)

@@ -1,4 +1,4 @@
-"""Names that are nearly right: found, measured, and mapped from disk."""
+"""NameIndex that are nearly right: found, measured, and mapped from disk."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from blink.data.records import Entity
 from blink.errors import MismatchError, MissingFileError
-from blink.kb import spelling
-from blink.kb.forms import NEAR, TITLE, FormMatch, SurfaceForms, build_forms
-from blink.kb.knowledge_base import MOST_NAMED, Names
+from blink.kb import fuzzy_index
+from blink.kb.alias_table import TITLE, VARIANT, AliasMatch, AliasTable, build_alias_table
+from blink.kb.fuzzy_index import MEASURES, N_TRIGRAMS, FuzzyIndex, build_fuzzy_index, file_of
+from blink.kb.knowledge_base import MAX_CANDIDATES_PER_ALIAS, NameIndex
 from blink.kb.popularity import POPULARITY_FILE, build_popularity, describe, open_popularity
-from blink.kb.spelling import GRAMS, MEASURES, SpellingIndex, build_spellings, file_of
 
 pytestmark = pytest.mark.quick
 
@@ -30,45 +30,45 @@ ENTITIES = [
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> SpellingIndex:
+def index(tmp_path_factory: pytest.TempPathFactory) -> FuzzyIndex:
     folder = tmp_path_factory.mktemp("spelling")
-    assert build_spellings(ENTITIES, 7, folder) == sum(2 if e.row in (1,) else 3 if e.row == 5 else 1 for e in ENTITIES)
-    return SpellingIndex.open(folder)
+    assert build_fuzzy_index(ENTITIES, 7, folder) == sum(2 if e.row in (1,) else 3 if e.row == 5 else 1 for e in ENTITIES)
+    return FuzzyIndex.open(folder)
 
 
 @pytest.mark.parametrize(
     ("asked", "row"),
     [("nypl", 0), ("N.Y.P.L.", 0), ("will farrell", 1), ("islaam", 2), ("stiglitz", 4), ("georgia", 5), ("საქართველ", 5)],
 )
-def test_the_nearest_name_comes_first(index: SpellingIndex, asked: str, row: int) -> None:
+def test_the_nearest_name_comes_first(index: FuzzyIndex, asked: str, row: int) -> None:
     assert index.similar(asked)[0] == row
 
 
 @pytest.mark.parametrize("asked", ["", "?!", "zzzz", "q"])
-def test_nothing_is_near_to_nonsense(index: SpellingIndex, asked: str) -> None:
+def test_nothing_is_near_to_nonsense(index: FuzzyIndex, asked: str) -> None:
     assert index.similar(asked) == []
 
 
-def test_a_row_without_names_measures_zero(index: SpellingIndex) -> None:
+def test_a_row_without_names_measures_zero(index: FuzzyIndex) -> None:
     measured = index.compare("islam", [2, -1, 3])
     assert measured.shape == (3, len(MEASURES))
     assert measured[0, :3].tolist() == [1, 1, 1]
     assert not measured[1:].any()
 
 
-def test_shares_of_words_are_of_the_mention_and_of_the_name(index: SpellingIndex) -> None:
+def test_shares_of_words_are_of_the_mention_and_of_the_name(index: FuzzyIndex) -> None:
     dice, found, covered, initials = index.compare("york library", [0])[0]
     assert (found, covered, initials) == (1.0, 0.5, 0.0)
     assert 0.4 < dice < 1
 
 
-def test_the_best_of_several_names_counts(index: SpellingIndex) -> None:
+def test_the_best_of_several_names_counts(index: FuzzyIndex) -> None:
     assert index.compare("John William Ferrell", [1])[0, 0] == 1
 
 
 @given(text=st.text(max_size=30))
 @settings(max_examples=60, deadline=None)
-def test_any_text_is_measured_between_0_and_1(index: SpellingIndex, text: str) -> None:
+def test_any_text_is_measured_between_0_and_1(index: FuzzyIndex, text: str) -> None:
     rows = index.similar(text)
     assert len(set(rows)) == len(rows) <= 8
     measured = index.compare(text, list(range(7)))
@@ -76,7 +76,7 @@ def test_any_text_is_measured_between_0_and_1(index: SpellingIndex, text: str) -
 
 
 @given(order=st.permutations([0, 1, 2, 4, 5, 6]))
-def test_measures_do_not_depend_on_the_company(index: SpellingIndex, order: list[int]) -> None:
+def test_measures_do_not_depend_on_the_company(index: FuzzyIndex, order: list[int]) -> None:
     alone = {row: index.compare("new ferrell", [row])[0] for row in order}
     together = index.compare("new ferrell", order)
     assert all(np.array_equal(alone[row], measured) for row, measured in zip(order, together, strict=True))
@@ -84,31 +84,31 @@ def test_measures_do_not_depend_on_the_company(index: SpellingIndex, order: list
 
 @pytest.mark.parametrize("block", [1, 7, 1000])
 def test_postings_are_the_names_of_each_trigram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(spelling, "_BLOCK", block)
-    build_spellings([*ENTITIES, Entity(6, "?!", aliases=("Islam", "islamic Islamic art"))], 7, tmp_path)
-    found = SpellingIndex.open(tmp_path)
+    monkeypatch.setattr(fuzzy_index, "_BLOCK", block)
+    build_fuzzy_index([*ENTITIES, Entity(6, "?!", aliases=("Islam", "islamic Islamic art"))], 7, tmp_path)
+    found = FuzzyIndex.open(tmp_path)
     names_of: dict[int, list[int]] = {}
     for name in range(len(found.rows)):
         for gram in found.grams[found.gram_at[name] : found.gram_at[name + 1]].tolist():
             names_of.setdefault(gram, []).append(name)
     assert len(found.postings) == len(found.grams) > 100
-    for gram in range(GRAMS):
+    for gram in range(N_TRIGRAMS):
         postings = found.postings[found.posting_at[gram] : found.posting_at[gram + 1]]
         assert postings.tolist() == names_of.get(gram, [])
 
 
 def test_a_missing_or_damaged_table_is_said(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="build the knowledge base again"):
-        SpellingIndex.open(tmp_path)
-    build_spellings(ENTITIES, 7, tmp_path)
+        FuzzyIndex.open(tmp_path)
+    build_fuzzy_index(ENTITIES, 7, tmp_path)
     (tmp_path / file_of("grams")).write_bytes(b"no array")
     with pytest.raises(MismatchError, match="damaged"):
-        SpellingIndex.open(tmp_path)
+        FuzzyIndex.open(tmp_path)
 
 
 def test_an_empty_catalogue_has_a_table(tmp_path: Path) -> None:
-    assert build_spellings([], 0, tmp_path) == 0
-    assert SpellingIndex.open(tmp_path).similar("islam") == []
+    assert build_fuzzy_index([], 0, tmp_path) == 0
+    assert FuzzyIndex.open(tmp_path).similar("islam") == []
 
 
 def test_lower_wikidata_numbers_are_better_known() -> None:
@@ -134,28 +134,28 @@ def test_popularity_is_bound_to_the_rows(tmp_path: Path) -> None:
     [("islams", 2), ("new-york public library", 0), ("newyork publiclibrary", 0), ("georgia", 5), ("willferrell's", 1)],
 )
 def test_near_forms_leave_blanks_hyphens_and_a_final_s_aside(tmp_path: Path, asked: str, row: int) -> None:
-    build_forms(ENTITIES, tmp_path)
-    forms = SurfaceForms.open(tmp_path)
-    assert forms.find_near(asked) == [FormMatch(row, NEAR)]
+    build_alias_table(ENTITIES, tmp_path)
+    forms = AliasTable.open(tmp_path)
+    assert forms.lookup_variants(asked) == [AliasMatch(row, VARIANT)]
 
 
 def test_near_forms_are_no_exact_ones(tmp_path: Path) -> None:
-    build_forms([*ENTITIES, Entity(7, "US"), Entity(8, "u")], tmp_path)
-    forms = SurfaceForms.open(tmp_path)
-    assert forms.find("islams") == forms.find("newyork public library") == []
-    assert forms.find("islam") == [FormMatch(2, TITLE)]
-    assert [m.row for m in forms.find_near("us")] == [7]
-    assert forms.find_near("?!") == []
+    build_alias_table([*ENTITIES, Entity(7, "US"), Entity(8, "u")], tmp_path)
+    forms = AliasTable.open(tmp_path)
+    assert forms.lookup("islams") == forms.lookup("newyork public library") == []
+    assert forms.lookup("islam") == [AliasMatch(2, TITLE)]
+    assert [m.row for m in forms.lookup_variants("us")] == [7]
+    assert forms.lookup_variants("?!") == []
 
 
-def names_of(folder: Path, entities: list[Entity]) -> Names:
-    build_forms(entities, folder)
-    build_spellings(entities, len(entities), folder)
+def names_of(folder: Path, entities: list[Entity]) -> NameIndex:
+    build_alias_table(entities, folder)
+    build_fuzzy_index(entities, len(entities), folder)
     build_popularity(entities, len(entities), folder)
-    return Names(SurfaceForms.open(folder), SpellingIndex.open(folder), open_popularity(folder, len(entities)))
+    return NameIndex(AliasTable.open(folder), FuzzyIndex.open(folder), open_popularity(folder, len(entities)))
 
 
-@given(order=st.permutations(list(range(MOST_NAMED + 4))), titles=st.integers(0, MOST_NAMED + 4))
+@given(order=st.permutations(list(range(MAX_CANDIDATES_PER_ALIAS + 4))), titles=st.integers(0, MAX_CANDIDATES_PER_ALIAS + 4))
 @settings(max_examples=20)
 def test_of_too_many_namesakes_the_best_known_are_kept(
     tmp_path_factory: pytest.TempPathFactory, order: list[int], titles: int
@@ -166,18 +166,18 @@ def test_of_too_many_namesakes_the_best_known_are_kept(
         for row, place in enumerate(order)
     ]  # fmt: skip
     names = names_of(tmp_path_factory.mktemp("names"), entities)
-    found = names.named("Springs")
-    assert found == [m for m in names.forms.find("springs") if m in found]
+    found = names.candidates("Springs")
+    assert found == [m for m in names.alias_table.lookup("springs") if m in found]
     assert [m.kind for m in found] == sorted((m.kind for m in found), reverse=True)
     strongest = sorted(range(len(order)), key=lambda row: (row >= titles, order[row]))
-    assert sorted(m.row for m in found) == sorted(strongest[:MOST_NAMED])
-    near = names.named("spring")
-    assert sorted(order[m.row] for m in near) == list(range(MOST_NAMED))
+    assert sorted(m.row for m in found) == sorted(strongest[:MAX_CANDIDATES_PER_ALIAS])
+    near = names.candidates("spring")
+    assert sorted(order[m.row] for m in near) == list(range(MAX_CANDIDATES_PER_ALIAS))
 
 
 def test_few_namesakes_are_all_kept_and_exact_names_go_before_near_ones(tmp_path: Path) -> None:
     names = names_of(tmp_path, [Entity(0, "Spring"), Entity(1, "Springs", "", "Q7"), Entity(2, "Springs", "", "Q5")])
-    assert [m.row for m in names.named("springs")] == [1, 2]
-    assert [m.row for m in names.named("spring")] == [0]
-    assert [m.row for m in names.named("SPRING-S")] == [0, 1, 2]
-    assert names.named("") == []
+    assert [m.row for m in names.candidates("springs")] == [1, 2]
+    assert [m.row for m in names.candidates("spring")] == [0]
+    assert [m.row for m in names.candidates("SPRING-S")] == [0, 1, 2]
+    assert names.candidates("") == []

@@ -1,0 +1,145 @@
+"""The alias table of a catalogue on disk: which entities a string is a title or an alias of."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from blink.data.arrays import map_array, save_array
+from blink.data.records import Entity
+from blink.errors import MismatchError
+
+KEYS_FILE = "forms.keys.npy"
+VALUES_FILE = "forms.rows.npy"
+REBUILD = "build the knowledge base again (blink kb build)"
+"""What to do about files derived from a catalogue that are missing or damaged."""
+VARIANT, ALIAS, BARE_TITLE, TITLE = 0, 1, 2, 3
+"""What a string is to an entity; larger is stronger.
+
+A variant differs from a title or alias only in spaces, hyphens and a final s. A bare title is a title without the brackets
+at its end: of entities with one name, the best known usually has the title that needs no brackets."""
+
+NO_LIMIT = 1 << 30
+"""More matches than any string has."""
+
+_BRACKETS = re.compile(r"\s*\([^()]*\)$")
+_NOT_WORD = re.compile(r"[\W_]+")
+_MAX_LENGTH_WITH_FINAL_S = 3
+"""Strings up to this length keep a final s: ``us`` is not ``u``."""
+_BLOCK = 200_000
+"""Rows of the table that are built at a time: Python tuples of millions of strings would take gigabytes."""
+
+
+@dataclass(frozen=True)
+class AliasMatch:
+    """An entity that a string names; ``kind`` is `VARIANT`, `ALIAS`, `BARE_TITLE` or `TITLE`."""
+
+    row: int
+    kind: int
+
+
+class AliasTable:
+    """Looks strings up among titles and aliases; the table is sorted by hash and mapped from disk.
+
+    The strings themselves are not stored: of n strings about n**2 / 2**65 pairs share a 64-bit hash, which is 0.0003 pairs
+    for 100 million.
+
+    Args:
+        keys: hashes of normalized strings, ascending. *Shape:* (pairs,), uint64.
+        values: row * 4 + kind of each. *Shape:* (pairs,), int64.
+    """
+
+    def __init__(self, keys: np.ndarray, values: np.ndarray) -> None:
+        self._keys, self._values = keys, values
+
+    @classmethod
+    def open(cls, folder: str | Path) -> AliasTable:
+        """Map the table of a knowledge base.
+
+        Raises:
+            MissingFileError: its files are not there.
+            MismatchError: they are damaged or not of one table.
+        """
+        keys, values = (map_array(Path(folder) / name, REBUILD) for name in (KEYS_FILE, VALUES_FILE))
+        if keys.dtype != np.uint64 or values.dtype != np.int64 or keys.ndim != 1 or keys.shape != values.shape:
+            raise MismatchError(f"{folder} holds no alias table; {REBUILD}")
+        return cls(keys, values)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def lookup(self, text: str, limit: int = NO_LIMIT) -> list[AliasMatch]:
+        """At most ``limit`` entities that have ``text`` as title or alias; titles first, then by row."""
+        return self._matches(_key(normalise(text)), limit)
+
+    def lookup_variants(self, text: str, limit: int = NO_LIMIT) -> list[AliasMatch]:
+        """At most ``limit`` entities that have ``text`` as title or alias, but for spaces, hyphens, accents and a final s.
+
+        ``sci-fi`` is a variant of ``SciFi``, ``vitamins`` of ``vitamin``, ``star war`` of ``Star Wars``.
+        """
+        return self._matches(_key(_variant(text)), limit)
+
+    def _matches(self, key: int | None, limit: int) -> list[AliasMatch]:
+        if key is None:
+            return []
+        begin, end = (int(self._keys.searchsorted(np.uint64(key), side=side)) for side in ("left", "right"))
+        values: list[int] = self._values[begin:end].tolist()
+        return sorted((AliasMatch(v >> 2, v & 3) for v in values), key=lambda m: (-m.kind, m.row))[:limit]
+
+
+def build_alias_table(entities: Iterable[Entity], folder: str | Path) -> int:
+    """Write the table of all titles and aliases into ``folder``.
+
+    Returns:
+        number of (string, entity) pairs.
+    """
+    blocks = [np.empty((0, 2), dtype=np.uint64)]
+    pairs = (pair for entity in entities for pair in _pairs(entity))
+    while block := list(islice(pairs, _BLOCK)):
+        blocks.append(np.array(block, dtype=np.uint64))
+    table = np.concatenate(blocks)
+    table = table[np.lexsort((table[:, 1], table[:, 0]))]
+    for name, column in ((KEYS_FILE, table[:, 0]), (VALUES_FILE, table[:, 1].astype(np.int64))):
+        save_array(Path(folder) / name, column)
+    return len(table)
+
+
+def normalise(text: str) -> str:
+    """The form in which strings are compared: case-folded, without accents (NFKD), words separated by single spaces."""
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    return _NOT_WORD.sub(" ", "".join(c for c in plain if not unicodedata.combining(c))).strip()
+
+
+def without_brackets(title: str) -> str:
+    """``Georgia (country)`` -> ``Georgia``."""
+    return _BRACKETS.sub("", title) or title
+
+
+def _pairs(entity: Entity) -> Iterator[tuple[int, int]]:
+    """Key and value of each string that names an entity; of several kinds for one string, the strongest."""
+    kinds: dict[int, int] = {}
+    aliases = [(alias, ALIAS) for alias in entity.aliases]
+    for name, name_kind in (*aliases, (without_brackets(entity.title), BARE_TITLE), (entity.title, TITLE)):
+        for form, kind in ((normalise(name), name_kind), (_variant(name), VARIANT)):
+            key = _key(form)
+            if key is not None:
+                kinds[key] = max(kind, kinds.get(key, VARIANT))
+    for key, kind in kinds.items():
+        yield key, entity.row << 2 | kind
+
+
+def _variant(text: str) -> str:
+    joined = normalise(text).replace(" ", "")
+    # The mark keeps a variant from matching a title or alias as it is written.
+    return "~" + (joined.rstrip("s") if len(joined) > _MAX_LENGTH_WITH_FINAL_S else joined) if joined else ""
+
+
+def _key(form: str) -> int | None:
+    return int.from_bytes(hashlib.blake2b(form.encode(), digest_size=8).digest(), "little") if form else None

@@ -1,0 +1,306 @@
+"""The fuzzy index of a catalogue on disk: finds entities with a similar title or alias, and measures how similar.
+
+Names are compared by their sets of character trigrams (Dice's coefficient, 2|A & B| / (|A| + |B|); Dice 1945, for words by
+Angell et al. 1983), by their words and by their initials. All three are hashed, so the index is a few arrays of integers
+mapped from disk, whatever the script of the names.
+
+A search is the shortlist-then-score of approximate string matching with inverted lists: the lists of the query's rarest
+trigrams give candidates, the candidates that share most of them are scored in full.
+"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from blink.data.arrays import map_array, save_array
+from blink.data.records import Entity
+from blink.kb.alias_table import REBUILD, normalise, without_brackets
+
+N_TRIGRAMS = 1 << 16
+"""Trigrams are hashed to this many numbers."""
+MAX_NAMES_PER_ENTITY = 32
+"""Names of an entity that are indexed; a few entities have hundreds."""
+MAX_POSTINGS = 1 << 14
+"""Postings read in one search, rarest trigram first: a common trigram has millions, and they tell names apart least."""
+SHORTLIST_SIZE = 192
+"""Names that are scored in full: those that share most of the rare trigrams."""
+MIN_SIMILARITY = 0.4
+"""Similarity below which a name is no match."""
+MEASURES = ("dice", "words_found", "words_covered", "initials")
+"""Columns of `FuzzyIndex.compare`."""
+_CONTAINED_DISCOUNT = 0.9
+_BLOCK = 1 << 18
+"""Trigrams that are sorted at a time."""
+
+
+@dataclass(frozen=True)
+class _HashedName:
+    """A name as sets of hashes: trigrams (uint16) and words (uint32), ascending; and its initials, 0 for one word."""
+
+    trigrams: np.ndarray
+    words: np.ndarray
+    initials: int
+
+
+@dataclass(frozen=True)
+class FuzzyIndex:
+    """The names of a catalogue by trigrams, words and initials.
+
+    Attributes:
+        first: first name of each row, and the number of names. *Shape:* (entities + 1,), int64.
+        rows: row of each name. *Shape:* (names,), int32.
+        gram_at: first trigram of each name, and the end. *Shape:* (names + 1,), int64.
+        grams: hashed trigrams of the names, each once. *Shape:* (trigrams,), uint16.
+        posting_at: first posting of each trigram, and the end. *Shape:* (N_TRIGRAMS + 1,), int64.
+        postings: names that have the trigram. *Shape:* (trigrams,), int32.
+        word_at: first word of each name, and the end. *Shape:* (names + 1,), int64.
+        words: hashed words of the names, each once. *Shape:* (words,), uint32.
+        initials: hash of each name's initials; 0 for names of one word. *Shape:* (names,), uint32.
+        by_initials: names in the order of their initials. *Shape:* (names,), int32.
+    """
+
+    first: np.ndarray
+    rows: np.ndarray
+    gram_at: np.ndarray
+    grams: np.ndarray
+    posting_at: np.ndarray
+    postings: np.ndarray
+    word_at: np.ndarray
+    words: np.ndarray
+    initials: np.ndarray
+    by_initials: np.ndarray
+
+    @classmethod
+    def open(cls, folder: str | Path) -> FuzzyIndex:
+        """Map the index of a knowledge base.
+
+        Raises:
+            MissingFileError: its files are not there.
+            MismatchError: they are damaged.
+        """
+        # As plain arrays: every slice of a memmap would cost a Python call more.
+        return cls(**{f.name: np.asarray(map_array(Path(folder) / file_of(f.name), REBUILD)) for f in fields(cls)})
+
+    def similar(self, text: str, limit: int = 8) -> list[int]:
+        """Rows of at most ``limit`` entities with a similar name, most similar first; up to half of them by initials."""
+        rows = [*self._rows_by_initials(text)[: limit // 2], *self._rows_by_trigrams(_hashed(text).trigrams)]
+        return list(dict.fromkeys(rows))[:limit]
+
+    def compare(self, text: str, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """How similar ``text`` is to the names of entities: of each measure the best among an entity's names.
+
+        Args:
+            text: a mention.
+            rows: entities; rows below 0 get zeros. *Shape:* (n,).
+
+        Returns:
+            Dice's coefficient of trigrams, share of the mention's words that the name has, share of the name's words that
+            the mention has, and whether the mention is the name's initials. *Shape:* (n, 4), float32, in [0, 1].
+        """
+        rows = np.asarray(rows)
+        query, result = _hashed(text), np.zeros((len(rows), len(MEASURES)), dtype=np.float32)
+        valid = np.flatnonzero(rows >= 0)
+        names, owner = _expand(self.first[rows[valid]], self.first[rows[valid] + 1])
+        if not len(names) or not len(query.words):
+            return result
+        shared_trigrams, n_trigrams = _overlap(self.gram_at, self.grams, names, query.trigrams)
+        shared_words, n_words = _overlap(self.word_at, self.words, names, query.words)
+        values = np.stack(
+            [
+                2 * shared_trigrams / np.maximum(1, n_trigrams + len(query.trigrams)),
+                shared_words / len(query.words),
+                shared_words / np.maximum(1, n_words),
+                self.initials[names] == _initials_hash(text),
+            ],
+            axis=1,
+        ).astype(np.float32)
+        np.maximum.at(result, valid[owner], values)
+        return result
+
+    def _rows_by_initials(self, text: str) -> list[int]:
+        query = np.uint32(_initials_hash(text))
+        begin, end = (
+            int(np.searchsorted(self.initials, query, side=side, sorter=self.by_initials)) for side in ("left", "right")
+        )
+        return list(dict.fromkeys(self.rows[self.by_initials[begin:end]].tolist()))
+
+    def _rows_by_trigrams(self, query: np.ndarray) -> list[int]:
+        if not len(query):
+            return []
+        names, shared = self._shortlist(query)
+        n_trigrams = self.gram_at[names + 1] - self.gram_at[names]
+        dice = 2 * shared / (n_trigrams + len(query))
+        # Dice punishes a name for being longer than the query, although a family name alone is how a person is mentioned.
+        # Of a longer name the similarity is therefore at least the mean of Dice and the share of the query that it contains.
+        contained = _CONTAINED_DISCOUNT * shared / len(query)
+        similarity = np.where(n_trigrams > len(query), np.maximum(dice, (dice + contained) / 2), dice)
+        matches = np.flatnonzero(similarity >= MIN_SIMILARITY)
+        matches = matches[np.lexsort((self.rows[names[matches]], -similarity[matches]))]
+        rows: list[int] = self.rows[names[matches]].tolist()
+        return rows
+
+    def _shortlist(self, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Names that share the most trigrams with a query, and how many. *Shape:* (names,), int64, each."""
+        begin, end = self.posting_at[query.astype(np.int64)], self.posting_at[query.astype(np.int64) + 1]
+        rarest_first = np.argsort(end - begin, kind="stable")
+        # As many lists as fit into the budget, but at least one.
+        n_lists = max(1, int(np.searchsorted(np.cumsum((end - begin)[rarest_first]), MAX_POSTINGS)))
+        lists = rarest_first[:n_lists]
+        positions, _ = _expand(begin[lists], end[lists])
+        names, counts = np.unique(self.postings[positions], return_counts=True)
+        if len(names) > SHORTLIST_SIZE:
+            # The square root is the length normalization of cosine similarity: without it long names always come first.
+            weight = counts / np.sqrt(self.gram_at[names + 1] - self.gram_at[names])
+            names = names[np.sort(np.argpartition(-weight, SHORTLIST_SIZE)[:SHORTLIST_SIZE])]
+        return names, _overlap(self.gram_at, self.grams, names, query)[0]
+
+
+def build_fuzzy_index(entities: Iterable[Entity], count: int, folder: str | Path) -> int:
+    """Write the index of all names into ``folder``.
+
+    Args:
+        entities: by ascending row; rows without an entity have no names.
+        count: rows of the catalogue.
+        folder: where the files go.
+
+    Returns:
+        number of names.
+    """
+    columns = _NameColumns()
+    for entity in entities:
+        for name in _names(entity):
+            columns.add(entity.row, _hashed(name))
+    rows, initials = np.frombuffer(columns.rows, np.int32), np.frombuffer(columns.initials, np.uint32)
+    grams, gram_at = np.frombuffer(columns.grams, np.uint16), _bounds(np.frombuffer(columns.gram_sizes, np.uint32))
+    posting_at, postings = _postings(grams, gram_at)
+    index = FuzzyIndex(
+        first=_bounds(np.bincount(rows, minlength=count)),
+        rows=rows,
+        gram_at=gram_at,
+        grams=grams,
+        posting_at=posting_at,
+        postings=postings,
+        word_at=_bounds(np.frombuffer(columns.word_sizes, np.uint32)),
+        words=np.frombuffer(columns.words, np.uint32),
+        initials=initials,
+        by_initials=np.argsort(initials, kind="stable").astype(np.int32),
+    )
+    for field in fields(FuzzyIndex):
+        save_array(Path(folder) / file_of(field.name), getattr(index, field.name))
+    return len(rows)
+
+
+class _NameColumns:
+    """Names as columns of bare numbers: a Python object for each of millions of names would take gigabytes."""
+
+    def __init__(self) -> None:
+        self.rows, self.initials = array("i"), array("I")
+        self.grams, self.gram_sizes = array("H"), array("I")
+        self.words, self.word_sizes = array("I"), array("I")
+
+    def add(self, row: int, name: _HashedName) -> None:
+        """Append a name; one without words is dropped."""
+        if not len(name.words):
+            return
+        self.rows.append(row)
+        self.initials.append(name.initials)
+        self.gram_sizes.append(len(name.trigrams))
+        self.grams.frombytes(name.trigrams.tobytes())
+        self.word_sizes.append(len(name.words))
+        self.words.frombytes(name.words.tobytes())
+
+
+def _postings(grams: np.ndarray, gram_at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Invert the trigrams of names into the names of trigrams: ``posting_at`` and ``postings`` of `FuzzyIndex`.
+
+    A counting sort in blocks, since sorting all trigrams at once takes four times the memory: a first pass counts, which
+    gives the bounds of each list, a second one sorts each block and appends its names to the lists.
+    """
+    starts = range(0, len(grams), _BLOCK)
+    sizes = np.zeros(N_TRIGRAMS, dtype=np.int64)
+    for start in starts:
+        sizes += np.bincount(grams[start : start + _BLOCK], minlength=N_TRIGRAMS)
+    posting_at = _bounds(sizes)
+    postings, next_free = np.empty(len(grams), dtype=np.int32), posting_at[:-1].copy()
+    for start in starts:
+        block = grams[start : start + _BLOCK]
+        order, counts = np.argsort(block, kind="stable"), np.bincount(block, minlength=N_TRIGRAMS)
+        trigrams = block[order]
+        rank_in_block = np.arange(len(block)) - (np.cumsum(counts) - counts)[trigrams]  # among equal trigrams
+        postings[next_free[trigrams] + rank_in_block] = np.searchsorted(gram_at, start + order, side="right") - 1
+        next_free += counts
+    return posting_at, postings
+
+
+def file_of(array_name: str) -> str:
+    """File that holds an array of `FuzzyIndex`."""
+    return f"spelling.{array_name}.npy"
+
+
+FILES = tuple(file_of(field.name) for field in fields(FuzzyIndex))
+
+
+def _names(entity: Entity) -> list[str]:
+    return list(dict.fromkeys((entity.title, without_brackets(entity.title), *entity.aliases)))[:MAX_NAMES_PER_ENTITY]
+
+
+@lru_cache(maxsize=1 << 12)
+def _hashed(text: str) -> _HashedName:
+    form = normalise(text)
+    words = form.split()
+    padded = f" {form} "  # so that trigrams tell where a name begins and ends
+    trigrams = {zlib.crc32(padded[i : i + 3].encode()) % N_TRIGRAMS for i in range(len(padded) - 2)} if form else set()
+    letters = "".join(w[0] for w in words if len(words) > 1)
+    return _HashedName(
+        np.array(sorted(trigrams), dtype=np.uint16),
+        np.array(sorted({_hash(w) for w in words}), dtype=np.uint32),
+        _hash(letters) if len(letters) > 1 else 0,
+    )
+
+
+def _initials_hash(text: str) -> int:
+    """Hash of a mention as initials; 1, which no name has, if it cannot be initials."""
+    letters = text.strip().casefold().replace(".", "")
+    return _hash(letters) if 2 <= len(letters) <= 6 and letters.isalpha() else 1
+
+
+def _hash(text: str) -> int:
+    return zlib.crc32(text.encode())
+
+
+def _bounds(sizes: np.ndarray) -> np.ndarray:
+    """Begin of each of several consecutive ranges, and the end of the last. *Shape:* (n,) gives (n + 1,), int64."""
+    bounds = np.zeros(len(sizes) + 1, dtype=np.int64)
+    np.cumsum(sizes, out=bounds[1:])
+    return bounds
+
+
+def _expand(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All numbers of several ranges, and the range of each.
+
+    Args:
+        begin: first number of each range. *Shape:* (n,), int.
+        end: number after its last. *Shape:* (n,), int.
+
+    Returns:
+        the numbers and the index of their range. *Shape:* (numbers,), int64, each.
+    """
+    sizes = end - begin
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    starts = np.cumsum(sizes) - sizes
+    return np.arange(int(sizes.sum())) - starts[owner] + begin[owner], owner
+
+
+def _overlap(bounds: np.ndarray, items: np.ndarray, names: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many items (trigrams or words) each name shares with the query, and how many it has. *Shape:* (names,) each."""
+    begin, end = bounds[names], bounds[names + 1]
+    positions, owner = _expand(begin, end)
+    shared = np.isin(items[positions], query)
+    return np.bincount(owner[shared], minlength=len(names)), end - begin
