@@ -24,11 +24,11 @@ from blink.apps.linking import open_linker
 from blink.data.mention_files import read_samples
 from blink.data.records import LinkedText
 from blink.files import write_json
-from blink.linking.evidence import TextAround
+from blink.linking.features import TextAround
 from blink.linking.linker import Linker, Reading
-from blink.linking.ranking import CandidateRanker
+from blink.linking.reranker import CandidateRanker
 from blink.linking.scoring import ScoredSpans
-from blink.model.tokens import pad
+from blink.model.tokenizer import pad
 
 LENGTH = 128
 MENTIONS = 50

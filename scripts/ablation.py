@@ -584,7 +584,7 @@ def require_model(part: str, model: str | None) -> str:
     """
     if part == "train":
         return model or ENCODER
-    from blink.model.ranker import RANKER_FILE
+    from blink.model.reranker import RANKER_FILE
 
     if model is None:
         raise SettingsError("part rank needs a model with a ranker; give --model DIR (blink rank, then blink calibrate)")

@@ -30,7 +30,7 @@ import numpy as np
 from blink.apps.common import bar, guarded, say
 from blink.apps.ranking import fold_readers
 from blink.apps.training import labelled_samples
-from blink.data.prior import PriorTable, PriorWeights, read_prior
+from blink.data.prior_file import PriorTable, PriorWeights, read_prior
 from blink.data.records import Sample
 from blink.errors import SettingsError
 from blink.evaluation.bootstrap import cluster_sums, middle, resample, two_sided_p
@@ -38,10 +38,10 @@ from blink.evaluation.report import group_of
 from blink.evaluation.sweep import curve
 from blink.files import atomic_open, sample_hash, sha256, write_json
 from blink.kb.knowledge_base import KnowledgeBase
+from blink.linking.graph_prior import EntityPlaces, LinkingPrior
 from blink.linking.linker import Linker
-from blink.linking.prior import EntityPlaces, LinkingPrior
 from blink.model.loading import load_model
-from blink.training.prior import Chosen, Seen, choose_cutoff, fit_coherence, fit_numbers, learn_vectors, read_labelled
+from blink.training.fit.graph_prior import Chosen, Seen, choose_cutoff, fit_coherence, fit_numbers, learn_vectors, read_labelled
 from blink.training.provenance import git_revision
 from blink.training.settings import Fold, WeighSettings
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from blink.data.prior import PriorTable, PriorWeights, Relations
-from blink.linking.prior import EntityPlaces
+from blink.data.prior_file import PriorTable, PriorWeights, Relations
+from blink.linking.graph_prior import EntityPlaces
 from blink.linking.scoring import ScoredSpans
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from blink.apps.shell.render import Fragments
 from blink.apps.shell.session import Session
 from blink.data.records import Candidate, Entity, Link
-from blink.linking.evidence import NAMES
+from blink.linking.features import NAMES
 from blink.linking.linker import Linker, Reading
 from blink.linking.scoring import ScoredSpans, Thresholds
-from blink.model.ranker import Ranker
+from blink.model.reranker import Ranker
 
 ENTITIES = [
     Entity(0, "Paris", "Capital of France on the Seine.", "Q90", aliases=("City of Light",)),

@@ -20,10 +20,10 @@ from toys import ROOT, base_folder, knowledge_base, rows
 
 from blink.data.records import Mention, Sample
 from blink.errors import BlinkError, MismatchError, SettingsError
-from blink.linking.evidence import NAMES
+from blink.linking.features import NAMES
 from blink.model.config import EVIDENCE
 from blink.model.loading import load_model
-from blink.model.ranker import Ranker
+from blink.model.reranker import Ranker
 from blink.training.settings import parse_mix
 from blink.training.synthetic import mixed
 

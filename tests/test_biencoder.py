@@ -21,8 +21,8 @@ from blink.model.adapters import add_adapters, merge_adapters, shrunk, trained_s
 from blink.model.biencoder import ADAPTERS_FILE, CONFIG_FILE, WEIGHTS_FILE, BiEncoder, shrink_model
 from blink.model.config import AGGREGATIONS, BROKEN_AGGREGATIONS, ModelConfig
 from blink.model.loading import load_model
-from blink.model.ranker import RANKER_FILE
-from blink.model.tokens import pad
+from blink.model.reranker import RANKER_FILE
+from blink.model.tokenizer import pad
 from tests import toys
 
 ENTITIES = [

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prior_toys import AsTheyAre, by_row, random_spans, same, spans, table
 
-from blink.data.prior import RELATEDNESS, PriorTable, PriorWeights
+from blink.data.prior_file import RELATEDNESS, PriorTable, PriorWeights
 from blink.errors import MismatchError, SettingsError
 from blink.linking import coherence as module
 from blink.linking.coherence import AT_ONCE, LIKELY, Relatedness, relatedness_of, settle
-from blink.linking.prior import LinkingPrior
+from blink.linking.graph_prior import LinkingPrior
 from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities
 
 pytestmark = pytest.mark.quick

@@ -26,13 +26,13 @@ from transformers import (
 from blink.data.records import Entity
 from blink.errors import CheckpointError, SettingsError
 from blink.linking.linker import Linker
-from blink.linking.reader import Reader
+from blink.linking.mention_detector import Reader
 from blink.model.adapters import trained_state
 from blink.model.biencoder import BiEncoder
 from blink.model.config import ModelConfig
 from blink.model.loading import load_model
 from blink.model.pretrained import load_encoder, longest_input
-from blink.model.tokens import WordPieces
+from blink.model.tokenizer import WordPieces
 
 POSITIONS = 64
 TEXTS = (

@@ -19,7 +19,7 @@ from blink.errors import CheckpointError, DataError, MismatchError, MissingFileE
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking import linker as module
 from blink.linking.linker import Linker
-from blink.linking.reader import ReaderOptions
+from blink.linking.mention_detector import ReaderOptions
 from blink.linking.scoring import Thresholds
 from blink.model.biencoder import BiEncoder
 from tests import toys

@@ -21,11 +21,11 @@ from blink.data.windows import window_around_gold
 from blink.evaluation.matching import Triple, count_matches
 from blink.kb.catalogue import Catalogue
 from blink.kb.index import ExactIndex, read_index
-from blink.linking.reader import Reader, ReaderOptions
+from blink.linking.mention_detector import Reader, ReaderOptions
 from blink.linking.scoring import joint_scores
 from blink.model.biencoder import BiEncoder
 from blink.model.original import OriginalFiles, read_original, read_tensors
-from blink.model.tokens import WordPieces, pad
+from blink.model.tokenizer import WordPieces, pad
 
 TOLERANCE = 1e-4
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "parity" / "elq-tiny"

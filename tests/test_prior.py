@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from prior_toys import AsTheyAre, by_row, random_spans, same, spans, table, weights
 from shell_toys import weighing
 
-from blink.data.prior import Prior, PriorTable, PriorWeights, write_prior
+from blink.data.prior_file import Prior, PriorTable, PriorWeights, write_prior
 from blink.errors import DataError, MismatchError, MissingFileError
 from blink.kb.catalogue import Catalogue
 from blink.kb.knowledge_base import KnowledgeBase
+from blink.linking.graph_prior import EntityPlaces, LinkingPrior, scores_id, weights_for
 from blink.linking.linker import Linker, Reading
-from blink.linking.prior import EntityPlaces, LinkingPrior, scores_id, weights_for
 from blink.linking.scoring import ScoredSpans, Thresholds
 from blink.model.biencoder import BiEncoder
-from blink.model.ranker import Scaling
+from blink.model.reranker import Scaling
 
 torch.set_num_threads(1)
 TEXTS = (
@@ -44,7 +44,7 @@ GIVEN = ([(13, 20), (30, 37)], [(4, 14)], [], [(0, 6)], [(0, 9), (16, 26), (100,
 
 
 def expected(found: ScoredSpans, mentions: np.ndarray, made: PriorTable, how: PriorWeights) -> list[dict[int, float]]:
-    """The formula of `blink.linking.prior`, one number at a time."""
+    """The formula of `blink.linking.graph_prior`, one number at a time."""
     assert made.vectors is not None
     real = [row for row in made.vectors.astype(float).tolist() if any(row)]
     mean = [sum(column) / len(real) for column in zip(*real, strict=True)]

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from prior_toys import table, weights
 from safetensors.numpy import load_file, save_file
 
-from blink.data import prior as module
-from blink.data.prior import Prior, PriorTable, PriorWeights, read_prior, write_prior
+from blink.data import prior_file as module
+from blink.data.prior_file import Prior, PriorTable, PriorWeights, read_prior, write_prior
 from blink.errors import BlinkError, DataError, MismatchError, MissingFileError
 
 pytestmark = pytest.mark.quick

@@ -14,17 +14,17 @@ import toys
 from prior_toys import AsTheyAre, by_row, spans, table
 from shell_toys import weighing
 
-from blink.data.prior import PriorTable, PriorWeights
+from blink.data.prior_file import PriorTable, PriorWeights
 from blink.data.records import Mention, Sample
 from blink.errors import DataError, SettingsError
 from blink.evaluation.sweep import Replay, curve
 from blink.kb.knowledge_base import KnowledgeBase
+from blink.linking.graph_prior import EntityPlaces, LinkingPrior, scores_id
 from blink.linking.linker import Linker, Reading, characters
-from blink.linking.prior import EntityPlaces, LinkingPrior, scores_id
 from blink.linking.scoring import Thresholds, link_probabilities
 from blink.model.biencoder import BiEncoder
-from blink.training.calibration import CUTOFFS
-from blink.training.prior import (
+from blink.training.fit.calibration import CUTOFFS
+from blink.training.fit.graph_prior import (
     CAREFUL,
     SHRINK,
     Chosen,

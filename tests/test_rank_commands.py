@@ -18,7 +18,7 @@ from blink.evaluation.sweep import best_scores
 from blink.linking.linker import Linker
 from blink.model.biencoder import CONFIG_FILE, BiEncoder, store_settings
 from blink.model.loading import load_model
-from blink.model.ranker import RANKER_FILE, Ranker, Scaling
+from blink.model.reranker import RANKER_FILE, Ranker, Scaling
 
 torch.set_num_threads(1)
 

@@ -17,15 +17,15 @@ from blink.errors import CheckpointError, DataError, MismatchError, SettingsErro
 from blink.evaluation.calibration import calibration_of
 from blink.evaluation.sweep import link_outcomes
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.evidence import NAMES, EvidenceGatherer, TextAround
+from blink.linking.features import NAMES, EvidenceGatherer, TextAround
 from blink.linking.linker import Linker
-from blink.linking.ranking import CandidateRanker
+from blink.linking.reranker import CandidateRanker
 from blink.linking.scoring import ScoredSpans, Thresholds, joint_scores, link_probabilities
 from blink.model.biencoder import BiEncoder
 from blink.model.config import EVIDENCE
-from blink.model.ranker import RANKER_FILE, Ranker, Scaling
-from blink.training.calibration import DevSet, calibrate
-from blink.training.ranking import LabelledSpans, _merged, fit_ranker, fit_scaling, labelled_spans
+from blink.model.reranker import RANKER_FILE, Ranker, Scaling
+from blink.training.fit.calibration import DevSet, calibrate
+from blink.training.fit.reranker import LabelledSpans, _merged, fit_ranker, fit_scaling, labelled_spans
 from blink.training.settings import Fold, RankSettings
 
 TEXT = "see Oslo 7 and the java the 8th"

@@ -17,7 +17,7 @@ from blink.kb.knowledge_base import KnowledgeBase, build_knowledge_base
 from blink.model.biencoder import BiEncoder
 from blink.model.config import ModelConfig
 from blink.model.pretrained import encoder_folder
-from blink.model.tokens import WordPieces
+from blink.model.tokenizer import WordPieces
 
 ROOT = Path(__file__).resolve().parents[1]
 HIDDEN = 32

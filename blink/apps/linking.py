@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blink.apps.common import bar, one_line, printable, say
-from blink.data.prior import NO_PRIOR
+from blink.data.prior_file import NO_PRIOR
 from blink.data.records import LinkedText
 from blink.errors import DataError, MissingFileError, SettingsError
 

@@ -20,8 +20,8 @@ from blink.training.settings import Fold, RankSettings, parse_fold, parse_mix
 
 if TYPE_CHECKING:
     from blink.evaluation.calibration import Calibration
-    from blink.training.calibration import Calibrated
-    from blink.training.ranking import LabelledSpans
+    from blink.training.fit.calibration import Calibrated
+    from blink.training.fit.reranker import LabelledSpans
     from blink.training.synthetic import Synthesizer
 
 MADE_SEED = 104_729
@@ -45,7 +45,7 @@ class RankRequest:
 
 def rank_model(settings: RankSettings, request: RankRequest) -> None:
     """Fit a ranker and store it with each of the models."""
-    from blink.training.ranking import LabelledSpans, fit_ranker
+    from blink.training.fit.reranker import LabelledSpans, fit_ranker
 
     mix = _mix(request.mix)
     targets = [_model_folder(model) for model in request.models]
@@ -149,7 +149,7 @@ def _gathered(
     settings: RankSettings,
 ) -> Iterator[LabelledSpans]:
     """What a model proposes in the questions, which are of the first knowledge base, and in texts made over each."""
-    from blink.training.ranking import labelled_spans
+    from blink.training.fit.reranker import labelled_spans
 
     model = BiEncoder.from_pretrained(_model_folder(folder))
 
@@ -177,7 +177,7 @@ def calibrate_model(
         outputs: where the figures go.
         plots: folder for pictures.
     """
-    from blink.training.calibration import DevSet, calibrate
+    from blink.training.fit.calibration import DevSet, calibrate
 
     folder = _model_folder(model)
     outputs.check()

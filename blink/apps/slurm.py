@@ -21,7 +21,7 @@ from blink.cluster.settings import FLAG_KINDS, ClusterSettings, Paths, SlurmSett
 from blink.cluster.submit import Local, submitter
 from blink.cluster.texts import count_lines
 from blink.cluster.watch import JobFailedError, Standing, Watch, array_job, merge_job
-from blink.data.prior import NO_PRIOR
+from blink.data.prior_file import NO_PRIOR
 from blink.errors import DataError, MissingFileError, SettingsError
 from blink.files import locked, require_file, sha256
 from blink.kb.catalogue import Catalogue

@@ -1,4 +1,4 @@
-"""Makes the table that a linker takes its prior from: degrees, edges and vectors of a graph; see `blink.data.prior`.
+"""Makes the table that a linker takes its prior from: degrees, edges and vectors of a graph; see `blink.data.prior_file`.
 
 Vectors are those of an export (`blink kglm export`, `blink kglm embed`), or signatures, which need no training: which relations
 an entity has, as head or as tail, is much of what it is.
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from blink.data.arrays import map_array
-from blink.data.prior import PriorTable, Relations, multiplied
+from blink.data.prior_file import PriorTable, Relations, multiplied
 from blink.errors import MismatchError
 from blink.files import require_file, sample_hash
 from blink.kglm.config import load_settings

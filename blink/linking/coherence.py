@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from blink.data.prior import PriorTable, multiplied
+from blink.data.prior_file import PriorTable, multiplied
 from blink.errors import MismatchError, SettingsError
 from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities
 
@@ -32,7 +32,7 @@ DAMPING = 0.5
 
 
 def relatedness_of(table: PriorTable, kind: str) -> Relatedness:
-    """How related entities are, by one of `blink.data.prior.RELATEDNESS`.
+    """How related entities are, by one of `blink.data.prior_file.RELATEDNESS`.
 
     - neighbours: 1 where a triple joins the two, and for each neighbour they share 1 / log(1 + its degree), at most 1 in all
       (Adamic and Adar 2003).

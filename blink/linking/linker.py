@@ -12,21 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from blink.data.prior import NO_PRIOR, Prior, read_prior
+from blink.data.prior_file import NO_PRIOR, Prior, read_prior
 from blink.data.records import Candidate, Link, LinkedText
 from blink.data.windows import Window, cut_windows, overlap_of, owners
 from blink.errors import DataError, MismatchError, SettingsError
 from blink.kb.catalogue import Catalogue
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.evidence import EvidenceGatherer, TextAround
-from blink.linking.prior import EntityPlaces, LinkingPrior, scores_id, weights_for
-from blink.linking.ranking import CandidateRanker, Refiner
-from blink.linking.reader import Reader, ReaderOptions, Refine
+from blink.linking.features import EvidenceGatherer, TextAround
+from blink.linking.graph_prior import EntityPlaces, LinkingPrior, scores_id, weights_for
+from blink.linking.mention_detector import Reader, ReaderOptions, Refine
+from blink.linking.reranker import CandidateRanker, Refiner
 from blink.linking.scoring import ScoredSpans, Thresholds, decide, joint_scores, mode_named
 from blink.model.biencoder import BiEncoder
 from blink.model.config import EVIDENCE
 from blink.model.loading import load_model
-from blink.model.tokens import Pieces, WordPieces
+from blink.model.tokenizer import Pieces, WordPieces
 
 PROBABILITY = "probability"
 TEXTS_A_ROUND = 1024

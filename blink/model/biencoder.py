@@ -24,8 +24,8 @@ from blink.model.adapters import add_adapters, has_adapters, merge_adapters, shr
 from blink.model.config import ModelConfig
 from blink.model.heads import MentionAggregator, MentionScorer, SpanScores, span_logits
 from blink.model.pretrained import encoder_folder, encoder_from_state, load_encoder, longest_input
-from blink.model.ranker import RANKER_FILE, Ranker
-from blink.model.tokens import WordPieces, pad
+from blink.model.reranker import RANKER_FILE, Ranker
+from blink.model.tokenizer import WordPieces, pad
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

@@ -25,7 +25,7 @@ EVIDENCE: dict[str, tuple[str, ...]] = {
     "popularity": ("fame", "named_fame", "aliases", "words", "common_noun"),
     "mention": ("mention", "width", "small", "capital", "number", "rival", "longer_name", "shorter_name", "longer_mention"),
 }
-"""What a ranker weighs, by kind; a kind can be left out. How each is measured: `blink.linking.evidence`."""
+"""What a ranker weighs, by kind; a kind can be left out. How each is measured: `blink.linking.features`."""
 
 
 @dataclass(frozen=True)

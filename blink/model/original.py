@@ -19,7 +19,7 @@ from blink.files import require_file
 from blink.model.biencoder import BiEncoder, fingerprint
 from blink.model.config import MENTION_SCORERS, ModelConfig
 from blink.model.pretrained import encoder_folder, first_line
-from blink.model.tokens import WordPieces
+from blink.model.tokenizer import WordPieces
 
 RENAMED = (
     (re.compile(r"(^|\.)module\."), r"\1"),

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from blink.data.mention_store import MentionStore
 from blink.data.records import Sample
 from blink.errors import DataError
-from blink.model.tokens import WordPieces
+from blink.model.tokenizer import WordPieces
 from blink.training.examples import Batch, Example, collate, examples_from, order
 from blink.training.settings import SEED_STRIDE, TrainSettings, parse_mix
 from blink.training.synthetic import Synthesizer, mixed

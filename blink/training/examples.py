@@ -14,7 +14,7 @@ from torch import Tensor
 from blink.data.records import Sample
 from blink.data.windows import window_around_gold
 from blink.errors import DataError
-from blink.model.tokens import Pieces, WordPieces, pad
+from blink.model.tokenizer import Pieces, WordPieces, pad
 
 POOL = 16
 """Batches among which examples are sorted by length."""

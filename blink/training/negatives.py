@@ -17,7 +17,7 @@ from blink.kb.alias_table import AliasTable
 from blink.kb.index import ExactIndex, Index
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.kb.vectors import CHUNK_ROWS
-from blink.model.tokens import WordPieces
+from blink.model.tokenizer import WordPieces
 from blink.training.examples import Batch
 from blink.training.settings import TrainSettings
 from blink.training.steps import Stepper

@@ -15,7 +15,7 @@ from blink.kb.catalogue import Catalogue
 from blink.model.adapters import add_adapters, has_adapters
 from blink.model.biencoder import BiEncoder
 from blink.model.pretrained import longest_input
-from blink.model.tokens import pad
+from blink.model.tokenizer import pad
 
 
 class EntityVectors(Protocol):

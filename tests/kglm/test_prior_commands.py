@@ -27,7 +27,7 @@ from blink.apps import starter
 from blink.apps.linking import prior_of
 from blink.apps.shell.session import Session
 from blink.cluster.jobs import JobFolder, Plan
-from blink.data.prior import Prior, read_prior, write_prior
+from blink.data.prior_file import Prior, read_prior, write_prior
 from blink.evaluation.saved import read_readings
 from blink.files import sha256
 from blink.linking.linker import Linker

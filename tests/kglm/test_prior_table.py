@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("pykeen", reason="needs the extra kglm")
 
-from blink.data.prior import Prior, read_prior, write_prior
+from blink.data.prior_file import Prior, read_prior, write_prior
 from blink.errors import BlinkError, DataError, MismatchError, MissingFileError
 from blink.kglm.graph.export import write_export
 from blink.kglm.graph.triples import Graph

@@ -20,7 +20,7 @@ from blink.data.records import Mention, Sample, TokenMention
 from blink.data.windows import GoldWindow, Window, cut_windows, window_around_gold
 from blink.errors import DataError
 from blink.kb.catalogue import Catalogue
-from blink.model.tokens import Pieces, WordPieces
+from blink.model.tokenizer import Pieces, WordPieces
 
 Gold: TypeAlias = tuple[int, int, int]
 """Start, end (exclusive) and catalogue row of a gold mention."""

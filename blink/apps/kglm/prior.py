@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from blink.apps.options import labelled_sets, settings_options, take_settings
-from blink.data.prior import RELATEDNESS
+from blink.data.prior_file import RELATEDNESS
 from blink.training.settings import WeighSettings
 
 TERMS = ("popularity", "vector", "coherence")
@@ -47,7 +47,7 @@ def prior(graphs: tuple[str, ...], vectors: str | None, data: str, out: str) -> 
     from pathlib import Path
 
     from blink.apps.common import say
-    from blink.data.prior import Prior, write_prior
+    from blink.data.prior_file import Prior, write_prior
     from blink.kglm.prior import make_table, read_train_graph
 
     graph = read_train_graph(graphs, data)

@@ -13,17 +13,17 @@ from blink.apps.outputs import Outputs
 from blink.apps.ranking import fold_readers
 from blink.apps.starter import starter_model
 from blink.apps.training import labelled_samples
-from blink.data.prior import RELATEDNESS, PriorTable, PriorWeights, read_prior, write_prior
+from blink.data.prior_file import RELATEDNESS, PriorTable, PriorWeights, read_prior, write_prior
 from blink.data.records import Sample
 from blink.errors import SettingsError
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.training.settings import WeighSettings
 
 if TYPE_CHECKING:
+    from blink.linking.graph_prior import EntityPlaces
     from blink.linking.linker import Linker
-    from blink.linking.prior import EntityPlaces
     from blink.model.biencoder import BiEncoder
-    from blink.training.prior import Seen
+    from blink.training.fit.graph_prior import Seen
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class WeighRequest:
 def weigh_prior(settings: WeighSettings, request: WeighRequest) -> None:
     """Weigh a prior, and store the weights with it."""
     from blink.linking.coherence import relatedness_of
-    from blink.linking.prior import LinkingPrior, scores_id
+    from blink.linking.graph_prior import LinkingPrior, scores_id
     from blink.model.loading import load_model
-    from blink.training.prior import Chosen, choose_cutoff, fit_coherence, fit_numbers, learn_vectors
+    from blink.training.fit.graph_prior import Chosen, choose_cutoff, fit_coherence, fit_numbers, learn_vectors
 
     outputs = Outputs(request.json_out)
     outputs.check()
@@ -114,7 +114,7 @@ class _Bases:
 
     def places(self, kb: str) -> EntityPlaces:
         """Where its entities stand in the table."""
-        from blink.linking.prior import EntityPlaces
+        from blink.linking.graph_prior import EntityPlaces
 
         if kb not in self._places:
             self._places[kb] = EntityPlaces(self._table, self[kb].catalogue)
@@ -128,7 +128,7 @@ class _Bases:
 
     def read(self, texts: _Set) -> list[Seen]:
         """The texts as the linker sees them."""
-        from blink.training.prior import read_labelled
+        from blink.training.fit.graph_prior import read_labelled
 
         with bar(f"reading {Path(texts.kb).name}", len(texts.samples), "text") as shown:
             return read_labelled(texts.linker, texts.samples, self.places(texts.kb), progress=shown.advance)

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from blink.apps.common import one_line
 from blink.apps.shell.render import Fragments, View, wrapped
 from blink.data.records import Link
-from blink.linking.evidence import NAMES, Evidence, EvidenceRecorder
+from blink.linking.features import NAMES, Evidence, EvidenceRecorder
+from blink.linking.graph_prior import LinkingPrior
 from blink.linking.linker import Linker
-from blink.linking.prior import LinkingPrior
-from blink.linking.ranking import CandidateRanker
+from blink.linking.reranker import CandidateRanker
 
 _LINES = 2
 """Most lines for a candidate."""

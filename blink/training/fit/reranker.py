@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from blink.data.records import NOT_IN_CATALOGUE, Sample
 from blink.errors import DataError, SettingsError
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.evidence import NAMES, Evidence, EvidenceRecorder
+from blink.linking.features import NAMES, Evidence, EvidenceRecorder
 from blink.linking.linker import Linker, Reading, characters
 from blink.model.biencoder import BiEncoder
 from blink.model.config import EVIDENCE
-from blink.model.ranker import Ranker, Scaling
+from blink.model.reranker import Ranker, Scaling
 from blink.training.settings import RankSettings
 
 Layers: TypeAlias = list[tuple[np.ndarray, np.ndarray]]

@@ -1,7 +1,7 @@
 """Everything that speaks for or against an entity as the meaning of a mention, as numbers.
 
 The bi-encoder proposes spans and candidates; names, spelling and popularity add candidates and evidence. What they weigh
-is learned, see `blink.model.ranker`.
+is learned, see `blink.model.reranker`.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class EvidenceRecorder(EvidenceGatherer):
         return evidence
 
     def refine(self, spans: ScoredSpans, mentions: np.ndarray, around: TextAround) -> ScoredSpans:
-        """Keep the evidence, and leave the spans as they are; see `blink.linking.ranking.Refiner`."""
+        """Keep the evidence, and leave the spans as they are; see `blink.linking.reranker.Refiner`."""
         if len(spans):
             self.gather(spans, mentions, around)
         return spans

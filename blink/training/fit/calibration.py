@@ -11,11 +11,11 @@ from blink.evaluation.calibration import Calibration, calibration_of
 from blink.evaluation.sweep import PLATEAU, SweepPoint, curve, link_outcomes
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.linker import Linker, Reading
-from blink.linking.ranking import CandidateRanker
+from blink.linking.reranker import CandidateRanker
 from blink.linking.scoring import ScoredSpans, Thresholds
 from blink.model.biencoder import BiEncoder
-from blink.model.ranker import Ranker, Scaling
-from blink.training.ranking import LabelledSpans, fit_scaling, label_spans, recorder_of, require_one_window
+from blink.model.reranker import Ranker, Scaling
+from blink.training.fit.reranker import LabelledSpans, fit_scaling, label_spans, recorder_of, require_one_window
 from blink.training.settings import Fold
 
 CUTOFFS = tuple(round(0.02 * i, 2) for i in range(1, 48))

@@ -1,4 +1,4 @@
-"""Finds how much a prior over entities is to count beside a model's scores, see `blink.linking.prior`.
+"""Finds how much a prior over entities is to count beside a model's scores, see `blink.linking.graph_prior`.
 
 The projections of mentions and graph vectors are learned on training texts that the model was not trained on; the handful of
 numbers that weigh the terms are then fitted on development texts by their likelihood, none of them below 0, and the cut-off,
@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from blink.data.prior import PriorTable, PriorWeights
+from blink.data.prior_file import PriorTable, PriorWeights
 from blink.data.records import NOT_IN_CATALOGUE, Sample
 from blink.errors import DataError
 from blink.evaluation.sweep import curve, grid
 from blink.linking.coherence import LEAST_MENTION, Relatedness, relatedness_of, settle
+from blink.linking.graph_prior import EntityPlaces, LinkingPrior, agreement, gated, projected
 from blink.linking.linker import Linker, Reading, characters
-from blink.linking.prior import EntityPlaces, LinkingPrior, agreement, gated, projected
 from blink.linking.scoring import ScoredSpans, link_probabilities, log_softmax
-from blink.training.calibration import CUTOFFS
-from blink.training.ranking import require_one_window
+from blink.training.fit.calibration import CUTOFFS
+from blink.training.fit.reranker import require_one_window
 from blink.training.settings import WeighSettings
 
 COHERENCE = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)

@@ -14,13 +14,13 @@ import hashlib
 
 import numpy as np
 
-from blink.data.prior import Prior, PriorTable, PriorWeights
+from blink.data.prior_file import Prior, PriorTable, PriorWeights
 from blink.errors import MismatchError
 from blink.kb.catalogue import Catalogue
 from blink.linking.coherence import LEAST_MENTION, Relatedness, relatedness_of, settle
 from blink.linking.scoring import ScoredSpans
 from blink.model.biencoder import BiEncoder
-from blink.model.ranker import Ranker
+from blink.model.reranker import Ranker
 
 
 def scores_id(model: BiEncoder, ranker: Ranker | None) -> str:

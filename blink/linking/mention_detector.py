@@ -18,7 +18,7 @@ from blink.linking.scoring import ScoredSpans
 from blink.model.biencoder import BiEncoder
 from blink.model.precision import resolve_device, resolve_precision
 from blink.model.pretrained import longest_input
-from blink.model.tokens import pad
+from blink.model.tokenizer import pad
 
 Refine: TypeAlias = Callable[[int, ScoredSpans, np.ndarray], ScoredSpans]
 """Rescores the spans of an input: its place among the inputs, its spans, their mention vectors (m, d)."""

@@ -92,10 +92,10 @@ class PriorTable:
 
 @dataclass(frozen=True)
 class PriorWeights:
-    """How much of a prior counts beside one model's scores, see `blink.linking.prior` for the formula.
+    """How much of a prior counts beside one model's scores, see `blink.linking.graph_prior` for the formula.
 
     Attributes:
-        scores: id of the scores, see `blink.linking.prior.scores_id`.
+        scores: id of the scores, see `blink.linking.graph_prior.scores_id`.
         ranked: whether they are a ranker's log-odds, or a bi-encoder's inner products.
         scale, shift: of the scores.
         popularity: weight of log(1 + degree).

@@ -7,10 +7,10 @@ from typing import Protocol
 import numpy as np
 
 from blink.errors import MismatchError
-from blink.linking.evidence import NAMES, EvidenceGatherer, TextAround
+from blink.linking.features import NAMES, EvidenceGatherer, TextAround
 from blink.linking.scoring import ScoredSpans
 from blink.model.config import EVIDENCE
-from blink.model.ranker import Ranker
+from blink.model.reranker import Ranker
 
 SEPARATORS = frozenset(',;:?!)]}”»“„«"')
 """What no mention begins with; a span that does is never linked."""

@@ -1,0 +1,1 @@
+"""What is fitted after training: reranker, calibration, weights of a graph prior."""
