@@ -23,9 +23,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("bash") is None, reason="needs bash"
-)
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 
 ROOT = Path(__file__).resolve().parents[1]
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there: the same as being offline
