@@ -51,4 +51,4 @@ cd "$root"
 python=${BLINK_PYTHON:-$root/.venv/bin/python}
 [ -x "$python" ] || python=$(command -v python3) || { echo "run_eval_all_ents_slurm.sh: no Python here; run make demo once, or set BLINK_PYTHON" >&2; exit 1; }
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-exec "$python" -m blink.apps.launchers eval "$@"
+exec "$python" -m blink.compat.slurm eval "$@"

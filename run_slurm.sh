@@ -45,4 +45,4 @@ cd "$root"
 python=${BLINK_PYTHON:-$root/.venv/bin/python}
 [ -x "$python" ] || python=$(command -v python3) || { echo "run_slurm.sh: no Python here; run make demo once, or set BLINK_PYTHON" >&2; exit 1; }
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-exec "$python" -m blink.apps.launchers encode "$@"
+exec "$python" -m blink.compat.slurm encode "$@"

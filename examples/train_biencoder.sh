@@ -59,4 +59,4 @@ export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 # On several nodes, once on each.
 on_each=()
 if [ "${SLURM_NNODES:-1}" -gt 1 ]; then on_each=(srun --kill-on-bad-exit=1); fi
-exec "${on_each[@]}" "$python" -m blink.apps.launchers train "$@"
+exec "${on_each[@]}" "$python" -m blink.compat.slurm train "$@"

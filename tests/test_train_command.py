@@ -14,7 +14,6 @@ from typing import Any
 import click
 import pytest
 import torch
-from originals import Reference, Shape
 from toys import ROOT, base_folder, knowledge_base, rows
 
 from blink.apps import training
@@ -27,6 +26,7 @@ from blink.model.config import ModelConfig
 from blink.model.loading import load_model
 from blink.training.settings import TrainSettings
 from blink.training.start import Start, starting_model
+from tests.compat.originals import Reference, Shape
 
 torch.set_num_threads(1)
 

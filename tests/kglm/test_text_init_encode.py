@@ -232,7 +232,7 @@ def test_the_entities_command(tmp_path: Path, bert: str, blink: Callable[..., tu
 def test_the_relation_types_command_and_the_originals_name(
     tmp_path: Path, bert: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from blink.apps.kglm.embed import main
+    from blink.compat.kglm.gen_embeddings import main
 
     source = tmp_path / "r.tsv"
     source.write_text("relation_type\tdescription\na::treats::X:Y\tit helps\nb\t\n", encoding="utf-8")

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from launcher_toys import ToyCluster
 from real_slurm import ROOT, Slurm, ask
-from script_lines import LARGE, LINES
+
+from tests.compat.launcher_toys import ToyCluster
+from tests.compat.script_lines import LARGE, LINES
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 

@@ -1,4 +1,4 @@
-"""``blink kglm embed``, and ``python -m blink.kglm.gen_embeddings`` with the original's names."""
+"""``blink kglm embed``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from blink.apps.common import Bar, guarded, say
-from blink.apps.kglm.reduce import reduce
+from blink.apps.common import Bar, say
 from blink.kglm.text_init.tables import TEXTS
 
 if TYPE_CHECKING:
@@ -169,26 +168,3 @@ def embed() -> None:
 
 embed.add_command(entities)
 embed.add_command(relation_types)
-
-
-@click.group("gen_embeddings", context_settings=HELP)
-def gen_embeddings() -> None:
-    """Initial embeddings from pretrained language models.
-
-    \b
-    Examples:
-      python -m blink.kglm.gen_embeddings entities -e entities.tsv -m MODEL -o entities_embeddings.tsv
-      python -m blink.kglm.gen_embeddings relation-types -r relation_types.tsv -m MODEL -o relation_types_embeddings.tsv
-      python -m blink.kglm.gen_embeddings reduce-dimensions -e entities_embeddings.tsv -m pca -d 400 -o reduced.tsv
-    """
-
-
-gen_embeddings.add_command(entities)
-gen_embeddings.add_command(relation_types)
-gen_embeddings.add_command(reduce, "reduce-dimensions")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run ``python -m blink.kglm.gen_embeddings``; returns its exit status."""
-    name = "python -m blink.kglm.gen_embeddings"
-    return guarded(lambda: gen_embeddings.main(arguments, prog_name=name, standalone_mode=False), "gen_embeddings")

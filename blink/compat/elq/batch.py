@@ -1,0 +1,157 @@
+"""Links a mention file and writes the predictions."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from blink.apps.common import bar, say
+from blink.compat.elq.flags import GOLD, JOINT
+from blink.compat.elq.outcome import Outcome, Totals, outcome
+from blink.compat.elq.plan import Plan
+from blink.compat.elq.results import Results
+from blink.compat.elq.rows import Row, RowMaker
+from blink.data.records import Sample
+from blink.data.windows import overlap_of, window_around_gold
+from blink.errors import DataError
+from blink.evaluation.report import format_console_metrics
+from blink.linking.linker import PROBABILITY, Linker, merged
+from blink.linking.scoring import Decision, ScoredSpans, decide, joint_scores
+
+ROWS_A_ROUND = 1024
+"""Rows read ahead, so that batches hold inputs of like length."""
+
+
+def link_file(plan: Plan, linker: Linker, samples: Iterable[Sample]) -> None:
+    """Link the rows of a mention file, write or print the predictions, and print the metrics where there are labels."""
+    rows = RowLinker(plan, linker)
+    totals, seconds = Totals(), 0.0
+    with Results.open(plan.save_to) as results, bar("linking", None, "text") as shown:
+        ready = rows.make(samples)
+        while chunk := list(itertools.islice(ready, ROWS_A_ROUND)):
+            started = time.perf_counter()
+            scored = rows.score(chunk)
+            done = [rows.decide(row, spans) for row, spans in zip(chunk, scored, strict=True)]
+            seconds += time.perf_counter() - started
+            for row, spans, each in zip(chunk, scored, done, strict=True):
+                results.add(row, spans, each)
+                totals.add(row, each)
+            shown.advance(len(chunk))
+        results.finish(seconds)
+    if totals.labelled:
+        sys.stdout.write(format_console_metrics(totals.overall, totals.window, runtime_s=seconds) + "\n")
+    else:
+        say(f"biencoder runtime = {seconds:.3f}")
+
+
+class RowLinker:
+    """Takes samples to rows, rows to scored spans, and these to links, as a plan says."""
+
+    def __init__(self, plan: Plan, linker: Linker) -> None:
+        self._plan = plan
+        self._linker = linker
+        self._model = linker.reader.model
+        self._length = plan.context_length or self._model.config.max_context_length
+        self._maker = RowMaker(
+            self._model.pieces,
+            linker.catalogue,
+            context_length=self._length,
+            overlap=overlap_of(self._length - 2, self._model.config.max_mention_length),
+            position_limit=linker.reader.positions,
+            # Names are compared in the text itself; where the model weighs them, word pieces alone will not do.
+            from_text=linker.refiner is not None,
+            insist=plan.stored_pieces,
+            whole=plan.detector != JOINT,
+        )
+
+    def make(self, samples: Iterable[Sample]) -> Iterator[Row]:
+        """Yield rows ready for `score`."""
+        labelled: bool | None = None
+        for sample in samples:
+            if self._plan.elq:
+                labelled = sample.labelled if labelled is None else labelled
+                row = self._maker.row_like_elq(sample, labelled)
+            else:
+                row = self._maker.row(sample)
+            if self._plan.detector == GOLD and row.gold is None:
+                raise DataError(f"row {sample.id!r} has no gold mentions, which -n none links; use -n joint")
+            yield row
+
+    def score(self, rows: Sequence[Row]) -> list[ScoredSpans]:
+        """Run the model: word pieces of the file are read as they stand, texts go through the linker.
+
+        Returns:
+            scored spans, in positions of each row's word pieces.
+        """
+        as_they_stand = self._propose if self._plan.detector == JOINT else self._score_given
+        found: dict[int, ScoredSpans] = {}
+        for stored, run in ((True, as_they_stand), (False, self._score_texts)):
+            chosen = [i for i, row in enumerate(rows) if (row.stored or self._plan.elq) == stored]
+            found.update(zip(chosen, run([rows[i] for i in chosen]), strict=True))
+        return [found[i] for i in range(len(rows))]
+
+    def decide(self, row: Row, spans: ScoredSpans) -> Outcome:
+        """Choose the links of a row, and count its hits."""
+        joint = self._plan.detector == JOINT
+        links = decide(spans, self._linker.mode, self._linker.cut) if joint else _every(spans, self._linker.mode)
+        return outcome(row, spans, links, self._linker.catalogue.title, self._model.pieces.decode)
+
+    def _propose(self, rows: Sequence[Row]) -> list[ScoredSpans]:
+        elq = self._plan.elq
+        options = replace(self._linker.options, floor=self._floor(), keep_all_if_none=elq, special_tokens=elq)
+        inputs = [self._input(row, window.start, window.end) for row in rows for window in row.windows]
+        found = iter(self._linker.reader.read(inputs, options, self._plan.batch_size))
+        results = []
+        for row in rows:
+            parts = [next(found).shift(window.start - 1) for window in row.windows]
+            results.append(merged(parts, row.windows) if parts else ScoredSpans.none(self._plan.entities))
+        return results
+
+    def _floor(self) -> float:
+        # A joint score is never above the mention's, so no link is lost.
+        joint = self._linker.mode == "joint" and not self._plan.elq
+        return max(self._plan.mention_floor, self._linker.cut.score) if joint else self._plan.mention_floor
+
+    def _score_given(self, rows: Sequence[Row]) -> list[ScoredSpans]:
+        # Every mention has a window of its own, so none is left out.
+        cuts = [[window_around_gold(len(row.ids), [span], self._length) for span in self._given(row)] for row in rows]
+        inputs = [
+            self._input(row, cut.window.start, cut.window.end) for row, of_row in zip(rows, cuts, strict=True) for cut in of_row
+        ]
+        bounds = [list(cut.bounds) for of_row in cuts for cut in of_row]
+        found = iter(self._linker.reader.read_spans(inputs, bounds, self._plan.entities, self._plan.batch_size))
+        return [self._joined([next(found).shift(cut.window.start - 1) for cut in of_row]) for of_row in cuts]
+
+    def _given(self, row: Row) -> list[tuple[int, int]]:
+        if self._plan.detector == GOLD:
+            return [(start, end) for start, end, _ in row.gold or ()]
+        return [(0, len(row.ids))] if row.ids else []
+
+    def _score_texts(self, rows: Sequence[Row]) -> list[ScoredSpans]:
+        spans: list[list[tuple[int, int]]] | None = None
+        if self._plan.detector == GOLD:
+            spans = [[(m.start, m.end) for m in row.sample.mentions or ()] for row in rows]
+        elif self._plan.detector != JOINT:
+            spans = [[(0, len(row.sample.text))] if row.ids else [] for row in rows]
+        texts = [row.sample.text for row in rows]
+        readings = self._linker.read(texts, batch_size=self._plan.batch_size, spans=spans, floor=self._floor())
+        return [reading.spans for reading in readings]
+
+    def _input(self, row: Row, start: int, end: int) -> list[int]:
+        return [self._model.pieces.cls_id, *row.ids[start:end], self._model.pieces.sep_id]
+
+    def _joined(self, parts: Sequence[ScoredSpans]) -> ScoredSpans:
+        return ScoredSpans.concatenate([ScoredSpans.none(self._plan.entities), *parts])
+
+
+def _every(spans: ScoredSpans, mode: str) -> list[Decision]:
+    """Given mentions are all linked, each to its best entity, whose share among its candidates is the score."""
+    best = joint_scores(spans)[:, 0]
+    best = np.exp(best) if mode == PROBABILITY else best
+    order = np.argsort(-best, kind="stable").tolist()
+    return [Decision(i, int(spans.rows[i, 0]), float(best[i])) for i in order if spans.rows[i, 0] >= 0]

@@ -1,0 +1,106 @@
+"""What became of the rows: the records of what was predicted, and counts of hits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
+
+from blink.compat.elq.rows import Gold, Row
+from blink.evaluation.matching import Triple, count_matches
+from blink.evaluation.report import Counts
+from blink.linking.scoring import Decision, ScoredSpans
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a row.
+
+    Attributes:
+        record: the line of ``biencoder_outs.jsonl``.
+        overall: counts against the reported gold.
+        window: counts against the gold inside the window.
+    """
+
+    record: dict[str, Any]
+    overall: Counts
+    window: Counts
+
+    @property
+    def flawless(self) -> bool:
+        """Whether every gold mention was hit and nothing else predicted."""
+        return self.overall.weak == self.overall.gold == self.overall.predicted
+
+
+def outcome(
+    row: Row,
+    spans: ScoredSpans,
+    decisions: Sequence[Decision],
+    title: Callable[[int], str],
+    decode: Callable[[Sequence[int]], str],
+) -> Outcome:
+    """Report the links of a row and count its hits.
+
+    Args:
+        row: the row.
+        spans: its scored spans, in positions of ``row.ids``.
+        decisions: the links among them.
+        title: title of a catalogue row.
+        decode: text of word pieces.
+    """
+    shift = row.offset - row.start
+    places = [(int(spans.start[d.span]) + shift, int(spans.end[d.span]) + 1 + shift, d.row) for d in decisions]
+
+    def strings(found: Sequence[Gold], name: Callable[[int], str]) -> list[list[str]]:
+        return [[name(r), decode(row.ids[s:e])] for s, e, r in found]
+
+    record: dict[str, Any] = {"id": row.sample.id, "text": row.sample.text, "scores": [d.score for d in decisions]}
+    record["pred_tuples_string"] = strings(places, title)
+    if row.gold is not None:
+        record["gold_tuples_string"] = strings(row.gold, lambda r: title(r) if r >= 0 else "")
+    record["pred_triples"] = _written(places)
+    if row.gold is not None:
+        record["gold_triples"] = _written(row.gold)
+    record["tokens"] = list(row.tokens)
+    in_window = [(s - row.offset, e - row.offset, r) for s, e, r in places]
+    return Outcome(record, _counts(row.gold or (), places), _counts(row.gold_in_window, in_window))
+
+
+def _written(found: Sequence[Gold]) -> list[list[Any]]:
+    return [[str(row), start, end] for start, end, row in found]
+
+
+def _counts(gold: Sequence[Gold], predicted: Sequence[Gold]) -> Counts:
+    found = count_matches(_triples(gold), _triples(predicted))
+    return Counts(found.weak, found.strong, len(predicted), len(gold))
+
+
+def _triples(found: Sequence[Gold]) -> list[Triple]:
+    return [Triple(str(row), start, end) for start, end, row in found]
+
+
+class Totals:
+    """Sums over the rows of a file.
+
+    Attributes:
+        overall: counts against all gold mentions.
+        window: counts against the gold mentions inside the model's windows.
+        labelled: whether any row has labels.
+    """
+
+    def __init__(self) -> None:
+        self.overall = Counts()
+        self.window = Counts()
+        self.labelled = False
+
+    def add(self, row: Row, done: Outcome) -> None:
+        """Take in a row. One without labels counts nowhere: its predictions are neither right nor wrong."""
+        if row.gold is None:
+            return
+        self.labelled = True
+        self.overall = _sum(self.overall, done.overall)
+        self.window = _sum(self.window, done.window)
+
+
+def _sum(one: Counts, other: Counts) -> Counts:
+    return Counts(*map(sum, zip(astuple(one), astuple(other), strict=True)))

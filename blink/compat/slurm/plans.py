@@ -1,0 +1,395 @@
+"""What the original's shell scripts do: from their words, and what lies on the disk, a plan of `blink` commands."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from blink.cluster.runs import (
+    BEST,
+    PARAMETERS,
+    WHOLE_RUN,
+    Model,
+    checkpoints_of,
+    epochs_of,
+    expected_model,
+    read_parameters,
+)
+from blink.cluster.settings import ClusterSettings
+from blink.compat.slurm.arguments import NO_AGGREGATION, PRETRAIN, EncodeWords, EvalWords, RunName, TrainWords
+from blink.errors import SettingsError
+
+CATALOGUE = "entity.jsonl"
+VECTORS = "all_entities_large.t7"
+BLINK_MODEL = "biencoder_wiki_large.bin"
+"""Files among the models, by their published names."""
+
+EPOCHS = 100
+LEARNING_RATE = "0.00001"
+CANDIDATE_LENGTH = 128
+EVAL_INTERVAL = {PRETRAIN: 1000}
+USUAL_EVAL_INTERVAL = 500
+ENCODE_BATCH = 512
+DISTRIBUTED = ("wiki_all_ents",)
+"""Data sets of millions of rows, of which each epoch sees another part."""
+CONTEXT_LENGTHS = {"nq": 32, "triviaqa": 256}
+"""Question sets whose texts are cut at another length than the model's own."""
+WITHOUT_HEAD = ("zero_shot", "new_zero_shot")
+FINE_TUNED = "finetuned_"
+"""Before the name of a data set: a model that was trained further on it."""
+SCRIPT = "blink/main_dense_all_ents.py"
+
+
+COMMANDS = {
+    "train": ("blink", "train"),
+    "encode": ("blink", "slurm", "encode"),
+    "link": ("python", SCRIPT),
+    "copy": ("cp", "-r"),
+    "remove": ("rm",),
+}
+"""How the kinds of steps begin."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a plan.
+
+    Attributes:
+        kind: one of `COMMANDS`.
+        words: its arguments; of ``copy``, the last is the folder that all others go to.
+    """
+
+    kind: str
+    words: tuple[str, ...]
+
+    def spelt(self) -> str:
+        """The command as a shell takes it."""
+        return shlex.join((*COMMANDS[self.kind], *self.words))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a script will do.
+
+    Attributes:
+        reads: files that must be there.
+        models: models that must be there, as folder of the run and epoch.
+        writes: folders it writes to.
+        steps: its commands, in order.
+        parameters: settings of the training, for `PARAMETERS`; empty where nothing is trained.
+        notes: what the user should know.
+    """
+
+    reads: tuple[Path, ...]
+    models: tuple[tuple[Path, int], ...]
+    writes: tuple[Path, ...]
+    steps: tuple[Step, ...]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """The plan in words: files, folders, commands."""
+        files = [*self.reads, *(expected_model(*place).path for place in self.models)]
+        return [
+            *(f"reads {path}{'' if path.exists() else '  (not there)'}" for path in files),
+            *(f"writes {path}" for path in self.writes),
+            *(step.spelt() for step in self.steps),
+        ]
+
+
+# -- training -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training begins with, and what that decides of it.
+
+    Attributes:
+        path_to_model: weights, or None for a fresh model.
+        load_cand_enc_only: take of them the encoder of entities only.
+        freeze_cand_enc: entity vectors stay.
+        adversarial_training: negatives are mined.
+        last_epoch: epoch of the weights, -1 before the first.
+    """
+
+    path_to_model: str | None = None
+    load_cand_enc_only: bool = False
+    freeze_cand_enc: bool = False
+    adversarial_training: bool = False
+    last_epoch: int = WHOLE_RUN
+
+    def flags(self) -> list[str]:
+        """Flags of `blink train`."""
+        found = ["--freeze_cand_enc"] if self.freeze_cand_enc else ["--freeze_cand_enc", "false"]
+        if self.load_cand_enc_only:
+            found += ["--load_cand_enc_only"]
+        if self.path_to_model is not None:
+            found += ["--path_to_model", self.path_to_model]
+        else:  # adapters are for encoders that stay as they are; the original trains whole ones
+            found += ["--adapter-rank", "0"]
+        if self.adversarial_training:
+            found += ["--adversarial_training"]
+        elif self.freeze_cand_enc:
+            found += ["--objective", "in_batch"]
+        return [*found, "--last_epoch", str(self.last_epoch)]
+
+
+def fresh_start(words: TrainWords, settings: ClusterSettings) -> Start:
+    """What a run begins with that goes on from no epoch."""
+    if not words.load_saved_cand_encs:
+        return Start(adversarial_training=words.adversarial)
+    return Start(str(Path(settings.paths.models) / BLINK_MODEL), True, True, words.adversarial)
+
+
+def later_start(words: TrainWords, run: Path) -> Start:
+    """What a run begins with that goes on from the weights of an epoch.
+
+    Where entity vectors are given, its negatives are mined from there on, whatever went before: the second phase.
+    """
+    weights = expected_model(run, words.epoch).path
+    mined = words.adversarial or words.load_saved_cand_encs
+    return Start(str(weights), False, words.load_saved_cand_encs, mined, words.epoch)
+
+
+def begun_start(run: Path) -> Start | None:
+    """What the run in a folder was begun with; None where there is none with checkpoints to go on from."""
+    values, own = read_parameters(run / PARAMETERS), asdict(Start())
+    if not checkpoints_of(run) or not own.keys() <= values.keys():
+        return None
+    return Start(**{name: values[name] for name in own})
+
+
+def start_of(words: TrainWords, run: Path, settings: ClusterSettings) -> tuple[Start, Start | None]:
+    """What to begin with, and what the run was begun with that is gone on with or replaced; None where there is none.
+
+    A run that has checkpoints goes on, whatever epoch is named, unless its second phase is to begin.
+
+    Raises:
+        SettingsError: the run is in its second phase already, and no epoch is named.
+    """
+    begun = begun_start(run)
+    wanted = fresh_start(words, settings) if words.epoch == WHOLE_RUN else later_start(words, run)
+    if begun is None or begun.adversarial_training == wanted.adversarial_training:
+        return begun or wanted, begun
+    if words.epoch != WHOLE_RUN:
+        return wanted, begun
+    raise SettingsError(
+        f"the run in {run} has gone on from epoch {begun.last_epoch} with mined negatives; to go on with it, give an epoch as "
+        f"word 13 (it holds {', '.join(map(str, epochs_of(run)))}), to begin anew, remove the folder"
+    )
+
+
+def plan_training(words: TrainWords, settings: ClusterSettings) -> Plan:
+    """The plan of ``examples/train_biencoder.sh``.
+
+    Raises:
+        SettingsError: the model size is unknown, no epoch is left, or as of `start_of`.
+    """
+    run, plans = words.run.folder(settings), []
+    if words.objective in ("train", "both"):
+        plans.append(_plan_train(words, run, settings))
+    if words.objective in ("predict", "both"):
+        plans.append(_plan_predict(words, run, settings))
+    return Plan(
+        reads=tuple(dict.fromkeys(path for plan in plans for path in plan.reads)),
+        models=tuple(model for plan in plans for model in plan.models),
+        writes=tuple(path for plan in plans for path in plan.writes),
+        steps=tuple(step for plan in plans for step in plan.steps),
+        parameters=plans[0].parameters,
+        notes=plans[0].notes,
+    )
+
+
+def _plan_train(words: TrainWords, run: Path, settings: ClusterSettings) -> Plan:
+    data = settings.data_folder(words.data)
+    start, begun = start_of(words, run, settings)
+    total, extra = _epochs_in(settings.extra_flags("train"))
+    if start.last_epoch + 1 >= total:
+        raise SettingsError(f"training has {total} epochs, 0 to {total - 1}, so none is left after epoch {start.last_epoch}")
+    catalogue, vectors = _entity_files(data, settings)
+    named: dict[str, Any] = {
+        "data_path": str(data),
+        "output_path": str(run),
+        "bert_model": settings.encoder(words.model_size),
+        "title_key": "entity",
+        "num_train_epochs": total - start.last_epoch - 1,
+        "learning_rate": LEARNING_RATE,
+        "max_context_length": words.context_length,
+        "max_cand_length": CANDIDATE_LENGTH,
+        "train_batch_size": words.batch_size,
+        "eval_batch_size": words.eval_batch_size,
+        "eval_interval": EVAL_INTERVAL.get(words.data, USUAL_EVAL_INTERVAL),
+        "mention_scoring_method": words.mention_scoring_method,
+        "cand_enc_path": str(vectors),
+    }
+    flags = [word for name, value in named.items() for word in (f"--{name}", str(value))]
+    flags += ["--catalogue", str(catalogue), "--data_parallel", "--get_losses", *_mention_flags(words)]
+    flags += ["--dont_distribute_train_samples", *(["false"] if words.data in DISTRIBUTED else [])]
+    steps = [Step("train", (*flags, *start.flags(), "--keep-epochs", "--resume", *extra))]
+    stale = checkpoints_of(run)
+    if stale and start != begun:  # of the first phase; its epochs stay
+        steps.insert(0, Step("remove", tuple(map(str, stale))))
+    blink_model = [Path(str(start.path_to_model))] if start.load_cand_enc_only else []
+    return Plan(
+        reads=(*_training_files(data), catalogue, vectors, *blink_model),
+        models=() if words.epoch == WHOLE_RUN else ((run, words.epoch),),
+        writes=(run,),
+        steps=tuple(steps),
+        parameters={**named, "learning_rate": float(LEARNING_RATE), **_mention_parameters(words), **asdict(start)},
+        notes=(f"{run} holds a run: going on from its newest checkpoint",) if start == begun else (),
+    )
+
+
+def _epochs_in(extra: Sequence[str]) -> tuple[int, list[str]]:
+    """How many epochs there are in all, and the words of ``extra`` without those that say so.
+
+    Raises:
+        SettingsError: no number follows.
+    """
+    names = ("--num_train_epochs", "--epochs")
+    place = next((i for i, word in enumerate(extra) if word in names), None)
+    if place is None:
+        return EPOCHS, list(extra)
+    number = extra[place + 1] if place + 1 < len(extra) else ""
+    if not number.isdecimal():
+        raise SettingsError(f"{extra[place]} of the training flags is {number!r}; give a whole number behind it")
+    return int(number), [*extra[:place], *extra[place + 2 :]]
+
+
+def _mention_flags(words: TrainWords) -> list[str]:
+    found = ["--do_mention_detection"] if words.joint_mention_detection else []
+    if words.mention_agg_type == "none":
+        return found
+    found += ["--no_mention_bounds"]
+    if words.mention_agg_type not in NO_AGGREGATION:
+        found += ["--mention_aggregation_type", words.mention_agg_type]
+    return found
+
+
+def _mention_parameters(words: TrainWords) -> dict[str, Any]:
+    kind = words.mention_agg_type
+    return {
+        "mention_aggregation_type": None if kind in NO_AGGREGATION else kind,
+        "no_mention_bounds": kind != "none",
+        "do_mention_detection": words.joint_mention_detection,
+    }
+
+
+def _entity_files(data: Path, settings: ClusterSettings) -> tuple[Path, Path]:
+    """Catalogue and vectors of a data set: its own, where its folder holds both, else those among the models."""
+    own, common = ((folder / CATALOGUE, folder / VECTORS) for folder in (data, Path(settings.paths.models)))
+    return own if all(p.is_file() for p in own) else common
+
+
+def _training_files(data: Path) -> Iterator[Path]:
+    yield data / "train.jsonl"
+    dev = data / "dev.jsonl"
+    yield dev if dev.is_file() and not (data / "valid.jsonl").is_file() else data / "valid.jsonl"
+
+
+# -- encoding -----------------------------------------------------------------------------------------------------------
+
+
+def plan_encoding(words: EncodeWords, settings: ClusterSettings) -> Plan:
+    """The plan of ``run_slurm.sh``.
+
+    Raises:
+        SettingsError: the model size is unknown.
+    """
+    model = expected_model(words.run.folder(settings), words.epoch)
+    plan = _plan_encode(words.run, model, settings, ["--batch-size", str(ENCODE_BATCH)])
+    return replace(plan, models=((words.run.folder(settings), words.epoch),))
+
+
+def _plan_predict(words: TrainWords, run: Path, settings: ClusterSettings) -> Plan:
+    chunk = ["--batch-size", str(words.batch_size), "--chunk", str(words.chunk_start), str(words.chunk_end)]
+    if words.objective == "both":  # what the training before it writes
+        return _plan_encode(words.run, Model(run / BEST), settings, chunk)
+    plan = _plan_encode(words.run, expected_model(run, words.epoch), settings, chunk)
+    return replace(plan, models=((run, words.epoch),))
+
+
+def _plan_encode(name: RunName, model: Model, settings: ClusterSettings, flags: Sequence[str]) -> Plan:
+    """Copy the model to where its vectors go, so that these are known by it, then encode."""
+    settings.encoder(name.model_size)
+    run, out = name.folder(settings), str(name.encodings(settings))
+    catalogue, _ = _entity_files(settings.data_folder(name.data), settings)
+    beside = [str(run / PARAMETERS)] if model.parameters is None and (run / PARAMETERS).is_file() else []
+    words = (str(catalogue), "--model", out, "--out", out, "--layout", "t7", *flags, *settings.extra_flags("encode"))
+    steps = (Step("copy", (*model.sources(), *beside, out)), Step("encode", words))
+    return Plan((catalogue,), (), (Path(out),), steps)
+
+
+# -- evaluation ---------------------------------------------------------------------------------------------------------
+
+
+def place_of(model_full: str, settings: ClusterSettings) -> tuple[Path, int]:
+    """Folder and epoch that a model's full name stands for.
+
+    Raises:
+        SettingsError: it has more than three parts, no whole number as its epoch, or is BLINK's own model.
+    """
+    data, folder, epoch, *more = (*model_full.split(";"), "", "")
+    if more[2:] or (epoch and not epoch.isdecimal()) or not data or {data, folder} & {".", ".."}:
+        raise SettingsError(f"the model is {model_full!r}; give 'data;folder;epoch', or 'data;folder' for the whole run's")
+    if data in WITHOUT_HEAD:
+        raise SettingsError(
+            f"the model is {data!r}, BLINK's own, which has no mention head and so finds no mentions; give a model trained by "
+            "examples/train_biencoder.sh, as 'data;folder;epoch'"
+        )
+    number = int(epoch) if epoch else WHOLE_RUN
+    if folder:
+        return Path(settings.paths.experiments) / data.removeprefix(FINE_TUNED) / folder, number
+    return Path(settings.paths.models) / "entity_encodings" / data, number
+
+
+def plan_evaluation(words: EvalWords, settings: ClusterSettings, *, gpu: bool) -> Plan:
+    """The plan of ``run_eval_all_ents_slurm.sh``.
+
+    Args:
+        words: of the script.
+        settings: of the cluster.
+        gpu: whether there is a GPU; the original asks for one always.
+
+    Raises:
+        SettingsError: as of `place_of`.
+    """
+    run, epoch = place_of(words.model_full, settings)
+    model, out = expected_model(run, epoch), words.folder(settings)
+    models = Path(settings.paths.models)
+    questions = _question_file(settings.data_folder(words.test_questions), words.subset)
+    vectors = Path(words.entity_encoding) if words.entity_encoding else models / VECTORS
+    named: dict[str, Any] = {
+        "test_mentions": questions,
+        "test_entities": models / CATALOGUE,
+        "entity_catalogue": models / CATALOGUE,
+        "entity_encoding": vectors,
+        "biencoder_model": model.path,
+        **({} if model.parameters is None else {"biencoder_config": model.parameters}),
+        "save_preds_dir": out,
+        "do_ner": "joint_all_ents",
+        "mention_classifier_threshold": words.mention_classifier_threshold,
+        "top_k": words.top_k,
+        "final_thresholding": words.final_thresholding,
+        "eval_batch_size": words.eval_batch_size,
+    }
+    flags = [word for name, value in named.items() for word in (f"--{name}", str(value))]
+    flags += ["--get_predictions", *(["--use_cuda"] if gpu else [])]
+    if words.test_questions in CONTEXT_LENGTHS:
+        flags += ["--max_context_length", str(CONTEXT_LENGTHS[words.test_questions])]
+    return Plan(
+        reads=(questions, models / CATALOGUE, vectors),
+        models=((run, epoch),),
+        writes=(out,),
+        steps=(Step("link", (*flags, *settings.extra_flags("eval"))),),
+        notes=() if gpu else ("there is no GPU here: evaluating on the CPU",),
+    )
+
+
+def _question_file(data: Path, subset: str) -> Path:
+    """The tokenized file of a question set; where there is none, the one that holds texts."""
+    tokenized, plain = data / "tokenized" / f"{subset}.jsonl", data / f"{subset}.jsonl"
+    return plain if plain.is_file() and not tokenized.is_file() else tokenized
