@@ -34,7 +34,7 @@ from blink.data.prior_file import PriorTable, PriorWeights, read_prior
 from blink.data.records import Sample
 from blink.errors import SettingsError
 from blink.evaluation.bootstrap import cluster_sums, middle, resample, two_sided_p
-from blink.evaluation.report import group_of
+from blink.evaluation.counts import group_of
 from blink.evaluation.sweep import curve
 from blink.files import atomic_open, sample_hash, sha256, write_json
 from blink.kb.knowledge_base import KnowledgeBase

@@ -8,16 +8,20 @@ import pytest
 from blink.data.records import Mention, Sample
 from blink.errors import SettingsError, ShapeError
 from blink.evaluation.bootstrap import cluster_sums, f1_of, middle, resample, two_sided_p
-from blink.evaluation.report import Prediction, Question, Triple, evaluate, group_of
+from blink.evaluation.counts import EvaluatedText, Prediction, group_of
+from blink.evaluation.matching import EntitySpan
+from blink.evaluation.report import evaluate
 
 pytestmark = pytest.mark.quick
 
 
-def question(number: int, right: bool, group: str) -> Question:
-    return Question(str(number), "Paris", (Triple("1", 0, 5),), (Prediction("1" if right else "2", 0, 5),), True, group)
+def question(number: int, right: bool, group: str) -> EvaluatedText:
+    return EvaluatedText(
+        str(number), "Paris", (EntitySpan("1", 0, 5),), (Prediction("1" if right else "2", 0, 5),), True, group
+    )
 
 
-def width(questions: list[Question], by_group: bool) -> float:
+def width(questions: list[EvaluatedText], by_group: bool) -> float:
     scores = evaluate(questions, by_group=by_group).overall.weak
     return scores.f1_high - scores.f1_low
 

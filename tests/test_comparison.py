@@ -15,8 +15,19 @@ from hypothesis import strategies as st
 
 from blink.data.records import Mention, Sample
 from blink.errors import DataError, MismatchError
-from blink.evaluation.comparison import ABSENT, Comparison, compare, examples, format_comparison, paired, read_rows, with_gold
-from blink.evaluation.report import Prediction, Question, Triple, evaluate, question_rows
+from blink.evaluation.comparison import (
+    NO_MENTION,
+    Comparison,
+    compare,
+    examples,
+    format_comparison,
+    paired,
+    read_records,
+    with_gold,
+)
+from blink.evaluation.counts import EvaluatedText, Prediction
+from blink.evaluation.matching import EntitySpan
+from blink.evaluation.report import evaluate, prediction_records
 
 pytestmark = pytest.mark.quick
 
@@ -24,11 +35,11 @@ Run = Callable[..., tuple[int, str, str]]
 Item = tuple[Any, int, int]
 
 
-def question(name: int, gold: list[Item], predicted: list[Item]) -> Question:
-    triples = tuple(Triple(*item) for item in gold)
+def question(name: int, gold: list[Item], predicted: list[Item]) -> EvaluatedText:
+    triples = tuple(EntitySpan(*item) for item in gold)
     covered = all(t.id for t in triples)
     found = tuple(Prediction(*item, -0.5) for item in predicted)
-    return Question(f"q{name}", "Paris and the Nile and Ohio", triples, found, covered, f"g{name}")
+    return EvaluatedText(f"q{name}", "Paris and the Nile and Ohio", triples, found, covered, f"g{name}")
 
 
 GOLD: list[list[Item]] = [[("1", 0, 5)], [("1", 0, 5), ("2", 14, 18)], [(None, 0, 5)], [], [("3", 23, 27)]]
@@ -46,7 +57,7 @@ B = [
 ]
 
 
-def both(a: list[Question] = A, b: list[Question] = B, **options: Any) -> Comparison:
+def both(a: list[EvaluatedText] = A, b: list[EvaluatedText] = B, **options: Any) -> Comparison:
     return compare(paired(a, b), **options)
 
 
@@ -59,14 +70,14 @@ def test_a_comparison_worked_by_hand() -> None:
     assert found.errors_a == {
         "wrong_span": 0, "wrong_entity": 1, "missed_span": 1, "not_in_catalogue": 1, "spurious": 1,
     }  # fmt: skip
-    assert found.mended == {"wrong_span": 0, "wrong_entity": 1, "missed_span": 0, "not_in_catalogue": 0, "spurious": 1}
-    assert found.made["wrong_span"] == 2
+    assert found.fixed == {"wrong_span": 0, "wrong_entity": 1, "missed_span": 0, "not_in_catalogue": 0, "spurious": 1}
+    assert found.introduced["wrong_span"] == 2
     assert found.transitions == {
         ("wrong_entity", "correct"): 1,
         ("correct", "correct"): 1,
         ("missed_span", "wrong_span"): 1,
         ("not_in_catalogue", "not_in_catalogue"): 1,
-        ("spurious", ABSENT): 1,
+        ("spurious", NO_MENTION): 1,
         ("correct", "wrong_span"): 1,
     }
 
@@ -97,7 +108,7 @@ def test_against_a_plain_paired_bootstrap() -> None:
     chosen = np.random.default_rng(1)
     right = chosen.random((2, 200)) < np.array([[0.6], [0.7]])
     sides = [[question(i, [("1", 0, 5)], [("1" if r else "2", 0, 5)]) for i, r in enumerate(row)] for row in right]
-    found = both(*sides, samples=4000).differences["all weak"]
+    found = both(*sides, n_resamples=4000).differences["all weak"]
     draws = chosen.integers(200, size=(4000, 200))
     spread = right[1][draws].mean(1) - right[0][draws].mean(1)
     assert found.difference == pytest.approx(right[1].mean() - right[0].mean())
@@ -122,7 +133,7 @@ def test_seed_and_order() -> None:
 def test_paraphrases_are_drawn_together() -> None:
     a = [question(i, [("1", 0, 5)], [("2", 0, 5)]) for i in range(40)]
     b = [question(i, [("1", 0, 5)], [("1" if i < 20 else "2", 0, 5)]) for i in range(40)]
-    grouped = [[Question(q.id, q.text, q.gold, q.predicted, True, str(i // 10)) for i, q in enumerate(s)] for s in (a, b)]
+    grouped = [[EvaluatedText(q.id, q.text, q.gold, q.predicted, True, str(i // 10)) for i, q in enumerate(s)] for s in (a, b)]
     alone, together = both(a, b).differences["all weak"], both(*grouped, by_group=True).differences["all weak"]
     assert together.high - together.low > 2 * (alone.high - alone.low)
 
@@ -143,15 +154,15 @@ items = st.lists(st.builds(lambda id, span: (id, *span), st.sampled_from(["1", "
 @given(st.lists(st.tuples(items, items, items), min_size=1, max_size=6))
 def test_every_error_is_in_the_table(rows: list[tuple[list[Item], list[Item], list[Item]]]) -> None:
     a, b = ([question(i, row[0], row[side]) for i, row in enumerate(rows)] for side in (1, 2))
-    found = both(a, b, samples=10)
+    found = both(a, b, n_resamples=10)
     for place, errors in ((0, found.errors_a), (1, found.errors_b)):
         states: Counter[str] = Counter()
         for move, count in found.transitions.items():
             states[move[place]] += count
         assert {label: states[label] for label in errors} == errors
-    assert sum(n for move, n in found.transitions.items() if ABSENT not in move and move != ("spurious", "spurious")) == sum(
-        len(q.gold) for q in a
-    )
+    assert sum(
+        n for move, n in found.transitions.items() if NO_MENTION not in move and move != ("spurious", "spurious")
+    ) == sum(len(q.gold) for q in a)
     assert json.loads(json.dumps(found.to_json()))["questions"] == len(rows)
     assert format_comparison(found)
 
@@ -183,8 +194,8 @@ def test_other_gold() -> None:
         with_gold(A, [Sample(q.id, q.text) for q in A])
 
 
-def write(path: Path, questions: list[Question]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in question_rows(questions)))
+def write(path: Path, questions: list[EvaluatedText]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in prediction_records(questions)))
     return path
 
 
@@ -194,7 +205,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_rows_come_back_as_they_were(files: tuple[Path, Path]) -> None:
-    assert read_rows(files[0]) == A
+    assert read_records(files[0]) == A
 
 
 def test_the_command(blink: Run, files: tuple[Path, Path], tmp_path: Path) -> None:

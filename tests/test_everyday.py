@@ -9,7 +9,8 @@ import pytest
 from blink.apps.linking import open_linker
 from blink.data.mention_files import bind, read_samples
 from blink.data.records import Sample
-from blink.evaluation.report import evaluate, question_from
+from blink.evaluation.counts import evaluated_text
+from blink.evaluation.report import evaluate
 from blink.linking.linker import Linker
 
 
@@ -32,7 +33,7 @@ def test_the_set_is_what_it_says(samples: list[Sample]) -> None:
 
 def test_nine_in_ten_are_linked_rightly(linker: Linker, samples: list[Sample]) -> None:
     linked = linker.link([s.text for s in samples])
-    report = evaluate([question_from(s, found) for s, found in zip(samples, linked, strict=True)])
+    report = evaluate([evaluated_text(s, found) for s, found in zip(samples, linked, strict=True)])
     assert report.overall.strong.f1 >= 0.9
     assert report.overall.strong.recall >= 0.88
     assert report.overall.strong.precision >= 0.92

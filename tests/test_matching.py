@@ -9,30 +9,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blink.errors import DataError, SettingsError
-from blink.evaluation.matching import MatchCounts, Matching, Triple, count_matches, match_pairs, overlapping, same_entity
+from blink.evaluation.matching import EntitySpan, MatchCounts, Matching, count_matches, match_pairs, overlapping, same_entity
 
 pytestmark = pytest.mark.quick
 
 MATCHINGS: tuple[Matching, ...] = ("weak", "strong")
 
 
-def triples(*items: tuple[str | None, int, int]) -> list[Triple]:
-    return [Triple(*item) for item in items]
+def triples(*items: tuple[str | None, int, int]) -> list[EntitySpan]:
+    return [EntitySpan(*item) for item in items]
 
 
 spans = st.builds(lambda start, length: (start, start + length), st.integers(0, 12), st.integers(1, 5))
-mentions = st.builds(lambda id, span: Triple(id, *span), st.sampled_from(["1", "2", "q5", "Q5", None, ""]), spans)
+mentions = st.builds(lambda id, span: EntitySpan(id, *span), st.sampled_from(["1", "2", "q5", "Q5", None, ""]), spans)
 mention_lists = st.lists(mentions, max_size=6)
 
 
-def hits(g: Triple, p: Triple, matching: Matching) -> bool:
+def hits(g: EntitySpan, p: EntitySpan, matching: Matching) -> bool:
     """The definition of one hit, written on sets of positions."""
     equal = (g.start, g.end) == (p.start, p.end)
     shared = set(range(g.start or 0, g.end or 0)) & set(range(p.start or 0, p.end or 0))
     return (g.id or "").lower() == (p.id or "").lower() and (equal if matching == "strong" else bool(shared))
 
 
-def largest_by_search(gold: Sequence[Triple], predicted: Sequence[Triple], matching: Matching) -> int:
+def largest_by_search(gold: Sequence[EntitySpan], predicted: Sequence[EntitySpan], matching: Matching) -> int:
     """Try every way to pair off without crossing."""
     gold, predicted = (sorted(side, key=lambda t: t.end or 0) for side in (gold, predicted))
 
@@ -79,16 +79,16 @@ def test_stated_cases(gold: list, predicted: list, expected: tuple[int, int]) ->
 
 
 def test_gold_without_spans_overlaps_everything() -> None:
-    gold = [Triple("A"), Triple("B")]
+    gold = [EntitySpan("A"), EntitySpan("B")]
     assert count_matches(gold, triples(("a", 3, 4), ("b", 90, 95))) == (2, 2)
-    assert count_matches(gold, [Triple("B"), Triple("A")]) == (1, 1), "the order given is kept, and pairs may not cross"
-    assert count_matches([Triple("A", 0, 1), Triple("B")], triples(("A", 7, 8))) == (1, 1), "one missing span is enough"
+    assert count_matches(gold, [EntitySpan("B"), EntitySpan("A")]) == (1, 1), "the order given is kept, and pairs may not cross"
+    assert count_matches([EntitySpan("A", 0, 1), EntitySpan("B")], triples(("A", 7, 8))) == (1, 1), "one missing span is enough"
     assert overlapping(gold, triples(("X", 5, 6))) == [[True], [True]]
 
 
 def test_prediction_without_span_against_spans_is_refused() -> None:
     with pytest.raises(DataError, match=r"predicted mention 1 .*no span"):
-        count_matches(triples(("A", 0, 1)), [Triple("A", 0, 1), Triple("A")])
+        count_matches(triples(("A", 0, 1)), [EntitySpan("A", 0, 1), EntitySpan("A")])
 
 
 def test_unknown_matching_is_refused() -> None:
@@ -117,23 +117,27 @@ def test_weak_pairs_prefer_equal_spans(order: tuple[int, int]) -> None:
 
 
 def test_many_mentions_in_one_text() -> None:
-    many = [Triple("A", i, i + 1) for i in range(300)]
+    many = [EntitySpan("A", i, i + 1) for i in range(300)]
     assert count_matches(many, many) == (300, 300)
 
 
 def test_same_entity_ignores_case() -> None:
-    assert same_entity(Triple("q5"), Triple("Q5", 1, 2))
-    assert not same_entity(Triple(None), Triple("Q5"))
+    assert same_entity(EntitySpan("q5"), EntitySpan("Q5", 1, 2))
+    assert not same_entity(EntitySpan(None), EntitySpan("Q5"))
 
 
 @given(mention_lists, mention_lists, st.sampled_from(MATCHINGS))
 @settings(max_examples=200)
-def test_count_is_the_largest_pairing_without_crossing(gold: list[Triple], predicted: list[Triple], matching: Matching) -> None:
+def test_count_is_the_largest_pairing_without_crossing(
+    gold: list[EntitySpan], predicted: list[EntitySpan], matching: Matching
+) -> None:
     assert getattr(count_matches(gold, predicted), matching) == largest_by_search(gold, predicted, matching)
 
 
 @given(mention_lists, mention_lists, st.sampled_from(MATCHINGS))
-def test_pairs_are_hits_used_once_and_do_not_cross(gold: list[Triple], predicted: list[Triple], matching: Matching) -> None:
+def test_pairs_are_hits_used_once_and_do_not_cross(
+    gold: list[EntitySpan], predicted: list[EntitySpan], matching: Matching
+) -> None:
     pairs = match_pairs(gold, predicted, matching)
     assert pairs == sorted(pairs) == match_pairs(gold, predicted, matching)
     assert all(hits(gold[g], predicted[p], matching) for g, p in pairs)
@@ -143,19 +147,21 @@ def test_pairs_are_hits_used_once_and_do_not_cross(gold: list[Triple], predicted
 
 
 @given(mention_lists, mention_lists)
-def test_counts_are_bounded_symmetric_and_strong_is_never_more_than_weak(gold: list[Triple], predicted: list[Triple]) -> None:
+def test_counts_are_bounded_symmetric_and_strong_is_never_more_than_weak(
+    gold: list[EntitySpan], predicted: list[EntitySpan]
+) -> None:
     counts = count_matches(gold, predicted)
     assert counts == count_matches(predicted, gold)
     assert 0 <= counts.strong <= counts.weak <= min(len(gold), len(predicted))
 
 
 @given(mention_lists)
-def test_everything_hits_itself(gold: list[Triple]) -> None:
+def test_everything_hits_itself(gold: list[EntitySpan]) -> None:
     assert count_matches(gold, gold) == MatchCounts(len(gold), len(gold))
 
 
 @given(mention_lists, mention_lists, st.integers(-50, 50))
-def test_shifting_both_sides_changes_nothing(gold: list[Triple], predicted: list[Triple], shift: int) -> None:
-    moved = [[Triple(t.id, (t.start or 0) + shift, (t.end or 0) + shift) for t in side] for side in (gold, predicted)]
+def test_shifting_both_sides_changes_nothing(gold: list[EntitySpan], predicted: list[EntitySpan], shift: int) -> None:
+    moved = [[EntitySpan(t.id, (t.start or 0) + shift, (t.end or 0) + shift) for t in side] for side in (gold, predicted)]
     assert count_matches(*moved) == count_matches(gold, predicted)
     assert overlapping(*moved) == overlapping(gold, predicted)

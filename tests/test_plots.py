@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from blink.evaluation.calibration import calibration_of, format_calibration
+from blink.evaluation.counts import Counts
 from blink.evaluation.plots import draw_curves, draw_reliability
-from blink.evaluation.report import Counts
 from blink.evaluation.sweep import CurvePoint
 
 pytestmark = pytest.mark.quick

@@ -13,36 +13,32 @@ from hypothesis import strategies as st
 
 from blink.data.records import Link, LinkedText, Mention, Sample, TokenMention
 from blink.errors import DataError, MismatchError, SettingsError
-from blink.evaluation.matching import Triple, count_matches
-from blink.evaluation.report import (
+from blink.evaluation.counts import (
     GOLD_LABELS,
     PREDICTED_LABELS,
     Counts,
+    EvaluatedText,
     Prediction,
-    Question,
-    Report,
     assess,
     counts_of,
-    covered_part,
-    evaluate,
-    format_console_metrics,
-    format_report,
-    question_from,
-    question_rows,
+    covered_mentions,
+    evaluated_text,
 )
+from blink.evaluation.matching import EntitySpan, count_matches
+from blink.evaluation.report import Report, evaluate, format_console_metrics, format_report, prediction_records
 
 pytestmark = pytest.mark.quick
 
 Item = tuple[Any, int, int]
 
 
-def question(gold: list[Item], predicted: list[Item], name: str = "q") -> Question:
-    triples = tuple(Triple(*item) for item in gold)
+def question(gold: list[Item], predicted: list[Item], name: str = "q") -> EvaluatedText:
+    triples = tuple(EntitySpan(*item) for item in gold)
     covered = all(triple.id for triple in triples)
-    return Question(name, "x" * 30, triples, tuple(Prediction(*item, -1.5) for item in predicted), covered)
+    return EvaluatedText(name, "x" * 30, triples, tuple(Prediction(*item, -1.5) for item in predicted), covered)
 
 
-def total_counts(questions: Sequence[Question]) -> Counts:
+def total_counts(questions: Sequence[EvaluatedText]) -> Counts:
     return Counts(*map(sum, zip(*(counts_of(q, assess(q)) for q in questions), strict=True)))
 
 
@@ -100,7 +96,7 @@ def test_labels(gold: list[Item], predicted: list[Item], gold_labels: list[str],
 
 def test_covered_mentions_of_questions_that_are_not_covered() -> None:
     mixed = question([("1", 0, 5), (None, 6, 9)], [("1", 0, 5), ("2", 6, 9), ("3", 20, 22), ("4", 4, 7)])
-    inside = covered_part(mixed)
+    inside = covered_mentions(mixed)
     assert [t.id for t in inside.gold] == ["1"]
     assert [t.id for t in inside.predicted] == ["1", "3", "4"], "what lies on the other mention alone counts for nothing"
     section = evaluate([mixed, question([(None, 0, 5)], [("2", 0, 5)])]).covered_mentions
@@ -108,7 +104,7 @@ def test_covered_mentions_of_questions_that_are_not_covered() -> None:
 
 
 @given(question_lists)
-def test_sections_agree_where_everything_is_covered(questions: list[Question]) -> None:
+def test_sections_agree_where_everything_is_covered(questions: list[EvaluatedText]) -> None:
     covered = [q for q in questions if q.covered]
     report = evaluate(covered)
     assert report.overall == report.covered == report.covered_mentions
@@ -123,9 +119,9 @@ def test_gold_without_id_is_never_found() -> None:
 
 
 def test_gold_without_spans() -> None:
-    whole = Question("q", "text", (Triple("1"), Triple("2")), (Prediction("1", 0, 2),))
+    whole = EvaluatedText("q", "text", (EntitySpan("1"), EntitySpan("2")), (Prediction("1", 0, 2),))
     assert assess(whole).gold_labels == ("correct", "wrong_entity")
-    assert next(question_rows([whole]))["gold"][0]["mention"] is None
+    assert next(prediction_records([whole]))["gold"][0]["mention"] is None
 
 
 def test_empty_inputs_score_zero() -> None:
@@ -145,15 +141,15 @@ def test_perfect_predictions_score_one() -> None:
 
 @given(question_lists, st.randoms())
 @settings(max_examples=50)
-def test_order_of_questions_does_not_matter(questions: list[Question], shuffler: random.Random) -> None:
+def test_order_of_questions_does_not_matter(questions: list[EvaluatedText], shuffler: random.Random) -> None:
     shuffled = shuffler.sample(questions, len(questions))
-    assert evaluate(shuffled, samples=50) == evaluate(questions, samples=50)
+    assert evaluate(shuffled, n_resamples=50) == evaluate(questions, n_resamples=50)
 
 
 @given(question_lists)
 @settings(max_examples=50)
-def test_report_invariants(questions: list[Question]) -> None:
-    report = evaluate(questions, samples=20)
+def test_report_invariants(questions: list[EvaluatedText]) -> None:
+    report = evaluate(questions, n_resamples=20)
     counts = total_counts(questions)
     assert (counts.weak, counts.strong) == (report.overall.weak.correct, report.overall.strong.correct)
     assert sum(report.gold_labels.values()) == counts.gold
@@ -178,7 +174,7 @@ def test_hits_are_those_of_the_matching(gold: list[Item], predicted: list[Item])
     assert set(found.predicted_labels) <= set(PREDICTED_LABELS)
 
 
-def varied_questions(n: int, seed: int = 1) -> list[Question]:
+def varied_questions(n: int, seed: int = 1) -> list[EvaluatedText]:
     chance = random.Random(seed)
     entities = ["1", "2"]
     made = []
@@ -207,7 +203,7 @@ def test_interval_is_that_of_a_plain_bootstrap() -> None:
         drawn = chance.choices(rows, k=len(rows))
         plain.append(2 * sum(c for c, _ in drawn) / sum(m for _, m in drawn))
     plain.sort()
-    scores = evaluate(questions, samples=4000).overall.weak
+    scores = evaluate(questions, n_resamples=4000).overall.weak
     assert (scores.f1_low, scores.f1_high) == pytest.approx((plain[50], plain[1950]), abs=0.01)
 
 
@@ -233,7 +229,7 @@ def test_ten_thousand_questions_are_quick() -> None:
 
 def test_too_few_samples_are_refused() -> None:
     with pytest.raises(SettingsError, match="1 or more"):
-        evaluate([], samples=0)
+        evaluate([], n_resamples=0)
 
 
 def sample(*mentions: Mention) -> Sample:
@@ -242,20 +238,20 @@ def sample(*mentions: Mention) -> Sample:
 
 def test_question_from_records() -> None:
     link = Link(start=10, end=14, mention="Dune", row=7, kb_id="Q1", title="Dune", score=-0.25)
-    made = question_from(sample(Mention(10, 14, 7), Mention(0, 3, -1)), LinkedText("who wrote Dune", (link,)))
-    assert made.gold == (Triple("7", 10, 14), Triple(None, 0, 3))
+    made = evaluated_text(sample(Mention(10, 14, 7), Mention(0, 3, -1)), LinkedText("who wrote Dune", (link,)))
+    assert made.gold == (EntitySpan("7", 10, 14), EntitySpan(None, 0, 3))
     assert made.predicted == (Prediction("7", 10, 14, -0.25),)
     assert not made.covered
-    assert question_from(sample(), LinkedText("who wrote Dune")).covered
+    assert evaluated_text(sample(), LinkedText("who wrote Dune")).covered
 
 
 def test_question_from_refuses_unlabelled_and_mismatched() -> None:
     with pytest.raises(DataError, match="'s1' has no gold"):
-        question_from(Sample("s1", "a", None), LinkedText("a"))
+        evaluated_text(Sample("s1", "a", None), LinkedText("a"))
     with pytest.raises(DataError, match="'s1' has no gold"):
-        question_from(Sample("s1", "a", None, (5,), (TokenMention(0, 1, 2),)), LinkedText("a"))
+        evaluated_text(Sample("s1", "a", None, (5,), (TokenMention(0, 1, 2),)), LinkedText("a"))
     with pytest.raises(MismatchError, match="'s1'"):
-        question_from(sample(), LinkedText("another text"))
+        evaluated_text(sample(), LinkedText("another text"))
 
 
 def test_json_form() -> None:
@@ -274,7 +270,7 @@ def test_json_form() -> None:
 
 
 def test_question_rows() -> None:
-    rows = list(question_rows(HAND_MADE))
+    rows = list(prediction_records(HAND_MADE))
     assert [row["id"] for row in rows] == [q.id for q in HAND_MADE]
     last = json.loads(json.dumps(rows[-1], allow_nan=False))
     assert last["gold"] == [{"id": "1", "start": 0, "end": 5, "mention": "xxxxx", "label": "correct"}]

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from blink.data.records import Mention, Sample
 from blink.errors import DataError, MismatchError, MissingFileError, SettingsError, ShapeError
 from blink.evaluation import saved as module
-from blink.evaluation.report import evaluate, question_from
+from blink.evaluation.counts import evaluated_text
+from blink.evaluation.report import evaluate
 from blink.evaluation.saved import Provenance, SavedReadings, model_hash, read_readings, write_readings
 from blink.evaluation.sweep import (
     THRESHOLDS,
@@ -161,7 +162,7 @@ def test_the_same_links_as_running_the_model(
     cut: Thresholds,
 ) -> None:
     linker = open_toy(model, kb, threshold=cut.score, mention_threshold=cut.mention, mode=mode)
-    ran = [question_from(s, linked) for s, linked in zip(samples, linker.link(TEXTS), strict=True)]
+    ran = [evaluated_text(s, linked) for s, linked in zip(samples, linker.link(TEXTS), strict=True)]
     saved = stored(tmp_path / "r.npz", samples, readings)
     replay = Replay(mode, cut)
     again = [question_at(replay, r, s) for r, s in zip(saved.readings, saved.samples, strict=True)]
@@ -184,7 +185,7 @@ def test_the_same_links_of_long_and_odd_texts(model: BiEncoder, kb: KnowledgeBas
     ]
     linker = open_toy(model, kb, threshold=threshold)
     samples = [Sample(str(i), text, ()) for i, text in enumerate(texts)]
-    ran = [question_from(s, linked) for s, linked in zip(samples, linker.link(texts), strict=True)]
+    ran = [evaluated_text(s, linked) for s, linked in zip(samples, linker.link(texts), strict=True)]
     saved = stored(tmp_path / "r.npz", samples, list(linker.read(texts, floor=min(THRESHOLDS))))
     replay = Replay("joint", linker.cut)
     assert [question_at(replay, r, s) for r, s in zip(saved.readings, saved.samples, strict=True)] == ran
@@ -227,7 +228,7 @@ def test_the_curve_is_that_of_every_threshold_on_its_own(samples: list[Sample], 
     thresholds = [*THRESHOLDS, *exact, -np.inf, 0.0]
     for point in curve(linker, readings, samples, thresholds):
         questions = [question_at(linker, r, s, Thresholds(point.threshold)) for r, s in zip(readings, samples, strict=True)]
-        report = evaluate(questions, samples=1)
+        report = evaluate(questions, n_resamples=1)
         for counts, section in ((point.overall, report.overall), (point.covered, report.covered)):
             assert counts.scores("weak") == replace(section.weak, f1_low=0.0, f1_high=0.0)
             assert counts.scores("strong") == replace(section.strong, f1_low=0.0, f1_high=0.0)

@@ -10,8 +10,8 @@ from blink.apps.outputs import Outputs
 from blink.errors import SettingsError
 
 if TYPE_CHECKING:
-    from blink.evaluation.comparison import Pair
-    from blink.evaluation.matching import Triple
+    from blink.evaluation.comparison import TextPair
+    from blink.evaluation.matching import EntitySpan
     from blink.kb.catalogue import Catalogue
 
 
@@ -19,12 +19,12 @@ def compare_files(
     a: str, b: str, *, gold: str | None, kb: str | None, show: int, json_out: str | None, cluster: str, seed: int
 ) -> None:
     """Compare two files of rows and report."""
-    from blink.evaluation.comparison import compare, examples, format_comparison, paired, read_rows, with_gold
+    from blink.evaluation.comparison import compare, examples, format_comparison, paired, read_records, with_gold
 
     outputs = Outputs(json_out)
     outputs.check()
     catalogue = _catalogue(kb)
-    sides = [read_rows(path) for path in (a, b)]
+    sides = [read_records(path) for path in (a, b)]
     if gold is not None:
         samples = _gold(gold, catalogue)
         sides = [with_gold(side, samples) for side in sides]
@@ -75,16 +75,16 @@ def _titles(catalogue: Catalogue | None) -> Callable[[str | None], str]:
     return name
 
 
-def _example(pair: Pair, verdict: str, name: Callable[[str | None], str]) -> Iterator[str]:
+def _example(pair: TextPair, verdict: str, name: Callable[[str | None], str]) -> Iterator[str]:
     yield f"{verdict}: {pair.a.text}  [{pair.a.id}]"
     yield from (f"  gold  {_mention(pair.a.text, t, name)}" for t in pair.a.gold)
-    for side, question, found in (("A", pair.a, pair.of_a), ("B", pair.b, pair.of_b)):
+    for side, question, found in (("A", pair.a, pair.assessment_a), ("B", pair.b, pair.assessment_b)):
         for p, label in zip(question.predicted, found.predicted_labels, strict=True):
             yield f"  {side}     {_mention(question.text, p, name)}  {p.score:.3f}  {label}"
         if not question.predicted:
             yield f"  {side}     no links"
 
 
-def _mention(text: str, triple: Triple, name: Callable[[str | None], str]) -> str:
+def _mention(text: str, triple: EntitySpan, name: Callable[[str | None], str]) -> str:
     mention = text[triple.start : triple.end] if triple.has_span else "?"
     return f"{mention} -> {name(triple.id)}"

@@ -17,9 +17,9 @@ from blink.errors import DataError, MissingFileError, SettingsError
 from blink.files import sha256
 
 if TYPE_CHECKING:
-    from blink.evaluation.report import Prediction, Question
+    from blink.evaluation.counts import EvaluatedText, Prediction
     from blink.evaluation.saved import Provenance, SavedReadings
-    from blink.evaluation.slices import SampleSlices
+    from blink.evaluation.strata import SampleStrata
     from blink.linking.linker import Linker, Reading
 
 
@@ -54,7 +54,7 @@ def evaluate_file(
     samples = list(bind(samples, linker.catalogue))
     require_rows(samples, len(linker.catalogue))
     run = _read(linker, samples, batch_size, _floor(linker, saved_to is not None))
-    slices = slices_in(linker, samples)
+    slices = strata_in(linker, samples)
     if saved_to is not None:
         read_so = options if text_key == TEXT_KEY else options | {"text_key": text_key}
         _save(saved_to, SavedReadings(samples, run.readings, _provenance(file, linker, run, read_so), slices))
@@ -123,12 +123,12 @@ def _floor(linker: Linker, saving: bool) -> float:
     return min(linker.floor, min(THRESHOLDS)) if saving else linker.floor
 
 
-def slices_in(linker: Linker, samples: Sequence[Sample]) -> list[SampleSlices]:
+def strata_in(linker: Linker, samples: Sequence[Sample]) -> list[SampleStrata]:
     """The slices of the samples' gold mentions; empty where the knowledge base has no surface forms."""
-    from blink.evaluation.slices import slices_of
+    from blink.evaluation.strata import strata_of
 
     forms = linker.kb.alias_table
-    return [] if forms is None else [slices_of(sample, forms) for sample in samples]
+    return [] if forms is None else [strata_of(sample, forms) for sample in samples]
 
 
 def _place(out: str) -> Path:
@@ -201,8 +201,8 @@ _ELSEWHERE = ("model", "kb", "threshold", "mention_threshold", "precision", "dev
 
 
 def report_questions(
-    questions: Sequence[Question],
-    slices: Sequence[SampleSlices],
+    questions: Sequence[EvaluatedText],
+    slices: Sequence[SampleStrata],
     outputs: Outputs,
     at: At,
     cluster: str = "none",
@@ -221,15 +221,15 @@ def report_questions(
         more: further figures.
         before: printed above the report.
     """
-    from blink.evaluation.report import evaluate, format_report, question_rows
-    from blink.evaluation.slices import format_slices, slice_scores
+    from blink.evaluation.report import evaluate, format_report, prediction_records
+    from blink.evaluation.strata import format_strata, stratum_scores
 
     report = evaluate(questions, by_group=cluster == "paraphrase")
-    by_slice = slice_scores(questions, slices) if slices else {}
+    by_slice = stratum_scores(questions, slices) if slices else {}
     figures = report.to_json(threshold=at.threshold, questions_per_s=at.questions_per_s)
     figures |= {"cluster": cluster, "slices": {name: found.to_json() for name, found in by_slice.items()}} | dict(more or {})
-    parts = [before, format_report(report), format_slices(by_slice) if by_slice else "", at.lines()]
-    outputs.write(figures, question_rows(questions), "\n\n".join(part for part in parts if part))
+    parts = [before, format_report(report), format_strata(by_slice) if by_slice else "", at.lines()]
+    outputs.write(figures, prediction_records(questions), "\n\n".join(part for part in parts if part))
 
 
 def report_usage(

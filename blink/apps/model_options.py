@@ -39,8 +39,8 @@ def model_options(command: Any) -> Any:
             click.option(
                 "--prior",
                 metavar="FILE",
-                help="What a knowledge graph knows of the entities, made by `blink kglm prior` and weighed for the model by "
-                "`blink kglm weigh`; none leaves scores as they are.  [default: the starter's own over its own, else none]",
+                help="What a knowledge graph knows of the entities, made by `blink kglm prior` and tuned for the model by "
+                "`blink kglm tune-prior`; none leaves scores as they are.  [default: the starter's own, else none]",
             ),
             click.option(
                 "--batch-size",

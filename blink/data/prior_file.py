@@ -1,7 +1,8 @@
 """A prior over entities in one file: what a knowledge graph tells of them, and how much of it counts beside a model's scores.
 
-The file is a safetensors file. It is made from a graph without any model (`blink.kglm.prior`) and gets its weights later, a set
-for each kind of scores that it is added to. A linker joins it to a knowledge base by the ids of entities, never by rows.
+The file is a safetensors file. It is made from a graph without any model (`blink.kglm.prior_table`) and gets its weights
+later, a set for each kind of scores that it is added to. A linker joins it to a knowledge base by the ids of entities, never
+by rows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The bootstrap: how far micro averages would move, had other questions of the same kind been asked.
+"""The bootstrap: how far micro averages would move on other texts of the same kind.
 
 Questions are drawn with replacement, as many as there are; the spread of an average over many such draws estimates its
-spread over samples of questions (Efron and Tibshirani 1993, chapter 13; paired for two systems as in Berg-Kirkpatrick et
+spread over samples of texts (Efron and Tibshirani 1993, chapter 13; paired for two systems as in Berg-Kirkpatrick et
 al. 2012). Questions that are not independent, such as paraphrases, are drawn together, as one cluster.
 """
 
@@ -14,65 +14,65 @@ import numpy.typing as npt
 
 from blink.errors import SettingsError, ShapeError
 
-_BLOCK_CELLS = 1 << 22  # int64 cells drawn at a time: 32 MiB
+_BLOCK_CELLS = 1 << 22  # int64 cells sampled at a time: 32 MiB
 
 
 def cluster_sums(counts: npt.NDArray[np.int64], clusters: Sequence[Hashable] | None) -> npt.NDArray[np.int64]:
-    """Add up the counts of the questions of each cluster; None leaves every question on its own.
+    """Add up the counts of the texts of each cluster; None makes every text its own cluster.
 
     Args:
-        counts: one row per question. *Shape:* (n, k).
-        clusters: the cluster of each question; equal values belong together.
+        counts: one row per text. *Shape:* (n, k).
+        clusters: the cluster of each text; equal values belong together.
 
     Returns:
         one row per cluster. *Shape:* (c, k).
 
     Raises:
-        ShapeError: there are not as many clusters as questions.
+        ShapeError: there are not as many clusters as texts.
     """
     if clusters is None:
         return counts
     if len(clusters) != len(counts):
-        raise ShapeError(f"{len(clusters)} clusters for {len(counts)} questions; give one for each")
+        raise ShapeError(f"{len(clusters)} clusters for {len(counts)} texts; give one for each")
     numbers: dict[Hashable, int] = {}
-    places = [numbers.setdefault(cluster, len(numbers)) for cluster in clusters]
+    cluster_of_row = [numbers.setdefault(cluster, len(numbers)) for cluster in clusters]
     sums = np.zeros((len(numbers), counts.shape[1]), dtype=np.int64)
-    np.add.at(sums, places, counts)
+    np.add.at(sums, cluster_of_row, counts)
     return sums
 
 
-def resample(counts: npt.NDArray[np.int64], samples: int, seed: int) -> npt.NDArray[np.int64]:
+def resample(counts: npt.NDArray[np.int64], n_resamples: int, seed: int) -> npt.NDArray[np.int64]:
     """Draw rows with replacement, as many as there are, and sum them.
 
     Rows that are equal are interchangeable, so it is enough to draw how often each distinct row occurs: the same
     distribution at a fraction of the cost, and independent of the order of the rows.
 
     Args:
-        counts: one row per question or cluster, at least one. *Shape:* (n, k).
-        samples: number of resamples.
+        counts: one row per text or cluster, at least one. *Shape:* (n, k).
+        n_resamples: number of resamples.
         seed: of the generator.
 
     Returns:
-        sums of each resample. *Shape:* (samples, k).
+        sums of each resample. *Shape:* (n_resamples, k).
 
     Raises:
-        SettingsError: ``samples`` is less than 1.
+        SettingsError: ``n_resamples`` is less than 1.
     """
-    if samples < 1:
-        raise SettingsError(f"{samples} bootstrap samples asked for; use 1 or more, say 1000")
+    if n_resamples < 1:
+        raise SettingsError(f"{n_resamples} bootstrap samples requested; use 1 or more, say 1000")
     distinct, times = np.unique(counts, axis=0, return_counts=True)
     shares = times / len(counts)
     generator = np.random.default_rng(seed)
     block = max(1, _BLOCK_CELLS // len(distinct))
     draws = (
-        generator.multinomial(len(counts), shares, size=min(block, samples - done)) @ distinct
-        for done in range(0, samples, block)
+        generator.multinomial(len(counts), shares, size=min(block, n_resamples - done)) @ distinct
+        for done in range(0, n_resamples, block)
     )
     return np.concatenate(list(draws))
 
 
 def f1_of(correct: npt.NDArray[np.int64], mentions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Micro F1 of resampled counts; ``mentions`` is predicted plus gold. 0 where there are none. *Shapes:* (samples,)."""
+    """Micro F1 of resampled counts; ``mentions`` is predicted plus gold. 0 where there are none. *Shapes:* (n_resamples,)."""
     return np.asarray(2 * correct / np.maximum(mentions, 1), dtype=np.float64)
 
 

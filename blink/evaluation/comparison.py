@@ -1,7 +1,7 @@
-"""Two systems on the same questions: is one better, where, and on which kind of error.
+"""Two systems on the same texts: is one better, where, and on which kind of error.
 
-The comparison is paired: both systems are drawn on the same questions in every resample of the bootstrap, so that what
-makes a question hard for both does not blur the difference (Berg-Kirkpatrick et al. 2012).
+The comparison is paired: every resample of the bootstrap holds the same texts for both systems, so that the variance of texts
+that are hard for both cancels out of the difference (Berg-Kirkpatrick et al. 2012).
 """
 
 from __future__ import annotations
@@ -18,37 +18,38 @@ import numpy.typing as npt
 from blink.data.records import Sample
 from blink.errors import DataError, MismatchError
 from blink.evaluation.bootstrap import cluster_sums, f1_of, middle, resample, two_sided_p
-from blink.evaluation.matching import Matching, Triple
-from blink.evaluation.report import (
+from blink.evaluation.counts import (
     CORRECT,
     GOLD_LABELS,
+    MATCHINGS,
     SPURIOUS,
     Assessment,
+    EvaluatedText,
     Prediction,
-    Question,
     assess,
     counts_of,
-    gold_triples,
+    gold_spans,
     group_of,
 )
+from blink.evaluation.matching import EntitySpan, Matching
 from blink.files import read_json_lines
 
-SAMPLES = 10_000
-ABSENT = "none"
+N_RESAMPLES = 10_000
+_JSON_KEYS = {"fixed": "mended", "introduced": "made"}
+NO_MENTION = "none"
 """The other side of a spurious prediction that only one system made."""
-STATES = (*GOLD_LABELS, SPURIOUS, ABSENT)
-"""What a mention may be in either system; all but `CORRECT` and `ABSENT` are errors."""
-ERRORS = tuple(label for label in STATES if label not in (CORRECT, ABSENT))
-_MATCHINGS: tuple[Matching, ...] = ("weak", "strong")
+STATES = (*GOLD_LABELS, SPURIOUS, NO_MENTION)
+"""States of a mention in either system; all but `CORRECT` and `NO_MENTION` are errors."""
+ERRORS = tuple(label for label in STATES if label not in (CORRECT, NO_MENTION))
 _REMEDY = "give files written by `blink eval FILE --rows OUT`"
-_NONE = (0.0, 0)  # no change
+_NO_CHANGE = (0.0, 0)
 Key: TypeAlias = tuple[str, str, int]
-"""Id and text of a question, and how many like it stand before it in its file."""
+"""Id and text of a record, and how many equal ones precede it in its file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """F1 of both systems under one matching over one set of questions.
+    """F1 of both systems under one matching over one set of texts.
 
     ``difference`` is B less A; its middle 95 % over the resamples is from ``low`` to ``high``; ``p`` is two-sided, see
     `two_sided_p`.
@@ -63,23 +64,23 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """One question as both systems answered it."""
+class TextPair:
+    """One text as both systems linked it."""
 
-    a: Question
-    b: Question
-    of_a: Assessment
-    of_b: Assessment
+    a: EvaluatedText
+    b: EvaluatedText
+    assessment_a: Assessment
+    assessment_b: Assessment
 
     def change(self, matching: Matching) -> tuple[float, int]:
-        """How much better B is: F1 of this question in B less that in A, then wrong links in A less those in B.
+        """How much better B is: F1 of this text in B less that in A, then wrong links in A less those in B.
 
-        Where there is nothing to find, finding nothing is right. Where nothing can be found, as of gold outside the
-        catalogue, F1 is 0 whatever is linked, and wrong links decide.
+        F1 is 1 where there is neither gold nor prediction. Where no gold entity is in the catalogue, it is 0 whatever is
+        linked, and wrong links decide.
         """
         (f1_a, wrong_a), (f1_b, wrong_b) = (
-            (_question_f1(question, found, matching), len(question.predicted) - len(_hits(found, matching)))
-            for question, found in ((self.a, self.of_a), (self.b, self.of_b))
+            (_text_f1(evaluated, assessment, matching), len(evaluated.predicted) - len(_hits(assessment, matching)))
+            for evaluated, assessment in ((self.a, self.assessment_a), (self.b, self.assessment_b))
         )
         return f1_b - f1_a, wrong_a - wrong_b
 
@@ -89,16 +90,16 @@ class Comparison:
     """The result of `compare`.
 
     Attributes:
-        questions: how many there are.
+        questions: how many texts there are.
         covered: how many of them have all their gold in the catalogue.
         differences: by ``all weak``, ``all strong``, ``covered weak`` and ``covered strong``.
-        won: questions that B answers better than A, by matching.
-        lost: questions that B answers worse.
+        won: texts that B links better than A, by matching.
+        lost: texts that B links worse.
         wrong_links: links of A, and of B, that are no strong hit.
         errors_a: how often A makes each error of `ERRORS`.
         errors_b: how often B does.
-        mended: errors of A that B does not make, in the questions B won (strong).
-        made: errors of B that A does not make, in the questions B lost (strong).
+        fixed: errors of A that B does not make, in the texts B won (strong); in JSON "mended".
+        introduced: errors of B that A does not make, in the texts B lost (strong); in JSON "made".
         transitions: ``(state in A, state in B)`` of every gold mention and spurious prediction, with how many there are.
     """
 
@@ -110,223 +111,222 @@ class Comparison:
     wrong_links: tuple[int, int]
     errors_a: Mapping[str, int]
     errors_b: Mapping[str, int]
-    mended: Mapping[str, int]
-    made: Mapping[str, int]
+    fixed: Mapping[str, int]
+    introduced: Mapping[str, int]
     transitions: Mapping[tuple[str, str], int]
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as an object of plain values."""
-        values = asdict(self)
-        values["differences"] = {name: asdict(found) for name, found in self.differences.items()}
+        values = {_JSON_KEYS.get(name, name): value for name, value in asdict(self).items()}
         values["transitions"] = [{"a": a, "b": b, "mentions": n} for (a, b), n in sorted(self.transitions.items())]
         return values
 
 
-def read_rows(path: str | Path) -> list[Question]:
-    """Read a file of rows, one question a line, as `question_rows` makes them.
+def read_records(path: str | Path) -> list[EvaluatedText]:
+    """Read a file of prediction records, one text a line, as `prediction_records` makes them.
 
     Raises:
         MissingFileError: there is no such file.
-        DataError: it is empty, or a line is no such row; the message names the line.
+        DataError: it is empty, or a line is no such record; the message names the line.
     """
-    questions = []
+    texts = []
     for number, row in read_json_lines(path, _REMEDY):
         try:
-            questions.append(_question(row))
+            texts.append(_evaluated(row))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            found = f"no row of an evaluation ({type(error).__name__}: {error})"
-            raise DataError(f"{path}, line {number}: {found}; {_REMEDY}") from error
-    if not questions:
+            fault = f"no row of an evaluation ({type(error).__name__}: {error})"
+            raise DataError(f"{path}, line {number}: {fault}; {_REMEDY}") from error
+    if not texts:
         raise DataError(f"{path} is empty; {_REMEDY}")
-    return questions
+    return texts
 
 
-def _question(row: Mapping[str, Any]) -> Question:
-    gold = tuple(Triple(m["id"], m["start"], m["end"]) for m in row["gold"])
+def _evaluated(row: Mapping[str, Any]) -> EvaluatedText:
+    gold = tuple(EntitySpan(m["id"], m["start"], m["end"]) for m in row["gold"])
     predicted = tuple(Prediction(m["id"], m["start"], m["end"], float(m["score"])) for m in row["predicted"])
     group = str(row.get("group") or f"id {row['id']}")
-    return Question(str(row["id"]), str(row["text"]), gold, predicted, bool(row["covered"]), group)
+    return EvaluatedText(str(row["id"]), str(row["text"]), gold, predicted, bool(row["covered"]), group)
 
 
-def with_gold(questions: Sequence[Question], samples: Iterable[Sample]) -> list[Question]:
-    """Put the gold of samples, whose rows are those of the catalogue in use, in place of the questions' own.
+def with_gold(texts: Sequence[EvaluatedText], samples: Iterable[Sample]) -> list[EvaluatedText]:
+    """Replace the gold of texts by that of samples, whose rows are those of the catalogue in use.
 
     Raises:
-        MismatchError: a question is not among the samples.
+        MismatchError: a text is not among the samples.
         DataError: its sample carries no gold mentions in characters.
     """
     by_key = _keyed(list(samples))
-    made = []
-    for key, question in _keyed(questions).items():
+    relabelled = []
+    for key, evaluated in _keyed(texts).items():
         sample = by_key.get(key)
         if sample is None:
-            raise MismatchError(f"question {question.id!r} is not in the file of gold; give the file that was evaluated")
+            raise MismatchError(f"question {evaluated.id!r} is not in the file of gold; give the file that was evaluated")
         if sample.mentions is None:
             raise DataError(f"sample {sample.id!r} has no gold mentions with character offsets; give a labelled file")
-        made.append(replace(question, gold=gold_triples(sample), covered=sample.covered, group=group_of(sample)))
-    return made
+        relabelled.append(replace(evaluated, gold=gold_spans(sample), covered=sample.covered, group=group_of(sample)))
+    return relabelled
 
 
-def paired(a: Sequence[Question], b: Sequence[Question]) -> list[Pair]:
-    """Bring the answers of two systems together, in the order of A.
+def paired(a: Sequence[EvaluatedText], b: Sequence[EvaluatedText]) -> list[TextPair]:
+    """Pair the links of two systems, in the order of A.
 
     Raises:
-        MismatchError: they answered different questions, or their gold differs.
+        MismatchError: they linked different texts, or their gold differs.
     """
     left, right = _keyed(a), _keyed(b)
     if left.keys() != right.keys():
         raise MismatchError(_unlike(left, right))
-    for key, question in left.items():
-        if Counter(_bare(question.gold)) != Counter(_bare(right[key].gold)):
+    for key, evaluated in left.items():
+        if Counter(_bare(evaluated.gold)) != Counter(_bare(right[key].gold)):
             raise MismatchError(
-                f"question {question.id!r} has other gold in A than in B, so they were evaluated on different files or "
+                f"question {evaluated.id!r} has other gold in A than in B, so they were evaluated on different files or "
                 "knowledge bases; evaluate both on the same, or name what counts: --gold FILE"
             )
-    return [Pair(question, right[key], assess(question), assess(right[key])) for key, question in left.items()]
+    return [TextPair(evaluated, right[key], assess(evaluated), assess(right[key])) for key, evaluated in left.items()]
 
 
-def _bare(gold: Sequence[Triple]) -> list[tuple[str, int | None, int | None]]:
+def _bare(gold: Sequence[EntitySpan]) -> list[tuple[str, int | None, int | None]]:
     return [(t.id or "", t.start, t.end) for t in gold]
 
 
 def _keyed(items: Sequence[Any]) -> dict[Key, Any]:
-    """Questions or samples by what tells them apart."""
-    seen: Counter[tuple[str, str]] = Counter()
+    """Texts or samples by what identifies them."""
+    counts: Counter[tuple[str, str]] = Counter()
     keyed: dict[Key, Any] = {}
     for item in items:
         name = (item.id, item.text)
-        keyed[(item.id, item.text, seen[name])] = item
-        seen[name] += 1
+        keyed[(item.id, item.text, counts[name])] = item
+        counts[name] += 1
     return keyed
 
 
-def _unlike(left: Mapping[Key, Question], right: Mapping[Key, Question]) -> str:
+def _unlike(left: Mapping[Key, EvaluatedText], right: Mapping[Key, EvaluatedText]) -> str:
     only_a, only_b = ([key for key in one if key not in other] for one, other in ((left, right), (right, left)))
     example = (only_a or only_b)[0][0]
-    found = f"A has {len(left)} questions and B {len(right)}; {len(only_a)} are only in A, {len(only_b)} only in B"
-    return f"{found} (such as {example!r}); compare rows of the same file"
+    summary = f"A has {len(left)} questions and B {len(right)}; {len(only_a)} are only in A, {len(only_b)} only in B"
+    return f"{summary} (such as {example!r}); compare rows of the same file"
 
 
-def compare(pairs: Sequence[Pair], *, samples: int = SAMPLES, seed: int = 0, by_group: bool = False) -> Comparison:
+def compare(pairs: Sequence[TextPair], *, n_resamples: int = N_RESAMPLES, seed: int = 0, by_group: bool = False) -> Comparison:
     """Compare two systems.
 
     Args:
         pairs: from `paired`, at least one.
-        samples: bootstrap resamples of the questions.
-        seed: of the resampling; the result depends on nothing else, nor on the order of the questions.
-        by_group: draw groups of questions (``Question.group``), such as paraphrases, rather than questions.
+        n_resamples: bootstrap resamples of the texts.
+        seed: of the resampling; the result depends on nothing else, nor on the order of the texts.
+        by_group: resample groups of texts (``EvaluatedText.group``), such as paraphrases, rather than texts.
     """
     covered = [pair for pair in pairs if pair.a.covered]
     differences = {
-        f"{name} {matching}": found
-        for name, some in (("all", pairs), ("covered", covered))
-        for matching, found in _differences(some, samples, seed, by_group).items()
+        f"{name} {matching}": difference
+        for name, subset in (("all", pairs), ("covered", covered))
+        for matching, difference in _differences(subset, n_resamples, seed, by_group).items()
     }
-    changes = {matching: [pair.change(matching) for pair in pairs] for matching in _MATCHINGS}
-    won = [pair for pair, change in zip(pairs, changes["strong"], strict=True) if change > _NONE]
-    lost = [pair for pair, change in zip(pairs, changes["strong"], strict=True) if change < _NONE]
+    changes = {matching: [pair.change(matching) for pair in pairs] for matching in MATCHINGS}
+    won = [pair for pair, change in zip(pairs, changes["strong"], strict=True) if change > _NO_CHANGE]
+    lost = [pair for pair, change in zip(pairs, changes["strong"], strict=True) if change < _NO_CHANGE]
     return Comparison(
         questions=len(pairs),
         covered=len(covered),
         differences=differences,
-        won={matching: sum(c > _NONE for c in found) for matching, found in changes.items()},
-        lost={matching: sum(c < _NONE for c in found) for matching, found in changes.items()},
-        wrong_links=(_wrong_links(pair.of_a for pair in pairs), _wrong_links(pair.of_b for pair in pairs)),
-        errors_a=_in_order(sum((_errors(pair.of_a) for pair in pairs), Counter())),
-        errors_b=_in_order(sum((_errors(pair.of_b) for pair in pairs), Counter())),
-        mended=_in_order(sum((_errors(pair.of_a) - _errors(pair.of_b) for pair in won), Counter())),
-        made=_in_order(sum((_errors(pair.of_b) - _errors(pair.of_a) for pair in lost), Counter())),
+        won={matching: sum(c > _NO_CHANGE for c in values) for matching, values in changes.items()},
+        lost={matching: sum(c < _NO_CHANGE for c in values) for matching, values in changes.items()},
+        wrong_links=(_wrong_links(pair.assessment_a for pair in pairs), _wrong_links(pair.assessment_b for pair in pairs)),
+        errors_a=_in_order(sum((_errors(pair.assessment_a) for pair in pairs), Counter())),
+        errors_b=_in_order(sum((_errors(pair.assessment_b) for pair in pairs), Counter())),
+        fixed=_in_order(sum((_errors(pair.assessment_a) - _errors(pair.assessment_b) for pair in won), Counter())),
+        introduced=_in_order(sum((_errors(pair.assessment_b) - _errors(pair.assessment_a) for pair in lost), Counter())),
         transitions=dict(sum((_transitions(pair) for pair in pairs), Counter())),
     )
 
 
-def _differences(pairs: Sequence[Pair], samples: int, seed: int, by_group: bool) -> dict[Matching, Difference]:
+def _differences(pairs: Sequence[TextPair], n_resamples: int, seed: int, by_group: bool) -> dict[Matching, Difference]:
     if not pairs:
-        return {matching: Difference(0.0, 0.0, 0.0, 0.0, 0.0, 1.0) for matching in _MATCHINGS}
-    rows = [(*counts_of(pair.a, pair.of_a), *counts_of(pair.b, pair.of_b)) for pair in pairs]
+        return {matching: Difference(0.0, 0.0, 0.0, 0.0, 0.0, 1.0) for matching in MATCHINGS}
+    rows = [(*counts_of(pair.a, pair.assessment_a), *counts_of(pair.b, pair.assessment_b)) for pair in pairs]
     counts = np.array(rows, dtype=np.int64)
-    drawn = resample(cluster_sums(counts, [pair.a.group for pair in pairs] if by_group else None), samples, seed)
+    resampled = resample(cluster_sums(counts, [pair.a.group for pair in pairs] if by_group else None), n_resamples, seed)
     total = counts.sum(0, keepdims=True)
-    found = {}
-    for column, matching in enumerate(_MATCHINGS):
+    differences: dict[Matching, Difference] = {}
+    for column, matching in enumerate(MATCHINGS):
         (a,), (b,) = (_f1(total, side, column) for side in (0, 4))
-        spread = _f1(drawn, 4, column) - _f1(drawn, 0, column)
-        found[matching] = Difference(float(a), float(b), float(b - a), *middle(spread), two_sided_p(spread))
-    return found
+        spread = _f1(resampled, 4, column) - _f1(resampled, 0, column)
+        differences[matching] = Difference(float(a), float(b), float(b - a), *middle(spread), two_sided_p(spread))
+    return differences
 
 
 def _f1(counts: npt.NDArray[np.int64], side: Literal[0, 4], column: int) -> npt.NDArray[np.float64]:
     return f1_of(counts[:, side + column], counts[:, side + 2] + counts[:, side + 3])
 
 
-def _question_f1(question: Question, found: Assessment, matching: Matching) -> float:
-    mentions = len(question.predicted) + len(question.gold)
-    return 2 * len(_hits(found, matching)) / mentions if mentions else 1.0
+def _text_f1(evaluated: EvaluatedText, assessment: Assessment, matching: Matching) -> float:
+    mentions = len(evaluated.predicted) + len(evaluated.gold)
+    return 2 * len(_hits(assessment, matching)) / mentions if mentions else 1.0
 
 
-def _hits(found: Assessment, matching: Matching) -> tuple[tuple[int, int], ...]:
-    return found.weak if matching == "weak" else found.strong
+def _hits(assessment: Assessment, matching: Matching) -> tuple[tuple[int, int], ...]:
+    return assessment.weak if matching == "weak" else assessment.strong
 
 
-def _errors(found: Assessment) -> Counter[str]:
-    labels = [*found.gold_labels, *(label for label in found.predicted_labels if label == SPURIOUS)]
+def _errors(assessment: Assessment) -> Counter[str]:
+    labels = [*assessment.gold_labels, *(label for label in assessment.predicted_labels if label == SPURIOUS)]
     return Counter(label for label in labels if label != CORRECT)
 
 
 def _wrong_links(assessments: Iterable[Assessment]) -> int:
-    return sum(label != CORRECT for found in assessments for label in found.predicted_labels)
+    return sum(label != CORRECT for assessment in assessments for label in assessment.predicted_labels)
 
 
 def _in_order(errors: Counter[str]) -> dict[str, int]:
     return {label: errors[label] for label in ERRORS}
 
 
-def _transitions(pair: Pair) -> Counter[tuple[str, str]]:
+def _transitions(pair: TextPair) -> Counter[tuple[str, str]]:
     """Gold mentions pair off by span and entity, spurious predictions where both systems made the same one."""
-    moves = Counter(zip(_gold_states(pair.a, pair.of_a), _gold_states(pair.b, pair.of_b), strict=True))
-    in_a, in_b = (_spurious(q, found) for q, found in ((pair.a, pair.of_a), (pair.b, pair.of_b)))
+    moves = Counter(zip(_gold_states(pair.a, pair.assessment_a), _gold_states(pair.b, pair.assessment_b), strict=True))
+    in_a, in_b = (_spurious(*side) for side in ((pair.a, pair.assessment_a), (pair.b, pair.assessment_b)))
     moves[SPURIOUS, SPURIOUS] += (in_a & in_b).total()
-    moves[SPURIOUS, ABSENT] += (in_a - in_b).total()
-    moves[ABSENT, SPURIOUS] += (in_b - in_a).total()
+    moves[SPURIOUS, NO_MENTION] += (in_a - in_b).total()
+    moves[NO_MENTION, SPURIOUS] += (in_b - in_a).total()
     return +moves
 
 
-def _gold_states(question: Question, found: Assessment) -> list[str]:
+def _gold_states(evaluated: EvaluatedText, assessment: Assessment) -> list[str]:
     """Labels of the gold mentions in an order that does not depend on that of the file."""
-    keys = _bare(question.gold)
-    return [found.gold_labels[place] for place in sorted(range(len(keys)), key=lambda place: repr(keys[place]))]
+    keys = _bare(evaluated.gold)
+    return [assessment.gold_labels[i] for i in sorted(range(len(keys)), key=lambda i: repr(keys[i]))]
 
 
-def _spurious(question: Question, found: Assessment) -> Counter[tuple[str | None, int | None, int | None]]:
-    labelled = zip(question.predicted, found.predicted_labels, strict=True)
+def _spurious(evaluated: EvaluatedText, assessment: Assessment) -> Counter[tuple[str | None, int | None, int | None]]:
+    labelled = zip(evaluated.predicted, assessment.predicted_labels, strict=True)
     return Counter((p.id, p.start, p.end) for p, label in labelled if label == SPURIOUS)
 
 
-def examples(pairs: Sequence[Pair], number: int, *, won: bool) -> list[Pair]:
-    """The questions that B won, or lost, by most (strong, see `Pair.change`); of equals the first."""
+def examples(pairs: Sequence[TextPair], number: int, *, won: bool) -> list[TextPair]:
+    """The texts that B won, or lost, by most (strong, see `TextPair.change`); of equals the first."""
     changes = [(pair.change("strong"), pair) for pair in pairs]
-    chosen = [(change, pair) for change, pair in changes if (change > _NONE if won else change < _NONE)]
+    selected = [(change, pair) for change, pair in changes if (change > _NO_CHANGE if won else change < _NO_CHANGE)]
     # Stable in either direction: equals stay in the order of the file.
-    return [pair for _, pair in sorted(chosen, key=lambda both: both[0], reverse=won)][:number]
+    return [pair for _, pair in sorted(selected, key=lambda item: item[0], reverse=won)][:number]
 
 
-def format_comparison(found: Comparison) -> str:
+def format_comparison(comparison: Comparison) -> str:
     """Lay out a comparison for a terminal."""
     return "\n".join(
         [
-            f"questions = {found.questions}",
-            f"covered questions = {found.covered}",
+            f"questions = {comparison.questions}",
+            f"covered questions = {comparison.covered}",
             "",
-            *_difference_lines(found.differences),
+            *_difference_lines(comparison.differences),
             "",
             f"{'B against A':<14}  {'won':>6}  {'lost':>6}  {'equal':>6}",
-            *(_won_line(found, matching) for matching in _MATCHINGS),
+            *(_won_line(comparison, matching) for matching in MATCHINGS),
             "",
-            f"{'errors':<16}  {'in A':>6}  {'in B':>6}  {'mended in won':>13}  {'made in lost':>12}",
-            *(_error_line(found, label) for label in ERRORS),
-            "{:<16}  {:>6}  {:>6}".format("wrong links", *found.wrong_links),
+            f"{'errors':<16}  {'in A':>6}  {'in B':>6}  {'fixed in won':>13}  {'new in lost':>12}",
+            *(_error_line(comparison, label) for label in ERRORS),
+            "{:<16}  {:>6}  {:>6}".format("wrong links", *comparison.wrong_links),
             "",
-            *_transition_lines(found.transitions),
+            *_transition_lines(comparison.transitions),
         ]
     )
 
@@ -342,13 +342,13 @@ def _difference_lines(differences: Mapping[str, Difference]) -> list[str]:
     ]
 
 
-def _won_line(found: Comparison, matching: str) -> str:
-    won, lost = found.won[matching], found.lost[matching]
-    return f"{matching:<14}  {won:>6}  {lost:>6}  {found.questions - won - lost:>6}"
+def _won_line(comparison: Comparison, matching: str) -> str:
+    won, lost = comparison.won[matching], comparison.lost[matching]
+    return f"{matching:<14}  {won:>6}  {lost:>6}  {comparison.questions - won - lost:>6}"
 
 
-def _error_line(found: Comparison, label: str) -> str:
-    counts = (found.errors_a[label], found.errors_b[label], found.mended[label], found.made[label])
+def _error_line(comparison: Comparison, label: str) -> str:
+    counts = (comparison.errors_a[label], comparison.errors_b[label], comparison.fixed[label], comparison.introduced[label])
     return "{:<16}  {:>6}  {:>6}  {:>13}  {:>12}".format(label, *counts)
 
 

@@ -17,7 +17,7 @@ Matching = Literal["weak", "strong"]
 
 
 @dataclass(frozen=True, slots=True)
-class Triple:
+class EntitySpan:
     """An entity and the span ``[start, end)`` that names it, in any unit the two sides share.
 
     Gold without spans has ``start`` and ``end`` None: then spans are ignored on both sides and everything overlaps.
@@ -42,15 +42,15 @@ class MatchCounts(NamedTuple):
 
 
 class _Item(NamedTuple):
-    """A triple made comparable, with its place in the caller's list."""
+    """A span in comparable form, with its position in the caller's list."""
 
     key: str
     start: int
     end: int
-    place: int
+    position: int
 
 
-def count_matches(gold: Sequence[Triple], predicted: Sequence[Triple]) -> MatchCounts:
+def count_matches(gold: Sequence[EntitySpan], predicted: Sequence[EntitySpan]) -> MatchCounts:
     """Count weak and strong hits between the gold and the predicted mentions of one text.
 
     Raises:
@@ -59,11 +59,11 @@ def count_matches(gold: Sequence[Triple], predicted: Sequence[Triple]) -> MatchC
     return MatchCounts(len(match_pairs(gold, predicted, "weak")), len(match_pairs(gold, predicted, "strong")))
 
 
-def match_pairs(gold: Sequence[Triple], predicted: Sequence[Triple], matching: Matching) -> list[tuple[int, int]]:
+def match_pairs(gold: Sequence[EntitySpan], predicted: Sequence[EntitySpan], matching: Matching) -> list[tuple[int, int]]:
     """Find one largest set of hits.
 
-    Of several largest sets, weak matching takes one with the most equal spans; what ambiguity is left is settled by the
-    order of the inputs, so that equal inputs give equal pairs.
+    Of several largest sets, weak matching prefers one with the most equal spans; of those the order of the inputs decides, so
+    that equal inputs give equal pairs.
 
     Returns:
         ``(index in gold, index in predicted)``, ascending by gold index.
@@ -80,11 +80,11 @@ def match_pairs(gold: Sequence[Triple], predicted: Sequence[Triple], matching: M
     left.sort(key=lambda item: item.end)
     right.sort(key=lambda item: item.end)
     weights = _strong_weights(left, right) if matching == "strong" else _weak_weights(left, right)
-    return sorted((left[g].place, right[p].place) for g, p in _heaviest_chain(weights))
+    return sorted((left[g].position, right[p].position) for g, p in _heaviest_chain(weights))
 
 
-def overlapping(gold: Sequence[Triple], predicted: Sequence[Triple]) -> list[list[bool]]:
-    """Tell for each gold mention (row) which predictions (columns) share a position with it, whatever their entity.
+def overlapping(gold: Sequence[EntitySpan], predicted: Sequence[EntitySpan]) -> list[list[bool]]:
+    """For each gold mention (row), which predictions (columns) share a position with it, whatever their entity.
 
     Raises:
         DataError: the gold mentions have spans and a prediction has none.
@@ -95,31 +95,31 @@ def overlapping(gold: Sequence[Triple], predicted: Sequence[Triple]) -> list[lis
     return [[_overlap(g, p) for p in right] for g in left]
 
 
-def same_entity(gold: Triple, predicted: Triple) -> bool:
+def same_entity(gold: EntitySpan, predicted: EntitySpan) -> bool:
     """Whether both name the same entity."""
     return _key(gold) == _key(predicted)
 
 
-def _key(triple: Triple) -> str:
-    return (triple.id or "").lower()
+def _key(span: EntitySpan) -> str:
+    return (span.id or "").lower()
 
 
-def _comparable(gold: Sequence[Triple], predicted: Sequence[Triple]) -> tuple[list[_Item], list[_Item]]:
-    """Bring both sides into one form; one gold mention without a span switches spans off for all."""
-    spans = all(triple.has_span for triple in gold)
-    return _items(gold, spans), _items(predicted, spans)
+def _comparable(gold: Sequence[EntitySpan], predicted: Sequence[EntitySpan]) -> tuple[list[_Item], list[_Item]]:
+    """Both sides in one form; one gold mention without a span switches spans off for all."""
+    use_spans = all(span.has_span for span in gold)
+    return _items(gold, use_spans), _items(predicted, use_spans)
 
 
-def _items(triples: Sequence[Triple], spans: bool) -> list[_Item]:
-    if not spans:
-        return [_Item(_key(triple), 0, 1, i) for i, triple in enumerate(triples)]
+def _items(spans: Sequence[EntitySpan], use_spans: bool) -> list[_Item]:
+    if not use_spans:
+        return [_Item(_key(span), 0, 1, i) for i, span in enumerate(spans)]
     items = []
-    for i, triple in enumerate(triples):
-        if triple.start is None or triple.end is None:
+    for i, span in enumerate(spans):
+        if span.start is None or span.end is None:
             raise DataError(
-                f"predicted mention {i} ({triple.id!r}) has no span but the gold has; give both sides spans or neither"
+                f"predicted mention {i} ({span.id!r}) has no span but the gold has; give both sides spans or neither"
             )
-        items.append(_Item(_key(triple), triple.start, triple.end, i))
+        items.append(_Item(_key(span), span.start, span.end, i))
     return items
 
 
@@ -132,13 +132,16 @@ def _strong_weights(gold: list[_Item], predicted: list[_Item]) -> list[list[int]
 
 
 def _weak_weights(gold: list[_Item], predicted: list[_Item]) -> list[list[int]]:
-    """Weigh a hit so much that equal spans, which add 1, can only decide between sets of equally many hits."""
+    """Weights of hits, so large that equal spans, which add 1, only decide between sets of equally many hits."""
     hit = min(len(gold), len(predicted)) + 1
     return [[hit + (g[1:3] == p[1:3]) if g.key == p.key and _overlap(g, p) else 0 for p in predicted] for g in gold]
 
 
 def _heaviest_chain(weights: list[list[int]]) -> list[tuple[int, int]]:
-    """Choose cells that ascend in row and in column and whose weights sum highest; zero means 'not allowed'."""
+    """Cells that ascend in row and in column with the highest sum of weights; zero means 'not allowed'.
+
+    The dynamic program of the longest common subsequence, with weights (Wagner and Fischer 1974).
+    """
     rows, columns = len(weights), len(weights[0])
     best = [[0] * (columns + 1) for _ in range(rows + 1)]
     for g in range(rows):

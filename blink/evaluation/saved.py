@@ -14,7 +14,7 @@ The file is an ``.npz`` of plain arrays; ragged lists lie end to end, and the ar
 | ``labelled`` | (texts,) | whether a text has gold |
 | ``gold`` | (g, 3) | start, end, catalogue row or -1, a part for each text |
 | ``gold_ids`` | (bytes,) | UTF-8, the Wikidata id of each gold mention, or nothing |
-| ``gold_slices`` | (g,) | place in `SLICES`, or -1 |
+| ``gold_slices`` | (g,) | place in `STRATA`, or -1 |
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import numpy as np
 
 from blink.data.records import Mention, Sample
 from blink.errors import DataError, MismatchError, ShapeError
-from blink.evaluation.slices import SLICES, SampleSlices
+from blink.evaluation.strata import STRATA, SampleStrata
 from blink.files import atomic_open, require_file, sample_hash, sha256
 from blink.kb.knowledge_base import MANIFEST_FILE, read_manifest
 from blink.linking.linker import Reading, characters
@@ -45,7 +45,7 @@ FILE_NAME = "predictions.npz"
 Arrays: TypeAlias = Mapping[str, np.ndarray]
 _SPANS = "spans."
 _REMEDY = "write it again: blink eval FILE --save-preds OUT.npz"
-_SLICE_NAMES = tuple(SLICES)
+_SLICE_NAMES = tuple(STRATA)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class SavedReadings:
     samples: Sequence[Sample]
     readings: Sequence[Reading]
     provenance: Provenance
-    slices: Sequence[SampleSlices] = field(default=())
+    slices: Sequence[SampleStrata] = field(default=())
 
     @property
     def labelled(self) -> bool:
@@ -235,7 +235,7 @@ def _samples(arrays: Arrays) -> Iterator[Sample]:
         yield Sample(name, text, tuple(mentions[part]) if known else None)
 
 
-def _slices(arrays: Arrays, samples: int) -> list[SampleSlices]:
+def _slices(arrays: Arrays, samples: int) -> list[SampleStrata]:
     codes = arrays["gold_slices"].tolist()
     if all(code < 0 for code in codes):
         return []

@@ -11,17 +11,8 @@ import numpy as np
 
 from blink.data.records import Sample
 from blink.errors import SettingsError
+from blink.evaluation.counts import CountRow, Counts, EvaluatedText, Prediction, assess, counts_of, gold_spans, group_of
 from blink.evaluation.matching import Matching
-from blink.evaluation.report import (
-    CountRow,
-    Counts,
-    Prediction,
-    Question,
-    assess,
-    counts_of,
-    gold_triples,
-    group_of,
-)
 from blink.linking.linker import Linker, Reading
 from blink.linking.scoring import ScoredSpans, Thresholds, mode_named
 
@@ -121,10 +112,10 @@ def best_scores(spans: ScoredSpans, mode: str) -> np.ndarray:
     return mode_named(mode).scores(spans)[:, 0] if len(spans) else np.empty(0, np.float32)
 
 
-def question_at(linker: Linker, reading: Reading, sample: Sample, cut: Thresholds | None = None) -> Question:
-    """Pair a sample with what is chosen of its reading: as `question_from`, without looking up what entities are called."""
+def question_at(linker: Linker, reading: Reading, sample: Sample, cut: Thresholds | None = None) -> EvaluatedText:
+    """Pair a sample with what is chosen of its reading: as `evaluated_text`, without looking up what entities are called."""
     predicted = predicted_at(linker, reading, cut)
-    return Question(sample.id, sample.text, gold_triples(sample), predicted, sample.covered, group_of(sample))
+    return EvaluatedText(sample.id, sample.text, gold_spans(sample), predicted, sample.covered, group_of(sample))
 
 
 def predicted_at(linker: Linker, reading: Reading, cut: Thresholds | None = None) -> tuple[Prediction, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from blink.evaluation.report import Prediction
+from blink.evaluation.counts import Prediction
 
 
 @dataclass(frozen=True, slots=True)

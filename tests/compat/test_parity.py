@@ -17,7 +17,7 @@ import torch
 from blink.compat.elq import main
 from blink.data.mention_files import read_samples
 from blink.data.windows import window_around_gold
-from blink.evaluation.matching import Triple, count_matches
+from blink.evaluation.matching import EntitySpan, count_matches
 from blink.kb.catalogue import Catalogue
 from blink.kb.index import ExactIndex, read_index
 from blink.linking.mention_detector import Reader, ReaderOptions
@@ -157,7 +157,7 @@ def test_errors_are_the_rows_that_are_not_flawless(parity: Path, catalogue: Path
     rows = lines(tmp_path / "biencoder_outs.jsonl")
 
     def hits(row: dict[str, Any]) -> int:
-        gold, found = ([Triple(*t) for t in row[key]] for key in ("gold_triples", "pred_triples"))
+        gold, found = ([EntitySpan(*t) for t in row[key]] for key in ("gold_triples", "pred_triples"))
         return count_matches(gold, found).weak
 
     wrong = [r for r in rows if not hits(r) == len(r["gold_triples"]) == len(r["pred_triples"])]
@@ -343,7 +343,7 @@ def test_candidate_inputs_and_vectors(parity: Path, catalogue: Path, model: BiEn
 
 def test_match_counts(parity: Path):
     for case in json.loads((parity / "golden" / "tp_cases.json").read_text()):
-        gold, found = ([Triple(*t) for t in case[key]] for key in ("gold", "pred"))
+        gold, found = ([EntitySpan(*t) for t in case[key]] for key in ("gold", "pred"))
         assert count_matches(gold, found) == (case["weak"], case["strong"])
 
 

@@ -78,7 +78,7 @@ def test_the_folder_opens_like_any_of_entity_vectors(examples: Examples, luke: P
 
 def test_the_linkers_prior_takes_the_folder(examples: Examples, luke: Path, tmp_path: Path) -> None:
     """A graph of entities of which two have a vector."""
-    prior = pytest.importorskip("blink.kglm.prior")
+    prior = pytest.importorskip("blink.kglm.prior_table")
     (tmp_path / "map.tsv").write_text("Java\tQ3757\nSun\tQ525\n")
     examples("export-entities", "--model-file", luke, "--out", tmp_path / "out", "--id-map", tmp_path / "map.tsv")
     (tmp_path / "graph").mkdir()

@@ -1,4 +1,4 @@
-"""``blink kglm prior`` and ``blink kglm weigh``, and ``--prior`` of the commands that link: from a graph to better links."""
+"""``blink kglm prior``, ``blink kglm tune-prior``, and ``--prior`` of the commands that link: from a graph to better links."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def weighed(blink: Run, bare: Path, home: Path) -> Path:
     """The prior, weighed for the ranker's scores."""
     if not (home / "weighed.safetensors").exists():
         shutil.copy(bare, "weighed.safetensors")
-        done(blink("kglm", "weigh", "weighed.safetensors", "--model", "model", *ON))
+        done(blink("kglm", "tune-prior", "weighed.safetensors", "--model", "model", *ON))
     return home / "weighed.safetensors"
 
 
@@ -107,7 +107,7 @@ class TestPrior:
         made = read_prior(tmp_path / "p")
         assert f"{len(made.table)} entities, {len(made.table.edges)} pairs of neighbours" in err
         assert f"{len(made.table)} vectors of {made.table.vectors.shape[1]}" in err  # type: ignore[union-attr]
-        assert f"next: blink kglm weigh {tmp_path / 'p'}" in err
+        assert f"next: blink kglm tune-prior {tmp_path / 'p'}" in err
         degrees = dict(zip(made.table.ids, made.table.degrees.tolist(), strict=True))
         assert (degrees["Q0"], degrees["Q1"], degrees["Q3"]) == (21, 1, 21)
         assert made.weights == ()
@@ -135,7 +135,7 @@ class TestWeigh:
     def test_links_get_better(self, blink: Run, bare: Path, home: Path) -> None:
         before = f1(blink)
         shutil.copy(bare, "fresh.safetensors")
-        out, err = done(blink("kglm", "weigh", "fresh.safetensors", "--model", "model", *ON, "--json", "-"))
+        out, err = done(blink("kglm", "tune-prior", "fresh.safetensors", "--model", "model", *ON, "--json", "-"))
         found = json.loads(out)
         assert found["popularity"] > 0.1
         assert found["on"] == ["dev.jsonl"]
@@ -154,7 +154,7 @@ class TestWeigh:
 
     def test_several_kinds_of_scores_stay_side_by_side(self, blink: Run, weighed: Path, home: Path) -> None:
         shutil.copy(weighed, "both.safetensors")
-        out, _ = done(blink("kglm", "weigh", "both.safetensors", "--model", "model", *ON, "--no-rank"))
+        out, _ = done(blink("kglm", "tune-prior", "both.safetensors", "--model", "model", *ON, "--no-rank"))
         assert "scores are multiplied by" in out
         ranked, plain = read_prior("both.safetensors").weights
         assert (ranked.ranked, plain.ranked) == (True, False)
@@ -172,7 +172,7 @@ class TestWeigh:
         found = []
         for name, more in (("one", folds), ("two", folds), ("self", ())):
             shutil.copy(bare, tmp_path / name)
-            _, err = done(blink("kglm", "weigh", tmp_path / name, "--model", "model", *ON, *train, *more))
+            _, err = done(blink("kglm", "tune-prior", tmp_path / name, "--model", "model", *ON, *train, *more))
             assert ("no --fold is named" in err) == (name == "self")
             found.append(read_prior(tmp_path / name).weights[0])
         assert found[0].about["terms"] == ["popularity", "vector"]
@@ -209,15 +209,15 @@ class TestWeigh:
     )
     def test_mistakes(self, blink: Run, bare: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
         before = bare.read_bytes()
-        refused(blink("kglm", "weigh", *(str(bare) if a == "PRIOR" else a for a in arguments)), *words)
+        refused(blink("kglm", "tune-prior", *(str(bare) if a == "PRIOR" else a for a in arguments)), *words)
         assert bare.read_bytes() == before
 
     def test_a_prior_without_vectors_says_so(self, blink: Run, tmp_path: Path) -> None:
         write_prior(tmp_path / "p", Prior(table(["Q1", "Q2"], width=0)))
         words = ("--model", "model", *ON, "--train", "train.jsonl", "--terms", "vector")
-        refused(blink("kglm", "weigh", tmp_path / "p", *words), "the prior has no vectors: make it with --vectors")
+        refused(blink("kglm", "tune-prior", tmp_path / "p", *words), "the prior has no vectors: make it with --vectors")
         words = ("--model", "nowhere", *ON, "--relatedness", "cosine")  # it is said before a model is looked for
-        refused(blink("kglm", "weigh", tmp_path / "p", *words), "no vectors; make it with --vectors")
+        refused(blink("kglm", "tune-prior", tmp_path / "p", *words), "no vectors; make it with --vectors")
 
 
 class TestLinking:
@@ -229,7 +229,11 @@ class TestLinking:
             ("kb", (), ("kb is a folder",)),
             ("dev.jsonl", (), ("dev.jsonl is no prior",)),
             ("bare.safetensors", (), ("not weighed yet", "ranked scores", "blink kglm weigh")),
-            ("weighed.safetensors", ("--no-rank",), ("weighed for 1 other", "a bi-encoder's own scores", "blink kglm weigh")),
+            (
+                "weighed.safetensors",
+                ("--no-rank",),
+                ("weighed for 1 other", "a bi-encoder's own scores", "blink kglm weigh"),
+            ),
             ("weighed.safetensors", ("--without", "spelling"), ("weighed for 1 other", "ranked scores")),
         ],
     )
@@ -265,7 +269,7 @@ class TestLinking:
         done(blink("eval", "--preds", tmp_path / "one.npz", "--dev", tmp_path / "two.npz"))
         preds = ("eval", "--preds", tmp_path / "one.npz", "--dev", tmp_path / "plain.npz")
         refused(blink(*preds), "was made with prior", "make both with the same options")
-        done(blink("kglm", "weigh", tmp_path / "again", "--model", "model", *ON, "--terms", "popularity", "--no-rank"))
+        done(blink("kglm", "tune-prior", tmp_path / "again", "--model", "model", *ON, "--terms", "popularity", "--no-rank"))
         done(blink("eval", "dev.jsonl", *OPEN, "--prior", tmp_path / "again", "--save-preds", tmp_path / "again.npz"))
         refused(blink("eval", "--preds", tmp_path / "one.npz", "--dev", tmp_path / "again.npz"), "was made with prior")
 
@@ -295,7 +299,7 @@ class TestLinking:
         assert json.loads((tmp_path / "scores" / "dev.json").read_text())["all"]["weak"]["f1"] > 0.9
         monkeypatch.chdir(weighed.parent)
         refused(blink(*link, "--prior", "nowhere"), "nowhere does not exist", "blink kglm prior")
-        done(blink("kglm", "weigh", "job.safetensors", "--model", "model", *ON, "--no-rank"))
+        done(blink("kglm", "tune-prior", "job.safetensors", "--model", "model", *ON, "--no-rank"))
         status, _, err = blink(*link, "--prior", "job.safetensors")
         assert (status, len(err.splitlines())) == (1, 1)  # the job was begun with what the file held then
         plans.clear()

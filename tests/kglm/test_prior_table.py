@@ -21,7 +21,7 @@ from blink.data.prior_file import Prior, read_prior, write_prior
 from blink.errors import BlinkError, DataError, MismatchError, MissingFileError
 from blink.kglm.graph.export import write_export
 from blink.kglm.graph.triples import Graph
-from blink.kglm.prior import FALSE_ALARMS, SIGNATURE_WIDTH, make_table, read_train_graph, signatures
+from blink.kglm.prior_table import FALSE_ALARMS, SIGNATURE_WIDTH, make_table, read_train_graph, signatures
 from blink.kglm.text_init.vectors import Space, write_folder
 from blink.linking.coherence import relatedness_of
 

@@ -1,41 +1,28 @@
-"""``blink kglm``: embeddings from a graph and its texts. A command is imported when it is asked for."""
+"""``blink kglm``: embeddings from a graph and its texts."""
 
 from __future__ import annotations
 
-import importlib
-
 import click
 
+from blink.apps.lazy import HIDDEN, LazyGroup
+
 COMMANDS = {
-    "train": "blink.apps.kglm.training:train",
-    "resume": "blink.apps.kglm.training:resume",
-    "eval": "blink.apps.kglm.results:evaluate",
-    "export": "blink.apps.kglm.results:export",
-    "generate": "blink.apps.kglm.generate:generate",
-    "embed": "blink.apps.kglm.embed:embed",
-    "reduce": "blink.apps.kglm.reduce:reduce",
-    "plot": "blink.apps.kglm.plot:plot",
-    "prior": "blink.apps.kglm.prior:prior",
-    "weigh": "blink.apps.kglm.prior:weigh",
+    "train": ("blink.apps.kglm.training:train", "Train what a run file describes."),
+    "resume": ("blink.apps.kglm.training:resume", "Continue a run, to the results of one without interruption."),
+    "eval": ("blink.apps.kglm.results:evaluate", "Measure the best state of a run."),
+    "export": ("blink.apps.kglm.results:export", "Write the vectors of a run for the linker."),
+    "generate": ("blink.apps.kglm.generate:generate", "Continue a prompt with the best states of runs."),
+    "embed": ("blink.apps.kglm.embed:embed", "Encode texts of entities or relations with a pretrained language model."),
+    "reduce": ("blink.apps.kglm.reduce:reduce", "Reduce the dimension of vectors."),
+    "plot": ("blink.apps.kglm.plot:plot", "Draw vectors by type: a PNG, and an interactive page."),
+    "prior": ("blink.apps.kglm.build_prior:prior", "Write what a linker needs of a graph into one file."),
+    "tune-prior": ("blink.apps.kglm.tune_prior:tune_prior", "Fit the weights of a prior beside a model's scores."),
+    "weigh": ("blink.apps.kglm.tune_prior:tune_prior", HIDDEN),
 }
-"""Name -> module and function. The modules import click at their head, and what does the work inside their functions."""
+"""Name -> where the command is, and its short help."""
 
 
-class _Lazy(click.Group):
-    """A group whose commands are in `COMMANDS`."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, function = COMMANDS[cmd_name].split(":")
-        command: click.Command = getattr(importlib.import_module(module), function)
-        return command
-
-
-@click.group(cls=_Lazy)
+@click.group(cls=LazyGroup, table=COMMANDS)
 def kglm() -> None:
     """Learn embeddings from a knowledge graph and its texts.
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def generate(
     folders: tuple[str, ...], prompts: tuple[str, ...], samples: int, seed: int, as_json: bool, **options: Any
 ) -> None:
-    """Go on with a prompt by the best states of one or more runs, side by side: the likeliest words, and samples.
+    """Continue a prompt with the best states of one or more runs: the likeliest words, and samples.
 
     A DIR is the folder of a run of kind lm or joint, such as a joint one and its baseline.
 

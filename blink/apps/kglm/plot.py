@@ -33,7 +33,7 @@ def plot(
     vectors: str, out: str, types: str | None, method: str, colour: str, most: int, perplexity: int, seed: int,
     title: str | None, kind: str,
 ) -> None:  # fmt: skip
-    """Draw the space of VECTORS by type: a PNG, and a page with names under the pointer that needs no network.
+    """Draw vectors by type: a PNG, and a page with names under the pointer that needs no network.
 
     VECTORS is a TSV of vectors, or a folder of them: made by embed, reduce or export. Entities are coloured by their type,
     relation types by the pair of types that they join, or with --by resource by where they come from.

@@ -40,7 +40,7 @@ def reduce(
     kind: str,
     perplexity: int, learning_rate: int, iterations: int, seed: int,
 ) -> None:  # fmt: skip
-    """Reduce vectors to fewer numbers each.
+    """Reduce the dimension of vectors.
 
     Principal components are of centred vectors, largest first; they are stored beside the result as pca.safetensors, so that
     vectors of further rows can be reduced alike (--fitted).

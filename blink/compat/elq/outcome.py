@@ -7,8 +7,8 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from blink.compat.elq.rows import Gold, Row
-from blink.evaluation.matching import Triple, count_matches
-from blink.evaluation.report import Counts
+from blink.evaluation.counts import Counts
+from blink.evaluation.matching import EntitySpan, count_matches
 from blink.linking.scoring import Decision, ScoredSpans
 
 
@@ -75,8 +75,8 @@ def _counts(gold: Sequence[Gold], predicted: Sequence[Gold]) -> Counts:
     return Counts(found.weak, found.strong, len(predicted), len(gold))
 
 
-def _triples(found: Sequence[Gold]) -> list[Triple]:
-    return [Triple(str(row), start, end) for start, end, row in found]
+def _triples(found: Sequence[Gold]) -> list[EntitySpan]:
+    return [EntitySpan(str(row), start, end) for start, end, row in found]
 
 
 class Totals:

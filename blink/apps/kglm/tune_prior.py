@@ -1,4 +1,4 @@
-"""``blink kglm weigh``: reads labelled texts with a model, and weighs a prior beside its scores."""
+"""``blink kglm tune-prior``: fits the weights of a prior beside the scores of a model."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from blink.apps.common import bar, say
-from blink.apps.kglm.prior import TERMS
+from blink.apps.options import labelled_sets, settings_options, take_settings
 from blink.apps.outputs import Outputs
 from blink.apps.ranking import fold_readers
 from blink.apps.starter import starter_model
@@ -26,9 +28,60 @@ if TYPE_CHECKING:
     from blink.training.fit.graph_prior import Seen
 
 
+TERMS = ("popularity", "vector", "coherence")
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@click.option("--model", metavar="DIR", help="Model whose scores the prior is added to.  [default: the starter]")
+@click.option("--rank/--no-rank", default=True, show_default=True, help="Add it to the ranker's scores, or to inner products.")
+@labelled_sets("decides the weight of each term")
+@click.option(
+    "--train",
+    "train_files",
+    multiple=True,
+    metavar="FILE",
+    help="Labelled mention file, to learn the term vector; may be repeated.",
+)
+@click.option("--kb", metavar="DIR", help="Knowledge base of --train.  [default: that of the first --on]")
+@click.option(
+    "--fold",
+    "folds",
+    multiple=True,
+    metavar="RUN",
+    help="Run folder of `blink train --leave-out`: its model reads the part of --train that it was not trained on.",
+)
+@click.option("--terms", metavar="LIST", help=f"Terms to fit, of {','.join(TERMS)}.  [default: all that can be fitted]")
+@click.option(
+    "--relatedness",
+    default="neighbours",
+    show_default=True,
+    metavar="LIST",
+    help=f"Kinds of relatedness that coherence is tried with, of {','.join(RELATEDNESS)}.",
+)
+@click.option("--json", "json_out", metavar="OUT", help="Write the figures as JSON; - is standard output.")
+@settings_options(WeighSettings)
+def tune_prior(**options: Any) -> None:
+    """Fit the weights of a prior beside a model's scores, and store them in the prior's file.
+
+    Scale, shift and the weights of popularity and vector are those of the highest likelihood of the development texts, none
+    below 0; then the weight of coherence, then the cut-off of the best weak F1. The agreement of vectors with mentions is
+    learned from --train, which the model that reads it must not have been trained on (--fold). Weights are stored by the scores
+    that they belong to: tune it again for another model, or with --no-rank, and the file has both.
+
+    \b
+    Example:
+      blink kglm tune-prior prior.safetensors --model models/mine --on kb dev.jsonl
+      blink kglm tune-prior prior.safetensors --on kb dev.jsonl --train train.jsonl --fold runs/a --fold runs/b
+      blink eval dev.jsonl --model models/mine --kb kb --prior prior.safetensors
+    """
+    settings = take_settings(WeighSettings, options)
+    tune(settings, TuneRequest(**options))
+
+
 @dataclass(frozen=True)
-class WeighRequest:
-    """What ``blink kglm weigh`` was asked for, beside `WeighSettings`; see its options."""
+class TuneRequest:
+    """What ``blink kglm tune-prior`` was asked for, beside `WeighSettings`; see its options."""
 
     file: str
     model: str | None
@@ -42,7 +95,7 @@ class WeighRequest:
     json_out: str | None
 
 
-def weigh_prior(settings: WeighSettings, request: WeighRequest) -> None:
+def tune(settings: WeighSettings, request: TuneRequest) -> None:
     """Weigh a prior, and store the weights with it."""
     from blink.linking.coherence import relatedness_of
     from blink.linking.graph_prior import LinkingPrior, scores_id
@@ -134,7 +187,7 @@ class _Bases:
             return read_labelled(texts.linker, texts.samples, self.places(texts.kb), progress=shown.advance)
 
 
-def _training_texts(model: BiEncoder, bases: _Bases, request: WeighRequest) -> list[Seen]:
+def _training_texts(model: BiEncoder, bases: _Bases, request: TuneRequest) -> list[Seen]:
     """The texts of --train, each read by a model that was not trained on it, with the ranker that the weights are for."""
     from blink.model.biencoder import BiEncoder
 
@@ -151,7 +204,7 @@ def _training_texts(model: BiEncoder, bases: _Bases, request: WeighRequest) -> l
     return texts
 
 
-def _terms(request: WeighRequest, table: PriorTable) -> list[str]:
+def _terms(request: TuneRequest, table: PriorTable) -> list[str]:
     can = {"vector": table.vectors is not None and bool(request.train_files)}
     if request.train_files and table.vectors is None:
         lacks = "the prior has no vectors: make it with --vectors"
