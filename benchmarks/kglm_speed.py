@@ -1,6 +1,6 @@
 """A training step of ComplEx against all entities: this project's loop and PyKEEN's, processor seconds a question.
 
-python benchmarks/kglm_speed.py ../shared/data/kg/codex-s --dim 256
+python benchmarks/kglm_speed.py $BLINK_DATA/kg/codex-s --dim 256
 """
 
 from __future__ import annotations

@@ -11,24 +11,25 @@ machine.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import time
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from blink.apps.linking import open_linker
 from blink.data.mention_files import read_samples
 from blink.data.records import LinkedText
-from blink.files import write_json
 from blink.linking.features import TextAround
 from blink.linking.linker import Linker, Reading
 from blink.linking.reranker import CandidateRanker
 from blink.linking.scoring import ScoredSpans
 from blink.model.tokenizer import pad
+from scripts.harness import alternate, print_json
 
 LENGTH = 128
 MENTIONS = 50
@@ -100,13 +101,8 @@ def main() -> None:
         "fp32": lambda: list(linkers["fp32"].link(texts, batch_size=args.batch_size)),
         "auto": lambda: list(linkers["auto"].link(texts, batch_size=args.batch_size)),
     }
-    outputs = {name: run() for name, run in sides.items()}  # also warms up
-    speeds: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(args.runs):
-        for name, run in sides.items():
-            started = time.perf_counter()
-            run()
-            speeds[name].append(len(texts) / (time.perf_counter() - started))
+    outputs = {name: run() for name, run in sides.items()}
+    speeds = {name: [len(texts) / s for s in seconds] for name, seconds in alternate(sides, args.runs).items()}
     base = speeds["original's way"]
     result = {
         "texts": len(texts),
@@ -127,10 +123,7 @@ def main() -> None:
             for ratios in [[a / b for a, b in zip(speeds[name], base, strict=True)]]
         },
     }
-    print(json.dumps(result, indent=2))
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(args.out, result)
+    print_json(result, args.out)
 
 
 if __name__ == "__main__":

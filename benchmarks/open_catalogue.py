@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from blink.kb.catalogue import Catalogue
 from blink.kb.catalogue_sidecar import SIDECAR_SUFFIX
+from scripts.harness import print_json
 
 T = TypeVar("T")
 
@@ -85,7 +86,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to make the temporary folder (default: the system's)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        print(json.dumps(measure(Path(folder), args.rows, args.reads), indent=2))
+        print_json(measure(Path(folder), args.rows, args.reads))
 
 
 if __name__ == "__main__":

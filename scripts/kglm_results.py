@@ -11,6 +11,7 @@ With --twin DIR3, a run that was ended and gone on with, it must have come to th
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from typing import Any
 import click
 import numpy as np
 
-from blink.apps.common import guarded, say
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from blink.apps.common import say
 from blink.errors import MismatchError, SettingsError
 from blink.evaluation.bootstrap import middle
 from blink.files import require_file, sha256, write_json
@@ -28,6 +31,7 @@ from blink.kglm.graph.readers import read_graph
 from blink.kglm.graph.trainer import MODEL_FILE
 from blink.kglm.run import RunFolder
 from blink.training.trace import read_trace
+from scripts.harness import run_script
 
 BARS: dict[str, dict[str, float]] = {
     "k01_complex_codex_s": {
@@ -179,4 +183,4 @@ def main(run_file: str, folder: str, out: str | None, against: str | None, twins
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(lambda: main(standalone_mode=False), "kglm_results"))
+    run_script(main, "kglm_results")

@@ -20,6 +20,7 @@ written anew from the run folders.
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +28,12 @@ from typing import Any
 
 import click
 
-from blink.apps.common import guarded, say
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from blink.apps.common import say
 from blink.apps.kglm.training import shown_progress
 from blink.errors import SettingsError
-from blink.files import atomic_open, locked, read_json, write_json
+from blink.files import locked, read_json, write_json
 from blink.kglm.config import load_settings
 from blink.kglm.lm.generation import Sampling, generate
 from blink.kglm.lm.runner import LanguageRunner
@@ -38,6 +41,7 @@ from blink.kglm.lm.saved import load_model
 from blink.kglm.run import RunFolder
 from blink.training.signals import Interrupted
 from blink.training.trace import read_trace
+from scripts.harness import as_help, make_rows, markdown_table, mean_and_deviation, parse_seeds, run_script, write_page
 
 EXAMPLES = Path("examples/kglm")
 BILSTM = {"cells.kind": "BiLSTM"}
@@ -63,6 +67,20 @@ class Row:
     file: str
     cells: str = "LSTM"
     changes: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A seed of a row, and its folder."""
+
+    row: Row
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.row.name}, seed {self.seed}"
 
 
 FAIR = (
@@ -106,11 +124,11 @@ PUBLISHED = {
 
 @click.command(
     context_settings={"ignore_unknown_options": True},
-    help=__doc__.replace("\n\n", "\n\n\b\n") if __doc__ else None,
+    help=as_help(__doc__),
 )
 @click.option("--out", default="experiments/kglm-table", show_default=True, metavar="DIR", help="Where runs go.")
 @click.option("--results", default=str(EXAMPLES), show_default=True, metavar="DIR", help="Where metrics/ and table.md go.")
-@click.option("--data", metavar="DIR", help="Folder of the data.  [default: $BLINK_DATA, or ../shared/data]")
+@click.option("--data", metavar="DIR", help="Folder of the data.  [default: $BLINK_DATA]")
 @click.option("--seeds", default="0,1,2", show_default=True, metavar="LIST", help="Seeds, one after the other.")
 @click.option("--rows", default=",".join(ROWS), metavar="LIST", help="Rows to make, in this order.  [default: all]")
 @click.option("--only-report", is_flag=True, help="Train nothing; write the table from the runs that are there.")
@@ -119,15 +137,13 @@ def table(
     out: str, results: str, data: str | None, seeds: str, rows: str, only_report: bool, overrides: tuple[str, ...]
 ) -> None:
     """Train the rows that are not there yet, and write the table."""
-    wanted, numbers = _rows(rows), _seeds(seeds)
     runs, written = Path(out), Path(results)
+    todo = [Run(row, seed, runs / row.name / f"seed-{seed}") for seed in parse_seeds(seeds) for row in _rows(rows)]
     runs.mkdir(parents=True, exist_ok=True)
     with locked(runs):
-        for seed in [] if only_report else numbers:
-            for row in wanted:
-                if not complete(runs / row.name / f"seed-{seed}"):
-                    _train(row, seed, runs / row.name / f"seed-{seed}", data, overrides)
-                    report(runs, written)
+        if not only_report:
+            todo = [run for run in todo if not complete(run.folder)]
+            make_rows(todo, lambda run, progress: _train(run, progress, data, overrides), lambda: report(runs, written))
         report(runs, written)
     say(f"the table is in {written / 'table.md'}")
 
@@ -139,34 +155,28 @@ def _rows(names: str) -> list[Row]:
     return [ROWS[name] for name in wanted]
 
 
-def _seeds(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise SettingsError(f"--seeds is {text!r}; give whole numbers such as 0,1,2") from error
-
-
 def complete(folder: Path) -> bool:
     """Whether a run was trained to its end and measured."""
     return (folder / "metrics.json").is_file() and "cost" in read_json(folder / "metrics.json")
 
 
-def _train(row: Row, seed: int, folder: Path, data: str | None, overrides: Sequence[str]) -> None:
-    """Train a run, or go on with it; settings of the command line go over those of the row, to try things out.
+def _train(run: Run, place: str, data: str | None, overrides: Sequence[str]) -> None:
+    """Train a run, or resume it; settings of the command line go over those of the row, to try things out.
 
     Raises:
         SystemExit: a signal stopped it; its state is saved.
     """
-    changes = {**(row.changes or {}), "seed": seed, **({"data.root": data} if data else {})}
+    row = run.row
+    changes = {**(row.changes or {}), "seed": run.seed, **({"data.root": data} if data else {})}
     words = [*(f"--{name}={value}" for name, value in changes.items()), *overrides]
-    resume = (folder / "trace.jsonl").is_file()
-    settings = RunFolder.open(folder).settings if resume else load_settings("joint", EXAMPLES / f"{row.file}.yaml", words)
-    say(f"{row.name}, seed {seed}: {'goes on' if resume else 'begins'} in {folder}")
+    resume = (run.folder / "trace.jsonl").is_file()
+    settings = RunFolder.open(run.folder).settings if resume else load_settings("joint", EXAMPLES / f"{row.file}.yaml", words)
+    say(f"{place} {run.name}: {'resumes' if resume else 'begins'} in {run.folder}")
     try:
-        with shown_progress(f"{row.name} {seed}", "step") as progress:
-            LanguageRunner().train(settings, folder, resume=resume, progress=progress)
+        with shown_progress(f"{row.name} {run.seed}", "step") as progress:
+            LanguageRunner().train(settings, run.folder, resume=resume, progress=progress)
     except Interrupted as stop:
-        say(f"{stop}; go on with the same command")
+        say(f"{stop}; the same command continues")
         raise SystemExit(128 + stop.signal) from stop
 
 
@@ -174,21 +184,24 @@ def _train(row: Row, seed: int, folder: Path, data: str | None, overrides: Seque
 
 
 def report(runs: Path, written: Path) -> None:
-    """Write metrics and table from the runs that are complete."""
-    found = {row.name: collected(runs / row.name) for row in ROWS.values()}
-    (written / "metrics").mkdir(parents=True, exist_ok=True)
-    for name, by_seed in found.items():
+    """Write metrics, sentences and table from the runs that are complete."""
+    metrics = written / "metrics"
+    metrics.mkdir(parents=True, exist_ok=True)
+    figures = {row.name: collect(runs / row.name) for row in ROWS.values()}
+    for name, by_seed in figures.items():
         if by_seed:
             row = ROWS[name]
             about = {"row": name, "file": f"{row.file}.yaml", "changes": dict(row.changes or {})}
-            write_json(written / "metrics" / f"{name}.json", {**about, "seeds": by_seed})
-    with atomic_open(written / "table.md") as f:
-        f.write("\n".join(_markdown(found, runs)) + "\n")
+            write_json(metrics / f"{name}.json", {**about, "seeds": by_seed})
+    sentences = generate_sentences(runs)
+    if sentences:
+        write_json(metrics / "sentences.json", sentences)
+    write_page(written / "table.md", markdown(figures, sentences))
 
 
-def collected(folder: Path) -> dict[str, dict[str, Any]]:
+def collect(folder: Path) -> dict[str, dict[str, Any]]:
     """What was measured, by seed; provenance beside it."""
-    found = {}
+    by_seed = {}
     for path in sorted(folder.glob("seed-*"), key=lambda p: int(p.name.split("-")[1])):
         if complete(path):
             rows = read_trace(path / "trace.jsonl")
@@ -197,12 +210,12 @@ def collected(folder: Path) -> dict[str, dict[str, Any]]:
             files = {Path(name).name: digest[:16] for name, digest in last["files"].items()}
             early = [row["perplexity"] for row in rows if row["kind"] == "validation" and row["updates"]["language"] == EARLY]
             metrics = read_json(path / "metrics.json")
-            found[path.name.split("-")[1]] = {
+            by_seed[path.name.split("-")[1]] = {
                 **metrics,
                 "early": early[0] if early else None,
                 "from": {**about, "files": files},
             }
-    return found
+    return by_seed
 
 
 INTRODUCTION = """\
@@ -220,9 +233,9 @@ threshold per relation, each half of them judged by those of the other. Ends of 
 off.
 """
 FAIR_HEAD = (
-    "run | cells | seeds | perplexity | without unk | unk penalised | bits/char | easy | same type | uniform | hard | "
-    "epochs to the best | seconds"
-)
+    "run", "cells", "seeds", "perplexity", "without unk", "unk penalised", "bits/char", "easy", "same type", "uniform", "hard",
+    "epochs to the best", "seconds",
+)  # fmt: skip
 ORIGINAL_NOTE = """
 This is **the original's protocol**: the baselines' words are frozen and the joint run's are not, the two figures of a joint run
 are those of two states, and training ends long before a language model has learned what it can. "As its script counts" is
@@ -230,42 +243,35 @@ perplexity as the original's `test_kge_lm` adds it up, the script for joint runs
 Published figures are of other texts and words: only changes compare.
 """
 
-Found = Mapping[str, Mapping[str, Mapping[str, Any]]]
+Figures = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
-def _markdown(found: Found, runs: Path) -> Iterator[str]:
-    yield INTRODUCTION
-    yield from _fair(found)
-    yield from _speed(found)
-    yield from _original(found)
-    yield from _sentences(runs)
+def markdown(figures: Figures, sentences: Sequence[Mapping[str, Any]]) -> str:
+    """The page, from figures by row and seed, and sentences by prompt."""
+    lines = [INTRODUCTION, *_fair(figures), *_speed(figures), *_original(figures), *_sentences(sentences)]
+    return "\n".join(lines) + "\n"
 
 
-def _fair(found: Found) -> Iterator[str]:
+def _fair(figures: Figures) -> Iterator[str]:
     yield "## Fair protocol (K11, K13)"
     yield ""
-    yield f"| {FAIR_HEAD} |"
-    yield "| --- | --- |" + " ---: |" * 11
+    rows = []
     for row in FAIR:
-        seeds = found[row.name]
-        if seeds:
+        if seeds := figures[row.name]:
             text = [_of(seeds, f"test.language.{key}", digits) for key, digits in TEXT_FIGURES]
             triples = [_of(seeds, f"test.triples.{key}", 2, 100) for key in TRIPLE_FIGURES]
-            yield (
-                f"| {row.what} | {row.cells} | {len(seeds)} | "
-                + " | ".join([*text, *triples, _epochs(seeds), _seconds(seeds)])
-                + " |"
-            )
+            rows.append([row.what, row.cells, str(len(seeds)), *text, *triples, _epochs(seeds), _seconds(seeds)])
+    yield markdown_table(FAIR_HEAD, rows, 2)
     yield FAIR_NOTE
     for cells, joint, alone in (("LSTM", "fair-joint", "fair-kge"), ("BiLSTM", "fair-joint-bilstm", "fair-kge-bilstm")):
-        yield from _ratio(found, f"{cells}: perplexity, together / alone", joint, "fair-lm", "test.perplexity", MOST)
+        yield from _ratio(figures, f"{cells}: perplexity, together / alone", joint, "fair-lm", "test.perplexity", MOST)
         for kind, figure in zip(("easy", "same type", "uniform", "hard"), TRIPLE_FIGURES, strict=True):
             bar = LEAST if kind == "easy" else ""
             title = f"{cells}: accuracy ({kind}), together - alone, in points"
-            yield from _difference(found, title, joint, alone, f"test.triples.{figure}", bar)
-        yield from _least(found, f"{cells}: accuracy (easy), triples alone", alone, "test.triples.easy.accuracy")
+            yield from _difference(figures, title, joint, alone, f"test.triples.{figure}", bar)
+        yield from _least(figures, f"{cells}: accuracy (easy), triples alone", alone, "test.triples.easy.accuracy")
     yield from _ratio(
-        found, "Perplexity, trainable / frozen words, without triples", "fair-lm", "fair-lm-frozen", "test.perplexity"
+        figures, "Perplexity, trainable / frozen words, without triples", "fair-lm", "fair-lm-frozen", "test.perplexity"
     )
     yield ""
 
@@ -276,91 +282,99 @@ TEXT_FIGURES = (("perplexity", 2), ("without_unknown", 2), ("unknown_penalised",
 TRIPLE_FIGURES = ("easy.accuracy", "same_type.accuracy", "uniform.accuracy", "published.accuracy_by_relation")
 
 
-def _speed(found: Found) -> Iterator[str]:
+def _speed(figures: Figures) -> Iterator[str]:
     yield "## Speed of learning (K12)"
     yield ""
-    yield f"| run | seeds | perplexity after {EARLY} steps (validation) | at the end (test) | easy | seconds |"
-    yield "| --- |" + " ---: |" * 5
+    rows = []
     for row in SPEED:
-        if seeds := found[row.name]:
-            figures = (
-                _of(seeds, "early", 2),
-                _of(seeds, "test.perplexity", 2),
-                _of(seeds, "test.triples.easy.accuracy", 2, 100),
-            )
-            yield f"| {row.what} | {len(seeds)} | {' | '.join(figures)} | {_seconds(seeds)} |"
+        if seeds := figures[row.name]:
+            perplexities = _of(seeds, "early", 2), _of(seeds, "test.perplexity", 2)
+            easy = _of(seeds, "test.triples.easy.accuracy", 2, 100)
+            rows.append([row.what, str(len(seeds)), *perplexities, easy, _seconds(seeds)])
+    head = ["run", "seeds", f"perplexity after {EARLY} steps (validation)", "at the end (test)", "easy", "seconds"]
+    yield markdown_table(head, rows, 1)
     yield ""
     early = f"After {EARLY} steps, together / alone"
-    yield from _ratio(found, early, "early-joint", "early-lm", "early", "at most .95")
-    yield from _ratio(found, "After 4,000 steps, together / alone", "speed-joint", "speed-lm", "test.perplexity")
-    yield from _ratio(found, "A tenth of the text, together / alone", "tenth-joint", "tenth-lm", "test.perplexity")
+    yield from _ratio(figures, early, "early-joint", "early-lm", "early", "at most .95")
+    yield from _ratio(figures, "After 4,000 steps, together / alone", "speed-joint", "speed-lm", "test.perplexity")
+    yield from _ratio(figures, "A tenth of the text, together / alone", "tenth-joint", "tenth-lm", "test.perplexity")
     yield ""
 
 
-def _original(found: Found) -> Iterator[str]:
+def _original(figures: Figures) -> Iterator[str]:
     yield "## The original's protocol (K10)"
     yield ""
     yield "| run | cells | seeds | perplexity | as its script counts | accuracy % (easy) | published | seconds |"
     yield "| --- | --- | ---: | ---: | ---: | ---: | --- | ---: |"
     for row in ORIGINAL:
-        if seeds := found[row.name]:
+        if seeds := figures[row.name]:
             # Of a joint run, each task's figure is that of its own best state, as in the paper.
-            own = {s: {**v, "test": {**v["test"], **v["test"].get("each_by_its_own_best", {})}} for s, v in seeds.items()}
-            figures = (_of(own, "test.perplexity", 2), _of(own, "test.language.as_the_original_counts", 2))
-            accuracy = _of(own, "test.triples.easy.accuracy", 2, 100)
-            shown = " | ".join([*figures, accuracy, PUBLISHED[row.name], _seconds(seeds)])
-            yield f"| {row.what} | {row.cells} | {len(seeds)} | {shown} |"
+            best = {s: {**v, "test": {**v["test"], **v["test"].get("each_by_its_own_best", {})}} for s, v in seeds.items()}
+            perplexities = _of(best, "test.perplexity", 2), _of(best, "test.language.as_the_original_counts", 2)
+            accuracy = _of(best, "test.triples.easy.accuracy", 2, 100)
+            cells = [row.what, row.cells, str(len(seeds)), *perplexities, accuracy, PUBLISHED[row.name], _seconds(seeds)]
+            yield f"| {' | '.join(cells)} |"
     yield ORIGINAL_NOTE
     own_best = "test.each_by_its_own_best"
     as_counted, true = f"{own_best}.language.as_the_original_counts", f"{own_best}.perplexity"
     for cells, name, drop in (("LSTM", "original-joint", "19.1 %"), ("BiLSTM", "original-joint-bilstm", "32.0 %")):
         title = f"{cells}: relative change of perplexity, together against frozen words alone"
-        yield from _change(found, f"{title} (published: -{drop})", name, "original-lm", true, "test.perplexity")
+        yield from _change(figures, f"{title} (published: -{drop})", name, "original-lm", true, "test.perplexity")
         counted = f"{cells}: the same, where the joint run's is as the original's script counts (published: -{drop})"
-        yield from _change(found, counted, name, "original-lm", as_counted, "test.perplexity")
+        yield from _change(figures, counted, name, "original-lm", as_counted, "test.perplexity")
         fair = f"{cells}: together against words that learn, alone"
-        yield from _change(found, fair, name, "original-lm-learning", true, "test.perplexity")
+        yield from _change(figures, fair, name, "original-lm-learning", true, "test.perplexity")
     words = "Words that learn against frozen ones, without triples"
-    yield from _change(found, words, "original-lm-learning", "original-lm", "test.perplexity", "test.perplexity")
+    yield from _change(figures, words, "original-lm-learning", "original-lm", "test.perplexity", "test.perplexity")
     yield ""
 
 
-def _sentences(runs: Path) -> Iterator[str]:
-    """What the best states of one seed make of a few prompts."""
+def generate_sentences(runs: Path) -> list[dict[str, Any]]:
+    """What the best states of one seed make of a few prompts; a row has a prompt, how words are drawn, and a text a run."""
     names = [name for name in ("fair-lm", "fair-joint", "fair-joint-bilstm") if complete(runs / name / "seed-0")]
-    if not names:
+    models = {name: load_model(runs / name / "seed-0") for name in names}
+    ways = {
+        "greedy": Sampling(words=25, unknown=False),
+        "sampled": Sampling(words=25, temperature=0.8, top_p=0.9, unknown=False, seed=1),
+    }
+    return [
+        {
+            "prompt": prompt,
+            "how": how,
+            "texts": {name: " ".join(generate(m.model, m.vocabulary, prompt, way)) for name, m in models.items()},
+        }
+        for prompt in PROMPTS
+        for how, way in ways.items()
+        if models
+    ]
+
+
+def _sentences(sentences: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not sentences:
         return
     yield "## Sentences"
     yield ""
     yield "Seed 0; the likeliest words, and one sample at temperature 0.8 among the likeliest 90 %, the word `unk` left out."
     yield ""
-    yield "| prompt | how | " + " | ".join(names) + " |"
-    yield "| --- " * (2 + len(names)) + "|"
-    models = [load_model(runs / name / "seed-0") for name in names]
-    for prompt in PROMPTS:
-        for how, sampling in (
-            ("greedy", Sampling(words=25, unknown=False)),
-            ("sampled", Sampling(words=25, temperature=0.8, top_p=0.9, unknown=False, seed=1)),
-        ):
-            made = [" ".join(generate(m.model, m.vocabulary, prompt, sampling)) for m in models]
-            yield f"| {prompt} | {how} | " + " | ".join(text.replace("|", "") for text in made) + " |"
+    rows = [[row["prompt"], row["how"], *(text.replace("|", "") for text in row["texts"].values())] for row in sentences]
+    yield markdown_table(["prompt", "how", *sentences[0]["texts"]], rows)
     yield ""
 
 
 def _values(seeds: Mapping[str, Mapping[str, Any]], path: str) -> dict[str, float]:
     """A figure by seed, as far as it is there."""
-    found = {}
-    for seed, value in seeds.items():
-        place: Any = value
+    values = {}
+    for seed, metrics in seeds.items():
+        value: Any = metrics
         for key in path.split("."):
-            place = place.get(key) if isinstance(place, Mapping) else None
-        if place is not None:
-            found[seed] = float(place)
-    return found
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is not None:
+            values[seed] = float(value)
+    return values
 
 
 def _of(seeds: Mapping[str, Mapping[str, Any]], path: str, digits: int, factor: float = 1.0) -> str:
-    return _spread([factor * value for value in _values(seeds, path).values()], digits)
+    return mean_and_deviation([factor * value for value in _values(seeds, path).values()], digits)
 
 
 def _epochs(seeds: Mapping[str, Mapping[str, Any]]) -> str:
@@ -372,43 +386,37 @@ def _seconds(seeds: Mapping[str, Mapping[str, Any]]) -> str:
     return f"{statistics.mean(_values(seeds, 'cost.cpu_seconds').values()):.0f}"
 
 
-def _spread(values: Sequence[float], digits: int) -> str:
-    """Mean and standard deviation; a dash where there is nothing."""
-    if not values:
-        return "-"
-    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{deviation}"
-
-
-def _pairs(found: Found, one: str, other: str, path: str, other_path: str = "") -> list[tuple[str, float, float]]:
-    ours, theirs = _values(found[one], path), _values(found[other], other_path or path)
+def _pairs(figures: Figures, one: str, other: str, path: str, other_path: str = "") -> list[tuple[str, float, float]]:
+    ours, theirs = _values(figures[one], path), _values(figures[other], other_path or path)
     return [(seed, ours[seed], theirs[seed]) for seed in ours if seed in theirs]
 
 
 def _line(title: str, pairs: Sequence[tuple[str, float]], digits: int, unit: str = "", bar: str = "") -> Iterator[str]:
     if pairs:
         each = ", ".join(f"{value:+.{digits}f}" if unit else f"{value:.{digits}f}" for _, value in pairs)
-        mean = _spread([value for _, value in pairs], digits)
+        mean = mean_and_deviation([value for _, value in pairs], digits)
         asked = f"; asked: {bar}" if bar else ""
         yield f"- {title}: **{mean}**{unit} (seeds {', '.join(seed for seed, _ in pairs)}: {each}{asked})"
 
 
-def _ratio(found: Found, title: str, one: str, other: str, path: str, bar: str = "") -> Iterator[str]:
-    yield from _line(title, [(seed, a / b) for seed, a, b in _pairs(found, one, other, path)], 4, bar=bar)
+def _ratio(figures: Figures, title: str, one: str, other: str, path: str, bar: str = "") -> Iterator[str]:
+    yield from _line(title, [(seed, a / b) for seed, a, b in _pairs(figures, one, other, path)], 4, bar=bar)
 
 
-def _difference(found: Found, title: str, one: str, other: str, path: str, bar: str = "") -> Iterator[str]:
-    yield from _line(title, [(seed, 100 * (a - b)) for seed, a, b in _pairs(found, one, other, path)], 2, " points", bar)
+def _difference(figures: Figures, title: str, one: str, other: str, path: str, bar: str = "") -> Iterator[str]:
+    yield from _line(title, [(seed, 100 * (a - b)) for seed, a, b in _pairs(figures, one, other, path)], 2, " points", bar)
 
 
-def _least(found: Found, title: str, row: str, path: str) -> Iterator[str]:
-    yield from _line(title, [(seed, 100 * value) for seed, value in _values(found[row], path).items()], 2, " %", "at least 90")
+def _least(figures: Figures, title: str, row: str, path: str) -> Iterator[str]:
+    yield from _line(
+        title, [(seed, 100 * value) for seed, value in _values(figures[row], path).items()], 2, " %", "at least 90"
+    )
 
 
-def _change(found: Found, title: str, one: str, other: str, path: str, other_path: str) -> Iterator[str]:
-    pairs = [(seed, 100 * (a / b - 1)) for seed, a, b in _pairs(found, one, other, path, other_path)]
+def _change(figures: Figures, title: str, one: str, other: str, path: str, other_path: str) -> Iterator[str]:
+    pairs = [(seed, 100 * (a / b - 1)) for seed, a, b in _pairs(figures, one, other, path, other_path)]
     yield from _line(title, pairs, 1, " %")
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(lambda: table.main(prog_name="kglm_table.py", standalone_mode=False), "kglm_table.py"))
+    run_script(table, "kglm_table.py")

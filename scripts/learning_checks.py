@@ -28,12 +28,12 @@ from pathlib import Path
 
 import click
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # a script's own folder is all that Python puts there
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from blink.apps.common import guarded, say  # noqa: E402
-from blink.errors import DataError, SettingsError  # noqa: E402
-from blink.files import atomic_open, read_json  # noqa: E402
+from blink.apps.common import say
+from blink.errors import DataError, SettingsError
+from blink.files import read_json
+from scripts.harness import ROOT, markdown_table, run_script, write_page
 
 SCORES = {
     "entity-typing": {"dev_f1": 1.0, "test_f1": 1.0},
@@ -84,15 +84,13 @@ class Checked:
     killed: list[int] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
-    def row(self) -> str:
-        """Its line of the table."""
+    def row(self) -> list[str]:
+        """Its cells of the table."""
         scores = ", ".join(f"{name} {value:g}" for name, value in self.scores.items())
         again = {None: "–", True: "the same", False: "**other**"}[self.again]
         after = "**other**" if any("killed" in line for line in self.wrong) else "the same"
         steps = f"{', '.join(map(str, self.killed))}: {after}"
-        return (
-            f"| `{self.task}` | {scores} | {self.wall_s:.0f} | {self.cpu_s:.0f} | {self.training_s:.0f} | {again} | {steps} |"
-        )
+        return [f"`{self.task}`", scores, *(f"{s:.0f}" for s in (self.wall_s, self.cpu_s, self.training_s)), again, steps]
 
 
 def try_it(task: str) -> str:
@@ -237,14 +235,11 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores; threads: {threads}; {versions}; load when it ended (1, 5, 15 minutes): {loads}"
 
 
-def write_table(out: Path, found: Sequence[Checked], seed: int) -> None:
+def write_table(out: Path, checks: Sequence[Checked], seed: int) -> None:
     """Write the page."""
-    with atomic_open(out) as f:
-        f.write(HEAD + f"{machine()}. Steps drawn with seed {seed}.\n\n")
-        f.write(
-            "| task | scores | seconds | computing | training | again | killed |\n| --- | --- | --- | --- | --- | --- | --- |\n"
-        )
-        f.writelines(checked.row() + "\n" for checked in found)
+    head = ["task", "scores", "seconds", "computing", "training", "again", "killed"]
+    table = markdown_table(head, [check.row() for check in checks])
+    write_page(out, f"{HEAD}{machine()}. Steps drawn with seed {seed}.\n\n{table}\n")
 
 
 @click.command()
@@ -260,18 +255,18 @@ def main(tasks: Sequence[str], seed: int, out: str) -> None:
     Example:
       python scripts/learning_checks.py entity-typing --out checks.md
     """
-    chance, found = random.Random(seed), []
+    chance, checks = random.Random(seed), []
     for task in tasks or SCORES:
         folder = Path(tempfile.mkdtemp(prefix="learning-"))
         try:
-            found.append(check(task, folder, chance))
+            checks.append(check(task, folder, chance))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        say(f"{found[-1].row()} {'; '.join(found[-1].wrong) or 'passed'}")
-        write_table(Path(out), found, seed)
-    if any(checked.wrong for checked in found):
-        raise SettingsError(f"short of what is asked: {'; '.join(f'{c.task}: {w}' for c in found for w in c.wrong)}")
+        say(f"{' | '.join(checks[-1].row())} {'; '.join(checks[-1].wrong) or 'passed'}")
+        write_table(Path(out), checks, seed)
+    if any(checked.wrong for checked in checks):
+        raise SettingsError(f"short of what is asked: {'; '.join(f'{c.task}: {w}' for c in checks for w in c.wrong)}")
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: main(standalone_mode=False), "learning_checks"))
+    run_script(main, "learning_checks")

@@ -18,7 +18,8 @@ Then whole texts, mentions found by the model: cut-offs of every arm, text alone
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +28,9 @@ from typing import Any
 import click
 import numpy as np
 
-from blink.apps.common import bar, guarded, say
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from blink.apps.common import bar, say
 from blink.apps.ranking import fold_readers
 from blink.apps.training import labelled_samples
 from blink.data.prior_file import PriorTable, PriorWeights, read_prior
@@ -36,7 +39,7 @@ from blink.errors import SettingsError
 from blink.evaluation.bootstrap import cluster_sums, middle, resample, two_sided_p
 from blink.evaluation.counts import group_of
 from blink.evaluation.sweep import curve
-from blink.files import atomic_open, sample_hash, sha256, write_json
+from blink.files import read_json, sample_hash, sha256
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.graph_prior import EntityPlaces, LinkingPrior
 from blink.linking.linker import Linker
@@ -44,55 +47,11 @@ from blink.model.loading import load_model
 from blink.training.fit.graph_prior import Chosen, Seen, choose_cutoff, fit_coherence, fit_numbers, learn_vectors, read_labelled
 from blink.training.provenance import git_revision
 from blink.training.settings import Fold, WeighSettings
+from scripts.harness import ROOT, as_help, data_option, parse_seeds, run_script, write_results
+from scripts.prior_ablation_page import ARMS, FILES, SCORES, Arm, table_of
 
-FILES = {
-    "train": "WebQSP_EL/train.jsonl",
-    "dev": "WebQSP_EL/dev.jsonl",
-    "graph": "graphquestions_EL/train.jsonl",
-    "oke": "documents/oke-2016-train.jsonl",
-}
-TITLES = {"train": "WebQSP train", "dev": "WebQSP dev", "graph": "GraphQuestions", "oke": "OKE 2016"}
-SCORES = {"text": "the bi-encoder's own scores (text only)", "ranker": "the ranker's scores (text, names, popularity)"}
 PARTS = 5
 DRAWS = 10_000
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A line of the table.
-
-    Attributes:
-        name: of the arm.
-        what: for readers.
-        terms: of the prior that count.
-        table: which of the priors given, by name; the first where only the graph counts.
-        shuffled: vectors are dealt out to other entities.
-        relatedness: kind that coherence is tried with.
-    """
-
-    name: str
-    what: str
-    terms: tuple[str, ...] = ()
-    table: str = "kglm"
-    shuffled: bool = False
-    relatedness: str = ""
-
-
-BOTH = ("popularity", "vector")
-ARMS = (
-    Arm("none", "no prior"),
-    Arm("degree", "+ popularity, log(1 + degree)", ("popularity",)),
-    Arm("kglm", "+ popularity + KG-LM vectors", BOTH),
-    Arm("shuffled", "the same, vectors dealt out to other entities", BOTH, shuffled=True),
-    Arm("graph", "+ popularity + vectors of the graph without texts", BOTH, "graph"),
-    Arm("description", "+ popularity + vectors of descriptions without the graph", BOTH, "description"),
-    Arm("signature", "+ popularity + relation signatures, nothing trained", BOTH, "signature"),
-    Arm("neighbours", "+ popularity + KG-LM vectors + coherence by neighbours", BOTH, relatedness="neighbours"),
-    Arm("cosine", "... by cosine of KG-LM vectors", BOTH, relatedness="cosine"),
-    Arm("plausibility", "... by plausibility of any relation", BOTH, relatedness="plausibility"),
-    Arm("degree-neighbours", "+ popularity + coherence by neighbours", ("popularity",), relatedness="neighbours"),
-)
-"""In the order of the table; `none` and `degree` are what others are compared with."""
 
 
 @dataclass(frozen=True)
@@ -173,8 +132,8 @@ class Bench:
         return found
 
 
-@click.command(help=__doc__.replace("\n\n", "\n\n\b\n") if __doc__ else None)
-@click.option("--data", default="../shared/data", show_default=True, metavar="DIR", help="Folder of the data.")
+@click.command(help=as_help(__doc__))
+@data_option()
 @click.option("--model", default="models/starter", show_default=True, metavar="DIR", help="Model with a ranker.")
 @click.option("--kb", required=True, metavar="DIR", help="Knowledge base.")
 @click.option(
@@ -200,27 +159,35 @@ def ablation(data: str, model: str, kb: str, folds: tuple[str, ...], priors: tup
     tables = {name: read_prior(file).table for name, file in files.items()}
     if any(table.ids != tables["kglm"].ids for table in tables.values()):
         raise SettingsError("the priors are of several graphs; make all with the same --graph, so that only vectors differ")
-    base, numbers = KnowledgeBase.open(kb), [int(seed) for seed in seeds.split(",")]
+    base, numbers = KnowledgeBase.open(kb), parse_seeds(seeds)
     joined = EntityPlaces(tables["kglm"], base.catalogue)
     samples = {name: labelled_samples(str(Path(data) / file), base.catalogue) for name, file in FILES.items()}
-    found: dict[str, Any] = {"made": _provenance(data, model, kb, folds, files, numbers), "scores": {}}
+    results = _begun(Path(f"{out}.json"), _provenance(data, model, kb, folds, files, numbers))
     kinds = SCORES if load_model(model).ranker else ("text",)
     for scores in kinds:
+        if scores in results["scores"]:
+            say(f"{SCORES[scores]}: measured already")
+            continue
         bench, linker, graph = _bench(model, base, folds, samples, tables, joined, scores == "ranker")
         texts = _whole_texts(linker, samples, bench, {"dev": bench.dev, "graph": graph})
-        found["scores"][scores] = {"mentions": _measure(bench, numbers), "texts": texts}
-        found["groups"] = {name: {g: int(m.sum()) for g, m in of.groups.items()} for name, of in bench.given.items()}
-        write_json(f"{out}.json", found)
-        with atomic_open(f"{out}.md") as f:
-            f.write(table_of(found))
+        results["scores"][scores] = {"mentions": _measure(bench, numbers), "texts": texts}
+        results["groups"] = {name: {g: int(m.sum()) for g, m in of.groups.items()} for name, of in bench.given.items()}
+        write_results(Path(out), results, table_of(results))
     say(f"wrote {out}.md and {out}.json")
+
+
+def _begun(file: Path, made: dict[str, Any]) -> dict[str, Any]:
+    """What a run that was killed has measured of the same inputs, with the same code; else nothing yet."""
+    results: dict[str, Any] = read_json(file) if file.is_file() else {}
+    same = results.get("made") == made and made["git"] is not None and "+" not in made["git"]
+    return results if same and results["scores"].keys() != SCORES.keys() else {"made": made, "scores": {}}
 
 
 def _provenance(
     data: str, model: str, kb: str, folds: Sequence[str], priors: Mapping[str, str], seeds: Sequence[int]
 ) -> dict[str, Any]:
     return {
-        "git": git_revision(Path(__file__).resolve().parents[1]),
+        "git": git_revision(ROOT),
         "data": {name: sha256(Path(data) / file) for name, file in FILES.items()},
         "model": sha256(Path(model) / "adapters.safetensors"),
         "kb": sample_hash(Path(kb) / "vectors.npy"),
@@ -379,82 +346,5 @@ def _numbers(weights: PriorWeights) -> dict[str, Any]:
     return {name: round(float(getattr(weights, name)), 4) for name in names}
 
 
-# --- the table ----------------------------------------------------------------------------------------------------------
-
-
-def table_of(found: Mapping[str, Any]) -> str:
-    """The table as Markdown."""
-    lines = ["# What a prior of a knowledge graph is worth", "", *_preface(found)]
-    for scores, what in SCORES.items():
-        if scores not in found["scores"]:
-            continue
-        of = found["scores"][scores]
-        lines += ["", f"## Beside {what}", "", *_given_table(of["mentions"]), "", *_slice_table(of["mentions"])]
-        lines += ["", *_text_table(of["texts"])]
-    return "\n".join(lines) + "\n"
-
-
-def _preface(found: Mapping[str, Any]) -> list[str]:
-    made, counts = found["made"], {name: groups["ambiguous"] for name, groups in found["groups"].items()}
-    sizes = ", ".join(f"{TITLES[name]} {count}" for name, count in counts.items())
-    reader = "by models that were not trained on them" if made["folds"] else "by a model that has seen no question at all"
-    lines = [
-        "Made by `python scripts/prior_ablation.py`, which says how. Accuracy on given mentions that are ambiguous "
-        f"({sizes}), mean of {len(made['seeds'])} seeds; differences are on WebQSP train, with 95 % intervals of 10,000 paired "
-        f"draws of questions. The questions of WebQSP train are read {reader}, and the weights of terms are fitted on other "
-        "parts of them; on WebQSP dev the few numbers that weigh terms were fitted."
-    ]
-    if "ranker" in found["scores"]:
-        lines[0] += " The ranker was fitted on WebQSP train read in the same way: there it is a little too good, in every row."
-    return lines
-
-
-def _given_table(of: Mapping[str, Any]) -> list[str]:
-    against = {"none": "against no prior", "degree": "against popularity", "shuffled": "against shuffled vectors"}
-    lines = [
-        "| prior | " + " | ".join([*TITLES.values(), *against.values()]) + " | fixed / broken |",
-        "| --- |" + " ---: |" * (len(TITLES) + len(against) + 1),
-    ]
-    for arm in ARMS:
-        mine = of[arm.name]
-        accuracies = " | ".join(_percent(mine[name]["ambiguous"]) for name in FILES)
-        mine_against = {other: mine["train"][f"against {other}"] for other in against}
-        differences = " | ".join("" if arm.name == other else _interval(each) for other, each in mine_against.items())
-        none = mine["train"]["against none"]
-        lines.append(f"| {arm.what} | {accuracies} | {differences} | {none['fixed']} / {none['broken']} |")
-    return lines
-
-
-def _slice_table(of: Mapping[str, Any]) -> list[str]:
-    groups = [g for g in of["none"]["train"] if not g.startswith("against") and g not in ("ambiguous", "all")]
-    lines = ["WebQSP train, by kind of ambiguous mention:", "", "| prior | " + " | ".join(groups) + " |"]
-    lines.append("| --- |" + " ---: |" * len(groups))
-    return lines + [f"| {arm.what} | " + " | ".join(_percent(of[arm.name]["train"][g]) for g in groups) + " |" for arm in ARMS]
-
-
-def _text_table(of: Mapping[str, Any]) -> list[str]:
-    lines = [
-        "Whole texts, weak F1 at the cut-off that is best on WebQSP dev for each row:",
-        "",
-        "| prior | WebQSP dev, covered | all | GraphQuestions, covered | all | popularity | vector | coherence |",
-        "| --- |" + " ---: |" * 7,
-    ]
-    for arm in ARMS:
-        mine = of[arm.name]
-        scores = " | ".join(f"{mine[name][part]:.3f}" for name in ("dev", "graph") for part in ("covered", "all"))
-        weights = " | ".join(f"{mine['weights'][name]:g}" for name in ("popularity", "vector", "coherence"))
-        lines.append(f"| {arm.what} | {scores} | {weights} |")
-    return lines
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
-
-
-def _interval(found: Mapping[str, Any]) -> str:
-    return f"{100 * found['difference']:+.1f} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
-
-
 if __name__ == "__main__":
-    run: Callable[[], Any] = lambda: ablation.main(standalone_mode=False)  # noqa: E731
-    raise SystemExit(guarded(run, "prior_ablation"))
+    run_script(ablation, "prior_ablation")

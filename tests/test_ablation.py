@@ -108,7 +108,7 @@ class TestRows:
         training = plan.commands(tuned)[0]
         assert training[training.index("--model") + 1] == str(tmp_path / "train/pretrained/run/best")
         work = ablation.Work(plan, lambda arguments, log: None)
-        work.asked = lambda row: {"commands": [], "inputs": {}}
+        work.request = lambda row: {"commands": [], "inputs": {}}
         with pytest.raises(ablation.RowFailed, match="pretrained"):
             work.make(tuned, "")
 

@@ -1,0 +1,99 @@
+"""The page of ``scripts/ablation.py``, from the figures of its rows."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scripts.harness import markdown_table
+
+FILES = {"dev": "WebQSP_EL/dev.jsonl", "graph": "graphquestions_EL/train.jsonl"}
+"""What is evaluated: the development file first, which thresholds are chosen on."""
+
+
+def markdown(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Both tables, with what a reader has to know and the commands."""
+    blocks = ["# Ablation", INTRODUCTION]
+    if parts["train"]:
+        blocks += ["## Training", TRAINING, table(parts["train"], "best")]
+    if parts["rank"]:
+        blocks += ["## Evidence", EVIDENCE_NOTE]
+        blocks += ["At the cut-off that is stored with the model:", table(parts["rank"], "cut")]
+        blocks += ["At the threshold that is best for each row on WebQSP dev:", table(parts["rank"], "best")]
+        blocks += [THRESHOLDS, transfer(parts["rank"])]
+    rows = [row for part in parts.values() for row in part]
+    if rows:
+        blocks += ["## Commands", "\n\n".join(commands_of(row) for row in rows)]
+    return "\n\n".join(blocks) + "\n"
+
+
+INTRODUCTION = """\
+Micro F1 with 95 % bootstrap intervals. dev is `WebQSP_EL/dev.jsonl`, GQ all of `graphquestions_EL/train.jsonl`, whose
+paraphrases are drawn together and from which no threshold is taken. "Covered" are the questions whose gold is all in the
+catalogue. Δ is the row less the row it is held *against*, on the same questions (paired bootstrap, covered weak F1), p
+two-sided and not corrected for the number of rows. Made by `scripts/ablation.py`."""
+TRAINING = """\
+Short runs, evaluated without a ranker at the threshold that is best on dev, which dev's own figures therefore flatter.
+Every row takes as many steps as base: where a source is missing the shares of the others are larger by the same factor. One
+seed: what another seed would change is not in the intervals. The row tuned takes as many steps again as pretrained did."""
+EVIDENCE_NOTE = """\
+One model; its ranker does without a kind of evidence, or is switched off."""
+THRESHOLDS = """\
+How thresholds carry over from dev to GQ: F1 (covered weak) at the threshold from dev, the highest F1 that any threshold reaches
+on GQ itself, and what is lost between them."""
+
+
+def table(rows: Sequence[Mapping[str, Any]], cut: str) -> str:
+    """One line a row."""
+    head = ["row", "what", "dev covered weak", "dev covered strong", "dev all weak", "GQ covered weak"]
+    lines = []
+    for row in rows:
+        dev, graph, delta = row[cut]["dev"], row[cut]["graph"], row["compared"].get(cut, {})
+        figures = [interval(dev, "covered", "weak"), interval(dev, "covered", "strong"), interval(dev, "all", "weak")]
+        figures.append(interval(graph, "covered", "weak"))
+        lines.append([row["name"], row["what"], *figures, row["against"] or "", *(change(delta.get(n)) for n in FILES)])
+    return markdown_table([*head, "against", "Δ dev", "Δ GQ"], lines)
+
+
+def transfer(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What is lost on GraphQuestions by a threshold from dev."""
+    lines = []
+    for row in rows:
+        if row["name"] not in ("full", "no-rank"):
+            continue
+        for cut, name in (("cut", "stored with the model"), ("best", "best on dev")):
+            graph, top = row[cut]["graph"], row["best"]["graph"].get("best_anywhere")
+            value = graph["covered"]["weak"]["f1"]
+            at = "none" if graph["threshold"] is None else f"{graph['threshold']:g}"
+            # The swept thresholds lie on a grid, which another threshold may beat.
+            best = ["", ""] if top is None else [f"{max(top, value):.4f}", f"{max(top - value, 0):.4f}"]
+            lines.append([row["name"], name, at, figure(row[cut]["dev"]), f"{value:.4f}", *best])
+    return markdown_table(["row", "threshold", "value", "dev", "GQ", "GQ at its own best", "lost"], lines)
+
+
+def figure(of: Mapping[str, Any]) -> str:
+    """Covered weak F1."""
+    return f"{of['covered']['weak']['f1']:.4f}"
+
+
+def interval(of: Mapping[str, Any], section: str, matching: str) -> str:
+    """F1 with its interval."""
+    f1 = of[section][matching]
+    return f"{f1['f1']:.4f} [{f1['f1_low']:.4f}, {f1['f1_high']:.4f}]"
+
+
+def change(of: Mapping[str, Any] | None) -> str:
+    """A difference with its interval and p value."""
+    if of is None or "covered weak" not in of:
+        return ""
+    change_f1 = of["covered weak"]
+    p = "p < 0.001" if change_f1["p"] < 0.001 else f"p = {change_f1['p']:.3f}"
+    return f"{change_f1['difference']:+.4f} [{change_f1['low']:+.4f}, {change_f1['high']:+.4f}] {p}"
+
+
+def commands_of(row: Mapping[str, Any]) -> str:
+    """What made a row."""
+    revision = "an unknown revision" if row["git"] is None else f"revision {row['git'][:12]}{'+changes' * ('+' in row['git'])}"
+    lines = "\n".join(shlex.join(command) for command in row["commands"])
+    return f"{row['name']} ({revision}, {row['seconds'] / 60:.1f} min):\n\n```\n{lines}\n```"
