@@ -273,14 +273,14 @@ class TestFitting:
         assert not np.allclose(merged, alone[0], atol=1)
 
     def test_as_many_members_are_fitted_as_were_asked_for(self) -> None:
-        ranker = fit_ranker(separable(50), replace(self.settings, epochs=1, hidden=8, members=2))
+        ranker = fit_ranker(separable(50), self.settings.replace({"epochs": 1, "hidden": 8, "members": 2}))
         first, second = np.split(ranker.layers[0][0], 2)
         assert first.shape == second.shape == (8, len(NAMES))
         assert not np.allclose(first, second, atol=0.01)
 
     def test_it_is_the_network_that_was_fitted(self) -> None:
         losses: list[float] = []
-        ranker = fit_ranker(separable(), replace(self.settings, dropout=0.0, epochs=8), losses.append)
+        ranker = fit_ranker(separable(), self.settings.replace({"dropout": 0.0, "epochs": 8}), losses.append)
         data = separable()
         assert cross_entropy(ranker, data) == pytest.approx(losses[-1], rel=0.2)
 

@@ -1,36 +1,57 @@
-"""Command-line options made from a settings dataclass: names, types and defaults from its fields, help from its docstring."""
+"""Command-line options made from a class of settings: name, type, default and help of each field."""
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from typing import Any, TypeVar
 
 import click
+from pydantic.fields import FieldInfo
+
+from blink.runs.settings import Section, Settings, field_bounds, field_choices, field_type
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-TYPES: dict[str, Any] = {"int": int, "float": float, "float | None": float, "str": str, "bool": bool}
-"""Annotation -> type of the option. A bool becomes a pair of flags, ``--name/--no-name``."""
-
-_ATTRIBUTE = re.compile(r"^        (\w+): (.*(?:\n {12}.*)*)", re.MULTILINE)
+S = TypeVar("S", bound=Settings)
 
 
-def settings_options(settings: type) -> Callable[[Command], Command]:
-    """A decorator that gives a command one option for each field of the dataclass ``settings``."""
+def settings_options(
+    settings: type[Section],
+    *,
+    without: Collection[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+    bounds: bool = False,
+) -> Callable[[Command], Command]:
+    """A decorator that gives a command one option for each field of ``settings``; a bool is ``--name/--no-name``.
+
+    Args:
+        settings: the class.
+        without: fields that get no option.
+        defaults: other defaults than those of the fields.
+        bounds: let the command line refuse whole numbers out of range, rather than the class.
+    """
+    fields = {name: field for name, field in settings.model_fields.items() if name not in without}
 
     def decorate(command: Command) -> Command:
-        texts = attribute_help(settings)
-        for field in reversed(dataclasses.fields(settings)):
-            flag = field.name.replace("_", "-")
-            names = f"--{flag}/--no-{flag}" if field.type == "bool" else f"--{flag}"
+        for name, field in reversed(fields.items()):
+            default, kind, flag = (defaults or {}).get(name, field.default), _click_type(field, bounds), name.replace("_", "-")
+            text = field.description or ""
             command = click.option(
-                names, type=TYPES[str(field.type)], default=field.default, show_default=True, help=texts.get(field.name)
+                f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}",
+                type=kind,
+                default=default,
+                show_default=True,
+                metavar={int: "N", str: "NAME"}.get(kind) if default is None else None,
+                help=f"{text[:1].upper()}{text[1:]}",
             )(command)
         return command
 
     return decorate
+
+
+def _click_type(field: FieldInfo, bounds: bool) -> Any:
+    choices, kind = field_choices(field), field_type(field)
+    limits = field_bounds(field) if bounds and kind is int else {}
+    return click.Choice(choices) if choices else click.IntRange(limits.get("ge"), limits.get("le")) if limits else kind
 
 
 def labelled_sets(what: str) -> Callable[[Command], Command]:
@@ -41,13 +62,6 @@ def labelled_sets(what: str) -> Callable[[Command], Command]:
     )  # fmt: skip
 
 
-def take_settings(settings: type, options: MutableMapping[str, Any]) -> Any:
-    """Build the dataclass from a command's options, and take its fields out of them."""
-    return settings(**{f.name: options.pop(f.name) for f in dataclasses.fields(settings) if f.name in options})
-
-
-def attribute_help(settings: type) -> dict[str, str]:
-    """The texts of the ``Attributes:`` section of a docstring, by attribute."""
-    matches = _ATTRIBUTE.finditer(settings.__doc__ or "")
-    texts = {m[1]: " ".join(m[2].replace("``", "").split()) for m in matches}
-    return {name: text[:1].upper() + text[1:] for name, text in texts.items()}
+def take_settings(settings: type[S], options: MutableMapping[str, Any]) -> S:
+    """Build the settings from a command's options, and take their fields out of them."""
+    return settings(**{name: options.pop(name) for name in settings.model_fields if name in options})

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from blink.apps.slurm_tasks import run_task
 from blink.cluster.encoding import Encoding
 from blink.cluster.jobs import JobFolder, Plan, cut, cut_into
 from blink.cluster.script import sbatch_script, sbatch_variables
-from blink.cluster.settings import FLAG_KINDS, ClusterSettings, Paths, SlurmSettings
+from blink.cluster.settings import FLAG_KINDS, ClusterSettings
 from blink.cluster.submit import Local, submitter
 from blink.cluster.texts import count_lines
 from blink.cluster.watch import JobFailedError, Standing, Watch, array_job, merge_job
@@ -344,8 +344,7 @@ def print_settings(settings: ClusterSettings, export: bool) -> None:
     if export:
         sys.stdout.writelines(f"export {name}={shlex.quote(text)}\n" for name, text in sbatch_variables(settings.slurm).items())
         return
-    rows = [("slurm", f.name, getattr(settings.slurm, f.name)) for f in fields(SlurmSettings)]
-    rows += [("paths", f.name, getattr(settings.paths, f.name)) for f in fields(Paths)]
+    rows = [(section, *row) for section in ("slurm", "paths") for row in getattr(settings, section).to_dict().items()]
     rows += [(section, name, text) for section in ("data", "sizes") for name, text in getattr(settings, section).items()]
     rows += [("flags", kind, settings.flags.get(kind, "")) for kind in FLAG_KINDS]
     for section, name, value in rows:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import MutableMapping
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +11,13 @@ import click
 
 from blink.apps.evaluation_commands import evaluate
 from blink.apps.model_options import model_options
-from blink.apps.options import attribute_help
-from blink.cluster.settings import DRY_RUN_VARIABLE, SUBMIT, ClusterSettings, SlurmSettings, load_settings
+from blink.apps.options import settings_options
+from blink.cluster.settings import DRY_RUN_VARIABLE, ClusterSettings, SlurmSettings, load_settings
 
 if TYPE_CHECKING:
     from blink.apps.slurm import How
 
-FLAGS = tuple(f for f in fields(SlurmSettings) if f.name != "setup")
+FLAGS = tuple(name for name in SlurmSettings.model_fields if name != "setup")
 """Settings that a flag can replace; lines of shell are for the file."""
 EVALUATION = ("cluster", "mode", "mention_threshold", "entities", "mentions", "text_key")
 """Options of ``blink eval`` that ``blink slurm eval`` has too, beside those of models."""
@@ -26,25 +25,17 @@ EVALUATION = ("cluster", "mode", "mention_threshold", "entities", "mentions", "t
 
 def cluster_options(command: Any) -> Any:
     """The options of every command that submits: settings of the cluster, and how to go about it."""
-    texts = attribute_help(SlurmSettings)
     switches = (
         ("--dry-run", f"Print the scripts for sbatch, and do nothing. The variable {DRY_RUN_VARIABLE}=1 says the same."),
         ("--detach", "Submit and return; the same command waits for the jobs and shows how they stand."),
     )
     for name, text in reversed(switches):
         command = click.option(name, is_flag=True, help=text)(command)
-    for each in reversed(FLAGS):
-        kind: Any = click.Choice(SUBMIT) if each.name == "submit" else int if "int" in str(each.type) else str
-        flag, text = f"--{each.name.replace('_', '-')}", texts[each.name]
-        command = click.option(flag, type=kind, help=text, metavar=None if each.name == "submit" else _metavar(kind))(command)
+    command = settings_options(SlurmSettings, without=("setup",), defaults=dict.fromkeys(FLAGS))(command)
     file = click.option(
         "--settings", "settings_file", metavar="FILE", help="Settings of the cluster.  [default: see blink slurm --help]"
     )
     return file(command)
-
-
-def _metavar(kind: type) -> str:
-    return "N" if kind is int else "NAME"
 
 
 def merge_option(command: Any) -> Any:
@@ -57,7 +48,7 @@ def take_cluster(options: MutableMapping[str, Any]) -> tuple[ClusterSettings, Ho
     """The settings and the way to go, taken out of a command's options."""
     from blink.apps.slurm import How
 
-    flags = {f.name: options.pop(f.name) for f in FLAGS}
+    flags = {name: options.pop(name) for name in FLAGS}
     settings = load_settings(file=options.pop("settings_file"), **flags)
     dry_run = options.pop("dry_run") or os.environ.get(DRY_RUN_VARIABLE, "") not in ("", "0")
     return settings, How(dry_run, options.pop("detach"), options.pop("merge", True))

@@ -1,66 +1,64 @@
-"""What differs from one cluster to the next: partition, GPUs, time, where data lies. It comes from a file and the environment.
+"""What differs from one cluster to the next: partition, GPUs, time, folders of data. It comes from a file and the environment.
 
-Nothing of it stands in code: where neither says anything, Slurm's own defaults hold.
+None of it is set in code: where neither says anything, Slurm's own defaults hold.
 """
 
 from __future__ import annotations
 
 import configparser
-import difflib
 import os
 import shlex
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
+
+from pydantic import Field
 
 from blink.errors import MissingFileError, SettingsError
+from blink.runs.settings import Line, Natural, Positive, Section, Settings, Source, from_environment, meant, origins
 
 FILE_VARIABLE = "BLINK_CLUSTER"
 FILE_NAME = "cluster.ini"
-SUBMIT = ("auto", "slurm", "local")
+Submit = Literal["auto", "slurm", "local"]
+SUBMIT = get_args(Submit)
 DEFAULT_SIZES = {"base": "bert-base-uncased", "large": "bert-large-uncased"}
 
 
-@dataclass(frozen=True)
-class SlurmSettings:
-    """How jobs are submitted, and what each asks of the cluster; what is None is left to the cluster.
+class SlurmSettings(Section):
+    """How jobs are submitted, and what each asks of the cluster; what is None is left to the cluster."""
 
-    Attributes:
-        submit: slurm, local (this machine), or auto: slurm where there is an sbatch.
-        partition: of the cluster.
-        account: that is charged.
-        qos: quality of service.
-        constraint: features that a node must have.
-        nodes: that a training runs on.
-        gpus: per node.
-        processes: of a training, per node; by default one per GPU, or one.
-        cpus: per node; they are also the threads of a process, unless OMP_NUM_THREADS is set.
-        mem_gb: memory per node, in gigabytes.
-        time_min: minutes after which a job is ended.
-        notice_s: seconds before that at which a job is told, saves and is queued again.
-        requeues: a job that was queued again so often fails instead; its time may be too short to get anywhere.
-        parallel: shards at a time; 0 is all of them in Slurm, one here.
-        shard_rows: rows of a catalogue that one job encodes.
-        setup: lines of shell before the command, such as module load.
-    """
-
-    submit: str = "auto"
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    nodes: int = 1
-    gpus: int | None = None
-    processes: int | None = None
-    cpus: int | None = None
-    mem_gb: int | None = None
-    time_min: int | None = None
-    notice_s: int = 120
-    requeues: int = 20
-    parallel: int = 0
-    shard_rows: int = 1_000_000
+    submit: Submit = "auto"
+    """Slurm, local (this machine), or auto: slurm where there is an sbatch."""
+    partition: Line | None = None
+    """Of the cluster."""
+    account: Line | None = None
+    """That is charged."""
+    qos: Line | None = None
+    """Quality of service."""
+    constraint: Line | None = None
+    """Features that a node must have."""
+    nodes: Positive = 1
+    """That a training runs on."""
+    gpus: Natural | None = None
+    """Per node."""
+    processes: Positive | None = None
+    """Of a training, per node; by default one per GPU, or one."""
+    cpus: Positive | None = None
+    """Per node; they are also the threads of a process, unless OMP_NUM_THREADS is set."""
+    mem_gb: Positive | None = None
+    """Memory per node, in gigabytes."""
+    time_min: Positive | None = None
+    """Minutes after which a job is ended."""
+    notice_s: Positive = 120
+    """Seconds before that at which a job gets a signal, saves and is queued again."""
+    requeues: Natural = 20
+    """A job that was queued again so often fails instead; its time may be too short to get anywhere."""
+    parallel: Natural = 0
+    """Shards at a time; 0 is all of them in Slurm, one here."""
+    shard_rows: Positive = 1_000_000
+    """Rows of a catalogue that one job encodes."""
     setup: str = ""
+    """Lines of shell before the command, such as module load."""
 
     @property
     def processes_per_node(self) -> int:
@@ -68,63 +66,54 @@ class SlurmSettings:
         return self.processes or self.gpus or 1
 
 
-@dataclass(frozen=True)
-class Paths:
-    """Where things lie.
-
-    Attributes:
-        data: folder of the data sets, each in a folder of its own.
-        models: folder of entity.jsonl, released models and entity encodings.
-        experiments: folder of training runs.
-        predictions: folder that an evaluation makes a folder of predictions in.
-    """
+class Paths(Section):
+    """Folders of data, models and results."""
 
     data: str = "data"
+    """Folder of the data sets, each in a folder of its own."""
     models: str = "models"
+    """Folder of entity.jsonl, released models and entity encodings."""
     experiments: str = "experiments"
+    """Folder of training runs."""
     predictions: str = "saved_preds"
+    """Folder that an evaluation makes a folder of predictions in."""
 
 
-PATH_VARIABLES = {
-    "data": "BLINK_DATA_ROOT", "models": "BLINK_MODELS_DIR", "experiments": "BLINK_EXPERIMENTS_DIR",
-    "predictions": "BLINK_PREDICTIONS_DIR",
-}  # fmt: skip
 FREE_SECTIONS = {"data": "BLINK_DATA_", "sizes": "BLINK_SIZE_", "flags": "BLINK_FLAGS_"}
 """Sections whose keys are names of the user's own, and how the variable of such a key begins."""
-SECTIONS = ("slurm", "paths", *FREE_SECTIONS)
 FLAG_KINDS = ("train", "encode", "eval")
+KEYS = {"slurm": list(SlurmSettings.model_fields), "paths": list(Paths.model_fields), "flags": list(FLAG_KINDS)}
+"""Keys of the sections that take no others."""
+SECTIONS = ("slurm", "paths", *FREE_SECTIONS)
 
+VARIABLES = {
+    **{f"BLINK_{key.upper()}": f"slurm.{key}" for key in KEYS["slurm"]},
+    "BLINK_DATA_ROOT": "paths.data", "BLINK_MODELS_DIR": "paths.models", "BLINK_EXPERIMENTS_DIR": "paths.experiments",
+    "BLINK_PREDICTIONS_DIR": "paths.predictions",
+}  # fmt: skip
+"""Environment variable -> setting; beside those of `FREE_SECTIONS`."""
 SHARD_VARIABLE, DRY_RUN_VARIABLE = "BLINK_SHARD", "BLINK_DRY_RUN"
 OTHER_VARIABLES = (FILE_VARIABLE, SHARD_VARIABLE, DRY_RUN_VARIABLE)
 """Variables of ours that are no settings."""
 
-_LEAST = {
-    "nodes": 1, "gpus": 0, "processes": 1, "cpus": 1, "mem_gb": 1, "time_min": 1, "notice_s": 1, "requeues": 0, "parallel": 0,
-    "shard_rows": 1,
-}  # fmt: skip
 
-
-@dataclass(frozen=True)
-class ClusterSettings:
-    """All settings, and where each of them was found.
-
-    Attributes:
-        slurm: how jobs are submitted.
-        paths: where things lie.
-        data: folders of data sets that lie elsewhere, by name.
-        sizes: encoders by size, as the launchers name them.
-        flags: words that are put behind those of a launcher, by kind.
-        file: that was read, if any.
-        origins: ``section.key`` -> the variable, file or flag it comes from; what is not there is a default.
-    """
+class ClusterSettings(Settings):
+    """All settings, and the source of each of them."""
 
     slurm: SlurmSettings = SlurmSettings()
+    """How jobs are submitted."""
     paths: Paths = Paths()
-    data: Mapping[str, str] = field(default_factory=dict)
-    sizes: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_SIZES))
-    flags: Mapping[str, str] = field(default_factory=dict)
+    """Folders of data, models and results."""
+    data: dict[str, str] = Field(default_factory=dict)
+    """Folders of data sets that are not in ``paths.data``, by name."""
+    sizes: dict[str, str] = Field(default_factory=DEFAULT_SIZES.copy)
+    """Encoders by size, as the launchers name them."""
+    flags: dict[str, str] = Field(default_factory=dict)
+    """Arguments that are appended to those of a launcher, by kind."""
     file: Path | None = None
-    origins: Mapping[str, str] = field(default_factory=dict)
+    """That was read, if any."""
+    origins: dict[str, str] = Field(default_factory=dict)
+    """``section.key`` -> the variable, file or flag it comes from; what is not there is a default."""
 
     def data_folder(self, name: str) -> Path:
         """The folder of a data set: one that is named for it, or the one of its name among the data."""
@@ -144,7 +133,7 @@ class ClusterSettings:
         return self.sizes[size.lower()]
 
     def extra_flags(self, kind: str) -> list[str]:
-        """Words that the settings put behind those of a launcher.
+        """Arguments that the settings append to those of a launcher.
 
         Raises:
             SettingsError: a quotation is not closed.
@@ -156,9 +145,9 @@ class ClusterSettings:
 
     def to_environment(self) -> dict[str, str]:
         """Variables by which another process reads the same settings, whatever flags this one was given."""
-        names = [key.removeprefix("slurm.") for key, origin in self.origins.items() if origin.startswith("--")]
-        flags = {variable("slurm", name): str(getattr(self.slurm, name)) for name in names}
-        return flags if self.file is None else {FILE_VARIABLE: str(self.file.resolve()), **flags}
+        values, flags = self.flat(), {name for name, origin in self.origins.items() if origin.startswith("--")}
+        variables = {variable: str(values[name]) for variable, name in VARIABLES.items() if name in flags}
+        return variables if self.file is None else {FILE_VARIABLE: str(self.file.resolve()), **variables}
 
     def origin(self, key: str) -> str:
         """Where a setting such as ``slurm.partition`` comes from, in words."""
@@ -180,26 +169,14 @@ def load_settings(
         SettingsError: a section or key is unknown, or a value not allowed; the message names file or variable.
     """
     environment = os.environ if environment is None else environment
-    found = find_file(environment) if file is None else _require(Path(file), "--settings")
-    texts: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
-    origins: dict[str, str] = {}
-    for section, key, value, origin in (*_from_file(found), *_from_environment(environment)):
-        texts[section][key] = value
-        origins[f"{section}.{key}"] = origin
-    values = {key: _read(key, text, origins[f"slurm.{key}"]) for key, text in texts["slurm"].items()}
-    for key, value in flags.items():
-        if value is not None:
-            values[key], origins[f"slurm.{key}"] = value, f"--{key.replace('_', '-')}"
-            _check(key, value, origins[f"slurm.{key}"])
-    return ClusterSettings(
-        slurm=SlurmSettings(**values),
-        paths=Paths(**texts["paths"]),
-        data=texts["data"],
-        sizes={**DEFAULT_SIZES, **texts["sizes"]},
-        flags=texts["flags"],
-        file=found,
-        origins=origins,
-    )
+    path = find_file(environment) if file is None else _require(Path(file), "--settings")
+    sources = [] if path is None else [_from_file(path)]
+    sources += _from_environment(environment)
+    sources += [
+        Source(f"--{key.replace('_', '-')}", {"slurm": {key: value}}) for key, value in flags.items() if value is not None
+    ]
+    about = Source("", {"sizes": DEFAULT_SIZES, "file": path, "origins": origins(sources)})
+    return ClusterSettings.load([about, *sources])
 
 
 def find_file(environment: Mapping[str, str]) -> Path | None:
@@ -222,20 +199,7 @@ def _require(path: Path, named_by: str) -> Path:
     return path
 
 
-def variable(section: str, key: str) -> str:
-    """The environment variable of a key."""
-    if section == "paths":
-        return PATH_VARIABLES[key]
-    return (FREE_SECTIONS.get(section) or "BLINK_") + key.upper()
-
-
-_Found = tuple[str, str, str, str]
-"""Section, key, text, origin."""
-
-
-def _from_file(path: Path | None) -> Iterator[_Found]:
-    if path is None:
-        return
+def _from_file(path: Path) -> Source:
     parser = configparser.ConfigParser(interpolation=None, default_section="", inline_comment_prefixes=(" #", "\t#"))
     try:
         parser.read_string(path.read_text(encoding="utf-8"), str(path))
@@ -243,81 +207,39 @@ def _from_file(path: Path | None) -> Iterator[_Found]:
         raise SettingsError(
             f"{path} cannot be read ({' '.join(str(error).split())}); write 'key = value' below '[section]'"
         ) from error
+    values: dict[str, dict[str, str]] = {}
     for section in parser.sections():
         if section not in SECTIONS:
-            raise SettingsError(
-                f"{path}: [{section}] is no section{_meant(section, SECTIONS)}; allowed are {', '.join(SECTIONS)}"
-            )
+            near = meant(section, SECTIONS, form=" (did you mean {!r}?)")
+            raise SettingsError(f"{path}: [{section}] is no section{near}; allowed are {', '.join(SECTIONS)}")
         for key, value in parser.items(section):
-            _check_key(section, key, str(path))
+            _require_key(section, key, str(path))
             if value.strip():  # an empty value is as if not given
-                yield section, key, value.strip(), str(path)
+                values.setdefault(section, {})[key] = value.strip()
+    return Source(str(path), values, text=True)
 
 
-def _from_environment(environment: Mapping[str, str]) -> Iterator[_Found]:
-    taken = {*PATH_VARIABLES.values(), FILE_VARIABLE}
+def _from_environment(environment: Mapping[str, str]) -> list[Source]:
+    sources = []
     for name, value in environment.items():
-        section = next((s for s, prefix in FREE_SECTIONS.items() if name.startswith(prefix) and name not in taken), None)
+        section = next((s for s, start in FREE_SECTIONS.items() if name.startswith(start) and name not in VARIABLES), None)
         if section is not None and value:
             key = name.removeprefix(FREE_SECTIONS[section]).lower()
-            _check_key(section, key, name)
-            yield section, key, value, name
-    for section, settings in (("slurm", SlurmSettings), ("paths", Paths)):
-        for each in fields(settings):
-            name = variable(section, each.name)
-            if environment.get(name):
-                yield section, each.name, environment[name], name
-
-    _refuse_misspelt(environment)
+            _require_key(section, key, name)
+            sources.append(Source(name, {section: {key: value}}, text=True))
+        elif section is None:
+            _refuse_misspelt(name)
+    return sources + from_environment(environment, VARIABLES)
 
 
-def _refuse_misspelt(environment: Mapping[str, str]) -> None:
-    """A variable that is nearly one of ours would be passed over in silence."""
-    known = {variable(s, f.name) for s, kind in (("slurm", SlurmSettings), ("paths", Paths)) for f in fields(kind)}
-    for name in environment:
-        if name.startswith("BLINK_") and name not in known and name not in OTHER_VARIABLES and not _is_free(name):
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
-            if near:
-                raise SettingsError(f"{name} is no setting (did you mean {near[0]}?); correct or unset it")
+def _refuse_misspelt(name: str) -> None:
+    """A variable that is nearly one of ours would be ignored in silence."""
+    near = meant(name, VARIABLES, 0.85, " (did you mean {}?)")
+    if near and name.startswith("BLINK_") and name not in (*VARIABLES, *OTHER_VARIABLES):
+        raise SettingsError(f"{name} is no setting{near}; correct or unset it")
 
 
-def _is_free(name: str) -> bool:
-    return name.startswith(tuple(FREE_SECTIONS.values()))
-
-
-def _check_key(section: str, key: str, origin: str) -> None:
-    allowed = {
-        "slurm": [f.name for f in fields(SlurmSettings)],
-        "paths": [f.name for f in fields(Paths)],
-        "flags": list(FLAG_KINDS),
-    }.get(section)
-    if allowed is not None and key not in allowed:
-        found = f"{origin}: {key!r} is no key of [{section}]{_meant(key, allowed)}"
-        raise SettingsError(f"{found}; allowed are {', '.join(allowed)}")
-
-
-def _meant(found: str, allowed: Any) -> str:
-    near = difflib.get_close_matches(found, allowed, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
-
-
-def _read(key: str, text: str, origin: str) -> Any:
-    """The value of a key of [slurm] from its text."""
-    if key not in _LEAST:
-        _check(key, text, origin)
-        return text
-    try:
-        value = int(text)
-    except ValueError:
-        raise SettingsError(f"{key} is {text!r} (from {origin}); it must be a whole number of at least {_LEAST[key]}") from None
-    _check(key, value, origin)
-    return value
-
-
-def _check(key: str, value: Any, origin: str) -> None:
-    if key == "submit" and value not in SUBMIT:
-        raise SettingsError(f"submit is {value!r} (from {origin}); allowed are {', '.join(SUBMIT)}")
-    if key in _LEAST and value < _LEAST[key]:
-        raise SettingsError(f"{key} is {value} (from {origin}); it must be at least {_LEAST[key]}")
-    if isinstance(value, str) and "\n" in value and key != "setup":
-        raise SettingsError(f"{key} has several lines (from {origin}); give one")
+def _require_key(section: str, key: str, origin: str) -> None:
+    if section in KEYS and key not in KEYS[section]:
+        near = meant(key, KEYS[section], form=" (did you mean {!r}?)")
+        raise SettingsError(f"{origin}: {key!r} is no key of [{section}]{near}; allowed are {', '.join(KEYS[section])}")

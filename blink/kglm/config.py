@@ -1,62 +1,414 @@
-"""Settings of a run: one commented file of defaults per kind, a run file laid over it, and overrides from the command line.
+"""Settings of runs: a class for each kind, defaults in one commented file of each, a run file and flags over them.
 
-The defaults file is the manual: every setting stands there once, with its default and what it does. Its values also fix the
-types: a setting whose default is a number takes a number.
+The defaults file is the manual and holds the values: every setting is there once, with its default and what it does. The
+class says type and range. That both name the same settings, `load_settings` finds out whenever it reads them.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import functools
-import hashlib
 import importlib
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from blink.errors import DataError, MissingFileError, SettingsError
-from blink.files import atomic_open, require_file
+from pydantic import Field, model_validator
+
+from blink.errors import MissingFileError, SettingsError
+from blink.runs import settings
+from blink.runs.settings import (
+    Allowed,
+    KeptShare,
+    Natural,
+    NonNegative,
+    Positive,
+    Section,
+    Share,
+    Source,
+    from_flags,
+    read_settings_file,
+)
+from blink.runs.settings import choice as choice
 
 DEFAULTS = Path(__file__).resolve().parent / "defaults"
-KINDS = ("graph", "lm", "joint", "glove")
 DATA_VARIABLE = "BLINK_DATA"
-DATA_FOLDER = "../shared/data"
-"""Where data is looked for that a run file names by a relative path, unless `DATA_VARIABLE` says otherwise."""
+PositiveFloat = Annotated[float, Field(gt=0)]
+Dropout = Annotated[float, Field(ge=0, lt=1), Allowed("dropout is a share: give numbers below 1, and at least 0")]
+NegativeKind = Literal["easy", "same_type", "uniform"]
 
 
-class Settings:
-    """A section of settings: a frozen dataclass made from a defaults file, whose fields are values or further sections."""
+class Settings(settings.Settings):
+    """Settings of a run of any kind.
+
+    Attributes:
+        kind: of the run, one of `KINDS`.
+        seed: of everything random.
+        device: cpu, cuda, or auto.
+    """
+
+    WRONG_TYPE: ClassVar[str] = "{source} sets {name} to {value}"
+    WRONG_CHOICE: ClassVar[str] = "it must be one of"
+
+    kind: str
+    seed: int
+    device: str
 
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain nested values, in the order of the defaults file."""
-        return {name: value.to_dict() if isinstance(value, Settings) else value for name, value in self._items()}
 
-    def flat(self) -> dict[str, Any]:
-        """Values by their full names, such as ``train.epochs``."""
-        return dict(_flat(self.to_dict()))
+# -- graphs, see defaults/graph.yaml -------------------------------------------------------------------------------------
 
-    def digest(self) -> str:
-        """A hash of all values: the same for the same settings."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
-    def replace(self, changes: Mapping[str, Any]) -> Settings:
-        """These settings with others under full names, such as ``{"train.epochs": 3}``.
+class GraphData(Section):
+    """Files of triples."""
 
-        Raises:
-            SettingsError: a name is unknown, or a value is of the wrong type.
-        """
-        return _freeze("", _laid_over(self.to_dict(), _nested(changes), "the changes"))
+    root: str
+    graph: list[str]
+    valid: str
+    test: str
+    valid_negatives: str
+    test_negatives: str
+    entities: str
+    relations: str
+    valid_share: Share
+    test_share: Share
+    split_seed: int
+    unseen_relations: Literal["error", "drop"]
 
-    def _items(self) -> Iterator[tuple[str, Any]]:
-        assert dataclasses.is_dataclass(self)
-        return ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+
+class GraphModelSection(Section):
+    """Interaction and tables."""
+
+    name: str
+    dim: Positive
+    relation_dim: Natural
+    reciprocal: bool
+    arguments: dict[str, Any]
+    init: Literal["xavier_normal", "xavier_uniform", "normal", "uniform"]
+    init_scale: NonNegative
+    vectors: str
+    vectors_rescaled: bool
+    vectors_frozen: bool
+    entity_dropout: Dropout
+    relation_dropout: Dropout
+    normalize: bool
+    sparse: bool
+
+
+class GraphTrain(Section):
+    """Loss, optimiser and length of a run over triples."""
+
+    type: Literal["1vsAll", "KvsAll", "negative"]
+    loss: str
+    epochs: Positive
+    batch_size: Positive
+    part_size: Natural
+    optimizer: Literal["adam", "adagrad", "sgd", "rowwise_adagrad"]
+    lr: NonNegative
+    lr_factor: float
+    lr_patience: int
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    score_scale: float
+    margin: float
+    temperature: float
+    subsampling: bool
+    regularizer: Literal["none", "lp", "n3"]
+    regularizer_weight: NonNegative
+    regularizer_p: float
+    regularizer_weighted: bool
+    clip: float
+    save_epochs: Positive
+    log_steps: Positive
+
+
+class GraphNegatives(Section):
+    """Drawn entities."""
+
+    count: Natural
+    draw: Literal["uniform", "frequency", "batch"]
+    sides: Literal["both", "bernoulli"]
+    shared: bool
+    filter: bool
+
+    @model_validator(mode="after")
+    def _require_a_draw(self) -> GraphNegatives:
+        if self.count < 1 and self.draw != "batch":
+            raise SettingsError(f"negatives.count is {self.count}; it must be at least 1, or negatives.draw batch")
+        return self
+
+
+class Stop(Section):
+    """Validation, and the end of a run."""
+
+    every: Positive
+    patience: Natural
+    delta: NonNegative
+    triples: Natural
+    metric: Literal["mrr", "hits@1", "hits@3", "hits@10"]
+
+
+class Ranking(Section):
+    """How triples are ranked."""
+
+    batch_size: Positive
+    chunk: Positive
+
+
+class GraphSections(Settings):
+    """What runs over triples share."""
+
+    data: GraphData
+    model: GraphModelSection
+    train: GraphTrain
+    negatives: GraphNegatives
+    stop: Stop
+    eval: Ranking
+
+
+class GraphSettings(GraphSections):
+    """A run of kind graph."""
+
+    kind: Literal["graph"]
+
+
+# -- word vectors and graphs, see defaults/glove.yaml --------------------------------------------------------------------
+
+
+class GloveData(GraphData):
+    """Files of triples and of text."""
+
+    text: str
+    text_ids: str
+    text_words: Natural
+    entity_names: str
+
+
+class Vocabulary(Section):
+    """Which words there are."""
+
+    size: Natural
+    least_count: Natural
+    file: str
+
+
+class Counts(Section):
+    """Co-occurrence counts."""
+
+    window: Positive
+    held_out: Annotated[float, Field(ge=0, le=0.5), Allowed("give a share from 0 up to 0.5")]
+
+
+class GloveWords(Section):
+    """Word vectors."""
+
+    dim: Positive
+    x_max: Annotated[float, Field(ge=1e-9)]
+    power: NonNegative
+    lr: NonNegative
+    accumulator: NonNegative
+    batch_size: Positive
+    sparse: bool
+
+
+class GloveJoint(Section):
+    """How words and the graph share a run."""
+
+    alpha: Annotated[float, Field(ge=0, le=1), Allowed("give a share from 0 (words alone) to 1 (the graph alone)")]
+    mode: Literal["sum", "alternate"]
+    word_steps: NonNegative
+    coupling: Literal["soft", "contrastive", "hard", "none"]
+    map: Literal["learned", "identity"]
+    map_lr: NonNegative
+    mu: NonNegative
+    batch_size: Positive
+    temperature: Annotated[float, Field(ge=1e-6)]
+    ways: list[str]
+
+
+class GloveSettings(GraphSections):
+    """A run of kind glove."""
+
+    kind: Literal["glove"]
+    data: GloveData
+    vocabulary: Vocabulary
+    counts: Counts
+    words: GloveWords
+    joint: GloveJoint
+
+
+# -- language models, see defaults/lm.yaml and defaults/joint.yaml -------------------------------------------------------
+
+
+class LanguageData(Section):
+    """Files of text."""
+
+    root: str
+    text: str
+    text_valid: str
+    text_test: str
+    text_ids: str
+    text_valid_ids: str
+    text_test_ids: str
+    longest: Natural
+    text_share: KeptShare
+    held_out: Share
+    split_seed: int
+
+
+class Words(Section):
+    """The table of word vectors."""
+
+    width: Positive
+    init: Literal["random", "neighbours", "file"]
+    file: str
+    window: Positive
+    scale: NonNegative
+    learn: bool
+
+
+class CellsSection(Section):
+    """Recurrent cells, see `blink.kglm.lm.options.Cells`."""
+
+    kind: Literal["LSTM", "BiLSTM"]
+    layers: list[Positive]
+    keep: KeptShare
+
+
+class LanguageSection(Section):
+    """The next-word task, see `blink.kglm.lm.options.Language`."""
+
+    softmax: Literal["full", "sampled"]
+    samples: Positive
+    tied: bool
+    backward: bool
+
+
+class LanguageTrain(Section):
+    """Length and rate of a run over text."""
+
+    epochs: Positive
+    steps_per_epoch_lm: Natural
+    lines: Positive
+    shuffle: bool
+    learning_rate_lm: float
+    clip: NonNegative
+    save_steps: Positive
+    log_steps: Positive
+
+
+class Validation(Section):
+    """Validation, and the end of a run."""
+
+    every: Positive
+    lines: Natural
+    choose: Literal["loss", "perplexity", "accuracy"]
+    patience: Natural
+    delta: NonNegative
+
+
+class LanguageSections(Settings):
+    """What runs over text share."""
+
+    data: LanguageData
+    vocabulary: Vocabulary
+    words: Words
+    cells: CellsSection
+    language: LanguageSection
+    train: LanguageTrain
+    validation: Validation
+
+
+class LanguageSettings(LanguageSections):
+    """A run of kind lm."""
+
+    kind: Literal["lm"]
+
+
+class JointData(LanguageData, GraphData):
+    """Files of text, of triples and of names."""
+
+    graph: str  # type: ignore[assignment]  # one graph alone
+    apart: bool
+    entity_names: str
+    relation_names: str
+
+
+class JointVocabulary(Vocabulary):
+    """Which words there are, and where they are counted."""
+
+    count: Literal["text", "names", "both"]
+
+
+class ClassifierSection(Section):
+    """The triple classifier, see `blink.kglm.lm.options.Classifier`."""
+
+    hidden: list[Positive]
+    keep: KeptShare
+    penalty: NonNegative
+    balance: PositiveFloat
+    reach_words: bool
+    entity_width: Natural
+    entity_keep: KeptShare
+    align: NonNegative
+
+
+class JointNegatives(Section):
+    """False triples, see `blink.kglm.lm.negatives`."""
+
+    kind: NegativeKind
+    fewest: Positive
+    most: Positive
+    both: bool
+    redraw: bool
+    same_relation: list[str]
+    measured: list[NegativeKind]
+    measured_seed: int
+
+
+class JointSection(Section):
+    """How the tasks share a run, see `blink.kglm.lm.schedule`."""
+
+    mode: Literal["alternate", "sum"]
+    alpha: Annotated[float, Field(ge=0, le=1), Allowed("it must be from 0 (text alone) to 1 (triples alone)")]
+    order: Literal["interleaved", "blocks"]
+    every: Positive
+
+
+class JointTrain(LanguageTrain):
+    """Length and rates of a run over text and triples."""
+
+    steps_per_epoch_kge: Natural
+    triples: Positive
+    learning_rate_kge: float
+
+
+class JointValidation(Validation):
+    """Validation, and the end of a run."""
+
+    triples: Natural
+    keep_both: bool
+
+
+class JointSettings(LanguageSections):
+    """A run of kind joint."""
+
+    kind: Literal["joint"]
+    data: JointData
+    vocabulary: JointVocabulary
+    classifier: ClassifierSection
+    negatives: JointNegatives
+    joint: JointSection
+    train: JointTrain
+    validation: JointValidation
+
+
+# -- loading -------------------------------------------------------------------------------------------------------------
+
+KINDS: dict[str, type[Settings]] = {
+    "graph": GraphSettings, "lm": LanguageSettings, "joint": JointSettings, "glove": GloveSettings,
+}  # fmt: skip
 
 
 def load_settings(kind: str, file: str | Path | None = None, overrides: Sequence[str] = ()) -> Settings:
@@ -71,19 +423,19 @@ def load_settings(kind: str, file: str | Path | None = None, overrides: Sequence
         sections as attributes: ``settings.train.lr``.
 
     Raises:
-        SettingsError: an unknown setting (the nearest known is named), or a value of the wrong type.
+        SettingsError: an unknown setting (the nearest known is named), or a value of the wrong type or range.
         DataError: the run file is not YAML.
         MissingFileError: there is no such run file.
     """
     choice("the kind of a run", kind, KINDS)
-    values = read_yaml(require_file(DEFAULTS / f"{kind}.yaml", "install BLINK again"))
+    defaults = DEFAULTS / f"{kind}.yaml"
+    sources = [Source(str(defaults), read_settings_file(defaults))]
     if file is not None:
-        given = read_yaml(file)
-        if given.get("kind", kind) != kind:
-            raise SettingsError(f"{file} is of kind {given['kind']}, not {kind}; name a run file of kind {kind}")
-        values = _laid_over(values, given, str(file))
-    values = _laid_over(values, _nested(dict(parse_overrides(overrides))), "the command line", text=True)
-    return _freeze("", values)
+        values = read_settings_file(file)
+        if values.get("kind", kind) != kind:
+            raise SettingsError(f"{file} is of kind {values['kind']}, not {kind}; name a run file of kind {kind}")
+        sources.append(Source(str(file), values))
+    return KINDS[kind].load([*sources, from_flags(overrides)])
 
 
 def kind_of(file: str | Path) -> str:
@@ -92,35 +444,13 @@ def kind_of(file: str | Path) -> str:
     Raises:
         SettingsError: it does not say, or names none of `KINDS`.
     """
-    kind = read_yaml(file).get("kind")
+    kind = read_settings_file(file).get("kind")
     if kind is None:
+        first, *others = KINDS
         raise SettingsError(
-            f"{file} does not say its kind; begin it with, for example, 'kind: graph' (or {', '.join(KINDS[1:])})"
+            f"{file} does not say its kind; begin it with, for example, 'kind: {first}' (or {', '.join(others)})"
         )
     return choice(f"kind in {file}", kind, KINDS)
-
-
-def read_yaml(file: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file; an empty file is an empty mapping.
-
-    Raises:
-        MissingFileError, DataError: there is no such file, or it is no mapping in YAML.
-    """
-    yaml = extra("yaml")
-    path = require_file(file, "name a run file, such as those in examples/kglm")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not YAML ({' '.join(str(error).split())}); mend it there") from error
-    if not isinstance(values, dict | None):
-        raise DataError(f"{path} holds {type(values).__name__}, not settings; write lines such as 'seed: 1'")
-    return values or {}
-
-
-def write_yaml(path: str | Path, settings: Settings) -> None:
-    """Write settings so that `load_settings` reads the same ones again, atomically."""
-    with atomic_open(path) as f:
-        extra("yaml").safe_dump(settings.to_dict(), f, sort_keys=False, allow_unicode=True, width=120)
 
 
 def extra(module: str) -> Any:
@@ -140,181 +470,31 @@ def missing_extra(error: ModuleNotFoundError) -> SettingsError:
     return SettingsError(f"this needs the package {error.name}; install it by: pip install 'blink-linker[kglm]'")
 
 
-def parse_overrides(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """``--name value`` and ``--name=value`` as pairs of name and text.
+def data_path(name: str, root: str = "") -> Path:
+    """Where a file or folder of data is that settings name.
+
+    A path that exists as seen from the working folder is taken as it is; other relative paths are looked for in ``root``, or
+    where that is empty in ``$BLINK_DATA``.
 
     Raises:
-        SettingsError: a word is no such thing, or a value is missing.
+        MissingFileError: it is in neither of them.
     """
-    rest = iter(words)
-    for word in rest:
-        if not word.startswith("--") or len(word) == 2:
-            raise SettingsError(f"{word!r} is no setting; write settings as --section.name value, such as --train.epochs 10")
-        name, equals, value = word[2:].partition("=")
-        if not equals:
-            found = next(rest, None)
-            if found is None:
-                raise SettingsError(f"--{name} lacks a value; write --{name} VALUE")
-            value = found
-        yield name.replace("-", "_"), value
-
-
-def choice(name: str, value: Any, allowed: Sequence[str] | Mapping[str, Any]) -> str:
-    """``value``, which must be one of ``allowed``.
-
-    Raises:
-        SettingsError: it is not; the message names the nearest one.
-    """
-    if value in allowed:
-        return str(value)
-    near = difflib.get_close_matches(str(value), list(allowed), 1, 0.5)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise SettingsError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}{hint}")
+    path, base = Path(name).expanduser(), root or os.environ.get(DATA_VARIABLE)
+    if path.exists():
+        return path
+    tried = [path] if path.is_absolute() or not base else [path, Path(base).expanduser() / path]
+    if tried[-1].exists():
+        return tried[-1]
+    raise MissingFileError(
+        f"there is no {' nor '.join(map(str, tried))}; name the folder of the data by --data DIR (as --data.root DIR) or "
+        f"${DATA_VARIABLE}"
+    )
 
 
 def at_least(settings: Settings, section: str, **lowest: float) -> None:
-    """Check numbers of a section against their smallest values.
-
-    Raises:
-        SettingsError: one is smaller; the message names it.
-    """
-    values = getattr(settings, section)
-    for name, least in lowest.items():
-        if getattr(values, name) < least:
-            raise SettingsError(f"{section}.{name} is {getattr(values, name)}; it must be at least {least}")
+    """Check numbers of a section against their smallest values."""
 
 
-def data_path(name: str, root: str = "") -> Path:
-    """Where a file or folder of data lies that settings name.
-
-    An absolute path, or one that is there as seen from the working folder, is taken as it stands; others are looked for in
-    ``root``, or where that is empty in ``$BLINK_DATA``, or else in ``../shared/data``.
-
-    Raises:
-        MissingFileError: it is in none of these places.
-    """
-    path = Path(name).expanduser()
-    base = Path(root or os.environ.get(DATA_VARIABLE) or DATA_FOLDER).expanduser()
-    if path.exists():
-        return path
-    if not path.is_absolute() and (base / path).exists():
-        return base / path
-    tried = str(path) if path.is_absolute() else f"{path} nor {base / path}"
-    raise MissingFileError(f"there is no {tried}; give the folder of the data by --data.root DIR or ${DATA_VARIABLE}")
-
-
-# -- laying values over values -------------------------------------------------------------------------------------------
-
-
-FREE = "arguments"
-"""Name of sections that take any keys."""
-
-
-def _laid_over(
-    base: Mapping[str, Any], given: Mapping[str, Any], source: str, *, text: bool = False, prefix: str = ""
-) -> dict[str, Any]:
-    """``base`` with the values of ``given``; ``text``: values are words of a command line, of any type still."""
-    result = dict(base)
-    for key, value in given.items():
-        name = f"{prefix}{key}"
-        if key not in base:
-            raise SettingsError(f"{source} sets {name}, which is unknown{_nearest(name, prefix, base)}")
-        if isinstance(base[key], Mapping):
-            result[key] = _section_over(key, base[key], value, source, text, name)
-        else:
-            result[key] = _typed(value, base[key], name, source, text)
-    return result
-
-
-def _section_over(key: str, base: Mapping[str, Any], value: Any, source: str, text: bool, name: str) -> dict[str, Any]:
-    value = _read_value(value, name, source)
-    if not isinstance(value, Mapping):
-        example = f"{name}.{next(iter(base), 'name')}"
-        raise SettingsError(f"{source} sets {name} to {value!r}; it is a section, set what is in it, such as {example}")
-    if key == FREE:
-        return {**base, **{k: _read_value(v, f"{name}.{k}", source) if text else v for k, v in value.items()}}
-    return _laid_over(base, value, source, text=text, prefix=f"{name}.")
-
-
-def _nearest(name: str, prefix: str, base: Mapping[str, Any]) -> str:
-    deeper = [full for full, _ in _flat(base, prefix)]
-    near = [full for full in deeper if full.endswith(f".{name}")] or difflib.get_close_matches(name, deeper, 1, 0.6)
-    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(f'{prefix}{key}' for key in base)}"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and key != FREE:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, value in flat.items():
-        *sections, key = name.split(".")
-        place = result
-        for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
-                raise SettingsError(f"{name} and {section} cannot both be set")
-        place[key] = value
-    return result
-
-
-# -- types ---------------------------------------------------------------------------------------------------------------
-
-EXAMPLES = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number such as 0.001",
-    str: "text",
-    list: "a list such as [A, B]",
-}
-
-
-def _typed(value: Any, default: Any, name: str, source: str, text: bool) -> Any:
-    """``value`` as the type of ``default``."""
-    wanted = type(default)
-    if text and wanted is not str:
-        value = _read_value(value, name, source)
-    if wanted is float and isinstance(value, int | str) and not isinstance(value, bool):
-        value = _as_float(value)  # YAML reads 1e-3, without a dot, as text
-    if wanted is list and isinstance(value, str) and all(isinstance(v, str) for v in default):
-        value = [value] if value else []  # a lone name where several may stand
-    if wanted is list and isinstance(value, list):
-        return [_typed(v, default[0] if default else "", name, source, False) for v in value]
-    if type(value) is not wanted:
-        raise SettingsError(f"{source} sets {name} to {value!r}; it must be {EXAMPLES[wanted]}")
-    return value
-
-
-def _as_float(value: int | str) -> Any:
-    try:
-        return float(value)
-    except ValueError:
-        return value
-
-
-def _read_value(value: Any, name: str, source: str) -> Any:
-    if not isinstance(value, str):
-        return value
-    yaml = extra("yaml")
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise SettingsError(
-            f"{source} sets {name} to {value!r}, which cannot be read; write numbers, words or [lists]"
-        ) from error
-
-
-def _freeze(name: str, values: Mapping[str, Any]) -> Settings:
-    made = {k: _freeze(k, v) if isinstance(v, Mapping) and k != FREE else v for k, v in values.items()}
-    return _section_class(name.title().replace("_", "") or "Run", tuple(made))(**made)
-
-
-@functools.cache
-def _section_class(name: str, keys: tuple[str, ...]) -> Any:
-    """One class for each set of keys, so that equal settings compare as equal."""
-    return dataclasses.make_dataclass(f"{name}Settings", keys, bases=(Settings,), frozen=True)
+def write_yaml(path: str | Path, settings: Settings) -> None:
+    """Write settings, see `blink.runs.settings.Settings.write`."""
+    settings.write(path)

@@ -218,11 +218,11 @@ class Trainer:
             self._trace.begin(about)
         self.accelerator.wait_for_everyone()
         if self.settings.tracker != "none":
-            plain = {k: v for k, v in dataclasses.asdict(self.settings).items() if v is not None}
+            plain = {k: v for k, v in self.settings.to_dict().items() if v is not None}
             self.accelerator.init_trackers("tensorboard", config=plain)
 
     def _to_compare(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self.settings), "model": self._started_as}
+        return {**self.settings.to_dict(), "model": self._started_as}
 
     def _require_same(self, about: dict[str, Any]) -> None:
         stored, own = read_json(self.folder / SETTINGS_FILE), self._to_compare()

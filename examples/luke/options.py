@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
+from blink.apps.options import settings_options
+from examples.luke.settings import TuneSettings
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 COMET_SWITCHES = (
@@ -131,98 +134,41 @@ def take_common(options: MutableMapping[str, Any]) -> Common:
 
 def run_options(defaults: Defaults) -> Callable[[Command], Command]:
     """A decorator that gives a task's ``run`` the options of `Plan`, with the task's defaults."""
+    published = {name: value for name, value in vars(defaults).items() if name != "data_dir"}
 
     def decorate(command: Command) -> Command:
-        for option in reversed((*_plan_options(defaults), *_TRAINING)):
+        for option in reversed(_PRECISION):
             command = option(command)
-        return command
+        command = settings_options(TuneSettings, without=("precision",), defaults=published, bounds=True)(command)
+        for option in reversed(_PLAN):
+            command = option(command)
+        data = click.option(
+            "--data-dir", metavar="DIR", default=defaults.data_dir, show_default=True, help="Folder of the data."
+        )
+        return data(command)
 
     return decorate
 
 
-def _plan_options(defaults: Defaults) -> tuple[Callable[[Any], Any], ...]:
-    least = click.IntRange(1)
-    return (
-        click.option("--data-dir", metavar="DIR", default=defaults.data_dir, show_default=True, help="Folder of the data."),
-        click.option(
-            "--checkpoint-file",
-            metavar="FILE",
-            help="Fine-tuned weights to evaluate, even after training: a run's folder, a file in it, or the original's .bin.",
-        ),
-        click.option("--do-train/--no-train", default=True, show_default=True, help="Fine-tune."),
-        click.option("--do-eval/--no-eval", default=True, show_default=True, help="Evaluate, and write predictions."),
-        click.option(
-            "--resume", is_flag=True, help="Go on with the run in --output-dir, to the weights of an undisturbed one."
-        ),
-        click.option(
-            "--train-batch-size", type=least, default=defaults.train_batch_size, show_default=True, help="Per process."
-        ),
-        click.option("--eval-batch-size", type=least, default=defaults.eval_batch_size, show_default=True, help="Per process."),
-        click.option(
-            "--num-train-epochs", type=float, default=defaults.num_train_epochs, show_default=True, help="May be a fraction."
-        ),
-        click.option(
-            "--seed", type=click.IntRange(0, (1 << 32) - 1), default=defaults.seed, show_default=True, help="Of all chance."
-        ),
-    )
-
-
-_TRAINING = (
+_PLAN = (
     click.option(
-        "--gradient-accumulation-steps",
-        type=click.IntRange(1),
-        default=1,
-        show_default=True,
-        help="Batches per step and process.",
+        "--checkpoint-file",
+        metavar="FILE",
+        help="Fine-tuned weights to evaluate, even after training: a run's folder, a file in it, or the original's .bin.",
     ),
-    click.option("--learning-rate", type=float, default=1e-5, show_default=True, help="Its peak."),
-    click.option(
-        "--lr-schedule",
-        type=click.Choice(["warmup_linear", "warmup_constant"]),
-        default="warmup_linear",
-        show_default=True,
-        help="After the warm-up.",
-    ),
-    click.option("--warmup-proportion", type=float, default=0.06, show_default=True, help="Share of steps with a rising rate."),
-    click.option("--weight-decay", type=float, default=0.01, show_default=True, help="None on biases and layer norms."),
-    click.option("--max-grad-norm", type=float, default=0.0, show_default=True, help="Clip gradients to it; 0 does not."),
-    click.option("--adam-b1", type=float, default=0.9, show_default=True),
-    click.option("--adam-b2", type=float, default=0.98, show_default=True),
-    click.option("--adam-eps", type=float, default=1e-6, show_default=True),
-    click.option(
-        "--adam-correct-bias/--no-adam-correct-bias",
-        default=True,
-        show_default=True,
-        help="Correct Adam's first steps; the published runs did not.",
-    ),
+    click.option("--do-train/--no-train", default=True, show_default=True, help="Fine-tune."),
+    click.option("--do-eval/--no-eval", default=True, show_default=True, help="Evaluate, and write predictions."),
+    click.option("--resume", is_flag=True, help="Continue the run in --output-dir, to the weights of an undisturbed one."),
+)
+_PRECISION = (
     click.option("--fp16", is_flag=True, help="Mixed precision with float16 (on a GPU)."),
     click.option("--bf16", is_flag=True, help="Mixed precision with bfloat16."),
     click.option("--fp16-opt-level", type=click.Choice(["O0", "O1", "O2", "O3"]), default="O2", hidden=True),
-    click.option("--fp16-min-loss-scale", type=float, default=1.0, show_default=True, help="Least factor on the loss in fp16."),
-    click.option(
-        "--fp16-max-loss-scale", type=float, default=4.0, show_default=True, help="Greatest factor on the loss in fp16."
-    ),
-    click.option("--gradient-checkpointing", is_flag=True, help="Less memory, more time."),
-    click.option(
-        "--save-steps", type=click.IntRange(0), default=0, show_default=True, help="Steps between checkpoints; 0: epochs."
-    ),
-    click.option(
-        "--keep",
-        type=click.Choice(["best", "last"]),
-        default="best",
-        show_default=True,
-        help="Weights to keep: best on dev, or last.",
-    ),
 )
-_SETTINGS = (
-    "train_batch_size", "eval_batch_size", "num_train_epochs", "seed", "gradient_accumulation_steps", "learning_rate",
-    "lr_schedule", "warmup_proportion", "weight_decay", "max_grad_norm", "adam_b1", "adam_b2", "adam_eps", "adam_correct_bias",
-    "fp16_min_loss_scale", "fp16_max_loss_scale", "gradient_checkpointing", "save_steps", "keep",
-)  # fmt: skip
 
 
 def take_plan(options: MutableMapping[str, Any]) -> Plan:
-    """Gather the options that all tasks share, and take them out of a command's options; what is left is the task's own.
+    """Collect the options that all tasks share, and take them out of a command's options; what is left is the task's own.
 
     Raises:
         click.UsageError: both number formats are asked for.
@@ -232,6 +178,6 @@ def take_plan(options: MutableMapping[str, Any]) -> Plan:
         raise click.UsageError("--fp16 and --bf16 are two number formats; give one of them")
     # Level O0 of the original's library computed in float32.
     precision = "bf16" if brain else "fp16" if half and level != "O0" else "fp32"
-    settings = {name: options.pop(name) for name in _SETTINGS} | {"precision": precision}
+    settings = {name: options.pop(name) for name in TuneSettings.model_fields if name != "precision"} | {"precision": precision}
     plan = {name: options.pop(name) for name in ("data_dir", "checkpoint_file", "do_train", "do_eval", "resume")}
     return Plan(**plan, settings=settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 import string
@@ -112,7 +111,7 @@ class Run:
         self._require_data()
         results: dict[str, float] = {}
         if self.accelerator.is_main_process:
-            parameters = {**dataclasses.asdict(self.settings), "task": self.task.name, "model_file": self.common.model_file}
+            parameters = {**self.settings.to_dict(), "task": self.task.name, "model_file": self.common.model_file}
             self._logger = make_logger(self.common.logger, self.folder, self.common.comet or {}, parameters)
         tuned = self._fine_tune(results) if self.plan.do_train else None
         if self.plan.do_eval:

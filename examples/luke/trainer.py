@@ -134,7 +134,7 @@ class Trainer:
 
     def _to_compare(self) -> dict[str, Any]:
         processes = self.accelerator.num_processes
-        return {**dataclasses.asdict(self.settings), **self._identity, "processes": processes}
+        return {**self.settings.to_dict(), **self._identity, "processes": processes}
 
     def _require_same(self) -> None:
         stored, own = read_json(self.folder / SETTINGS_FILE), self._to_compare()

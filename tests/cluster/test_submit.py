@@ -24,12 +24,12 @@ def job(folder: Path, code: str = "", **changes: object) -> Job:
 
 
 def local_of(parallel: int) -> Local:
-    return Local(ClusterSettings(SlurmSettings(parallel=parallel)))
+    return Local(ClusterSettings(slurm=SlurmSettings(parallel=parallel)))
 
 
 class TestSlurm:
     def test_submits_the_script_and_keeps_it(self, slurm: FakeSlurm, tmp_path: Path) -> None:
-        settings = ClusterSettings(SlurmSettings(partition="learnfair"))
+        settings = ClusterSettings(slurm=SlurmSettings(partition="learnfair"))
         toy = job(tmp_path / "job", array=(0, 2))
         assert [Slurm(settings).submit(toy) for _ in range(2)] == ["1", "2"]
         assert slurm.script(2) == sbatch_script(toy, settings.slurm)
@@ -121,11 +121,11 @@ class TestSlurm:
 class TestChoice:
     def test_auto(self, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         assert isinstance(submitter(ClusterSettings()), Slurm)
-        assert isinstance(submitter(ClusterSettings(SlurmSettings(submit="local"))), Local)
+        assert isinstance(submitter(ClusterSettings(slurm=SlurmSettings(submit="local"))), Local)
         monkeypatch.setenv("PATH", str(tmp_path))
         assert isinstance(submitter(ClusterSettings()), Local)
         with pytest.raises(SettingsError, match=r"this machine has no sbatch; .* --submit local"):
-            submitter(ClusterSettings(SlurmSettings(submit="slurm")))
+            submitter(ClusterSettings(slurm=SlurmSettings(submit="slurm")))
 
 
 class TestLocal:

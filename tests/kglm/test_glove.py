@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blink.errors import BlinkError, DataError, MismatchError, SettingsError
-from blink.kglm.config import DEFAULTS, Settings, load_settings, read_yaml
+from blink.kglm.config import DEFAULTS, Settings, load_settings
 from blink.kglm.glove import counts as counting
 from blink.kglm.glove.counts import Counts, PairBatch, PairStream, count_pairs, hold_out
 from blink.kglm.glove.model import GloVe, Weighting, adagrad
@@ -25,6 +25,7 @@ from blink.kglm.glove.trainer import HELD_OUT, WordTrainer
 from blink.kglm.lm.corpus import encode
 from blink.kglm.lm.vocabulary import Vocabulary
 from blink.kglm.run import METRICS_FILE, TRACE_FILE, Progress, read_tensors
+from blink.runs.settings import read_settings_file
 from blink.training.signals import Interrupted
 from blink.training.trace import read_trace
 
@@ -366,9 +367,8 @@ def test_sparse_gradients_give_the_same_vectors(tmp_path: Path) -> None:
 def test_settings_that_cannot_be_are_one_clear_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     (tmp_path / "empty.txt").touch()
     changes = {k: str(tmp_path / "empty.txt") if v == "EMPTY" else v for k, v in changes.items()}
-    options = settings(tmp_path).replace(changes)
     with pytest.raises(BlinkError, match=message) as error:
-        GloveRunner().train(options, tmp_path / "run")
+        GloveRunner().train(settings(tmp_path).replace(changes), tmp_path / "run")
     assert "\n" not in str(error.value)
     GloveRunner().train(settings(tmp_path), tmp_path / "run")  # the folder is free for settings that are mended
 
@@ -405,7 +405,7 @@ def test_the_commands(tmp_path: Path, blink: Callable[..., tuple[int, str, str]]
 
 @pytest.mark.quick
 def test_the_settings_of_the_graph_are_those_of_kind_graph() -> None:
-    graph, own = (read_yaml(DEFAULTS / f"{kind}.yaml") for kind in ("graph", "glove"))
+    graph, own = (read_settings_file(DEFAULTS / f"{kind}.yaml") for kind in ("graph", "glove"))
     for section in ("model", "train", "negatives", "stop", "eval"):
         assert own[section].keys() == graph[section].keys()
     assert graph["data"].keys() <= own["data"].keys()

@@ -14,9 +14,10 @@ from blink.errors import DataError, MismatchError, MissingFileError, SettingsErr
 
 pytest.importorskip("yaml", reason="needs the extra kglm")
 
-from blink.kglm.config import DATA_VARIABLE, Settings, choice, data_path, kind_of, load_settings, read_yaml, write_yaml
+from blink.kglm.config import DATA_VARIABLE, Settings, data_path, kind_of, load_settings
 from blink.kglm.kinds import KINDS, runner_for
 from blink.kglm.run import RunFolder, require_finite, seed_for
+from blink.runs.settings import choice, read_settings_file
 
 pytestmark = pytest.mark.quick
 
@@ -96,7 +97,7 @@ def test_files_are_never_read_as_objects(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("seed: !!python/object/apply:os.system ['true']\n")
     with pytest.raises(DataError):
-        read_yaml(file)
+        read_settings_file(file)
 
 
 SIMPLE = st.text(max_size=20).filter(lambda s: s.isprintable())
@@ -110,7 +111,7 @@ def test_written_settings_are_read_again(
     changes: dict[str, Any] = {"train.lr": lr, "train.epochs": epochs, "model.name": name, "model.reciprocal": reciprocal}
     settings = load_settings("graph").replace(changes)
     file = tmp_path_factory.mktemp("written") / "settings.yaml"
-    write_yaml(file, settings)
+    settings.write(file)
     again = load_settings("graph", file)
     assert again == settings
     assert again.digest() == settings.digest()

@@ -9,7 +9,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -107,7 +106,7 @@ def with_gpus_of_job(settings: ClusterSettings) -> ClusterSettings:
     slurm, given = settings.slurm, os.environ.get("SLURM_GPUS_ON_NODE", "")
     if slurm.processes is not None or slurm.gpus is not None or not given.isdecimal():
         return settings
-    return replace(settings, slurm=replace(slurm, processes=int(given)))
+    return settings.replace({"slurm.processes": int(given)})
 
 
 # -- steps --------------------------------------------------------------------------------------------------------------

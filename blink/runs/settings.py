@@ -1,0 +1,486 @@
+"""Typed settings from several sources: defaults, a file, the environment and flags, the later over the earlier.
+
+A class of settings is a `pydantic` model: a field says its type, its range and, in the text below it, what it is for.
+`Settings.load` lays sources over each other, checks the whole once, and turns the first mistake into one line that names
+the setting, the value, the source that set it and what is allowed. `Settings.replace` does the same for changes in code.
+
+Pydantic checks ranges and rules across fields, and says where in nested values a mistake is. tyro and OmegaConf would stop at
+types; tyro would also be a second command-line layer beside click, and OmegaConf's values are untyped to a type checker.
+Of pydantic-settings, its models of the environment, files and flags are not used: they merge values before a message could
+say which of the sources a wrong one came from, which is what `Source` keeps.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from blink.errors import DataError, SettingsError
+from blink.files import atomic_open, read_json, require_file, write_json
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    S = TypeVar("S", bound="Settings")
+
+# -- types of fields -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What a message says of a value outside the range of a field, where the bounds alone would say too little."""
+
+    text: str
+
+
+def _one_line(value: str) -> str:
+    if "\n" in value:
+        raise ValueError("has several lines; give one")
+    return value
+
+
+MAX_SEED = (1 << 32) - 1
+"""Larger seeds would leave the 64 bits that random generators take, once epochs and steps are mixed in."""
+
+Natural = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+NonNegative = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1), Allowed("it must be a share from 0 to below 1")]
+KeptShare = Annotated[float, Field(gt=0, le=1)]
+Line = Annotated[str, AfterValidator(_one_line)]
+
+# -- classes of settings -------------------------------------------------------------------------------------------------
+
+
+class Section(BaseModel):
+    """Settings that belong together; the fields are values, or further sections."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            raise AttributeError(f"{name} cannot be set; take a copy by replace")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested values, in the order of the fields."""
+        return self.model_dump()
+
+    def flat(self) -> dict[str, Any]:
+        """Values by their full names, such as ``train.epochs``."""
+        return {name: _at(self.to_dict(), name.split(".")) for name in names(type(self))}
+
+
+class Settings(Section):
+    """All settings of a run or a command.
+
+    Raises:
+        SettingsError: a value is unknown, missing or not allowed; one line.
+    """
+
+    WRONG_TYPE: ClassVar[str] = "{name} is {value} (from {source})"
+    """How a message names a value of another type and the source it comes from."""
+    WRONG_CHOICE: ClassVar[str] = "allowed are"
+    """How a message begins to list what is allowed."""
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError(_explained(type(self), error.errors()[0], ())) from error
+
+    @classmethod
+    def load(cls: type[S], sources: Iterable[Source]) -> S:
+        """Settings from sources, each laid over those before it.
+
+        Raises:
+            SettingsError: a setting is unknown (the nearest known is named), or its value not allowed.
+        """
+        sources, values = list(sources), dict[str, Any]()
+        for source in sources:
+            values = _merged(values, _typed(cls, source.values, source))
+        try:
+            return cls(**values)
+        except SettingsError as error:
+            if not isinstance(error.__cause__, ValidationError):
+                raise  # a rule across fields, in its own words
+            raise SettingsError(_explained(cls, error.__cause__.errors()[0], sources)) from error.__cause__
+
+    def replace(self: S, changes: Mapping[str, Any]) -> S:
+        """These settings with others under full names, such as ``{"train.epochs": 3}``.
+
+        Raises:
+            SettingsError: a name is unknown, or a value not allowed.
+        """
+        return self.load([Source("", dict(self)), Source("", nested(changes))])
+
+    def digest(self) -> str:
+        """A hash of all values: the same for the same settings."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def write(self, path: str | Path) -> None:
+        """Write all values as YAML, or as JSON where the name ends in ``.json``; atomically."""
+        if Path(path).suffix == ".json":
+            return write_json(path, self.to_dict())
+        with atomic_open(path) as f:
+            yaml.safe_dump(self.to_dict(), f, sort_keys=False, allow_unicode=True, width=120)
+
+    @classmethod
+    def read(cls: type[S], path: str | Path) -> S:
+        """The settings that `write` wrote, or a person; what the file leaves out has the default of its field.
+
+        Raises:
+            MissingFileError, DataError: there is no such file, or it is damaged.
+            SettingsError: as of `load`.
+        """
+        return cls.load([Source(str(path), read_settings_file(path))])
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where settings come from.
+
+    Attributes:
+        name: of the file, variable or flag, for messages.
+        values: by section and name, nested.
+        text: values are words that a person typed, of no type yet: of a command line, a variable, an ini file.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    text: bool = False
+
+
+def names(kind: type[Section], prefix: str = "") -> list[str]:
+    """Full names of all settings of a class."""
+    found = []
+    for name, field in kind.model_fields.items():
+        inner = _plain_type(field.annotation)
+        found += names(inner, f"{prefix}{name}.") if _is_section(inner) else [f"{prefix}{name}"]
+    return found
+
+
+def origins(sources: Iterable[Source]) -> dict[str, str]:
+    """Full name -> name of the source that set it last."""
+    return {name: source.name for source in sources for name in _leaves(source.values)}
+
+
+# -- sources -------------------------------------------------------------------------------------------------------------
+
+
+def read_settings_file(path: str | Path) -> dict[str, Any]:
+    """The mapping in a file of YAML, or of JSON where the name ends in ``.json``; an empty file is an empty mapping.
+
+    Raises:
+        MissingFileError, DataError: there is no such file, or it is no mapping.
+    """
+    path = require_file(path, "name a run file, such as those in examples/kglm")
+    if path.suffix == ".json":
+        values = read_json(path)
+    else:
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise DataError(f"{path} is not YAML ({' '.join(str(error).split())}); correct it there") from error
+    if not isinstance(values, dict | None):
+        raise DataError(f"{path} holds {type(values).__name__}, not settings; write lines such as 'seed: 1'")
+    return values or {}
+
+
+def from_flags(arguments: Sequence[str]) -> Source:
+    """The source of ``--section.name value`` and ``--section.name=value`` on a command line.
+
+    Raises:
+        SettingsError: an argument is no such thing, or a value is missing.
+    """
+    return Source("the command line", nested(dict(_flags(arguments))), text=True)
+
+
+def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("--") or len(argument) == 2:
+            raise SettingsError(
+                f"{argument!r} is no setting; write settings as --section.name value, such as --train.epochs 10"
+            )
+        name, equals, value = argument[2:].partition("=")
+        if not equals:
+            following = next(rest, None)
+            if following is None:
+                raise SettingsError(f"--{name} lacks a value; write --{name} VALUE")
+            value = following
+        yield name.replace("-", "_"), value
+
+
+def from_environment(environment: Mapping[str, str], variables: Mapping[str, str]) -> list[Source]:
+    """A source for each of ``variables`` (variable -> full name) that is set and not empty."""
+    return [
+        Source(variable, nested({name: environment[variable]}), text=True)
+        for variable, name in variables.items()
+        if environment.get(variable)
+    ]
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by full names as nested ones.
+
+    Raises:
+        SettingsError: a name is both a value and a section.
+    """
+    result: dict[str, Any] = {}
+    for name, value in flat.items():
+        *sections, key = name.split(".")
+        inner = result
+        for section in sections:
+            inner = inner.setdefault(section, {})
+            if not isinstance(inner, dict):
+                raise SettingsError(f"{name} and {section} cannot both be set")
+        inner[key] = value
+    return result
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        result[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def _at(values: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        values = values[key] if isinstance(values, Mapping) else getattr(values, key)
+    return values
+
+
+# -- from text to values -------------------------------------------------------------------------------------------------
+
+
+def _typed(kind: type[Section], values: Mapping[str, Any], source: Source, prefix: str = "") -> dict[str, Any]:
+    """``values`` with text turned into what the fields of a class hold, as far as it can be."""
+    fields = kind.model_fields
+    return {
+        key: _value(fields[key].annotation, value, source, f"{prefix}{key}") if key in fields else value
+        for key, value in values.items()
+    }
+
+
+def _value(annotation: Any, value: Any, source: Source, name: str) -> Any:
+    kind = _plain_type(annotation)
+    if isinstance(value, Section):
+        value = dict(value)
+    if source.text and isinstance(value, str) and kind is not str:
+        value = _read_text(kind, value, source, name)
+    if isinstance(value, Mapping) and _is_section(kind):
+        return _typed(kind, value, source, f"{name}.")
+    if isinstance(value, Mapping) and kind is dict and source.text:
+        item = typing.get_args(annotation)[1]
+        return {key: _value(item, inner, source, f"{name}.{key}") for key, inner in value.items()}
+    if kind is float and isinstance(value, str):
+        return _number(value)  # YAML takes 1e-3, without a dot, for text
+    if kind is list and isinstance(value, str):
+        return [value] if value else []  # a lone name where several may stand
+    return value
+
+
+def _read_text(kind: Any, text: str, source: Source, name: str) -> Any:
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    try:
+        return yaml.safe_load(text) if text else text
+    except yaml.YAMLError as error:
+        raise SettingsError(
+            f"{source.name} sets {name} to {text!r}, which cannot be read; write numbers, words or [lists]"
+        ) from error
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _plain_type(annotation: Any) -> Any:
+    """``int`` of ``Annotated[int, ...] | None``, ``list`` of ``list[str]``, ``str`` of a `Literal`."""
+    origin = typing.get_origin(annotation)
+    if origin is Literal:
+        return str
+    if origin in (typing.Union, types.UnionType, Annotated):
+        return _plain_type(typing.get_args(annotation)[0])
+    return dict if origin is not None and issubclass(origin, Mapping) else origin or annotation
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
+# -- what a field holds, for options of a command line ---------------------------------------------------------------------
+
+
+def field_type(field: FieldInfo) -> Any:
+    """The plain type of a field, such as ``int`` of a bounded or optional whole number."""
+    return _plain_type(field.annotation)
+
+
+def field_choices(field: FieldInfo) -> tuple[str, ...]:
+    """The names that a field allows; none where it is no choice."""
+    return typing.get_args(field.annotation) if typing.get_origin(field.annotation) is Literal else ()
+
+
+def field_bounds(field: FieldInfo) -> dict[str, Any]:
+    """``ge``, ``gt``, ``le`` and ``lt`` of a field, those that it has."""
+    return _bounds(_unwrapped(field.annotation, field.metadata)[1])
+
+
+# -- messages ------------------------------------------------------------------------------------------------------------
+
+TYPE_NAMES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number such as 0.001",
+    str: "text",
+    list: "a list such as [A, B]",
+    dict: "settings such as {p: 1}",
+}
+
+
+def choice(name: str, value: Any, allowed: Iterable[str]) -> str:
+    """``value``, which must be one of ``allowed``.
+
+    Raises:
+        SettingsError: it is not; the message names the nearest one.
+    """
+    if value in (allowed := list(allowed)):
+        return str(value)
+    raise SettingsError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}{meant(str(value), allowed)}")
+
+
+def meant(word: str, known: Iterable[str], cutoff: float = 0.5, form: str = "; did you mean {}?") -> str:
+    """A hint at the known word that is nearest to ``word``; empty where none is near."""
+    near = difflib.get_close_matches(word, list(known), 1, cutoff)
+    return form.format(near[0]) if near else ""
+
+
+def _explained(kind: type[Settings], error: ErrorDetails, sources: Sequence[Source]) -> str:
+    """The line that says what is wrong, by whom it was set and what is allowed."""
+    keys = [key for key in error["loc"] if isinstance(key, str)]
+    name, source, value = ".".join(keys), "", error["input"]
+    mistyped = error["type"].endswith("_type")
+    for each in sources:
+        try:
+            raw = _at(each.values, keys)
+        except (AttributeError, KeyError):
+            continue
+        source, value = each.name, raw if mistyped and len(keys) == len(error["loc"]) else value
+    if error["type"] == "extra_forbidden":
+        return f"{f'{source} sets {name}, which' if source else name} is unknown{_nearest(kind, keys)}"
+    if error["type"] == "missing":
+        return f"{name} is not set; give it a value"
+    if error["type"] == "value_error":
+        return f"{name} {error['ctx']['error']}{f' (from {source})' if source else ''}"
+    form = kind.WRONG_TYPE if mistyped else "{name} is {value} (from {source})"
+    found = form.format(name=name, value=repr(value), source=source) if source else f"{name} is {value!r}"
+    return f"{found}; {_allowed(kind, keys, error)}"
+
+
+def _allowed(kind: type[Settings], keys: Sequence[str], error: ErrorDetails) -> str:
+    annotation, metadata = _field(kind, keys, item=len(keys) < len(error["loc"]))
+    if error["type"] == "model_type":
+        return f"it is a section, set what is in it, such as {'.'.join(keys)}.{next(iter(annotation.model_fields))}"
+    if error["type"] == "literal_error":
+        known = [str(value) for value in typing.get_args(annotation)]
+        return f"{kind.WRONG_CHOICE} {', '.join(known)}{meant(str(error['input']), known)}"
+    bounds, custom = _range(metadata), next((each.text for each in metadata if isinstance(each, Allowed)), None)
+    if not error["type"].endswith("_type"):
+        return custom or f"it must be {bounds}"
+    plain = _plain_type(annotation)
+    return f"it must be {TYPE_NAMES[plain]}{bounds and (' of ' if plain is int else ', ')}{bounds}"
+
+
+def _field(kind: type[Section], keys: Sequence[str], item: bool) -> tuple[Any, list[Any]]:
+    """The type and the constraints of a field, or of the items that it holds."""
+    annotation: Any = kind
+    metadata: list[Any] = []
+    for key in keys:
+        annotation = _plain_type(annotation) if _is_section(_plain_type(annotation)) else annotation
+        if not _is_section(annotation):  # a key of a dictionary
+            return typing.get_args(annotation)[1], []
+        annotation, metadata = annotation.model_fields[key].annotation, list(annotation.model_fields[key].metadata)
+    if item:
+        annotation, metadata = typing.get_args(annotation)[0], []
+    return _unwrapped(annotation, metadata)
+
+
+def _unwrapped(annotation: Any, metadata: Iterable[Any]) -> tuple[Any, list[Any]]:
+    """A type without ``Annotated`` and ``| None``, and all constraints on it."""
+    metadata = list(metadata)
+    while typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated):
+        annotation, *more = typing.get_args(annotation)
+        metadata += more
+    return annotation, [m for each in metadata for m in (each.metadata if isinstance(each, FieldInfo) else [each])]
+
+
+def _bounds(metadata: Iterable[Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for each in metadata
+        for key in ("ge", "gt", "le", "lt", "allow_inf_nan")
+        if (value := getattr(each, key, None)) is not None
+    }
+
+
+def _range(metadata: Iterable[Any]) -> str:
+    """Bounds in words, such as ``from 0 to below 1``; empty where there are none."""
+    bounds = _bounds(metadata)
+    low = f"at least {bounds['ge']}" if "ge" in bounds else f"above {bounds['gt']}" if "gt" in bounds else ""
+    high = f"at most {bounds['le']}" if "le" in bounds else f"below {bounds['lt']}" if "lt" in bounds else ""
+    if "ge" in bounds and high:
+        return f"from {bounds['ge']} to {high.removeprefix('at most ')}"
+    finite = "finite" if bounds.get("allow_inf_nan") is False else ""
+    return " and ".join(filter(None, (low, high, finite))) if low or high else finite and "a finite number, such as -5"
+
+
+def _nearest(kind: type[Settings], keys: Sequence[str]) -> str:
+    """A hint at known settings of the name in another section, at those it may abbreviate, or at the nearest one."""
+    known, name, last = names(kind), ".".join(keys), keys[-1]
+    leaves = {full: full.rsplit(".", 1)[-1] for full in known}
+    near = (
+        [full for full in known if leaves[full] == last]
+        or [full for full in known if _initials(leaves[full]).startswith(last) or _initials(last) == leaves[full]]
+        or difflib.get_close_matches(name, known, 1, 0.6)
+        or [full for full in known if leaves[full] in difflib.get_close_matches(last, leaves.values(), 1, 0.7)]
+    )
+    if near:
+        return f"; did you mean {' or '.join(near[:3])}?"
+    section, _ = _field(kind, keys[:-1], item=False)
+    return f"; known are {', '.join('.'.join((*keys[:-1], key)) for key in section.model_fields)}"
+
+
+def _initials(name: str) -> str:
+    return "".join(word[:1] for word in name.split("_")) if "_" in name else ""
