@@ -190,7 +190,7 @@ class TestVectors:
     def test_the_same_seed_learns_the_same(self) -> None:
         texts, short = meant(40, seed=1, ranked=True), SETTINGS.replace({"epochs": 2})
         one, again, other = (
-            learn_vectors(texts, TABLE, replace(short, seed=seed), replace(RANKED, popularity=0.3)) for seed in (1, 1, 2)
+            learn_vectors(texts, TABLE, short.replace({"seed": seed}), replace(RANKED, popularity=0.3)) for seed in (1, 1, 2)
         )
         assert np.array_equal(one.text, again.text)
         assert np.array_equal(one.gate, again.gate)
