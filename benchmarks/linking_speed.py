@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from blink.apps.linking import open_linker
 from blink.data.mention_files import read_samples
 from blink.data.records import LinkedText
-from blink.linking.features import TextAround
-from blink.linking.linker import Linker, Reading
-from blink.linking.reranker import CandidateRanker
+from blink.linking.features import TextContext
+from blink.linking.linker import Analysis, Linker
+from blink.linking.reranker import Reranker
 from blink.linking.scoring import ScoredSpans
 from blink.model.tokenizer import pad
 from scripts.harness import alternate, print_json
@@ -38,11 +38,11 @@ MENTIONS = 50
 @torch.inference_mode()
 def link_padded(linker: Linker, matrix: torch.Tensor, texts: Sequence[str], batch_size: int) -> list[LinkedText]:
     """Link texts the original's way with the linker's model, knowledge base, ranker and threshold."""
-    model, pieces = linker.reader.model, linker.reader.model.pieces
+    model, pieces = linker.reader.model, linker.reader.model.tokenizer
     results = []
     for at in range(0, len(texts), batch_size):
         batch = texts[at : at + batch_size]
-        cut = pieces.cut(batch)
+        cut = pieces.tokenize(batch)
         rows = [[pieces.cls_id, *p.ids.tolist()[: LENGTH - 2], pieces.sep_id] for p in cut]
         ids, real = pad(rows, pieces.pad_id, LENGTH)
         mask = torch.from_numpy(real)
@@ -64,15 +64,15 @@ def link_padded(linker: Linker, matrix: torch.Tensor, texts: Sequence[str], batc
             spans = ScoredSpans(s - 1, e - 1, mention, row, entity)
             if linker.refiner is not None:
                 strings = [one[piece.offsets[a, 0] : piece.offsets[b, 1]] for a, b in zip(s - 1, e - 1, strict=True)]
-                spans = linker.refiner.refine(spans, vector, TextAround(strings, any(c.isupper() for c in one)))
-            results.append(linker.choose(Reading(one, piece.offsets, spans)))
+                spans = linker.refiner.refine(spans, vector, TextContext(strings, any(c.isupper() for c in one)))
+            results.append(linker.choose(Analysis(one, piece.offsets, spans)))
     return results
 
 
 def floor_of(linker: Linker) -> float:
     """Log probability that a mention must be above for the linker to look at it."""
-    ranker = linker.refiner.ranker if isinstance(linker.refiner, CandidateRanker) else None
-    return linker.floor if ranker is None else max(linker.floor, ranker.floor)
+    ranker = linker.refiner.ranker if isinstance(linker.refiner, Reranker) else None
+    return linker.floor if ranker is None else max(linker.floor, ranker.min_mention_log_prob)
 
 
 def differences(ours: Sequence[LinkedText], theirs: Sequence[LinkedText]) -> int:

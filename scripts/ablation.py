@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from blink.apps.common import say
 from blink.errors import BlinkError, SettingsError
 from blink.files import locked, read_json, require_file, sha256
-from blink.model.config import EVIDENCE
+from blink.model.config import FEATURE_GROUPS
 from scripts.ablation_page import FILES, figure, markdown
 from scripts.harness import (
     LOG,
@@ -117,7 +117,7 @@ def train_rows() -> list[Row]:
 
 def rank_rows() -> list[Row]:
     """The rows that only read."""
-    without = [Row("rank", f"no-{kind}", f"without {kind}", "full", options=("--without", kind)) for kind in EVIDENCE]
+    without = [Row("rank", f"no-{kind}", f"without {kind}", "full", options=("--without", kind)) for kind in FEATURE_GROUPS]
     raw = Row("rank", "no-rank", "the bi-encoder's own joint score", "full", options=("--no-rank",))
     return [Row("rank", "full", "the whole ranker"), *without, raw]
 

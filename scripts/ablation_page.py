@@ -18,7 +18,7 @@ def markdown(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     if parts["train"]:
         blocks += ["## Training", TRAINING, table(parts["train"], "best")]
     if parts["rank"]:
-        blocks += ["## Evidence", EVIDENCE_NOTE]
+        blocks += ["## CandidateFeatures", EVIDENCE_NOTE]
         blocks += ["At the cut-off that is stored with the model:", table(parts["rank"], "cut")]
         blocks += ["At the threshold that is best for each row on WebQSP dev:", table(parts["rank"], "best")]
         blocks += [THRESHOLDS, transfer(parts["rank"])]

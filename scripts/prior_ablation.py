@@ -41,10 +41,18 @@ from blink.evaluation.counts import group_of
 from blink.evaluation.sweep import curve
 from blink.files import read_json, sample_hash, sha256
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.graph_prior import EntityPlaces, LinkingPrior
+from blink.linking.graph_prior import EntityAlignment, GraphPrior
 from blink.linking.linker import Linker
 from blink.model.loading import load_model
-from blink.training.fit.graph_prior import Chosen, Seen, choose_cutoff, fit_coherence, fit_numbers, learn_vectors, read_labelled
+from blink.training.fit.graph_prior import (
+    DevPredictions,
+    LabelledText,
+    choose_cutoff,
+    fit_coherence,
+    fit_numbers,
+    learn_vectors,
+    read_labelled,
+)
 from blink.training.provenance import git_revision
 from blink.training.settings import Fold, WeighSettings
 from scripts.harness import ROOT, as_help, data_option, parse_seeds, run_script, write_results
@@ -64,12 +72,12 @@ class Mentions:
         groups: masks over all mentions, by name: ``ambiguous`` and its parts. *Shapes:* (mentions,), bool.
     """
 
-    texts: Sequence[Seen]
+    texts: Sequence[LabelledText]
     samples: Sequence[Sample]
     clusters: Sequence[str]
     groups: Mapping[str, np.ndarray]
 
-    def hits(self, prior: LinkingPrior | None, texts: Sequence[int] | None = None) -> np.ndarray:
+    def hits(self, prior: GraphPrior | None, texts: Sequence[int] | None = None) -> np.ndarray:
         """Which mentions get the right entity. *Shape:* (mentions,), bool; of some texts only, where they are named."""
         chosen = self.texts if texts is None else [self.texts[i] for i in texts]
         found = []
@@ -85,10 +93,10 @@ class Bench:
 
     ranked: bool
     given: Mapping[str, Mentions]
-    training: Sequence[Seen]
-    dev: Sequence[Seen]
+    training: Sequence[LabelledText]
+    dev: Sequence[LabelledText]
     tables: Mapping[str, PriorTable]
-    joined: EntityPlaces
+    joined: EntityAlignment
     made: dict[Any, tuple[PriorTable, PriorWeights]] = field(default_factory=dict)
 
     def table(self, arm: Arm, seed: int) -> PriorTable:
@@ -98,7 +106,9 @@ class Bench:
             return table
         return replace(table, vectors=table.vectors[np.random.default_rng(seed).permutation(len(table))])
 
-    def weights(self, arm: Arm, seed: int, learned_on: Sequence[Seen], fitted_on: Sequence[Seen]) -> LinkingPrior | None:
+    def weights(
+        self, arm: Arm, seed: int, learned_on: Sequence[LabelledText], fitted_on: Sequence[LabelledText]
+    ) -> GraphPrior | None:
         """The prior of an arm, weighed; None for the arm without one."""
         if not arm.terms:
             return None
@@ -109,10 +119,10 @@ class Bench:
         table, weights = self.made[key]
         if arm.relatedness:
             weights = fit_coherence(fitted_on, table, weights, [arm.relatedness])
-        return LinkingPrior(table, weights, self.joined)
+        return GraphPrior(table, weights, self.joined)
 
     def _without_coherence(
-        self, arm: Arm, seed: int, learned_on: Sequence[Seen], fitted_on: Sequence[Seen]
+        self, arm: Arm, seed: int, learned_on: Sequence[LabelledText], fitted_on: Sequence[LabelledText]
     ) -> tuple[PriorTable, PriorWeights]:
         table, weights = self.table(arm, seed), PriorWeights("", self.ranked)
         if "vector" in arm.terms:
@@ -120,7 +130,7 @@ class Bench:
         return table, fit_numbers(fitted_on, table, weights, arm.terms)
 
     @cached_property
-    def folds(self) -> list[tuple[list[int], list[Seen], list[Seen]]]:
+    def folds(self) -> list[tuple[list[int], list[LabelledText], list[LabelledText]]]:
         """Of WebQSP train, for each part: its texts, and what projections are learned and weights fitted on."""
         samples = self.given["train"].samples
         parts = [[i for i, s in enumerate(samples) if s.id in Fold(part, PARTS)] for part in range(PARTS)]
@@ -160,10 +170,10 @@ def ablation(data: str, model: str, kb: str, folds: tuple[str, ...], priors: tup
     if any(table.ids != tables["kglm"].ids for table in tables.values()):
         raise SettingsError("the priors are of several graphs; make all with the same --graph, so that only vectors differ")
     base, numbers = KnowledgeBase.open(kb), parse_seeds(seeds)
-    joined = EntityPlaces(tables["kglm"], base.catalogue)
+    joined = EntityAlignment(tables["kglm"], base.catalogue)
     samples = {name: labelled_samples(str(Path(data) / file), base.catalogue) for name, file in FILES.items()}
     results = _begun(Path(f"{out}.json"), _provenance(data, model, kb, folds, files, numbers))
-    kinds = SCORES if load_model(model).ranker else ("text",)
+    kinds = SCORES if load_model(model).reranker else ("text",)
     for scores in kinds:
         if scores in results["scores"]:
             say(f"{SCORES[scores]}: measured already")
@@ -206,19 +216,19 @@ def _bench(
     folds: Sequence[str],
     samples: Mapping[str, Sequence[Sample]],
     tables: Mapping[str, PriorTable],
-    joined: EntityPlaces,
+    joined: EntityAlignment,
     ranked: bool,
-) -> tuple[Bench, Linker, list[Seen]]:
+) -> tuple[Bench, Linker, list[LabelledText]]:
     """Read everything once, with gold mentions given and with those that models propose; and the linker, and GraphQuestions."""
     whole = load_model(model)
     main = Linker(whole, kb, rank=ranked)
     readers: list[tuple[Linker, Fold | None]] = []
     for folder, fold in fold_readers(folds):
         half = load_model(folder)
-        half.ranker = whole.ranker
+        half.reranker = whole.reranker
         readers.append((Linker(half, kb, rank=ranked), fold))
 
-    def read(linker: Linker, texts: Sequence[Sample], given: bool) -> list[Seen]:
+    def read(linker: Linker, texts: Sequence[Sample], given: bool) -> list[LabelledText]:
         with bar("reading", len(texts), "text") as shown:
             return read_labelled(linker, texts, joined, given=given, progress=shown.advance)
 
@@ -235,7 +245,7 @@ def _bench(
 
 
 def _mentions(
-    samples: Sequence[Sample], texts: Sequence[Seen], kb: KnowledgeBase, joined: EntityPlaces, degrees_of: np.ndarray
+    samples: Sequence[Sample], texts: Sequence[LabelledText], kb: KnowledgeBase, joined: EntityAlignment, degrees_of: np.ndarray
 ) -> Mentions:
     """Gold mentions with the groups they belong to."""
     forms = kb.alias_table
@@ -318,13 +328,13 @@ def _difference(of: Mentions, mine: np.ndarray, other: np.ndarray) -> dict[str, 
 
 
 def _whole_texts(
-    linker: Linker, samples: Mapping[str, Sequence[Sample]], bench: Bench, read: Mapping[str, Sequence[Seen]]
+    linker: Linker, samples: Mapping[str, Sequence[Sample]], bench: Bench, read: Mapping[str, Sequence[LabelledText]]
 ) -> dict[str, dict[str, Any]]:
     """Weak F1 of whole texts, each arm at the cut-off that is best for it on WebQSP dev."""
     found = {}
     for arm in ARMS:
         prior = bench.weights(arm, 0, bench.training, bench.dev) or _unchanged(bench)
-        texts = {name: Chosen(linker, samples[name], [t.read_with(prior) for t in of]) for name, of in read.items()}
+        texts = {name: DevPredictions(linker, samples[name], [t.read_with(prior) for t in of]) for name, of in read.items()}
         cutoff, _ = choose_cutoff([texts["dev"]], bench.ranked)
         found[arm.name] = {"cutoff": cutoff, "weights": _numbers(prior.weights)}
         for name, of in texts.items():
@@ -336,9 +346,9 @@ def _whole_texts(
     return found
 
 
-def _unchanged(bench: Bench) -> LinkingPrior:
+def _unchanged(bench: Bench) -> GraphPrior:
     """A prior that changes nothing, so that the arm without one takes the same way."""
-    return LinkingPrior(bench.tables["kglm"], PriorWeights("", bench.ranked), bench.joined)
+    return GraphPrior(bench.tables["kglm"], PriorWeights("", bench.ranked), bench.joined)
 
 
 def _numbers(weights: PriorWeights) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from blink.data.prior_file import PriorTable, PriorWeights, Relations
-from blink.linking.graph_prior import EntityPlaces
+from blink.linking.graph_prior import EntityAlignment
 from blink.linking.scoring import ScoredSpans
 
 
@@ -44,7 +44,7 @@ def weights(scores: str, *, text: int, graph: int = 6, seed: int = 0, width: int
     return replace(made, **numbers)
 
 
-class AsTheyAre(EntityPlaces):
+class AsTheyAre(EntityAlignment):
     """Rows that are places in the table themselves; those past its end it lacks."""
 
     def __init__(self, entities: int) -> None:

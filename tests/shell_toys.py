@@ -11,10 +11,10 @@ import numpy as np
 from blink.apps.shell.render import Fragments
 from blink.apps.shell.session import Session
 from blink.data.records import Candidate, Entity, Link
-from blink.linking.features import NAMES
-from blink.linking.linker import Linker, Reading
+from blink.linking.features import FEATURES
+from blink.linking.linker import Analysis, Linker
 from blink.linking.scoring import ScoredSpans, Thresholds
-from blink.model.reranker import Ranker
+from blink.model.reranker import RerankerNetwork
 
 ENTITIES = [
     Entity(0, "Paris", "Capital of France on the Seine.", "Q90", aliases=("City of Light",)),
@@ -59,7 +59,7 @@ class ToyLinker(Linker):
                     found.append((first, last, mention, rows, logits))
             parts = [np.array([f[i] for f in found]) for i in range(5)]
             scored = ScoredSpans(*parts) if found else ScoredSpans.none(3)
-            yield Reading(text, offsets, scored)
+            yield Analysis(text, offsets, scored)
 
 
 class Script:
@@ -99,8 +99,8 @@ def link(start: int, end: int, score: float, text: str) -> Link:
     return Link(start, end, text[start:end], 0, "Q1", "One", score, (Candidate(0, "Q1", "One", score),))
 
 
-def weighing(shift: float, **weights: float) -> Ranker:
+def weighing(shift: float, **weights: float) -> RerankerNetwork:
     """A ranker whose score is the weighted sum of some features."""
-    weight = np.array([[weights.get(name, 0.0) for name in NAMES]], dtype=np.float32)
-    ones = np.ones(len(NAMES), dtype=np.float32)
-    return Ranker(NAMES, 0 * ones, ones, ((weight, np.array([shift], dtype=np.float32)),), float("-inf"))
+    weight = np.array([[weights.get(name, 0.0) for name in FEATURES]], dtype=np.float32)
+    ones = np.ones(len(FEATURES), dtype=np.float32)
+    return RerankerNetwork(FEATURES, 0 * ones, ones, ((weight, np.array([shift], dtype=np.float32)),), float("-inf"))

@@ -20,10 +20,10 @@ from toys import ROOT, base_folder, knowledge_base, rows
 
 from blink.data.records import Mention, Sample
 from blink.errors import BlinkError, MismatchError, SettingsError
-from blink.linking.features import NAMES
-from blink.model.config import EVIDENCE
+from blink.linking.features import FEATURES
+from blink.model.config import FEATURE_GROUPS
 from blink.model.loading import load_model
-from blink.model.reranker import Ranker
+from blink.model.reranker import RerankerNetwork
 from blink.training.settings import parse_mix
 from blink.training.synthetic import mixed
 
@@ -113,7 +113,7 @@ class TestRows:
             work.make(tuned, "")
 
     def test_all_evidence_is_taken_away_once(self) -> None:
-        assert [row.options[1] for row in ablation.ROWS["rank"] if "--without" in row.options] == list(EVIDENCE)
+        assert [row.options[1] for row in ablation.ROWS["rank"] if "--without" in row.options] == list(FEATURE_GROUPS)
 
     def test_which_rows(self) -> None:
         assert "pseudo" not in [r.name for r in ablation.chosen_rows("train", None, None)]
@@ -196,9 +196,9 @@ def ranked(blink: Blink, home: Path) -> Path:
         status, _, err = blink("train", "--train", files[0], "--dev", files[1], *options, "--out", home / "run")
         assert status == 0, err
         shutil.copytree(home / "run" / "best", folder)
-        weights = np.array([[2.0 * (name == "title") for name in NAMES]], dtype=np.float32)
-        ones = np.ones(len(NAMES), dtype=np.float32)
-        Ranker(NAMES, 0 * ones, ones, ((weights, np.array([-1.0], np.float32)),), -5.0).save(folder)
+        weights = np.array([[2.0 * (name == "title") for name in FEATURES]], dtype=np.float32)
+        ones = np.ones(len(FEATURES), dtype=np.float32)
+        RerankerNetwork(FEATURES, 0 * ones, ones, ((weights, np.array([-1.0], np.float32)),), -5.0).save(folder)
     return folder
 
 

@@ -33,7 +33,7 @@ ENTITIES = [
 
 def outputs(model: BiEncoder, text: str = "who lives in tbilisi near the ohio river") -> dict[str, torch.Tensor]:
     """Everything that linking asks of a model."""
-    ids, real = pad([[model.pieces.cls_id, *model.pieces.cut([text])[0].ids.tolist(), model.pieces.sep_id]], 0)
+    ids, real = pad([[model.tokenizer.cls_id, *model.tokenizer.tokenize([text])[0].ids.tolist(), model.tokenizer.sep_id]], 0)
     mask = torch.from_numpy(real)
     with torch.inference_mode():
         hidden = model.encode_context(torch.from_numpy(ids), mask)
@@ -574,6 +574,6 @@ def test_a_shrunk_model_is_smaller_and_much_the_same(adapted: BiEncoder, tmp_pat
     assert small.config.candidate_fingerprint == adapted.config.candidate_fingerprint
     sizes = [(tmp_path / name / "adapters.safetensors").stat().st_size for name in ("small", "whole")]
     assert sizes[0] < sizes[1]
-    assert small.ranker is None
+    assert small.reranker is None
     with pytest.raises(SettingsError, match="a rank below"):
         shrink_model(tmp_path / "whole", tmp_path / "small", rank)

@@ -16,7 +16,7 @@ from blink.data.prior_file import RELATEDNESS, PriorTable, PriorWeights
 from blink.errors import MismatchError, SettingsError
 from blink.linking import coherence as module
 from blink.linking.coherence import AT_ONCE, LIKELY, Relatedness, relatedness_of, settle
-from blink.linking.graph_prior import LinkingPrior
+from blink.linking.graph_prior import GraphPrior
 from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities
 
 pytestmark = pytest.mark.quick
@@ -167,12 +167,12 @@ class TestMeanField:
         graph = PriorTable(("Q1428", "Q230", "Q994", "Q6414"), np.array([9, 9, 9, 9]), np.array([[country, tbilisi]], np.int32))
         found = spans([[state, country], [tbilisi, garda]], [[1.5, 1.0], [3.0, -3.0]])
         weights = PriorWeights("ranker-1", True, coherence=2.0)
-        settled = LinkingPrior(graph, weights, AsTheyAre(4)).settle(found)
+        settled = GraphPrior(graph, weights, AsTheyAre(4)).settle(found)
         assert found.rows[0, 0] == state
         assert settled.rows[:, 0].tolist() == [country, tbilisi]
-        assert same(LinkingPrior(graph, replace(weights, coherence=0.0), AsTheyAre(4)).settle(found), found)
+        assert same(GraphPrior(graph, replace(weights, coherence=0.0), AsTheyAre(4)).settle(found), found)
         unrelated = replace(graph, edges=np.array([[state, garda]], np.int32))
-        kept = LinkingPrior(unrelated, weights, AsTheyAre(4)).settle(found)
+        kept = GraphPrior(unrelated, weights, AsTheyAre(4)).settle(found)
         assert kept.rows[:, 0].tolist() == [state, tbilisi]
 
     def test_a_weight_of_nothing_changes_nothing(self) -> None:

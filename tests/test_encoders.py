@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 import toys
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer as RawTokenizer
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     BertConfig,
     BertModel,
@@ -32,7 +33,7 @@ from blink.model.biencoder import BiEncoder
 from blink.model.config import ModelConfig
 from blink.model.loading import load_model
 from blink.model.pretrained import load_encoder, longest_input
-from blink.model.tokenizer import WordPieces
+from blink.model.tokenizer import Tokenizer
 
 POSITIONS = 64
 TEXTS = (
@@ -49,7 +50,7 @@ TEXTS = (
 @functools.cache
 def byte_pieces() -> PreTrainedTokenizerFast:
     """Byte-level BPE as RoBERTa has it, learned from a few sentences."""
-    made = Tokenizer(models.BPE())
+    made = RawTokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -73,9 +74,11 @@ def small_encoder(kind: str) -> tuple[torch.nn.Module, Any]:
     if kind == "distilbert":
         settings = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "initializer_range": 0.3}
         config = DistilBertConfig(vocab_size=vocabulary, max_position_embeddings=POSITIONS, **settings)
-        return DistilBertModel(config), toys.pieces().tokenizer
+        return DistilBertModel(config), toys.pieces().transformers_tokenizer
     if kind == "electra":
-        return ElectraModel(ElectraConfig(vocab_size=vocabulary, embedding_size=16, **common)), toys.pieces().tokenizer
+        return ElectraModel(
+            ElectraConfig(vocab_size=vocabulary, embedding_size=16, **common)
+        ), toys.pieces().transformers_tokenizer
     pieces = byte_pieces()
     config = RobertaConfig(vocab_size=len(pieces), type_vocab_size=1, pad_token_id=pieces.pad_token_id, **common)
     return RobertaModel(config), pieces
@@ -108,7 +111,7 @@ def test_entity_vectors_are_those_of_the_encoder_alone(folder: Path, pooling: st
     model = fresh(folder, candidate_pooling=pooling)
     vectors = model.encode_entities(ENTITIES, batch_size=3)
     encoder = load_encoder(str(folder))
-    for row, ids in enumerate(model.pieces.entity_ids(ENTITIES, "title_text", 24)):
+    for row, ids in enumerate(model.tokenizer.entity_ids(ENTITIES, "title_text", 24)):
         with torch.inference_mode():
             hidden = encoder(input_ids=torch.tensor([ids])).last_hidden_state[0]
         expected = hidden[0] if pooling == "cls" else hidden.mean(0)
@@ -117,8 +120,10 @@ def test_entity_vectors_are_those_of_the_encoder_alone(folder: Path, pooling: st
 
 def test_span_scores_do_not_depend_on_padding(folder: Path) -> None:
     model = fresh(folder)
-    ids = torch.tensor([[model.pieces.cls_id, *model.pieces.cut([TEXTS[0]])[0].ids.tolist()[:12], model.pieces.sep_id]])
-    padded = torch.nn.functional.pad(ids, (0, 7), value=model.pieces.pad_id)
+    ids = torch.tensor(
+        [[model.tokenizer.cls_id, *model.tokenizer.tokenize([TEXTS[0]])[0].ids.tolist()[:12], model.tokenizer.sep_id]]
+    )
+    padded = torch.nn.functional.pad(ids, (0, 7), value=model.tokenizer.pad_id)
     mask = torch.arange(padded.shape[1])[None] < ids.shape[1]
     with torch.inference_mode():
         alone = model.score_spans(model.encode_context(ids, torch.ones_like(ids, dtype=torch.bool)), mask[:, : ids.shape[1]])
@@ -140,15 +145,15 @@ def test_saved_and_loaded(folder: Path, tmp_path: Path, rank: int) -> None:
     loaded = load_model(tmp_path, candidate=True)
     assert loaded.candidate_fingerprint() == model.candidate_fingerprint()
     np.testing.assert_array_equal(loaded.encode_entities(ENTITIES), model.encode_entities(ENTITIES))
-    pieces = model.pieces.cut([TEXTS[1]])[0]
-    ids = torch.tensor([[model.pieces.cls_id, *pieces.ids.tolist()[:20], model.pieces.sep_id]])
+    pieces = model.tokenizer.tokenize([TEXTS[1]])[0]
+    ids = torch.tensor([[model.tokenizer.cls_id, *pieces.ids.tolist()[:20], model.tokenizer.sep_id]])
     mask = torch.ones_like(ids, dtype=torch.bool)
     with torch.inference_mode():
         # Adapters are stored in half precision.
         torch.testing.assert_close(
             loaded.encode_context(ids, mask), model.encode_context(ids, mask), atol=0.05 if rank else 1e-6, rtol=0.0
         )
-    np.testing.assert_array_equal(loaded.pieces.cut([TEXTS[1]])[0].offsets, pieces.offsets)
+    np.testing.assert_array_equal(loaded.tokenizer.tokenize([TEXTS[1]])[0].offsets, pieces.offsets)
 
 
 def test_adapters_train_the_layer_norms_whatever_their_name(folder: Path) -> None:
@@ -196,9 +201,9 @@ def test_given_spans(folder: Path, tmp_path: Path) -> None:
 
 def test_every_word_may_be_a_mention(folder: Path) -> None:
     """Words at the beginning of a text and behind punctuation have no mark in byte-level pieces."""
-    pieces = WordPieces.from_pretrained(folder)
+    pieces = Tokenizer.from_pretrained(folder)
     text = "Java (Oslo) “Tbilisi” Łódź"
-    cut = pieces.cut([text])[0]
+    cut = pieces.tokenize([text])[0]
     inside = pieces.inside_words(np.concatenate([[pieces.cls_id], cut.ids])[None])[0, 1:]
     begins = {int(start) + (text[start] == " ") for start in cut.offsets[~inside, 0]}
     words = [0, text.index("Oslo"), text.index("Tbilisi"), text.index("Łódź")]
@@ -241,4 +246,4 @@ def test_a_pooler_is_not_asked_of_encoders_without_one(folder: Path) -> None:
         assert not any(name.startswith("pooler") for name, _ in encoder.named_parameters())
         return
     with pytest.raises(CheckpointError, match="no pooler"):
-        BiEncoder.from_state(config, model.pieces, towers, model.state_dict(), 32, candidate=True)
+        BiEncoder.from_state(config, model.tokenizer, towers, model.state_dict(), 32, candidate=True)

@@ -125,7 +125,7 @@ def test_texts_without_words_have_no_links(linker: Linker, text: str) -> None:
 
 
 def test_a_character_that_is_several_pieces_is_linked_once(linker: Linker) -> None:
-    assert len(linker.reader.model.pieces.cut(["한"])[0].ids) == 3
+    assert len(linker.reader.model.tokenizer.tokenize(["한"])[0].ids) == 3
     linked = linker("한국어 한 국")
     assert linked.links
     assert_sound(linked, linker.kb)
@@ -315,7 +315,7 @@ def test_given_spans_may_overlap_and_repeat(linker: Linker) -> None:
 def test_given_spans_are_linked_without_a_mention_head_and_whatever_the_threshold(
     model: BiEncoder, kb: KnowledgeBase, linker: Linker
 ) -> None:
-    headless = BiEncoder(model.config.replace(mention_scorer="none"), model.pieces, context=model.context_encoder,
+    headless = BiEncoder(model.config.replace(mention_scorer="none"), model.tokenizer, context=model.context_encoder,
                          candidate=model.candidate_encoder).eval()  # fmt: skip
     strict = Linker(headless, kb, threshold=0.0, precision="fp32", device="cpu")
     assert_same(strict("who governed ohio", spans=[(13, 17)]), linker("who governed ohio", spans=[(13, 17)]))
@@ -335,7 +335,7 @@ def test_a_given_span_is_read_in_the_middle_of_its_context(linker: Linker, place
 
 
 def test_where_nothing_passes_the_floor_everything_is_kept_on_request(linker: Linker) -> None:
-    inputs = [[101, *linker.reader.model.pieces.cut(["oslo and java"])[0].ids.tolist(), 102]]
+    inputs = [[101, *linker.reader.model.tokenizer.tokenize(["oslo and java"])[0].ids.tolist(), 102]]
     for keep, expected in ((False, 0), (True, 6)):
         (found,) = linker.reader.read(inputs, ReaderOptions(floor=0.0, keep_all_if_none=keep))
         assert len(found) == expected
@@ -446,7 +446,7 @@ def test_overlapping_links_only_where_the_mode_says_so(model: BiEncoder, kb: Kno
 
 def with_settings(model: BiEncoder, **changes: Any) -> BiEncoder:
     """The same weights under other settings."""
-    made = BiEncoder(model.config.replace(**changes), model.pieces, context=model.context_encoder,
+    made = BiEncoder(model.config.replace(**changes), model.tokenizer, context=model.context_encoder,
                      candidate=model.candidate_encoder)  # fmt: skip
     made.load_state_dict(model.state_dict())
     return made.eval()

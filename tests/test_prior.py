@@ -22,8 +22,8 @@ from blink.data.prior_file import Prior, PriorTable, PriorWeights, write_prior
 from blink.errors import DataError, MismatchError, MissingFileError
 from blink.kb.catalogue import Catalogue
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.graph_prior import EntityPlaces, LinkingPrior, scores_id, weights_for
-from blink.linking.linker import Linker, Reading
+from blink.linking.graph_prior import EntityAlignment, GraphPrior, scorer_fingerprint, weights_for
+from blink.linking.linker import Analysis, Linker
 from blink.linking.scoring import ScoredSpans, Thresholds
 from blink.model.biencoder import BiEncoder
 from blink.model.reranker import Scaling
@@ -88,7 +88,7 @@ def test_scores_are_those_of_the_formula(seed: int, m: int, counts: bool) -> Non
     scale, shift, popularity = random.uniform(0.1, 3), random.normal(), random.uniform(0, 2)
     numbers = {"scale": float(scale), "shift": float(shift), "popularity": float(popularity), "vector": 1.3 * counts}
     how = weights("ranker-1", text=5, seed=seed, **numbers)
-    rescored = LinkingPrior(made, how, AsTheyAre(len(made))).rescore(found, mentions)
+    rescored = GraphPrior(made, how, AsTheyAre(len(made))).rescore(found, mentions)
     for mine, theirs in zip(by_row(rescored), expected(found, mentions, made, how), strict=True):
         assert mine == pytest.approx(theirs, abs=2e-4)
     assert rescored.entity_logits.dtype == np.float32
@@ -104,7 +104,7 @@ def test_scores_are_those_of_the_formula(seed: int, m: int, counts: bool) -> Non
 def test_the_best_known_wins_where_scores_are_near() -> None:
     made = PriorTable(("Q1", "Q2"), np.array([2, 400]), np.zeros((0, 2), np.int32))
     found, mentions = spans([[0, 1, 2]], [[1.0, 0.5, 0.4]]), np.ones((1, 3), np.float32)
-    prior = LinkingPrior(made, PriorWeights("ranker-1", True, popularity=0.5), AsTheyAre(2))
+    prior = GraphPrior(made, PriorWeights("ranker-1", True, popularity=0.5), AsTheyAre(2))
     rescored = prior.rescore(found, mentions)
     assert rescored.rows.tolist() == [[1, 0, 2]]
     assert by_row(rescored)[0] == pytest.approx({1: 0.5 + 0.5 * math.log(401), 0: 1 + 0.5 * math.log(3), 2: 0.4})
@@ -120,7 +120,7 @@ def test_the_best_known_wins_where_scores_are_near() -> None:
 def test_no_weights_leave_scores_as_they_are(seed: int) -> None:
     random = np.random.default_rng(seed)
     found = random_spans(random, 5, 4, 9)
-    prior = LinkingPrior(table([f"Q{i}" for i in range(7)]), PriorWeights("ranker-1", True), AsTheyAre(7))
+    prior = GraphPrior(table([f"Q{i}" for i in range(7)]), PriorWeights("ranker-1", True), AsTheyAre(7))
     rescored = prior.rescore(found, np.ones((5, 3), np.float32))
     assert same(rescored, found)
     assert prior.settle(found) is found
@@ -132,10 +132,10 @@ def test_weights_for_vectors_of_another_width(changes: dict[str, Any]) -> None:
     made = table(["Q1", "Q2"])
     how = replace(weights("ranker-1", text=5, vector=1.0), **changes)
     with pytest.raises(MismatchError, match=r"the prior has 6; weigh it again: blink kglm weigh"):
-        LinkingPrior(made, how, AsTheyAre(2))
+        GraphPrior(made, how, AsTheyAre(2))
     with pytest.raises(MismatchError, match=r"the prior has 0; weigh it again"):
-        LinkingPrior(replace(made, vectors=None), weights("ranker-1", text=5, vector=1.0), AsTheyAre(2))
-    LinkingPrior(made, replace(how, vector=0.0), AsTheyAre(2))  # what does not count does no harm
+        GraphPrior(replace(made, vectors=None), weights("ranker-1", text=5, vector=1.0), AsTheyAre(2))
+    GraphPrior(made, replace(how, vector=0.0), AsTheyAre(2))  # what does not count does no harm
 
 
 # --- joined by id ---------------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_an_edited_knowledge_base_gets_the_same_scores_by_id(tmp_path: Path) -> 
 
     def scored(name: str, kept: list[Any]) -> dict[str | None, float]:
         with Catalogue.open(toys.write_catalogue(tmp_path / name, kept)) as catalogue:
-            prior = LinkingPrior(made, how, EntityPlaces(made, catalogue))
+            prior = GraphPrior(made, how, EntityAlignment(made, catalogue))
             rescored = prior.rescore(spans([list(range(len(kept)))], [[0.0] * len(kept)]), mention)
             return {catalogue[row].kb_id: score for row, score in by_row(rescored)[0].items()}
 
@@ -168,7 +168,7 @@ def test_places_and_how_many_are_shared(tmp_path: Path) -> None:
     made = table(["Q5", "Q900", "Q1"])
     lines = [{"title": "a", "kb_idx": "Q1"}, {"title": "b"}, {"title": "c", "kb_idx": "Q5"}]
     with Catalogue.open(toys.write_catalogue(tmp_path / "c.jsonl", lines)) as catalogue:
-        places = EntityPlaces(made, catalogue)
+        places = EntityAlignment(made, catalogue)
     assert places.shared == 2
     assert places[np.array([[0, 1], [2, -1]])].tolist() == [[2, -1], [0, -1]]
 
@@ -179,7 +179,7 @@ def test_places_and_how_many_are_shared(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def model() -> BiEncoder:
     made = toys.model(6, threshold=-9.0)
-    made.ranker = weighing(-3.0, alias=3.0, near=3.0, named_fame=2.0, dice=4.0, logit=0.02)
+    made.reranker = weighing(-3.0, alias=3.0, is_fuzzy_match=3.0, popularity_gap=2.0, dice=4.0, logit=0.02)
     return made
 
 
@@ -194,8 +194,16 @@ def prior(model: BiEncoder, kb: KnowledgeBase) -> Prior:
     ids = [*[entity.kb_id for entity in kb.catalogue if entity.kb_id][2:], "Q9", "Q8"]
     made = table(ids, bare=3)
     each = [
-        weights(scores_id(model, ranker), text=toys.HIDDEN, vector=4.0, popularity=0.8, scale=0.9, shift=-0.2, cutoff=cutoff)
-        for ranker, cutoff in ((model.ranker, 0.31), (None, -6.5))
+        weights(
+            scorer_fingerprint(model, ranker),
+            text=toys.HIDDEN,
+            vector=4.0,
+            popularity=0.8,
+            scale=0.9,
+            shift=-0.2,
+            cutoff=cutoff,
+        )
+        for ranker, cutoff in ((model.reranker, 0.31), (None, -6.5))
     ]
     return Prior(made, tuple(each))
 
@@ -208,7 +216,7 @@ def open_toy(model: BiEncoder, kb: KnowledgeBase, **options: Any) -> Linker:
     return Linker(model, kb, device="cpu", **{"precision": "fp32", **options})
 
 
-def readings(linker: Linker, texts: Any = TEXTS, **options: Any) -> list[Reading]:
+def readings(linker: Linker, texts: Any = TEXTS, **options: Any) -> list[Analysis]:
     return list(linker.read(texts, **options))
 
 
@@ -220,7 +228,7 @@ def test_without_a_prior_nothing_changes(
     plain, none = open_toy(model, kb, rank=rank), open_toy(model, kb, rank=rank, prior="none")
     assert none.prior is None
     assert none.cut == plain.cut
-    neutral = PriorWeights(scores_id(model, model.ranker if rank else None), rank, cutoff=plain.cut.score)
+    neutral = PriorWeights(scorer_fingerprint(model, model.reranker if rank else None), rank, cutoff=plain.cut.score)
     idle = open_toy(model, kb, rank=rank, prior=prior.with_weights(neutral))
     assert idle.prior is not None
     before = readings(plain, spans=given_spans)
@@ -296,7 +304,9 @@ def test_the_cut_off_is_the_prior_s_unless_the_caller_says_otherwise(model: BiEn
 
 
 def test_a_prior_of_other_entities_is_refused(model: BiEncoder, kb: KnowledgeBase) -> None:
-    stranger = Prior(table(["X1", "X2"]), (weights(scores_id(model, model.ranker), text=toys.HIDDEN, popularity=2.0),))
+    stranger = Prior(
+        table(["X1", "X2"]), (weights(scorer_fingerprint(model, model.reranker), text=toys.HIDDEN, popularity=2.0),)
+    )
     with pytest.raises(MismatchError, match="no entity of the knowledge base is in the prior"):
         open_toy(model, kb, prior=stranger)
 
@@ -315,7 +325,7 @@ def test_a_file_will_do(model: BiEncoder, kb: KnowledgeBase, prior: Prior, tmp_p
 
 
 def test_mentions_of_another_width(model: BiEncoder, kb: KnowledgeBase, prior: Prior) -> None:
-    wrong = weights(scores_id(model, model.ranker), text=toys.HIDDEN + 1, vector=1.0)
+    wrong = weights(scorer_fingerprint(model, model.reranker), text=toys.HIDDEN + 1, vector=1.0)
     with pytest.raises(MismatchError, match=r"mentions of 33 numbers, the model makes vectors of 32; weigh it for this model"):
         open_toy(model, kb, prior=prior.with_weights(wrong))
 
@@ -324,40 +334,40 @@ def test_mentions_of_another_width(model: BiEncoder, kb: KnowledgeBase, prior: P
 
 
 def test_the_id_tells_scores_apart(model: BiEncoder) -> None:
-    ranker = model.ranker
+    ranker = model.reranker
     assert ranker is not None
     others = [
         weighing(-3.0, alias=3.1),
-        weighing(-2.0, alias=3.0, near=3.0, named_fame=2.0, dice=4.0, logit=0.02),
+        weighing(-2.0, alias=3.0, is_fuzzy_match=3.0, popularity_gap=2.0, dice=4.0, logit=0.02),
         ranker.scaled(Scaling(2.0)),
         ranker.without(["dice"]),
     ]
-    ids = [scores_id(model, each) for each in (ranker, *others, None)]
+    ids = [scorer_fingerprint(model, each) for each in (ranker, *others, None)]
     trained = copy.deepcopy(model)
     heads = [p for name, p in trained.named_parameters() if not name.startswith(("context_encoder.", "candidate_encoder."))]
     with torch.no_grad():
         heads[0].view(-1)[0] += 0.01
-    ids += [scores_id(trained, None), scores_id(toys.model(7), None)]
+    ids += [scorer_fingerprint(trained, None), scorer_fingerprint(toys.model(7), None)]
     assert len(set(ids)) == len(ids)
     assert all(name.startswith("ranker-") == (place < 5) for place, name in enumerate(ids))
-    assert scores_id(trained, ranker) == ids[0]  # a ranker's scores are the ranker's
+    assert scorer_fingerprint(trained, ranker) == ids[0]  # a ranker's scores are the ranker's
 
 
 def test_the_id_stays_with_what_does_not_change_scores(model: BiEncoder, kb: KnowledgeBase, tmp_path: Path) -> None:
-    ids = [scores_id(model, each) for each in (model.ranker, None)]
+    ids = [scorer_fingerprint(model, each) for each in (model.reranker, None)]
     model.save_pretrained(tmp_path / "m")
-    assert model.ranker is not None
-    model.ranker.save(tmp_path / "m")
+    assert model.reranker is not None
+    model.reranker.save(tmp_path / "m")
     loaded = BiEncoder.from_pretrained(tmp_path / "m")
-    assert [scores_id(loaded, each) for each in (loaded.ranker, None)] == ids
+    assert [scorer_fingerprint(loaded, each) for each in (loaded.reranker, None)] == ids
     small = open_toy(loaded, kb, precision="bf16", threshold=-3.0, context_length=20)
-    assert [scores_id(small.reader.model, each) for each in (loaded.ranker, None)] == ids
+    assert [scorer_fingerprint(small.reader.model, each) for each in (loaded.reranker, None)] == ids
     if torch.cuda.is_available():
-        assert scores_id(loaded.to("cuda"), None) == ids[1]
+        assert scorer_fingerprint(loaded.to("cuda"), None) == ids[1]
 
 
 def test_what_is_said_of_weights_that_are_not_there(model: BiEncoder, kb: KnowledgeBase, prior: Prior) -> None:
-    name = scores_id(model, model.ranker)
+    name = scorer_fingerprint(model, model.reranker)
     with pytest.raises(MismatchError, match=rf"not weighed yet, the linker has ranked scores \({name}\).*blink kglm weigh"):
         weights_for(Prior(prior.table), name)
     with pytest.raises(MismatchError, match=r"weighed for 2 other kinds.*a bi-encoder's own scores \(encoder-0\)"):

@@ -88,14 +88,14 @@ def test_vectors_take_half_the_room_and_are_near_what_they_were(tmp_path: Path) 
 
 def test_weights_are_kept_by_the_scores_they_are_for() -> None:
     prior = Prior(table(["Q1"]))
-    assert prior.weighed_for("ranker-1") is None
+    assert prior.weights_for_scorer("ranker-1") is None
     one, other = PriorWeights("ranker-1", True, popularity=1.0), PriorWeights("encoder-1", False)
     both = prior.with_weights(one).with_weights(other)
-    assert both.weighed_for("ranker-1") is one
-    assert both.weighed_for("encoder-1") is other
+    assert both.weights_for_scorer("ranker-1") is one
+    assert both.weights_for_scorer("encoder-1") is other
     again = both.with_weights(replace(one, popularity=2.0))
     assert len(again.weights) == 2
-    found = again.weighed_for("ranker-1")
+    found = again.weights_for_scorer("ranker-1")
     assert found is not None
     assert found.popularity == 2.0
     assert prior.weights == ()

@@ -19,16 +19,16 @@ from blink.data.records import Mention, Sample
 from blink.errors import DataError, SettingsError
 from blink.evaluation.sweep import Replay, curve
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.graph_prior import EntityPlaces, LinkingPrior, scores_id
-from blink.linking.linker import Linker, Reading, characters
+from blink.linking.graph_prior import EntityAlignment, GraphPrior, scorer_fingerprint
+from blink.linking.linker import Analysis, Linker, characters
 from blink.linking.scoring import Thresholds, link_probabilities
 from blink.model.biencoder import BiEncoder
 from blink.training.fit.calibration import CUTOFFS
 from blink.training.fit.graph_prior import (
     CAREFUL,
     SHRINK,
-    Chosen,
-    Seen,
+    DevPredictions,
+    LabelledText,
     choose_cutoff,
     fit_coherence,
     fit_numbers,
@@ -45,7 +45,7 @@ TABLE = table([f"Q{i}" for i in range(ENTITIES)], 1)
 
 def known(
     texts: int, popularity: float, *, seed: int = 0, ranked: bool = True, scale: float = 0.7, unknown: int = 5
-) -> list[Seen]:
+) -> list[LabelledText]:
     """Texts of four mentions whose right candidate, or "nothing", is drawn by scores and how well known candidates are."""
     random = np.random.default_rng(seed)
     found = []
@@ -61,15 +61,15 @@ def known(
         order = np.lexsort((rows, -scores), axis=1)
         made = spans(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
         mentions = random.normal(size=(4, WIDTH)).astype(np.float32)
-        found.append(Seen(made, mentions, AsTheyAre(ENTITIES), gold, np.ones(4, bool)))
+        found.append(LabelledText(made, mentions, AsTheyAre(ENTITIES), gold, np.ones(4, bool)))
     return found
 
 
-def surprise(texts: Sequence[Seen], made: PriorTable, how: PriorWeights) -> float:
+def surprise(texts: Sequence[LabelledText], made: PriorTable, how: PriorWeights) -> float:
     """Mean of -log p of what mentions name, by the prior as a linker adds it."""
     total, count = 0.0, 0
     for text in texts:
-        after = by_row(LinkingPrior(made, how, text.joined).rescore(text.spans, text.mentions))
+        after = by_row(GraphPrior(made, how, text.joined).rescore(text.spans, text.mentions))
         for scores, gold in zip(after, text.gold.tolist(), strict=True):
             if how.ranked or gold in scores:
                 of = [*([0.0] if how.ranked else []), *scores.values()]
@@ -134,7 +134,7 @@ class TestNumbers:
 SETTINGS = WeighSettings(width=2, epochs=30, batch_size=64, learning_rate=0.03)
 
 
-def meant(texts: int, *, seed: int, ranked: bool) -> list[Seen]:
+def meant(texts: int, *, seed: int, ranked: bool) -> list[LabelledText]:
     """Texts of four mentions whose right candidate follows from mention and graph vector alone, by a planted matrix."""
     planted = np.random.default_rng(99)
     matrix = planted.normal(size=(WIDTH, 2)) @ planted.normal(size=(2, 6))
@@ -150,13 +150,13 @@ def meant(texts: int, *, seed: int, ranked: bool) -> list[Seen]:
         lacking = random.integers(4)
         if rows[lacking, 4] != gold[lacking]:
             scores[lacking, 4], rows[lacking, 4] = -np.inf, -1
-        found.append(Seen(spans(rows, scores), mentions, AsTheyAre(ENTITIES), gold, np.ones(4, bool)))
+        found.append(LabelledText(spans(rows, scores), mentions, AsTheyAre(ENTITIES), gold, np.ones(4, bool)))
     return found
 
 
-def right(texts: Sequence[Seen], how: PriorWeights) -> float:
+def right(texts: Sequence[LabelledText], how: PriorWeights) -> float:
     """Share of mentions whose best candidate is the right one."""
-    after = [LinkingPrior(TABLE, how, text.joined).rescore(text.spans, text.mentions) for text in texts]
+    after = [GraphPrior(TABLE, how, text.joined).rescore(text.spans, text.mentions) for text in texts]
     return float(np.mean([(each.rows[:, 0] == text.gold).mean() for each, text in zip(after, texts, strict=True)]))
 
 
@@ -200,7 +200,7 @@ class TestVectors:
             assert np.isfinite(getattr(one, name)).all()  # although some candidates are not there
 
 
-def related(texts: int, *, useful: bool, ranked: bool, seed: int = 0) -> tuple[PriorTable, list[Seen]]:
+def related(texts: int, *, useful: bool, ranked: bool, seed: int = 0) -> tuple[PriorTable, list[LabelledText]]:
     """Texts of three mentions; where it is useful the right candidates are those that the graph joins."""
     random = np.random.default_rng(seed)
     groups = np.arange(ENTITIES).reshape(-1, 3)
@@ -220,7 +220,7 @@ def related(texts: int, *, useful: bool, ranked: bool, seed: int = 0) -> tuple[P
         scores = np.where(rows < 0, -np.inf, scores)
         order = np.lexsort((rows, -scores), axis=1)
         made = spans(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
-        found.append(Seen(made, np.ones((3, 2), np.float32), AsTheyAre(ENTITIES), gold, np.ones(3, bool)))
+        found.append(LabelledText(made, np.ones((3, 2), np.float32), AsTheyAre(ENTITIES), gold, np.ones(3, bool)))
     return replace(TABLE, edges=edges), found
 
 
@@ -231,7 +231,7 @@ class TestCoherence:
         found = fit_coherence(texts, made, RANKED if ranked else PLAIN, ["cosine", "neighbours"])
         assert found.coherence >= 1
         assert found.relatedness == "neighbours"
-        prior = LinkingPrior(made, found, AsTheyAre(ENTITIES))
+        prior = GraphPrior(made, found, AsTheyAre(ENTITIES))
         before = np.mean([text.spans.rows[:, 0] == text.gold for text in texts])
         after = np.mean([prior.settle(text.spans).rows[:, 0] == text.gold for text in texts])
         assert after > before + 0.1
@@ -242,7 +242,7 @@ class TestCoherence:
         start = replace(RANKED if ranked else PLAIN, coherence=4.0, popularity=0.01)
         assert fit_coherence(texts, made, start, ["neighbours"]) == replace(start, coherence=0.0)
         alone = [
-            Seen(text.spans.select(np.array([0])), text.mentions[:1], text.joined, text.gold[:1], text.kept[:1])
+            LabelledText(text.spans.select(np.array([0])), text.mentions[:1], text.joined, text.gold[:1], text.kept[:1])
             for text in texts
         ]
         assert fit_coherence(alone, made, start, ["neighbours"]).coherence == 0.0
@@ -251,11 +251,11 @@ class TestCoherence:
 class Played(Replay):
     """A linker that has read everything already."""
 
-    def __init__(self, mode: str, readings: Sequence[Reading], prior: Any) -> None:
+    def __init__(self, mode: str, readings: Sequence[Analysis], prior: Any) -> None:
         super().__init__(mode, Thresholds(0.0))
         self.readings, self.prior = readings, prior
 
-    def read(self, texts: Any, **options: Any) -> Iterator[Reading]:
+    def read(self, texts: Any, **options: Any) -> Iterator[Analysis]:
         assert list(texts) == [reading.text for reading in self.readings]
         yield from self.readings
 
@@ -269,16 +269,16 @@ def read_already(seed: int, *, ranked: bool, clear: bool = False) -> tuple[Playe
         scores = np.where(hits, 1.0, -1.0) * (1 if clear else 0.7) + (0 if clear else random.normal(size=2))
         found = spans([[3, 4], [5, 6]], [[s, s - 3] for s in scores], mentions=scores)
         gold = tuple(Mention(2 * n, 2 * n + 1, (3, 5)[n] if hit else 9) for n, hit in enumerate(hits))
-        readings.append(Reading("a b", np.array([[0, 1], [2, 3]]), found))
+        readings.append(Analysis("a b", np.array([[0, 1], [2, 3]]), found))
         samples.append(Sample(str(i), "a b", gold if i % 4 else (*gold[:1], replace(gold[1], row=-1))))
-    prior = LinkingPrior(TABLE, RANKED if ranked else PLAIN, AsTheyAre(ENTITIES))
+    prior = GraphPrior(TABLE, RANKED if ranked else PLAIN, AsTheyAre(ENTITIES))
     return Played("probability" if ranked else "joint", readings, prior), samples
 
 
 class TestCutOff:
     def test_without_doubt_it_lies_between_right_and_wrong(self) -> None:
         linker, samples = read_already(0, ranked=True, clear=True)
-        cutoff, f1 = choose_cutoff([Chosen(linker, samples, linker.readings)], True)
+        cutoff, f1 = choose_cutoff([DevPredictions(linker, samples, linker.readings)], True)
         scores = sorted({float(link_probabilities(r.spans)[i, 0]) for r in linker.readings for i in (0, 1)})
         assert len(scores) == 2
         assert cutoff == max(c for c in CUTOFFS if c < scores[1])  # of those that are as good, the highest
@@ -289,7 +289,7 @@ class TestCutOff:
     @pytest.mark.parametrize("seed", [1, 2])
     def test_no_other_is_better(self, seed: int, ranked: bool) -> None:
         linker, samples = read_already(seed, ranked=ranked)
-        cutoff, f1 = choose_cutoff([Chosen(linker, samples, linker.readings)], ranked)
+        cutoff, f1 = choose_cutoff([DevPredictions(linker, samples, linker.readings)], ranked)
 
         def mean(threshold: float) -> float:
             (point,) = curve(linker, linker.readings, samples, [threshold])
@@ -309,7 +309,7 @@ class TestCutOff:
 @pytest.fixture(scope="module")
 def model() -> BiEncoder:
     made = toys.model(6, threshold=-2.0)
-    made.ranker = weighing(-3.0, alias=3.0, near=3.0, dice=4.0, logit=0.02)
+    made.reranker = weighing(-3.0, alias=3.0, is_fuzzy_match=3.0, dice=4.0, logit=0.02)
     return made
 
 
@@ -334,11 +334,11 @@ def test_what_is_seen_is_what_a_prior_would_be_given(model: BiEncoder, kb: Knowl
     linker, samples = Linker(model, kb, rank=rank, precision="fp32", device="cpu"), labelled(kb)
     ids = [entity.kb_id for entity in kb.catalogue if entity.kb_id]
     made, done = table(ids), list[int]()
-    places = EntityPlaces(made, kb.catalogue)
+    places = EntityAlignment(made, kb.catalogue)
     seen = read_labelled(linker, samples, places, given=given, progress=done.append)
     assert linker.prior is None
     assert done == [1] * len(samples)
-    how = replace(PriorWeights(scores_id(model, model.ranker if rank else None), rank), popularity=0.7, vector=2.0)
+    how = replace(PriorWeights(scorer_fingerprint(model, model.reranker if rank else None), rank), popularity=0.7, vector=2.0)
     random = np.random.default_rng(0)
     how = replace(
         how,
@@ -347,7 +347,7 @@ def test_what_is_seen_is_what_a_prior_would_be_given(model: BiEncoder, kb: Knowl
         gate=np.zeros(6, np.float32),
     )
     with_prior = Linker(model, kb, rank=rank, precision="fp32", device="cpu")
-    with_prior.prior = LinkingPrior(made, how, places)
+    with_prior.prior = GraphPrior(made, how, places)
     bounds = [[(m.start, m.end) for m in s.mentions or ()] for s in samples] if given else None
     floor = -4.0 if not rank else float("-inf")
     for text, reading in zip(seen, with_prior.read([s.text for s in samples], spans=bounds, floor=floor), strict=True):
@@ -360,7 +360,7 @@ def test_what_is_seen_is_what_a_prior_would_be_given(model: BiEncoder, kb: Knowl
 
 def test_gold_is_where_it_is_said(model: BiEncoder, kb: KnowledgeBase) -> None:
     linker, samples = Linker(model, kb, precision="fp32", device="cpu"), labelled(kb)
-    places = EntityPlaces(table(["Q101"]), kb.catalogue)
+    places = EntityAlignment(table(["Q101"]), kb.catalogue)
     for text, sample in zip(read_labelled(linker, samples, places), samples, strict=True):
         (reading,) = linker.read([sample.text])
         at = [characters(reading, *where) for where in zip(text.spans.start.tolist(), text.spans.end.tolist(), strict=True)]
@@ -373,10 +373,10 @@ def test_gold_is_where_it_is_said(model: BiEncoder, kb: KnowledgeBase) -> None:
 
 
 def test_texts_in_which_nothing_is_found_are_told_from_a_fault(model: BiEncoder, kb: KnowledgeBase) -> None:
-    assert model.ranker is not None
+    assert model.reranker is not None
     linker = Linker(model, kb, precision="fp32", device="cpu")
-    linker.refiner.ranker = replace(model.ranker, floor=0.0)  # type: ignore[union-attr]
-    places = EntityPlaces(table(["Q101"]), kb.catalogue)
+    linker.refiner.ranker = replace(model.reranker, min_mention_log_prob=0.0)  # type: ignore[union-attr]
+    places = EntityAlignment(table(["Q101"]), kb.catalogue)
     seen = read_labelled(linker, labelled(kb), places)
     assert [len(text.spans) for text in seen] == [0, 0, 0, 0]
     with pytest.raises(DataError, match="finds no gold mention"):
@@ -386,7 +386,7 @@ def test_texts_in_which_nothing_is_found_are_told_from_a_fault(model: BiEncoder,
 
 def test_long_and_empty_texts_are_refused(model: BiEncoder, kb: KnowledgeBase) -> None:
     linker = Linker(model, kb, precision="fp32", device="cpu")
-    places = EntityPlaces(table(["Q101"]), kb.catalogue)
+    places = EntityAlignment(table(["Q101"]), kb.catalogue)
     for text in ("", "so long " * 40):
         with pytest.raises(SettingsError, match="the labelled text x is"):
             read_labelled(linker, [Sample("x", text, ())], places)

@@ -18,7 +18,7 @@ from blink.evaluation.sweep import best_scores
 from blink.linking.linker import Linker
 from blink.model.biencoder import CONFIG_FILE, BiEncoder, store_settings
 from blink.model.loading import load_model
-from blink.model.reranker import RANKER_FILE, Ranker, Scaling
+from blink.model.reranker import RANKER_FILE, RerankerNetwork, Scaling
 
 torch.set_num_threads(1)
 
@@ -86,7 +86,7 @@ def calibrated(blink: Run, ranked: None, home: Path) -> dict[str, Any]:
 def unsure(ranked: None, tmp_path: Path) -> Path:
     """The same model with probabilities that are neither 0 nor 1."""
     folder = shutil.copytree(MODEL, tmp_path / "unsure")
-    ranker = Ranker.load(folder)
+    ranker = RerankerNetwork.load(folder)
     assert ranker is not None
     ranker.scaled(Scaling(0.5)).save(folder)
     return folder
@@ -149,8 +149,8 @@ class TestRank:
 class TestCalibrate:
     def test_cut_off_and_probabilities_are_stored(self, blink: Run, calibrated: dict[str, Any], home: Path) -> None:
         model = BiEncoder.from_pretrained(MODEL)
-        assert model.ranker is not None
-        assert model.ranker.scaling == Scaling(**calibrated["scaling"]) != Scaling()
+        assert model.reranker is not None
+        assert model.reranker.scaling == Scaling(**calibrated["scaling"]) != Scaling()
         assert model.config.cutoff == calibrated["cutoff"]
         found = json.loads(done(blink("eval", "dev.jsonl", *OPEN, "--json", "-"))[0])
         assert found["threshold"] == calibrated["cutoff"]

@@ -17,15 +17,15 @@ from blink.errors import CheckpointError, DataError, MismatchError, SettingsErro
 from blink.evaluation.calibration import calibration_of
 from blink.evaluation.sweep import link_outcomes
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.features import NAMES, EvidenceGatherer, TextAround
+from blink.linking.features import FEATURES, CandidateFeaturizer, TextContext
 from blink.linking.linker import Linker
-from blink.linking.reranker import CandidateRanker
+from blink.linking.reranker import Reranker
 from blink.linking.scoring import ScoredSpans, Thresholds, joint_scores, link_probabilities
 from blink.model.biencoder import BiEncoder
-from blink.model.config import EVIDENCE
-from blink.model.reranker import RANKER_FILE, Ranker, Scaling
+from blink.model.config import FEATURE_GROUPS
+from blink.model.reranker import RANKER_FILE, RerankerNetwork, Scaling
 from blink.training.fit.calibration import DevSet, calibrate
-from blink.training.fit.reranker import LabelledSpans, _merged, fit_ranker, fit_scaling, labelled_spans
+from blink.training.fit.reranker import LabelledSpans, _merged, fit_reranker, fit_scaling, labelled_spans
 from blink.training.settings import Fold, RankSettings
 
 TEXT = "see Oslo 7 and the java the 8th"
@@ -43,18 +43,18 @@ def kb(model: BiEncoder, tmp_path_factory: pytest.TempPathFactory) -> KnowledgeB
     return toys.knowledge_base(tmp_path_factory.mktemp("ranked"), model, toys.rows())
 
 
-def weighing(shift: float = -5.0, floor: float = float("-inf"), **weights: float) -> Ranker:
+def weighing(shift: float = -5.0, floor: float = float("-inf"), **weights: float) -> RerankerNetwork:
     """A ranker without hidden layer: the score is the weighted sum of some features."""
-    weight = np.array([[weights.get(name, 0.0) for name in NAMES]], dtype=np.float32)
-    ones = np.ones(len(NAMES), dtype=np.float32)
-    return Ranker(NAMES, 0 * ones, ones, ((weight, np.array([shift], dtype=np.float32)),), floor)
+    weight = np.array([[weights.get(name, 0.0) for name in FEATURES]], dtype=np.float32)
+    ones = np.ones(len(FEATURES), dtype=np.float32)
+    return RerankerNetwork(FEATURES, 0 * ones, ones, ((weight, np.array([shift], dtype=np.float32)),), floor)
 
 
-def ranked(model: BiEncoder, ranker: Ranker | None) -> BiEncoder:
+def ranked(model: BiEncoder, ranker: RerankerNetwork | None) -> BiEncoder:
     """The same model with a ranker."""
-    made = BiEncoder(model.config, model.pieces, context=model.context_encoder, candidate=model.candidate_encoder)
+    made = BiEncoder(model.config, model.tokenizer, context=model.context_encoder, candidate=model.candidate_encoder)
     made.load_state_dict(model.state_dict())
-    made.ranker = ranker
+    made.reranker = ranker
     return made.eval()
 
 
@@ -120,7 +120,7 @@ class TestLinking:
             Linker(model, kb, mode="probability", **OPTIONS)
 
     def test_a_ranker_of_other_evidence_is_refused(self, model: BiEncoder, kb: KnowledgeBase) -> None:
-        other = replace(weighing(), features=(*NAMES[:-1], "smell"))
+        other = replace(weighing(), features=(*FEATURES[:-1], "smell"))
         with pytest.raises(MismatchError, match="fit it again"):
             Linker(ranked(model, other), kb, **OPTIONS)
 
@@ -145,31 +145,33 @@ class TestEvidence:
     def test_what_is_measured(self, model: BiEncoder, kb: KnowledgeBase) -> None:
         assert kb.names is not None
         assert kb.vectors is not None
-        gatherer = EvidenceGatherer(kb.names, kb.vectors)
+        gatherer = CandidateFeaturizer(kb.names, kb.vectors)
         (reading,) = Linker(model, kb, **OPTIONS).read([TEXT], spans=[[(4, 10), (19, 31), (0, 3)]])
         spans = replace(reading.spans, mention_logits=np.array([1.0, 2.0, -20.0], dtype=np.float32))
         evidence = gatherer.gather(
-            spans, np.ones((3, toys.HIDDEN), np.float32), TextAround(["Oslo 7", "java the 8th", "see"], True)
+            spans, np.ones((3, toys.HIDDEN), np.float32), TextContext(["Oslo 7", "java the 8th", "see"], True)
         )
-        column = {name: evidence.features[..., i] for i, name in enumerate(NAMES)}
+        column = {name: evidence.features[..., i] for i, name in enumerate(FEATURES)}
         oslo = evidence.spans.rows[0].tolist().index(7)
-        assert [column[n][0, oslo] for n in ("alias", "bare_title", "title", "only", "known", "dice")] == [1] * 6
-        assert column["small"][:, 0].tolist() == [0, 1, 1]
+        assert [column[n][0, oslo] for n in ("alias", "bare_title", "title", "is_unambiguous", "in_alias_table", "dice")] == [
+            1
+        ] * 6
+        assert column["is_lowercase"][:, 0].tolist() == [0, 1, 1]
         assert column["mention"][:, 0].tolist() == [1, 2, -12]
         assert np.isfinite(evidence.features).all()
-        assert evidence.features.shape[2] == sum(map(len, EVIDENCE.values()))
+        assert evidence.features.shape[2] == sum(map(len, FEATURE_GROUPS.values()))
 
     def test_overlapping_spans_know_each_other(self, model: BiEncoder, kb: KnowledgeBase) -> None:
         assert kb.names is not None
         assert kb.vectors is not None
         at = np.array([1, 1, 6]), np.array([2, 1, 6])
         spans = ScoredSpans(*at, np.array([3, 1, 0], np.float32), np.zeros((3, 1), np.int64), np.ones((3, 1), np.float32))
-        evidence = EvidenceGatherer(kb.names, kb.vectors).gather(
-            spans, np.ones((3, toys.HIDDEN), np.float32), TextAround(["oslo 7", "oslo", "x"], False)
+        evidence = CandidateFeaturizer(kb.names, kb.vectors).gather(
+            spans, np.ones((3, toys.HIDDEN), np.float32), TextContext(["oslo 7", "oslo", "x"], False)
         )
-        column = {name: evidence.features[:, 0, i].tolist() for i, name in enumerate(NAMES)}
+        column = {name: evidence.features[:, 0, i].tolist() for i, name in enumerate(FEATURES)}
         assert column["longer_name"] == [0, 1, 0]
-        assert column["rival"] == [2, -2, 12]
+        assert column["overlap_margin"] == [2, -2, 12]
         assert column["longer_mention"] == [12, -2, 12]
 
 
@@ -178,16 +180,16 @@ class TestStored:
     def test_it_survives_being_stored(self, tmp_path: Path) -> None:
         made = weighing(title=2.0, floor=-4.0).scaled(Scaling(1.5, -0.25))
         made.save(tmp_path)
-        read = Ranker.load(tmp_path)
+        read = RerankerNetwork.load(tmp_path)
         assert read is not None
-        x = np.random.default_rng(0).normal(size=(2, 3, len(NAMES))).astype(np.float32)
+        x = np.random.default_rng(0).normal(size=(2, 3, len(FEATURES))).astype(np.float32)
         real = np.array([[True, True, False], [True, False, False]])
         assert np.array_equal(made.scores(x, real), read.scores(x, real))
-        assert (read.floor, read.scaling) == (-4.0, Scaling(1.5, -0.25))
+        assert (read.min_mention_log_prob, read.scaling) == (-4.0, Scaling(1.5, -0.25))
         assert np.isneginf(read.scores(x, real)[~real]).all()
 
     def test_no_file_is_no_ranker(self, tmp_path: Path) -> None:
-        assert Ranker.load(tmp_path) is None
+        assert RerankerNetwork.load(tmp_path) is None
 
     @pytest.mark.parametrize("keep", [0, 10, 200])
     def test_a_damaged_file_is_one_line(self, tmp_path: Path, keep: int) -> None:
@@ -195,49 +197,49 @@ class TestStored:
         whole = (tmp_path / RANKER_FILE).read_bytes()
         (tmp_path / RANKER_FILE).write_bytes(whole[:keep])
         with pytest.raises(CheckpointError, match="copy the model folder anew"):
-            Ranker.load(tmp_path)
+            RerankerNetwork.load(tmp_path)
 
     def test_layers_that_do_not_fit_are_refused(self, tmp_path: Path) -> None:
-        replace(weighing(), features=NAMES[:-1]).save(tmp_path)
+        replace(weighing(), features=FEATURES[:-1]).save(tmp_path)
         with pytest.raises(CheckpointError, match="layers have shapes"):
-            Ranker.load(tmp_path)
+            RerankerNetwork.load(tmp_path)
 
     @pytest.mark.parametrize("name", ["mean", "spread"])
-    @pytest.mark.parametrize("shape", [(1,), (len(NAMES) + 1,), (1, len(NAMES))])
+    @pytest.mark.parametrize("shape", [(1,), (len(FEATURES) + 1,), (1, len(FEATURES))])
     def test_averages_that_do_not_fit_are_refused(self, tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
         replace(weighing(), **{name: np.ones(shape, dtype=np.float32)}).save(tmp_path)  # type: ignore[arg-type]
         with pytest.raises(CheckpointError, match=f"its {name} has shape"):
-            Ranker.load(tmp_path)
+            RerankerNetwork.load(tmp_path)
 
     def test_a_saved_model_brings_its_own_or_none(self, tmp_path: Path) -> None:
         one = toys.model(3)
-        one.ranker = weighing()
+        one.reranker = weighing()
         one.save_pretrained(tmp_path)
-        assert BiEncoder.from_pretrained(tmp_path).ranker is not None
-        one.ranker = None
+        assert BiEncoder.from_pretrained(tmp_path).reranker is not None
+        one.reranker = None
         one.save_pretrained(tmp_path)
-        assert BiEncoder.from_pretrained(tmp_path).ranker is None
+        assert BiEncoder.from_pretrained(tmp_path).reranker is None
 
 
 def separable(n: int = 400, seed: int = 0) -> LabelledSpans:
     """Spans whose right candidate has a title match; without one, none is right."""
     random = np.random.default_rng(seed)
-    features = random.normal(size=(n, 4, len(NAMES))).astype(np.float32)
+    features = random.normal(size=(n, 4, len(FEATURES))).astype(np.float32)
     target = random.integers(-1, 4, n)
-    title = NAMES.index("title")
+    title = FEATURES.index("title")
     features[..., title] = 0
     features[np.arange(n)[target >= 0], target[target >= 0], title] = 1
     return LabelledSpans(features, np.ones((n, 4), dtype=bool), target)
 
 
-def probabilities(ranker: Ranker, spans: LabelledSpans) -> np.ndarray:
+def probabilities(ranker: RerankerNetwork, spans: LabelledSpans) -> np.ndarray:
     """Of "nothing" and of each candidate."""
     scores = ranker.scores(spans.features, spans.real).astype(float)
     odds = np.exp(np.concatenate([np.zeros((len(spans), 1)), scores], axis=1))
     return np.asarray(odds / odds.sum(1, keepdims=True))
 
 
-def cross_entropy(ranker: Ranker, spans: LabelledSpans) -> float:
+def cross_entropy(ranker: RerankerNetwork, spans: LabelledSpans) -> float:
     return float(-np.log(probabilities(ranker, spans)[np.arange(len(spans)), spans.target + 1]).mean())
 
 
@@ -246,7 +248,7 @@ class TestFitting:
     settings = RankSettings(epochs=12, batch_size=32, left_out=0.0, absent=0.0, members=1)
 
     def test_it_learns_what_decides(self) -> None:
-        ranker = fit_ranker(separable(), self.settings)
+        ranker = fit_reranker(separable(), self.settings)
         test = separable(seed=1)
         scores = ranker.scores(test.features, test.real)
         best = np.where(scores.max(1) > 0, scores.argmax(1), -1)
@@ -254,14 +256,14 @@ class TestFitting:
 
     def test_the_same_seed_fits_the_same(self) -> None:
         torch.manual_seed(1)
-        one = fit_ranker(separable(), self.settings)
+        one = fit_reranker(separable(), self.settings)
         torch.manual_seed(2)
-        two = fit_ranker(separable(), self.settings)
+        two = fit_reranker(separable(), self.settings)
         assert all(np.array_equal(a, b) for x, y in zip(one.layers, two.layers, strict=True) for a, b in zip(x, y, strict=True))
 
     def test_members_are_averaged(self) -> None:
         random = np.random.default_rng(3)
-        shapes = ((8, len(NAMES)), (8, 8), (1, 8))
+        shapes = ((8, len(FEATURES)), (8, 8), (1, 8))
         members = [
             [(random.normal(size=s).astype(np.float32), random.normal(size=s[0]).astype(np.float32)) for s in shapes]
             for _ in range(3)
@@ -273,14 +275,14 @@ class TestFitting:
         assert not np.allclose(merged, alone[0], atol=1)
 
     def test_as_many_members_are_fitted_as_were_asked_for(self) -> None:
-        ranker = fit_ranker(separable(50), self.settings.replace({"epochs": 1, "hidden": 8, "members": 2}))
+        ranker = fit_reranker(separable(50), self.settings.replace({"epochs": 1, "hidden": 8, "members": 2}))
         first, second = np.split(ranker.layers[0][0], 2)
-        assert first.shape == second.shape == (8, len(NAMES))
+        assert first.shape == second.shape == (8, len(FEATURES))
         assert not np.allclose(first, second, atol=0.01)
 
     def test_it_is_the_network_that_was_fitted(self) -> None:
         losses: list[float] = []
-        ranker = fit_ranker(separable(), self.settings.replace({"dropout": 0.0, "epochs": 8}), losses.append)
+        ranker = fit_reranker(separable(), self.settings.replace({"dropout": 0.0, "epochs": 8}), losses.append)
         data = separable()
         assert cross_entropy(ranker, data) == pytest.approx(losses[-1], rel=0.2)
 
@@ -305,7 +307,7 @@ class TestFitting:
         wide = separable(10)
         narrow = LabelledSpans(wide.features[:, :2], wide.real[:, :2], np.minimum(wide.target, 1))
         both = LabelledSpans.concatenate([wide, narrow])
-        assert both.features.shape == (20, 4, len(NAMES))
+        assert both.features.shape == (20, 4, len(FEATURES))
         assert not both.real[10:, 2:].any()
         with pytest.raises(DataError, match="propose no span"):
             LabelledSpans.concatenate([])
@@ -334,7 +336,7 @@ class TestOnTexts:
         spans = [labelled_spans(model, kb, [t], floor=float("-inf")) for t in texts]
         assert (spans[0].target >= 0).sum() == 1
         at = int(np.flatnonzero(spans[0].target >= 0)[0])
-        assert spans[0].features[at, spans[0].target[at], NAMES.index("title")] == 1
+        assert spans[0].features[at, spans[0].target[at], FEATURES.index("title")] == 1
         assert (spans[1].target == -1).all()
         assert len(spans[0]) > len(spans[2]) == 1
 
@@ -365,8 +367,8 @@ class TestOnTexts:
         mine = ranked(model, weighing(-2.0, title=6.0))
         found = calibrate(mine, [DevSet(kb, texts)], precision="fp32")
         assert mine.config.cutoff == found.point.threshold
-        assert mine.ranker is not None
-        assert mine.ranker.scaling == found.scaling
+        assert mine.reranker is not None
+        assert mine.reranker.scaling == found.scaling
         assert found.point.f1 > 0.95
         assert 0 <= found.held_out.ece <= 1
         with pytest.raises(SettingsError, match="has no ranker"):
@@ -384,7 +386,7 @@ class TestOnTexts:
         assert sum(steps) == len(texts)
 
         def fitted(samples: list[Sample]) -> BiEncoder:
-            spans = labelled_spans(model, kb, samples, floor=ranker.floor, precision="fp32")
+            spans = labelled_spans(model, kb, samples, floor=ranker.min_mention_log_prob, precision="fp32")
             return ranked(model, ranker.scaled(fit_scaling(ranker, spans)))
 
         halves = [[s for s in texts if s.id in Fold(i, 2)] for i in (0, 1)]
@@ -398,7 +400,7 @@ class TestOnTexts:
         assert (found.held_out.count, found.held_out.ece) == (slow.count, pytest.approx(slow.ece, abs=1e-6))
         assert found.held_out.brier == pytest.approx(slow.brier, abs=1e-6)
         assert 0.02 < slow.brier < 0.5
-        whole = fitted(texts).ranker
+        whole = fitted(texts).reranker
         assert whole is not None
         assert found.scaling.scale == pytest.approx(whole.scaling.scale, rel=1e-5)
         assert found.scaling.shift == pytest.approx(whole.scaling.shift, abs=1e-5)
@@ -408,4 +410,4 @@ def test_the_ranker_of_another_version_says_what_to_do(kb: KnowledgeBase) -> Non
     assert kb.names is not None
     assert kb.vectors is not None
     with pytest.raises(MismatchError, match="blink rank"):
-        CandidateRanker(EvidenceGatherer(kb.names, kb.vectors), replace(weighing(), features=NAMES[::-1]))
+        Reranker(CandidateFeaturizer(kb.names, kb.vectors), replace(weighing(), features=FEATURES[::-1]))

@@ -20,7 +20,7 @@ from blink.errors import DataError, MismatchError, MissingFileError, SettingsErr
 from blink.evaluation import saved as module
 from blink.evaluation.counts import evaluated_text
 from blink.evaluation.report import evaluate
-from blink.evaluation.saved import Provenance, SavedReadings, model_hash, read_readings, write_readings
+from blink.evaluation.saved import Provenance, SavedPredictions, model_hash, read_predictions, write_predictions
 from blink.evaluation.sweep import (
     THRESHOLDS,
     Replay,
@@ -33,7 +33,7 @@ from blink.evaluation.sweep import (
     sweep,
 )
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.linker import Linker, Reading
+from blink.linking.linker import Analysis, Linker
 from blink.linking.scoring import MODES, Mode, ScoredSpans, Thresholds
 from blink.model.biencoder import BiEncoder
 from tests import toys
@@ -66,7 +66,7 @@ def open_toy(model: BiEncoder, kb: KnowledgeBase, **options: Any) -> Linker:
 
 
 @pytest.fixture(scope="module")
-def readings(model: BiEncoder, kb: KnowledgeBase) -> list[Reading]:
+def readings(model: BiEncoder, kb: KnowledgeBase) -> list[Analysis]:
     return list(open_toy(model, kb).read(TEXTS))
 
 
@@ -81,9 +81,9 @@ def samples(model: BiEncoder, kb: KnowledgeBase) -> list[Sample]:
     return made
 
 
-def stored(path: Path, samples: list[Sample], readings: list[Reading], **changes: Any) -> SavedReadings:
-    write_readings(path, SavedReadings(samples, readings, replace(PROVENANCE, **changes)))
-    return read_readings(path)
+def stored(path: Path, samples: list[Sample], readings: list[Analysis], **changes: Any) -> SavedPredictions:
+    write_predictions(path, SavedPredictions(samples, readings, replace(PROVENANCE, **changes)))
+    return read_predictions(path)
 
 
 def same_spans(one: ScoredSpans, other: ScoredSpans) -> bool:
@@ -91,10 +91,10 @@ def same_spans(one: ScoredSpans, other: ScoredSpans) -> bool:
     return all((a is b is None) or (a.dtype == b.dtype and np.array_equal(a, b)) for a, b in pairs)
 
 
-def test_everything_comes_back(samples: list[Sample], readings: list[Reading], tmp_path: Path) -> None:
+def test_everything_comes_back(samples: list[Sample], readings: list[Analysis], tmp_path: Path) -> None:
     slices = [tuple("ambiguous" if m.row >= 0 else None for m in s.mentions or ()) for s in samples]
-    write_readings(tmp_path / "r.npz", SavedReadings(samples, readings, PROVENANCE, slices))
-    back = read_readings(tmp_path / "r.npz")
+    write_predictions(tmp_path / "r.npz", SavedPredictions(samples, readings, PROVENANCE, slices))
+    back = read_predictions(tmp_path / "r.npz")
     assert back.provenance == PROVENANCE
     assert back.samples == samples
     assert back.slices == slices
@@ -104,7 +104,7 @@ def test_everything_comes_back(samples: list[Sample], readings: list[Reading], t
         assert same_spans(one.spans, other.spans)
 
 
-def test_what_was_never_labelled_stays_so(readings: list[Reading], tmp_path: Path) -> None:
+def test_what_was_never_labelled_stays_so(readings: list[Analysis], tmp_path: Path) -> None:
     back = stored(tmp_path / "r.npz", [Sample(str(i), r.text) for i, r in enumerate(readings)], readings)
     assert not back.labelled
     assert all(s.mentions is None for s in back.samples)
@@ -112,7 +112,7 @@ def test_what_was_never_labelled_stays_so(readings: list[Reading], tmp_path: Pat
 
 
 @st.composite
-def made_up(draw: st.DrawFn) -> tuple[list[Sample], list[Reading]]:
+def made_up(draw: st.DrawFn) -> tuple[list[Sample], list[Analysis]]:
     samples, readings = [], []
     chosen = np.random.default_rng(draw(st.integers(0, 1000)))
     text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -125,12 +125,12 @@ def made_up(draw: st.DrawFn) -> tuple[list[Sample], list[Reading]]:
         spans = ScoredSpans(start, start, logits[:, 0] - 1, rows, -np.sort(-logits, axis=1))
         gold = draw(st.sampled_from([None, (), (Mention(0, 1, 4, "Q5"), Mention(0, 1, -1))]))
         samples.append(Sample(name, words, gold))
-        readings.append(Reading(words, offsets, spans))
+        readings.append(Analysis(words, offsets, spans))
     return samples, readings
 
 
 @given(made_up())
-def test_any_readings_come_back(made: tuple[list[Sample], list[Reading]]) -> None:
+def test_any_readings_come_back(made: tuple[list[Sample], list[Analysis]]) -> None:
     import tempfile
 
     samples, readings = made
@@ -156,7 +156,7 @@ def test_the_same_links_as_running_the_model(
     model: BiEncoder,
     kb: KnowledgeBase,
     samples: list[Sample],
-    readings: list[Reading],
+    readings: list[Analysis],
     tmp_path: Path,
     mode: str,
     cut: Thresholds,
@@ -194,7 +194,7 @@ def test_the_same_links_of_long_and_odd_texts(model: BiEncoder, kb: KnowledgeBas
 
 @pytest.mark.parametrize("k", [1, 2, 5, 10])
 def test_fewer_candidates_are_as_if_fewer_had_been_read(
-    model: BiEncoder, kb: KnowledgeBase, readings: list[Reading], k: int
+    model: BiEncoder, kb: KnowledgeBase, readings: list[Analysis], k: int
 ) -> None:
     fewer = list(open_toy(model, kb, entities=k).read(TEXTS))
     for one, other in zip(narrowed(readings, entities=k), fewer, strict=True):
@@ -209,20 +209,20 @@ def test_fewer_mentions_are_as_if_fewer_had_been_read(model: BiEncoder, kb: Know
         assert same_spans(one.spans, other.spans)
 
 
-def test_more_candidates_than_were_read(readings: list[Reading]) -> None:
+def test_more_candidates_than_were_read(readings: list[Analysis]) -> None:
     with pytest.raises(SettingsError, match="11 candidates asked for, but 10"):
         list(narrowed(readings, entities=11))
 
 
 def test_a_low_floor_changes_nothing_above_it(
-    model: BiEncoder, kb: KnowledgeBase, samples: list[Sample], readings: list[Reading]
+    model: BiEncoder, kb: KnowledgeBase, samples: list[Sample], readings: list[Analysis]
 ) -> None:
     linker = open_toy(model, kb)
     above = list(linker.read(TEXTS, floor=min(THRESHOLDS)))
     assert curve(linker, above, samples, THRESHOLDS) == curve(linker, readings, samples, THRESHOLDS)
 
 
-def test_the_curve_is_that_of_every_threshold_on_its_own(samples: list[Sample], readings: list[Reading]) -> None:
+def test_the_curve_is_that_of_every_threshold_on_its_own(samples: list[Sample], readings: list[Analysis]) -> None:
     linker = Replay("joint", Thresholds(0.0))
     exact = [float(s) for r in readings for s in best_scores(r.spans, "joint")]
     thresholds = [*THRESHOLDS, *exact, -np.inf, 0.0]
@@ -236,7 +236,7 @@ def test_the_curve_is_that_of_every_threshold_on_its_own(samples: list[Sample], 
     assert weak == sweep(linker, readings, samples, thresholds)
 
 
-def test_predictions_thin_out_as_the_threshold_rises(samples: list[Sample], readings: list[Reading]) -> None:
+def test_predictions_thin_out_as_the_threshold_rises(samples: list[Sample], readings: list[Analysis]) -> None:
     points = curve(Replay("joint", Thresholds(0.0)), readings, samples, THRESHOLDS)
     predicted = [p.overall.predicted for p in points]
     assert predicted == sorted(predicted, reverse=True)
@@ -244,7 +244,7 @@ def test_predictions_thin_out_as_the_threshold_rises(samples: list[Sample], read
 
 
 @pytest.mark.parametrize(("mode", "low", "high"), [("joint", -6.0, 0.0), ("best_entity_by_mention", -99.0, 99.0)])
-def test_grid(readings: list[Reading], mode: str, low: float, high: float) -> None:
+def test_grid(readings: list[Analysis], mode: str, low: float, high: float) -> None:
     tried = grid(readings, mode, low)
     assert 25 <= len(tried) <= 65
     assert low <= tried[0] < tried[-1] <= high
@@ -265,7 +265,7 @@ class Wider(ScoredSpans):
 
 
 def test_whatever_fields_spans_have(
-    samples: list[Sample], readings: list[Reading], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    samples: list[Sample], readings: list[Analysis], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ScoredSpans", Wider)
     mode = Mode(lambda s: s.probability[:, None], MODES["joint"].keep)  # type: ignore[attr-defined]
@@ -290,10 +290,10 @@ def test_whatever_fields_spans_have(
         stored(tmp_path / "m.npz", samples, [plain[0], *wide[1:]])
     monkeypatch.undo()
     with pytest.raises(DataError, match="probability"):
-        read_readings(tmp_path / "r.npz")
+        read_predictions(tmp_path / "r.npz")
 
 
-def test_no_pickles_inside(samples: list[Sample], readings: list[Reading], tmp_path: Path) -> None:
+def test_no_pickles_inside(samples: list[Sample], readings: list[Analysis], tmp_path: Path) -> None:
     stored(tmp_path / "r.npz", samples, readings)
     with np.load(tmp_path / "r.npz", allow_pickle=False) as file:
         assert all(not file[name].dtype.hasobject for name in file.files)
@@ -319,19 +319,19 @@ def zipped(**arrays: Any) -> bytes:
 def test_files_that_are_no_readings(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "r.npz").write_bytes(content)
     with pytest.raises(DataError, match="holds no readings"):
-        read_readings(tmp_path / "r.npz")
+        read_predictions(tmp_path / "r.npz")
 
 
-def test_a_file_cut_off_or_of_another_format(samples: list[Sample], readings: list[Reading], tmp_path: Path) -> None:
+def test_a_file_cut_off_or_of_another_format(samples: list[Sample], readings: list[Analysis], tmp_path: Path) -> None:
     path = tmp_path / "r.npz"
     with pytest.raises(MissingFileError):
-        read_readings(path)
+        read_predictions(path)
     stored(path, samples, readings)
     content = path.read_bytes()
     for size in (len(content) // 3, len(content) - 5):
         path.write_bytes(content[:size])
         with pytest.raises(DataError, match="holds no readings"):
-            read_readings(path)
+            read_predictions(path)
     with pytest.raises(MismatchError, match="format 9"):
         stored(path, samples, readings, format=9)
     path.write_bytes(content)
@@ -340,7 +340,7 @@ def test_a_file_cut_off_or_of_another_format(samples: list[Sample], readings: li
     for name, value in (("spans_at", arrays["spans_at"][:-1]), ("gold_at", arrays["gold_at"] + 1)):
         path.write_bytes(zipped(**{**arrays, name: value}))
         with pytest.raises(DataError, match="do not fit"):
-            read_readings(path)
+            read_predictions(path)
 
 
 def test_provenance_that_does_not_fit() -> None:

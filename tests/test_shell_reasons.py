@@ -29,7 +29,7 @@ ROWS = [
 @pytest.fixture(scope="module")
 def model() -> BiEncoder:
     made = toys.model(11)
-    made.ranker = weighing(-3.0, alias=3.0, near=3.0, named_fame=2.0, dice=4.0, initials=4.0, fame=0.1)
+    made.reranker = weighing(-3.0, alias=3.0, is_fuzzy_match=3.0, popularity_gap=2.0, dice=4.0, initials=4.0, popularity=0.1)
     return made
 
 

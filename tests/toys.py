@@ -17,7 +17,7 @@ from blink.kb.knowledge_base import KnowledgeBase, build_knowledge_base
 from blink.model.biencoder import BiEncoder
 from blink.model.config import ModelConfig
 from blink.model.pretrained import encoder_folder
-from blink.model.tokenizer import WordPieces
+from blink.model.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 HIDDEN = 32
@@ -28,9 +28,9 @@ NAMES = ("Georgia", "Tbilisi", "Atlanta", "Ohio River", "Lake Garda", "Mercury",
 
 
 @functools.cache
-def pieces() -> WordPieces:
+def pieces() -> Tokenizer:
     """The word pieces of uncased BERT."""
-    return WordPieces.from_vocabulary(VOCABULARY)
+    return Tokenizer.from_vocabulary(VOCABULARY)
 
 
 def tower(seed: int, *, pooler: bool = False, positions: int = POSITIONS) -> BertModel:

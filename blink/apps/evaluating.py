@@ -18,9 +18,9 @@ from blink.files import sha256
 
 if TYPE_CHECKING:
     from blink.evaluation.counts import EvaluatedText, Prediction
-    from blink.evaluation.saved import Provenance, SavedReadings
+    from blink.evaluation.saved import Provenance, SavedPredictions
     from blink.evaluation.strata import SampleStrata
-    from blink.linking.linker import Linker, Reading
+    from blink.linking.linker import Analysis, Linker
 
 
 def evaluate_file(
@@ -44,7 +44,7 @@ def evaluate_file(
         text_key: key of the texts in the file, see `read_samples`.
         **options: those of `open_linker`; None is as if not given.
     """
-    from blink.evaluation.saved import SavedReadings
+    from blink.evaluation.saved import SavedPredictions
     from blink.evaluation.sweep import predicted_at, question_at
 
     samples = read_evaluated(file, text_key)
@@ -57,7 +57,7 @@ def evaluate_file(
     slices = strata_in(linker, samples)
     if saved_to is not None:
         read_so = options if text_key == TEXT_KEY else options | {"text_key": text_key}
-        _save(saved_to, SavedReadings(samples, run.readings, _provenance(file, linker, run, read_so), slices))
+        _save(saved_to, SavedPredictions(samples, run.readings, _provenance(file, linker, run, read_so), slices))
     at = At(linker.cut.score, len(samples) / run.seconds)
     pairs = list(zip(run.readings, samples, strict=True))
     if any(s.labelled for s in samples):
@@ -68,7 +68,7 @@ def evaluate_file(
 
 @dataclass(frozen=True)
 class _Run:
-    readings: list[Reading]
+    readings: list[Analysis]
     floor: float
     seconds: float
 
@@ -150,10 +150,10 @@ def _place(out: str) -> Path:
     return path
 
 
-def _save(path: Path, saved: SavedReadings) -> None:
-    from blink.evaluation.saved import write_readings
+def _save(path: Path, saved: SavedPredictions) -> None:
+    from blink.evaluation.saved import write_predictions
 
-    write_readings(path, saved)
+    write_predictions(path, saved)
     say(f"wrote {path}; look again without the model: blink eval --preds {path}")
 
 

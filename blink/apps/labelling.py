@@ -17,7 +17,7 @@ from blink.errors import SettingsError
 from blink.files import atomic_open
 
 if TYPE_CHECKING:
-    from blink.linking.linker import Linker, Reading
+    from blink.linking.linker import Analysis, Linker
 
 
 def label_file(file: str, out: str, sure: float, doubtful: float, batch_size: int, **options: Any) -> None:
@@ -62,7 +62,7 @@ def _labelled(
             }
 
 
-def _certain(linker: Linker, reading: Reading, sure: float, doubtful: float) -> bool:
+def _certain(linker: Linker, reading: Analysis, sure: float, doubtful: float) -> bool:
     """Whether every span is clearly a mention or clearly none, also those that a link overlaps."""
     from blink.evaluation.sweep import best_scores
 

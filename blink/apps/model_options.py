@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from blink.model.config import EVIDENCE
+from blink.model.config import FEATURE_GROUPS
 
 
 def model_options(command: Any) -> Any:
@@ -33,7 +33,7 @@ def model_options(command: Any) -> Any:
             click.option(
                 "--without",
                 multiple=True,
-                type=click.Choice(list(EVIDENCE)),
+                type=click.Choice(list(FEATURE_GROUPS)),
                 help="A kind of evidence that the ranker does without; may be repeated.",
             ),
             click.option(

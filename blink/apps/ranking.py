@@ -45,7 +45,7 @@ class RankRequest:
 
 def rank_model(settings: RankSettings, request: RankRequest) -> None:
     """Fit a ranker and store it with each of the models."""
-    from blink.training.fit.reranker import LabelledSpans, fit_ranker
+    from blink.training.fit.reranker import LabelledSpans, fit_reranker
 
     mix = _mix(request.mix)
     targets = [_model_folder(model) for model in request.models]
@@ -69,7 +69,7 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
             shown.advance()
             shown.note(f"loss {loss:.4f}")
 
-        ranker = fit_ranker(spans, settings, fitted)
+        ranker = fit_reranker(spans, settings, fitted)
     for target in targets:
         ranker.save(target)
         config = ModelConfig.from_dict(read_json(target / CONFIG_FILE))
@@ -188,9 +188,9 @@ def calibrate_model(
     loaded = BiEncoder.from_pretrained(folder)
     with bar("calibrating", sum(len(dev.samples) for dev in chosen), "text") as shown:
         found = calibrate(loaded, chosen, precision=precision, progress=shown.advance)
-    if loaded.ranker is None:
+    if loaded.reranker is None:
         raise MismatchError(f"{folder} lost its ranker; fit it again: blink rank")
-    loaded.ranker.save(folder)
+    loaded.reranker.save(folder)
     store_settings(folder, loaded.config)
     outputs.write(_figures(found), (), _report(found, len(sets)))
     if plots is not None:

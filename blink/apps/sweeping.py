@@ -16,7 +16,7 @@ from blink.files import sha256
 if TYPE_CHECKING:
     from blink.evaluation.calibration import Calibration
     from blink.evaluation.matching import Matching
-    from blink.evaluation.saved import Provenance, SavedReadings
+    from blink.evaluation.saved import Provenance, SavedPredictions
     from blink.evaluation.sweep import CurvePoint, Replay, SweepPoint
 
 NUMBERS = (1, 2, 3, 5, 10, 20, 50, 100)
@@ -95,8 +95,8 @@ class _Sweep:
         thresholds: what is tried.
     """
 
-    saved: SavedReadings
-    dev: SavedReadings | None
+    saved: SavedPredictions
+    dev: SavedPredictions | None
     linker: Replay
     thresholds: tuple[float, ...]
 
@@ -163,14 +163,14 @@ def _check(asked: Asked) -> None:
         raise SettingsError(f"{asked.plots} is a file; name a folder for the pictures")
 
 
-def _opened(path: str, asked: Asked) -> SavedReadings:
+def _opened(path: str, asked: Asked) -> SavedPredictions:
     """Readings, narrowed to the candidates and mentions that are asked for."""
     from blink.evaluation.legacy import is_legacy, read_legacy
-    from blink.evaluation.saved import FILE_NAME, read_readings
+    from blink.evaluation.saved import FILE_NAME, read_predictions
     from blink.evaluation.sweep import narrowed
 
     file = Path(path) / FILE_NAME if Path(path).is_dir() else path
-    saved = read_legacy(path) if is_legacy(path) else read_readings(file)
+    saved = read_legacy(path) if is_legacy(path) else read_predictions(file)
     if asked.entities is None and asked.mentions is None:
         return saved
     _require_breadth(saved.provenance, "mentions", asked.mentions)
@@ -243,7 +243,7 @@ def _given(asked: Asked, threshold: float, provenance: Provenance) -> Choice:
     return Choice(threshold, "given")
 
 
-def _best(sweep: _Sweep, source: SavedReadings, matching: Matching) -> SweepPoint:
+def _best(sweep: _Sweep, source: SavedPredictions, matching: Matching) -> SweepPoint:
     from blink.evaluation.sweep import PLATEAU, best_point, curve
 
     points = curve(sweep.linker, source.readings, source.samples, sweep.thresholds)
@@ -273,7 +273,7 @@ def _origin(provenance: Provenance) -> dict[str, Any]:
     return {name: getattr(provenance, name) for name in names}
 
 
-def _title(saved: SavedReadings) -> str:
+def _title(saved: SavedPredictions) -> str:
     p = saved.provenance
     return f"{p.data} as read by {p.model} with {p.kb}, mode {p.mode}; the model did not run again"
 

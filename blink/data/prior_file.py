@@ -96,7 +96,7 @@ class PriorWeights:
     """How much of a prior counts beside one model's scores, see `blink.linking.graph_prior` for the formula.
 
     Attributes:
-        scores: id of the scores, see `blink.linking.graph_prior.scores_id`.
+        scores: id of the scores, see `blink.linking.graph_prior.scorer_fingerprint`.
         ranked: whether they are a ranker's log-odds, or a bi-encoder's inner products.
         scale, shift: of the scores.
         popularity: weight of log(1 + degree).
@@ -133,7 +133,7 @@ class Prior:
     table: PriorTable
     weights: tuple[PriorWeights, ...] = ()
 
-    def weighed_for(self, scores: str) -> PriorWeights | None:
+    def weights_for_scorer(self, scores: str) -> PriorWeights | None:
         """The weights for the scores of that id; None where there are none."""
         return next((w for w in self.weights if w.scores == scores), None)
 

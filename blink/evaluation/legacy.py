@@ -21,9 +21,9 @@ import numpy as np
 
 from blink.data.records import Mention, Sample
 from blink.errors import DataError, MissingFileError
-from blink.evaluation.saved import Provenance, SavedReadings
+from blink.evaluation.saved import Provenance, SavedPredictions
 from blink.files import read_json_lines, sha256
-from blink.linking.linker import Reading
+from blink.linking.linker import Analysis
 from blink.linking.scoring import ScoredSpans, joint_scores
 
 OUTS_FILE, ARRAYS_FILE, RUNTIME_FILE = "biencoder_outs.jsonl", "predictions.npz", "runtime.txt"
@@ -43,7 +43,7 @@ def is_legacy(folder: str | Path) -> bool:
     return (Path(folder) / OUTS_FILE).is_file()
 
 
-def read_legacy(folder: str | Path) -> SavedReadings:
+def read_legacy(folder: str | Path) -> SavedPredictions:
     """Read a folder of predictions.
 
     Its texts are word pieces, so characters stand for pieces here: position 0 is ``[CLS]``, and each text is as many
@@ -75,7 +75,7 @@ def read_legacy(folder: str | Path) -> SavedReadings:
         threshold=None,
         seconds=_seconds(folder),
     )
-    return SavedReadings([sample for sample, _ in pairs], [reading for _, reading in pairs], provenance)
+    return SavedPredictions([sample for sample, _ in pairs], [reading for _, reading in pairs], provenance)
 
 
 def _spans_of_rows(folder: Path) -> Iterator[ScoredSpans]:
@@ -127,7 +127,7 @@ def _loaded(path: Path) -> Any:
         raise DataError(f"{path} {what}; {_REMEDY}") from error
 
 
-def _sample_and_reading(row: Mapping[str, Any], spans: ScoredSpans) -> tuple[Sample, Reading]:
+def _sample_and_reading(row: Mapping[str, Any], spans: ScoredSpans) -> tuple[Sample, Analysis]:
     by = _shift(row, spans)
     placed = spans.shift(by)
     gold = row.get("gold_triples")
@@ -136,7 +136,7 @@ def _sample_and_reading(row: Mapping[str, Any], spans: ScoredSpans) -> tuple[Sam
     length = max([len(row["tokens"]) + 2 + by, *(m.end for m in mentions or ()), *(int(e) + 1 for e in placed.end)])
     pieces = np.stack([np.arange(length), np.arange(1, length + 1)], axis=1)
     text = "x" * length
-    return Sample(str(row["id"]), text, mentions), Reading(text, pieces, placed)
+    return Sample(str(row["id"]), text, mentions), Analysis(text, pieces, placed)
 
 
 def _shift(row: Mapping[str, Any], spans: ScoredSpans) -> int:

@@ -37,7 +37,7 @@ from blink.errors import DataError, MismatchError, ShapeError
 from blink.evaluation.strata import STRATA, SampleStrata
 from blink.files import atomic_open, require_file, sample_hash, sha256
 from blink.kb.knowledge_base import MANIFEST_FILE, read_manifest
-from blink.linking.linker import Reading, characters
+from blink.linking.linker import Analysis, characters
 from blink.linking.scoring import ScoredSpans
 
 FORMAT = 1
@@ -121,7 +121,7 @@ _KINDS = {"data": "mention file", "model": "model", "kb": "knowledge base"}
 
 
 @dataclass(frozen=True)
-class SavedReadings:
+class SavedPredictions:
     """Readings with the samples they belong to.
 
     Attributes:
@@ -132,7 +132,7 @@ class SavedReadings:
     """
 
     samples: Sequence[Sample]
-    readings: Sequence[Reading]
+    readings: Sequence[Analysis]
     provenance: Provenance
     slices: Sequence[SampleStrata] = field(default=())
 
@@ -142,7 +142,7 @@ class SavedReadings:
         return any(sample.mentions is not None for sample in self.samples)
 
 
-def write_readings(path: str | Path, saved: SavedReadings) -> None:
+def write_predictions(path: str | Path, saved: SavedPredictions) -> None:
     """Write readings, atomically.
 
     Raises:
@@ -158,7 +158,7 @@ def write_readings(path: str | Path, saved: SavedReadings) -> None:
         np.savez_compressed(f, **arrays)  # type: ignore[arg-type, unused-ignore]
 
 
-def _reading_arrays(readings: Sequence[Reading]) -> dict[str, np.ndarray]:
+def _reading_arrays(readings: Sequence[Analysis]) -> dict[str, np.ndarray]:
     bounds = [[characters(r, *at) for at in zip(r.spans.start.tolist(), r.spans.end.tolist(), strict=True)] for r in readings]
     return {
         "pieces_at": _starts([len(r.offsets) for r in readings]),
@@ -169,7 +169,7 @@ def _reading_arrays(readings: Sequence[Reading]) -> dict[str, np.ndarray]:
     }
 
 
-def _column(readings: Sequence[Reading], name: str) -> np.ndarray | None:
+def _column(readings: Sequence[Analysis], name: str) -> np.ndarray | None:
     """A field of all spans, end to end; None if no spans have it. Which fields there are is `ScoredSpans`' affair."""
     parts = [getattr(r.spans, name) for r in readings if len(r.spans)] or [getattr(r.spans, name) for r in readings[:1]]
     if all(part is None for part in parts):
@@ -179,7 +179,7 @@ def _column(readings: Sequence[Reading], name: str) -> np.ndarray | None:
     return np.concatenate(parts)
 
 
-def _gold_arrays(saved: SavedReadings) -> dict[str, np.ndarray]:
+def _gold_arrays(saved: SavedPredictions) -> dict[str, np.ndarray]:
     gold = [s.mentions or () for s in saved.samples]
     slices = [name for of_sample in saved.slices for name in of_sample] or [None] * sum(map(len, gold))
     return {
@@ -191,8 +191,8 @@ def _gold_arrays(saved: SavedReadings) -> dict[str, np.ndarray]:
     }
 
 
-def read_readings(path: str | Path) -> SavedReadings:
-    """Read what `write_readings` wrote.
+def read_predictions(path: str | Path) -> SavedPredictions:
+    """Read what `write_predictions` wrote.
 
     Raises:
         MissingFileError: there is no such file.
@@ -211,7 +211,7 @@ def read_readings(path: str | Path) -> SavedReadings:
         raise DataError(f"{path} holds no readings, or is damaged ({type(error).__name__}: {error}); {_REMEDY}") from error
 
 
-def _unpacked_all(arrays: Arrays, provenance: Provenance) -> SavedReadings:
+def _unpacked_all(arrays: Arrays, provenance: Provenance) -> SavedPredictions:
     samples = list(_samples(arrays))
     spans = {f.name: arrays[_SPANS + f.name] for f in fields(ScoredSpans) if _SPANS + f.name in arrays}
     unknown = [name for name in arrays if name.startswith(_SPANS) and name.removeprefix(_SPANS) not in spans]
@@ -220,10 +220,10 @@ def _unpacked_all(arrays: Arrays, provenance: Provenance) -> SavedReadings:
     pieces = _parts(arrays["pieces_at"], len(arrays["pieces"]), len(samples))
     places = _parts(arrays["spans_at"], len(spans["start"]), len(samples))
     readings = [
-        Reading(sample.text, arrays["pieces"][piece], ScoredSpans(**{name: column[place] for name, column in spans.items()}))
+        Analysis(sample.text, arrays["pieces"][piece], ScoredSpans(**{name: column[place] for name, column in spans.items()}))
         for sample, piece, place in zip(samples, pieces, places, strict=True)
     ]
-    return SavedReadings(samples, readings, provenance, _slices(arrays, len(samples)))
+    return SavedPredictions(samples, readings, provenance, _slices(arrays, len(samples)))
 
 
 def _samples(arrays: Arrays) -> Iterator[Sample]:

@@ -13,7 +13,7 @@ from blink.data.records import Sample
 from blink.errors import SettingsError
 from blink.evaluation.counts import CountRow, Counts, EvaluatedText, Prediction, assess, counts_of, gold_spans, group_of
 from blink.evaluation.matching import Matching
-from blink.linking.linker import Linker, Reading
+from blink.linking.linker import Analysis, Linker
 from blink.linking.scoring import ScoredSpans, Thresholds, mode_named
 
 THRESHOLDS = tuple(round(float(t), 2) for t in np.arange(-6.0, 0.0, 0.1))
@@ -71,7 +71,7 @@ class Replay(Linker):
 
 
 def curve(
-    linker: Linker, readings: Sequence[Reading], samples: Sequence[Sample], thresholds: Sequence[float]
+    linker: Linker, readings: Sequence[Analysis], samples: Sequence[Sample], thresholds: Sequence[float]
 ) -> list[CurvePoint]:
     """Score samples at each threshold, as `evaluate` would score the links chosen there; one point a threshold, in order."""
     overall = np.zeros((len(thresholds), len(_FIELDS)), dtype=np.int64)
@@ -90,7 +90,7 @@ def curve(
 _FIELDS = Counts.__dataclass_fields__
 
 
-def _counts_at(linker: Linker, reading: Reading, sample: Sample, thresholds: Sequence[float]) -> np.ndarray:
+def _counts_at(linker: Linker, reading: Analysis, sample: Sample, thresholds: Sequence[float]) -> np.ndarray:
     """Counts of a question at each threshold. *Shape:* (thresholds, 4).
 
     Filters compare the ranking scores with the threshold and ask nothing else of it, so thresholds that as many scores
@@ -112,13 +112,13 @@ def best_scores(spans: ScoredSpans, mode: str) -> np.ndarray:
     return mode_named(mode).scores(spans)[:, 0] if len(spans) else np.empty(0, np.float32)
 
 
-def question_at(linker: Linker, reading: Reading, sample: Sample, cut: Thresholds | None = None) -> EvaluatedText:
+def question_at(linker: Linker, reading: Analysis, sample: Sample, cut: Thresholds | None = None) -> EvaluatedText:
     """Pair a sample with what is chosen of its reading: as `evaluated_text`, without looking up what entities are called."""
     predicted = predicted_at(linker, reading, cut)
     return EvaluatedText(sample.id, sample.text, gold_spans(sample), predicted, sample.covered, group_of(sample))
 
 
-def predicted_at(linker: Linker, reading: Reading, cut: Thresholds | None = None) -> tuple[Prediction, ...]:
+def predicted_at(linker: Linker, reading: Analysis, cut: Thresholds | None = None) -> tuple[Prediction, ...]:
     """What is chosen of a reading, in order of position."""
     # Without titles: looking up what nobody reads would take most of the time.
     scores = best_scores(reading.spans, linker.mode)
@@ -128,7 +128,7 @@ def predicted_at(linker: Linker, reading: Reading, cut: Thresholds | None = None
 
 
 def link_outcomes(
-    linker: Linker, readings: Sequence[Reading], samples: Sequence[Sample], cut: Thresholds, matching: Matching
+    linker: Linker, readings: Sequence[Analysis], samples: Sequence[Sample], cut: Thresholds, matching: Matching
 ) -> tuple[list[float], list[bool]]:
     """The score of every link that is chosen, and whether it is right: what calibration is measured on."""
     scores: list[float] = []
@@ -143,7 +143,7 @@ def link_outcomes(
 
 
 def sweep(
-    linker: Linker, readings: Sequence[Reading], samples: Sequence[Sample], thresholds: Sequence[float] = THRESHOLDS
+    linker: Linker, readings: Sequence[Analysis], samples: Sequence[Sample], thresholds: Sequence[float] = THRESHOLDS
 ) -> list[SweepPoint]:
     """Score the covered samples, weakly, at each threshold."""
     pairs = [(r, s) for r, s in zip(readings, samples, strict=True) if s.covered]
@@ -157,7 +157,7 @@ def best_point(points: Sequence[SweepPoint], tolerance: float = 0.0) -> SweepPoi
     return best[len(best) // 2]
 
 
-def grid(readings: Sequence[Reading], mode: str, floor: float = -math.inf, points: int = 60) -> tuple[float, ...]:
+def grid(readings: Sequence[Analysis], mode: str, floor: float = -math.inf, points: int = 60) -> tuple[float, ...]:
     """About so many thresholds at round numbers, from the lowest to the highest score that occurs, none below ``floor``."""
     scores = np.concatenate([np.empty(0), *(best_scores(reading.spans, mode) for reading in readings)])
     scores = scores[np.isfinite(scores)]
@@ -175,7 +175,7 @@ def _round_step(least: float) -> float:
     return next(m * power for m in (1, 2, 5, 10) if m * power >= least * (1 - 1e-9))
 
 
-def narrowed(readings: Sequence[Reading], *, entities: int | None = None, mentions: int | None = None) -> Iterator[Reading]:
+def narrowed(readings: Sequence[Analysis], *, entities: int | None = None, mentions: int | None = None) -> Iterator[Analysis]:
     """Readings with fewer candidates a mention, or fewer mentions a text.
 
     Args:

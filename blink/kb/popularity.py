@@ -14,9 +14,9 @@ from blink.errors import MismatchError
 from blink.kb.alias_table import REBUILD
 
 POPULARITY_FILE = "popularity.npy"
-COLUMNS = ("fame", "aliases", "words", "common_noun")
-"""Names of the columns: features of rankers, whose files name them so."""
-POPULARITY = COLUMNS.index("fame")
+COLUMNS = ("popularity", "aliases", "words", "common_noun")
+"""Names of the columns, which are features of the reranker."""
+POPULARITY = COLUMNS.index("popularity")
 NO_ID = 2.0
 """Popularity of an entity without a Wikidata id: that of one numbered 100,000."""
 
@@ -26,7 +26,7 @@ _WIKIDATA = re.compile(r"Q(\d+)")
 def describe(entity: Entity) -> tuple[float, float, float, float]:
     """The columns of one entity.
 
-    - fame: popularity, 7 - log10 of the Wikidata number. Items were numbered roughly in the order in which somebody needed
+    - popularity: 7 - log10 of the Wikidata number. Items were numbered roughly in the order in which somebody needed
       them, so that popular ones have low numbers: Q64 is Berlin.
     - aliases: log(1 + aliases); popular entities have many names.
     - words: log(1 + words of the description).

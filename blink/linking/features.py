@@ -17,21 +17,21 @@ from blink.kb.fuzzy_index import MEASURES
 from blink.kb.knowledge_base import NameIndex
 from blink.kb.popularity import COLUMNS
 from blink.linking.scoring import ScoredSpans, log_softmax
-from blink.model.config import EVIDENCE
+from blink.model.config import FEATURE_GROUPS
 
 REMEMBERED = 1 << 14
 """Strings whose names are kept in memory."""
-NAMES = tuple(name for group in EVIDENCE.values() for name in group)
+FEATURES = tuple(name for group in FEATURE_GROUPS.values() for name in group)
 """Features, in order."""
 
 
 @dataclass(frozen=True)
-class Evidence:
+class CandidateFeatures:
     """Spans with every candidate, by vector and by name, and the features of each.
 
     Attributes:
         spans: candidates found by vector, then those added by name; -1 where there is none.
-        features: as in `NAMES`. *Shape:* (m, candidates, features), float32.
+        features: as in `FEATURES`. *Shape:* (m, candidates, features), float32.
     """
 
     spans: ScoredSpans
@@ -39,7 +39,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class TextAround:
+class TextContext:
     """What is known of the text around the spans.
 
     Attributes:
@@ -51,7 +51,7 @@ class TextAround:
     cased: bool
 
 
-class EvidenceGatherer:
+class CandidateFeaturizer:
     """Looks names up and measures.
 
     Args:
@@ -64,7 +64,7 @@ class EvidenceGatherer:
         # Long texts say the same words again and again, and looking up what is no name takes longest.
         self._found = lru_cache(maxsize=REMEMBERED)(self._look_up)
 
-    def gather(self, spans: ScoredSpans, mentions: np.ndarray, around: TextAround) -> Evidence:
+    def gather(self, spans: ScoredSpans, mentions: np.ndarray, around: TextContext) -> CandidateFeatures:
         """Add candidates by name and measure all.
 
         Args:
@@ -83,8 +83,8 @@ class EvidenceGatherer:
         measured |= self._popularity(wide, measured["alias"])
         measured |= _mention(wide, around, np.array([len(m) for m in matches]))
         m, k = wide.rows.shape
-        features = np.stack([np.broadcast_to(measured[n], (m, k)) for n in NAMES], axis=2).astype(np.float32)
-        return Evidence(wide, features)
+        features = np.stack([np.broadcast_to(measured[n], (m, k)) for n in FEATURES], axis=2).astype(np.float32)
+        return CandidateFeatures(wide, features)
 
     def _look_up(self, string: str) -> tuple[Sequence[AliasMatch], Sequence[int]]:
         """Entities of that name, and the rows to add as candidates: those, or else entities whose name is nearly that."""
@@ -116,14 +116,14 @@ class EvidenceGatherer:
     def _popularity(self, spans: ScoredSpans, named: np.ndarray) -> dict[str, np.ndarray]:
         table = np.where((spans.rows >= 0)[..., None], self.names.popularity[spans.rows.clip(min=0)], np.float32(0))
         columns = dict(zip(COLUMNS, np.moveaxis(table, 2, 0), strict=True))
-        known = columns["fame"]
+        known = columns["popularity"]
         # Of the namesakes, how far behind the best known.
         best = np.where(named > 0, known, -np.inf).max(1, keepdims=True)
         behind = np.where((named > 0) & np.isfinite(best), known - np.where(np.isfinite(best), best, 0), 0)
-        return {**columns, "named_fame": behind}
+        return {**columns, "popularity_gap": behind}
 
 
-class EvidenceRecorder(EvidenceGatherer):
+class EvidenceRecorder(CandidateFeaturizer):
     """Keeps what it gathers, for a ranker or instead of one: it can itself stand where a ranker would.
 
     Attributes:
@@ -132,15 +132,15 @@ class EvidenceRecorder(EvidenceGatherer):
 
     def __init__(self, names: NameIndex, vectors: np.ndarray) -> None:
         super().__init__(names, vectors)
-        self.evidence: list[Evidence] = []
+        self.evidence: list[CandidateFeatures] = []
 
-    def gather(self, spans: ScoredSpans, mentions: np.ndarray, around: TextAround) -> Evidence:
-        """Gather and keep; see `EvidenceGatherer.gather`."""
+    def gather(self, spans: ScoredSpans, mentions: np.ndarray, around: TextContext) -> CandidateFeatures:
+        """Gather and keep; see `CandidateFeaturizer.gather`."""
         evidence = super().gather(spans, mentions, around)
         self.evidence.append(evidence)
         return evidence
 
-    def refine(self, spans: ScoredSpans, mentions: np.ndarray, around: TextAround) -> ScoredSpans:
+    def refine(self, spans: ScoredSpans, mentions: np.ndarray, around: TextContext) -> ScoredSpans:
         """Keep the evidence, and leave the spans as they are; see `blink.linking.reranker.Refiner`."""
         if len(spans):
             self.gather(spans, mentions, around)
@@ -174,14 +174,14 @@ def _names(spans: ScoredSpans, matches: Sequence[Sequence[AliasMatch]]) -> dict[
         "alias": kinds >= ALIAS,
         "bare_title": kinds >= BARE_TITLE,
         "title": kinds >= TITLE,
-        "only": (kinds >= VARIANT) & (known == 1),
-        "near": kinds == VARIANT,
+        "is_unambiguous": (kinds >= VARIANT) & (known == 1),
+        "is_fuzzy_match": kinds == VARIANT,
         "namesakes": np.log1p(known),
-        "known": known > 0,
+        "in_alias_table": known > 0,
     }
 
 
-def _mention(spans: ScoredSpans, around: TextAround, known: np.ndarray) -> dict[str, np.ndarray]:
+def _mention(spans: ScoredSpans, around: TextContext, known: np.ndarray) -> dict[str, np.ndarray]:
     start, end = spans.start, spans.end
     overlap = (start[:, None] <= end) & (start <= end[:, None])
     np.fill_diagonal(overlap, False)
@@ -193,10 +193,10 @@ def _mention(spans: ScoredSpans, around: TextAround, known: np.ndarray) -> dict[
     columns = {
         "mention": spans.mention_logits.clip(-12, 12),
         "width": np.log1p([s.count(" ") for s in strings]),
-        "small": np.array([around.cased and s[:1].islower() for s in strings]),
-        "capital": np.array([s[:1].isupper() for s in strings]),
-        "number": np.array([s.replace(" ", "").isdigit() for s in strings]),
-        "rival": (spans.mention_logits - rival).clip(-12, 12),
+        "is_lowercase": np.array([around.cased and s[:1].islower() for s in strings]),
+        "is_capitalized": np.array([s[:1].isupper() for s in strings]),
+        "is_numeric": np.array([s.replace(" ", "").isdigit() for s in strings]),
+        "overlap_margin": (spans.mention_logits - rival).clip(-12, 12),
         "longer_name": (longer & (known > 0)).any(1),
         "shorter_name": (shorter & (known > 0)).any(1),
         "longer_mention": (spans.mention_logits - longer_mention).clip(-12, 12),

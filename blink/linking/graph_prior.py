@@ -20,15 +20,17 @@ from blink.kb.catalogue import Catalogue
 from blink.linking.coherence import LEAST_MENTION, Relatedness, relatedness_of, settle
 from blink.linking.scoring import ScoredSpans
 from blink.model.biencoder import BiEncoder
-from blink.model.reranker import Ranker
+from blink.model.reranker import STORED_FEATURES, RerankerNetwork
 
 
-def scores_id(model: BiEncoder, ranker: Ranker | None) -> str:
+def scorer_fingerprint(model: BiEncoder, ranker: RerankerNetwork | None) -> str:
     """Which scores weights were fitted to: a hash of the ranker, or else of what the bi-encoder learned beside its encoders."""
     digest = hashlib.sha256()
     if ranker is not None:
         arrays = [ranker.mean, ranker.spread, *(array for layer in ranker.layers for array in layer)]
-        digest.update(f"{ranker.scaling} {sorted(ranker.off)}".encode())
+        # By the stored names, so that weights fitted with an earlier version still belong to these scores.
+        off = sorted(STORED_FEATURES.get(name, name) for name in ranker.off)
+        digest.update(f"{ranker.scaling} {off}".encode())
     else:
         towers = ("context_encoder.", "candidate_encoder.")
         heads = [value for name, value in model.named_parameters() if not name.startswith(towers)]
@@ -45,7 +47,7 @@ def weights_for(prior: Prior, scores: str) -> PriorWeights:
     Raises:
         MismatchError: it has none.
     """
-    found = prior.weighed_for(scores)
+    found = prior.weights_for_scorer(scores)
     if found is None:
         kinds = "ranked scores" if scores.startswith("ranker") else "a bi-encoder's own scores"
         has = "is not weighed yet" if not prior.weights else f"is weighed for {len(prior.weights)} other kinds of scores"
@@ -53,7 +55,7 @@ def weights_for(prior: Prior, scores: str) -> PriorWeights:
     return found
 
 
-class EntityPlaces:
+class EntityAlignment:
     """Where the entities of a catalogue stand in a table, joined by id.
 
     Args:
@@ -83,7 +85,7 @@ class EntityPlaces:
         return self._places[rows].astype(np.int64)
 
 
-class LinkingPrior:
+class GraphPrior:
     """A prior, ready to be added to scores.
 
     Args:
@@ -95,7 +97,7 @@ class LinkingPrior:
         MismatchError: the table lacks what the weights are for.
     """
 
-    def __init__(self, table: PriorTable, weights: PriorWeights, places: EntityPlaces) -> None:
+    def __init__(self, table: PriorTable, weights: PriorWeights, places: EntityAlignment) -> None:
         self.weights, self.places = weights, places
         width = 0 if table.vectors is None else table.vectors.shape[1]
         if weights.vector and not len(weights.graph.T) == len(weights.gate) == width:

@@ -18,15 +18,15 @@ from blink.data.windows import Window, cut_windows, overlap_of, owners
 from blink.errors import DataError, MismatchError, SettingsError
 from blink.kb.catalogue import Catalogue
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.features import EvidenceGatherer, TextAround
-from blink.linking.graph_prior import EntityPlaces, LinkingPrior, scores_id, weights_for
+from blink.linking.features import CandidateFeaturizer, TextContext
+from blink.linking.graph_prior import EntityAlignment, GraphPrior, scorer_fingerprint, weights_for
 from blink.linking.mention_detector import Reader, ReaderOptions, Refine
-from blink.linking.reranker import CandidateRanker, Refiner
+from blink.linking.reranker import Refiner, Reranker
 from blink.linking.scoring import ScoredSpans, Thresholds, decide, joint_scores, mode_named
 from blink.model.biencoder import BiEncoder
-from blink.model.config import EVIDENCE
+from blink.model.config import FEATURE_GROUPS
 from blink.model.loading import load_model
-from blink.model.tokenizer import Pieces, WordPieces
+from blink.model.tokenizer import Encoding, Tokenizer
 
 PROBABILITY = "probability"
 TEXTS_A_ROUND = 1024
@@ -34,7 +34,7 @@ TEXTS_A_ROUND = 1024
 
 
 @dataclass(frozen=True)
-class Reading:
+class Analysis:
     """What the model saw in a text, before any threshold: from it links are chosen, again and again, without the model.
 
     Attributes:
@@ -56,10 +56,10 @@ class _Cut:
     """Texts, their word pieces, and the windows of each that the model reads."""
 
     texts: Sequence[str]
-    pieces: Sequence[Pieces]
+    pieces: Sequence[Encoding]
     windows: list[list[Window]]
 
-    def inputs(self, pieces: WordPieces) -> list[list[int]]:
+    def inputs(self, pieces: Tokenizer) -> list[list[int]]:
         """Model inputs of all windows, text by text."""
         return [
             [pieces.cls_id, *of_text.ids[window.start : window.end].tolist(), pieces.sep_id]
@@ -88,7 +88,7 @@ class Linker:
         mentions: most mentions considered per window of text.
         entities: candidates per mention. Scores depend on it: they are normalised over the candidates.
         rank: order candidates by the model's ranker, if it has one; without it scores are the bi-encoder's own.
-        without: groups of evidence that the ranker does without, see `blink.model.config.EVIDENCE`.
+        without: groups of evidence that the ranker does without, see `blink.model.config.FEATURE_GROUPS`.
         prior: what a knowledge graph knows of the entities, weighed for this model's scores (`blink kglm weigh`); a file, or
             None (or ``none``) to leave scores as they are.
         context_length: window in word pieces, ``[CLS]`` and ``[SEP]`` included; by default the model's own.
@@ -105,7 +105,7 @@ class Linker:
         'Georgia (country)'
     """
 
-    prior: LinkingPrior | None = None
+    prior: GraphPrior | None = None
     """What is added to scores."""
     prior_file: Path | None = None
     """Where it was read from."""
@@ -149,7 +149,7 @@ class Linker:
             raise SettingsError("the threshold is not a number; give one such as 0.5, or -inf to keep everything")
         self.options = ReaderOptions(mentions, entities, whole_words=config.whole_words)
         self.reader = Reader(model, kb.index, precision=precision, device=device)
-        self._pieces = model.pieces
+        self._pieces = model.tokenizer
         length = config.max_context_length if context_length is None else context_length
         if not 3 <= length <= self.reader.positions:
             raise SettingsError(
@@ -219,7 +219,7 @@ class Linker:
         batch_size: int = 64,
         spans: Iterable[Sequence[tuple[int, int]]] | None = None,
         floor: float = float("-inf"),
-    ) -> Iterator[Reading]:
+    ) -> Iterator[Analysis]:
         """Run the model over texts and keep everything that `choose` may need.
 
         Args:
@@ -239,7 +239,7 @@ class Linker:
             own = None if given is None else list(islice(given, len(chunk)))
             if own is not None and len(own) != len(chunk):
                 raise SettingsError("there are fewer lists of spans than texts; give one list (perhaps empty) for each text")
-            pieces = self._pieces.cut(chunk)
+            pieces = self._pieces.tokenize(chunk)
             if own is None:
                 cut = _Cut(chunk, pieces, [cut_windows(len(p.ids), self._room, self._overlap) for p in pieces])
                 scored = self._propose(cut, floor, batch_size)
@@ -247,15 +247,15 @@ class Linker:
                 scored = self._score_given(chunk, pieces, own, batch_size)
             mine = [None] * len(chunk) if own is None else [tuple((s, e) for s, e in spans_of) for spans_of in own]
             for text, piece, found, given_spans in zip(chunk, pieces, scored, mine, strict=True):
-                yield Reading(text, piece.offsets, self._without_bad_rows(found), given_spans)
+                yield Analysis(text, piece.offsets, self._without_bad_rows(found), given_spans)
 
-    def choose(self, reading: Reading, cut: Thresholds | None = None) -> LinkedText:
+    def choose(self, reading: Analysis, cut: Thresholds | None = None) -> LinkedText:
         """Turn a reading into links, at this linker's thresholds or at ``cut``; given mentions are all linked."""
         scores = self._scores(reading)
         links = [self._link(reading, i, bounds, scores[i]) for i, bounds in self.pick(reading, cut)]
         return LinkedText(reading.text, tuple(sorted(links, key=lambda link: (link.start, link.end))))
 
-    def pick(self, reading: Reading, cut: Thresholds | None = None) -> list[tuple[int, tuple[int, int]]]:
+    def pick(self, reading: Analysis, cut: Thresholds | None = None) -> list[tuple[int, tuple[int, int]]]:
         """Which spans of a reading `choose` links: their places and their characters ``[start, end)``."""
         spans = reading.spans
         if reading.given is not None:
@@ -266,15 +266,15 @@ class Linker:
         placed = [(i, (start, end)) for i, (start, end) in placed if start < end]
         return placed if mode_named(self.mode).overlaps else _apart(placed)
 
-    def _scores(self, reading: Reading) -> np.ndarray:
+    def _scores(self, reading: Analysis) -> np.ndarray:
         if reading.given is None:
             return mode_named(self.mode).scores(reading.spans)
         scores = joint_scores(reading.spans)  # given mentions are certain: what is left is the entity's share
         return np.exp(scores) if self.mode == PROBABILITY else scores
 
     def _propose(self, cut: _Cut, floor: float, batch_size: int) -> list[ScoredSpans]:
-        if isinstance(self.refiner, CandidateRanker):
-            floor = max(floor, self.refiner.ranker.floor)
+        if isinstance(self.refiner, Reranker):
+            floor = max(floor, self.refiner.ranker.min_mention_log_prob)
         options = replace(self.options, floor=max(floor, self.options.floor))
         found = iter(self.reader.read(cut.inputs(self._pieces), options, batch_size, self._refine(cut)))
         results = []
@@ -285,7 +285,7 @@ class Linker:
         return results
 
     def _score_given(
-        self, texts: Sequence[str], pieces: Sequence[Pieces], spans: Sequence[Sequence[tuple[int, int]]], batch_size: int
+        self, texts: Sequence[str], pieces: Sequence[Encoding], spans: Sequence[Sequence[tuple[int, int]]], batch_size: int
     ) -> list[ScoredSpans]:
         cut = _Cut(texts, pieces, [])
         bounds: list[list[tuple[int, int]]] = []
@@ -313,7 +313,7 @@ class Linker:
 
         def refine(place: int, spans: ScoredSpans, vectors: np.ndarray) -> ScoredSpans:
             text, window = places[place]
-            ranked = refiner.refine(spans, vectors, TextAround(cut.strings(text, window, spans), cased[text]))
+            ranked = refiner.refine(spans, vectors, TextContext(cut.strings(text, window, spans), cased[text]))
             return ranked if prior is None else prior.rescore(ranked, vectors)
 
         return refine
@@ -331,7 +331,7 @@ class Linker:
             entity_logits=np.take_along_axis(logits, order, 1).astype(np.float32),
         )
 
-    def _link(self, reading: Reading, span: int, bounds: tuple[int, int], scores: np.ndarray) -> Link:
+    def _link(self, reading: Analysis, span: int, bounds: tuple[int, int], scores: np.ndarray) -> Link:
         start, end = bounds
         entities = (self.catalogue[row] for row in reading.spans.rows[span].tolist() if row >= 0)
         # Rows of -1 stand at the end, so the scores run longer than the entities.
@@ -340,33 +340,31 @@ class Linker:
         return Link(start, end, reading.text[start:end], best.row, best.kb_id, best.title, best.score, candidates)
 
 
-def _ranker(model: BiEncoder, kb: KnowledgeBase, without: Sequence[str]) -> CandidateRanker | None:
+def _ranker(model: BiEncoder, kb: KnowledgeBase, without: Sequence[str]) -> Reranker | None:
     """The model's ranker over a knowledge base, where both have what it takes."""
-    unknown = [group for group in without if group not in EVIDENCE]
+    unknown = [group for group in without if group not in FEATURE_GROUPS]
     if unknown:
-        raise SettingsError(f"there is no evidence of kind {unknown[0]!r}; allowed are {', '.join(EVIDENCE)}")
-    if model.ranker is None or kb.names is None or kb.vectors is None:
+        raise SettingsError(f"there is no evidence of kind {unknown[0]!r}; allowed are {', '.join(FEATURE_GROUPS)}")
+    if model.reranker is None or kb.names is None or kb.vectors is None:
         return None
-    off = [feature for group in without for feature in EVIDENCE[group]]
-    return CandidateRanker(EvidenceGatherer(kb.names, kb.vectors), model.ranker.without(off))
+    off = [feature for group in without for feature in FEATURE_GROUPS[group]]
+    return Reranker(CandidateFeaturizer(kb.names, kb.vectors), model.reranker.without(off))
 
 
-def _prior(
-    model: BiEncoder, kb: KnowledgeBase, refiner: Refiner | None, prior: str | Path | Prior | None
-) -> LinkingPrior | None:
+def _prior(model: BiEncoder, kb: KnowledgeBase, refiner: Refiner | None, prior: str | Path | Prior | None) -> GraphPrior | None:
     """The prior joined to the knowledge base, with its weights for the scores that it is added to."""
     if prior is None or prior == NO_PRIOR:
         return None
     opened = prior if isinstance(prior, Prior) else read_prior(prior)
-    ranker = refiner.ranker if isinstance(refiner, CandidateRanker) else None
-    weights = weights_for(opened, scores_id(model, ranker))
+    ranker = refiner.ranker if isinstance(refiner, Reranker) else None
+    weights = weights_for(opened, scorer_fingerprint(model, ranker))
     if len(weights.text) and weights.text.shape[1] != model.entity_size:
         found = f"mentions of {weights.text.shape[1]} numbers, the model makes vectors of {model.entity_size}"
         raise MismatchError(f"the prior is weighed for {found}; weigh it for this model: blink kglm weigh")
-    return LinkingPrior(opened.table, weights, EntityPlaces(opened.table, kb.catalogue))
+    return GraphPrior(opened.table, weights, EntityAlignment(opened.table, kb.catalogue))
 
 
-def characters(reading: Reading, first: int, last: int) -> tuple[int, int]:
+def characters(reading: Analysis, first: int, last: int) -> tuple[int, int]:
     """Characters ``[start, end)`` of the word pieces ``first`` to ``last``, inclusive.
 
     Marks that combine with the last character (accents, variation selectors) belong to it; tokenisers drop them. Blanks at
@@ -419,13 +417,13 @@ def merged(parts: list[ScoredSpans], windows: Sequence[Window]) -> ScoredSpans:
     return ScoredSpans.concatenate(kept)
 
 
-def _tokens_of(text: str, piece: Pieces, start: int, end: int) -> tuple[int, int]:
-    """Pieces ``[first, past)`` that a span of characters touches."""
+def _tokens_of(text: str, piece: Encoding, start: int, end: int) -> tuple[int, int]:
+    """Encoding ``[first, past)`` that a span of characters touches."""
     if not 0 <= start < end <= len(text):
         raise DataError(
             f"span [{start}, {end}) lies outside the text of {len(text)} characters, or is empty; give character offsets"
         )
-    touched = piece.touching(start, end)
+    touched = piece.tokens_of(start, end)
     if touched is None:
         raise DataError(
             f"span [{start}, {end}) ({text[start:end]!r}) holds nothing to read; give a span with letters or digits"

@@ -132,9 +132,9 @@ class Reader:
     ) -> list[_Found]:
         results: dict[int, _Found] = {}
         for chosen, length in _batches(inputs, batch_size, self.positions):
-            padded, real = pad([inputs[i] for i in chosen], self.model.pieces.pad_id, length)
+            padded, real = pad([inputs[i] for i in chosen], self.model.tokenizer.pad_id, length)
             ids, mask = torch.from_numpy(padded).to(self.device), torch.from_numpy(real).to(self.device)
-            inside = torch.from_numpy(self.model.pieces.inside_words(padded)).to(self.device)
+            inside = torch.from_numpy(self.model.tokenizer.inside_words(padded)).to(self.device)
             hidden = self.model.encode_context(ids, mask).float()
             results.update(zip(chosen, step(hidden, mask, inside, chosen), strict=True))
         return [results[i] for i in range(len(inputs))]

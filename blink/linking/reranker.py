@@ -7,10 +7,10 @@ from typing import Protocol
 import numpy as np
 
 from blink.errors import MismatchError
-from blink.linking.features import NAMES, EvidenceGatherer, TextAround
+from blink.linking.features import FEATURES, CandidateFeaturizer, TextContext
 from blink.linking.scoring import ScoredSpans
-from blink.model.config import EVIDENCE
-from blink.model.reranker import Ranker
+from blink.model.config import FEATURE_GROUPS
+from blink.model.reranker import RerankerNetwork
 
 SEPARATORS = frozenset(',;:?!)]}”»“„«"')
 """What no mention begins with; a span that does is never linked."""
@@ -19,7 +19,7 @@ SEPARATORS = frozenset(',;:?!)]}”»“„«"')
 class Refiner(Protocol):
     """Rescores the spans of a text, or of a window of it."""
 
-    def refine(self, spans: ScoredSpans, mentions: np.ndarray, around: TextAround) -> ScoredSpans:
+    def refine(self, spans: ScoredSpans, mentions: np.ndarray, around: TextContext) -> ScoredSpans:
         """Return as many spans, with as many candidates each.
 
         Args:
@@ -29,7 +29,7 @@ class Refiner(Protocol):
         """
 
 
-class CandidateRanker:
+class Reranker:
     """Adds candidates by name, and replaces inner products by the scores of a fitted ranker.
 
     Args:
@@ -40,15 +40,15 @@ class CandidateRanker:
         MismatchError: the ranker was fitted on other evidence than this version gathers.
     """
 
-    def __init__(self, gatherer: EvidenceGatherer, ranker: Ranker) -> None:
-        if ranker.features != NAMES:
-            unlike = sorted(set(ranker.features) ^ set(NAMES)) or ["their order"]
+    def __init__(self, gatherer: CandidateFeaturizer, ranker: RerankerNetwork) -> None:
+        if ranker.features != FEATURES:
+            unlike = sorted(set(ranker.features) ^ set(FEATURES)) or ["their order"]
             raise MismatchError(f"the model's ranker weighs other evidence ({unlike[0]}); fit it again: blink rank MODEL ...")
         self.gatherer, self.ranker = gatherer, ranker
         # How sure a model is of a mention, and of its rivals, says nothing about mentions that are given.
-        self._of_given = ranker.without(EVIDENCE["mention"])
+        self._of_given = ranker.without(FEATURE_GROUPS["mention"])
 
-    def refine(self, spans: ScoredSpans, mentions: np.ndarray, around: TextAround) -> ScoredSpans:
+    def refine(self, spans: ScoredSpans, mentions: np.ndarray, around: TextContext) -> ScoredSpans:
         """Rank; see `Refiner`."""
         if not len(spans):
             return spans

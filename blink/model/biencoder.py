@@ -24,8 +24,8 @@ from blink.model.adapters import add_adapters, has_adapters, merge_adapters, shr
 from blink.model.config import ModelConfig
 from blink.model.heads import MentionAggregator, MentionScorer, SpanScores, span_logits
 from blink.model.pretrained import encoder_folder, encoder_from_state, load_encoder, longest_input
-from blink.model.reranker import RANKER_FILE, Ranker
-from blink.model.tokenizer import WordPieces, pad
+from blink.model.reranker import RANKER_FILE, RerankerNetwork
+from blink.model.tokenizer import Tokenizer, pad
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -44,7 +44,7 @@ class BiEncoder(nn.Module):
 
     Args:
         config: settings.
-        pieces: the tokenizer of both towers.
+        tokenizer: of both towers.
         context: the encoder that reads texts.
         candidate: the encoder that reads entities.
         entity_size: numbers in an entity vector; by default the width of ``candidate``, or of ``context``.
@@ -53,7 +53,7 @@ class BiEncoder(nn.Module):
     def __init__(
         self,
         config: ModelConfig,
-        pieces: WordPieces,
+        tokenizer: Tokenizer,
         *,
         context: nn.Module | None = None,
         candidate: nn.Module | None = None,
@@ -63,10 +63,10 @@ class BiEncoder(nn.Module):
         if context is None and candidate is None:
             raise SettingsError("a bi-encoder needs a context encoder, a candidate encoder, or both")
         self.config = config
-        self.ranker: Ranker | None = None
-        self.pieces = pieces
+        self.reranker: RerankerNetwork | None = None
+        self.tokenizer = tokenizer
         if config.isolate_symbols:
-            pieces.isolate_symbols()
+            tokenizer.isolate_symbols()
         self.context_encoder = context
         self.candidate_encoder = candidate
         self.mention_scorer: MentionScorer | None = None
@@ -135,13 +135,13 @@ class BiEncoder(nn.Module):
             vectors. *Shape:* (len(entities), entity_size), float32.
         """
         length = min(self.config.max_candidate_length, longest_input(self._tower("candidate")))
-        rows = self.pieces.entity_ids(entities, self.config.candidate_fields, length)
+        rows = self.tokenizer.entity_ids(entities, self.config.candidate_fields, length)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         vectors = np.empty((len(rows), self.entity_size), dtype=np.float32)
         device = next(self._tower("candidate").parameters()).device
         for at in range(0, len(order), batch_size):
             chosen = order[at : at + batch_size]
-            ids, mask = pad([rows[i] for i in chosen], self.pieces.pad_id)
+            ids, mask = pad([rows[i] for i in chosen], self.tokenizer.pad_id)
             encoded = self.encode_candidates(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
             vectors[chosen] = encoded.cpu().numpy()
         return vectors
@@ -155,7 +155,7 @@ class BiEncoder(nn.Module):
                 )
             return self.config.candidate_fingerprint
         state = {**self.candidate_encoder.state_dict(), **_prefixed(self.additional_linear, "additional_linear.")}
-        return fingerprint(self.config, self.pieces, state)
+        return fingerprint(self.config, self.tokenizer, state)
 
     # -- construction --------------------------------------------------------------------------------------------
 
@@ -168,7 +168,7 @@ class BiEncoder(nn.Module):
         if config.candidate_pooling == "linear":
             raise SettingsError("a fresh model has no trained pooler; candidate_pooling must be cls or mean")
         folder = encoder_folder(name)
-        model = cls(config, WordPieces.from_pretrained(folder), context=load_encoder(name), candidate=load_encoder(name))
+        model = cls(config, Tokenizer.from_pretrained(folder), context=load_encoder(name), candidate=load_encoder(name))
         if config.adapter_rank:
             weights = Path(folder) / WEIGHTS_FILE
             model.config = config.replace(base=name, base_sha256=sha256(weights) if weights.is_file() else None)
@@ -191,11 +191,11 @@ class BiEncoder(nn.Module):
             _save_tensors(folder / ADAPTERS_FILE, {k: v.half() for k, v in self.trained_tensors().items()})
         else:
             _save_tensors(folder / WEIGHTS_FILE, self.state_dict())
-            self.pieces.save(folder)
+            self.tokenizer.save(folder)
             if self.candidate_encoder is not None:  # it may have been trained since the fingerprint was taken
                 self.config = self.config.replace(candidate_fingerprint=self.candidate_fingerprint())
-        if self.ranker is not None:
-            self.ranker.save(folder)
+        if self.reranker is not None:
+            self.reranker.save(folder)
         else:
             (folder / RANKER_FILE).unlink(missing_ok=True)  # of another model that stood here
         towers = {name: _settings(tower) for name, tower in self._towers().items() if self.config.base is None}
@@ -231,18 +231,18 @@ class BiEncoder(nn.Module):
         if config.base is not None:
             model = cls._from_adapters(folder, config, context, candidate, trainable)
         else:
-            pieces = WordPieces.from_pretrained(folder)
+            tokenizer = Tokenizer.from_pretrained(folder)
             skip = () if candidate else ("candidate_encoder.", "additional_linear.")
             state, size = _load_tensors(folder / WEIGHTS_FILE, skip=skip), values.get("entity_size")
-            model = cls.from_state(config, pieces, values, state, size, context=context, candidate=candidate)
-        model.ranker = Ranker.load(folder)
+            model = cls.from_state(config, tokenizer, values, state, size, context=context, candidate=candidate)
+        model.reranker = RerankerNetwork.load(folder)
         return model
 
     @classmethod
     def from_state(
         cls,
         config: ModelConfig,
-        pieces: WordPieces,
+        tokenizer: Tokenizer,
         towers: Mapping[str, Any],
         state: Mapping[str, Tensor],
         entity_size: int | None,
@@ -262,7 +262,7 @@ class BiEncoder(nn.Module):
             own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             with_pooler = tower == "candidate" and config.candidate_pooling == "linear"
             encoders[tower] = encoder_from_state(towers[f"{tower}_encoder"], own, pooler=with_pooler)
-        model = cls(config, pieces, entity_size=entity_size, **encoders)
+        model = cls(config, tokenizer, entity_size=entity_size, **encoders)
         model._load_heads(state)
         return model.eval()
 
@@ -277,7 +277,7 @@ class BiEncoder(nn.Module):
             )
         model = cls(
             config,
-            WordPieces.from_pretrained(base),
+            Tokenizer.from_pretrained(base),
             context=load_encoder(config.base) if context else None,
             candidate=load_encoder(config.base) if candidate else None,
         )
@@ -330,8 +330,8 @@ def shrink_model(folder: str | Path, out: str | Path, rank: int) -> None:
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     _save_tensors(out / ADAPTERS_FILE, shrunk(_load_tensors(Path(folder) / ADAPTERS_FILE), rank))
-    if model.ranker is not None:
-        model.ranker.save(out)
+    if model.reranker is not None:
+        model.reranker.save(out)
     else:
         (out / RANKER_FILE).unlink(missing_ok=True)  # of another model that stood here
     values = read_json(Path(folder) / CONFIG_FILE)
@@ -348,18 +348,18 @@ def store_settings(folder: str | Path, config: ModelConfig) -> None:
     write_json(path, {**read_json(path, f"{folder} must be a model folder"), **config.to_dict()})
 
 
-def fingerprint(config: ModelConfig, pieces: WordPieces, candidate_state: Mapping[str, Tensor]) -> str:
+def fingerprint(config: ModelConfig, tokenizer: Tokenizer, candidate_state: Mapping[str, Tensor]) -> str:
     """Hash of what decides an entity's vector.
 
     Args:
         config: of which only the settings of candidate inputs count.
-        pieces: the word pieces, of which the vocabulary counts.
+        tokenizer: of which the vocabulary counts.
         candidate_state: weights of the candidate encoder, and of ``additional_linear.`` where it has one.
     """
     digest = hashlib.sha256()
     for name in ("max_candidate_length", "candidate_pooling", "candidate_fields", "cosine", "lowercase", "isolate_symbols"):
         digest.update(f"{name}={getattr(config, name)};".encode())
-    digest.update(f"pieces={pieces.fingerprint};".encode())
+    digest.update(f"pieces={tokenizer.fingerprint};".encode())
     with_pooler = config.candidate_pooling == "linear"
     for name in sorted(n for n in candidate_state if with_pooler or not n.startswith("pooler.")):
         digest.update(name.encode())

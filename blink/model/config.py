@@ -18,14 +18,24 @@ MENTION_SCORERS = {"qa_linear": "qa_linear", "qa_mlp": "qa_mlp", "qa": "qa_mlp"}
 CANDIDATE_POOLINGS = ("cls", "mean", "linear")
 CANDIDATE_FIELDS = ("title_text", "title_aliases_text")
 
-EVIDENCE: dict[str, tuple[str, ...]] = {
+FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
     "context": ("logit", "behind_best", "ahead_of_next", "log_softmax"),
-    "names": ("alias", "bare_title", "title", "only", "near", "namesakes", "known"),
+    "names": ("alias", "bare_title", "title", "is_unambiguous", "is_fuzzy_match", "namesakes", "in_alias_table"),
     "spelling": ("dice", "words_found", "words_covered", "initials", "behind_best_dice"),
-    "popularity": ("fame", "named_fame", "aliases", "words", "common_noun"),
-    "mention": ("mention", "width", "small", "capital", "number", "rival", "longer_name", "shorter_name", "longer_mention"),
+    "popularity": ("popularity", "popularity_gap", "aliases", "words", "common_noun"),
+    "mention": (
+        "mention",
+        "width",
+        "is_lowercase",
+        "is_capitalized",
+        "is_numeric",
+        "overlap_margin",
+        "longer_name",
+        "shorter_name",
+        "longer_mention",
+    ),
 }
-"""What a ranker weighs, by kind; a kind can be left out. How each is measured: `blink.linking.features`."""
+"""Features of the reranker, by group; a group can be switched off. How each is measured: `blink.linking.features`."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +52,9 @@ class ModelConfig:
         candidate_fields: what of an entity is read: ``title_text`` (the original) or ``title_aliases_text``.
         cosine: vectors have unit length, and mention vectors are multiplied by a learned scale; inner products are then
             scaled cosines.
-        lowercase: texts are lower-cased before they are cut into word pieces.
+        lowercase: texts are lower-cased before they are tokenized.
         whole_words: only spans of whole words are proposed as mentions.
-        isolate_symbols: texts are cut around symbols such as emoji, see `WordPieces.isolate_symbols`.
+        isolate_symbols: texts are split around symbols such as emoji, see `Tokenizer.isolate_symbols`.
         threshold: the joint score above which a link is kept unless the caller says otherwise.
         cutoff: the probability above which a link is kept where candidates are ranked, unless the caller says otherwise.
         base: name or folder of the pretrained encoder that adapters were trained on; None where all weights are stored.

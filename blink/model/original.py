@@ -19,7 +19,7 @@ from blink.files import require_file
 from blink.model.biencoder import BiEncoder, fingerprint
 from blink.model.config import MENTION_SCORERS, ModelConfig
 from blink.model.pretrained import encoder_folder, first_line
-from blink.model.tokenizer import WordPieces
+from blink.model.tokenizer import Tokenizer
 
 RENAMED = (
     (re.compile(r"(^|\.)module\."), r"\1"),
@@ -116,10 +116,10 @@ def read_original(files: OriginalFiles, *, context: bool = True, candidate: bool
     except (ValueError, TypeError) as error:
         raise DataError(f"{files.settings} holds a setting that cannot be read ({error}); mend it, or get it anew") from error
     vocabulary = find_vocabulary(files, settings, _vocabulary_size(state))
-    pieces = WordPieces.from_vocabulary(vocabulary, lowercase=config.lowercase)
-    if len(pieces) != _vocabulary_size(state):
+    tokenizer = Tokenizer.from_vocabulary(vocabulary, lowercase=config.lowercase)
+    if len(tokenizer) != _vocabulary_size(state):
         raise CheckpointError(
-            f"{vocabulary} lists {len(pieces)} word pieces, {files.weights} knows {_vocabulary_size(state)}; "
+            f"{vocabulary} lists {len(tokenizer)} word pieces, {files.weights} knows {_vocabulary_size(state)}; "
             "put the vocab.txt of its BERT beside it"
         )
     own = {
@@ -129,9 +129,9 @@ def read_original(files: OriginalFiles, *, context: bool = True, candidate: bool
         present = {k: v for k, v in towers.items() if v is not None}
         candidate_state = {k.removeprefix("candidate_encoder."): v for k, v in own.items() if k.startswith(CANDIDATE_KEYS)}
         if candidate_state:
-            config = config.replace(candidate_fingerprint=fingerprint(config, pieces, candidate_state))
+            config = config.replace(candidate_fingerprint=fingerprint(config, tokenizer, candidate_state))
         size = _entity_size(config, own, present)
-        return BiEncoder.from_state(config, pieces, present, own, size, context=context, candidate=candidate)
+        return BiEncoder.from_state(config, tokenizer, present, own, size, context=context, candidate=candidate)
     except CheckpointError as error:
         raise CheckpointError(f"{files.weights}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""The ranker: from evidence for a mention and its candidates to the probability that the mention names one of them.
+"""The reranker's network: from features of a mention and its candidates to log-odds of each candidate.
 
 A small network scores each candidate of a span; "names nothing in the knowledge base" is a candidate of its own with score
 0. So one softmax answers both what a span names and whether it is to be linked at all.
@@ -21,6 +21,19 @@ from blink.errors import CheckpointError, SettingsError
 from blink.files import atomic_open
 
 RANKER_FILE = "ranker.safetensors"
+STORED_FEATURES = {
+    "is_unambiguous": "only",
+    "is_fuzzy_match": "near",
+    "in_alias_table": "known",
+    "popularity": "fame",
+    "popularity_gap": "named_fame",
+    "is_lowercase": "small",
+    "is_capitalized": "capital",
+    "is_numeric": "number",
+    "overlap_margin": "rival",
+}
+"""Features by the names that files of earlier versions use for them; such files load, and are saved with the new names."""
+_CURRENT = {stored: feature for feature, stored in STORED_FEATURES.items()}
 
 
 @dataclass(frozen=True)
@@ -32,15 +45,16 @@ class Scaling:
 
 
 @dataclass(frozen=True)
-class Ranker:
-    """A fitted ranker.
+class RerankerNetwork:
+    """Fitted weights of a reranker.
 
     Attributes:
         features: names of its inputs, in order.
         mean: of each feature in the data it was fitted on. *Shape:* (features,), float32.
         spread: standard deviation of each. *Shape:* (features,), float32.
         layers: weights and biases; GELU between them. *Shape:* (out, in) and (out,) each, float32.
-        floor: spans whose log sigmoid mention score is not above it were never seen in fitting, and are not ranked.
+        min_mention_log_prob: spans whose log sigmoid mention score is not above it were not in the training data of this
+            network, and are not reranked.
         scaling: of the scores.
         off: features that are left out: they count as average.
     """
@@ -49,7 +63,7 @@ class Ranker:
     mean: np.ndarray
     spread: np.ndarray
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
-    floor: float
+    min_mention_log_prob: float
     scaling: Scaling = Scaling()
     off: frozenset[str] = frozenset()
 
@@ -73,8 +87,8 @@ class Ranker:
         scored[real] = raw * self.scaling.scale + self.scaling.shift
         return scored
 
-    def without(self, names: Sequence[str]) -> Ranker:
-        """The same ranker with some features left out.
+    def without(self, names: Sequence[str]) -> RerankerNetwork:
+        """The same network with some features left out.
 
         Raises:
             SettingsError: it has no such feature.
@@ -84,8 +98,8 @@ class Ranker:
             raise SettingsError(f"the ranker has no feature {unknown[0]!r}; it has {', '.join(self.features)}")
         return replace(self, off=self.off | frozenset(names))
 
-    def scaled(self, scaling: Scaling) -> Ranker:
-        """The same ranker with other probabilities, of candidates in the same order."""
+    def scaled(self, scaling: Scaling) -> RerankerNetwork:
+        """The same network with other probabilities, of candidates in the same order."""
         return replace(self, scaling=scaling)
 
     def save(self, folder: str | Path) -> None:
@@ -95,7 +109,7 @@ class Ranker:
             tensors |= {f"layers.{i}.weight": weight, f"layers.{i}.bias": bias}
         about = {
             "features": list(self.features),
-            "floor": self.floor,
+            "floor": self.min_mention_log_prob,
             "scale": self.scaling.scale,
             "shift": self.scaling.shift,
         }
@@ -103,8 +117,8 @@ class Ranker:
             save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, f.name, {"ranker": json.dumps(about)})
 
     @classmethod
-    def load(cls, folder: str | Path) -> Ranker | None:
-        """Read the ranker of a model folder; None where there is none.
+    def load(cls, folder: str | Path) -> RerankerNetwork | None:
+        """Read the network of a model folder; None where there is none.
 
         Raises:
             CheckpointError: it is damaged.
@@ -121,7 +135,7 @@ class Ranker:
             raise CheckpointError(f"{path} is damaged ({error}); copy the model folder anew") from error
 
 
-def _assembled(about: Mapping[str, object], tensors: Mapping[str, np.ndarray]) -> Ranker:
+def _assembled(about: Mapping[str, object], tensors: Mapping[str, np.ndarray]) -> RerankerNetwork:
     features = about["features"]
     if not isinstance(features, list):
         raise TypeError("it names no features")
@@ -135,4 +149,5 @@ def _assembled(about: Mapping[str, object], tensors: Mapping[str, np.ndarray]) -
         if tensors[name].shape != (len(features),):
             raise ValueError(f"its {name} has shape {tensors[name].shape} for {len(features)} features")
     scale, shift, floor = (float(str(about[key])) for key in ("scale", "shift", "floor"))
-    return Ranker(tuple(map(str, features)), tensors["mean"], tensors["spread"], layers, floor, Scaling(scale, shift))
+    names = tuple(_CURRENT.get(str(name), str(name)) for name in features)
+    return RerankerNetwork(names, tensors["mean"], tensors["spread"], layers, floor, Scaling(scale, shift))

@@ -1,4 +1,4 @@
-"""Word pieces with character offsets, and the token inputs of contexts and entities."""
+"""Tokens with character offsets, and the token inputs of contexts and entities."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ TITLE_SEPARATOR = "[unused2]"
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """A text in word pieces.
+class Encoding:
+    """A tokenized text.
 
     Attributes:
         ids: without special tokens. *Shape:* (n,), int64.
-        offsets: characters ``[start, end)`` of each piece in the caller's string. *Shape:* (n, 2), int64.
+        offsets: characters ``[start, end)`` of each token in the caller's string. *Shape:* (n, 2), int64.
     """
 
     ids: np.ndarray
     offsets: np.ndarray
 
-    def touching(self, start: int, end: int) -> tuple[int, int] | None:
-        """Pieces ``[first, past)`` that characters ``[start, end)`` touch, or None: blanks and control characters have none."""
-        touched = np.flatnonzero((self.offsets[:, 0] < end) & (self.offsets[:, 1] > start))
-        return (int(touched[0]), int(touched[-1]) + 1) if len(touched) else None
+    def tokens_of(self, start: int, end: int) -> tuple[int, int] | None:
+        """Tokens ``[first, past)`` that overlap characters ``[start, end)``; None where none does, as in blanks."""
+        overlapping = np.flatnonzero((self.offsets[:, 0] < end) & (self.offsets[:, 1] > start))
+        return (int(overlapping[0]), int(overlapping[-1]) + 1) if len(overlapping) else None
 
 
-class WordPieces:
-    """Cuts texts into word pieces; wraps a fast transformers tokenizer and never truncates on its own.
+class Tokenizer:
+    """Splits texts into tokens with character offsets; wraps a fast transformers tokenizer and never truncates on its own.
 
     Attributes:
-        continues: for each id, whether the piece goes on with the word before it (``##``; in vocabularies that mark where
+        continues: for each id, whether the token continues the word before it (``##``; in vocabularies that mark where
             words begin instead, what lacks the mark and begins with a letter or digit). *Shape:* (vocabulary,), bool.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.tokenizer = tokenizer
+        self.transformers_tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer
         self._isolates = False
         self._backend.no_truncation()
@@ -63,11 +63,11 @@ class WordPieces:
     @property
     def fingerprint(self) -> str:
         """Hash of the vocabulary, in order."""
-        tokens = self.tokenizer.convert_ids_to_tokens(list(range(len(self))))
+        tokens = self.transformers_tokenizer.convert_ids_to_tokens(list(range(len(self))))
         return hashlib.sha256("\n".join(map(str, tokens)).encode()).hexdigest()
 
     @classmethod
-    def from_pretrained(cls, name: str | Path) -> WordPieces:
+    def from_pretrained(cls, name: str | Path) -> Tokenizer:
         """Load the tokenizer of an encoder by name or folder.
 
         Raises:
@@ -85,8 +85,8 @@ class WordPieces:
                 ) from error
 
     @classmethod
-    def from_vocabulary(cls, vocabulary: str | Path, lowercase: bool = True) -> WordPieces:
-        """BERT word pieces from a ``vocab.txt``.
+    def from_vocabulary(cls, vocabulary: str | Path, lowercase: bool = True) -> Tokenizer:
+        """BERT's tokenizer from a ``vocab.txt``.
 
         Raises:
             MissingFileError: there is no such file.
@@ -97,9 +97,9 @@ class WordPieces:
             return cls(BertTokenizer(vocab=str(vocabulary), do_lower_case=lowercase))
 
     def isolate_symbols(self) -> None:
-        """Cut before and behind every symbol, such as an emoji.
+        """Split before and after every symbol, such as an emoji.
 
-        BERT cuts at spaces and punctuation only: a word with an emoji behind it becomes one unknown piece.
+        BERT splits at spaces and punctuation only: a word followed by an emoji becomes one unknown token.
         """
         if not self._isolates:
             split = pre_tokenizers.Split(Regex(SYMBOL), "isolated")
@@ -107,7 +107,7 @@ class WordPieces:
             self._isolates = True
 
     def __len__(self) -> int:
-        return len(self.tokenizer)
+        return len(self.transformers_tokenizer)
 
     def require_known(self, ids: Sequence[int]) -> None:
         """Check ids that were stored elsewhere.
@@ -121,17 +121,17 @@ class WordPieces:
             raise DataError(f"{found}; give the model that the file was made for, or texts without stored ids")
 
     def inside_words(self, ids: np.ndarray) -> np.ndarray:
-        """Which pieces go on with a word that begins before them. ``ids`` and result: (batch, seq), int64 and bool."""
+        """Which tokens continue a word that begins before them. ``ids`` and result: (batch, seq), int64 and bool."""
         inside = self._always[ids]
         inside[:, 1:] |= self._joins[ids[:, 1:]] & self._ends[ids[:, :-1]]
         return inside
 
     def save(self, folder: str | Path) -> None:
         """Write the tokenizer's files into ``folder``."""
-        self.tokenizer.save_pretrained(str(folder))
+        self.transformers_tokenizer.save_pretrained(str(folder))
 
-    def cut(self, texts: Sequence[str]) -> list[Pieces]:
-        """Word pieces of each text.
+    def tokenize(self, texts: Sequence[str]) -> list[Encoding]:
+        """Tokenize texts.
 
         Raises:
             DataError: a text holds half of a surrogate pair, which no encoding of text allows.
@@ -141,27 +141,27 @@ class WordPieces:
         except (UnicodeEncodeError, TypeError) as error:
             raise DataError(_undecodable(texts)) from error
         return [
-            Pieces(np.asarray(e.ids, dtype=np.int64), np.asarray(e.offsets, dtype=np.int64).reshape(-1, 2)) for e in encodings
+            Encoding(np.asarray(e.ids, dtype=np.int64), np.asarray(e.offsets, dtype=np.int64).reshape(-1, 2)) for e in encodings
         ]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of word pieces, with the spaces that tokenisation put before punctuation removed."""
-        tokens = self.tokenizer.convert_ids_to_tokens([int(i) for i in ids])
+        """Text of tokens, with the spaces that tokenisation put before punctuation removed."""
+        tokens = self.transformers_tokenizer.convert_ids_to_tokens([int(i) for i in ids])
         return tidy(" ".join(tokens).replace(" ##", "").strip())
 
     def entity_ids(self, entities: Sequence[Entity], fields: str, length: int) -> list[list[int]]:
         """Candidate inputs ``[CLS] title [unused2] (aliases [unused2]) text [SEP]``, at most ``length`` ids each, unpadded.
 
-        Only what precedes ``[SEP]`` is cut, so the description goes before the title does.
+        Only what precedes ``[SEP]`` is truncated, the description before the title.
         """
-        parts: list[str] = []
+        values: list[str] = []
         for entity in entities:
-            # A description holds about five characters a piece; what lies far beyond the limit need not be cut up first.
-            parts += [entity.title, ", ".join(entity.aliases), entity.text.strip()[: 16 * length]]
-        pieces = [p.ids.tolist() for p in self.cut(parts)]
+            # A description has about five characters a token: text far beyond the limit need not be tokenized.
+            values += [entity.title, ", ".join(entity.aliases), entity.text.strip()[: 16 * length]]
+        encodings = [e.ids.tolist() for e in self.tokenize(values)]
         rows = []
-        for i in range(0, len(pieces), 3):
-            title, aliases, text = pieces[i : i + 3]
+        for i in range(0, len(encodings), 3):
+            title, aliases, text = encodings[i : i + 3]
             ids = [*title, self.title_separator_id]
             if fields == "title_aliases_text" and aliases:
                 ids += [*aliases, self.title_separator_id]
@@ -202,7 +202,7 @@ def _id(*choices: int | None) -> int:
 
 
 def _word_marks(tokens: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How each piece of a vocabulary stands to the words of a text.
+    """How each token of a vocabulary relates to the words of a text.
 
     BERT marks what goes on with a word (``##``). Byte-level BPE and SentencePiece mark where a word begins (``Ġ``, ``▁``),
     but not at the beginning of a text or behind punctuation; there a word goes on where letters or digits meet.

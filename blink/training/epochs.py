@@ -13,7 +13,7 @@ import numpy.typing as npt
 from blink.data.mention_store import MentionStore
 from blink.data.records import Sample
 from blink.errors import DataError
-from blink.model.tokenizer import WordPieces
+from blink.model.tokenizer import Tokenizer
 from blink.training.examples import Batch, Example, collate, examples_from, order
 from blink.training.settings import SEED_STRIDE, TrainSettings, parse_mix
 from blink.training.synthetic import Synthesizer, mixed
@@ -55,7 +55,7 @@ class Epoch:
         self,
         texts: Sequence[Example] | Sequence[Sample],
         places: list[npt.NDArray[np.int64]],
-        pieces: WordPieces,
+        pieces: Tokenizer,
         context_length: int,
     ) -> None:
         self._texts, self._places = texts, places
@@ -97,7 +97,7 @@ class Epochs:
         questions: Sequence[Sample],
         settings: TrainSettings,
         synthesizer: Synthesizer | None,
-        pieces: WordPieces,
+        pieces: Tokenizer,
         context_length: int,
     ) -> None:
         self._questions, self._settings, self._synthesizer = questions, settings, synthesizer

@@ -14,7 +14,7 @@ from torch import Tensor
 from blink.data.records import Sample
 from blink.data.windows import window_around_gold
 from blink.errors import DataError
-from blink.model.tokenizer import Pieces, WordPieces, pad
+from blink.model.tokenizer import Encoding, Tokenizer, pad
 
 POOL = 16
 """Batches among which examples are sorted by length."""
@@ -72,7 +72,7 @@ class Batch:
         return Batch(**values)
 
 
-def examples_from(samples: Iterable[Sample], pieces: WordPieces, context_length: int) -> list[Example]:
+def examples_from(samples: Iterable[Sample], pieces: Tokenizer, context_length: int) -> list[Example]:
     """Cut labelled samples into examples.
 
     Stored word pieces are used where a sample has them (they may differ from those of the text). Texts longer than the
@@ -85,7 +85,7 @@ def examples_from(samples: Iterable[Sample], pieces: WordPieces, context_length:
     unlabelled = next((s.id for s in samples if not s.labelled), None)
     if unlabelled is not None:
         raise DataError(f"sample {unlabelled!r} has no labels; training needs 'mentions' with 'label_id' or 'wikidata_id'")
-    cut = pieces.cut([s.text for s in samples])
+    cut = pieces.tokenize([s.text for s in samples])
     return [_example(s, p, pieces, context_length) for s, p in zip(samples, cut, strict=True)]
 
 
@@ -117,17 +117,17 @@ def collate(examples: Sequence[Example], pad_id: int) -> Batch:
     return Batch(torch.from_numpy(ids), torch.from_numpy(mask), text, start, end, rows, partial, samples=samples)
 
 
-def token_spans(sample: Sample, pieces: Pieces) -> list[tuple[int, int, int]]:
+def token_spans(sample: Sample, pieces: Encoding) -> list[tuple[int, int, int]]:
     """Gold mentions as pieces ``[start, end)`` and row: every piece that a mention's characters touch."""
     spans = []
     for mention in sample.mentions or ():
-        touched = pieces.touching(mention.start, mention.end)
+        touched = pieces.tokens_of(mention.start, mention.end)
         if touched is not None:
             spans.append((*touched, mention.row))
     return spans
 
 
-def _example(sample: Sample, cut: Pieces, pieces: WordPieces, context_length: int) -> Example:
+def _example(sample: Sample, cut: Encoding, pieces: Tokenizer, context_length: int) -> Example:
     if sample.token_ids is not None and sample.token_mentions is not None:
         pieces.require_known(sample.token_ids)
         ids, spans = list(sample.token_ids), [(m.start, m.end, m.row) for m in sample.token_mentions]

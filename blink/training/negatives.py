@@ -17,7 +17,7 @@ from blink.kb.alias_table import AliasTable
 from blink.kb.index import ExactIndex, Index
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.kb.vectors import CHUNK_ROWS
-from blink.model.tokenizer import WordPieces
+from blink.model.tokenizer import Tokenizer
 from blink.training.examples import Batch
 from blink.training.settings import TrainSettings
 from blink.training.steps import Stepper
@@ -40,7 +40,7 @@ class Miner:
     def __init__(
         self,
         index: Index,
-        pieces: WordPieces,
+        pieces: Tokenizer,
         forms: AliasTable | None,
         *,
         mined: int,
@@ -149,7 +149,7 @@ class NegativeSource:
         kb = self._kb
         return Miner(
             ExactIndex(self._encoded()) if self._learns_entities else kb.index,
-            self._stepper.model.pieces,
+            self._stepper.model.tokenizer,
             kb.alias_table,
             mined=self._settings.negatives,
             namesakes=self._settings.form_negatives,

@@ -87,8 +87,8 @@ def _with_fresh_context(loaded: BiEncoder, encoder: str, changes: dict[str, Any]
         raise CheckpointError("the checkpoint holds no candidate encoder, which --load_cand_enc_only asks for; give another")
     context = load_encoder(encoder)
     words = context.get_input_embeddings().num_embeddings  # type: ignore[operator]
-    if words != len(loaded.pieces):
-        found = f"{encoder} knows {words} word pieces, the candidate encoder {len(loaded.pieces)}"
+    if words != len(loaded.tokenizer):
+        found = f"{encoder} knows {words} word pieces, the candidate encoder {len(loaded.tokenizer)}"
         raise MismatchError(f"{found}; give encoders of one vocabulary")
     return _joined(loaded, _mendable(loaded.config).replace(**changes), context)
 
@@ -111,7 +111,7 @@ def _mendable(config: ModelConfig) -> ModelConfig:
 
 def _joined(loaded: BiEncoder, config: ModelConfig, context: Any) -> BiEncoder:
     model = BiEncoder(
-        config, loaded.pieces, context=context, candidate=loaded.candidate_encoder, entity_size=loaded.entity_size
+        config, loaded.tokenizer, context=context, candidate=loaded.candidate_encoder, entity_size=loaded.entity_size
     )
     model.load_state_dict({k: v for k, v in loaded.state_dict().items() if k in ("log_scale",)}, strict=False)
     if model.additional_linear is not None and loaded.additional_linear is not None:

@@ -105,7 +105,9 @@ class LearningVectors:
         assert tower is not None
         length = min(config.max_candidate_length, longest_input(tower))
         entities = [self._catalogue[row] for row in rows.tolist()]
-        ids, mask = pad(self._model.pieces.entity_ids(entities, config.candidate_fields, length), self._model.pieces.pad_id)
+        ids, mask = pad(
+            self._model.tokenizer.entity_ids(entities, config.candidate_fields, length), self._model.tokenizer.pad_id
+        )
         return torch.from_numpy(ids).to(self._accelerator.device), torch.from_numpy(mask).to(self._accelerator.device)
 
     def _encoded(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -147,7 +149,7 @@ def standalone(model: BiEncoder) -> BiEncoder:
         state |= {f"{name}.{k}": v for k, v in merged_state(tower).items()}
     own = BiEncoder.from_state(
         model.config.replace(base=None, base_sha256=None, adapter_rank=0),
-        model.pieces,
+        model.tokenizer,
         {name: tower.config.to_dict() for name, tower in present.items()},  # type: ignore[union-attr, operator]
         state,
         model.entity_size,

@@ -120,7 +120,7 @@ class Trainer:
         self._started_as = {k: v for k, v in model.config.to_dict().items() if k not in NOT_OF_THE_START}
         self.accelerator = make_accelerator(settings, device or torch.device("cpu"), folder)
         self._prepare_model()
-        self.epochs = Epochs(questions, settings, synthesizer, model.pieces, model.config.max_context_length)
+        self.epochs = Epochs(questions, settings, synthesizer, model.tokenizer, model.config.max_context_length)
         self.stepper = self._make_stepper()
         self._share = Share(self.accelerator.process_index, self.accelerator.num_processes, settings.accumulation)
         self.validation = Validation(model, kb, dev, folder, self.accelerator.device, self.learns_entities)

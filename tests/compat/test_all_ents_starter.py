@@ -25,7 +25,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A starter of toys."""
     folder = tmp_path_factory.mktemp("home")
     model = toys.model(11)
-    model.ranker = weighing(-6.0, title=12.0)
+    model.reranker = weighing(-6.0, title=12.0)
     model.config = model.config.replace(cutoff=0.4)
     model.save_pretrained(folder / "starter")
     toys.knowledge_base(folder / "starter-kb", model, toys.rows(20))

@@ -24,7 +24,7 @@ from blink.linking.mention_detector import Reader, ReaderOptions
 from blink.linking.scoring import joint_scores
 from blink.model.biencoder import BiEncoder
 from blink.model.original import OriginalFiles, read_original, read_tensors
-from blink.model.tokenizer import WordPieces, pad
+from blink.model.tokenizer import Tokenizer, pad
 from tests.compat.originals import Reference, Shape
 
 TOLERANCE = 1e-4
@@ -236,12 +236,12 @@ def model_inputs(parity: Path, name: str, model: BiEncoder, length: int = 32) ->
     """Inputs as the original cuts them, made by the project's own parts."""
     rows = []
     for sample in read_samples(parity / f"{SETS[name]}.jsonl"):
-        ids = list(model.pieces.cut([sample.text])[0].ids)
+        ids = list(model.tokenizer.tokenize([sample.text])[0].ids)
         if sample.token_ids is not None:
             spans = [(m.start, m.end) for m in sample.token_mentions or ()]
             window = window_around_gold(len(sample.token_ids), spans, length).window
             ids = list(sample.token_ids[window.start : window.end])
-        rows.append([model.pieces.cls_id, *ids, model.pieces.sep_id])
+        rows.append([model.tokenizer.cls_id, *ids, model.tokenizer.sep_id])
     return rows
 
 
@@ -329,14 +329,14 @@ def test_windows_and_gold_bounds(parity: Path, model: BiEncoder, name: str, leng
 
 def test_word_pieces(parity: Path, model: BiEncoder):
     cases = json.loads((parity / "golden" / "tokenize.json").read_text())
-    found = model.pieces.cut([case["text"] for case in cases])
+    found = model.tokenizer.tokenize([case["text"] for case in cases])
     assert [p.ids.tolist() for p in found] == [case["ids"] for case in cases]
 
 
 def test_candidate_inputs_and_vectors(parity: Path, catalogue: Path, model: BiEncoder, vectors: torch.Tensor):
     with Catalogue.open(catalogue) as opened:
         entities = list(opened)
-    rows = model.pieces.entity_ids(entities, "title_text", 128)
+    rows = model.tokenizer.entity_ids(entities, "title_text", 128)
     np.testing.assert_array_equal(pad(rows, 0, 128)[0], read_tensors(parity / "entity_token_ids_128.t7", ""))
     np.testing.assert_allclose(model.encode_entities(entities), vectors, atol=TOLERANCE, rtol=0)
 
@@ -432,8 +432,8 @@ def test_entity_vectors_of_other_shapes(reference: Reference):
 
 
 def test_word_pieces_decode_as_the_original_does(parity: Path, model: BiEncoder):
-    assert isinstance(model.pieces, WordPieces)
+    assert isinstance(model.tokenizer, Tokenizer)
     for run in ("joint_thr-4.5", "top_entity_mt-0.6931"):
         for row in lines(parity / "golden" / f"pred_unlabelled_{run}.jsonl"):
-            decoded = [model.pieces.decode(row["tokens"][s:e]) for _, s, e in row["pred_triples"]]
+            decoded = [model.tokenizer.decode(row["tokens"][s:e]) for _, s, e in row["pred_triples"]]
             assert decoded == [text for _, text in row["pred_tuples_string"]]

@@ -41,8 +41,8 @@ def model(parity: Path) -> BiEncoder:
 @pytest.fixture(scope="module")
 def parts(parity: Path, model: BiEncoder) -> list[Batch]:
     samples = list(read_samples(parity / "questions_labelled.jsonl"))
-    examples = examples_from(samples, model.pieces, model.config.max_context_length)
-    return [collate(examples[at : at + BATCH], model.pieces.pad_id) for at in range(0, len(examples), BATCH)]
+    examples = examples_from(samples, model.tokenizer, model.config.max_context_length)
+    return [collate(examples[at : at + BATCH], model.tokenizer.pad_id) for at in range(0, len(examples), BATCH)]
 
 
 @pytest.fixture(scope="module")

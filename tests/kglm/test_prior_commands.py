@@ -28,7 +28,7 @@ from blink.apps.linking import prior_of
 from blink.apps.shell.session import Session
 from blink.cluster.jobs import JobFolder, Plan
 from blink.data.prior_file import Prior, read_prior, write_prior
-from blink.evaluation.saved import read_readings
+from blink.evaluation.saved import read_predictions
 from blink.files import sha256
 from blink.linking.linker import Linker
 
@@ -46,7 +46,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that knows names but not which of two namesakes is meant, a graph that does, and labelled questions."""
     folder = tmp_path_factory.mktemp("home")
     model = toys.model(0, threshold=-30.0)
-    model.ranker = weighing(-2.0, alias=4.0)
+    model.reranker = weighing(-2.0, alias=4.0)
     model.save_pretrained(folder / "model")
     namesakes = [(2 * n + i, f"{name} {i}", name) for n, name in enumerate(NAMES) for i in (0, 1)]
     rows = [{"title": title, "kb_idx": f"Q{number}", "aliases": [name]} for number, title, name in namesakes]
@@ -262,7 +262,7 @@ class TestLinking:
         shutil.copy(weighed, tmp_path / "again")
         for name, prior in (("plain", "none"), ("one", weighed), ("two", tmp_path / "moved")):
             done(blink("eval", "dev.jsonl", *OPEN, "--prior", prior, "--save-preds", tmp_path / f"{name}.npz"))
-        kept = {name: read_readings(tmp_path / f"{name}.npz").provenance.parameters for name in ("plain", "one", "two")}
+        kept = {name: read_predictions(tmp_path / f"{name}.npz").provenance.parameters for name in ("plain", "one", "two")}
         assert "prior" not in kept["plain"]
         assert kept["one"] == kept["two"]
         assert kept["one"]["prior"] == sha256(weighed)

@@ -22,10 +22,10 @@ from blink.kb.knowledge_base import KnowledgeBase
 from blink.training.settings import WeighSettings
 
 if TYPE_CHECKING:
-    from blink.linking.graph_prior import EntityPlaces
+    from blink.linking.graph_prior import EntityAlignment
     from blink.linking.linker import Linker
     from blink.model.biencoder import BiEncoder
-    from blink.training.fit.graph_prior import Seen
+    from blink.training.fit.graph_prior import LabelledText
 
 
 TERMS = ("popularity", "vector", "coherence")
@@ -98,9 +98,9 @@ class TuneRequest:
 def tune(settings: WeighSettings, request: TuneRequest) -> None:
     """Weigh a prior, and store the weights with it."""
     from blink.linking.coherence import relatedness_of
-    from blink.linking.graph_prior import LinkingPrior, scores_id
+    from blink.linking.graph_prior import GraphPrior, scorer_fingerprint
     from blink.model.loading import load_model
-    from blink.training.fit.graph_prior import Chosen, choose_cutoff, fit_coherence, fit_numbers, learn_vectors
+    from blink.training.fit.graph_prior import DevPredictions, choose_cutoff, fit_coherence, fit_numbers, learn_vectors
 
     outputs = Outputs(request.json_out)
     outputs.check()
@@ -115,7 +115,7 @@ def tune(settings: WeighSettings, request: TuneRequest) -> None:
     ranker = getattr(first.refiner, "ranker", None)
     if request.rank and ranker is None:
         raise SettingsError("the model has no ranker (or the knowledge base no names); weigh beside its own scores: --no-rank")
-    weights = PriorWeights(scores_id(model, ranker), ranker is not None)
+    weights = PriorWeights(scorer_fingerprint(model, ranker), ranker is not None)
     seen = [bases.read(each) for each in dev]
     everything = [text for texts in seen for text in texts]
     if "vector" in terms:
@@ -130,9 +130,9 @@ def tune(settings: WeighSettings, request: TuneRequest) -> None:
     weights = fit_numbers(everything, opened.table, weights, terms)
     if "coherence" in terms:
         weights = fit_coherence(everything, opened.table, weights, kinds)
-    priors = [LinkingPrior(opened.table, weights, bases.places(each.kb)) for each in dev]
+    priors = [GraphPrior(opened.table, weights, bases.places(each.kb)) for each in dev]
     read = [
-        Chosen(each.linker, each.samples, [text.read_with(prior) for text in texts])
+        DevPredictions(each.linker, each.samples, [text.read_with(prior) for text in texts])
         for each, texts, prior in zip(dev, seen, priors, strict=True)
     ]
     cutoff, f1 = choose_cutoff(read, weights.ranked)
@@ -158,19 +158,19 @@ class _Bases:
     def __init__(self, table: PriorTable) -> None:
         self._table = table
         self._opened: dict[str, KnowledgeBase] = {}
-        self._places: dict[str, EntityPlaces] = {}
+        self._places: dict[str, EntityAlignment] = {}
 
     def __getitem__(self, kb: str) -> KnowledgeBase:
         if kb not in self._opened:
             self._opened[kb] = KnowledgeBase.open(kb)
         return self._opened[kb]
 
-    def places(self, kb: str) -> EntityPlaces:
+    def places(self, kb: str) -> EntityAlignment:
         """Where its entities stand in the table."""
-        from blink.linking.graph_prior import EntityPlaces
+        from blink.linking.graph_prior import EntityAlignment
 
         if kb not in self._places:
-            self._places[kb] = EntityPlaces(self._table, self[kb].catalogue)
+            self._places[kb] = EntityAlignment(self._table, self[kb].catalogue)
         return self._places[kb]
 
     def texts(self, model: BiEncoder, kb: str, samples: Sequence[Sample], rank: bool) -> _Set:
@@ -179,7 +179,7 @@ class _Bases:
 
         return _Set(Linker(model, self[kb], rank=rank), kb, samples)
 
-    def read(self, texts: _Set) -> list[Seen]:
+    def read(self, texts: _Set) -> list[LabelledText]:
         """The texts as the linker sees them."""
         from blink.training.fit.graph_prior import read_labelled
 
@@ -187,7 +187,7 @@ class _Bases:
             return read_labelled(texts.linker, texts.samples, self.places(texts.kb), progress=shown.advance)
 
 
-def _training_texts(model: BiEncoder, bases: _Bases, request: TuneRequest) -> list[Seen]:
+def _training_texts(model: BiEncoder, bases: _Bases, request: TuneRequest) -> list[LabelledText]:
     """The texts of --train, each read by a model that was not trained on it, with the ranker that the weights are for."""
     from blink.model.biencoder import BiEncoder
 
@@ -199,7 +199,7 @@ def _training_texts(model: BiEncoder, bases: _Bases, request: TuneRequest) -> li
     texts = []
     for folder, fold in fold_readers(request.folds):
         reader = BiEncoder.from_pretrained(folder)
-        reader.ranker = model.ranker
+        reader.reranker = model.reranker
         texts += bases.read(bases.texts(reader, kb, [s for s in samples if s.id in fold], request.rank))
     return texts
 

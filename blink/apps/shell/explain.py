@@ -13,7 +13,7 @@ from blink.apps.shell.reasons import reasons
 from blink.apps.shell.render import Fragments, View, name_of, ranks, score_text, wrapped
 from blink.data.records import Link, LinkedText
 from blink.errors import DataError
-from blink.linking.linker import Linker, Reading, characters
+from blink.linking.linker import Analysis, Linker, characters
 from blink.linking.scoring import MODES, ScoredSpans, joint_scores, link_probabilities, log_sigmoid, log_softmax
 
 OVERLAPS_SHOWN = 5
@@ -25,7 +25,7 @@ def share(log_probability: float) -> str:
     return "<1 %" if percent < 1 else f"{percent:.0f} %"
 
 
-def span_of(reading: Reading, link: Link) -> int:
+def span_of(reading: Analysis, link: Link) -> int:
     """The place in ``reading.spans`` of the span that became ``link``.
 
     Raises:
@@ -38,13 +38,13 @@ def span_of(reading: Reading, link: Link) -> int:
     raise DataError(f"“{link.mention}” was not linked in this text; type the text again")
 
 
-def triple_of(reading: Reading, link: Link) -> tuple[int, int, int]:
+def triple_of(reading: Analysis, link: Link) -> tuple[int, int, int]:
     """The original's triple: the row of a link, its first word piece, and the one past its last."""
     span = span_of(reading, link)
     return link.row, int(reading.spans.start[span]), int(reading.spans.end[span]) + 1
 
 
-def explanation(number: int, linked: LinkedText, reading: Reading, linker: Linker, view: View) -> Fragments:
+def explanation(number: int, linked: LinkedText, reading: Analysis, linker: Linker, view: View) -> Fragments:
     """Why link ``number`` was made: its probabilities, the losing candidates and spans, and the winner's description."""
     link = linked.links[number - 1]
     span = span_of(reading, link)
@@ -123,7 +123,7 @@ def _losing_candidates(link: Link) -> Fragments:
     return [*fragments, *(f for c in losers for f in _scored_line(one_line(c.title, 44), name_of(c.kb_id, c.row), c.score))]
 
 
-def _losing_spans(reading: Reading, span: int, linker: Linker) -> Fragments:
+def _losing_spans(reading: Analysis, span: int, linker: Linker) -> Fragments:
     spans = reading.spans
     best = MODES[linker.mode].scores(spans)[:, 0]
     touching = (spans.start <= spans.end[span]) & (spans.end >= spans.start[span]) & (spans.rows[:, 0] >= 0)

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from blink.apps.common import one_line
 from blink.apps.shell.render import Fragments, View, wrapped
 from blink.data.records import Link
-from blink.linking.features import NAMES, Evidence, EvidenceRecorder
-from blink.linking.graph_prior import LinkingPrior
+from blink.linking.features import FEATURES, CandidateFeatures, EvidenceRecorder
+from blink.linking.graph_prior import GraphPrior
 from blink.linking.linker import Linker
-from blink.linking.reranker import CandidateRanker
+from blink.linking.reranker import Reranker
 
 _LINES = 2
 """Most lines for a candidate."""
@@ -19,7 +19,7 @@ _KINDS = (
     ("title", "its title"),
     ("bare_title", "its title but for brackets"),
     ("alias", "a name of it"),
-    ("near", "nearly a name of it"),
+    ("is_fuzzy_match", "nearly a name of it"),
     ("initials", "its initials"),
 )
 """What a mention is to an entity, by the feature that says so; the strongest first."""
@@ -31,10 +31,10 @@ def reasons(text: str, link: Link, linker: Linker, view: View) -> Fragments:
     The text is read once more for it: a reading keeps what the ranker made of the evidence, not the evidence.
     """
     ranked = linker.refiner
-    evidence = _gathered(text, link, linker, ranked) if isinstance(ranked, CandidateRanker) else None
-    if evidence is None or not isinstance(ranked, CandidateRanker):
+    evidence = _gathered(text, link, linker, ranked) if isinstance(ranked, Reranker) else None
+    if evidence is None or not isinstance(ranked, Reranker):
         return []
-    weighed = [name not in ranked.ranker.off for name in NAMES]
+    weighed = [name not in ranked.ranker.off for name in FEATURES]
     told = _told(evidence, weighed)
     fragments: Fragments = []
     for candidate in link.candidates[:2]:
@@ -46,14 +46,14 @@ def reasons(text: str, link: Link, linker: Linker, view: View) -> Fragments:
     return [*heading, *fragments] if fragments else []
 
 
-def _known(row: int, prior: LinkingPrior | None) -> list[str]:
+def _known(row: int, prior: GraphPrior | None) -> list[str]:
     """How well a graph knows the entity, where that counts."""
     if prior is None or not prior.weights.popularity:
         return []
     return [f"known from the graph: {prior.degree(row):,} links"]
 
 
-def _gathered(text: str, link: Link, linker: Linker, ranked: CandidateRanker) -> Evidence | None:
+def _gathered(text: str, link: Link, linker: Linker, ranked: Reranker) -> CandidateFeatures | None:
     """The evidence for the one span of a link."""
     again, recorder = copy.copy(linker), EvidenceRecorder(ranked.gatherer.names, ranked.gatherer.vectors)
     again.refiner = recorder
@@ -62,20 +62,20 @@ def _gathered(text: str, link: Link, linker: Linker, ranked: CandidateRanker) ->
     return next(iter(recorder.evidence), None)
 
 
-def _told(evidence: Evidence, weighed: list[bool]) -> dict[int, list[str]]:
+def _told(evidence: CandidateFeatures, weighed: list[bool]) -> dict[int, list[str]]:
     """Catalogue row -> what speaks for it, of the features that the ranker weighs."""
     rows = [row for row in evidence.spans.rows[0].tolist() if row >= 0]
     real = evidence.features[0][evidence.spans.rows[0] >= 0]
-    table = [{n: v for n, v, w in zip(NAMES, values, weighed, strict=True) if w} for values in real.tolist()]
+    table = [{n: v for n, v, w in zip(FEATURES, values, weighed, strict=True) if w} for values in real.tolist()]
     namesakes = [each for each in table if each.get("alias", 0) > 0]
-    best_known = [each for each in namesakes if each.get("named_fame", -1) == 0]
+    best_known = [each for each in namesakes if each.get("popularity_gap", -1) == 0]
     nearest = max((each.get("logit", 0) for each in table), default=0)
     found = {}
     for row, each in zip(rows, table, strict=True):
         parts = _name(each, len(namesakes))
-        if len(namesakes) > 1 and each in namesakes and "named_fame" in each:
+        if len(namesakes) > 1 and each in namesakes and "popularity_gap" in each:
             # Namesakes without an id are all as well known as each other, as far as anyone can tell.
-            parts += ["less known than another"] if each["named_fame"] < 0 else []
+            parts += ["less known than another"] if each["popularity_gap"] < 0 else []
             parts += ["the best known of these"] if best_known == [each] else []
         if "logit" in each:
             fits = "best" if each["logit"] >= nearest else "less"
@@ -91,7 +91,7 @@ def _name(each: Mapping[str, float], namesakes: int) -> list[str]:
         if "dice" not in each:
             return []
         return [f"spelt {100 * each['dice']:.0f} % like a name of it" if each["dice"] > 0 else "no name of it"]
-    if each.get("only", 0) > 0:
+    if each.get("is_unambiguous", 0) > 0:
         return [f"{kind}, and of nothing else"]
     others = namesakes - 1 if each.get("alias", 0) > 0 else 0
     shared = f", shared with {others} other{'s' * (others > 1)}" if others > 0 else ""

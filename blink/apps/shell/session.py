@@ -16,7 +16,7 @@ from blink.apps.shell.render import Fragments, View, marked_text, ranks, thresho
 from blink.apps.shell.scales import Scale, scale_of
 from blink.data.records import Link, LinkedText
 from blink.errors import BlinkError, SettingsError
-from blink.linking.linker import Linker, Reading
+from blink.linking.linker import Analysis, Linker
 from blink.linking.scoring import Thresholds
 
 MOST_TITLES = 50_000
@@ -47,7 +47,7 @@ class Session:
         self.k = min(k, self.most_candidates)
         self.batch_size = batch_size
         self.cut = linker.cut
-        self.reading: Reading | None = None
+        self.reading: Analysis | None = None
         self.linked: LinkedText | None = None
         self._cancelled = False  # whether the last line was
 
@@ -179,7 +179,7 @@ class Session:
             fragments += no_links(self._best_guess(self.reading), self.threshold)
         return [*fragments, ("", "\n")]
 
-    def _best_guess(self, reading: Reading) -> Link | None:
+    def _best_guess(self, reading: Analysis) -> Link | None:
         lowest = Thresholds(-math.inf, None if self.cut.mention is None else -math.inf)
         return max(self.linker.choose(reading, lowest).links, key=lambda link: link.score, default=None)
 

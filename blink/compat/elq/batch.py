@@ -58,7 +58,7 @@ class RowLinker:
         self._model = linker.reader.model
         self._length = plan.context_length or self._model.config.max_context_length
         self._maker = RowMaker(
-            self._model.pieces,
+            self._model.tokenizer,
             linker.catalogue,
             context_length=self._length,
             overlap=overlap_of(self._length - 2, self._model.config.max_mention_length),
@@ -99,7 +99,7 @@ class RowLinker:
         """Choose the links of a row, and count its hits."""
         joint = self._plan.detector == JOINT
         links = decide(spans, self._linker.mode, self._linker.cut) if joint else _every(spans, self._linker.mode)
-        return outcome(row, spans, links, self._linker.catalogue.title, self._model.pieces.decode)
+        return outcome(row, spans, links, self._linker.catalogue.title, self._model.tokenizer.decode)
 
     def _propose(self, rows: Sequence[Row]) -> list[ScoredSpans]:
         elq = self._plan.elq
@@ -143,7 +143,7 @@ class RowLinker:
         return [reading.spans for reading in readings]
 
     def _input(self, row: Row, start: int, end: int) -> list[int]:
-        return [self._model.pieces.cls_id, *row.ids[start:end], self._model.pieces.sep_id]
+        return [self._model.tokenizer.cls_id, *row.ids[start:end], self._model.tokenizer.sep_id]
 
     def _joined(self, parts: Sequence[ScoredSpans]) -> ScoredSpans:
         return ScoredSpans.concatenate([ScoredSpans.none(self._plan.entities), *parts])

@@ -20,7 +20,7 @@ from blink.data.records import Mention, Sample, TokenMention
 from blink.data.windows import GoldWindow, Window, cut_windows, window_around_gold
 from blink.errors import DataError
 from blink.kb.catalogue import Catalogue
-from blink.model.tokenizer import Pieces, WordPieces
+from blink.model.tokenizer import Encoding, Tokenizer
 
 Gold: TypeAlias = tuple[int, int, int]
 """Start, end (exclusive) and catalogue row of a gold mention."""
@@ -75,7 +75,7 @@ class RowMaker:
 
     def __init__(
         self,
-        pieces: WordPieces,
+        pieces: Tokenizer,
         catalogue: Catalogue,
         *,
         context_length: int,
@@ -167,9 +167,9 @@ class RowMaker:
         gold = None if sample.mentions is None else tuple(sorted(_place(m, cut) for m in sample.mentions))
         return Row(sample, tuple(cut.ids.tolist()), (Window(0, len(cut.ids)),), False, 0, gold, gold or ())
 
-    def _cut(self, sample: Sample) -> Pieces:
+    def _cut(self, sample: Sample) -> Encoding:
         try:
-            return self._pieces.cut([sample.text])[0]
+            return self._pieces.tokenize([sample.text])[0]
         except DataError as error:
             raise DataError(f"row {sample.id!r}: {error}") from error
 
@@ -189,9 +189,9 @@ def _seen(cut: GoldWindow, gold: Sequence[Gold]) -> tuple[Gold, ...]:
     return tuple((s - 1, e, gold[i][2]) for (s, e), i in zip(cut.bounds, cut.kept, strict=True))
 
 
-def _place(mention: Mention, cut: Pieces) -> Gold:
+def _place(mention: Mention, cut: Encoding) -> Gold:
     """The pieces that a mention's characters touch; an empty span where there is nothing to read."""
-    start, end = cut.touching(mention.start, mention.end) or (0, 0)
+    start, end = cut.tokens_of(mention.start, mention.end) or (0, 0)
     return start, end, mention.row
 
 

@@ -10,11 +10,11 @@ from blink.errors import DataError, SettingsError
 from blink.evaluation.calibration import Calibration, calibration_of
 from blink.evaluation.sweep import PLATEAU, SweepPoint, curve, link_outcomes
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.linker import Linker, Reading
-from blink.linking.reranker import CandidateRanker
+from blink.linking.linker import Analysis, Linker
+from blink.linking.reranker import Reranker
 from blink.linking.scoring import ScoredSpans, Thresholds
 from blink.model.biencoder import BiEncoder
-from blink.model.reranker import Ranker, Scaling
+from blink.model.reranker import RerankerNetwork, Scaling
 from blink.training.fit.reranker import LabelledSpans, fit_scaling, label_spans, recorder_of, require_one_window
 from blink.training.settings import Fold
 
@@ -66,11 +66,11 @@ def calibrate(
         SettingsError: the model has no ranker.
         DataError: half of the texts has no spans.
     """
-    if model.ranker is None:
+    if model.reranker is None:
         raise SettingsError("the model has no ranker, whose scores could be calibrated; fit one first: blink rank MODEL ...")
     if not all(any(s.id in half for dev in sets for s in dev.samples) for half in HALVES):
         raise DataError("one half of the development texts is empty; give more of them")
-    ranker = model.ranker
+    ranker = model.reranker
     read = [_read(model, dev, precision, progress) for dev in sets]
     probabilities: list[float] = []
     right: list[bool] = []
@@ -85,7 +85,7 @@ def calibrate(
         raise DataError("the model links nothing in the development texts; give more of them")
     scaling = _fitted(ranker, read)
     point = _best_cutoff(read, scaling)
-    model.ranker = ranker.scaled(scaling)
+    model.reranker = ranker.scaled(scaling)
     model.config = model.config.replace(cutoff=point.threshold)
     links = [(p, hit) for p, hit in zip(probabilities, right, strict=True) if p > point.threshold]
     seen = links or list(zip(probabilities, right, strict=True))
@@ -106,7 +106,7 @@ class _Read:
 
     linker: Linker
     samples: Sequence[Sample]
-    readings: Sequence[Reading]
+    readings: Sequence[Analysis]
     spans: Sequence[LabelledSpans]
 
     def part(self, half: Fold) -> _Read:
@@ -119,16 +119,16 @@ class _Read:
             [self.spans[i] for i in chosen],
         )
 
-    def scaled(self, scaling: Scaling) -> list[Reading]:
+    def scaled(self, scaling: Scaling) -> list[Analysis]:
         """The readings that a ranker with this scaling would give: a scale above 0 leaves candidates in their order."""
         return [replace(reading, spans=_rescaled(reading.spans, scaling)) for reading in self.readings]
 
 
 def _read(model: BiEncoder, dev: DevSet, precision: str, progress: Callable[[int], None]) -> _Read:
-    assert model.ranker is not None
+    assert model.reranker is not None
     require_one_window(model, dev.samples)
     linker, recorder = Linker(model, dev.kb, precision=precision), recorder_of(dev.kb)
-    linker.refiner = CandidateRanker(recorder, model.ranker.scaled(Scaling()))
+    linker.refiner = Reranker(recorder, model.reranker.scaled(Scaling()))
     readings = []
     for reading in linker.read([s.text for s in dev.samples]):
         readings.append(reading)
@@ -140,7 +140,7 @@ def _rescaled(spans: ScoredSpans, scaling: Scaling) -> ScoredSpans:
     return replace(spans, entity_logits=spans.entity_logits * scaling.scale + scaling.shift)
 
 
-def _fitted(ranker: Ranker, read: Sequence[_Read]) -> Scaling:
+def _fitted(ranker: RerankerNetwork, read: Sequence[_Read]) -> Scaling:
     return fit_scaling(ranker, LabelledSpans.concatenate([spans for each in read for spans in each.spans]))
 
 

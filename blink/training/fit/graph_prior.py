@@ -20,8 +20,8 @@ from blink.data.records import NOT_IN_CATALOGUE, Sample
 from blink.errors import DataError
 from blink.evaluation.sweep import curve, grid
 from blink.linking.coherence import LEAST_MENTION, Relatedness, relatedness_of, settle
-from blink.linking.graph_prior import EntityPlaces, LinkingPrior, agreement, gated, projected
-from blink.linking.linker import Linker, Reading, characters
+from blink.linking.graph_prior import EntityAlignment, GraphPrior, agreement, gated, projected
+from blink.linking.linker import Analysis, Linker, characters
 from blink.linking.scoring import ScoredSpans, link_probabilities, log_softmax
 from blink.training.fit.calibration import CUTOFFS
 from blink.training.fit.reranker import require_one_window
@@ -42,7 +42,7 @@ SHRINK = 1e-3
 
 
 @dataclass(frozen=True)
-class Seen:
+class LabelledText:
     """A text as a linker read it, before any prior.
 
     Attributes:
@@ -56,12 +56,12 @@ class Seen:
 
     spans: ScoredSpans
     mentions: np.ndarray
-    joined: EntityPlaces
+    joined: EntityAlignment
     gold: np.ndarray
     kept: np.ndarray
-    reading: Reading | None = None
+    reading: Analysis | None = None
 
-    def read_with(self, prior: LinkingPrior) -> Reading:
+    def read_with(self, prior: GraphPrior) -> Analysis:
         """The reading that a linker with this prior would make."""
         assert self.reading is not None
         return replace(self.reading, spans=prior.settle(prior.rescore(self.spans, self.mentions)))
@@ -73,7 +73,7 @@ class Seen:
 
 
 class _Recorder:
-    """Stands in for a `LinkingPrior`, and keeps what one would be given, window by window."""
+    """Stands in for a `GraphPrior`, and keeps what one would be given, window by window."""
 
     def __init__(self) -> None:
         self.windows: list[tuple[ScoredSpans, np.ndarray]] = []
@@ -91,11 +91,11 @@ class _Recorder:
 def read_labelled(
     linker: Linker,
     samples: Sequence[Sample],
-    places: EntityPlaces,
+    places: EntityAlignment,
     *,
     given: bool = False,
     progress: Callable[[int], None] = lambda texts: None,
-) -> list[Seen]:
+) -> list[LabelledText]:
     """Read labelled texts of one window each; the linker must have no prior, and has none afterwards.
 
     Args:
@@ -125,19 +125,19 @@ def read_labelled(
     return found
 
 
-def _of_text(windows: Iterator[tuple[ScoredSpans, np.ndarray]], reading: Reading, given: bool) -> np.ndarray:
+def _of_text(windows: Iterator[tuple[ScoredSpans, np.ndarray]], reading: Analysis, given: bool) -> np.ndarray:
     """Mention vectors of a text: of its one window, or of one for each given mention."""
     vectors = [next(windows)[1] for _ in range(len(reading.spans) if given else min(len(reading.spans), 1))]
     return np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32)
 
 
-def _seen(reading: Reading, sample: Sample, mentions: np.ndarray, places: EntityPlaces) -> Seen:
+def _seen(reading: Analysis, sample: Sample, mentions: np.ndarray, places: EntityAlignment) -> LabelledText:
     gold = {(m.start, m.end): m.row for m in sample.mentions or ()}
     spans = reading.spans
     at = reading.given or [characters(reading, s, e) for s, e in zip(spans.start.tolist(), spans.end.tolist(), strict=True)]
     wanted = np.array([gold.get(bounds, NOT_IN_CATALOGUE) for bounds in at], dtype=np.int64)
     kept = np.array([bounds in gold or not sample.partial for bounds in at], dtype=bool)
-    return Seen(spans, mentions, places, np.where(wanted == NOT_IN_CATALOGUE, -1, wanted), kept, reading)
+    return LabelledText(spans, mentions, places, np.where(wanted == NOT_IN_CATALOGUE, -1, wanted), kept, reading)
 
 
 # --- learning ---------------------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ class _Batch:
     target: Tensor
 
     @classmethod
-    def of(cls, texts: Sequence[Seen], ranked: bool) -> _Batch:
+    def of(cls, texts: Sequence[LabelledText], ranked: bool) -> _Batch:
         """The spans that count: those that name a candidate, and where scores know "nothing", others that might."""
         parts = []
         for text in texts:
@@ -203,7 +203,7 @@ class _Projections(nn.Module):
 
 
 def learn_vectors(
-    texts: Sequence[Seen],
+    texts: Sequence[LabelledText],
     table: PriorTable,
     settings: WeighSettings,
     weights: PriorWeights,
@@ -245,7 +245,7 @@ def learn_vectors(
     return replace(weights, text=text, graph=graph, gate=gate, gate_bias=float(net.gate_bias.detach()), vector=1.0)
 
 
-def fit_numbers(texts: Sequence[Seen], table: PriorTable, weights: PriorWeights, terms: Sequence[str]) -> PriorWeights:
+def fit_numbers(texts: Sequence[LabelledText], table: PriorTable, weights: PriorWeights, terms: Sequence[str]) -> PriorWeights:
     """Fit scale, shift and the weights of ``terms`` by likelihood; a term that would have to be below 0 gets 0.
 
     Given their values the log-likelihood is concave in these numbers, so that there is one best set.
@@ -316,7 +316,9 @@ def _with_none(values: np.ndarray) -> Tensor:
 # --- coherence and the cut-off ------------------------------------------------------------------------------------------
 
 
-def fit_coherence(texts: Sequence[Seen], table: PriorTable, weights: PriorWeights, kinds: Sequence[str]) -> PriorWeights:
+def fit_coherence(
+    texts: Sequence[LabelledText], table: PriorTable, weights: PriorWeights, kinds: Sequence[str]
+) -> PriorWeights:
     """Choose kind and weight of coherence by the likelihood of the texts; none where it is of no use.
 
     Args:
@@ -326,7 +328,7 @@ def fit_coherence(texts: Sequence[Seen], table: PriorTable, weights: PriorWeight
         kinds: of relatedness that are tried.
     """
     alone = replace(weights, coherence=0.0)
-    priors = {id(text.joined): LinkingPrior(table, alone, text.joined) for text in texts}
+    priors = {id(text.joined): GraphPrior(table, alone, text.joined) for text in texts}
     before = [replace(text, spans=priors[id(text.joined)].rescore(text.spans, text.mentions)) for text in texts]
     best = alone
     least = sum(_surprise(text, weights.ranked) for text in before)
@@ -352,13 +354,13 @@ def _remembered(related: Relatedness) -> Relatedness:
     return remembered
 
 
-def _settled(text: Seen, related: Relatedness, weight: float, ranked: bool) -> Seen:
+def _settled(text: LabelledText, related: Relatedness, weight: float, ranked: bool) -> LabelledText:
     if len(text.spans) < 2:
         return text
     return replace(text, spans=settle(text.spans, text.places, related, weight, ranked))
 
 
-def _surprise(text: Seen, ranked: bool) -> float:
+def _surprise(text: LabelledText, ranked: bool) -> float:
     """Sum of -log p of what the kept spans name, "nothing" included where scores know it."""
     if not text.kept.any():
         return 0.0
@@ -372,7 +374,7 @@ def _surprise(text: Seen, ranked: bool) -> float:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class DevPredictions:
     """Development texts as a linker with the prior reads them.
 
     Attributes:
@@ -383,10 +385,10 @@ class Chosen:
 
     linker: Linker
     samples: Sequence[Sample]
-    readings: Sequence[Reading]
+    readings: Sequence[Analysis]
 
 
-def choose_cutoff(sets: Sequence[Chosen], ranked: bool) -> tuple[float, float]:
+def choose_cutoff(sets: Sequence[DevPredictions], ranked: bool) -> tuple[float, float]:
     """The cut-off of the best weak F1, the mean over sets and over covered and all texts of each, and that F1.
 
     Of probabilities that are within `CAREFUL` of the best the highest is taken: a prior makes wrong links likelier too.

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from blink.data.records import NOT_IN_CATALOGUE, Sample
 from blink.errors import DataError, SettingsError
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.features import NAMES, Evidence, EvidenceRecorder
-from blink.linking.linker import Linker, Reading, characters
+from blink.linking.features import FEATURES, CandidateFeatures, EvidenceRecorder
+from blink.linking.linker import Analysis, Linker, characters
 from blink.model.biencoder import BiEncoder
-from blink.model.config import EVIDENCE
-from blink.model.reranker import Ranker, Scaling
+from blink.model.config import FEATURE_GROUPS
+from blink.model.reranker import RerankerNetwork, Scaling
 from blink.training.settings import RankSettings
 
 Layers: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
@@ -62,7 +62,7 @@ class LabelledSpans:
         )
 
 
-_NO_SPANS = LabelledSpans(np.empty((0, 0, len(NAMES)), np.float32), np.empty((0, 0), np.bool_), np.empty(0, np.int64))
+_NO_SPANS = LabelledSpans(np.empty((0, 0, len(FEATURES)), np.float32), np.empty((0, 0), np.bool_), np.empty(0, np.int64))
 
 
 def labelled_spans(
@@ -104,7 +104,9 @@ def recorder_of(kb: KnowledgeBase) -> EvidenceRecorder:
     return EvidenceRecorder(kb.names, kb.vectors)
 
 
-def label_spans(samples: Sequence[Sample], readings: Sequence[Reading], evidence: Sequence[Evidence]) -> list[LabelledSpans]:
+def label_spans(
+    samples: Sequence[Sample], readings: Sequence[Analysis], evidence: Sequence[CandidateFeatures]
+) -> list[LabelledSpans]:
     """Join what was recorded while texts of one window each were read with what is right; one result a text.
 
     Args:
@@ -118,7 +120,9 @@ def label_spans(samples: Sequence[Sample], readings: Sequence[Reading], evidence
     return found
 
 
-def fit_ranker(spans: LabelledSpans, settings: RankSettings, progress: Callable[[float], None] = lambda loss: None) -> Ranker:
+def fit_reranker(
+    spans: LabelledSpans, settings: RankSettings, progress: Callable[[float], None] = lambda loss: None
+) -> RerankerNetwork:
     """Fit a ranker by the cross-entropy of the right candidate, or of "nothing", among all of a span.
 
     Args:
@@ -130,7 +134,7 @@ def fit_ranker(spans: LabelledSpans, settings: RankSettings, progress: Callable[
     mean, spread = features[real].mean(0), features[real].std(0).clamp(min=LEAST_SPREAD)
     features = (features - mean) / spread
     members = [_fit_member(features, real, spans.target, settings, i, progress) for i in range(settings.members)]
-    return Ranker(NAMES, mean.numpy(), spread.numpy(), _merged(members), settings.floor)
+    return RerankerNetwork(FEATURES, mean.numpy(), spread.numpy(), _merged(members), settings.floor)
 
 
 def _fit_member(
@@ -138,7 +142,7 @@ def _fit_member(
 ) -> Layers:
     torch.manual_seed(settings.seed + member)
     random = np.random.default_rng([settings.seed, member])
-    net = _network(len(NAMES), settings)
+    net = _network(len(FEATURES), settings)
     optimizer = torch.optim.AdamW(net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     steps = settings.epochs * -(-len(targets) // settings.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=steps)
@@ -180,7 +184,7 @@ def block_diag(blocks: Sequence[np.ndarray]) -> np.ndarray:
     return whole
 
 
-def fit_scaling(ranker: Ranker, spans: LabelledSpans) -> Scaling:
+def fit_scaling(ranker: RerankerNetwork, spans: LabelledSpans) -> Scaling:
     """Scale and shift under which the scores of a ranker give the likeliest probabilities.
 
     Two numbers, fitted to the cross-entropy of spans that the ranker was not fitted on (Platt 1999; Guo et al. 2017).
@@ -212,13 +216,13 @@ def require_one_window(model: BiEncoder, samples: Sequence[Sample]) -> None:
         SettingsError: a text is empty or longer than one window; it is named.
     """
     room = model.config.max_context_length - 2
-    for sample, pieces in zip(samples, model.pieces.cut([s.text for s in samples]), strict=True):
+    for sample, pieces in zip(samples, model.tokenizer.tokenize([s.text for s in samples]), strict=True):
         if not 0 < len(pieces.ids) <= room:
             what = "longer than one window" if len(pieces.ids) else "empty"
             raise SettingsError(f"the labelled text {sample.id} is {what}; fit on questions or sentences")
 
 
-def _label(sample: Sample, reading: Reading, evidence: Evidence) -> LabelledSpans:
+def _label(sample: Sample, reading: Analysis, evidence: CandidateFeatures) -> LabelledSpans:
     gold = {(m.start, m.end): m.row for m in sample.mentions or ()}
     rows = evidence.spans.rows
     # Positions of the reading: those of the evidence count [CLS].
@@ -258,6 +262,6 @@ def _some_absent(target: Tensor, real: Tensor, share: float, random: np.random.G
 
 def _some_left_out(spans: int, share: float, random: np.random.Generator) -> Tensor:
     """1 for the features of a span that count, 0 for a group that is left out. *Shape:* (spans, 1, features)."""
-    kept = random.random((spans, len(EVIDENCE))) >= share
-    of_feature = np.repeat(np.arange(len(EVIDENCE)), [len(names) for names in EVIDENCE.values()])
+    kept = random.random((spans, len(FEATURE_GROUPS))) >= share
+    of_feature = np.repeat(np.arange(len(FEATURE_GROUPS)), [len(names) for names in FEATURE_GROUPS.values()])
     return torch.from_numpy(kept[:, None, of_feature].astype(np.float32))
