@@ -13,6 +13,6 @@ if __name__ == "__main__":
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
-    from blink.compat.elq import main
+    from blink.compat.elq.run import main
 
     sys.exit(main())

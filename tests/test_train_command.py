@@ -17,9 +17,8 @@ import torch
 from toys import ROOT, base_folder, knowledge_base, rows
 
 from blink.apps import training
-from blink.apps.original_training_flags import FLAGS, take_original_flags
 from blink.apps.training import default_folder
-from blink.apps.training_commands import train
+from blink.compat.elq.training import FLAGS, train
 from blink.kb.knowledge_base import KnowledgeBase, build_knowledge_base
 from blink.model.biencoder import BiEncoder
 from blink.model.config import ModelConfig
@@ -55,9 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def parsed(*arguments: str) -> dict[str, Any]:
     """Options as the command gets them, with the original's flags turned into today's."""
     context = train.make_context("train", ["--kb", "kb", *arguments])
-    options = dict(context.params)
-    take_original_flags(context, options)
-    return options
+    return dict(context.params)
 
 
 class TestOriginalFlags:

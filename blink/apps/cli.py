@@ -11,15 +11,27 @@ from blink import __version__
 from blink.apps.common import guarded
 from blink.apps.evaluation_commands import evaluation_commands
 from blink.apps.kglm import kglm
+from blink.apps.lazy import LazyGroup
 from blink.apps.model_options import model_options
 from blink.apps.ranking_commands import calibrate, label, rank
 from blink.apps.slurm_commands import slurm
-from blink.apps.training_commands import shrink, train
+from blink.apps.training_commands import shrink
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
+ABOVE = {"train": ("blink.compat.elq.training:train", "Train the encoders to find mentions and their entities.")}
+"""Commands that stand above this package, see `LazyGroup`."""
 
-@click.group(context_settings=HELP)
+
+class _Root(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*self.commands, *ABOVE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, cmd_name) or LazyGroup(table=ABOVE).get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Root, context_settings=HELP)
 @click.version_option(__version__, prog_name="blink")
 def cli() -> None:
     """Find the mentions of entities in text and link them to a knowledge base.
@@ -120,7 +132,6 @@ def shell(**options: Any) -> None:
     run_shell(**options)
 
 
-cli.add_command(train)
 cli.add_command(shrink)
 cli.add_command(rank)
 cli.add_command(calibrate)

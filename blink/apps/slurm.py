@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import click
+
 from blink.apps.common import Bar, one_line, say
 from blink.apps.linking import prior_of
 from blink.apps.slurm_tasks import run_task
@@ -306,17 +308,15 @@ def _linker_hashes(options: Mapping[str, Any]) -> dict[str, str]:
 # -- train --------------------------------------------------------------------------------------------------------------
 
 
-def train_on_cluster(arguments: Sequence[str], settings: ClusterSettings, how: How) -> None:
-    """``blink slurm train``; ``arguments`` are those of ``blink train``, today's or the original's."""
-    from blink.apps.training_commands import train
-
+def train_on_cluster(train: click.Command, arguments: Sequence[str], settings: ClusterSettings, how: How) -> None:
+    """``blink slurm train``; ``train`` is the command ``blink train``, which checks the arguments."""
     out = read_train_out(train, arguments)
     plan = Plan("train", {"arguments": list(arguments), "out": str(out)}, {}, ((0, 1),), "run", merges=False)
     if carry_out(JobFolder(out / JOB_FOLDER), plan, settings, how, nodes=settings.slurm.nodes):
         say(f"the best model is in {out / 'best'}")
 
 
-def read_train_out(train: Any, arguments: Sequence[str]) -> Path:
+def read_train_out(train: click.Command, arguments: Sequence[str]) -> Path:
     """The folder of a run, from the arguments of ``blink train``, all of which are checked.
 
     Raises:
@@ -324,12 +324,10 @@ def read_train_out(train: Any, arguments: Sequence[str]) -> Path:
         SettingsError: no folder is named.
     """
     from blink.apps.options import take_settings
-    from blink.apps.original_training_flags import take_original_flags
     from blink.training.settings import TrainSettings
 
     context = train.make_context("blink slurm train", list(arguments))
     options = dict(context.params)
-    take_original_flags(context, options)
     take_settings(TrainSettings, options)
     if options["out"] is None:
         raise SettingsError("a training on a cluster needs a folder that all its machines see; give --out DIR")

@@ -77,7 +77,8 @@ def slurm() -> None:
 @slurm.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="ARGUMENTS OF blink train ...")
 @cluster_options
-def train(arguments: tuple[str, ...], **options: Any) -> None:
+@click.pass_context
+def train(context: click.Context, /, arguments: tuple[str, ...], **options: Any) -> None:
     """Train on --nodes nodes, in a process per GPU on each.
 
     Everything else is handed to `blink train`, flags of the original included; --out DIR must be named. A run that is
@@ -90,7 +91,10 @@ def train(arguments: tuple[str, ...], **options: Any) -> None:
     """
     from blink.apps.slurm import train_on_cluster
 
-    train_on_cluster(arguments, *take_cluster(options))
+    root = context.find_root()
+    command = root.command.get_command(root, "train") if isinstance(root.command, click.Group) else None
+    assert command is not None, "`blink train` stands beside `blink slurm`"
+    train_on_cluster(command, arguments, *take_cluster(options))
 
 
 @slurm.command()

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from blink.apps.options import settings_options, take_settings
-from blink.apps.original_training_flags import original_flags, take_original_flags
 from blink.model.config import AGGREGATIONS, MENTION_SCORERS
 from blink.training.settings import TrainSettings
 
@@ -66,9 +65,7 @@ from blink.training.settings import TrainSettings
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --out, to the weights of an undisturbed run.")
 @click.option("--device", metavar="NAME", help="Such as cpu or cuda.  [default: a GPU where there is one]")
 @settings_options(TrainSettings)
-@original_flags
-@click.pass_context
-def train(context: click.Context, /, **options: Any) -> None:
+def train(**options: Any) -> None:
     """Train the encoders to find mentions and to bring them to the vectors of their entities.
 
     A run can be stopped by Ctrl-C or killed at any time and goes on with --resume. In several processes:
@@ -86,7 +83,6 @@ def train(context: click.Context, /, **options: Any) -> None:
     """
     from blink.apps.training import Request, train_model
 
-    take_original_flags(context, options)
     settings = take_settings(TrainSettings, options)
     train_model(settings, Request(**options))
 

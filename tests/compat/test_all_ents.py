@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from blink.compat.elq import main
 from blink.compat.elq.flags import FLAGS, GOLD, JOINT, SINGLE, join_numbers, parse
 from blink.compat.elq.plan import Plan, resolve
+from blink.compat.elq.run import main
 from blink.model.original import OriginalFiles, read_original
 from tests.compat.originals import Reference, Shape
 

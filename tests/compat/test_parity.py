@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from blink.compat.elq import main
+from blink.compat.elq.run import main
 from blink.data.mention_files import read_samples
 from blink.data.windows import window_around_gold
 from blink.evaluation.matching import EntitySpan, count_matches

@@ -129,7 +129,7 @@ def _encode(step: Step, plan: Plan, settings: ClusterSettings) -> None:
 
 
 def _link(step: Step, plan: Plan, settings: ClusterSettings) -> None:
-    from blink.compat.elq import main as link
+    from blink.compat.elq.run import main as link
 
     if status := link(step.words):
         raise click.exceptions.Exit(status)

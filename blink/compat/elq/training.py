@@ -14,6 +14,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from blink.apps import training_commands
 from blink.apps.common import say
 
 Sets = Callable[[str], dict[str, Any]]
@@ -32,6 +33,11 @@ class Flag:
     name: str
     sets: Sets | None = None
     switch: bool = False
+
+    def option(self) -> click.Option:
+        """The flag as a hidden option, whose value is its text."""
+        optional: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if self.switch else {}
+        return click.Option([f"--{self.name}", _PREFIX + self.name], type=str, hidden=True, **optional)
 
 
 def truth(text: str) -> bool:
@@ -120,12 +126,23 @@ FLAGS = (
 _PREFIX = "original_"
 
 
-def original_flags(command: Any) -> Any:
-    """A decorator that gives a command the flags of the original, out of sight of its help."""
-    for flag in reversed(FLAGS):
-        optional: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if flag.switch else {}
-        command = click.option(f"--{flag.name}", _PREFIX + flag.name, type=str, hidden=True, **optional)(command)
-    return command
+class TrainCommand(click.Command):
+    """``blink train``, which also takes the original's flags, out of sight of its help."""
+
+    def __init__(self, current: click.Command) -> None:
+        super().__init__(
+            current.name,
+            context_settings=current.context_settings,
+            callback=current.callback,
+            params=[*current.params, *(flag.option() for flag in FLAGS)],
+            help=current.help,
+        )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line, and turn flags of the original into today's options."""
+        rest = super().parse_args(ctx, args)
+        take_original_flags(ctx, ctx.params)
+        return rest
 
 
 def take_original_flags(context: click.Context, options: MutableMapping[str, Any]) -> None:
@@ -153,3 +170,6 @@ def take_original_flags(context: click.Context, options: MutableMapping[str, Any
             options[option] = value
     if unused:
         say(f"accepted, without effect: {', '.join(unused)}")
+
+
+train = TrainCommand(training_commands.train)
