@@ -28,7 +28,7 @@ import click
 from blink.apps.common import guarded, say
 from blink.errors import BlinkError, MismatchError, SettingsError
 from blink.files import atomic_open, read_json, write_json
-from blink.training.provenance import git_revision
+from blink.runs.provenance import git_revision
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT, REQUEST, LOG = "report.json", "asked.json", "log.txt"

@@ -30,7 +30,7 @@ from blink.kglm.graph.ranking import DEGREES
 from blink.kglm.graph.readers import read_graph
 from blink.kglm.graph.trainer import MODEL_FILE
 from blink.kglm.run import RunFolder
-from blink.training.trace import read_trace
+from blink.runs.trace import read_trace
 from scripts.harness import run_script
 
 BARS: dict[str, dict[str, float]] = {

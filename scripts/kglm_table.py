@@ -39,8 +39,8 @@ from blink.kglm.lm.generation import Sampling, generate
 from blink.kglm.lm.runner import LanguageRunner
 from blink.kglm.lm.saved import load_model
 from blink.kglm.run import RunFolder
-from blink.training.signals import Interrupted
-from blink.training.trace import read_trace
+from blink.runs.signals import Interrupted
+from blink.runs.trace import read_trace
 from scripts.harness import as_help, make_rows, markdown_table, mean_and_deviation, parse_seeds, run_script, write_page
 
 EXAMPLES = Path("examples/kglm")

@@ -53,7 +53,7 @@ from blink.training.fit.graph_prior import (
     learn_vectors,
     read_labelled,
 )
-from blink.training.provenance import git_revision
+from blink.runs.provenance import git_revision
 from blink.training.settings import Fold, WeighSettings
 from scripts.harness import ROOT, as_help, data_option, parse_seeds, run_script, write_results
 from scripts.prior_ablation_page import ARMS, FILES, SCORES, Arm, table_of

@@ -16,7 +16,7 @@ from blink.errors import DataError, MismatchError, SettingsError
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.model.biencoder import BiEncoder
 from blink.model.heads import SpanScores, span_logits
-from blink.training.checkpoints import CHECKPOINTS_FOLDER, checkpoints
+from blink.runs.checkpoints import CHECKPOINTS_FOLDER, checkpoints
 from blink.training.examples import Batch, collate, examples_from, order
 from blink.training.losses import catalogue_loss, span_loss
 from blink.training.settings import MADE, TrainSettings, parse_mix

@@ -18,11 +18,11 @@ from blink.errors import CheckpointError, MismatchError, SettingsError
 from blink.evaluation.sweep import SweepPoint
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.model.biencoder import BiEncoder
-from blink.training.checkpoints import CHECKPOINTS_FOLDER, KEPT, checkpoints
-from blink.training.curves import CURVES_FILE
+from blink.runs.checkpoints import CHECKPOINTS_FOLDER, KEPT, checkpoints
+from blink.runs.curves import CURVES_FILE
+from blink.runs.signals import Interrupted
 from blink.training.launch import make_accelerator
 from blink.training.settings import RankSettings, TrainSettings
-from blink.training.signals import Interrupted
 from blink.training.trainer import BEST_FILE, TRACE_FILE, Progress
 
 torch.set_num_threads(1)

@@ -20,7 +20,7 @@ from blink.cluster.settings import SHARD_VARIABLE, ClusterSettings, load_setting
 from blink.cluster.submit import PYTHON
 from blink.errors import SettingsError
 from blink.files import read_json, write_json
-from blink.training.signals import Interrupted, stop_signals
+from blink.runs.signals import Interrupted, stop_signals
 
 if TYPE_CHECKING:
     from blink.cluster.encoding import Encoding

@@ -84,7 +84,7 @@ def train_model(settings: TrainSettings, request: Request) -> None:
         SystemExit: a signal stopped the run; its state is saved.
     """
     from blink.model.precision import resolve_device
-    from blink.training.signals import Interrupted
+    from blink.runs.signals import Interrupted
     from blink.training.trainer import Trainer
 
     train_files, dev_files = request.files()

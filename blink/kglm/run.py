@@ -16,10 +16,10 @@ import torch
 from blink.errors import BlinkError, CheckpointError, MismatchError, MissingFileError, SettingsError
 from blink.files import read_json, write_json
 from blink.kglm.config import Settings, kind_of, load_settings, write_yaml
-from blink.training.checkpoints import CHECKPOINTS_FOLDER, clear_checkpoints, load_checkpoint, save_checkpoint
-from blink.training.curves import CURVES_FILE
-from blink.training.provenance import provenance
-from blink.training.trace import Trace, read_trace
+from blink.runs.checkpoints import CHECKPOINTS_FOLDER, clear_checkpoints, load_checkpoint, save_checkpoint
+from blink.runs.curves import CURVES_FILE
+from blink.runs.provenance import provenance
+from blink.runs.trace import Trace, read_trace
 
 SETTINGS_FILE = "settings.yaml"
 TRACE_FILE = "trace.jsonl"
@@ -169,7 +169,7 @@ class RunFolder:
 
     def draw(self, losses: Sequence[str], scores: Sequence[str]) -> None:
         """Draw these columns of the trace into ``curves.png``: losses of its steps, scores of its validations."""
-        from blink.kglm.curves import draw_curves
+        from blink.runs.curves import draw_curves
 
         draw_curves(read_trace(self.path / TRACE_FILE), losses, scores, self.path / CURVES_FILE)
 

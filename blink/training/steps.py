@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from blink.data.records import NOT_IN_CATALOGUE
 from blink.errors import SettingsError
 from blink.model.biencoder import BiEncoder
-from blink.training.checkpoints import learning_state, load_learning_state
+from blink.runs.checkpoints import learning_state, load_learning_state
 from blink.training.examples import Batch
 from blink.training.losses import span_count, span_loss
 from blink.training.objectives import Entities, Objective, needed_rows, objectives_named

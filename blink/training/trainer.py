@@ -20,18 +20,18 @@ from blink.evaluation.sweep import SweepPoint
 from blink.files import read_json, write_json
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.model.biencoder import BiEncoder
-from blink.training.checkpoints import CHECKPOINTS_FOLDER, clear_checkpoints, load_checkpoint, save_checkpoint
-from blink.training.curves import CURVES_FILE, draw_curves
+from blink.runs.checkpoints import CHECKPOINTS_FOLDER, clear_checkpoints, load_checkpoint, save_checkpoint
+from blink.runs.curves import CURVES_FILE, draw_curves
+from blink.runs.provenance import provenance
+from blink.runs.signals import Interrupted, StopSignals, stop_signals
+from blink.runs.trace import Trace, read_trace
 from blink.training.epochs import Epoch, Epochs, Share
 from blink.training.launch import make_accelerator
 from blink.training.negatives import NegativeSource
-from blink.training.provenance import provenance
 from blink.training.settings import FREE_TO_CHANGE, TrainSettings
-from blink.training.signals import Interrupted, StopSignals, stop_signals
 from blink.training.steps import Stepper, freeze_layers
 from blink.training.synthetic import Synthesizer
 from blink.training.towers import EntityVectors, LearningVectors, StoredVectors, prepare_towers
-from blink.training.trace import Trace, read_trace
 from blink.training.validation import Validation
 
 TRACE_FILE = "trace.jsonl"
@@ -340,7 +340,9 @@ class Trainer:
 
     def _draw(self) -> None:
         if self.accelerator.is_main_process:
-            draw_curves(read_trace(self._trace.path), self.folder / CURVES_FILE)
+            draw_curves(
+                read_trace(self._trace.path), ("entity", "span"), ("f1", "precision", "recall"), self.folder / CURVES_FILE
+            )
 
 
 def _require_fit(model: BiEncoder, kb: KnowledgeBase, learns_entities: bool) -> None:

@@ -19,7 +19,7 @@ from accelerate.utils import GradScalerKwargs, InitProcessGroupKwargs
 
 from blink.apps.common import say
 from blink.errors import SettingsError
-from blink.training.signals import Interrupted
+from blink.runs.signals import Interrupted
 from examples.luke.settings import TuneSettings
 
 MIXED = {"bf16": "bf16", "fp16": "fp16", "fp32": "no"}

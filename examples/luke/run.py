@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from blink.apps.common import Bar, bar, say
 from blink.errors import MissingFileError, SettingsError
 from blink.files import write_json
-from blink.training.provenance import provenance
-from blink.training.trace import Trace
+from blink.runs.provenance import provenance
+from blink.runs.trace import Trace
 from examples.luke.convert import save_folder
 from examples.luke.evaluation import Evaluator, Split
 from examples.luke.features import Feature

@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from blink.errors import SettingsError
-from blink.training.checkpoints import learning_state, load_learning_state
+from blink.runs.checkpoints import learning_state, load_learning_state
 from blink.training.settings import SEED_STRIDE
 from examples.luke.features import Feature
 from examples.luke.settings import TuneSettings

@@ -15,9 +15,9 @@ from accelerate.utils import gather_object
 
 from blink.errors import MismatchError
 from blink.files import read_json, write_json
-from blink.training.checkpoints import CHECKPOINTS_FOLDER, clear_checkpoints, load_checkpoint, save_checkpoint
-from blink.training.signals import Interrupted, StopSignals, stop_signals
-from blink.training.trace import Trace
+from blink.runs.checkpoints import CHECKPOINTS_FOLDER, clear_checkpoints, load_checkpoint, save_checkpoint
+from blink.runs.signals import Interrupted, StopSignals, stop_signals
+from blink.runs.trace import Trace
 from examples.luke.features import Feature
 from examples.luke.loggers import Logger, Silent
 from examples.luke.settings import FREE_TO_CHANGE, TuneSettings
@@ -71,7 +71,7 @@ class Trainer:
         features: what is learnt from.
         criterion: score by which the best epoch is known, greater is better.
         folder: of the run: settings, ``trace.jsonl``, checkpoints.
-        about: where the run comes from, see `blink.training.provenance`.
+        about: where the run comes from, see `blink.runs.provenance`.
         identity: what a continuation must share beside the settings.
         logger: takes losses and scores too.
     """

@@ -19,8 +19,8 @@ from blink.apps.common import bar, say
 from blink.errors import SettingsError
 from blink.files import write_json
 from blink.model.pretrained import quiet_transformers
-from blink.training.provenance import provenance
-from blink.training.trace import Trace
+from blink.runs.provenance import provenance
+from blink.runs.trace import Trace
 from examples.luke.launching import (
     ending_in_a_line,
     gpu_count,

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from blink.errors import MismatchError, SettingsError
-from blink.training.signals import Interrupted
+from blink.runs.signals import Interrupted
 from examples.luke.features import Feature
 from examples.luke.launching import launch, launch_command, make_accelerator, resolve_gpus
 from examples.luke.loggers import PACKAGES, make_logger

@@ -26,8 +26,8 @@ from blink.kglm.lm.corpus import encode
 from blink.kglm.lm.vocabulary import Vocabulary
 from blink.kglm.run import METRICS_FILE, TRACE_FILE, Progress, read_tensors
 from blink.runs.settings import read_settings_file
-from blink.training.signals import Interrupted
-from blink.training.trace import read_trace
+from blink.runs.signals import Interrupted
+from blink.runs.trace import read_trace
 
 WORDS = ("the", "king", "of", "norway", "sails", "river", "a")
 

@@ -25,8 +25,8 @@ from blink.kglm.lm.vocabulary import Vocabulary
 from blink.kglm.lm.words import text_words
 from blink.kglm.run import TRACE_FILE, Progress, RunFolder, read_tensors
 from blink.kglm.text_init.tables import TextRow
-from blink.training.signals import Interrupted
-from blink.training.trace import read_trace
+from blink.runs.signals import Interrupted
+from blink.runs.trace import read_trace
 
 PLACES = ("oslo", "bergen", "nile", "garda", "elbrus", "java", "rhine", "etna")
 KINDS = ("city", "river", "lake", "mountain")

@@ -20,8 +20,8 @@ from blink.errors import CheckpointError, DataError, MismatchError, SettingsErro
 from blink.kglm.graph.runner import GraphRunner, open_run
 from blink.kglm.graph.trainer import Trainer
 from blink.kglm.run import NotFinite, Progress, RunFolder
-from blink.training.checkpoints import CHECKPOINTS_FOLDER, checkpoints
-from blink.training.signals import Interrupted
+from blink.runs.checkpoints import CHECKPOINTS_FOLDER, checkpoints
+from blink.runs.signals import Interrupted
 
 pytest.importorskip("pykeen", reason="needs the extra kglm")
 torch.set_num_threads(1)

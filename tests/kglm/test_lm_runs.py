@@ -27,7 +27,7 @@ from blink.kglm.lm.schedule import LANGUAGE, TRIPLES, Schedule
 from blink.kglm.lm.vectors import neighbour_vectors, read_vectors, rescaled
 from blink.kglm.lm.vocabulary import PAD, Vocabulary
 from blink.kglm.run import NotFinite, Progress, RunFolder
-from blink.training.signals import Interrupted
+from blink.runs.signals import Interrupted
 from tests.kglm.lm_toys import settings_for, toy_model, write_world
 
 pytest.importorskip("yaml", reason="the extra 'kglm' is not installed")

@@ -81,7 +81,7 @@ def _run(kind: str, settings: Any, folder: Path, *, resume: bool) -> None:
     """
     from blink.apps.common import say
     from blink.kglm.kinds import runner_for
-    from blink.training.signals import Interrupted
+    from blink.runs.signals import Interrupted
 
     runner = runner_for(kind)
     try:

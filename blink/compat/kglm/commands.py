@@ -114,7 +114,7 @@ def _run(settings: Settings, folder: Path, log: _Log, *, resume: bool) -> dict[s
 
     from blink.apps.kglm.training import shown_progress
     from blink.kglm.lm.runner import LanguageRunner
-    from blink.training.signals import Interrupted
+    from blink.runs.signals import Interrupted
 
     try:
         with shown_progress("training", "step") as progress:

@@ -15,8 +15,8 @@ from blink.kglm.glove.inputs import Words
 from blink.kglm.glove.learning import WordSide
 from blink.kglm.graph.trainer import MODEL_ABOUT, MODEL_FILE, Standing
 from blink.kglm.run import Cost, Progress, RunFolder, device_for, read_tensors, require_finite, write_tensors
-from blink.training.signals import Interrupted, StopSignals, stop_signals
-from blink.training.trace import read_trace
+from blink.runs.signals import Interrupted, StopSignals, stop_signals
+from blink.runs.trace import read_trace
 
 PREFIX = "glove."
 """Begins the names of a word model's tensors in a best state, which may hold those of a graph too."""

@@ -36,7 +36,7 @@ from blink.kglm.run import (
     seed_for,
     write_tensors,
 )
-from blink.training.signals import Interrupted, StopSignals, stop_signals
+from blink.runs.signals import Interrupted, StopSignals, stop_signals
 
 MODEL_FILE, MODEL_ABOUT = "model.safetensors", "model.json"
 SECONDS_OF_A_DRAWING = 30

@@ -15,7 +15,7 @@ from blink.kglm.lm.model import KGLanguageModel
 from blink.kglm.lm.schedule import LANGUAGE, TRIPLES, Schedule
 from blink.kglm.lm.tasks import Task
 from blink.kglm.run import Cost, Progress, RunFolder, require_finite, seed_for
-from blink.training.signals import Interrupted, stop_signals
+from blink.runs.signals import Interrupted, stop_signals
 
 RULES = ("loss", "perplexity", "accuracy")
 OWNERS = {"words": (), "cells": (), "language": (LANGUAGE,), "classifier": (TRIPLES,), "tables": (TRIPLES,)}

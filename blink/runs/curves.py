@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 
 from blink.files import atomic_open
-from blink.training.curves import smooth
+
+CURVES_FILE = "curves.png"
+SMOOTHED_OVER = 25
+"""Rows of losses that a smooth curve is the mean of, at most."""
 
 
 def draw_curves(rows: Sequence[dict[str, Any]], losses: Sequence[str], scores: Sequence[str], path: Path) -> None:
@@ -62,3 +65,10 @@ def _line(axes: Any, rows: Sequence[dict[str, Any]], name: str) -> float:
     faint = axes.plot(steps, values, alpha=0.25, linewidth=0.8)[0]
     axes.plot(steps, smooth(values), color=faint.get_color(), label=name)
     return float(values.min())
+
+
+def smooth(values: np.ndarray) -> np.ndarray:
+    """Mean of each value with those before it, at most `SMOOTHED_OVER`. *Shape:* (n,) both."""
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    first = np.maximum(np.arange(len(values)) + 1 - SMOOTHED_OVER, 0)
+    return (sums[1:] - sums[first]) / (np.arange(len(values)) + 1 - first)
