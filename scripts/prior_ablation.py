@@ -44,6 +44,7 @@ from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.graph_prior import EntityAlignment, GraphPrior
 from blink.linking.linker import Linker
 from blink.model.loading import load_model
+from blink.runs.provenance import git_revision
 from blink.training.fit.graph_prior import (
     DevPredictions,
     LabelledText,
@@ -53,7 +54,6 @@ from blink.training.fit.graph_prior import (
     learn_vectors,
     read_labelled,
 )
-from blink.runs.provenance import git_revision
 from blink.training.settings import Fold, WeighSettings
 from scripts.harness import ROOT, as_help, data_option, parse_seeds, run_script, write_results
 from scripts.prior_ablation_page import ARMS, FILES, SCORES, Arm, table_of
