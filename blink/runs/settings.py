@@ -399,6 +399,9 @@ def _explained(kind: type[Settings], error: ErrorDetails, sources: Sequence[Sour
             continue
         source, value = each.name, raw if mistyped and len(keys) == len(error["loc"]) else value
     if error["type"] == "extra_forbidden":
+        inner = next(_leaves(value), "").split(".") if isinstance(value, Mapping) and value else []
+        keys = [*keys, *inner]
+        name = ".".join(keys)
         return f"{f'{source} sets {name}, which' if source else name} is unknown{_nearest(kind, keys)}"
     if error["type"] == "missing":
         return f"{name} is not set; give it a value"
@@ -478,8 +481,8 @@ def _nearest(kind: type[Settings], keys: Sequence[str]) -> str:
     )
     if near:
         return f"; did you mean {' or '.join(near[:3])}?"
-    section, _ = _field(kind, keys[:-1], item=False)
-    return f"; known are {', '.join('.'.join((*keys[:-1], key)) for key in section.model_fields)}"
+    section = [full for full in known if full.startswith(name.removesuffix(last) or "-")]
+    return f"; known are {', '.join(section or kind.model_fields)}"
 
 
 def _initials(name: str) -> str:

@@ -21,7 +21,7 @@ import click
     "relations of an entity and needs no training.",
 )
 @click.option(
-    "--data", default="", metavar="DIR", help="Where graphs are looked for.  [default: $BLINK_DATA, or ../shared/data]"
+    "--data", default="", metavar="DIR", help="Folder of graphs that are not in the working folder.  [default: $BLINK_DATA]"
 )
 @click.option("--out", required=True, metavar="FILE", help="The prior to write.")
 def prior(graphs: tuple[str, ...], vectors: str | None, data: str, out: str) -> None:

@@ -19,7 +19,7 @@ OVERRIDES = {"ignore_unknown_options": True}
 @click.argument("run", metavar="RUN.yaml")
 @click.option("--out", required=True, metavar="DIR", help="Folder of the run; it must not hold one yet.")
 @click.option(
-    "--data", metavar="DIR", help="Folder that paths of data are relative to, as --data.root.  [default: ../shared/data]"
+    "--data", metavar="DIR", help="Folder of data that is not in the working folder, as --data.root.  [default: $BLINK_DATA]"
 )
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--SECTION.NAME VALUE]...")
 def train(run: str, out: str, data: str | None, overrides: tuple[str, ...]) -> None:
