@@ -46,8 +46,8 @@ def vocabulary(tiny_base: object) -> object:
     from examples.luke.loading import THIRD, Base
 
     assert isinstance(tiny_base, Base)
-    made = tiny_base.with_head(LukeForEntityClassification, ["a", "b"], all_entities=True, markers=[THIRD])
-    return made.vocabulary()
+    tuned = tiny_base.with_head(LukeForEntityClassification, ["a", "b"], all_entities=True, markers=[THIRD])
+    return tuned.vocabulary()
 
 
 @pytest.fixture(autouse=True)

@@ -31,11 +31,11 @@ def db(tmp_path: Path) -> DumpDb:
         lines = []
         for title in titles:
             text, links = "", []
-            for i, piece in enumerate(PAGES[title].replace("]", "[").split("[")):
-                shown, _, target = piece.partition("|")
+            for i, fragment in enumerate(PAGES[title].replace("]", "[").split("[")):
+                label, _, target = fragment.partition("|")
                 if i % 2:
-                    links.append([target or shown, len(text), len(text) + len(shown)])
-                text += shown
+                    links.append([target or label, len(text), len(text) + len(label)])
+                text += label
             lines.append(json.dumps({"id": n, "title": title, "paragraphs": [[text, True, links]]}) + "\n")
         (folder / f"pages-{n:06d}.jsonl.gz").write_bytes(gzip.compress("".join(lines).encode()))
     (folder / "titles.txt").write_text("".join(f"{t}\n" for t in PAGES))
@@ -46,11 +46,11 @@ def db(tmp_path: Path) -> DumpDb:
 
 @pytest.mark.parametrize("name", ["links.jsonl", "links.jsonl.gz"])
 def test_links_of_the_articles_that_are_asked_for(db: DumpDb, tmp_path: Path, name: str) -> None:
-    told: list[int] = []
-    assert write_links(db, {"Donau", "Unknown"}, tmp_path / name, advance=told.append) == 1
-    assert sum(told) == 2 * len(db.parts)
-    found = read_links(tmp_path / name, ["Danube", "Black Sea"])
-    assert found == {
+    progress: list[int] = []
+    assert write_links(db, {"Donau", "Unknown"}, tmp_path / name, advance=progress.append) == 1
+    assert sum(progress) == 2 * len(db.parts)
+    links = read_links(tmp_path / name, ["Danube", "Black Sea"])
+    assert links == {
         "Danube": [
             Link("Danube", "Danube", 1.0),
             Link("Black Sea", "Black Sea", 1.0),  # three links in three articles that hold the text

@@ -44,7 +44,7 @@ SLOW = (pytest.mark.slow, pytest.mark.timeout(900))
 ALL = [pytest.param(task, marks=() if task in QUICK else SLOW) for task in TASKS]
 
 
-def own(task: str, tasks: Path) -> list[str]:
+def data_flags(task: str, tasks: Path) -> list[str]:
     """A task's data, and what it needs beside it."""
     tiny = tasks / task.replace("-", "_") / "tiny"
     files = {
@@ -57,8 +57,8 @@ def own(task: str, tasks: Path) -> list[str]:
 
 
 def results(folder: Path) -> dict[str, float]:
-    found: dict[str, float] = json.loads((folder / "results.json").read_text())
-    return {k: v for k, v in found.items() if "epoch" not in k}
+    scores: dict[str, float] = json.loads((folder / "results.json").read_text())
+    return {k: v for k, v in scores.items() if "epoch" not in k}
 
 
 def written(folder: Path) -> dict[str, bytes]:
@@ -74,14 +74,14 @@ class TestLearning:
         first, second = tmp_path / "first", tmp_path / "second"
         common = (f"--model-file={tiny_folder}", f"--output-dir={first}", "--num-gpus=0")
         epochs = f"--num-train-epochs={ENOUGH.get(task, 60)}"
-        status, err = run_examples(*common, task, "run", *own(task, tasks), *LEARN, epochs)
+        status, err = run_examples(*common, task, "run", *data_flags(task, tasks), *LEARN, epochs)
         assert status == 0, err
-        whole = 1.0 if TASKS[task].endswith("f1") and task != "reading-comprehension" else 100.0
-        assert results(first)[TASKS[task]] == whole
+        perfect = 1.0 if TASKS[task].endswith("f1") and task != "reading-comprehension" else 100.0
+        assert results(first)[TASKS[task]] == perfect
         # Again from the checkpoint, by the name that the original's commands give it; the model file is not needed.
         checkpoint = f"--checkpoint-file={first / 'pytorch_model.bin'}"
         status, err = run_examples(
-            f"--output-dir={second}", "--num-gpus=0", task, "run", *own(task, tasks), checkpoint, "--no-train"
+            f"--output-dir={second}", "--num-gpus=0", task, "run", *data_flags(task, tasks), checkpoint, "--no-train"
         )
         assert status == 0, err
         assert results(second) == results(first)
@@ -109,15 +109,15 @@ SHORT = ("--train-batch-size=4", "--num-train-epochs=3", "--learning-rate=2e-3",
 class TestGoingOn:
     def run(self, run_examples: Examples, model: Path, out: Path, task: str, tasks: Path, *more: str) -> tuple[int, str]:
         return run_examples(
-            f"--model-file={model}", f"--output-dir={out}", "--num-gpus=0", task, "run", *own(task, tasks), *SHORT, *more
+            f"--model-file={model}", f"--output-dir={out}", "--num-gpus=0", task, "run", *data_flags(task, tasks), *SHORT, *more
         )
 
     @pytest.mark.parametrize("task", ["ner", "entity-typing"])
     def test_stopped_and_resumed_it_ends_the_same(
         self, task: str, run_examples: Examples, tiny_folder: Path, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        whole, parts = tmp_path / "whole", tmp_path / "parts"
-        assert self.run(run_examples, tiny_folder, whole, task, tasks)[0] == 0
+        uninterrupted, interrupted = tmp_path / "whole", tmp_path / "parts"
+        assert self.run(run_examples, tiny_folder, uninterrupted, task, tasks)[0] == 0
         step = Stepper.step
 
         def stopping(stepper: Stepper, number: int, features: Any) -> float:
@@ -126,16 +126,18 @@ class TestGoingOn:
             return step(stepper, number, features)
 
         monkeypatch.setattr(Stepper, "step", stopping)
-        status, err = self.run(run_examples, tiny_folder, parts, task, tasks)
+        status, err = self.run(run_examples, tiny_folder, interrupted, task, tasks)
         assert status == 128 + signal.SIGTERM
         assert "stopped after step 7 of 15, saved in" in err
         assert err.rstrip().endswith("go on with the same command and --resume")
-        assert not (parts / "results.json").exists()
+        assert not (interrupted / "results.json").exists()
         monkeypatch.setattr(Stepper, "step", step)
-        assert self.run(run_examples, tiny_folder, parts, task, tasks, "--resume")[0] == 0
-        assert json.loads((parts / "results.json").read_text()) == json.loads((whole / "results.json").read_text())
-        assert written(parts) == written(whole) != {}
-        one, other = (load_file(folder / "model.safetensors") for folder in (whole, parts))
+        assert self.run(run_examples, tiny_folder, interrupted, task, tasks, "--resume")[0] == 0
+        assert json.loads((interrupted / "results.json").read_text()) == json.loads(
+            (uninterrupted / "results.json").read_text()
+        )
+        assert written(interrupted) == written(uninterrupted) != {}
+        one, other = (load_file(folder / "model.safetensors") for folder in (uninterrupted, interrupted))
         assert all(torch.equal(one[name], value) for name, value in other.items())
 
     def test_other_settings_are_refused(self, run_examples: Examples, tiny_folder: Path, tasks: Path, tmp_path: Path) -> None:
@@ -149,22 +151,29 @@ class TestGoingOn:
     @pytest.mark.parametrize("task", TASKS)
     def test_killed_without_warning_and_resumed(self, task: str, tiny_folder: Path, tasks: Path, tmp_path: Path) -> None:
         def start(out: Path, *more: str) -> subprocess.Popen[bytes]:
-            arguments = [f"--model-file={tiny_folder}", f"--output-dir={out}", "--num-gpus=0", task, "run", *own(task, tasks)]
+            arguments = [
+                f"--model-file={tiny_folder}",
+                f"--output-dir={out}",
+                "--num-gpus=0",
+                task,
+                "run",
+                *data_flags(task, tasks),
+            ]
             command = [sys.executable, "-m", "examples.cli", *arguments, *SHORT, "--num-train-epochs=12", *more]
             return subprocess.Popen(command, cwd=tasks.parent, stderr=subprocess.DEVNULL)
 
-        whole, parts = tmp_path / "whole", tmp_path / "parts"
-        assert start(whole).wait(250) == 0
-        process, patience = start(parts), time.monotonic() + 250
-        while len(list(parts.glob("checkpoints/step-*.pt"))) < 2 and time.monotonic() < patience:
+        uninterrupted, interrupted = tmp_path / "whole", tmp_path / "parts"
+        assert start(uninterrupted).wait(250) == 0
+        process, patience = start(interrupted), time.monotonic() + 250
+        while len(list(interrupted.glob("checkpoints/step-*.pt"))) < 2 and time.monotonic() < patience:
             time.sleep(0.02)
         process.kill()
         process.wait()
-        assert not (parts / "results.json").exists()
-        assert start(parts, "--resume").wait(250) == 0
-        assert results(parts) == results(whole)
-        assert written(parts) == written(whole) != {}
-        one, other = (load_file(folder / "model.safetensors") for folder in (whole, parts))
+        assert not (interrupted / "results.json").exists()
+        assert start(interrupted, "--resume").wait(250) == 0
+        assert results(interrupted) == results(uninterrupted)
+        assert written(interrupted) == written(uninterrupted) != {}
+        one, other = (load_file(folder / "model.safetensors") for folder in (uninterrupted, interrupted))
         assert all(torch.equal(one[name], value) for name, value in other.items())
 
 
@@ -173,9 +182,9 @@ class TestRuns:
         self, run_examples: Examples, tiny_folder: Path, tasks: Path, tmp_path: Path
     ) -> None:
         archive = tmp_path / "luke_tiny.tar.gz"
-        whole = load_whole(str(tiny_folder), None, print)
-        write_archive(to_archive(whole.model, whole.tokenizer, str(tiny_folder)), archive)
-        arguments = ("entity-typing", "run", *own("entity-typing", tasks), *SHORT, "--num-train-epochs=1")
+        pretrained = load_whole(str(tiny_folder), None, print)
+        write_archive(to_archive(pretrained.model, pretrained.tokenizer, str(tiny_folder)), archive)
+        arguments = ("entity-typing", "run", *data_flags("entity-typing", tasks), *SHORT, "--num-train-epochs=1")
         outputs = []
         for name, model in (("a", archive), ("b", tiny_folder)):
             status, err = run_examples(f"--model-file={model}", f"--output-dir={tmp_path / name}", "--num-gpus=0", *arguments)
@@ -184,12 +193,12 @@ class TestRuns:
         assert all(torch.equal(outputs[0][name], value) for name, value in outputs[1].items())
 
     def test_what_a_run_leaves(self, run_examples: Examples, tiny_folder: Path, tasks: Path, tmp_path: Path) -> None:
-        arguments = ("entity-typing", "run", *own("entity-typing", tasks), *SHORT, "--fp16")
+        arguments = ("entity-typing", "run", *data_flags("entity-typing", tasks), *SHORT, "--fp16")
         status, err = run_examples(f"--model-file={tiny_folder}", f"--output-dir={tmp_path}", "--num-gpus=0", *arguments)
         assert status == 0
         assert "--fp16 needs a GPU; going on in float32" in err
-        found = json.loads((tmp_path / "results.json").read_text())
-        assert {"dev_f1", "dev_precision", "test_recall", "dev_f1_epoch0", "dev_f1_epoch2", "best_epoch"} <= set(found)
+        scores = json.loads((tmp_path / "results.json").read_text())
+        assert {"dev_f1", "dev_precision", "test_recall", "dev_f1_epoch0", "dev_f1_epoch2", "best_epoch"} <= set(scores)
         assert (tmp_path / "dev_predictions.jsonl").read_text().count("\n") == 20
         kinds = [json.loads(line) for line in (tmp_path / "trace.jsonl").read_text().splitlines()]
         assert [k["kind"] for k in kinds].count("step") == 15
@@ -203,7 +212,7 @@ class TestRuns:
     def test_a_run_without_evaluation_and_one_without_checkpoint(
         self, run_examples: Examples, tiny_folder: Path, tasks: Path, tmp_path: Path
     ) -> None:
-        arguments = ("entity-typing", "run", *own("entity-typing", tasks))
+        arguments = ("entity-typing", "run", *data_flags("entity-typing", tasks))
         common = (f"--model-file={tiny_folder}", f"--output-dir={tmp_path}", "--num-gpus=0")
         assert run_examples(*common, *arguments, *SHORT, "--no-eval", "--keep=last", "--num-train-epochs=0.2")[0] == 0
         assert not (tmp_path / "dev_predictions.jsonl").exists()
@@ -228,7 +237,7 @@ class TestRuns:
     def test_ablations_of_ner_are_known_from_their_checkpoint(
         self, flag: str, run_examples: Examples, tiny_folder: Path, tasks: Path, tmp_path: Path
     ) -> None:
-        data, common = own("ner", tasks), (f"--model-file={tiny_folder}", "--num-gpus=0")
+        data, common = data_flags("ner", tasks), (f"--model-file={tiny_folder}", "--num-gpus=0")
         out = f"--output-dir={tmp_path}"
         assert run_examples(*common, out, "ner", "run", *data, *SHORT, "--num-train-epochs=1", flag)[0] == 0
         assert run_examples(*common, out, "ner", "run", *data, "--no-train", flag)[0] == 0
@@ -246,21 +255,21 @@ class TestRuns:
             f"--output-dir={tmp_path / 'two'}",
             "ner",
             "run",
-            *own("ner", tasks),
+            *data_flags("ner", tasks),
         ]
         two = ["--train-batch-size=1", "--gradient-accumulation-steps=2", "--num-train-epochs=2", "--learning-rate=1e-3"]
         subprocess.run([*launcher, "-m", "examples.cli", *arguments, *two], cwd=tasks.parent, check=True, timeout=280)
         arguments[2] = f"--output-dir={tmp_path / 'one'}"
         one = [*two[2:], "--train-batch-size=4"]
         subprocess.run([sys.executable, "-m", "examples.cli", *arguments, *one], cwd=tasks.parent, check=True, timeout=280)
-        left, right = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-        assert all(torch.allclose(left[name], value, atol=2e-4) for name, value in right.items())
+        one_process, two_processes = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+        assert all(torch.allclose(one_process[name], value, atol=2e-4) for name, value in two_processes.items())
         assert results(tmp_path / "two") == pytest.approx(results(tmp_path / "one"), abs=0.05)
 
 
 class TestErrors:
     @pytest.mark.parametrize(
-        ("before", "after", "status", "found"),
+        ("before", "after", "status", "message"),
         [
             ((), (), 1, "no model was named; give --model-file before the task"),
             (("--model-file=no.tar.gz",), (), 1, "the model no.tar.gz does not exist"),
@@ -276,12 +285,12 @@ class TestErrors:
         ],
     )
     def test_one_clear_line(
-        self, before: Any, after: Any, status: int, found: str, run_examples: Examples, tasks: Path, tmp_path: Path
+        self, before: Any, after: Any, status: int, message: str, run_examples: Examples, tasks: Path, tmp_path: Path
     ) -> None:
-        arguments = (f"--output-dir={tmp_path}", *before, "entity-typing", "run", *own("entity-typing", tasks), *after)
+        arguments = (f"--output-dir={tmp_path}", *before, "entity-typing", "run", *data_flags("entity-typing", tasks), *after)
         ended, err = run_examples(*arguments)
         assert ended == status
-        assert found in err
+        assert message in err
         assert err.count("\n") == 1
 
     def test_malformed_data_is_named_with_its_line(self, run_examples: Examples, tiny_folder: Path, tmp_path: Path) -> None:
@@ -298,11 +307,11 @@ class TestErrors:
     ) -> None:
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.setattr("examples.luke.run.make_accelerator", lambda settings, gpus: None)
-        status, err = run_examples("ner", "run", *own("ner", tasks))
+        status, err = run_examples("ner", "run", *data_flags("ner", tasks))
         assert (status, "several processes share one folder; name it by --output-dir" in err) == (1, True)
 
     def test_a_file_of_links_that_is_not_there(self, run_examples: Examples, tasks: Path) -> None:
-        data = own("reading-comprehension", tasks)
+        data = data_flags("reading-comprehension", tasks)
         status, err = run_examples("reading-comprehension", "run", *data, "--link-redirects-file=none.pkl")
         assert status == 1
         assert err.startswith("examples: none.pkl does not exist")
@@ -314,7 +323,7 @@ SHARED = {
     "adam-correct-bias", "warmup-proportion", "gradient-accumulation-steps", "fp16", "fp16-opt-level", "fp16-min-loss-scale",
     "fp16-max-loss-scale", "save-steps",
 }  # fmt: skip
-OWN = {
+TASK_OPTIONS = {
     "entity-typing": set(),
     "relation-classification": set(),
     "ner": {
@@ -359,7 +368,7 @@ def run_command(task: str) -> click.Command:
 class TestFlags:
     def test_those_of_the_original_are_all_there(self) -> None:
         assert flags(cli) >= COMMON
-        for task, more in OWN.items():
+        for task, more in TASK_OPTIONS.items():
             assert flags(run_command(task)) >= SHARED | more, task
 
     @pytest.mark.parametrize("task", TASKS)

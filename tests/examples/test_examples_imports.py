@@ -44,13 +44,13 @@ def test_the_examples_import_little_of_blink(tasks: Path) -> None:
 
 
 def test_tasks_do_not_know_each_other(tasks: Path) -> None:
-    found = {(name, other) for name in TASKS for f in (tasks / name).glob("*.py") for other in _tasks_of(f)}
-    assert {pair for pair in found if pair[0] != pair[1]} == BETWEEN_TASKS
+    imports = {(name, other) for name in TASKS for f in (tasks / name).glob("*.py") for other in _tasks_of(f)}
+    assert {pair for pair in imports if pair[0] != pair[1]} == BETWEEN_TASKS
 
 
 def _tasks_of(file: Path) -> set[str]:
-    parts = [module.split(".") for module in imported(file)]
-    return {p[1] for p in parts if p[0] == "examples" and len(p) > 1 and p[1] in TASKS}
+    module_paths = [module.split(".") for module in imported(file)]
+    return {p[1] for p in module_paths if p[0] == "examples" and len(p) > 1 and p[1] in TASKS}
 
 
 def test_shared_modules_import_those_before_them(tasks: Path) -> None:

@@ -28,16 +28,16 @@ VARIABLE = re.compile(r'(\w)=("[^"]*"|\S+)')
 def commands(page: Path) -> list[str]:
     """Commands of the page that call the examples, their variables filled in."""
     variables: dict[str, str] = {}
-    found = []
+    calls = []
     for block in BLOCK.findall(page.read_text(encoding="utf-8")):
         for line in block.replace("\\\n", " ").splitlines():
-            if given := VARIABLE.fullmatch(line.strip()):
-                variables[given.group(1)] = given.group(2).strip('"')
+            if assignment := VARIABLE.fullmatch(line.strip()):
+                variables[assignment.group(1)] = assignment.group(2).strip('"')
                 continue
             line = re.sub(r"\$(\w)\b", lambda m: variables[m.group(1)], line)
             if line.startswith("python -m examples.cli "):
-                found.append(line.removeprefix("python -m examples.cli "))
-    return found
+                calls.append(line.removeprefix("python -m examples.cli "))
+    return calls
 
 
 CASES = [pytest.param(line, id=f"{page.parent.name}-{i}") for page in PAGES for i, line in enumerate(commands(page))]
@@ -68,8 +68,8 @@ def _reach(words: list[str]) -> tuple[click.Context, click.Command]:
     command: click.Command = cli
     context = cli.make_context("examples", list(words))
     while isinstance(command, click.Group):
-        held = vars(context).get("_protected_args", vars(context).get("protected_args", []))  # click before 8.2
-        name, command_found, rest = command.resolve_command(context, [*held, *context.args])
+        protected = vars(context).get("_protected_args", vars(context).get("protected_args", []))  # click before 8.2
+        name, command_found, rest = command.resolve_command(context, [*protected, *context.args])
         assert command_found is not None
         command, context = command_found, command_found.make_context(name, rest, parent=context)
     return context, command

@@ -60,22 +60,22 @@ def logits(model: Any, titles: dict[str, int]) -> tuple[torch.Tensor, torch.Tens
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_folder: Path) -> tuple[LukeForMaskedLM, Any]:
+def pretrained(tiny_folder: Path) -> tuple[LukeForMaskedLM, Any]:
     """The tiny model with its predictors, and its tokenizer."""
-    found = load_whole(str(tiny_folder), None, print)
-    return found.model, found.tokenizer
+    loaded = load_whole(str(tiny_folder), None, print)
+    return loaded.model, loaded.tokenizer
 
 
 @pytest.fixture(scope="module")
-def published(whole: tuple[LukeForMaskedLM, Any], tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def published(pretrained: tuple[LukeForMaskedLM, Any], tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """It as an archive in the published layout."""
     path = tmp_path_factory.mktemp("archive") / "luke_tiny.tar.gz"
-    write_archive(to_archive(*whole, str(tiny_folder), {"Vienna": 7}), path)
+    write_archive(to_archive(*pretrained, str(tiny_folder), {"Vienna": 7}), path)
     return path
 
 
 class TestLayout:
-    def test_members_and_their_form(self, published: Path, whole: tuple[LukeForMaskedLM, Any]) -> None:
+    def test_members_and_their_form(self, published: Path, pretrained: tuple[LukeForMaskedLM, Any]) -> None:
         with tarfile.open(published) as tar:
             assert sorted(tar.getnames()) == ["entity_vocab.tsv", "metadata.json", "pytorch_model.bin"]
         archive = read_archive(published)
@@ -83,7 +83,7 @@ class TestLayout:
         assert [row.names[0] for row in archive.entities[:3]] == [PAD, UNKNOWN, MASK]
         assert MASK2 not in {row.names[0] for row in archive.entities}
         assert EntityRow(("Vienna",), 7) in archive.entities
-        words = whole[1].convert_tokens_to_ids(FIRST)
+        words = pretrained[1].convert_tokens_to_ids(FIRST)
         assert archive.config["vocab_size"] == len(archive.state["embeddings.word_embeddings.weight"]) == words
 
     def test_tar_folder_and_weights_file_are_the_same(self, published: Path, tmp_path: Path) -> None:
@@ -98,8 +98,8 @@ class TestLayout:
 
     @pytest.mark.parametrize("compress", ["", "gz", "bz2", "xz"])
     def test_any_compression(self, tmp_path: Path, compress: str) -> None:
-        made = Archive({"w": torch.ones(2)}, {"model_config": {}}, [EntityRow((PAD,))])
-        write_archive(made, tmp_path / "x.tar", compress)
+        archive = Archive({"w": torch.ones(2)}, {"model_config": {}}, [EntityRow((PAD,))])
+        write_archive(archive, tmp_path / "x.tar", compress)
         assert torch.equal(read_archive(tmp_path / "x.tar").state["w"], torch.ones(2))
 
     def test_members_in_a_folder_of_the_tar_and_nothing_else_is_unpacked(self, published: Path, tmp_path: Path) -> None:
@@ -166,8 +166,10 @@ class TestLayout:
 
 
 class TestConversion:
-    def test_logits_are_those_of_the_model_it_was_made_from(self, published: Path, whole: tuple[LukeForMaskedLM, Any]) -> None:
-        model, tokenizer = whole
+    def test_logits_are_those_of_the_model_it_was_made_from(
+        self, published: Path, pretrained: tuple[LukeForMaskedLM, Any]
+    ) -> None:
+        model, tokenizer = pretrained
         converted, words = to_transformers(read_archive(published))
         assert words.entity_vocab == tokenizer.entity_vocab
         assert words.get_vocab() == tokenizer.get_vocab()
@@ -177,28 +179,30 @@ class TestConversion:
     @pytest.mark.parametrize("attention", ["aware, learnt", "aware, copies", "plain", "plain, queries unused"])
     def test_logits_whatever_the_attention(self, attention: str, tiny_folder: Path, tmp_path: Path) -> None:
         """A model of transformers to an archive on disk, and back through the cache that ``--model-file`` fills."""
-        found = load_whole(str(tiny_folder), None, print)
+        loaded = load_whole(str(tiny_folder), None, print)
         torch.manual_seed(1)
-        model, config = found.model, found.model.config
+        model, config = loaded.model, loaded.model.config
         config.use_entity_aware_attention = not attention.startswith("plain")
         for layer in model.luke.encoder.layer:
             layer.attention.self.use_entity_aware_attention = config.use_entity_aware_attention
             if not attention.endswith("copies"):
                 for query in QUERIES:
                     torch.nn.init.normal_(getattr(layer.attention.self, query).weight, std=0.1)
-        archive = to_archive(model, found.tokenizer, str(tiny_folder))
+        archive = to_archive(model, loaded.tokenizer, str(tiny_folder))
         if attention == "plain":
             archive = replace(archive, state={k: v for k, v in archive.state.items() if not is_further_query(k)})
         assert any(map(is_further_query, archive.state)) == (attention in ("aware, learnt", "plain, queries unused"))
         write_archive(archive, tmp_path / "luke.tar.gz")
         back = load_whole(str(tmp_path / "luke.tar.gz"), None, print)
         assert back.model.config.use_entity_aware_attention
-        pairs = zip(logits(back.model, back.entities), logits(model, found.entities), strict=True)
+        pairs = zip(logits(back.model, back.entities), logits(model, loaded.entities), strict=True)
         assert max(float((ours - theirs).abs().max()) for ours, theirs in pairs) < 1e-5
 
-    def test_logits_of_a_plain_model_as_it_was_published(self, tiny_folder: Path, whole: tuple[LukeForMaskedLM, Any]) -> None:
+    def test_logits_of_a_plain_model_as_it_was_published(
+        self, tiny_folder: Path, pretrained: tuple[LukeForMaskedLM, Any]
+    ) -> None:
         """A model with plain attention, no markers and no second mask, made and run without the converter."""
-        tokenizer, ids = whole[1], whole[1].entity_vocab
+        tokenizer, ids = pretrained[1], pretrained[1].entity_vocab
         config = load_base(str(tiny_folder), None, lambda text: None).config
         config.vocab_size, config.entity_vocab_size = tokenizer.convert_tokens_to_ids(FIRST), len(ids) - 1
         config.use_entity_aware_attention = False
@@ -217,9 +221,9 @@ class TestConversion:
         assert torch.allclose(after[0][..., : config.vocab_size], before[0], atol=1e-5)
         assert torch.allclose(after[1][..., : len(rows)], before[1], atol=1e-5)
         # Markers begin as the signs that they stand for, the second mask as the first.
-        pieces = words.get_vocab()
+        token_ids = words.get_vocab()
         for marker, like in ((FIRST, "@"), (SECOND, "#")):
-            assert torch.equal(after[0][..., pieces[marker]], after[0][..., pieces[like]])
+            assert torch.equal(after[0][..., token_ids[marker]], after[0][..., token_ids[like]])
         assert torch.equal(after[1][..., words.entity_vocab[MASK2]], after[1][..., words.entity_vocab[MASK]])
 
     def test_the_word_decoder_comes_back_from_disk(self, published: Path, tmp_path: Path) -> None:
@@ -243,7 +247,7 @@ class TestConversion:
         assert torch.allclose(one.entity_last_hidden_state, other.entity_last_hidden_state, atol=1e-6)
 
     @pytest.mark.parametrize(
-        ("change", "found"),
+        ("change", "message"),
         [
             (lambda a: a.state.pop("embeddings.LayerNorm.bias"), "do not fit the settings"),
             (lambda a: a.state.pop("embeddings.word_embeddings.weight"), "hold no embeddings.word_embeddings.weight"),
@@ -255,10 +259,10 @@ class TestConversion:
             ),
         ],
     )
-    def test_what_does_not_fit_is_named(self, published: Path, change: Any, found: str) -> None:
+    def test_what_does_not_fit_is_named(self, published: Path, change: Any, message: str) -> None:
         archive = read_archive(published)
         change(archive)
-        with pytest.raises(CheckpointError, match=found):
+        with pytest.raises(CheckpointError, match=message):
             to_transformers(archive)
 
 
@@ -274,13 +278,13 @@ class TestPaddingRow:
     @pytest.mark.parametrize("all_entities", [False, True])
     def test_the_mask_learns_whatever_the_order(self, tiny_base: Base, all_entities: bool) -> None:
         lite = self.lite(tiny_base)
-        made = lite.with_head(LukeForEntityClassification, ["a", "b"], all_entities=all_entities)
-        ids = made.vocabulary().entities
+        tuned = lite.with_head(LukeForEntityClassification, ["a", "b"], all_entities=all_entities)
+        ids = tuned.vocabulary().entities
         assert ids[PAD] == 0
-        table = made.model.base_model.entity_embeddings.entity_embeddings.weight
+        table = tuned.model.base_model.entity_embeddings.entity_embeddings.weight
         assert torch.equal(table[ids[MASK]], lite.state[ENTITY_TABLE][0])
         assert torch.equal(table[ids[PAD]], lite.state[ENTITY_TABLE][2])
-        made.model(**collate([Feature(0, "", [0, 20, 2], [EntitySlot(ids[MASK], 1, 2)])], 1, 30)).logits.sum().backward()
+        tuned.model(**collate([Feature(0, "", [0, 20, 2], [EntitySlot(ids[MASK], 1, 2)])], 1, 30)).logits.sum().backward()
         assert table.grad is not None
         assert table.grad[ids[MASK]].abs().sum() > 0
         assert table.grad[0].abs().sum() == 0
@@ -299,12 +303,12 @@ class TestPaddingRow:
 
 class TestBase:
     def test_archive_and_folder_begin_alike(self, published: Path, tiny_base: Base) -> None:
-        told: list[str] = []
-        base = load_base(str(published), None, told.append)
+        messages: list[str] = []
+        base = load_base(str(published), None, messages.append)
         assert base.tokenizer.entity_vocab == tiny_base.tokenizer.entity_vocab
         assert all(torch.equal(value, base.state[name]) for name, value in tiny_base.state.items())
-        load_base(str(published), None, told.append)
-        assert len(told) == 1  # converted once
+        load_base(str(published), None, messages.append)
+        assert len(messages) == 1  # converted once
 
     @pytest.mark.parametrize("unused", [False, True], ids=["without further queries", "with unused ones"])
     def test_a_model_of_plain_attention_begins_with_copies(self, unused: bool, tiny_folder: Path, tmp_path: Path) -> None:
@@ -333,10 +337,10 @@ class TestBase:
         folder = tmp_path / "hub"
         folder.mkdir()
         tokenizer = tiny_base.tokenizer
-        parts = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-        words = {piece: i for piece, i in parts["vocab"].items() if piece not in (FIRST, SECOND)}
+        bpe = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+        words = {token: i for token, i in bpe["vocab"].items() if token not in (FIRST, SECOND)}
         (folder / "vocab.json").write_text(json.dumps(words))
-        (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(" ".join(pair) + "\n" for pair in parts["merges"]))
+        (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(" ".join(pair) + "\n" for pair in bpe["merges"]))
         (folder / "entity_vocab.json").write_text(json.dumps(tokenizer.entity_vocab))
         (folder / "added_tokens.json").write_text(json.dumps({FIRST: len(words), SECOND: len(words) + 1}))
         (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "LukeTokenizer", "max_entity_length": 32}')
@@ -381,7 +385,7 @@ def fail() -> Base:
 
 
 class TestCheckpoints:
-    def made(self, base: Base, head: Any = LukeForEntityClassification, markers: tuple[str, ...] = (FIRST,)) -> TunedModel:
+    def tuned(self, base: Base, head: Any = LukeForEntityClassification, markers: tuple[str, ...] = (FIRST,)) -> TunedModel:
         extra = [m for m in markers if m == THIRD]
         return base.with_head(head, ["a", "b"], all_entities=False, markers=extra, task_markers=list(markers))
 
@@ -391,9 +395,9 @@ class TestCheckpoints:
 
     @pytest.mark.parametrize("name", ["", "model.safetensors", "pytorch_model.bin"])
     def test_folder_and_file_even_by_the_originals_name(self, tiny_base: Base, tmp_path: Path, name: str) -> None:
-        tuned = self.made(tiny_base)
+        tuned = self.tuned(tiny_base)
         save_folder(tuned.model, tuned.tokenizer, tmp_path / "out")
-        back = load_tuned(tmp_path / "out" / name, LukeForEntityClassification, fail, self.made)
+        back = load_tuned(tmp_path / "out" / name, LukeForEntityClassification, fail, self.tuned)
         assert self.same(tuned, back)
         assert back.labels == ("a", "b")
         assert back.vocabulary().entities == tuned.vocabulary().entities
@@ -409,7 +413,7 @@ class TestCheckpoints:
     def test_weights_as_the_original_published_them(
         self, tiny_base: Base, tmp_path: Path, head: Any, markers: tuple[str, ...], rows: int
     ) -> None:
-        tuned = self.made(tiny_base, head, markers)
+        tuned = self.tuned(tiny_base, head, markers)
         ids, plain = tuned.vocabulary().markers, tuned.tokenizer.convert_tokens_to_ids(FIRST)
         with torch.no_grad():  # as training leaves them: unlike those that a blank model begins with
             for table in (
@@ -427,7 +431,7 @@ class TestCheckpoints:
         state["embeddings.position_ids"] = torch.arange(514)[None]
         torch.save(state, tmp_path / "original.bin")
         torch.manual_seed(5)
-        back = load_tuned(tmp_path / "original.bin", head, lambda: tiny_base, lambda base: self.made(base, head, markers))
+        back = load_tuned(tmp_path / "original.bin", head, lambda: tiny_base, lambda base: self.tuned(base, head, markers))
         features = [
             Feature(0, "", [0, *ids.values(), 30, 2], [EntitySlot(entities[MASK], 1, 3), EntitySlot(entities[MASK2], 2, 4)])
         ]
@@ -443,35 +447,35 @@ class TestCheckpoints:
 
     def test_a_head_is_never_left_random(self, tiny_base: Base, tiny_folder: Path, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=r"lacks classifier.bias, classifier.weight; was it trained for this task"):
-            load_tuned(tiny_folder, LukeForEntityClassification, fail, self.made)
+            load_tuned(tiny_folder, LukeForEntityClassification, fail, self.tuned)
         state = {
-            k.removeprefix("luke."): v for k, v in self.made(tiny_base).model.state_dict().items() if "classifier" not in k
+            k.removeprefix("luke."): v for k, v in self.tuned(tiny_base).model.state_dict().items() if "classifier" not in k
         }
         torch.save(state, tmp_path / "headless.bin")
         with pytest.raises(CheckpointError, match=r"headless.bin does not fit the task .*Missing key"):
-            load_tuned(tmp_path / "headless.bin", LukeForEntityClassification, lambda: tiny_base, self.made)
+            load_tuned(tmp_path / "headless.bin", LukeForEntityClassification, lambda: tiny_base, self.tuned)
 
     def test_weights_of_another_task_are_refused(self, tiny_base: Base, tmp_path: Path) -> None:
-        other = self.made(tiny_base, LukeForEntityPairClassification, (FIRST, SECOND))
+        other = self.tuned(tiny_base, LukeForEntityPairClassification, (FIRST, SECOND))
         save_folder(other.model, other.tokenizer, tmp_path / "pair")
         with pytest.raises(CheckpointError, match="was it trained for this task"):
-            load_tuned(tmp_path / "pair", LukeForEntityClassification, fail, self.made)
+            load_tuned(tmp_path / "pair", LukeForEntityClassification, fail, self.tuned)
         state = {k.removeprefix("luke."): v for k, v in other.model.state_dict().items()}
         state["embeddings.word_embeddings.weight"] = torch.zeros(600 + 3, 64)
         torch.save(state, tmp_path / "w.bin")
         with pytest.raises(CheckpointError, match="has 3 words more than RoBERTa, where this task adds 1"):
-            load_tuned(tmp_path / "w.bin", LukeForEntityClassification, lambda: tiny_base, self.made)
+            load_tuned(tmp_path / "w.bin", LukeForEntityClassification, lambda: tiny_base, self.tuned)
 
     def test_entities_of_another_model_are_refused(self, tiny_base: Base, tmp_path: Path) -> None:
-        state = dict(self.made(tiny_base).model.state_dict())
+        state = dict(self.tuned(tiny_base).model.state_dict())
         state[f"luke.{ENTITY_TABLE}"] = torch.zeros(9, 32)
         torch.save(state, tmp_path / "w.bin")
         with pytest.raises(SettingsError, match="has 9 entities, the model 4"):
-            load_tuned(tmp_path / "w.bin", LukeForEntityClassification, lambda: tiny_base, self.made)
+            load_tuned(tmp_path / "w.bin", LukeForEntityClassification, lambda: tiny_base, self.tuned)
 
     def test_what_is_not_there_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(MissingFileError, match="does not exist; give the folder of a run"):
-            load_tuned(tmp_path / "none.bin", LukeForEntityClassification, fail, self.made)
+            load_tuned(tmp_path / "none.bin", LukeForEntityClassification, fail, self.tuned)
 
 
 def test_files_of_a_model_are_readable_by_others(tiny_folder: Path) -> None:

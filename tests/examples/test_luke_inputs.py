@@ -30,9 +30,9 @@ class TestPieces:
         assert max(tiny_base.tokenizer("a [MASK] b")["input_ids"]) >= tiny_base.config.vocab_size
 
     def test_a_space_before_the_first_word_is_up_to_the_caller(self, vocabulary: Vocabulary) -> None:
-        pieces = vocabulary.pieces
-        assert pieces.encode("Bern") == pieces.encode(" Bern") != pieces.encode("Bern", space=False)
-        assert pieces.text(pieces.encode("Bern", space=False)) == "Bern"
+        tokenizer = vocabulary.pieces
+        assert tokenizer.encode("Bern") == tokenizer.encode(" Bern") != tokenizer.encode("Bern", space=False)
+        assert tokenizer.text(tokenizer.encode("Bern", space=False)) == "Bern"
 
     def test_agrees_with_the_tokenizer_of_transformers(self, vocabulary: Vocabulary, tiny_base: Base) -> None:
         tokenizer: LukeTokenizer = tiny_base.tokenizer
@@ -44,11 +44,11 @@ class TestPieces:
         assert vocabulary.pieces.text(vocabulary.pieces.encode("a\ud800b")) == " a?b"
 
     def test_words_open_at_a_space_or_a_sign(self, vocabulary: Vocabulary) -> None:
-        pieces = vocabulary.pieces
-        ids = pieces.encode("Kepler's (old) Planet.")
-        opened = [i for i in ids if pieces.opens_word(i)]
-        assert [pieces.text([i]) for i in opened if not pieces.text([i]).startswith(" ")] == ["'", "(", ")", "."]
-        assert not pieces.opens_word(pieces.encode("x", space=False)[0])
+        tokenizer = vocabulary.pieces
+        ids = tokenizer.encode("Kepler's (old) Planet.")
+        opened = [i for i in ids if tokenizer.opens_word(i)]
+        assert [tokenizer.text([i]) for i in opened if not tokenizer.text([i]).startswith(" ")] == ["'", "(", ")", "."]
+        assert not tokenizer.opens_word(tokenizer.encode("x", space=False)[0])
 
     @given(st.characters())
     def test_punctuation_is_every_ascii_sign_and_what_unicode_calls_so(self, character: str) -> None:
@@ -79,16 +79,16 @@ class TestPieces:
 
 def marked(text: str, *spans: tuple[int, int, str]) -> tuple[str, list[str]]:
     """The text with markers, and what lies between each span's borders."""
-    ids, places = encode_marked(
+    ids, offsets = encode_marked(
         len(text), [MarkedSpan(s, e, ord(m)) for s, e, m in spans], lambda start, end: [ord(c) for c in text[start:end]]
     )
-    shown = "".join(map(chr, ids))
-    return shown, [shown[start:end] for start, end in places]
+    marked_text = "".join(map(chr, ids))
+    return marked_text, [marked_text[start:end] for start, end in offsets]
 
 
 class TestMarkedSpans:
     @pytest.mark.parametrize(
-        ("spans", "shown", "places"),
+        ("spans", "marked_text", "marked_spans"),
         [
             ([(0, 1, "*")], "*a*bcd", ["*a*"]),
             ([(3, 4, "*"), (0, 2, "#")], "#ab#c*d*", ["*d*", "#ab#"]),
@@ -99,17 +99,17 @@ class TestMarkedSpans:
             ([], "abcd", []),
         ],
     )
-    def test_markers_stand_around_their_spans(self, spans: list, shown: str, places: list[str]) -> None:
-        assert marked("abcd", *spans) == (shown, places)
+    def test_markers_stand_around_their_spans(self, spans: list, marked_text: str, marked_spans: list[str]) -> None:
+        assert marked("abcd", *spans) == (marked_text, marked_spans)
 
     @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 10)).filter(lambda s: s[0] < s[1]), max_size=4))
     def test_without_markers_the_text_is_whole(self, spans: list[tuple[int, int]]) -> None:
         text = "abcdefghij"
-        shown, places = marked(text, *((s, e, "*") for s, e in spans))
-        assert shown.replace("*", "") == text
-        for (start, end), place in zip(spans, places, strict=True):
-            assert place[0] == place[-1] == "*"
-            assert place.replace("*", "") == text[start:end]
+        marked_text, marked_spans = marked(text, *((s, e, "*") for s, e in spans))
+        assert marked_text.replace("*", "") == text
+        for (start, end), marked_span in zip(spans, marked_spans, strict=True):
+            assert marked_span[0] == marked_span[-1] == "*"
+            assert marked_span.replace("*", "") == text[start:end]
 
 
 class TestCutting:
@@ -141,11 +141,11 @@ class TestCutting:
 
     @given(st.integers(1, 300), st.integers(1, 60), st.integers(1, 60))
     def test_windows_cover_everything(self, length: int, size: int, stride: int) -> None:
-        found = windows(length, size, stride)
-        assert {i for s, e in found for i in range(s, e)} == set(range(length))
-        assert all(e - s <= size for s, e in found)
-        assert found[-1][1] == length
-        assert all(b[0] - a[0] == min(size, stride) for a, b in itertools.pairwise(found))
+        bounds = windows(length, size, stride)
+        assert {i for s, e in bounds for i in range(s, e)} == set(range(length))
+        assert all(e - s <= size for s, e in bounds)
+        assert bounds[-1][1] == length
+        assert all(b[0] - a[0] == min(size, stride) for a, b in itertools.pairwise(bounds))
 
     def test_windows_of_nothing(self) -> None:
         assert windows(0, 5, 2) == []

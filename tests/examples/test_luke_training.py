@@ -77,40 +77,42 @@ def settings(**changes: Any) -> TuneSettings:
     return TuneSettings(**{**values, **changes})
 
 
-def stepper(chosen: TuneSettings, dropout: float = 0.0, optimizer: type | None = None, count: int = len(DATA)) -> Stepper:
+def stepper(options: TuneSettings, dropout: float = 0.0, optimizer: type | None = None, count: int = len(DATA)) -> Stepper:
     torch.manual_seed(1)
-    accelerator = make_accelerator(chosen, 0)
-    made = Stepper(Net(dropout), Numbers(), inputs, chosen, accelerator, total_steps(count, chosen, accelerator))
+    accelerator = make_accelerator(options, 0)
+    learner = Stepper(Net(dropout), Numbers(), inputs, options, accelerator, total_steps(count, options, accelerator))
     if optimizer is not None:
-        groups = parameter_groups(made.model, 0.0)
-        made.optimizer = accelerator.prepare_optimizer(optimizer(groups, lr=0.1))
-        made._set_rate = lambda number: None  # type: ignore[method-assign]
-    return made
+        groups = parameter_groups(learner.model, 0.0)
+        learner.optimizer = accelerator.prepare_optimizer(optimizer(groups, lr=0.1))
+        learner._set_rate = lambda number: None  # type: ignore[method-assign]
+    return learner
 
 
-def weights(made: Stepper) -> Tensor:
-    return torch.cat([p.detach().flatten() for p in made.model.parameters()])
+def weights(learner: Stepper) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in learner.model.parameters()])
 
 
 class TestStep:
     @pytest.mark.parametrize(("size", "accumulation"), [(1, 4), (2, 2), (3, 2), (4, 1)])
     def test_a_step_is_the_same_however_it_is_split(self, size: int, accumulation: int) -> None:
         """By plain gradient descent; the batches have different numbers of decisions, and of three the last is short."""
-        whole = stepper(settings(train_batch_size=4), optimizer=torch.optim.SGD)
-        parts = stepper(settings(train_batch_size=size, gradient_accumulation_steps=accumulation), optimizer=torch.optim.SGD)
-        losses = [(whole.step(i, DATA[i * 4 : i * 4 + 4]), parts.step(i, DATA[i * 4 : i * 4 + 4])) for i in range(4)]
-        assert torch.allclose(weights(whole), weights(parts), atol=1e-6)
+        full_batch = stepper(settings(train_batch_size=4), optimizer=torch.optim.SGD)
+        split_batch = stepper(
+            settings(train_batch_size=size, gradient_accumulation_steps=accumulation), optimizer=torch.optim.SGD
+        )
+        losses = [(full_batch.step(i, DATA[i * 4 : i * 4 + 4]), split_batch.step(i, DATA[i * 4 : i * 4 + 4])) for i in range(4)]
+        assert torch.allclose(weights(full_batch), weights(split_batch), atol=1e-6)
         assert all(a == pytest.approx(b, abs=1e-6) for a, b in losses)
 
     def test_the_gradient_is_that_of_the_mean_over_decisions(self) -> None:
-        made = stepper(settings(train_batch_size=2), optimizer=torch.optim.SGD)
+        learner = stepper(settings(train_batch_size=2), optimizer=torch.optim.SGD)
         net = Net()
-        net.load_state_dict(made.model.state_dict())
-        made.step(0, DATA[:5])
+        net.load_state_dict(learner.model.state_dict())
+        learner.step(0, DATA[:5])
         loss = Numbers().loss(net(inputs(DATA[:5])["x"]), DATA[:5]) / sum(len(f.label) for f in DATA[:5])
         loss.backward()
         by_hand = torch.cat([(p - 0.1 * p.grad).detach().flatten() for p in net.parameters() if p.grad is not None])
-        assert torch.allclose(weights(made), by_hand, atol=1e-6)
+        assert torch.allclose(weights(learner), by_hand, atol=1e-6)
 
     def test_dropout_follows_from_the_step_alone(self) -> None:
         one, other = stepper(settings(), dropout=0.5), stepper(settings(), dropout=0.5)
@@ -121,23 +123,23 @@ class TestStep:
 
     @pytest.mark.parametrize("what", ["loss", "gradient"])
     def test_no_number_names_the_batch(self, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        made = stepper(settings(train_batch_size=2))
+        learner = stepper(settings(train_batch_size=2))
         if what == "loss":
             monkeypatch.setattr(
                 Numbers, "loss", lambda self, logits, batch: logits.sum() * (math.nan if len(batch) == 1 else 1)
             )
             names = "item 2"
         else:
-            made.model.out.bias.register_hook(lambda grad: grad * math.inf)
+            learner.model.out.bias.register_hook(lambda grad: grad * math.inf)
             names = "item 0, item 1, item 2"
         with pytest.raises(SettingsError, match=f"the {what} is (nan|inf) at step 8, with {names}; lower --learning-rate"):
-            made.step(7, DATA[:3])
+            learner.step(7, DATA[:3])
 
     def test_gradients_are_clipped(self) -> None:
-        made = stepper(settings(max_grad_norm=0.01), optimizer=torch.optim.SGD)
-        before = weights(made)
-        made.step(0, DATA[:4])
-        assert (weights(made) - before).norm() == pytest.approx(0.1 * 0.01, rel=1e-3)
+        learner = stepper(settings(max_grad_norm=0.01), optimizer=torch.optim.SGD)
+        before = weights(learner)
+        learner.step(0, DATA[:4])
+        assert (weights(learner) - before).norm() == pytest.approx(0.1 * 0.01, rel=1e-3)
 
     def test_biases_and_norms_do_not_decay(self) -> None:
         decayed, plain = parameter_groups(Net(), 0.3)
@@ -153,7 +155,7 @@ class TestStep:
         assert all(p.dtype == torch.float32 for p in half.model.parameters())
 
     def test_the_scale_of_the_loss_stays_within_its_bounds(self) -> None:
-        made = stepper(settings(fp16_min_loss_scale=1.0, fp16_max_loss_scale=4.0))
+        learner = stepper(settings(fp16_min_loss_scale=1.0, fp16_max_loss_scale=4.0))
 
         class Scaler:
             def __init__(self, scale: float) -> None:
@@ -166,9 +168,9 @@ class TestStep:
                 self.scale = scale
 
         for scale, bounded in ((8.0, 4.0), (0.5, 1.0), (2.0, 2.0)):
-            made.accelerator.scaler = Scaler(scale)
-            made._bound_scale()
-            assert made.accelerator.scaler.scale == bounded
+            learner.accelerator.scaler = Scaler(scale)
+            learner._bound_scale()
+            assert learner.accelerator.scaler.scale == bounded
 
 
 class TestSchedule:
@@ -189,14 +191,14 @@ class TestSchedule:
 
     def test_adam_without_correction(self) -> None:
         """Against the formula of the original, with its decay."""
-        chosen = settings(adam_correct_bias=False, warmup_proportion=0.0, lr_schedule="warmup_constant", weight_decay=0.1)
-        made = stepper(chosen, count=1000)
-        parameter = made.model.dense.weight
+        options = settings(adam_correct_bias=False, warmup_proportion=0.0, lr_schedule="warmup_constant", weight_decay=0.1)
+        learner = stepper(options, count=1000)
+        parameter = learner.model.dense.weight
         value, mean, square = parameter.detach().clone(), torch.zeros(8, 3), torch.zeros(8, 3)
         grads: list[Tensor] = []
         parameter.register_hook(lambda grad: grads.append(grad.clone()))
         for i in range(4):
-            made.step(i, DATA[:4])
+            learner.step(i, DATA[:4])
             grad = grads[-1]
             mean, square = 0.9 * mean + 0.1 * grad, 0.98 * square + 0.02 * grad**2
             value = value * (1 - 1e-2 * 0.1) - 1e-2 * mean / (square.sqrt() + 1e-6)
@@ -211,8 +213,8 @@ class TestOrder:
     def test_each_epoch_takes_everything_once(self, count: int, group: int) -> None:
         order = Order(count, group, 7)
         for epoch in range(2):
-            taken = [i for step in range(order.steps) for i in order[epoch * order.steps + step]]
-            assert sorted(taken) == list(range(count))
+            indices = [i for step in range(order.steps) for i in order[epoch * order.steps + step]]
+            assert sorted(indices) == list(range(count))
 
     def test_epochs_and_seeds_differ(self) -> None:
         order = Order(20, 20, 7)
@@ -221,15 +223,15 @@ class TestOrder:
 
     @pytest.mark.parametrize(("epochs", "steps"), [(1.0, 2), (3.0, 6), (0.5, 1), (0.01, 1)])
     def test_the_last_group_of_an_epoch_is_a_step_and_fractions_count(self, epochs: float, steps: int) -> None:
-        chosen = settings(train_batch_size=4, gradient_accumulation_steps=2, num_train_epochs=epochs)
-        accelerator = make_accelerator(chosen, 0)
-        assert make_order(13, chosen, accelerator).steps == 2
-        assert total_steps(13, chosen, accelerator) == steps
+        options = settings(train_batch_size=4, gradient_accumulation_steps=2, num_train_epochs=epochs)
+        accelerator = make_accelerator(options, 0)
+        assert make_order(13, options, accelerator).steps == 2
+        assert total_steps(13, options, accelerator) == steps
 
 
 class TestSettings:
     @pytest.mark.parametrize(
-        ("change", "found"),
+        ("change", "message"),
         [
             ({"train_batch_size": 0}, "train_batch_size is 0; it must be at least 1"),
             ({"learning_rate": math.nan}, "learning_rate is nan; it must be above 0 and finite"),
@@ -240,23 +242,23 @@ class TestSettings:
             ({"fp16_max_loss_scale": 0.5}, "fp16_max_loss_scale 0.5 is below"),
         ],
     )
-    def test_what_is_not_allowed_is_named(self, change: dict[str, Any], found: str) -> None:
-        with pytest.raises(SettingsError, match=found):
+    def test_what_is_not_allowed_is_named(self, change: dict[str, Any], message: str) -> None:
+        with pytest.raises(SettingsError, match=message):
             settings(**change)
 
 
 class Run:
     """A run in a folder, that can be stopped."""
 
-    def __init__(self, folder: Path, chosen: TuneSettings | None = None, scores: Sequence[float] = (0.1, 0.5, 0.3)) -> None:
-        self.folder, self.chosen, self.scores = folder, chosen or settings(save_steps=2), scores
+    def __init__(self, folder: Path, options: TuneSettings | None = None, scores: Sequence[float] = (0.1, 0.5, 0.3)) -> None:
+        self.folder, self.options, self.scores = folder, options or settings(save_steps=2), scores
         self.stored: list[Tensor] = []
 
     def go(self, *, stop_at: int = 0, stop_in_epoch: int = -1, kill_at: int = 0, resume: bool = False, files: str = "x") -> Any:
-        made = stepper(self.chosen, dropout=0.3)
+        learner = stepper(self.options, dropout=0.3)
         about = {"files": {"train.json": files}, "time": "now"}
         self.folder.mkdir(exist_ok=True)
-        trainer = Trainer(made, DATA, "f1", self.folder, about=about, identity={"task": "numbers"})
+        trainer = Trainer(learner, DATA, "f1", self.folder, about=about, identity={"task": "numbers"})
 
         def validate() -> dict[str, float]:
             epoch = len(trainer.standing.epochs)
@@ -270,9 +272,9 @@ class Run:
             if stop_at == trainer.standing.step:
                 os.kill(os.getpid(), signal.SIGINT)
 
-        hooks = Hooks(validate, lambda: self.stored.append(weights(made)), stepped=stepped)
-        standing = trainer.run(hooks, resume=resume)
-        return weights(made), standing
+        hooks = Hooks(validate, lambda: self.stored.append(weights(learner)), stepped=stepped)
+        state = trainer.run(hooks, resume=resume)
+        return weights(learner), state
 
     def trace(self) -> list[dict[str, Any]]:
         rows = [json.loads(line) for line in (self.folder / "trace.jsonl").read_text().splitlines()]
@@ -282,8 +284,8 @@ class Run:
 class TestRun:
     def test_the_best_epoch_is_kept(self, tmp_path: Path) -> None:
         run = Run(tmp_path / "a")
-        _, standing = run.go()
-        assert (standing.best_epoch, standing.epochs) == (1, [{"f1": 0.1}, {"f1": 0.5}, {"f1": 0.3}])
+        _, state = run.go()
+        assert (state.best_epoch, state.epochs) == (1, [{"f1": 0.1}, {"f1": 0.5}, {"f1": 0.3}])
         assert len(run.stored) == 2
 
     def test_of_equals_the_first_is_kept(self, tmp_path: Path) -> None:
@@ -291,12 +293,12 @@ class TestRun:
 
     def test_the_last_is_kept_where_that_is_wanted(self, tmp_path: Path) -> None:
         run = Run(tmp_path / "a", settings(keep="last"))
-        last, standing = run.go()
-        assert standing.best_epoch == 2
+        last, state = run.go()
+        assert state.best_epoch == 2
         assert torch.equal(run.stored[-1], last)
 
     @pytest.mark.parametrize(
-        "ways",
+        "interruptions",
         [
             [{"stop_at": 3}],
             [{"stop_at": 4}],  # the end of an epoch
@@ -306,15 +308,15 @@ class TestRun:
             [{"stop_at": 2}, {"kill_at": 7}, {"stop_in_epoch": 2}],
         ],
     )
-    def test_killed_and_resumed_it_ends_the_same(self, tmp_path: Path, ways: list[dict[str, int]]) -> None:
+    def test_killed_and_resumed_it_ends_the_same(self, tmp_path: Path, interruptions: list[dict[str, int]]) -> None:
         undisturbed, disturbed = Run(tmp_path / "a"), Run(tmp_path / "b")
-        whole, standing = undisturbed.go()
-        for n, way in enumerate(ways):
+        uninterrupted, state = undisturbed.go()
+        for n, interruption in enumerate(interruptions):
             with pytest.raises((Interrupted, RuntimeError)):
-                disturbed.go(**way, resume=n > 0)
+                disturbed.go(**interruption, resume=n > 0)
         resumed, again = disturbed.go(resume=True)
-        assert torch.equal(whole, resumed)
-        assert dataclasses.asdict(again) == dataclasses.asdict(standing)
+        assert torch.equal(uninterrupted, resumed)
+        assert dataclasses.asdict(again) == dataclasses.asdict(state)
         assert torch.equal(undisturbed.stored[-1], disturbed.stored[-1])
         assert disturbed.trace() == undisturbed.trace()
 
@@ -325,16 +327,16 @@ class TestRun:
 
     def test_a_run_that_is_over_stays_as_it_is(self, tmp_path: Path) -> None:
         run = Run(tmp_path / "a")
-        whole, _ = run.go()
+        uninterrupted, _ = run.go()
         rows = run.trace()
-        assert torch.equal(run.go(resume=True)[0], whole)
+        assert torch.equal(run.go(resume=True)[0], uninterrupted)
         assert run.trace() == rows
 
     def test_without_resume_it_begins_anew(self, tmp_path: Path) -> None:
         run = Run(tmp_path / "a")
-        whole, _ = run.go()
+        uninterrupted, _ = run.go()
         again, _ = run.go()
-        assert torch.equal(again, whole)
+        assert torch.equal(again, uninterrupted)
         assert len(run.trace()) == 12 + 3
 
     def test_other_settings_or_files_are_refused(self, tmp_path: Path) -> None:
@@ -347,8 +349,8 @@ class TestRun:
         Run(tmp_path / "a", settings(save_steps=5)).go(resume=True)  # this one decides nothing
 
     def test_an_unfinished_epoch_at_the_end_is_validated_too(self, tmp_path: Path) -> None:
-        _, standing = Run(tmp_path / "a", settings(num_train_epochs=1.5), scores=(0.1, 0.2)).go()
-        assert (standing.step, len(standing.epochs)) == (6, 2)
+        _, state = Run(tmp_path / "a", settings(num_train_epochs=1.5), scores=(0.1, 0.2)).go()
+        assert (state.step, len(state.epochs)) == (6, 2)
 
 
 def work(rank: int, port: int, folder: Path) -> None:
@@ -361,11 +363,11 @@ def work(rank: int, port: int, folder: Path) -> None:
         "MASTER_PORT": str(port),
     }
     torch.set_num_threads(1)
-    chosen = settings(train_batch_size=1, gradient_accumulation_steps=2, num_train_epochs=1.0)
-    made = stepper(chosen)
-    order = make_order(len(DATA), chosen, made.accelerator)
-    losses = [made.step(i, [DATA[j] for j in order[i][rank::2]]) for i in range(order.steps)]
-    np.savez(folder / f"{rank}.npz", weights=weights(made).numpy(), losses=np.array(losses))
+    options = settings(train_batch_size=1, gradient_accumulation_steps=2, num_train_epochs=1.0)
+    learner = stepper(options)
+    order = make_order(len(DATA), options, learner.accelerator)
+    losses = [learner.step(i, [DATA[j] for j in order[i][rank::2]]) for i in range(order.steps)]
+    np.savez(folder / f"{rank}.npz", weights=weights(learner).numpy(), losses=np.array(losses))
 
 
 class TestProcesses:
@@ -384,9 +386,9 @@ class TestProcesses:
         order = make_order(len(DATA), settings(train_batch_size=4), alone.accelerator)
         losses = [alone.step(i, [DATA[j] for j in order[i]]) for i in range(order.steps)]
         for rank in range(2):
-            found = np.load(tmp_path / f"{rank}.npz")
-            assert found["weights"] == pytest.approx(weights(alone).numpy(), abs=1e-5)
-            assert found["losses"] == pytest.approx(losses, abs=1e-5)
+            arrays = np.load(tmp_path / f"{rank}.npz")
+            assert arrays["weights"] == pytest.approx(weights(alone).numpy(), abs=1e-5)
+            assert arrays["losses"] == pytest.approx(losses, abs=1e-5)
 
     def test_gpus_that_are_asked_for_must_be_there(self) -> None:
         assert [resolve_gpus(None, 0), resolve_gpus(None, 8), resolve_gpus(0, 8), resolve_gpus(3, 8)] == [0, 1, 0, 3]

@@ -37,10 +37,10 @@ from examples.relation_classification.task import RelationClassification
 
 
 def features(task: Task[Any], examples: list[Any], vocabulary: Vocabulary, training: bool = True) -> list[Feature]:
-    return [f for found in task.features(examples, vocabulary, training=training) for f in found]
+    return [f for windows in task.features(examples, vocabulary, training=training) for f in windows]
 
 
-def shown(vocabulary: Vocabulary, ids: Any) -> str:
+def text_of(vocabulary: Vocabulary, ids: Any) -> str:
     """Ids as text, with the markers by their signs."""
     signs = {vocabulary.pieces.begin: "<", vocabulary.pieces.end: ">", **dict(zip(
         (vocabulary.markers[m] for m in (FIRST, SECOND, THIRD)), "@#*", strict=True
@@ -56,10 +56,10 @@ class TestTyping:
     def test_mention_between_markers_and_the_mask_over_both(self, vocabulary: Vocabulary) -> None:
         example = TypingExample("x", "In Bern -LRB- CH -RRB- .", 3, 7, ("b",))
         [f] = features(EntityTyping(), [example], vocabulary)
-        assert shown(vocabulary, f.words) == "< In@ Bern@ ( CH ) .>"
+        assert text_of(vocabulary, f.words) == "< In@ Bern@ ( CH ) .>"
         [entity] = f.entities
         assert entity.id == vocabulary.entities[MASK]
-        assert shown(vocabulary, f.words[entity.start : entity.end]) == "@ Bern@"
+        assert text_of(vocabulary, f.words[entity.start : entity.end]) == "@ Bern@"
         assert f.label == [0, 1]
 
     def test_a_long_text_is_cut_far_from_the_mention(self, vocabulary: Vocabulary) -> None:
@@ -67,7 +67,7 @@ class TestTyping:
         [f] = features(EntityTyping(), [TypingExample("x", text, 6000, 6004, ())], vocabulary)
         assert len(f.words) == vocabulary.max_length == 512
         assert (f.words[0], f.words[-1]) == (vocabulary.pieces.begin, vocabulary.pieces.end)
-        assert shown(vocabulary, f.words[f.entities[0].start : f.entities[0].end]) == "@ Bern@"
+        assert text_of(vocabulary, f.words[f.entities[0].start : f.entities[0].end]) == "@ Bern@"
 
     def test_labels_logits_and_files(self, vocabulary: Vocabulary, tmp_path: Path) -> None:
         task = EntityTyping()
@@ -104,9 +104,9 @@ class TestRelations:
     def test_markers_and_order_of_the_entities(self, vocabulary: Vocabulary, subject: Any, other: Any, text: str) -> None:
         example = RelationExample("x", self.TOKENS, subject, other, "b")
         [f] = features(RelationClassification(), [example], vocabulary)
-        assert shown(vocabulary, f.words) == text
+        assert text_of(vocabulary, f.words) == text
         assert [e.id for e in f.entities] == [vocabulary.entities[MASK], vocabulary.entities[MASK2]]
-        sides = [shown(vocabulary, f.words[e.start : e.end]) for e in f.entities]
+        sides = [text_of(vocabulary, f.words[e.start : e.end]) for e in f.entities]
         assert [(s[0], s[-1]) for s in sides] == [("@", "@"), ("#", "#")]
         assert f.label == [1]
 
@@ -114,7 +114,7 @@ class TestRelations:
         tokens = ("Kant", *("word",) * 3000, "Prussia")
         [f] = features(RelationClassification(), [RelationExample("x", tokens, (0, 1), (3001, 3002), "a")], vocabulary)
         assert len(f.words) == 512
-        assert [shown(vocabulary, f.words[e.start : e.end]) for e in f.entities] == ["@ Kant@", "# Prussia#"]
+        assert [text_of(vocabulary, f.words[e.start : e.end]) for e in f.entities] == ["@ Kant@", "# Prussia#"]
 
     def test_labels_answers_and_score(self, tmp_path: Path) -> None:
         task = RelationClassification()
@@ -157,11 +157,11 @@ class TestContext:
         assert context(begin, end, length, 510) == window
 
     @given(st.integers(0, 800), st.integers(1, 510), st.integers(0, 800))
-    def test_always_as_much_as_there_is(self, left: int, size: int, right: int) -> None:
-        start, end = context(left, left + size, left + size + right, 510)
-        assert 0 <= start <= left
-        assert left + size <= end <= left + size + right
-        assert end - start == min(510, left + size + right)
+    def test_always_as_much_as_there_is(self, before: int, size: int, after: int) -> None:
+        start, end = context(before, before + size, before + size + after, 510)
+        assert 0 <= start <= before
+        assert before + size <= end <= before + size + after
+        assert end - start == min(510, before + size + after)
 
 
 class TestCandidates:
@@ -179,43 +179,43 @@ class TestCandidates:
     @pytest.mark.parametrize(("count", "sizes"), [(128, [128]), (129, [65, 64]), (256, [128, 128]), (257, [86, 86, 85])])
     def test_shared_out_evenly(self, count: int, sizes: list[int]) -> None:
         items = [(i, i + 1) for i in range(count)]
-        found = shares(items, 128)
-        assert [len(s) for s in found] == sizes
-        assert [i for s in found for i in s] == items
+        groups = shares(items, 128)
+        assert [len(s) for s in groups] == sizes
+        assert [i for s in groups for i in s] == items
 
     @given(st.lists(st.integers(1, 5), min_size=1, max_size=120), st.integers(20, 60))
     def test_of_a_sentence_too_long_every_candidate_is_in_one_window(self, lengths: list[int], limit: int) -> None:
         borders = [0]
         for n in lengths:
             borders.append(borders[-1] + n)
-        found = list(sentence_windows(borders, 0, len(lengths), limit, 10, 1000))
-        for w in found:
+        windows = list(sentence_windows(borders, 0, len(lengths), limit, 10, 1000))
+        for w in windows:
             assert 0 <= w.start < w.end <= borders[-1]
             assert w.end - w.start <= limit
             assert all(w.start <= borders[i] and borders[j] <= w.end for i, j in w.candidates)
-        seen = [c for w in found for c in w.candidates]
+        candidates = [c for w in windows for c in w.candidates]
         everything = [
             (i, j) for i in range(len(lengths)) for j in range(i + 1, len(lengths) + 1) if borders[j] - borders[i] <= 10
         ]
-        assert sorted(seen) == everything
-        assert len(seen) == len(set(seen))
+        assert sorted(candidates) == everything
+        assert len(candidates) == len(set(candidates))
 
 
 class TestNer:
     def test_pieces_of_words(self, vocabulary: Vocabulary) -> None:
-        pieces = vocabulary.pieces
+        tokenizer = vocabulary.pieces
         for word, space in (("Bern", True), ("'s", False), (".", False), ("$", False), ("...", True), ("é", True)):
-            assert pieces.text(word_pieces(pieces, word)) == (" " if space else "") + word
+            assert tokenizer.text(word_pieces(tokenizer, word)) == (" " if space else "") + word
 
     def test_each_sentence_is_read_with_its_document(self, vocabulary: Vocabulary) -> None:
         vocabulary = with_labels(vocabulary, *CONLL)
         first, second = features(Ner(), [document("Oslo/I-LOC won/O ./O", "Lars/I-PER Berg/I-PER left/O")], vocabulary)
         assert list(first.words) == list(second.words)
-        assert shown(vocabulary, second.words) == "< Oslo won. Lars Berg left>"
+        assert text_of(vocabulary, second.words) == "< Oslo won. Lars Berg left>"
         assert second.note == [(3, 4), (3, 5), (3, 6), (4, 5), (4, 6), (5, 6)]
         assert [CONLL[i] for i in second.label] == ["NIL", "PER", "NIL", "NIL", "NIL", "NIL"]
         [entity] = [e for e, span in zip(second.entities, second.note, strict=True) if span == (3, 5)]
-        assert shown(vocabulary, second.words[entity.start : entity.end]) == " Lars Berg"
+        assert text_of(vocabulary, second.words[entity.start : entity.end]) == " Lars Berg"
         batch = Ner().inputs([first, second], vocabulary)
         assert batch["entity_start_positions"][1].tolist() == [e.start for e in second.entities]
         assert batch["entity_end_positions"][1].tolist() == [e.end - 1 for e in second.entities]
@@ -298,8 +298,8 @@ class TestCloze:
         example = cloze("The Aare flows to Bern. @highlight It@highlightends", "Aare", "Bern")
         ids, spans = encode_passage(example, vocabulary)
         # No stray space inside the markers; each highlight once, whatever stands around it.
-        assert shown(vocabulary, ids) == " The* Aare* flows to* Bern*.@ It@ends"
-        assert [shown(vocabulary, ids[s:e]) for s, e in spans] == ["* Aare*", "* Bern*"]
+        assert text_of(vocabulary, ids) == " The* Aare* flows to* Bern*.@ It@ends"
+        assert [text_of(vocabulary, ids[s:e]) for s, e in spans] == ["* Aare*", "* Bern*"]
 
     @pytest.mark.parametrize(
         ("query", "text"),
@@ -312,7 +312,7 @@ class TestCloze:
     )
     def test_the_gap(self, vocabulary: Vocabulary, query: str, text: str) -> None:
         ids, gap = encode_query(query, vocabulary, 90)
-        assert shown(vocabulary, ids) == text
+        assert text_of(vocabulary, ids) == text
         assert ids[gap] == vocabulary.markers[SECOND]
 
     @pytest.mark.parametrize("before", [0, 40, 400])
@@ -323,9 +323,9 @@ class TestCloze:
 
     def test_input_and_labels(self, vocabulary: Vocabulary) -> None:
         [f] = features(EntitySpanQa(), [cloze("Aare and Bern", "Aare", "Bern", answers=("Bern",))], vocabulary)
-        assert shown(vocabulary, f.words) == "< It is#.>>* Aare* and* Bern*>"
+        assert text_of(vocabulary, f.words) == "< It is#.>>* Aare* and* Bern*>"
         assert {e.id for e in f.entities} == {vocabulary.entities[MASK]}
-        assert [shown(vocabulary, f.words[e.start : e.end]) for e in f.entities] == ["#", "* Aare*", "* Bern*"]
+        assert [text_of(vocabulary, f.words[e.start : e.end]) for e in f.entities] == ["#", "* Aare*", "* Bern*"]
         assert (f.label, f.note) == ([0, 1], ["Aare", "Bern"])
 
     def test_windows_of_a_long_passage(self, vocabulary: Vocabulary) -> None:
@@ -335,7 +335,7 @@ class TestCloze:
         assert all(len(f.words) <= 128 for f in rows)
         assert {tuple(f.note) for f in rows} == {("Aare",), ("Bern",)}  # those without a whole candidate are left out
         for f in rows:
-            assert shown(vocabulary, f.words[f.entities[1].start : f.entities[1].end]) == f"* {f.note[0]}*"
+            assert text_of(vocabulary, f.words[f.entities[1].start : f.entities[1].end]) == f"* {f.note[0]}*"
 
     def test_loss_counts_candidates_only(self) -> None:
         rows = [Feature(0, "", [], [EntitySlot(0, 0, 1)] * 3, [1, 0]), Feature(1, "", [], [EntitySlot(0, 0, 1)] * 2, [1])]
@@ -360,30 +360,30 @@ class TestCloze:
 
 
 class TestMentions:
-    def found(self, vocabulary: Vocabulary, text: str, table: dict[str, str], longest: int = 30) -> list[tuple[str, str]]:
+    def mentions(self, vocabulary: Vocabulary, text: str, table: dict[str, str], longest: int = 30) -> list[tuple[str, str]]:
         ids = vocabulary.pieces.encode(text)
         titles = {i: t for t, i in vocabulary.entities.items()}
         slots = find_mentions(ids, MentionTable(table), vocabulary, longest)
-        return [(shown(vocabulary, ids[m.start : m.end]).strip(), titles[m.id]) for m in slots]
+        return [(text_of(vocabulary, ids[m.start : m.end]).strip(), titles[m.id]) for m in slots]
 
     def test_longest_match_first(self, vocabulary: Vocabulary) -> None:
         table = {"black": "Vienna", "black sea": "Black Sea", "sea": "Venice"}
         text = "The Black Sea is black, seas are not."
-        assert self.found(vocabulary, text, table) == [("Black Sea", "Black Sea"), ("black", "Vienna")]
+        assert self.mentions(vocabulary, text, table) == [("Black Sea", "Black Sea"), ("black", "Vienna")]
 
     def test_borders_are_those_of_words(self, vocabulary: Vocabulary) -> None:
         table = {"vienna": "Vienna", "ven": "Venice", "ice": "Venice"}
-        assert self.found(vocabulary, "Venice, Vienna: Vienna's Viennas", table) == [("Vienna", "Vienna")] * 2
+        assert self.mentions(vocabulary, "Venice, Vienna: Vienna's Viennas", table) == [("Vienna", "Vienna")] * 2
 
     def test_an_unknown_entity_takes_its_words(self, vocabulary: Vocabulary) -> None:
         table = {"black sea": "No Such Page", "sea": "Venice"}
-        assert self.found(vocabulary, "Black Sea and sea", table) == [("sea", "Venice")]
+        assert self.mentions(vocabulary, "Black Sea and sea", table) == [("sea", "Venice")]
 
     def test_a_mention_of_too_many_pieces_is_none(self, vocabulary: Vocabulary) -> None:
         table = {"black sea": "Black Sea"}
-        pieces = len(vocabulary.pieces.encode("Black Sea"))
-        assert self.found(vocabulary, "Black Sea", table, pieces) == [("Black Sea", "Black Sea")]
-        assert self.found(vocabulary, "Black Sea", table, pieces - 1) == []
+        n_tokens = len(vocabulary.pieces.encode("Black Sea"))
+        assert self.mentions(vocabulary, "Black Sea", table, n_tokens) == [("Black Sea", "Black Sea")]
+        assert self.mentions(vocabulary, "Black Sea", table, n_tokens - 1) == []
 
     def test_redirects_on_both_sides(self) -> None:
         links = {"Coffeehouse": [Link("Venedig", "Venezia", 0.5)]}
@@ -416,12 +416,12 @@ class TestReadingComprehension:
     def test_words_entities_and_answer(self, vocabulary: Vocabulary, tasks: Path) -> None:
         example = squad("Does it pass Vienna?", Answer("Budapest", 5, 5))
         [f] = features(self.task(tasks), [example], vocabulary)
-        assert shown(vocabulary, f.words) == "< Does it pass Vienna?>> The Danube passes Vienna, then Budapest.>"
+        assert text_of(vocabulary, f.words) == "< Does it pass Vienna?>> The Danube passes Vienna, then Budapest.>"
         titles = {i: t for t, i in vocabulary.entities.items()}
-        named = [(titles[e.id], shown(vocabulary, f.words[e.start : e.end]).strip()) for e in f.entities]
+        named = [(titles[e.id], text_of(vocabulary, f.words[e.start : e.end]).strip()) for e in f.entities]
         assert named == [(t, t) for t in ("Vienna", "Danube", "Vienna", "Budapest")]
         start, end = f.label
-        assert shown(vocabulary, f.words[start : end + 1]) == " Budapest"
+        assert text_of(vocabulary, f.words[start : end + 1]) == " Budapest"
 
     @pytest.mark.parametrize("changes", [{"no_entity": True}, {"wiki_link_db_file": None}])
     def test_words_alone(self, vocabulary: Vocabulary, tasks: Path, changes: dict[str, Any]) -> None:
@@ -441,7 +441,7 @@ class TestReadingComprehension:
         rows = features(task, [example], vocabulary)
         assert len(rows) > 5
         assert all(len(f.words) <= 128 for f in rows)
-        texts = {shown(vocabulary, f.words[f.label[0] : f.label[1] + 1]) for f in rows}
+        texts = {text_of(vocabulary, f.words[f.label[0] : f.label[1] + 1]) for f in rows}
         assert texts == {" Vienna", " bb", "<"}
         assert all(f.label == [0, 0] for f in features(task, [dataclasses.replace(example, impossible=True)], vocabulary))
 
@@ -468,26 +468,26 @@ class TestReadingComprehension:
         rows = [Feature(0, "", [1, 2, 3], [], [1, 2]), Feature(1, "", [1, 2, 3, 4, 5], [], [0, 4])]
         logits = torch.randn(2, 5, 2)
         together = task.loss(logits, rows)
-        apart = task.loss(logits[:1, :3], rows[:1]) + task.loss(logits[1:], rows[1:])
-        assert torch.isclose(together, apart)
+        separate = task.loss(logits[:1, :3], rows[:1]) + task.loss(logits[1:], rows[1:])
+        assert torch.isclose(together, separate)
         by_hand = torch.nn.functional.cross_entropy(logits[1, :, 0][None], torch.tensor([0]))
         by_hand = (by_hand + torch.nn.functional.cross_entropy(logits[1, :, 1][None], torch.tensor([4]))) / 2
         assert torch.isclose(task.loss(logits[1:], rows[1:]), by_hand)
 
     def test_the_entity_table_does_not_learn(self, tiny_base: Any) -> None:
         task = ReadingComprehension()
-        made = tiny_base.with_head(task.head(), task.labels([]), all_entities=True)
-        task.adopt(made.labels, made.model)
-        frozen = [n for n, p in made.model.named_parameters() if not p.requires_grad]
+        tuned = tiny_base.with_head(task.head(), task.labels([]), all_entities=True)
+        task.adopt(tuned.labels, tuned.model)
+        frozen = [n for n, p in tuned.model.named_parameters() if not p.requires_grad]
         assert frozen == ["luke.entity_embeddings.entity_embeddings.weight"]
-        assert len(made.model.get_parameter(frozen[0])) == len(tiny_base.tokenizer.entity_vocab)
+        assert len(tuned.model.get_parameter(frozen[0])) == len(tiny_base.tokenizer.entity_vocab)
 
 
 class TestAnswers:
     def logits(self, *pairs: tuple[int, float, float], length: int = 8) -> np.ndarray:
         array = np.full((length, 2), -9.0)
-        for place, start, end in pairs:
-            array[place] = start, end
+        for index, start, end in pairs:
+            array[index] = start, end
         return array
 
     def test_spans_are_valid(self) -> None:
@@ -504,29 +504,29 @@ class TestAnswers:
     def test_the_best_over_all_windows(self) -> None:
         window = AnswerWindow(2, [True] * 5)
         first, second = self.logits((3, 2.0, 0.0), (4, 0.0, 2.0)), self.logits((2, 3.0, 3.0))
-        found = self.run([(first, window), (second, window)])
-        assert found.text == "1:2-2"
-        assert [s.text for s in found.best[:2]] == ["1:2-2", "0:3-4"]
-        assert found.null_odds is None
+        prediction = self.run([(first, window), (second, window)])
+        assert prediction.text == "1:2-2"
+        assert [s.text for s in prediction.best[:2]] == ["1:2-2", "0:3-4"]
+        assert prediction.null_odds is None
 
     def test_equal_texts_count_once(self) -> None:
         window = AnswerWindow(2, [True] * 5)
         inputs = [(self.logits((3, 2.0, 2.0), (4, 1.0, 1.0)), window)]
-        found = answer(inputs, lambda n, s, e: "same", count=5, longest=5, negative=False, threshold=0)
-        assert [(s.text, s.score) for s in found.best] == [("same", 4.0)]
+        prediction = answer(inputs, lambda n, s, e: "same", count=5, longest=5, negative=False, threshold=0)
+        assert [(s.text, s.score) for s in prediction.best] == [("same", 4.0)]
 
     @pytest.mark.parametrize(("none", "threshold", "text"), [(3.0, 0.0, ""), (1.0, 0.0, "0:3-3"), (3.0, 9.0, "0:3-3")])
     def test_no_answer(self, none: float, threshold: float, text: str) -> None:
         window = AnswerWindow(2, [True] * 5)
-        found = self.run([(self.logits((0, none, none), (3, 2.0, 2.0)), window)], negative=True, threshold=threshold)
-        assert found.text == text
-        assert found.null_odds == pytest.approx(2 * none - 4.0)
-        assert "" in [s.text for s in found.best]
+        prediction = self.run([(self.logits((0, none, none), (3, 2.0, 2.0)), window)], negative=True, threshold=threshold)
+        assert prediction.text == text
+        assert prediction.null_odds == pytest.approx(2 * none - 4.0)
+        assert "" in [s.text for s in prediction.best]
 
     def test_the_least_null_score_of_all_windows(self) -> None:
         window = AnswerWindow(2, [True] * 5)
-        sure, unsure = self.logits((0, 5.0, 5.0), (3, 2.0, 2.0)), self.logits((0, 1.0, 1.0))
-        assert self.run([(sure, window), (unsure, window)], negative=True).null_odds == pytest.approx(2.0 - 4.0)
+        high_null, low_null = self.logits((0, 5.0, 5.0), (3, 2.0, 2.0)), self.logits((0, 1.0, 1.0))
+        assert self.run([(high_null, window), (low_null, window)], negative=True).null_odds == pytest.approx(2.0 - 4.0)
 
     def test_nothing_valid(self) -> None:
         window = AnswerWindow(2, [False] * 5)

@@ -18,13 +18,13 @@ TAGS = st.lists(st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]), max_
 class TestMicroScores:
     def test_by_hand(self) -> None:
         gold = [{"person"}, {"place", "location"}, set(), {"time"}]
-        found = [{"person", "entity"}, {"place"}, {"event"}, set()]
-        scores = micro_scores(gold, found)
+        predicted = [{"person", "entity"}, {"place"}, {"event"}, set()]
+        scores = micro_scores(gold, predicted)
         assert scores == {"precision": 2 / 4, "recall": 2 / 4, "f1": 0.5}
 
-    @pytest.mark.parametrize("found", [[set(), set()], [{"x"}, set()]])
-    def test_nothing_found_or_nothing_right_is_0(self, found: list[set[str]]) -> None:
-        assert micro_scores([{"a"}, {"b"}], found)["f1"] == 0.0
+    @pytest.mark.parametrize("predicted", [[set(), set()], [{"x"}, set()]])
+    def test_nothing_found_or_nothing_right_is_0(self, predicted: list[set[str]]) -> None:
+        assert micro_scores([{"a"}, {"b"}], predicted)["f1"] == 0.0
 
     def test_nothing_there_and_nothing_found_is_0(self) -> None:
         assert micro_scores([set()], [set()]) == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
@@ -63,8 +63,8 @@ class TestTags:
     def test_scores_as_conlleval_counts(self) -> None:
         # Two right of three found and four there: a wrong border and a wrong type count nothing.
         gold = [["B-PER", "I-PER", "O", "B-LOC"], ["B-ORG", "O", "B-MISC"]]
-        found = [["B-PER", "I-PER", "O", "O"], ["B-ORG", "I-ORG", "B-MISC"]]
-        scores = entity_scores(gold, found)
+        predicted = [["B-PER", "I-PER", "O", "O"], ["B-ORG", "I-ORG", "B-MISC"]]
+        scores = entity_scores(gold, predicted)
         assert scores["precision"] == pytest.approx(2 / 3)
         assert scores["recall"] == pytest.approx(2 / 4)
         assert scores["f1"] == pytest.approx(4 / 7)
@@ -86,7 +86,7 @@ class TestAnswers:
         assert normalise_answer(text) == plain
 
     @pytest.mark.parametrize(
-        ("found", "gold", "exact", "f1"),
+        ("predicted", "gold", "exact", "f1"),
         [
             ("the Black Forest", "Black Forest", 1, 1.0),
             ("Black Forest in Germany", "Black Forest", 0, 2 * (2 / 4) * 1 / (2 / 4 + 1)),
@@ -97,9 +97,9 @@ class TestAnswers:
             ("new new york", "new york", 0, 2 * (2 / 3) * 1 / (2 / 3 + 1)),
         ],
     )
-    def test_exact_match_and_f1(self, found: str, gold: str, exact: int, f1: float) -> None:
-        assert exact_match(found, gold) == exact
-        assert answer_f1(found, gold) == pytest.approx(f1)
+    def test_exact_match_and_f1(self, predicted: str, gold: str, exact: int, f1: float) -> None:
+        assert exact_match(predicted, gold) == exact
+        assert answer_f1(predicted, gold) == pytest.approx(f1)
 
     @given(st.text(alphabet="abc the.", max_size=12), st.text(alphabet="abc the.", max_size=12))
     def test_f1_is_symmetric_and_1_where_equal(self, one: str, other: str) -> None:

@@ -49,7 +49,7 @@ class TestRows:
         assert [row.number("a") for row in read_rows(written(tmp_path, "x", text) / "x")] == [1, 2]
 
     @pytest.mark.parametrize(
-        ("text", "found"),
+        ("text", "message"),
         [
             ('[\n{"a": 1}\n{"a": 2}]', r"line 2 \(item 1\): the item is followed by neither"),
             ('[\n{"a": 1},\n{"a": }]', r"line 3 \(item 2\): not JSON"),
@@ -61,8 +61,8 @@ class TestRows:
             ("[" * 100_000, "nested too deep"),
         ],
     )
-    def test_what_is_malformed_is_named(self, tmp_path: Path, text: str, found: str) -> None:
-        with pytest.raises(DataError, match=found):
+    def test_what_is_malformed_is_named(self, tmp_path: Path, text: str, message: str) -> None:
+        with pytest.raises(DataError, match=message):
             list(read_rows(written(tmp_path, "x", text) / "x"))
 
 
@@ -91,7 +91,7 @@ class TestOpenEntity:
         assert first.labels == ("place", "location")
 
     @pytest.mark.parametrize(
-        ("change", "found"),
+        ("change", "message"),
         [
             ({"end": 99}, "'start' is 0 and 'end' is 99 .not included.; they must enclose some of the 23 characters"),
             ({"start": 4}, "'start' is 4 and 'end' is 4"),
@@ -102,9 +102,9 @@ class TestOpenEntity:
             ({"sent": None}, "'sent' is null; a text is expected"),
         ],
     )
-    def test_what_is_malformed_is_named(self, tmp_path: Path, change: dict[str, Any], found: str) -> None:
+    def test_what_is_malformed_is_named(self, tmp_path: Path, change: dict[str, Any], message: str) -> None:
         written(tmp_path, "dev.json", json.dumps([self.GOOD, {**self.GOOD, **change}], indent=0))
-        with pytest.raises(DataError, match=rf"dev.json, line \d+ \(item 2\): {found}"):
+        with pytest.raises(DataError, match=rf"dev.json, line \d+ \(item 2\): {message}"):
             read_typing(tmp_path, "dev")
 
     def test_missing_field_and_file(self, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ class TestTacred:
         assert len(read_relations(written(tmp_path, "train.json", [row]), "train")) == 1
 
     @pytest.mark.parametrize(
-        ("change", "found"),
+        ("change", "message"),
         [
             ({"token": "Kant died"}, "'token' is \"Kant died\"; a list is expected"),
             ({"obj_end": 5}, "'obj_start' is 3 and 'obj_end' is 5 .inclusive.; they must enclose some of the 5 tokens"),
@@ -146,8 +146,8 @@ class TestTacred:
             ({"relation": 3}, "'relation' is 3; a text"),
         ],
     )
-    def test_what_is_malformed_is_named(self, tmp_path: Path, change: dict[str, Any], found: str) -> None:
-        with pytest.raises(DataError, match=rf"train.json, line 1 \(item 1\): {found}"):
+    def test_what_is_malformed_is_named(self, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+        with pytest.raises(DataError, match=rf"train.json, line 1 \(item 1\): {message}"):
             read_relations(written(tmp_path, "train.json", [{**self.GOOD, **change}]), "train")
 
 
@@ -181,7 +181,7 @@ class TestConll:
         assert [len(d.sentences) for d in read_documents(written(tmp_path, "eng.testb", text), "test")] == [1, 2]
 
     @pytest.mark.parametrize(
-        ("text", "found"),
+        ("text", "message"),
         [
             ("a O\nb\n", 'line 2: found "b"; a word'),
             ("a NN I-NP X-LOC\n", "line 1: found"),
@@ -189,8 +189,8 @@ class TestConll:
             ("\n\n", "holds no sentences"),
         ],
     )
-    def test_what_is_malformed_is_named(self, tmp_path: Path, text: str, found: str) -> None:
-        with pytest.raises(DataError, match=found):
+    def test_what_is_malformed_is_named(self, tmp_path: Path, text: str, message: str) -> None:
+        with pytest.raises(DataError, match=message):
             read_documents(written(tmp_path, "eng.train", text), "train")
 
     def test_lines_of_sentences(self, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ class TestRecord:
         assert all(e.answers <= {(c.start, c.end) for c in e.candidates} for e in examples)
 
     @pytest.mark.parametrize(
-        ("changes", "found"),
+        ("changes", "message"),
         [
             ({"query": "no gap"}, "passage 1, question 1: 'query' holds @placeholder 0 times"),
             ({"query": "@placeholder @placeholder"}, "2 times; it must be there once"),
@@ -228,8 +228,8 @@ class TestRecord:
             ({"passage": {"text": 5}}, "passage 1, 'passage': 'text' is 5"),
         ],
     )
-    def test_what_is_malformed_is_named(self, tmp_path: Path, changes: dict[str, Any], found: str) -> None:
-        with pytest.raises(DataError, match=f"dev.json, .*{found}"):
+    def test_what_is_malformed_is_named(self, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+        with pytest.raises(DataError, match=f"dev.json, .*{message}"):
             read_cloze(written(tmp_path, "dev.json", cloze(**changes)), "dev")
 
     def test_broken_and_other_json(self, tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ class TestSquad:
                 assert a.text in " ".join(example.passage.words[a.start : a.end + 1])
 
     @pytest.mark.parametrize(
-        ("changes", "found"),
+        ("changes", "message"),
         [
             (
                 {"answers": [{"text": "Aare", "answer_start": 20}]},
@@ -274,8 +274,8 @@ class TestSquad:
             ({"is_impossible": "no"}, "'is_impossible' is \"no\"; true or false"),
         ],
     )
-    def test_what_is_malformed_is_named(self, tmp_path: Path, changes: dict[str, Any], found: str) -> None:
-        with pytest.raises(DataError, match=found):
+    def test_what_is_malformed_is_named(self, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+        with pytest.raises(DataError, match=message):
             read_squad(written(tmp_path, "dev-v1.1.json", squad(**changes)), "dev", False)
 
     def test_the_other_version_is_pointed_at(self, tmp_path: Path) -> None:
@@ -310,8 +310,8 @@ class TestLinks:
         (tmp_path / "enwiki.pkl").write_bytes(pickle.dumps(tables))
         (tmp_path / "packed.pkl").write_bytes(zlib.compress(pickle.dumps(tables)))
         for name in ("enwiki.pkl", "packed.pkl"):
-            found = read_links(tmp_path / name, ["Bern", "Unknown"])["Bern"]
-            assert sorted(found, key=lambda k: -k.probability) == BERN
+            links = read_links(tmp_path / name, ["Bern", "Unknown"])["Bern"]
+            assert sorted(links, key=lambda k: -k.probability) == BERN
 
     def test_redirects(self, tmp_path: Path) -> None:
         mapping = {"Berne": "Bern"}
@@ -334,7 +334,7 @@ class TestLinks:
         assert not trap.exists()
 
     @pytest.mark.parametrize(
-        ("name", "content", "found"),
+        ("name", "content", "message"),
         [
             ("l.jsonl", b'{"title": "a", "links": [["x"]]}\n', "line 1: 'title', and 'links'"),
             ("l.jsonl", b"{}\n", "line 1: 'title'"),
@@ -349,9 +349,9 @@ class TestLinks:
             ("l.jsonl.gz", b"\x1f\x8b\x08", "cut short or damaged"),
         ],
     )
-    def test_what_is_malformed_is_named(self, tmp_path: Path, name: str, content: bytes, found: str) -> None:
+    def test_what_is_malformed_is_named(self, tmp_path: Path, name: str, content: bytes, message: str) -> None:
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(DataError, match=found):
+        with pytest.raises(DataError, match=message):
             read_links(tmp_path / name, ["a"])
 
     def test_redirects_of_another_form(self, tmp_path: Path) -> None:

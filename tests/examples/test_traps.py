@@ -98,8 +98,8 @@ TRAPS = {
 
 @pytest.mark.quick
 def test_every_trap_has_its_tests(root: Path) -> None:
-    there = {name for folder in ("examples", "examples_pretraining") for name in named_in(root / "tests" / folder)}
-    assert {trap: sorted(set(named) - there) for trap, named in TRAPS.items() if set(named) - there} == {}
+    defined = {name for folder in ("examples", "examples_pretraining") for name in named_in(root / "tests" / folder)}
+    assert {trap: sorted(set(named) - defined) for trap, named in TRAPS.items() if set(named) - defined} == {}
 
 
 def named_in(folder: Path) -> Iterator[str]:
@@ -119,9 +119,9 @@ def test_the_library_cannot_truncate(tiny_base: Base, tasks: Path) -> None:
 def test_unseen_labels_count_as_missed() -> None:
     typing, relations = EntityTyping(), RelationClassification()
     typing.adopt(("person", "place"), torch.nn.Linear(1, 1))
-    asked = [TypingExample("x", "Bern", 0, 4, ("place", "canton"))]
-    found = typing.decode(asked, [], [np.array([-1.0, 1.0])])
-    assert typing.score(asked, found) == {"precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3)}
+    examples = [TypingExample("x", "Bern", 0, 4, ("place", "canton"))]
+    predictions = typing.decode(examples, [], [np.array([-1.0, 1.0])])
+    assert typing.score(examples, predictions) == {"precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3)}
     relations.adopt(("no_relation", "org:a"), torch.nn.Linear(1, 1))
     unseen = [RelationExample("x", ("a",), (0, 1), (0, 1), "org:unseen")]
     assert relations.score(unseen, relations.decode(unseen, [], [np.array([0.0, 1.0])]))["f1"] == 0.0
@@ -146,8 +146,8 @@ def relations(tasks: Path) -> list[str]:
 
 
 def scores(folder: Path) -> dict[str, float]:
-    found: dict[str, float] = json.loads((folder / "results.json").read_text())
-    return {name: value for name, value in found.items() if "epoch" not in name}
+    results: dict[str, float] = json.loads((folder / "results.json").read_text())
+    return {name: value for name, value in results.items() if "epoch" not in name}
 
 
 def test_a_checkpoint_brings_its_labels_along(tuned: Path, run_examples: Examples, tasks: Path, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.quick
 
 
 def linked(wikitext: str, site: Site | None = None) -> list[tuple[str, list[tuple[str, str]]]]:
-    found = paragraphs(wikitext, site or Site())
-    return [(p.text, [(p.text[link.start : link.end], link.title) for link in p.links]) for p in found]
+    parsed = paragraphs(wikitext, site or Site())
+    return [(p.text, [(p.text[link.start : link.end], link.title) for link in p.links]) for p in parsed]
 
 
 def test_articles_and_redirects_of_the_main_namespace_alone() -> None:
@@ -44,16 +44,16 @@ def test_a_packed_dump_reads_like_a_plain_one(pack: object, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("pack", [bytes, bz2.compress, gzip.compress])
 def test_a_dump_that_is_cut_short_is_an_error_of_one_line(pack: object, tmp_path: Path) -> None:
-    whole = pack(TINY_DUMP.read_bytes())  # type: ignore[operator]
-    cut = tmp_path / "dump.xml"
-    cut.write_bytes(whole[: len(whole) // 2])
+    packed = pack(TINY_DUMP.read_bytes())  # type: ignore[operator]
+    truncated = tmp_path / "dump.xml"
+    truncated.write_bytes(packed[: len(packed) // 2])
     with pytest.raises(DataError, match="pages-articles") as error:
-        list(Dump(cut).pages())
+        list(Dump(truncated).pages())
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "found"),
+    ("content", "message"),
     [
         ("", "no MediaWiki XML dump"),
         ("plain words", "no MediaWiki XML dump"),
@@ -62,9 +62,9 @@ def test_a_dump_that_is_cut_short_is_an_error_of_one_line(pack: object, tmp_path
         ("<mediawiki><page><title>A</title><ns>x</ns></page></mediawiki>", "no MediaWiki XML dump"),
     ],
 )
-def test_what_is_no_dump(content: str, found: str, tmp_path: Path) -> None:
+def test_what_is_no_dump(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "dump.xml").write_text(content)
-    with pytest.raises(DataError, match=found):
+    with pytest.raises(DataError, match=message):
         list(Dump(tmp_path / "dump.xml").pages())
 
 
@@ -76,15 +76,15 @@ def test_a_missing_dump(tmp_path: Path) -> None:
 def test_old_dumps_name_a_redirect_in_the_text_alone(tmp_path: Path) -> None:
     page = "<page><title>B</title><id>1</id><redirect/><revision><text>#REDIRECT [[a_b#c|x]]</text></revision></page>"
     (tmp_path / "dump.xml").write_text(f"<mediawiki>{page}</mediawiki>")
-    (only,) = Dump(tmp_path / "dump.xml").pages()
-    assert only.redirect == "A b"
+    (redirect_page,) = Dump(tmp_path / "dump.xml").pages()
+    assert redirect_page.redirect == "A b"
 
 
 def test_progress_reaches_the_size_of_the_file() -> None:
-    seen: list[int] = []
-    list(Dump(TINY_DUMP).pages(seen.append))
-    assert seen == sorted(seen)
-    assert seen[-1] == TINY_DUMP.stat().st_size
+    positions: list[int] = []
+    list(Dump(TINY_DUMP).pages(positions.append))
+    assert positions == sorted(positions)
+    assert positions[-1] == TINY_DUMP.stat().st_size
 
 
 def test_links_cover_what_is_shown() -> None:
@@ -118,9 +118,9 @@ def test_a_wiki_that_heeds_case() -> None:
 
 
 def test_paragraphs_end_with_lines_and_the_abstract_with_the_first_heading() -> None:
-    found = paragraphs("a\n* b [[c]]\n== d ==\ne", Site())
-    assert [(p.text.strip(), p.abstract) for p in found] == [("a", True), ("b c", True), ("e", False)]
-    assert found[1].links == (PageLink("C", 3, 4),)
+    parsed = paragraphs("a\n* b [[c]]\n== d ==\ne", Site())
+    assert [(p.text.strip(), p.abstract) for p in parsed] == [("a", True), ("b c", True), ("e", False)]
+    assert parsed[1].links == (PageLink("C", 3, 4),)
 
 
 def test_the_tiny_dump_has_no_markup_left() -> None:
@@ -133,8 +133,8 @@ def test_the_tiny_dump_has_no_markup_left() -> None:
         max_size=12,
     )
 )
-def test_whatever_the_wikitext_links_lie_in_their_paragraph(parts: list[str]) -> None:
-    for paragraph in paragraphs("".join(parts), Site()):
+def test_whatever_the_wikitext_links_lie_in_their_paragraph(fragments: list[str]) -> None:
+    for paragraph in paragraphs("".join(fragments), Site()):
         assert "\n" not in paragraph.text
         ends = [0, *(end for link in paragraph.links for end in (link.start, link.end)), len(paragraph.text)]
         assert ends == sorted(ends)

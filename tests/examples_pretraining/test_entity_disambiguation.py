@@ -153,7 +153,7 @@ GOOD = row("d", "Bern", "1,1.0,Bern", gold="0,1,1.0,Bern")
 
 
 @pytest.mark.parametrize(
-    ("rows", "words", "found"),
+    ("rows", "words", "message"),
     [
         (["d\td\tBern"], ["-DOCSTART- (d)"], "aida_train.csv, line 1: found 3 columns"),
         ([GOOD.replace("GT:", "X")], ["-DOCSTART- (d)"], "line 1: found"),
@@ -166,8 +166,8 @@ GOOD = row("d", "Bern", "1,1.0,Bern", gold="0,1,1.0,Bern")
         ([GOOD], ["-DOCSTART- (d)", word("Bern", "I")], "line 2: found 'I'"),
     ],
 )
-def test_malformed_files_are_errors_of_one_line(rows: list[str], words: list[str], found: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=found.replace("(", r"\(")) as error:
+def test_malformed_files_are_errors_of_one_line(rows: list[str], words: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message.replace("(", r"\(")) as error:
         read_documents(write_set(tmp_path / "set", rows, words), "train")
     assert "\n" not in str(error.value)
 
@@ -185,12 +185,14 @@ def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
 
 def long_document(mentions: int, gap: int) -> Document:
     words: list[str] = []
-    found = []
+    occurrences = []
     for _ in range(mentions):
         words += ["the"] * gap
-        found.append(Mention("x", "Java", "Java", (Candidate("Java", 1.0), Candidate("Sun", 0.5)), len(words), len(words) + 1))
+        occurrences.append(
+            Mention("x", "Java", "Java", (Candidate("Java", 1.0), Candidate("Sun", 0.5)), len(words), len(words) + 1)
+        )
         words.append("Java")
-    return Document("x", "d", tuple(words), tuple(found))
+    return Document("x", "d", tuple(words), tuple(occurrences))
 
 
 @pytest.fixture(scope="module")
@@ -207,11 +209,11 @@ def test_every_mention_is_answered_once(
 ) -> None:
     document = long_document(mentions, gap)
     limits = Limits(max_seq_length=size, max_entity_length=most, split_mode=mode)
-    made = document_inputs(3, document, vocabulary, limits, training=training)
-    answered = [n for f in made for n in f.note.mentions[: f.note.answered]]
+    inputs = document_inputs(3, document, vocabulary, limits, training=training)
+    answered = [n for f in inputs for n in f.note.mentions[: f.note.answered]]
     assert sorted(answered) == list(range(mentions))
     java = vocabulary.pieces.encode("Java")
-    for f in made:
+    for f in inputs:
         assert f.example == 3
         assert len(f.words) <= size
         assert 1 <= len(f.entities) <= most
@@ -223,14 +225,14 @@ def test_every_mention_is_answered_once(
 
 def test_a_part_around_each_mention_has_it_in_the_middle(vocabulary: Vocabulary) -> None:
     document = long_document(9, 5)
-    pieces = len(vocabulary.pieces.encode("Java"))
+    n_tokens = len(vocabulary.pieces.encode("Java"))
     limits = Limits(max_seq_length=22, split_mode="per_mention")
-    made = document_inputs(0, document, vocabulary, limits, training=False)
-    middle = made[4]
+    inputs = document_inputs(0, document, vocabulary, limits, training=False)
+    middle = inputs[4]
     slot = middle.entities[0]
     assert (len(middle.words), middle.note.mentions[0], middle.note.answered) == (22, 4, 1)
     assert abs((slot.start - 1) - (21 - slot.end)) <= 1
-    assert pieces == slot.end - slot.start
+    assert n_tokens == slot.end - slot.start
     assert set(middle.note.mentions[1:]) <= {3, 5}
 
 
@@ -249,7 +251,7 @@ def test_candidates_become_rows(vocabulary: Vocabulary) -> None:
 
 
 def batch_of(task: EntityDisambiguation, documents: list[Document], vocabulary: Vocabulary) -> tuple[list[Any], dict[str, Any]]:
-    features = [f for found in task.features(documents, vocabulary, training=False) for f in found]
+    features = [f for windows in task.features(documents, vocabulary, training=False) for f in windows]
     return features, task.inputs(features, vocabulary)
 
 
@@ -257,16 +259,16 @@ def batch_of(task: EntityDisambiguation, documents: list[Document], vocabulary: 
 def test_scores_are_those_of_the_pre_trained_head(luke: Path, documents: list[Document]) -> None:
     task = new_task(luke)
     model, vocabulary = new_model(task, luke)
-    whole = load_whole(str(luke), None, print).model.eval()
-    whole.entity_predictions.bias.normal_()
-    model.entity_predictions.bias.copy_(whole.entity_predictions.bias)
+    pretrained = load_whole(str(luke), None, print).model.eval()
+    pretrained.entity_predictions.bias.normal_()
+    model.entity_predictions.bias.copy_(pretrained.entity_predictions.bias)
     _, inputs = batch_of(task, documents[:4], vocabulary)
     candidates = inputs.pop("candidates")
     del inputs["shown"]
-    expected = whole(**inputs).entity_logits.gather(2, candidates.clamp(min=0))
-    found = model.eval()(candidates=candidates, **inputs).logits
-    torch.testing.assert_close(found[candidates >= 0], expected[candidates >= 0])
-    assert bool((found[candidates < 0] == NO_CANDIDATE).all())
+    expected = pretrained(**inputs).entity_logits.gather(2, candidates.clamp(min=0))
+    scores = model.eval()(candidates=candidates, **inputs).logits
+    torch.testing.assert_close(scores[candidates >= 0], expected[candidates >= 0])
+    assert bool((scores[candidates < 0] == NO_CANDIDATE).all())
 
 
 def test_what_learns_and_what_does_not(luke: Path, documents: list[Document]) -> None:
@@ -275,7 +277,7 @@ def test_what_learns_and_what_does_not(luke: Path, documents: list[Document]) ->
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {"luke.entity_embeddings.entity_embeddings.weight", "entity_predictions.bias"}
     assert not model.config.use_entity_aware_attention  # copies of queries would learn apart
-    features = [f for found in task.features(documents, vocabulary, training=True) for f in found]
+    features = [f for windows in task.features(documents, vocabulary, training=True) for f in windows]
     torch.manual_seed(0)
     model.train()
     task.loss(task.logits(model, task.inputs(features, vocabulary)), features).backward()
@@ -287,25 +289,25 @@ def test_what_learns_and_what_does_not(luke: Path, documents: list[Document]) ->
 def test_shown_mentions_have_no_loss(luke: Path, documents: list[Document]) -> None:
     task = new_task(luke, masked_entity_prob=0.5)
     model, vocabulary = new_model(task, luke)
-    features = [f for found in task.features(documents, vocabulary, training=True) for f in found]
+    features = [f for windows in task.features(documents, vocabulary, training=True) for f in windows]
     torch.manual_seed(3)
     inputs = task.inputs(features, vocabulary)
-    mask, shown = vocabulary.entities["[MASK]"], inputs["shown"] >= 0
-    assert 0 < int(shown.sum()) < int(inputs["entity_attention_mask"].sum())
+    mask, unmasked = vocabulary.entities["[MASK]"], inputs["shown"] >= 0
+    assert 0 < int(unmasked.sum()) < int(inputs["entity_attention_mask"].sum())
     real = inputs["entity_attention_mask"].bool()
-    assert bool(((inputs["entity_ids"] == mask) == (real & ~shown))[real].all())
-    masked = [int((real & ~shown)[i].sum()) for i in range(len(features))]
+    assert bool(((inputs["entity_ids"] == mask) == (real & ~unmasked))[real].all())
+    masked = [int((real & ~unmasked)[i].sum()) for i in range(len(features))]
     assert masked == [task.decisions(f) for f in features]
     for i, f in enumerate(features):
-        for j, place in enumerate(f.label):
-            if shown[i, j]:
-                assert int(inputs["entity_ids"][i, j]) == f.note.candidates[j][place]
+        for j, index in enumerate(f.label):
+            if unmasked[i, j]:
+                assert int(inputs["entity_ids"][i, j]) == f.note.candidates[j][index]
     model.train()
     logits = task.logits(model, dict(inputs))
-    alone = task.loss(torch.where(shown.unsqueeze(-1), logits, torch.zeros_like(logits)), features)
+    alone = task.loss(torch.where(unmasked.unsqueeze(-1), logits, torch.zeros_like(logits)), features)
     zeros = task.loss(torch.zeros_like(logits), features)
-    places = logits.shape[2]
-    assert alone.item() == pytest.approx(zeros.item() - float(np.log(places)) * int(shown.sum()), rel=1e-4)
+    n_candidates = logits.shape[2]
+    assert alone.item() == pytest.approx(zeros.item() - float(np.log(n_candidates)) * int(unmasked.sum()), rel=1e-4)
 
 
 class Agreeing(nn.Module):
@@ -319,10 +321,10 @@ class Agreeing(nn.Module):
         ids = inputs["entity_ids"]
         self.passes.append(ids.tolist())
         logits = torch.zeros(candidates.shape)
-        known = ids[:, 1] == candidates[:, 1, 1]
+        resolved = ids[:, 1] == candidates[:, 1, 1]
         logits[:, 1, 1] = 9.0
         logits[:, 0, 0], logits[:, 2, 0] = 1.0, 2.0
-        logits[known, 0, 1], logits[known, 2, 1] = 5.0, 7.0
+        logits[resolved, 0, 1], logits[resolved, 2, 1] = 5.0, 7.0
         return DisambiguationOutput(logits.masked_fill(candidates < 0, NO_CANDIDATE))
 
 
@@ -331,8 +333,8 @@ def test_the_surest_is_decided_first_and_read_on_with() -> None:
     candidates = torch.tensor([[[10, 11], [20, 21], [30, 31], [-1, -1]], [[10, -1], [20, 21], [-1, -1], [-1, -1]]])
     inputs = {"entity_ids": torch.full((2, 4), mask), "candidates": candidates}
     model = Agreeing()
-    found = one_by_one(model, inputs)
-    assert found.argmax(-1)[0, :3].tolist() == [1, 1, 1]
+    scores = one_by_one(model, inputs)
+    assert scores.argmax(-1)[0, :3].tolist() == [1, 1, 1]
     assert model.passes == [
         [[mask] * 4, [mask] * 4],
         [[mask, 21, mask, mask], [10, mask, mask, mask]],  # of the second, one candidate alone is surest of all
@@ -340,15 +342,15 @@ def test_the_surest_is_decided_first_and_read_on_with() -> None:
     ]
     local = model(**inputs).logits
     assert local.argmax(-1)[0, :3].tolist() == [0, 1, 0]
-    assert bool((found[:, 3] == NO_CANDIDATE).all())
+    assert bool((scores[:, 3] == NO_CANDIDATE).all())
 
 
 def test_the_metric_by_hand() -> None:
     mentions = tuple(Mention("x", "m", title, (Candidate("A", 1.0),) if title != "C" else ()) for title in ("A", "B", "A", "C"))
     answers = [[Answer("A"), Answer("A"), Answer("A"), Answer(None)]]
     task = EntityDisambiguation(Reading(), lambda: pytest.fail("no model is needed"))
-    found = task.score([Document("x", "d", (), mentions)], answers)
-    assert found == pytest.approx({"accuracy": 0.5, "precision": 2 / 3, "recall": 0.5, "f1": 4 / 7})
+    scores = task.score([Document("x", "d", (), mentions)], answers)
+    assert scores == pytest.approx({"accuracy": 0.5, "precision": 2 / 3, "recall": 0.5, "f1": 4 / 7})
     nothing = task.score([Document("x", "d", (), mentions)], [[Answer(None)] * 4])
     assert nothing == {"accuracy": 0.0, "precision": 0.0, "recall": 0.0, "f1": 0.0}
 
@@ -414,24 +416,24 @@ def test_a_stopped_run_goes_on_to_the_same(
     assert examples(*arguments(luke, tmp_path / "stopped", *more, "--resume"))[0] == 0
     assert results(tmp_path / "whole") == results(tmp_path / "stopped")
     assert predictions(tmp_path / "whole") == predictions(tmp_path / "stopped")
-    status, _, said = examples(*arguments(luke, tmp_path / "stopped", *more, "--resume", "--masked-entity-prob", 0.5))
-    assert (status, "options" in said) == (1, True), said
+    status, _, err = examples(*arguments(luke, tmp_path / "stopped", *more, "--resume", "--masked-entity-prob", 0.5))
+    assert (status, "options" in err) == (1, True), err
 
 
 def test_a_pre_trained_model_is_evaluated_as_it_is(examples: Examples, luke: Path, tmp_path: Path) -> None:
     done = examples(*arguments(luke, tmp_path / "run", "--no-train"))
     assert done[0] == 0, done
-    found = results(tmp_path / "run")
-    assert 0 < found["dev_accuracy"] < 1
-    status, _, said = examples("--model-file", luke, "entity-disambiguation", "run", "--data-dir", TINY, "--no-train")
-    assert (status, "give --output-dir" in said) == (1, True)
+    scores = results(tmp_path / "run")
+    assert 0 < scores["dev_accuracy"] < 1
+    status, _, err = examples("--model-file", luke, "entity-disambiguation", "run", "--data-dir", TINY, "--no-train")
+    assert (status, "give --output-dir" in err) == (1, True)
 
 
 def test_candidates_are_listed_for_the_vocabulary(examples: Examples, tmp_path: Path, documents: list[Document]) -> None:
     assert examples("entity-disambiguation", "candidates", tmp_path / "c.txt", "--data-dir", TINY)[0] == 0
     assert set((tmp_path / "c.txt").read_text().splitlines()) == titles_of(documents)
-    status, _, said = examples("entity-disambiguation", "candidates", tmp_path / "c.txt", "--data-dir", tmp_path)
-    assert (status, "holds none of the sets" in said, said.count("\n")) == (1, True, 1)
+    status, _, err = examples("entity-disambiguation", "candidates", tmp_path / "c.txt", "--data-dir", tmp_path)
+    assert (status, "holds none of the sets" in err, err.count("\n")) == (1, True, 1)
 
 
 def test_the_sets_are_the_public_ones() -> None:

@@ -27,10 +27,10 @@ TITLES = ("Java", "Sun", 'The "Sun"', "Bern (city)", "Paris, Texas")
 def luke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("luke") / "tiny"
     make_tiny_model(folder, ["Java and the Sun"], TITLES, size=32)
-    whole = load_whole(str(folder), None, print)
+    pretrained = load_whole(str(folder), None, print)
     with torch.no_grad():
-        whole.model.entity_predictions.bias.normal_()
-    save_folder(whole.model, whole.tokenizer, folder)
+        pretrained.model.entity_predictions.bias.normal_()
+    save_folder(pretrained.model, pretrained.tokenizer, folder)
     return folder
 
 
@@ -45,27 +45,31 @@ def test_the_files_give_the_models_own_scores(examples: Examples, luke: Path, tm
         "",
         f"{tmp_path / 'out'}: 5 entities of width 32\n",
     )
-    found = exported(tmp_path / "out")
+    arrays = exported(tmp_path / "out")
     ids = (tmp_path / "out" / "entity_ids.txt").read_text().splitlines()
-    whole = load_whole(str(luke), None, print)
-    rows = [whole.entities[title] for title in ids]
+    pretrained = load_whole(str(luke), None, print)
+    rows = [pretrained.entities[title] for title in ids]
     assert tuple(ids) == TITLES
     assert not set(ids) & set(SPECIAL_ENTITIES)
-    entities = whole.model.luke.entity_embeddings
-    shown = entities.entity_embedding_dense(entities.entity_embeddings(torch.tensor(rows)))
-    np.testing.assert_allclose(found["entity_vectors"], shown.numpy(), rtol=1e-6)
-    assert found["entity_vectors"].dtype == np.float32
+    entities = pretrained.model.luke.entity_embeddings
+    projected = entities.entity_embedding_dense(entities.entity_embeddings(torch.tensor(rows)))
+    np.testing.assert_allclose(arrays["entity_vectors"], projected.numpy(), rtol=1e-6)
+    assert arrays["entity_vectors"].dtype == np.float32
     states = torch.randn(3, 32)
-    made = load_file(tmp_path / "out" / "mention_transform.safetensors")
-    dense = torch.nn.functional.linear(states, made["dense.weight"], made["dense.bias"])
+    transform = load_file(tmp_path / "out" / "mention_transform.safetensors")
+    dense = torch.nn.functional.linear(states, transform["dense.weight"], transform["dense.bias"])
     meta = json.loads((tmp_path / "out" / "meta.json").read_text())
     normed = torch.nn.functional.layer_norm(
-        torch.nn.functional.gelu(dense), (16,), made["LayerNorm.weight"], made["LayerNorm.bias"], meta["layer_norm_eps"]
+        torch.nn.functional.gelu(dense),
+        (16,),
+        transform["LayerNorm.weight"],
+        transform["LayerNorm.bias"],
+        meta["layer_norm_eps"],
     )
-    scores = normed.numpy() @ found["entity_raw_vectors"].T + found["entity_biases"]
-    np.testing.assert_allclose(scores, whole.model.entity_predictions(states)[:, rows].numpy(), rtol=1e-5, atol=1e-6)
+    scores = normed.numpy() @ arrays["entity_raw_vectors"].T + arrays["entity_biases"]
+    np.testing.assert_allclose(scores, pretrained.model.entity_predictions(states)[:, rows].numpy(), rtol=1e-5, atol=1e-6)
     assert (meta["dim"], meta["raw_dim"], meta["rows"], meta["layout"], meta["ids"]) == (32, 16, 5, "real", "title")
-    norms = np.linalg.norm(found["entity_vectors"], axis=1)
+    norms = np.linalg.norm(arrays["entity_vectors"], axis=1)
     assert (meta["mean_norm"], meta["std_norm"]) == pytest.approx((norms.mean(), norms.std()), rel=1e-5)
 
 
@@ -106,8 +110,8 @@ def test_titles_become_ids_and_the_rest_is_listed(examples: Examples, luke: Path
     ]
     all_rows = exported(tmp_path / "out")
     assert {len(values) for values in all_rows.values()} == {3}
-    whole = load_whole(str(luke), None, print)
-    bern = whole.model.luke.entity_embeddings.entity_embeddings.weight[whole.entities["Bern (city)"]]
+    pretrained = load_whole(str(luke), None, print)
+    bern = pretrained.model.luke.entity_embeddings.entity_embeddings.weight[pretrained.entities["Bern (city)"]]
     np.testing.assert_array_equal(all_rows["entity_raw_vectors"][2], bern.detach().numpy())
     assert json.loads((tmp_path / "out" / "meta.json").read_text())["ids"] == "wikidata"
 
@@ -116,8 +120,10 @@ def test_an_archive_is_exported_too_with_its_counts(
     examples: Examples, luke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    whole = load_whole(str(luke), None, print)
-    write_archive(to_archive(whole.model, whole.tokenizer, str(luke), {"Java": 7, "Sun": 5}), tmp_path / "luke.tar.gz")
+    pretrained = load_whole(str(luke), None, print)
+    write_archive(
+        to_archive(pretrained.model, pretrained.tokenizer, str(luke), {"Java": 7, "Sun": 5}), tmp_path / "luke.tar.gz"
+    )
     done = examples("export-entities", "--model-file", tmp_path / "luke.tar.gz", "--out", tmp_path / "a")
     assert done[0] == 0, done
     examples("export-entities", "--model-file", luke, "--out", tmp_path / "b")
@@ -137,11 +143,14 @@ def test_ids_are_unique_and_nothing_is_lost(ids: dict[str, str], titles: list[st
         with pytest.raises(DataError, match="in the map"):
             choose_rows(entities, ids, {})
         return
-    found = choose_rows(entities, ids, {})
-    assert len(set(found.ids)) == len(found.ids)
-    assert sorted([*found.titles, *(t for t, _ in found.unmatched)]) == sorted(titles)
-    assert list(found.rows) == sorted(found.rows)
-    assert all(entities[t] == row and ids[t] == name for t, row, name in zip(found.titles, found.rows, found.ids, strict=True))
+    selection = choose_rows(entities, ids, {})
+    assert len(set(selection.ids)) == len(selection.ids)
+    assert sorted([*selection.titles, *(t for t, _ in selection.unmatched)]) == sorted(titles)
+    assert list(selection.rows) == sorted(selection.rows)
+    assert all(
+        entities[t] == row and ids[t] == name
+        for t, row, name in zip(selection.titles, selection.rows, selection.ids, strict=True)
+    )
 
 
 def test_models_without_titles_are_refused() -> None:
@@ -150,7 +159,7 @@ def test_models_without_titles_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "found"),
+    ("content", "message"),
     [
         ("", "is empty"),
         ("Java Q1\n", "line 1: found 'Java Q1'"),
@@ -158,25 +167,25 @@ def test_models_without_titles_are_refused() -> None:
         ("a\tb\tc\n", "line 1"),
     ],
 )
-def test_malformed_maps(content: str, found: str, tmp_path: Path) -> None:
+def test_malformed_maps(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "map.tsv").write_text(content)
-    with pytest.raises(DataError, match=found):
+    with pytest.raises(DataError, match=message):
         read_id_map(str(tmp_path / "map.tsv"))
     with pytest.raises(MissingFileError):
         read_id_map(str(tmp_path / "none.tsv"))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "found"),
+    ("arguments", "status", "message"),
     [
         (["--out", "out"], 1, "no model was named"),
         (["--model-file", "./none", "--out", "out"], 1, "./none does not exist"),
         (["--model-file", "x"], 2, "--out"),
     ],
 )
-def test_mistakes_end_in_one_line(arguments: list[str], status: int, found: str, examples: Examples) -> None:
-    got, _, said = examples("export-entities", *arguments)
-    assert (got, said.count("\n"), found in said) == (status, 1, True), said
+def test_mistakes_end_in_one_line(arguments: list[str], status: int, message: str, examples: Examples) -> None:
+    got, _, err = examples("export-entities", *arguments)
+    assert (got, err.count("\n"), message in err) == (status, 1, True), err
 
 
 def test_a_fine_tuned_model_is_refused(examples: Examples, luke: Path, tmp_path: Path) -> None:
@@ -184,6 +193,6 @@ def test_a_fine_tuned_model_is_refused(examples: Examples, luke: Path, tmp_path:
 
     LukeForEntityClassification.from_pretrained(luke).save_pretrained(tmp_path / "tuned")
     AutoTokenizer.from_pretrained(luke).save_pretrained(tmp_path / "tuned")
-    status, _, said = examples("export-entities", "--model-file", tmp_path / "tuned", "--out", tmp_path / "out")
-    assert (status, "lacks entity_predictions" in said) == (1, True), said
+    status, _, err = examples("export-entities", "--model-file", tmp_path / "tuned", "--out", tmp_path / "out")
+    assert (status, "lacks entity_predictions" in err) == (1, True), err
     assert not (tmp_path / "out").exists()

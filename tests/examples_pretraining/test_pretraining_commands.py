@@ -38,11 +38,11 @@ def test_from_the_dump_to_a_model_that_knows_its_entities(examples: Examples, tm
     """The learning check: the loss falls, and hidden entities of the tiny dump are nearly all known."""
     roberta = roberta_folder(tmp_path / "roberta", hidden_size=64, intermediate_size=128, num_hidden_layers=1)
     assert examples("pretraining", "build-dump-db", TINY_DUMP, tmp_path / "db")[0] == 0
-    status, _, said = examples(
+    status, _, err = examples(
         "pretraining", "build-entity-vocab", tmp_path / "db", tmp_path / "vocab.jsonl", "--vocab-size", 500
     )
-    assert (status, "37 entities, first United States, Mercury (planet), Sun" in said) == (0, True)
-    made = examples(
+    assert (status, "37 entities, first United States, Mercury (planet), Sun" in err) == (0, True)
+    result = examples(
         "pretraining",
         "build-dataset",
         tmp_path / "db",
@@ -52,7 +52,7 @@ def test_from_the_dump_to_a_model_that_knows_its_entities(examples: Examples, tm
         "--max-seq-length",
         32,
     )
-    assert made[0] == 0, made
+    assert result[0] == 0, result
     common = [
         "--dataset-dir", tmp_path / "data", "--masked-entity-prob", 0.5, "--masked-lm-prob", 0.1, "--batch-size", 15, "--cpu",
         "--learning-rate", "8e-3", "--max-grad-norm", 1,
@@ -70,7 +70,8 @@ def test_from_the_dump_to_a_model_that_knows_its_entities(examples: Examples, tm
     rows = trace(tmp_path / "stage2", "losses")
     early, late = rows[:10], rows[-10:]
     means = {
-        k: [sum(r[k] for r in part) / 10 for part in (early, late)] for k in ("word_loss", "entity_loss", "entity_accuracy")
+        k: [sum(r[k] for r in records) / 10 for records in (early, late)]
+        for k in ("word_loss", "entity_loss", "entity_accuracy")
     }
     assert means["word_loss"][1] < 0.8 * means["word_loss"][0]
     assert means["entity_loss"][1] < 0.2 * means["entity_loss"][0]
@@ -97,14 +98,14 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
     assert examples(*train(tmp_path / "stopped", dataset, roberta, *more))[0] == 1
     assert len(trace(tmp_path / "stopped", "step")) == 3
     assert examples(*train(tmp_path / "stopped", dataset, roberta, *more, "--resume"))[0] == 0
-    whole, stopped = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
-    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+    uninterrupted, stopped = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    assert all(torch.equal(uninterrupted[name], stopped[name]) for name in uninterrupted)
     for kind in ("losses", "validation"):
         assert trace(tmp_path / "whole", kind) == trace(tmp_path / "stopped", kind)
     results = [json.loads((tmp_path / run / "results.json").read_text()) for run in ("whole", "stopped")]
     assert results[0] == results[1]
-    status, _, said = examples(*train(tmp_path / "stopped", dataset, roberta, *more, "--resume", "--masked-lm-prob", 0.2))
-    assert (status, "masked_lm_prob" in said) == (1, True)
+    status, _, err = examples(*train(tmp_path / "stopped", dataset, roberta, *more, "--resume", "--masked-lm-prob", 0.2))
+    assert (status, "masked_lm_prob" in err) == (1, True)
 
 
 @pytest.mark.slow
@@ -122,8 +123,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert examples(*train(tmp_path / "killed", dataset, roberta, *more, "--resume"))[0] == 0
-    whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
-    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    uninterrupted, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert all(torch.equal(uninterrupted[name], killed[name]) for name in uninterrupted)
 
 
 @pytest.mark.slow
@@ -175,13 +176,13 @@ def test_accumulation_and_the_first_stage_through_the_command_line(
 
 
 def test_bf16_trains_too(examples: Examples, dataset: PackedDataset, roberta: Path, tmp_path: Path) -> None:
-    found = examples(*train(tmp_path / "run", dataset, roberta, "--num-epochs", 1, "--bf16", "--word-only-training"))
-    assert found[0] == 0, found
+    result = examples(*train(tmp_path / "run", dataset, roberta, "--num-epochs", 1, "--bf16", "--word-only-training"))
+    assert result[0] == 0, result
     assert set(json.loads((tmp_path / "run" / "results.json").read_text())) == {"steps", "word_loss", "word_accuracy"}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "found"),
+    ("arguments", "status", "message"),
     [
         (["build-dump-db", "none.xml", "out"], 1, "none.xml does not exist; give a dump"),
         (["build-dump-db", __file__, "out"], 1, "is no MediaWiki XML dump"),
@@ -195,16 +196,16 @@ def test_bf16_trains_too(examples: Examples, dataset: PackedDataset, roberta: Pa
     ],
 )
 def test_mistakes_end_in_one_line(
-    arguments: list[str], status: int, found: str, examples: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], status: int, message: str, examples: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    got, out, said = examples("pretraining", *arguments)
-    assert (got, out, said.count("\n")) == (status, "", 1)
-    assert found in said
+    got, out, err = examples("pretraining", *arguments)
+    assert (got, out, err.count("\n")) == (status, "", 1)
+    assert message in err
 
 
 @pytest.mark.parametrize(
-    ("more", "found"),
+    ("more", "message"),
     [
         (["--batch-size", 15, "--gradient-accumulation-steps", 2], "does not split evenly"),
         (["--warmup-steps", 100], "--warmup-steps is 100"),
@@ -213,15 +214,15 @@ def test_mistakes_end_in_one_line(
     ],
 )
 def test_mistakes_of_a_run(
-    more: list[object], found: str, examples: Examples, dataset: PackedDataset, roberta: Path, tmp_path: Path
+    more: list[object], message: str, examples: Examples, dataset: PackedDataset, roberta: Path, tmp_path: Path
 ) -> None:
-    status, _, said = examples(*train(tmp_path / "run", dataset, roberta, *more))
-    assert (status, said.count("\n"), found in said) == (1, 1, True), said
+    status, _, err = examples(*train(tmp_path / "run", dataset, roberta, *more))
+    assert (status, err.count("\n"), message in err) == (1, 1, True), err
 
 
 def test_a_run_begins_with_one_model(examples: Examples, dataset: PackedDataset, roberta: Path, tmp_path: Path) -> None:
-    status, _, said = examples("--model-file", "x", *train(tmp_path / "run", dataset, roberta))
-    assert (status, "one of them" in said) == (1, True)
+    status, _, err = examples("--model-file", "x", *train(tmp_path / "run", dataset, roberta))
+    assert (status, "one of them" in err) == (1, True)
 
 
 def test_several_gpus_are_left_to_a_launcher_that_hands_signals_on(

@@ -69,7 +69,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_pages_come_back_as_they_were_parsed(db: DumpDb) -> None:
-    articles = [article for part in db.parts for article in read_part(part)]
+    articles = [article for shard in db.parts for article in read_part(shard)]
     assert [p.name for p in db.parts] == [f"pages-{i:06d}.jsonl.gz" for i in range(4)]
     assert len(articles) == db.metadata["articles"] == 34
     assert articles[0].title == "Mercury (planet)"
@@ -126,11 +126,11 @@ def test_another_dump_does_not_go_on_in_the_folder(db: DumpDb, tmp_path: Path) -
 def test_damaged_folders_of_pages(db: DumpDb, tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"is a file, not a folder of parsed pages; make it with: .*build-dump-db"):
         DumpDb(TINY_DUMP)
-    mine = build_dump_db(TINY_DUMP, tmp_path / "db", chunk_size=10)
-    mine.parts[1].write_bytes(mine.parts[1].read_bytes()[:-20])
+    damaged = build_dump_db(TINY_DUMP, tmp_path / "db", chunk_size=10)
+    damaged.parts[1].write_bytes(damaged.parts[1].read_bytes()[:-20])
     with pytest.raises(DataError, match="damaged"):
-        list(read_part(mine.parts[1]))
-    mine.parts[1].unlink()
+        list(read_part(damaged.parts[1]))
+    damaged.parts[1].unlink()
     with pytest.raises(CheckpointError, match="lacks pages-000001"):
         DumpDb(tmp_path / "db")
 
@@ -152,8 +152,8 @@ def test_the_vocabulary_counts_links_behind_redirects(db: DumpDb) -> None:
     assert list(counts.values())[3:] == sorted(list(counts.values())[3:], reverse=True)
     links = Counter(
         resolve(link.title, db.redirects())
-        for part in db.parts
-        for a in read_part(part)
+        for shard in db.parts
+        for a in read_part(shard)
         for p in a.paragraphs
         for link in p.links
     )
@@ -172,9 +172,11 @@ def test_pages_that_are_not_there_get_no_row(tmp_path: Path) -> None:
     st.dictionaries(st.text("abcde", min_size=1, max_size=2), st.integers(1, 5), min_size=1),
     st.integers(4, 12), st.integers(0, 4), st.frozensets(st.text("abcde", min_size=1, max_size=2)), st.booleans(),
 )  # fmt: skip
-def test_which_titles_are_chosen(counts: dict[str, int], size: int, least: int, listed: frozenset[str], only: bool) -> None:
-    choice = VocabChoice(size, least, listed, only)
-    allowed = {t for t, n in counts.items() if t in listed or (n >= least and not only)}
+def test_which_titles_are_chosen(
+    counts: dict[str, int], size: int, least: int, listed: frozenset[str], listed_only: bool
+) -> None:
+    choice = VocabChoice(size, least, listed, listed_only)
+    allowed = {t for t, n in counts.items() if t in listed or (n >= least and not listed_only)}
     if not allowed:
         with pytest.raises(SettingsError, match="no title is left"):
             choose(Counter(counts), choice)
@@ -205,10 +207,10 @@ def test_special_rows_are_found_by_name(tmp_path: Path) -> None:
         vocab.row("[X]")
 
 
-@pytest.mark.parametrize(("content", "found"), [("", "empty"), ("Bern\n", "line 1"), ("Bern\tx\n", "line 1")])
-def test_malformed_vocabularies(content: str, found: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("content", "message"), [("", "empty"), ("Bern\n", "line 1"), ("Bern\tx\n", "line 1")])
+def test_malformed_vocabularies(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "v.tsv").write_text(content)
-    with pytest.raises(DataError, match=found):
+    with pytest.raises(DataError, match=message):
         read_vocab(tmp_path / "v.tsv")
 
 
@@ -229,8 +231,8 @@ def test_titles_are_looked_up_on_disk_with_old_and_new_names(tmp_path: Path) -> 
         tmp_path, {"Bern": 3, "Kyiv (old)": 4}, {"Berne": "Bern", "Bärn": "Berne", "Kyiv (old)": "Kyiv", "x": "y"}
     )
     index = TitleIndex(tmp_path)
-    found = {t: index.get(t) for t in ("Bern", "Berne", "Bärn", "Kyiv (old)", "Kyiv", "x", "y", "")}
-    assert found == {"Bern": 3, "Berne": 3, "Bärn": 3, "Kyiv (old)": 4, "Kyiv": 4, "x": None, "y": None, "": None}
+    rows = {t: index.get(t) for t in ("Bern", "Berne", "Bärn", "Kyiv (old)", "Kyiv", "x", "y", "")}
+    assert rows == {"Bern": 3, "Berne": 3, "Bärn": 3, "Kyiv (old)": 4, "Kyiv": 4, "x": None, "y": None, "": None}
 
 
 # --- sentences and windows ------------------------------------------------------------------------------------------
@@ -266,26 +268,26 @@ def maker(tokenizer: Any, **limits: Any) -> WindowMaker:
 
 def article(*texts: str) -> Article:
     """Paragraphs in which ``[...]`` is a link to the title in it."""
-    found = []
+    parsed = []
     for text in texts:
         plain, links = "", []
-        for n, part in enumerate(text.replace("]", "[").split("[")):
+        for n, fragment in enumerate(text.replace("]", "[").split("[")):
             if n % 2:
-                links.append(PageLink(part, len(plain), len(plain) + len(part)))
-            plain += part
-        found.append(Paragraph(plain, tuple(links)))
-    return Article(1, "x", tuple(found))
+                links.append(PageLink(fragment, len(plain), len(plain) + len(fragment)))
+            plain += fragment
+        parsed.append(Paragraph(plain, tuple(links)))
+    return Article(1, "x", tuple(parsed))
 
 
-def shown(tokenizer: Any, window: Window) -> tuple[str, list[tuple[str, int]]]:
-    pieces = tokenizer.convert_ids_to_tokens(window.words)
-    text = "".join(pieces).replace("Ġ", " ")
-    return text, [("".join(pieces[a:b]).replace("Ġ", "_"), e) for e, (a, b) in zip(window.entities, window.spans, strict=True)]
+def decoded(tokenizer: Any, window: Window) -> tuple[str, list[tuple[str, int]]]:
+    tokens = tokenizer.convert_ids_to_tokens(window.words)
+    text = "".join(tokens).replace("Ġ", " ")
+    return text, [("".join(tokens[a:b]).replace("Ġ", "_"), e) for e, (a, b) in zip(window.entities, window.spans, strict=True)]
 
 
 def test_links_become_spans_of_pieces(tokenizer: Any) -> None:
     (window,) = maker(tokenizer).windows(article("On [Java],  the [Nile] and (the [Sun]) . [Java]", "[Sun]. "))
-    assert shown(tokenizer, window) == (
+    assert decoded(tokenizer, window) == (
         " On Java, the Nile and (the Sun) . Java Sun.",
         [("_Java", 3), ("_Sun", 4), ("_Java", 3), ("_Sun", 4)],
     )
@@ -293,8 +295,10 @@ def test_links_become_spans_of_pieces(tokenizer: Any) -> None:
 
 def test_pieces_between_links_are_tokenised_alone(tokenizer: Any) -> None:
     (window,) = maker(tokenizer).windows(article("xx[Java]xx"))
-    pieces = Pieces(tokenizer)
-    assert window.words == pieces.encode("xx") + pieces.encode("Java", space=False) + pieces.encode("xx", space=False)
+    luke_tokenizer = Pieces(tokenizer)
+    assert window.words == luke_tokenizer.encode("xx") + luke_tokenizer.encode("Java", space=False) + luke_tokenizer.encode(
+        "xx", space=False
+    )
 
 
 def test_unknown_titles_are_unknown_entities_where_asked_for(tokenizer: Any) -> None:
@@ -332,8 +336,8 @@ def test_sentences_are_packed_to_the_limit_and_longer_ones_dropped(tokenizer: An
     sentence = "[Java] [Sun] [Java] [Sun]."
     one = len(Pieces(tokenizer).encode("Java Sun Java Sun."))
     assert one == 5
-    made = list(maker(tokenizer, max_seq_length=length).windows(article(sentence, sentence)))
-    assert [len(w.words) for w in made] == windows
+    packed = list(maker(tokenizer, max_seq_length=length).windows(article(sentence, sentence)))
+    assert [len(w.words) for w in packed] == windows
 
 
 def test_short_sentences_and_text_behind_headings_are_dropped(tokenizer: Any) -> None:
@@ -357,18 +361,18 @@ windows_made = st.lists(
 
 @settings(max_examples=15)
 @given(st.lists(windows_made, min_size=1, max_size=4))
-def test_parts_join_to_the_arrays_of_the_whole(tmp_path_factory: pytest.TempPathFactory, parts: list[Any]) -> None:
+def test_parts_join_to_the_arrays_of_the_whole(tmp_path_factory: pytest.TempPathFactory, shards: list[Any]) -> None:
     folder = tmp_path_factory.mktemp("joined")
-    paths = [folder / f"{i}.npz" for i in range(len(parts))]
-    for path, windows in zip(paths, parts, strict=True):
+    paths = [folder / f"{i}.npz" for i in range(len(shards))]
+    for path, windows in zip(paths, shards, strict=True):
         save_part(path, to_arrays(windows))
     counts = join_parts(paths, folder)
-    whole = to_arrays([window for windows in parts for window in windows])
-    for name, values in whole.items():
+    arrays = to_arrays([window for windows in shards for window in windows])
+    for name, values in arrays.items():
         joined = np.load(folder / f"{name}.npy")
         assert joined.dtype == values.dtype
         np.testing.assert_array_equal(joined, values)
-    assert counts["number_of_items"] == sum(map(len, parts))
+    assert counts["number_of_items"] == sum(map(len, shards))
 
 
 def test_the_tiny_dataset(db: DumpDb, tokenizer: Any, tokenizer_folder: str, vocab_file: Path, tmp_path: Path) -> None:
@@ -394,7 +398,7 @@ def test_a_dataset_build_that_was_stopped_goes_on_to_the_same_files(
     db: DumpDb, tokenizer_folder: str, vocab_file: Path, tmp_path: Path
 ) -> None:
     choice = DatasetChoice(WindowLimits(max_seq_length=64))
-    whole = build_dataset(db, tokenizer_folder, vocab_file, tmp_path / "a", choice)
+    uninterrupted = build_dataset(db, tokenizer_folder, vocab_file, tmp_path / "a", choice)
 
     def stop(windows: int) -> None:
         raise KeyboardInterrupt
@@ -403,11 +407,11 @@ def test_a_dataset_build_that_was_stopped_goes_on_to_the_same_files(
         build_dataset(db, tokenizer_folder, vocab_file, tmp_path / "b", choice, progress=stop)
     with pytest.raises(MissingFileError, match="not complete"):
         PackedDataset(tmp_path / "b")
-    parts: list[int] = []
-    build_dataset(db, tokenizer_folder, vocab_file, tmp_path / "b", choice, progress=parts.append)
-    assert len(parts) == 3
+    completed: list[int] = []
+    build_dataset(db, tokenizer_folder, vocab_file, tmp_path / "b", choice, progress=completed.append)
+    assert len(completed) == 3
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    assert whole.lengths().max() <= 62
+    assert uninterrupted.lengths().max() <= 62
     with pytest.raises(MismatchError, match="limits"):
         build_dataset(db, tokenizer_folder, vocab_file, tmp_path / "b", DatasetChoice())
 

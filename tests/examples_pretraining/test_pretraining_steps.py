@@ -49,54 +49,54 @@ def feature(tokenizer: Any, text: str, entities: int = 0) -> Feature:
 
 @settings(max_examples=40)
 @given(st.integers(1, 60), st.integers(0, 12), st.booleans(), st.booleans(), st.integers(0, 99))
-def test_what_is_hidden(tokenizer: Any, length: int, entities: int, whole: bool, below: bool, seed: int) -> None:
-    shown = feature(tokenizer, " ".join(["thermometer Jakarta, in"] * 20))
+def test_what_is_hidden(tokenizer: Any, length: int, entities: int, whole_words: bool, below: bool, seed: int) -> None:
+    original = feature(tokenizer, " ".join(["thermometer Jakarta, in"] * 20))
     slots = [EntitySlot(3 + i, 1 + i % length, 2 + i % length) for i in range(entities)]
-    shown = Feature(0, "x", [0, *shown.words[1 : length + 1], 2], slots)
-    made = masker(tokenizer, whole_word_masking=whole, mask_words_in_entity_span=below)
-    masked = made.mask(shown, np.random.default_rng(seed))
+    original = Feature(0, "x", [0, *original.words[1 : length + 1], 2], slots)
+    masking = masker(tokenizer, whole_word_masking=whole_words, mask_words_in_entity_span=below)
+    masked = masking.mask(original, np.random.default_rng(seed))
     budget = max(1, round(0.15 * length))
-    places = masked.word_places.tolist()
-    assert len(set(places)) == len(places)
-    assert {0, length + 1}.isdisjoint(places)
-    assert masked.words.tolist() == [shown.words[i] for i in places]
-    changed = [i for i, (a, b) in enumerate(zip(shown.words, masked.feature.words, strict=True)) if a != b]
-    assert set(changed) <= set(places)
+    positions = masked.word_places.tolist()
+    assert len(set(positions)) == len(positions)
+    assert {0, length + 1}.isdisjoint(positions)
+    assert masked.words.tolist() == [original.words[i] for i in positions]
+    changed = [i for i, (a, b) in enumerate(zip(original.words, masked.feature.words, strict=True)) if a != b]
+    assert set(changed) <= set(positions)
     if not below:
-        assert len(places) <= budget
-    if not whole and not below:
-        assert len(places) == budget
+        assert len(positions) <= budget
+    if not whole_words and not below:
+        assert len(positions) == budget
     assert len(masked.entities) == (max(1, round(0.15 * entities)) if entities else 0)
     assert masked.entities.tolist() == [slots[i].id for i in masked.entity_places]
     hidden = set(masked.entity_places.tolist())
     assert [s.id for s in masked.feature.entities] == [ENTITY_MASK if i in hidden else s.id for i, s in enumerate(slots)]
     if below:
-        assert {p for i in hidden for p in range(slots[i].start, slots[i].end)} <= set(places)
+        assert {p for i in hidden for p in range(slots[i].start, slots[i].end)} <= set(positions)
 
 
 def test_words_are_hidden_whole(tokenizer: Any) -> None:
     text = "thermometer, Jakarta thermometer Jakarta."
-    shown = feature(tokenizer, text)
-    pieces = Pieces(tokenizer)
-    words = [(i, pieces.opens_word(w)) for i, w in enumerate(shown.words)][1:-1]
+    original = feature(tokenizer, text)
+    luke_tokenizer = Pieces(tokenizer)
+    words = [(i, luke_tokenizer.opens_word(w)) for i, w in enumerate(original.words)][1:-1]
     starts = [i for i, opens in words if opens]
     assert len(starts) < len(words)  # there are words of several pieces
     for seed in range(30):
-        masked = masker(tokenizer, masked_lm_prob=0.5).mask(shown, np.random.default_rng(seed))
+        masked = masker(tokenizer, masked_lm_prob=0.5).mask(original, np.random.default_rng(seed))
         hidden = set(masked.word_places.tolist())
-        for start, end in zip(starts, [*starts[1:], len(shown.words) - 1], strict=True):
+        for start, end in zip(starts, [*starts[1:], len(original.words) - 1], strict=True):
             assert hidden.isdisjoint(range(start, end)) or hidden.issuperset(range(start, end))
 
 
 def test_shares_of_masked_random_and_kept_words(tokenizer: Any) -> None:
-    made, mask = masker(tokenizer), tokenizer.mask_token_id
-    shown = feature(tokenizer, "Java Paris Texas Sun " * 25)
+    masking, mask = masker(tokenizer), tokenizer.mask_token_id
+    original = feature(tokenizer, "Java Paris Texas Sun " * 25)
     kinds: Counter[str] = Counter()
     for seed in range(400):
-        masked = made.mask(shown, np.random.default_rng(seed))
+        masked = masking.mask(original, np.random.default_rng(seed))
         assert len(masked.words) == 15
-        for place, right in zip(masked.word_places, masked.words, strict=True):
-            now = masked.feature.words[place]
+        for position, right in zip(masked.word_places, masked.words, strict=True):
+            now = masked.feature.words[position]
             kinds["mask" if now == mask else "kept" if now == right else "random"] += 1
             assert now > tokenizer.pad_token_id
     total = sum(kinds.values())
@@ -105,33 +105,33 @@ def test_shares_of_masked_random_and_kept_words(tokenizer: Any) -> None:
 
 
 def test_pieces_of_a_word_share_one_draw(tokenizer: Any) -> None:
-    shown = feature(tokenizer, "thermometer")
-    assert len(shown.words) > 4
+    original = feature(tokenizer, "thermometer")
+    assert len(original.words) > 4
     for seed in range(40):
         masked = masker(tokenizer, masked_lm_prob=1.0, random_word_prob=0.0, unmasked_word_prob=0.5).mask(
-            shown, np.random.default_rng(seed)
+            original, np.random.default_rng(seed)
         )
         now = masked.feature.words[1:-1]
-        assert set(now) == {tokenizer.mask_token_id} or now == list(shown.words[1:-1])
+        assert set(now) == {tokenizer.mask_token_id} or now == list(original.words[1:-1])
 
 
 def test_hidden_entities_may_be_random_or_kept(tokenizer: Any) -> None:
-    made = masker(tokenizer, masked_entity_prob=1.0, random_entity_prob=0.3, unmasked_entity_prob=0.3)
-    shown = feature(tokenizer, "Java " * 20, entities=20)
+    masking = masker(tokenizer, masked_entity_prob=1.0, random_entity_prob=0.3, unmasked_entity_prob=0.3)
+    original = feature(tokenizer, "Java " * 20, entities=20)
     kinds: Counter[str] = Counter()
     for seed in range(100):
-        masked = made.mask(shown, np.random.default_rng(seed))
-        for before, slot in zip(shown.entities, masked.feature.entities, strict=True):
+        masked = masking.mask(original, np.random.default_rng(seed))
+        for before, slot in zip(original.entities, masked.feature.entities, strict=True):
             kinds["mask" if slot.id == ENTITY_MASK else "kept" if slot.id == before.id else "random"] += 1
             assert slot.id == ENTITY_MASK or slot.id >= 3
     assert {k: round(n / sum(kinds.values()), 1) for k, n in kinds.items()} == {"mask": 0.4, "kept": 0.3, "random": 0.3}
 
 
 def test_nothing_is_hidden_where_nothing_is_asked_for(tokenizer: Any) -> None:
-    shown = feature(tokenizer, "Java " * 20, entities=4)
-    masked = masker(tokenizer, masked_lm_prob=0.0).mask(shown, np.random.default_rng(0))
+    original = feature(tokenizer, "Java " * 20, entities=4)
+    masked = masker(tokenizer, masked_lm_prob=0.0).mask(original, np.random.default_rng(0))
     assert (masked.words.tolist(), len(masked.entities)) == ([], 1)
-    masked = masker(tokenizer, word_only_training=True).mask(shown, np.random.default_rng(0))
+    masked = masker(tokenizer, word_only_training=True).mask(original, np.random.default_rng(0))
     assert (len(masked.words), len(masked.entities), masked.feature.entities) == (3, 0, [])
     with pytest.raises(SettingsError, match="neither words nor entities"):
         MaskSettings(masked_lm_prob=0.0, word_only_training=True)
@@ -155,8 +155,8 @@ def test_a_new_model_reads_words_as_the_roberta_did(roberta: Path, dataset: Pack
     with torch.no_grad():
         mask = (words != 1).long()
         expected = RobertaForMaskedLM.from_pretrained(roberta).eval()(words, attention_mask=mask).logits
-        found = model(words, attention_mask=mask).logits
-    torch.testing.assert_close(found, expected)
+        logits = model(words, attention_mask=mask).logits
+    torch.testing.assert_close(logits, expected)
 
 
 def test_what_no_new_model_can_be_made_of(tmp_path: Path, roberta: Path, dataset: PackedDataset) -> None:
@@ -175,8 +175,8 @@ def test_a_stored_model_goes_on_as_it_was(roberta: Path, dataset: PackedDataset,
     again = from_luke(str(tmp_path / "luke"), dataset, None, print).eval()
     assert {n: p.shape for n, p in again.named_parameters()} == {n: p.shape for n, p in model.named_parameters()}
     assert not again.config.use_entity_aware_attention
-    shown = Windows(dataset, 0, 2)[0]
-    batch = collate([shown], 1, 30)
+    window = Windows(dataset, 0, 2)[0]
+    batch = collate([window], 1, 30)
     for name in ("logits", "entity_logits"):
         torch.testing.assert_close(getattr(again(**batch), name), getattr(model(**batch), name))
     other = PackedDataset(dataset.folder)
@@ -189,28 +189,28 @@ def test_a_stored_model_goes_on_as_it_was(roberta: Path, dataset: PackedDataset,
 def test_a_stored_model_is_ready_for_fine_tuning(roberta: Path, dataset: PackedDataset, tmp_path: Path) -> None:
     model = model_of(roberta, dataset).eval()
     store(model, dataset, "roberta-base", tmp_path / "luke")
-    whole = load_whole(str(tmp_path / "luke"), None, print)
+    pretrained = load_whole(str(tmp_path / "luke"), None, print)
     words, entities = model.config.vocab_size, model.config.entity_vocab_size
-    assert whole.model.config.use_entity_aware_attention
-    assert whole.tokenizer.convert_tokens_to_ids("<ent>") == words
-    assert whole.entities["[MASK2]"] == entities
-    assert whole.entities["Java"] == dataset.vocab().ids()["Java"]
+    assert pretrained.model.config.use_entity_aware_attention
+    assert pretrained.tokenizer.convert_tokens_to_ids("<ent>") == words
+    assert pretrained.entities["[MASK2]"] == entities
+    assert pretrained.entities["Java"] == dataset.vocab().ids()["Java"]
     batch = collate([Windows(dataset, 0, 2)[3]], 1, 30)
-    found, expected = whole.model.eval()(**batch), model(**batch)
-    torch.testing.assert_close(found.logits[..., :words], expected.logits)
-    torch.testing.assert_close(found.entity_logits[..., :entities], expected.entity_logits)
-    make_plain(whole.model.luke, whole.model.config)
-    torch.testing.assert_close(whole.model(**batch).entity_logits, found.entity_logits)
+    output, expected = pretrained.model.eval()(**batch), model(**batch)
+    torch.testing.assert_close(output.logits[..., :words], expected.logits)
+    torch.testing.assert_close(output.entity_logits[..., :entities], expected.entity_logits)
+    make_plain(pretrained.model.luke, pretrained.model.config)
+    torch.testing.assert_close(pretrained.model(**batch).entity_logits, output.entity_logits)
 
 
 @torch.no_grad()
 def test_queries_that_have_learnt_stay(roberta: Path, dataset: PackedDataset, tmp_path: Path) -> None:
     store(model_of(roberta, dataset), dataset, "roberta-base", tmp_path / "luke")
-    whole = load_whole(str(tmp_path / "luke"), None, print)
-    whole.model.luke.encoder.layer[1].attention.self.e2e_query.weight += 0.1
-    make_plain(whole.model.luke, whole.model.config)
-    assert whole.model.config.use_entity_aware_attention
-    assert hasattr(whole.model.luke.encoder.layer[0].attention.self, "w2e_query")
+    pretrained = load_whole(str(tmp_path / "luke"), None, print)
+    pretrained.model.luke.encoder.layer[1].attention.self.e2e_query.weight += 0.1
+    make_plain(pretrained.model.luke, pretrained.model.config)
+    assert pretrained.model.config.use_entity_aware_attention
+    assert hasattr(pretrained.model.luke.encoder.layer[0].attention.self, "w2e_query")
 
 
 # --- steps ----------------------------------------------------------------------------------------------------------
@@ -243,26 +243,26 @@ def gradients(model: LukeForMaskedLM) -> dict[str, torch.Tensor]:
 
 def test_a_step_is_the_same_however_it_is_split(roberta: Path, dataset: PackedDataset) -> None:
     windows = Windows(dataset, 0, 2)
-    chosen = [windows[i] for i in range(7)]
-    found = []
+    batch = [windows[i] for i in range(7)]
+    per_split = []
     for size in (7, 3, 1):
         model = model_of(roberta, dataset)
-        made = stepper(model, dataset, roberta, pages=True, train_batch_size=size)
-        loss = made.step(0, chosen)
-        assert loss == pytest.approx(made.last["word_loss"] + made.last["entity_loss"] + made.last["page_loss"])
-        found.append((made.last, gradients(model)))
-    for last, grads in found[1:]:
-        assert last == pytest.approx(found[0][0], rel=1e-5)
-        for name, value in found[0][1].items():
+        learner = stepper(model, dataset, roberta, pages=True, train_batch_size=size)
+        loss = learner.step(0, batch)
+        assert loss == pytest.approx(learner.last["word_loss"] + learner.last["entity_loss"] + learner.last["page_loss"])
+        per_split.append((learner.last, gradients(model)))
+    for last, grads in per_split[1:]:
+        assert last == pytest.approx(per_split[0][0], rel=1e-5)
+        for name, value in per_split[0][1].items():
             torch.testing.assert_close(grads[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_the_loss_is_that_of_the_library(roberta: Path, dataset: PackedDataset) -> None:
     """Sum of two means, as LukeForMaskedLM computes it over all words and entities."""
     model = model_of(roberta, dataset).eval()
-    made = stepper(model, dataset, roberta)
+    learner = stepper(model, dataset, roberta)
     windows = Windows(dataset, 0, 2)
-    masked = [made.masker.mask(windows[i], np.random.default_rng(i)) for i in range(5)]
+    masked = [learner.masker.mask(windows[i], np.random.default_rng(i)) for i in range(5)]
     batch = collate([m.feature for m in masked], 1, 30)
     labels, entity_labels = (torch.full_like(batch[k], -100) for k in ("input_ids", "entity_ids"))
     for row, m in enumerate(masked):
@@ -278,40 +278,40 @@ def test_the_loss_is_that_of_the_library(roberta: Path, dataset: PackedDataset) 
 
 def test_windows_in_which_no_entity_is_hidden_give_a_number(roberta: Path, dataset: PackedDataset) -> None:
     model = model_of(roberta, dataset)
-    made = stepper(model, dataset, roberta)
+    learner = stepper(model, dataset, roberta)
     bare = Feature(0, "x", [0, *range(10, 20), 2], [], note=-1)
-    assert made.step(0, [bare]) == pytest.approx(made.last["word_loss"])
+    assert learner.step(0, [bare]) == pytest.approx(learner.last["word_loss"])
 
 
 def test_the_first_stage_changes_new_parameters_alone(roberta: Path, dataset: PackedDataset) -> None:
     model = model_of(roberta, dataset)
     choose_parts(model, Parts(fix_bert_weights=True))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    made, windows = stepper(model, dataset, roberta), Windows(dataset, 0, 2)
+    learner, windows = stepper(model, dataset, roberta), Windows(dataset, 0, 2)
     for number in range(3):
-        made.step(number, [windows[i] for i in range(8 * number, 8 * number + 8)])
+        learner.step(number, [windows[i] for i in range(8 * number, 8 * number + 8)])
     changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert changed == {name for name in before if name.startswith(NEW_PARTS)}
     assert "luke.entity_embeddings.entity_embeddings.weight" in changed
 
 
 @pytest.mark.parametrize(
-    ("parts", "frozen"),
+    ("trainable", "frozen"),
     [
         (Parts(freeze_entity_emb=True), "luke.entity_embeddings.entity_embeddings.weight"),
         (Parts(disable_entity_prediction_bias=True), "entity_predictions.bias"),
     ],
 )
-def test_parts_can_be_frozen(roberta: Path, dataset: PackedDataset, parts: Parts, frozen: str) -> None:
+def test_parts_can_be_frozen(roberta: Path, dataset: PackedDataset, trainable: Parts, frozen: str) -> None:
     model = model_of(roberta, dataset)
-    choose_parts(model, parts)
+    choose_parts(model, trainable)
     assert [name for name, p in model.named_parameters() if not p.requires_grad] == [frozen]
 
 
 def test_the_decoder_of_words_stays_tied(roberta: Path, dataset: PackedDataset) -> None:
     model = model_of(roberta, dataset)
-    made, windows = stepper(model, dataset, roberta), Windows(dataset, 0, 2)
-    made.step(0, [windows[i] for i in range(8)])
+    learner, windows = stepper(model, dataset, roberta), Windows(dataset, 0, 2)
+    learner.step(0, [windows[i] for i in range(8)])
     assert model.lm_head.decoder.weight is model.luke.embeddings.word_embeddings.weight
     assert model.entity_predictions.decoder.weight is model.luke.entity_embeddings.entity_embeddings.weight
 
@@ -325,22 +325,22 @@ def test_a_loss_that_is_no_number_names_the_step(roberta: Path, dataset: PackedD
 
 
 def test_evaluation_does_not_depend_on_batches(roberta: Path, dataset: PackedDataset) -> None:
-    made, windows = stepper(model_of(roberta, dataset), dataset, roberta, pages=True), Windows(dataset, 0, 2, 9)
-    found = [evaluate(made, windows, size) for size in (9, 2)]
+    learner, windows = stepper(model_of(roberta, dataset), dataset, roberta, pages=True), Windows(dataset, 0, 2, 9)
+    metrics = [evaluate(learner, windows, size) for size in (9, 2)]
     assert len(windows) == 9
-    assert found[0] == pytest.approx(found[1], rel=1e-5)
-    assert set(found[0]) == {"word_loss", "word_accuracy", "entity_loss", "entity_accuracy", "page_loss"}
+    assert metrics[0] == pytest.approx(metrics[1], rel=1e-5)
+    assert set(metrics[0]) == {"word_loss", "word_accuracy", "entity_loss", "entity_accuracy", "page_loss"}
 
 
 def test_masks_of_a_step_follow_from_seed_and_step(roberta: Path, dataset: PackedDataset) -> None:
-    seen: list[list[Masked]] = []
+    masks: list[list[Masked]] = []
     for number, seed in ((0, 1), (0, 1), (1, 1), (0, 2)):
-        made = stepper(model_of(roberta, dataset), dataset, roberta, seed=seed)
-        mask, taken = made.masker.mask, []
-        made.masker.mask = lambda f, c, mask=mask, taken=taken: taken.append(mask(f, c)) or taken[-1]  # type: ignore[assignment, func-returns-value, misc]
-        made.step(number, [Windows(dataset, 0, 2)[i] for i in range(4)])
-        seen.append(taken)
-    shown = [[m.feature.words for m in masked] for masked in seen]
-    assert shown[0] == shown[1]
-    assert shown[0] != shown[2]
-    assert shown[0] != shown[3]
+        learner = stepper(model_of(roberta, dataset), dataset, roberta, seed=seed)
+        mask, calls = learner.masker.mask, []
+        learner.masker.mask = lambda f, c, mask=mask, calls=calls: calls.append(mask(f, c)) or calls[-1]  # type: ignore[assignment, func-returns-value, misc]
+        learner.step(number, [Windows(dataset, 0, 2)[i] for i in range(4)])
+        masks.append(calls)
+    masked_words = [[m.feature.words for m in masked] for masked in masks]
+    assert masked_words[0] == masked_words[1]
+    assert masked_words[0] != masked_words[2]
+    assert masked_words[0] != masked_words[3]
