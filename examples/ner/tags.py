@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from examples.luke.metrics import micro_scores
-
 TAG = re.compile(r"O|[BI]-\S+")
 
 
@@ -59,10 +57,14 @@ def as_iob1(tags: Sequence[str]) -> list[str]:
 
 
 def entity_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Precision, recall and F1 of whole names with their type, over all sentences, as conlleval and seqeval count them.
+    """Precision, recall and F1 of whole names with their type, over all sentences, as conlleval counts them (by seqeval).
 
     Args:
         gold: tags of each sentence.
         predicted: tags of each sentence.
     """
-    return micro_scores([set(tag_spans(tags)) for tags in gold], [set(tag_spans(tags)) for tags in predicted])
+    from seqeval.metrics.sequence_labeling import precision_recall_fscore_support  # takes a second to import
+
+    lists = ([list(tags) for tags in side] for side in (gold, predicted))  # seqeval knows sentences by this type
+    scores = precision_recall_fscore_support(*lists, average="micro", zero_division=0)
+    return {name: float(score) for name, score in zip(("precision", "recall", "f1"), scores, strict=False)}

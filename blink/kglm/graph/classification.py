@@ -84,21 +84,23 @@ def classify(test: Labelled, thresholds: Thresholds, names: Sequence[str]) -> di
     for r in np.unique(test.relations).tolist():
         own = test.relations == r
         threshold = thresholds.by_relation.get(r, thresholds.other)
-        by_relation[names[r]] = {**_figures(predicted[own], test.true[own]), "threshold": threshold}
+        scores = binary_scores(predicted[own], test.true[own])
+        by_relation[names[r]] = {**scores, "triples": int(own.sum()), "threshold": threshold}
     return {
-        **_figures(predicted, test.true),
+        **binary_scores(predicted, test.true),
+        "triples": len(test.true),
         "by_common_threshold": int(without.sum()),
         "common_threshold": thresholds.other,
         "by_relation": by_relation,
     }
 
 
-def _figures(predicted: np.ndarray, true: np.ndarray) -> dict[str, float | int]:
-    hits = int((predicted & true).sum())
-    precision, recall = hits / max(int(predicted.sum()), 1), hits / max(int(true.sum()), 1)
-    f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
-    accuracy = float((predicted == true).mean())
-    return {"accuracy": accuracy, "f1": f1, "precision": precision, "recall": recall, "triples": len(true)}
+def binary_scores(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """Accuracy, and precision, recall and F1 of "true"; 0 where nothing is there to divide by. *Shapes:* (n,) both, bool."""
+    hits, judged, right = (int(mask.sum()) for mask in (predicted & true, predicted, true))
+    precision, recall = hits / max(judged, 1), hits / max(right, 1)
+    f1 = 2 * hits / max(judged + right, 1)
+    return {"accuracy": float((predicted == true).mean()), "f1": f1, "precision": precision, "recall": recall}
 
 
 def drawn_negatives(

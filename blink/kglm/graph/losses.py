@@ -1,4 +1,9 @@
-"""Losses of questions: one number for each, from the scores of right and wrong answers."""
+"""Losses of questions: one number for each, from the scores of right and wrong answers.
+
+PyKEEN has the same losses, and a test compares them. They are written here because PyKEEN's return the mean of a batch alone (a
+step adds up questions over micro-batches), because its cross entropy wants labels as dense as the scores, which takes twice the
+time at 2,000 to 100,000 entities, and because its label smoothing leaves out the right answers.
+"""
 
 from __future__ import annotations
 

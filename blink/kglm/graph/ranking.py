@@ -1,8 +1,9 @@
 """Filtered ranks of true answers among all entities, and what is reported of them.
 
 A question's other true answers are left out; of equal scores, the rank is the mean of the best and the worst that sorting could
-give ("realistic", Berrendorf et al. 2020). Scores are made in float64, so that equal ones are found equal however entities
-are cut into parts.
+give ("realistic", Berrendorf et al. 2020). Scores are computed in float64, so that equal ones compare as equal however entities
+are split into chunks. PyKEEN's evaluator gives the same ranks where scores are well separated, which a test holds; it compares
+scores exactly, so that rounding decides between equal entities, and takes all entities at once.
 """
 
 from __future__ import annotations

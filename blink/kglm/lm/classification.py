@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from blink.errors import DataError
+from blink.kglm.graph.classification import binary_scores
 from blink.kglm.lm.corpus import bucketed
 from blink.kglm.lm.model import KGLanguageModel, TripleBatch
 from blink.kglm.lm.triples import Facts, TripleTexts
@@ -60,36 +61,17 @@ def measure_classification(logits: np.ndarray, labels: np.ndarray, threshold: np
     true, false = int(labels.sum()), int((~labels).sum())
     if not true or not false:
         raise DataError(f"there are {true} true and {false} false triples to measure; both are needed")
-    judged = logits >= threshold
-    hits = int((judged & labels).sum())
+    from sklearn.metrics import average_precision_score, roc_auc_score  # takes a second to import
+
+    scores = binary_scores(logits >= threshold, labels)
     return Classification(
-        accuracy=float((judged == labels).mean()),
-        roc_auc=roc_auc(logits, labels),
-        pr_auc=average_precision(logits, labels),
-        f1=2 * hits / (int(judged.sum()) + true),
-        precision=hits / max(int(judged.sum()), 1),
-        recall=hits / true,
+        **{name: scores[name] for name in ("accuracy", "f1", "precision", "recall")},
+        roc_auc=float(roc_auc_score(labels, logits)),
+        pr_auc=float(average_precision_score(labels, logits)),
         loss=float(np.logaddexp(0.0, np.where(labels, -logits, logits).astype(np.float64)).mean()),
         true=true,
         false=false,
     )
-
-
-def roc_auc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Area under the receiver operating characteristic, from mean ranks (Mann & Whitney). *Shape:* (n,) both."""
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    true = int(labels.sum())
-    false = len(labels) - true
-    return float((ranks[labels].sum() - true * (true + 1) / 2) / (true * false))
-
-
-def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Precision at each different score, weighted by the recall that is gained there. *Shape:* (n,) both."""
-    values, place = np.unique(-scores, return_inverse=True)
-    hits = np.cumsum(np.bincount(place, weights=labels, minlength=len(values)))
-    seen = np.cumsum(np.bincount(place, minlength=len(values)))
-    return float((np.diff(hits, prepend=0.0) * hits / seen).sum() / labels.sum())
 
 
 def triple_batch(texts: TripleTexts, facts: Facts, tables: Tables | None, device: torch.device) -> TripleBatch:

@@ -169,19 +169,11 @@ def _merged(members: Sequence[Layers]) -> tuple[tuple[np.ndarray, np.ndarray], .
         if depth == 0:
             layers.append((np.concatenate(weights), np.concatenate(biases)))
         elif depth < len(members[0]) - 1:
-            layers.append((block_diag(weights), np.concatenate(biases)))
+            block_diagonal = torch.block_diag(*map(torch.from_numpy, weights)).numpy()
+            layers.append((block_diagonal, np.concatenate(biases)))
         else:
             layers.append((np.concatenate(weights, axis=1) / len(members), np.mean(biases, axis=0)))
     return tuple(layers)
-
-
-def block_diag(blocks: Sequence[np.ndarray]) -> np.ndarray:
-    """A matrix with these along its diagonal, and zeros elsewhere."""
-    rows, columns = (np.cumsum([0, *(block.shape[axis] for block in blocks)]) for axis in (0, 1))
-    whole = np.zeros((rows[-1], columns[-1]), dtype=np.float32)
-    for block, row, column in zip(blocks, rows, columns, strict=False):
-        whole[row : row + block.shape[0], column : column + block.shape[1]] = block
-    return whole
 
 
 def fit_scaling(ranker: RerankerNetwork, spans: LabelledSpans) -> Scaling:
