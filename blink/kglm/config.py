@@ -61,11 +61,10 @@ class Settings(settings.Settings):
 # -- graphs, see defaults/graph.yaml -------------------------------------------------------------------------------------
 
 
-class GraphData(Section):
-    """Files of triples."""
+class GraphFiles(Section):
+    """Files of triples beside the graph itself."""
 
     root: str
-    graph: list[str]
     valid: str
     test: str
     valid_negatives: str
@@ -76,6 +75,12 @@ class GraphData(Section):
     test_share: Share
     split_seed: int
     unseen_relations: Literal["error", "drop"]
+
+
+class GraphData(GraphFiles):
+    """Files of triples."""
+
+    graph: list[str]
 
 
 class GraphModelSection(Section):
@@ -326,10 +331,10 @@ class LanguageSettings(LanguageSections):
     kind: Literal["lm"]
 
 
-class JointData(LanguageData, GraphData):
+class JointData(LanguageData, GraphFiles):
     """Files of text, of triples and of names."""
 
-    graph: str  # type: ignore[assignment]  # one graph alone
+    graph: str
     apart: bool
     entity_names: str
     relation_names: str

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from blink.kglm.config import Settings, choice, missing_extra
+from blink.kglm.config import Settings, missing_extra
 from blink.kglm.run import Progress
+from blink.runs.settings import choice
 
 KINDS = {
     "graph": "blink.kglm.graph.runner:GraphRunner",

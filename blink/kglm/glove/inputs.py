@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blink.errors import SettingsError
-from blink.kglm.config import Settings, at_least, data_path
+from blink.kglm.config import GloveData, Settings, data_path
 from blink.kglm.glove.alignment import Alignment, align, link_word, mark_lines
 from blink.kglm.glove.counts import Counts, count_pairs, hold_out
 from blink.kglm.graph.triples import Graph
@@ -50,16 +50,12 @@ def read_text(settings: Settings, say: Callable[[str], None] = lambda line: None
     """Read and count the text that settings name.
 
     Raises:
-        SettingsError: no text is named, or a number is out of its range.
+        SettingsError: no text is named.
         MissingFileError, DataError, MismatchError: a file is missing, empty or malformed.
     """
     data = settings.data
     if not data.text:
         raise SettingsError("data.text names no text; give a file of text, or --joint.alpha 1 for the graph alone")
-    at_least(settings, "counts", window=1, held_out=0.0)
-    at_least(settings, "data", text_words=0)
-    if settings.counts.held_out > 0.5:
-        raise SettingsError(f"counts.held_out is {settings.counts.held_out}; give a share from 0 up to 0.5")
     path = data_path(data.text, data.root)
     lines, sources = read_words(path), [path] if path.is_file() else sorted(path.glob("*.sm"))
     ids = _subjects_file(path, data)
@@ -83,7 +79,7 @@ def read_text(settings: Settings, say: Callable[[str], None] = lambda line: None
     return Words(vocabulary, fitted, held_out, bool(marked), tuple(notes), tuple(sources))
 
 
-def _subjects_file(text: Path, data: Settings) -> Path | None:
+def _subjects_file(text: Path, data: GloveData) -> Path | None:
     if data.text_ids == "auto":
         beside = text.with_suffix(".ids")
         return beside if text.is_file() and beside.is_file() else None

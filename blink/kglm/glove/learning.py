@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from blink.kglm.config import Settings, at_least
+from blink.kglm.config import Settings
 from blink.kglm.glove.counts import PairStream
 from blink.kglm.glove.inputs import Words
 from blink.kglm.glove.model import GloVe, Weighting, adagrad
@@ -26,14 +26,10 @@ class WordSide:
     Attributes:
         model: the vectors.
         optimizer: AdaGrad over them.
-
-    Raises:
-        SettingsError: a number is out of its range.
     """
 
     def __init__(self, words: Words, settings: Settings, device: torch.device) -> None:
         options = settings.words
-        at_least(settings, "words", dim=1, batch_size=1, lr=0.0, accumulator=0.0, x_max=1e-9, power=0.0)
         self.words, self._settings = words, settings
         weighting = Weighting(options.x_max, options.power)
         self.model = GloVe(len(words.vocabulary.words), options.dim, weighting, settings.seed, options.sparse).to(device)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from blink.errors import SettingsError
-from blink.kglm.config import Settings, at_least, choice
+from blink.kglm.config import Settings
 from blink.kglm.graph.answers import Answers, mean_counts
 from blink.kglm.graph.model import Questions, questions_of
 from blink.kglm.graph.triples import Graph
@@ -59,14 +59,12 @@ class Batches:
     """
 
     def __init__(self, graph: Graph, known: Answers, settings: Settings) -> None:
-        at_least(settings, "train", batch_size=1, part_size=0, epochs=1)
         self._known, self._seed, self._size = known, settings.seed, settings.train.batch_size
         self._whole = settings.train.type == "KvsAll"
         self._questions, self._answers = questions_of(torch.from_numpy(graph.train))
         if self._whole:
             self._questions = known.questions
-        sides = choice("negatives.sides", settings.negatives.sides, ("both", "bernoulli"))
-        drawn = settings.train.type == "negative" and sides == "bernoulli"
+        drawn = settings.train.type == "negative" and settings.negatives.sides == "bernoulli"
         self._bernoulli = head_shares(known, len(graph.relations)) if drawn else None
         self._weights = None
         if settings.train.subsampling:
@@ -129,8 +127,6 @@ class Negatives:
 
     def __init__(self, graph: Graph, known: Answers, settings: Settings) -> None:
         options = settings.negatives
-        at_least(settings, "negatives", count=0 if options.draw == "batch" else 1)
-        choice("negatives.draw", options.draw, ("uniform", "frequency", "batch"))
         self._known, self._seed, self._entities, self._options = known, settings.seed, len(graph.entities), options
         self._shared = options.shared or options.draw == "batch"
         self._shares = None

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from blink.errors import SettingsError
-from blink.kglm.config import Settings, choice
+from blink.kglm.config import GraphTrain
+from blink.runs.settings import choice
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ OVER_DRAWN: dict[str, OverDrawn] = {
 }
 
 
-def loss_options(train: Settings, distance: bool) -> LossOptions:
+def loss_options(train: GraphTrain, distance: bool) -> LossOptions:
     """The options in the section ``train``.
 
     Args:
@@ -131,13 +132,10 @@ def loss_options(train: Settings, distance: bool) -> LossOptions:
         distance: whether scores are negated distances; only these have a margin in losses that compare with 0.
 
     Raises:
-        SettingsError: the loss is not one of the training type, or an option is out of its range.
+        SettingsError: the loss or its smoothing does not go with the training type.
     """
-    choice("train.type", train.type, ("1vsAll", "KvsAll", "negative"))
     losses = OVER_DRAWN if train.type == "negative" else OVER_ALL
     choice(f"train.loss of train.type {train.type}", train.loss, losses)
-    if not 0 <= train.label_smoothing < 1:
-        raise SettingsError(f"train.label_smoothing is {train.label_smoothing}; it must be at least 0 and below 1")
     if train.label_smoothing and train.type == "negative":
         raise SettingsError("train.label_smoothing is for train.type 1vsAll and KvsAll; set it to 0")
     margin = train.margin if distance or train.loss == "margin" else 0.0

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blink.errors import SettingsError
-from blink.kglm.config import Settings, at_least, choice
+from blink.kglm.config import GraphModelSection, Settings
 from blink.kglm.graph.interactions import Interaction, Rows, make_interaction
 from blink.kglm.run import generator_for
 
@@ -78,7 +77,7 @@ class GraphModel(nn.Module):
         dtype: what scores are computed in.
     """
 
-    def __init__(self, interaction: Interaction, entities: int, relations: int, settings: Settings) -> None:
+    def __init__(self, interaction: Interaction, entities: int, relations: int, settings: GraphModelSection) -> None:
         super().__init__()
         self.interaction, self.reciprocal, self.dtype = interaction, settings.reciprocal, torch.float32
         self.relations, self._settings = relations, settings
@@ -207,10 +206,6 @@ def make_model(settings: Settings, entities: int, relations: int) -> GraphModel:
         SettingsError: a setting is not allowed.
     """
     model = settings.model
-    choice("model.init", model.init, INITIALISERS)
-    at_least(settings, "model", dim=1, relation_dim=0, init_scale=0.0, entity_dropout=0.0, relation_dropout=0.0)
-    if max(model.entity_dropout, model.relation_dropout) >= 1:
-        raise SettingsError("model.entity_dropout and model.relation_dropout are shares; give numbers below 1")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_for(settings.seed, "interaction").initial_seed())  # networks of PyKEEN's draw from it
         interaction = make_interaction(model.name, model.dim, model.relation_dim or model.dim, model.arguments)

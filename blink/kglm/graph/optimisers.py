@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, Adam, Optimizer, SparseAdam
 
 from blink.errors import SettingsError
-from blink.kglm.config import Settings, choice
+from blink.kglm.config import GraphTrain
 from blink.kglm.graph.model import GraphModel
 
 
@@ -61,11 +61,11 @@ class Optimisers:
         sparse: whether gradients of tables are sparse.
 
     Raises:
-        SettingsError: there is no such optimiser, or clipping is asked for with sparse gradients.
+        SettingsError: gradients are sparse and to be clipped.
     """
 
-    def __init__(self, model: GraphModel, train: Settings, sparse: bool) -> None:
-        name = choice("train.optimizer", train.optimizer, DENSE)
+    def __init__(self, model: GraphModel, train: GraphTrain, sparse: bool) -> None:
+        name = train.optimizer
         if sparse and train.clip:
             raise SettingsError("train.clip needs dense gradients; set it to 0, or model.sparse to false")
         tables = _learning([*model.entity_tables, *model.relation_tables])

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, cast
 
 from blink.errors import DataError, MissingFileError
 from blink.files import require_file
-from blink.kglm.config import Settings, choice, data_path, extra
+from blink.kglm.config import GraphData, JointData, data_path, extra
 from blink.kglm.graph.triples import SPLITS, Graph, Joined, Row, Triples, build_graph, set_aside
 
 SUFFIXES = (".txt", ".tsv", ".txt.gz", ".tsv.gz")
@@ -23,7 +23,7 @@ Source = tuple[dict[str, Triples], dict[str, Triples]]
 """Triples by split, and false triples by split."""
 
 
-def read_graph(data: Settings) -> Graph:
+def read_graph(data: GraphData | JointData) -> Graph:
     """Read what the section ``data`` of the settings names; its keys are described in ``defaults/graph.yaml``.
 
     Raises:
@@ -31,25 +31,20 @@ def read_graph(data: Settings) -> Graph:
     """
     if not data.graph:
         raise MissingFileError("data.graph names no graph; give a folder with train.txt and valid.txt, or a file of triples")
-    splits, negatives = join_graphs([_read_source(graph, data.root) for graph in _names(data.graph)])
+    graphs = [data.graph] if isinstance(data.graph, str) else data.graph
+    splits, negatives = join_graphs([_read_source(graph, data.root) for graph in graphs])
     for name in SPLITS[1:]:
         if file := getattr(data, name):
             splits[name] = read_triples(data_path(file, data.root))
         if file := getattr(data, f"{name}_negatives"):
             negatives[name] = read_triples(data_path(file, data.root))
-    drop = choice("data.unseen_relations", data.unseen_relations, ("error", "drop")) == "drop"
     listed = {kind: _listed(getattr(data, kind), data.root) for kind in ("entities", "relations")}
-    graph = build_graph(splits, negatives, **listed, drop_unseen_relations=drop)
+    graph = build_graph(splits, negatives, **listed, drop_unseen_relations=data.unseen_relations == "drop")
     for name in SPLITS[1:]:
         share = getattr(data, f"{name}_share")
         if share and name not in graph.splits:
             graph = set_aside(graph, name, share, data.split_seed)
     return graph
-
-
-def _names(graph: str | Sequence[str]) -> Sequence[str]:
-    """The names in ``data.graph``, which of some kinds of runs is one name."""
-    return [graph] if isinstance(graph, str) else graph
 
 
 def _read_source(graph: str, root: str) -> Source:

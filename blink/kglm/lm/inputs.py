@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from blink.errors import DataError, SettingsError
-from blink.kglm.config import Settings, choice, data_path
+from blink.kglm.config import Settings, data_path
 from blink.kglm.graph.readers import read_graph
 from blink.kglm.graph.triples import Graph
 from blink.kglm.lm.classification import Tables
@@ -23,7 +23,6 @@ from blink.kglm.lm.vocabulary import Vocabulary, build_vocabulary, count_words
 
 SPLITS = ("valid", "test")
 PUBLISHED = "published"
-COUNTED = ("text", "names", "both")
 
 
 @dataclass(frozen=True)
@@ -169,8 +168,6 @@ class _Reader:
         data = self._data
         found = {name: encode(text.words, vocabulary, data.longest) for name, text in texts.items()}
         if found and data.text_share < 1:
-            if data.text_share <= 0:
-                raise SettingsError(f"data.text_share is {data.text_share}; it must be above 0 and at most 1")
             lines = len(found["train"])
             chosen = np.random.default_rng([data.split_seed, 0x5A]).permutation(lines)[: max(round(lines * data.text_share), 1)]
             found["train"] = found["train"].select(np.sort(chosen))
@@ -186,7 +183,7 @@ class _Reader:
             path = data_path(section.file, self._data.root)
             self.sources.append(path)
             return Vocabulary.load(path)
-        counted = choice("vocabulary.count", section.to_dict().get("count", "text"), COUNTED)
+        counted = section.to_dict().get("count", "text")
         counts: Counter[str] = Counter()
         if counted != "names" and texts:
             longest = self._data.longest or None

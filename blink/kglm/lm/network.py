@@ -7,15 +7,13 @@ from collections.abc import Callable
 import torch
 
 from blink.errors import SettingsError
-from blink.kglm.config import Settings, choice, data_path
+from blink.kglm.config import Settings, data_path
 from blink.kglm.lm.inputs import Inputs
 from blink.kglm.lm.model import KGLanguageModel
 from blink.kglm.lm.options import Cells, Classifier, Language, Network, section
 from blink.kglm.lm.schedule import LANGUAGE, TRIPLES, Schedule
 from blink.kglm.lm.vectors import neighbour_vectors, read_vectors, rescaled
 from blink.kglm.lm.vocabulary import PAD
-
-BEGINNINGS = ("random", "neighbours", "file")
 
 
 def schedule_of(settings: Settings) -> Schedule:
@@ -57,13 +55,12 @@ def new_model(settings: Settings, inputs: Inputs, say: Callable[[str], None]) ->
         say: told where word vectors come from.
     """
     words = settings.words
-    init = choice("words.init", words.init, BEGINNINGS)
-    if words.scale < 0 or (words.scale == 0 and init != "file"):
+    if words.scale == 0 and words.init != "file":
         raise SettingsError(f"words.scale is {words.scale}; it must be above 0, or 0 with words.init file")
     model = KGLanguageModel(network_of(settings, inputs), settings.seed)
-    if init == "random":
+    if words.init == "random":
         return model
-    if init == "file":
+    if words.init == "file":
         path = data_path(words.file, settings.data.root)
         vectors, own = read_vectors(path, inputs.vocabulary, words.width)
         say(f"{own:,} of {len(inputs.vocabulary.words):,} words have a vector in {path}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blink.errors import SettingsError
-from blink.kglm.config import choice
+from blink.runs.settings import choice
 
 CELLS = ("LSTM", "BiLSTM")
 SOFTMAXES = ("full", "sampled")

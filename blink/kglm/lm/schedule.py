@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from blink.errors import SettingsError
-from blink.kglm.config import choice
+from blink.runs.settings import choice
 
 LANGUAGE, TRIPLES = "language", "triples"
 MODES = ("alternate", "sum")

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blink.errors import SettingsError
 from blink.kglm.lm.classification import Tables, triple_batch
 from blink.kglm.lm.corpus import Corpus, LineStream, bucketed
 from blink.kglm.lm.model import KGLanguageModel
@@ -62,8 +61,6 @@ class LanguageTask:
     name, unit = LANGUAGE, "words"
 
     def __init__(self, model: KGLanguageModel, corpus: Corpus, *, lines: int, seed: int, shuffle: bool = True) -> None:
-        if lines < 1:
-            raise SettingsError(f"train.lines is {lines}; a step needs at least one line")
         self._model = model
         self.stream = LineStream(corpus, lines, seed_for(seed, LANGUAGE), shuffle)
 
@@ -106,8 +103,6 @@ class TripleTask:
         redraw: bool = True,
         tables: Tables | None = None,
     ) -> None:
-        if rows < 1:
-            raise SettingsError(f"train.triples is {rows}; a step needs at least one triple")
         self._model, self._texts, self._facts, self._negatives, self._making = model, texts, facts, negatives, making
         self._rows, self._seed, self._redraw, self._tables = rows, seed_for(seed, TRIPLES), redraw, tables
         self._given = not facts.label.all()
