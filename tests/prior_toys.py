@@ -33,15 +33,15 @@ def table(ids: Sequence[str], seed: int = 0, *, width: int = 6, layout: str | No
 def weights(scores: str, *, text: int, graph: int = 6, seed: int = 0, width: int = 3, **numbers: Any) -> PriorWeights:
     """Weights with random projections, which count if ``vector`` is given."""
     random = np.random.default_rng(seed)
-    made = PriorWeights(scores, scores.startswith("ranker"))
-    made = replace(
-        made,
+    prior = PriorWeights(scores, scores.startswith("ranker"))
+    prior = replace(
+        prior,
         text=random.normal(size=(width, text)).astype(np.float32),
         graph=random.normal(size=(width, graph)).astype(np.float32),
         gate=random.normal(size=graph).astype(np.float32),
         gate_bias=-0.5,
     )
-    return replace(made, **numbers)
+    return replace(prior, **numbers)
 
 
 class AsTheyAre(EntityAlignment):
@@ -58,8 +58,8 @@ def spans(rows: Any, logits: Any, *, mentions: Any = None, length: int = 1) -> S
     """Spans side by side, each ``length`` long."""
     rows, logits = np.asarray(rows, np.int64), np.asarray(logits, np.float32)
     start = np.arange(len(rows), dtype=np.int64) * length
-    given = np.full(len(rows), 2.0, np.float32) if mentions is None else np.asarray(mentions, np.float32)
-    return ScoredSpans(start, start + length - 1, given, rows, logits)
+    mention_logits = np.full(len(rows), 2.0, np.float32) if mentions is None else np.asarray(mentions, np.float32)
+    return ScoredSpans(start, start + length - 1, mention_logits, rows, logits)
 
 
 def random_spans(random: np.random.Generator, m: int, k: int, entities: int, *, overlapping: bool = True) -> ScoredSpans:
@@ -75,11 +75,11 @@ def random_spans(random: np.random.Generator, m: int, k: int, entities: int, *, 
     return ScoredSpans(start, end, mentions, np.take_along_axis(rows, order, 1), np.take_along_axis(logits, order, 1))
 
 
-def by_row(found: ScoredSpans) -> list[dict[int, float]]:
+def by_row(spans: ScoredSpans) -> list[dict[int, float]]:
     """Of each span the scores of its candidates."""
     return [
         {row: score for row, score in zip(rows, scores, strict=True) if row >= 0}
-        for rows, scores in zip(found.rows.tolist(), found.entity_logits.tolist(), strict=True)
+        for rows, scores in zip(spans.rows.tolist(), spans.entity_logits.tolist(), strict=True)
     ]
 
 

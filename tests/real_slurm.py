@@ -30,9 +30,9 @@ class Slurm:
     def start(self, line: str, environment: Mapping[str, str], **also: str) -> subprocess.Popen[str]:
         """Begin a line of bash."""
         # Jobs of this test must not take the variables of a job that the test itself may run in for their own.
-        own = {k: v for k, v in {**environment, **also}.items() if not k.startswith("SLURM_")}
+        outside_variables = {k: v for k, v in {**environment, **also}.items() if not k.startswith("SLURM_")}
         return subprocess.Popen(
-            ["bash", "-c", line], cwd=ROOT, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ["bash", "-c", line], cwd=ROOT, env=outside_variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
     def run(self, line: str, environment: Mapping[str, str], **also: str) -> subprocess.CompletedProcess[str]:
@@ -44,9 +44,9 @@ class Slurm:
     def submit(self, line: str, environment: Mapping[str, str], **also: str) -> str:
         """Run a line that calls sbatch; returns the id of the job."""
         done = self.run(line, environment, **also)
-        found = re.search(r"Submitted batch job (\d+)", done.stdout)
-        assert found is not None, done.stderr
-        return found[1]
+        job = re.search(r"Submitted batch job (\d+)", done.stdout)
+        assert job is not None, done.stderr
+        return job[1]
 
     def show(self, job: str) -> dict[str, str]:
         """What Slurm knows of a job, by key."""

@@ -23,7 +23,7 @@ ENTITIES = [
     Entity(3, "Georgia (U.S. state)", "State in the south of the USA.", "Q1428"),
     Entity(4, "Nameless", "", None),
 ]
-KNOWN = {  # words -> mention score, rows, inner products
+MENTIONS = {  # words -> mention score, rows, inner products
     "Paris": (2.0, (0, 1, 4), (9.0, 7.0, 1.0)),
     "Paris, Texas": (0.5, (1, 0, 4), (8.0, 7.0, 1.0)),
     "Georgia": (1.0, (2, 3, 0), (8.0, 7.5, 2.0)),
@@ -36,7 +36,7 @@ class ToyCatalogue(list):  # type: ignore[type-arg]
 
 
 class ToyLinker(Linker):
-    """The real linker, but for the model: it knows the words of `KNOWN`, and counts how often it reads."""
+    """The real linker, but for the model: it knows the words of `MENTIONS`, and counts how often it reads."""
 
     def __init__(self, threshold: float = -2.0, mode: str = "joint", mention_threshold: float | None = None) -> None:
         self.kb = SimpleNamespace(catalogue=ToyCatalogue(ENTITIES))  # type: ignore[assignment]
@@ -52,24 +52,24 @@ class ToyLinker(Linker):
             self.before_reading()
             self.texts.append(text)
             offsets = np.array([m.span() for m in re.finditer(r"\w+|[^\w\s]", text)], dtype=np.int64).reshape(-1, 2)
-            found = []
-            for words, (mention, rows, logits) in KNOWN.items():
+            hits = []
+            for words, (mention, rows, logits) in MENTIONS.items():
                 for match in re.finditer(rf"\b{re.escape(words)}\b", text):
                     first, last = np.flatnonzero((offsets[:, 0] >= match.start()) & (offsets[:, 1] <= match.end()))[[0, -1]]
-                    found.append((first, last, mention, rows, logits))
-            parts = [np.array([f[i] for f in found]) for i in range(5)]
-            scored = ScoredSpans(*parts) if found else ScoredSpans.none(3)
+                    hits.append((first, last, mention, rows, logits))
+            columns = [np.array([f[i] for f in hits]) for i in range(5)]
+            scored = ScoredSpans(*columns) if hits else ScoredSpans.none(3)
             yield Analysis(text, offsets, scored)
 
 
 class Script:
-    """A console that plays lines and keeps what it is shown; exceptions among the lines are raised."""
+    """A console that plays lines and keeps its output; exceptions among the lines are raised."""
 
     def __init__(self, *lines: str | BaseException, width: int = 80, colour: bool = False) -> None:
         self.lines = list(lines)
         self.width, self.colour = width, colour
         self.prompts: list[str] = []
-        self.shown: list[str] = []
+        self.output: list[str] = []
 
     def ask(self, prompt: str, hint: str | None = None) -> str:
         self.prompts.append(prompt)
@@ -81,7 +81,7 @@ class Script:
         return line
 
     def show(self, fragments: Fragments) -> None:
-        self.shown.append(plain(fragments))
+        self.output.append(plain(fragments))
 
 
 def plain(fragments: Fragments) -> str:
@@ -92,7 +92,7 @@ def play(*lines: str | BaseException, linker: ToyLinker | None = None) -> tuple[
     console = Script(*lines)
     session = Session(linker or ToyLinker(), console)
     session.run()
-    return session, console.shown
+    return session, console.output
 
 
 def link(start: int, end: int, score: float, text: str) -> Link:

@@ -36,11 +36,11 @@ def test_the_page_names_every_package() -> None:
 
 @pytest.mark.parametrize("package", ORDER)
 def test_imports_point_upwards(package: str) -> None:
-    own = [f for f in FILES if f.relative_to(ROOT / "blink").with_suffix("").parts[0] == package]
-    assert own
+    files = [f for f in FILES if f.relative_to(ROOT / "blink").with_suffix("").parts[0] == package]
+    assert files
     wrong = [
         f"{file.relative_to(ROOT)} imports {module}"
-        for file in own
+        for file in files
         for module in imported(file)
         if ORDER.index(module.split(".")[1]) > ORDER.index(package)
     ]

@@ -22,11 +22,11 @@ pytestmark = pytest.mark.quick
 )  # fmt: skip
 def test_what_was_saved_is_mapped(tmp_path: Path, values: np.ndarray) -> None:
     save_array(tmp_path / "a.npy", values)
-    found = map_array(tmp_path / "a.npy", "save it")
-    assert found.dtype == values.dtype
-    assert np.array_equal(found, values)
+    mapped = map_array(tmp_path / "a.npy", "save it")
+    assert mapped.dtype == values.dtype
+    assert np.array_equal(mapped, values)
     with pytest.raises(ValueError, match="read-only"):
-        found[...] = 0
+        mapped[...] = 0
 
 
 def test_a_save_that_fails_leaves_what_stood_there(tmp_path: Path) -> None:
@@ -50,24 +50,24 @@ def test_what_is_missing_is_said_with_what_makes_it(tmp_path: Path, name: str) -
         map_array(tmp_path / name, "save it", damaged="delete it")
 
 
-@pytest.mark.parametrize(("own", "wanted"), [(None, "save it"), ("delete it", "delete it")])
-def test_what_is_damaged_is_said_with_what_to_do(tmp_path: Path, own: str | None, wanted: str) -> None:
+@pytest.mark.parametrize(("advice", "message"), [(None, "save it"), ("delete it", "delete it")])
+def test_what_is_damaged_is_said_with_what_to_do(tmp_path: Path, advice: str | None, message: str) -> None:
     (tmp_path / "a.npy").write_bytes(b"no array")
-    with pytest.raises(MismatchError, match=rf"a\.npy is damaged \(.*\); {wanted}$"):
-        map_array(tmp_path / "a.npy", "save it", damaged=own)
+    with pytest.raises(MismatchError, match=rf"a\.npy is damaged \(.*\); {message}$"):
+        map_array(tmp_path / "a.npy", "save it", damaged=advice)
 
 
-@given(place=st.integers(0, 127), byte=st.integers(0, 255), kept=st.integers(0, 200))
+@given(index=st.integers(0, 127), byte=st.integers(0, 255), size=st.integers(0, 200))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_damage_is_a_line_or_none(tmp_path: Path, place: int, byte: int, kept: int) -> None:
+def test_any_damage_is_a_line_or_none(tmp_path: Path, index: int, byte: int, size: int) -> None:
     save_array(tmp_path / "a.npy", np.arange(9, dtype=np.int64))
     content = bytearray((tmp_path / "a.npy").read_bytes())
-    content[place] = byte
-    (tmp_path / "a.npy").write_bytes(content[:kept])
+    content[index] = byte
+    (tmp_path / "a.npy").write_bytes(content[:size])
     problem = ""
     try:
         map_array(tmp_path / "a.npy", "save it")
     except MismatchError as error:
         problem = str(error)
-    assert kept >= 128 or problem
+    assert size >= 128 or problem
     assert len(problem.splitlines()) <= 1

@@ -38,8 +38,8 @@ def outputs(model: BiEncoder, text: str = "who lives in tbilisi near the ohio ri
     with torch.inference_mode():
         hidden = model.encode_context(torch.from_numpy(ids), mask)
         logits = model.score_spans(hidden, mask).logits
-        place = torch.tensor([0, 0]), torch.tensor([1, 3]), torch.tensor([2, 3])
-        return {"hidden": hidden, "logits": logits, "mentions": model.embed_mentions(hidden, *place)}
+        spans = torch.tensor([0, 0]), torch.tensor([1, 3]), torch.tensor([2, 3])
+        return {"hidden": hidden, "logits": logits, "mentions": model.embed_mentions(hidden, *spans)}
 
 
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], atol: float = 0.0) -> None:
@@ -47,12 +47,12 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], at
         assert torch.allclose(one[key], other[key], atol=atol, rtol=0), key
 
 
-def assert_one_line(caught: pytest.ExceptionInfo[BlinkError], *parts: str) -> None:
+def assert_one_line(caught: pytest.ExceptionInfo[BlinkError], *phrases: str) -> None:
     message = str(caught.value)
     assert "\n" not in message
     assert len(message) < 600
-    for part in parts:
-        assert part in message
+    for phrase in phrases:
+        assert phrase in message
 
 
 @pytest.fixture(scope="module")
@@ -238,14 +238,14 @@ def test_an_adapted_model_reads_no_more_towers_than_asked(
 
 
 def test_another_version_of_the_base_is_refused(adapted: BiEncoder, tmp_path: Path, base: Path) -> None:
-    own = shutil.copytree(base, tmp_path / "base")
-    adapted.config = adapted.config.replace(base=str(own))
+    copied_base = shutil.copytree(base, tmp_path / "base")
+    adapted.config = adapted.config.replace(base=str(copied_base))
     adapted.save_pretrained(tmp_path / "m")
     assert BiEncoder.from_pretrained(tmp_path / "m").context_encoder is not None
-    toys.base_folder(own, seed=6)
+    toys.base_folder(copied_base, seed=6)
     with pytest.raises(CheckpointError) as caught:
         BiEncoder.from_pretrained(tmp_path / "m")
-    assert_one_line(caught, "another version", str(own))
+    assert_one_line(caught, "another version", str(copied_base))
 
 
 def test_a_missing_base_is_named(adapted: BiEncoder, tmp_path: Path) -> None:
@@ -279,9 +279,9 @@ def edit_weights(folder: Path, changes: dict[str, torch.Tensor | None]) -> None:
 @pytest.mark.parametrize("spoil", ["half", "empty", "rubbish", "header only"])
 def test_damaged_weights_are_one_line(copied: Path, spoil: str) -> None:
     path = copied / WEIGHTS_FILE
-    whole = path.read_bytes()
+    content = path.read_bytes()
     path.write_bytes(
-        {"half": whole[: len(whole) // 2], "empty": b"", "rubbish": b"no weights" * 99, "header only": whole[:200]}[spoil]
+        {"half": content[: len(content) // 2], "empty": b"", "rubbish": b"no weights" * 99, "header only": content[:200]}[spoil]
     )
     with pytest.raises(CheckpointError) as caught:
         BiEncoder.from_pretrained(copied)
@@ -328,7 +328,7 @@ def test_a_config_that_is_none_is_refused(copied: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "found"),
+    ("changes", "message"),
     [
         ({"aggregation": "middle"}, "aggregation is 'middle'"),
         ({"aggregation": "all_linear"}, "use 'all_avg_linear'"),
@@ -338,11 +338,11 @@ def test_a_config_that_is_none_is_refused(copied: Path, content: str) -> None:
         ({"mention_scorer": "qa_mlp"}, "lacks mention_scorer.bound_classifier.0"),
     ],
 )
-def test_settings_that_do_not_fit_the_weights_are_refused(copied: Path, changes: dict[str, Any], found: str) -> None:
+def test_settings_that_do_not_fit_the_weights_are_refused(copied: Path, changes: dict[str, Any], message: str) -> None:
     edit_config(copied, **changes)
     with pytest.raises((CheckpointError, SettingsError)) as caught:
         BiEncoder.from_pretrained(copied)
-    assert_one_line(caught, found)
+    assert_one_line(caught, message)
 
 
 @pytest.mark.parametrize(
@@ -447,8 +447,8 @@ def test_aliases_count_only_where_the_settings_say_so() -> None:
 def test_entity_inputs_are_those_of_the_original() -> None:
     (ids,) = toys.pieces().entity_ids([Entity(0, "Oslo", "  a city ")], "title_text", 128)
     assert ids == [101, 9977, 3, 1037, 2103, 102]
-    (cut,) = toys.pieces().entity_ids([Entity(0, "Oslo", "city " * 500)], "title_text", 128)
-    assert (len(cut), cut[:3], cut[-1]) == (128, [101, 9977, 3], 102)
+    (entity_ids,) = toys.pieces().entity_ids([Entity(0, "Oslo", "city " * 500)], "title_text", 128)
+    assert (len(entity_ids), entity_ids[:3], entity_ids[-1]) == (128, [101, 9977, 3], 102)
     (empty,) = toys.pieces().entity_ids([Entity(0, "")], "title_aliases_text", 128)
     assert empty == [101, 3, 102]
 
@@ -483,7 +483,7 @@ def test_saving_stores_the_fingerprint_of_the_weights_that_are_saved(tmp_path: P
 
 def test_the_fingerprint_follows_what_decides_an_entity_s_vector() -> None:
     model = toys.model(4)
-    seen = {model.candidate_fingerprint()}
+    fingerprints = {model.candidate_fingerprint()}
     for changes in (
         {"max_candidate_length": 25},
         {"candidate_fields": "title_aliases_text"},
@@ -491,14 +491,14 @@ def test_the_fingerprint_follows_what_decides_an_entity_s_vector() -> None:
         {"lowercase": False},
     ):
         model.config = toys.model(4).config.replace(**changes)
-        seen.add(model.candidate_fingerprint())
+        fingerprints.add(model.candidate_fingerprint())
     model.config = toys.model(4).config
     assert model.candidate_encoder is not None
     for parameter in model.candidate_encoder.parameters():
         with torch.no_grad():
             parameter.view(-1)[-1] += 0.25
-        seen.add(model.candidate_fingerprint())
-    assert len(seen) == 5 + len(list(model.candidate_encoder.parameters()))
+        fingerprints.add(model.candidate_fingerprint())
+    assert len(fingerprints) == 5 + len(list(model.candidate_encoder.parameters()))
 
 
 def test_the_fingerprint_ignores_what_does_not() -> None:
@@ -554,12 +554,12 @@ def test_shrunk_adapters_are_the_nearest_of_their_rank() -> None:
     random = torch.Generator().manual_seed(0)
     a, b = torch.randn(6, 12, generator=random), torch.randn(9, 6, generator=random)
     stored = {"x.parametrizations.weight.0.a": a, "x.parametrizations.weight.0.b": b, "bias": torch.ones(3)}
-    small = shrunk(stored, 4)
-    product = small["x.parametrizations.weight.0.b"] @ small["x.parametrizations.weight.0.a"]
+    reduced = shrunk(stored, 4)
+    product = reduced["x.parametrizations.weight.0.b"] @ reduced["x.parametrizations.weight.0.a"]
     lost = torch.linalg.svdvals(b @ a)[4:].square().sum().sqrt()
-    assert small["x.parametrizations.weight.0.a"].shape == (4, 12)
+    assert reduced["x.parametrizations.weight.0.a"].shape == (4, 12)
     assert float((product - b @ a).norm()) == pytest.approx(float(lost), rel=1e-4)
-    assert torch.equal(small["bias"], stored["bias"])
+    assert torch.equal(reduced["bias"], stored["bias"])
     assert all(torch.equal(stored[k], v) for k, v in shrunk(stored, 6).items())
 
 
@@ -569,11 +569,11 @@ def test_a_shrunk_model_is_smaller_and_much_the_same(adapted: BiEncoder, tmp_pat
     (tmp_path / "small").mkdir()
     (tmp_path / "small" / RANKER_FILE).write_bytes(b"of another model that stood here")
     shrink_model(tmp_path / "whole", tmp_path / "small", rank - 1)
-    small = BiEncoder.from_pretrained(tmp_path / "small")
-    assert small.config.adapter_rank == rank - 1
-    assert small.config.candidate_fingerprint == adapted.config.candidate_fingerprint
+    reduced = BiEncoder.from_pretrained(tmp_path / "small")
+    assert reduced.config.adapter_rank == rank - 1
+    assert reduced.config.candidate_fingerprint == adapted.config.candidate_fingerprint
     sizes = [(tmp_path / name / "adapters.safetensors").stat().st_size for name in ("small", "whole")]
     assert sizes[0] < sizes[1]
-    assert small.reranker is None
+    assert reduced.reranker is None
     with pytest.raises(SettingsError, match="a rank below"):
         shrink_model(tmp_path / "whole", tmp_path / "small", rank)

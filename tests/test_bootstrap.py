@@ -36,8 +36,8 @@ def test_sums_by_cluster() -> None:
 
 def test_copies_of_a_question_are_no_evidence() -> None:
     """Ten times each question: intervals must stay as wide as without the copies."""
-    chosen = np.random.default_rng(0)
-    once = [question(i, bool(chosen.random() < 0.7), str(i)) for i in range(60)]
+    generator = np.random.default_rng(0)
+    once = [question(i, bool(generator.random() < 0.7), str(i)) for i in range(60)]
     copied = [question(10 * i + j, q.predicted[0].id == "1", q.group) for i, q in enumerate(once) for j in range(10)]
     assert width(copied, by_group=True) == pytest.approx(width(once, by_group=False), abs=0.02)
     assert width(copied, by_group=False) < 0.5 * width(copied, by_group=True)

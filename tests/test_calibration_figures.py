@@ -43,10 +43,10 @@ def test_bins_of_equal_mass() -> None:
     assert [row.count for row in together] == [5, 1]
 
 
-@pytest.mark.parametrize(("p", "place"), [(0.0, 0), (0.1, 0), (0.10001, 1), (0.2, 1), (0.3, 2), (0.7, 6), (1.0, 9)])
-def test_a_bin_holds_its_upper_bound(p: float, place: int) -> None:
+@pytest.mark.parametrize(("p", "bin_index"), [(0.0, 0), (0.1, 0), (0.10001, 1), (0.2, 1), (0.3, 2), (0.7, 6), (1.0, 9)])
+def test_a_bin_holds_its_upper_bound(p: float, bin_index: int) -> None:
     (row,) = reliability_table([p], [True])
-    assert row.low == place / 10
+    assert row.low == bin_index / 10
 
 
 @pytest.mark.parametrize(("p", "right", "ece", "brier"), [(1.0, 1, 0, 0), (1.0, 0, 1, 1), (0.5, 1, 0.5, 0.25), (0, 0, 0, 0)])
@@ -57,15 +57,15 @@ def test_sure_predictors(p: float, right: int, ece: float, brier: float) -> None
 
 
 def test_a_calibrated_predictor_comes_near_zero() -> None:
-    chosen = np.random.default_rng(0)
-    p = chosen.random(20_000)
-    right = chosen.random(20_000) < p
-    found = calibration_of(p, right)
-    assert found.ece < 0.02
-    assert found.ece_mass < 0.02
-    assert found.brier == pytest.approx(1 / 6, abs=0.01)
+    generator = np.random.default_rng(0)
+    p = generator.random(20_000)
+    right = generator.random(20_000) < p
+    calibration = calibration_of(p, right)
+    assert calibration.ece < 0.02
+    assert calibration.ece_mass < 0.02
+    assert calibration.brier == pytest.approx(1 / 6, abs=0.01)
     assert calibration_of(np.sqrt(p), right).ece > 0.1
-    assert found.to_json()["bins"][3]["count"] == found.bins[3].count
+    assert calibration.to_json()["bins"][3]["count"] == calibration.bins[3].count
 
 
 @given(predictions, st.integers(1, 20), st.sampled_from(BINNINGS))

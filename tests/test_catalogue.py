@@ -156,13 +156,13 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("name", "place"), [(n, p) for n in BROKEN for p in (0, 2, 4) if (n, p) != ("blank", 4)])
-def test_broken_line(tmp_path: Path, name: str, place: int, caplog: pytest.LogCaptureFixture) -> None:
-    line, found = BROKEN[name]
+@pytest.mark.parametrize(("name", "bad_row"), [(n, p) for n in BROKEN for p in (0, 2, 4) if (n, p) != ("blank", 4)])
+def test_broken_line(tmp_path: Path, name: str, bad_row: int, caplog: pytest.LogCaptureFixture) -> None:
+    line, message = BROKEN[name]
     lines = encode(ROWS).splitlines(keepends=True)
-    lines.insert(place, line + b"\n")
+    lines.insert(bad_row, line + b"\n")
     path = put(tmp_path, b"".join(lines))
-    with pytest.raises(DataError, match=rf"entity\.jsonl, line {place + 1}: .*{found}.*--skip-bad") as caught:
+    with pytest.raises(DataError, match=rf"entity\.jsonl, line {bad_row + 1}: .*{message}.*--skip-bad") as caught:
         Catalogue.open(path)
     assert "\n" not in str(caught.value)
     assert not sidecar_of(path).exists()
@@ -173,12 +173,12 @@ def test_broken_line(tmp_path: Path, name: str, place: int, caplog: pytest.LogCa
         assert "1 broken lines" in caplog.text
         assert len(catalogue) == 5
         assert catalogue.skipped == 1
-        assert [catalogue.is_bad(row) for row in range(5)] == [row == place for row in range(5)]
-        assert catalogue[place] == Entity(place, "")
-        assert catalogue.title(place) == ""
-        assert [e.title for e in catalogue if e.row != place] == [row["title"] for row in ROWS]
-        assert catalogue.row_of("Q60") == (4 if place < 4 else 3)
-    with pytest.raises(DataError, match=f"line {place + 1}: .*{found}"):
+        assert [catalogue.is_bad(row) for row in range(5)] == [row == bad_row for row in range(5)]
+        assert catalogue[bad_row] == Entity(bad_row, "")
+        assert catalogue.title(bad_row) == ""
+        assert [e.title for e in catalogue if e.row != bad_row] == [row["title"] for row in ROWS]
+        assert catalogue.row_of("Q60") == (4 if bad_row < 4 else 3)
+    with pytest.raises(DataError, match=f"line {bad_row + 1}: .*{message}"):
         Catalogue.open(path)  # the sidecar made with skip_bad does not hide the problem
 
 
@@ -285,10 +285,10 @@ def test_changed_catalogue_is_scanned_again(tmp_path: Path) -> None:
 def test_damaged_sidecar_is_made_again(tmp_path: Path) -> None:
     path = put(tmp_path, encode(ROWS))
     expected = list(Catalogue.open(path))
-    whole = sidecar_of(path).read_bytes()
-    damaged = [whole[:cut] for cut in range(0, len(whole), 31)]
-    for at in range(0, len(whole), 5):
-        damaged.append(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+    stored = sidecar_of(path).read_bytes()
+    damaged = [stored[:size] for size in range(0, len(stored), 31)]
+    for offset in range(0, len(stored), 5):
+        damaged.append(stored[:offset] + bytes([stored[offset] ^ 0xFF]) + stored[offset + 1 :])
     for content in damaged:
         sidecar_of(path).write_bytes(content)
         with Catalogue.open(path) as catalogue:
@@ -304,10 +304,10 @@ def test_read_only_folder_uses_the_cache_then_memory(
 ) -> None:
     path, real = put(tmp_path, encode(ROWS)), catalogue_sidecar._write_sidecar
 
-    def refuse_beside(place: Path, tables: Any) -> None:
-        if place.parent == tmp_path:
+    def refuse_beside(path: Path, tables: Any) -> None:
+        if path.parent == tmp_path:
             raise PermissionError(13, "Permission denied")
-        real(place, tables)
+        real(path, tables)
 
     monkeypatch.setattr(catalogue_sidecar, "_write_sidecar", refuse_beside)
     assert len(Catalogue.open(path)) == 4
@@ -318,7 +318,7 @@ def test_read_only_folder_uses_the_cache_then_memory(
     (tmp_path / "other").mkdir()
     other = put(tmp_path / "other", encode(ROWS[::-1]))
 
-    def refuse(place: Path, tables: Any) -> None:
+    def refuse(path: Path, tables: Any) -> None:
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(catalogue_sidecar, "_write_sidecar", refuse)

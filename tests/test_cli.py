@@ -92,8 +92,8 @@ class TestContract:
         assert {"questions", "threshold", "all", "covered", "questions_per_s"} <= report.keys()
         for section in ("all", "covered"):
             for matching in ("weak", "strong"):
-                wanted = {"precision", "recall", "f1", "f1_low", "f1_high", "correct", "predicted", "gold"}
-                assert set(report[section][matching]) == wanted
+                keys = {"precision", "recall", "f1", "f1_low", "f1_high", "correct", "predicted", "gold"}
+                assert set(report[section][matching]) == keys
                 assert report[section][matching]["f1_low"] <= report[section][matching]["f1"]
         assert len(rows.read_text().splitlines()) == report["questions"] == 80
 

@@ -38,20 +38,20 @@ Item = tuple[Any, int, int]
 def question(name: int, gold: list[Item], predicted: list[Item]) -> EvaluatedText:
     triples = tuple(EntitySpan(*item) for item in gold)
     covered = all(t.id for t in triples)
-    found = tuple(Prediction(*item, -0.5) for item in predicted)
-    return EvaluatedText(f"q{name}", "Paris and the Nile and Ohio", triples, found, covered, f"g{name}")
+    predictions = tuple(Prediction(*item, -0.5) for item in predicted)
+    return EvaluatedText(f"q{name}", "Paris and the Nile and Ohio", triples, predictions, covered, f"g{name}")
 
 
 GOLD: list[list[Item]] = [[("1", 0, 5)], [("1", 0, 5), ("2", 14, 18)], [(None, 0, 5)], [], [("3", 23, 27)]]
 A = [
-    question(i, gold, found)
-    for i, (gold, found) in enumerate(
+    question(i, gold, predicted)
+    for i, (gold, predicted) in enumerate(
         zip(GOLD, [[("9", 0, 5)], [("1", 0, 5)], [], [("4", 10, 13)], [("3", 23, 27)]], strict=True)
     )
 ]
 B = [
-    question(i, gold, found)
-    for i, (gold, found) in enumerate(
+    question(i, gold, predicted)
+    for i, (gold, predicted) in enumerate(
         zip(GOLD, [[("1", 0, 5)], [("1", 0, 5), ("2", 10, 18)], [("7", 0, 5)], [], [("3", 22, 27)]], strict=True)
     )
 ]
@@ -62,17 +62,20 @@ def both(a: list[EvaluatedText] = A, b: list[EvaluatedText] = B, **options: Any)
 
 
 def test_a_comparison_worked_by_hand() -> None:
-    found = both()
-    assert (found.questions, found.covered) == (5, 4)
-    assert (found.differences["all weak"].a, found.differences["all weak"].b) == (pytest.approx(4 / 9), pytest.approx(8 / 10))
-    assert (found.won, found.lost) == ({"weak": 3, "strong": 2}, {"weak": 1, "strong": 3})
-    assert found.wrong_links == (2, 3)
-    assert found.errors_a == {
+    comparison = both()
+    assert (comparison.questions, comparison.covered) == (5, 4)
+    assert (comparison.differences["all weak"].a, comparison.differences["all weak"].b) == (
+        pytest.approx(4 / 9),
+        pytest.approx(8 / 10),
+    )
+    assert (comparison.won, comparison.lost) == ({"weak": 3, "strong": 2}, {"weak": 1, "strong": 3})
+    assert comparison.wrong_links == (2, 3)
+    assert comparison.errors_a == {
         "wrong_span": 0, "wrong_entity": 1, "missed_span": 1, "not_in_catalogue": 1, "spurious": 1,
     }  # fmt: skip
-    assert found.fixed == {"wrong_span": 0, "wrong_entity": 1, "missed_span": 0, "not_in_catalogue": 0, "spurious": 1}
-    assert found.introduced["wrong_span"] == 2
-    assert found.transitions == {
+    assert comparison.fixed == {"wrong_span": 0, "wrong_entity": 1, "missed_span": 0, "not_in_catalogue": 0, "spurious": 1}
+    assert comparison.introduced["wrong_span"] == 2
+    assert comparison.transitions == {
         ("wrong_entity", "correct"): 1,
         ("correct", "correct"): 1,
         ("missed_span", "wrong_span"): 1,
@@ -83,39 +86,39 @@ def test_a_comparison_worked_by_hand() -> None:
 
 
 def test_leaving_alone_what_cannot_be_found_wins() -> None:
-    one, other = ([question(0, [(None, 0, 5)], found)] for found in ([("7", 0, 5)], []))
-    found = both(one, other)
-    assert (found.won, found.lost) == ({"weak": 1, "strong": 1}, {"weak": 0, "strong": 0})
-    assert found.wrong_links == (1, 0)
+    one, other = ([question(0, [(None, 0, 5)], predicted)] for predicted in ([("7", 0, 5)], []))
+    comparison = both(one, other)
+    assert (comparison.won, comparison.lost) == ({"weak": 1, "strong": 1}, {"weak": 0, "strong": 0})
+    assert comparison.wrong_links == (1, 0)
 
 
 def test_the_sides_agree_with_their_reports() -> None:
-    found = both()
+    comparison = both()
     for side, questions in (("a", A), ("b", B)):
         report = evaluate(questions)
         for name, section in (("all", report.overall), ("covered", report.covered)):
-            assert getattr(found.differences[f"{name} weak"], side) == pytest.approx(section.weak.f1)
-            assert getattr(found.differences[f"{name} strong"], side) == pytest.approx(section.strong.f1)
+            assert getattr(comparison.differences[f"{name} weak"], side) == pytest.approx(section.weak.f1)
+            assert getattr(comparison.differences[f"{name} strong"], side) == pytest.approx(section.strong.f1)
 
 
 def test_a_system_against_itself() -> None:
-    found = both(A, A)
-    assert all((d.difference, d.low, d.high, d.p) == (0, 0, 0, 1) for d in found.differences.values())
-    assert found.won == found.lost == {"weak": 0, "strong": 0}
+    comparison = both(A, A)
+    assert all((d.difference, d.low, d.high, d.p) == (0, 0, 0, 1) for d in comparison.differences.values())
+    assert comparison.won == comparison.lost == {"weak": 0, "strong": 0}
 
 
 def test_against_a_plain_paired_bootstrap() -> None:
-    chosen = np.random.default_rng(1)
-    right = chosen.random((2, 200)) < np.array([[0.6], [0.7]])
+    generator = np.random.default_rng(1)
+    right = generator.random((2, 200)) < np.array([[0.6], [0.7]])
     sides = [[question(i, [("1", 0, 5)], [("1" if r else "2", 0, 5)]) for i, r in enumerate(row)] for row in right]
-    found = both(*sides, n_resamples=4000).differences["all weak"]
-    draws = chosen.integers(200, size=(4000, 200))
+    comparison = both(*sides, n_resamples=4000).differences["all weak"]
+    draws = generator.integers(200, size=(4000, 200))
     spread = right[1][draws].mean(1) - right[0][draws].mean(1)
-    assert found.difference == pytest.approx(right[1].mean() - right[0].mean())
+    assert comparison.difference == pytest.approx(right[1].mean() - right[0].mean())
     low, high = np.percentile(spread, [2.5, 97.5])
-    assert found.low == pytest.approx(low, abs=0.01)
-    assert found.high == pytest.approx(high, abs=0.01)
-    assert found.p == pytest.approx(2 * (spread <= 0).mean(), abs=0.02)
+    assert comparison.low == pytest.approx(low, abs=0.01)
+    assert comparison.high == pytest.approx(high, abs=0.01)
+    assert comparison.p == pytest.approx(2 * (spread <= 0).mean(), abs=0.02)
 
 
 def test_pairing_narrows_the_interval() -> None:
@@ -154,17 +157,17 @@ items = st.lists(st.builds(lambda id, span: (id, *span), st.sampled_from(["1", "
 @given(st.lists(st.tuples(items, items, items), min_size=1, max_size=6))
 def test_every_error_is_in_the_table(rows: list[tuple[list[Item], list[Item], list[Item]]]) -> None:
     a, b = ([question(i, row[0], row[side]) for i, row in enumerate(rows)] for side in (1, 2))
-    found = both(a, b, n_resamples=10)
-    for place, errors in ((0, found.errors_a), (1, found.errors_b)):
+    comparison = both(a, b, n_resamples=10)
+    for column, errors in ((0, comparison.errors_a), (1, comparison.errors_b)):
         states: Counter[str] = Counter()
-        for move, count in found.transitions.items():
-            states[move[place]] += count
+        for move, count in comparison.transitions.items():
+            states[move[column]] += count
         assert {label: states[label] for label in errors} == errors
     assert sum(
-        n for move, n in found.transitions.items() if NO_MENTION not in move and move != ("spurious", "spurious")
+        n for move, n in comparison.transitions.items() if NO_MENTION not in move and move != ("spurious", "spurious")
     ) == sum(len(q.gold) for q in a)
-    assert json.loads(json.dumps(found.to_json()))["questions"] == len(rows)
-    assert format_comparison(found)
+    assert json.loads(json.dumps(comparison.to_json()))["questions"] == len(rows)
+    assert format_comparison(comparison)
 
 
 def test_examples_come_with_the_largest_change_first() -> None:

@@ -50,20 +50,22 @@ TEXTS = (
 @functools.cache
 def byte_pieces() -> PreTrainedTokenizerFast:
     """Byte-level BPE as RoBERTa has it, learned from a few sentences."""
-    made = RawTokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
+    tokenizer = RawTokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
-    made.train_from_iterator([*TEXTS, *toys.NAMES, "thing of kind 0 1 2 3"] * 3, trainer)
-    ends = {name: made.token_to_id(name) for name in ("<s>", "</s>")}
+    tokenizer.train_from_iterator([*TEXTS, *toys.NAMES, "thing of kind 0 1 2 3"] * 3, trainer)
+    ends = {name: tokenizer.token_to_id(name) for name in ("<s>", "</s>")}
     # Without trimming, a piece's offsets hold the blank before its word: the linker must not.
-    made.post_processor = processors.RobertaProcessing(
+    tokenizer.post_processor = processors.RobertaProcessing(
         ("</s>", ends["</s>"]), ("<s>", ends["<s>"]), trim_offsets=False, add_prefix_space=False
     )
     names = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>"}
-    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", unk_token="<unk>", mask_token="<mask>", **names)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", mask_token="<mask>", **names
+    )
 
 
 def small_encoder(kind: str) -> tuple[torch.nn.Module, Any]:
@@ -79,9 +81,9 @@ def small_encoder(kind: str) -> tuple[torch.nn.Module, Any]:
         return ElectraModel(
             ElectraConfig(vocab_size=vocabulary, embedding_size=16, **common)
         ), toys.pieces().transformers_tokenizer
-    pieces = byte_pieces()
-    config = RobertaConfig(vocab_size=len(pieces), type_vocab_size=1, pad_token_id=pieces.pad_token_id, **common)
-    return RobertaModel(config), pieces
+    tokenizer = byte_pieces()
+    config = RobertaConfig(vocab_size=len(tokenizer), type_vocab_size=1, pad_token_id=tokenizer.pad_token_id, **common)
+    return RobertaModel(config), tokenizer
 
 
 KINDS = ("distilbert", "electra", "roberta")
@@ -90,11 +92,11 @@ KINDS = ("distilbert", "electra", "roberta")
 @pytest.fixture(scope="module", params=KINDS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pretrained encoder as Hugging Face stores it."""
-    place = tmp_path_factory.mktemp(request.param)
+    path = tmp_path_factory.mktemp(request.param)
     encoder, tokenizer = small_encoder(request.param)
-    encoder.save_pretrained(place)
-    tokenizer.save_pretrained(place)
-    return place
+    encoder.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
 
 
 def fresh(folder: Path, **settings: Any) -> BiEncoder:
@@ -127,11 +129,11 @@ def test_span_scores_do_not_depend_on_padding(folder: Path) -> None:
     mask = torch.arange(padded.shape[1])[None] < ids.shape[1]
     with torch.inference_mode():
         alone = model.score_spans(model.encode_context(ids, torch.ones_like(ids, dtype=torch.bool)), mask[:, : ids.shape[1]])
-        beside = model.score_spans(model.encode_context(padded, mask), mask)
+        padded_spans = model.score_spans(model.encode_context(padded, mask), mask)
     n = ids.shape[1]
     assert alone.logits.shape == (1, n, 5)
-    torch.testing.assert_close(beside.logits[:, :n], alone.logits, atol=1e-4, rtol=1e-4)
-    assert torch.isneginf(beside.logits[:, n:]).all()
+    torch.testing.assert_close(padded_spans.logits[:, :n], alone.logits, atol=1e-4, rtol=1e-4)
+    assert torch.isneginf(padded_spans.logits[:, n:]).all()
 
 
 @pytest.mark.parametrize("rank", [0, 2])
@@ -145,15 +147,15 @@ def test_saved_and_loaded(folder: Path, tmp_path: Path, rank: int) -> None:
     loaded = load_model(tmp_path, candidate=True)
     assert loaded.candidate_fingerprint() == model.candidate_fingerprint()
     np.testing.assert_array_equal(loaded.encode_entities(ENTITIES), model.encode_entities(ENTITIES))
-    pieces = model.tokenizer.tokenize([TEXTS[1]])[0]
-    ids = torch.tensor([[model.tokenizer.cls_id, *pieces.ids.tolist()[:20], model.tokenizer.sep_id]])
+    encoding = model.tokenizer.tokenize([TEXTS[1]])[0]
+    ids = torch.tensor([[model.tokenizer.cls_id, *encoding.ids.tolist()[:20], model.tokenizer.sep_id]])
     mask = torch.ones_like(ids, dtype=torch.bool)
     with torch.inference_mode():
         # Adapters are stored in half precision.
         torch.testing.assert_close(
             loaded.encode_context(ids, mask), model.encode_context(ids, mask), atol=0.05 if rank else 1e-6, rtol=0.0
         )
-    np.testing.assert_array_equal(loaded.tokenizer.tokenize([TEXTS[1]])[0].offsets, pieces.offsets)
+    np.testing.assert_array_equal(loaded.tokenizer.tokenize([TEXTS[1]])[0].offsets, encoding.offsets)
 
 
 def test_adapters_train_the_layer_norms_whatever_their_name(folder: Path) -> None:
@@ -163,10 +165,10 @@ def test_adapters_train_the_layer_norms_whatever_their_name(folder: Path) -> Non
     assert all(p.requires_grad for norm in norms for p in norm.parameters())
 
 
-def inside_word(text: str, at: int) -> bool:
+def inside_word(text: str, offset: int) -> bool:
     """Whether a place lies between two Latin letters; BERT takes each Chinese character for a word."""
-    around = text[at - 1 : at + 1]
-    return 0 < at < len(text) and around.isalpha() and all(c < "\u0250" for c in around)
+    around = text[offset - 1 : offset + 1]
+    return 0 < offset < len(text) and around.isalpha() and all(c < "\u0250" for c in around)
 
 
 @pytest.mark.parametrize("whole_words", [False, True])
@@ -181,11 +183,11 @@ def test_links_carry_offsets_of_the_text(folder: Path, tmp_path: Path, whole_wor
     ]
     for text, linked in zip(TEXTS, one_by_one, strict=True):
         assert bool(linked.links) == bool(text)
-        taken: set[int] = set()
+        linked_characters: set[int] = set()
         for link in linked.links:
             assert link.mention == text[link.start : link.end] == link.mention.strip() != ""
-            assert taken.isdisjoint(range(link.start, link.end))
-            taken.update(range(link.start, link.end))
+            assert linked_characters.isdisjoint(range(link.start, link.end))
+            linked_characters.update(range(link.start, link.end))
             if whole_words:
                 assert not inside_word(text, link.start), link.mention
                 assert not inside_word(text, link.end), link.mention
@@ -201,11 +203,11 @@ def test_given_spans(folder: Path, tmp_path: Path) -> None:
 
 def test_every_word_may_be_a_mention(folder: Path) -> None:
     """Words at the beginning of a text and behind punctuation have no mark in byte-level pieces."""
-    pieces = Tokenizer.from_pretrained(folder)
+    tokenizer = Tokenizer.from_pretrained(folder)
     text = "Java (Oslo) “Tbilisi” Łódź"
-    cut = pieces.tokenize([text])[0]
-    inside = pieces.inside_words(np.concatenate([[pieces.cls_id], cut.ids])[None])[0, 1:]
-    begins = {int(start) + (text[start] == " ") for start in cut.offsets[~inside, 0]}
+    encoding = tokenizer.tokenize([text])[0]
+    inside = tokenizer.inside_words(np.concatenate([[tokenizer.cls_id], encoding.ids])[None])[0, 1:]
+    begins = {int(start) + (text[start] == " ") for start in encoding.offsets[~inside, 0]}
     words = [0, text.index("Oslo"), text.index("Tbilisi"), text.index("Łódź")]
     assert begins.issuperset(words)
     letters = {i for i in range(1, len(text)) if text[i - 1].isalnum() and text[i].isalnum()}

@@ -37,16 +37,16 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> FuzzyIndex:
 
 
 @pytest.mark.parametrize(
-    ("asked", "row"),
+    ("name", "row"),
     [("nypl", 0), ("N.Y.P.L.", 0), ("will farrell", 1), ("islaam", 2), ("stiglitz", 4), ("georgia", 5), ("საქართველ", 5)],
 )
-def test_the_nearest_name_comes_first(index: FuzzyIndex, asked: str, row: int) -> None:
-    assert index.similar(asked)[0] == row
+def test_the_nearest_name_comes_first(index: FuzzyIndex, name: str, row: int) -> None:
+    assert index.similar(name)[0] == row
 
 
-@pytest.mark.parametrize("asked", ["", "?!", "zzzz", "q"])
-def test_nothing_is_near_to_nonsense(index: FuzzyIndex, asked: str) -> None:
-    assert index.similar(asked) == []
+@pytest.mark.parametrize("name", ["", "?!", "zzzz", "q"])
+def test_nothing_is_near_to_nonsense(index: FuzzyIndex, name: str) -> None:
+    assert index.similar(name) == []
 
 
 def test_a_row_without_names_measures_zero(index: FuzzyIndex) -> None:
@@ -57,8 +57,8 @@ def test_a_row_without_names_measures_zero(index: FuzzyIndex) -> None:
 
 
 def test_shares_of_words_are_of_the_mention_and_of_the_name(index: FuzzyIndex) -> None:
-    dice, found, covered, initials = index.compare("york library", [0])[0]
-    assert (found, covered, initials) == (1.0, 0.5, 0.0)
+    dice, of_mention, of_name, initials = index.compare("york library", [0])[0]
+    assert (of_mention, of_name, initials) == (1.0, 0.5, 0.0)
     assert 0.4 < dice < 1
 
 
@@ -86,14 +86,14 @@ def test_measures_do_not_depend_on_the_company(index: FuzzyIndex, order: list[in
 def test_postings_are_the_names_of_each_trigram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     monkeypatch.setattr(fuzzy_index, "_BLOCK", block)
     build_fuzzy_index([*ENTITIES, Entity(6, "?!", aliases=("Islam", "islamic Islamic art"))], 7, tmp_path)
-    found = FuzzyIndex.open(tmp_path)
+    opened = FuzzyIndex.open(tmp_path)
     names_of: dict[int, list[int]] = {}
-    for name in range(len(found.rows)):
-        for gram in found.grams[found.gram_at[name] : found.gram_at[name + 1]].tolist():
+    for name in range(len(opened.rows)):
+        for gram in opened.grams[opened.gram_at[name] : opened.gram_at[name + 1]].tolist():
             names_of.setdefault(gram, []).append(name)
-    assert len(found.postings) == len(found.grams) > 100
+    assert len(opened.postings) == len(opened.grams) > 100
     for gram in range(N_TRIGRAMS):
-        postings = found.postings[found.posting_at[gram] : found.posting_at[gram + 1]]
+        postings = opened.postings[opened.posting_at[gram] : opened.posting_at[gram + 1]]
         assert postings.tolist() == names_of.get(gram, [])
 
 
@@ -112,8 +112,8 @@ def test_an_empty_catalogue_has_a_table(tmp_path: Path) -> None:
 
 
 def test_lower_wikidata_numbers_are_better_known() -> None:
-    fame = {e.title: describe(e)[0] for e in ENTITIES}
-    assert fame["Islam"] > fame["Will Ferrell"] > fame["New York Public Library"]
+    popularity = {e.title: describe(e)[0] for e in ENTITIES}
+    assert popularity["Islam"] > popularity["Will Ferrell"] > popularity["New York Public Library"]
     assert describe(Entity(0, "bat", "", None))[3] == 1.0
 
 
@@ -130,13 +130,13 @@ def test_popularity_is_bound_to_the_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "row"),
+    ("name", "row"),
     [("islams", 2), ("new-york public library", 0), ("newyork publiclibrary", 0), ("georgia", 5), ("willferrell's", 1)],
 )
-def test_near_forms_leave_blanks_hyphens_and_a_final_s_aside(tmp_path: Path, asked: str, row: int) -> None:
+def test_near_forms_leave_blanks_hyphens_and_a_final_s_aside(tmp_path: Path, name: str, row: int) -> None:
     build_alias_table(ENTITIES, tmp_path)
     forms = AliasTable.open(tmp_path)
-    assert forms.lookup_variants(asked) == [AliasMatch(row, VARIANT)]
+    assert forms.lookup_variants(name) == [AliasMatch(row, VARIANT)]
 
 
 def test_near_forms_are_no_exact_ones(tmp_path: Path) -> None:
@@ -161,18 +161,18 @@ def test_of_too_many_namesakes_the_best_known_are_kept(
     tmp_path_factory: pytest.TempPathFactory, order: list[int], titles: int
 ) -> None:
     entities = [
-        Entity(row, "Springs", "", f"Q{1000 + 10 * place}") if row < titles
-        else Entity(row, f"place {row}", "", f"Q{1000 + 10 * place}", aliases=("springs",))
-        for row, place in enumerate(order)
+        Entity(row, "Springs", "", f"Q{1000 + 10 * number}") if row < titles
+        else Entity(row, f"place {row}", "", f"Q{1000 + 10 * number}", aliases=("springs",))
+        for row, number in enumerate(order)
     ]  # fmt: skip
     names = names_of(tmp_path_factory.mktemp("names"), entities)
-    found = names.candidates("Springs")
-    assert found == [m for m in names.alias_table.lookup("springs") if m in found]
-    assert [m.kind for m in found] == sorted((m.kind for m in found), reverse=True)
+    matches = names.candidates("Springs")
+    assert matches == [m for m in names.alias_table.lookup("springs") if m in matches]
+    assert [m.kind for m in matches] == sorted((m.kind for m in matches), reverse=True)
     strongest = sorted(range(len(order)), key=lambda row: (row >= titles, order[row]))
-    assert sorted(m.row for m in found) == sorted(strongest[:MAX_CANDIDATES_PER_ALIAS])
-    near = names.candidates("spring")
-    assert sorted(order[m.row] for m in near) == list(range(MAX_CANDIDATES_PER_ALIAS))
+    assert sorted(m.row for m in matches) == sorted(strongest[:MAX_CANDIDATES_PER_ALIAS])
+    variants = names.candidates("spring")
+    assert sorted(order[m.row] for m in variants) == list(range(MAX_CANDIDATES_PER_ALIAS))
 
 
 def test_few_namesakes_are_all_kept_and_exact_names_go_before_near_ones(tmp_path: Path) -> None:

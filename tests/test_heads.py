@@ -30,14 +30,14 @@ def scored_tokens(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, int]:
 
 def naive(scores: torch.Tensor, mask: torch.Tensor, longest: int) -> dict[tuple[int, int, int], float]:
     """Score of every span (text, first, last) that there is."""
-    found = {}
+    scored = {}
     for text in range(len(scores)):
         for first in range(scores.shape[1]):
             for last in range(first, min(first + longest + 1, scores.shape[1])):
                 if mask[text, last]:
                     inside = sum(float(scores[text, t, 2]) for t in range(first, last + 1))
-                    found[text, first, last] = float(scores[text, first, 0]) + float(scores[text, last, 1]) + inside
-    return found
+                    scored[text, first, last] = float(scores[text, first, 0]) + float(scores[text, last, 1]) + inside
+    return scored
 
 
 def as_dict(spans: SpanScores) -> dict[tuple[int, int, int], float]:
@@ -51,8 +51,8 @@ def as_dict(spans: SpanScores) -> dict[tuple[int, int, int], float]:
 
 @given(scored_tokens())
 def test_spans_are_scored_as_start_plus_end_plus_inside(case: tuple[torch.Tensor, torch.Tensor, int]) -> None:
-    found = as_dict(span_logits(*case))
-    assert found == pytest.approx(naive(*case), abs=1e-3, rel=1e-5)
+    scored = as_dict(span_logits(*case))
+    assert scored == pytest.approx(naive(*case), abs=1e-3, rel=1e-5)
 
 
 @given(scored_tokens())
@@ -114,9 +114,9 @@ def test_top_gives_the_best_spans_first(case: tuple[torch.Tensor, torch.Tensor, 
     assert logits.shape[1] == min(k, spans.logits.shape[1] * spans.logits.shape[2])
     everything = as_dict(spans)
     for text in range(len(logits)):
-        own = sorted((v for (b, _, _), v in everything.items() if b == text), reverse=True)
-        found = [v for v in logits[text].tolist() if v > NONE]
-        assert found == own[: logits.shape[1]]
+        sorted_scores = sorted((v for (b, _, _), v in everything.items() if b == text), reverse=True)
+        top = [v for v in logits[text].tolist() if v > NONE]
+        assert top == sorted_scores[: logits.shape[1]]
         for value, first, last in zip(logits[text].tolist(), start[text].tolist(), end[text].tolist(), strict=True):
             if value > NONE:
                 assert everything[text, first, last] == value
@@ -138,19 +138,19 @@ def test_whole_words_begin_and_end_at_borders_of_words(case: tuple[torch.Tensor,
     continues &= mask
     spans = span_logits(scores, mask, longest)
 
-    def whole(text: int, first: int, last: int) -> bool:
+    def at_word_borders(text: int, first: int, last: int) -> bool:
         after = last + 1 < mask.shape[1] and bool(continues[text, last + 1])
         return not continues[text, first] and not after
 
-    assert as_dict(spans.whole_words(continues)) == {k: v for k, v in as_dict(spans).items() if whole(*k)}
+    assert as_dict(spans.whole_words(continues)) == {k: v for k, v in as_dict(spans).items() if at_word_borders(*k)}
 
 
 def test_scores_of_given_spans() -> None:
     case = torch.randn(2, 7, 3, generator=torch.Generator().manual_seed(3)), torch.ones(2, 7, dtype=torch.bool), 4
     spans, expected = span_logits(*case), naive(*case)
     text, start, end = torch.tensor([0, 1, 1]), torch.tensor([2, 0, 6]), torch.tensor([2, 4, 6])
-    found = spans.at(start, end, text).tolist()
-    assert found == pytest.approx(
+    scored = spans.at(start, end, text).tolist()
+    assert scored == pytest.approx(
         [expected[k] for k in zip(text.tolist(), start.tolist(), end.tolist(), strict=True)], abs=1e-5
     )
 

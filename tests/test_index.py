@@ -39,23 +39,23 @@ def brute_force(matrix: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.nda
     """Best first, equal scores by row, padded with -inf and -1: slowly, but plainly."""
     scores = np.full((len(queries), k), -np.inf, np.float32)
     rows = np.full((len(queries), k), -1, np.int64)
-    for at, products in enumerate(queries @ matrix.T):
+    for query, products in enumerate(queries @ matrix.T):
         order = sorted(range(len(matrix)), key=lambda row: (-products[row], row))[:k]
-        scores[at, : len(order)], rows[at, : len(order)] = products[order], order
+        scores[query, : len(order)], rows[query, : len(order)] = products[order], order
     return scores, rows
 
 
-def assert_hits(found: tuple[np.ndarray, np.ndarray], wanted: tuple[np.ndarray, np.ndarray], atol: float = 0.0) -> None:
+def assert_hits(hits: tuple[np.ndarray, np.ndarray], expected: tuple[np.ndarray, np.ndarray], atol: float = 0.0) -> None:
     """Equal scores; equal rows wherever a score is apart from its neighbours by more than the tolerance."""
-    scores, rows = found
+    scores, rows = hits
     assert (scores.dtype, rows.dtype) == (np.float32, np.int64)
-    assert scores.shape == rows.shape == wanted[0].shape
-    np.testing.assert_allclose(scores, wanted[0], rtol=0, atol=atol)
+    assert scores.shape == rows.shape == expected[0].shape
+    np.testing.assert_allclose(scores, expected[0], rtol=0, atol=atol)
     with np.errstate(invalid="ignore"):
-        close = np.abs(np.diff(wanted[0], axis=1)) <= 2 * atol
+        close = np.abs(np.diff(expected[0], axis=1)) <= 2 * atol
     tied = np.pad(close, ((0, 0), (0, 1)), constant_values=atol > 0) | np.pad(close, ((0, 0), (1, 0)))
     free = tied if atol else np.zeros_like(tied)
-    np.testing.assert_array_equal(rows[~free], wanted[1][~free])
+    np.testing.assert_array_equal(rows[~free], expected[1][~free])
 
 
 # --- exact ----------------------------------------------------------------------------------------------------------
@@ -83,26 +83,26 @@ def test_exact_is_brute_force(n: int, d: int, m: int, k: int, block: int, query_
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("placed", [None, False, True])
+@pytest.mark.parametrize("on_device", [None, False, True])
 @pytest.mark.parametrize("n", [1, 99, 100, 101, 250])
-def test_blocks_and_their_tail(device: str, placed: bool | None, n: int) -> None:
+def test_blocks_and_their_tail(device: str, on_device: bool | None, n: int) -> None:
     matrix, queries = vectors(n, 16), vectors(9, 16, 1)
     queries[0] = matrix[-1] * 10  # the last row must be found
-    index = ExactIndex(matrix, device=device, block_rows=100, query_rows=4, placed=placed)
-    found = index.search(queries, 10)
-    assert found[1][0, 0] == n - 1
-    assert_hits(found, brute_force(matrix, queries, 10), atol=1e-4)
+    index = ExactIndex(matrix, device=device, block_rows=100, query_rows=4, placed=on_device)
+    hits = index.search(queries, 10)
+    assert hits[1][0, 0] == n - 1
+    assert_hits(hits, brute_force(matrix, queries, 10), atol=1e-4)
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("placed", [False, True])
-def test_bf16_is_the_product_of_rounded_vectors(device: str, placed: bool) -> None:
+@pytest.mark.parametrize("on_device", [False, True])
+def test_bf16_is_the_product_of_rounded_vectors(device: str, on_device: bool) -> None:
     matrix, queries = vectors(300, 32), vectors(5, 32, 1)
     rounded = [torch.from_numpy(x).bfloat16().float().numpy() for x in (matrix, queries)]
-    wanted = brute_force(rounded[0], rounded[1], 7)
+    expected = brute_force(rounded[0], rounded[1], 7)
     for source in (matrix, torch.from_numpy(matrix).bfloat16()):
-        index = ExactIndex(source, device=device, dtype="bf16", block_rows=128, placed=placed)
-        assert_hits(index.search(queries, 7), wanted, atol=1e-3)
+        index = ExactIndex(source, device=device, dtype="bf16", block_rows=128, placed=on_device)
+        assert_hits(index.search(queries, 7), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -110,8 +110,8 @@ def test_exact_over_a_read_only_memory_map(tmp_path: Path, dtype: str, recwarn: 
     matrix, queries = vectors(130, 8).astype(dtype), vectors(3, 8, 1)
     np.save(tmp_path / "v.npy", matrix)
     mapped = np.load(tmp_path / "v.npy", mmap_mode="r")
-    found = ExactIndex(mapped, block_rows=50).search(queries, 5)
-    assert_hits(found, brute_force(matrix.astype(np.float32), queries, 5), atol=1e-4)
+    hits = ExactIndex(mapped, block_rows=50).search(queries, 5)
+    assert_hits(hits, brute_force(matrix.astype(np.float32), queries, 5), atol=1e-4)
     assert not recwarn.list
 
 
@@ -175,22 +175,22 @@ def test_wrong_queries(kind: str) -> None:
 
 def test_float64_and_strided_queries(kind: str) -> None:
     matrix, queries = vectors(60, 6), vectors(6, 12, 1)
-    wanted = brute_force(matrix, queries[:, ::2], 4)
+    expected = brute_force(matrix, queries[:, ::2], 4)
     index = build_index(matrix, kind)
-    assert_hits(index.search(queries[:, ::2], 4), wanted, atol=1e-5)
-    assert_hits(index.search(queries[:, ::2].astype(np.float64), 4), wanted, atol=1e-5)  # type: ignore[arg-type]
+    assert_hits(index.search(queries[:, ::2], 4), expected, atol=1e-5)
+    assert_hits(index.search(queries[:, ::2].astype(np.float64), 4), expected, atol=1e-5)  # type: ignore[arg-type]
 
 
 def recall(index: Index, matrix: np.ndarray, queries: np.ndarray, k: int) -> float:
-    _, wanted = ExactIndex(matrix).search(queries, k)
-    _, found = index.search(queries, k)
-    return float(np.mean([len(set(a) & set(b)) / k for a, b in zip(wanted.tolist(), found.tolist(), strict=True)]))
+    _, exact = ExactIndex(matrix).search(queries, k)
+    _, approximate = index.search(queries, k)
+    return float(np.mean([len(set(a) & set(b)) / k for a, b in zip(exact.tolist(), approximate.tolist(), strict=True)]))
 
 
 def test_recall_at_10(kind: str) -> None:
     matrix, queries = vectors(4000, 24), vectors(50, 24, 1)
-    wanted = 0.95 if kind in ("hnsw", "ivfflat") else 1.0
-    assert recall(build_index(matrix, kind, IndexOptions(ef_construction=80, links=32)), matrix, queries, 10) >= wanted
+    minimum = 0.95 if kind in ("hnsw", "ivfflat") else 1.0
+    assert recall(build_index(matrix, kind, IndexOptions(ef_construction=80, links=32)), matrix, queries, 10) >= minimum
 
 
 def test_progress_and_blocks(kind: str) -> None:
@@ -306,12 +306,12 @@ def test_error_while_writing_reaches_the_caller(monkeypatch: pytest.MonkeyPatch,
         write_index(index, tmp_path / "index")
 
 
-def damaged(whole: bytes) -> dict[str, bytes]:
+def damaged(content: bytes) -> dict[str, bytes]:
     return {
         "empty": b"",
-        "header only": whole[:20],
-        "cut short": whole[:-5],
-        "half": whole[: len(whole) // 2],
+        "header only": content[:20],
+        "cut short": content[:-5],
+        "half": content[: len(content) // 2],
         "text": b"version https://git-lfs.github.com/spec/v1\n",
         "pickle": b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00}.",
         "zip": b"PK\x03\x04" + bytes(100),
@@ -319,13 +319,13 @@ def damaged(whole: bytes) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw", "ivfflat"])
-@pytest.mark.parametrize("damage", damaged(b""))
-def test_damaged_file(tmp_path: Path, kind: str, damage: str) -> None:
+@pytest.mark.parametrize("defect", damaged(b""))
+def test_damaged_file(tmp_path: Path, kind: str, defect: str) -> None:
     index = build_index(vectors(100, 4), kind)
     assert isinstance(index, FaissIndex)
     path = tmp_path / "faiss_index.pkl"
     write_index(index, path)
-    path.write_bytes(damaged(path.read_bytes())[damage])
+    path.write_bytes(damaged(path.read_bytes())[defect])
     with pytest.raises(CheckpointError, match=r"faiss_index\.pkl is (empty|cut short or no FAISS index)") as caught:
         read_index(path)
     assert "\n" not in str(caught.value)
@@ -394,14 +394,14 @@ def test_files_of_the_original(parity: Path, golden: dict[str, np.ndarray], kind
     assert (index.dim, index.size, index.lengthened) == (32, 300, False)
     if kind == "ivfflat":
         assert index.faiss_index.nprobe == 75
-    wanted = golden[f"{kind}_scores"], golden[f"{kind}_ids"].astype(np.int64)
-    assert_hits(index.search(golden["mention_reps"], 10), wanted, atol=1e-4)
+    expected = golden[f"{kind}_scores"], golden[f"{kind}_ids"].astype(np.int64)
+    assert_hits(index.search(golden["mention_reps"], 10), expected, atol=1e-4)
 
 
 def test_exact_search_of_the_original(parity: Path, golden: dict[str, np.ndarray]) -> None:
-    wanted = golden["cand_logits"], golden["cand_ids"].astype(np.int64)
+    expected = golden["cand_logits"], golden["cand_ids"].astype(np.int64)
     index = ExactIndex(entity_vectors(parity), block_rows=70)
-    assert_hits(index.search(golden["mention_reps"], 10), wanted, atol=1e-4)
+    assert_hits(index.search(golden["mention_reps"], 10), expected, atol=1e-4)
 
 
 def test_lengthened_l2_of_the_original_vectors(parity: Path, golden: dict[str, np.ndarray], tmp_path: Path) -> None:
@@ -419,8 +419,8 @@ def test_coarse_search_finds_what_exact_search_finds(size: int, k: int) -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     queries = (40 * vectors[random.integers(size, size=50)] + random.standard_normal((50, 48))).astype(np.float32)
     exact = ExactIndex(vectors)
-    wanted_scores, wanted = exact.search(queries, k)
+    wanted_scores, expected = exact.search(queries, k)
     scores, rows = CoarseIndex(exact, block_rows=1_000, query_rows=16).search(queries, k)
-    np.testing.assert_array_equal(rows, wanted)
+    np.testing.assert_array_equal(rows, expected)
     finite = np.isfinite(wanted_scores)
     np.testing.assert_allclose(scores[finite], wanted_scores[finite], atol=1e-4)

@@ -39,8 +39,8 @@ def largest_by_search(gold: Sequence[EntitySpan], predicted: Sequence[EntitySpan
     def search(g: int, p: int) -> int:
         if g == len(gold):
             return 0
-        taken = [1 + search(g + 1, q + 1) for q in range(p, len(predicted)) if hits(gold[g], predicted[q], matching)]
-        return max([search(g + 1, p), *taken])
+        totals = [1 + search(g + 1, q + 1) for q in range(p, len(predicted)) if hits(gold[g], predicted[q], matching)]
+        return max([search(g + 1, p), *totals])
 
     return search(0, 0)
 

@@ -281,7 +281,7 @@ def test_any_object_is_a_sample_or_a_clear_error(row: dict[str, Any], any_file: 
 # --- binding --------------------------------------------------------------------------------------------------------
 
 
-class Small:
+class SmallCatalogue:
     """A catalogue of three rows; the second has no id."""
 
     ids = ("Q20", None, "Q585")
@@ -296,7 +296,7 @@ class Small:
         return self.ids.index(kb_id) if kb_id in self.ids else None
 
 
-CATALOGUE = Small()
+CATALOGUE = SmallCatalogue()
 
 
 @pytest.mark.parametrize(

@@ -89,9 +89,9 @@ def test_label_table_of_hand_made_questions() -> None:
     ],
 )
 def test_labels(gold: list[Item], predicted: list[Item], gold_labels: list[str], predicted_labels: list[str]) -> None:
-    found = assess(question(gold, predicted))
-    assert list(found.gold_labels) == gold_labels
-    assert list(found.predicted_labels) == predicted_labels
+    assessment = assess(question(gold, predicted))
+    assert list(assessment.gold_labels) == gold_labels
+    assert list(assessment.predicted_labels) == predicted_labels
 
 
 def test_covered_mentions_of_questions_that_are_not_covered() -> None:
@@ -119,9 +119,9 @@ def test_gold_without_id_is_never_found() -> None:
 
 
 def test_gold_without_spans() -> None:
-    whole = EvaluatedText("q", "text", (EntitySpan("1"), EntitySpan("2")), (Prediction("1", 0, 2),))
-    assert assess(whole).gold_labels == ("correct", "wrong_entity")
-    assert next(prediction_records([whole]))["gold"][0]["mention"] is None
+    text = EvaluatedText("q", "text", (EntitySpan("1"), EntitySpan("2")), (Prediction("1", 0, 2),))
+    assert assess(text).gold_labels == ("correct", "wrong_entity")
+    assert next(prediction_records([text]))["gold"][0]["mention"] is None
 
 
 def test_empty_inputs_score_zero() -> None:
@@ -168,21 +168,21 @@ def test_report_invariants(questions: list[EvaluatedText]) -> None:
 @settings(max_examples=50)
 def test_hits_are_those_of_the_matching(gold: list[Item], predicted: list[Item]) -> None:
     one = question([item for item in gold if item[0]], predicted)
-    found = assess(one)
-    assert (len(found.weak), len(found.strong)) == count_matches(one.gold, one.predicted)
-    assert set(found.gold_labels) <= set(GOLD_LABELS)
-    assert set(found.predicted_labels) <= set(PREDICTED_LABELS)
+    assessment = assess(one)
+    assert (len(assessment.weak), len(assessment.strong)) == count_matches(one.gold, one.predicted)
+    assert set(assessment.gold_labels) <= set(GOLD_LABELS)
+    assert set(assessment.predicted_labels) <= set(PREDICTED_LABELS)
 
 
 def varied_questions(n: int, seed: int = 1) -> list[EvaluatedText]:
     chance = random.Random(seed)
     entities = ["1", "2"]
-    made = []
+    questions = []
     for _ in range(n):
         gold = [(chance.choice(entities), 5 * i, 5 * i + 3) for i in range(chance.randint(0, 3))]
         predicted = [(chance.choice(entities), 5 * i, 5 * i + chance.randint(2, 3)) for i in range(chance.randint(0, 3))]
-        made.append(question(gold, predicted))
-    return made
+        questions.append(question(gold, predicted))
+    return questions
 
 
 def test_interval_holds_the_estimate_and_shrinks_with_more_questions() -> None:
@@ -215,9 +215,9 @@ def test_seed_reproduces() -> None:
 
 def test_resampling_in_blocks_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     questions = varied_questions(40)
-    whole = evaluate(questions)
+    report = evaluate(questions)
     monkeypatch.setattr("blink.evaluation.bootstrap._BLOCK_CELLS", 100)
-    assert evaluate(questions) == whole
+    assert evaluate(questions) == report
 
 
 def test_ten_thousand_questions_are_quick() -> None:
@@ -238,10 +238,10 @@ def sample(*mentions: Mention) -> Sample:
 
 def test_question_from_records() -> None:
     link = Link(start=10, end=14, mention="Dune", row=7, kb_id="Q1", title="Dune", score=-0.25)
-    made = evaluated_text(sample(Mention(10, 14, 7), Mention(0, 3, -1)), LinkedText("who wrote Dune", (link,)))
-    assert made.gold == (EntitySpan("7", 10, 14), EntitySpan(None, 0, 3))
-    assert made.predicted == (Prediction("7", 10, 14, -0.25),)
-    assert not made.covered
+    text = evaluated_text(sample(Mention(10, 14, 7), Mention(0, 3, -1)), LinkedText("who wrote Dune", (link,)))
+    assert text.gold == (EntitySpan("7", 10, 14), EntitySpan(None, 0, 3))
+    assert text.predicted == (Prediction("7", 10, 14, -0.25),)
+    assert not text.covered
     assert evaluated_text(sample(), LinkedText("who wrote Dune")).covered
 
 
@@ -289,10 +289,10 @@ def test_terminal_table() -> None:
     lines = format_report(evaluate(HAND_MADE)).splitlines()
     assert lines[:2] == ["questions = 6", "covered questions = 5"]
     starts = ("all weak", "all strong", "covered weak", "covered strong")
-    found = [line.split() for line in lines if line.startswith(starts)]
-    assert [" ".join(columns[:2]) for columns in found] == list(starts)
-    assert found[0][2:5] == ["0.5000", "0.5000", "0.5000"]
-    assert found[0][-3:] == ["3", "6", "6"]
+    rows = [line.split() for line in lines if line.startswith(starts)]
+    assert [" ".join(columns[:2]) for columns in rows] == list(starts)
+    assert rows[0][2:5] == ["0.5000", "0.5000", "0.5000"]
+    assert rows[0][-3:] == ["3", "6", "6"]
     assert lines[-1].split() == ["spurious", "-", "1"]
     assert lines[-3].split() == ["missed_span", "1", "-"]
     assert len({len(line) for line in lines if line.startswith((*starts, "   "))}) == 1, "columns line up"

@@ -36,8 +36,8 @@ def test_a_pipe_gets_a_json_object_per_line_in_order(capsys: pytest.CaptureFixtu
 def test_lines_do_not_depend_on_how_they_arrive(lines: list[str], data: st.DataObject) -> None:
     content = "\n".join(lines).encode() + b"\n"
     cuts = sorted(data.draw(st.sets(st.integers(1, len(content)), max_size=5)) | {0, len(content)})
-    parts = [content[a:b] for a, b in pairwise(cuts)] + [b""]
-    stream = SimpleNamespace(read1=lambda size: parts.pop(0))
+    chunks = [content[a:b] for a, b in pairwise(cuts)] + [b""]
+    stream = SimpleNamespace(read1=lambda size: chunks.pop(0))
     assert [line.decode() for block in line_blocks(stream) for line in block] == lines  # type: ignore[arg-type]
 
 
@@ -45,11 +45,11 @@ def test_a_program_may_wait_for_the_answer_before_it_writes_on(capsys: pytest.Ca
     answered = []
 
     class Partner:
-        said = iter([b"Paris\n", b"Georgia\nit", b"\n", b""])
+        chunks = iter([b"Paris\n", b"Georgia\nit", b"\n", b""])
 
         def read1(self, size: int) -> bytes:
             answered.append(capsys.readouterr().out.count("\n"))
-            return next(self.said)
+            return next(self.chunks)
 
     link_stream(ToyLinker(), Partner())  # type: ignore[arg-type]
     assert answered == [0, 1, 1, 1]
@@ -76,8 +76,8 @@ def test_run_shell_reads_the_pipe_and_prints_nothing_else(
 def test_the_dialogue_through_a_pipe_prints_prompts_and_labelled_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = b"Is it Paris?\nc\n-9\nn\n\xff\n"
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(said)))
+    dialogue = b"Is it Paris?\nc\n-9\nn\n\xff\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(dialogue)))
     linker = ToyLinker()
     run_dialogue(linker)
     out = capsys.readouterr().out

@@ -28,9 +28,11 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def model() -> BiEncoder:
-    made = toys.model(11)
-    made.reranker = weighing(-3.0, alias=3.0, is_fuzzy_match=3.0, popularity_gap=2.0, dice=4.0, initials=4.0, popularity=0.1)
-    return made
+    biencoder = toys.model(11)
+    biencoder.reranker = weighing(
+        -3.0, alias=3.0, is_fuzzy_match=3.0, popularity_gap=2.0, dice=4.0, initials=4.0, popularity=0.1
+    )
+    return biencoder
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def linker(model: BiEncoder, tmp_path_factory: pytest.TempPathFactory) -> Linker
     return Linker(model, kb, precision="fp32", device="cpu")
 
 
-def told(linker: Linker, text: str, mention: str) -> list[str]:
+def explained(linker: Linker, text: str, mention: str) -> list[str]:
     """The heading, and what is said of each candidate."""
     start = text.index(mention)
     (link,) = linker(text, spans=[(start, start + len(mention))]).links
@@ -48,7 +50,7 @@ def told(linker: Linker, text: str, mention: str) -> list[str]:
 
 
 def test_namesakes_are_told_apart_by_fame_and_context(linker: Linker) -> None:
-    heading, winner, loser = told(linker, "where is Georgia now?", "Georgia")
+    heading, winner, loser = explained(linker, "where is Georgia now?", "Georgia")
     assert heading == "reasons (inner products in brackets)"
     shared = "its title but for brackets, shared with 1 other"
     assert winner.startswith(f"Georgia (country): {shared}; the best known of these; fits the context ")
@@ -68,27 +70,27 @@ def test_namesakes_are_told_apart_by_fame_and_context(linker: Linker) -> None:
     ],
 )
 def test_names_and_spelling_in_words(linker: Linker, mention: str, words: str) -> None:
-    assert told(linker, f"about {mention} we know", mention)[1].startswith(words)
+    assert explained(linker, f"about {mention} we know", mention)[1].startswith(words)
 
 
 def test_the_inner_product_is_the_encoder_s(linker: Linker, model: BiEncoder) -> None:
     text = "where is Oslo now?"
     plainly = Linker(model, linker.kb, rank=False, precision="fp32", device="cpu")
     (reading,) = plainly.read([text], spans=[[(9, 13)]])
-    at = reading.spans.rows[0].tolist().index(2)
-    assert f"({reading.spans.entity_logits[0, at]:.2f})" in told(linker, text, "Oslo")[1]
+    rank = reading.spans.rows[0].tolist().index(2)
+    assert f"({reading.spans.entity_logits[0, rank]:.2f})" in explained(linker, text, "Oslo")[1]
 
 
 def test_what_is_left_out_is_no_reason(linker: Linker, model: BiEncoder) -> None:
     without = ["names", "popularity", "context"]
     few = Linker(model, linker.kb, without=without, precision="fp32", device="cpu")
-    assert told(few, "where is Georgia now?", "Georgia")[1].startswith("Georgia (country): spelt 100 % like a name of it")
-    assert "known" not in " ".join(told(few, "where is Georgia now?", "Georgia"))
-    assert "fits" not in " ".join(told(few, "where is Georgia now?", "Georgia"))
+    assert explained(few, "where is Georgia now?", "Georgia")[1].startswith("Georgia (country): spelt 100 % like a name of it")
+    assert "known" not in " ".join(explained(few, "where is Georgia now?", "Georgia"))
+    assert "fits" not in " ".join(explained(few, "where is Georgia now?", "Georgia"))
 
 
 def test_without_a_ranker_there_are_none(linker: Linker, model: BiEncoder) -> None:
-    assert told(Linker(model, linker.kb, rank=False, precision="fp32", device="cpu"), "where is Oslo?", "Oslo") == []
+    assert explained(Linker(model, linker.kb, rank=False, precision="fp32", device="cpu"), "where is Oslo?", "Oslo") == []
 
 
 def test_explain_holds_them_in_few_narrow_lines(linker: Linker) -> None:
@@ -96,13 +98,13 @@ def test_explain_holds_them_in_few_narrow_lines(linker: Linker) -> None:
     console = Script(":threshold 0.2", text, ":explain 1", width=70)
     session = Session(linker, console)
     session.run()
-    lines = console.shown[2].splitlines()
+    lines = console.output[2].splitlines()
     first = next(i for i, line in enumerate(lines) if line.startswith("    reasons"))
     later = next(i for i, line in enumerate(lines) if i > first and re.match(r" {4}\S", line))
     assert 2 <= later - first <= 5
     assert all(len(line) <= 70 for line in lines[first:later])
     assert [line[4:11] for line in lines[1:4]] == ["mention", "entity ", "score  "]
-    assert "\x1b" not in console.shown[2]
+    assert "\x1b" not in console.output[2]
     assert linker.refiner is not None
     assert session.linked is not None
     assert session.linked == linker.choose(next(linker.read([text])), session.cut)  # the linker is as it was

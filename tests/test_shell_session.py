@@ -20,8 +20,8 @@ pytestmark = pytest.mark.quick
 
 
 def test_an_answer_shows_the_marked_text_and_a_card_per_link_by_position() -> None:
-    _, shown = play("Is Georgia far from Paris?")
-    lines = shown[0].splitlines()
+    _, output = play("Is Georgia far from Paris?")
+    lines = output[0].splitlines()
     assert lines[0] == "Is [Georgia] far from [Paris]?"
     heads = [line for line in lines if re.match(r" \d", line)]
     assert [re.split(r"\s{2,}", head.strip())[1:3] for head in heads] == [
@@ -33,13 +33,13 @@ def test_an_answer_shows_the_marked_text_and_a_card_per_link_by_position() -> No
 
 def test_c_filters_again_and_the_model_runs_once() -> None:
     linker = ToyLinker()
-    session, shown = play("Paris in Georgia", "c", "", "much", "-0.5", "c", "0.0", "n", linker=linker)
+    session, output = play("Paris in Georgia", "c", "", "much", "-0.5", "c", "0.0", "n", linker=linker)
     assert linker.texts == ["Paris in Georgia"]
-    assert shown[0].startswith("[Paris] in [Georgia]")
-    assert shown[1] == "the threshold is -2\n"
-    assert [s.count("is not a number") for s in shown[2:4]] == [1, 1]
-    assert shown[4].startswith("[Paris] in Georgia")
-    assert shown[6].startswith("Paris in Georgia\n")
+    assert output[0].startswith("[Paris] in [Georgia]")
+    assert output[1] == "the threshold is -2\n"
+    assert [s.count("is not a number") for s in output[2:4]] == [1, 1]
+    assert output[4].startswith("[Paris] in Georgia")
+    assert output[6].startswith("Paris in Georgia\n")
     assert session.threshold == 0
     assert linker.cut == Thresholds(-2.0)
 
@@ -51,41 +51,41 @@ def test_colon_threshold_filters_again_too_and_prompts_follow_the_answer() -> No
     assert linker.texts == ["Paris in Georgia"]
     first, after = SHELL.first, SHELL.after
     assert console.prompts == [first, after, after, after, first, first, "new threshold: ", first]
-    assert console.shown[2].startswith("[Paris] in [Georgia]")
-    assert console.shown[-1] == "the threshold is now -inf\n"
+    assert console.output[2].startswith("[Paris] in [Georgia]")
+    assert console.output[-1] == "the threshold is now -inf\n"
 
 
 def test_when_nothing_is_linked_the_best_guess_and_the_way_to_it_are_named() -> None:
-    _, shown = play("it rains", "c", "-7.1", "", "....")
-    assert "no links above -2" in shown[0]
-    assert "“it” → Nameless  row 4" in shown[0]
-    lower = re.search(r"type c and then (\S+)", shown[0])
+    _, output = play("it rains", "c", "-7.1", "", "....")
+    assert "no links above -2" in output[0]
+    assert "“it” → Nameless  row 4" in output[0]
+    lower = re.search(r"type c and then (\S+)", output[0])
     assert lower is not None
-    assert shown[2].startswith("[it] rains")
-    assert "no links: the text holds nothing" in shown[-1]
-    _, shown = play("it rains", "c", lower[1])
-    assert shown[2].startswith("[it] rains")
+    assert output[2].startswith("[it] rains")
+    assert "no links: the text holds nothing" in output[-1]
+    _, output = play("it rains", "c", lower[1])
+    assert output[2].startswith("[it] rains")
 
 
 def test_k_changes_what_is_listed_and_no_score() -> None:
-    session, shown = play("Paris", ":k 1", ":k 3", ":k")
-    heads = {s.splitlines()[2] for s in shown[:3]}
+    session, output = play("Paris", ":k 1", ":k 3", ":k")
+    heads = {s.splitlines()[2] for s in output[:3]}
     assert len(heads) == 1
-    assert [s.count("    or ") for s in shown] == [1, 0, 1, 0]
+    assert [s.count("    or ") for s in output] == [1, 0, 1, 0]
     assert session.k == 3
-    assert "3 of 3 candidates" in shown[-1]
+    assert "3 of 3 candidates" in output[-1]
 
 
 def test_explain_splits_the_score_and_names_what_lost() -> None:
-    _, shown = play("Paris, Texas", ":explain 1")
-    told = shown[1]
-    figures = {name: float(value) for name, value in re.findall(r"^ {4}(mention|entity|score) +(\S+)", told, re.M)}
+    _, output = play("Paris, Texas", ":explain 1")
+    text = output[1]
+    figures = {name: float(value) for name, value in re.findall(r"^ {4}(mention|entity|score) +(\S+)", text, re.M)}
     assert figures["score"] == pytest.approx(figures["mention"] + figures["entity"], abs=2e-3)
     assert figures["mention"] == pytest.approx(-np.log1p(np.exp(-2.0)), abs=1e-3)
-    assert "the first behind by 2.000" in told
-    assert re.search(r"-2\.\d+  Paris, Texas  Q830149", told)
-    assert re.search(r"-0\.\d+  “Paris, Texas” → Paris, Texas  Q830149", told)
-    assert "Capital of France on the Seine." in told
+    assert "the first behind by 2.000" in text
+    assert re.search(r"-2\.\d+  Paris, Texas  Q830149", text)
+    assert re.search(r"-0\.\d+  “Paris, Texas” → Paris, Texas  Q830149", text)
+    assert "Capital of France on the Seine." in text
 
 
 def test_explain_needs_a_link_that_is_there() -> None:
@@ -128,53 +128,53 @@ class TestProbabilities:
         return ToyLinker(threshold, mode="probability")
 
     def test_cards_toolbar_and_help_speak_of_them(self) -> None:
-        session, shown = play("Paris", linker=self.linker())
-        assert re.search(r"\[Paris\] → Paris  Q90  0\.8\d\d$", shown[0], re.M)
-        assert "or Paris, Texas 0.1" in shown[0]
+        session, output = play("Paris", linker=self.linker())
+        assert re.search(r"\[Paris\] → Paris  Q90  0\.8\d\d$", output[0], re.M)
+        assert "or Paris, Texas 0.1" in output[0]
         assert "threshold 0.5 · k" in plain(session.toolbar())
-        told = " ".join(plain(session.handle(":help")).split())
-        assert "probabilities that a link is right, from 0 to 1; what the 3 candidates" in told
-        assert "log" not in told
+        text = " ".join(plain(session.handle(":help")).split())
+        assert "probabilities that a link is right, from 0 to 1; what the 3 candidates" in text
+        assert "log" not in text
 
     def test_explain_splits_them_into_a_product(self) -> None:
-        _, shown = play("Paris, Texas", ":explain 1", linker=self.linker())
-        figures = {name: float(value) for name, value in re.findall(r"^ {4}(mention|entity|score) +(\S+)", shown[1], re.M)}
+        _, output = play("Paris, Texas", ":explain 1", linker=self.linker())
+        figures = {name: float(value) for name, value in re.findall(r"^ {4}(mention|entity|score) +(\S+)", output[1], re.M)}
         assert figures["score"] == pytest.approx(figures["mention"] * figures["entity"], abs=2e-3)
         assert all(0 < value <= 1 for value in figures.values())
-        assert "%" not in shown[1]
-        assert re.search(r"0\.\d+  “Paris, Texas” → Paris, Texas  Q830149", shown[1])
-        assert "reasons" not in shown[1]  # nothing was ranked
+        assert "%" not in output[1]
+        assert re.search(r"0\.\d+  “Paris, Texas” → Paris, Texas  Q830149", output[1])
+        assert "reasons" not in output[1]  # nothing was ranked
 
     def test_a_threshold_is_asked_for_in_their_terms(self) -> None:
         linker = self.linker(0.99)
-        session, shown = play("Georgia", "c", "much", "0.5", linker=linker)
-        lower = re.search(r"no links above 0.99.*type c and then (0\.\d+) ", shown[0], re.S)
+        session, output = play("Georgia", "c", "much", "0.5", linker=linker)
+        lower = re.search(r"no links above 0.99.*type c and then (0\.\d+) ", output[0], re.S)
         assert lower is not None
-        assert shown[1] == "the threshold is 0.99; scores are probabilities, from 0 to 1\n"
-        assert "a number; give one such as 0.5, or 0 to see everything" in shown[2]
-        assert shown[3].startswith("[Georgia]")
+        assert output[1] == "the threshold is 0.99; scores are probabilities, from 0 to 1\n"
+        assert "a number; give one such as 0.5, or 0 to see everything" in output[2]
+        assert output[3].startswith("[Georgia]")
         assert plain(session.handle(f":threshold {lower[1]}")).startswith("[Georgia]")
         assert linker.texts == ["Georgia"]
 
     def test_one_that_is_none_is_taken_with_a_word_about_it(self) -> None:
-        session, shown = play(
+        session, output = play(
             "Paris", ":threshold -2.5", ":threshold 3", "n", ":threshold 7", ":threshold -inf", linker=self.linker()
         )
         assert (
-            shown[1].splitlines()[0]
+            output[1].splitlines()[0]
             == "scores are probabilities, from 0 to 1, and the threshold is -2.5: every link is above it"
         )
-        assert shown[1].splitlines()[1].startswith("[Paris]")
-        assert shown[2].splitlines()[0].endswith("the threshold is 3: no link is above it")
-        assert shown[2].splitlines()[1] == "Paris"
-        assert shown[4].splitlines()[1] == "the threshold is now 7"
-        assert shown[5] == "the threshold is now -inf\n"
+        assert output[1].splitlines()[1].startswith("[Paris]")
+        assert output[2].splitlines()[0].endswith("the threshold is 3: no link is above it")
+        assert output[2].splitlines()[1] == "Paris"
+        assert output[4].splitlines()[1] == "the threshold is now 7"
+        assert output[5] == "the threshold is now -inf\n"
         assert session.threshold == -np.inf
 
     @pytest.mark.parametrize("score", [0.5, 0.48, 0.003, 1.0, 1e-9])
     def test_the_way_to_the_best_guess_is_truly_below_it(self, score: float) -> None:
-        told = plain(no_links(link(0, 5, score, "Paris"), 1.0))
-        lower = re.search(r"type c and then (\S+)", told)
+        text = plain(no_links(link(0, 5, score, "Paris"), 1.0))
+        lower = re.search(r"type c and then (\S+)", text)
         assert lower is not None
         assert float(lower[1]) < score
 
@@ -184,11 +184,11 @@ class TestProbabilities:
 
 @pytest.mark.parametrize("bad", ["nul \0 here", "half \udcff", ":foo", ":k 99", ":threshold nan", ":explain", ":k x"])
 def test_bad_input_is_one_line_and_the_shell_goes_on(bad: str) -> None:
-    _, shown = play(bad, "Paris")
-    assert len(shown) == 2
-    assert shown[0].count("\n") <= 2
-    shown[0].encode()
-    assert shown[1].startswith("[Paris]\n")
+    _, output = play(bad, "Paris")
+    assert len(output) == 2
+    assert output[0].count("\n") <= 2
+    output[0].encode()
+    assert output[1].startswith("[Paris]\n")
 
 
 def test_a_failed_reading_leaves_no_old_answer_behind() -> None:
@@ -238,9 +238,9 @@ def test_one_cancelled_line_stays_and_two_in_a_row_leave() -> None:
     play(Cancelled("half"), "Paris", Cancelled("other"), Cancelled(""), "Georgia", linker=linker)
     assert linker.texts == ["Paris"]
     linker = ToyLinker()
-    _, shown = play("Paris", "c", Cancelled(""), "Georgia", linker=linker)
+    _, output = play("Paris", "c", Cancelled(""), "Georgia", linker=linker)
     assert linker.texts == ["Paris", "Georgia"]
-    assert "the threshold stays at -2\n" in shown
+    assert "the threshold stays at -2\n" in output
 
 
 def test_stopping_the_model_returns_to_the_prompt() -> None:
@@ -252,9 +252,9 @@ def test_stopping_the_model_returns_to_the_prompt() -> None:
             raise stop
 
     linker.before_reading = stop_once
-    _, shown = play("Georgia", "Paris", linker=linker)
+    _, output = play("Georgia", "Paris", linker=linker)
     assert linker.texts == ["Paris"]
-    assert shown[0] == "\nstopped\n"
+    assert output[0] == "\nstopped\n"
 
 
 def test_a_second_ctrl_c_that_comes_between_two_prompts_leaves_too() -> None:

@@ -35,9 +35,9 @@ def test_history_is_private_keeps_texts_and_survives_what_cannot_be_written(tmp_
     for line in ("Paris", "n", "c", " ", "x" * 20_000, "half \udcff"):
         history.append_string(line)
     assert path.stat().st_mode & 0o077 == 0
-    kept = list(open_history(path).load_history_strings())
-    assert kept[-1] == "Paris"
-    assert len(kept) <= 2
+    texts = list(open_history(path).load_history_strings())
+    assert texts[-1] == "Paris"
+    assert len(texts) <= 2
     path.unlink()
     path.mkdir()
     history.append_string("Rome")  # no error
@@ -67,9 +67,9 @@ def terminal(keys: str, depth: ColorDepth | None = None) -> Iterator[io.StringIO
 
 
 def type_slowly(keys: str, send: Callable[[str], None]) -> None:
-    for number, part in enumerate(keys.split("|")):
+    for number, chunk in enumerate(keys.split("|")):
         time.sleep(1.5 if number else 0)  # a busy machine loads the history late
-        send(part)
+        send(chunk)
 
 
 def converse(linker: ToyLinker, tmp_path: Path) -> None:

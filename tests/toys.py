@@ -47,15 +47,15 @@ def model(seed: int = 0, *, context: bool = True, candidate: bool = True, **sett
     """A random bi-encoder with both towers; ``settings`` are those of `ModelConfig`."""
     config = ModelConfig(**{"max_context_length": 32, "max_mention_length": 4, "max_candidate_length": 24, **settings})
     with_pooler = config.candidate_pooling == "linear"
-    made = BiEncoder(
+    biencoder = BiEncoder(
         config,
         pieces(),
         context=tower(2 * seed) if context else None,
         candidate=tower(2 * seed + 1, pooler=with_pooler) if candidate else None,
     ).eval()
     if candidate:
-        made.config = config.replace(candidate_fingerprint=made.candidate_fingerprint())
-    return made
+        biencoder.config = config.replace(candidate_fingerprint=biencoder.candidate_fingerprint())
+    return biencoder
 
 
 def base_folder(folder: Path, seed: int = 5) -> Path:
@@ -67,14 +67,14 @@ def base_folder(folder: Path, seed: int = 5) -> Path:
 
 def rows(n: int = 20, seed: int = 0) -> list[dict[str, Any]]:
     """Lines of a catalogue; some have aliases, some have no id."""
-    chosen = np.random.default_rng(seed)
-    made = []
+    generator = np.random.default_rng(seed)
+    lines = []
     for i in range(n):
-        row = {"title": f"{NAMES[i % len(NAMES)]} {i}", "text": f"thing {chosen.integers(1000)} of kind {i % 3}"}
+        row = {"title": f"{NAMES[i % len(NAMES)]} {i}", "text": f"thing {generator.integers(1000)} of kind {i % 3}"}
         row |= {"kb_idx": f"Q{100 + i}"} if i % 4 else {}
         row |= {"aliases": [f"{NAMES[i % len(NAMES)]} the {i}th"]} if i % 2 else {}
-        made.append(row)
-    return made
+        lines.append(row)
+    return lines
 
 
 def write_catalogue(path: Path, lines: Sequence[dict[str, Any] | str]) -> Path:
@@ -84,11 +84,11 @@ def write_catalogue(path: Path, lines: Sequence[dict[str, Any] | str]) -> Path:
     return path
 
 
-def knowledge_base(folder: Path, made: BiEncoder, lines: Sequence[dict[str, Any] | str], **options: Any) -> KnowledgeBase:
+def knowledge_base(folder: Path, biencoder: BiEncoder, lines: Sequence[dict[str, Any] | str], **options: Any) -> KnowledgeBase:
     """Build and open a knowledge base of a model's vectors in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     source = write_catalogue(folder.with_name(folder.name + ".jsonl"), lines)
-    build_knowledge_base(source, folder, made.encode_entities, made.candidate_fingerprint(), **options)
+    build_knowledge_base(source, folder, biencoder.encode_entities, biencoder.candidate_fingerprint(), **options)
     return KnowledgeBase.open(folder)
 
 

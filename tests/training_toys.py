@@ -53,6 +53,6 @@ def trainer(toy: Path, run: Path, **settings: object) -> Trainer:
     )  # fmt: skip
 
 
-def weights(made: Trainer) -> dict[str, torch.Tensor]:
+def weights(trained: Trainer) -> dict[str, torch.Tensor]:
     """What has been learnt."""
-    return {name: p.detach().clone() for name, p in made.model.named_parameters() if p.requires_grad}
+    return {name: p.detach().clone() for name, p in trained.model.named_parameters() if p.requires_grad}
