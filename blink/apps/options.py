@@ -21,7 +21,9 @@ def settings_options(
     defaults: Mapping[str, Any] | None = None,
     bounds: bool = False,
 ) -> Callable[[Command], Command]:
-    """A decorator that gives a command one option for each field of ``settings``; a bool is ``--name/--no-name``.
+    """A decorator that gives a command one option for each field of ``settings``.
+
+    A bool is ``--name/--no-name``, or where its name begins with ``no_`` a flag alone.
 
     Args:
         settings: the class.
@@ -36,11 +38,12 @@ def settings_options(
             default, kind, flag = (defaults or {}).get(name, field.default), _click_type(field, bounds), name.replace("_", "-")
             text = field.description or ""
             command = click.option(
-                f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}",
+                f"--{flag}/--no-{flag}" if kind is bool and not flag.startswith("no-") else f"--{flag}",
                 type=kind,
+                is_flag=kind is bool,
                 default=default,
                 show_default=True,
-                metavar={int: "N", str: "NAME"}.get(kind) if default is None else None,
+                metavar={int: "N", str: "FILE" if flag.endswith("-file") else "NAME"}.get(kind) if default is None else None,
                 help=f"{text[:1].upper()}{text[1:]}",
             )(command)
         return command

@@ -6,13 +6,9 @@ from typing import Any
 
 import click
 
-from examples.luke.options import Common, Defaults, TaskGroup, run_options, take_plan
+from examples.luke.options import Common, TaskGroup, run_options, take_plan
 
-DEFAULTS = Defaults(
-    data_dir="data/entity_disambiguation", seed=42, train_batch_size=16, eval_batch_size=8, num_train_epochs=2.0
-)
-PUBLISHED = {"learning_rate": 2e-5, "warmup_proportion": 0.1, "max_grad_norm": 1.0, "adam_b2": 0.999}
-"""Defaults that differ from those of the other tasks."""
+DATA = "data/entity_disambiguation"
 
 
 @click.group("entity-disambiguation", cls=TaskGroup)
@@ -20,8 +16,11 @@ def command() -> None:
     """Which of its candidates is a mention? (AIDA, MSNBC, AQUAINT, ACE2004, CWEB, WIKI.)"""
 
 
-@command.command(context_settings={"default_map": PUBLISHED})
-@run_options(DEFAULTS)
+@command.command()
+@run_options(
+    DATA, seed=42, train_batch_size=16, eval_batch_size=8, num_train_epochs=2.0, learning_rate=2e-5, warmup_proportion=0.1,
+    max_grad_norm=1.0, adam_b2=0.999,
+)  # fmt: skip
 @click.option("--max-seq-length", type=click.IntRange(8), default=512, show_default=True, help="Word pieces read at once.")
 @click.option("--max-entity-length", type=click.IntRange(1), default=128, show_default=True, help="Mentions read at once.")
 @click.option("--max-candidate-length", type=click.IntRange(1), default=30, show_default=True, help="Candidates of a mention.")
@@ -64,7 +63,7 @@ def run(common: Common, /, **options: Any) -> None:
 
 @command.command("candidates")
 @click.argument("out", metavar="OUT.txt")
-@click.option("--data-dir", metavar="DIR", default=DEFAULTS.data_dir, show_default=True, help="Folder of the sets.")
+@click.option("--data-dir", metavar="DIR", default=DATA, show_default=True, help="Folder of the sets.")
 @click.option("--redirects-file", metavar="FILE", help="source<TAB>target a line: titles of the sets that have changed.")
 def candidates(out: str, data_dir: str, redirects_file: str | None) -> None:
     """List the candidates of all sets, for `pretraining build-entity-vocab --white-list OUT.txt --white-list-only`.

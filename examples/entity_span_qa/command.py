@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from examples.luke.options import Common, Defaults, TaskGroup, run_options, take_plan
-
-DEFAULTS = Defaults(data_dir="data/record", seed=4, train_batch_size=1, eval_batch_size=32, num_train_epochs=2.0)
+from blink.apps.options import settings_options
+from examples.entity_span_qa.options import ClozeOptions
+from examples.luke.options import Common, TaskGroup, run_options, take_plan
 
 
 @click.group("entity-span-qa", cls=TaskGroup)
@@ -17,10 +17,8 @@ def command() -> None:
 
 
 @command.command()
-@run_options(DEFAULTS)
-@click.option("--max-seq-length", type=click.IntRange(16), default=512, show_default=True, help="Pieces read at once.")
-@click.option("--max-query-length", type=click.IntRange(1), default=90, show_default=True, help="Pieces of the question.")
-@click.option("--doc-stride", type=click.IntRange(1), default=128, show_default=True, help="Pieces from window to window.")
+@run_options("data/record", seed=4, train_batch_size=1, eval_batch_size=32, num_train_epochs=2.0)
+@settings_options(ClozeOptions, bounds=True)
 @click.pass_obj
 def run(common: Common, /, **options: Any) -> None:
     """Fine-tune on train.json, choose weights by dev.json and evaluate it.
@@ -31,7 +29,7 @@ def run(common: Common, /, **options: Any) -> None:
           entity-span-qa run --data-dir=data/record --train-batch-size=1 \\
           --gradient-accumulation-steps=4 --learning-rate=1e-5 --num-train-epochs=2 --fp16
     """
-    from examples.entity_span_qa.task import ClozeOptions, EntitySpanQa
+    from examples.entity_span_qa.task import EntitySpanQa
     from examples.luke.run import run_task
 
     plan = take_plan(options)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
 
-from blink.errors import SettingsError
 from blink.files import write_json
 from examples.entity_span_qa.data import HIGHLIGHT, PLACEHOLDER, ClozeExample, read_cloze
+from examples.entity_span_qa.options import ClozeOptions
 from examples.luke.convert import FIRST, MASK, SECOND
 from examples.luke.features import EntitySlot, Feature, MarkedSpan, encode_marked, keep_near, windows
 from examples.luke.heads import LukeForCloze
@@ -27,26 +25,6 @@ HIGHLIGHT_MARKER, GAP_MARKER, ENTITY_MARKER = FIRST, SECOND, THIRD
 IGNORED = -1
 
 Answers = dict[str, str]
-
-
-@dataclass(frozen=True)
-class ClozeOptions:
-    """Options of the task.
-
-    Attributes:
-        max_seq_length: pieces that are read at once, those around the text included.
-        max_query_length: pieces of the question.
-        doc_stride: pieces from one window of a long passage to the next.
-    """
-
-    max_seq_length: int = 512
-    max_query_length: int = 90
-    doc_stride: int = 128
-
-    def __post_init__(self) -> None:
-        if self.max_query_length + 4 >= self.max_seq_length:
-            found = f"--max-query-length is {self.max_query_length} and --max-seq-length {self.max_seq_length}"
-            raise SettingsError(f"{found}; they leave no room for the passage")
 
 
 class EntitySpanQa(Task[ClozeExample]):
@@ -71,7 +49,7 @@ class EntitySpanQa(Task[ClozeExample]):
 
     def choices(self) -> dict[str, Any]:
         """Its options."""
-        return dataclasses.asdict(self.options)
+        return self.options.to_dict()
 
     def file(self, split: str) -> str:
         """``train.json`` or ``dev.json``."""

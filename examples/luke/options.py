@@ -20,25 +20,6 @@ COMET_SWITCHES = (
 
 
 @dataclass(frozen=True)
-class Defaults:
-    """What differs between tasks.
-
-    Attributes:
-        data_dir: where the data is looked for.
-        seed: the published one, as are the others.
-        train_batch_size: inputs at once per process.
-        eval_batch_size: in evaluation.
-        num_train_epochs: passes over the data.
-    """
-
-    data_dir: str
-    seed: int
-    train_batch_size: int
-    eval_batch_size: int
-    num_train_epochs: float
-
-
-@dataclass(frozen=True)
 class Common:
     """Options before the name of the task.
 
@@ -132,20 +113,20 @@ def take_common(options: MutableMapping[str, Any]) -> Common:
     return Common(**options, comet=comet)
 
 
-def run_options(defaults: Defaults) -> Callable[[Command], Command]:
-    """A decorator that gives a task's ``run`` the options of `Plan`, with the task's defaults."""
-    published = {name: value for name, value in vars(defaults).items() if name != "data_dir"}
+def run_options(data_dir: str, **defaults: Any) -> Callable[[Command], Command]:
+    """A decorator that gives a task's ``run`` the options of `Plan`.
+
+    Args:
+        data_dir: where the data is looked for.
+        defaults: settings that differ from those of `TuneSettings`; they are the published ones.
+    """
+    data = click.option("--data-dir", metavar="DIR", default=data_dir, show_default=True, help="Folder of the data.")
+    settings = settings_options(TuneSettings, without=("precision",), defaults=defaults, bounds=True)
 
     def decorate(command: Command) -> Command:
-        for option in reversed(_PRECISION):
+        for option in reversed((data, *_PLAN, settings, *PRECISION, _LEVEL)):
             command = option(command)
-        command = settings_options(TuneSettings, without=("precision",), defaults=published, bounds=True)(command)
-        for option in reversed(_PLAN):
-            command = option(command)
-        data = click.option(
-            "--data-dir", metavar="DIR", default=defaults.data_dir, show_default=True, help="Folder of the data."
-        )
-        return data(command)
+        return command
 
     return decorate
 
@@ -160,11 +141,23 @@ _PLAN = (
     click.option("--do-eval/--no-eval", default=True, show_default=True, help="Evaluate, and write predictions."),
     click.option("--resume", is_flag=True, help="Continue the run in --output-dir, to the weights of an undisturbed one."),
 )
-_PRECISION = (
+PRECISION = (
     click.option("--fp16", is_flag=True, help="Mixed precision with float16 (on a GPU)."),
     click.option("--bf16", is_flag=True, help="Mixed precision with bfloat16."),
-    click.option("--fp16-opt-level", type=click.Choice(["O0", "O1", "O2", "O3"]), default="O2", hidden=True),
 )
+_LEVEL = click.option("--fp16-opt-level", type=click.Choice(["O0", "O1", "O2", "O3"]), default="O2", hidden=True)
+
+
+def take_precision(options: MutableMapping[str, Any]) -> str:
+    """The precision that `PRECISION` names, taken out of a command's options.
+
+    Raises:
+        click.UsageError: both are given.
+    """
+    half, brain = options.pop("fp16"), options.pop("bf16")
+    if half and brain:
+        raise click.UsageError("--fp16 and --bf16 are two number formats; give one of them")
+    return "bf16" if brain else "fp16" if half else "fp32"
 
 
 def take_plan(options: MutableMapping[str, Any]) -> Plan:
@@ -173,11 +166,9 @@ def take_plan(options: MutableMapping[str, Any]) -> Plan:
     Raises:
         click.UsageError: both number formats are asked for.
     """
-    half, brain, level = options.pop("fp16"), options.pop("bf16"), options.pop("fp16_opt_level")
-    if half and brain:
-        raise click.UsageError("--fp16 and --bf16 are two number formats; give one of them")
-    # Level O0 of the original's library computed in float32.
-    precision = "bf16" if brain else "fp16" if half and level != "O0" else "fp32"
+    precision, level = take_precision(options), options.pop("fp16_opt_level")
+    if precision == "fp16" and level == "O0":  # which computed in float32 in the original's library
+        precision = "fp32"
     settings = {name: options.pop(name) for name in TuneSettings.model_fields if name != "precision"} | {"precision": precision}
     plan = {name: options.pop(name) for name in ("data_dir", "checkpoint_file", "do_train", "do_eval", "resume")}
     return Plan(**plan, settings=settings)

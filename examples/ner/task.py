@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LukeForEntitySpanClassification
 
-from blink.errors import DataError, SettingsError
+from blink.errors import DataError
 from blink.files import atomic_open
 from examples.luke.convert import MASK
 from examples.luke.features import EntitySlot, Feature, collate
@@ -25,6 +23,7 @@ from examples.luke.loading import HeadClass, Vocabulary
 from examples.luke.pieces import Pieces, is_punctuation
 from examples.luke.task import DEV, TRAIN, Task, label_tensor
 from examples.ner.data import FILES, Document, read_documents
+from examples.ner.options import NerOptions
 from examples.ner.spans import sentence_windows
 from examples.ner.tags import TagSpan, as_iob1, entity_scores, span_tags
 
@@ -37,41 +36,6 @@ IGNORED = -100
 
 Answers = list[list[list[str]]]
 """Tags of each word of each sentence of each document."""
-
-
-@dataclass(frozen=True)
-class NerOptions:
-    """Options of the task.
-
-    Attributes:
-        max_seq_length: pieces that are read at once, those around the text included.
-        max_entity_length: candidates that are looked at, at once.
-        max_mention_length: pieces of a candidate.
-        no_entity_feature: classify by word states only.
-        no_word_feature: classify by entity states only.
-        train_on_dev_set: learn from the development set too.
-        strict: stop at gold names that are no candidates, rather than warn.
-    """
-
-    max_seq_length: int = 512
-    max_entity_length: int = 128
-    max_mention_length: int = 16
-    no_entity_feature: bool = False
-    no_word_feature: bool = False
-    train_on_dev_set: bool = False
-    strict: bool = False
-
-    def __post_init__(self) -> None:
-        if self.no_entity_feature and self.no_word_feature:
-            raise SettingsError("--no-entity-feature and --no-word-feature leave nothing to classify by; give one of them")
-        if self.max_seq_length - 2 <= self.max_mention_length:
-            found = f"--max-seq-length is {self.max_seq_length} and --max-mention-length {self.max_mention_length}"
-            raise SettingsError(f"{found}; the first must be greater by more than 2")
-
-    @property
-    def source(self) -> str:
-        """What is classified by; see `examples.luke.heads.LukeForSpans`."""
-        return "word" if self.no_entity_feature else "entity" if self.no_word_feature else "both"
 
 
 class Ner(Task[Document]):
@@ -97,7 +61,7 @@ class Ner(Task[Document]):
 
     def choices(self) -> dict[str, Any]:
         """Its options."""
-        return dataclasses.asdict(self.options)
+        return self.options.to_dict()
 
     def file(self, split: str) -> str:
         """``eng.train`` and so on."""

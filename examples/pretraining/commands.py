@@ -7,10 +7,17 @@ from typing import Any
 
 import click
 
-from examples.luke.options import Common, TaskGroup
+from blink.apps.options import settings_options, take_settings
+from examples.luke.options import PRECISION, Common, TaskGroup, take_precision
+from examples.luke.settings import TuneSettings
+from examples.pretraining.settings import FreezeSettings, MaskSettings
 
 POOL = click.option("--pool-size", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
-SHARE = click.FloatRange(0, 1)
+COMPUTED = (
+    "train_batch_size", "eval_batch_size", "num_train_epochs", "warmup_proportion", "precision", "fp16_min_loss_scale",
+    "fp16_max_loss_scale", "save_steps", "keep",
+)  # fmt: skip
+"""Settings of fine-tuning that have no option of their name: they are computed, or fixed, or named otherwise."""
 
 
 @click.group("pretraining", cls=TaskGroup)
@@ -115,49 +122,22 @@ def build_dataset(dump_db: str, tokenizer: str, vocab: str, out: str, **options:
 @click.option(
     "--entity-emb-size", type=click.IntRange(1), default=256, show_default=True, help="Width of a new table of entities."
 )
-@click.option("--masked-lm-prob", type=SHARE, default=0.15, show_default=True, help="Share of words that are hidden.")
-@click.option("--masked-entity-prob", type=SHARE, default=0.15, show_default=True, help="Share of entities that are hidden.")
-@click.option("--random-word-prob", type=SHARE, default=0.1, show_default=True, help="Of hidden words: replaced at random.")
-@click.option("--unmasked-word-prob", type=SHARE, default=0.1, show_default=True, help="Of hidden words: left as they are.")
-@click.option(
-    "--random-entity-prob", type=SHARE, default=0.0, show_default=True, help="Of hidden entities: replaced at random."
-)
-@click.option(
-    "--unmasked-entity-prob", type=SHARE, default=0.0, show_default=True, help="Of hidden entities: left as they are."
-)
+@settings_options(MaskSettings, without=("whole_word_masking",))
 @click.option("--whole-word-masking/--subword-masking", default=True, show_default=True, help="Hide words, or pieces of words.")
-@click.option("--mask-words-in-entity-span", is_flag=True, help="Hide the words below a hidden entity too.")
-@click.option("--word-only-training", is_flag=True, help="No entities at all.")
+@settings_options(FreezeSettings)
 @click.option("--cls-entity-prediction", is_flag=True, help="Predict the page's own entity from the state of <s> too.")
-@click.option("--fix-bert-weights", is_flag=True, help="First stage: only what RoBERTa does not have learns.")
-@click.option("--freeze-entity-emb", is_flag=True, help="The table of entities does not learn.")
-@click.option("--disable-entity-prediction-bias", is_flag=True, help="No biases of entities.")
 @click.option("--batch-size", type=click.IntRange(1), default=2048, show_default=True, help="Windows of a step.")
-@click.option(
-    "--gradient-accumulation-steps", type=click.IntRange(1), default=1, show_default=True, help="Batches of a step and process."
-)
 @click.option("--num-epochs", "num_train_epochs", type=float, default=20.0, show_default=True, help="May be a fraction.")
-@click.option("--learning-rate", type=float, default=1e-5, show_default=True, help="Its peak: published are 5e-4, then 1e-5.")
 @click.option("--warmup-steps", type=click.IntRange(0), default=2500, show_default=True, help="Steps with a rising rate.")
-@click.option(
-    "--lr-schedule", type=click.Choice(["warmup_linear", "warmup_constant"]), default="warmup_linear", show_default=True
-)
-@click.option("--weight-decay", type=float, default=0.01, show_default=True, help="None on biases and layer norms.")
-@click.option("--max-grad-norm", type=float, default=0.0, show_default=True, help="Clip gradients to it; 0 does not.")
-@click.option("--adam-b1", type=float, default=0.9, show_default=True)
-@click.option("--adam-b2", type=float, default=0.999, show_default=True)
-@click.option("--adam-eps", type=float, default=1e-6, show_default=True)
-@click.option("--adam-correct-bias/--no-adam-correct-bias", default=True, show_default=True, help="The published run did not.")
-@click.option("--fp16", is_flag=True, help="Mixed precision with float16 (on a GPU).")
-@click.option("--bf16", is_flag=True, help="Mixed precision with bfloat16.")
+@settings_options(TuneSettings, without=COMPUTED, defaults={"seed": 4, "adam_b2": 0.999}, bounds=True)
+@PRECISION[0]
+@PRECISION[1]
 @click.option("--cpu", is_flag=True, help="The same as --num-gpus 0.")
-@click.option("--gradient-checkpointing", is_flag=True, help="Less memory, more time.")
 @click.option("--save-interval-steps", "save_steps", type=click.IntRange(0), default=0, show_default=True, help="0: epochs.")
 @click.option(
     "--eval-windows", type=click.IntRange(0), default=1000, show_default=True, help="Windows evaluated after each epoch."
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in --output-dir, to the weights of an undisturbed one.")
-@click.option("--seed", type=click.IntRange(0, (1 << 32) - 1), default=4, show_default=True, help="Of all chance.")
 @click.pass_obj
 def train(common: Common, /, **options: Any) -> None:
     """Train on hidden words and hidden entities.
@@ -172,17 +152,11 @@ def train(common: Common, /, **options: Any) -> None:
       python -m examples.cli --num-gpus 8 --output-dir stage2 --model-file stage1/model pretraining train \\
           --dataset-dir dataset --learning-rate 1e-5 --gradient-accumulation-steps 16 --bf16
     """
-    from examples.pretraining.masking import MaskSettings
     from examples.pretraining.running import PretrainPlan, run_pretraining
-    from examples.pretraining.start import Parts
 
-    if options["fp16"] and options["bf16"]:
-        raise click.UsageError("--fp16 and --bf16 are two number formats; give one of them")
-    options["precision"] = "bf16" if options.pop("bf16") else "fp16" if options["fp16"] else "fp32"
-    del options["fp16"]
+    options["precision"] = take_precision(options)
     folder, cpu = options.pop("output_dir"), options.pop("cpu")
     common = replace(common, output_dir=folder or common.output_dir, num_gpus=0 if cpu else common.num_gpus)
-    masks = MaskSettings(**{name: options.pop(name) for name in MaskSettings.__dataclass_fields__})
-    parts = Parts(**{name: options.pop(name) for name in Parts.__dataclass_fields__})
+    masks, frozen = take_settings(MaskSettings, options), take_settings(FreezeSettings, options)
     own = {name: options.pop(name) for name in PretrainPlan.__dataclass_fields__ if name in options}
-    run_pretraining(common, PretrainPlan(**own, masks=masks, parts=parts, settings=options))
+    run_pretraining(common, PretrainPlan(**own, masks=masks, frozen=frozen, settings=options))

@@ -8,46 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from blink.errors import SettingsError
 from examples.luke.features import EntitySlot, Feature
 from examples.luke.pieces import Pieces
 from examples.pretraining.dataset import Item, PackedDataset
+from examples.pretraining.settings import MaskSettings
 from examples.pretraining.vocabulary import MASK, SPECIAL, EntityVocab
 
 Places = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class MaskSettings:
-    """How much is hidden, and how.
-
-    Attributes:
-        masked_lm_prob: share of the word pieces; 0 hides none.
-        masked_entity_prob: share of the entities; 0 hides none.
-        random_word_prob, unmasked_word_prob: of the hidden words, those with a random piece and those left as they are.
-        random_entity_prob, unmasked_entity_prob: the same of hidden entities.
-        whole_word_masking: pieces of a word are hidden together.
-        mask_words_in_entity_span: words below a hidden entity are hidden too, and count among the hidden words.
-        word_only_training: no entities at all.
-    """
-
-    masked_lm_prob: float = 0.15
-    masked_entity_prob: float = 0.15
-    random_word_prob: float = 0.1
-    unmasked_word_prob: float = 0.1
-    random_entity_prob: float = 0.0
-    unmasked_entity_prob: float = 0.0
-    whole_word_masking: bool = True
-    mask_words_in_entity_span: bool = False
-    word_only_training: bool = False
-
-    def __post_init__(self) -> None:
-        for kind in ("word", "entity"):
-            both = getattr(self, f"random_{kind}_prob") + getattr(self, f"unmasked_{kind}_prob")
-            if both > 1:
-                raise SettingsError(f"random_{kind}_prob and unmasked_{kind}_prob are {both:g} together; at most 1 is allowed")
-        if not self.masked_lm_prob and (not self.masked_entity_prob or self.word_only_training):
-            raise SettingsError("neither words nor entities are hidden; raise masked_lm_prob or masked_entity_prob")
 
 
 @dataclass(frozen=True)

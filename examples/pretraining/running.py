@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,9 @@ from examples.luke.settings import TuneSettings
 from examples.luke.trainer import TRACE_FILE, Hooks, Trainer, total_steps
 from examples.pretraining.build_dataset import load_tokenizer
 from examples.pretraining.dataset import METADATA_FILE, VOCAB_FILE, PackedDataset
-from examples.pretraining.masking import Masker, MaskSettings, Windows
-from examples.pretraining.start import Parts, choose_parts, from_luke, from_roberta, require_pieces, store
+from examples.pretraining.masking import Masker, Windows
+from examples.pretraining.settings import FreezeSettings, MaskSettings
+from examples.pretraining.start import freeze, from_luke, from_roberta, require_pieces, store
 from examples.pretraining.steps import PretrainStepper, evaluate
 
 MODEL_FOLDER = "model"
@@ -61,7 +62,7 @@ class PretrainPlan:
         cls_entity_prediction: predict the vector of the page's entity from the state of ``<s>`` too.
         resume: go on with the run in the output folder.
         masks: what is hidden.
-        parts: what learns.
+        frozen: what does not learn.
         settings: see `examples.luke.settings.TuneSettings`; batch size and warm-up are filled in.
     """
 
@@ -74,7 +75,7 @@ class PretrainPlan:
     cls_entity_prediction: bool
     resume: bool
     masks: MaskSettings
-    parts: Parts
+    frozen: FreezeSettings
     settings: dict[str, Any]
 
 
@@ -153,7 +154,7 @@ class _Run:
             model = from_luke(str(self.common.model_file), self.data, self.common.tokenizer, self._say)
         if plan.cls_entity_prediction:
             model.cls_entity = nn.Linear(model.config.hidden_size, model.config.entity_emb_size)
-        choose_parts(model, plan.parts)
+        freeze(model, plan.frozen)
         if self.settings.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         return model.to(self.accelerator.device)
@@ -218,8 +219,8 @@ class _Run:
             "entity_emb_size": plan.entity_emb_size,
             "cls_entity_prediction": plan.cls_entity_prediction,
             "windows": len(self.data),
-            **asdict(plan.masks),
-            **asdict(plan.parts),
+            **plan.masks.to_dict(),
+            **plan.frozen.to_dict(),
         }
 
     def _criterion(self) -> str:

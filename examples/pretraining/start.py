@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from examples.luke.archive import Archive
 from examples.luke.convert import MARKED_LIKE, save_folder, to_archive, to_transformers
 from examples.luke.whole import load_whole, make_plain
 from examples.pretraining.dataset import PackedDataset
+from examples.pretraining.settings import FreezeSettings
 from examples.pretraining.vocabulary import EntityVocab
 
 NEW_PARTS = ("luke.entity_embeddings.", "entity_predictions.", "cls_entity.")
@@ -26,21 +26,6 @@ _TABLE = "luke.entity_embeddings.entity_embeddings.weight"
 _SHARED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps",
            "hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings", "type_vocab_size", "vocab_size",
            "initializer_range", "pad_token_id", "bos_token_id", "eos_token_id")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What of a model learns.
-
-    Attributes:
-        fix_bert_weights: only what RoBERTa does not have: the first stage.
-        freeze_entity_emb: not the table of entities.
-        disable_entity_prediction_bias: no entity has a bias of its own.
-    """
-
-    fix_bert_weights: bool = False
-    freeze_entity_emb: bool = False
-    disable_entity_prediction_bias: bool = False
 
 
 def from_roberta(name: str, vocab: EntityVocab, entity_emb_size: int) -> LukeForMaskedLM:
@@ -112,12 +97,16 @@ def tied(model: LukeForMaskedLM) -> LukeForMaskedLM:
     return model
 
 
-def choose_parts(model: nn.Module, parts: Parts) -> None:
-    """Let only what is asked for learn."""
+def freeze(model: nn.Module, settings: FreezeSettings) -> None:
+    """Let all parameters learn but those that are to stay as they are.
+
+    Raises:
+        SettingsError: none would learn.
+    """
     for name, parameter in model.named_parameters():
         new = name.startswith(NEW_PARTS)
-        frozen = (name == _TABLE and parts.freeze_entity_emb) or (parts.fix_bert_weights and not new)
-        frozen |= name == "entity_predictions.bias" and parts.disable_entity_prediction_bias
+        frozen = (name == _TABLE and settings.freeze_entity_emb) or (settings.fix_bert_weights and not new)
+        frozen |= name == "entity_predictions.bias" and settings.disable_entity_prediction_bias
         parameter.requires_grad_(not frozen)
     if not any(p.requires_grad for p in model.parameters()):
         raise SettingsError("nothing of the model is left to learn; leave out --fix-bert-weights or --freeze-entity-emb")

@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from blink.apps.common import bar, say
+from blink.apps.options import settings_options
 from blink.errors import MissingFileError
-from examples.luke.options import Common, Defaults, TaskGroup, run_options, take_plan
+from examples.luke.options import Common, TaskGroup, run_options, take_plan
+from examples.reading_comprehension.options import QaOptions
 
-DEFAULTS = Defaults(data_dir="data/squad", seed=14, train_batch_size=2, eval_batch_size=32, num_train_epochs=2.0)
 USUAL_FILES = {
     "wiki_link_db_file": "enwiki_20160305.pkl",
     "link_redirects_file": "enwiki_20160305_redirects.pkl",
@@ -26,28 +27,9 @@ def command() -> None:
 
 
 @command.command()
-@run_options(DEFAULTS)
+@run_options("data/squad", seed=14, train_batch_size=2, eval_batch_size=32, num_train_epochs=2.0)
 @click.option("--with-negative/--no-negative", default=True, show_default=True, help="SQuAD 2.0, or 1.1.")
-@click.option(
-    "--wiki-link-db-file", metavar="FILE", help="Links of Wikipedia's pages.  [default: enwiki_20160305.pkl, if there]"
-)
-@click.option(
-    "--link-redirects-file", metavar="FILE", help="Article to page.  [default: enwiki_20160305_redirects.pkl, if there]"
-)
-@click.option(
-    "--model-redirects-file", metavar="FILE", help="Target to entity.  [default: enwiki_20181220_redirects.pkl, if there]"
-)
-@click.option(
-    "--min-mention-link-prob", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Of links that count."
-)
-@click.option("--no-entity", is_flag=True, help="Show words only.")
-@click.option("--max-seq-length", type=click.IntRange(16), default=512, show_default=True, help="Pieces read at once.")
-@click.option("--max-query-length", type=click.IntRange(1), default=64, show_default=True, help="Pieces of the question.")
-@click.option("--max-entity-length", type=click.IntRange(1), default=128, show_default=True, help="Entities at once.")
-@click.option("--max-answer-length", type=click.IntRange(1), default=30, show_default=True, help="Pieces of an answer.")
-@click.option("--doc-stride", type=click.IntRange(1), default=128, show_default=True, help="Pieces from window to window.")
-@click.option("--n-best-size", type=click.IntRange(1), default=20, show_default=True, help="Possible answers that are kept.")
-@click.option("--null-score-diff-threshold", type=float, default=0.0, show_default=True, help='For "there is none" in 2.0.')
+@settings_options(QaOptions, without=("with_negative",), bounds=True)
 @click.pass_obj
 def run(common: Common, /, **options: Any) -> None:
     """Fine-tune on the training questions, choose weights by the development set and evaluate it.
@@ -63,7 +45,7 @@ def run(common: Common, /, **options: Any) -> None:
           --gradient-accumulation-steps=3 --learning-rate=15e-6 --num-train-epochs=2 --fp16
     """
     from examples.luke.run import run_task
-    from examples.reading_comprehension.task import QaOptions, ReadingComprehension
+    from examples.reading_comprehension.task import ReadingComprehension
 
     plan = take_plan(options)
     options |= link_files(options)
@@ -75,9 +57,7 @@ def run(common: Common, /, **options: Any) -> None:
 @command.command("build-wiki-link-db")
 @click.argument("dump_db", metavar="DUMP_DB")
 @click.argument("out", metavar="OUT.jsonl[.gz]")
-@click.option(
-    "--data-dir", metavar="DIR", default=DEFAULTS.data_dir, show_default=True, help="Folder with SQuAD, of any version."
-)
+@click.option("--data-dir", metavar="DIR", default="data/squad", show_default=True, help="Folder with SQuAD, of any version.")
 @click.option("--pool-size", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 def build_wiki_link_db(dump_db: str, out: str, data_dir: str, pool_size: int) -> None:
     """Write what the pages of SQuAD's articles link, for --wiki-link-db-file.

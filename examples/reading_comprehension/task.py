@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import logging
 from collections import defaultdict
@@ -16,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from transformers import LukeForQuestionAnswering
 
-from blink.errors import SettingsError
 from blink.files import write_json
 from examples.luke.convert import ENTITY_TABLE
 from examples.luke.features import EntitySlot, Feature, windows
@@ -26,6 +24,7 @@ from examples.luke.task import Task
 from examples.reading_comprehension.answers import Answered, AnswerWindow, answer, probabilities, squad_scores
 from examples.reading_comprehension.data import Answer, Passage, SquadExample, file_name, read_squad
 from examples.reading_comprehension.mentions import MentionDictionary, MentionTable, find_mentions
+from examples.reading_comprehension.options import QaOptions
 
 logger = logging.getLogger(__name__)
 
@@ -33,44 +32,6 @@ NO_ANSWER = (0, 0)
 """Start and end where there is no answer in sight: the first piece of the input."""
 
 Answers = dict[str, Answered]
-
-
-@dataclass(frozen=True)
-class QaOptions:
-    """Options of the task.
-
-    Attributes:
-        with_negative: SQuAD 2.0, where questions may have no answer; else 1.1.
-        doc_stride: pieces from one window of a long passage to the next.
-        max_query_length: pieces of the question.
-        max_seq_length: pieces that are read at once, those around the text included.
-        max_entity_length: entities of an input.
-        max_answer_length: pieces of an answer.
-        n_best_size: possible answers that are kept.
-        null_score_diff_threshold: how far "there is none" must score above the best answer.
-        min_mention_link_prob: probability below which a link does not count.
-        no_entity: show words only.
-        wiki_link_db_file, link_redirects_file, model_redirects_file: see `examples.reading_comprehension.links`; None for none.
-    """
-
-    with_negative: bool = True
-    doc_stride: int = 128
-    max_query_length: int = 64
-    max_seq_length: int = 512
-    max_entity_length: int = 128
-    max_answer_length: int = 30
-    n_best_size: int = 20
-    null_score_diff_threshold: float = 0.0
-    min_mention_link_prob: float = 0.01
-    no_entity: bool = False
-    wiki_link_db_file: str | None = None
-    link_redirects_file: str | None = None
-    model_redirects_file: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_query_length + 4 >= self.max_seq_length:
-            found = f"--max-query-length is {self.max_query_length} and --max-seq-length {self.max_seq_length}"
-            raise SettingsError(f"{found}; they leave no room for the passage")
 
 
 @dataclass(frozen=True)
@@ -111,7 +72,7 @@ class ReadingComprehension(Task[SquadExample]):
 
     def choices(self) -> dict[str, Any]:
         """Its options."""
-        return dataclasses.asdict(self.options)
+        return self.options.to_dict()
 
     def sources(self) -> list[Path]:
         """The files of links and redirects."""

@@ -6,9 +6,7 @@ from typing import Any
 
 import click
 
-from examples.luke.options import Common, Defaults, TaskGroup, run_options, take_plan
-
-DEFAULTS = Defaults(data_dir="data/tacred", seed=42, train_batch_size=4, eval_batch_size=128, num_train_epochs=5.0)
+from examples.luke.options import Common, TaskGroup, run_options, take_plan
 
 
 @click.group("relation-classification", cls=TaskGroup)
@@ -17,7 +15,7 @@ def command() -> None:
 
 
 @command.command()
-@run_options(DEFAULTS)
+@run_options("data/tacred", seed=42, train_batch_size=4, eval_batch_size=128, num_train_epochs=5.0)
 @click.pass_obj
 def run(common: Common, /, **options: Any) -> None:
     """Fine-tune on train.json, choose weights by dev.json, evaluate both dev.json and test.json.

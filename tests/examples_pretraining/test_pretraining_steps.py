@@ -21,8 +21,9 @@ from examples.luke.pieces import Pieces
 from examples.luke.settings import TuneSettings
 from examples.luke.whole import load_whole, make_plain
 from examples.pretraining.dataset import PackedDataset
-from examples.pretraining.masking import Masked, Masker, MaskSettings, Windows
-from examples.pretraining.start import NEW_PARTS, Parts, choose_parts, from_luke, from_roberta, store
+from examples.pretraining.masking import Masked, Masker, Windows
+from examples.pretraining.settings import FreezeSettings, MaskSettings
+from examples.pretraining.start import NEW_PARTS, freeze, from_luke, from_roberta, store
 from examples.pretraining.steps import PretrainStepper, count, evaluate, predict
 from examples.pretraining.vocabulary import MASK, VocabChoice, choose
 
@@ -285,7 +286,7 @@ def test_windows_in_which_no_entity_is_hidden_give_a_number(roberta: Path, datas
 
 def test_the_first_stage_changes_new_parameters_alone(roberta: Path, dataset: PackedDataset) -> None:
     model = model_of(roberta, dataset)
-    choose_parts(model, Parts(fix_bert_weights=True))
+    freeze(model, FreezeSettings(fix_bert_weights=True))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     learner, windows = stepper(model, dataset, roberta), Windows(dataset, 0, 2)
     for number in range(3):
@@ -298,13 +299,13 @@ def test_the_first_stage_changes_new_parameters_alone(roberta: Path, dataset: Pa
 @pytest.mark.parametrize(
     ("trainable", "frozen"),
     [
-        (Parts(freeze_entity_emb=True), "luke.entity_embeddings.entity_embeddings.weight"),
-        (Parts(disable_entity_prediction_bias=True), "entity_predictions.bias"),
+        (FreezeSettings(freeze_entity_emb=True), "luke.entity_embeddings.entity_embeddings.weight"),
+        (FreezeSettings(disable_entity_prediction_bias=True), "entity_predictions.bias"),
     ],
 )
-def test_parts_can_be_frozen(roberta: Path, dataset: PackedDataset, trainable: Parts, frozen: str) -> None:
+def test_parts_can_be_frozen(roberta: Path, dataset: PackedDataset, trainable: FreezeSettings, frozen: str) -> None:
     model = model_of(roberta, dataset)
-    choose_parts(model, trainable)
+    freeze(model, trainable)
     assert [name for name, p in model.named_parameters() if not p.requires_grad] == [frozen]
 
 
