@@ -25,11 +25,10 @@ from blink.linking.scoring import joint_scores
 from blink.model.biencoder import BiEncoder
 from blink.model.original import OriginalFiles, read_original, read_tensors
 from blink.model.tokenizer import Tokenizer, pad
+from tests.compat.goldens import SETS, lines, runs
 from tests.compat.originals import Reference, Shape
 
 TOLERANCE = 1e-4
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "parity" / "elq-tiny"
-SETS = {"labelled": "questions_labelled", "unlabelled": "questions_unlabelled", "long0": "questions_long"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,13 +66,6 @@ def golden(parity: Path, name: str) -> dict[str, np.ndarray]:
 # --- predictions through the script ---------------------------------------------------------------------------------
 
 
-def runs() -> list[Any]:
-    summary = SHARED / "golden" / "summary.json"
-    if not summary.is_file():
-        return [pytest.param(None, marks=pytest.mark.skip(reason="needs the folder 'shared' beside the checkout"))]
-    return [pytest.param(run, id=f"{run['set']}-{run['run']}") for run in json.loads(summary.read_text())]
-
-
 def command(parity: Path, catalogue: Path, run: dict[str, Any], out: Path) -> list[str]:
     """The command line of a golden run."""
     mode = "top_entity_by_mention" if run["threshold_type"] == "top_entity_by_mention" else run["threshold_type"]
@@ -96,10 +88,6 @@ def command(parity: Path, catalogue: Path, run: dict[str, Any], out: Path) -> li
         settings["faiss_index"] = kind
     given = {**files, **{name: value for name, value in settings.items() if value is not None}}
     return [word for name, value in given.items() for word in (f"--{name}", str(value))]
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def assert_same_predictions(parity: Path, run: dict[str, Any], out: Path) -> None:

@@ -29,24 +29,39 @@ ROWS_A_ROUND = 1024
 
 def link_file(plan: Plan, linker: Linker, samples: Iterable[Sample]) -> None:
     """Link the rows of a mention file, write or print the predictions, and print the metrics where there are labels."""
-    rows = RowLinker(plan, linker)
-    totals, seconds = Totals(), 0.0
-    with Results.open(plan.save_to) as results, bar("linking", None, "text") as shown:
-        ready = rows.make(samples)
-        while chunk := list(itertools.islice(ready, ROWS_A_ROUND)):
-            started = time.perf_counter()
-            scored = rows.score(chunk)
-            done = [rows.decide(row, spans) for row, spans in zip(chunk, scored, strict=True)]
-            seconds += time.perf_counter() - started
-            for row, spans, each in zip(chunk, scored, done, strict=True):
-                results.add(row, spans, each)
-                totals.add(row, each)
-            shown.advance(len(chunk))
-        results.finish(seconds)
+    totals = Totals()
+    with Results.open(plan.save_to, sys.stdout) as results, bar("linking", None, "text") as shown:
+        for _ in link_rows(plan, linker, samples, results, totals):
+            shown.advance()
     if totals.labelled:
-        sys.stdout.write(format_console_metrics(totals.overall, totals.window, runtime_s=seconds) + "\n")
+        print_metrics(totals)
     else:
-        say(f"biencoder runtime = {seconds:.3f}")
+        say(f"biencoder runtime = {totals.seconds:.3f}")
+
+
+def print_metrics(totals: Totals) -> None:
+    """Print precision, recall and F1, as the original does."""
+    sys.stdout.write(format_console_metrics(totals.overall, totals.window, runtime_s=totals.seconds) + "\n")
+
+
+def link_rows(plan: Plan, linker: Linker, samples: Iterable[Sample], results: Results, totals: Totals) -> Iterator[Outcome]:
+    """Link samples, write what comes of them and add it up.
+
+    Yields:
+        what came of each sample, in order.
+    """
+    rows = RowLinker(plan, linker)
+    ready = rows.make(samples)
+    while chunk := list(itertools.islice(ready, ROWS_A_ROUND)):
+        started = time.perf_counter()
+        scored = rows.score(chunk)
+        done = [rows.decide(row, spans) for row, spans in zip(chunk, scored, strict=True)]
+        totals.seconds += time.perf_counter() - started
+        for row, spans, each in zip(chunk, scored, done, strict=True):
+            results.add(row, spans, each)
+            totals.add(row, each)
+            yield each
+    results.finish(totals.seconds)
 
 
 class RowLinker:
@@ -67,6 +82,7 @@ class RowLinker:
             from_text=linker.refiner is not None,
             insist=plan.stored_pieces,
             whole=plan.detector != JOINT,
+            truncates=plan.truncates,
         )
 
     def make(self, samples: Iterable[Sample]) -> Iterator[Row]:

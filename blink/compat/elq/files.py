@@ -71,12 +71,21 @@ def open_linker(plan: Plan) -> Linker:
     Raises:
         BlinkError: a file cannot be read, files do not belong together, or a setting does not fit the model.
     """
-    from blink.apps.starter import starter_prior
-    from blink.linking.linker import Linker
     from blink.model.precision import resolve_device
 
     resolve_device(plan.device)
-    model, kb = _open_starter() if plan.files is None else _open_files(plan.files, plan.device)
+    return link_with(plan, *(_open_starter() if plan.files is None else open_files(plan.files, plan.device)))
+
+
+def link_with(plan: Plan, model: BiEncoder, kb: KnowledgeBase) -> Linker:
+    """The linker of a plan, over files that are open.
+
+    Raises:
+        SettingsError: a setting does not fit the model.
+    """
+    from blink.apps.starter import starter_prior
+    from blink.linking.linker import Linker
+
     linker = Linker(
         model,
         kb,
@@ -105,7 +114,12 @@ def _open_starter() -> tuple[BiEncoder, KnowledgeBase]:
     return load_model(folder), KnowledgeBase.open(starter_kb())
 
 
-def _open_files(files: Files, device: str) -> tuple[BiEncoder, KnowledgeBase]:
+def open_files(files: Files, device: str) -> tuple[BiEncoder, KnowledgeBase]:
+    """The model and the entities of the original's files.
+
+    Raises:
+        BlinkError: a file cannot be read, or files do not belong together.
+    """
     from blink.kb.knowledge_base import KnowledgeBase
     from blink.model.loading import load_model
     from blink.model.original import OriginalFiles, read_original

@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 
 import click
 
+from blink.errors import SettingsError
+
 PROGRAM = "main_dense_all_ents.py"
 
 
@@ -60,6 +62,30 @@ class Flag:
     kind: Callable[[str], Any] | None = str
     default: Any = None
     choices: tuple[str, ...] = ()
+
+    def attribute(self, arguments: object) -> tuple[str, Any]:
+        """The value of an object's attribute of that name, or of one of its other names; the default where it has none.
+
+        Returns:
+            the name that the parsed command line has, and the value.
+
+        Raises:
+            SettingsError: the value is not allowed.
+        """
+        names = [name.removeprefix("--") for name in self.names if name.startswith("--")]
+        attribute = next((name for name in reversed(names) if getattr(arguments, name, None) is not None), None)
+        if attribute is None:
+            return names[0], False if self.kind is None else self.default
+        value = getattr(arguments, attribute)
+        if self.kind is None:
+            return names[0], bool(value)
+        try:
+            value = self.kind(str(value))
+        except (ValueError, argparse.ArgumentTypeError) as error:
+            raise SettingsError(f"args.{attribute} is {value!r}; {error}") from error
+        if self.choices and value not in self.choices:
+            raise SettingsError(f"args.{attribute} is {value!r}; allowed are {', '.join(self.choices)}")
+        return names[0], value
 
 
 NO_EFFECT = "accepted, without effect"
@@ -133,6 +159,15 @@ FLAGS = (
     Flag(("--no_logger",), "E", NO_EFFECT, None),
 )  # fmt: skip
 """Every flag of every release."""
+
+
+def from_attributes(arguments: object) -> argparse.Namespace:
+    """The values of all flags from the attributes of an object, as callers from Python give them.
+
+    Raises:
+        SettingsError: a value is not allowed.
+    """
+    return argparse.Namespace(**dict(flag.attribute(arguments) for flag in FLAGS))
 
 
 class _Parser(argparse.ArgumentParser):

@@ -86,12 +86,14 @@ class Totals:
         overall: counts against all gold mentions.
         window: counts against the gold mentions inside the model's windows.
         labelled: whether any row has labels.
+        seconds: spent on linking.
     """
 
     def __init__(self) -> None:
         self.overall = Counts()
         self.window = Counts()
         self.labelled = False
+        self.seconds = 0.0
 
     def add(self, row: Row, done: Outcome) -> None:
         """Take in a row. One without labels counts nowhere: its predictions are neither right nor wrong."""

@@ -54,6 +54,7 @@ class Plan:
         precision: ``auto``, ``fp32`` or ``bf16``.
         device: ``cpu`` or ``cuda``.
         elq: do exactly as release E does.
+        truncates: with ``elq``, keep the beginning of unlabelled texts that are too long; otherwise they are refused.
     """
 
     files: Files | None
@@ -73,6 +74,7 @@ class Plan:
     precision: str = "auto"
     device: str = "cpu"
     elq: bool = False
+    truncates: bool = False
 
 
 def resolve(options: argparse.Namespace) -> Plan | None:
@@ -85,7 +87,7 @@ def resolve(options: argparse.Namespace) -> Plan | None:
         if options.qa_data:
             return None
         raise SettingsError("there is nothing to do; give -i to type texts, or --test_mentions FILE to link a file")
-    files, elq = _files(options), options.compat == "elq"
+    files, elq = files_of(options), options.compat == "elq"
     mode = _mode(options, files)
     if elq and (options.interactive or _detector(options) != JOINT):
         raise SettingsError("--compat elq finds mentions in files; give --test_mentions FILE, without -i and with -n joint")
@@ -111,7 +113,12 @@ def resolve(options: argparse.Namespace) -> Plan | None:
     )
 
 
-def _files(options: argparse.Namespace) -> Files | None:
+def files_of(options: argparse.Namespace) -> Files | None:
+    """The original's files that flags name, with defaults for those not named; None where none is.
+
+    Raises:
+        SettingsError: settings are named for a model that holds its own.
+    """
     named = (options.biencoder_model, options.biencoder_config, options.entity_catalogue, options.entity_encoding)
     if all(name is None for name in (*named, options.faiss_index, options.index_path)):
         return None

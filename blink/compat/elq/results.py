@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +20,7 @@ ARRAYS_FILE, RUNTIME_FILE = "predictions.npz", "runtime.txt"
 
 
 class Results:
-    """Writes a folder of predictions; without a folder, prints those of rows that have no labels.
+    """Writes a folder of predictions; without a folder, prints those of rows that have no labels, if anywhere.
 
     ``biencoder_outs.jsonl`` has a line for every row, ``biencoder_errors.jsonl`` those whose links are not just the gold,
     ``runtime.txt`` the seconds spent. ``predictions.npz`` has the arrays (the original's five files of pickled arrays), row
@@ -37,7 +36,7 @@ class Results:
     | ``dists`` | (m, k) | joint scores, made of these | ``biencoder_dists.npy`` |
     """
 
-    def __init__(self, folder: Path | None, outs: IO[str], errors: IO[str] | None) -> None:
+    def __init__(self, folder: Path | None, outs: IO[str] | None, errors: IO[str] | None) -> None:
         self._folder = folder
         self._outs = outs
         self._errors = errors
@@ -45,10 +44,10 @@ class Results:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, folder: Path | None) -> Iterator[Results]:
-        """Results whose files take their place when the block succeeds."""
+    def open(cls, folder: Path | None, printed_to: IO[str] | None = None) -> Iterator[Results]:
+        """Results whose files are there when the block succeeds; without a folder, rows go to ``printed_to``."""
         if folder is None:
-            yield cls(None, sys.stdout, None)
+            yield cls(None, printed_to, None)
             return
         with atomic_open(folder / OUTS_FILE) as outs, atomic_open(folder / ERRORS_FILE) as errors:
             yield cls(folder, outs, errors)
@@ -56,7 +55,7 @@ class Results:
     def add(self, row: Row, spans: ScoredSpans, done: Outcome) -> None:
         """Take in a row."""
         line = json.dumps(done.record) + "\n"
-        if self._folder is not None or row.gold is None:
+        if self._outs is not None and (self._folder is not None or row.gold is None):
             self._outs.write(line)
         if self._errors is not None and row.gold is not None and not done.flawless:
             self._errors.write(line)

@@ -71,6 +71,7 @@ class RowMaker:
         from_text: cut labelled texts anew rather than take the file's word pieces, where both are there.
         insist: take the file's word pieces, and nothing else.
         whole: let a row's window be its whole text; mentions that are given each get a window of their own later.
+        truncates: with the original's way, keep the beginning of unlabelled texts longer than the model reads.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class RowMaker:
         from_text: bool = False,
         insist: bool = False,
         whole: bool = False,
+        truncates: bool = False,
     ) -> None:
         self._pieces = pieces
         self._catalogue = catalogue
@@ -93,6 +95,7 @@ class RowMaker:
         self._from_text = from_text
         self._insist = insist
         self._whole = whole
+        self._truncates = truncates
 
     def row(self, sample: Sample) -> Row:
         """A row whose gold is all that the file says, in positions of the whole text.
@@ -122,6 +125,7 @@ class RowMaker:
         """
         if not labelled:
             ids = tuple(self._cut(sample).ids.tolist())
+            ids = ids[: self._limit - 2] if self._truncates else ids
             if len(ids) + 2 > self._limit:
                 raise DataError(
                     f"row {sample.id!r} has {len(ids)} word pieces and is not cut with --compat elq; the model reads "
