@@ -1,4 +1,4 @@
-"""Every command of the README is run: the light ones for real, the heavy ones up to the reading of their options."""
+"""Every command of README and docs is run: the light ones for real, the heavy ones up to the parsing of their options."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [
-    line.split("  #")[0].strip()
-    for language, block in BLOCKS
-    if language == "sh"
-    for line in block.splitlines()
-    if line.strip() and not line.startswith("#")
-]
+PAGES = {page.name: page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+BLOCKS = [block for page in PAGES.values() for block in re.findall(r"```(sh|python)\n(.*?)```", page, re.DOTALL)]
+EXAMPLES = [block for language, block in BLOCKS if language == "python"]
+COMMANDS = list(
+    dict.fromkeys(
+        line.split("  #")[0].strip()
+        for language, block in BLOCKS
+        if language == "sh"
+        for line in block.splitlines()
+        if line.strip() and not line.startswith("#")
+    )
+)
 HEAVY = (
     "blink train", "blink rank", "blink calibrate", "blink label", "blink compare", "blink shrink", "blink slurm",
-    "blink kb build entity", "blink kb build ../", "blink kglm", "blink eval ../", "blink eval dev.jsonl", "blink eval --preds",
+    "blink kb build entity", "blink kb build $", "blink kglm", "blink eval $", "blink eval dev.jsonl", "blink eval --preds",
     'blink link "Java is an island of Indonesia." --kb my-kb --prior',
 )  # fmt: skip
 """They take minutes, or files that a reader brings: only their options are read."""
@@ -96,11 +100,28 @@ def test_demo_through_a_pipe(command: str) -> None:
     assert '"kb_id": "Q254"' in done.stdout
 
 
-def test_the_python_example() -> None:
-    (example,) = [block for language, block in BLOCKS if language == "python"]
+@pytest.mark.parametrize("example", EXAMPLES, ids=[block.strip().splitlines()[-1][:40] for block in EXAMPLES])
+def test_the_python_examples(example: str) -> None:
     done = run([sys.executable, "-c", example])
     assert done.returncode == 0, done.stderr
-    assert "0 14 Michael Jordan Michael Jordan Q41421" in done.stdout
+    assert done.stdout
+    if "Michael Jordan played" in example:
+        assert "0 14 Michael Jordan Michael Jordan Q41421" in done.stdout
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    dead = []
+    for name, page in PAGES.items():
+        folder = ROOT if name == "README.md" else ROOT / "docs"
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page):
+            if not (folder / target).exists():
+                dead.append(f"{name}: {target}")
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page):
+            text = ((folder / target) if target else folder / name).read_text(encoding="utf-8")
+            headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+            if anchor not in {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}:
+                dead.append(f"{name}: {target}#{anchor}")
+    assert dead == []
 
 
 def test_every_command_has_a_test() -> None:
