@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
 import subprocess
@@ -57,7 +58,7 @@ def capture(lines: list[str], columns: int, rows: int) -> str:
 
 def to_svg(screen: str, columns: int) -> str:
     """The screen as SVG. Its font is the reader's own monospace: a picture must not load anything."""
-    console = Console(record=True, width=columns, file=Path("/dev/null").open("w"), force_terminal=True)
+    console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(screen.rstrip()), soft_wrap=True)
     svg = console.export_svg(title="blink shell", unique_id="shell")
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)

@@ -13,13 +13,19 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("blink", "examples", "scripts", "benchmarks", "tests")
 MOST_PER_THOUSAND_LINES = 3.0
 EVERYDAY = frozenset(
-    "apart asked begun chosen each found gathered given heard held kept left made mine own part parts place placed places said "
-    "seen settled shown taken there told wanted way ways anew beside".split()
+    re.findall(
+        r"\w+",
+        """apart asked begun chosen each found gathered given heard held kept left made mine own part parts place placed places
+        said seen settled shown taken there told wanted way ways anew beside""",
+    )
 )
 """Words that do not say what a name holds."""
 REPLACED = frozenset(
-    "fame standing go_on refiner refine evidence word_pieces wordpieces floor settle scores_id weighed_for "
-    "free_to_change most_named work_off notice_s".split()
+    re.findall(
+        r"\w+",
+        """fame standing go_on refiner refine evidence word_pieces floor settle scores_id weighed_for free_to_change most_named
+        work_off notice_s""",
+    )
 )
 """Names that have a term of the field instead."""
 
