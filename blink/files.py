@@ -25,18 +25,18 @@ def require_file(path: str | Path, remedy: str) -> Path:
     """
     path = Path(path)
     if not path.is_file():
-        found = "is a folder, not a file" if path.is_dir() else "is a device or a pipe, not a file"
-        found = found if path.exists() else "does not exist"
-        raise MissingFileError(f"{path} {found}; {remedy}")
+        problem = "is a folder, not a file" if path.is_dir() else "is a device or a pipe, not a file"
+        problem = problem if path.exists() else "does not exist"
+        raise MissingFileError(f"{path} {problem}; {remedy}")
     return path
 
 
 @contextlib.contextmanager
 def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary sibling of ``path`` for writing; it takes the place of ``path`` only if the block succeeds.
+    """Open a temporary sibling of ``path`` for writing; it replaces ``path`` only if the block succeeds.
 
-    A full disk or a kill leaves whatever stood at ``path`` untouched. ``mode`` is ``"w"`` (UTF-8) or ``"wb"``.
-    A link keeps pointing where it does; a device or a pipe (``/dev/null``) is written to as it stands.
+    A full disk or a kill leaves the old file untouched. ``mode`` is ``"w"`` (UTF-8) or ``"wb"``.
+    A link keeps pointing where it does; a device or a pipe (``/dev/null``) is written to directly.
     """
     path = Path(path).resolve()
     encoding = None if "b" in mode else "utf-8"
@@ -66,11 +66,11 @@ _DISK_SIGNS = ("I/O error", "inline_container", "PytorchStreamWriter")
 
 
 @contextlib.contextmanager
-def disk_errors(place: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Turn errors of torch and safetensors about the disk into Python's, which commands show as one line.
 
     Args:
-        place: what is written, for the message.
+        path: what is written, for the message.
 
     Raises:
         OSError: the disk is full, or cannot be written.
@@ -84,14 +84,14 @@ def disk_errors(place: Path) -> Iterator[None]:
         hidden = error.__context__  # torch's error comes behind that of the disk
         named = re.search(r"os error (\d+)", str(error))  # safetensors names the number
         number = hidden.errno if isinstance(hidden, OSError) else int(named.group(1)) if named else None
-        raise OSError(number or errno.EIO, os.strerror(number or errno.EIO), str(place)) from error
+        raise OSError(number or errno.EIO, os.strerror(number or errno.EIO), str(path)) from error
 
 
 @contextlib.contextmanager
 def locked(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
-    """Keep out of the block every other process that locks the same folder; the system lets go however a process ends.
+    """Keep out of the block every other process that locks the same folder; the system releases the lock however a process ends.
 
-    Nothing else is kept from the folder. Where the file system knows no locks, there is none.
+    The lock stops nothing else. On a file system without locks there is none.
 
     Args:
         folder: an existing folder.
@@ -111,8 +111,8 @@ def locked(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError as error:
-                found = f"another process is writing to {folder}"
-                raise SettingsError(f"{found}; wait until it is done, or name another folder") from error
+                problem = f"another process is writing to {folder}"
+                raise SettingsError(f"{problem}; wait until it is done, or name another folder") from error
         yield
     finally:
         os.close(handle)
@@ -171,11 +171,11 @@ def parse_json_line(line: bytes, path: Path, number: int) -> Any:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}, line {number}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
     except json.JSONDecodeError as error:
-        found = f"not JSON ({error.msg} at column {error.colno})"
-        raise DataError(f"{path}, line {number}: {found}; mend or remove the line") from error
+        problem = f"not JSON ({error.msg} at column {error.colno})"
+        raise DataError(f"{path}, line {number}: {problem}; fix or remove the line") from error
     except (ValueError, RecursionError) as error:
-        found = "not JSON that can be read (nested too deep, or a number too long)"
-        raise DataError(f"{path}, line {number}: {found}; mend or remove the line") from error
+        problem = "not JSON that can be read (nested too deep, or a number too long)"
+        raise DataError(f"{path}, line {number}: {problem}; fix or remove the line") from error
 
 
 def sample_hash(path: str | Path, blocks: int = 64, block_bytes: int = 4096) -> str:

@@ -58,7 +58,7 @@ def parse_row(row: Any, default_id: str = "", text_key: str = TEXT_KEY) -> Sampl
     """Turn one decoded row into a `Sample`; the layout is decided row by row.
 
     Raises:
-        DataError: the row is of no known layout, its lists disagree, or what ``text_key`` names is no spelling of its text.
+        DataError: the row is of no known layout, its lists disagree, or the text under ``text_key`` is no other spelling of its text.
     """
     if not isinstance(row, dict):
         raise DataError(f"a row must be a JSON object, found {type(row).__name__}")
@@ -71,7 +71,7 @@ def parse_row(row: Any, default_id: str = "", text_key: str = TEXT_KEY) -> Sampl
 
 
 class Rows(Protocol):
-    """What `bind` asks of a catalogue."""
+    """The part of a catalogue that `bind` needs."""
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -87,8 +87,8 @@ def bind(samples: Iterable[Sample], catalogue: Rows) -> Iterator[Sample]:
     """Point gold mentions at the rows of the catalogue in use.
 
     A stored row is kept when the catalogue agrees about its Wikidata id, or has none to compare. Otherwise, as in files
-    made for another catalogue, the row is looked up by id; what is not found becomes `NOT_IN_CATALOGUE`. Mentions in
-    tokens go along with those in characters that they stand beside.
+    made for another catalogue, the row is looked up by id; an unknown id becomes `NOT_IN_CATALOGUE`. Mentions in
+    tokens get the rows of the character mentions with the same index.
     """
 
     def row_in(mention: Mention) -> int:
@@ -137,7 +137,7 @@ def _array(path: Path) -> list[Any]:
     try:
         rows: list[Any] = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} begins as a JSON array and cannot be read as one ({error}); get the file anew") from error
+        raise DataError(f"{path} begins as a JSON array and cannot be read as one ({error}); download the file again") from error
     return rows
 
 
@@ -146,14 +146,14 @@ def _labelled_or_not(row: Row, sample_id: str) -> Sample:
     if spans is None and rows is None:
         return Sample(sample_id, _text(row), token_ids=_ids(row))
     if spans is None and rows and row.get("tokenized_mention_idxs") is None:
-        raise DataError("'label_id' needs 'mentions' (characters) or 'tokenized_mention_idxs' beside it")
+        raise DataError("'label_id' needs 'mentions' (characters) or 'tokenized_mention_idxs' as well")
     if spans is None and rows:
         return _tokenised(row, sample_id)
     spans = [] if spans is None else spans
     columns = {"label_id": rows, "wikidata_id": kb_ids, "entity": row.get("entity")}
     table = list(_parallel("mentions", spans, columns))
     if rows is None and kb_ids is None and spans:
-        raise DataError("'mentions' need 'label_id' or 'wikidata_id' beside them")
+        raise DataError("'mentions' need 'label_id' or 'wikidata_id' as well")
     mentions = tuple(
         Mention(int(s), int(e), NOT_IN_CATALOGUE if r is None else int(r), q or None, t) for (s, e), r, q, t in table
     )
@@ -171,20 +171,20 @@ def _legacy(row: Row, sample_id: str) -> Sample:
     columns |= {key: row.get(key) for key in ("label_id", "wikidata_id", "title")}
     text: str | None = None
     mentions = []
-    for left, mention, right, label, kb_id, title in _parallel("context_left", row["context_left"], columns):
-        whole = f"{left}{mention}{right}"
-        if text is not None and whole != text:
+    for before, mention, right, label, kb_id, title in _parallel("context_left", row["context_left"], columns):
+        text_of_entry = f"{before}{mention}{right}"
+        if text is not None and text_of_entry != text:
             raise DataError("the entries of 'context_left', 'mention' and 'context_right' spell different texts")
-        text = whole
+        text = text_of_entry
         mentions.append(
-            Mention(len(left), len(left) + len(mention), NOT_IN_CATALOGUE if label is None else int(label), kb_id, title)
+            Mention(len(before), len(before) + len(mention), NOT_IN_CATALOGUE if label is None else int(label), kb_id, title)
         )
     return Sample(sample_id, text or "", tuple(mentions))
 
 
 def _raw(row: Row, sample_id: str) -> Sample:
     table = _parallel("entities", row.get("entities") or [], {"entities_pos": row.get("entities_pos") or []})
-    # A start of -1 says that nobody knows where the entity is mentioned; such a one cannot be placed.
+    # A start of -1 means that the position of the mention is unknown.
     mentions = tuple(Mention(int(pos[0]), int(pos[1]), NOT_IN_CATALOGUE, q) for q, pos in table if pos and int(pos[0]) >= 0)
     return Sample(sample_id, str(row["utterance"]), mentions)
 
@@ -195,11 +195,11 @@ LAYOUTS: dict[str, Callable[[Row, str], Sample]] = {
     "tokenized_text_ids": _tokenised,
     "text": _labelled_or_not,
 }
-"""Telling key -> parser; the first key that a row has decides."""
+"""Distinctive key -> parser; the first key that a row has decides."""
 
 
 def _parallel(name: str, first: Any, others: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
-    """Zip lists of one row; an absent one counts as a list of None.
+    """Zip lists of one row; a missing one counts as a list of None.
 
     Raises:
         DataError: they differ in length.
@@ -208,8 +208,8 @@ def _parallel(name: str, first: Any, others: Mapping[str, Any]) -> Iterator[tupl
         raise DataError(f"{name!r} must be a list, found {type(first).__name__}")
     for key, column in others.items():
         if column is not None and (not isinstance(column, list) or len(column) != len(first)):
-            found = len(column) if isinstance(column, list) else type(column).__name__
-            raise DataError(f"{key!r} and {name!r} must be lists of one length; found {found} and {len(first)}")
+            length = len(column) if isinstance(column, list) else type(column).__name__
+            raise DataError(f"{key!r} and {name!r} must be lists of one length; found {length} and {len(first)}")
     columns = (itertools.repeat(None) if column is None else column for column in others.values())
     return zip(first, *columns)  # noqa: B905 - endless columns are meant to be cut
 
@@ -235,24 +235,24 @@ def _text(row: Row) -> str:
 
 
 def _respelt(sample: Sample, row: Row, key: str) -> Sample:
-    """The same sample with the text under ``key``; stored word pieces, which are of the other spelling, are left out."""
+    """The same sample with the text under ``key``; stored tokens belong to the other spelling and are dropped."""
     text = row.get(key)
     if not isinstance(text, str):
-        found = f"found {type(text).__name__}" if key in row else f"the row has only {', '.join(map(repr, row))}"
-        raise DataError(f"{key!r} must be a string, {found}; name a key that every row has")
+        problem = f"found {type(text).__name__}" if key in row else f"the row has only {', '.join(map(repr, row))}"
+        raise DataError(f"{key!r} must be a string, {problem}; name a key that every row has")
     if len(text) != len(sample.text):
         lengths = f"{len(text)} characters and the row's own text {len(sample.text)}"
         raise DataError(f"{key!r} has {lengths}; offsets of mentions would not fit: spell it character for character")
     if sample.mentions is None and sample.token_mentions is not None:
-        raise DataError(f"gold in word pieces does not carry over to {key!r}; give 'mentions' in characters")
+        raise DataError(f"gold in tokens does not carry over to {key!r}; give 'mentions' in characters")
     return replace(sample, text=text, token_ids=None, token_mentions=None)
 
 
 def _check(sample: Sample) -> None:
     for mention in sample.mentions or ():
         if not 0 <= mention.start < mention.end <= len(sample.text):
-            found = f"[{mention.start}, {mention.end})"
-            raise DataError(f"mention {found} lies outside the text of {len(sample.text)} characters, or is empty")
+            bounds = f"[{mention.start}, {mention.end})"
+            raise DataError(f"mention {bounds} lies outside the text of {len(sample.text)} characters, or is empty")
         if not isinstance(mention.kb_id, str | None):
             raise DataError(f"an id in 'wikidata_id' must be a string such as 'Q90', found {mention.kb_id!r}")
     for token_mention in sample.token_mentions or ():

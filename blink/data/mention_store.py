@@ -22,12 +22,12 @@ OFFSETS_FOLDER = "offsets"
 class MentionStore(Sequence[Sample]):
     """The rows of mention files of one JSON object a line, bound to a catalogue.
 
-    Where lines begin is found by one pass and kept in a folder of the caller's; the files themselves are only read.
+    One pass finds where lines begin and stores the offsets in a folder of the caller's. The files themselves are only read.
 
     Args:
-        paths: the files, one behind the other.
+        paths: the files, concatenated in this order.
         catalogue: whose rows gold mentions are bound to.
-        folder: where the tables of line beginnings are kept, and mapped from.
+        folder: where the tables of line offsets are stored and memory-mapped.
 
     Attributes:
         line_bytes: length of each row's line. *Shape:* (rows,), int64.
@@ -49,23 +49,23 @@ class MentionStore(Sequence[Sample]):
         return int(self._first[-1])
 
     @overload
-    def __getitem__(self, at: int) -> Sample: ...
+    def __getitem__(self, index: int) -> Sample: ...
 
     @overload
-    def __getitem__(self, at: slice) -> list[Sample]: ...
+    def __getitem__(self, index: slice) -> list[Sample]: ...
 
-    def __getitem__(self, at: int | slice) -> Sample | list[Sample]:
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         """The sample of a row.
 
         Raises:
             DataError: its line is malformed, or the file has changed; file and row are named.
         """
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
-        if not 0 <= at < len(self):
-            raise IndexError(at)
-        file = int(np.searchsorted(self._first, at, side="right")) - 1
-        row = at - int(self._first[file])
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        file = int(np.searchsorted(self._first, index, side="right")) - 1
+        row = index - int(self._first[file])
         (sample,) = bind([self._parsed(file, row)], self._catalogue)
         require_rows([sample], len(self._catalogue))
         return sample
@@ -74,7 +74,7 @@ class MentionStore(Sequence[Sample]):
         return (self[i] for i in range(len(self)))
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for handle in self._handles:
             handle.close()
 
@@ -88,12 +88,12 @@ class MentionStore(Sequence[Sample]):
         except DataError as error:
             raise DataError(str(error) if str(error).startswith(str(path)) else f"{path}, row {number}: {error}") from error
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-            found = f"malformed row ({type(error).__name__}: {error})"
-            raise DataError(f"{path}, row {number}: {found}; see the mention file layout") from error
+            problem = f"malformed row ({type(error).__name__}: {error})"
+            raise DataError(f"{path}, row {number}: {problem}; see the mention file layout") from error
 
 
 def line_table(path: Path, folder: Path) -> npt.NDArray[np.int64]:
-    """Where the non-blank lines of a file begin and how long they are, mapped from ``folder``; made there if need be.
+    """Where the non-blank lines of a file begin and how long they are, memory-mapped from ``folder``; written there if missing.
 
     Returns:
         first byte and number of bytes. *Shape:* (rows, 2), int64.
@@ -103,7 +103,7 @@ def line_table(path: Path, folder: Path) -> npt.NDArray[np.int64]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     stat = path.stat()
-    # Named after the state of the file: one that was changed gets a table of its own.
+    # The name contains hash and time of the file, so that a changed file gets a new table.
     table = folder / f"{path.stem}-{sample_hash(path)[:16]}-{stat.st_mtime_ns:x}.npy"
     if not table.is_file():
         with path.open("rb") as f:
@@ -119,18 +119,18 @@ def line_table(path: Path, folder: Path) -> npt.NDArray[np.int64]:
 
 def _lines(path: Path) -> npt.NDArray[np.int64]:
     ends = [np.zeros(1, dtype=np.int64)]
-    at = 0
+    position = 0
     with path.open("rb") as f:
         while block := f.read(BLOCK_BYTES):
-            ends.append(np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")) + at + 1)
-            at += len(block)
-    bounds = np.unique(np.concatenate([*ends, np.array([at], dtype=np.int64)]))
+            ends.append(np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")) + position + 1)
+            position += len(block)
+    bounds = np.unique(np.concatenate([*ends, np.array([position], dtype=np.int64)]))
     lines = np.stack([bounds[:-1], np.diff(bounds)], axis=1)
     return lines[~_blank(path, lines)]
 
 
 def _blank(path: Path, lines: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Only short lines can be blank; those are looked at."""
+    """Mask of blank lines. Only short lines are read, longer ones are taken to have content."""
     blank = np.zeros(len(lines), dtype=bool)
     with path.open("rb") as f:
         for i in np.flatnonzero(lines[:, 1] < 64):
