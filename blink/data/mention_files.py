@@ -137,7 +137,9 @@ def _array(path: Path) -> list[Any]:
     try:
         rows: list[Any] = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} begins as a JSON array and cannot be read as one ({error}); download the file again") from error
+        raise DataError(
+            f"{path} begins as a JSON array and cannot be read as one ({error}); download the file again"
+        ) from error
     return rows
 
 
