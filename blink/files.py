@@ -89,9 +89,9 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
-    """Keep out of the block every other process that locks the same folder; the system releases the lock however a process ends.
+    """Keep other processes that lock the same folder out of the block.
 
-    The lock stops nothing else. On a file system without locks there is none.
+    The system releases the lock however a process ends. It stops nothing else. A file system without locks has none.
 
     Args:
         folder: an existing folder.

@@ -360,7 +360,7 @@ def test_texts_under_another_key_keep_the_offsets(tmp_path: Path) -> None:
         (without(CASED, "text_cased"), "'text_cased' must be a string, the row has only 'id', 'text'"),
         (CASED | {"text_cased": 5}, "'text_cased' must be a string, found int"),
         (CASED | {"text_cased": "Does Oslo lie in Norway"}, "has 23 characters and the row's own text 24; offsets"),
-        (without(CASED, "mentions"), "gold in word pieces does not carry over"),
+        (without(CASED, "mentions"), "gold in tokens does not carry over"),
     ],
 )
 def test_what_is_no_other_spelling_is_named_by_its_line(tmp_path: Path, row: dict[str, Any], words: str) -> None:

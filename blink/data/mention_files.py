@@ -58,7 +58,7 @@ def parse_row(row: Any, default_id: str = "", text_key: str = TEXT_KEY) -> Sampl
     """Turn one decoded row into a `Sample`; the layout is decided row by row.
 
     Raises:
-        DataError: the row is of no known layout, its lists disagree, or the text under ``text_key`` is no other spelling of its text.
+        DataError: the row is of no known layout, its lists disagree, or the text under ``text_key`` spells another text.
     """
     if not isinstance(row, dict):
         raise DataError(f"a row must be a JSON object, found {type(row).__name__}")
