@@ -12,7 +12,7 @@ from torch import Tensor
 
 from blink.errors import SettingsError, ShapeError
 from blink.kglm.lm.corpus import Corpus, encode
-from blink.kglm.lm.generation import Sampling, choose, generate, side_by_side
+from blink.kglm.lm.generation import Sampling, format_columns, generate, sample_word
 from blink.kglm.lm.model import KGLanguageModel, TripleBatch, reversed_ids
 from blink.kglm.lm.options import Cells, Classifier, Language, Network, section
 from blink.kglm.lm.perplexity import line_losses, measure_perplexity
@@ -152,11 +152,11 @@ def test_the_original_counts_too_many_words(kind: str, cut: int) -> None:
     assert measure_perplexity(model, text).as_the_original_counts == pytest.approx(math.exp(sum(scored) / (6 + 4)), rel=1e-6)
 
 
-def test_pieces_of_the_softmax_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_softmax_in_chunks_equals_the_full_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     hidden, weight, bias, targets = torch.randn(9, 4), torch.randn(20, 4), torch.randn(20), torch.randint(20, (9,))
     expected = torch.nn.functional.cross_entropy(hidden @ weight.T + bias, targets, reduction="none")
-    monkeypatch.setattr("blink.kglm.lm.softmax.PIECE", 45)
+    monkeypatch.setattr("blink.kglm.lm.softmax.MAX_LOGITS", 45)
     torch.testing.assert_close(token_losses(hidden, targets, weight, bias), expected)
     assert token_losses(hidden[:0], targets[:0], weight, bias).shape == (0,)
 
@@ -249,7 +249,7 @@ def test_vectors_of_entities_stand_beside_words() -> None:
     torch.testing.assert_close(
         seen[0], model.tables.entities.weight[0] * model.tables.relations.weight[0] * model.tables.entities.weight[2]
     )
-    with pytest.raises(ShapeError, match="rows beside the words"):
+    with pytest.raises(ShapeError, match="needs their rows in the batch"):
         model.logits(TripleBatch(ids, lengths))
 
 
@@ -308,7 +308,7 @@ def test_greedy_words_are_the_likeliest_of_the_whole_prefix() -> None:
     ids = [BOS, *WORDS.ids("abc")]
     for word in made:
         logits, _ = model.next_logits(torch.tensor([ids]), None)
-        assert WORDS.spelling(choose(logits[0], Sampling(), torch.Generator())) == word
+        assert WORDS.word(sample_word(logits[0], Sampling(), torch.Generator())) == word
         ids += WORDS.ids([word])
     assert made == generate(model, WORDS, "a b c", Sampling(words=6))
 
@@ -326,21 +326,21 @@ def test_choice_keeps_to_top_k_and_top_p() -> None:
     random = torch.Generator().manual_seed(0)
 
     def drawn(**how: float) -> set[int]:
-        return {choose(logits, Sampling(temperature=1.0, **how), random) for _ in range(200)}  # type: ignore[arg-type]
+        return {sample_word(logits, Sampling(temperature=1.0, **how), random) for _ in range(200)}  # type: ignore[arg-type]
 
     assert drawn() == {5, 6, 7, 8}
     assert drawn(top_k=2) == {5, 6}
     assert drawn(top_p=0.65) == {5, 6}
     assert drawn(top_p=0.01) == {5}
-    assert choose(logits, Sampling(), random) == 5
+    assert sample_word(logits, Sampling(), random) == 5
 
 
 def test_reserved_ids_are_never_chosen_and_the_end_ends() -> None:
     logits = torch.zeros(8)
     logits[[PAD, BOS]] = 99.0
     random = torch.Generator().manual_seed(0)
-    assert not {choose(logits, Sampling(temperature=1.0), random) for _ in range(100)} & {PAD, BOS}
-    assert UNK not in {choose(logits, Sampling(temperature=1.0, unknown=False), random) for _ in range(100)}
+    assert not {sample_word(logits, Sampling(temperature=1.0), random) for _ in range(100)} & {PAD, BOS}
+    assert UNK not in {sample_word(logits, Sampling(temperature=1.0, unknown=False), random) for _ in range(100)}
     model = toy_model(len(WORDS))
     assert model.language is not None
     with torch.no_grad():
@@ -372,8 +372,8 @@ def test_a_classifier_alone_makes_no_sentences() -> None:
 
 def test_columns_hold_all_words_of_each_text() -> None:
     texts = ["one two three " * 9, "four five"]
-    wide = side_by_side(["A", "B"], texts, 80)
+    wide = format_columns(["A", "B"], texts, 80)
     assert " ".join(row.split("|")[0] for row in wide[2:]).split() == texts[0].split()
     assert " ".join(row.split("|")[1] for row in wide[2:] if "|" in row).split() == texts[1].split()
     assert all(len(row) <= 80 for row in wide)
-    assert side_by_side(["A", "B"], texts, 30)[0] == "A:"
+    assert format_columns(["A", "B"], texts, 30)[0] == "A:"

@@ -471,5 +471,5 @@ def test_ids_lie_beside_packed_text_too(world: Path, tmp_path: Path) -> None:
     plain = read_inputs(settings_for(world, "joint"))
     assert packed.triples is not None
     assert plain.triples is not None
-    assert len(packed.triples.chosen_by) == len(plain.triples.chosen_by)
+    assert len(packed.triples.selection) == len(plain.triples.selection)
     assert packed.vocabulary == plain.vocabulary

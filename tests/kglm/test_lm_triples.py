@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from blink.errors import DataError, MismatchError, SettingsError
 from blink.kglm.graph.triples import Graph
 from blink.kglm.lm.classification import measure_classification
-from blink.kglm.lm.negatives import Making, Negatives
-from blink.kglm.lm.splits import apart_by_head, held_out_lines, read_subjects
+from blink.kglm.lm.negatives import Negatives, NegativeSampling
+from blink.kglm.lm.splits import held_out_lines, read_subjects, split_by_head
 from blink.kglm.lm.triples import Facts, Lexicon, read_names
 from blink.kglm.lm.vocabulary import BOS, UNK, Vocabulary
 
@@ -29,10 +29,10 @@ def toy_graph(relations: int = 3, entities: int = 12, triples: int = 60) -> Grap
     return Graph(tuple(f"Q{i}" for i in range(entities)), tuple(f"P{i}" for i in range(relations)), {"train": train})
 
 
-def maker(graph: Graph, spelling: np.ndarray | None = None, same: tuple[int, ...] = ()) -> Negatives:
+def maker(graph: Graph, name_keys: np.ndarray | None = None, same: tuple[int, ...] = ()) -> Negatives:
     facts = Facts.of(graph.train)
-    spelling = np.arange(len(graph.entities)) if spelling is None else spelling
-    return Negatives(facts, facts, spelling, np.array(same, dtype=np.int64))
+    name_keys = np.arange(len(graph.entities)) if name_keys is None else name_keys
+    return Negatives(facts, facts, name_keys, np.array(same, dtype=np.int64))
 
 
 def rows(facts: Facts) -> set[tuple[int, int, int]]:
@@ -71,7 +71,7 @@ def test_a_triple_is_read_as_its_words() -> None:
 def test_easy_false_tails_are_those_of_other_relations(seed: int) -> None:
     graph = toy_graph()
     true = Facts.of(graph.train)
-    made = maker(graph).with_true(true, Making("easy", 2, 3), np.random.default_rng(seed))
+    made = maker(graph).with_true(true, NegativeSampling("easy", 2, 3), np.random.default_rng(seed))
     false = made.select(~made.label)
     assert len(made) - len(true) == len(false)
     assert (false.tail % 3 != false.relation).all()
@@ -85,8 +85,8 @@ def test_easy_false_tails_are_those_of_other_relations(seed: int) -> None:
 
 def test_easy_takes_own_tails_of_relations_that_are_named() -> None:
     graph = toy_graph()
-    making = Making("easy", 4, 4)
-    made = maker(graph, same=(1,)).with_true(Facts.of(graph.train), making, np.random.default_rng(0))
+    sampling = NegativeSampling("easy", 4, 4)
+    made = maker(graph, same=(1,)).with_true(Facts.of(graph.train), sampling, np.random.default_rng(0))
     own = made.select(made.relation == 1)
     assert (own.tail % 3 == 1).all()
     assert len(own) == 2 * (graph.train[:, 1] == 1).sum()  # one false triple each, whatever is asked for
@@ -94,8 +94,8 @@ def test_easy_takes_own_tails_of_relations_that_are_named() -> None:
 
 def test_easy_false_triples_that_spell_like_the_true_one_are_true() -> None:
     graph = toy_graph()
-    made = maker(graph, spelling=np.zeros(12, dtype=np.int64)).with_true(
-        Facts.of(graph.train), Making("easy", 2, 2), np.random.default_rng(0)
+    made = maker(graph, name_keys=np.zeros(12, dtype=np.int64)).with_true(
+        Facts.of(graph.train), NegativeSampling("easy", 2, 2), np.random.default_rng(0)
     )
     assert made.label.all()
 
@@ -105,7 +105,7 @@ def test_easy_false_triples_that_spell_like_the_true_one_are_true() -> None:
 def test_filtered_false_triples_are_never_known_as_true(kind: str, both: bool) -> None:
     graph = toy_graph(triples=40)
     true = Facts.of(graph.train)
-    made = maker(graph).with_true(true, Making(kind, 3, 3, both), np.random.default_rng(2))
+    made = maker(graph).with_true(true, NegativeSampling(kind, 3, 3, both), np.random.default_rng(2))
     false = made.select(~made.label)
     assert len(false) > len(true)
     assert not rows(false) & rows(true)
@@ -119,29 +119,29 @@ def test_filtered_false_triples_are_never_known_as_true(kind: str, both: bool) -
 def test_a_false_triple_that_cannot_be_made_is_left_out() -> None:
     every = np.array([(h, 0, t) for h in range(3) for t in range(3)])
     graph = Graph(("a", "b", "c"), ("r",), {"train": every})
-    made = maker(graph).with_true(Facts.of(every), Making("same_type", 2, 2), np.random.default_rng(0))
+    made = maker(graph).with_true(Facts.of(every), NegativeSampling("same_type", 2, 2), np.random.default_rng(0))
     assert rows(made) == rows(Facts.of(every))
     assert made.label.all()
-    with pytest.raises(DataError, match="there is one relation; take same_type"):
-        maker(graph).with_true(Facts.of(every), Making("easy", 2, 2), np.random.default_rng(0))
+    with pytest.raises(DataError, match="the graph has one relation; set"):
+        maker(graph).with_true(Facts.of(every), NegativeSampling("easy", 2, 2), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("wrong", [{"kind": "hard"}, {"fewest": 0}, {"fewest": 5, "most": 4}])
 def test_false_triples_out_of_range_are_told(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="negatives"):
-        Making(**wrong)  # type: ignore[arg-type]
+        NegativeSampling(**wrong)  # type: ignore[arg-type]
 
 
 def test_a_held_out_entity_is_in_no_training_triple_as_head_nor_told_the_other_way_round() -> None:
     train = np.array([[0, 0, 1], [1, 0, 0], [2, 0, 3], [3, 0, 2], [4, 0, 2], [5, 0, 4]])
     graph = Graph(tuple("abcdef"), ("r",), {"train": train, "valid": train[:1]}, {"valid": train[:1]})
-    parts = apart_by_head(graph, ["b"], ["c", "elsewhere"])
+    parts = split_by_head(graph, ["b"], ["c", "elsewhere"])
     found = {name: {tuple(row) for row in part.tolist()} for name, part in parts.splits.items()}
     assert found == {"train": {(4, 0, 2), (5, 0, 4)}, "valid": {(1, 0, 0)}, "test": {(2, 0, 3)}}
     assert parts.negatives == {}
     assert "2 triples dropped" in parts.notes[-1]
     with pytest.raises(DataError, match="no triple is left for test"):
-        apart_by_head(graph, ["b"], ["nobody"])
+        split_by_head(graph, ["b"], ["nobody"])
 
 
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=4, max_size=40), st.integers(0, 9))

@@ -8,7 +8,7 @@ import click
 
 if TYPE_CHECKING:
     from blink.kglm.lm.generation import Sampling
-    from blink.kglm.lm.saved import Saved
+    from blink.kglm.lm.saved import SavedModel
 
 
 @click.command()
@@ -55,13 +55,13 @@ def generate(
             _show(prompt, title, dict(zip(folders, models, strict=True)), how, as_json)
 
 
-def _show(prompt: str, title: str, models: dict[str, Saved], how: Sampling, as_json: bool) -> None:
+def _show(prompt: str, title: str, models: dict[str, SavedModel], how: Sampling, as_json: bool) -> None:
     import json
     import shutil
 
     from blink.apps.common import printable
+    from blink.kglm.lm.generation import format_columns
     from blink.kglm.lm.generation import generate as go_on
-    from blink.kglm.lm.generation import side_by_side
 
     texts = {name: " ".join(go_on(saved.model, saved.vocabulary, prompt, how)) for name, saved in models.items()}
     if as_json:
@@ -71,10 +71,10 @@ def _show(prompt: str, title: str, models: dict[str, Saved], how: Sampling, as_j
     click.echo(printable(f"{prompt} ...  ({title})" if prompt else f"({title})"))
     shown = [f"{prompt} {text}".strip() for text in texts.values()]
     width = shutil.get_terminal_size((100, 24)).columns
-    click.echo("\n".join(printable(line) for line in side_by_side(list(texts), shown, width)) + "\n")
+    click.echo("\n".join(printable(line) for line in format_columns(list(texts), shown, width)) + "\n")
 
 
-def _tell_unknown(models: dict[str, Saved], prompts: tuple[str, ...]) -> None:
+def _tell_unknown(models: dict[str, SavedModel], prompts: tuple[str, ...]) -> None:
     from blink.apps.common import say
     from blink.kglm.lm.vocabulary import UNK
     from blink.kglm.lm.words import text_words

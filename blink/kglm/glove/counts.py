@@ -64,9 +64,9 @@ def count_pairs(corpus: Corpus, window: int = 15, progress: Callable[[int], None
     Raises:
         DataError: no two known words stand in one line.
     """
-    size = corpus.known - len(RESERVED)
+    size = corpus.vocabulary_size - len(RESERVED)
     lines = np.repeat(np.arange(len(corpus)), corpus.lengths)
-    known = (corpus.raw >= len(RESERVED)) & (corpus.raw < corpus.known)
+    known = (corpus.raw >= len(RESERVED)) & (corpus.raw < corpus.vocabulary_size)
     words, lines = corpus.raw[known].astype(np.int64) - len(RESERVED), lines[known]
     parts: list[Sums] = []
     for begin in range(0, len(words), TOKENS_AT_ONCE):

@@ -1,13 +1,13 @@
-"""Language side of KG-LM: word-level LSTM language models, a triple classifier that reads triples as text, both together.
+"""Language side of KG-LM: word-level LSTM language models, a triple classifier over text, and joint training of both.
 
-The modules, lowest first: ``words`` (texts to words), ``vocabulary``, ``corpus`` (text files to word ids, batches),
-``triples`` (triples as text, their names), ``negatives`` (false triples), ``splits`` (texts and triples apart by entity),
-``vectors`` (initial word vectors), ``options`` (settings of the network, checked), ``model`` (the network), ``softmax``
-(losses over the vocabulary), ``perplexity``, ``classification`` (metrics), ``generation``, ``saved`` (a model's folder),
-``schedule`` (which task when), ``tasks`` (what a step of either task does), ``trainer`` (the resumable loop), ``inputs`` (what
-settings name, read and encoded), ``network`` (from settings to a network), ``measures`` (all figures of a split), ``export``,
-``memory``, ``runner`` (kinds ``lm`` and ``joint``).
+The modules, lowest first: ``words`` (tokenization), ``vocabulary``, ``corpus`` (text files to word ids and batches),
+``triples`` (triples as text, names), ``negatives`` (negative sampling), ``splits`` (entity-disjoint splits), ``vectors``
+(initial word vectors), ``options`` (validated settings of the network), ``model`` (the network), ``softmax`` (losses over
+the vocabulary), ``perplexity``, ``classification`` (metrics), ``generation``, ``saved`` (a model's folder), ``schedule`` (which
+task a step trains), ``tasks`` (the loss of a step), ``trainer`` (the resumable loop), ``inputs`` (reads and encodes the data of
+a run), ``network`` (builds the network from settings), ``measures`` (all metrics of a split), ``export``, ``memory``,
+``runner`` (kinds ``lm`` and ``joint``).
 
-After A of Patel & Ferraro 2020 (DeeLIO), "On the Complementary Nature of Knowledge Graph Embedding, Fine Grain Entity Types,
-and Language Modeling".
+After Patel & Ferraro 2020 (DeeLIO), "On the Complementary Nature of Knowledge Graph Embedding, Fine Grain Entity Types, and
+Language Modeling".
 """

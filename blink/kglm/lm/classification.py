@@ -1,4 +1,4 @@
-"""How well a triple classifier does: figures at the fixed threshold, and such as need none."""
+"""Metrics of a triple classifier, at a threshold and threshold-free."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ BATCH = 1024
 
 @dataclass(frozen=True)
 class Classification:
-    """Figures of a classifier over true and false triples.
+    """Metrics of a classifier over true and false triples.
 
     Attributes:
-        accuracy: share that is judged rightly.
+        accuracy: fraction of triples that are classified correctly.
         roc_auc: probability that a true triple scores above a false one; ties count half.
         pr_auc: average precision over the recalls.
         f1, precision, recall: of true triples.
         loss: mean cross-entropy in nats, without weights.
-        true, false: how many there are.
+        true, false: number of triples of each label.
     """
 
     accuracy: float
@@ -47,15 +47,16 @@ class Classification:
 
 
 def measure_classification(logits: np.ndarray, labels: np.ndarray, threshold: np.ndarray | float = 0.0) -> Classification:
-    """Figures of scores.
+    """Compute the metrics of scores.
 
     Args:
         logits: scores. *Shape:* (n,)
         labels: true or false. *Shape:* (n,), bool.
-        threshold: from where on a score is taken for true, of all or of each triple; 0 is a probability of one half.
+        threshold: a triple is predicted true if its score is at least this; one value, or one per triple, *shape* (n,). A logit
+            of 0 is a probability of one half.
 
     Raises:
-        DataError: there are not both true and false triples.
+        DataError: true or false triples are missing.
     """
     labels = labels.astype(bool)
     true, false = int(labels.sum()), int((~labels).sum())
@@ -75,7 +76,7 @@ def measure_classification(logits: np.ndarray, labels: np.ndarray, threshold: np
 
 
 def triple_batch(texts: TripleTexts, facts: Facts, tables: Tables | None, device: torch.device) -> TripleBatch:
-    """Triples as a classifier takes them."""
+    """The classifier's input for triples, on ``device``."""
     ids, lengths = texts.batch(facts)
     if tables is None:
         return TripleBatch(ids.to(device), lengths)
@@ -86,10 +87,10 @@ def triple_batch(texts: TripleTexts, facts: Facts, tables: Tables | None, device
 
 @dataclass(frozen=True)
 class Tables:
-    """Where entities and relations stand in a model's tables.
+    """Rows of entities and relations in a model's embedding tables.
 
     Attributes:
-        entities, relations: row by number; -1 where there is none. *Shape:* (entities,), (relations,), int64.
+        entities, relations: row by index; -1 without a row. *Shape:* (entities,), (relations,), int64.
     """
 
     entities: np.ndarray
@@ -107,20 +108,20 @@ def classify(
     """Scores of triples, without dropout. *Shape:* (n,), float32.
 
     Args:
-        model: dropout is switched off meanwhile.
-        texts: what it reads.
+        model: the model; it runs in evaluation mode.
+        texts: names of entities and relations in word ids.
         facts: the triples.
-        tables: of a model with vectors of entities.
-        advance: told of triples that are done.
+        tables: rows of a model with entity embeddings.
+        advance: called with the number of triples scored.
     """
     device = next(model.parameters()).device
     logits = np.zeros(len(facts), dtype=np.float32)
-    learning = model.training
+    was_training = model.training
     model.eval()
     try:
         for rows in bucketed(texts.lengths(facts), BATCH, np.random.default_rng(0)) if len(facts) else []:
             logits[rows] = model.logits(triple_batch(texts, facts.select(rows), tables, device)).cpu().numpy()
             advance(len(rows))
     finally:
-        model.train(learning)
+        model.train(was_training)
     return logits

@@ -1,4 +1,4 @@
-"""Text files to word ids, and to batches of lines of about the same length."""
+"""Text files to word ids, and to batches of lines of similar length."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from blink.kglm.lm.words import surface_text, text_words
 
 SUMMARY_SUFFIX = ".sm"
 POOL = 50
-"""Batches whose lines are sorted by length together: enough for little padding, few enough to mix well."""
+"""Batches whose lines are sorted by length together: enough for little padding, few enough for a random order."""
 
 
 def read_lines(source: str | Path) -> Iterator[str]:
-    """Lines of a text: of a file, plain or ``.gz``, a line each; of ``.sm`` summaries, a file each.
+    """Yield the lines of a text file (plain or ``.gz``), or one line per ``.sm`` summary file.
 
     Args:
-        source: a file, or a folder of ``.sm`` files, which are read in the order of their names.
+        source: a file, or a folder of ``.sm`` files, read in the order of their names.
 
     Raises:
-        MissingFileError: there is no such file, or no summaries in the folder.
-        DataError: a file is empty, not UTF-8, or a broken archive.
+        MissingFileError: the file does not exist, or the folder has no summaries.
+        DataError: a file is empty, not UTF-8, or a damaged archive.
     """
     path = Path(source)
     if path.is_dir():
@@ -37,9 +37,9 @@ def read_lines(source: str | Path) -> Iterator[str]:
         if not files:
             raise MissingFileError(f"{path} holds no {SUMMARY_SUFFIX} files; name a text file, or a folder of summaries")
         for file in files:
-            yield surface_text(_whole(file))
+            yield surface_text(_joined_lines(file))
     elif path.suffix == SUMMARY_SUFFIX:
-        yield surface_text(_whole(path))
+        yield surface_text(_joined_lines(path))
     else:
         yield from _plain_lines(path)
 
@@ -51,7 +51,7 @@ def _check(path: Path) -> None:
         raise DataError(f"{path} is empty (0 bytes); give a text file of at least one line")
 
 
-def _whole(path: Path) -> str:
+def _joined_lines(path: Path) -> str:
     return " ".join(_plain_lines(path))
 
 
@@ -72,28 +72,28 @@ def _plain_lines(path: Path) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Lines of word ids, one after another in one array.
+    """Lines of word ids, concatenated in one array.
 
     Attributes:
-        raw: ids of all words. Unknown words have ids from ``known`` on, a number per spelling. *Shape:* (words,), int32.
-        starts: where each line begins, and the end. *Shape:* (lines + 1,), int64.
-        characters: of each line, counting one behind each word, and one for the end of the line. *Shape:* (lines,), int64.
-        rows: which line of the source each one was. *Shape:* (lines,), int64.
-        known: number of ids of the vocabulary.
+        raw: ids of all words. Unknown words have ids from ``vocabulary_size`` on, one per spelling. *Shape:* (words,), int32.
+        starts: offset of each line in ``raw``, and the length of ``raw``. *Shape:* (lines + 1,), int64.
+        characters: length of each line: its characters, one blank after each word, and one line end. *Shape:* (lines,), int64.
+        rows: line number in the source. *Shape:* (lines,), int64.
+        vocabulary_size: number of ids of the vocabulary.
     """
 
     raw: np.ndarray
     starts: np.ndarray
     characters: np.ndarray
     rows: np.ndarray
-    known: int
+    vocabulary_size: int
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
     @property
     def lengths(self) -> np.ndarray:
-        """Words of each line, without `BOS` and `EOS`. *Shape:* (lines,)"""
+        """Number of words of each line, without `BOS` and `EOS`. *Shape:* (lines,)"""
         return np.diff(self.starts)
 
     @property
@@ -103,68 +103,68 @@ class Corpus:
 
     @property
     def unknown_words(self) -> int:
-        """How many words are not in the vocabulary."""
-        return int((self.raw >= self.known).sum())
+        """Number of words that are not in the vocabulary."""
+        return int((self.raw >= self.vocabulary_size).sum())
 
     @property
     def unknown_types(self) -> int:
-        """How many different spellings are not in the vocabulary."""
-        return len(np.unique(self.raw[self.raw >= self.known]))
+        """Number of distinct words that are not in the vocabulary."""
+        return len(np.unique(self.raw[self.raw >= self.vocabulary_size]))
 
     def line(self, number: int) -> np.ndarray:
         """Word ids of a line, unknown words as `UNK`. *Shape:* (words,), int64."""
         raw = self.raw[self.starts[number] : self.starts[number + 1]].astype(np.int64)
-        return np.where(raw < self.known, raw, UNK)
+        return np.where(raw < self.vocabulary_size, raw, UNK)
 
     def select(self, lines: Sequence[int] | np.ndarray) -> Corpus:
-        """Some of the lines, in the order given."""
-        chosen = np.asarray(lines, dtype=np.int64)
-        parts = [self.raw[self.starts[i] : self.starts[i + 1]] for i in chosen]
-        starts = np.concatenate([[0], np.cumsum(self.lengths[chosen])]).astype(np.int64)
-        raw = np.concatenate(parts) if parts else self.raw[:0]
-        return Corpus(raw, starts, self.characters[chosen], self.rows[chosen], self.known)
+        """A corpus of these lines, in this order."""
+        rows = np.asarray(lines, dtype=np.int64)
+        line_ids = [self.raw[self.starts[i] : self.starts[i + 1]] for i in rows]
+        starts = np.concatenate([[0], np.cumsum(self.lengths[rows])]).astype(np.int64)
+        raw = np.concatenate(line_ids) if line_ids else self.raw[:0]
+        return Corpus(raw, starts, self.characters[rows], self.rows[rows], self.vocabulary_size)
 
     def batch(self, lines: Sequence[int] | np.ndarray) -> Tensor:
         """Lines between `BOS` and `EOS`, padded on the right. *Shape:* (lines, 2 + most words), int64."""
-        chosen = [self.line(int(i)) for i in lines]
-        ids = np.full((len(chosen), 2 + max(map(len, chosen))), PAD, dtype=np.int64)
+        line_ids = [self.line(int(i)) for i in lines]
+        ids = np.full((len(line_ids), 2 + max(map(len, line_ids))), PAD, dtype=np.int64)
         ids[:, 0] = BOS
-        for row, words in enumerate(chosen):
+        for row, words in enumerate(line_ids):
             ids[row, 1 : 1 + len(words)] = words
             ids[row, 1 + len(words)] = EOS
         return torch.from_numpy(ids)
 
 
 def encode(lines: Sequence[Sequence[str]], vocabulary: Vocabulary, longest: int = 0) -> Corpus:
-    """Lines of words to ids; lines without words are left out.
+    """Map lines of words to ids; empty lines are dropped.
 
     Args:
-        lines: words, line by line.
-        vocabulary: what is known.
-        longest: words that are kept of each line; 0 keeps all.
+        lines: words of each line.
+        vocabulary: maps words to ids.
+        longest: maximum number of words of a line, the rest is truncated; 0 truncates nothing.
     """
     unknown: dict[str, int] = {}
-    parts, characters, rows = [], [], []
+    line_ids, characters, rows = [], [], []
     for row, line in enumerate(lines):
         words = line[: longest or None]
         if not words:
             continue
         ids = np.array(vocabulary.ids(words), dtype=np.int32)
-        for place in np.flatnonzero(ids == UNK):
-            ids[place] = len(vocabulary) + unknown.setdefault(words[int(place)], len(unknown))
-        parts.append(ids)
+        for position in np.flatnonzero(ids == UNK):
+            ids[position] = len(vocabulary) + unknown.setdefault(words[int(position)], len(unknown))
+        line_ids.append(ids)
         characters.append(sum(map(len, words)) + len(words) + 1)
         rows.append(row)
-    starts = np.concatenate([[0], np.cumsum([len(p) for p in parts])]).astype(np.int64)
-    raw = np.concatenate(parts) if parts else np.zeros(0, np.int32)
+    starts = np.concatenate([[0], np.cumsum([len(p) for p in line_ids])]).astype(np.int64)
+    raw = np.concatenate(line_ids) if line_ids else np.zeros(0, np.int32)
     return Corpus(raw, starts, np.array(characters, np.int64), np.array(rows, np.int64), len(vocabulary))
 
 
 def read_words(source: str | Path) -> list[list[str]]:
-    """Words of each line of a text, see `read_lines`.
+    """Read a text and split its lines into words, see `read_lines`.
 
     Raises:
-        DataError: there is not one word in it.
+        DataError: the text has no words.
     """
     lines = [text_words(line) for line in read_lines(source)]
     if not any(lines):
@@ -173,49 +173,49 @@ def read_words(source: str | Path) -> list[list[str]]:
 
 
 class LineStream:
-    """An endless stream of batches of lines: batch n is a function of n alone, so a run goes on anywhere.
+    """An endless stream of batches of lines. Batch n is a function of n alone, so a run can resume at any step.
 
-    Each pass holds every line once. In a shuffled pass, `POOL` batches' worth of lines drawn at random are sorted by length
-    before they are cut into batches, and the batches are shuffled: little of a batch is padding.
+    Each epoch has every line once. In a shuffled epoch, random pools of `POOL` batches are sorted by length before they are
+    divided into batches, and the batches are shuffled. This keeps padding low.
 
     Args:
         corpus: the lines.
-        lines: lines of a batch.
-        seed: of the order.
-        shuffle: otherwise lines come as they stand in the text.
+        lines: batch size in lines.
+        seed: seed of the order.
+        shuffle: shuffle the lines; otherwise they keep the order of the text.
     """
 
     def __init__(self, corpus: Corpus, lines: int, seed: int, shuffle: bool = True) -> None:
         if len(corpus) == 0:
-            raise DataError("the training text has no line that is left; give more text, or keep a larger share of it")
+            raise DataError("the training text has no lines; give more text, or keep a larger share of it")
         self.corpus, self._lines, self._seed, self._shuffle = corpus, lines, seed, shuffle
-        self._pass, self._order = -1, list[np.ndarray]()
+        self._epoch, self._order = -1, list[np.ndarray]()
 
     def __len__(self) -> int:
-        """Batches of a pass."""
+        """Number of batches of an epoch."""
         return -(-len(self.corpus) // self._lines)
 
     def batch(self, number: int) -> Tensor:
         """Batch ``number`` of the stream. *Shape:* (lines, time), int64."""
-        turn, place = divmod(number, len(self))
-        if turn != self._pass:
-            self._pass, self._order = turn, self._pass_order(turn)
-        return self.corpus.batch(self._order[place])
+        epoch, index = divmod(number, len(self))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._epoch_order(epoch)
+        return self.corpus.batch(self._order[index])
 
-    def _pass_order(self, turn: int) -> list[np.ndarray]:
-        everyone = np.arange(len(self.corpus))
+    def _epoch_order(self, epoch: int) -> list[np.ndarray]:
+        rows = np.arange(len(self.corpus))
         if not self._shuffle:
-            return [everyone[i : i + self._lines] for i in range(0, len(everyone), self._lines)]
-        return bucketed(self.corpus.lengths, self._lines, np.random.default_rng([self._seed, turn]))
+            return [rows[i : i + self._lines] for i in range(0, len(rows), self._lines)]
+        return bucketed(self.corpus.lengths, self._lines, np.random.default_rng([self._seed, epoch]))
 
 
 def bucketed(lengths: np.ndarray, size: int, random: np.random.Generator) -> list[np.ndarray]:
-    """Rows in random batches whose members have about the same length; every row is in one of them.
+    """Divide all rows into random batches of similar length.
 
     Args:
-        lengths: of the rows. *Shape:* (n,)
-        size: rows of a batch; one batch has what is left over.
-        random: where chance comes from.
+        lengths: length of each row. *Shape:* (n,)
+        size: batch size; one batch may be smaller.
+        random: source of random numbers.
     """
     shuffled = random.permutation(len(lengths))
     ordered: list[np.ndarray] = []

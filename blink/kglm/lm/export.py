@@ -1,7 +1,7 @@
-"""Vectors of a joint run as files for the linker, in the layout of `blink.kglm.graph.export`.
+"""Export entity embeddings of a joint run as files for the linker, in the layout of `blink.kglm.graph.export`.
 
-An entity's vector is its row in the table of entities, or, of a model without one, what the cells keep of its name; then every
-entity of the graph has one, trained on or not.
+An entity's vector is its row in the entity table. A model without a table encodes the entity's name, so every entity of the
+graph has a vector, whether it was in the training triples or not.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from blink.files import atomic_open, write_json
 from blink.kglm.config import Settings
 from blink.kglm.graph.export import FORMAT, META_FILE
 from blink.kglm.lm.inputs import Triples
-from blink.kglm.lm.saved import Saved
+from blink.kglm.lm.saved import SavedModel
 
-NAMES_AT_ONCE = 512
+NAMES_BATCH = 512
 
 
-def write_export(out: Path, saved: Saved, triples: Triples, settings: Settings) -> dict[str, Any]:
-    """Write ``entity_vectors.npy``, ``entity_ids.txt``, ``degrees.npy``, of a table the same of relations, and ``meta.json``.
+def write_export(out: Path, saved: SavedModel, triples: Triples, settings: Settings) -> dict[str, Any]:
+    """Write ``entity_vectors.npy``, ``entity_ids.txt``, ``degrees.npy``, ``meta.json``, and relations if the model has tables.
 
     Args:
-        out: the folder, made where it is missing.
+        out: the folder; created if missing.
         saved: the model.
-        triples: what it was trained on.
-        settings: of its run.
+        triples: its training data.
+        settings: settings of its run.
 
     Returns:
-        how many of what width.
+        number of entities, dimension and origin of the vectors.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / META_FILE).unlink(missing_ok=True)
@@ -66,12 +66,12 @@ def write_export(out: Path, saved: Saved, triples: Triples, settings: Settings) 
 
 
 @torch.no_grad()
-def _of_names(saved: Saved, triples: Triples) -> np.ndarray:
-    """What the cells keep of each entity's name. *Shape:* (entities, `Cells.summary_width`)."""
+def _of_names(saved: SavedModel, triples: Triples) -> np.ndarray:
+    """Encoded names of all entities. *Shape:* (entities, `Cells.summary_width`)."""
     texts = triples.lexicon.texts(saved.vocabulary)
-    every = np.arange(len(triples.lexicon.entities))
-    parts = (every[i : i + NAMES_AT_ONCE] for i in range(0, len(every), NAMES_AT_ONCE))
-    return np.concatenate([saved.model.encoder.summary(*texts.names(part)).numpy() for part in parts])
+    rows = np.arange(len(triples.lexicon.entities))
+    chunks = (rows[i : i + NAMES_BATCH] for i in range(0, len(rows), NAMES_BATCH))
+    return np.concatenate([saved.model.encoder.summary(*texts.names(chunk)).numpy() for chunk in chunks])
 
 
 def _write(out: Path, kind: str, vectors: np.ndarray, ids: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Sample sentences of a language model."""
+"""Sample sentences from a language model."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from blink.kglm.lm.words import text_words
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next word is chosen.
+    """Sampling settings.
 
     Attributes:
-        words: most words to add.
-        temperature: 0 takes the likeliest word; below 1 is more careful than the model, above 1 bolder.
-        top_k: choose among the likeliest k; 0 among all.
-        top_p: choose among the likeliest words that together have this probability.
-        unknown: whether the word ``unk`` may be chosen.
-        seed: of the choices.
+        words: maximum number of words to generate.
+        temperature: divides the logits; 0 is greedy decoding.
+        top_k: sample from the k likeliest words; 0 from all.
+        top_p: sample from the smallest set of likeliest words with this total probability.
+        unknown: whether the word ``unk`` may be sampled.
+        seed: seed of the samples.
     """
 
     words: int = 20
@@ -41,16 +41,16 @@ class Sampling:
 
 
 @torch.no_grad()
-def generate(model: KGLanguageModel, vocabulary: Vocabulary, prompt: str, how: Sampling) -> list[str]:
-    """Go on with a text, word by word, to the end of the line or ``how.words``.
+def generate(model: KGLanguageModel, vocabulary: Vocabulary, prompt: str, sampling: Sampling) -> list[str]:
+    """Continue a text word by word, to the end of the line or ``sampling.words``.
 
-    All of the prompt is read, and each word is read once: the cells' state is kept. Dropout is off.
+    Each word is read once, because the hidden state is carried over. The model runs in evaluation mode.
 
     Args:
-        model: with a language model in it.
-        vocabulary: its words.
-        prompt: how the line begins; may be empty.
-        how: what is chosen.
+        model: a model with a language model.
+        vocabulary: its vocabulary.
+        prompt: beginning of the line; may be empty.
+        sampling: what is chosen.
 
     Returns:
         the words that were added.
@@ -58,45 +58,45 @@ def generate(model: KGLanguageModel, vocabulary: Vocabulary, prompt: str, how: S
     Raises:
         SettingsError: the model is a triple classifier alone.
     """
-    random = torch.Generator().manual_seed(how.seed)
+    random = torch.Generator().manual_seed(sampling.seed)
     device = next(model.parameters()).device
-    ids, state, made = [BOS, *vocabulary.ids(text_words(prompt))], None, list[int]()
-    learning = model.training
+    ids, state, words = [BOS, *vocabulary.ids(text_words(prompt))], None, list[int]()
+    was_training = model.training
     model.eval()
     try:
-        while len(made) < how.words:
+        while len(words) < sampling.words:
             logits, state = model.next_logits(torch.tensor([ids], device=device), state)
-            word = choose(logits[0].cpu(), how, random)
+            word = sample_word(logits[0].cpu(), sampling, random)
             if word == EOS:
                 break
-            made.append(word)
+            words.append(word)
             ids = [word]
     finally:
-        model.train(learning)
-    return [vocabulary.spelling(word) for word in made]
+        model.train(was_training)
+    return [vocabulary.word(word) for word in words]
 
 
-def choose(logits: Tensor, how: Sampling, random: torch.Generator) -> int:
-    """The next word's id.
+def sample_word(logits: Tensor, sampling: Sampling, random: torch.Generator) -> int:
+    """Sample the id of the next word.
 
     Args:
-        logits: of all words. *Shape:* (vocabulary,).
-        how: what is chosen.
-        random: where chance comes from.
+        logits: logits of all words. *Shape:* (vocabulary,).
+        sampling: sampling settings.
+        random: source of random numbers.
     """
     logits = logits.double().clone()
-    logits[[PAD, BOS, *([] if how.unknown else [UNK])]] = -math.inf
-    if how.temperature == 0:
+    logits[[PAD, BOS, *([] if sampling.unknown else [UNK])]] = -math.inf
+    if sampling.temperature == 0:
         return int(logits.argmax())
-    probabilities = torch.softmax(logits / how.temperature, 0)
+    probabilities = torch.softmax(logits / sampling.temperature, 0)
     ordered, words = probabilities.sort(descending=True, stable=True)
-    # A word is kept while those before it are short of top_p: the likeliest always is.
-    kept = (ordered.cumsum(0) - ordered < how.top_p) & (torch.arange(len(ordered)) < (how.top_k or len(ordered)))
-    return int(words[torch.multinomial(torch.where(kept, ordered, 0.0), 1, generator=random)])
+    # A word is in the nucleus if the words before it sum to less than top_p, so the likeliest word always is.
+    nucleus = (ordered.cumsum(0) - ordered < sampling.top_p) & (torch.arange(len(ordered)) < (sampling.top_k or len(ordered)))
+    return int(words[torch.multinomial(torch.where(nucleus, ordered, 0.0), 1, generator=random)])
 
 
-def side_by_side(names: Sequence[str], texts: Sequence[str], width: int) -> list[str]:
-    """Texts in columns under their names, wrapped to a line of ``width`` characters; one below the other where it is narrow."""
+def format_columns(names: Sequence[str], texts: Sequence[str], width: int) -> list[str]:
+    """Format texts in columns under their names, wrapped to ``width`` characters; one per block if columns are too narrow."""
     import textwrap
 
     column = (width - 3 * (len(names) - 1)) // max(len(names), 1)
@@ -108,4 +108,4 @@ def side_by_side(names: Sequence[str], texts: Sequence[str], width: int) -> list
     ]
     height = max(map(len, cells))
     rows = ([cell[row] if row < len(cell) else "" for cell in cells] for row in range(height))
-    return [" | ".join(part.ljust(column) for part in row).rstrip() for row in rows]
+    return [" | ".join(cell.ljust(column) for cell in row).rstrip() for row in rows]

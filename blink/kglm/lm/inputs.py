@@ -1,4 +1,4 @@
-"""What the settings of a run name, read and encoded: vocabulary, texts, triples and false triples."""
+"""Read and encode the inputs of a run: vocabulary, texts, triples and negatives."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from blink.kglm.graph.readers import read_graph
 from blink.kglm.graph.triples import Graph
 from blink.kglm.lm.classification import Tables
 from blink.kglm.lm.corpus import Corpus, encode, read_words
-from blink.kglm.lm.negatives import Making, Negatives
-from blink.kglm.lm.splits import apart_by_head, held_out_lines, read_subjects
+from blink.kglm.lm.negatives import Negatives, NegativeSampling
+from blink.kglm.lm.splits import held_out_lines, read_subjects, split_by_head
 from blink.kglm.lm.triples import Facts, Lexicon, TripleTexts, read_names
 from blink.kglm.lm.vocabulary import Vocabulary, build_vocabulary, count_words
 
@@ -30,33 +30,33 @@ class Text:
     """A text in words.
 
     Attributes:
-        words: of each line.
-        subjects: entity of each line; None where they are not known.
+        words: words of each line.
+        subjects: entity of each line; None if unknown.
     """
 
     words: list[list[str]]
     subjects: list[str] | None
 
-    def select(self, chosen: np.ndarray) -> Text:
-        """The lines of a mask. *Shape:* (lines,), bool."""
-        rows = np.flatnonzero(chosen)
+    def select(self, mask: np.ndarray) -> Text:
+        """Select lines by a mask, *shape* (lines,), bool."""
+        rows = np.flatnonzero(mask)
         return Text([self.words[i] for i in rows], None if self.subjects is None else [self.subjects[i] for i in rows])
 
 
 @dataclass(frozen=True)
 class Triples:
-    """Triples to learn from and to measure.
+    """Triples for training and evaluation.
 
     Attributes:
-        graph: ids, and triples as they are divided.
+        graph: ids and splits.
         lexicon: names.
-        texts: what a classifier reads.
-        train: triples of training, false ones among them only where they were given.
-        measured: by split and kind, true and false triples; ``published`` are those given with the graph.
-        chosen_by: validation triples with false ones such as those of training, for the choice of the best state.
-        negatives: makes false ones.
-        making: how, in training.
-        tables: where entities stand in a table that has a row for each of the training triples.
+        texts: names in word ids.
+        train: training triples; negatives are included only if the dataset has them.
+        measured: true and false triples by split and kind of negatives; ``published`` are the negatives of the dataset.
+        selection: validation triples with negatives like those of training, to select the best checkpoint.
+        negatives: samples negatives.
+        sampling: settings of negative sampling in training.
+        tables: rows of entities and relations of the training triples in embedding tables.
     """
 
     graph: Graph
@@ -64,14 +64,14 @@ class Triples:
     texts: TripleTexts
     train: Facts
     measured: Mapping[str, Mapping[str, Facts]]
-    chosen_by: Facts
+    selection: Facts
     negatives: Negatives
-    making: Making
+    sampling: NegativeSampling
     tables: Tables
 
     @property
     def table_ids(self) -> tuple[list[str], list[str]]:
-        """Ids of entities and relations by their rows in the tables."""
+        """Ids of entities and of relations, by row of their tables."""
         pairs = ((self.lexicon.entities, self.tables.entities), (self.lexicon.relations, self.tables.relations))
         entities, relations = ([ids[i] for i in np.flatnonzero(rows >= 0)] for ids, rows in pairs)
         return entities, relations
@@ -79,14 +79,14 @@ class Triples:
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that a run reads.
+    """Inputs of a run.
 
     Attributes:
-        vocabulary: the words that are known.
-        texts: ``train``, ``valid``, ``test``, as far as there are any.
-        triples: None for a language model alone.
+        vocabulary: the vocabulary.
+        texts: the available splits of ``train``, ``valid``, ``test``.
+        triples: None for a language model without a classifier.
         sources: files that were read.
-        notes: what to tell about them, a line each.
+        notes: messages about the data, one line each.
     """
 
     vocabulary: Vocabulary
@@ -97,14 +97,14 @@ class Inputs:
 
 
 def read_inputs(settings: Settings, vocabulary: Vocabulary | None = None) -> Inputs:
-    """Read what settings name.
+    """Read the inputs of a run.
 
     Args:
-        settings: of a run of kind ``lm`` or ``joint``.
-        vocabulary: of a trained model; None makes it as the settings say.
+        settings: settings of a run of kind ``lm`` or ``joint``.
+        vocabulary: vocabulary of a trained model; None reads or builds it from the settings.
 
     Raises:
-        MissingFileError, DataError, MismatchError, SettingsError: as of the files.
+        MissingFileError, DataError, MismatchError, SettingsError: a file or a setting is invalid.
     """
     reader = _Reader(settings)
     texts = reader.texts()
@@ -112,72 +112,72 @@ def read_inputs(settings: Settings, vocabulary: Vocabulary | None = None) -> Inp
     if settings.kind == "joint":
         graph = reader.graph(texts)
         lexicon = Lexicon(graph, reader.names("entity"), reader.names("relation"))
-    known = vocabulary or reader.vocabulary(texts, lexicon)
-    corpora = reader.corpora(texts, known)
-    triples = None if graph is None or lexicon is None else reader.triples(graph, lexicon, known)
-    return Inputs(known, corpora, triples, tuple(dict.fromkeys(reader.sources)), tuple(reader.notes))
+    words = vocabulary or reader.vocabulary(texts, lexicon)
+    corpora = reader.corpora(texts, words)
+    triples = None if graph is None or lexicon is None else reader.triples(graph, lexicon, words)
+    return Inputs(words, corpora, triples, tuple(dict.fromkeys(reader.sources)), tuple(reader.notes))
 
 
 class _Reader:
-    """Reads the parts one by one, and keeps what was read and what there is to tell."""
+    """Reads the inputs, and collects their source files and notes."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._data = settings, settings.data
         self.sources: list[Path] = []
         self.notes: list[str] = []
-        self._whole: Graph | None = None
+        self._undivided: Graph | None = None
 
     # -- texts -----------------------------------------------------------------------------------------------------------
 
     def texts(self) -> dict[str, Text]:
-        """Texts by split; the training text is what is left of it after the held-out lines."""
+        """Texts by split; the training text is without the held-out lines."""
         data = self._data
         if not data.text:
             if self._settings.kind == "lm" or self._settings.joint.alpha < 1:
                 raise SettingsError("data.text names no text; give a file with a line of text per entity, or --joint.alpha 1")
             return {}
-        found = {"train": self._text("text")}
+        texts = {"train": self._text("text")}
         for name in SPLITS:
             if getattr(data, f"text_{name}"):
-                found[name] = self._text(f"text_{name}")
-        if "valid" not in found:
-            everything = found["train"]
-            held_out = held_out_lines(everything.subjects, len(everything.words), data.held_out, data.split_seed)
+                texts[name] = self._text(f"text_{name}")
+        if "valid" not in texts:
+            text = texts["train"]
+            held_out = held_out_lines(text.subjects, len(text.words), data.held_out, data.split_seed)
             if not held_out.any() or held_out.all():
                 raise DataError(
-                    f"data.held_out {data.held_out} leaves no text to train on, or none to validate; take such as 0.05"
+                    f"data.held_out {data.held_out} leaves no text for training or validation; take a value such as 0.05"
                 )
-            found["valid"], found["train"] = everything.select(held_out), everything.select(~held_out)
+            texts["valid"], texts["train"] = text.select(held_out), text.select(~held_out)
             self.notes.append(f"valid: {int(held_out.sum()):,} lines of the training text held out")
-        return found
+        return texts
 
     def _text(self, key: str) -> Text:
         path = data_path(getattr(self._data, key), self._data.root)
         words = read_words(path)
         self.sources += [path] if path.is_file() else sorted(path.glob("*.sm"))
         ids = getattr(self._data, f"{key}_ids")
-        beside = path.with_name(path.name.removesuffix(".gz")).with_suffix(".ids")
-        if not ids or (ids == "auto" and not (path.is_file() and beside.is_file())):
+        ids_file = path.with_name(path.name.removesuffix(".gz")).with_suffix(".ids")
+        if not ids or (ids == "auto" and not (path.is_file() and ids_file.is_file())):
             return Text(words, None)
-        file = beside if ids == "auto" else data_path(ids, self._data.root)
+        file = ids_file if ids == "auto" else data_path(ids, self._data.root)
         self.sources.append(file)
         return Text(words, read_subjects(file, len(words)))
 
     def corpora(self, texts: Mapping[str, Text], vocabulary: Vocabulary) -> dict[str, Corpus]:
-        """Texts in ids; of the training text, the share that is learned from."""
+        """Texts in word ids; the training text is subsampled by ``data.text_share``."""
         data = self._data
-        found = {name: encode(text.words, vocabulary, data.longest) for name, text in texts.items()}
-        if found and data.text_share < 1:
-            lines = len(found["train"])
-            chosen = np.random.default_rng([data.split_seed, 0x5A]).permutation(lines)[: max(round(lines * data.text_share), 1)]
-            found["train"] = found["train"].select(np.sort(chosen))
-        for name, corpus in found.items():
+        corpora = {name: encode(text.words, vocabulary, data.longest) for name, text in texts.items()}
+        if corpora and data.text_share < 1:
+            lines = len(corpora["train"])
+            sample = np.random.default_rng([data.split_seed, 0x5A]).permutation(lines)[: max(round(lines * data.text_share), 1)]
+            corpora["train"] = corpora["train"].select(np.sort(sample))
+        for name, corpus in corpora.items():
             rate = corpus.unknown_words / max(corpus.words, 1)
             self.notes.append(f"text {name}: {len(corpus):,} lines, {corpus.words:,} words, {rate:.2%} of them unknown")
-        return found
+        return corpora
 
     def vocabulary(self, texts: Mapping[str, Text], lexicon: Lexicon | None) -> Vocabulary:
-        """The vocabulary of a file, or counted in the training text and in names."""
+        """The vocabulary of a file, or of the training text and the names."""
         section = self._settings.vocabulary
         if section.file:
             path = data_path(section.file, self._data.root)
@@ -195,8 +195,8 @@ class _Reader:
     # -- triples ---------------------------------------------------------------------------------------------------------
 
     def graph(self, texts: Mapping[str, Text]) -> Graph:
-        """The graph, divided anew where that is asked for."""
-        self._whole = graph = read_graph(self._data)
+        """The graph, split by entity if ``data.apart`` is set."""
+        self._undivided = graph = read_graph(self._data)
         self.sources += graph.sources
         if self._data.apart:
             held_out = {name: texts[name].subjects if name in texts else None for name in SPLITS}
@@ -205,12 +205,12 @@ class _Reader:
                 raise SettingsError(
                     "data.apart needs the entity ids of a validation and of a test text; give data.text_test_ids"
                 )
-            graph = apart_by_head(graph, subjects["valid"], subjects["test"])
+            graph = split_by_head(graph, subjects["valid"], subjects["test"])
         self.notes += graph.notes
         return graph
 
     def names(self, kind: str) -> dict[str, str]:
-        """Names of entities or relations; empty where none are given."""
+        """Names of entities or relations; empty without a names file."""
         file = getattr(self._data, f"{kind}_names")
         if not file:
             return {}
@@ -219,27 +219,31 @@ class _Reader:
         return read_names(path)
 
     def triples(self, graph: Graph, lexicon: Lexicon, vocabulary: Vocabulary) -> Triples:
-        """Triples, and what false ones are made of."""
+        """Triples, and the sampler of negatives."""
         section = self._settings.negatives
-        making = Making(section.kind, section.fewest, section.most, section.both)
+        sampling = NegativeSampling(section.kind, section.fewest, section.most, section.both)
         train = Facts.of(graph.train)
-        whole = self._whole or graph
-        known = Facts.join([Facts.of(part) for part in (*whole.splits.values(), *graph.splits.values())])
-        negatives = Negatives(train, known, lexicon.spelling, lexicon.relation_numbers(section.same_relation))
+        undivided = self._undivided or graph
+        true_facts = Facts.join([Facts.of(triples) for triples in (*undivided.splits.values(), *graph.splits.values())])
+        negatives = Negatives(train, true_facts, lexicon.name_keys, lexicon.relation_numbers(section.same_relation))
         if "train" in graph.negatives:
             train = Facts.join([train, Facts.of(graph.negatives["train"], False)])
         if lexicon.nameless:
-            self.notes.append(f"names: {lexicon.nameless:,} of {len(lexicon.entities):,} entities have none; read by their ids")
-        measured = self._measured(graph, whole, negatives)
+            self.notes.append(
+                f"names: {lexicon.nameless:,} of {len(lexicon.entities):,} entities have none; their ids are read instead"
+            )
+        measured = self._measured(graph, undivided, negatives)
         if "valid" not in graph.splits:
-            raise DataError("the graph has no valid triples to choose the best state by; give data.valid, or data.valid_share")
-        chosen_by = self._chosen_by(graph, negatives, making)
+            raise DataError(
+                "the graph has no valid triples to select the best checkpoint; give data.valid, or data.valid_share"
+            )
+        selection = self._selection_facts(graph, negatives, sampling)
         tables = Tables(_rows(graph.train[:, [0, 2]], len(lexicon.entities)), _rows(graph.train[:, 1], len(lexicon.relations)))
-        self.notes.append(f"triples: {', '.join(f'{name} {len(part):,}' for name, part in graph.splits.items())}")
-        return Triples(graph, lexicon, lexicon.texts(vocabulary), train, measured, chosen_by, negatives, making, tables)
+        self.notes.append(f"triples: {', '.join(f'{name} {len(triples):,}' for name, triples in graph.splits.items())}")
+        return Triples(graph, lexicon, lexicon.texts(vocabulary), train, measured, selection, negatives, sampling, tables)
 
-    def _chosen_by(self, graph: Graph, negatives: Negatives, making: Making) -> Facts:
-        """Validation triples with false ones such as those of training: given ones, or of the same kind."""
+    def _selection_facts(self, graph: Graph, negatives: Negatives, sampling: NegativeSampling) -> Facts:
+        """Validation triples with negatives like those of training: the dataset's, or of the same kind."""
         valid = Facts.of(graph.splits["valid"])
         random = np.random.default_rng([self._settings.negatives.measured_seed, 0xC4])
         most = self._settings.validation.triples
@@ -247,32 +251,32 @@ class _Reader:
             valid = valid.select(np.sort(random.permutation(len(valid))[:most]))
         if "train" in graph.negatives and "valid" in graph.negatives:
             return Facts.join([valid, Facts.of(graph.negatives["valid"], False)])
-        return negatives.with_true(valid, Making(making.kind, 2, 2, making.both), random)
+        return negatives.with_true(valid, NegativeSampling(sampling.kind, 2, 2, sampling.both), random)
 
-    def _measured(self, graph: Graph, whole: Graph, negatives: Negatives) -> dict[str, dict[str, Facts]]:
-        section, found = self._settings.negatives, dict[str, dict[str, Facts]]()
+    def _measured(self, graph: Graph, undivided: Graph, negatives: Negatives) -> dict[str, dict[str, Facts]]:
+        section, facts = self._settings.negatives, dict[str, dict[str, Facts]]()
         for name in (s for s in SPLITS if s in graph.splits):
             true = Facts.of(graph.splits[name])
-            found[name] = {}
-            for number, kind in enumerate(section.measured):
-                random = np.random.default_rng([section.measured_seed, number, SPLITS.index(name)])
-                found[name][kind] = negatives.with_true(true, Making(kind, 2, 2), random)
+            facts[name] = {}
+            for index, kind in enumerate(section.measured):
+                random = np.random.default_rng([section.measured_seed, index, SPLITS.index(name)])
+                facts[name][kind] = negatives.with_true(true, NegativeSampling(kind, 2, 2), random)
             if name in graph.negatives:
-                found[name][PUBLISHED] = Facts.join([true, Facts.of(graph.negatives[name], False)])
-        if self._data.apart and "valid" in whole.negatives and "valid" in whole.splits:
-            published = [Facts.of(whole.splits["valid"]), Facts.of(whole.negatives["valid"], False)]
-            found["test"][PUBLISHED] = Facts.join(published)
-        return found
+                facts[name][PUBLISHED] = Facts.join([true, Facts.of(graph.negatives[name], False)])
+        if self._data.apart and "valid" in undivided.negatives and "valid" in undivided.splits:
+            published = [Facts.of(undivided.splits["valid"]), Facts.of(undivided.negatives["valid"], False)]
+            facts["test"][PUBLISHED] = Facts.join(published)
+        return facts
 
 
 def _rows(used: np.ndarray, count: int) -> np.ndarray:
-    """A row for each number that is used, -1 for the others. *Shape:* (count,), int64."""
+    """Consecutive rows for the indices in ``used``, -1 for the others. *Shape:* (count,), int64."""
     rows = np.full(count, -1, dtype=np.int64)
     present = np.unique(used)
     rows[present] = np.arange(len(present))
     return rows
 
 
-def about(inputs: Inputs) -> dict[str, Any]:
-    """What the first line of a trace tells about inputs."""
+def describe_inputs(inputs: Inputs) -> dict[str, Any]:
+    """Description of the inputs for the first line of a trace."""
     return {"vocabulary": {"ids": len(inputs.vocabulary), "digest": inputs.vocabulary.digest}, "notes": list(inputs.notes)}

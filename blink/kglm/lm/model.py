@@ -1,10 +1,10 @@
-"""The network: a word table and recurrent cells that a language model and a triple classifier share.
+"""The network: a language model and a triple classifier over a shared word table and shared recurrent cells.
 
-What "BiLSTM" means here. A model that predicts the next word must not see it, so the language model uses the forward cells
-alone, in either kind: its perplexity is that of a left-to-right model, and the end of a line is predicted like any word. The
-backward cells serve the triple classifier, which reads a whole triple. They learn from text only by ``language.backward``,
-which adds the loss of predicting the word before (as in Peters et al. 2018); it is off by default and no part of perplexity.
-In the original the backward outputs were computed for text and thrown away.
+A "BiLSTM" is bidirectional only for the triple classifier, which reads a whole triple. A model that predicts the next word must
+not see it, so the language model always uses the forward cells alone. Its perplexity is that of a left-to-right model, and the
+end of a line is predicted like any word. The backward cells learn from text only with ``language.backward``, which adds the
+loss of predicting the previous word (as in Peters et al. 2018). It is off by default and not part of the perplexity. The
+original computes the backward outputs for text and does not use them.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from blink.kglm.lm.vocabulary import PAD
 from blink.kglm.run import seed_for
 
 State = tuple[tuple[Tensor, Tensor], ...]
-"""Of each layer, outputs and cell state after the last word, *shape* (1, batch, width) each."""
+"""Hidden state and cell state of each layer after the last word, *shape* (1, batch, width) each."""
 
 ENTITY_SCALE = 0.5
-"""Standard deviation of a new entity vector's numbers: products of three are then about an eighth."""
+"""Standard deviation of the values of a new entity embedding; products of three values are then about 1/8."""
 
 
 class TripleBatch(NamedTuple):
-    """Triples for the classifier.
+    """A batch of triples for the classifier.
 
     Attributes:
-        ids: words. *Shape:* (batch, time).
-        lengths: words of each triple. *Shape:* (batch,).
-        head, relation, tail: rows of the tables of entities and relations; None where there are no tables. *Shape:* (batch,).
+        ids: word ids. *Shape:* (batch, time).
+        lengths: number of words of each triple. *Shape:* (batch,).
+        head, relation, tail: rows of the entity and relation tables; None without tables. *Shape:* (batch,).
     """
 
     ids: Tensor
@@ -47,11 +47,11 @@ class TripleBatch(NamedTuple):
 
 
 class Stack(nn.Module):
-    """Layers of LSTM cells (Hochreiter & Schmidhuber 1997) that read in one direction, with dropout behind each layer.
+    """LSTM layers (Hochreiter & Schmidhuber 1997) of one direction, with dropout after each layer.
 
     Args:
-        width: of the vectors that are read.
-        cells: widths of the layers, and what dropout keeps.
+        width: dimension of the input vectors.
+        cells: widths of the layers, and dropout.
     """
 
     def __init__(self, width: int, cells: Cells) -> None:
@@ -62,17 +62,17 @@ class Stack(nn.Module):
         )
         self.dropout = nn.Dropout(1 - cells.keep)
         for layer in self.layers:
-            _begin_cells(layer)
+            _init_cells(layer)
 
     def forward(self, vectors: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Outputs at all places, and the state behind the last.
+        """Outputs at all positions, and the state after the last position.
 
         Args:
             vectors: *Shape:* (batch, time, width).
-            state: where an earlier call ended.
+            state: state of an earlier call; None starts at zero.
 
         Returns:
-            outputs after dropout. *Shape:* (batch, time, last layer), and the state of each layer.
+            outputs after dropout, *shape* (batch, time, last layer), and the state of each layer.
         """
         states = []
         for number, layer in enumerate(self.layers):
@@ -82,7 +82,7 @@ class Stack(nn.Module):
         return vectors, tuple(states)
 
     def last_cells(self, vectors: Tensor, lengths: Tensor) -> Tensor:
-        """Cell state of the last layer behind each text's own last word; padding is never read.
+        """Cell state of the last layer after the last word of each text, without padding.
 
         Args:
             vectors: *Shape:* (batch, time, width).
@@ -99,10 +99,10 @@ class Stack(nn.Module):
 
 
 class Encoder(nn.Module):
-    """What both tasks share: the word table and the cells.
+    """The word table and the cells, which both tasks share.
 
     Args:
-        network: its sizes.
+        network: its configuration.
     """
 
     def __init__(self, network: Network) -> None:
@@ -116,30 +116,30 @@ class Encoder(nn.Module):
         self.backwards = Stack(network.width, network.cells) if network.cells.backward else None
 
     def read(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Read left to right.
+        """Encode texts left to right.
 
         Args:
-            ids: words. *Shape:* (batch, time).
-            state: where an earlier call ended.
+            ids: word ids. *Shape:* (batch, time).
+            state: state of an earlier call; None starts at zero.
 
         Returns:
-            what is known at each place of it and all before. *Shape:* (batch, time, width), and the state.
+            hidden states, *shape* (batch, time, width), and the final state.
         """
         outputs: tuple[Tensor, State] = self.forwards(self.words(ids), state)
         return outputs
 
     def read_back(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Read right to left; the first place is that of the last word. *Shape:* (batch, time, width)."""
+        """Encode texts right to left; the first position is the last word. *Shape:* (batch, time, width)."""
         assert self.backwards is not None
         outputs: Tensor = self.backwards(self.words(reversed_ids(ids, lengths)))[0]
         return outputs
 
     def summary(self, ids: Tensor, lengths: Tensor, *, reach_words: bool = True) -> Tensor:
-        """What the cells keep of whole texts: the last cell state, of both directions where there are two.
+        """Encode whole texts as their last cell state, concatenated over directions.
 
         Args:
-            ids: words. *Shape:* (batch, time).
-            lengths: words of each text. *Shape:* (batch,).
+            ids: word ids. *Shape:* (batch, time).
+            lengths: number of words of each text. *Shape:* (batch,).
             reach_words: whether gradients reach the word table.
 
         Returns:
@@ -149,16 +149,16 @@ class Encoder(nn.Module):
         if self.backwards is not None:
             stacks.append((self.backwards, reversed_ids(ids, lengths)))
         lengths = lengths.cpu()
-        read = [(stack, self.words(words)) for stack, words in stacks]
-        return torch.cat([stack.last_cells(v if reach_words else v.detach(), lengths) for stack, v in read], dim=1)
+        inputs = [(stack, self.words(words)) for stack, words in stacks]
+        return torch.cat([stack.last_cells(v if reach_words else v.detach(), lengths) for stack, v in inputs], dim=1)
 
 
 class LanguageHead(nn.Module):
-    """Predicts words from what the cells say.
+    """Predicts words from hidden states.
 
     Args:
-        network: its sizes.
-        options: of the task.
+        network: the network's configuration.
+        options: the task's configuration.
     """
 
     def __init__(self, network: Network, options: Language) -> None:
@@ -174,17 +174,17 @@ class LanguageHead(nn.Module):
             self.onto = nn.Linear(width, network.width, bias=False)
 
     def forward(self, outputs: Tensor, words: nn.Embedding) -> tuple[Tensor, Tensor, Tensor]:
-        """What the losses of `blink.kglm.lm.softmax` take: hidden vectors, a row per word, biases."""
+        """Hidden vectors, output embeddings and biases, the inputs of the losses in `blink.kglm.lm.softmax`."""
         hidden = outputs if self.onto is None else self.onto(outputs)
         return hidden, words.weight if self.weight is None else self.weight, self.bias
 
 
 class ClassifierHead(nn.Module):
-    """Hidden layers with ReLU over what was read, dropout behind the last, and one logit.
+    """Hidden layers with ReLU, dropout after the last, and one logit.
 
     Args:
-        width: numbers that are read.
-        options: of the task.
+        width: dimension of the features.
+        options: the task's configuration.
     """
 
     def __init__(self, width: int, options: Classifier) -> None:
@@ -198,7 +198,7 @@ class ClassifierHead(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits: above 0 is true. *Shape:* (batch, width) to (batch,)."""
+        """Logits of triples being true. *Shape:* (batch, width) to (batch,)."""
         *hidden, last = self.layers
         for layer in hidden:
             features = torch.relu(layer(features))
@@ -211,14 +211,14 @@ class ClassifierHead(nn.Module):
 
 
 class EntityTable(nn.Module):
-    """Vectors of entities and relations beside the words; the classifier sees ``head * relation * tail`` (as in DistMult).
+    """Embeddings of entities and relations. The classifier gets ``head * relation * tail`` as features (as in DistMult).
 
-    An entity that was not trained on has no row: its vector is 0, as it is by `Classifier.entity_keep` in training now and
-    then, and what its words say has to do.
+    An entity that is not in the training triples has no row and a zero vector. `Classifier.entity_keep` sets vectors to zero in
+    training too, so that the classifier also learns to use the words alone.
 
     Args:
-        network: its sizes.
-        options: of the task.
+        network: the network's configuration.
+        options: the task's configuration.
     """
 
     def __init__(self, network: Network, options: Classifier) -> None:
@@ -231,26 +231,28 @@ class EntityTable(nn.Module):
             nn.init.normal_(table.weight, std=ENTITY_SCALE)
 
     def forward(self, batch: TripleBatch) -> Tensor:
-        """*Shape:* (batch, width)."""
-        return self._of(batch.head) * self._row(self.relations, batch.relation) * self._of(batch.tail)
+        """Features of triples. *Shape:* (batch, width)."""
+        return self._entity_vectors(batch.head) * self._rows(self.relations, batch.relation) * self._entity_vectors(batch.tail)
 
-    def _of(self, rows: Tensor | None) -> Tensor:
-        vectors = self._row(self.entities, rows)
+    def _entity_vectors(self, rows: Tensor | None) -> Tensor:
+        vectors = self._rows(self.entities, rows)
         if not self.training or self.keep == 1:
             return vectors
         return vectors * (torch.rand(len(vectors), 1, device=vectors.device) < self.keep)
 
     @staticmethod
-    def _row(table: nn.Embedding, rows: Tensor | None) -> Tensor:
+    def _rows(table: nn.Embedding, rows: Tensor | None) -> Tensor:
         if rows is None:
-            raise ShapeError("a model with vectors of entities needs their rows beside the words; give them in TripleBatch")
+            raise ShapeError(
+                "a model with entity embeddings needs their rows in the batch; give head, relation and tail in TripleBatch"
+            )
         return torch.where((rows >= 0)[:, None], table(rows.clamp(min=0)), 0.0)
 
     def distance(self, rows: Tensor, words: Tensor) -> Tensor:
-        """Mean squared distance between entities' vectors, mapped linearly, and vectors of their names.
+        """Mean squared distance between projected entity embeddings and the vectors of their names.
 
         Args:
-            rows: of the entities. *Shape:* (n,).
+            rows: rows of the entities. *Shape:* (n,).
             words: mean word vector of each name. *Shape:* (n, word width).
         """
         distances: Tensor = (self.onto_words(self.entities(rows)) - words).square().sum(1).mean()
@@ -258,13 +260,13 @@ class EntityTable(nn.Module):
 
 
 class KGLanguageModel(nn.Module):
-    """A language model, a triple classifier, or both over one word table and one set of cells.
+    """A language model, a triple classifier, or both over a shared word table and shared cells.
 
-    Each part begins from random numbers of its own, so that it begins alike whichever other parts there are.
+    Each module has its own random seed, so its initial weights do not depend on which other modules exist.
 
     Args:
-        network: what it is made of.
-        seed: of the random numbers.
+        network: its configuration.
+        seed: seed of the initial weights.
     """
 
     def __init__(self, network: Network, seed: int = 0) -> None:
@@ -283,12 +285,12 @@ class KGLanguageModel(nn.Module):
             self.tables = EntityTable(network, options) if options and options.entity_width else None
 
     def language_loss(self, ids: Tensor) -> Tensor:
-        """Mean loss per predicted word, in nats; ends of lines count, padding and beginnings do not.
+        """Mean loss per predicted word, in nats. Ends of lines are predicted, padding and beginnings are not.
 
         Args:
-            ids: lines. *Shape:* (batch, time).
+            ids: word ids of lines. *Shape:* (batch, time).
         """
-        options, _ = self._predicting()
+        options, _ = self._language_task()
         loss = self._next_word_loss(self.encoder.read(ids[:, :-1])[0], ids[:, 1:], options)
         if options.backward and self.encoder.backwards is not None:
             lengths = (ids != PAD).sum(1)
@@ -297,48 +299,48 @@ class KGLanguageModel(nn.Module):
         return loss
 
     def _next_word_loss(self, outputs: Tensor, targets: Tensor, options: Language) -> Tensor:
-        real = targets != PAD
-        hidden, weight, bias = self._predictor(outputs[real])
+        mask = targets != PAD
+        hidden, weight, bias = self._predictor(outputs[mask])
         if options.softmax == "sampled" and self.training:
-            return sampled_loss(hidden, targets[real], weight, bias, options.samples)
-        return nn.functional.cross_entropy(nn.functional.linear(hidden, weight, bias), targets[real])
+            return sampled_loss(hidden, targets[mask], weight, bias, options.samples)
+        return nn.functional.cross_entropy(nn.functional.linear(hidden, weight, bias), targets[mask])
 
     def _predictor(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        parts: tuple[Tensor, Tensor, Tensor] = self._predicting()[1](outputs, self.encoder.words)
-        return parts
+        projection: tuple[Tensor, Tensor, Tensor] = self._language_task()[1](outputs, self.encoder.words)
+        return projection
 
-    def _predicting(self) -> tuple[Language, LanguageHead]:
+    def _language_task(self) -> tuple[Language, LanguageHead]:
         if self.network.language is None or self.language is None:
-            raise SettingsError("this model is a triple classifier without a language model; name a run of kind lm, or joint")
+            raise SettingsError("this model is a triple classifier without a language model; give a run of kind lm or joint")
         return self.network.language, self.language
 
     @torch.no_grad()
     def line_losses(self, ids: Tensor) -> Tensor:
-        """Negative log-probability of each word under the full softmax, in nats; 0 at padding.
+        """Negative log-probability of each word but the first under the full softmax, in nats; 0 at padding.
 
         Args:
-            ids: lines. *Shape:* (batch, time).
+            ids: word ids of lines. *Shape:* (batch, time).
 
         Returns:
-            of all but the first word. *Shape:* (batch, time - 1).
+            *Shape:* (batch, time - 1).
         """
         targets = ids[:, 1:]
-        real = targets != PAD
+        mask = targets != PAD
         losses = torch.zeros(targets.shape, device=ids.device)
-        hidden, weight, bias = self._predictor(self.encoder.read(ids[:, :-1])[0][real])
-        losses[real] = token_losses(hidden, targets[real], weight, bias)
+        hidden, weight, bias = self._predictor(self.encoder.read(ids[:, :-1])[0][mask])
+        losses[mask] = token_losses(hidden, targets[mask], weight, bias)
         return losses
 
     @torch.no_grad()
     def next_logits(self, ids: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Logits of the word behind the last one, and the state to go on from. *Shape:* (batch, vocabulary)."""
+        """Logits of the next word, *shape* (batch, vocabulary), and the state after ``ids``."""
         outputs, state = self.encoder.read(ids, state)
         hidden, weight, bias = self._predictor(outputs[:, -1])
         return nn.functional.linear(hidden, weight, bias), state
 
     def logits(self, batch: TripleBatch) -> Tensor:
-        """How true triples are: above 0 is true. *Shape:* (batch,)."""
-        options, head = self._judging()
+        """Logits of triples being true. *Shape:* (batch,)."""
+        options, head = self._classifier_task()
         features = self.encoder.summary(batch.ids, batch.lengths, reach_words=options.reach_words)
         if self.tables is not None:
             features = torch.cat([features, self.tables(batch)], dim=1)
@@ -346,51 +348,51 @@ class KGLanguageModel(nn.Module):
         return logits
 
     def classifier_loss(self, batch: TripleBatch, labels: Tensor) -> Tensor:
-        """Mean weighted cross-entropy, plus the penalty on the layers' weights.
+        """Mean weighted binary cross-entropy, plus the L2 penalty.
 
         Args:
             batch: triples.
-            labels: 1 where true. *Shape:* (batch,), float.
+            labels: 1 for true triples, 0 for false ones. *Shape:* (batch,), float.
         """
-        options, head = self._judging()
+        options, head = self._classifier_task()
         balance = torch.tensor(options.balance, device=labels.device)
         loss = nn.functional.binary_cross_entropy_with_logits(self.logits(batch), labels, pos_weight=balance)
         return loss + options.penalty * head.penalty() if options.penalty else loss
 
-    def _judging(self) -> tuple[Classifier, ClassifierHead]:
+    def _classifier_task(self) -> tuple[Classifier, ClassifierHead]:
         if self.network.classifier is None or self.classifier is None:
-            raise SettingsError("this model is a language model without a triple classifier; name a run of kind joint")
+            raise SettingsError("this model is a language model without a triple classifier; give a run of kind joint")
         return self.network.classifier, self.classifier
 
     def name_vectors(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Mean word vectors of names, without the `BOS` they begin with. *Shape:* (n, time) to (n, width)."""
-        places = torch.arange(ids.shape[1], device=ids.device)
-        real = (places >= 1) & (places < lengths.to(ids.device)[:, None])
+        """Mean word vectors of names, without `BOS`. *Shape:* (n, time) to (n, width)."""
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        real = (positions >= 1) & (positions < lengths.to(ids.device)[:, None])
         sums = (self.encoder.words(ids) * real[:, :, None]).sum(1)
         return sums / real.sum(1, keepdim=True).clamp(min=1)
 
     def groups(self) -> Iterator[tuple[str, Sequence[nn.Parameter]]]:
-        """Trained parameters by part: ``words``, ``cells``, ``language``, ``classifier``, ``tables``."""
+        """Trained parameters by module: ``words``, ``cells``, ``language``, ``classifier``, ``tables``."""
         cells = [
             p for stack in (self.encoder.forwards, self.encoder.backwards) if stack is not None for p in stack.parameters()
         ]
-        parts = {"words": list(self.encoder.words.parameters()), "cells": cells}
-        for name, part in (("language", self.language), ("classifier", self.classifier), ("tables", self.tables)):
-            parts[name] = list(part.parameters()) if part is not None else []
-        for name, parameters in parts.items():
-            if learning := [p for p in parameters if p.requires_grad]:
-                yield name, learning
+        groups = {"words": list(self.encoder.words.parameters()), "cells": cells}
+        for name, module in (("language", self.language), ("classifier", self.classifier), ("tables", self.tables)):
+            groups[name] = list(module.parameters()) if module is not None else []
+        for name, parameters in groups.items():
+            if trained := [p for p in parameters if p.requires_grad]:
+                yield name, trained
 
 
 def reversed_ids(ids: Tensor, lengths: Tensor) -> Tensor:
-    """Each text from its last word to its first; padding stays behind it. *Shape:* (batch, time) both."""
-    places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    """Reverse each text, with padding still at the end. *Shape:* (batch, time) both."""
+    positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
     ends = lengths.to(ids.device)[:, None]
-    return ids.gather(1, torch.where(places < ends, ends - 1 - places, places))
+    return ids.gather(1, torch.where(positions < ends, ends - 1 - positions, positions))
 
 
-def _begin_cells(layer: nn.Module) -> None:
-    """Xavier weights; biases 0, but 1 for the forget gates (Jozefowicz et al. 2015)."""
+def _init_cells(layer: nn.Module) -> None:
+    """Xavier weights; zero biases, except 1 for forget gates (Jozefowicz et al. 2015)."""
     for name, value in layer.named_parameters():
         if value.dim() == 2:
             nn.init.xavier_uniform_(value)

@@ -1,12 +1,12 @@
-"""False triples, made from true ones; how they are made decides how hard a classifier's task is.
+"""Negative sampling: corrupted triples. The kind of corruption determines how hard the classification task is.
 
-- ``easy``: the tail is replaced by one of another relation, so that knowing what a relation is about suffices. As in the
-  original, where 90 % and more are reached by that; known true triples are not avoided. Of relations that all have the same
-  few tails (``gender``), one of the relation's own tails is taken.
-- ``same_type``: the tail (or, with ``both``, the head) is replaced by any entity that stands in that place of the relation.
-- ``uniform``: by any entity.
+- ``easy``: the tail is replaced by a tail of another relation, so the type of the tail is enough to detect it. This is the
+  original's method, which gives accuracies above 90 %. Known true triples are not filtered. For relations of ``same_relation``,
+  which have few distinct tails (``gender``), the new tail is another tail of the relation.
+- ``same_type``: the tail (or, with ``both``, the head) is replaced by an entity that occurs in that position of the relation.
+- ``uniform``: the tail (or head) is replaced by any entity.
 
-Beside these there are published ones, read from files.
+Published negatives of a dataset are read from files instead.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from blink.errors import DataError, SettingsError
 from blink.kglm.lm.triples import Facts
 
 TRIES = 20
-"""How often a false triple that turns out true is drawn again before it is given up."""
+"""Maximum number of attempts for a negative that is not a known true triple."""
 CHUNK = 1 << 14
 
 
 @dataclass(frozen=True)
-class Making:
-    """How false triples are made.
+class NegativeSampling:
+    """Settings of negative sampling.
 
     Attributes:
         kind: one of `KINDS`.
-        fewest: rows per true triple at least, that triple included.
-        most: rows per true triple at most.
-        both: replace heads as well as tails, as chance has it.
+        fewest: minimum number of rows per true triple, that triple included.
+        most: maximum number of rows per true triple.
+        both: replace the head or the tail at random; otherwise the tail.
     """
 
     kind: str = "easy"
@@ -48,94 +48,104 @@ class Making:
 
 
 class Negatives:
-    """Makes false triples.
+    """Samples negatives.
 
     Args:
-        pool: true triples whose heads and tails replace others; those of training.
-        known: true triples that are never offered as false (but for ``easy``); with those of all splits.
-        spelling: a number per entity, the same for those of the same name. *Shape:* (entities,)
-        same_relation: relations for which ``easy`` draws from their own tails.
+        pool: training triples whose heads and tails replace others.
+        true_facts: true triples of all splits, which are never negatives (except for ``easy``).
+        name_keys: an integer per entity, the same for entities of the same name. *Shape:* (entities,)
+        same_relation: relations for which ``easy`` samples tails of the same relation.
     """
 
-    def __init__(self, pool: Facts, known: Facts, spelling: np.ndarray, same_relation: np.ndarray) -> None:
-        self._spelling = spelling
-        self._entities, relations = len(spelling), int(max(known.relation.max(), pool.relation.max())) + 1
+    def __init__(self, pool: Facts, true_facts: Facts, name_keys: np.ndarray, same_relation: np.ndarray) -> None:
+        self._name_keys = name_keys
+        self._entities, relations = len(name_keys), int(max(true_facts.relation.max(), pool.relation.max())) + 1
         self._tails = _ByRelation(pool.relation, pool.tail, relations)
-        self._kinds_of = {
-            "tail": _ByRelation.each_once(pool.relation, pool.tail, relations),
-            "head": _ByRelation.each_once(pool.relation, pool.head, relations),
+        self._entities_by_side = {
+            "tail": _ByRelation.of_unique_pairs(pool.relation, pool.tail, relations),
+            "head": _ByRelation.of_unique_pairs(pool.relation, pool.head, relations),
         }
         self._same = np.isin(np.arange(relations), same_relation)
-        self._known = np.unique(self._keys(known.head, known.relation, known.tail))
+        self._true_keys = np.unique(self._keys(true_facts.head, true_facts.relation, true_facts.tail))
 
-    def with_true(self, facts: Facts, making: Making, random: np.random.Generator) -> Facts:
-        """True triples, each followed by the false ones made from it.
+    def with_true(self, facts: Facts, sampling: NegativeSampling, random: np.random.Generator) -> Facts:
+        """True triples, each followed by its negatives.
 
-        A false one of ``easy`` that spells like the true one is labelled true, as in the original; of the other kinds, one
-        that is known as true, or spells like the one it was made from, is drawn anew, and left out after `TRIES` times.
+        A negative of ``easy`` with the same names as the true triple is labelled true, as in the original. Other kinds sample
+        again if the result is a known true triple or has the names of the true triple, and drop it after `TRIES` attempts.
         """
-        extra = random.integers(making.fewest, making.most + 1, len(facts)) - 1
-        made, rows = KINDS[making.kind](self, facts, extra, making, random)
+        extra = random.integers(sampling.fewest, sampling.most + 1, len(facts)) - 1
+        negatives, rows = KINDS[sampling.kind](self, facts, extra, sampling, random)
         order = np.argsort(np.concatenate([np.arange(len(facts)), rows]), kind="stable")
-        return Facts.join([facts, made]).select(order)
+        return Facts.join([facts, negatives]).select(order)
 
-    def _easy(self, facts: Facts, extra: np.ndarray, making: Making, random: np.random.Generator) -> tuple[Facts, np.ndarray]:
-        """Tails of other relations, each of another one."""
-        filled = np.flatnonzero(self._tails.sizes)
-        if len(filled) < 2:
-            raise DataError("easy false triples take tails of other relations, and there is one relation; take same_type")
-        extra = np.where(self._same[facts.relation], np.minimum(extra, 1), np.minimum(extra, len(filled) - 1))
+    def _easy(
+        self, facts: Facts, extra: np.ndarray, sampling: NegativeSampling, random: np.random.Generator
+    ) -> tuple[Facts, np.ndarray]:
+        """Tails of other relations; the tails of one triple come from different relations."""
+        relations_with_tails = np.flatnonzero(self._tails.sizes)
+        if len(relations_with_tails) < 2:
+            raise DataError(
+                "easy negatives need tails of other relations, and the graph has one relation; set negatives.kind to same_type"
+            )
+        most = len(relations_with_tails) - 1
+        extra = np.where(self._same[facts.relation], np.minimum(extra, 1), np.minimum(extra, most))
         rows = np.repeat(np.arange(len(facts)), extra)
         nth = np.arange(len(rows)) - np.repeat(np.cumsum(extra) - extra, extra)
+        count = int(extra.max(initial=0))
         others = np.concatenate(
-            [self._other_relations(part, filled, int(extra.max(initial=0)), random) for part in _chunks(facts.relation)]
+            [self._other_relations(chunk, relations_with_tails, count, random) for chunk in _chunks(facts.relation)]
         )
         relation = np.where(self._same[facts.relation[rows]], facts.relation[rows], others[rows, nth])
         tail = self._tails.draw(relation, random)
-        label = self._spelling[tail] == self._spelling[facts.tail[rows]]
+        label = self._name_keys[tail] == self._name_keys[facts.tail[rows]]
         return Facts(facts.head[rows], facts.relation[rows], tail, label), rows
 
     @staticmethod
-    def _other_relations(relation: np.ndarray, filled: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-        """``count`` different relations for each row, none its own. *Shape:* (n, count)"""
-        ranks = random.random((len(relation), len(filled)))
-        ranks[relation[:, None] == filled] = 2.0
-        return filled[np.argsort(ranks, axis=1)[:, :count]]
+    def _other_relations(relation: np.ndarray, pool: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+        """Sample ``count`` distinct relations of ``pool`` for each row, without the row's relation. *Shape:* (n, count)"""
+        ranks = random.random((len(relation), len(pool)))
+        ranks[relation[:, None] == pool] = 2.0
+        return pool[np.argsort(ranks, axis=1)[:, :count]]
 
     def _filtered(
-        self, facts: Facts, extra: np.ndarray, making: Making, random: np.random.Generator
+        self, facts: Facts, extra: np.ndarray, sampling: NegativeSampling, random: np.random.Generator
     ) -> tuple[Facts, np.ndarray]:
         """Heads or tails of the same type, or any; never a triple that is known as true."""
         rows = np.repeat(np.arange(len(facts)), extra)
         head, tail, relation = facts.head[rows].copy(), facts.tail[rows].copy(), facts.relation[rows]
-        of_head = random.random(len(rows)) < 0.5 if making.both else np.zeros(len(rows), dtype=bool)
-        left = np.arange(len(rows))
+        corrupt_head = random.random(len(rows)) < 0.5 if sampling.both else np.zeros(len(rows), dtype=bool)
+        open_rows = np.arange(len(rows))
         for _ in range(TRIES):
-            for place, ends, those in (("head", head, left[of_head[left]]), ("tail", tail, left[~of_head[left]])):
-                typed = making.kind == "same_type"
-                any_of = self._kinds_of[place].draw(relation[those], random) if typed else None
-                ends[those] = random.integers(0, self._entities, len(those)) if any_of is None else any_of
-            again = self._is_known(head[left], relation[left], tail[left])
-            again |= (self._spelling[head[left]] == self._spelling[facts.head[rows[left]]]) & (
-                self._spelling[tail[left]] == self._spelling[facts.tail[rows[left]]]
+            for side, ends, rows_of_side in (
+                ("head", head, open_rows[corrupt_head[open_rows]]),
+                ("tail", tail, open_rows[~corrupt_head[open_rows]]),
+            ):
+                if sampling.kind == "same_type":
+                    ends[rows_of_side] = self._entities_by_side[side].draw(relation[rows_of_side], random)
+                else:
+                    ends[rows_of_side] = random.integers(0, self._entities, len(rows_of_side))
+            rejected = self._is_true(head[open_rows], relation[open_rows], tail[open_rows])
+            rejected |= (self._name_keys[head[open_rows]] == self._name_keys[facts.head[rows[open_rows]]]) & (
+                self._name_keys[tail[open_rows]] == self._name_keys[facts.tail[rows[open_rows]]]
             )
-            left = left[again]
-            if len(left) == 0:
+            open_rows = open_rows[rejected]
+            if len(open_rows) == 0:
                 break
-        kept = np.setdiff1d(np.arange(len(rows)), left)
-        return Facts(head[kept], relation[kept], tail[kept], np.zeros(len(kept), dtype=bool)), rows[kept]
+        accepted = np.setdiff1d(np.arange(len(rows)), open_rows)
+        return Facts(head[accepted], relation[accepted], tail[accepted], np.zeros(len(accepted), dtype=bool)), rows[accepted]
 
-    def _is_known(self, head: np.ndarray, relation: np.ndarray, tail: np.ndarray) -> np.ndarray:
+    def _is_true(self, head: np.ndarray, relation: np.ndarray, tail: np.ndarray) -> np.ndarray:
         keys = self._keys(head, relation, tail)
-        place = np.minimum(np.searchsorted(self._known, keys), len(self._known) - 1)
-        return self._known[place] == keys
+        position = np.minimum(np.searchsorted(self._true_keys, keys), len(self._true_keys) - 1)
+        return self._true_keys[position] == keys
 
     def _keys(self, head: np.ndarray, relation: np.ndarray, tail: np.ndarray) -> np.ndarray:
         return (relation * self._entities + head) * self._entities + tail
 
 
 class _ByRelation:
-    """Entities that stand beside each relation; one that stands there often is drawn as often.
+    """Heads or tails of each relation, sampled in proportion to their frequency.
 
     Args:
         relation, entity: pairs. *Shape:* (n,)
@@ -148,13 +158,13 @@ class _ByRelation:
         self._starts = np.cumsum(self.sizes) - self.sizes
 
     @classmethod
-    def each_once(cls, relation: np.ndarray, entity: np.ndarray, relations: int) -> _ByRelation:
-        """Each entity of a relation is drawn as often as any other."""
+    def of_unique_pairs(cls, relation: np.ndarray, entity: np.ndarray, relations: int) -> _ByRelation:
+        """Sample the entities of a relation uniformly."""
         pairs = np.unique(np.stack([relation, entity]), axis=1)
         return cls(pairs[0], pairs[1], relations)
 
     def draw(self, relation: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """An entity for each relation; where a relation has none, any of all. *Shape:* (n,)"""
+        """Sample an entity for each relation; any entity if the relation has none. *Shape:* (n,)"""
         sizes = self.sizes[relation]
         size, start = np.where(sizes, sizes, len(self._entities)), np.where(sizes, self._starts[relation], 0)
         return self._entities[start + (random.random(len(relation)) * size).astype(np.int64)]
@@ -164,9 +174,9 @@ def _chunks(values: np.ndarray) -> list[np.ndarray]:
     return [values[i : i + CHUNK] for i in range(0, max(len(values), 1), CHUNK)]
 
 
-Maker = Callable[[Negatives, Facts, np.ndarray, Making, np.random.Generator], tuple[Facts, np.ndarray]]
+Sampler = Callable[[Negatives, Facts, np.ndarray, NegativeSampling, np.random.Generator], tuple[Facts, np.ndarray]]
 
-KINDS: dict[str, Maker] = {
+KINDS: dict[str, Sampler] = {
     "easy": Negatives._easy,
     "same_type": Negatives._filtered,
     "uniform": Negatives._filtered,

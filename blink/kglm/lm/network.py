@@ -1,4 +1,4 @@
-"""From settings and inputs to a network at its beginning."""
+"""Build and initialize a network from settings and inputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from blink.kglm.lm.vocabulary import PAD
 
 
 def schedule_of(settings: Settings) -> Schedule:
-    """Which tasks a run has, and when each learns."""
+    """The schedule of a run's tasks."""
     train = settings.train
     if settings.kind == "lm":
         return Schedule(train.steps_per_epoch_lm, 0, alpha=0.0)
@@ -28,7 +28,7 @@ def schedule_of(settings: Settings) -> Schedule:
 
 
 def network_of(settings: Settings, inputs: Inputs) -> Network:
-    """The sizes of a run's network; a task that never learns is not in it."""
+    """The network configuration of a run; a task without steps is left out."""
     tasks, words = schedule_of(settings).tasks, settings.words
     classifier = section(Classifier, settings.classifier.to_dict()) if TRIPLES in tasks else None
     with_tables = classifier is not None and classifier.entity_width and inputs.triples is not None
@@ -47,12 +47,12 @@ def network_of(settings: Settings, inputs: Inputs) -> Network:
 
 
 def new_model(settings: Settings, inputs: Inputs, say: Callable[[str], None]) -> KGLanguageModel:
-    """A network at its beginning, with word vectors as ``words.init`` says.
+    """An initialized network, with the word vectors of ``words.init``.
 
     Args:
-        settings: of the run.
-        inputs: what it reads.
-        say: told where word vectors come from.
+        settings: settings of the run.
+        inputs: its vocabulary and training text.
+        say: called with a message about the source of the word vectors.
     """
     words = settings.words
     if words.scale == 0 and words.init != "file":
@@ -62,13 +62,13 @@ def new_model(settings: Settings, inputs: Inputs, say: Callable[[str], None]) ->
         return model
     if words.init == "file":
         path = data_path(words.file, settings.data.root)
-        vectors, own = read_vectors(path, inputs.vocabulary, words.width)
-        say(f"{own:,} of {len(inputs.vocabulary.words):,} words have a vector in {path}")
+        vectors, matched = read_vectors(path, inputs.vocabulary, words.width)
+        say(f"{matched:,} of {len(inputs.vocabulary.words):,} words have a vector in {path}")
     else:
         if "train" not in inputs.texts:
             raise SettingsError("words.init neighbours takes vectors from the training text, and data.text names none")
         vectors = neighbour_vectors(inputs.texts["train"], words.width, window=words.window, seed=settings.data.split_seed)
-        say(f"word vectors of {words.width} numbers from the neighbours of words in the training text")
+        say(f"{words.width}-dimensional word vectors from co-occurrences in the training text")
     if words.scale:
         vectors = rescaled(vectors, words.scale)
     with torch.no_grad():

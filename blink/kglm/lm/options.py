@@ -1,4 +1,4 @@
-"""What a network is made of, checked; the fields are those of the sections of ``lm.yaml`` and ``joint.yaml``."""
+"""Validated configuration of a network; the fields are those of the sections of ``lm.yaml`` and ``joint.yaml``."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Cells:
     """Recurrent cells.
 
     Attributes:
-        kind: ``LSTM``, or ``BiLSTM`` with a second stack that reads backwards.
+        kind: ``LSTM``, or ``BiLSTM`` with a second stack for the backward direction.
         layers: width of each layer, the lowest first.
-        keep: share of each layer's output that dropout keeps.
+        keep: fraction of each layer's output that dropout keeps.
     """
 
     kind: str = "BiLSTM"
@@ -30,18 +30,18 @@ class Cells:
 
     def __post_init__(self) -> None:
         choice("cells.kind", self.kind, CELLS)
-        require_share("cells.keep", self.keep)
+        require_fraction("cells.keep", self.keep)
         if not self.layers or min(self.layers) < 1:
             raise SettingsError(f"cells.layers is {list(self.layers)}; give the width of each layer, such as [256]")
 
     @property
     def backward(self) -> bool:
-        """Whether there is a stack that reads backwards."""
+        """Whether there is a backward stack."""
         return self.kind == "BiLSTM"
 
     @property
     def summary_width(self) -> int:
-        """Numbers in what the cells keep of a whole text."""
+        """Dimension of `blink.kglm.lm.model.Encoder.summary`."""
         return self.layers[-1] * (1 + self.backward)
 
 
@@ -50,10 +50,10 @@ class Language:
     """The next-word task.
 
     Attributes:
-        softmax: loss of training: ``full``, or ``sampled``; what is measured is always the full one.
-        samples: words drawn for a sampled softmax.
-        tied: whether words are predicted by the table that also reads them.
-        backward: train the backward cells to predict the word before, too.
+        softmax: training loss: ``full`` or ``sampled``; evaluation always uses the full softmax.
+        samples: number of sampled words.
+        tied: whether input and output embeddings are tied.
+        backward: also train the backward cells to predict the previous word.
     """
 
     softmax: str = "full"
@@ -72,14 +72,14 @@ class Classifier:
     """The triple classifier.
 
     Attributes:
-        hidden: widths of the hidden layers behind the cells.
-        keep: share that dropout keeps behind the last hidden layer.
-        penalty: weight of half the squared weights of the layers.
+        hidden: widths of the hidden layers after the cells.
+        keep: fraction of the last hidden layer that dropout keeps.
+        penalty: weight of the L2 penalty, half the sum of the layers' squared weights.
         balance: weight of true triples in the loss.
-        reach_words: whether its loss reaches the word table; in the original it does not.
-        entity_width: width of vectors of entities and relations beside the words; 0 has none.
-        entity_keep: share of entity vectors that are kept in a step; without its vector, an entity is but its words.
-        align: weight of the distance between an entity's vector and the mean of its words'.
+        reach_words: whether gradients of its loss reach the word table; in the original they do not.
+        entity_width: dimension of entity and relation embeddings; 0 for none.
+        entity_keep: fraction of entity embeddings that are kept in a step; the others are set to 0.
+        align: weight of the distance between an entity's embedding and the mean of its word vectors.
     """
 
     hidden: tuple[int, ...] = (1024, 512, 512)
@@ -92,8 +92,8 @@ class Classifier:
     align: float = 0.0
 
     def __post_init__(self) -> None:
-        require_share("classifier.keep", self.keep)
-        require_share("classifier.entity_keep", self.entity_keep)
+        require_fraction("classifier.keep", self.keep)
+        require_fraction("classifier.entity_keep", self.entity_keep)
         if not self.hidden or min(self.hidden) < 1:
             raise SettingsError(f"classifier.hidden is {list(self.hidden)}; give widths such as [1024, 512, 512]")
         if min(self.penalty, self.entity_width, self.align) < 0 or self.balance <= 0:
@@ -102,14 +102,14 @@ class Classifier:
 
 @dataclass(frozen=True)
 class Network:
-    """A whole network; a task that is None is not in it.
+    """A network; a task that is None has no layers.
 
     Attributes:
         vocabulary: number of ids.
-        width: of a word vector.
+        width: dimension of word vectors.
         learn_words: whether the word table is trained.
-        scale: standard deviation of a random word vector's numbers.
-        entities, relations: rows of the tables of entities and relations; 0 without them.
+        scale: standard deviation of the values of random word vectors.
+        entities, relations: rows of the entity and relation tables; 0 without tables.
     """
 
     vocabulary: int
@@ -132,26 +132,26 @@ class Network:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Network:
-        """What `to_dict` gave, also after a detour through JSON."""
+        """Inverse of `to_dict`; accepts values from JSON."""
         language, classifier = values["language"], values["classifier"]
-        parts = {
+        sections = {
             "cells": section(Cells, values["cells"]),
             "language": None if language is None else section(Language, language),
             "classifier": None if classifier is None else section(Classifier, classifier),
         }
-        return cls(**{**values, **parts})
+        return cls(**{**values, **sections})
 
 
 def section(kind: type[Any], values: Mapping[str, Any]) -> Any:
-    """Make one of the dataclasses above from plain values; lists become tuples."""
+    """Create one of the dataclasses above from plain values; lists become tuples."""
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
-def require_share(name: str, value: float) -> None:
-    """Check that a share is above 0 and at most 1.
+def require_fraction(name: str, value: float) -> None:
+    """Check that a fraction is above 0 and at most 1.
 
     Raises:
         SettingsError: it is not.
     """
     if not 0 < value <= 1:
-        raise SettingsError(f"{name} is {value}; what is kept must be above 0 and at most 1")
+        raise SettingsError(f"{name} is {value}; it must be above 0 and at most 1")

@@ -12,13 +12,13 @@ from blink.errors import SettingsError
 from blink.kglm.config import Settings, choice
 from blink.kglm.lm.corpus import Corpus
 from blink.kglm.lm.export import write_export
-from blink.kglm.lm.inputs import SPLITS, Inputs, about, read_inputs
-from blink.kglm.lm.measures import Measured, judge, tables_for
+from blink.kglm.lm.inputs import SPLITS, Inputs, describe_inputs, read_inputs
+from blink.kglm.lm.measures import Evaluator, classify_and_measure, tables_for
 from blink.kglm.lm.memory import keep_freed_memory
 from blink.kglm.lm.model import KGLanguageModel
 from blink.kglm.lm.network import new_model, schedule_of
 from blink.kglm.lm.perplexity import measure_perplexity
-from blink.kglm.lm.saved import Saved, load_model, save_model
+from blink.kglm.lm.saved import SavedModel, load_model, save_model
 from blink.kglm.lm.schedule import LANGUAGE, TRIPLES
 from blink.kglm.lm.tasks import LanguageTask, Task, TripleTask
 from blink.kglm.lm.trainer import Scores, Trainer, Training
@@ -45,9 +45,9 @@ class LanguageRunner:
         if resume:
             if state:
                 trainer.restore(state)
-            run.go_on(trainer.at.step, inputs.sources, about(inputs), pending=trainer.at.pending)
+            run.go_on(trainer.at.step, inputs.sources, describe_inputs(inputs), pending=trainer.at.pending)
         else:
-            RunFolder.begin(folder, settings, inputs.sources, about(inputs))
+            RunFolder.begin(folder, settings, inputs.sources, describe_inputs(inputs))
         cost = trainer.run(progress)
         run.draw(LOSSES, SCORES)
         return self._measure_all(run, inputs, cost)
@@ -161,7 +161,7 @@ def tasks_of(settings: Settings, inputs: Inputs, model: KGLanguageModel) -> dict
             triples.texts,
             triples.train,
             triples.negatives,
-            triples.making,
+            triples.sampling,
             rows=train.triples,
             seed=settings.seed,
             redraw=settings.negatives.redraw,
@@ -179,9 +179,9 @@ def scores_of(model: KGLanguageModel, inputs: Inputs, text: Corpus | None) -> Sc
         nats = found.nats
         row |= {"perplexity": found.perplexity, "nats": nats, "perplexity_without_unknown": found.without_unknown}
     if model.classifier is not None and inputs.triples is not None:
-        _, judged = judge(model, inputs.triples, inputs.triples.chosen_by)
-        loss, accuracy = judged.loss, judged.accuracy
-        row |= {"accuracy": accuracy, "loss": loss, "roc_auc": judged.roc_auc, "f1": judged.f1}
+        _, classification = classify_and_measure(model, inputs.triples, inputs.triples.selection)
+        loss, accuracy = classification.loss, classification.accuracy
+        row |= {"accuracy": accuracy, "loss": loss, "roc_auc": classification.roc_auc, "f1": classification.f1}
     return Scores(nats, loss, accuracy, row)
 
 
@@ -199,11 +199,11 @@ class _States:
         inputs: texts and triples.
     """
 
-    def __init__(self, run: RunFolder, saved: Saved, inputs: Inputs) -> None:
+    def __init__(self, run: RunFolder, saved: SavedModel, inputs: Inputs) -> None:
         device = device_for(run.settings)
-        self._best = Measured(saved.model.to(device), inputs)
+        self._best = Evaluator(saved.model.to(device), inputs)
         own = {rule: run.path / f"{BEST_FOLDER}-{rule}" for rule in ("perplexity", "accuracy")}
-        self._own = {rule: Measured(load_model(at).model.to(device), inputs) for rule, at in own.items() if at.is_dir()}
+        self._own = {rule: Evaluator(load_model(at).model.to(device), inputs) for rule, at in own.items() if at.is_dir()}
 
     def split(self, split: str) -> dict[str, Any]:
         """Figures of the best state; under ``each_by_its_own_best``, perplexity and accuracy of two states."""

@@ -1,4 +1,4 @@
-"""A trained model in a folder: weights, what it is made of, its vocabulary, and the ids of its tables."""
+"""Saving and loading a trained model: weights, configuration, vocabulary, and ids of its embedding tables."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ FORMAT = "kglm-lm-1"
 
 
 @dataclass(frozen=True)
-class Saved:
-    """What lies in the folder of a model.
+class SavedModel:
+    """A model loaded from its folder.
 
     Attributes:
         model: in evaluation mode, on the CPU.
-        vocabulary: its words.
-        entities: ids of the rows of its table of entities; empty without one.
-        relations: the same of relations.
-        figures: what was measured when it was saved.
+        vocabulary: its vocabulary.
+        entities: entity ids by row of the entity table; empty without a table.
+        relations: relation ids by row of the relation table; empty without a table.
+        figures: metrics at the time of saving.
     """
 
     model: KGLanguageModel
@@ -48,7 +48,7 @@ def save_model(
     relations: Sequence[str] = (),
     figures: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a model; its configuration comes last, so that a folder that has one is complete."""
+    """Write a model. The configuration is written last, so a folder with a configuration is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).unlink(missing_ok=True)
     write_tensors(folder / WEIGHTS_FILE, model.state_dict())
@@ -60,13 +60,13 @@ def save_model(
     write_json(folder / CONFIG_FILE, {**config, "figures": dict(figures or {})})
 
 
-def load_model(folder: str | Path) -> Saved:
-    """Read a model from its folder, or from that of a run, whose best state is meant.
+def load_model(folder: str | Path) -> SavedModel:
+    """Load a model from its folder, or the best model of a run from the folder of the run.
 
     Raises:
-        MissingFileError: there is no model.
-        CheckpointError: it is damaged, or of another kind of run.
-        MismatchError: its vocabulary is another one.
+        MissingFileError: the folder has no model.
+        CheckpointError: the model is damaged, or from another kind of run.
+        MismatchError: the vocabulary file does not belong to the model.
     """
     path = Path(folder)
     path = path / BEST_FOLDER if (path / BEST_FOLDER).is_dir() else path
@@ -80,16 +80,12 @@ def load_model(folder: str | Path) -> Saved:
     vocabulary = Vocabulary.load(path / VOCABULARY_FILE)
     network = Network.from_dict(config["network"])
     if vocabulary.digest != config["vocabulary"] or len(vocabulary) != network.vocabulary:
-        raise MismatchError(
-            f"{path / VOCABULARY_FILE} is not the vocabulary of the model beside it; copy the whole folder again"
-        )
+        raise MismatchError(f"{path / VOCABULARY_FILE} is not the vocabulary of this model; copy the whole folder again")
     with torch.random.fork_rng(devices=[]):
         model = KGLanguageModel(network)
     try:
         model.load_state_dict(read_tensors(path / WEIGHTS_FILE))
     except RuntimeError as error:
-        raise CheckpointError(
-            f"{path / WEIGHTS_FILE} does not fit {CONFIG_FILE} beside it; copy the whole folder again"
-        ) from error
+        raise CheckpointError(f"{path / WEIGHTS_FILE} does not match its {CONFIG_FILE}; copy the whole folder again") from error
     ids = [(path / name).read_text(encoding="utf-8").splitlines() for name in (ENTITIES_FILE, RELATIONS_FILE)]
-    return Saved(model.eval(), vocabulary, tuple(ids[0]), tuple(ids[1]), config["figures"])
+    return SavedModel(model.eval(), vocabulary, tuple(ids[0]), tuple(ids[1]), config["figures"])

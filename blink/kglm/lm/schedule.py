@@ -1,4 +1,4 @@
-"""Which task learns in which step: by turns, or both in one step."""
+"""Schedule of the two tasks: alternating steps, or both losses in one step."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ MODES = ("alternate", "sum")
 ORDERS = ("interleaved", "blocks")
 
 Step = tuple[str, ...]
-"""The tasks that learn in a step."""
+"""The tasks that are trained in a step."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the tasks share a run.
+    """Steps of the tasks in an epoch.
 
-    A run of one task alone is a schedule whose ``alpha`` is 0 (text) or 1 (triples): the other task takes no step, and no
-    random number is drawn for it, so that the result is that of the single-task run, bit for bit.
+    With ``alpha`` 0 (text only) or 1 (triples only), the other task has no steps and draws no random numbers, so the result is
+    that of a single-task run, bit for bit.
 
     Attributes:
-        language: steps of the language model in an epoch.
-        triples: steps of the classifier in an epoch.
-        alpha: weight of the triples' loss where losses are summed; the text has the rest. Where tasks take turns, 0 and 1
-            switch one off, and anything between leaves the share to the numbers of steps.
-        mode: ``alternate``: each step is of one task. ``sum``: a step adds up the weighted losses of both; the task of fewer
-            steps takes part in some of the other's, evenly spread.
-        order: of steps that alternate: ``interleaved`` evenly, or in ``blocks``, first all triples, then all text, as in the
+        language: steps of the language model per epoch.
+        triples: steps of the classifier per epoch.
+        alpha: weight of the triple loss in summed losses; the language loss has weight ``1 - alpha``. In alternating steps, 0
+            and 1 disable a task, and other values have no effect.
+        mode: ``alternate``: each step trains one task. ``sum``: a step adds the weighted losses of both. The task with fewer
+            steps is spread evenly over the steps of the other.
+        order: order of alternating steps: ``interleaved`` evenly, or ``blocks``, all triples first, then all text, as in the
             original.
-        every: the text is read only in each such epoch, counted from 0; in all where there are no triples.
+        every: train the language model in every n-th epoch only, from epoch 0; in all epochs if there are no triples.
     """
 
     language: int
@@ -53,40 +53,40 @@ class Schedule:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks that learn at all."""
-        wanted = ((LANGUAGE, self.language and self.alpha < 1), (TRIPLES, self.triples and self.alpha > 0))
-        return tuple(name for name, on in wanted if on)
+        """The tasks that have steps."""
+        enabled = ((LANGUAGE, self.language and self.alpha < 1), (TRIPLES, self.triples and self.alpha > 0))
+        return tuple(name for name, on in enabled if on)
 
     def weight(self, task: str) -> float:
-        """What a task's loss is multiplied by."""
+        """Weight of a task's loss."""
         if self.mode == "alternate" or len(self.tasks) == 1:
             return 1.0
         return self.alpha if task == TRIPLES else 1 - self.alpha
 
     def epoch(self, number: int) -> list[Step]:
-        """The steps of an epoch, counted from 0; there may be none."""
-        text = self.language if LANGUAGE in self.tasks and number % self._rhythm == 0 else 0
+        """The steps of an epoch, counted from 0; may be empty."""
+        text = self.language if LANGUAGE in self.tasks and number % self._text_interval == 0 else 0
         triples = self.triples if TRIPLES in self.tasks else 0
         if self.mode == "sum":
-            return _together(triples, text)
+            return _summed_steps(triples, text)
         if self.order == "blocks":
             return [*(((TRIPLES,),) * triples), *(((LANGUAGE,),) * text)]
-        places = [((i + 0.5) / triples, 0, TRIPLES) for i in range(triples)] + [
+        positions = [((i + 0.5) / triples, 0, TRIPLES) for i in range(triples)] + [
             ((i + 0.5) / text, 1, LANGUAGE) for i in range(text)
         ]
-        return [(task,) for _, _, task in sorted(places)]
+        return [(task,) for _, _, task in sorted(positions)]
 
     def steps(self, epochs: int) -> int:
-        """Steps of a run."""
-        with_text = -(-epochs // self._rhythm)
+        """Number of steps of a run."""
+        with_text = -(-epochs // self._text_interval)
         return with_text * len(self.epoch(0)) + (epochs - with_text) * len(self.epoch(1))
 
     @property
-    def _rhythm(self) -> int:
+    def _text_interval(self) -> int:
         return self.every if TRIPLES in self.tasks else 1
 
 
-def _together(triples: int, text: int) -> list[Step]:
+def _summed_steps(triples: int, text: int) -> list[Step]:
     counts = {TRIPLES: triples, LANGUAGE: text}
     steps = max(triples, text)
     joins = {task: {int((i + 0.5) * steps / count) for i in range(count)} for task, count in counts.items() if count}

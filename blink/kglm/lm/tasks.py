@@ -1,4 +1,4 @@
-"""What a step of either task computes; each follows from the step's number alone."""
+"""Losses of the two tasks. The batch of a step is a function of the step number alone, so a run can resume at any step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from blink.kglm.lm.classification import Tables, triple_batch
 from blink.kglm.lm.corpus import Corpus, LineStream, bucketed
 from blink.kglm.lm.model import KGLanguageModel
-from blink.kglm.lm.negatives import Making, Negatives
+from blink.kglm.lm.negatives import Negatives, NegativeSampling
 from blink.kglm.lm.schedule import LANGUAGE, TRIPLES
 from blink.kglm.lm.triples import Facts, TripleTexts
 from blink.kglm.lm.vocabulary import BOS, PAD
@@ -21,11 +21,11 @@ from blink.kglm.run import seed_for
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss to go back from.
+    """Loss of a batch.
 
     Attributes:
-        value: a scalar.
-        units: words, or triples, that it is the mean of.
+        value: a scalar with gradient.
+        units: number of words or triples in the batch.
     """
 
     value: Tensor
@@ -33,29 +33,29 @@ class Loss:
 
 
 class Task(Protocol):
-    """A task that learns.
+    """A training task.
 
     Attributes:
-        name: of it, as in `blink.kglm.lm.schedule`.
-        unit: what its speed counts.
+        name: its name in `blink.kglm.lm.schedule`.
+        unit: unit of its speed, ``words`` or ``triples``.
     """
 
     name: str
     unit: str
 
     def loss(self, step: int) -> Loss:
-        """The loss of the task's own step ``step``, counted from 0."""
+        """The loss of the task's step ``step``, counted from 0 per task."""
 
 
 class LanguageTask:
-    """Predicting words of lines.
+    """Next-word prediction.
 
     Args:
-        model: what learns.
+        model: the model.
         corpus: the text.
-        lines: of a step.
-        seed: of the order.
-        shuffle: otherwise lines come as they stand.
+        lines: batch size in lines.
+        seed: seed of the order.
+        shuffle: shuffle the lines; otherwise they keep their order.
     """
 
     name, unit = LANGUAGE, "words"
@@ -72,20 +72,20 @@ class LanguageTask:
 
 
 class TripleTask:
-    """Telling true triples from false ones.
+    """Triple classification: true triples against sampled negatives.
 
-    In each pass over the true triples, false ones are made anew, or once and for all as in the original, and rows are mixed.
+    Negatives are sampled again in each epoch, or once as in the original. The order is shuffled in each epoch.
 
     Args:
-        model: what learns.
-        texts: what it reads.
-        facts: triples of training; with false ones among them, those are taken instead of any that are made.
-        negatives: makes false ones.
-        making: how.
-        rows: triples of a step, true and false.
-        seed: of order and chance.
-        redraw: make false triples anew in each pass.
-        tables: of a model with vectors of entities.
+        model: the model.
+        texts: names of entities and relations in word ids.
+        facts: training triples. If they include negatives, no negatives are sampled.
+        negatives: samples negatives.
+        sampling: its settings.
+        rows: batch size, true and false triples together.
+        seed: seed of order and negatives.
+        redraw: sample negatives again in each epoch.
+        tables: rows of a model with entity embeddings.
     """
 
     name, unit = TRIPLES, "triples"
@@ -96,21 +96,21 @@ class TripleTask:
         texts: TripleTexts,
         facts: Facts,
         negatives: Negatives,
-        making: Making,
+        sampling: NegativeSampling,
         *,
         rows: int,
         seed: int,
         redraw: bool = True,
         tables: Tables | None = None,
     ) -> None:
-        self._model, self._texts, self._facts, self._negatives, self._making = model, texts, facts, negatives, making
+        self._model, self._texts, self._facts, self._negatives, self._sampling = model, texts, facts, negatives, sampling
         self._rows, self._seed, self._redraw, self._tables = rows, seed_for(seed, TRIPLES), redraw, tables
-        self._given = not facts.label.all()
-        self._at = (-1, 0)  # pass, and the first step of it
+        self._has_negatives = not facts.label.all()
+        self._epoch, self._first_step = -1, 0
         self._labelled, self._order, self._sizes = facts, list[np.ndarray](), list[int]()
 
     def loss(self, step: int) -> Loss:
-        """Weighted cross-entropy with its penalty, and where entities have vectors, their distance from their words."""
+        """Weighted cross-entropy with its penalty, and the alignment distance if the model has entity embeddings."""
         facts = self._labelled_batch(step)
         device = _device(self._model)
         labels = torch.from_numpy(facts.label.astype(np.float32)).to(device)
@@ -124,24 +124,24 @@ class TripleTask:
         entities = np.unique(np.concatenate([facts.head, facts.tail]))
         entities = entities[tables.entities[entities] >= 0]
         assert self._model.tables is not None
-        words = self._model.name_vectors(*(part.to(device) for part in self._texts.names(entities)))
+        words = self._model.name_vectors(*(tensor.to(device) for tensor in self._texts.names(entities)))
         return self._model.tables.distance(torch.from_numpy(tables.entities[entities]).to(device), words)
 
     def _labelled_batch(self, step: int) -> Facts:
-        """Rows of a step; passes differ in length, for chance decides how many false triples there are."""
-        if step < self._at[1] or self._at[0] < 0:
-            self._begin(0, 0)
-        while step >= self._at[1] + len(self._order):
-            self._begin(self._at[0] + 1, self._at[1] + len(self._order))
-        return self._labelled.select(self._order[step - self._at[1]])
+        """Rows of a step. Epochs differ in length, because the number of negatives is random."""
+        if step < self._first_step or self._epoch < 0:
+            self._start_epoch(0, 0)
+        while step >= self._first_step + len(self._order):
+            self._start_epoch(self._epoch + 1, self._first_step + len(self._order))
+        return self._labelled.select(self._order[step - self._first_step])
 
-    def _begin(self, turn: int, first: int) -> None:
-        random = np.random.default_rng([self._seed, turn])
-        if not self._given and (self._redraw or turn == 0):
-            chance = random if self._redraw else np.random.default_rng(self._seed)
-            self._labelled = self._negatives.with_true(self._facts, self._making, chance)
+    def _start_epoch(self, epoch: int, first: int) -> None:
+        random = np.random.default_rng([self._seed, epoch])
+        if not self._has_negatives and (self._redraw or epoch == 0):
+            generator = random if self._redraw else np.random.default_rng(self._seed)
+            self._labelled = self._negatives.with_true(self._facts, self._sampling, generator)
         self._order = bucketed(self._texts.lengths(self._labelled), self._rows, random)
-        self._at = (turn, first)
+        self._epoch, self._first_step = epoch, first
 
 
 def _device(model: KGLanguageModel) -> torch.device:

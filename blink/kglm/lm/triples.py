@@ -1,7 +1,7 @@
-"""Triples as text: the names of entities and relations, and the words a classifier reads.
+"""Triples as text: names of entities and relations, and the word ids that a classifier reads.
 
-A triple is read as ``<BOS> head words, relation words, tail words``; an entity is nothing but the words of its name, so a
-triple of entities that were never seen is read like any other.
+A triple is read as ``<BOS> head words, relation words, tail words``. An entity is represented by the words of its name, so the
+classifier also handles entities that were not in the training triples.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def read_names(source: str | Path) -> dict[str, str]:
     """Names by id, from a catalogue (``.jsonl``: ``kb_idx`` and ``title``), ``.json`` (id to label), or ``id<TAB>name`` lines.
 
     Raises:
-        MissingFileError: there is no such file.
-        DataError: it is none of these.
+        MissingFileError: the file does not exist.
+        DataError: the file has none of these formats.
     """
     path = require_file(source, "give names as id<TAB>name lines, a .json of labels, or the entity.jsonl of a catalogue")
     if path.suffix == ".jsonl":
@@ -62,7 +62,7 @@ def _labels(value: Any, path: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Facts:
-    """Triples by numbers of entities and relations.
+    """Labelled triples as indices of entities and relations.
 
     Attributes:
         head, relation, tail: *Shape:* (n,), int64.
@@ -78,31 +78,31 @@ class Facts:
         return len(self.head)
 
     def select(self, rows: np.ndarray) -> Facts:
-        """Some of the triples: numbers of rows, or a mask."""
+        """Select triples by row indices or by a mask."""
         return Facts(self.head[rows], self.relation[rows], self.tail[rows], self.label[rows])
 
     @staticmethod
-    def join(parts: Sequence[Facts]) -> Facts:
-        """Triples one after another."""
-        return Facts(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("head", "relation", "tail", "label")))
+    def join(batches: Sequence[Facts]) -> Facts:
+        """Concatenate triples."""
+        return Facts(*(np.concatenate([getattr(b, name) for b in batches]) for name in ("head", "relation", "tail", "label")))
 
     @staticmethod
     def of(triples: np.ndarray, label: bool = True) -> Facts:
-        """True triples, or false ones. *Shape:* (n, 3), int64."""
+        """Triples with one label. ``triples`` has *shape* (n, 3), int64."""
         return Facts(triples[:, 0], triples[:, 1], triples[:, 2], np.full(len(triples), label))
 
 
 class Lexicon:
-    """Entities and relations by number, and the words of their names.
+    """Ids of entities and relations by index, and the words of their names.
 
     Args:
-        graph: the ids, in the order of their numbers.
-        entity_names, relation_names: names by id; what has none is named by its id.
+        graph: the ids, in the order of their indices.
+        entity_names, relation_names: names by id; the id is used if there is no name.
 
     Attributes:
         entities, relations: ids.
-        nameless: how many entities have no name, where names are given.
-        spelling: a number per entity, the same for those whose names have the same words. *Shape:* (entities,), int64.
+        nameless: number of entities without a name; 0 if there are no names at all.
+        name_keys: an integer per entity; entities whose names have the same words share it. *Shape:* (entities,), int64.
     """
 
     def __init__(self, graph: Graph, entity_names: Mapping[str, str], relation_names: Mapping[str, str]) -> None:
@@ -110,24 +110,24 @@ class Lexicon:
         self.nameless = sum(entity not in entity_names for entity in self.entities) if entity_names else 0
         self._entity_words = [name_words(entity_names.get(e, e)) for e in self.entities]
         self._relation_words = [name_words(relation_names.get(r, r)) for r in self.relations]
-        spellings: dict[tuple[str, ...], int] = {}
-        numbers = (spellings.setdefault(tuple(words), len(spellings)) for words in self._entity_words)
-        self.spelling = np.fromiter(numbers, dtype=np.int64, count=len(self.entities))
+        keys: dict[tuple[str, ...], int] = {}
+        key_of_each = (keys.setdefault(tuple(words), len(keys)) for words in self._entity_words)
+        self.name_keys = np.fromiter(key_of_each, dtype=np.int64, count=len(self.entities))
 
     def names(self) -> Iterator[list[str]]:
-        """Words of every name, of entities and of relations, once each."""
+        """Yield the words of each entity name and relation name once."""
         yield from self._entity_words
         yield from self._relation_words
 
-    def relation_numbers(self, wanted: Iterable[str]) -> np.ndarray:
-        """Numbers of the relations whose id or name is among ``wanted``. *Shape:* (n,), int64."""
-        ids = frozenset(wanted)
-        spelt = {tuple(name_words(name)) for name in ids}
+    def relation_numbers(self, labels: Iterable[str]) -> np.ndarray:
+        """Indices of the relations whose id or name is among ``labels``. *Shape:* (n,), int64."""
+        ids = frozenset(labels)
+        names = {tuple(name_words(name)) for name in ids}
         pairs = enumerate(zip(self.relations, self._relation_words, strict=True))
-        return np.array([n for n, (r, words) in pairs if r in ids or tuple(words) in spelt], dtype=np.int64)
+        return np.array([n for n, (r, words) in pairs if r in ids or tuple(words) in names], dtype=np.int64)
 
     def texts(self, vocabulary: Vocabulary) -> TripleTexts:
-        """What a classifier reads, in ids of ``vocabulary``."""
+        """Names in word ids of ``vocabulary``."""
         return TripleTexts(
             [np.array(vocabulary.ids(words), dtype=np.int64) for words in self._entity_words],
             [np.array(vocabulary.ids(words), dtype=np.int64) for words in self._relation_words],
@@ -147,27 +147,27 @@ class TripleTexts:
         self._relation_lengths = np.array([len(r) for r in relations], dtype=np.int64)
 
     def lengths(self, facts: Facts) -> np.ndarray:
-        """Ids of each triple, `BOS` included. *Shape:* (n,)"""
+        """Number of word ids of each triple, `BOS` included. *Shape:* (n,)"""
         ends = self._entity_lengths[facts.head] + self._entity_lengths[facts.tail]
         return 1 + ends + self._relation_lengths[facts.relation]
 
     def batch(self, facts: Facts) -> tuple[Tensor, Tensor]:
-        """Triples as text: ids, padded on the right, *shape* (n, time), int64; and lengths, *shape* (n,), int64."""
+        """Word ids of triples, padded on the right, *shape* (n, time), int64, and lengths, *shape* (n,), int64."""
         lengths = self.lengths(facts)
-        parts = (
+        texts = (
             np.concatenate((self._entities[h], self._relations[r], self._entities[t]))
             for h, r, t in zip(facts.head, facts.relation, facts.tail, strict=True)
         )
-        return _padded(parts, lengths)
+        return _padded(texts, lengths)
 
     def names(self, entities: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Names of entities as text, in the form of `batch`."""
+        """Word ids of entity names and their lengths, as in `batch`."""
         return _padded((self._entities[e] for e in entities), 1 + self._entity_lengths[entities])
 
 
-def _padded(parts: Iterable[np.ndarray], lengths: np.ndarray) -> tuple[Tensor, Tensor]:
+def _padded(texts: Iterable[np.ndarray], lengths: np.ndarray) -> tuple[Tensor, Tensor]:
     ids = np.full((len(lengths), int(lengths.max(initial=1))), PAD, dtype=np.int64)
     ids[:, 0] = BOS
-    for row, part in enumerate(parts):
-        ids[row, 1 : 1 + len(part)] = part
+    for row, words in enumerate(texts):
+        ids[row, 1 : 1 + len(words)] = words
     return torch.from_numpy(ids), torch.from_numpy(lengths)

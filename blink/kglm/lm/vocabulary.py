@@ -1,4 +1,4 @@
-"""The words a model knows: the most frequent ones of its training text, behind four reserved ids."""
+"""The vocabulary of a model: four reserved ids, then the most frequent words of its training text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blink.files import atomic_open, require_file
 
 PAD, BOS, EOS, UNK = range(4)
 RESERVED = ("<PAD>", "<BOS>", "<EOS>", "unk")
-"""Spelling of the ids 0 to 3: padding, beginning and end of a line, a word that is not in the vocabulary."""
+"""Words of the ids 0 to 3: padding, beginning and end of a line, unknown word."""
 VOCABULARY_FILE = "vocabulary.tsv"
 
 
@@ -23,15 +23,15 @@ class Vocabulary:
     """Words by id.
 
     Attributes:
-        words: the words, most frequent first; the first one has the id after the reserved ones.
-        counts: how often each stands in the text that was counted.
+        words: the words, most frequent first; their ids follow the reserved ids.
+        counts: frequency of each word in the training text.
     """
 
     words: tuple[str, ...]
     counts: tuple[int, ...]
 
     def __len__(self) -> int:
-        """Number of ids, the reserved ones included."""
+        """Number of ids, reserved ids included."""
         return len(RESERVED) + len(self.words)
 
     @cached_property
@@ -39,7 +39,7 @@ class Vocabulary:
         return {word: number for number, word in enumerate(self.words, len(RESERVED))} | {RESERVED[UNK]: UNK}
 
     def id(self, word: str) -> int:
-        """Id of a word; `UNK` for one that is not known."""
+        """Id of a word; `UNK` if it is not in the vocabulary."""
         return self._ids.get(word, UNK)
 
     def ids(self, words: Iterable[str]) -> list[int]:
@@ -47,16 +47,16 @@ class Vocabulary:
         return [self._ids.get(word, UNK) for word in words]
 
     def text(self, ids: Iterable[int]) -> str:
-        """The words of ids, joined by blanks; padding and line ends are left out."""
-        return " ".join(self.spelling(i) for i in ids if i not in (PAD, BOS, EOS))
+        """The words of ids, joined by blanks, without padding and line ends."""
+        return " ".join(self.word(i) for i in ids if i not in (PAD, BOS, EOS))
 
-    def spelling(self, number: int) -> str:
+    def word(self, number: int) -> str:
         """The word of an id."""
         return RESERVED[number] if number < len(RESERVED) else self.words[number - len(RESERVED)]
 
     @cached_property
     def digest(self) -> str:
-        """A hash of the words in their order: models of the same hash are compared by perplexity."""
+        """Hash of the words in order. Perplexities are comparable only between models with the same hash."""
         return hashlib.sha256("\n".join(self.words).encode()).hexdigest()[:16]
 
     def save(self, path: Path) -> None:
@@ -66,13 +66,13 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:
-        """Read what `save` wrote; of a plain list of words, one a line, the counts are 0.
+        """Read a file of `save`, or a list of words, one per line, whose counts are then 0.
 
         Raises:
-            MissingFileError: there is no such file.
-            DataError: it is empty, not UTF-8, or a word stands in it twice.
+            MissingFileError: the file does not exist.
+            DataError: the file is empty, not UTF-8, or has a duplicate word.
         """
-        path = require_file(path, "name a vocabulary file, as it lies in the folder of a run")
+        path = require_file(path, "give a vocabulary file, such as the one in the folder of a run")
         words, counts = [], []
         for number, line in enumerate(_lines(path), 1):
             word, _, count = line.partition("\t")
@@ -81,8 +81,8 @@ class Vocabulary:
             words.append(word)
             counts.append(int(count or 0))
         if len(set(words)) < len(words) or set(words) & set(RESERVED):
-            twice = next((w for w, n in Counter([*words, *RESERVED]).items() if n > 1), "")
-            raise DataError(f"{path} holds {twice!r} twice, or as a reserved word; leave one out")
+            duplicate = next((w for w, n in Counter([*words, *RESERVED]).items() if n > 1), "")
+            raise DataError(f"{path} holds {duplicate!r} twice, or as a reserved word; remove one")
         return cls(tuple(words), tuple(counts))
 
 
@@ -97,7 +97,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def count_words(lines: Iterable[Sequence[str]]) -> Counter[str]:
-    """How often each word stands in lines of words."""
+    """Count the words of lines."""
     counts: Counter[str] = Counter()
     for words in lines:
         counts.update(words)
@@ -105,20 +105,20 @@ def count_words(lines: Iterable[Sequence[str]]) -> Counter[str]:
 
 
 def build_vocabulary(counts: Counter[str], size: int, least_count: int = 1) -> Vocabulary:
-    """Keep the most frequent words; of equally frequent ones, those first in the alphabet.
+    """Build a vocabulary of the most frequent words; ties are broken alphabetically.
 
     Args:
-        counts: as `count_words` makes them.
-        size: most words to keep, beside the reserved ones; 0 keeps all.
-        least_count: leave out rarer words.
+        counts: counts of `count_words`.
+        size: maximum number of words, without the reserved ids; 0 keeps all.
+        least_count: minimum count of a word.
 
     Raises:
-        SettingsError: no word is left.
+        SettingsError: no word has the minimum count.
     """
     ordered = sorted((item for item in counts.items() if item[0] not in RESERVED), key=lambda item: (-item[1], item[0]))
-    kept = [(word, count) for word, count in ordered if count >= least_count][: size or None]
-    if not kept:
+    frequent = [(word, count) for word, count in ordered if count >= least_count][: size or None]
+    if not frequent:
         raise SettingsError(
             f"no word is left of {len(counts)} at vocabulary.least_count {least_count}; take a smaller one, or give more text"
         )
-    return Vocabulary(tuple(word for word, _ in kept), tuple(count for _, count in kept))
+    return Vocabulary(tuple(word for word, _ in frequent), tuple(count for _, count in frequent))

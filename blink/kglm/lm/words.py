@@ -1,4 +1,4 @@
-"""Texts and names to words: lower-cased, without ASCII punctuation."""
+"""Split texts and names into words: lower-cased, without ASCII punctuation."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 def text_words(line: str) -> list[str]:
     """Words of a line of text.
 
-    A token that contains ``_`` is split there and keeps its other punctuation; of any other, ASCII punctuation is deleted.
-    Nothing is left of a token that was punctuation alone.
+    A token that contains ``_`` is split there and keeps its other punctuation. ASCII punctuation is deleted from all other
+    tokens. A token of punctuation only gives no word.
     """
     words: list[str] = []
     for token in line.lower().split():
@@ -21,11 +21,11 @@ def text_words(line: str) -> list[str]:
 
 def name_words(name: str) -> list[str]:
     """Words of the name of an entity or relation: split at blanks and ``_``, then without ASCII punctuation."""
-    return [word for word in (part.translate(_NO_PUNCTUATION) for part in name.lower().replace("_", " ").split()) if word]
+    return [word for word in (token.translate(_NO_PUNCTUATION) for token in name.lower().replace("_", " ").split()) if word]
 
 
 def surface_text(text: str) -> str:
-    """The text of a summary file (``.sm``) without its annotations: of ``@surface/...`` only the surface is kept."""
+    """Remove the annotations of a summary file (``.sm``): ``@surface/...`` becomes ``surface``."""
     return " ".join(_surface(token) for token in text.split())
 
 
