@@ -9,7 +9,7 @@ from typing import Any
 from scripts.harness import markdown_table
 
 FILES = {"dev": "WebQSP_EL/dev.jsonl", "graph": "graphquestions_EL/train.jsonl"}
-"""What is evaluated: the development file first, which thresholds are chosen on."""
+"""Evaluated files: first the development file, from which thresholds are taken."""
 
 
 def markdown(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -18,8 +18,8 @@ def markdown(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     if parts["train"]:
         blocks += ["## Training", TRAINING, table(parts["train"], "best")]
     if parts["rank"]:
-        blocks += ["## CandidateFeatures", EVIDENCE_NOTE]
-        blocks += ["At the cut-off that is stored with the model:", table(parts["rank"], "cut")]
+        blocks += ["## Features", FEATURES]
+        blocks += ["At the threshold that is stored with the model:", table(parts["rank"], "cut")]
         blocks += ["At the threshold that is best for each row on WebQSP dev:", table(parts["rank"], "best")]
         blocks += [THRESHOLDS, transfer(parts["rank"])]
     rows = [row for part in parts.values() for row in part]
@@ -29,19 +29,19 @@ def markdown(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 INTRODUCTION = """\
-Micro F1 with 95 % bootstrap intervals. dev is `WebQSP_EL/dev.jsonl`, GQ all of `graphquestions_EL/train.jsonl`, whose
-paraphrases are drawn together and from which no threshold is taken. "Covered" are the questions whose gold is all in the
-catalogue. Δ is the row less the row it is held *against*, on the same questions (paired bootstrap, covered weak F1), p
-two-sided and not corrected for the number of rows. Made by `scripts/ablation.py`."""
+Micro F1 with 95 % bootstrap intervals. dev is `WebQSP_EL/dev.jsonl`, GQ all of `graphquestions_EL/train.jsonl`; paraphrases are
+resampled together, and no threshold is taken from GQ. "Covered" questions have all gold entities in the catalogue. Δ is the row
+minus its reference row (*against*), on the same questions (paired bootstrap, covered weak F1); p is two-sided and not corrected
+for the number of rows. Written by `scripts/ablation.py`."""
 TRAINING = """\
-Short runs, evaluated without a ranker at the threshold that is best on dev, which dev's own figures therefore flatter.
-Every row takes as many steps as base: where a source is missing the shares of the others are larger by the same factor. One
-seed: what another seed would change is not in the intervals. The row tuned takes as many steps again as pretrained did."""
-EVIDENCE_NOTE = """\
-One model; its ranker does without a kind of evidence, or is switched off."""
+Short runs, evaluated without a reranker at the threshold that is best on dev, so the figures on dev are optimistic. Every row
+takes as many steps as base: where a source is missing, the shares of the others grow by the same factor. One seed: the
+intervals do not cover the variation between seeds. The row tuned takes as many steps again as pretrained."""
+FEATURES = """\
+One model, whose reranker runs without one group of features, or is switched off."""
 THRESHOLDS = """\
-How thresholds carry over from dev to GQ: F1 (covered weak) at the threshold from dev, the highest F1 that any threshold reaches
-on GQ itself, and what is lost between them."""
+How thresholds transfer from dev to GQ: F1 (covered weak) at the threshold from dev, the highest F1 that any threshold reaches
+on GQ, and the difference."""
 
 
 def table(rows: Sequence[Mapping[str, Any]], cut: str) -> str:
@@ -69,7 +69,7 @@ def transfer(rows: Sequence[Mapping[str, Any]]) -> str:
             # The swept thresholds lie on a grid, which another threshold may beat.
             best = ["", ""] if top is None else [f"{max(top, value):.4f}", f"{max(top - value, 0):.4f}"]
             lines.append([row["name"], name, at, figure(row[cut]["dev"]), f"{value:.4f}", *best])
-    return markdown_table(["row", "threshold", "value", "dev", "GQ", "GQ at its own best", "lost"], lines)
+    return markdown_table(["row", "threshold", "value", "dev", "GQ", "GQ, best threshold", "loss"], lines)
 
 
 def figure(of: Mapping[str, Any]) -> str:

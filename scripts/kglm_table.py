@@ -84,28 +84,28 @@ class Run:
 
 
 FAIR = (
-    Row("fair-lm", "language model alone", "k11_lm", "either"),
-    Row("fair-lm-frozen", "language model alone, frozen words", "k11_lm", "either", {"words.learn": False}),
-    Row("fair-kge", "triple classifier alone", "k11_kge"),
-    Row("fair-joint", "together", "k11_joint"),
-    Row("fair-kge-bilstm", "triple classifier alone", "k11_kge", "BiLSTM", BILSTM),
-    Row("fair-joint-bilstm", "together", "k11_joint", "BiLSTM", BILSTM),
+    Row("fair-lm", "language model alone", "fair_lm", "either"),
+    Row("fair-lm-frozen", "language model alone, frozen words", "fair_lm", "either", {"words.learn": False}),
+    Row("fair-kge", "triple classifier alone", "fair_kge"),
+    Row("fair-joint", "together", "fair_joint"),
+    Row("fair-kge-bilstm", "triple classifier alone", "fair_kge", "BiLSTM", BILSTM),
+    Row("fair-joint-bilstm", "together", "fair_joint", "BiLSTM", BILSTM),
 )
 SPEED = (
-    Row("early-lm", "language model alone, the first 500 steps", "k12_lm", changes={"train.epochs": 1}),
-    Row("early-joint", "together, the first 500 steps", "k12_joint", changes={"train.epochs": 1}),
-    Row("speed-lm", "language model alone, 4,000 steps", "k12_lm"),
-    Row("speed-joint", "together, 4,000 steps", "k12_joint"),
-    Row("tenth-lm", "language model alone, a tenth of the text", "k12_lm_tenth"),
-    Row("tenth-joint", "together, a tenth of the text", "k12_joint_tenth"),
+    Row("early-lm", "language model alone, the first 500 steps", "speed_lm", changes={"train.epochs": 1}),
+    Row("early-joint", "together, the first 500 steps", "speed_joint", changes={"train.epochs": 1}),
+    Row("speed-lm", "language model alone, 4,000 steps", "speed_lm"),
+    Row("speed-joint", "together, 4,000 steps", "speed_joint"),
+    Row("tenth-lm", "language model alone, a tenth of the text", "tenth_lm"),
+    Row("tenth-joint", "together, a tenth of the text", "tenth_joint"),
 )
 ORIGINAL = (
-    Row("original-lm", "language model alone, frozen words", "k10_lm_frozen", "either"),
-    Row("original-lm-learning", "language model alone, words that learn", "k10_lm_frozen", "either", {"words.learn": True}),
-    Row("original-kge", "triple classifier alone, frozen words", "k10_kge_frozen"),
-    Row("original-joint", "together", "k10_joint"),
-    Row("original-kge-bilstm", "triple classifier alone, frozen words", "k10_kge_frozen", "BiLSTM", BILSTM),
-    Row("original-joint-bilstm", "together", "k10_joint", "BiLSTM", BILSTM),
+    Row("original-lm", "language model alone, frozen words", "original_lm_frozen", "either"),
+    Row("original-lm-learning", "language model alone, trainable words", "original_lm_frozen", "either", {"words.learn": True}),
+    Row("original-kge", "triple classifier alone, frozen words", "original_kge_frozen"),
+    Row("original-joint", "together", "original_joint"),
+    Row("original-kge-bilstm", "triple classifier alone, frozen words", "original_kge_frozen", "BiLSTM", BILSTM),
+    Row("original-joint-bilstm", "together", "original_joint", "BiLSTM", BILSTM),
 )
 FIRST = ("fair-lm", "fair-joint", "fair-kge", "early-lm", "early-joint")
 ROWS = {row.name: row for row in (*FAIR, *SPEED, *ORIGINAL)}
@@ -223,14 +223,13 @@ INTRODUCTION = """\
 
 Written by `scripts/kglm_table.py` from runs whose settings, seeds, times and hashes are in [metrics](metrics). Means over seeds
 with their standard deviation. Test texts are those of entities that no training line is about, test triples those with such a
-head. Perplexities compare within a table: between them, known words and steps differ. `unk` is a word like others in them.
-Seconds are those of the processor, of one core, learning and validation together. What the figures mean, how large texts,
-vocabularies and networks are, and what to make of it all: [language.md](language.md).
+head. Perplexities compare within a table only: vocabularies and steps differ between tables. `unk` counts as a word. Seconds are
+CPU seconds of one core, training and validation together. Definitions, sizes and conclusions: [language.md](language.md).
 """
 FAIR_NOTE = """
 Accuracies in %, at a probability of one half; on the published hard false triples of CoDEx-M (its validation split) with a
-threshold per relation, each half of them judged by those of the other. Ends of lines are predicted, padding is not; dropout is
-off.
+threshold per relation, each half of them classified by the thresholds of the other. Ends of lines are predicted, padding is
+not; dropout is off.
 """
 FAIR_HEAD = (
     "run", "cells", "seeds", "perplexity", "without unk", "unk penalised", "bits/char", "easy", "same type", "uniform", "hard",
@@ -238,9 +237,9 @@ FAIR_HEAD = (
 )  # fmt: skip
 ORIGINAL_NOTE = """
 This is **the original's protocol**: the baselines' words are frozen and the joint run's are not, the two figures of a joint run
-are those of two states, and training ends long before a language model has learned what it can. "As its script counts" is
-perplexity as the original's `test_kge_lm` adds it up, the script for joint runs; that for language models alone counts rightly.
-Published figures are of other texts and words: only changes compare.
+are those of two states, and training ends long before a language model converges. "As its script counts" is perplexity as the
+original's `test_kge_lm` computes it, the script for joint runs; its script for language models alone is correct. Published
+figures are of other texts and vocabularies: only changes are comparable.
 """
 
 Figures = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -253,7 +252,7 @@ def markdown(figures: Figures, sentences: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _fair(figures: Figures) -> Iterator[str]:
-    yield "## Fair protocol (K11, K13)"
+    yield "## Fair protocol"
     yield ""
     rows = []
     for row in FAIR:
@@ -283,7 +282,7 @@ TRIPLE_FIGURES = ("easy.accuracy", "same_type.accuracy", "uniform.accuracy", "pu
 
 
 def _speed(figures: Figures) -> Iterator[str]:
-    yield "## Speed of learning (K12)"
+    yield "## Speed of learning"
     yield ""
     rows = []
     for row in SPEED:
@@ -302,7 +301,7 @@ def _speed(figures: Figures) -> Iterator[str]:
 
 
 def _original(figures: Figures) -> Iterator[str]:
-    yield "## The original's protocol (K10)"
+    yield "## The original's protocol"
     yield ""
     yield "| run | cells | seeds | perplexity | as its script counts | accuracy % (easy) | published | seconds |"
     yield "| --- | --- | ---: | ---: | ---: | ---: | --- | ---: |"
@@ -322,9 +321,9 @@ def _original(figures: Figures) -> Iterator[str]:
         yield from _change(figures, f"{title} (published: -{drop})", name, "original-lm", true, "test.perplexity")
         counted = f"{cells}: the same, where the joint run's is as the original's script counts (published: -{drop})"
         yield from _change(figures, counted, name, "original-lm", as_counted, "test.perplexity")
-        fair = f"{cells}: together against words that learn, alone"
+        fair = f"{cells}: together against trainable words, alone"
         yield from _change(figures, fair, name, "original-lm-learning", true, "test.perplexity")
-    words = "Words that learn against frozen ones, without triples"
+    words = "Trainable words against frozen ones, without triples"
     yield from _change(figures, words, "original-lm-learning", "original-lm", "test.perplexity", "test.perplexity")
     yield ""
 
@@ -354,7 +353,7 @@ def _sentences(sentences: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         return
     yield "## Sentences"
     yield ""
-    yield "Seed 0; the likeliest words, and one sample at temperature 0.8 among the likeliest 90 %, the word `unk` left out."
+    yield "Seed 0; greedy decoding, and one sample at temperature 0.8 with top-p 0.9; `unk` is excluded."
     yield ""
     rows = [[row["prompt"], row["how"], *(text.replace("|", "") for text in row["texts"].values())] for row in sentences]
     yield markdown_table(["prompt", "how", *sentences[0]["texts"]], rows)
@@ -395,7 +394,7 @@ def _line(title: str, pairs: Sequence[tuple[str, float]], digits: int, unit: str
     if pairs:
         each = ", ".join(f"{value:+.{digits}f}" if unit else f"{value:.{digits}f}" for _, value in pairs)
         mean = mean_and_deviation([value for _, value in pairs], digits)
-        asked = f"; asked: {bar}" if bar else ""
+        asked = f"; required: {bar}" if bar else ""
         yield f"- {title}: **{mean}**{unit} (seeds {', '.join(seed for seed, _ in pairs)}: {each}{asked})"
 
 

@@ -15,7 +15,7 @@ FILES = {
     "oke": "documents/oke-2016-train.jsonl",
 }
 TITLES = {"train": "WebQSP train", "dev": "WebQSP dev", "graph": "GraphQuestions", "oke": "OKE 2016"}
-SCORES = {"text": "the bi-encoder's own scores (text only)", "ranker": "the ranker's scores (text, names, popularity)"}
+SCORES = {"text": "the bi-encoder's own scores (text only)", "ranker": "the reranker's scores (text, names, popularity)"}
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Arm:
     Attributes:
         name: of the arm.
         what: for readers.
-        terms: of the prior that count.
-        table: which of the priors given, by name; the first where only the graph counts.
-        shuffled: vectors are dealt out to other entities.
-        relatedness: kind that coherence is tried with.
+        terms: of the prior that are used.
+        table: name of the prior file, see ``--prior``.
+        shuffled: vectors are permuted among entities.
+        relatedness: measure of coherence, empty for none.
     """
 
     name: str
@@ -44,7 +44,7 @@ ARMS = (
     Arm("none", "no prior"),
     Arm("degree", "+ popularity, log(1 + degree)", ("popularity",)),
     Arm("kglm", "+ popularity + KG-LM vectors", BOTH),
-    Arm("shuffled", "the same, vectors dealt out to other entities", BOTH, shuffled=True),
+    Arm("shuffled", "the same, vectors permuted among entities", BOTH, shuffled=True),
     Arm("graph", "+ popularity + vectors of the graph without texts", BOTH, "graph"),
     Arm("description", "+ popularity + vectors of descriptions without the graph", BOTH, "description"),
     Arm("signature", "+ popularity + relation signatures, nothing trained", BOTH, "signature"),
@@ -58,12 +58,12 @@ ARMS = (
 
 def table_of(results: Mapping[str, Any]) -> str:
     """The table as Markdown."""
-    lines = ["# What a prior of a knowledge graph is worth", "", *_preface(results)]
+    lines = ["# Gains from a knowledge-graph prior", "", *_preface(results)]
     for scores, what in SCORES.items():
         if scores not in results["scores"]:
             continue
         of = results["scores"][scores]
-        lines += ["", f"## Beside {what}", "", *_given_table(of["mentions"]), "", *_slice_table(of["mentions"])]
+        lines += ["", f"## With {what}", "", *_given_table(of["mentions"]), "", *_slice_table(of["mentions"])]
         lines += ["", *_text_table(of["texts"])]
     return "\n".join(lines) + "\n"
 
@@ -71,15 +71,17 @@ def table_of(results: Mapping[str, Any]) -> str:
 def _preface(results: Mapping[str, Any]) -> list[str]:
     made, counts = results["made"], {name: groups["ambiguous"] for name, groups in results["groups"].items()}
     sizes = ", ".join(f"{TITLES[name]} {count}" for name, count in counts.items())
-    reader = "by models that were not trained on them" if made["folds"] else "by a model that has seen no question at all"
+    model = "models that were not trained on them" if made["folds"] else "a model that was trained on no question"
     lines = [
-        "Made by `python scripts/prior_ablation.py`, which says how. Accuracy on given mentions that are ambiguous "
+        "Written by `python scripts/prior_ablation.py`; its help describes the method. Accuracy on ambiguous gold mentions "
         f"({sizes}), mean of {len(made['seeds'])} seeds; differences are on WebQSP train, with 95 % intervals of 10,000 paired "
-        f"draws of questions. The questions of WebQSP train are read {reader}, and the weights of terms are fitted on other "
-        "parts of them; on WebQSP dev the few numbers that weigh terms were fitted."
+        f"resamples of questions. The questions of WebQSP train are scored by {model}, and the weights of terms are fitted "
+        "out of fold. WebQSP dev also fitted the weights of terms."
     ]
     if "ranker" in results["scores"]:
-        lines[0] += " The ranker was fitted on WebQSP train read in the same way: there it is a little too good, in every row."
+        lines[0] += (
+            " The reranker was fitted on WebQSP train, out of fold: its accuracy there is slightly optimistic, in every row."
+        )
     return lines
 
 
@@ -108,7 +110,7 @@ def _text_table(of: Mapping[str, Any]) -> list[str]:
         figures = of[arm.name]
         scores = [f"{figures[name][section]:.3f}" for name in ("dev", "graph") for section in ("covered", "all")]
         rows.append([arm.what, *scores, *(f"{figures['weights'][name]:g}" for name in head[-3:])])
-    title = "Whole texts, weak F1 at the cut-off that is best on WebQSP dev for each row:"
+    title = "Whole texts, weak F1 at the threshold that is best on WebQSP dev for each row:"
     return [title, "", markdown_table(head, rows, 1)]
 
 

@@ -78,7 +78,7 @@ def test_ranks_are_those_of_a_brute_force(seed: int, entities: int, relations: i
 
 
 def test_200_triples_of_a_trained_like_model_against_the_brute_force() -> None:
-    """K8: a model with equal and nearly equal vectors; chunked, unchunked and by hand."""
+    """A model with equal and nearly equal vectors; chunked, unchunked and by hand."""
     from blink.kglm.config import load_settings
     from blink.kglm.graph.model import make_model
 

@@ -232,7 +232,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     ids=["dropout", "rowwise", "sparse adam", "network", "adagrad"],
 )
 def test_ten_epochs_are_five_and_five_more(tmp_path: Path, graph: Path, changes: dict[str, Any]) -> None:
-    """K16; with stops after any step of them."""
+    """With stops after any step of them."""
     whole = toy_trainer(graph, tmp_path / "whole", **changes)
     expected = whole.run()
     toy_trainer(graph, tmp_path / "run", **{**changes, "train__epochs": 4}).run()
