@@ -223,8 +223,8 @@ INTRODUCTION = """\
 
 Written by `scripts/kglm_table.py` from runs whose settings, seeds, times and hashes are in [metrics](metrics). Means over seeds
 with their standard deviation. Test texts are those of entities that no training line is about, test triples those with such a
-head. Perplexities compare within a table only: vocabularies and steps differ between tables. `unk` counts as a word. Seconds are
-CPU seconds of one core, training and validation together. Definitions, sizes and conclusions: [language.md](language.md).
+head. Perplexities compare within a table only: vocabularies and steps differ between tables. `unk` counts as a word. Seconds
+are CPU seconds of one core, training and validation together. Definitions, sizes and conclusions: [language.md](language.md).
 """
 FAIR_NOTE = """
 Accuracies in %, at a probability of one half; on the published hard false triples of CoDEx-M (its validation split) with a
