@@ -68,7 +68,10 @@ def test_rotate_is_not_below_transe_at_its_budget() -> None:
 def test_texts_do_not_lower_the_ranks_of_rare_answers() -> None:
     against = OF_GRAPHS["init_text_codex_m"]["against"]
     assert (against["split"], against["differs_by"]) == ("test", ["model.vectors"])
-    ranked = [OF_GRAPHS[name]["test"]["ranking"]["by_answer_degree"]["0-5"]["mrr"] for name in ("init_text_codex_m", "init_random_codex_m")]
+    ranked = [
+        OF_GRAPHS[name]["test"]["ranking"]["by_answer_degree"]["0-5"]["mrr"]
+        for name in ("init_text_codex_m", "init_random_codex_m")
+    ]
     assert against["mrr"]["0-5"]["difference"] == pytest.approx(ranked[0] - ranked[1])
     assert against["mrr"]["0-5"]["interval"][0] >= 0
 
