@@ -1,10 +1,10 @@
 """Writes what a run of examples/kglm measured into one file for the repository: figures, bars, cost, settings, hashes.
 
-    blink kglm train examples/kglm/complex_codex_s.yaml --out experiments/complex
+    blink kglm train examples/kglm/complex-codex-s.yaml --out experiments/complex
     blink kglm eval experiments/complex
-    python scripts/kglm_results.py examples/kglm/complex_codex_s.yaml experiments/complex
+    python scripts/kglm_results.py examples/kglm/complex-codex-s.yaml experiments/complex
 
-writes examples/kglm/metrics/complex_codex_s.json and says which bars are met. Paths of this machine stay out of it.
+writes examples/kglm/metrics/complex-codex-s.json and says which bars are met. Paths of this machine stay out of it.
 With --against DIR2, another run on the same graph, it also has by how much the reciprocal ranks differ, question by question.
 With --twin DIR3, a run that was ended and gone on with, it must have come to the same bits.
 """
@@ -34,16 +34,16 @@ from blink.runs.trace import read_trace
 from scripts.harness import run_script
 
 BARS: dict[str, dict[str, float]] = {
-    "complex_codex_s": {
+    "complex-codex-s": {
         "test.ranking.mrr": 0.453,
         "test.ranking.hits@10": 0.630,
         "test.classification.hard.accuracy": 0.822,
         "test.classification.hard.f1": 0.832,
         "test.classification.uniform.accuracy": 0.96,
     },
-    "complex_codex_s_fast": {"test.ranking.mrr": 0.440},
-    "transe_codex_s": {"test.ranking.mrr": 0.342},
-    "distmult_codex_s": {"test.ranking.mrr": 0.440},
+    "complex-codex-s-fast": {"test.ranking.mrr": 0.440},
+    "transe-codex-s": {"test.ranking.mrr": 0.342},
+    "distmult-codex-s": {"test.ranking.mrr": 0.440},
 }
 """Run file -> figure -> its lowest value."""
 CEILINGS: dict[str, dict[str, float]] = {"glove": {"train.loss_ratio": 0.5}}

@@ -84,28 +84,28 @@ class Run:
 
 
 FAIR = (
-    Row("fair-lm", "language model alone", "fair_lm", "either"),
-    Row("fair-lm-frozen", "language model alone, frozen words", "fair_lm", "either", {"words.learn": False}),
-    Row("fair-kge", "triple classifier alone", "fair_kge"),
-    Row("fair-joint", "together", "fair_joint"),
-    Row("fair-kge-bilstm", "triple classifier alone", "fair_kge", "BiLSTM", BILSTM),
-    Row("fair-joint-bilstm", "together", "fair_joint", "BiLSTM", BILSTM),
+    Row("fair-lm", "language model alone", "fair-lm", "either"),
+    Row("fair-lm-frozen", "language model alone, frozen words", "fair-lm", "either", {"words.learn": False}),
+    Row("fair-kge", "triple classifier alone", "fair-kge"),
+    Row("fair-joint", "together", "fair-joint"),
+    Row("fair-kge-bilstm", "triple classifier alone", "fair-kge", "BiLSTM", BILSTM),
+    Row("fair-joint-bilstm", "together", "fair-joint", "BiLSTM", BILSTM),
 )
 SPEED = (
-    Row("early-lm", "language model alone, the first 500 steps", "speed_lm", changes={"train.epochs": 1}),
-    Row("early-joint", "together, the first 500 steps", "speed_joint", changes={"train.epochs": 1}),
-    Row("speed-lm", "language model alone, 4,000 steps", "speed_lm"),
-    Row("speed-joint", "together, 4,000 steps", "speed_joint"),
-    Row("tenth-lm", "language model alone, a tenth of the text", "tenth_lm"),
-    Row("tenth-joint", "together, a tenth of the text", "tenth_joint"),
+    Row("early-lm", "language model alone, the first 500 steps", "speed-lm", changes={"train.epochs": 1}),
+    Row("early-joint", "together, the first 500 steps", "speed-joint", changes={"train.epochs": 1}),
+    Row("speed-lm", "language model alone, 4,000 steps", "speed-lm"),
+    Row("speed-joint", "together, 4,000 steps", "speed-joint"),
+    Row("tenth-lm", "language model alone, a tenth of the text", "tenth-lm"),
+    Row("tenth-joint", "together, a tenth of the text", "tenth-joint"),
 )
 ORIGINAL = (
-    Row("original-lm", "language model alone, frozen words", "original_lm_frozen", "either"),
-    Row("original-lm-learning", "language model alone, trainable words", "original_lm_frozen", "either", {"words.learn": True}),
-    Row("original-kge", "triple classifier alone, frozen words", "original_kge_frozen"),
-    Row("original-joint", "together", "original_joint"),
-    Row("original-kge-bilstm", "triple classifier alone, frozen words", "original_kge_frozen", "BiLSTM", BILSTM),
-    Row("original-joint-bilstm", "together", "original_joint", "BiLSTM", BILSTM),
+    Row("original-lm", "language model alone, frozen words", "original-lm-frozen", "either"),
+    Row("original-lm-learning", "language model alone, trainable words", "original-lm-frozen", "either", {"words.learn": True}),
+    Row("original-kge", "triple classifier alone, frozen words", "original-kge-frozen"),
+    Row("original-joint", "together", "original-joint"),
+    Row("original-kge-bilstm", "triple classifier alone, frozen words", "original-kge-frozen", "BiLSTM", BILSTM),
+    Row("original-joint-bilstm", "together", "original-joint", "BiLSTM", BILSTM),
 )
 FIRST = ("fair-lm", "fair-joint", "fair-kge", "early-lm", "early-joint")
 ROWS = {row.name: row for row in (*FAIR, *SPEED, *ORIGINAL)}

@@ -59,18 +59,18 @@ def test_what_is_kept_beats_counting_answers_by_relation(name: str) -> None:
 
 
 def test_rotate_is_not_below_transe_at_its_budget() -> None:
-    rotate, transe = (OF_GRAPHS[name] for name in ("rotate_codex_s", "transe_codex_s"))
+    rotate, transe = (OF_GRAPHS[name] for name in ("rotate-codex-s", "transe-codex-s"))
     assert rotate["test"]["ranking"]["mrr"] >= transe["test"]["ranking"]["mrr"]
     assert rotate["settings"]["train.epochs"] == transe["settings"]["train.epochs"]
     assert rotate["settings"]["model.dim"] == transe["settings"]["model.dim"]
 
 
 def test_texts_do_not_lower_the_ranks_of_rare_answers() -> None:
-    against = OF_GRAPHS["init_text_codex_m"]["against"]
+    against = OF_GRAPHS["init-text-codex-m"]["against"]
     assert (against["split"], against["differs_by"]) == ("test", ["model.vectors"])
     ranked = [
         OF_GRAPHS[name]["test"]["ranking"]["by_answer_degree"]["0-5"]["mrr"]
-        for name in ("init_text_codex_m", "init_random_codex_m")
+        for name in ("init-text-codex-m", "init-random-codex-m")
     ]
     assert against["mrr"]["0-5"]["difference"] == pytest.approx(ranked[0] - ranked[1])
     assert against["mrr"]["0-5"]["interval"][0] >= 0

@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ("original", "fair", "speed", "tenth", "triples")
-RUN_FILES = sorted(file for group in GROUPS for file in (ROOT / "examples" / "kglm").glob(f"{group}_*.yaml"))
+RUN_FILES = sorted(file for group in GROUPS for file in (ROOT / "examples" / "kglm").glob(f"{group}-*.yaml"))
 SIZES = {
     "words.width": 6, "cells.layers": [5], "classifier.hidden": [6], "language.samples": 9, "train.epochs": 2, "train.lines": 4,
     "train.steps_per_epoch_lm": 2, "train.steps_per_epoch_kge": 2, "train.triples": 8, "data.held_out": 0.2,
@@ -67,7 +67,7 @@ def script() -> ModuleType:
 
 
 def test_there_are_run_files_for_each_comparison() -> None:
-    assert {path.stem.split("_")[0] for path in RUN_FILES} == set(GROUPS)
+    assert {path.stem.split("-")[0] for path in RUN_FILES} == set(GROUPS)
 
 
 @pytest.mark.parametrize("file", RUN_FILES, ids=lambda path: path.stem)
@@ -84,11 +84,11 @@ def test_a_run_file_trains(file: Path, data: Path, tmp_path: Path) -> None:
 def test_both_arms_of_the_fair_comparison_differ_in_alpha_alone() -> None:
     flat = {
         name: load_settings("joint", ROOT / "examples" / "kglm" / f"{name}.yaml").flat()
-        for name in ("fair_lm", "fair_kge", "fair_joint")
+        for name in ("fair-lm", "fair-kge", "fair-joint")
     }
-    for name in ("fair_lm", "fair_kge"):
-        assert {key for key in flat[name] if flat[name][key] != flat["fair_joint"][key]} == {"joint.alpha"}
-    for one, other in (("speed_lm", "speed_joint"), ("tenth_lm", "tenth_joint")):
+    for name in ("fair-lm", "fair-kge"):
+        assert {key for key in flat[name] if flat[name][key] != flat["fair-joint"][key]} == {"joint.alpha"}
+    for one, other in (("speed-lm", "speed-joint"), ("tenth-lm", "tenth-joint")):
         both = [load_settings("joint", ROOT / "examples" / "kglm" / f"{name}.yaml").flat() for name in (one, other)]
         assert {key for key in both[0] if both[0][key] != both[1][key]} == {"joint.alpha"}
 

@@ -31,7 +31,7 @@ def kglm() -> None:
 
     \b
     Example:
-      blink kglm train examples/kglm/complex_codex_s.yaml --out experiments/complex
+      blink kglm train examples/kglm/complex-codex-s.yaml --out experiments/complex
       blink kglm resume experiments/complex                     go on after a kill
       blink kglm eval experiments/complex --split test
       blink kglm export experiments/complex --out vectors       for the linker

@@ -29,7 +29,7 @@ def train(run: str, out: str, data: str | None, overrides: tuple[str, ...]) -> N
 
     \b
     Example:
-      blink kglm train examples/kglm/complex_codex_s.yaml --out experiments/complex --seed 1 --train.lr 5e-4
+      blink kglm train examples/kglm/complex-codex-s.yaml --out experiments/complex --seed 1 --train.lr 5e-4
     """
     from blink.kglm.config import kind_of, load_settings
 
