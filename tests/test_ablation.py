@@ -35,7 +35,7 @@ ablation: Any = importlib.util.module_from_spec(_spec)
 sys.modules["ablation"] = ablation  # dataclasses look their module up
 _spec.loader.exec_module(ablation)
 
-SMALL = ("--batch-size", "8", "--precision", "fp32", "--adapter-rank", "4")
+TRAIN_OPTIONS = ("--batch-size", "8", "--precision", "fp32", "--adapter-rank", "4")
 Blink = Callable[..., tuple[int, str, str]]
 
 
@@ -51,18 +51,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         row = {"text": f"where is {title}?", "mentions": [[9, 9 + len(title)]], "label_id": [i], "entity": [title]}
         texts += [json.dumps({"id": f"{i}-{n}", **row}) + "\n" for n in range(2)]
     for file, lines in (("WebQSP_EL/train", texts), ("WebQSP_EL/dev", texts[:16]), ("graphquestions_EL/train", texts[16:])):
-        place = folder / "data" / f"{file}.jsonl"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text("".join(lines))
+        path = folder / "data" / f"{file}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(lines))
     facts = folder / "data" / "kg" / "codex-m" / "train.txt"
     facts.parent.mkdir(parents=True)
     facts.write_text("Q101\tP17\tQ102\nQ103\tP17\tQ105\nQ106\tP17\tQ107\n")
     return folder
 
 
-def plan(home: Path, out: Path, part: str = "train", **changes: Any) -> Any:
-    options = {"model": str(home / "base"), "epochs": 1, "device": "cpu", "more": SMALL, **changes}
-    return ablation.Plan(part, data=home / "data", kb=str(home / "kb"), out=out, **options)
+def plan(home: Path, out: Path, group: str = "train", **changes: Any) -> Any:
+    options = {"model": str(home / "base"), "epochs": 1, "device": "cpu", "more": TRAIN_OPTIONS, **changes}
+    return ablation.Plan(group, data=home / "data", kb=str(home / "kb"), out=out, **options)
 
 
 class InProcess:
@@ -88,14 +88,14 @@ class TestRows:
         totals = {row.name: sum(parse_mix(ablation.mixture(row.mix, 6)).values()) for row in ablation.ROWS["train"]}
         assert totals == {name: pytest.approx(6 * 3.3, abs=1e-3) for name in totals}
         questions = [Sample(str(i), "x", (Mention(0, 1, 0),)) for i in range(50)]
-        made = list(mixed(questions, parse_mix(ablation.mixture({"questions": 1.0}, 2)), None, 0))
-        assert len(made) == 2 * 3.3 * 50
+        texts = list(mixed(questions, parse_mix(ablation.mixture({"questions": 1.0}, 2)), None, 0))
+        assert len(texts) == 2 * 3.3 * 50
 
     def test_a_row_differs_from_its_reference_in_one_thing(self) -> None:
-        for part in ablation.ROWS.values():
-            by_name = {row.name: row for row in part}
-            assert part[0].against is None
-            for row in part[1:]:
+        for group in ablation.ROWS.values():
+            by_name = {row.name: row for row in group}
+            assert group[0].against is None
+            for row in group[1:]:
                 other = by_name[row.against]
                 sources = row.mix.keys() ^ other.mix.keys()
                 changes = (row.mix != other.mix, row.options != other.options, row.begins != other.begins)
@@ -125,31 +125,31 @@ class TestRows:
             ablation.chosen_rows("train", "pseudo", None)
 
     def test_an_entity_tower_that_learns_is_evaluated_with_its_own_vectors(self) -> None:
-        made = {row.name: ablation.Plan("train", Path("d"), "kb", "m").commands(row) for row in ablation.ROWS["train"]}
-        for name, commands in made.items():
+        commands_of = {row.name: ablation.Plan("train", Path("d"), "kb", "m").commands(row) for row in ablation.ROWS["train"]}
+        for name, commands in commands_of.items():
             kb = commands[1][commands[1].index("--kb") + 1]
             assert kb == ("experiments/ablation/train/entity-tower/run/best-kb" if name == "entity-tower" else "kb")
 
-    @pytest.mark.parametrize("said", ["", "one\ntwo\n", "10 %\r99 %\rtwo\n\n"])
-    def test_the_last_thing_said(self, tmp_path: Path, said: str) -> None:
-        (tmp_path / "log").write_text(said)
-        assert ablation.last_line(tmp_path / "log") == ("two" if said else "nothing was said")
+    @pytest.mark.parametrize("log", ["", "one\ntwo\n", "10 %\r99 %\rtwo\n\n"])
+    def test_the_last_thing_said(self, tmp_path: Path, log: str) -> None:
+        (tmp_path / "log").write_text(log)
+        assert ablation.last_line(tmp_path / "log") == ("two" if log else "nothing was said")
 
 
 def test_rows_are_trained_compared_and_never_made_twice(blink: Blink, home: Path, tmp_path: Path) -> None:
     runner, results = InProcess(blink), tmp_path / "results"
-    chosen = ablation.chosen_rows("train", "base,questions", None)
+    table_rows = ablation.chosen_rows("train", "base,questions", None)
     work = ablation.Work(plan(home, tmp_path / "out"), runner)
 
     runner.fails = "questions=3.3"
     with pytest.raises(ablation.RowFailed, match=r"1 of 2 rows failed \(questions\)"):
-        ablation.make_tables(work, chosen, results)
+        ablation.make_tables(work, table_rows, results)
     assert runner.ran == {"train": 1, "eval": 4}
 
     runner.fails = "nothing"
-    ablation.make_tables(work, chosen, results)
+    ablation.make_tables(work, table_rows, results)
     assert runner.ran == {"train": 2, "eval": 8, "compare": 4}
-    ablation.make_tables(work, chosen, results)
+    ablation.make_tables(work, table_rows, results)
     assert runner.ran == {"train": 2, "eval": 8, "compare": 4}
 
     base, questions = json.loads((results / "ablation.json").read_text())["train"]
@@ -175,15 +175,15 @@ def test_rows_are_trained_compared_and_never_made_twice(blink: Blink, home: Path
 def test_other_options_or_files_are_refused(blink: Blink, home: Path, tmp_path: Path) -> None:
     runner = InProcess(blink)
     runner.fails = "train"
-    chosen = ablation.chosen_rows("train", "base", None)
+    table_rows = ablation.chosen_rows("train", "base", None)
     with pytest.raises(BlinkError):
-        ablation.make_tables(ablation.Work(plan(home, tmp_path), runner), chosen, tmp_path / "results")
+        ablation.make_tables(ablation.Work(plan(home, tmp_path), runner), table_rows, tmp_path / "results")
     with pytest.raises(MismatchError, match="was begun with other options; give the same"):
-        ablation.make_tables(ablation.Work(plan(home, tmp_path, epochs=2), runner), chosen, tmp_path / "results")
-    asked = tmp_path / "train" / "base" / "asked.json"
-    asked.write_text(json.dumps({**json.loads(asked.read_text()), "inputs": {}}))
+        ablation.make_tables(ablation.Work(plan(home, tmp_path, epochs=2), runner), table_rows, tmp_path / "results")
+    record = tmp_path / "train" / "base" / "asked.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "inputs": {}}))
     with pytest.raises(MismatchError, match="was begun with other files"):
-        ablation.make_tables(ablation.Work(plan(home, tmp_path), runner), chosen, tmp_path / "results")
+        ablation.make_tables(ablation.Work(plan(home, tmp_path), runner), table_rows, tmp_path / "results")
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def ranked(blink: Blink, home: Path) -> Path:
     folder = home / "ranked"
     if not folder.is_dir():
         files = [home / "data" / "WebQSP_EL" / f"{name}.jsonl" for name in ("train", "dev")]
-        options = ("--model", home / "base", "--kb", home / "kb", "--epochs", "2", *SMALL, "--device", "cpu")
+        options = ("--model", home / "base", "--kb", home / "kb", "--epochs", "2", *TRAIN_OPTIONS, "--device", "cpu")
         status, _, err = blink("train", "--train", files[0], "--dev", files[1], *options, "--out", home / "run")
         assert status == 0, err
         shutil.copytree(home / "run" / "best", folder)
@@ -205,14 +205,14 @@ def ranked(blink: Blink, home: Path) -> Path:
 def test_a_ranker_is_taken_apart(blink: Blink, home: Path, ranked: Path, tmp_path: Path) -> None:
     runner = InProcess(blink)
     work = ablation.Work(plan(home, tmp_path, "rank", model=str(ranked)), runner)
-    chosen = ablation.chosen_rows("rank", "full,no-names,no-rank", None)
-    ablation.make_tables(work, chosen, tmp_path / "results", jobs=1)
+    table_rows = ablation.chosen_rows("rank", "full,no-names,no-rank", None)
+    ablation.make_tables(work, table_rows, tmp_path / "results", jobs=1)
     assert runner.ran == {"eval": 12, "compare": 8}
-    found = {row["name"]: row for row in json.loads((tmp_path / "results/ablation.json").read_text())["rank"]}
-    assert found["no-rank"]["cut"]["dev"]["threshold"] <= 0  # a log probability
-    assert found["full"]["best"]["graph"]["best_anywhere"] >= found["full"]["best"]["graph"]["covered"]["weak"]["f1"]
+    results = {row["name"]: row for row in json.loads((tmp_path / "results/ablation.json").read_text())["rank"]}
+    assert results["no-rank"]["cut"]["dev"]["threshold"] <= 0  # a log probability
+    assert results["full"]["best"]["graph"]["best_anywhere"] >= results["full"]["best"]["graph"]["covered"]["weak"]["f1"]
     for row in ("no-names", "no-rank"):
-        assert set(found[row]["compared"]) == {"best", "cut"}
+        assert set(results[row]["compared"]) == {"best", "cut"}
     page = (tmp_path / "results/ablation.md").read_text()
     assert "## Training" not in page
     assert page.count("| no-names |") == 2
@@ -235,7 +235,7 @@ def script(home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_as_a_command(home: Path) -> None:
     where = ("--data", "data", "--kb", "kb", "--model", "base", "--epochs", 1, "--device", "cpu")
-    options = ("train", *where, "--threads", 1, "--jobs", 2, "--rows", "base,in-batch,entity-tower", "--", *SMALL)
+    options = ("train", *where, "--threads", 1, "--jobs", 2, "--rows", "base,in-batch,entity-tower", "--", *TRAIN_OPTIONS)
     planned = script(home, "train", "--dry-run", *options[1:])
     assert planned.returncode == 0, planned.stderr
     assert planned.stdout.count("blink train --resume") == 3
@@ -243,8 +243,8 @@ def test_as_a_command(home: Path) -> None:
     done = script(home, *options)
     assert done.returncode == 0, done.stderr
     assert "row 1 of 3 base: train (1 of 5)" in done.stderr
-    made = json.loads((home / "benchmarks/results/ablation.json").read_text())["train"]
-    assert [(row["name"], row["against"]) for row in made] == [
+    table_rows = json.loads((home / "benchmarks/results/ablation.json").read_text())["train"]
+    assert [(row["name"], row["against"]) for row in table_rows] == [
         ("base", None),
         ("in-batch", "base"),
         ("entity-tower", "in-batch"),

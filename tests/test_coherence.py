@@ -26,7 +26,7 @@ some = settings(max_examples=40)
 
 
 def of_matrix(phi: np.ndarray) -> Relatedness:
-    return lambda places: phi[np.ix_(places, places)].astype(np.float32)
+    return lambda aligned: phi[np.ix_(aligned, aligned)].astype(np.float32)
 
 
 def any_relatedness(random: np.random.Generator) -> np.ndarray:
@@ -36,36 +36,38 @@ def any_relatedness(random: np.random.Generator) -> np.ndarray:
     return phi
 
 
-def plain_chances(found: ScoredSpans, i: int, with_nothing: bool) -> list[float]:
+def plain_chances(scored: ScoredSpans, i: int, with_nothing: bool) -> list[float]:
     """What a span names by its scores alone."""
-    logits, mention = found.entity_logits[i].tolist(), float(found.mention_logits[i])
+    logits, mention = scored.entity_logits[i].tolist(), float(scored.mention_logits[i])
     if with_nothing:
         total = 1 + sum(map(math.exp, logits))
         return [math.exp(x) / total for x in logits]
     total = sum(map(math.exp, logits))
-    share = 1 / (1 + math.exp(-mention))
-    return [share * math.exp(x) / total if total else 0.0 for x in logits]
+    mention_prob = 1 / (1 + math.exp(-mention))
+    return [mention_prob * math.exp(x) / total if total else 0.0 for x in logits]
 
 
-def mean_field(found: ScoredSpans, places: list[list[int]], phi: np.ndarray, weight: float, ranked: bool) -> list[list[float]]:
+def mean_field(
+    scored: ScoredSpans, aligned: list[list[int]], phi: np.ndarray, weight: float, ranked: bool
+) -> list[list[float]]:
     """What is added to each score: the formula of the module's head, one number at a time."""
-    m, k = found.rows.shape
-    with_nothing = ranked and not all(x == math.inf for x in found.mention_logits.tolist())
-    first = [plain_chances(found, i, with_nothing) for i in range(m)]
-    likely = [i for i in range(m) if sum(first[i]) > LIKELY and any(p >= 0 for p in places[i])]
+    m, k = scored.rows.shape
+    with_nothing = ranked and not all(x == math.inf for x in scored.mention_logits.tolist())
+    first = [plain_chances(scored, i, with_nothing) for i in range(m)]
+    likely = [i for i in range(m) if sum(first[i]) > LIKELY and any(p >= 0 for p in aligned[i])]
     belief = [list(row) for row in first]
     added = [[0.0] * k for _ in range(m)]
 
-    def heard(i: int, place: int, j: int) -> float:
-        if place < 0:
+    def received(i: int, entity: int, j: int) -> float:
+        if entity < 0:
             return 0.0
-        return sum(belief[j][f] * phi[place][other] for f, other in enumerate(places[j]) if other >= 0)
+        return sum(belief[j][f] * phi[entity][other] for f, other in enumerate(aligned[j]) if other >= 0)
 
     for _ in range(4):
         for i in likely:
-            others = [j for j in likely if found.start[i] > found.end[j] or found.start[j] > found.end[i]]
+            others = [j for j in likely if scored.start[i] > scored.end[j] or scored.start[j] > scored.end[i]]
             expected = max(1.0, sum(sum(first[j]) for j in others))
-            added[i] = [weight / expected * sum(heard(i, place, j) for j in others) for place in places[i]]
+            added[i] = [weight / expected * sum(received(i, entity, j) for j in others) for entity in aligned[i]]
         for i in likely:
             moved = [q * math.exp(a) for q, a in zip(first[i], added[i], strict=True)]
             total = sum(moved) + max(0.0, 1 - sum(first[i]))
@@ -77,8 +79,8 @@ def close(one: ScoredSpans, expected: list[dict[int, float]]) -> None:
     assert all(a == pytest.approx(b, abs=2e-5) for a, b in zip(by_row(one), expected, strict=True))
 
 
-def require_in_order(found: ScoredSpans) -> None:
-    for rows, scores in zip(found.rows.tolist(), found.entity_logits.tolist(), strict=True):
+def require_in_order(scored: ScoredSpans) -> None:
+    for rows, scores in zip(scored.rows.tolist(), scored.entity_logits.tolist(), strict=True):
         pairs = [(-score, row) for row, score in zip(rows, scores, strict=True)]
         assert pairs == sorted(pairs)
 
@@ -88,125 +90,125 @@ class TestMeanField:
     @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 4), st.booleans(), st.booleans())
     def test_it_is_the_formula(self, seed: int, m: int, k: int, ranked: bool, certain: bool) -> None:
         random = np.random.default_rng(seed)
-        found = random_spans(random, m, k, ENTITIES + 2)  # two of the entities the table lacks
+        scored = random_spans(random, m, k, ENTITIES + 2)  # two of the entities the table lacks
         if certain:
-            found = replace(found, mention_logits=np.full(m, np.inf, np.float32))
-        places, phi, weight = AsTheyAre(ENTITIES)[found.rows], any_relatedness(random), float(random.uniform(0.1, 4))
-        settled = settle(found, places, of_matrix(phi), weight, ranked)
-        added = mean_field(found, places.tolist(), phi, weight, ranked)
+            scored = replace(scored, mention_logits=np.full(m, np.inf, np.float32))
+        aligned, phi, weight = AsTheyAre(ENTITIES)[scored.rows], any_relatedness(random), float(random.uniform(0.1, 4))
+        updated = settle(scored, aligned, of_matrix(phi), weight, ranked)
+        added = mean_field(scored, aligned.tolist(), phi, weight, ranked)
         expected = [
             {row: score + more for row, score, more in zip(rows, scores, mores, strict=True) if row >= 0}
-            for rows, scores, mores in zip(found.rows.tolist(), found.entity_logits.tolist(), added, strict=True)
+            for rows, scores, mores in zip(scored.rows.tolist(), scored.entity_logits.tolist(), added, strict=True)
         ]
-        close(settled, expected)
-        require_in_order(settled)
-        assert (np.isneginf(settled.entity_logits) == (settled.rows < 0)).all()
+        close(updated, expected)
+        require_in_order(updated)
+        assert (np.isneginf(updated.entity_logits) == (updated.rows < 0)).all()
         for name in ("start", "end", "mention_logits"):
-            assert np.array_equal(getattr(settled, name), getattr(found, name))
+            assert np.array_equal(getattr(updated, name), getattr(scored, name))
 
     @some
     @given(st.integers(0, 10_000), st.floats(0, 1000), st.booleans())
     def test_probabilities_stay_probabilities(self, seed: int, weight: float, ranked: bool) -> None:
         random = np.random.default_rng(seed)
-        found = random_spans(random, 6, 4, ENTITIES)
-        settled = settle(found, found.rows, of_matrix(any_relatedness(random)), weight, ranked)
-        of = link_probabilities if ranked else lambda each: np.exp(joint_scores(each))
-        probabilities = of(settled)
+        scored = random_spans(random, 6, 4, ENTITIES)
+        updated = settle(scored, scored.rows, of_matrix(any_relatedness(random)), weight, ranked)
+        of = link_probabilities if ranked else lambda candidates: np.exp(joint_scores(candidates))
+        probabilities = of(updated)
         assert np.isfinite(probabilities).all()
         assert (probabilities >= 0).all()
         assert (probabilities.sum(1) <= 1 + 1e-5).all()
         if ranked:  # related entities speak for each other and against nobody
-            assert (probabilities.sum(1) >= of(found).sum(1) - 1e-5).all()
+            assert (probabilities.sum(1) >= of(scored).sum(1) - 1e-5).all()
 
     @some
     @given(st.integers(0, 10_000), st.permutations(range(6)))
     def test_the_order_of_mentions_does_not_matter(self, seed: int, order: list[int]) -> None:
         random = np.random.default_rng(seed)
-        found, related = random_spans(random, 6, 4, ENTITIES), of_matrix(any_relatedness(random))
-        once = settle(found, found.rows, related, 1.5, True)
-        other = found.select(np.array(order))
+        scored, related = random_spans(random, 6, 4, ENTITIES), of_matrix(any_relatedness(random))
+        once = settle(scored, scored.rows, related, 1.5, True)
+        other = scored.select(np.array(order))
         close(settle(other, other.rows, related, 1.5, True), by_row(once.select(np.array(order))))
 
     @some
     @given(st.integers(0, 10_000), st.booleans())
     def test_alone_or_overlapping_nothing_changes(self, seed: int, ranked: bool) -> None:
         random = np.random.default_rng(seed)
-        found, related = random_spans(random, 5, 4, ENTITIES), of_matrix(any_relatedness(random))
-        together = replace(found, start=np.arange(5), end=np.full(5, 5))  # all end in the same word
+        scored, related = random_spans(random, 5, 4, ENTITIES), of_matrix(any_relatedness(random))
+        together = replace(scored, start=np.arange(5), end=np.full(5, 5))  # all end in the same word
         assert same(settle(together, together.rows, related, 8.0, ranked), together)
         for i in range(5):
-            alone = found.select(np.array([i]))
+            alone = scored.select(np.array([i]))
             assert same(settle(alone, alone.rows, related, 8.0, ranked), alone)
 
     def test_unlikely_mentions_and_unknown_entities_say_nothing(self) -> None:
         related = of_matrix(np.ones((ENTITIES, ENTITIES)) - np.eye(ENTITIES))
-        found = spans([[0, 1], [2, 3]], [[1.0, 0.5], [-5.0, -6.0]])
-        assert link_probabilities(found)[1].sum() < LIKELY
-        assert same(settle(found, found.rows, related, 4.0, True), found)
-        assert not same(settle(found, found.rows, related, 4.0, False), found)  # as a mention it is likely enough
-        known = replace(found, entity_logits=np.array([[1.0, 0.5], [2.0, 1.0]], np.float32))
-        places = np.array([[0, 1], [-1, -1]])
-        assert same(settle(known, places, related, 4.0, True), known)
+        scored = spans([[0, 1], [2, 3]], [[1.0, 0.5], [-5.0, -6.0]])
+        assert link_probabilities(scored)[1].sum() < LIKELY
+        assert same(settle(scored, scored.rows, related, 4.0, True), scored)
+        assert not same(settle(scored, scored.rows, related, 4.0, False), scored)  # as a mention it is likely enough
+        likely = replace(scored, entity_logits=np.array([[1.0, 0.5], [2.0, 1.0]], np.float32))
+        aligned = np.array([[0, 1], [-1, -1]])
+        assert same(settle(likely, aligned, related, 4.0, True), likely)
 
     @pytest.mark.parametrize("ranked", [True, False])
     def test_many_mentions_are_taken_in_groups(self, ranked: bool) -> None:
         random = np.random.default_rng(3)
-        found = random_spans(random, AT_ONCE + 12, 3, ENTITIES, overlapping=False)
-        found = replace(found, mention_logits=np.abs(found.mention_logits), entity_logits=np.abs(found.entity_logits))
-        found = replace(found, rows=np.abs(found.rows)).reordered(found.entity_logits.clip(max=9))
+        scored = random_spans(random, AT_ONCE + 12, 3, ENTITIES, overlapping=False)
+        scored = replace(scored, mention_logits=np.abs(scored.mention_logits), entity_logits=np.abs(scored.entity_logits))
+        scored = replace(scored, rows=np.abs(scored.rows)).reordered(scored.entity_logits.clip(max=9))
         related = of_matrix(any_relatedness(random))
-        whole = settle(found, found.rows, related, 1.0, ranked)
-        parts = [found.select(part) for part in (np.arange(AT_ONCE), np.arange(AT_ONCE, len(found)))]
-        apart = [settle(part, part.rows, related, 1.0, ranked) for part in parts]
-        assert same(whole, ScoredSpans.concatenate(apart))
-        assert not same(whole, found)
+        together = settle(scored, scored.rows, related, 1.0, ranked)
+        groups = [scored.select(group) for group in (np.arange(AT_ONCE), np.arange(AT_ONCE, len(scored)))]
+        separate = [settle(group, group.rows, related, 1.0, ranked) for group in groups]
+        assert same(together, ScoredSpans.concatenate(separate))
+        assert not same(together, scored)
 
     def test_what_a_text_says_together_mends_a_wrong_candidate(self) -> None:
         # Two Georgias, of which the wrong one is better by itself; Tbilisi and the right one have to do with each other.
         state, country, tbilisi, garda = range(4)
         graph = PriorTable(("Q1428", "Q230", "Q994", "Q6414"), np.array([9, 9, 9, 9]), np.array([[country, tbilisi]], np.int32))
-        found = spans([[state, country], [tbilisi, garda]], [[1.5, 1.0], [3.0, -3.0]])
+        scored = spans([[state, country], [tbilisi, garda]], [[1.5, 1.0], [3.0, -3.0]])
         weights = PriorWeights("ranker-1", True, coherence=2.0)
-        settled = GraphPrior(graph, weights, AsTheyAre(4)).settle(found)
-        assert found.rows[0, 0] == state
-        assert settled.rows[:, 0].tolist() == [country, tbilisi]
-        assert same(GraphPrior(graph, replace(weights, coherence=0.0), AsTheyAre(4)).settle(found), found)
+        updated = GraphPrior(graph, weights, AsTheyAre(4)).settle(scored)
+        assert scored.rows[0, 0] == state
+        assert updated.rows[:, 0].tolist() == [country, tbilisi]
+        assert same(GraphPrior(graph, replace(weights, coherence=0.0), AsTheyAre(4)).settle(scored), scored)
         unrelated = replace(graph, edges=np.array([[state, garda]], np.int32))
-        kept = GraphPrior(unrelated, weights, AsTheyAre(4)).settle(found)
-        assert kept.rows[:, 0].tolist() == [state, tbilisi]
+        unchanged = GraphPrior(unrelated, weights, AsTheyAre(4)).settle(scored)
+        assert unchanged.rows[:, 0].tolist() == [state, tbilisi]
 
     def test_a_weight_of_nothing_changes_nothing(self) -> None:
         random = np.random.default_rng(0)
-        found = random_spans(random, 6, 4, ENTITIES)
-        assert same(settle(found, found.rows, of_matrix(any_relatedness(random)), 0.0, True), found)
+        scored = random_spans(random, 6, 4, ENTITIES)
+        assert same(settle(scored, scored.rows, of_matrix(any_relatedness(random)), 0.0, True), scored)
 
 
 def test_equal_scores_go_to_the_smaller_row() -> None:
-    found = spans([[5, 3, 4, -1]], [[0.0] * 4]).reordered(np.array([[1, 1, 2, -np.inf]], np.float32))
-    assert found.rows.tolist() == [[4, 3, 5, -1]]
-    assert found.entity_logits.tolist() == [[2, 1, 1, -math.inf]]
+    scored = spans([[5, 3, 4, -1]], [[0.0] * 4]).reordered(np.array([[1, 1, 2, -np.inf]], np.float32))
+    assert scored.rows.tolist() == [[4, 3, 5, -1]]
+    assert scored.entity_logits.tolist() == [[2, 1, 1, -math.inf]]
 
 
 # --- relatedness -------------------------------------------------------------------------------------------------------
 
 
-def plain_neighbours(made: PriorTable, a: int, b: int) -> float:
-    around: dict[int, set[int]] = {i: set() for i in range(len(made))}
-    for one, other in made.edges.tolist():
+def plain_neighbours(prior_table: PriorTable, a: int, b: int) -> float:
+    around: dict[int, set[int]] = {i: set() for i in range(len(prior_table))}
+    for one, other in prior_table.edges.tolist():
         around[one].add(other)
         around[other].add(one)
     shared = sum(1 / math.log(1 + len(around[c])) for c in around[a] & around[b])
     return min(1.0, (b in around[a]) + shared)
 
 
-def plain_cosine(made: PriorTable, a: int, b: int) -> float:
-    assert made.vectors is not None
-    real = [row for row in made.vectors.astype(float).tolist() if any(row)]
+def plain_cosine(prior_table: PriorTable, a: int, b: int) -> float:
+    assert prior_table.vectors is not None
+    real = [row for row in prior_table.vectors.astype(float).tolist() if any(row)]
     mean = [sum(column) / len(real) for column in zip(*real, strict=True)]
 
     def centred(i: int) -> list[float]:
-        assert made.vectors is not None
-        row = made.vectors[i].tolist()
+        assert prior_table.vectors is not None
+        row = prior_table.vectors[i].tolist()
         return [x - y for x, y in zip(row, mean, strict=True)] if any(row) else [0.0] * len(row)
 
     one, other = centred(a), centred(b)
@@ -214,22 +216,26 @@ def plain_cosine(made: PriorTable, a: int, b: int) -> float:
     return max(0.0, sum(x * y for x, y in zip(one, other, strict=True)) / lengths) if lengths else 0.0
 
 
-def plain_plausibility(made: PriorTable, a: int, b: int) -> float:
-    assert made.vectors is not None
-    assert made.relations is not None
+def plain_plausibility(prior_table: PriorTable, a: int, b: int) -> float:
+    assert prior_table.vectors is not None
+    assert prior_table.relations is not None
 
     def numbers(row: np.ndarray) -> list[complex]:
-        assert made.relations is not None
-        if made.relations.layout == "real":
+        assert prior_table.relations is not None
+        if prior_table.relations.layout == "real":
             return [complex(x) for x in row.tolist()]
         half = len(row) // 2
         return [complex(x, y) for x, y in zip(row[:half].tolist(), row[half:].tolist(), strict=True)]
 
     best = 0.0
-    for vector, bias, spread in zip(made.relations.vectors, made.relations.bias, made.relations.spread, strict=True):
+    for vector, bias, spread in zip(
+        prior_table.relations.vectors, prior_table.relations.bias, prior_table.relations.spread, strict=True
+    ):
         for head, tail in ((a, b), (b, a)):
-            parts = zip(numbers(made.vectors[head]), numbers(vector), numbers(made.vectors[tail]), strict=True)
-            score = sum((h * r * t.conjugate()).real for h, r, t in parts)
+            components = zip(
+                numbers(prior_table.vectors[head]), numbers(vector), numbers(prior_table.vectors[tail]), strict=True
+            )
+            score = sum((h * r * t.conjugate()).real for h, r, t in components)
             best = max(best, 1 / (1 + math.exp(-(score - bias) / spread)))
     return best
 
@@ -244,16 +250,16 @@ MEASURES: dict[str, tuple[Callable[[PriorTable, int, int], float], str | None]] 
 
 @pytest.mark.parametrize("name", MEASURES)
 @some
-@given(seed=st.integers(0, 1000), chosen=st.lists(st.integers(0, 11), min_size=1, max_size=6, unique=True))
-def test_relatedness_is_what_it_says(name: str, seed: int, chosen: list[int]) -> None:
+@given(seed=st.integers(0, 1000), entities=st.lists(st.integers(0, 11), min_size=1, max_size=6, unique=True))
+def test_relatedness_is_what_it_says(name: str, seed: int, entities: list[int]) -> None:
     measure, layout = MEASURES[name]
-    made = table([f"Q{i}" for i in range(12)], seed, layout=layout, bare=2)
+    prior_table = table([f"Q{i}" for i in range(12)], seed, layout=layout, bare=2)
     if seed % 5 == 0:  # sparse, or without any edge
-        made = replace(made, edges=made.edges[: seed % 3])
-    found = relatedness_of(made, name.split()[0])(np.array(chosen))
-    expected = [[0.0 if a == b else measure(made, a, b) for b in chosen] for a in chosen]
-    assert found.dtype == np.float32
-    assert np.allclose(found, expected, atol=2e-5)
+        prior_table = replace(prior_table, edges=prior_table.edges[: seed % 3])
+    relatedness = relatedness_of(prior_table, name.split()[0])(np.array(entities))
+    expected = [[0.0 if a == b else measure(prior_table, a, b) for b in entities] for a in entities]
+    assert relatedness.dtype == np.float32
+    assert np.allclose(relatedness, expected, atol=2e-5)
 
 
 def test_what_a_measure_lacks_is_said() -> None:

@@ -41,8 +41,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         links = linked.links[:3]
         gold = {"mentions": [[x.start, x.end] for x in links], "label_id": [x.row + j % 2 for j, x in enumerate(links)]}
         rows.append({"id": f"q{i}", "text": linked.text, **gold})
-    for name, chosen in (("dev", rows[:3]), ("test", rows[1:]), ("plain", [{"text": t} for t in TEXTS])):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen))
+    for name, lines in (("dev", rows[:3]), ("test", rows[1:]), ("plain", [{"text": t} for t in TEXTS])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
     return folder
 
 
@@ -52,7 +52,7 @@ def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def kept(blink: Run, home: Path) -> None:
+def saved_predictions(blink: Run, home: Path) -> None:
     """``dev.npz`` and ``test.npz``."""
     for name in ("dev", "test", "plain"):
         if not (home / f"{name}.npz").exists():
@@ -62,12 +62,12 @@ def kept(blink: Run, home: Path) -> None:
 
 
 def figures(result: tuple[int, str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(done(result)[0])
-    return found
+    report: dict[str, Any] = json.loads(done(result)[0])
+    return report
 
 
 @pytest.mark.parametrize("threshold", [-6, -3, -2.25, -1.75])
-def test_as_the_model_would_have_it(blink: Run, kept: None, tmp_path: Path, threshold: float) -> None:
+def test_as_the_model_would_have_it(blink: Run, saved_predictions: None, tmp_path: Path, threshold: float) -> None:
     ran = figures(blink("eval", "test.jsonl", *OPEN, "--threshold", threshold, "--json", "-"))
     again = figures(blink("eval", "--preds", "test.npz", "--threshold", threshold, "--json", "-"))
     assert ran["all"]["weak"]["predicted"] > 0
@@ -78,7 +78,7 @@ def test_as_the_model_would_have_it(blink: Run, kept: None, tmp_path: Path, thre
     assert (tmp_path / "ran").read_bytes() == (tmp_path / "again").read_bytes()
 
 
-def test_the_model_does_not_run(blink: Run, kept: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_does_not_run(blink: Run, saved_predictions: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any, **options: Any) -> None:
         raise AssertionError("the model was loaded")
 
@@ -87,7 +87,7 @@ def test_the_model_does_not_run(blink: Run, kept: None, monkeypatch: pytest.Monk
     assert blink("eval", "--preds", "test.npz", "--dev", "dev.npz")[0] == 0
 
 
-def test_the_threshold_comes_from_dev(blink: Run, kept: None) -> None:
+def test_the_threshold_comes_from_dev(blink: Run, saved_predictions: None) -> None:
     dev = figures(blink("eval", "--preds", "dev.npz", "--json", "-"))
     test = figures(blink("eval", "--preds", "test.npz", "--dev", "dev.npz", "--json", "-"))
     assert dev["choice"]["same_file"] is True
@@ -103,10 +103,10 @@ def test_the_threshold_comes_from_dev(blink: Run, kept: None) -> None:
     assert "->" in out
 
 
-def test_fewer_candidates_and_mentions(blink: Run, kept: None) -> None:
-    found = figures(blink("eval", "--preds", "test.npz", "--entities", 2, "--threshold", -3, "--json", "-"))
+def test_fewer_candidates_and_mentions(blink: Run, saved_predictions: None) -> None:
+    report = figures(blink("eval", "--preds", "test.npz", "--entities", 2, "--threshold", -3, "--json", "-"))
     ran = figures(blink("eval", "test.jsonl", *OPEN, "--entities", 2, "--threshold", -3, "--json", "-"))
-    assert found["all"] == ran["all"]
+    assert report["all"] == ran["all"]
     rows = figures(blink("eval", "--preds", "test.npz", "--json", "-"))["top_k"]
     assert [(row["entities"], row["mentions"]) for row in rows] == [
         *((n, 50) for n in (1, 2, 3, 5, 10)),
@@ -128,7 +128,7 @@ def test_another_mode(blink: Run, home: Path, tmp_path: Path) -> None:
     assert joint["all"] == figures(blink("eval", "test.jsonl", *OPEN, "--threshold", -2, "--json", "-"))["all"]
 
 
-def test_pictures(blink: Run, kept: None, tmp_path: Path) -> None:
+def test_pictures(blink: Run, saved_predictions: None, tmp_path: Path) -> None:
     from matplotlib.image import imread
 
     assert blink("eval", "--preds", "test.npz", "--dev", "dev.npz", "--plots", tmp_path / "new" / "pictures")[0] == 0
@@ -140,51 +140,51 @@ def test_pictures(blink: Run, kept: None, tmp_path: Path) -> None:
 
 
 def test_calibration_of_a_mode_that_ranks_by_probability(
-    blink: Run, kept: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    blink: Run, saved_predictions: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chances = Mode(lambda spans: np.exp(joint_scores(spans)), MODES["joint"].keep)
     monkeypatch.setitem(MODES, "joint_chances", chances)
     arguments = ("eval", "--preds", "test.npz", "--mode", "joint_chances", "--threshold", 0.05)
-    found = figures(blink(*arguments, "--json", "-", "--plots", tmp_path))
-    assert found["all"] == figures(blink("eval", "--preds", "test.npz", "--threshold", np.log(0.05), "--json", "-"))["all"]
-    assert found["calibration"]["count"] == found["all"]["weak"]["predicted"]
-    assert 0 < found["calibration"]["ece"] < 1
+    report = figures(blink(*arguments, "--json", "-", "--plots", tmp_path))
+    assert report["all"] == figures(blink("eval", "--preds", "test.npz", "--threshold", np.log(0.05), "--json", "-"))["all"]
+    assert report["calibration"]["count"] == report["all"]["weak"]["predicted"]
+    assert 0 < report["calibration"]["ece"] < 1
     assert (tmp_path / "reliability.png").stat().st_size > 5000
     assert "ECE" in blink(*arguments)[1]
     assert "calibration" not in figures(blink("eval", "--preds", "test.npz", "--json", "-"))
 
 
-def test_a_file_without_gold(blink: Run, kept: None, tmp_path: Path) -> None:
+def test_a_file_without_gold(blink: Run, saved_predictions: None, tmp_path: Path) -> None:
     status, out, _ = blink("eval", "plain.jsonl", *OPEN)
     assert status == 0
     assert "links per question" in out
     assert "questions per second" in out
-    found = figures(blink("eval", "plain.jsonl", *OPEN, "--json", "-"))
-    assert found["questions"] == len(TEXTS)
-    assert 0 < found["share_linked"] <= 1
-    assert found["links_per_question"] == found["links"] / len(TEXTS)
-    assert found["mean_score"] < 0
+    report = figures(blink("eval", "plain.jsonl", *OPEN, "--json", "-"))
+    assert report["questions"] == len(TEXTS)
+    assert 0 < report["share_linked"] <= 1
+    assert report["links_per_question"] == report["links"] / len(TEXTS)
+    assert report["mean_score"] < 0
     again = figures(blink("eval", "--preds", "plain.npz", "--json", "-"))
     same = ("questions", "links", "linked", "mean_score", "median_score", "threshold")
-    assert {key: again[key] for key in same} == {key: found[key] for key in same}
+    assert {key: again[key] for key in same} == {key: report[key] for key in same}
     blink("eval", "--preds", "plain.npz", "--rows", tmp_path / "rows")
     rows = [json.loads(line) for line in (tmp_path / "rows").read_text().splitlines()]
-    assert sum(len(row["predicted"]) for row in rows) == found["links"]
+    assert sum(len(row["predicted"]) for row in rows) == report["links"]
     dev = figures(blink("eval", "--preds", "plain.npz", "--dev", "dev.npz", "--json", "-"))
     assert dev["threshold"] == figures(blink("eval", "--preds", "dev.npz", "--json", "-"))["threshold"]
 
 
-def test_slices_and_clusters(blink: Run, kept: None) -> None:
-    found = figures(blink("eval", "test.jsonl", *OPEN, "--cluster", "paraphrase", "--json", "-"))
+def test_slices_and_clusters(blink: Run, saved_predictions: None) -> None:
+    report = figures(blink("eval", "test.jsonl", *OPEN, "--cluster", "paraphrase", "--json", "-"))
     gold = sum(len(s.mentions or ()) for s in read_samples("test.jsonl"))
-    assert sum(part["gold"] for part in found["slices"].values()) == gold
-    assert set(found["slices"]) == {"unambiguous", "ambiguous", "not_listed", "only_others"}
-    assert found["cluster"] == "paraphrase"
+    assert sum(stratum["gold"] for stratum in report["slices"].values()) == gold
+    assert set(report["slices"]) == {"unambiguous", "ambiguous", "not_listed", "only_others"}
+    assert report["cluster"] == "paraphrase"
     _, out, _ = blink("eval", "--preds", "test.npz", "--threshold", -3)
     assert "a name of other entities only" in out
 
 
-def test_what_was_made_with_something_else(blink: Run, kept: None, home: Path, tmp_path: Path) -> None:
+def test_what_was_made_with_something_else(blink: Run, saved_predictions: None, home: Path, tmp_path: Path) -> None:
     same = ("eval", "--preds", "test.npz", "--json", "/dev/null")
     assert blink(*same[:1], "test.jsonl", *same[1:], *OPEN)[0] == 0
     refused(blink("eval", "dev.jsonl", "--preds", "test.npz"), "another mention file", "dev.jsonl", "--save-preds")
@@ -198,17 +198,17 @@ def test_what_was_made_with_something_else(blink: Run, kept: None, home: Path, t
     refused(blink("eval", "--preds", "test.npz", "--dev", tmp_path / "few.npz"), "entities 10", "does not carry over")
 
 
-def test_texts_under_another_key(blink: Run, kept: None, home: Path, tmp_path: Path) -> None:
+def test_texts_under_another_key(blink: Run, saved_predictions: None, home: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (home / "test.jsonl").read_text().splitlines()]
     other = [row | {"text": "x" * len(row["text"]), "text_cased": row["text"]} for row in rows]
     file = tmp_path / "cased.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in other))
     same = ("questions", "threshold", "all", "covered", "labels")
-    found = figures(blink("eval", file, "--text-key", "text_cased", *OPEN, "--json", "-", "--save-preds", tmp_path / "x.npz"))
+    report = figures(blink("eval", file, "--text-key", "text_cased", *OPEN, "--json", "-", "--save-preds", tmp_path / "x.npz"))
     plain = figures(blink("eval", "test.jsonl", *OPEN, "--json", "-"))
-    assert {key: found[key] for key in same} == {key: plain[key] for key in same}
+    assert {key: report[key] for key in same} == {key: plain[key] for key in same}
     again = figures(blink("eval", file, "--preds", tmp_path / "x.npz", "--threshold", "-3", "--json", "-"))
-    assert again["all"] == found["all"]
+    assert again["all"] == report["all"]
     assert again["predictions"]["parameters"]["text_key"] == "text_cased"
     refused(blink("eval", "--preds", tmp_path / "x.npz", "--dev", "dev.npz"), "text_key", "does not carry over")
     refused(blink("eval", "test.jsonl", "--text-key", "text_cased", *OPEN), "test.jsonl, line 1", "'text_cased' must be")
@@ -241,11 +241,13 @@ def test_texts_under_another_key(blink: Run, kept: None, home: Path, tmp_path: P
         (("dev.jsonl", *OPEN, "--save-preds", "test.jsonl"), ("ends in .npz",)),
     ],
 )
-def test_mistakes(blink: Run, kept: None, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+def test_mistakes(blink: Run, saved_predictions: None, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
     refused(blink("eval", *arguments), *words)
 
 
-def test_a_failed_run_leaves_what_was_there(blink: Run, kept: None, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_run_leaves_what_was_there(
+    blink: Run, saved_predictions: None, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = (home / "dev.npz").read_bytes()
 
     def full(*arguments: Any, **options: Any) -> None:

@@ -33,7 +33,7 @@ def test_the_set_is_what_it_says(samples: list[Sample]) -> None:
 
 def test_nine_in_ten_are_linked_rightly(linker: Linker, samples: list[Sample]) -> None:
     linked = linker.link([s.text for s in samples])
-    report = evaluate([evaluated_text(s, found) for s, found in zip(samples, linked, strict=True)])
+    report = evaluate([evaluated_text(s, links) for s, links in zip(samples, linked, strict=True)])
     assert report.overall.strong.f1 >= 0.9
     assert report.overall.strong.recall >= 0.88
     assert report.overall.strong.precision >= 0.92
@@ -68,15 +68,15 @@ def test_ids_agree_with_the_reference_catalogue(linker: Linker, shared: Path, tm
     from blink.kb.catalogue import Catalogue
 
     with Catalogue.open(shared / "data/kb/entity.jsonl", sidecar=tmp_path / "offsets") as reference:
-        known = wrong = 0
+        compared = wrong = 0
         for entity in linker.catalogue:
             row = reference.row_of(entity.kb_id or "")
             if row is None:
                 continue
-            known += 1
+            compared += 1
             other = reference[row]
             names = {normalise(n) for n in (other.title, without_brackets(other.title), *other.aliases)}
             ours = {normalise(n) for n in (entity.title, without_brackets(entity.title), *entity.aliases)}
             wrong += not names & ours
-    assert known >= 1100
+    assert compared >= 1100
     assert wrong == 0

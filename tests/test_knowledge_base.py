@@ -69,11 +69,11 @@ def answers(base: KnowledgeBase) -> list[list[int]]:
     return base.index.search(queries, 3)[1].tolist()
 
 
-def one_line(caught: pytest.ExceptionInfo[BlinkError], *parts: str) -> None:
+def one_line(caught: pytest.ExceptionInfo[BlinkError], *phrases: str) -> None:
     message = str(caught.value)
     assert "\n" not in message
-    for part in parts:
-        assert part in message
+    for phrase in phrases:
+        assert phrase in message
 
 
 class Encoder:
@@ -178,7 +178,7 @@ def test_broken_lines_keep_their_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "found"),
+    ("options", "error", "message"),
     [
         ({"dtype": "fp8"}, SettingsError, "fp8"),
         ({"chunk_rows": 0}, SettingsError, "chunk of 0 rows"),
@@ -186,10 +186,10 @@ def test_broken_lines_keep_their_row(tmp_path: Path) -> None:
     ],
 )
 def test_options_that_are_not_allowed_cost_nothing(
-    tmp_path: Path, source: Path, options: dict[str, Any], error: type[BlinkError], found: str
+    tmp_path: Path, source: Path, options: dict[str, Any], error: type[BlinkError], message: str
 ) -> None:
     encode = Encoder()
-    with pytest.raises(error, match=found):
+    with pytest.raises(error, match=message):
         build(source, tmp_path / "kb", encode, **options)
     assert encode.rows == []
 
@@ -268,14 +268,14 @@ def test_a_killed_build_goes_on_where_it_was(tmp_path: Path, source: Path) -> No
         assert process.stdout is not None
         assert process.stdout.readline() == b"third\n"
         process.send_signal(signal.SIGKILL)
-    asked: list[int] = []
+    first_rows: list[int] = []
 
     def encode(entities: Sequence[Entity]) -> np.ndarray:
-        asked.append(entities[0].row)
+        first_rows.append(entities[0].row)
         return lengths(entities)
 
     build(source, tmp_path / "kb", encode)
-    assert asked == [10, 15, 20]
+    assert first_rows == [10, 15, 20]
     assert content(tmp_path / "kb") == content(tmp_path / "whole")
 
 
@@ -329,11 +329,11 @@ def test_a_full_disk_never_harms_a_good_knowledge_base(
     before = content(tmp_path / "kb")
     toys.write_catalogue(source, toys.rows(30, seed=1))
     Catalogue.open(source).close()
-    left = [writes_before]
+    writes_left = [writes_before]
 
     def fsync(descriptor: int) -> None:
-        left[0] -= 1
-        if left[0] < 0:
+        writes_left[0] -= 1
+        if writes_left[0] < 0:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fsync)
@@ -356,11 +356,11 @@ def test_a_kill_while_files_are_put_in_place_is_never_a_mixture(
 ) -> None:
     build(source, tmp_path / "kb")
     toys.write_catalogue(source, toys.rows(30, seed=1))
-    original, left = Path.replace, [1]
+    original, renames_left = Path.replace, [1]
 
     def replace(self: Path, target: Path) -> Path:
-        left[0] -= 1
-        if left[0] < 0:
+        renames_left[0] -= 1
+        if renames_left[0] < 0:
             raise KeyboardInterrupt
         return original(self, target)
 

@@ -50,8 +50,8 @@ def test_a_sweep_has_the_counts_that_the_original_recorded(parity: Path, golden:
     points = curve(linker, saved.readings, saved.samples, [float(r["threshold"]) for r in runs])
     for run, point in zip(runs, points, strict=True):
         counts = point.overall
-        wanted = ("num_correct_weak", "num_correct_strong", "num_predicted", "num_gold")
-        assert (counts.weak, counts.strong, counts.predicted, counts.gold) == tuple(run[name] for name in wanted), run["run"]
+        columns = ("num_correct_weak", "num_correct_strong", "num_predicted", "num_gold")
+        assert (counts.weak, counts.strong, counts.predicted, counts.gold) == tuple(run[name] for name in columns), run["run"]
 
 
 def test_the_same_links_as_the_original(parity: Path, golden: Path) -> None:
@@ -59,8 +59,8 @@ def test_the_same_links_as_the_original(parity: Path, golden: Path) -> None:
     linker = Replay("joint", Thresholds(-1.5))
     text = (parity / "golden" / "pred_labelled_joint_thr-1.5.jsonl").read_text()
     for reading, line in zip(saved.readings, text.splitlines(), strict=True):
-        found = {(p.id, (p.start or 0) - 1, (p.end or 0) - 1) for p in predicted_at(linker, reading)}
-        assert found == {tuple(triple) for triple in json.loads(line)["pred_triples"]}
+        links = {(p.id, (p.start or 0) - 1, (p.end or 0) - 1) for p in predicted_at(linker, reading)}
+        assert links == {tuple(triple) for triple in json.loads(line)["pred_triples"]}
 
 
 def test_the_command(blink: Run, golden: Path) -> None:
@@ -76,12 +76,12 @@ def write_rows(folder: Path, n: int) -> None:
 
 
 def write_dense(folder: Path, n: int = 3, m: int = 2) -> None:
-    chosen = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     arrays = {
         "mention_bounds": np.tile(np.array([[1, 1], [2, 3]])[:m], (n, 1, 1)),
-        "mention_scores": chosen.normal(size=(n, m)),
+        "mention_scores": generator.normal(size=(n, m)),
         "nns": np.tile(np.arange(10), (n, m, 1)),
-        "cand_scores": chosen.normal(size=(n, m, 10)),
+        "cand_scores": generator.normal(size=(n, m, 10)),
     }
     for name, values in arrays.items():
         np.save(folder / ARRAYS[name], values)

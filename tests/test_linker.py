@@ -56,14 +56,14 @@ def linker(model: BiEncoder, kb: KnowledgeBase) -> Linker:
     return Linker(model, kb, threshold=-12.0, precision="fp32", device="cpu")
 
 
-def places(linked: LinkedText) -> list[tuple[int, int, int]]:
+def link_spans(linked: LinkedText) -> list[tuple[int, int, int]]:
     return [(link.start, link.end, link.row) for link in linked.links]
 
 
 def assert_same(one: LinkedText, other: LinkedText) -> None:
     """The same links with the same candidates; scores as exact as sums in single precision are."""
     assert one.text == other.text
-    assert places(one) == places(other)
+    assert link_spans(one) == link_spans(other)
     for a, b in zip(one.links, other.links, strict=True):
         assert [c.score for c in a.candidates] == pytest.approx([c.score for c in b.candidates], abs=1e-4)
 
@@ -90,8 +90,8 @@ STRANGE = (
     "👩🏽\u200d🚀", "☀\ufe0f", "a\u20dd", "中\u20dd", "ﬁ", "İstanbul", "ß", "\u200b", "\xad", "\x00", "\x07", "\ufeff",
     "ا\u064eل", "½", ".", "'s", "－", "𝒳", "I'm",
 )  # fmt: skip
-PARTS = st.sampled_from(STRANGE)
-ANY_TEXT = st.lists(PARTS | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=8).map("".join)
+FRAGMENTS = st.sampled_from(STRANGE)
+ANY_TEXT = st.lists(FRAGMENTS | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=8).map("".join)
 
 
 @settings(max_examples=150)
@@ -114,8 +114,8 @@ def test_the_floor_never_changes_what_linking_finds(text: str, linker: Linker) -
 
 def test_the_toy_model_links_something(linker: Linker) -> None:
     linked = list(linker.link(TEXTS))
-    assert [bool(found.links) for found in linked] == [True, True, False, True, True, False, True, True]
-    assert len({link.row for found in linked for link in found.links}) > 3
+    assert [bool(linked_text.links) for linked_text in linked] == [True, True, False, True, True, False, True, True]
+    assert len({link.row for linked_text in linked for link in linked_text.links}) > 3
 
 
 @pytest.mark.parametrize("text", ["", " ", "\r\n\t", "\x00\x07", "\u200b\u200d", "\u0301", "\ufeff"])
@@ -163,8 +163,8 @@ def test_links_do_not_depend_on_the_batch_size(linker: Linker, batch_size: int) 
 def test_links_do_not_depend_on_the_neighbours(linker: Linker, seed: int) -> None:
     alone = [linker(text) for text in TEXTS]
     order = np.random.default_rng(seed).permutation(len(TEXTS) * 2) % len(TEXTS)
-    for place, found in zip(order, linker.link(TEXTS[i] for i in order), strict=True):
-        assert_same(alone[place], found)
+    for index, linked_text in zip(order, linker.link(TEXTS[i] for i in order), strict=True):
+        assert_same(alone[index], linked_text)
 
 
 def test_rounds_of_reading_ahead_leave_no_seam(linker: Linker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,18 +176,18 @@ def test_rounds_of_reading_ahead_leave_no_seam(linker: Linker, monkeypatch: pyte
 
 def test_texts_are_read_as_they_are_needed(linker: Linker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TEXTS_A_ROUND", 4)
-    asked: list[int] = []
+    numbers_read: list[int] = []
 
     def endless() -> Iterator[str]:
         for number in itertools.count():
-            asked.append(number)
+            numbers_read.append(number)
             yield f"georgia {number}"
 
     stream = linker.link(endless(), batch_size=2)
-    assert asked == []
-    found = [next(stream).text for _ in range(6)]
-    assert found == [f"georgia {number}" for number in range(6)]
-    assert len(asked) == 8
+    assert numbers_read == []
+    texts = [next(stream).text for _ in range(6)]
+    assert texts == [f"georgia {number}" for number in range(6)]
+    assert len(numbers_read) == 8
 
 
 def test_progress_counts_every_text(linker: Linker) -> None:
@@ -205,11 +205,11 @@ def test_no_texts_give_no_links(linker: Linker) -> None:
 # --- long texts -----------------------------------------------------------------------------------------------------
 
 
-def tokens(*places: tuple[int, str], n: int) -> str:
+def tokens(*words_at: tuple[int, str], n: int) -> str:
     """A text of ``n`` one-piece words with some of them replaced."""
     words = ["of"] * n
-    for place, word in places:
-        words[place] = word
+    for index, word in words_at:
+        words[index] = word
     return " ".join(words)
 
 
@@ -235,12 +235,12 @@ def test_every_part_of_a_long_text_is_read(linker: Linker) -> None:
     linked = linker(text)
     assert_sound(linked, linker.kb)
     period = len(" ".join(words)) + 1
-    found = [
+    outputs = [
         {(link.start % period, link.end - link.start, link.row) for link in linked.links if link.start // period == k}
         for k in range(12)
     ]
-    assert found[3]
-    assert all(part == found[3] for part in found[2:9])
+    assert outputs[3]
+    assert all(output == outputs[3] for output in outputs[2:9])
 
 
 def test_no_span_is_proposed_twice(linker: Linker) -> None:
@@ -275,11 +275,11 @@ def test_other_context_lengths_are_refused(model: BiEncoder, kb: KnowledgeBase, 
 
 
 def test_padding_never_exceeds_the_encoder_s_positions(tmp_path: Path) -> None:
-    pieces = toys.pieces()
+    tokenizer = toys.pieces()
     config = toys.model(SEED).config.replace(max_context_length=29, candidate_fingerprint=None)
-    made = BiEncoder(config, pieces, context=toys.tower(1, positions=29), candidate=toys.tower(2))
-    kb = toys.knowledge_base(tmp_path / "kb", made, toys.rows(5))
-    linked = Linker(made, kb, threshold=-15.0, precision="fp32")(tokens((3, "oslo"), n=27))
+    biencoder = BiEncoder(config, tokenizer, context=toys.tower(1, positions=29), candidate=toys.tower(2))
+    kb = toys.knowledge_base(tmp_path / "kb", biencoder, toys.rows(5))
+    linked = Linker(biencoder, kb, threshold=-15.0, precision="fp32")(tokens((3, "oslo"), n=27))
     assert_sound(linked, kb)
 
 
@@ -291,8 +291,8 @@ def text_with_spans(draw: st.DrawFn) -> tuple[str, list[tuple[int, int]]]:
     words = draw(st.lists(st.sampled_from(["Georgia", "ohio", "中", "한국", "e\u0301a", "🙂"]), min_size=1, max_size=60))
     text = " ".join(words)
     starts = list(itertools.accumulate((len(w) + 1 for w in words), initial=0))[:-1]
-    chosen = draw(st.lists(st.tuples(st.integers(0, len(words) - 1), st.integers(0, 45)), max_size=5))
-    return text, [(starts[i], starts[j := min(i + n, len(words) - 1)] + len(words[j])) for i, n in chosen]
+    draws = draw(st.lists(st.tuples(st.integers(0, len(words) - 1), st.integers(0, 45)), max_size=5))
+    return text, [(starts[i], starts[j := min(i + n, len(words) - 1)] + len(words[j])) for i, n in draws]
 
 
 @settings(max_examples=60)
@@ -323,27 +323,29 @@ def test_given_spans_are_linked_without_a_mention_head_and_whatever_the_threshol
         strict("who governed ohio")
 
 
-@pytest.mark.parametrize(("place", "seen"), [(70, False), (84, False), (90, True), (99, True), (105, True), (120, False)])
-def test_a_given_span_is_read_in_the_middle_of_its_context(linker: Linker, place: int, seen: bool) -> None:
+@pytest.mark.parametrize(
+    ("neighbour", "in_context"), [(70, False), (84, False), (90, True), (99, True), (105, True), (120, False)]
+)
+def test_a_given_span_is_read_in_the_middle_of_its_context(linker: Linker, neighbour: int, in_context: bool) -> None:
     # A window holds 30 pieces: 14 or 15 on either side of the span.
     scores = []
-    for text in (tokens((100, "oslo"), n=200), tokens((100, "oslo"), (place, "mercury"), n=200)):
-        at = text.index("oslo")
-        (link,) = linker(text, spans=[(at, at + 4)]).links
+    for text in (tokens((100, "oslo"), n=200), tokens((100, "oslo"), (neighbour, "mercury"), n=200)):
+        offset = text.index("oslo")
+        (link,) = linker(text, spans=[(offset, offset + 4)]).links
         scores.append([c.score for c in link.candidates])
-    assert (scores[0] != pytest.approx(scores[1], abs=1e-5)) == seen
+    assert (scores[0] != pytest.approx(scores[1], abs=1e-5)) == in_context
 
 
 def test_where_nothing_passes_the_floor_everything_is_kept_on_request(linker: Linker) -> None:
     inputs = [[101, *linker.reader.model.tokenizer.tokenize(["oslo and java"])[0].ids.tolist(), 102]]
     for keep, expected in ((False, 0), (True, 6)):
-        (found,) = linker.reader.read(inputs, ReaderOptions(floor=0.0, keep_all_if_none=keep))
-        assert len(found) == expected
-        assert np.isfinite(found.mention_logits).all()
+        (scored,) = linker.reader.read(inputs, ReaderOptions(floor=0.0, keep_all_if_none=keep))
+        assert len(scored) == expected
+        assert np.isfinite(scored.mention_logits).all()
     some = linker.reader.read(inputs, ReaderOptions())[0].mention_logits
-    floor = float(-np.logaddexp(0, -np.sort(some)[-2:]).mean())  # between the best two
-    (found,) = linker.reader.read(inputs, ReaderOptions(floor=floor, keep_all_if_none=True))
-    assert len(found) == 1
+    minimum = float(-np.logaddexp(0, -np.sort(some)[-2:]).mean())  # between the best two
+    (scored,) = linker.reader.read(inputs, ReaderOptions(floor=minimum, keep_all_if_none=True))
+    assert len(scored) == 1
 
 
 @pytest.mark.parametrize("span", [(0, 5), (-1, 2), (2, 2), (3, 1), (4, 9)])
@@ -372,11 +374,11 @@ def test_the_model_s_own_threshold_is_the_default(model: BiEncoder, kb: Knowledg
 
 def test_links_score_above_the_threshold(model: BiEncoder, kb: KnowledgeBase, linker: Linker) -> None:
     scores = sorted(link.score for linked in linker.link(TEXTS) for link in linked.links)
-    cut = scores[len(scores) // 2]
-    strict = Linker(model, kb, threshold=cut, precision="fp32", device="cpu")
-    found = [link.score for linked in strict.link(TEXTS) for link in linked.links]
-    assert found
-    assert min(found) > cut
+    threshold = scores[len(scores) // 2]
+    strict = Linker(model, kb, threshold=threshold, precision="fp32", device="cpu")
+    link_scores = [link.score for linked in strict.link(TEXTS) for link in linked.links]
+    assert link_scores
+    assert min(link_scores) > threshold
     assert not [link for linked in Linker(model, kb, threshold=0.0, precision="fp32").link(TEXTS) for link in linked.links]
 
 
@@ -397,7 +399,7 @@ def test_fewer_mentions_are_the_best_of_more(model: BiEncoder, kb: KnowledgeBase
 
 
 @pytest.mark.parametrize(
-    ("options", "found"),
+    ("options", "message"),
     [
         ({"mentions": 0}, "mentions is 0"),
         ({"entities": 0}, "entities is 0"),
@@ -405,8 +407,8 @@ def test_fewer_mentions_are_the_best_of_more(model: BiEncoder, kb: KnowledgeBase
         ({"precision": "fp8"}, "precision is 'fp8'"),
     ],
 )
-def test_options_out_of_range_are_refused(model: BiEncoder, kb: KnowledgeBase, options: dict[str, Any], found: str) -> None:
-    with pytest.raises(SettingsError, match=found):
+def test_options_out_of_range_are_refused(model: BiEncoder, kb: KnowledgeBase, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         Linker(model, kb, **options)
 
 
@@ -446,10 +448,10 @@ def test_overlapping_links_only_where_the_mode_says_so(model: BiEncoder, kb: Kno
 
 def with_settings(model: BiEncoder, **changes: Any) -> BiEncoder:
     """The same weights under other settings."""
-    made = BiEncoder(model.config.replace(**changes), model.tokenizer, context=model.context_encoder,
+    biencoder = BiEncoder(model.config.replace(**changes), model.tokenizer, context=model.context_encoder,
                      candidate=model.candidate_encoder)  # fmt: skip
-    made.load_state_dict(model.state_dict())
-    return made.eval()
+    biencoder.load_state_dict(model.state_dict())
+    return biencoder.eval()
 
 
 def test_whole_words_leaves_no_mention_that_begins_or_ends_inside_a_word(model: BiEncoder, kb: KnowledgeBase) -> None:
@@ -457,8 +459,8 @@ def test_whole_words_leaves_no_mention_that_begins_or_ends_inside_a_word(model: 
     assert any(link.end < len(text) and text[link.end].isalpha() for link in Linker(model, kb, threshold=-20.0)(text).links)
     linked = Linker(with_settings(model, whole_words=True), kb, threshold=-20.0, precision="fp32")(text)
     assert linked.links
-    borders = {place for link in linked.links for place in (link.start, link.end)} - {0, len(text)}
-    assert not [place for place in borders if text[place - 1].isalpha() and text[place].isalpha()]
+    borders = {offset for link in linked.links for offset in (link.start, link.end)} - {0, len(text)}
+    assert not [offset for offset in borders if text[offset - 1].isalpha() and text[offset].isalpha()]
 
 
 # --- broken lines ---------------------------------------------------------------------------------------------------
@@ -481,8 +483,8 @@ def test_a_broken_line_of_the_catalogue_is_never_linked(model: BiEncoder, tmp_pa
 def test_a_given_span_with_nothing_but_broken_lines_has_no_link(model: BiEncoder, tmp_path: Path) -> None:
     kb = toys.knowledge_base(tmp_path / "kb", model, [*["{"] * 6, {"title": "Oslo"}], skip_bad=True)
     linker = Linker(model, kb, threshold=-20.0, entities=1, precision="fp32", device="cpu")
-    found = [link for text in TEXTS[:2] for link in linker(text, spans=[(0, 3), (4, 8)]).links]
-    assert {link.row for link in found} <= {6}
+    links = [link for text in TEXTS[:2] for link in linker(text, spans=[(0, 3), (4, 8)]).links]
+    assert {link.row for link in links} <= {6}
     assert all({link.row for link in linked.links} <= {6} for linked in linker.link(TEXTS))
 
 
@@ -523,26 +525,26 @@ def test_approximate_indexes_find_the_same_in_a_small_catalogue(
 ) -> None:
     kb = toys.knowledge_base(tmp_path / "kb", model, toys.rows(20), index=index)
     other = Linker(model, kb, threshold=-12.0, precision="fp32", device="cpu")
-    for one, found in zip(linker.link(TEXTS), other.link(TEXTS), strict=True):
-        assert_same(one, found)
+    for one, approximate in zip(linker.link(TEXTS), other.link(TEXTS), strict=True):
+        assert_same(one, approximate)
 
 
 def test_links_are_what_the_json_says(linker: Linker) -> None:
     linked = linker(TEXTS[0])
-    told = linked.to_json()
-    assert told["text"] == TEXTS[0]
-    assert [row["mention"] for row in told["links"]] == [link.mention for link in linked.links]
+    record = linked.to_json()
+    assert record["text"] == TEXTS[0]
+    assert [row["mention"] for row in record["links"]] == [link.mention for link in linked.links]
     assert isinstance(linked.links[0], Link)
-    assert all(type(row["score"]) is float and type(row["start"]) is int and type(row["row"]) is int for row in told["links"])
+    assert all(type(row["score"]) is float and type(row["start"]) is int and type(row["row"]) is int for row in record["links"])
 
 
 def test_a_linker_leaves_the_caller_s_model_as_it_is(tmp_path: Path) -> None:
-    made = toys.model(SEED)
-    before = {name: p.detach().clone() for name, p in made.named_parameters()}
-    kb = toys.knowledge_base(tmp_path / "kb", made, toys.rows(5))
-    rounded, exact = (Linker(made, kb, threshold=-15.0, precision=p) for p in ("bf16", "fp32"))
+    biencoder = toys.model(SEED)
+    before = {name: p.detach().clone() for name, p in biencoder.named_parameters()}
+    kb = toys.knowledge_base(tmp_path / "kb", biencoder, toys.rows(5))
+    rounded, exact = (Linker(biencoder, kb, threshold=-15.0, precision=p) for p in ("bf16", "fp32"))
     assert rounded("oslo").links
     assert exact("oslo").links
-    for name, parameter in made.named_parameters():
+    for name, parameter in biencoder.named_parameters():
         assert parameter.dtype == torch.float32
         assert torch.equal(parameter, before[name]), name

@@ -23,9 +23,9 @@ def test_any_name_stays_a_name(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_way_that_fits_works(name: str) -> None:
-    for way, fits in WAYS.items():
+    for misspell, fits in WAYS.items():
         if fits(name):
-            assert way(name, np.random.default_rng(0)).strip()
+            assert misspell(name, np.random.default_rng(0)).strip()
 
 
 def test_the_ways_differ() -> None:

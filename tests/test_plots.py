@@ -32,15 +32,15 @@ def points(gold: int) -> list[CurvePoint]:
 
 @pytest.mark.parametrize("gold", [55, 0])
 def test_curves(tmp_path: Path, gold: int) -> None:
-    made = draw_curves(tmp_path, points(gold), points(gold)[2], "dev.jsonl, joint", "dev.npz")
-    assert [path.name for path in made] == ["precision_recall.png", "threshold.png"]
-    assert all(shows_something(path) for path in made)
+    pictures = draw_curves(tmp_path, points(gold), points(gold)[2], "dev.jsonl, joint", "dev.npz")
+    assert [path.name for path in pictures] == ["precision_recall.png", "threshold.png"]
+    assert all(shows_something(path) for path in pictures)
 
 
 @pytest.mark.parametrize("n", [1, 500])
 def test_reliability(tmp_path: Path, n: int) -> None:
-    chosen = np.random.default_rng(0)
-    p = chosen.random(n)
-    found = calibration_of(p, chosen.random(n) < p**2)
-    assert shows_something(draw_reliability(tmp_path / "r.png", found, "dev.jsonl"))
-    assert f"ECE = {found.ece:.4f}" in format_calibration(found)
+    generator = np.random.default_rng(0)
+    p = generator.random(n)
+    calibration = calibration_of(p, generator.random(n) < p**2)
+    assert shows_something(draw_reliability(tmp_path / "r.png", calibration, "dev.jsonl"))
+    assert f"ECE = {calibration.ece:.4f}" in format_calibration(calibration)

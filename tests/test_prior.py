@@ -37,41 +37,46 @@ TEXTS = (
     "Tbilisi 1 is in Georgia 10, Atlanta the 12th is in Georgia; " * 6 + "Oslo 7.",
 )
 """The last takes several windows."""
-GIVEN = ([(13, 20), (30, 37)], [(4, 14)], [], [(0, 6)], [(0, 9), (16, 26), (100, 107), (360, 364)])
+GIVEN_SPANS = ([(13, 20), (30, 37)], [(4, 14)], [], [(0, 6)], [(0, 9), (16, 26), (100, 107), (360, 364)])
 
 
 # --- the formula --------------------------------------------------------------------------------------------------------
 
 
-def expected(found: ScoredSpans, mentions: np.ndarray, made: PriorTable, how: PriorWeights) -> list[dict[int, float]]:
+def expected(
+    scored: ScoredSpans, mentions: np.ndarray, prior_table: PriorTable, prior_weights: PriorWeights
+) -> list[dict[int, float]]:
     """The formula of `blink.linking.graph_prior`, one number at a time."""
-    assert made.vectors is not None
-    real = [row for row in made.vectors.astype(float).tolist() if any(row)]
+    assert prior_table.vectors is not None
+    real = [row for row in prior_table.vectors.astype(float).tolist() if any(row)]
     mean = [sum(column) / len(real) for column in zip(*real, strict=True)]
 
     def dot(a: Any, b: Any) -> float:
         return float(sum(x * y for x, y in zip(a, b, strict=True)))
 
-    def agreement(mention: list[float], place: int) -> float:
-        vector = made.vectors[place].astype(float).tolist() if made.vectors is not None else []
+    def agreement(mention: list[float], entity: int) -> float:
+        vector = prior_table.vectors[entity].astype(float).tolist() if prior_table.vectors is not None else []
         if not any(vector):
             return 0.0
         vector = [x - y for x, y in zip(vector, mean, strict=True)]
         vector = [x / math.hypot(*vector) for x in vector]
         mention = [x / (math.hypot(*mention) or 1) for x in mention]
-        gate = 1 / (1 + math.exp(-dot(how.gate.tolist(), vector) - how.gate_bias))
-        inner = [dot(a, mention) * dot(b, vector) for a, b in zip(how.text.tolist(), how.graph.tolist(), strict=True)]
+        gate = 1 / (1 + math.exp(-dot(prior_weights.gate.tolist(), vector) - prior_weights.gate_bias))
+        inner = [
+            dot(a, mention) * dot(b, vector)
+            for a, b in zip(prior_weights.text.tolist(), prior_weights.graph.tolist(), strict=True)
+        ]
         return gate * sum(inner)
 
     result = []
-    for rows, scores, mention in zip(found.rows.tolist(), found.entity_logits.tolist(), mentions.tolist(), strict=True):
+    for rows, scores, mention in zip(scored.rows.tolist(), scored.entity_logits.tolist(), mentions.tolist(), strict=True):
         of_span = {}
         for row, score in zip(rows, scores, strict=True):
             if row >= 0:
-                of_span[row] = how.scale * score + how.shift
-                if row < len(made):
-                    of_span[row] += how.popularity * math.log(1 + int(made.degrees[row]))
-                    of_span[row] += how.vector * agreement(mention, row)
+                of_span[row] = prior_weights.scale * score + prior_weights.shift
+                if row < len(prior_table):
+                    of_span[row] += prior_weights.popularity * math.log(1 + int(prior_table.degrees[row]))
+                    of_span[row] += prior_weights.vector * agreement(mention, row)
         result.append(of_span)
     return result
 
@@ -81,31 +86,31 @@ def expected(found: ScoredSpans, mentions: np.ndarray, made: PriorTable, how: Pr
 @given(st.integers(0, 10_000), st.integers(1, 6), st.booleans())
 def test_scores_are_those_of_the_formula(seed: int, m: int, counts: bool) -> None:
     random = np.random.default_rng(seed)
-    made = table([f"Q{i}" for i in range(9)], seed, bare=2)
-    found = random_spans(random, m, 4, len(made) + 2)
+    prior_table = table([f"Q{i}" for i in range(9)], seed, bare=2)
+    scored = random_spans(random, m, 4, len(prior_table) + 2)
     mentions = (random.normal(size=(m, 5)) * 3).astype(np.float32)
     mentions[0] = 0 if seed % 7 == 0 else mentions[0]
     scale, shift, popularity = random.uniform(0.1, 3), random.normal(), random.uniform(0, 2)
     numbers = {"scale": float(scale), "shift": float(shift), "popularity": float(popularity), "vector": 1.3 * counts}
-    how = weights("ranker-1", text=5, seed=seed, **numbers)
-    rescored = GraphPrior(made, how, AsTheyAre(len(made))).rescore(found, mentions)
-    for mine, theirs in zip(by_row(rescored), expected(found, mentions, made, how), strict=True):
-        assert mine == pytest.approx(theirs, abs=2e-4)
+    prior_weights = weights("ranker-1", text=5, seed=seed, **numbers)
+    rescored = GraphPrior(prior_table, prior_weights, AsTheyAre(len(prior_table))).rescore(scored, mentions)
+    for actual, theirs in zip(by_row(rescored), expected(scored, mentions, prior_table, prior_weights), strict=True):
+        assert actual == pytest.approx(theirs, abs=2e-4)
     assert rescored.entity_logits.dtype == np.float32
-    assert rescored.rows.dtype == found.rows.dtype
+    assert rescored.rows.dtype == scored.rows.dtype
     assert (np.isneginf(rescored.entity_logits) == (rescored.rows < 0)).all()
     for rows, scores in zip(rescored.rows.tolist(), rescored.entity_logits.tolist(), strict=True):
         pairs = [(-score, row) for row, score in zip(rows, scores, strict=True)]
         assert pairs == sorted(pairs)  # the best first, of equal ones the smaller row
-    assert np.array_equal(rescored.mention_logits, found.mention_logits)
+    assert np.array_equal(rescored.mention_logits, scored.mention_logits)
 
 
 @pytest.mark.quick
 def test_the_best_known_wins_where_scores_are_near() -> None:
-    made = PriorTable(("Q1", "Q2"), np.array([2, 400]), np.zeros((0, 2), np.int32))
-    found, mentions = spans([[0, 1, 2]], [[1.0, 0.5, 0.4]]), np.ones((1, 3), np.float32)
-    prior = GraphPrior(made, PriorWeights("ranker-1", True, popularity=0.5), AsTheyAre(2))
-    rescored = prior.rescore(found, mentions)
+    prior_table = PriorTable(("Q1", "Q2"), np.array([2, 400]), np.zeros((0, 2), np.int32))
+    scored, mentions = spans([[0, 1, 2]], [[1.0, 0.5, 0.4]]), np.ones((1, 3), np.float32)
+    prior = GraphPrior(prior_table, PriorWeights("ranker-1", True, popularity=0.5), AsTheyAre(2))
+    rescored = prior.rescore(scored, mentions)
     assert rescored.rows.tolist() == [[1, 0, 2]]
     assert by_row(rescored)[0] == pytest.approx({1: 0.5 + 0.5 * math.log(401), 0: 1 + 0.5 * math.log(3), 2: 0.4})
     assert [prior.degree(row) for row in (0, 1, 2)] == [2, 400, 0]
@@ -119,23 +124,23 @@ def test_the_best_known_wins_where_scores_are_near() -> None:
 @given(st.integers(0, 10_000))
 def test_no_weights_leave_scores_as_they_are(seed: int) -> None:
     random = np.random.default_rng(seed)
-    found = random_spans(random, 5, 4, 9)
+    scored = random_spans(random, 5, 4, 9)
     prior = GraphPrior(table([f"Q{i}" for i in range(7)]), PriorWeights("ranker-1", True), AsTheyAre(7))
-    rescored = prior.rescore(found, np.ones((5, 3), np.float32))
-    assert same(rescored, found)
-    assert prior.settle(found) is found
+    rescored = prior.rescore(scored, np.ones((5, 3), np.float32))
+    assert same(rescored, scored)
+    assert prior.settle(scored) is scored
 
 
 @pytest.mark.quick
 @pytest.mark.parametrize("changes", [{"graph": np.ones((3, 5), np.float32)}, {"gate": np.ones(7, np.float32)}])
 def test_weights_for_vectors_of_another_width(changes: dict[str, Any]) -> None:
-    made = table(["Q1", "Q2"])
-    how = replace(weights("ranker-1", text=5, vector=1.0), **changes)
+    prior_table = table(["Q1", "Q2"])
+    prior_weights = replace(weights("ranker-1", text=5, vector=1.0), **changes)
     with pytest.raises(MismatchError, match=r"the prior has 6; weigh it again: blink kglm weigh"):
-        GraphPrior(made, how, AsTheyAre(2))
+        GraphPrior(prior_table, prior_weights, AsTheyAre(2))
     with pytest.raises(MismatchError, match=r"the prior has 0; weigh it again"):
-        GraphPrior(replace(made, vectors=None), weights("ranker-1", text=5, vector=1.0), AsTheyAre(2))
-    GraphPrior(made, replace(how, vector=0.0), AsTheyAre(2))  # what does not count does no harm
+        GraphPrior(replace(prior_table, vectors=None), weights("ranker-1", text=5, vector=1.0), AsTheyAre(2))
+    GraphPrior(prior_table, replace(prior_weights, vector=0.0), AsTheyAre(2))  # what does not count does no harm
 
 
 # --- joined by id ---------------------------------------------------------------------------------------------------------
@@ -144,13 +149,13 @@ def test_weights_for_vectors_of_another_width(changes: dict[str, Any]) -> None:
 @pytest.mark.quick
 def test_an_edited_knowledge_base_gets_the_same_scores_by_id(tmp_path: Path) -> None:
     lines = [{"title": f"T{i}", "text": "", **({"kb_idx": f"Q{i}"} if i % 3 else {"kb_idx": f"m.{i}x"})} for i in range(12)]
-    made = table([f"Q{i}" for i in range(1, 30, 1)] + ["m.3x", "Zo\u00eb"])
-    how, mention = weights("ranker-1", text=5, vector=0.7, popularity=0.4), np.ones((1, 5), np.float32)
+    prior_table = table([f"Q{i}" for i in range(1, 30, 1)] + ["m.3x", "Zo\u00eb"])
+    prior_weights, mention = weights("ranker-1", text=5, vector=0.7, popularity=0.4), np.ones((1, 5), np.float32)
 
-    def scored(name: str, kept: list[Any]) -> dict[str | None, float]:
-        with Catalogue.open(toys.write_catalogue(tmp_path / name, kept)) as catalogue:
-            prior = GraphPrior(made, how, EntityAlignment(made, catalogue))
-            rescored = prior.rescore(spans([list(range(len(kept)))], [[0.0] * len(kept)]), mention)
+    def scored(name: str, lines: list[Any]) -> dict[str | None, float]:
+        with Catalogue.open(toys.write_catalogue(tmp_path / name, lines)) as catalogue:
+            prior = GraphPrior(prior_table, prior_weights, EntityAlignment(prior_table, catalogue))
+            rescored = prior.rescore(spans([list(range(len(lines)))], [[0.0] * len(lines)]), mention)
             return {catalogue[row].kb_id: score for row, score in by_row(rescored)[0].items()}
 
     before = scored("one.jsonl", lines)
@@ -165,12 +170,12 @@ def test_an_edited_knowledge_base_gets_the_same_scores_by_id(tmp_path: Path) -> 
 
 @pytest.mark.quick
 def test_places_and_how_many_are_shared(tmp_path: Path) -> None:
-    made = table(["Q5", "Q900", "Q1"])
+    prior_table = table(["Q5", "Q900", "Q1"])
     lines = [{"title": "a", "kb_idx": "Q1"}, {"title": "b"}, {"title": "c", "kb_idx": "Q5"}]
     with Catalogue.open(toys.write_catalogue(tmp_path / "c.jsonl", lines)) as catalogue:
-        places = EntityAlignment(made, catalogue)
-    assert places.shared == 2
-    assert places[np.array([[0, 1], [2, -1]])].tolist() == [[2, -1], [0, -1]]
+        alignment = EntityAlignment(prior_table, catalogue)
+    assert alignment.shared == 2
+    assert alignment[np.array([[0, 1], [2, -1]])].tolist() == [[2, -1], [0, -1]]
 
 
 # --- in a linker ----------------------------------------------------------------------------------------------------------
@@ -178,9 +183,9 @@ def test_places_and_how_many_are_shared(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def model() -> BiEncoder:
-    made = toys.model(6, threshold=-9.0)
-    made.reranker = weighing(-3.0, alias=3.0, is_fuzzy_match=3.0, popularity_gap=2.0, dice=4.0, logit=0.02)
-    return made
+    biencoder = toys.model(6, threshold=-9.0)
+    biencoder.reranker = weighing(-3.0, alias=3.0, is_fuzzy_match=3.0, popularity_gap=2.0, dice=4.0, logit=0.02)
+    return biencoder
 
 
 @pytest.fixture(scope="module")
@@ -192,8 +197,8 @@ def kb(model: BiEncoder, tmp_path_factory: pytest.TempPathFactory) -> KnowledgeB
 def prior(model: BiEncoder, kb: KnowledgeBase) -> Prior:
     """Weighed for both kinds of scores."""
     ids = [*[entity.kb_id for entity in kb.catalogue if entity.kb_id][2:], "Q9", "Q8"]
-    made = table(ids, bare=3)
-    each = [
+    prior_table = table(ids, bare=3)
+    weights_by_scorer = [
         weights(
             scorer_fingerprint(model, ranker),
             text=toys.HIDDEN,
@@ -205,11 +210,11 @@ def prior(model: BiEncoder, kb: KnowledgeBase) -> Prior:
         )
         for ranker, cutoff in ((model.reranker, 0.31), (None, -6.5))
     ]
-    return Prior(made, tuple(each))
+    return Prior(prior_table, tuple(weights_by_scorer))
 
 
 def coherent(prior: Prior) -> Prior:
-    return replace(prior, weights=tuple(replace(each, coherence=2.0) for each in prior.weights))
+    return replace(prior, weights=tuple(replace(prior_weights, coherence=2.0) for prior_weights in prior.weights))
 
 
 def open_toy(model: BiEncoder, kb: KnowledgeBase, **options: Any) -> Linker:
@@ -221,7 +226,7 @@ def readings(linker: Linker, texts: Any = TEXTS, **options: Any) -> list[Analysi
 
 
 @pytest.mark.parametrize("rank", [True, False])
-@pytest.mark.parametrize("given_spans", [None, GIVEN])
+@pytest.mark.parametrize("given_spans", [None, GIVEN_SPANS])
 def test_without_a_prior_nothing_changes(
     model: BiEncoder, kb: KnowledgeBase, prior: Prior, rank: bool, given_spans: Any
 ) -> None:
@@ -244,26 +249,26 @@ def test_without_a_prior_nothing_changes(
 
 
 @pytest.mark.parametrize("rank", [True, False])
-@pytest.mark.parametrize("given_spans", [None, GIVEN])
+@pytest.mark.parametrize("given_spans", [None, GIVEN_SPANS])
 def test_batches_order_and_windows_do_not_matter(
     model: BiEncoder, kb: KnowledgeBase, prior: Prior, rank: bool, given_spans: Any
 ) -> None:
     linker = open_toy(model, kb, rank=rank, prior=coherent(prior), mentions=12)
     together = readings(linker, spans=given_spans)
     back = None if given_spans is None else given_spans[::-1]
-    apart = readings(linker, TEXTS[::-1], spans=back, batch_size=1)[::-1]
-    for one, other in zip(together, apart, strict=True):
+    separate = readings(linker, TEXTS[::-1], spans=back, batch_size=1)[::-1]
+    for one, other in zip(together, separate, strict=True):
         assert np.array_equal(one.spans.rows, other.spans.rows)
         assert np.allclose(one.spans.entity_logits, other.spans.entity_logits, atol=1e-4)
 
 
 @pytest.mark.parametrize("rank", [True, False])
-@pytest.mark.parametrize("given_spans", [None, GIVEN])
+@pytest.mark.parametrize("given_spans", [None, GIVEN_SPANS])
 def test_each_span_is_rescored_once_whatever_its_window(
     model: BiEncoder, kb: KnowledgeBase, prior: Prior, rank: bool, given_spans: Any
 ) -> None:
-    known = replace(prior, weights=tuple(replace(each, vector=0.0) for each in prior.weights))
-    linker = open_toy(model, kb, rank=rank, prior=known)
+    without_vectors = replace(prior, weights=tuple(replace(prior_weights, vector=0.0) for prior_weights in prior.weights))
+    linker = open_toy(model, kb, rank=rank, prior=without_vectors)
     assert linker.prior is not None
     before = readings(open_toy(model, kb, rank=rank), spans=given_spans)
     assert len(before[-1].offsets) > 2 * model.config.max_context_length
@@ -271,7 +276,7 @@ def test_each_span_is_rescored_once_whatever_its_window(
         assert same(linker.prior.rescore(one.spans, np.ones((len(one.spans), toys.HIDDEN))), other.spans)
 
 
-@pytest.mark.parametrize("given_spans", [None, GIVEN])
+@pytest.mark.parametrize("given_spans", [None, GIVEN_SPANS])
 def test_coherence_is_of_whole_texts(model: BiEncoder, kb: KnowledgeBase, prior: Prior, given_spans: Any) -> None:
     before = readings(open_toy(model, kb, prior=prior), spans=given_spans)
     linker = open_toy(model, kb, prior=coherent(prior))
@@ -342,26 +347,26 @@ def test_the_id_tells_scores_apart(model: BiEncoder) -> None:
         ranker.scaled(Scaling(2.0)),
         ranker.without(["dice"]),
     ]
-    ids = [scorer_fingerprint(model, each) for each in (ranker, *others, None)]
+    ids = [scorer_fingerprint(model, network) for network in (ranker, *others, None)]
     trained = copy.deepcopy(model)
     heads = [p for name, p in trained.named_parameters() if not name.startswith(("context_encoder.", "candidate_encoder."))]
     with torch.no_grad():
         heads[0].view(-1)[0] += 0.01
     ids += [scorer_fingerprint(trained, None), scorer_fingerprint(toys.model(7), None)]
     assert len(set(ids)) == len(ids)
-    assert all(name.startswith("ranker-") == (place < 5) for place, name in enumerate(ids))
+    assert all(name.startswith("ranker-") == (index < 5) for index, name in enumerate(ids))
     assert scorer_fingerprint(trained, ranker) == ids[0]  # a ranker's scores are the ranker's
 
 
 def test_the_id_stays_with_what_does_not_change_scores(model: BiEncoder, kb: KnowledgeBase, tmp_path: Path) -> None:
-    ids = [scorer_fingerprint(model, each) for each in (model.reranker, None)]
+    ids = [scorer_fingerprint(model, network) for network in (model.reranker, None)]
     model.save_pretrained(tmp_path / "m")
     assert model.reranker is not None
     model.reranker.save(tmp_path / "m")
     loaded = BiEncoder.from_pretrained(tmp_path / "m")
-    assert [scorer_fingerprint(loaded, each) for each in (loaded.reranker, None)] == ids
-    small = open_toy(loaded, kb, precision="bf16", threshold=-3.0, context_length=20)
-    assert [scorer_fingerprint(small.reader.model, each) for each in (loaded.reranker, None)] == ids
+    assert [scorer_fingerprint(loaded, network) for network in (loaded.reranker, None)] == ids
+    reopened = open_toy(loaded, kb, precision="bf16", threshold=-3.0, context_length=20)
+    assert [scorer_fingerprint(reopened.reader.model, network) for network in (loaded.reranker, None)] == ids
     if torch.cuda.is_available():
         assert scorer_fingerprint(loaded.to("cuda"), None) == ids[1]
 

@@ -58,12 +58,12 @@ id_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 )
 def test_any_prior_comes_back(ids: list[str], seed: int, kind: tuple[int, str | None], scores: list[str]) -> None:
     width, layout = kind
-    made, counted = table(ids, seed, width=width, layout=layout), float(width > 0)
-    each = [
+    prior_table, counted = table(ids, seed, width=width, layout=layout), float(width > 0)
+    prior_weights = [
         weights(name, text=5, graph=width, seed=i, vector=counted, scale=0.1 + i, cutoff=-0.3, about={"weak_f1": i / 3})
         for i, name in enumerate(scores)
     ]
-    prior = Prior(made, tuple(each))
+    prior = Prior(prior_table, tuple(prior_weights))
     assert alike(there_and_back(prior), prior)
 
 
@@ -74,15 +74,15 @@ def test_odd_ids_and_weights_without_vectors_come_back() -> None:
 
 def test_vectors_take_half_the_room_and_are_near_what_they_were(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    made = replace(table([f"Q{i}" for i in range(50)]), vectors=random.normal(size=(50, 100)).astype(np.float32))
-    write_prior(tmp_path / "p", Prior(made))
+    prior_table = replace(table([f"Q{i}" for i in range(50)]), vectors=random.normal(size=(50, 100)).astype(np.float32))
+    write_prior(tmp_path / "p", Prior(prior_table))
     assert load_file(tmp_path / "p")["vectors"].dtype == np.float16
-    found = read_prior(tmp_path / "p").table.vectors
-    assert found is not None
-    assert made.vectors is not None
-    assert found.dtype == np.float32
-    assert 0 < np.abs(found - made.vectors).max() < 2e-3
-    write_prior(tmp_path / "again", Prior(replace(made, vectors=found)))
+    vectors = read_prior(tmp_path / "p").table.vectors
+    assert vectors is not None
+    assert prior_table.vectors is not None
+    assert vectors.dtype == np.float32
+    assert 0 < np.abs(vectors - prior_table.vectors).max() < 2e-3
+    write_prior(tmp_path / "again", Prior(replace(prior_table, vectors=vectors)))
     assert (tmp_path / "again").read_bytes() == (tmp_path / "p").read_bytes()
 
 
@@ -95,28 +95,30 @@ def test_weights_are_kept_by_the_scores_they_are_for() -> None:
     assert both.weights_for_scorer("encoder-1") is other
     again = both.with_weights(replace(one, popularity=2.0))
     assert len(again.weights) == 2
-    found = again.weights_for_scorer("ranker-1")
-    assert found is not None
-    assert found.popularity == 2.0
+    prior_weights = again.weights_for_scorer("ranker-1")
+    assert prior_weights is not None
+    assert prior_weights.popularity == 2.0
     assert prior.weights == ()
 
 
 class TestDirections:
     def test_they_are_centred_on_those_that_are_there(self) -> None:
-        made = table([f"Q{i}" for i in range(9)], bare=3)
-        assert made.vectors is not None
-        found, real = made.directions(), made.vectors[:6].astype(np.float64)
+        prior_table = table([f"Q{i}" for i in range(9)], bare=3)
+        assert prior_table.vectors is not None
+        directions, real = prior_table.directions(), prior_table.vectors[:6].astype(np.float64)
         centred = real - real.mean(0)
-        assert np.allclose(found[:6], centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=1e-5)
-        assert not found[6:].any()
-        assert np.array_equal(replace(made, vectors=np.delete(made.vectors, 7, 0)).directions(), np.delete(found, 7, 0))
+        assert np.allclose(directions[:6], centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=1e-5)
+        assert not directions[6:].any()
+        assert np.array_equal(
+            replace(prior_table, vectors=np.delete(prior_table.vectors, 7, 0)).directions(), np.delete(directions, 7, 0)
+        )
 
     @pytest.mark.filterwarnings("error")
     @pytest.mark.parametrize("width", [0, 4])
     def test_where_there_are_none_all_is_nothing(self, width: int) -> None:
-        made = table(["Q1", "Q2"], width=width, bare=2 if width else 0)
-        assert made.directions().shape == (2, width)
-        assert not made.directions().any()
+        prior_table = table(["Q1", "Q2"], width=width, bare=2 if width else 0)
+        assert prior_table.directions().shape == (2, width)
+        assert not prior_table.directions().any()
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------------
@@ -124,8 +126,8 @@ class TestDirections:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    each = weights("ranker-1", text=5, vector=1.0)
-    write_prior(tmp_path / "p.safetensors", Prior(table(["Q1", "Q2", "Q3"], layout="re_im"), (each,)))
+    prior_weights = weights("ranker-1", text=5, vector=1.0)
+    write_prior(tmp_path / "p.safetensors", Prior(table(["Q1", "Q2", "Q3"], layout="re_im"), (prior_weights,)))
     return tmp_path / "p.safetensors"
 
 
@@ -143,9 +145,9 @@ def rewrite(path: Path, tensors: dict[str, Any] | None = None, **about: Any) -> 
     from safetensors import safe_open
 
     with safe_open(str(path), framework="np") as f:
-        said = json.loads(f.metadata()["prior"])
+        header = json.loads(f.metadata()["prior"])
     stored = {**load_file(path), **(tensors or {})}
-    save_file({k: v for k, v in stored.items() if v is not None}, path, {"prior": json.dumps(said | about)})
+    save_file({k: v for k, v in stored.items() if v is not None}, path, {"prior": json.dumps(header | about)})
 
 
 def test_no_file(tmp_path: Path) -> None:
@@ -154,16 +156,16 @@ def test_no_file(tmp_path: Path) -> None:
 
 
 @few
-@given(cut=st.integers(0, 10_000))
-def test_a_file_cut_short_or_with_a_byte_changed_is_no_other_error(cut: int) -> None:
+@given(number=st.integers(0, 10_000))
+def test_a_file_cut_short_or_with_a_byte_changed_is_no_other_error(number: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "p"
         write_prior(path, Prior(table(["Q1", "Q2", "Q3"], layout="re_im"), (weights("ranker-1", text=5, vector=1.0),)))
-        whole = path.read_bytes()
-        path.write_bytes(whole[: cut % len(whole)])
+        content = path.read_bytes()
+        path.write_bytes(content[: number % len(content)])
         refused(path, DataError, "no prior, or is damaged", "blink kglm prior")
-        at = cut % 1200  # of the head, which says what the file holds
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x15]) + whole[at + 1 :])
+        offset = number % 1200  # of the head, which says what the file holds
+        path.write_bytes(content[:offset] + bytes([content[offset] ^ 0x15]) + content[offset + 1 :])
         try:
             read_prior(path)
         except (DataError, MismatchError) as error:
@@ -237,10 +239,10 @@ def test_what_does_not_fit(
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("number", [1e6, float("nan"), float("inf")])
 def test_vectors_that_do_not_fit_into_half_the_room_are_not_written(file: Path, number: float) -> None:
-    before, made = file.read_bytes(), table(["Q1", "Q2"])
-    assert made.vectors is not None
+    before, prior_table = file.read_bytes(), table(["Q1", "Q2"])
+    assert prior_table.vectors is not None
     with pytest.raises(DataError, match="not finite"):
-        write_prior(file, Prior(replace(made, vectors=made.vectors * np.float32(number))))
+        write_prior(file, Prior(replace(prior_table, vectors=prior_table.vectors * np.float32(number))))
     assert file.read_bytes() == before
     assert [p.name for p in file.parent.iterdir()] == [file.name]
 

@@ -43,12 +43,12 @@ RANKED, PLAIN = PriorWeights("ranker-1", True), PriorWeights("encoder-1", False)
 TABLE = table([f"Q{i}" for i in range(ENTITIES)], 1)
 
 
-def known(
+def popularity_texts(
     texts: int, popularity: float, *, seed: int = 0, ranked: bool = True, scale: float = 0.7, unknown: int = 5
 ) -> list[LabelledText]:
     """Texts of four mentions whose right candidate, or "nothing", is drawn by scores and how well known candidates are."""
     random = np.random.default_rng(seed)
-    found = []
+    labelled_texts = []
     for _ in range(texts):
         rows = np.stack([random.permutation(ENTITIES + unknown)[:5] for _ in range(4)])  # some the graph lacks
         scores = random.normal(size=(4, 5)).astype(np.float32) * 2 - 2 * ranked
@@ -56,23 +56,23 @@ def known(
         degrees = np.append(TABLE.degrees, np.zeros(6))[rows.clip(max=ENTITIES)] * (rows >= 0)
         logits = scale * scores + popularity * np.log1p(degrees) - 2 * popularity * ranked
         logits = np.concatenate([logits, np.full((4, 1), 0.0 if ranked else -np.inf)], 1)
-        chosen = (logits + random.gumbel(size=logits.shape)).argmax(1)
-        gold = np.where(chosen < 5, rows[np.arange(4), chosen.clip(max=4)], -1)
+        drawn = (logits + random.gumbel(size=logits.shape)).argmax(1)
+        gold = np.where(drawn < 5, rows[np.arange(4), drawn.clip(max=4)], -1)
         order = np.lexsort((rows, -scores), axis=1)
-        made = spans(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
+        scored = spans(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
         mentions = random.normal(size=(4, WIDTH)).astype(np.float32)
-        found.append(LabelledText(made, mentions, AsTheyAre(ENTITIES), gold, np.ones(4, bool)))
-    return found
+        labelled_texts.append(LabelledText(scored, mentions, AsTheyAre(ENTITIES), gold, np.ones(4, bool)))
+    return labelled_texts
 
 
-def surprise(texts: Sequence[LabelledText], made: PriorTable, how: PriorWeights) -> float:
+def surprise(texts: Sequence[LabelledText], prior_table: PriorTable, prior_weights: PriorWeights) -> float:
     """Mean of -log p of what mentions name, by the prior as a linker adds it."""
     total, count = 0.0, 0
     for text in texts:
-        after = by_row(GraphPrior(made, how, text.joined).rescore(text.spans, text.mentions))
+        after = by_row(GraphPrior(prior_table, prior_weights, text.joined).rescore(text.spans, text.mentions))
         for scores, gold in zip(after, text.gold.tolist(), strict=True):
-            if how.ranked or gold in scores:
-                of = [*([0.0] if how.ranked else []), *scores.values()]
+            if prior_weights.ranked or gold in scores:
+                of = [*([0.0] if prior_weights.ranked else []), *scores.values()]
                 total += math.log(sum(map(math.exp, of))) - scores.get(gold, 0.0)
                 count += 1
     return total / count
@@ -81,41 +81,41 @@ def surprise(texts: Sequence[LabelledText], made: PriorTable, how: PriorWeights)
 class TestNumbers:
     @pytest.mark.parametrize("ranked", [True, False])
     def test_what_is_planted_is_found(self, ranked: bool) -> None:
-        found = fit_numbers(known(800, 0.6, ranked=ranked), TABLE, RANKED if ranked else PLAIN, ["popularity"])
-        assert found.popularity == pytest.approx(0.6, abs=0.08)
-        assert found.scale == pytest.approx(0.7, abs=0.08)
-        assert found.shift == (pytest.approx(-1.2, abs=0.25) if ranked else 0.0)
-        assert (found.vector, found.coherence) == (0.0, 0.0)
+        fitted = fit_numbers(popularity_texts(800, 0.6, ranked=ranked), TABLE, RANKED if ranked else PLAIN, ["popularity"])
+        assert fitted.popularity == pytest.approx(0.6, abs=0.08)
+        assert fitted.scale == pytest.approx(0.7, abs=0.08)
+        assert fitted.shift == (pytest.approx(-1.2, abs=0.25) if ranked else 0.0)
+        assert (fitted.vector, fitted.coherence) == (0.0, 0.0)
 
     @pytest.mark.parametrize("ranked", [True, False])
     def test_nothing_near_is_likelier(self, ranked: bool) -> None:
-        texts, start = known(100, 0.4, ranked=ranked), RANKED if ranked else PLAIN
-        found = fit_numbers(texts, TABLE, start, ["popularity"])
+        texts, start = popularity_texts(100, 0.4, ranked=ranked), RANKED if ranked else PLAIN
+        fitted = fit_numbers(texts, TABLE, start, ["popularity"])
 
-        def cost(how: PriorWeights) -> float:
-            far = (how.scale - 1) ** 2 + how.shift**2 + how.popularity**2
-            return surprise(texts, TABLE, how) + SHRINK * far
+        def cost(prior_weights: PriorWeights) -> float:
+            far = (prior_weights.scale - 1) ** 2 + prior_weights.shift**2 + prior_weights.popularity**2
+            return surprise(texts, TABLE, prior_weights) + SHRINK * far
 
-        least = cost(found)
+        least = cost(fitted)
         for name in ("scale", "popularity", *(["shift"] if ranked else [])):
             for step in (-0.05, 0.05):
-                assert cost(replace(found, **{name: getattr(found, name) + step})) > least
+                assert cost(replace(fitted, **{name: getattr(fitted, name) + step})) > least
 
     def test_what_is_not_so_counts_for_nothing(self) -> None:
         # Of entities in the graph alone: which it lacks is no secret, however its degrees are dealt out.
-        texts = known(800, 0.6, unknown=0)
+        texts = popularity_texts(800, 0.6, unknown=0)
         order = np.random.default_rng(5).permutation(ENTITIES)
         shuffled = fit_numbers(texts, replace(TABLE, degrees=TABLE.degrees[order]), RANKED, ["popularity"])
         assert 0 <= shuffled.popularity < 0.12
         assert fit_numbers(texts, TABLE, RANKED, ["popularity"]).popularity > 0.5
-        against = fit_numbers(known(400, -0.6), TABLE, RANKED, ["popularity"])
-        without = fit_numbers(known(400, -0.6), TABLE, RANKED, [])
+        against = fit_numbers(popularity_texts(400, -0.6), TABLE, RANKED, ["popularity"])
+        without = fit_numbers(popularity_texts(400, -0.6), TABLE, RANKED, [])
         assert against.popularity == 0.0
         assert (against.scale, against.shift) == (without.scale, without.shift)
         assert fit_numbers(texts, TABLE, replace(RANKED, popularity=3.0), []).popularity == 0.0
 
     def test_texts_without_gold_or_against_all_scores(self) -> None:
-        texts = known(50, 0.0)
+        texts = popularity_texts(50, 0.0)
         unsaid = [replace(text, kept=np.zeros(4, bool)) for text in texts]
         with pytest.raises(DataError, match="finds no gold mention"):
             fit_numbers(unsaid, TABLE, RANKED, ["popularity"])
@@ -123,10 +123,10 @@ class TestNumbers:
         with pytest.raises(DataError, match="finds no gold mention"):
             fit_numbers(nothing, TABLE, PLAIN, [])
         with pytest.raises(DataError, match="below those of wrong ones"):
-            fit_numbers(known(400, 0.0, ranked=False, scale=-2.0), TABLE, PLAIN, [])
+            fit_numbers(popularity_texts(400, 0.0, ranked=False, scale=-2.0), TABLE, PLAIN, [])
 
     def test_spans_that_say_nothing_are_left_out(self) -> None:
-        texts = known(60, 0.5)
+        texts = popularity_texts(60, 0.5)
         wrong = [replace(text, gold=np.full(4, -1), kept=np.zeros(4, bool)) for text in texts]
         assert fit_numbers([*texts, *wrong], TABLE, RANKED, ["popularity"]) == fit_numbers(texts, TABLE, RANKED, ["popularity"])
 
@@ -139,7 +139,7 @@ def meant(texts: int, *, seed: int, ranked: bool) -> list[LabelledText]:
     planted = np.random.default_rng(99)
     matrix = planted.normal(size=(WIDTH, 2)) @ planted.normal(size=(2, 6))
     directions, random = TABLE.directions(), np.random.default_rng(seed)
-    found = []
+    labelled_texts = []
     for _ in range(texts):
         rows = np.stack([np.sort(random.permutation(ENTITIES)[:5]) for _ in range(4)])
         mentions = random.normal(size=(4, WIDTH)).astype(np.float32)
@@ -150,23 +150,23 @@ def meant(texts: int, *, seed: int, ranked: bool) -> list[LabelledText]:
         lacking = random.integers(4)
         if rows[lacking, 4] != gold[lacking]:
             scores[lacking, 4], rows[lacking, 4] = -np.inf, -1
-        found.append(LabelledText(spans(rows, scores), mentions, AsTheyAre(ENTITIES), gold, np.ones(4, bool)))
-    return found
+        labelled_texts.append(LabelledText(spans(rows, scores), mentions, AsTheyAre(ENTITIES), gold, np.ones(4, bool)))
+    return labelled_texts
 
 
-def right(texts: Sequence[LabelledText], how: PriorWeights) -> float:
+def right(texts: Sequence[LabelledText], prior_weights: PriorWeights) -> float:
     """Share of mentions whose best candidate is the right one."""
-    after = [GraphPrior(TABLE, how, text.joined).rescore(text.spans, text.mentions) for text in texts]
-    return float(np.mean([(each.rows[:, 0] == text.gold).mean() for each, text in zip(after, texts, strict=True)]))
+    after = [GraphPrior(TABLE, prior_weights, text.joined).rescore(text.spans, text.mentions) for text in texts]
+    return float(np.mean([(rescored.rows[:, 0] == text.gold).mean() for rescored, text in zip(after, texts, strict=True)]))
 
 
 @pytest.fixture(scope="module")
 def learned() -> PriorWeights:
     losses: list[float] = []
-    found = learn_vectors(meant(300, seed=1, ranked=False), TABLE, SETTINGS, PLAIN, losses.append)
+    fitted = learn_vectors(meant(300, seed=1, ranked=False), TABLE, SETTINGS, PLAIN, losses.append)
     assert len(losses) == SETTINGS.epochs
     assert losses[-1] < 0.7 * losses[0]
-    return found
+    return fitted
 
 
 class TestVectors:
@@ -206,7 +206,7 @@ def related(texts: int, *, useful: bool, ranked: bool, seed: int = 0) -> tuple[P
     groups = np.arange(ENTITIES).reshape(-1, 3)
     edges = np.concatenate([groups[:, [0, 1]], groups[:, [1, 2]], groups[:, [0, 2]]])
     edges = edges[np.lexsort((edges[:, 1], edges[:, 0]))].astype(np.int32)
-    found = []
+    labelled_texts = []
     for _ in range(texts):
         gold = groups[random.integers(len(groups))] if useful else random.permutation(ENTITIES)[:3]
         others = np.stack([random.choice(np.setdiff1d(np.arange(ENTITIES), gold), 3, replace=False) for _ in range(3)])
@@ -219,33 +219,33 @@ def related(texts: int, *, useful: bool, ranked: bool, seed: int = 0) -> tuple[P
         rows, scores = np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
         scores = np.where(rows < 0, -np.inf, scores)
         order = np.lexsort((rows, -scores), axis=1)
-        made = spans(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
-        found.append(LabelledText(made, np.ones((3, 2), np.float32), AsTheyAre(ENTITIES), gold, np.ones(3, bool)))
-    return replace(TABLE, edges=edges), found
+        scored = spans(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
+        labelled_texts.append(LabelledText(scored, np.ones((3, 2), np.float32), AsTheyAre(ENTITIES), gold, np.ones(3, bool)))
+    return replace(TABLE, edges=edges), labelled_texts
 
 
 class TestCoherence:
     @pytest.mark.parametrize("ranked", [True, False])
     def test_it_counts_where_it_is_of_use(self, ranked: bool) -> None:
-        made, texts = related(60, useful=True, ranked=ranked)
-        found = fit_coherence(texts, made, RANKED if ranked else PLAIN, ["cosine", "neighbours"])
-        assert found.coherence >= 1
-        assert found.relatedness == "neighbours"
-        prior = GraphPrior(made, found, AsTheyAre(ENTITIES))
+        prior_table, texts = related(60, useful=True, ranked=ranked)
+        fitted = fit_coherence(texts, prior_table, RANKED if ranked else PLAIN, ["cosine", "neighbours"])
+        assert fitted.coherence >= 1
+        assert fitted.relatedness == "neighbours"
+        prior = GraphPrior(prior_table, fitted, AsTheyAre(ENTITIES))
         before = np.mean([text.spans.rows[:, 0] == text.gold for text in texts])
         after = np.mean([prior.settle(text.spans).rows[:, 0] == text.gold for text in texts])
         assert after > before + 0.1
 
     @pytest.mark.parametrize("ranked", [True, False])
     def test_it_counts_for_nothing_where_it_is_not(self, ranked: bool) -> None:
-        made, texts = related(60, useful=False, ranked=ranked)
+        prior_table, texts = related(60, useful=False, ranked=ranked)
         start = replace(RANKED if ranked else PLAIN, coherence=4.0, popularity=0.01)
-        assert fit_coherence(texts, made, start, ["neighbours"]) == replace(start, coherence=0.0)
+        assert fit_coherence(texts, prior_table, start, ["neighbours"]) == replace(start, coherence=0.0)
         alone = [
             LabelledText(text.spans.select(np.array([0])), text.mentions[:1], text.joined, text.gold[:1], text.kept[:1])
             for text in texts
         ]
-        assert fit_coherence(alone, made, start, ["neighbours"]).coherence == 0.0
+        assert fit_coherence(alone, prior_table, start, ["neighbours"]).coherence == 0.0
 
 
 class Played(Replay):
@@ -267,9 +267,9 @@ def read_already(seed: int, *, ranked: bool, clear: bool = False) -> tuple[Playe
     for i in range(30):
         hits = random.random(2) < 0.6
         scores = np.where(hits, 1.0, -1.0) * (1 if clear else 0.7) + (0 if clear else random.normal(size=2))
-        found = spans([[3, 4], [5, 6]], [[s, s - 3] for s in scores], mentions=scores)
+        scored = spans([[3, 4], [5, 6]], [[s, s - 3] for s in scores], mentions=scores)
         gold = tuple(Mention(2 * n, 2 * n + 1, (3, 5)[n] if hit else 9) for n, hit in enumerate(hits))
-        readings.append(Analysis("a b", np.array([[0, 1], [2, 3]]), found))
+        readings.append(Analysis("a b", np.array([[0, 1], [2, 3]]), scored))
         samples.append(Sample(str(i), "a b", gold if i % 4 else (*gold[:1], replace(gold[1], row=-1))))
     prior = GraphPrior(TABLE, RANKED if ranked else PLAIN, AsTheyAre(ENTITIES))
     return Played("probability" if ranked else "joint", readings, prior), samples
@@ -308,9 +308,9 @@ class TestCutOff:
 
 @pytest.fixture(scope="module")
 def model() -> BiEncoder:
-    made = toys.model(6, threshold=-2.0)
-    made.reranker = weighing(-3.0, alias=3.0, is_fuzzy_match=3.0, dice=4.0, logit=0.02)
-    return made
+    biencoder = toys.model(6, threshold=-2.0)
+    biencoder.reranker = weighing(-3.0, alias=3.0, is_fuzzy_match=3.0, dice=4.0, logit=0.02)
+    return biencoder
 
 
 @pytest.fixture(scope="module")
@@ -319,75 +319,79 @@ def kb(model: BiEncoder, tmp_path_factory: pytest.TempPathFactory) -> KnowledgeB
 
 
 def labelled(kb: KnowledgeBase) -> list[Sample]:
-    made = []
+    samples = []
     for i, row in enumerate((0, 3, 7, 12)):
         title = kb.catalogue.title(row)
         text = f"is {title} or Oslo there?"
         mentions = (Mention(3, 3 + len(title), row), Mention(7 + len(title), 11 + len(title), -1))
-        made.append(Sample(str(i), text, mentions[: 2 - i % 2], partial=i == 3))
-    return made
+        samples.append(Sample(str(i), text, mentions[: 2 - i % 2], partial=i == 3))
+    return samples
 
 
 @pytest.mark.parametrize("rank", [True, False])
-@pytest.mark.parametrize("given", [True, False])
-def test_what_is_seen_is_what_a_prior_would_be_given(model: BiEncoder, kb: KnowledgeBase, rank: bool, given: bool) -> None:
+@pytest.mark.parametrize("given_spans", [True, False])
+def test_what_is_seen_is_what_a_prior_would_be_given(
+    model: BiEncoder, kb: KnowledgeBase, rank: bool, given_spans: bool
+) -> None:
     linker, samples = Linker(model, kb, rank=rank, precision="fp32", device="cpu"), labelled(kb)
     ids = [entity.kb_id for entity in kb.catalogue if entity.kb_id]
-    made, done = table(ids), list[int]()
-    places = EntityAlignment(made, kb.catalogue)
-    seen = read_labelled(linker, samples, places, given=given, progress=done.append)
+    prior_table, done = table(ids), list[int]()
+    alignment = EntityAlignment(prior_table, kb.catalogue)
+    texts = read_labelled(linker, samples, alignment, given=given_spans, progress=done.append)
     assert linker.prior is None
     assert done == [1] * len(samples)
-    how = replace(PriorWeights(scorer_fingerprint(model, model.reranker if rank else None), rank), popularity=0.7, vector=2.0)
+    prior_weights = replace(
+        PriorWeights(scorer_fingerprint(model, model.reranker if rank else None), rank), popularity=0.7, vector=2.0
+    )
     random = np.random.default_rng(0)
-    how = replace(
-        how,
+    prior_weights = replace(
+        prior_weights,
         text=random.normal(size=(2, toys.HIDDEN)).astype(np.float32),
         graph=random.normal(size=(2, 6)).astype(np.float32),
         gate=np.zeros(6, np.float32),
     )
     with_prior = Linker(model, kb, rank=rank, precision="fp32", device="cpu")
-    with_prior.prior = GraphPrior(made, how, places)
-    bounds = [[(m.start, m.end) for m in s.mentions or ()] for s in samples] if given else None
-    floor = -4.0 if not rank else float("-inf")
-    for text, reading in zip(seen, with_prior.read([s.text for s in samples], spans=bounds, floor=floor), strict=True):
+    with_prior.prior = GraphPrior(prior_table, prior_weights, alignment)
+    bounds = [[(m.start, m.end) for m in s.mentions or ()] for s in samples] if given_spans else None
+    minimum = -4.0 if not rank else float("-inf")
+    for text, reading in zip(texts, with_prior.read([s.text for s in samples], spans=bounds, floor=minimum), strict=True):
         after = with_prior.prior.rescore(text.spans, text.mentions)
-        kept = np.flatnonzero(np.isin(after.start * 99 + after.end, reading.spans.start * 99 + reading.spans.end))
-        assert len(kept) == len(reading.spans)
-        assert np.array_equal(after.rows[kept], reading.spans.rows)
-        assert np.allclose(after.entity_logits[kept], reading.spans.entity_logits, atol=1e-5)
+        retained = np.flatnonzero(np.isin(after.start * 99 + after.end, reading.spans.start * 99 + reading.spans.end))
+        assert len(retained) == len(reading.spans)
+        assert np.array_equal(after.rows[retained], reading.spans.rows)
+        assert np.allclose(after.entity_logits[retained], reading.spans.entity_logits, atol=1e-5)
 
 
 def test_gold_is_where_it_is_said(model: BiEncoder, kb: KnowledgeBase) -> None:
     linker, samples = Linker(model, kb, precision="fp32", device="cpu"), labelled(kb)
-    places = EntityAlignment(table(["Q101"]), kb.catalogue)
-    for text, sample in zip(read_labelled(linker, samples, places), samples, strict=True):
+    alignment = EntityAlignment(table(["Q101"]), kb.catalogue)
+    for text, sample in zip(read_labelled(linker, samples, alignment), samples, strict=True):
         (reading,) = linker.read([sample.text])
-        at = [characters(reading, *where) for where in zip(text.spans.start.tolist(), text.spans.end.tolist(), strict=True)]
+        bounds = [characters(reading, *where) for where in zip(text.spans.start.tolist(), text.spans.end.tolist(), strict=True)]
         gold = {(m.start, m.end): m.row for m in sample.mentions or ()}
-        assert text.gold.tolist() == [gold.get(where, -1) for where in at]
-        assert text.kept.tolist() == [where in gold or not sample.partial for where in at]
+        assert text.gold.tolist() == [gold.get(where, -1) for where in bounds]
+        assert text.kept.tolist() == [where in gold or not sample.partial for where in bounds]
         assert max(text.gold) == gold[3, min(end for _, end in gold)]
-    found = read_labelled(linker, samples, places, given=True)
-    assert [text.gold.tolist() for text in found] == [[m.row for m in s.mentions or ()] for s in samples]
+    labelled_texts = read_labelled(linker, samples, alignment, given=True)
+    assert [text.gold.tolist() for text in labelled_texts] == [[m.row for m in s.mentions or ()] for s in samples]
 
 
 def test_texts_in_which_nothing_is_found_are_told_from_a_fault(model: BiEncoder, kb: KnowledgeBase) -> None:
     assert model.reranker is not None
     linker = Linker(model, kb, precision="fp32", device="cpu")
     linker.refiner.ranker = replace(model.reranker, min_mention_log_prob=0.0)  # type: ignore[union-attr]
-    places = EntityAlignment(table(["Q101"]), kb.catalogue)
-    seen = read_labelled(linker, labelled(kb), places)
-    assert [len(text.spans) for text in seen] == [0, 0, 0, 0]
+    alignment = EntityAlignment(table(["Q101"]), kb.catalogue)
+    texts = read_labelled(linker, labelled(kb), alignment)
+    assert [len(text.spans) for text in texts] == [0, 0, 0, 0]
     with pytest.raises(DataError, match="finds no gold mention"):
-        fit_numbers(seen, TABLE, RANKED, ["popularity"])
-    assert fit_coherence(seen, TABLE, RANKED, ["neighbours"]).coherence == 0.0
+        fit_numbers(texts, TABLE, RANKED, ["popularity"])
+    assert fit_coherence(texts, TABLE, RANKED, ["neighbours"]).coherence == 0.0
 
 
 def test_long_and_empty_texts_are_refused(model: BiEncoder, kb: KnowledgeBase) -> None:
     linker = Linker(model, kb, precision="fp32", device="cpu")
-    places = EntityAlignment(table(["Q101"]), kb.catalogue)
+    alignment = EntityAlignment(table(["Q101"]), kb.catalogue)
     for text in ("", "so long " * 40):
         with pytest.raises(SettingsError, match="the labelled text x is"):
-            read_labelled(linker, [Sample("x", text, ())], places)
+            read_labelled(linker, [Sample("x", text, ())], alignment)
     assert linker.prior is None

@@ -25,7 +25,7 @@ torch.set_num_threads(1)
 Run = Callable[..., tuple[int, str, str]]
 TRAIN = ("train", "--train", "train.jsonl", "--dev", "dev.jsonl", "--kb", "kb", "--model", "base", "--epochs", "1")
 FAST = ("--learning-rate", "0.02", "--head-learning-rate", "0.02")
-SMALL = (*FAST, "--batch-size", "8", "--precision", "fp32", "--device", "cpu")
+TRAIN_OPTIONS = (*FAST, "--batch-size", "8", "--precision", "fp32", "--device", "cpu")
 FOLDS = ("--fold", "runs/a", "--fold", "runs/b")
 RANK = ("--kb", "kb", "--train", "train.jsonl", "--floor", "-9", "--epochs", "10", "--batch-size", "256", "--members", "1")
 RELATED = ("--mix", "questions=1,related=0.5", "--triples")
@@ -46,8 +46,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         title = kb.catalogue.title(i % 24)
         rows.append({"id": str(i), "text": f"where is {title}?", "mentions": [[9, 9 + len(title)]], "label_id": [i % 24]})
     plain = [{"id": f"p{i}", "text": f"who left {row['text'][9:-1]}"} for i, row in enumerate(rows[:12])]
-    for name, chosen in (("train", rows), ("dev", rows[:12]), ("plain", plain)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen))
+    for name, lines in (("train", rows), ("dev", rows[:12]), ("plain", plain)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
     (folder / "latin.tsv").write_bytes("Q101\té\tQ102\n".encode("latin-1"))
     return folder
 
@@ -62,7 +62,7 @@ def trained(blink: Run, home: Path) -> None:
     """Runs ``a`` and ``b``, which left a half out each, and ``all``, which has no ranker yet."""
     if not (home / "runs").exists():
         for name, more in (("a", ("--leave-out", "0/2")), ("b", ("--leave-out", "1/2")), ("all", ())):
-            done(blink(*TRAIN, *SMALL, "--out", f"runs/{name}", *more))
+            done(blink(*TRAIN, *TRAIN_OPTIONS, "--out", f"runs/{name}", *more))
         shutil.copytree(MODEL, "unranked")
 
 
@@ -78,8 +78,8 @@ def calibrated(blink: Run, ranked: None, home: Path) -> dict[str, Any]:
     """The figures of its calibration."""
     if not (home / "figures.json").exists():
         done(blink("calibrate", MODEL, "--on", "kb", "dev.jsonl", "--json", "figures.json", "--plots", "new/plots"))
-    found: dict[str, Any] = json.loads((home / "figures.json").read_text())
-    return found
+    report: dict[str, Any] = json.loads((home / "figures.json").read_text())
+    return report
 
 
 @pytest.fixture
@@ -152,9 +152,9 @@ class TestCalibrate:
         assert model.reranker is not None
         assert model.reranker.scaling == Scaling(**calibrated["scaling"]) != Scaling()
         assert model.config.cutoff == calibrated["cutoff"]
-        found = json.loads(done(blink("eval", "dev.jsonl", *OPEN, "--json", "-"))[0])
-        assert found["threshold"] == calibrated["cutoff"]
-        assert found["covered"]["weak"]["f1"] == pytest.approx(calibrated["weak_f1"])
+        report = json.loads(done(blink("eval", "dev.jsonl", *OPEN, "--json", "-"))[0])
+        assert report["threshold"] == calibrated["cutoff"]
+        assert report["covered"]["weak"]["f1"] == pytest.approx(calibrated["weak_f1"])
         assert {"ece", "brier", "bins", "count"} <= set(calibrated["held_out"])
         assert sum(b["count"] for b in calibrated["held_out"]["bins"]) == calibrated["held_out"]["count"]
         assert (home / "new" / "plots" / "reliability.png").stat().st_size > 5000
@@ -162,10 +162,10 @@ class TestCalibrate:
     def test_again_it_finds_the_same_on_several_files(self, blink: Run, calibrated: dict[str, Any], tmp_path: Path) -> None:
         model = shutil.copytree(MODEL, tmp_path / "model")
         out, _ = done(blink("calibrate", model, *("--on", "kb", "dev.jsonl") * 2, "--json", "-"))
-        found = json.loads(out)
-        assert found["scaling"] == pytest.approx(calibrated["scaling"], rel=0.25)
+        report = json.loads(out)
+        assert report["scaling"] == pytest.approx(calibrated["scaling"], rel=0.25)
         out, _ = done(blink("calibrate", model, *("--on", "kb", "dev.jsonl") * 2))
-        assert f"cut-off {found['cutoff']:g}: " in out
+        assert f"cut-off {report['cutoff']:g}: " in out
         assert "mean of 2 files" in out
 
     @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ class TestLabel:
         mentions = [(s.text[m.start : m.end], m) for s in samples.values() for m in s.mentions or ()]
         assert mentions
         assert all(text == mention.title for text, mention in mentions)  # titles are all that these texts name
-        command = (*TRAIN, *SMALL, "--out", tmp_path / "run", "--pseudo", out, "--mix", "questions=1,pseudo=0.5")
+        command = (*TRAIN, *TRAIN_OPTIONS, "--out", tmp_path / "run", "--pseudo", out, "--mix", "questions=1,pseudo=0.5")
         done(blink(*command))
         steps = [json.loads(line) for line in (tmp_path / "run" / "trace.jsonl").read_text().splitlines()]
         assert max(row.get("step", 0) for row in steps) == 9  # 48 questions and 24 labelled ones, eight at a time
@@ -213,21 +213,21 @@ class TestLabel:
         loser = max(float(p) for i, p in enumerate(best[0]) if i not in linked)
         winner = max(float(p) for p in best[0])
         assert loser < winner  # they overlap, or the loser were linked
-        sure, doubtful = (loser + winner) / 2, loser * 0.9
-        bounds = ("--sure", sure, "--doubtful", doubtful)
+        min_confidence, max_uncertain = (loser + winner) / 2, loser * 0.9
+        bounds = ("--sure", min_confidence, "--doubtful", max_uncertain)
         out, _ = done(blink("label", "plain.jsonl", *OPEN, "--model", unsure, "--out", "-", *bounds))
-        clear = [f"p{i}" for i, p in enumerate(best) if ((p > sure) | (p <= doubtful)).all()]
+        clear = [f"p{i}" for i, p in enumerate(best) if ((p > min_confidence) | (p <= max_uncertain)).all()]
         assert "p0" not in clear
         assert [json.loads(line)["id"] for line in out.splitlines()] == clear
 
     def test_texts_in_doubt_are_left_out(self, blink: Run, unsure: Path) -> None:
-        kept = []
-        for sure, doubtful in (("0.9", "0.9"), ("1", "0")):
-            bounds = ("--sure", sure, "--doubtful", doubtful)
+        ids = []
+        for min_confidence, max_uncertain in (("0.9", "0.9"), ("1", "0")):
+            bounds = ("--sure", min_confidence, "--doubtful", max_uncertain)
             out, _ = done(blink("label", "plain.jsonl", *OPEN, "--model", unsure, "--out", "-", *bounds))
-            kept.append([json.loads(line)["id"] for line in out.splitlines()])
-        assert len(kept[0]) == 12  # there is nothing between
-        assert kept[1] == []  # every text holds a span of some probability
+            ids.append([json.loads(line)["id"] for line in out.splitlines()])
+        assert len(ids[0]) == 12  # there is nothing between
+        assert ids[1] == []  # every text holds a span of some probability
 
     @pytest.mark.parametrize(
         ("arguments", "words"),

@@ -43,19 +43,19 @@ def kb(model: BiEncoder, tmp_path_factory: pytest.TempPathFactory) -> KnowledgeB
     return toys.knowledge_base(tmp_path_factory.mktemp("ranked"), model, toys.rows())
 
 
-def weighing(shift: float = -5.0, floor: float = float("-inf"), **weights: float) -> RerankerNetwork:
+def weighing(shift: float = -5.0, min_mention_log_prob: float = float("-inf"), **weights: float) -> RerankerNetwork:
     """A ranker without hidden layer: the score is the weighted sum of some features."""
     weight = np.array([[weights.get(name, 0.0) for name in FEATURES]], dtype=np.float32)
     ones = np.ones(len(FEATURES), dtype=np.float32)
-    return RerankerNetwork(FEATURES, 0 * ones, ones, ((weight, np.array([shift], dtype=np.float32)),), floor)
+    return RerankerNetwork(FEATURES, 0 * ones, ones, ((weight, np.array([shift], dtype=np.float32)),), min_mention_log_prob)
 
 
 def ranked(model: BiEncoder, ranker: RerankerNetwork | None) -> BiEncoder:
     """The same model with a ranker."""
-    made = BiEncoder(model.config, model.tokenizer, context=model.context_encoder, candidate=model.candidate_encoder)
-    made.load_state_dict(model.state_dict())
-    made.reranker = ranker
-    return made.eval()
+    biencoder = BiEncoder(model.config, model.tokenizer, context=model.context_encoder, candidate=model.candidate_encoder)
+    biencoder.load_state_dict(model.state_dict())
+    biencoder.reranker = ranker
+    return biencoder.eval()
 
 
 def links(linked: LinkedText) -> list[tuple[int, int, int, float]]:
@@ -82,17 +82,20 @@ class TestLinking:
 
     @settings(max_examples=25, deadline=None)
     @given(
-        text=ANY_TEXT, title=st.sampled_from([0.0, 4.0]), mention=st.sampled_from([0.0, 0.5]), cut=st.sampled_from([0.0, 0.4])
+        text=ANY_TEXT,
+        title=st.sampled_from([0.0, 4.0]),
+        mention=st.sampled_from([0.0, 0.5]),
+        threshold=st.sampled_from([0.0, 0.4]),
     )
     def test_links_are_those_of_a_reading(
-        self, text: str, title: float, mention: float, cut: float, model: BiEncoder, kb: KnowledgeBase
+        self, text: str, title: float, mention: float, threshold: float, model: BiEncoder, kb: KnowledgeBase
     ) -> None:
-        linker = Linker(ranked(model, weighing(-1.0, title=title, mention=mention)), kb, threshold=cut, **OPTIONS)
+        linker = Linker(ranked(model, weighing(-1.0, title=title, mention=mention)), kb, threshold=threshold, **OPTIONS)
         text = f"oslo 7 {text} Java 8"
         (reading,) = linker.read([text])
         linked = linker(text)
         assert links(linked) == links(linker.choose(reading))
-        assert all(cut < link.score <= 1 and link.mention == text[link.start : link.end] for link in linked.links)
+        assert all(threshold < link.score <= 1 and link.mention == text[link.start : link.end] for link in linked.links)
 
     def test_texts_do_not_depend_on_their_company(self, model: BiEncoder, kb: KnowledgeBase) -> None:
         linker = Linker(ranked(model, weighing(-1.0, title=3.0, logit=0.1)), kb, threshold=0.01, **OPTIONS)
@@ -102,7 +105,7 @@ class TestLinking:
             assert [links(x) for x in linker.link(texts, batch_size=size)] == alone
 
     def test_spans_below_the_floor_are_not_ranked(self, model: BiEncoder, kb: KnowledgeBase) -> None:
-        some = Linker(ranked(model, weighing(floor=-0.5)), kb, threshold=-1.0, **OPTIONS)
+        some = Linker(ranked(model, weighing(min_mention_log_prob=-0.5)), kb, threshold=-1.0, **OPTIONS)
         every = Linker(ranked(model, weighing()), kb, threshold=-1.0, **OPTIONS)
         (few,), (all_,) = some.read([TEXT]), every.read([TEXT])
         assert 0 < len(few.spans) < len(all_.spans)
@@ -130,8 +133,8 @@ class TestProbabilities:
     @given(logits=st.lists(st.floats(-40, 40), min_size=1, max_size=6))
     def test_they_and_nothing_add_up_to_one(self, logits: list[float]) -> None:
         ordered = np.sort(np.array([logits], dtype=np.float32))[:, ::-1]
-        at = np.zeros(1, dtype=np.int64)
-        spans = ScoredSpans(at, at, np.zeros(1, np.float32), np.zeros_like(ordered, dtype=np.int64), ordered)
+        index = np.zeros(1, dtype=np.int64)
+        spans = ScoredSpans(index, index, np.zeros(1, np.float32), np.zeros_like(ordered, dtype=np.int64), ordered)
         p = link_probabilities(spans)
         assert float(p.sum()) + 1 / (1 + np.exp(ordered.astype(float)).sum()) == pytest.approx(1, abs=1e-5)
         assert (np.diff(p) <= 0).all()
@@ -164,8 +167,8 @@ class TestEvidence:
     def test_overlapping_spans_know_each_other(self, model: BiEncoder, kb: KnowledgeBase) -> None:
         assert kb.names is not None
         assert kb.vectors is not None
-        at = np.array([1, 1, 6]), np.array([2, 1, 6])
-        spans = ScoredSpans(*at, np.array([3, 1, 0], np.float32), np.zeros((3, 1), np.int64), np.ones((3, 1), np.float32))
+        bounds = np.array([1, 1, 6]), np.array([2, 1, 6])
+        spans = ScoredSpans(*bounds, np.array([3, 1, 0], np.float32), np.zeros((3, 1), np.int64), np.ones((3, 1), np.float32))
         evidence = CandidateFeaturizer(kb.names, kb.vectors).gather(
             spans, np.ones((3, toys.HIDDEN), np.float32), TextContext(["oslo 7", "oslo", "x"], False)
         )
@@ -178,13 +181,13 @@ class TestEvidence:
 @pytest.mark.quick
 class TestStored:
     def test_it_survives_being_stored(self, tmp_path: Path) -> None:
-        made = weighing(title=2.0, floor=-4.0).scaled(Scaling(1.5, -0.25))
-        made.save(tmp_path)
+        network = weighing(title=2.0, min_mention_log_prob=-4.0).scaled(Scaling(1.5, -0.25))
+        network.save(tmp_path)
         read = RerankerNetwork.load(tmp_path)
         assert read is not None
         x = np.random.default_rng(0).normal(size=(2, 3, len(FEATURES))).astype(np.float32)
         real = np.array([[True, True, False], [True, False, False]])
-        assert np.array_equal(made.scores(x, real), read.scores(x, real))
+        assert np.array_equal(network.scores(x, real), read.scores(x, real))
         assert (read.min_mention_log_prob, read.scaling) == (-4.0, Scaling(1.5, -0.25))
         assert np.isneginf(read.scores(x, real)[~real]).all()
 
@@ -194,8 +197,8 @@ class TestStored:
     @pytest.mark.parametrize("keep", [0, 10, 200])
     def test_a_damaged_file_is_one_line(self, tmp_path: Path, keep: int) -> None:
         weighing().save(tmp_path)
-        whole = (tmp_path / RANKER_FILE).read_bytes()
-        (tmp_path / RANKER_FILE).write_bytes(whole[:keep])
+        content = (tmp_path / RANKER_FILE).read_bytes()
+        (tmp_path / RANKER_FILE).write_bytes(content[:keep])
         with pytest.raises(CheckpointError, match="copy the model folder anew"):
             RerankerNetwork.load(tmp_path)
 
@@ -290,8 +293,8 @@ class TestFitting:
         ranker, data = weighing(-1.0, title=2.0, dice=1.0), separable(4000, seed=2)
         right = probabilities(ranker, data)
         # Each span means what the ranker says it does, as often as it says so.
-        chosen = (np.random.default_rng(5).random((len(data), 1)) > right.cumsum(1)).sum(1).clip(max=right.shape[1] - 1)
-        data = replace(data, target=chosen - 1)
+        drawn = (np.random.default_rng(5).random((len(data), 1)) > right.cumsum(1)).sum(1).clip(max=right.shape[1] - 1)
+        data = replace(data, target=drawn - 1)
         weight, bias = ranker.layers[-1]
         distorted = replace(ranker, layers=(*ranker.layers[:-1], (weight * 3, bias * 3 + 2)))
         fitted = fit_scaling(distorted, data)
@@ -317,9 +320,9 @@ class TestFitting:
         with pytest.raises(SettingsError, match=next(iter(changes))):
             RankSettings(**changes)  # type: ignore[arg-type]
 
-    @given(parts=st.integers(1, 5), name=st.text(max_size=10))
-    def test_every_text_is_in_one_fold(self, parts: int, name: str) -> None:
-        assert sum(name in Fold(i, parts) for i in range(parts)) == 1
+    @given(n_folds=st.integers(1, 5), name=st.text(max_size=10))
+    def test_every_text_is_in_one_fold(self, n_folds: int, name: str) -> None:
+        assert sum(name in Fold(i, n_folds) for i in range(n_folds)) == 1
 
 
 def sample(i: int, text: str, *mentions: tuple[int, int, int], partial: bool = False) -> Sample:
@@ -335,8 +338,8 @@ class TestOnTexts:
         ]
         spans = [labelled_spans(model, kb, [t], floor=float("-inf")) for t in texts]
         assert (spans[0].target >= 0).sum() == 1
-        at = int(np.flatnonzero(spans[0].target >= 0)[0])
-        assert spans[0].features[at, spans[0].target[at], FEATURES.index("title")] == 1
+        index = int(np.flatnonzero(spans[0].target >= 0)[0])
+        assert spans[0].features[index, spans[0].target[index], FEATURES.index("title")] == 1
         assert (spans[1].target == -1).all()
         assert len(spans[0]) > len(spans[2]) == 1
 
@@ -364,13 +367,13 @@ class TestOnTexts:
             sample(i, f"where is {toys.NAMES[i % 10]} {i % 20}", (9, 9 + len(f"{toys.NAMES[i % 10]} {i % 20}"), i % 20))
             for i in range(40)
         ]
-        mine = ranked(model, weighing(-2.0, title=6.0))
-        found = calibrate(mine, [DevSet(kb, texts)], precision="fp32")
-        assert mine.config.cutoff == found.point.threshold
-        assert mine.reranker is not None
-        assert mine.reranker.scaling == found.scaling
-        assert found.point.f1 > 0.95
-        assert 0 <= found.held_out.ece <= 1
+        biencoder = ranked(model, weighing(-2.0, title=6.0))
+        calibration = calibrate(biencoder, [DevSet(kb, texts)], precision="fp32")
+        assert biencoder.config.cutoff == calibration.point.threshold
+        assert biencoder.reranker is not None
+        assert biencoder.reranker.scaling == calibration.scaling
+        assert calibration.point.f1 > 0.95
+        assert 0 <= calibration.held_out.ece <= 1
         with pytest.raises(SettingsError, match="has no ranker"):
             calibrate(ranked(model, None), [DevSet(kb, texts)])
 
@@ -382,7 +385,7 @@ class TestOnTexts:
         ]
         ranker = weighing(-3.0, title=4.0, dice=1.0)
         steps: list[int] = []
-        found = calibrate(ranked(model, ranker), [DevSet(kb, texts)], precision="fp32", progress=steps.append)
+        calibration = calibrate(ranked(model, ranker), [DevSet(kb, texts)], precision="fp32", progress=steps.append)
         assert sum(steps) == len(texts)
 
         def fitted(samples: list[Sample]) -> BiEncoder:
@@ -397,13 +400,13 @@ class TestOnTexts:
             more, hits = link_outcomes(linker, list(linker.read([s.text for s in other])), other, Thresholds(0.0), "strong")
             scores, right = scores + more, right + hits
         slow = calibration_of(scores, right)
-        assert (found.held_out.count, found.held_out.ece) == (slow.count, pytest.approx(slow.ece, abs=1e-6))
-        assert found.held_out.brier == pytest.approx(slow.brier, abs=1e-6)
+        assert (calibration.held_out.count, calibration.held_out.ece) == (slow.count, pytest.approx(slow.ece, abs=1e-6))
+        assert calibration.held_out.brier == pytest.approx(slow.brier, abs=1e-6)
         assert 0.02 < slow.brier < 0.5
-        whole = fitted(texts).reranker
-        assert whole is not None
-        assert found.scaling.scale == pytest.approx(whole.scaling.scale, rel=1e-5)
-        assert found.scaling.shift == pytest.approx(whole.scaling.shift, abs=1e-5)
+        network = fitted(texts).reranker
+        assert network is not None
+        assert calibration.scaling.scale == pytest.approx(network.scaling.scale, rel=1e-5)
+        assert calibration.scaling.shift == pytest.approx(network.scaling.shift, abs=1e-5)
 
 
 def test_the_ranker_of_another_version_says_what_to_do(kb: KnowledgeBase) -> None:

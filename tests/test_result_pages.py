@@ -42,34 +42,34 @@ def test_language_models_and_triple_classifiers() -> None:
 
 class TestHarness:
     def test_rows_behind_one_that_fails_are_made_and_written(self) -> None:
-        made: list[str] = []
+        calls: list[str] = []
         writes: list[int] = []
 
         def make(row: Any, progress: str) -> None:
             if row.name == "b":
                 raise harness.RowFailed("out of luck")
-            made.append(f"{row.name}: {progress}")
+            calls.append(f"{row.name}: {progress}")
 
         rows = [Line(name) for name in "abc"]
         for jobs in (0, 2):
-            made.clear()
+            calls.clear()
             with pytest.raises(harness.RowFailed, match=r"1 of 3 rows failed \(b\)"):
-                harness.make_rows(rows, make, lambda: writes.append(len(made)), jobs=jobs)
-            assert sorted(made) == ["a: row 1 of 3", "c: row 3 of 3"]
+                harness.make_rows(rows, make, lambda: writes.append(len(calls)), jobs=jobs)
+            assert sorted(calls) == ["a: row 1 of 3", "c: row 3 of 3"]
         assert len(writes) == 4
 
     @pytest.mark.parametrize("jobs", [0, 1])
     def test_another_error_ends_the_work(self, jobs: int) -> None:
-        made: list[str] = []
+        calls: list[str] = []
 
         def make(row: Any, progress: str) -> None:
-            made.append(row.name)
+            calls.append(row.name)
             raise ValueError("a bug")
 
         with pytest.raises(ValueError, match="a bug"):
             harness.make_rows([Line(name) for name in "abc"], make, lambda: None, jobs=jobs)
-        assert made[0] == "a"
-        assert len(made) < 3
+        assert calls[0] == "a"
+        assert len(calls) < 3
 
     def test_tables(self) -> None:
         assert harness.markdown_table(["a", "b"], [["x", "1"]], 1) == "| a | b |\n| --- | ---: |\n| x | 1 |"

@@ -73,12 +73,12 @@ def readings(model: BiEncoder, kb: KnowledgeBase) -> list[Analysis]:
 @pytest.fixture(scope="module")
 def samples(model: BiEncoder, kb: KnowledgeBase) -> list[Sample]:
     """Gold that is sometimes right: what the linker says of every second span, and an entity outside the catalogue."""
-    made = []
+    labelled = []
     for number, linked in enumerate(open_toy(model, kb, threshold=-12.0).link(TEXTS)):
         gold = [Mention(x.start, x.end, x.row + (i % 2), x.kb_id) for i, x in enumerate(linked.links[:3])]
         gold += [Mention(0, 3, -1, "Q1")] if number == 1 else []
-        made.append(Sample(f"id {number}", linked.text, tuple(gold) if number != 3 else ()))
-    return made
+        labelled.append(Sample(f"id {number}", linked.text, tuple(gold) if number != 3 else ()))
+    return labelled
 
 
 def stored(path: Path, samples: list[Sample], readings: list[Analysis], **changes: Any) -> SavedPredictions:
@@ -114,14 +114,14 @@ def test_what_was_never_labelled_stays_so(readings: list[Analysis], tmp_path: Pa
 @st.composite
 def made_up(draw: st.DrawFn) -> tuple[list[Sample], list[Analysis]]:
     samples, readings = [], []
-    chosen = np.random.default_rng(draw(st.integers(0, 1000)))
+    generator = np.random.default_rng(draw(st.integers(0, 1000)))
     text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
     for name, words in draw(st.lists(st.tuples(text, text), min_size=1, max_size=5)):
         m = draw(st.integers(0, 4))
         offsets = np.array([(i, i + 1) for i in range(len(words))])
-        start = np.sort(chosen.integers(len(words), size=m))
-        logits = chosen.normal(size=(m, 3)).astype(np.float32)
-        rows = chosen.integers(-1, 9, size=(m, 3))
+        start = np.sort(generator.integers(len(words), size=m))
+        logits = generator.normal(size=(m, 3)).astype(np.float32)
+        rows = generator.integers(-1, 9, size=(m, 3))
         spans = ScoredSpans(start, start, logits[:, 0] - 1, rows, -np.sort(-logits, axis=1))
         gold = draw(st.sampled_from([None, (), (Mention(0, 1, 4, "Q5"), Mention(0, 1, -1))]))
         samples.append(Sample(name, words, gold))
@@ -130,10 +130,10 @@ def made_up(draw: st.DrawFn) -> tuple[list[Sample], list[Analysis]]:
 
 
 @given(made_up())
-def test_any_readings_come_back(made: tuple[list[Sample], list[Analysis]]) -> None:
+def test_any_readings_come_back(case: tuple[list[Sample], list[Analysis]]) -> None:
     import tempfile
 
-    samples, readings = made
+    samples, readings = case
     with tempfile.TemporaryDirectory() as folder:
         back = stored(Path(folder) / "r.npz", samples, readings)
     assert back.samples == samples
@@ -151,7 +151,7 @@ MODE_CUTS = [
 ]
 
 
-@pytest.mark.parametrize(("mode", "cut"), MODE_CUTS)
+@pytest.mark.parametrize(("mode", "thresholds"), MODE_CUTS)
 def test_the_same_links_as_running_the_model(
     model: BiEncoder,
     kb: KnowledgeBase,
@@ -159,16 +159,16 @@ def test_the_same_links_as_running_the_model(
     readings: list[Analysis],
     tmp_path: Path,
     mode: str,
-    cut: Thresholds,
+    thresholds: Thresholds,
 ) -> None:
-    linker = open_toy(model, kb, threshold=cut.score, mention_threshold=cut.mention, mode=mode)
+    linker = open_toy(model, kb, threshold=thresholds.score, mention_threshold=thresholds.mention, mode=mode)
     ran = [evaluated_text(s, linked) for s, linked in zip(samples, linker.link(TEXTS), strict=True)]
     saved = stored(tmp_path / "r.npz", samples, readings)
-    replay = Replay(mode, cut)
+    replay = Replay(mode, thresholds)
     again = [question_at(replay, r, s) for r, s in zip(saved.readings, saved.samples, strict=True)]
     assert again == ran
     assert any(q.predicted for q in ran)
-    (point,) = curve(replay, saved.readings, saved.samples, [cut.score])
+    (point,) = curve(replay, saved.readings, saved.samples, [thresholds.score])
     report = evaluate(ran)
     for counts, section in ((point.overall, report.overall), (point.covered, report.covered)):
         assert (counts.weak, counts.strong, counts.gold) == (section.weak.correct, section.strong.correct, section.weak.gold)
@@ -298,9 +298,9 @@ def test_no_pickles_inside(samples: list[Sample], readings: list[Analysis], tmp_
     with np.load(tmp_path / "r.npz", allow_pickle=False) as file:
         assert all(not file[name].dtype.hasobject for name in file.files)
         assert json.loads(file["metadata"].tobytes())["data"] == "dev.jsonl"
-        places = file["characters"].tolist()
-    assert len(places) == sum(len(r.spans) for r in readings)
-    assert all(text.strip() for text in (TEXTS[0][s:e] for s, e in places[: len(readings[0].spans)]))
+        characters = file["characters"].tolist()
+    assert len(characters) == sum(len(r.spans) for r in readings)
+    assert all(text.strip() for text in (TEXTS[0][s:e] for s, e in characters[: len(readings[0].spans)]))
 
 
 def zipped(**arrays: Any) -> bytes:
@@ -355,14 +355,14 @@ def test_provenance_that_does_not_fit() -> None:
 
 
 def test_a_threshold_does_not_make_a_model_another(tmp_path: Path) -> None:
-    made = toys.model(0)
-    made.save_pretrained(tmp_path / "m")
+    biencoder = toys.model(0)
+    biencoder.save_pretrained(tmp_path / "m")
     before = model_hash(tmp_path / "m")
-    made.config = made.config.replace(threshold=-0.7)
-    made.save_pretrained(tmp_path / "m")
+    biencoder.config = biencoder.config.replace(threshold=-0.7)
+    biencoder.save_pretrained(tmp_path / "m")
     assert model_hash(tmp_path / "m") == before
-    made.config = made.config.replace(max_mention_length=3)
-    made.save_pretrained(tmp_path / "m")
+    biencoder.config = biencoder.config.replace(max_mention_length=3)
+    biencoder.save_pretrained(tmp_path / "m")
     assert model_hash(tmp_path / "m") != before
     toys.model(1).save_pretrained(tmp_path / "other")
     assert model_hash(tmp_path / "other") != before

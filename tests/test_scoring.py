@@ -44,11 +44,11 @@ def scored(draw: st.DrawFn) -> ScoredSpans:
     table = []
     for _ in range(draw(st.integers(0, 8))):
         first = draw(st.integers(0, 12))
-        found = draw(st.integers(0, k))
-        logits = sorted((draw(st.sampled_from([-3.0, 0.0, 0.5, 4.0])) for _ in range(found)), reverse=True)
-        rows = draw(st.lists(st.integers(0, 5), min_size=found, max_size=found, unique=True))
+        n_candidates = draw(st.integers(0, k))
+        logits = sorted((draw(st.sampled_from([-3.0, 0.0, 0.5, 4.0])) for _ in range(n_candidates)), reverse=True)
+        rows = draw(st.lists(st.integers(0, 5), min_size=n_candidates, max_size=n_candidates, unique=True))
         mention = draw(st.sampled_from([NONE, -4.0, -0.5, 0.0, 2.0]))
-        padding = k - found
+        padding = k - n_candidates
         table.append((first, first + draw(st.integers(0, 4)), mention, rows + [-1] * padding, logits + [NONE] * padding))
     return spans_of(*table) if table else ScoredSpans.none(k)
 
@@ -65,25 +65,25 @@ def overlap(spans: ScoredSpans, i: int, j: int) -> bool:
 
 @given(st.lists(st.floats(-300, 300, width=32), min_size=1, max_size=6))
 def test_log_sigmoid_is_that_of_64_bits(values: list[float]) -> None:
-    found = log_sigmoid(np.array(values, np.float32))
+    logs = log_sigmoid(np.array(values, np.float32))
     expected = [-math.log1p(math.exp(-x)) if x > -30 else x for x in values]
-    assert found.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-6)
-    assert found.dtype == np.float32
+    assert logs.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert logs.dtype == np.float32
 
 
 def test_log_sigmoid_at_the_ends() -> None:
-    found = log_sigmoid(np.array([-np.inf, -1e30, 1e30, np.inf], np.float32))
-    assert found.tolist() == [NONE, pytest.approx(-1e30), 0, 0]
+    logs = log_sigmoid(np.array([-np.inf, -1e30, 1e30, np.inf], np.float32))
+    assert logs.tolist() == [NONE, pytest.approx(-1e30), 0, 0]
 
 
 @given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=6), st.integers(0, 3))
 def test_log_softmax_is_a_distribution_over_what_is_there(values: list[float], missing: int) -> None:
     logits = np.array([values + [NONE] * missing], np.float32)
-    found = log_softmax(logits)
-    assert np.exp(found.astype(np.float64)).sum() == pytest.approx(1, abs=1e-5)
-    assert (found <= 1e-6).all()
-    assert found[0, len(values) :].tolist() == [NONE] * missing
-    assert found[0, : len(values)].argmax() == np.array(values, np.float32).argmax()
+    logs = log_softmax(logits)
+    assert np.exp(logs.astype(np.float64)).sum() == pytest.approx(1, abs=1e-5)
+    assert (logs <= 1e-6).all()
+    assert logs[0, len(values) :].tolist() == [NONE] * missing
+    assert logs[0, : len(values)].argmax() == np.array(values, np.float32).argmax()
 
 
 @given(st.lists(st.floats(-50, 50, width=32), min_size=2, max_size=5), st.integers(-1000, 1000))
@@ -93,21 +93,21 @@ def test_log_softmax_does_not_see_a_constant(values: list[float], by: int) -> No
 
 
 def test_log_softmax_at_the_ends() -> None:
-    found = log_softmax(np.array([[NONE, NONE], [0, NONE], [1e30, -1e30]], np.float32))
-    assert found.tolist() == [[NONE, NONE], [0, NONE], [0, pytest.approx(-2e30)]]
+    logs = log_softmax(np.array([[NONE, NONE], [0, NONE], [1e30, -1e30]], np.float32))
+    assert logs.tolist() == [[NONE, NONE], [0, NONE], [0, pytest.approx(-2e30)]]
     assert log_softmax(np.empty((2, 0), np.float32)).shape == (2, 0)
     assert log_softmax(np.empty((0, 3), np.float32)).shape == (0, 3)
 
 
 @given(scored())
 def test_joint_scores_are_log_softmax_plus_log_sigmoid(spans: ScoredSpans) -> None:
-    found = joint_scores(spans)
-    assert found.shape == spans.rows.shape
+    scores = joint_scores(spans)
+    assert scores.shape == spans.rows.shape
     for i in range(len(spans)):
         logits = spans.entity_logits[i].astype(np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
             expected = logits - np.log(np.exp(logits).sum()) - np.log1p(np.exp(-np.float64(spans.mention_logits[i])))
-        for one, other in zip(found[i].tolist(), expected.tolist(), strict=True):
+        for one, other in zip(scores[i].tolist(), expected.tolist(), strict=True):
             assert one == pytest.approx(other, abs=1e-5) or (one == NONE and not other > NONE)
 
 
@@ -127,7 +127,7 @@ HAND = spans_of(
 
 
 @pytest.mark.parametrize(
-    ("mode", "cut", "expected"),
+    ("mode", "thresholds", "expected"),
     [
         ("joint", Thresholds(-2.9), [(0, 7), (2, 7)]),
         ("joint", Thresholds(-0.2), [(0, 7)]),
@@ -142,8 +142,8 @@ HAND = spans_of(
         ("best_entity_by_mention", Thresholds(99), [(3, 9), (0, 7)]),
     ],
 )
-def test_modes_by_hand(mode: str, cut: Thresholds, expected: list[tuple[int, int]]) -> None:
-    assert [(d.span, d.row) for d in decide(HAND, mode, cut)] == expected
+def test_modes_by_hand(mode: str, thresholds: Thresholds, expected: list[tuple[int, int]]) -> None:
+    assert [(d.span, d.row) for d in decide(HAND, mode, thresholds)] == expected
 
 
 def test_decisions_carry_the_score_that_ranked_them() -> None:
@@ -171,10 +171,10 @@ def test_unknown_modes_and_missing_thresholds_are_refused() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_no_spans_and_no_candidates_give_no_links(mode: str) -> None:
-    cut = Thresholds(NONE, NONE)
-    assert decide(ScoredSpans.none(3), mode, cut) == []
-    assert decide(ScoredSpans.none(0), mode, cut) == []
-    assert decide(spans_of((0, 1, 5.0, [-1, -1], [NONE, NONE])), mode, cut) == []
+    thresholds = Thresholds(NONE, NONE)
+    assert decide(ScoredSpans.none(3), mode, thresholds) == []
+    assert decide(ScoredSpans.none(0), mode, thresholds) == []
+    assert decide(spans_of((0, 1, 5.0, [-1, -1], [NONE, NONE])), mode, thresholds) == []
 
 
 def test_ties_go_to_the_smaller_start_then_end_then_row() -> None:
@@ -191,16 +191,16 @@ def test_ties_go_to_the_smaller_start_then_end_then_row() -> None:
 
 
 @pytest.mark.parametrize("mode", [name for name, mode in MODES.items() if not mode.overlaps])
-@given(spans=scored(), cut=CUTS)
-def test_chosen_spans_never_overlap(mode: str, spans: ScoredSpans, cut: Thresholds) -> None:
-    chosen = [d.span for d in decide(spans, mode, cut)]
-    assert not any(overlap(spans, i, j) for i, j in combinations(chosen, 2))
+@given(spans=scored(), thresholds=CUTS)
+def test_chosen_spans_never_overlap(mode: str, spans: ScoredSpans, thresholds: Thresholds) -> None:
+    linked = [d.span for d in decide(spans, mode, thresholds)]
+    assert not any(overlap(spans, i, j) for i, j in combinations(linked, 2))
 
 
 @pytest.mark.parametrize("mode", MODES)
-@given(spans=scored(), cut=CUTS)
-def test_decisions_are_best_first_and_of_candidates(mode: str, spans: ScoredSpans, cut: Thresholds) -> None:
-    decisions = decide(spans, mode, cut)
+@given(spans=scored(), thresholds=CUTS)
+def test_decisions_are_best_first_and_of_candidates(mode: str, spans: ScoredSpans, thresholds: Thresholds) -> None:
+    decisions = decide(spans, mode, thresholds)
     scores = MODES[mode].scores(spans)
     assert [d.score for d in decisions] == sorted((d.score for d in decisions), reverse=True)
     assert all(d.row == spans.rows[d.span, 0] >= 0 and d.score == scores[d.span, 0] for d in decisions)
@@ -208,18 +208,20 @@ def test_decisions_are_best_first_and_of_candidates(mode: str, spans: ScoredSpan
         assert len({d.row for d in decisions}) == len(decisions)
 
 
-@given(spans=scored(), cut=CUTS)
-def test_a_span_above_the_threshold_is_only_missed_for_a_better_one_in_its_way(spans: ScoredSpans, cut: Thresholds) -> None:
-    decisions = decide(spans, "joint", cut)
+@given(spans=scored(), thresholds=CUTS)
+def test_a_span_above_the_threshold_is_only_missed_for_a_better_one_in_its_way(
+    spans: ScoredSpans, thresholds: Thresholds
+) -> None:
+    decisions = decide(spans, "joint", thresholds)
     score = joint_scores(spans)[:, 0]
 
     def order(i: int) -> tuple[float, int, int, int]:
         return (-float(score[i]), int(spans.start[i]), int(spans.end[i]), int(spans.rows[i, 0]))
 
-    chosen = {d.span for d in decisions}
-    for i in set(range(len(spans))) - chosen:
-        passes = score[i] > cut.score and spans.rows[i, 0] >= 0
-        assert not passes or any(overlap(spans, i, j) and order(j) <= order(i) for j in chosen)
+    linked = {d.span for d in decisions}
+    for i in set(range(len(spans))) - linked:
+        passes = score[i] > thresholds.score and spans.rows[i, 0] >= 0
+        assert not passes or any(overlap(spans, i, j) and order(j) <= order(i) for j in linked)
 
 
 @given(spans=scored(), low=st.floats(-8, 0), by=st.floats(0, 4))
@@ -230,15 +232,15 @@ def test_a_higher_threshold_keeps_the_head_of_the_list(spans: ScoredSpans, low: 
     assert all(d.score <= low + by for d in some[len(fewer) :])
 
 
-@given(spans=scored(), cut=CUTS, seed=st.integers(0, 99))
-def test_the_order_of_spans_does_not_matter(spans: ScoredSpans, cut: Thresholds, seed: int) -> None:
-    places = np.random.default_rng(seed).permutation(len(spans))
-    shuffled = spans.select(places)
+@given(spans=scored(), thresholds=CUTS, seed=st.integers(0, 99))
+def test_the_order_of_spans_does_not_matter(spans: ScoredSpans, thresholds: Thresholds, seed: int) -> None:
+    permutation = np.random.default_rng(seed).permutation(len(spans))
+    shuffled = spans.select(permutation)
 
-    def told(table: ScoredSpans) -> list[tuple[int, int, int, float]]:
-        return [(int(table.start[d.span]), int(table.end[d.span]), d.row, d.score) for d in decide(table, "joint", cut)]
+    def links_of(table: ScoredSpans) -> list[tuple[int, int, int, float]]:
+        return [(int(table.start[d.span]), int(table.end[d.span]), d.row, d.score) for d in decide(table, "joint", thresholds)]
 
-    assert told(shuffled) == told(spans)
+    assert links_of(shuffled) == links_of(spans)
 
 
 # --- ScoredSpans ----------------------------------------------------------------------------------------------------
@@ -246,8 +248,8 @@ def test_the_order_of_spans_does_not_matter(spans: ScoredSpans, cut: Thresholds,
 
 @given(scored())
 def test_selecting_and_joining_undo_each_other(spans: ScoredSpans) -> None:
-    parts = [spans.select(np.array([i])) for i in range(len(spans))]
-    joined = ScoredSpans.concatenate([ScoredSpans.none(spans.rows.shape[1]), *parts])
+    singles = [spans.select(np.array([i])) for i in range(len(spans))]
+    joined = ScoredSpans.concatenate([ScoredSpans.none(spans.rows.shape[1]), *singles])
     for name in ScoredSpans.__dataclass_fields__:
         assert np.array_equal(getattr(joined, name), getattr(spans, name))
         assert getattr(joined, name).dtype == getattr(spans, name).dtype

@@ -22,12 +22,12 @@ def test_segments_cut_the_whole_text_into_pieces_owned_by_the_best_link(data: st
     bounds = st.tuples(st.integers(0, len(text) - 1), st.integers(1, len(text))).filter(lambda b: b[0] < b[1])
     scored = data.draw(st.lists(st.tuples(bounds, st.floats(-9, 0)), max_size=5))
     links = tuple(link(start, end, score, text) for (start, end), score in scored)
-    pieces = list(segments(LinkedText(text, links)))
-    assert [p[0] for p in pieces] == [0, *(p[1] for p in pieces[:-1])]
-    assert pieces[-1][1] == len(text)
-    for start, end, owner in pieces:
-        for at in range(start, end):
-            over = [one.score for one in links if one.start <= at < one.end]
+    slices = list(segments(LinkedText(text, links)))
+    assert [p[0] for p in slices] == [0, *(p[1] for p in slices[:-1])]
+    assert slices[-1][1] == len(text)
+    for start, end, owner in slices:
+        for offset in range(start, end):
+            over = [one.score for one in links if one.start <= offset < one.end]
             assert (owner is None) == (not over)
             assert owner is None or links[owner].score == max(over)
 
@@ -35,7 +35,7 @@ def test_segments_cut_the_whole_text_into_pieces_owned_by_the_best_link(data: st
 def test_mentions_take_colours_by_rank_of_score_and_the_seventh_the_first_again() -> None:
     text = "abcdefg"
     links = tuple(link(i, i + 1, -float(7 - i), text) for i in range(7))
-    styles = [style for style, piece in marked_text(LinkedText(text, links), colour=True) if piece != "\n"]
+    styles = [style for style, fragment in marked_text(LinkedText(text, links), colour=True) if fragment != "\n"]
     assert styles == [f"class:mention{rank}" for rank in (0, 5, 4, 3, 2, 1, 0)]
     assert {style.removeprefix("class:") for style in styles} <= set(STYLE)
 
@@ -48,19 +48,19 @@ def test_without_colours_mentions_stand_in_brackets() -> None:
 
 def test_a_long_stretch_without_mentions_is_shortened() -> None:
     text = "x" * 1_000_000 + "Paris"
-    shown = plain(marked_text(LinkedText(text, (link(1_000_000, 1_000_005, -1, text),)), colour=False))
-    assert len(shown) < 3000
-    assert shown.endswith("x[Paris]\n")
-    assert "998,000 characters" in shown
+    output = plain(marked_text(LinkedText(text, (link(1_000_000, 1_000_005, -1, text),)), colour=False))
+    assert len(output) < 3000
+    assert output.endswith("x[Paris]\n")
+    assert "998,000 characters" in output
 
 
 @given(st.text(st.characters(categories=("Cc", "Cs", "L", "Zs")), max_size=30))
 def test_nothing_shown_can_move_the_cursor(text: str) -> None:
-    shown = printable(text)
-    assert len(shown) == len(text)
-    assert all(c in "\n\t" or c.isprintable() or c.isspace() for c in shown)
-    assert "\x1b" not in shown
-    shown.encode()
+    output = printable(text)
+    assert len(output) == len(text)
+    assert all(c in "\n\t" or c.isprintable() or c.isspace() for c in output)
+    assert "\x1b" not in output
+    output.encode()
 
 
 def test_blink_link_prints_nothing_that_changes_a_terminal() -> None:

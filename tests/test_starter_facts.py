@@ -62,7 +62,7 @@ def labels(home: Path) -> dict[str, str]:
 def test_every_line_has_the_format(home: Path, name: str, line: str) -> None:
     text = (home / name).read_text(encoding="utf-8")
     assert text.endswith("\n")
-    assert [found for found in text[:-1].split("\n") if not re.fullmatch(line, found)] == []
+    assert [entry for entry in text[:-1].split("\n") if not re.fullmatch(line, entry)] == []
 
 
 def test_both_ends_are_entities_of_the_catalogue(facts: list[Fact], titles: dict[str, str]) -> None:
@@ -121,5 +121,5 @@ def test_functional_relations_have_one_value(
 def test_namesakes_are_told_apart(
     facts: list[Fact], labels: dict[str, str], titles: dict[str, str], head: str, label: str, tail: str
 ) -> None:
-    told = {(titles[fact.head], labels[fact.relation], titles[fact.tail]) for fact in facts}
-    assert (head, label, tail) in told
+    triples = {(titles[fact.head], labels[fact.relation], titles[fact.tail]) for fact in facts}
+    assert (head, label, tail) in triples
