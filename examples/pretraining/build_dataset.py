@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +15,12 @@ from examples.pretraining.dataset import FORMAT, METADATA_FILE, VOCAB_FILE, Pack
 from examples.pretraining.dump_db import DumpDb, read_part
 from examples.pretraining.pool import spread
 from examples.pretraining.sentences import make_splitter
+from examples.pretraining.settings import DatasetChoice
 from examples.pretraining.vocabulary import UNK, TitleIndex, read_vocab, write_title_index
-from examples.pretraining.windows import Window, WindowLimits, WindowMaker
+from examples.pretraining.windows import Window, WindowMaker
 
 _WORK_FOLDER = ".build"
 _BEGUN_FILE = "begun.json"
-
-
-@dataclass(frozen=True)
-class DatasetChoice:
-    """What a dataset is made of.
-
-    Attributes:
-        limits: lengths, and which links and sentences are kept.
-        sentence_splitter: ``rules`` or an ICU locale.
-        language: whose titles of a vocabulary of many languages count.
-        max_num_documents: articles from the dump's beginning; None takes all.
-        predefined_entities_only: only articles that have an entity row themselves.
-    """
-
-    limits: WindowLimits = field(default_factory=WindowLimits)
-    sentence_splitter: str = "rules"
-    language: str | None = None
-    max_num_documents: int | None = None
-    predefined_entities_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +59,7 @@ def build_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         own = {
-            **asdict(choice),
+            **choice.to_dict(),
             "vocab": sha256(vocab_path),
             "tokenizer": tokenizer_name,
             "pages": db.metadata,
@@ -130,7 +112,7 @@ def _build(
         )
     vocab.write(folder / VOCAB_FILE, choice.language)
     AutoTokenizer.from_pretrained(work / "tokenizer").save_pretrained(folder)
-    about = {**asdict(choice.limits), "language": choice.language, "tokenizer_class": type(tokenizer).__name__}
+    about = {**choice.limits.to_dict(), "language": choice.language, "tokenizer_class": type(tokenizer).__name__}
     write_json(folder / METADATA_FILE, {"format": FORMAT, **counts, **about, "entity_vocab_size": len(vocab)})
 
 

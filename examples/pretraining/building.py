@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from blink.apps.common import bar, say
-from examples.pretraining.build_dataset import DatasetChoice, build_dataset
+from blink.apps.options import take_settings
+from examples.pretraining.build_dataset import build_dataset
 from examples.pretraining.dump import Dump
 from examples.pretraining.dump_db import BuildProgress, DumpDb, build_dump_db
+from examples.pretraining.settings import DatasetChoice, WindowLimits
 from examples.pretraining.vocabulary import VocabChoice, build_vocab, first_titles, read_white_list
-from examples.pretraining.windows import WindowLimits
 
 MEGABYTE = 1 << 20
 
@@ -53,7 +54,7 @@ def make_entity_vocab(
 def make_dataset(dump_db: str, tokenizer: str, vocab: str, out: str, **options: Any) -> None:
     """Make a dataset."""
     pool_size = options.pop("pool_size")
-    limits = WindowLimits(**{name: options.pop(name) for name in WindowLimits.__dataclass_fields__})
+    choice = DatasetChoice(limits=take_settings(WindowLimits, options), **options)
     db = DumpDb(dump_db)
     made = 0
     with bar("making windows", len(db.parts), "file") as shown:
@@ -64,6 +65,6 @@ def make_dataset(dump_db: str, tokenizer: str, vocab: str, out: str, **options: 
             shown.advance()
             shown.note(f"{made} new windows")
 
-        data = build_dataset(db, tokenizer, vocab, out, DatasetChoice(limits, **options), pool_size=pool_size, progress=part)
+        data = build_dataset(db, tokenizer, vocab, out, choice, pool_size=pool_size, progress=part)
     about = data.metadata
     say(f"{out}: {len(data)} windows, {about['number_of_words']} word pieces, {about['number_of_links']} links")

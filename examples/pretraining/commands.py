@@ -10,7 +10,7 @@ import click
 from blink.apps.options import settings_options, take_settings
 from examples.luke.options import PRECISION, Common, TaskGroup, take_precision
 from examples.luke.settings import TuneSettings
-from examples.pretraining.settings import FreezeSettings, MaskSettings
+from examples.pretraining.settings import FreezeSettings, MaskSettings, WindowLimits
 
 POOL = click.option("--pool-size", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 COMPUTED = (
@@ -87,12 +87,7 @@ def build_entity_vocab(dump_db: str, out: str, **options: Any) -> None:
     "--sentence-splitter", "--sentence-tokenizer", "sentence_splitter", default="rules", show_default=True, metavar="NAME",
     help="rules (English), or a locale of ICU such as en (needs PyICU).",
 )  # fmt: skip
-@click.option("--max-seq-length", type=click.IntRange(8), default=512, show_default=True, help="Word pieces of a window.")
-@click.option("--max-entity-length", type=click.IntRange(1), default=128, show_default=True, help="Links of a window.")
-@click.option("--max-mention-length", type=click.IntRange(1), default=30, show_default=True, help="Word pieces of a link.")
-@click.option("--min-sentence-length", type=click.IntRange(1), default=5, show_default=True, help="Word pieces of a sentence.")
-@click.option("--abstract-only", is_flag=True, help="Only what stands before the first heading of a page.")
-@click.option("--include-sentences-without-entities", is_flag=True, help="Keep windows without any link.")
+@settings_options(WindowLimits, without=("include_unk_entities",), bounds=True)
 @click.option(
     "--include-unk-entities/--skip-unk-entities", default=False, help="Keep links to other titles as [UNK], or drop them."
 )

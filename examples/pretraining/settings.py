@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from blink.errors import SettingsError
-from blink.runs.settings import Settings
+from blink.runs.settings import Positive, Settings
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -54,3 +54,37 @@ class FreezeSettings(Settings):
     """The table of entities does not learn."""
     disable_entity_prediction_bias: bool = False
     """No biases of entities."""
+
+
+class WindowLimits(Settings):
+    """What is kept of an article."""
+
+    max_seq_length: Annotated[int, Field(ge=3)] = 512
+    """Word pieces of a window, special ones included."""
+    max_entity_length: Positive = 128
+    """Links of a window; those behind are dropped."""
+    max_mention_length: Positive = 30
+    """Word pieces of a link; those behind are dropped from its span."""
+    min_sentence_length: Positive = 5
+    """Word pieces of a sentence; shorter ones are dropped."""
+    abstract_only: bool = False
+    """Only the text before the first heading of a page."""
+    include_sentences_without_entities: bool = False
+    """Keep windows without any link."""
+    include_unk_entities: bool = False
+    """Keep links to titles outside the vocabulary, as [UNK]."""
+
+
+class DatasetChoice(Settings):
+    """What a dataset is made of."""
+
+    limits: WindowLimits = WindowLimits()
+    """Lengths, and which links and sentences are kept."""
+    sentence_splitter: str = "rules"
+    """``rules`` or an ICU locale."""
+    language: str | None = None
+    """Whose titles of a vocabulary of many languages count."""
+    max_num_documents: Positive | None = None
+    """Articles from the beginning of the dump; None takes all."""
+    predefined_entities_only: bool = False
+    """Only articles that have an entity row themselves."""

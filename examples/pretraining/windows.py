@@ -9,34 +9,12 @@ from dataclasses import dataclass, field
 from examples.luke.pieces import Pieces
 from examples.pretraining.dump_db import Article
 from examples.pretraining.sentences import Splitter
+from examples.pretraining.settings import WindowLimits
 from examples.pretraining.wikitext import Paragraph
 
 SPECIAL_WORDS = 2
 """``<s>`` and ``</s>``, which a window leaves room for."""
 _SPACES = re.compile(r"\s+")
-
-
-@dataclass(frozen=True)
-class WindowLimits:
-    """What is kept of an article.
-
-    Attributes:
-        max_seq_length: word pieces of a window, ``<s>`` and ``</s>`` included.
-        max_entity_length: links of a window; those behind are dropped.
-        max_mention_length: word pieces of a link; those behind are dropped from its span.
-        min_sentence_length: shorter sentences, in word pieces, are dropped.
-        abstract_only: only what stands before the first heading.
-        include_sentences_without_entities: keep windows without any link.
-        include_unk_entities: keep links to titles outside the vocabulary, as ``[UNK]``.
-    """
-
-    max_seq_length: int = 512
-    max_entity_length: int = 128
-    max_mention_length: int = 30
-    min_sentence_length: int = 5
-    abstract_only: bool = False
-    include_sentences_without_entities: bool = False
-    include_unk_entities: bool = False
 
 
 @dataclass

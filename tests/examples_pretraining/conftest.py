@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from pretraining_toys import TINY_DUMP, Examples, roberta_folder
 
-from examples.pretraining.build_dataset import DatasetChoice, build_dataset
+from examples.pretraining.build_dataset import build_dataset
 from examples.pretraining.dataset import PackedDataset
 from examples.pretraining.dump_db import build_dump_db
+from examples.pretraining.settings import DatasetChoice, WindowLimits
 from examples.pretraining.vocabulary import VocabChoice, build_vocab
-from examples.pretraining.windows import WindowLimits
 
 
 @pytest.fixture
@@ -45,5 +45,5 @@ def dataset(roberta: Path, tmp_path_factory: pytest.TempPathFactory) -> PackedDa
     folder = tmp_path_factory.mktemp("dataset")
     db = build_dump_db(TINY_DUMP, folder / "db")
     build_vocab(db, VocabChoice()).write(folder / "entity_vocab.jsonl")
-    choice = DatasetChoice(WindowLimits(max_seq_length=48))
+    choice = DatasetChoice(limits=WindowLimits(max_seq_length=48))
     return build_dataset(db, str(roberta), folder / "entity_vocab.jsonl", folder / "data", choice)

@@ -15,11 +15,12 @@ from pretraining_toys import TINY_DUMP, roberta_tokenizer, tiny_texts, write_dum
 from blink.errors import CheckpointError, DataError, MismatchError, MissingFileError, SettingsError
 from examples.luke.pieces import Pieces
 from examples.pretraining import dump_db
-from examples.pretraining.build_dataset import DatasetChoice, build_dataset
+from examples.pretraining.build_dataset import build_dataset
 from examples.pretraining.dataset import PackedDataset, join_parts, save_part, to_arrays
 from examples.pretraining.dump import Dump
 from examples.pretraining.dump_db import Article, BuildProgress, DumpDb, build_dump_db, read_part, resolve
 from examples.pretraining.sentences import make_splitter, split_by_rules
+from examples.pretraining.settings import DatasetChoice, WindowLimits
 from examples.pretraining.vocabulary import (
     MASK,
     PAD,
@@ -34,7 +35,7 @@ from examples.pretraining.vocabulary import (
     write_title_index,
 )  # fmt: skip
 from examples.pretraining.wikitext import PageLink, Paragraph, paragraphs
-from examples.pretraining.windows import Window, WindowLimits, WindowMaker
+from examples.pretraining.windows import Window, WindowMaker
 
 
 @pytest.fixture(scope="module")
@@ -397,7 +398,7 @@ def test_the_tiny_dataset(db: DumpDb, tokenizer: Any, tokenizer_folder: str, voc
 def test_a_dataset_build_that_was_stopped_goes_on_to_the_same_files(
     db: DumpDb, tokenizer_folder: str, vocab_file: Path, tmp_path: Path
 ) -> None:
-    choice = DatasetChoice(WindowLimits(max_seq_length=64))
+    choice = DatasetChoice(limits=WindowLimits(max_seq_length=64))
     uninterrupted = build_dataset(db, tokenizer_folder, vocab_file, tmp_path / "a", choice)
 
     def stop(windows: int) -> None:
@@ -441,7 +442,7 @@ def test_a_dataset_in_processes_is_the_same(db: DumpDb, tokenizer_folder: str, v
 def test_what_gives_no_dataset(db: DumpDb, tokenizer_folder: str, vocab_file: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no tokenizer"):
         build_dataset(db, str(tmp_path / "none"), vocab_file, tmp_path / "a", DatasetChoice())
-    choice = DatasetChoice(WindowLimits(min_sentence_length=500))
+    choice = DatasetChoice(limits=WindowLimits(min_sentence_length=500))
     with pytest.raises(DataError, match="no window is left"):
         build_dataset(db, tokenizer_folder, vocab_file, tmp_path / "b", choice)
 
