@@ -6,7 +6,6 @@ an entity has, as head or as tail, is much of what it is.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,10 +40,7 @@ def read_train_graph(graphs: Sequence[str], root: str = "") -> Graph:
     Raises:
         MissingFileError, DataError: a graph is missing, empty or malformed.
     """
-    # JSON is YAML, whatever a name holds.
-    names = json.dumps(list(graphs), ensure_ascii=False)
-    settings = load_settings("graph", None, ["--data.graph", names, "--data.root", root])
-    return read_graph(settings.data)
+    return read_graph(load_settings("graph").replace({"data.graph": list(graphs), "data.root": root}).data)
 
 
 def make_table(graph: Graph, vectors: str | None) -> PriorTable:
