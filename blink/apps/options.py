@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Mapping, MutableMapping
 from typing import Any, TypeVar
 
 import click
-from pydantic.fields import FieldInfo
 
-from blink.runs.settings import Section, Settings, field_bounds, field_choices, field_type
+from blink.runs.fields import Section, Shape, shapes
+from blink.runs.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 S = TypeVar("S", bound=Settings)
@@ -35,15 +35,15 @@ def settings_options(
 
     def decorate(command: Command) -> Command:
         for name, field in reversed(fields.items()):
-            default, kind, flag = (defaults or {}).get(name, field.default), _click_type(field, bounds), name.replace("_", "-")
+            shape, default, flag = shapes(settings)[name], (defaults or {}).get(name, field.default), name.replace("_", "-")
             text = field.description or ""
             command = click.option(
-                f"--{flag}/--no-{flag}" if kind is bool and not flag.startswith("no-") else f"--{flag}",
-                type=kind,
-                is_flag=kind is bool,
+                f"--{flag}/--no-{flag}" if shape.kind is bool and not flag.startswith("no-") else f"--{flag}",
+                type=_click_type(shape, bounds),
+                is_flag=shape.kind is bool,
                 default=default,
                 show_default=True,
-                metavar={int: "N", str: "FILE" if flag.endswith("-file") else "NAME"}.get(kind) if default is None else None,
+                metavar=_metavar(shape, flag) if default is None else None,
                 help=f"{text[:1].upper()}{text[1:]}",
             )(command)
         return command
@@ -51,10 +51,15 @@ def settings_options(
     return decorate
 
 
-def _click_type(field: FieldInfo, bounds: bool) -> Any:
-    choices, kind = field_choices(field), field_type(field)
-    limits = field_bounds(field) if bounds and kind is int else {}
-    return click.Choice(choices) if choices else click.IntRange(limits.get("ge"), limits.get("le")) if limits else kind
+def _click_type(shape: Shape, bounds: bool) -> Any:
+    if shape.choices:
+        return click.Choice(shape.choices)
+    limited = bounds and shape.kind is int and shape.bounds
+    return click.IntRange(shape.bounds.get("ge"), shape.bounds.get("le")) if limited else shape.kind
+
+
+def _metavar(shape: Shape, flag: str) -> str | None:
+    return {int: "N", str: None if shape.choices else "FILE" if flag.endswith("-file") else "NAME"}.get(shape.kind)
 
 
 def labelled_sets(what: str) -> Callable[[Command], Command]:

@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args
 from pydantic import Field
 
 from blink.errors import MissingFileError, SettingsError
-from blink.runs.settings import Line, Natural, Positive, Section, Settings, Source, from_environment, meant, origins
+from blink.runs.fields import Line, Natural, Positive, Section
+from blink.runs.settings import Settings, Source, from_environment, meant, origins
 
 FILE_VARIABLE = "BLINK_CLUSTER"
 FILE_NAME = "cluster.ini"

@@ -1,6 +1,7 @@
 """Typed settings from several sources: defaults, a file, the environment and flags, the later over the earlier.
 
-A class of settings is a `pydantic` model: a field says its type, its range and, in the text below it, what it is for.
+A class of settings is a `pydantic` model: a field says its type, its range (see `blink.runs.fields`) and, in the text
+below it, its use.
 `Settings.load` lays sources over each other, checks the whole once, and turns the first mistake into one line that names
 the setting, the value, the source that set it and what is allowed. `Settings.replace` does the same for changes in code.
 
@@ -12,77 +13,26 @@ say which of the sources a wrong one came from, which is what `Source` keeps.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
-import types
-import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import ValidationError
 
 from blink.errors import DataError, SettingsError
 from blink.files import atomic_open, read_json, require_file, write_json
+from blink.runs.fields import Section, Shape, in_words, names, shape_of, shapes
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     S = TypeVar("S", bound="Settings")
-
-# -- types of fields -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Allowed:
-    """What a message says of a value outside the range of a field, where the bounds alone would say too little."""
-
-    text: str
-
-
-def _one_line(value: str) -> str:
-    if "\n" in value:
-        raise ValueError("has several lines; give one")
-    return value
-
-
-MAX_SEED = (1 << 32) - 1
-"""Larger seeds would leave the 64 bits that random generators take, once epochs and steps are mixed in."""
-
-Natural = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-NonNegative = Annotated[float, Field(ge=0)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, lt=1), Allowed("it must be a share from 0 to below 1")]
-KeptShare = Annotated[float, Field(gt=0, le=1)]
-Line = Annotated[str, AfterValidator(_one_line)]
-
-# -- classes of settings -------------------------------------------------------------------------------------------------
-
-
-class Section(BaseModel):
-    """Settings that belong together; the fields are values, or further sections."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
-
-    if not TYPE_CHECKING:
-
-        def __setattr__(self, name: str, value: Any) -> None:
-            raise AttributeError(f"{name} cannot be set; take a copy by replace")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain nested values, in the order of the fields."""
-        return self.model_dump()
-
-    def flat(self) -> dict[str, Any]:
-        """Values by their full names, such as ``train.epochs``."""
-        return {name: _at(self.to_dict(), name.split(".")) for name in names(type(self))}
 
 
 class Settings(Section):
@@ -163,15 +113,6 @@ class Source:
     name: str
     values: Mapping[str, Any]
     text: bool = False
-
-
-def names(kind: type[Section], prefix: str = "") -> list[str]:
-    """Full names of all settings of a class."""
-    found = []
-    for name, field in kind.model_fields.items():
-        inner = _plain_type(field.annotation)
-        found += names(inner, f"{prefix}{name}.") if _is_section(inner) else [f"{prefix}{name}"]
-    return found
 
 
 def origins(sources: Iterable[Source]) -> dict[str, str]:
@@ -280,37 +221,32 @@ def _at(values: Any, keys: Sequence[str]) -> Any:
 
 def _typed(kind: type[Section], values: Mapping[str, Any], source: Source, prefix: str = "") -> dict[str, Any]:
     """``values`` with text turned into what the fields of a class hold, as far as it can be."""
-    fields = kind.model_fields
-    return {
-        key: _value(fields[key].annotation, value, source, f"{prefix}{key}") if key in fields else value
-        for key, value in values.items()
-    }
+    known = shapes(kind)
+    named = {str(key): value for key, value in values.items()}
+    return {key: _value(known[key], value, source, f"{prefix}{key}") if key in known else value for key, value in named.items()}
 
 
-def _value(annotation: Any, value: Any, source: Source, name: str) -> Any:
-    kind = _plain_type(annotation)
+def _value(shape: Shape, value: Any, source: Source, name: str) -> Any:
     if isinstance(value, Section):
         value = dict(value)
-    if source.text and isinstance(value, str) and kind is not str:
-        value = _read_text(kind, value, source, name)
-    if isinstance(value, Mapping) and _is_section(kind):
-        return _typed(kind, value, source, f"{name}.")
-    if isinstance(value, Mapping) and kind is dict and source.text:
-        item = typing.get_args(annotation)[1]
-        return {key: _value(item, inner, source, f"{name}.{key}") for key, inner in value.items()}
-    if kind is float and isinstance(value, str):
+    if source.text and isinstance(value, str) and shape.kind is not str:
+        value = _read_text(shape.kind, value, source, name)
+    if isinstance(value, Mapping) and shape.is_section:
+        return _typed(shape.kind, value, source, f"{name}.")
+    if isinstance(value, Mapping) and shape.kind is dict:
+        item = shape_of(shape.item)
+        return {str(key): _value(item, inner, source, f"{name}.{key}") for key, inner in value.items()}
+    if shape.kind is float and isinstance(value, str):
         return _number(value)  # YAML takes 1e-3, without a dot, for text
-    if kind is list and isinstance(value, str):
+    if shape.kind is list and isinstance(value, str):
         return [value] if value else []  # a lone name where several may stand
     return value
 
 
 def _read_text(kind: Any, text: str, source: Source, name: str) -> Any:
     if kind in (int, float):
-        try:
+        with contextlib.suppress(ValueError):
             return kind(text)
-        except ValueError:
-            pass
     try:
         return yaml.safe_load(text) if text else text
     except yaml.YAMLError as error:
@@ -324,38 +260,6 @@ def _number(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
-
-
-def _plain_type(annotation: Any) -> Any:
-    """``int`` of ``Annotated[int, ...] | None``, ``list`` of ``list[str]``, ``str`` of a `Literal`."""
-    origin = typing.get_origin(annotation)
-    if origin is Literal:
-        return str
-    if origin in (typing.Union, types.UnionType, Annotated):
-        return _plain_type(typing.get_args(annotation)[0])
-    return dict if origin is not None and issubclass(origin, Mapping) else origin or annotation
-
-
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Section)
-
-
-# -- what a field holds, for options of a command line ---------------------------------------------------------------------
-
-
-def field_type(field: FieldInfo) -> Any:
-    """The plain type of a field, such as ``int`` of a bounded or optional whole number."""
-    return _plain_type(field.annotation)
-
-
-def field_choices(field: FieldInfo) -> tuple[str, ...]:
-    """The names that a field allows; none where it is no choice."""
-    return typing.get_args(field.annotation) if typing.get_origin(field.annotation) is Literal else ()
-
-
-def field_bounds(field: FieldInfo) -> dict[str, Any]:
-    """``ge``, ``gt``, ``le`` and ``lt`` of a field, those that it has."""
-    return _bounds(_unwrapped(field.annotation, field.metadata)[1])
 
 
 # -- messages ------------------------------------------------------------------------------------------------------------
@@ -413,60 +317,19 @@ def _explained(kind: type[Settings], error: ErrorDetails, sources: Sequence[Sour
 
 
 def _allowed(kind: type[Settings], keys: Sequence[str], error: ErrorDetails) -> str:
-    annotation, metadata = _field(kind, keys, item=len(keys) < len(error["loc"]))
-    if error["type"] == "model_type":
-        return f"it is a section, set what is in it, such as {'.'.join(keys)}.{next(iter(annotation.model_fields))}"
-    if error["type"] == "literal_error":
-        known = [str(value) for value in typing.get_args(annotation)]
-        return f"{kind.WRONG_CHOICE} {', '.join(known)}{meant(str(error['input']), known)}"
-    bounds, custom = _range(metadata), next((each.text for each in metadata if isinstance(each, Allowed)), None)
-    if not error["type"].endswith("_type"):
-        return custom or f"it must be {bounds}"
-    plain = _plain_type(annotation)
-    return f"it must be {TYPE_NAMES[plain]}{bounds and (' of ' if plain is int else ', ')}{bounds}"
-
-
-def _field(kind: type[Section], keys: Sequence[str], item: bool) -> tuple[Any, list[Any]]:
-    """The type and the constraints of a field, or of the items that it holds."""
-    annotation: Any = kind
-    metadata: list[Any] = []
+    shape = Shape(kind)
     for key in keys:
-        annotation = _plain_type(annotation) if _is_section(_plain_type(annotation)) else annotation
-        if not _is_section(annotation):  # a key of a dictionary
-            return typing.get_args(annotation)[1], []
-        annotation, metadata = annotation.model_fields[key].annotation, list(annotation.model_fields[key].metadata)
-    if item:
-        annotation, metadata = typing.get_args(annotation)[0], []
-    return _unwrapped(annotation, metadata)
-
-
-def _unwrapped(annotation: Any, metadata: Iterable[Any]) -> tuple[Any, list[Any]]:
-    """A type without ``Annotated`` and ``| None``, and all constraints on it."""
-    metadata = list(metadata)
-    while typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated):
-        annotation, *more = typing.get_args(annotation)
-        metadata += more
-    return annotation, [m for each in metadata for m in (each.metadata if isinstance(each, FieldInfo) else [each])]
-
-
-def _bounds(metadata: Iterable[Any]) -> dict[str, Any]:
-    return {
-        key: value
-        for each in metadata
-        for key in ("ge", "gt", "le", "lt", "allow_inf_nan")
-        if (value := getattr(each, key, None)) is not None
-    }
-
-
-def _range(metadata: Iterable[Any]) -> str:
-    """Bounds in words, such as ``from 0 to below 1``; empty where there are none."""
-    bounds = _bounds(metadata)
-    low = f"at least {bounds['ge']}" if "ge" in bounds else f"above {bounds['gt']}" if "gt" in bounds else ""
-    high = f"at most {bounds['le']}" if "le" in bounds else f"below {bounds['lt']}" if "lt" in bounds else ""
-    if "ge" in bounds and high:
-        return f"from {bounds['ge']} to {high.removeprefix('at most ')}"
-    finite = "finite" if bounds.get("allow_inf_nan") is False else ""
-    return " and ".join(filter(None, (low, high, finite))) if low or high else finite and "a finite number, such as -5"
+        shape = shapes(shape.kind)[key] if shape.is_section else shape_of(shape.item)
+    if len(keys) < len(error["loc"]):  # an item of a list
+        shape = shape_of(shape.item)
+    if shape.is_section:
+        return f"it is a section, set what is in it, such as {'.'.join(keys)}.{next(iter(shapes(shape.kind)))}"
+    if shape.choices:
+        return f"{kind.WRONG_CHOICE} {', '.join(shape.choices)}{meant(str(error['input']), shape.choices)}"
+    if not error["type"].endswith("_type"):
+        return shape.allowed
+    bounds = in_words(shape.bounds)
+    return f"it must be {TYPE_NAMES[shape.kind]}{bounds and (' of ' if shape.kind is int else ', ')}{bounds}"
 
 
 def _nearest(kind: type[Settings], keys: Sequence[str]) -> str:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from blink.errors import SettingsError
-from blink.runs.settings import Decay, Natural, Positive, Rate, Seed, Settings, Share
+from blink.runs.fields import Decay, Natural, Positive, Rate, Seed, Share
+from blink.runs.settings import Settings
 
 MADE = ("described", "plain", "pseudo", "related", "slotted", "swapped")
 """Sources of made texts, beside ``questions``; see `blink.training.synthetic`."""

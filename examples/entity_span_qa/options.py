@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from blink.errors import SettingsError
-from blink.runs.settings import Positive, Settings
+from blink.runs.fields import Positive
+from blink.runs.settings import Settings
 
 
 class ClozeOptions(Settings):

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from blink.errors import SettingsError
-from blink.runs.settings import Natural, NonNegative, Positive, Rate, Seed, Settings
+from blink.runs.fields import Natural, NonNegative, Positive, Rate, Seed
+from blink.runs.settings import Settings
 
 FREE_TO_CHANGE = frozenset(("save_steps", "eval_batch_size"))
 """What may differ between a run and its continuation: it decides nothing about the weights of a step."""

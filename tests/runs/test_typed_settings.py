@@ -17,24 +17,8 @@ from pydantic import Field, model_validator
 
 from blink.apps.options import settings_options, take_settings
 from blink.errors import BlinkError, DataError, MissingFileError, SettingsError
-from blink.runs.settings import (
-    Allowed,
-    Line,
-    Natural,
-    Positive,
-    Rate,
-    Section,
-    Settings,
-    Share,
-    Source,
-    choice,
-    from_environment,
-    from_flags,
-    names,
-    nested,
-    origins,
-    read_settings_file,
-)
+from blink.runs.fields import Allowed, Line, Natural, Positive, Rate, Section, Share, names
+from blink.runs.settings import Settings, Source, choice, from_environment, from_flags, nested, origins, read_settings_file
 
 pytestmark = pytest.mark.quick
 
@@ -281,7 +265,7 @@ def test_mistakes_in_code_are_settings_errors_too() -> None:
 
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=2),
     max_leaves=4,
 )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blink.errors import SettingsError
-from blink.kglm.config import GloveData, Settings, data_path
+from blink.kglm.config import Settings, data_path
 from blink.kglm.glove.alignment import Alignment, align, link_word, mark_lines
 from blink.kglm.glove.counts import Counts, count_pairs, hold_out
 from blink.kglm.graph.triples import Graph
@@ -17,6 +17,7 @@ from blink.kglm.lm.corpus import encode, read_words
 from blink.kglm.lm.splits import read_subjects
 from blink.kglm.lm.triples import read_names
 from blink.kglm.lm.vocabulary import Vocabulary, build_vocabulary, count_words
+from blink.kglm.settings import GloveData
 from blink.kglm.text_init.tables import ENTITY_COLUMNS, TextRow, read_entities
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from blink.errors import SettingsError
-from blink.kglm.config import GraphTrain
+from blink.kglm.settings import GraphTrain
 from blink.runs.settings import choice
 
 

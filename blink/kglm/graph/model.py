@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blink.kglm.config import GraphModelSection, Settings
+from blink.kglm.config import Settings
 from blink.kglm.graph.interactions import Interaction, Rows, make_interaction
 from blink.kglm.run import generator_for
+from blink.kglm.settings import GraphModelSection
 
 
 @dataclass(frozen=True)

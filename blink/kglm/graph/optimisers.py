@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, Adam, Optimizer, SparseAdam
 
 from blink.errors import SettingsError
-from blink.kglm.config import GraphTrain
 from blink.kglm.graph.model import GraphModel
+from blink.kglm.settings import GraphTrain
 
 
 class RowwiseAdagrad(Optimizer):

@@ -10,8 +10,9 @@ from typing import Any, BinaryIO, cast
 
 from blink.errors import DataError, MissingFileError
 from blink.files import require_file
-from blink.kglm.config import GraphData, JointData, data_path, extra
+from blink.kglm.config import data_path, extra
 from blink.kglm.graph.triples import SPLITS, Graph, Joined, Row, Triples, build_graph, set_aside
+from blink.kglm.settings import GraphData, JointData
 
 SUFFIXES = (".txt", ".tsv", ".txt.gz", ".tsv.gz")
 FACTS = ".en"

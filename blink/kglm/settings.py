@@ -1,0 +1,392 @@
+"""Settings of each kind of run: type and range of every setting; values and what they are for are in ``defaults/``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from blink.errors import SettingsError
+from blink.runs import settings
+from blink.runs.fields import Allowed, KeptShare, Natural, NonNegative, Positive, Section, Share
+
+PositiveFloat = Annotated[float, Field(gt=0)]
+Dropout = Annotated[float, Field(ge=0, lt=1), Allowed("dropout is a share: give numbers below 1, and at least 0")]
+NegativeKind = Literal["easy", "same_type", "uniform"]
+
+
+class Settings(settings.Settings):
+    """Settings of a run of any kind.
+
+    Attributes:
+        kind: of the run, one of `KINDS`.
+        seed: of everything random.
+        device: cpu, cuda, or auto.
+    """
+
+    WRONG_TYPE: ClassVar[str] = "{source} sets {name} to {value}"
+    WRONG_CHOICE: ClassVar[str] = "it must be one of"
+
+    kind: str
+    seed: int
+    device: str
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+# -- graphs, see defaults/graph.yaml -------------------------------------------------------------------------------------
+
+
+class GraphFiles(Section):
+    """Files of triples beside the graph itself."""
+
+    root: str
+    valid: str
+    test: str
+    valid_negatives: str
+    test_negatives: str
+    entities: str
+    relations: str
+    valid_share: Share
+    test_share: Share
+    split_seed: int
+    unseen_relations: Literal["error", "drop"]
+
+
+class GraphData(GraphFiles):
+    """Files of triples."""
+
+    graph: list[str]
+
+
+class GraphModelSection(Section):
+    """Interaction and tables."""
+
+    name: str
+    dim: Positive
+    relation_dim: Natural
+    reciprocal: bool
+    arguments: dict[str, Any]
+    init: Literal["xavier_normal", "xavier_uniform", "normal", "uniform"]
+    init_scale: NonNegative
+    vectors: str
+    vectors_rescaled: bool
+    vectors_frozen: bool
+    entity_dropout: Dropout
+    relation_dropout: Dropout
+    normalize: bool
+    sparse: bool
+
+
+class GraphTrain(Section):
+    """Loss, optimiser and length of a run over triples."""
+
+    type: Literal["1vsAll", "KvsAll", "negative"]
+    loss: str
+    epochs: Positive
+    batch_size: Positive
+    part_size: Natural
+    optimizer: Literal["adam", "adagrad", "sgd", "rowwise_adagrad"]
+    lr: NonNegative
+    lr_factor: float
+    lr_patience: int
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    score_scale: float
+    margin: float
+    temperature: float
+    subsampling: bool
+    regularizer: Literal["none", "lp", "n3"]
+    regularizer_weight: NonNegative
+    regularizer_p: float
+    regularizer_weighted: bool
+    clip: float
+    save_epochs: Positive
+    log_steps: Positive
+
+
+class GraphNegatives(Section):
+    """Drawn entities."""
+
+    count: Natural
+    draw: Literal["uniform", "frequency", "batch"]
+    sides: Literal["both", "bernoulli"]
+    shared: bool
+    filter: bool
+
+    @model_validator(mode="after")
+    def _require_a_draw(self) -> GraphNegatives:
+        if self.count < 1 and self.draw != "batch":
+            raise SettingsError(f"negatives.count is {self.count}; it must be at least 1, or negatives.draw batch")
+        return self
+
+
+class Stop(Section):
+    """Validation, and the end of a run."""
+
+    every: Positive
+    patience: Natural
+    delta: NonNegative
+    triples: Natural
+    metric: Literal["mrr", "hits@1", "hits@3", "hits@10"]
+
+
+class Ranking(Section):
+    """How triples are ranked."""
+
+    batch_size: Positive
+    chunk: Positive
+
+
+class GraphSections(Settings):
+    """What runs over triples share."""
+
+    data: GraphData
+    model: GraphModelSection
+    train: GraphTrain
+    negatives: GraphNegatives
+    stop: Stop
+    eval: Ranking
+
+
+class GraphSettings(GraphSections):
+    """A run of kind graph."""
+
+    kind: Literal["graph"]
+
+
+# -- word vectors and graphs, see defaults/glove.yaml --------------------------------------------------------------------
+
+
+class GloveData(GraphData):
+    """Files of triples and of text."""
+
+    text: str
+    text_ids: str
+    text_words: Natural
+    entity_names: str
+
+
+class Vocabulary(Section):
+    """Which words there are."""
+
+    size: Natural
+    least_count: Natural
+    file: str
+
+
+class Counts(Section):
+    """Co-occurrence counts."""
+
+    window: Positive
+    held_out: Annotated[float, Field(ge=0, le=0.5), Allowed("give a share from 0 up to 0.5")]
+
+
+class GloveWords(Section):
+    """Word vectors."""
+
+    dim: Positive
+    x_max: Annotated[float, Field(ge=1e-9)]
+    power: NonNegative
+    lr: NonNegative
+    accumulator: NonNegative
+    batch_size: Positive
+    sparse: bool
+
+
+class GloveJoint(Section):
+    """How words and the graph share a run."""
+
+    alpha: Annotated[float, Field(ge=0, le=1), Allowed("give a share from 0 (words alone) to 1 (the graph alone)")]
+    mode: Literal["sum", "alternate"]
+    word_steps: NonNegative
+    coupling: Literal["soft", "contrastive", "hard", "none"]
+    map: Literal["learned", "identity"]
+    map_lr: NonNegative
+    mu: NonNegative
+    batch_size: Positive
+    temperature: Annotated[float, Field(ge=1e-6)]
+    ways: list[str]
+
+
+class GloveSettings(GraphSections):
+    """A run of kind glove."""
+
+    kind: Literal["glove"]
+    data: GloveData
+    vocabulary: Vocabulary
+    counts: Counts
+    words: GloveWords
+    joint: GloveJoint
+
+
+# -- language models, see defaults/lm.yaml and defaults/joint.yaml -------------------------------------------------------
+
+
+class LanguageData(Section):
+    """Files of text."""
+
+    root: str
+    text: str
+    text_valid: str
+    text_test: str
+    text_ids: str
+    text_valid_ids: str
+    text_test_ids: str
+    longest: Natural
+    text_share: KeptShare
+    held_out: Share
+    split_seed: int
+
+
+class Words(Section):
+    """The table of word vectors."""
+
+    width: Positive
+    init: Literal["random", "neighbours", "file"]
+    file: str
+    window: Positive
+    scale: NonNegative
+    learn: bool
+
+
+class CellsSection(Section):
+    """Recurrent cells, see `blink.kglm.lm.options.Cells`."""
+
+    kind: Literal["LSTM", "BiLSTM"]
+    layers: list[Positive]
+    keep: KeptShare
+
+
+class LanguageSection(Section):
+    """The next-word task, see `blink.kglm.lm.options.Language`."""
+
+    softmax: Literal["full", "sampled"]
+    samples: Positive
+    tied: bool
+    backward: bool
+
+
+class LanguageTrain(Section):
+    """Length and rate of a run over text."""
+
+    epochs: Positive
+    steps_per_epoch_lm: Natural
+    lines: Positive
+    shuffle: bool
+    learning_rate_lm: float
+    clip: NonNegative
+    save_steps: Positive
+    log_steps: Positive
+
+
+class Validation(Section):
+    """Validation, and the end of a run."""
+
+    every: Positive
+    lines: Natural
+    choose: Literal["loss", "perplexity", "accuracy"]
+    patience: Natural
+    delta: NonNegative
+
+
+class LanguageSections(Settings):
+    """What runs over text share."""
+
+    data: LanguageData
+    vocabulary: Vocabulary
+    words: Words
+    cells: CellsSection
+    language: LanguageSection
+    train: LanguageTrain
+    validation: Validation
+
+
+class LanguageSettings(LanguageSections):
+    """A run of kind lm."""
+
+    kind: Literal["lm"]
+
+
+class JointData(LanguageData, GraphFiles):
+    """Files of text, of triples and of names."""
+
+    graph: str
+    apart: bool
+    entity_names: str
+    relation_names: str
+
+
+class JointVocabulary(Vocabulary):
+    """Which words there are, and where they are counted."""
+
+    count: Literal["text", "names", "both"]
+
+
+class ClassifierSection(Section):
+    """The triple classifier, see `blink.kglm.lm.options.Classifier`."""
+
+    hidden: list[Positive]
+    keep: KeptShare
+    penalty: NonNegative
+    balance: PositiveFloat
+    reach_words: bool
+    entity_width: Natural
+    entity_keep: KeptShare
+    align: NonNegative
+
+
+class JointNegatives(Section):
+    """False triples, see `blink.kglm.lm.negatives`."""
+
+    kind: NegativeKind
+    fewest: Positive
+    most: Positive
+    both: bool
+    redraw: bool
+    same_relation: list[str]
+    measured: list[NegativeKind]
+    measured_seed: int
+
+
+class JointSection(Section):
+    """How the tasks share a run, see `blink.kglm.lm.schedule`."""
+
+    mode: Literal["alternate", "sum"]
+    alpha: Annotated[float, Field(ge=0, le=1), Allowed("it must be from 0 (text alone) to 1 (triples alone)")]
+    order: Literal["interleaved", "blocks"]
+    every: Positive
+
+
+class JointTrain(LanguageTrain):
+    """Length and rates of a run over text and triples."""
+
+    steps_per_epoch_kge: Natural
+    triples: Positive
+    learning_rate_kge: float
+
+
+class JointValidation(Validation):
+    """Validation, and the end of a run."""
+
+    triples: Natural
+    keep_both: bool
+
+
+class JointSettings(LanguageSections):
+    """A run of kind joint."""
+
+    kind: Literal["joint"]
+    data: JointData
+    vocabulary: JointVocabulary
+    classifier: ClassifierSection
+    negatives: JointNegatives
+    joint: JointSection
+    train: JointTrain
+    validation: JointValidation
+
+
+KINDS: dict[str, type[Settings]] = {
+    "graph": GraphSettings, "lm": LanguageSettings, "joint": JointSettings, "glove": GloveSettings,
+}  # fmt: skip
