@@ -305,7 +305,7 @@ def _explained(kind: type[Settings], error: ErrorDetails, sources: Sequence[Sour
     if error["type"] == "extra_forbidden":
         inner = next(_leaves(value), "").split(".") if isinstance(value, Mapping) and value else []
         keys = [*keys, *inner]
-        name = ".".join(keys)
+        name = " ".join(".".join(keys).split())
         return f"{f'{source} sets {name}, which' if source else name} is unknown{_nearest(kind, keys)}"
     if error["type"] == "missing":
         return f"{name} is not set; give it a value"

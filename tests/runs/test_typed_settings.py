@@ -245,6 +245,7 @@ def test_an_unknown_setting_like_no_other_is_answered_with_what_the_section_has(
 def test_the_last_source_that_set_a_value_is_named() -> None:
     file, over = Source("run.yaml", {"train": {"epochs": -1}}), from_environment({"E": "-2"}, {"E": "train.epochs"})
     assert message(file) == "train.epochs is -1 (from run.yaml); it must be at least 1"
+    assert message(Source("run.yaml", {"a\nb": 1})).startswith("run.yaml sets a b, which is unknown; known are seed")
     assert message(file, *over) == "train.epochs is -2 (from E); it must be at least 1"
     assert message(Source("cluster.ini", {"data": {"label": "a\nb"}}, text=True)) == (
         "data.label has several lines; give one (from cluster.ini)"
