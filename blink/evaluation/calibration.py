@@ -102,12 +102,12 @@ def reliability_table(
     p, right = _checked(probabilities, correct, bins)
     if binning not in BINNINGS:
         raise SettingsError(f"binning is {binning!r}; allowed are {', '.join(BINNINGS)}")
-    places = _bins_of_width(p, bins) if binning == "width" else _bins_of_mass(p, bins)
+    bin_ids = _bins_of_width(p, bins) if binning == "width" else _bins_of_mass(p, bins)
     rows = []
-    for place in np.unique(places):
-        inside = places == place
+    for bin_id in np.unique(bin_ids):
+        inside = bin_ids == bin_id
         some = p[inside]
-        low, high = (place / bins, (place + 1) / bins) if binning == "width" else (some.min(), some.max())
+        low, high = (bin_id / bins, (bin_id + 1) / bins) if binning == "width" else (some.min(), some.max())
         means = float(some.mean()), float(right[inside].mean())
         rows.append(ReliabilityBin(float(low), float(high), len(some), *means))
     return rows
@@ -133,12 +133,12 @@ def brier_score(probabilities: npt.ArrayLike, correct: npt.ArrayLike) -> float:
     return float(np.mean((p - right) ** 2))
 
 
-def format_calibration(found: Calibration) -> str:
+def format_calibration(calibration: Calibration) -> str:
     """Lay out a reliability table for a terminal, with the figures below it."""
     lines = [f"{'probability':>13}  {'links':>6}  {'mean':>6}  {'right':>6}"]
-    for row in found.bins:
+    for row in calibration.bins:
         lines.append(f"{f'{row.low:.2f} - {row.high:.2f}':>13}  {row.count:>6}  {row.confidence:>6.4f}  {row.accuracy:>6.4f}")
-    figures = f"ECE = {found.ece:.4f} (bins of equal mass: {found.ece_mass:.4f}), Brier score = {found.brier:.4f}"
+    figures = f"ECE = {calibration.ece:.4f} (bins of equal mass: {calibration.ece_mass:.4f}), Brier score = {calibration.brier:.4f}"
     return "\n".join([*lines, figures])
 
 

@@ -85,26 +85,26 @@ def _spans_of_rows(folder: Path) -> Iterator[ScoredSpans]:
             starts, columns = arrays["offsets"].tolist(), {name: arrays[name] for name in ARRAYS}
         except KeyError as error:
             raise DataError(f"{folder / ARRAYS_FILE} lacks {error}; {_REMEDY}") from error
-        parts = [{name: column[a:b] for name, column in columns.items()} for a, b in pairwise(starts)]
+        rows_by_text = [{name: column[a:b] for name, column in columns.items()} for a, b in pairwise(starts)]
     else:
         dense = {name: _dense(folder / file) for name, file in ARRAYS.items()}
         counts = {len(column) for column in dense.values()}
         if len(counts) != 1:
             raise DataError(f"the arrays in {folder} are of different lengths; {_REMEDY}")
-        parts = [{name: column[row] for name, column in dense.items()} for row in range(counts.pop())]
-    yield from map(_spans, parts)
+        rows_by_text = [{name: column[row] for name, column in dense.items()} for row in range(counts.pop())]
+    yield from map(_spans, rows_by_text)
 
 
-def _spans(part: Mapping[str, np.ndarray]) -> ScoredSpans:
+def _spans(columns: Mapping[str, np.ndarray]) -> ScoredSpans:
     """Spans of one row; candidates are put best first, as all else expects them."""
-    logits = part["cand_scores"].astype(np.float32)
+    logits = columns["cand_scores"].astype(np.float32)
     order = np.argsort(-logits, axis=1, kind="stable")
-    bounds = part["mention_bounds"].astype(np.int64).reshape(-1, 2)
+    bounds = columns["mention_bounds"].astype(np.int64).reshape(-1, 2)
     return ScoredSpans(
         bounds[:, 0],
         bounds[:, 1],
-        part["mention_scores"].astype(np.float32),
-        np.take_along_axis(part["nns"].astype(np.int64), order, 1),
+        columns["mention_scores"].astype(np.float32),
+        np.take_along_axis(columns["nns"].astype(np.int64), order, 1),
         np.take_along_axis(logits, order, 1),
     )
 
@@ -112,15 +112,15 @@ def _spans(part: Mapping[str, np.ndarray]) -> ScoredSpans:
 def _dense(path: Path) -> np.ndarray:
     if not path.is_file():
         raise MissingFileError(f"{path} does not exist (folders of older versions lack it); {_REMEDY}")
-    found = _loaded(path)
-    assert isinstance(found, np.ndarray)
-    return found
+    arrays = _loaded(path)
+    assert isinstance(arrays, np.ndarray)
+    return arrays
 
 
 def _loaded(path: Path) -> Any:
     try:
-        found = np.load(path, allow_pickle=False)
-        return found if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+        archive = np.load(path, allow_pickle=False)
+        return archive if isinstance(archive, np.ndarray) else {name: archive[name] for name in archive.files}
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         pickled = "pickle" in str(error)
         what = "holds pickled objects, which could run any program and are not opened" if pickled else f"is damaged ({error})"
@@ -129,14 +129,14 @@ def _loaded(path: Path) -> Any:
 
 def _sample_and_reading(row: Mapping[str, Any], spans: ScoredSpans) -> tuple[Sample, Analysis]:
     by = _shift(row, spans)
-    placed = spans.shift(by)
+    shifted = spans.shift(by)
     gold = row.get("gold_triples")
     # Positions count [CLS], triples do not.
     mentions = None if gold is None else tuple(Mention(int(s) + 1, int(e) + 1, int(r)) for r, s, e in gold)
-    length = max([len(row["tokens"]) + 2 + by, *(m.end for m in mentions or ()), *(int(e) + 1 for e in placed.end)])
-    pieces = np.stack([np.arange(length), np.arange(1, length + 1)], axis=1)
+    length = max([len(row["tokens"]) + 2 + by, *(m.end for m in mentions or ()), *(int(e) + 1 for e in shifted.end)])
+    offsets = np.stack([np.arange(length), np.arange(1, length + 1)], axis=1)
     text = "x" * length
-    return Sample(str(row["id"]), text, mentions), Analysis(text, pieces, placed)
+    return Sample(str(row["id"]), text, mentions), Analysis(text, offsets, shifted)
 
 
 def _shift(row: Mapping[str, Any], spans: ScoredSpans) -> int:

@@ -23,13 +23,13 @@ LINES: dict[Matching, str] = {"weak": "-", "strong": "--"}
 DOTS_PER_INCH = 130
 
 
-def draw_curves(folder: Path, points: Sequence[CurvePoint], chosen: CurvePoint, title: str, source: str) -> list[Path]:
+def draw_curves(folder: Path, points: Sequence[CurvePoint], selected: CurvePoint, title: str, source: str) -> list[Path]:
     """Draw precision against recall, and scores against the threshold, over covered questions, weak and strong.
 
     Args:
         folder: where the pictures go; it must be there.
         points: in order of their thresholds.
-        chosen: the threshold to mark.
+        selected: the threshold to mark.
         title: above each picture.
         source: where the threshold was chosen, for the legend.
 
@@ -39,61 +39,61 @@ def draw_curves(folder: Path, points: Sequence[CurvePoint], chosen: CurvePoint, 
     covered = any(p.covered.gold for p in points)
     title += ", covered questions" if covered else ", all questions"
     return [
-        _precision_recall(folder / CURVE_FILE, points, chosen, title, source, covered),
-        _by_threshold(folder / THRESHOLD_FILE, points, chosen, title, source, covered),
+        _precision_recall(folder / CURVE_FILE, points, selected, title, source, covered),
+        _by_threshold(folder / THRESHOLD_FILE, points, selected, title, source, covered),
     ]
 
 
 def _precision_recall(
-    path: Path, points: Sequence[CurvePoint], chosen: CurvePoint, title: str, source: str, covered: bool
+    path: Path, points: Sequence[CurvePoint], selected: CurvePoint, title: str, source: str, covered: bool
 ) -> Path:
     figure, axes = _figure(title, "recall", "precision")
     for matching, colour in COLOURS.items():
         # Where nothing is predicted there is no precision: such points would draw a line down to 0.
         curve = [p.point(matching, covered=covered) for p in points if (p.covered if covered else p.overall).predicted]
         axes.plot([p.recall for p in curve], [p.precision for p in curve], LINES[matching], color=colour, label=matching)
-        at = chosen.point(matching, covered=covered)
-        label = f"{matching} F1 {at.f1:.3f} at {chosen.threshold:g} ({source})"
-        axes.plot([at.recall], [at.precision], "o", color=colour, markersize=8, markeredgecolor="white", label=label)
+        point = selected.point(matching, covered=covered)
+        label = f"{matching} F1 {point.f1:.3f} at {selected.threshold:g} ({source})"
+        axes.plot([point.recall], [point.precision], "o", color=colour, markersize=8, markeredgecolor="white", label=label)
     axes.set(xlim=(0, 1.01), ylim=(0, 1.01))
     axes.set_aspect("equal")
     axes.legend(loc="lower left", frameon=False, fontsize=8)
     return _saved(figure, path)
 
 
-def _by_threshold(path: Path, points: Sequence[CurvePoint], chosen: CurvePoint, title: str, source: str, covered: bool) -> Path:
+def _by_threshold(path: Path, points: Sequence[CurvePoint], selected: CurvePoint, title: str, source: str, covered: bool) -> Path:
     figure, axes = _figure(title, "threshold", "score")
     for matching, colour in COLOURS.items():
         curve = [p.point(matching, covered=covered) for p in points]
-        at = [p.threshold for p in points]
-        axes.plot(at, [p.f1 for p in curve], LINES[matching], color=colour, linewidth=2.2, label=f"F1, {matching}")
-        axes.plot(at, [p.precision for p in curve], LINES[matching], color=colour, alpha=0.45, linewidth=1)
-        axes.plot(at, [p.recall for p in curve], LINES[matching], color=colour, alpha=0.45, linewidth=1)
+        thresholds = [p.threshold for p in points]
+        axes.plot(thresholds, [p.f1 for p in curve], LINES[matching], color=colour, linewidth=2.2, label=f"F1, {matching}")
+        axes.plot(thresholds, [p.precision for p in curve], LINES[matching], color=colour, alpha=0.45, linewidth=1)
+        axes.plot(thresholds, [p.recall for p in curve], LINES[matching], color=colour, alpha=0.45, linewidth=1)
     weak = [p.point("weak", covered=covered) for p in points]
     for name, value, above in (("precision", weak[0].precision, -14), ("recall", weak[0].recall, 4)):
         at_left = (points[0].threshold, value)
         axes.annotate(name, at_left, xytext=(4, above), textcoords="offset points", fontsize=8, color="#555")
-    axes.axvline(chosen.threshold, color="#555", linestyle=":", label=f"threshold {chosen.threshold:g} ({source})")
+    axes.axvline(selected.threshold, color="#555", linestyle=":", label=f"threshold {selected.threshold:g} ({source})")
     axes.set(ylim=(0, 1.01))
     axes.legend(loc="lower center", frameon=False, fontsize=8)
     return _saved(figure, path)
 
 
-def draw_reliability(path: Path, found: Calibration, title: str) -> Path:
+def draw_reliability(path: Path, calibration: Calibration, title: str) -> Path:
     """Draw a reliability diagram: accuracy against confidence by bin, the diagonal, and how many predictions a bin has."""
     figure, axes = _figure(title, "probability", "share that is right")
     axes.plot([0, 1], [0, 1], color="#999", linewidth=1, label="calibrated")
-    for row in found.bins:
+    for row in calibration.bins:
         width = row.high - row.low
-        axes.bar(row.low, row.accuracy, width, align="edge", color=COLOURS["weak"], alpha=0.25 + 0.6 * row.count / found.count)
+        axes.bar(row.low, row.accuracy, width, align="edge", color=COLOURS["weak"], alpha=0.25 + 0.6 * row.count / calibration.count)
         axes.bar(
             row.low, row.confidence - row.accuracy, width, row.accuracy, align="edge", fill=False,
             edgecolor=COLOURS["strong"], hatch="//", linewidth=0,
         )  # fmt: skip
-        place = (row.low + width / 2, max(row.accuracy, row.confidence))
-        axes.annotate(str(row.count), place, xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7)
+        label_at = (row.low + width / 2, max(row.accuracy, row.confidence))
+        axes.annotate(str(row.count), label_at, xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7)
     axes.set(xlim=(0, 1), ylim=(0, 1.06))
-    text = f"ECE {found.ece:.3f} ({found.ece_mass:.3f} equal mass)\nBrier {found.brier:.3f}\n{found.count} predictions"
+    text = f"ECE {calibration.ece:.3f} ({calibration.ece_mass:.3f} equal mass)\nBrier {calibration.brier:.3f}\n{calibration.count} predictions"
     axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize=9)
     return _saved(figure, path)
 
