@@ -138,7 +138,9 @@ def format_calibration(calibration: Calibration) -> str:
     lines = [f"{'probability':>13}  {'links':>6}  {'mean':>6}  {'right':>6}"]
     for row in calibration.bins:
         lines.append(f"{f'{row.low:.2f} - {row.high:.2f}':>13}  {row.count:>6}  {row.confidence:>6.4f}  {row.accuracy:>6.4f}")
-    figures = f"ECE = {calibration.ece:.4f} (bins of equal mass: {calibration.ece_mass:.4f}), Brier score = {calibration.brier:.4f}"
+    figures = (
+        f"ECE = {calibration.ece:.4f} (bins of equal mass: {calibration.ece_mass:.4f}), Brier score = {calibration.brier:.4f}"
+    )
     return "\n".join([*lines, figures])
 
 

@@ -152,7 +152,9 @@ def assess(evaluated: EvaluatedText) -> Assessment:
     """
     with_id = [i for i, span in enumerate(evaluated.gold) if span.id]
     gold = [evaluated.gold[i] for i in with_id]
-    weak, strong = (tuple((with_id[g], p) for g, p in match_pairs(gold, evaluated.predicted, matching)) for matching in MATCHINGS)
+    weak, strong = (
+        tuple((with_id[g], p) for g, p in match_pairs(gold, evaluated.predicted, matching)) for matching in MATCHINGS
+    )
     overlap = overlapping(evaluated.gold, evaluated.predicted)
     return Assessment(weak, strong, _gold_labels(evaluated, overlap, strong), _predicted_labels(evaluated, overlap, strong))
 

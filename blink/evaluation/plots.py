@@ -61,7 +61,9 @@ def _precision_recall(
     return _saved(figure, path)
 
 
-def _by_threshold(path: Path, points: Sequence[CurvePoint], selected: CurvePoint, title: str, source: str, covered: bool) -> Path:
+def _by_threshold(
+    path: Path, points: Sequence[CurvePoint], selected: CurvePoint, title: str, source: str, covered: bool
+) -> Path:
     figure, axes = _figure(title, "threshold", "score")
     for matching, colour in COLOURS.items():
         curve = [p.point(matching, covered=covered) for p in points]
@@ -79,13 +81,15 @@ def _by_threshold(path: Path, points: Sequence[CurvePoint], selected: CurvePoint
     return _saved(figure, path)
 
 
-def draw_reliability(path: Path, calibration: Calibration, title: str) -> Path:
+def draw_reliability(path: Path, report: Calibration, title: str) -> Path:
     """Draw a reliability diagram: accuracy against confidence by bin, the diagonal, and how many predictions a bin has."""
     figure, axes = _figure(title, "probability", "share that is right")
     axes.plot([0, 1], [0, 1], color="#999", linewidth=1, label="calibrated")
-    for row in calibration.bins:
+    for row in report.bins:
         width = row.high - row.low
-        axes.bar(row.low, row.accuracy, width, align="edge", color=COLOURS["weak"], alpha=0.25 + 0.6 * row.count / calibration.count)
+        axes.bar(
+            row.low, row.accuracy, width, align="edge", color=COLOURS["weak"], alpha=0.25 + 0.6 * row.count / report.count
+        )
         axes.bar(
             row.low, row.confidence - row.accuracy, width, row.accuracy, align="edge", fill=False,
             edgecolor=COLOURS["strong"], hatch="//", linewidth=0,
@@ -93,7 +97,7 @@ def draw_reliability(path: Path, calibration: Calibration, title: str) -> Path:
         label_at = (row.low + width / 2, max(row.accuracy, row.confidence))
         axes.annotate(str(row.count), label_at, xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7)
     axes.set(xlim=(0, 1), ylim=(0, 1.06))
-    text = f"ECE {calibration.ece:.3f} ({calibration.ece_mass:.3f} equal mass)\nBrier {calibration.brier:.3f}\n{calibration.count} predictions"
+    text = f"ECE {report.ece:.3f} ({report.ece_mass:.3f} equal mass)\nBrier {report.brier:.3f}\n{report.count} predictions"
     axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize=9)
     return _saved(figure, path)
 
