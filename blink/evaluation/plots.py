@@ -87,9 +87,7 @@ def draw_reliability(path: Path, report: Calibration, title: str) -> Path:
     axes.plot([0, 1], [0, 1], color="#999", linewidth=1, label="calibrated")
     for row in report.bins:
         width = row.high - row.low
-        axes.bar(
-            row.low, row.accuracy, width, align="edge", color=COLOURS["weak"], alpha=0.25 + 0.6 * row.count / report.count
-        )
+        axes.bar(row.low, row.accuracy, width, align="edge", color=COLOURS["weak"], alpha=0.25 + 0.6 * row.count / report.count)
         axes.bar(
             row.low, row.confidence - row.accuracy, width, row.accuracy, align="edge", fill=False,
             edgecolor=COLOURS["strong"], hatch="//", linewidth=0,
