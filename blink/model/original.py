@@ -107,8 +107,8 @@ def read_original(files: OriginalFiles, *, context: bool = True, candidate: bool
         CheckpointError: tensors are missing, or do not fit the settings.
     """
     settings = read_settings(files.settings)
-    state = rename_keys(_state_dict(files.weights))
-    towers = {tower: _tower_settings(state, tower, files) for tower in ("context_encoder", "candidate_encoder")}
+    state = rename_keys(read_state(files.weights))
+    towers = {tower: tower_settings(state, tower, files.weights) for tower in ("context_encoder", "candidate_encoder")}
     if context and towers["context_encoder"] is None:
         raise CheckpointError(f"{files.weights} holds no context encoder; give an ELQ or BLINK bi-encoder checkpoint")
     try:
@@ -173,14 +173,25 @@ def find_vocabulary(files: OriginalFiles, settings: Mapping[str, Any], size: int
     )
 
 
-def _state_dict(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint, by the names it gives them.
+
+    Raises:
+        MissingFileError: there is no such file.
+        CheckpointError: it holds no state dict.
+    """
     state = read_tensors(path, "get it with: ./download_models.sh")
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path} holds no state dict (names and tensors); give the pytorch_model.bin of a checkpoint")
     return state
 
 
-def _tower_settings(state: Mapping[str, Tensor], tower: str, files: OriginalFiles) -> dict[str, Any] | None:
+def tower_settings(state: Mapping[str, Tensor], tower: str, weights: Path) -> dict[str, Any] | None:
+    """Settings of a BERT whose tensors begin with ``tower``, from their shapes; None where there is none.
+
+    Raises:
+        CheckpointError: it has no layers.
+    """
     words = state.get(f"{tower}.embeddings.word_embeddings.weight")
     if words is None:
         return None
@@ -188,7 +199,7 @@ def _tower_settings(state: Mapping[str, Tensor], tower: str, files: OriginalFile
     hidden = words.shape[1]
     intermediate = state.get(f"{tower}.encoder.layer.0.intermediate.dense.weight")
     if not layers or intermediate is None:
-        raise CheckpointError(f"{files.weights} holds no layers for {tower}; it may be cut short: get it anew")
+        raise CheckpointError(f"{weights} holds no layers for {tower}; it may be cut short: get it anew")
     return {
         "model_type": "bert",
         "vocab_size": words.shape[0],
@@ -197,7 +208,7 @@ def _tower_settings(state: Mapping[str, Tensor], tower: str, files: OriginalFile
         "intermediate_size": intermediate.shape[0],
         "max_position_embeddings": state[f"{tower}.embeddings.position_embeddings.weight"].shape[0],
         "type_vocab_size": state[f"{tower}.embeddings.token_type_embeddings.weight"].shape[0],
-        "num_attention_heads": _attention_heads(files.weights, hidden),
+        "num_attention_heads": _attention_heads(weights, hidden),
         "hidden_act": "gelu",
         "layer_norm_eps": 1e-12,
     }

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from blink.compat.elq.flags import FLAGS, GOLD, JOINT, SINGLE, join_numbers, parse
+from blink.compat.elq.flags import FLAGS, GOLD, JOINT, SCRIPT, SINGLE
 from blink.compat.elq.plan import Plan, resolve
 from blink.compat.elq.run import main
 from blink.model.original import OriginalFiles, read_original
@@ -41,7 +41,7 @@ E_LINE = (
 
 
 def plan(line: str) -> Plan:
-    found = resolve(parse(line.split()))
+    found = resolve(SCRIPT.parse(line.split()))
     assert found is not None
     return found
 
@@ -57,7 +57,7 @@ def test_every_flag_of_every_release_parses(name: str):
         [] if flag.kind is None else [*(flag.choices or ("0.5" if flag.kind.__name__ in ("number", "probability") else "7",))]
     )
     for value in values or [None]:
-        options = vars(parse([name] if value is None else [name, value]))
+        options = vars(SCRIPT.parse([name] if value is None else [name, value]))
         assert options[flag.names[0].lstrip("-")] not in (None, False)
 
 
@@ -67,12 +67,17 @@ def test_every_flag_of_every_release_parses(name: str):
     ("--threshold -Infinity", -math.inf), ("--threshold 0", 0.0), ("--threshold -1e-3", -0.001),
 ])  # fmt: skip
 def test_thresholds_are_spelt_in_many_ways(given: str, value: float):
-    assert parse(["-i", *given.split()]).threshold == value
+    assert SCRIPT.parse(["-i", *given.split()]).threshold == value
 
 
 @pytest.mark.quick
 def test_only_numbers_are_joined_to_flags():
-    assert join_numbers(["-i", "--test_mentions", "-n", "--top_k", "-3"]) == ["-i", "--test_mentions", "-n", "--top_k=-3"]
+    assert SCRIPT.join_numbers(["-i", "--test_mentions", "-n", "--top_k", "-3"]) == [
+        "-i",
+        "--test_mentions",
+        "-n",
+        "--top_k=-3",
+    ]
 
 
 @pytest.mark.quick

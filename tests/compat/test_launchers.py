@@ -411,7 +411,7 @@ class TestEvaluation:
 
     def options(self, settings: ClusterSettings, *, gpu: bool = False, **changes: str) -> dict[str, str]:
         (step,) = self.plan(settings, gpu=gpu, **changes).steps
-        found = script_flags.parse(step.words)  # the script takes every flag
+        found = script_flags.SCRIPT.parse(step.words)  # the script takes every flag
         assert found.get_predictions
         return options(step.words)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from blink.compat.elq.files import link_with, open_files, require_files
-from blink.compat.elq.flags import from_attributes
+from blink.compat.elq.flags import SCRIPT
 from blink.compat.elq.plan import resolve
+from blink.compat.flags import require
 from blink.compat.tables import Column, text, title, wikidata_id
 from blink.errors import DataError, SettingsError
 from blink.files import atomic_open
@@ -56,7 +57,7 @@ def load_models(args: object, logger: logging.Logger | None = None) -> Models:
     """
     from blink.kb.index import ExactIndex
 
-    options = from_attributes(args)
+    options = SCRIPT.from_attributes(args)
     files = _named_files(options)
     require_files(files)
     if logger is not None:
@@ -107,7 +108,7 @@ def run(
         SettingsError: there is nothing to link, or an attribute's value is not allowed.
         DataError: a text is malformed; the message says which.
     """
-    options = from_attributes(args)
+    options = SCRIPT.from_attributes(args)
     plan = _plan(options, biencoder_params, in_memory=bool(test_data))
     linker = link_with(plan, biencoder, _knowledge_base(id2title, candidate_encoding, indexer, plan.device))
     if plan.interactive:
@@ -130,9 +131,7 @@ def _named_files(options: argparse.Namespace) -> Files:
     needed = ["biencoder_model", "biencoder_config", "entity_catalogue", "index_path" if indexed else "entity_encoding"]
     if options.biencoder_model is not None and is_model_folder(Path(options.biencoder_model)):
         needed.remove("biencoder_config")
-    missing = [name for name in needed if getattr(options, name) is None]
-    if missing:
-        raise SettingsError(f"args.{missing[0]} is not set; give the path of that file, as in the original's README")
+    require(options, *needed)
     if not indexed:
         options.faiss_index = "none"
     files = files_of(options)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from blink.apps.common import guarded, say
 from blink.compat.elq.files import open_linker, require_files
-from blink.compat.elq.flags import PROGRAM, parse
+from blink.compat.elq.flags import SCRIPT
 from blink.compat.elq.plan import resolve
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    return guarded(lambda: _run(sys.argv[1:] if arguments is None else arguments), PROGRAM)
+    return guarded(lambda: _run(sys.argv[1:] if arguments is None else arguments), SCRIPT.program)
 
 
 def _run(arguments: Sequence[str]) -> None:
-    plan = resolve(parse(arguments))
+    plan = resolve(SCRIPT.parse(arguments))
     if plan is None:
         say("there is nothing to do")
         return

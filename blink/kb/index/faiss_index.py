@@ -22,6 +22,9 @@ class FaissIndex:
     Two forms are understood: an index with the inner-product metric, and the reduction of inner product to distance in
     which every stored vector x of width d is lengthened to [x ; sqrt(phi - |x|^2)], so that all have the squared norm
     phi, and is searched by L2 distance D from [q ; 0]. There q.x = (|q|^2 + phi - D) / 2.
+
+    Attributes:
+        phi: the squared norm of the stored vectors in the second form; None in the first.
     """
 
     def __init__(self, index: Any) -> None:
@@ -36,12 +39,12 @@ class FaissIndex:
         metric = self.faiss_index.metric_type
         if metric not in (faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2):
             raise CheckpointError(f"the index uses FAISS metric {metric}; inner product or L2 is needed, build it again")
-        self._phi = _common_squared_norm(self.faiss_index) if metric == faiss.METRIC_L2 else None
+        self.phi = _common_squared_norm(self.faiss_index) if metric == faiss.METRIC_L2 else None
 
     @property
     def dim(self) -> int:
         """Width of the vectors that are searched with."""
-        return int(self.faiss_index.d) - (self._phi is not None)
+        return int(self.faiss_index.d) - (self.phi is not None)
 
     @property
     def size(self) -> int:
@@ -51,7 +54,7 @@ class FaissIndex:
     @property
     def lengthened(self) -> bool:
         """Whether the vectors are stored with an extra dimension for L2 search."""
-        return self._phi is not None
+        return self.phi is not None
 
     def search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
         """The (for ``hnsw`` and ``ivfflat`` approximately) ``k`` best rows; see :meth:`Index.search`."""
@@ -59,11 +62,11 @@ class FaissIndex:
         kept = min(k, self.size)
         if not len(asked) or not kept:
             return np.full((len(asked), k), -np.inf, np.float32), np.full((len(asked), k), NO_ROW, np.int64)
-        given = asked if self._phi is None else np.pad(asked, ((0, 0), (0, 1)))
+        given = asked if self.phi is None else np.pad(asked, ((0, 0), (0, 1)))
         scores, rows = self.faiss_index.search(given, kept)
-        if self._phi is not None:
+        if self.phi is not None:
             squares = np.einsum("md,md->m", asked, asked, dtype=np.float64)[:, None]
-            scores = ((squares + self._phi - scores) / 2).astype(np.float32)
+            scores = ((squares + self.phi - scores) / 2).astype(np.float32)
         scores = np.where(rows == NO_ROW, np.float32(-np.inf), scores)
         order = np.lexsort((rows, -scores, rows == NO_ROW), axis=1)
         scores, rows = np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
