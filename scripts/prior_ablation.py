@@ -54,7 +54,7 @@ from blink.training.fit.graph_prior import (
     learn_vectors,
     read_labelled,
 )
-from blink.training.settings import Fold, WeighSettings
+from blink.training.settings import Fold, PriorTuneSettings
 from scripts.harness import ROOT, as_help, data_option, parse_seeds, run_script, write_results
 from scripts.prior_ablation_page import ARMS, FILES, SCORES, Arm, table_of
 
@@ -126,7 +126,7 @@ class Bench:
     ) -> tuple[PriorTable, PriorWeights]:
         table, weights = self.table(arm, seed), PriorWeights("", self.ranked)
         if "vector" in arm.terms:
-            weights = learn_vectors(learned_on, table, WeighSettings(seed=seed), weights)
+            weights = learn_vectors(learned_on, table, PriorTuneSettings(seed=seed), weights)
         return table, fit_numbers(fitted_on, table, weights, arm.terms)
 
     @cached_property

@@ -35,7 +35,7 @@ from blink.training.fit.graph_prior import (
     learn_vectors,
     read_labelled,
 )
-from blink.training.settings import WeighSettings
+from blink.training.settings import PriorTuneSettings
 
 torch.set_num_threads(1)
 ENTITIES, WIDTH = 60, 8
@@ -131,7 +131,7 @@ class TestNumbers:
         assert fit_numbers([*texts, *wrong], TABLE, RANKED, ["popularity"]) == fit_numbers(texts, TABLE, RANKED, ["popularity"])
 
 
-SETTINGS = WeighSettings(width=2, epochs=30, batch_size=64, learning_rate=0.03)
+SETTINGS = PriorTuneSettings(width=2, epochs=30, batch_size=64, learning_rate=0.03)
 
 
 def meant(texts: int, *, seed: int, ranked: bool) -> list[LabelledText]:

@@ -19,7 +19,7 @@ from blink.model.heads import SpanScores, span_logits
 from blink.runs.checkpoints import CHECKPOINTS_FOLDER, checkpoints
 from blink.training.examples import Batch, collate, examples_from, order
 from blink.training.losses import catalogue_loss, span_loss
-from blink.training.settings import MADE, TrainSettings, parse_mix
+from blink.training.settings import SYNTHETIC_SOURCES, TrainSettings, parse_mix
 from blink.training.synthetic import COMMON_NOUN_TAILS, SOURCES, Synthesizer, Triple, mixed, read_triples
 from blink.training.trainer import TRACE_FILE, Trainer
 
@@ -135,9 +135,9 @@ class TestMadeTexts:
         return Synthesizer(kb.catalogue, triples, questions, guessed=questions[:3], damage=0.0)
 
     def test_sources_have_the_names_that_settings_know(self) -> None:
-        assert tuple(sorted(SOURCES)) == MADE
+        assert tuple(sorted(SOURCES)) == SYNTHETIC_SOURCES
 
-    @pytest.mark.parametrize("source", [s for s in MADE if s != "described"])
+    @pytest.mark.parametrize("source", [s for s in SYNTHETIC_SOURCES if s != "described"])
     def test_mentions_spell_names_of_their_entity(self, synthesizer: Synthesizer, kb: KnowledgeBase, source: str) -> None:
         for sample in synthesizer.make(source, 60, seed=3):
             assert sample.mentions is not None

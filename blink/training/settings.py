@@ -14,8 +14,8 @@ from blink.errors import SettingsError
 from blink.runs.fields import Decay, Natural, Positive, Rate, Seed, Share
 from blink.runs.settings import Settings
 
-MADE = ("described", "plain", "pseudo", "related", "slotted", "swapped")
-"""Sources of made texts, beside ``questions``; see `blink.training.synthetic`."""
+SYNTHETIC_SOURCES = ("described", "plain", "pseudo", "related", "slotted", "swapped")
+"""Sources of synthetic texts, mixed with ``questions``; see `blink.training.synthetic`."""
 
 OBJECTIVE_NAMES = ("catalogue", "in_batch", "hard_negatives", "hard_negatives_bce")
 """Entity losses; see `blink.training.objectives`."""
@@ -36,8 +36,8 @@ def parse_mix(text: str) -> dict[str, float]:
     mix: dict[str, float] = {}
     for item in filter(None, text.split(",")):
         name, _, share = item.partition("=")
-        if name not in ("questions", *MADE):
-            raise SettingsError(f"training source is {name!r}; allowed are questions, {', '.join(MADE)}")
+        if name not in ("questions", *SYNTHETIC_SOURCES):
+            raise SettingsError(f"training source is {name!r}; allowed are questions, {', '.join(SYNTHETIC_SOURCES)}")
         try:
             mix[name] = float(share)
         except ValueError:
@@ -49,36 +49,41 @@ def parse_mix(text: str) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Fold:
-    """One of several equal parts of a set, which part a text belongs to being decided by its id."""
+    """One of several folds of equal size; the id of a text decides its fold.
 
-    part: int
-    parts: int
+    Attributes:
+        index: of the fold, from 0.
+        count: number of folds.
+    """
+
+    index: int
+    count: int
 
     def __contains__(self, name: str) -> bool:
-        return zlib.crc32(name.encode()) % self.parts == self.part
+        return zlib.crc32(name.encode()) % self.count == self.index
 
 
 def parse_fold(text: str) -> Fold | None:
     """Read ``0/2``; of nothing, None.
 
     Raises:
-        SettingsError: it is no part of several.
+        SettingsError: it is no fold of several.
     """
-    part, _, parts = text.partition("/")
+    index, _, count = text.partition("/")
     if not text:
         return None
-    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts) and int(parts) >= 2):
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count) and int(count) >= 2):
         raise SettingsError(f"leave_out is {text!r}; it must be a part of several, counted from 0, such as 0/2")
-    return Fold(int(part), int(parts))
+    return Fold(int(index), int(count))
 
 
 def parse_objective(text: str) -> tuple[str, ...]:
     """Read a sum of entity losses such as ``in_batch+hard_negatives``.
 
     Raises:
-        SettingsError: one is unknown, or stands there twice.
+        SettingsError: one is unknown, or named twice.
     """
-    names = tuple(part.strip() for part in text.split("+"))
+    names = tuple(name.strip() for name in text.split("+"))
     wrong = next((n for n in names if n not in OBJECTIVE_NAMES), None)
     if wrong is not None:
         allowed = f"{', '.join(OBJECTIVE_NAMES)}, or a sum such as in_batch+hard_negatives"
@@ -104,55 +109,55 @@ class TrainSettings(Settings):
     epochs: Positive = 20
     """Passes over the mixture."""
     batch_size: Positive = 64
-    """Texts per step, over all processes and parts."""
+    """Texts per step, over all processes and micro-batches."""
     accumulation: Positive = 1
-    """Parts that a process computes its share of a batch in, one after the other, to save memory; the step is the same for any
-    number, but for what dropout draws."""
+    """Micro-batches that a process splits its share of a batch into, to save memory; the step is the same for any number, but
+    for the draws of dropout."""
     learning_rate: Rate = 1e-3
     """Peak rate of the encoders (or their adapters)."""
     head_learning_rate: Rate = 1e-3
-    """Peak rate of the heads and the scale, which begin untrained."""
+    """Peak rate of the heads and the scale, which start untrained."""
     weight_decay: Decay = 0.01
     """Decoupled decay of matrices; biases and norms have none."""
     warmup: Share = 0.1
-    """Share of the steps with a rising rate; afterwards it falls in a line to 0."""
+    """Share of the steps with a rising rate, which then falls linearly to 0."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients are clipped to this norm."""
     dropout: Share | None = None
-    """Probability in the encoder, None keeps the encoder's own."""
+    """Probability in the encoder.  [default: the encoder's own]"""
     mix: Annotated[str, _readable(parse_mix)] = "questions=1"
-    """Texts per question of each source, see `parse_mix`."""
+    """Texts per question of each source, such as questions=1,related=0.5."""
     damage: Share = 0.15
-    """Share of the names in made texts that are misspelt, shortened or put in the plural."""
+    """Share of the names in synthetic texts that are misspelt, shortened or put in the plural."""
     leave_out: Annotated[str, _readable(parse_fold)] = ""
-    """Part I of N of the questions, as I/N, that is not trained on: a ranker learns from it (blink rank)."""
+    """Fold I of N of the questions, as I/N, that is held out of training: a reranker learns from it (blink rank)."""
     distribute: bool = False
-    """Each epoch sees another part of the questions, as suits millions of them; not done, with a warning, where an epoch would
-    have less than one batch."""
+    """Each epoch sees another shard of the questions, for millions of them; ignored, with a warning, where an epoch would have
+    less than one batch."""
     in_order: bool = False
-    """Take the texts of every epoch as they stand in their files, rather than in a new order each time."""
+    """Keep the texts in the order of their files, rather than in a new order in each epoch."""
     seed: Seed = 52313
-    """Of weights, order, dropout and made texts."""
+    """Of weights, order, dropout and synthetic texts."""
     objective: Annotated[str, _readable(parse_objective)] = "catalogue"
     """Entity loss: catalogue (exact softmax over all entities, which must be frozen), in_batch (the other entities of the
     batch), hard_negatives (mined from the index), hard_negatives_bce (as the original's --adversarial_training), or a sum such
     as in_batch+hard_negatives."""
     entity_tower: Literal["frozen", "adapters", "trained"] = "frozen"
-    """What of the encoder of entities learns: frozen (nothing), adapters or trained (all of it)."""
+    """What of the entity encoder learns: frozen (nothing), adapters or trained (all of it)."""
     train_layers: Literal["all", "all_encoder_layers", "top4_layers", "top_layer", "additional_layers"] = "all"
     """What of the context encoder learns: all, all_encoder_layers (no embeddings), top4_layers, top_layer or additional_layers
     (heads only). Heads learn always."""
     negatives: Natural = 10
     """Mined entities per mention."""
     form_negatives: Natural = 4
-    """Most entities per mention that bear its name, beside the mined ones."""
+    """Most entities per mention that have its name among their aliases, in addition to the mined ones."""
     refresh_steps: Positive = 100
     """Steps between two minings of negatives, each for the batches up to the next."""
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
-    """Number format of the encoders: bf16, fp16 (needs a GPU) or fp32. The objective catalogue compares with entity vectors in
+    """Precision of the encoders: bf16, fp16 (needs a GPU) or fp32. The objective catalogue compares with entity vectors in
     bfloat16 for bf16 and in float32, twice the memory, for the others."""
     gradient_checkpointing: bool = False
-    """Compute the layers again on the way back instead of keeping them: slower, less memory."""
+    """Compute the layers again in the backward pass instead of keeping them: slower, less memory."""
     eval_steps: Natural = 0
     """Steps between two validations; 0 validates after each epoch only."""
     save_steps: Natural = 500
@@ -162,9 +167,9 @@ class TrainSettings(Settings):
     patience: Natural = 0
     """Stop after so many validations without a better one; 0 never does."""
     keep_epochs: bool = False
-    """Keep the model of each epoch, in epoch_0, epoch_1 and so on, beside the best and the last."""
+    """Keep the model of each epoch, in epoch_0, epoch_1 and so on, in addition to the best and the last."""
     first_epoch: Natural = 0
-    """Number of the first of these: that behind the epoch of another run whose model is trained further."""
+    """Number of the first of these: the one after the last epoch of the run whose model is trained further."""
     tracker: Literal["none", "tensorboard"] = "none"
     """Where numbers go besides trace.jsonl: none, or tensorboard (pip install tensorboard)."""
 
@@ -178,17 +183,17 @@ class TrainSettings(Settings):
         return self
 
 
-class WeighSettings(Settings):
+class PriorTuneSettings(Settings):
     """Every option of learning how a prior's vectors agree with mentions."""
 
     width: Positive = 8
-    """Numbers that a mention and a graph vector are projected to."""
+    """Dimension that mention and graph vectors are projected to."""
     epochs: Positive = 20
     """Passes over the mentions."""
     batch_size: Positive = 128
     """Mentions per step."""
     learning_rate: Rate = 3e-3
-    """Of all steps."""
+    """Constant rate."""
     weight_decay: Decay = 0.1
     """Decoupled decay of the projections."""
     seed: Seed = 52313
@@ -196,7 +201,7 @@ class WeighSettings(Settings):
 
 
 class RankSettings(Settings):
-    """Every option of fitting a ranker."""
+    """Every option of fitting a reranker."""
 
     epochs: Positive = 15
     """Passes over the spans."""
@@ -209,15 +214,15 @@ class RankSettings(Settings):
     hidden: Positive = 48
     """Width of each of the two hidden layers."""
     members: Positive = 3
-    """Networks that are fitted from different beginnings; their scores are averaged."""
+    """Size of the ensemble: networks fitted from different initial weights, whose scores are averaged."""
     dropout: Share = 0.1
-    """Share of hidden numbers that are left out."""
+    """Probability in the hidden layers."""
     absent: Share = 0.05
-    """Share of gold entities that are taken out of the candidates, so that the ranker learns to say that a mention names
-    nothing in the knowledge base."""
+    """Share of gold entities that are removed from the candidates, so that the reranker learns to predict that a mention is not
+    in the knowledge base."""
     left_out: Share = 0.05
     """Share of spans that lose a whole group of features, so that groups can be switched off later."""
     floor: Annotated[float, Field(allow_inf_nan=False)] = -5.0
-    """Spans whose log sigmoid mention score is not above it are left to themselves."""
+    """Spans are left out whose log probability of a mention is not above it."""
     seed: Seed = 52313
     """Of weights, order and everything drawn."""

@@ -48,7 +48,7 @@ class TuneSettings(Settings):
     adam_correct_bias: bool = True
     """Correct the running means of the first steps, as torch does; the published runs did not."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    """Number format of the layers."""
+    """Precision of the layers."""
     fp16_min_loss_scale: Annotated[float, Field(ge=2**-14)] = 1.0
     """Least factor on the loss in fp16, which keeps small gradients above 0."""
     fp16_max_loss_scale: float = 4.0
@@ -58,7 +58,7 @@ class TuneSettings(Settings):
     keep: Literal["best", "last"] = "best"
     """Weights that a run keeps: those best on the development set, or the last."""
     gradient_checkpointing: bool = False
-    """Compute layers again on the way back instead of keeping them: slower, less memory."""
+    """Compute layers again in the backward pass instead of keeping them: slower, less memory."""
 
     @model_validator(mode="after")
     def _require_ordered_scales(self) -> TuneSettings:

@@ -19,7 +19,7 @@ from blink.data.prior_file import RELATEDNESS, PriorTable, PriorWeights, read_pr
 from blink.data.records import Sample
 from blink.errors import SettingsError
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.training.settings import WeighSettings
+from blink.training.settings import PriorTuneSettings
 
 if TYPE_CHECKING:
     from blink.linking.graph_prior import EntityAlignment
@@ -60,7 +60,7 @@ TERMS = ("popularity", "vector", "coherence")
     help=f"Kinds of relatedness that coherence is tried with, of {','.join(RELATEDNESS)}.",
 )
 @click.option("--json", "json_out", metavar="OUT", help="Write the figures as JSON; - is standard output.")
-@settings_options(WeighSettings)
+@settings_options(PriorTuneSettings)
 def tune_prior(**options: Any) -> None:
     """Fit the weights of a prior beside a model's scores, and store them in the prior's file.
 
@@ -75,13 +75,13 @@ def tune_prior(**options: Any) -> None:
       blink kglm tune-prior prior.safetensors --on kb dev.jsonl --train train.jsonl --fold runs/a --fold runs/b
       blink eval dev.jsonl --model models/mine --kb kb --prior prior.safetensors
     """
-    settings = take_settings(WeighSettings, options)
+    settings = take_settings(PriorTuneSettings, options)
     tune(settings, TuneRequest(**options))
 
 
 @dataclass(frozen=True)
 class TuneRequest:
-    """What ``blink kglm tune-prior`` was asked for, beside `WeighSettings`; see its options."""
+    """What ``blink kglm tune-prior`` was asked for, beside `PriorTuneSettings`; see its options."""
 
     file: str
     model: str | None
@@ -95,7 +95,7 @@ class TuneRequest:
     json_out: str | None
 
 
-def tune(settings: WeighSettings, request: TuneRequest) -> None:
+def tune(settings: PriorTuneSettings, request: TuneRequest) -> None:
     """Weigh a prior, and store the weights with it."""
     from blink.linking.coherence import relatedness_of
     from blink.linking.graph_prior import GraphPrior, scorer_fingerprint

@@ -25,7 +25,7 @@ from blink.linking.linker import Analysis, Linker, characters
 from blink.linking.scoring import ScoredSpans, link_probabilities, log_softmax
 from blink.training.fit.calibration import CUTOFFS
 from blink.training.fit.reranker import require_one_window
-from blink.training.settings import WeighSettings
+from blink.training.settings import PriorTuneSettings
 
 COHERENCE = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Weights of coherence that are tried."""
@@ -205,7 +205,7 @@ class _Projections(nn.Module):
 def learn_vectors(
     texts: Sequence[LabelledText],
     table: PriorTable,
-    settings: WeighSettings,
+    settings: PriorTuneSettings,
     weights: PriorWeights,
     progress: Callable[[float], None] = lambda loss: None,
 ) -> PriorWeights:
@@ -214,7 +214,7 @@ def learn_vectors(
     Args:
         texts: read by a model that was not trained on them: of those it was, it is too sure.
         table: with vectors.
-        settings: see `WeighSettings`.
+        settings: see `PriorTuneSettings`.
         weights: whose other numbers are kept.
         progress: called with the mean loss of each epoch.
 
