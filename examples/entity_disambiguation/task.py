@@ -22,7 +22,6 @@ from examples.luke.task import TRAIN, Task
 from examples.luke.whole import WholeModel
 
 GLOBAL, LOCAL = "global", "local"
-INFERENCE_MODES = (GLOBAL, LOCAL)
 NO_LABEL = -100
 
 

@@ -51,10 +51,6 @@ class EntitySpanQa(Task[ClozeExample]):
         """Its options."""
         return self.options.to_dict()
 
-    def file(self, split: str) -> str:
-        """``train.json`` or ``dev.json``."""
-        return f"{split}.json"
-
     def read(self, folder: Path, split: str) -> list[ClozeExample]:
         """See `examples.entity_span_qa.data`."""
         return read_cloze(folder, split)

@@ -29,16 +29,9 @@ class EntityTyping(Task[TypingExample]):
     name: ClassVar[str] = "entity-typing"
     original_markers: ClassVar[tuple[str, ...]] = (FIRST,)
 
-    def __init__(self) -> None:
-        self._labels: tuple[str, ...] = ()
-
     def head(self) -> HeadClass:
         """A linear layer on the entity's state."""
         return LukeForEntityClassification
-
-    def file(self, split: str) -> str:
-        """``train.json`` and so on."""
-        return f"{split}.json"
 
     def read(self, folder: Path, split: str) -> list[TypingExample]:
         """See `examples.entity_typing.data`."""
@@ -54,10 +47,6 @@ class EntityTyping(Task[TypingExample]):
         if not found:
             raise DataError(f"none of the {len(examples)} training examples has a label that is known; look at their 'labels'")
         return found
-
-    def adopt(self, labels: tuple[str, ...], model: nn.Module) -> None:
-        """Keep the names of the types."""
-        self._labels = labels
 
     def features(self, examples: Sequence[TypingExample], vocabulary: Vocabulary, *, training: bool) -> Iterator[list[Feature]]:
         """One input an example; a text that is too long is cut far from the mention."""
@@ -84,7 +73,7 @@ class EntityTyping(Task[TypingExample]):
 
     def decode(self, examples: Sequence[TypingExample], features: Sequence[Feature], outputs: Sequence[np.ndarray]) -> Answers:
         """The types with a logit above 0."""
-        return [tuple(name for name, logit in zip(self._labels, row, strict=True) if logit > 0) for row in outputs]
+        return [tuple(name for name, logit in zip(self.class_names, row, strict=True) if logit > 0) for row in outputs]
 
     def score(self, examples: Sequence[TypingExample], answers: Answers) -> dict[str, float]:
         """Precision, recall and F1 over all pairs of example and type."""

@@ -26,7 +26,6 @@ from blink.files import atomic_open, read_json, read_json_lines
 
 WEIGHTS, METADATA, TITLES, ENTITIES = "pytorch_model.bin", "metadata.json", "entity_vocab.tsv", "entity_vocab.jsonl"
 MEMBERS = (WEIGHTS, METADATA, TITLES, ENTITIES)
-COMPRESSIONS = ("", "gz", "bz2", "xz")
 LAYOUT = f"the published layout has {WEIGHTS}, {METADATA} and {TITLES} or {ENTITIES}"
 
 
@@ -107,7 +106,7 @@ def write_archive(archive: Archive, path: Path, compress: str = "gz") -> None:
     Args:
         archive: the model.
         path: the tar.
-        compress: one of `COMPRESSIONS`.
+        compress: ``gz``, ``bz2``, ``xz`` or, for none, empty.
     """
     weights = io.BytesIO()
     torch.save(archive.state, weights)

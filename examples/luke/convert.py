@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, LukeConfig, LukeForMaskedLM, LukeTokenizer, PreTrainedModel
 
 from blink.errors import CheckpointError, MissingFileError
-from blink.files import atomic_open, disk_errors, locked, read_json, sample_hash
+from blink.files import atomic_open, disk_errors, locked, sample_hash
 from blink.model.pretrained import first_line, quiet_transformers
 from examples.luke.archive import METADATA, TITLES, WEIGHTS, Archive, EntityRow, read_archive, read_titles
 
@@ -287,11 +287,3 @@ def _short_hash(parts: Sequence[str]) -> str:
     import hashlib
 
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """``config.json`` of a folder of transformers."""
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{folder / 'config.json'} holds no settings; name another model")
-    return config

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from transformers import LukeConfig, LukeModel
 from transformers.models.luke.modeling_luke import LukePreTrainedModel
 
-SPAN_SOURCES = ("word", "entity")
-
 
 @dataclass
 class HeadOutput:

@@ -30,6 +30,7 @@ class Task(ABC, Generic[Example]):
         all_entities: whether the model keeps its whole entity table, which then does not learn.
         markers: markers that the task adds to the vocabulary.
         original_markers: markers that its original checkpoints have behind RoBERTa's words, in their order.
+        class_names: of the model in use.
     """
 
     name: ClassVar[str]
@@ -39,16 +40,13 @@ class Task(ABC, Generic[Example]):
     all_entities: ClassVar[bool] = False
     markers: ClassVar[tuple[str, ...]] = ()
     original_markers: ClassVar[tuple[str, ...]] = ()
+    class_names: tuple[str, ...] = ()
 
     # -- what differs --------------------------------------------------------------------------------------------
 
     @abstractmethod
     def head(self) -> HeadClass:
         """Class of the model."""
-
-    @abstractmethod
-    def file(self, split: str) -> str:
-        """Name of a split's file in the data folder."""
 
     @abstractmethod
     def read(self, folder: Path, split: str) -> list[Example]:
@@ -70,10 +68,6 @@ class Task(ABC, Generic[Example]):
     @abstractmethod
     def loss(self, logits: Tensor, features: Sequence[Feature]) -> Tensor:
         """Sum of the losses of all that is decided in a batch."""
-
-    @abstractmethod
-    def decisions(self, feature: Feature) -> int:
-        """How many decisions there are in an input; the loss of a step is the mean over all of them."""
 
     @abstractmethod
     def decode(self, examples: Sequence[Example], features: Sequence[Feature], outputs: Sequence[np.ndarray]) -> Any:
@@ -110,7 +104,16 @@ class Task(ABC, Generic[Example]):
         return []
 
     def adopt(self, labels: tuple[str, ...], model: nn.Module) -> None:
-        """Take notice of a model before it is used: of its classes, and of what was decided when it was trained."""
+        """Take over the classes of a model, ``self.class_names``, before it is used."""
+        self.class_names = labels
+
+    def file(self, split: str) -> str:
+        """Name of a split's file in the data folder."""
+        return f"{split}.json"
+
+    def decisions(self, feature: Feature) -> int:
+        """How many decisions there are in an input; the loss of a step is the mean over all of them."""
+        return 1
 
     def inputs(self, features: Sequence[Feature], vocabulary: Vocabulary) -> dict[str, Tensor]:
         """A batch for the model."""

@@ -49,7 +49,6 @@ class Ner(Task[Document]):
 
     def __init__(self, options: NerOptions | None = None) -> None:
         self.options = options or NerOptions()
-        self._labels: tuple[str, ...] = ()
 
     def head(self) -> HeadClass:
         """A linear layer on the states of first and last piece and of the entity, or on some of them."""
@@ -85,10 +84,6 @@ class Ner(Task[Document]):
         """No name, and the types: in the published order where they are CoNLL's, else in alphabetical order."""
         types = {span.type for d in examples for s in d.sentences for span in s.spans}
         return CONLL if types <= set(CONLL[1:]) else (NIL, *sorted(types))
-
-    def adopt(self, labels: tuple[str, ...], model: nn.Module) -> None:
-        """Keep the names of the types."""
-        self._labels = labels
 
     def features(self, examples: Sequence[Document], vocabulary: Vocabulary, *, training: bool) -> Iterator[list[Feature]]:
         """One input for each sentence, more where it has many candidates.
@@ -162,7 +157,7 @@ class Ner(Task[Document]):
         for feature, rows in zip(features, outputs, strict=True):
             for (start, end), (logit, kind) in zip(feature.note, rows.tolist(), strict=True):
                 if kind:  # class 0 is no name
-                    scored[feature.example].append((logit, TagSpan(start, end, self._labels[int(kind)])))
+                    scored[feature.example].append((logit, TagSpan(start, end, self.class_names[int(kind)])))
         return [_by_sentence(document, greedy(scored[i])) for i, document in enumerate(examples)]
 
     def score(self, examples: Sequence[Document], answers: Answers) -> dict[str, float]:

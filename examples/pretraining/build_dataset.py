@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blink.errors import DataError, MismatchError, SettingsError
-from blink.files import locked, read_json, sha256, write_json
+from blink.errors import DataError, SettingsError
+from blink.files import locked, sha256, write_json
 from examples.luke.pieces import Pieces
 from examples.pretraining.dataset import FORMAT, METADATA_FILE, VOCAB_FILE, PackedDataset, join_parts, save_part, to_arrays
-from examples.pretraining.dump_db import DumpDb, read_part
+from examples.pretraining.dump_db import DumpDb, begin_folder, read_part
 from examples.pretraining.pool import spread
 from examples.pretraining.sentences import make_splitter
 from examples.pretraining.settings import DatasetChoice
@@ -20,7 +20,6 @@ from examples.pretraining.vocabulary import UNK, TitleIndex, read_vocab, write_t
 from examples.pretraining.windows import Window, WindowMaker
 
 _WORK_FOLDER = ".build"
-_BEGUN_FILE = "begun.json"
 
 
 @dataclass(frozen=True)
@@ -65,25 +64,12 @@ def build_dataset(
             "pages": db.metadata,
             "format": FORMAT,
         }
-        _begin(folder, own)
+        begin_folder(folder, own)
         if not (folder / METADATA_FILE).is_file():
             work.mkdir(exist_ok=True)
             _build(db, tokenizer_name, Path(vocab_path), folder, choice, pool_size, progress)
             shutil.rmtree(work)
     return PackedDataset(folder)
-
-
-def _begin(folder: Path, own: dict[str, Any]) -> None:
-    begun = folder / _BEGUN_FILE
-    if not begun.is_file():
-        if any(folder.iterdir()):
-            raise SettingsError(f"{folder} holds other files; name a new or empty folder")
-        write_json(begun, own)
-        return
-    stored = read_json(begun)
-    if changed := [key for key, value in own.items() if stored.get(key) != value]:
-        found = f"{folder} was begun with other settings or files ({', '.join(changed)})"
-        raise MismatchError(f"{found}; give the same ones, or name another folder")
 
 
 def _build(

@@ -133,21 +133,27 @@ def build_dump_db(
     dump, folder, progress = Dump(dump_path), Path(folder), progress or BuildProgress()
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        _begin(folder, {"format": _FORMAT, "dump": sample_hash(dump.path), "chunk_size": chunk_size})
+        begin_folder(folder, {"format": _FORMAT, "dump": sample_hash(dump.path), "chunk_size": chunk_size})
         if not (folder / METADATA_FILE).is_file():
             _build(dump, folder, pool_size, chunk_size, progress)
     return DumpDb(folder)
 
 
-def _begin(folder: Path, own: dict[str, Any]) -> None:
+def begin_folder(folder: Path, request: dict[str, Any]) -> None:
+    """Note in an empty folder what it is made from; a folder that was begun must be made from the same.
+
+    Raises:
+        SettingsError: the folder holds something else.
+        MismatchError: it was begun with another request.
+    """
     begun = folder / _BEGUN_FILE
     if not begun.is_file():
         if any(folder.iterdir()):
             raise SettingsError(f"{folder} holds other files; name a new or empty folder")
-        write_json(begun, own)
-    elif changed := [k for k, v in own.items() if read_json(begun).get(k) != v]:
-        found = f"{folder} was begun with another {' and '.join(changed)}"
-        raise MismatchError(f"{found}; give the same, or name another folder")
+        write_json(begun, request)
+    elif changed := [key for key, value in request.items() if read_json(begun).get(key) != value]:
+        found = f"{folder} was begun with other settings or files ({', '.join(changed)})"
+        raise MismatchError(f"{found}; give the same ones, or name another folder")
 
 
 def _build(dump: Dump, folder: Path, pool_size: int, chunk_size: int, progress: BuildProgress) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +138,3 @@ def require_pieces(model: LukeForMaskedLM, tokenizer: Any, data: PackedDataset) 
     if there > known or tokenizer.mask_token_id is None:
         found = f"the dataset {data.folder} was made with a tokenizer of {there} pieces, the model has {known}"
         raise MismatchError(f"{found}; make the dataset with the model's tokenizer")
-
-
-def trained_names(model: nn.Module) -> Sequence[str]:
-    """Names of what learns."""
-    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]

@@ -163,10 +163,6 @@ class ReadingComprehension(Task[SquadExample]):
         logits = logits.masked_fill(filling[:, :, None], -torch.inf)
         return nn.functional.cross_entropy(logits, gold, reduction="sum") / 2
 
-    def decisions(self, feature: Feature) -> int:
-        """One."""
-        return 1
-
     def outputs(self, logits: Tensor, features: Sequence[Feature]) -> list[np.ndarray]:
         """Logits of the pieces that are there. *Shape:* (pieces, 2)."""
         return [row[: len(f.words)] for row, f in zip(logits.cpu().numpy(), features, strict=True)]

@@ -26,16 +26,9 @@ class RelationClassification(Task[RelationExample]):
     name: ClassVar[str] = "relation-classification"
     original_markers: ClassVar[tuple[str, ...]] = (FIRST, SECOND)
 
-    def __init__(self) -> None:
-        self._labels: tuple[str, ...] = ()
-
     def head(self) -> HeadClass:
         """A linear layer without bias on the states of both entities."""
         return LukeForEntityPairClassification
-
-    def file(self, split: str) -> str:
-        """``train.json`` and so on."""
-        return f"{split}.json"
 
     def read(self, folder: Path, split: str) -> list[RelationExample]:
         """See `examples.relation_classification.data`."""
@@ -44,10 +37,6 @@ class RelationClassification(Task[RelationExample]):
     def labels(self, examples: Sequence[RelationExample]) -> tuple[str, ...]:
         """``no_relation``, then the others in alphabetical order."""
         return (NO_RELATION, *sorted({e.relation for e in examples} - {NO_RELATION}))
-
-    def adopt(self, labels: tuple[str, ...], model: nn.Module) -> None:
-        """Keep the names of the relations."""
-        self._labels = labels
 
     def features(
         self, examples: Sequence[RelationExample], vocabulary: Vocabulary, *, training: bool
@@ -72,15 +61,11 @@ class RelationClassification(Task[RelationExample]):
         gold = torch.tensor([f.label[0] for f in features], device=logits.device)
         return nn.functional.cross_entropy(logits, gold, reduction="sum")
 
-    def decisions(self, feature: Feature) -> int:
-        """One."""
-        return 1
-
     def decode(
         self, examples: Sequence[RelationExample], features: Sequence[Feature], outputs: Sequence[np.ndarray]
     ) -> list[str]:
         """The relation with the greatest logit."""
-        return [self._labels[int(row.argmax())] for row in outputs]
+        return [self.class_names[int(row.argmax())] for row in outputs]
 
     def score(self, examples: Sequence[RelationExample], answers: list[str]) -> dict[str, float]:
         """Precision, recall and F1 of relations, ``no_relation`` not among them."""
