@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from blink.kglm.config import load_settings
+from blink.kglm.graph.learner import GraphLearner
 from blink.kglm.graph.readers import read_graph
-from blink.kglm.graph.trainer import Trainer
 from blink.kglm.graph.triples import Graph
-from blink.kglm.run import RunFolder
+from blink.kglm.run import KglmRun
 
 
 def ours(graph: Graph, folder: str, name: str, dim: int, batch: int, steps: int) -> float:
@@ -24,11 +24,11 @@ def ours(graph: Graph, folder: str, name: str, dim: int, batch: int, steps: int)
     words = [f"--model.name={name}", f"--model.dim={dim}", f"--train.batch_size={batch}", f"--data.graph={folder}"]
     settings = load_settings("graph", None, words)
     with tempfile.TemporaryDirectory() as path:
-        trainer = Trainer(graph, RunFolder.begin(Path(path) / "run", settings))
-        trainer._train_step()
+        learner = GraphLearner(graph, KglmRun(Path(path) / "run", settings))
+        learner.step(0)
         started = time.process_time()
-        for _ in range(steps):
-            trainer._train_step()
+        for number in range(1, steps + 1):
+            learner.step(number)
         return (time.process_time() - started) / (steps * batch)
 
 

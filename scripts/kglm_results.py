@@ -26,10 +26,10 @@ from blink.errors import MismatchError, SettingsError
 from blink.evaluation.bootstrap import middle
 from blink.files import require_file, sha256, write_json
 from blink.kglm.config import kind_of, load_settings
+from blink.kglm.graph.learner import MODEL_FILE
 from blink.kglm.graph.ranking import DEGREES
 from blink.kglm.graph.readers import read_graph
-from blink.kglm.graph.trainer import MODEL_FILE
-from blink.kglm.run import RunFolder
+from blink.kglm.run import KglmRun
 from blink.runs.trace import read_trace
 from scripts.harness import run_script
 
@@ -80,7 +80,7 @@ def results(run_file: Path, folder: Path, against: Path | None = None) -> dict[s
         MismatchError: the run was made with other settings than the run file's.
         SettingsError: it was not evaluated.
     """
-    run, wanted = RunFolder.open(folder), load_settings(kind_of(run_file), run_file)
+    run, wanted = KglmRun.open(folder), load_settings(kind_of(run_file), run_file)
     free = {"data.root", "device", "seed"}
     changed = [k for k, v in wanted.flat().items() if k not in free and run.settings.flat()[k] != v]
     if changed:
@@ -98,7 +98,7 @@ def results(run_file: Path, folder: Path, against: Path | None = None) -> dict[s
         "data": {"/".join(Path(name).parts[-2:]): digest for name, digest in first["files"].items()},
         "settings": run.settings.flat(),
         **metrics,
-        **({"against": compared(run, RunFolder.open(against))} if against else {}),
+        **({"against": compared(run, KglmRun.open(against))} if against else {}),
     }
 
 
@@ -122,7 +122,7 @@ def _losses(folder: Path) -> list[tuple[str, int, float]]:
     return [(row["kind"], row["step"], row["loss"]) for row in read_trace(folder / "trace.jsonl") if "loss" in row]
 
 
-def compared(run: RunFolder, other: RunFolder) -> dict[str, Any]:
+def compared(run: KglmRun, other: KglmRun) -> dict[str, Any]:
     """How much higher the reciprocal ranks of a run are than another's: all questions, and those whose answer has few triples.
 
     Raises:

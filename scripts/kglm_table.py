@@ -38,7 +38,7 @@ from blink.kglm.config import load_settings
 from blink.kglm.lm.generation import Sampling, generate
 from blink.kglm.lm.runner import LanguageRunner
 from blink.kglm.lm.saved import load_model
-from blink.kglm.run import RunFolder
+from blink.kglm.run import KglmRun
 from blink.runs.signals import Interrupted
 from blink.runs.trace import read_trace
 from scripts.harness import as_help, make_rows, markdown_table, mean_and_deviation, parse_seeds, run_script, write_page
@@ -170,7 +170,7 @@ def _train(run: Run, place: str, data: str | None, overrides: Sequence[str]) -> 
     changes = {**(row.changes or {}), "seed": run.seed, **({"data.root": data} if data else {})}
     words = [*(f"--{name}={value}" for name, value in changes.items()), *overrides]
     resume = (run.folder / "trace.jsonl").is_file()
-    settings = RunFolder.open(run.folder).settings if resume else load_settings("joint", EXAMPLES / f"{row.file}.yaml", words)
+    settings = KglmRun.open(run.folder).settings if resume else load_settings("joint", EXAMPLES / f"{row.file}.yaml", words)
     say(f"{place} {run.name}: {'resumes' if resume else 'begins'} in {run.folder}")
     try:
         with shown_progress(f"{row.name} {run.seed}", "step") as progress:

@@ -17,11 +17,12 @@ from blink.kb.knowledge_base import KnowledgeBase
 from blink.model.biencoder import BiEncoder
 from blink.model.heads import SpanScores, span_logits
 from blink.runs.checkpoints import CHECKPOINTS_FOLDER, checkpoints
+from blink.runs.folder import TRACE_FILE
 from blink.training.examples import Batch, collate, examples_from, order
 from blink.training.losses import catalogue_loss, span_loss
 from blink.training.settings import SYNTHETIC_SOURCES, TrainSettings, parse_mix
 from blink.training.synthetic import COMMON_NOUN_TAILS, SOURCES, Synthesizer, Triple, mixed, read_triples
-from blink.training.trainer import TRACE_FILE, Trainer
+from blink.training.trainer import Trainer
 
 torch.set_num_threads(1)
 
@@ -192,7 +193,7 @@ class TestMadeTexts:
 class TestRuns:
     def test_it_learns(self, toy: Path, tmp_path: Path) -> None:
         run = trainer(toy, tmp_path, epochs=30)
-        before = run.validation.score()
+        before = run.learner.validation.score()
         best = run.run()
         trace = [json.loads(line) for line in (tmp_path / TRACE_FILE).read_text().splitlines()]
         losses = [row["entity_loss"] + row["span_loss"] for row in trace if "entity_loss" in row]
@@ -214,12 +215,12 @@ class TestRuns:
         def stop(*_: object) -> dict[str, float]:
             nonlocal steps
             steps += 1
-            if steps > broken.epochs.steps + 2:  # in the middle of the second epoch
+            if steps > broken.learner.epochs.steps + 2:  # in the middle of the second epoch
                 raise Stopped
             return step(*_)
 
-        step = broken.stepper.step
-        broken.stepper.step = stop  # type: ignore[assignment, method-assign]
+        step = broken.learner.stepper.step
+        broken.learner.stepper.step = stop  # type: ignore[assignment, method-assign]
         with pytest.raises(Stopped):
             broken.run()
         resumed = trainer(toy, tmp_path / "broken", **settings)
@@ -244,7 +245,7 @@ class TestRuns:
     def test_the_rate_is_never_zero(self, toy: Path, tmp_path: Path) -> None:
         for epochs, size in ((1, 64), (1, 8), (3, 7)):
             run = trainer(toy, tmp_path, epochs=epochs, batch_size=size)
-            factors = [run.stepper.rate(step) for step in range(run.total_steps)]
+            factors = [run.learner.stepper.rate(step) for step in range(run.total_steps)]
             assert min(factors) > 0
             assert max(factors) <= 1
 

@@ -153,12 +153,12 @@ class TestMining:
     def test_mining_is_for_the_batches_up_to_the_next_refresh(self, toy: Path, tmp_path: Path) -> None:
         made = trainer(toy, tmp_path, objective="hard_negatives", refresh_steps=3, epochs=2)
         mined: list[int] = []
-        embed = made.stepper.embed
+        embed = made.learner.stepper.embed
 
         def counting(batch: Batch) -> Tensor:
-            mined.append(made.standing.step)
+            mined.append(made.state.step)
             return embed(batch)
 
-        made.stepper.embed = counting  # type: ignore[method-assign]
+        made.learner.stepper.embed = counting  # type: ignore[method-assign]
         made.run()
         assert mined == [0, 0, 0, 3, 4, 4, 4, 7]  # of four batches an epoch

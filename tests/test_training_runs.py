@@ -19,11 +19,12 @@ from blink.evaluation.sweep import SweepPoint
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.model.biencoder import BiEncoder
 from blink.runs.checkpoints import CHECKPOINTS_FOLDER, KEPT, checkpoints
-from blink.runs.curves import CURVES_FILE
+from blink.runs.folder import CURVES_FILE, TRACE_FILE
+from blink.runs.progress import Progress
 from blink.runs.signals import Interrupted
 from blink.training.launch import make_accelerator
+from blink.training.learner import BEST_FILE
 from blink.training.settings import RankSettings, TrainSettings
-from blink.training.trainer import BEST_FILE, TRACE_FILE, Progress
 
 torch.set_num_threads(1)
 
@@ -36,10 +37,10 @@ KILLED = """
 import json, os, signal, sys
 from pathlib import Path
 from training_toys import trainer
-from blink.training.trainer import Progress
+from blink.runs.progress import Progress
 toy, run, settings, at = sys.argv[1:]
 made = trainer(Path(toy), Path(run), **json.loads(settings))
-die = lambda losses: made.standing.step == int(at) and os.kill(os.getpid(), signal.SIGKILL)
+die = lambda losses: made.state.step == int(at) and os.kill(os.getpid(), signal.SIGKILL)
 made.run(resume=True, progress=Progress(step=die))
 """
 
@@ -101,7 +102,7 @@ class TestStopped:
         before = signal.getsignal(number)
 
         def ask(losses: dict[str, float]) -> None:
-            if made.standing.step == 5:
+            if made.state.step == 5:
                 os.kill(os.getpid(), number)
 
         with pytest.raises(Interrupted, match="stopped after step 5 of 15, saved in") as stopped:
@@ -117,7 +118,7 @@ class TestStopped:
     ) -> None:
         made = trainer(toy, tmp_path, **FROZEN)
         with monkeypatch.context() as patch:
-            patch.setattr(made.validation, "score", lambda: os.kill(os.getpid(), signal.SIGTERM))
+            patch.setattr(made.learner.validation, "score", lambda: os.kill(os.getpid(), signal.SIGTERM))
             with pytest.raises(Interrupted, match="while validating step 5"):
                 made.run()
         resumed = trainer(toy, tmp_path, **FROZEN)
@@ -137,7 +138,7 @@ class TestStopped:
 class TestDamaged:
     @pytest.fixture
     def run(self, toy: Path, tmp_path: Path) -> Path:
-        kill = Progress(step=lambda losses: os.kill(os.getpid(), signal.SIGTERM) if made.standing.step == 8 else None)
+        kill = Progress(step=lambda losses: os.kill(os.getpid(), signal.SIGTERM) if made.state.step == 8 else None)
         made = trainer(toy, tmp_path, **FROZEN)
         with pytest.raises(Interrupted):
             made.run(progress=kill)
@@ -180,20 +181,20 @@ class TestNoNumber:
         made = trainer(toy, tmp_path, epochs=2)
 
         def poison(losses: dict[str, float]) -> None:
-            if made.standing.step == 6:
+            if made.state.step == 6:
                 with torch.no_grad():
                     made.model.mention_scorer.bound_classifier.bias.fill_(float("nan"))  # type: ignore[union-attr]
 
         with pytest.raises(SettingsError, match="the loss is nan at epoch 2, step 3, with the texts '") as caught:
             made.run(progress=Progress(step=poison))
         named = {part.strip("'") for part in str(caught.value).split("texts ")[1].split(";")[0].split(", ")}
-        assert named == set(made.epochs[1].parts(2, made._share)[0].samples)
+        assert named == set(made.learner.epochs[1].micro_batches(2, made.learner.rank)[0].samples)
         assert len(named) == 8
 
     def test_a_gradient_is_found_before_it_reaches_the_weights(self, toy: Path, tmp_path: Path) -> None:
         made = trainer(toy, tmp_path, epochs=1)
         before = weights(made)
-        made.stepper.trained[0].register_hook(lambda gradient: gradient * float("inf"))
+        made.learner.stepper.trained[0].register_hook(lambda gradient: gradient * float("inf"))
         with pytest.raises(SettingsError, match=r"the gradient is (nan|inf) at epoch 1, step 1"):
             made.run()
         assert_equal(weights(made), before)
@@ -203,14 +204,14 @@ class TestStopping:
     def test_early(self, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         scores = iter([0.2, 0.5, 0.4, 0.5, 0.6])
         made = trainer(toy, tmp_path, epochs=9, patience=2)
-        monkeypatch.setattr(made.validation, "score", lambda: SweepPoint(-1.0, 0.5, 0.5, next(scores)))
+        monkeypatch.setattr(made.learner.validation, "score", lambda: SweepPoint(-1.0, 0.5, 0.5, next(scores)))
         assert made.run().f1 == 0.5  # the fourth is no better than the second
         assert [row["f1"] for row in rows(tmp_path, "validation")] == [0.2, 0.5, 0.4, 0.5]
         best = json.loads((tmp_path / BEST_FILE).read_text())
         assert (best["epoch"], best["f1"]) == (1, 0.5)
         again = trainer(toy, tmp_path, epochs=9, patience=2)
         assert again.run(resume=True).f1 == 0.5
-        assert again.standing.step == made.standing.step == 4 * 4
+        assert again.state.step == made.state.step == 4 * 4
 
     def test_validations_between_epochs(self, toy: Path, tmp_path: Path) -> None:
         trainer(toy, tmp_path, epochs=2, eval_steps=3).run()
@@ -221,8 +222,7 @@ class TestFolder:
     def test_the_trace_begins_with_where_the_run_comes_from(self, toy: Path, tmp_path: Path) -> None:
         source = tmp_path / "train.jsonl"
         source.write_text("{}\n")
-        made = trainer(toy, tmp_path / "run", epochs=1)
-        made.sources = [source]
+        made = trainer(toy, tmp_path / "run", sources=[source], epochs=1)
         made.run()
         first = json.loads((tmp_path / "run" / TRACE_FILE).read_text().splitlines()[0])
         assert first["kind"] == "run"
@@ -232,8 +232,7 @@ class TestFolder:
         assert len(first["files"][str(source)]) == 64
         assert (tmp_path / "run" / CURVES_FILE).read_bytes().startswith(b"\x89PNG")
         source.write_text("{} \n")
-        other = trainer(toy, tmp_path / "run", epochs=1)
-        other.sources = [source]
+        other = trainer(toy, tmp_path / "run", sources=[source], epochs=1)
         with pytest.raises(MismatchError, match=r"other settings or files \(.*train.jsonl\)"):
             other.run(resume=True)
 
@@ -243,9 +242,7 @@ class TestFolder:
             path.write_text(text)
 
         def begin(sources: list[Path], *, resume: bool) -> None:
-            made = trainer(toy, tmp_path / "run", epochs=1)
-            made.sources = sources
-            made.run(resume=resume)
+            trainer(toy, tmp_path / "run", sources=sources, epochs=1).run(resume=resume)
 
         begin([old, dev], resume=False)
         begin([moved, dev], resume=True)
@@ -300,20 +297,24 @@ class TestFolder:
 class TestEpochs:
     def test_distributed_texts_are_all_seen_once(self, toy: Path, tmp_path: Path) -> None:
         made = trainer(toy, tmp_path, epochs=3, batch_size=4, distribute=True)
-        seen = [
-            {s for n in range(made.epochs.steps) for s in made.epochs[e].parts(n, made._share)[0].samples} for e in range(3)
-        ]
+        learner = made.learner
+        numbers = range(learner.epochs.steps)
+        seen = [{s for n in numbers for s in learner.epochs[e].micro_batches(n, learner.rank)[0].samples} for e in range(3)]
         assert [len(s) for s in seen] == [10, 10, 10]
         assert set.union(*seen) == {str(i) for i in range(30)}
 
     def test_too_few_texts_are_not_distributed(self, toy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         made = trainer(toy, tmp_path, epochs=10, batch_size=4, distribute=True)
         assert "30 texts over 10 epochs are 3 an epoch, less than a batch of 4" in caplog.text
-        assert made.epochs.steps == 8
+        assert made.learner.epochs.steps == 8
 
     def test_in_order(self, toy: Path, tmp_path: Path) -> None:
         made = trainer(toy, tmp_path, in_order=True)
-        samples = [s for n in range(made.epochs.steps) for s in made.epochs[1].parts(n, made._share)[0].samples]
+        samples = [
+            s
+            for n in range(made.learner.epochs.steps)
+            for s in made.learner.epochs[1].micro_batches(n, made.learner.rank)[0].samples
+        ]
         assert samples == [question(i, made.kb).id for i in range(30)]
 
 
@@ -371,7 +372,7 @@ class TestSettings:
         self, toy: Path, tmp_path: Path, precision: str, kind: torch.dtype
     ) -> None:
         made = trainer(toy, tmp_path, precision=precision)
-        vectors = made.stepper._catalogue
+        vectors = made.learner.stepper._catalogue
         assert vectors is not None
         assert vectors.dtype == kind
         assert torch.equal(vectors, torch.tensor(made.kb.vectors).to(kind))

@@ -61,12 +61,12 @@ def first_step(folder: Path, run: str, **settings: Any) -> tuple[dict[str, float
         **settings,
     }
     made = Trainer(fresh(folder / "base"), kb, texts(kb), texts(kb)[:4], folder / run, TrainSettings(**options))
-    epoch = made.epochs[0]
-    parts = epoch.parts(0, made._share)
-    if made._negatives is not None:
-        parts = made._negatives.add(parts, 0, 0, lambda n: epoch.parts(n, made._share), 1)
+    epoch = made.learner.epochs[0]
+    parts = epoch.micro_batches(0, made.learner.rank)
+    if made.learner._negatives is not None:
+        parts = made.learner._negatives.add(parts, 0, 0, lambda n: epoch.micro_batches(n, made.learner.rank), 1)
     made.model.train()
-    losses = made.stepper.step(0, parts, "the first step")
+    losses = made.learner.stepper.step(0, parts, "the first step")
     return losses, {n: p.grad.clone() for n, p in made.model.named_parameters() if p.grad is not None}
 
 

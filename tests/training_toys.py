@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -41,7 +42,7 @@ def question(number: int, kb: KnowledgeBase) -> Sample:
     return Sample(str(number), text, (Mention(start, start + len(title), row, None, title),))
 
 
-def trainer(toy: Path, run: Path, **settings: object) -> Trainer:
+def trainer(toy: Path, run: Path, *, sources: Sequence[Path] = (), **settings: object) -> Trainer:
     """A short run on 30 questions, validated on 12 of them; ``settings`` are those of `TrainSettings`."""
     kb = KnowledgeBase.open(toy / "kb")
     options = {"epochs": 3, "batch_size": 8, "learning_rate": 0.02, "head_learning_rate": 0.02, "precision": "fp32", **settings}
@@ -49,7 +50,7 @@ def trainer(toy: Path, run: Path, **settings: object) -> Trainer:
     synthesizer = Synthesizer(kb.catalogue, [], questions)
     return Trainer(
         fresh(toy / "base"), kb, questions, questions[:12], run, TrainSettings(**options),  # type: ignore[arg-type]
-        synthesizer=synthesizer,
+        synthesizer=synthesizer, sources=sources,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -232,20 +232,17 @@ def _finish(trainer: Trainer, best: SweepPoint) -> None:
 
 
 def _run(trainer: Trainer, resume: bool) -> SweepPoint:
-    from blink.training.trainer import Progress
+    from blink.runs.progress import Progress
 
     if not trainer.accelerator.is_main_process:
         return trainer.run(resume=resume)
     with bar("training", trainer.total_steps, "step") as shown:
 
-        def evaluated(epoch: int, point: SweepPoint) -> None:
-            say(f"epoch {epoch + 1}: dev covered weak F1 {point.f1:.4f} at threshold {point.threshold:g}")
-
-        def step(losses: dict[str, float]) -> None:
+        def step(losses: Mapping[str, float]) -> None:
             shown.advance()
             shown.note(" ".join(f"{k} {v:.3f}" for k, v in losses.items()))
 
-        hooks = Progress(start=lambda total, done: shown.advance(done), step=step, evaluated=evaluated)
+        hooks = Progress(start=lambda total, done: shown.advance(done), step=step, say=say)
         return trainer.run(resume=resume, progress=hooks)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from blink.kglm.config import Settings, missing_extra
-from blink.kglm.run import Progress
+from blink.runs.progress import Progress
 from blink.runs.settings import choice
 
 KINDS = {
@@ -21,7 +21,7 @@ KINDS = {
 
 
 class Runner(Protocol):
-    """What can be done with a run of some kind; folders are those of `blink.kglm.run.RunFolder`."""
+    """What can be done with a run of some kind; folders are those of `blink.kglm.run.KglmRun`."""
 
     def train(
         self, settings: Settings, folder: Path, *, resume: bool = False, progress: Progress | None = None

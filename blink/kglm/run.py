@@ -1,105 +1,42 @@
-"""The folder of a run, whatever its kind: settings, trace, checkpoints, the best state, metrics and curves."""
+"""The folder of a run of `blink.kglm`, its device, and the tensors of its best state."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from blink.errors import BlinkError, CheckpointError, MismatchError, MissingFileError, SettingsError
-from blink.files import read_json, write_json
+from blink.errors import CheckpointError, MismatchError, MissingFileError, SettingsError
 from blink.kglm.config import Settings, kind_of, load_settings, write_yaml
-from blink.runs.checkpoints import CHECKPOINTS_FOLDER, clear_checkpoints, load_checkpoint, save_checkpoint
-from blink.runs.curves import CURVES_FILE
-from blink.runs.provenance import provenance
-from blink.runs.trace import Trace, read_trace
+from blink.runs.checkpoints import CHECKPOINTS_FOLDER, checkpoints
+from blink.runs.folder import TRACE_FILE, RunFolder
+from blink.runs.learner import TrainerState
+from blink.runs.loop import Loop
+from blink.runs.provenance import differing_data, provenance
 
 SETTINGS_FILE = "settings.yaml"
-TRACE_FILE = "trace.jsonl"
-METRICS_FILE = "metrics.json"
-BEST_FOLDER = "best"
-FREE_TO_CHANGE = ("train.epochs",)
-"""Settings that may differ when a run is gone on with: a longer run passes through the states of a shorter one."""
+MUTABLE_ON_RESUME = ("train.epochs",)
+"""Settings that may differ when a run is resumed: a longer run passes through the states of a shorter one."""
 
 
-class NotFinite(BlinkError):
-    """A loss is no number any more."""
+class KglmRun(RunFolder):
+    """A run on the disk, with its settings as YAML.
 
-
-@dataclass
-class Progress:
-    """What a run tells while it works; the defaults tell nothing.
-
-    Attributes:
-        start: gets the steps of the whole run and those already done.
-        step: gets what to show after each step, such as ``{"loss": 0.31}``.
-        say: gets a line about something that happened, such as a validation.
-    """
-
-    start: Callable[[int, int], None] = lambda total, done: None
-    step: Callable[[Mapping[str, float]], None] = lambda shown: None
-    say: Callable[[str], None] = lambda line: None
-
-
-class RunFolder:
-    """A run on the disk.
-
-    Attributes:
+    Args:
         path: the folder.
-        settings: the settings of the run.
-        trace: its ``trace.jsonl``; rows have a kind: ``run`` (provenance), ``step``, ``epoch``, ``validation``, ``test``.
+        settings: of the run.
     """
 
     def __init__(self, path: Path, settings: Settings) -> None:
-        self.path, self.settings = path, settings
-        self.trace = Trace(path / TRACE_FILE)
+        super().__init__(path, settings.flat(), MUTABLE_ON_RESUME)
+        self.settings = settings
 
     @classmethod
-    def begin(
-        cls, path: Path, settings: Settings, sources: Sequence[Path] = (), about: Mapping[str, Any] | None = None
-    ) -> RunFolder:
-        """Start a run in a folder that holds none.
-
-        Args:
-            path: the folder; it is made where it is missing.
-            settings: what is written to ``settings.yaml``.
-            sources: files that are read, whose hashes the trace notes.
-            about: what else the first line of the trace is to say.
-
-        Raises:
-            SettingsError: the folder holds a run already.
-        """
-        cls.require_free(path)
-        folder = cls(path, settings)
-        row = folder._about(sources, about or {})
-        path.mkdir(parents=True, exist_ok=True)
-        clear_checkpoints(path / CHECKPOINTS_FOLDER)
-        write_yaml(path / SETTINGS_FILE, settings)
-        folder.trace.begin(row)
-        return folder
-
-    @staticmethod
-    def require_free(path: Path) -> None:
-        """Check that a run may begin in a folder.
-
-        Raises:
-            SettingsError: it holds one already.
-        """
-        if (path / TRACE_FILE).is_file():
-            raise SettingsError(
-                f"{path} holds a run already; go on with it by `blink kglm resume {path}`, or name another folder"
-            )
-
-    @classmethod
-    def open(cls, path: Path, overrides: Sequence[str] = ()) -> RunFolder:
-        """A run that was begun; ``overrides`` may change `FREE_TO_CHANGE` alone.
+    def open(cls, path: Path, overrides: Sequence[str] = ()) -> KglmRun:
+        """A run that was begun; ``overrides`` may change `MUTABLE_ON_RESUME` alone.
 
         Raises:
             MissingFileError: the folder holds no run.
@@ -110,73 +47,84 @@ class RunFolder:
                 f"{path} holds no run (no {SETTINGS_FILE}); make one by: blink kglm train RUN.yaml --out {path}"
             )
         kind = kind_of(path / SETTINGS_FILE)
-        stored = load_settings(kind, path / SETTINGS_FILE)
-        wanted = load_settings(kind, path / SETTINGS_FILE, overrides)
-        changed = [name for name, value in wanted.flat().items() if stored.flat().get(name) != value]
-        if wrong := [name for name in changed if name not in FREE_TO_CHANGE]:
-            allowed = ", ".join(FREE_TO_CHANGE)
+        stored = load_settings(kind, path / SETTINGS_FILE).flat()
+        changed = load_settings(kind, path / SETTINGS_FILE, overrides)
+        names = [name for name, value in changed.flat().items() if stored.get(name) != value]
+        if wrong := [name for name in names if name not in MUTABLE_ON_RESUME]:
+            allowed = ", ".join(MUTABLE_ON_RESUME)
             raise SettingsError(
                 f"{path} was begun with another {wrong[0]}; only {allowed} may change, begin a new run for the rest"
             )
-        return cls(path, wanted)
+        return cls(path, changed)
+
+    def require_free(self) -> None:
+        """Check that a new run may begin in the folder.
+
+        Raises:
+            SettingsError: it holds one already.
+        """
+        if (self.path / TRACE_FILE).is_file():
+            raise SettingsError(
+                f"{self.path} holds a run already; continue it by `blink kglm resume {self.path}`, or name another folder"
+            )
 
     @property
-    def best(self) -> Path:
-        """Folder of the best state."""
-        return self.path / BEST_FOLDER
+    def has_checkpoint(self) -> bool:
+        """Whether there is a state to resume from."""
+        return bool(checkpoints(self.path / CHECKPOINTS_FOLDER))
 
-    def go_on(
-        self, step: int, sources: Sequence[Path] = (), about: Mapping[str, Any] | None = None, *, pending: bool = False
-    ) -> None:
-        """Note that the run goes on after ``step``; what the trace tells of later steps is done again.
+    def about(self, sources: Sequence[Path] = (), more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The first row of the trace: where the run comes from.
+
+        Args:
+            sources: files that are read, whose hashes it notes.
+            more: what else it is to say.
+        """
+        row = provenance(sources, torch.device(device_for(self.settings)))
+        of_run = {"cores": os.cpu_count(), "settings": self.settings.digest(), "seed": self.settings.seed}
+        return {**row, **of_run, **(more or {})}
+
+    def require_same(self, about: Mapping[str, Any]) -> None:
+        """Check that the run was begun with the same files; `open` has compared the settings.
 
         Raises:
-            MismatchError: a file that is read has other contents than when the run was begun.
+            MismatchError: a file has other contents than when the run was begun.
         """
-        row = self._about(sources, about or {})
-        first = self.trace.first()
-        own, stored = set(row["files"].values()), set(first.get("files", row["files"]).values())
-        if own != stored:
-            names = [
-                name for files in (first["files"], row["files"]) for name, digest in files.items() if digest not in own & stored
-            ]
-            raise MismatchError(f"{self.path} was begun with other contents of {names[0]}; bring them back, or begin a new run")
+        if other := differing_data(self.trace.first(), about):
+            raise MismatchError(f"{self.path} was begun with other contents of {other[0]}; bring them back, or begin a new run")
+
+    def resume(self, step: int, about: Mapping[str, Any], *, pending: bool) -> None:
+        """As of `RunFolder`; stores the settings, of which some may be new."""
+        self.write_identity()
+        super().resume(step, about, pending=pending)
+
+    def write_identity(self) -> None:
+        """Store the settings."""
         write_yaml(self.path / SETTINGS_FILE, self.settings)
-        self.trace.go_on(step, row, pending=pending)
 
-    def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write a checkpoint (tensors and plain values), whole or not at all; the newest two are kept."""
-        save_checkpoint(self.path / CHECKPOINTS_FOLDER, step, state)
 
-    def load(self) -> dict[str, Any]:
-        """The newest sound checkpoint, on the CPU; empty where the run was stopped before its first.
+def run_to_end(loop: Loop, *, resume: bool) -> dict[str, Any]:
+    """Run a loop to its end; returns the row of the best validation, the steps, and what they cost."""
+    state = loop.run(resume=resume)
+    return {**state.best, "steps": state.step, **loop.cost.row()}
 
-        Raises:
-            CheckpointError: all are damaged.
-        """
-        return load_checkpoint(self.path / CHECKPOINTS_FOLDER) or {}
 
-    def metrics(self) -> dict[str, Any]:
-        """What was measured so far, by split."""
-        path = self.path / METRICS_FILE
-        return read_json(path) if path.is_file() else {}
+def require_scheduled(state: TrainerState, total_steps: int, steps: int, every: int) -> None:
+    """Check that a longer run would have the last validation of the state that it continues.
 
-    def add_metrics(self, split: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep what was measured on a split in ``metrics.json``, and return the whole of it."""
-        found = {**self.metrics(), split: dict(values)}
-        write_json(self.path / METRICS_FILE, found)
-        return found
+    Args:
+        state: continued from.
+        total_steps: of the longer run.
+        steps: of an epoch.
+        every: epochs between two validations.
 
-    def draw(self, losses: Sequence[str], scores: Sequence[str]) -> None:
-        """Draw these columns of the trace into ``curves.png``: losses of its steps, scores of its validations."""
-        from blink.runs.curves import draw_curves
-
-        draw_curves(read_trace(self.path / TRACE_FILE), losses, scores, self.path / CURVES_FILE)
-
-    def _about(self, sources: Sequence[Path], about: Mapping[str, Any]) -> dict[str, Any]:
-        row = provenance(sources, "", torch.device(device_for(self.settings)), 1)
-        del row["catalogue"]
-        return {**row, "cores": os.cpu_count(), "settings": self.settings.digest(), "seed": self.settings.seed, **about}
+    Raises:
+        SettingsError: the shorter run ended with a validation that the longer one lacks.
+    """
+    last = state.step if state.pending else state.validated
+    if last == state.step < total_steps and last % (steps * every):
+        found = f"the run ended between two validations of stop.every {every}, with one more that a longer run lacks"
+        raise SettingsError(f"{found}; begin a new run, or end runs that are to be made longer at a multiple of {every}")
 
 
 def device_for(settings: Settings) -> str:
@@ -185,79 +133,14 @@ def device_for(settings: Settings) -> str:
     Raises:
         SettingsError: there is no such device here.
     """
-    wanted = settings.device
-    if wanted == "auto":
+    device = settings.device
+    if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=wanted)
+        torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise SettingsError(f"device is {wanted!r}, which is not here; give cpu, cuda or auto") from error
-    return str(wanted)
-
-
-def seed_for(*parts: int | str) -> int:
-    """A seed that follows from ``parts``, such as run, purpose and step: nothing alike for neighbouring ones."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
-def generator_for(*parts: int | str) -> torch.Generator:
-    """A random generator on the CPU that follows from ``parts``."""
-    return torch.Generator().manual_seed(seed_for(*parts))
-
-
-def require_finite(loss: float, where: str) -> None:
-    """Stop a run whose loss is no number.
-
-    Raises:
-        NotFinite: it is infinite or not a number; ``where`` says which step.
-    """
-    if not -float("inf") < loss < float("inf"):
-        raise NotFinite(f"the loss is {loss} at {where}; lower train.lr, or raise a regulariser, and begin again")
-
-
-@dataclass
-class Cost:
-    """What a run has cost so far, over all its continuations.
-
-    Attributes:
-        wall_seconds: time on the clock.
-        cpu_seconds: time of all cores together.
-    """
-
-    wall_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    _since: tuple[float, float] = field(default_factory=lambda: _clocks(), repr=False)
-
-    def row(self) -> dict[str, Any]:
-        """Seconds, threads and peak memory, as metrics keep them."""
-        wall, cpu = _clocks()
-        return {
-            "wall_seconds": round(self.wall_seconds + wall - self._since[0], 1),
-            "cpu_seconds": round(self.cpu_seconds + cpu - self._since[1], 1),
-            "threads": torch.get_num_threads(),
-            "host_cores": os.cpu_count(),
-            "peak_memory_mb": _peak_memory_mb(),
-        }
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Cost:
-        """Go on counting from what `row` gave."""
-        return cls(row.get("wall_seconds", 0.0), row.get("cpu_seconds", 0.0))
-
-
-def _clocks() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
-
-
-def _peak_memory_mb() -> int | None:
-    """The most memory that this process held; None on systems that do not say."""
-    try:
-        import resource
-    except ImportError:  # not a POSIX system
-        return None
-    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
+        raise SettingsError(f"device is {device!r}, which is not here; give cpu, cuda or auto") from error
+    return str(device)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: Mapping[str, str] | None = None) -> None:

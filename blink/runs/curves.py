@@ -11,7 +11,6 @@ import numpy as np
 
 from blink.files import atomic_open
 
-CURVES_FILE = "curves.png"
 SMOOTHED_OVER = 25
 """Rows of losses that a smooth curve is the mean of, at most."""
 

@@ -6,8 +6,9 @@ import platform
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ import blink
 from blink.files import sample_hash, sha256
 
 HASHED_WHOLE = 1 << 30
-"""Files above this many bytes are told apart by blocks of them."""
+"""Files above this many bytes are compared by hashes of blocks of them."""
 
 
-def provenance(files: Sequence[Path], catalogue_sha256: str, device: torch.device, processes: int) -> dict[str, Any]:
+def provenance(files: Sequence[Path], device: torch.device, processes: int = 1) -> dict[str, Any]:
     """Revision, versions, host, device, and hashes of what is read."""
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -31,9 +32,29 @@ def provenance(files: Sequence[Path], catalogue_sha256: str, device: torch.devic
         "device": device_name(device),
         "processes": processes,
         "command": sys.argv,
-        "catalogue": catalogue_sha256,
         "files": {str(path): file_hash(path) for path in files},
     }
+
+
+def differing_data(first: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
+    """What a run and its continuation read differently: files, which may have moved but stay in order, and the entities.
+
+    Traces of older releases lack one or the other, which is then not compared.
+
+    Args:
+        first: the first row of the run's trace.
+        about: that of the continuation.
+    """
+    current: dict[str, str] = about.get("files", {})
+    stored: dict[str, str] = first.get("files", current)
+    common = set(stored.values()) & set(current.values())
+    names = [name for files in (stored, current) for name, digest in files.items() if digest not in common]
+    if not names:  # the same files; what each is for follows from its place in the order
+        moved = zip_longest(stored.items(), current.items(), fillvalue=("", ""))
+        names = [f"{name or before} in another place" for (before, was), (name, digest) in moved if was != digest]
+    catalogue = about.get("catalogue")
+    other = first.get("catalogue", catalogue) != catalogue
+    return [*dict.fromkeys(names), *(["the catalogue of the knowledge base"] if other else [])]
 
 
 def git_revision(folder: Path) -> str | None:
@@ -41,13 +62,13 @@ def git_revision(folder: Path) -> str | None:
     if not (folder / ".git").exists():
         return None
 
-    def ask(*words: str) -> str:
-        answer = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20, check=True)
-        return answer.stdout.strip()
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
 
     try:
-        changed = ask("status", "--porcelain", "--untracked-files=no")
-        return ask("rev-parse", "HEAD") + ("+changes" if changed else "")
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,52 +14,48 @@ class Trace:
     """The trace of a run.
 
     Every row has a ``kind``: ``run`` (provenance), ``step`` (losses and learning rate), ``epoch`` (mean losses),
-    ``validation`` (scores on the development texts).
-
-    Args:
-        path: the file.
-        active: whether rows are written at all: of several processes, the first writes.
+    ``validation`` (scores on the development data).
     """
 
-    def __init__(self, path: Path, active: bool = True) -> None:
-        self.path, self._active = path, active
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
-    def begin(self, first: dict[str, Any]) -> None:
-        """Start anew with a row about the run."""
-        if self._active:
-            self._write([{"kind": "run", **first}])
+    def begin(self, first: Mapping[str, Any]) -> None:
+        """Replace the file by one row about the run."""
+        self._write([{"kind": "run", **first}])
 
-    def go_on(self, step: int, first: dict[str, Any], *, pending: bool) -> None:
-        """Drop what is beyond ``step``, which is done again, and note that the run went on from there.
+    def resume(self, step: int, first: Mapping[str, Any], *, pending: bool) -> None:
+        """Drop the rows of steps after ``step``, which are repeated, and note that the run continues from there.
 
-        ``pending``: the validation after that step is done again too.
+        ``pending``: the validation after that step is repeated too.
         """
 
-        def kept(row: dict[str, Any]) -> bool:
-            at = row.get("step", 0)
-            return at < step or (at == step and not (pending and row["kind"] == "validation"))
+        def stays(row: Mapping[str, Any]) -> bool:
+            of = row.get("step", 0)
+            return of < step or (of == step and not (pending and row["kind"] == "validation"))
 
-        if self._active:
-            rows = [row for row in read_trace(self.path) if kept(row)]
-            self._write([*rows, {"kind": "run", "step": step, **first}])
+        self._write([*filter(stays, self.rows()), {"kind": "run", "step": step, **first}])
 
-    def add(self, kind: str, row: dict[str, Any]) -> None:
+    def add(self, kind: str, row: Mapping[str, Any]) -> None:
         """Append a row."""
-        if self._active:
-            with self.path.open("a", encoding="utf-8") as f:
-                f.write(json.dumps({"kind": kind, **row}) + "\n")
+        with self.path.open("a", encoding="utf-8") as f:
+            f.write(json.dumps({"kind": kind, **row}) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows, see `read_trace`."""
+        return read_trace(self.path)
 
     def first(self) -> dict[str, Any]:
         """The row about the run; empty where there is none."""
-        return next(iter(read_trace(self.path)), {})
+        return next(iter(self.rows()), {})
 
-    def _write(self, rows: list[dict[str, Any]]) -> None:
+    def _write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         with atomic_open(self.path) as f:
             f.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def read_trace(path: Path) -> list[dict[str, Any]]:
-    """The rows of a trace; a last line that a kill cut short is left out."""
+    """The rows of a trace; a last line that a kill truncated is left out."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:

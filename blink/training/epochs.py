@@ -22,23 +22,24 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Share:
-    """Which part of every batch a process computes.
+class Rank:
+    """Which micro-batches of every batch a process computes.
 
     Attributes:
-        process: its number.
+        index: of the process.
         processes: how many there are.
-        parts: how many parts each computes one after the other.
+        micro_batches: how many each computes one after the other.
     """
 
-    process: int = 0
+    index: int = 0
     processes: int = 1
-    parts: int = 1
+    micro_batches: int = 1
 
-    def of(self, places: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
-        """The parts of a batch that are this process's; a small batch may leave it fewer, or none."""
-        whole = np.array_split(places, self.processes * self.parts)
-        return [part for part in whole[self.process * self.parts : (self.process + 1) * self.parts] if len(part)]
+    def split(self, texts: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        """Numbers of the texts of each of this process's micro-batches; a small batch may leave it fewer, or none."""
+        first, n = self.index * self.micro_batches, self.micro_batches
+        shards = np.array_split(texts, self.processes * n)[first : first + n]
+        return [shard for shard in shards if len(shard)]
 
 
 class Epoch:
@@ -46,7 +47,7 @@ class Epoch:
 
     Args:
         texts: what they hold; examples already, or samples that are cut into word pieces when their batch comes.
-        places: which texts each batch holds.
+        batches: numbers of the texts that each batch holds.
         pieces: the tokenizer.
         context_length: longest input.
     """
@@ -54,25 +55,25 @@ class Epoch:
     def __init__(
         self,
         texts: Sequence[Example] | Sequence[Sample],
-        places: list[npt.NDArray[np.int64]],
+        batches: list[npt.NDArray[np.int64]],
         pieces: Tokenizer,
         context_length: int,
     ) -> None:
-        self._texts, self._places = texts, places
+        self._texts, self._batches = texts, batches
         self._pieces, self._context_length = pieces, context_length
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._batches)
 
-    def parts(self, number: int, share: Share) -> list[Batch]:
+    def micro_batches(self, number: int, rank: Rank) -> list[Batch]:
         """What a process computes of batch ``number``."""
-        return [collate(self._examples(part), self._pieces.pad_id) for part in share.of(self._places[number])]
+        return [collate(self._examples(texts), self._pieces.pad_id) for texts in rank.split(self._batches[number])]
 
-    def _examples(self, places: npt.NDArray[np.int64]) -> list[Example]:
-        texts = [self._texts[int(i)] for i in places]
-        made = [t for t in texts if isinstance(t, Example)]
+    def _examples(self, numbers: npt.NDArray[np.int64]) -> list[Example]:
+        texts = [self._texts[int(i)] for i in numbers]
+        examples = [t for t in texts if isinstance(t, Example)]
         samples = [t for t in texts if isinstance(t, Sample)]
-        return made or examples_from(samples, self._pieces, self._context_length)
+        return examples or examples_from(samples, self._pieces, self._context_length)
 
 
 class Epochs:

@@ -113,15 +113,15 @@ class NegativeSource:
         self._tables: list[list[Tensor]] = []
 
     def add(
-        self, parts: Sequence[Batch], step: int, number: int, parts_of: Callable[[int], list[Batch]], batches: int
+        self, micro_batches: Sequence[Batch], step: int, number: int, of_batch: Callable[[int], list[Batch]], batches: int
     ) -> list[Batch]:
-        """Give a process's parts of a batch their negatives.
+        """Give a process's micro-batches of a batch their negatives.
 
         Args:
-            parts: of batch ``number`` of the epoch.
+            micro_batches: of batch ``number`` of the epoch.
             step: of the run.
             number: of the batch in its epoch.
-            parts_of: the parts of any batch of the epoch.
+            of_batch: the micro-batches of any batch of the epoch.
             batches: how many it has.
         """
         if not self._first <= step < self._first + len(self._tables):
@@ -129,9 +129,9 @@ class NegativeSource:
             miner = self._miner()
             mine = miner.full if self._mode == "full" else miner.nearest
             self._first = step
-            self._tables = [[mine(p, self._stepper.embed(p)) for p in parts_of(n)] for n in range(number, end)]
+            self._tables = [[mine(p, self._stepper.embed(p)) for p in of_batch(n)] for n in range(number, end)]
         table = self._tables[step - self._first]
-        return [replace(part, negatives=rows) for part, rows in zip(parts, table, strict=True)]
+        return [replace(batch, negatives=rows) for batch, rows in zip(micro_batches, table, strict=True)]
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint has to hold: the negatives of every process."""

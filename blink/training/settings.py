@@ -20,7 +20,7 @@ SYNTHETIC_SOURCES = ("described", "plain", "pseudo", "related", "slotted", "swap
 OBJECTIVE_NAMES = ("catalogue", "in_batch", "hard_negatives", "hard_negatives_bce")
 """Entity losses; see `blink.training.objectives`."""
 
-FREE_TO_CHANGE = frozenset(("save_steps", "log_steps", "patience", "tracker", "keep_epochs", "first_epoch"))
+MUTABLE_ON_RESUME = frozenset(("save_steps", "log_steps", "patience", "tracker", "keep_epochs", "first_epoch"))
 """What may differ between a run and its continuation: it decides nothing about the weights of a step."""
 
 SEED_STRIDE = 1_000_003

@@ -1,4 +1,4 @@
-"""One step of training: the loss of a whole batch, computed in parts by any number of processes, and the update."""
+"""One step of training: the loss of a whole batch, computed in micro-batches by any number of processes, and the update."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOP_LAYERS = {"all_encoder_layers": None, "top4_layers": 4, "top_layer": 1, "add
 
 
 @dataclass(frozen=True)
-class Whole:
+class GlobalBatchInfo:
     """What all processes have to know of a batch before any of them computes.
 
     Attributes:
@@ -49,7 +49,7 @@ class Stepper:
 
     Args:
         model: what learns, on its device.
-        accelerator: device, number format and processes.
+        accelerator: device, dtype and processes.
         settings: of the run.
         vectors: where entity vectors come from.
         catalogue: vectors of all entities, for objectives that ask for them. *Shape:* (entities, d).
@@ -74,8 +74,8 @@ class Stepper:
         self._peaks = [group["lr"] for group in groups]
         self.optimizer = accelerator.prepare_optimizer(torch.optim.AdamW(groups))
 
-    def step(self, number: int, parts: Sequence[Batch], where: str) -> dict[str, float]:
-        """Take step ``number`` of the run on this process's parts of a batch.
+    def step(self, number: int, batches: Sequence[Batch], where: str) -> dict[str, float]:
+        """Take step ``number`` of the run on this process's micro-batches.
 
         Dropout follows from the step alone, so a resumed run draws what an undisturbed one draws.
 
@@ -86,18 +86,18 @@ class Stepper:
             SettingsError: a loss or gradient is no number; ``where``, the step and the texts are named.
         """
         torch.manual_seed(self.settings.seed * SEED_STRIDE + number + self.accelerator.process_index * PROCESS_STRIDE)
-        whole = self._agree(parts)
-        entities = self._open(whole)
+        info = self._agree(batches)
+        entities = self._open(info)
         self.optimizer.zero_grad(set_to_none=True)
         sums = [0.0, 0.0]
-        for part in parts:
-            losses = self._losses(part.to(self.accelerator.device), entities, whole)
+        for batch in batches:
+            losses = self._losses(batch.to(self.accelerator.device), entities, info)
             loss = losses[0] + losses[1]
-            _require_finite(loss, "loss", parts=[part], where=where)
+            _require_finite(loss, "loss", batches=[batch], where=where)
             self.accelerator.backward(loss)
             sums = [s + one.item() for s, one in zip(sums, losses, strict=True)]
         self._vectors.backward()
-        self._update(number, parts, where)
+        self._update(number, batches, where)
         return dict(zip(("entity", "span"), self._over_processes(sums), strict=True))
 
     def rate(self, step: int) -> float:
@@ -124,42 +124,42 @@ class Stepper:
         """Go back to a state."""
         load_learning_state(state, self.model, self.optimizer, self.accelerator)
 
-    def _agree(self, parts: Sequence[Batch]) -> Whole:
-        counts = [sum(objective.count(p) for p in parts) for objective in self.objectives]
-        spans = sum(span_count(p.mask, self.model.config.max_mention_length) for p in parts)
-        named = torch.cat([p.rows for p in parts]).unique() if parts else torch.empty(0, dtype=torch.long)
-        named, needed = named[named != NOT_IN_CATALOGUE], needed_rows(parts)
+    def _agree(self, batches: Sequence[Batch]) -> GlobalBatchInfo:
+        counts = [sum(objective.count(p) for p in batches) for objective in self.objectives]
+        spans = sum(span_count(p.mask, self.model.config.max_mention_length) for p in batches)
+        named = torch.cat([p.rows for p in batches]).unique() if batches else torch.empty(0, dtype=torch.long)
+        named, needed = named[named != NOT_IN_CATALOGUE], needed_rows(batches)
         if self.accelerator.num_processes > 1:
             all_counts, all_named, all_needed = zip(*gather_object([([*counts, spans], named, needed)]), strict=True)
             *counts, spans = (sum(column) for column in zip(*all_counts, strict=True))
             named, needed = torch.cat(all_named).unique(), torch.cat(all_needed).unique()
-        return Whole(tuple(counts), spans, named, needed)
+        return GlobalBatchInfo(tuple(counts), spans, named, needed)
 
-    def _open(self, whole: Whole) -> Entities:
+    def _open(self, info: GlobalBatchInfo) -> Entities:
         device = self.accelerator.device
         if all(objective.whole_catalogue for objective in self.objectives):  # no others are asked for
             none = torch.empty(0, dtype=torch.long, device=device)
             return Entities(none, torch.empty(0, device=device), none, self._catalogue)
-        batch = torch.searchsorted(whole.needed, whole.named)
-        return Entities(whole.needed.to(device), self._vectors.open(whole.needed), batch.to(device), self._catalogue)
+        batch = torch.searchsorted(info.needed, info.named)
+        return Entities(info.needed.to(device), self._vectors.open(info.needed), batch.to(device), self._catalogue)
 
-    def _losses(self, part: Batch, entities: Entities, whole: Whole) -> tuple[Tensor, Tensor]:
+    def _losses(self, batch: Batch, entities: Entities, info: GlobalBatchInfo) -> tuple[Tensor, Tensor]:
         with autocast(self.accelerator):
-            hidden = self.model.encode_context(part.ids, part.mask)
-        scores = self.model.score_spans(hidden.float(), part.mask)
-        mentions = self.model.embed_mentions(hidden.float(), part.text, part.start, part.end)
+            hidden = self.model.encode_context(batch.ids, batch.mask)
+        scores = self.model.score_spans(hidden.float(), batch.mask)
+        mentions = self.model.embed_mentions(hidden.float(), batch.text, batch.start, batch.end)
         entity = mentions.sum() * 0.0
-        if len(whole.named):
-            losses = [o.loss(mentions, part, entities, n) for o, n in zip(self.objectives, whole.totals, strict=True)]
+        if len(info.named):
+            losses = [o.loss(mentions, batch, entities, n) for o, n in zip(self.objectives, info.totals, strict=True)]
             entity = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
-        return entity, span_loss(scores, part, whole.spans)
+        return entity, span_loss(scores, batch, info.spans)
 
-    def _update(self, number: int, parts: Sequence[Batch], where: str) -> None:
+    def _update(self, number: int, batches: Sequence[Batch], where: str) -> None:
         if self.accelerator.num_processes > 1:
             self._sum_gradients()
         norm = self.accelerator.clip_grad_norm_(self.trained, self.settings.max_grad_norm)
         if self.accelerator.scaler is None:  # which passes over such steps itself, and takes a smaller scale
-            _require_finite(norm, "gradient", parts=parts, where=where)
+            _require_finite(norm, "gradient", batches=batches, where=where)
         for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * self.rate(number)
         self.optimizer.step()
@@ -218,10 +218,10 @@ def _layer(name: str) -> int | None:
     return None if at is None else int(words[at + 1])
 
 
-def _require_finite(value: Tensor | float, what: str, *, parts: Sequence[Batch], where: str) -> None:
+def _require_finite(value: Tensor | float, what: str, *, batches: Sequence[Batch], where: str) -> None:
     number = value.item() if isinstance(value, Tensor) else value
     if not math.isfinite(number):
-        texts = ", ".join(repr(s) for p in parts for s in p.samples)
+        texts = ", ".join(repr(s) for p in batches for s in p.samples)
         raise SettingsError(
             f"the {what} is {number} at {where}, with the texts {texts}; lower --learning-rate, or look at these texts"
         )

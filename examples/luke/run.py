@@ -6,7 +6,7 @@ import json
 import random
 import string
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 from blink.apps.common import Bar, bar, say
 from blink.errors import MissingFileError, SettingsError
 from blink.files import write_json
+from blink.runs.folder import TRACE_FILE
+from blink.runs.progress import Progress
 from blink.runs.provenance import provenance
 from blink.runs.trace import Trace
 from examples.luke.convert import save_folder
@@ -33,13 +35,13 @@ from examples.luke.launching import (
     resolve_gpus,
     settings_for,
 )
+from examples.luke.learner import TuneLearner, make_loop, scores_of, total_steps
 from examples.luke.loading import Base, TunedModel, Vocabulary, load_base, load_tuned
 from examples.luke.loggers import Logger, Silent, make_logger
 from examples.luke.options import Common, Plan
 from examples.luke.settings import TuneSettings
 from examples.luke.steps import Stepper
 from examples.luke.task import Task
-from examples.luke.trainer import TRACE_FILE, Hooks, Standing, Trainer, total_steps
 
 RESULTS_FILE = "results.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -171,42 +173,41 @@ class Run:
             "inputs": len(features),
             "model_file": self.common.model_file,
         }
-        trainer = Trainer(
-            stepper, features, task.criterion, self.folder, about=self._about(), identity=identity, logger=self._logger
-        )
-        standing = self._train_with_bar(trainer, tuned, vocabulary)
-        self._note(standing, results)
+        with self._bar("fine-tuning", total, "step") as shown:
+            learner = self._learner(stepper, features, tuned, vocabulary)
+            progress = self._progress(shown)
+            loop = make_loop(
+                learner, self.folder, about=self._about(), identity=identity, progress=progress, logger=self._logger
+            )
+            loop.run(resume=self.plan.resume)
+        for epoch, scores in enumerate(learner.epochs):  # by the original's names
+            results |= {f"dev_{name}_epoch{epoch}": value for name, value in scores.items()}
+        results["best_epoch"] = learner.best_epoch
         self._restore_kept(tuned)
         return tuned
 
-    def _train_with_bar(self, trainer: Trainer, tuned: TunedModel, vocabulary: Vocabulary) -> Standing:
+    def _learner(self, stepper: Stepper, features: Sequence[Feature], tuned: TunedModel, vocabulary: Vocabulary) -> TuneLearner:
         dev = self.task.splits[0]
         split = self._split(dev, vocabulary) if self._there(dev) else None
         evaluator = Evaluator(tuned.model, self.task, vocabulary, self.settings.eval_batch_size, self.accelerator)
-        with self._bar("fine-tuning", trainer.stepper.total, "step") as shown:
+        return TuneLearner(
+            stepper,
+            features,
+            self.task.criterion,
+            validate=None if split is None else lambda: evaluator.evaluate(split),
+            store=lambda step: save_folder(tuned.model, tuned.tokenizer, self.folder),
+        )
 
-            def stepped(loss: float, rate: float) -> None:
-                shown.advance()
-                shown.note(f"loss {loss:.4f}, {rate:.0f} inputs/s")
+    def _progress(self, shown: Bar) -> Progress:
+        def step(values: Mapping[str, float]) -> None:
+            shown.advance()
+            shown.note(f"loss {values['loss']:.4f}, {values['inputs/s']:.0f} inputs/s")
 
-            def validated(epoch: int, scores: dict[str, float]) -> None:
-                if scores:
-                    self._say(f"epoch {epoch}: dev {', '.join(f'{k} {v:.4f}' for k, v in scores.items())}")
+        def validated(row: Mapping[str, Any]) -> None:
+            if scores := scores_of(row):
+                self._say(f"epoch {row['epoch']}: dev {', '.join(f'{k} {v:.4f}' for k, v in scores.items())}")
 
-            hooks = Hooks(
-                validate=None if split is None else lambda: evaluator.evaluate(split),
-                store=lambda: save_folder(tuned.model, tuned.tokenizer, self.folder),
-                started=lambda total, done: shown.advance(done),
-                stepped=stepped,
-                validated=validated,
-            )
-            return trainer.run(hooks, resume=self.plan.resume)
-
-    def _note(self, standing: Standing, results: dict[str, float]) -> None:
-        """Scores of each epoch, by the original's names."""
-        for epoch, scores in enumerate(standing.epochs):
-            results |= {f"dev_{name}_epoch{epoch}": value for name, value in scores.items()}
-        results["best_epoch"] = standing.best_epoch
+        return Progress(start=lambda total, done: shown.advance(done), step=step, validated=validated)
 
     def _restore_kept(self, tuned: TunedModel) -> None:
         """Go back to the weights that were kept, as they are on the disk."""
@@ -234,7 +235,8 @@ class Run:
                 scores = evaluator.evaluate(split, self.folder, shown.advance)
             results |= {f"{name}_{k}" if self.task.prefixed else k: v for k, v in scores.items()}
         about = {**self._about(), "checkpoint": self.plan.checkpoint_file, "seed": self.settings.seed}
-        Trace(self.folder / TRACE_FILE, self.accelerator.is_main_process).add("evaluation", {**about, **results})
+        if self.accelerator.is_main_process:
+            Trace(self.folder / TRACE_FILE).add("evaluation", {**about, **results})
         return results
 
     def _split(self, name: str, vocabulary: Vocabulary) -> Split:
@@ -280,8 +282,7 @@ class Run:
         """Where the run comes from; files are told apart by their contents."""
         names = ("train", *self.task.splits)
         files = [*(self.data / self.task.file(n) for n in names if self._there(n)), *self.task.sources()]
-        about = provenance(files, "", self.accelerator.device, self.accelerator.num_processes)
-        about.pop("catalogue")  # there are no entities of ours here
+        about = provenance(files, self.accelerator.device, self.accelerator.num_processes)
         return {**about, "task": self.task.name, "model_file": self.common.model_file}
 
     def _bar(self, name: str, total: int, unit: str) -> AbstractContextManager[Bar]:

@@ -10,7 +10,7 @@ from blink.errors import SettingsError
 from blink.runs.fields import Natural, NonNegative, Positive, Rate, Seed
 from blink.runs.settings import Settings
 
-FREE_TO_CHANGE = frozenset(("save_steps", "eval_batch_size"))
+MUTABLE_ON_RESUME = frozenset(("save_steps", "eval_batch_size"))
 """What may differ between a run and its continuation: it decides nothing about the weights of a step."""
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import LukeForMaskedLM
 
-from blink.apps.common import bar, say
+from blink.apps.common import Bar, bar, say
 from blink.errors import SettingsError
 from blink.files import write_json
 from blink.model.pretrained import quiet_transformers
+from blink.runs.folder import TRACE_FILE
+from blink.runs.progress import Progress
 from blink.runs.provenance import provenance
 from blink.runs.trace import Trace
 from examples.luke.launching import (
@@ -31,10 +34,10 @@ from examples.luke.launching import (
     resolve_gpus,
     settings_for,
 )
+from examples.luke.learner import TuneLearner, make_loop, scores_of, total_steps
 from examples.luke.options import Common
 from examples.luke.pieces import Pieces
 from examples.luke.settings import TuneSettings
-from examples.luke.trainer import TRACE_FILE, Hooks, Trainer, total_steps
 from examples.pretraining.build_dataset import load_tokenizer
 from examples.pretraining.dataset import METADATA_FILE, VOCAB_FILE, PackedDataset
 from examples.pretraining.masking import Masker, Windows
@@ -136,8 +139,12 @@ class _Run:
         require_pieces(model, tokenizer, self.data)
         stepper = self._stepper(model, tokenizer)
         windows = self._windows(tokenizer)
-        trainer = Trainer(stepper, windows, self._criterion(), self.folder, about=self._about(), identity=self._identity())
-        scores = self._train(trainer, stepper, tokenizer, model)
+        learner = self._learner(stepper, windows, tokenizer, model)
+        with bar("pre-training", stepper.total, "step") as shown:
+            progress = self._progress(shown, stepper)
+            loop = make_loop(learner, self.folder, about=self._about(), identity=self._identity(), progress=progress)
+            loop.run(resume=self.plan.resume)
+        scores = learner.epochs[-1] if learner.epochs else {}
         if self.accelerator.is_main_process:
             write_json(self.folder / RESULTS_FILE, {"steps": stepper.total, **scores})
             say(f"the model for fine-tuning is {self.folder / MODEL_FOLDER}; results: {json.dumps(scores)}")
@@ -169,47 +176,47 @@ class _Run:
     def _windows(self, tokenizer: Any, size: int | None = None) -> Windows:
         return Windows(self.data, tokenizer.cls_token_id, tokenizer.sep_token_id, size)
 
-    def _train(self, trainer: Trainer, stepper: PretrainStepper, tokenizer: Any, model: LukeForMaskedLM) -> dict[str, float]:
-        plan, first = self.plan, self.accelerator.is_main_process
-        shown = self._windows(tokenizer, plan.eval_windows)
-        trace = Trace(self.folder / TRACE_FILE, first)
+    def _learner(self, stepper: PretrainStepper, windows: Windows, tokenizer: Any, model: LukeForMaskedLM) -> TuneLearner:
+        plan = self.plan
+        measured = self._windows(tokenizer, plan.eval_windows)
         encoder = plan.bert_model_name or str(self.common.model_file)
-        with bar("pre-training", stepper.total, "step") as progress:
-            done = 0
+        stored_at = -STORED_EVERY_S
 
-            def started(total: int, before: int) -> None:
-                nonlocal done
-                done = before
-                progress.advance(before)
+        def store_model(step: int) -> None:
+            nonlocal stored_at
+            if step == stepper.total or time.monotonic() - stored_at > STORED_EVERY_S:
+                store(model, self.data, encoder, self.folder / MODEL_FOLDER)
+                stored_at = time.monotonic()
 
-            def stepped(loss: float, rate: float) -> None:
-                nonlocal done
-                done += 1
+        return TuneLearner(
+            stepper,
+            windows,
+            self._criterion(),
+            validate=(lambda: evaluate(stepper, measured, self.settings.eval_batch_size)) if plan.eval_windows else None,
+            store=store_model,
+        )
+
+    def _progress(self, shown: Bar, stepper: PretrainStepper) -> Progress:
+        trace, done = Trace(self.folder / TRACE_FILE), 0
+
+        def start(total: int, before: int) -> None:
+            nonlocal done
+            done = before
+            shown.advance(before)
+
+        def step(values: Mapping[str, float]) -> None:
+            nonlocal done
+            done += 1
+            if self.accelerator.is_main_process:
                 trace.add("losses", {"step": done, **stepper.last})
-                progress.advance()
-                progress.note(f"loss {loss:.4f}, {rate:.0f} windows/s")
+            shown.advance()
+            shown.note(f"loss {values['loss']:.4f}, {values['inputs/s']:.0f} windows/s")
 
-            def validated(epoch: int, scores: dict[str, float]) -> None:
-                if first:
-                    say(f"epoch {epoch + 1}: {', '.join(f'{k} {v:.4f}' for k, v in scores.items()) or 'done'}")
+        def validated(row: Mapping[str, Any]) -> None:
+            scores = ", ".join(f"{name} {value:.4f}" for name, value in scores_of(row).items())
+            self._say(f"epoch {row['epoch'] + 1}: {scores or 'done'}")
 
-            stored = -STORED_EVERY_S
-
-            def keep() -> None:
-                nonlocal stored
-                if trainer.standing.step == stepper.total or time.monotonic() - stored > STORED_EVERY_S:
-                    store(model, self.data, encoder, self.folder / MODEL_FOLDER)
-                    stored = time.monotonic()
-
-            hooks = Hooks(
-                validate=(lambda: evaluate(stepper, shown, self.settings.eval_batch_size)) if plan.eval_windows else None,
-                store=keep,
-                started=started,
-                stepped=stepped,
-                validated=validated,
-            )
-            standing = trainer.run(hooks, resume=plan.resume)
-        return standing.epochs[-1] if standing.epochs else {}
+        return Progress(start=start, step=step, validated=validated)
 
     def _identity(self) -> dict[str, Any]:
         plan = self.plan
@@ -230,9 +237,7 @@ class _Run:
 
     def _about(self) -> dict[str, Any]:
         files = [self.data.folder / name for name in (METADATA_FILE, VOCAB_FILE, "word_ids.npy", "entity_ids.npy")]
-        about = provenance(files, "", self.accelerator.device, self.accelerator.num_processes)
-        about.pop("catalogue")
-        return about
+        return provenance(files, self.accelerator.device, self.accelerator.num_processes)
 
     def _say(self, text: str) -> None:
         if self.accelerator.is_main_process:

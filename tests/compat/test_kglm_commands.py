@@ -15,7 +15,7 @@ import torch
 
 from blink.compat.kglm.commands import ABOUT, command, main
 from blink.compat.kglm.flags import settings_from
-from blink.kglm.run import RunFolder
+from blink.kglm.run import KglmRun
 from tests.kglm.lm_toys import write_world
 
 pytest.importorskip("yaml", reason="the extra 'kglm' is not installed")
@@ -45,7 +45,7 @@ DEFAULTS = {
 @pytest.fixture(autouse=True)
 def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes as long as a toy run; it is tested with runs."""
-    monkeypatch.setattr(RunFolder, "draw", lambda folder, losses, scores: None)
+    monkeypatch.setattr(KglmRun, "draw", lambda folder, losses, scores: None)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_training_and_testing_of_text(place: Path, capsys: pytest.CaptureFixture
     flags = ["--data_location", f"{place}/", "--model-name", "NAM", "--exp_num", "7"]
     words = [*flags, *TINY, "--steps-per-epoch-lm", "3", "--keep_probs", "0.8"]
     assert main("train_lm", words) == 0
-    run = RunFolder.open(place / "model_LM" / "NAM_7")
+    run = KglmRun.open(place / "model_LM" / "NAM_7")
     assert (run.settings.cells.keep, run.settings.seed, run.settings.cells.kind) == (0.8, 3, "BiLSTM")
     assert run.settings.data.text_valid.endswith("dev_selected.txt.gz")
     log = (place / "run_logs_LM" / "NAM_train_7.log").read_text()
@@ -109,7 +109,7 @@ def test_training_and_testing_of_text(place: Path, capsys: pytest.CaptureFixture
 def test_training_and_testing_of_triples(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--data_location_kge", str(place), "--exp_num", "8"]
     assert main("train_kge", [*flags, *TINY, *TINY_TRIPLES, "--layer_type", "LSTM"]) == 0
-    settings = RunFolder.open(place / "model_kge" / "NAM_NER_8").settings
+    settings = KglmRun.open(place / "model_kge" / "NAM_NER_8").settings
     assert (settings.joint.alpha, settings.vocabulary.count, settings.data.text) == (1.0, "names", "")
     assert settings.data.entity_names.endswith("names.tsv")
     capsys.readouterr()
@@ -138,7 +138,7 @@ def test_training_and_testing_of_both(place: Path, monkeypatch: pytest.MonkeyPat
     assert lines[0].startswith("perplexity ")
     assert any(line.startswith("easy false triples: accuracy") for line in lines)
     assert lines[-1].startswith("issa serge coelo born 1967")
-    settings = RunFolder.open(place / "model_kge_lm" / "NAM_NER_99").settings
+    settings = KglmRun.open(place / "model_kge_lm" / "NAM_NER_99").settings
     assert (settings.joint.mode, settings.joint.order) == ("sum", "blocks")
     assert (place / "run_log_kge_lm" / "NAM_NER_train_99.log").is_file()
 
@@ -217,7 +217,7 @@ def test_a_prefix_serves_as_a_location(place: Path) -> None:
         (place / f"wiki_{file.name}").write_bytes(file.read_bytes())
     words = ["--data_location", f"{place}/wiki_", "--out", str(place / "own"), "--steps_per_epoch_lm", "1", *TINY]
     assert main("train_lm", words) == 0
-    assert RunFolder.open(place / "own").settings.data.text.endswith("wiki_train_selected.txt.gz")
+    assert KglmRun.open(place / "own").settings.data.text.endswith("wiki_train_selected.txt.gz")
 
 
 def test_sentences_of_two_runs_side_by_side(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,14 +25,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from blink.errors import MismatchError, SettingsError
+from blink.runs.progress import Progress
 from blink.runs.signals import Interrupted
 from examples.luke.features import Feature
 from examples.luke.launching import launch, launch_command, make_accelerator, resolve_gpus
+from examples.luke.learner import TuneLearner, make_loop, make_order, total_steps
 from examples.luke.loggers import PACKAGES, make_logger
 from examples.luke.settings import TuneSettings
 from examples.luke.steps import Order, Stepper, adam_values, buckets, parameter_groups, rate_share
 from examples.luke.task import Task
-from examples.luke.trainer import Hooks, Trainer, make_order, total_steps
 
 
 class Numbers(Task[Any]):
@@ -247,6 +248,15 @@ class TestSettings:
             settings(**change)
 
 
+@dataclasses.dataclass
+class State:
+    """How far a run came."""
+
+    step: int
+    epochs: list[dict[str, float]]
+    best_epoch: int
+
+
 class Run:
     """A run in a folder, that can be stopped."""
 
@@ -255,26 +265,27 @@ class Run:
         self.stored: list[Tensor] = []
 
     def go(self, *, stop_at: int = 0, stop_in_epoch: int = -1, kill_at: int = 0, resume: bool = False, files: str = "x") -> Any:
-        learner = stepper(self.options, dropout=0.3)
+        made = stepper(self.options, dropout=0.3)
         about = {"files": {"train.json": files}, "time": "now"}
-        self.folder.mkdir(exist_ok=True)
-        trainer = Trainer(learner, DATA, "f1", self.folder, about=about, identity={"task": "numbers"})
 
         def validate() -> dict[str, float]:
-            epoch = len(trainer.standing.epochs)
+            epoch = len(learner.epochs)
             if epoch == stop_in_epoch:
                 os.kill(os.getpid(), signal.SIGTERM)
             return {"f1": self.scores[epoch]}
 
-        def stepped(loss: float, rate: float) -> None:
-            if kill_at == trainer.standing.step:
+        def step(shown: Mapping[str, float]) -> None:
+            if kill_at == loop.state.step:
                 raise RuntimeError("killed")
-            if stop_at == trainer.standing.step:
+            if stop_at == loop.state.step:
                 os.kill(os.getpid(), signal.SIGINT)
 
-        hooks = Hooks(validate, lambda: self.stored.append(weights(learner)), stepped=stepped)
-        state = trainer.run(hooks, resume=resume)
-        return weights(learner), state
+        store = lambda step: self.stored.append(weights(made))  # noqa: E731
+        learner = TuneLearner(made, DATA, "f1", validate=validate, store=store)
+        identity = {"task": "numbers"}
+        loop = make_loop(learner, self.folder, about=about, identity=identity, progress=Progress(step=step))
+        state = loop.run(resume=resume)
+        return weights(made), State(state.step, learner.epochs, learner.best_epoch)
 
     def trace(self) -> list[dict[str, Any]]:
         rows = [json.loads(line) for line in (self.folder / "trace.jsonl").read_text().splitlines()]

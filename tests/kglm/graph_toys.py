@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 import torch
 
 from blink.kglm.config import Settings, load_settings
+from blink.kglm.graph.learner import GraphLearner
 from blink.kglm.graph.readers import read_graph
-from blink.kglm.graph.trainer import Trainer
 from blink.kglm.graph.triples import Graph
-from blink.kglm.run import Progress, RunFolder
+from blink.kglm.run import KglmRun
+from blink.runs.loop import Loop
+from blink.runs.progress import Progress
 
 PEOPLE = ["ada", "ben", "cleo", "dan", "eve"]
 TRAIN = [
@@ -58,11 +61,19 @@ def toy_settings(folder: Path, **changes: Any) -> Settings:
     return load_settings("graph").replace(values)
 
 
-def toy_trainer(graph: Path, run: Path, *, resume: bool = False, progress: Progress | None = None, **changes: Any) -> Trainer:
+def begin(path: Path, settings: Settings, sources: Sequence[Path] = ()) -> KglmRun:
+    """A run that has begun, in a folder that holds none."""
+    run = KglmRun(path, settings)
+    run.require_free()
+    run.begin(run.about(sources))
+    return run
+
+
+def toy_loop(graph: Path, run: Path, *, progress: Progress | None = None, **changes: Any) -> Loop:
     settings = toy_settings(graph, **changes)
     made = read_graph(settings.data)
-    folder = RunFolder(run, settings) if resume else RunFolder.begin(run, settings, made.sources)
-    return Trainer(made, folder, progress)
+    folder = KglmRun(run, settings)
+    return Loop(GraphLearner(made, folder), folder, folder.about(made.sources), progress=progress)
 
 
 def random_graph(entities: int, relations: int, triples: int, seed: int = 0, *, valid: int = 0) -> Graph:
@@ -75,8 +86,13 @@ def random_graph(entities: int, relations: int, triples: int, seed: int = 0, *, 
     return Graph(tuple(f"Q{i}" for i in range(entities)), tuple(f"P{i}" for i in range(relations)), splits)
 
 
-def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+def learner_of(loop: Loop) -> GraphLearner:
+    assert isinstance(loop.learner, GraphLearner)
+    return loop.learner
+
+
+def weights(loop: Loop) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in learner_of(loop).model.state_dict().items()}
 
 
 def rows(run: Path, kind: str) -> list[dict[str, Any]]:

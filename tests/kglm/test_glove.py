@@ -19,12 +19,14 @@ from blink.errors import BlinkError, DataError, MismatchError, SettingsError
 from blink.kglm.config import DEFAULTS, Settings, load_settings
 from blink.kglm.glove import counts as counting
 from blink.kglm.glove.counts import Counts, PairBatch, PairStream, count_pairs, hold_out
+from blink.kglm.glove.learner import HELD_OUT, WordLearner
 from blink.kglm.glove.model import GloVe, Weighting, adagrad
 from blink.kglm.glove.runner import WORD_VECTORS, GloveRunner
-from blink.kglm.glove.trainer import HELD_OUT, WordTrainer
 from blink.kglm.lm.corpus import encode
 from blink.kglm.lm.vocabulary import Vocabulary
-from blink.kglm.run import METRICS_FILE, TRACE_FILE, Progress, read_tensors
+from blink.kglm.run import KglmRun, read_tensors
+from blink.runs.folder import METRICS_FILE, TRACE_FILE
+from blink.runs.progress import Progress
 from blink.runs.settings import read_settings_file
 from blink.runs.signals import Interrupted
 from blink.runs.trace import read_trace
@@ -245,7 +247,7 @@ def test_a_run_of_words_equals_a_plain_loop_bit_for_bit(tmp_path: Path) -> None:
         options.replace({"data.graph": "nowhere", "joint.mu": 1.0, "joint.coupling": "hard"}), tmp_path / "other"
     )
     from blink.kglm.glove.inputs import read_text
-    from blink.kglm.run import seed_for
+    from blink.runs.seeds import seed_for
 
     words = read_text(options)
     model = GloVe(len(words.vocabulary.words), 6, Weighting(options.words.x_max, options.words.power), options.seed)
@@ -415,10 +417,9 @@ def test_the_settings_of_the_graph_are_those_of_kind_graph() -> None:
 
 def test_words_are_learned_on_a_device_that_is_named(tmp_path: Path) -> None:
     from blink.kglm.glove.inputs import read_text
-    from blink.kglm.run import RunFolder
 
     options = settings(tmp_path, device="cpu")
-    trainer = WordTrainer(read_text(options), RunFolder.begin(tmp_path / "run", options))
+    trainer = WordLearner(read_text(options), KglmRun(tmp_path / "run", options))
     assert {p.device.type for p in trainer.side.model.parameters()} == {"cpu"}
     with pytest.raises(SettingsError, match="device is 'cuda:99'"):
-        WordTrainer(read_text(options), RunFolder(tmp_path / "run", options.replace({"device": "cuda:99"})))
+        WordLearner(read_text(options), KglmRun(tmp_path / "run", options.replace({"device": "cuda:99"})))

@@ -16,15 +16,18 @@ from blink.kglm.config import Settings, load_settings
 from blink.kglm.glove.alignment import Alignment, align, link_word, mark_lines
 from blink.kglm.glove.counts import PairBatch
 from blink.kglm.glove.coupling import Coupling, PairDraws, TiedTable, contrast_loss, distance_loss
-from blink.kglm.glove.joint import JointTrainer
+from blink.kglm.glove.joint import JointLearner
+from blink.kglm.glove.learner import HELD_OUT, WordLearner
 from blink.kglm.glove.model import GloVe, Weighting
 from blink.kglm.glove.runner import MAP_FILE, WORD_VECTORS, GloveRunner
-from blink.kglm.glove.trainer import HELD_OUT
 from blink.kglm.graph.runner import GraphRunner
 from blink.kglm.lm.vocabulary import Vocabulary
 from blink.kglm.lm.words import text_words
-from blink.kglm.run import TRACE_FILE, Progress, RunFolder, read_tensors
+from blink.kglm.run import KglmRun, read_tensors
 from blink.kglm.text_init.tables import TextRow
+from blink.runs.folder import TRACE_FILE
+from blink.runs.loop import Loop
+from blink.runs.progress import Progress
 from blink.runs.signals import Interrupted
 from blink.runs.trace import read_trace
 
@@ -285,17 +288,16 @@ def test_a_side_without_weight_leaves_the_other_as_it_is_alone(graph: Path, tmp_
 
 def word_trainer(options: Settings, folder: Path) -> Any:
     from blink.kglm.glove.inputs import read_text
-    from blink.kglm.glove.trainer import WordTrainer
 
-    return WordTrainer(read_text(options), RunFolder.begin(folder, options))
+    return WordLearner(read_text(options), KglmRun(folder, options))
 
 
-def joint_trainer(options: Settings, folder: Path) -> JointTrainer:
+def joint_trainer(options: Settings, folder: Path) -> JointLearner:
     from blink.kglm.glove.inputs import aligned, read_text
     from blink.kglm.graph.readers import read_graph
 
     read, words = read_graph(options.data), read_text(options)
-    return JointTrainer(read, words, aligned(options, read, words), RunFolder.begin(folder, options))
+    return JointLearner(read, words, aligned(options, read, words), KglmRun(folder, options))
 
 
 @pytest.mark.parametrize("alpha", [0.25, 0.5, 0.9])
@@ -304,10 +306,10 @@ def test_gradients_are_those_of_the_weighted_sum(graph: Path, tmp_path: Path, al
     trainer = joint_trainer(options, tmp_path / "run")
     batch = trainer._batches[0]
     trainer.model.train()
-    total = trainer._gradients(batch)
+    parts = trainer._gradients(0)
+    total = parts.pop("loss")
     found = {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
     trainer.model.zero_grad(set_to_none=True)
-    parts = trainer._losses
     assert trainer.coupling is not None
     pairs = trainer._pairs.batch(0)
     entities = trainer.model.entity_tables[0][pairs.entities]
@@ -403,7 +405,7 @@ def test_the_alignment_brings_entities_to_their_words(graph: Path, tmp_path: Pat
     def distance(mu: float) -> float:
         options = settings(graph, **{"joint.mu": mu, "joint.map": "identity", "train.epochs": 20, "stop.every": 20})
         trainer = joint_trainer(options, tmp_path / str(mu))
-        trainer.run()
+        Loop(trainer, trainer.folder, trainer.folder.about()).run()
         entities = torch.from_numpy(trainer.alignment.entities)
         batch = trainer.alignment.batch(np.arange(len(entities)))
         with torch.no_grad():

@@ -26,7 +26,7 @@ from blink.kglm.graph.classification import (
 from blink.kglm.graph.model import Questions, questions_of
 from blink.kglm.graph.ranking import RelationFrequency, rank, relation_categories, report, summary
 from blink.kglm.graph.triples import Graph
-from blink.kglm.run import NotFinite
+from blink.runs.finite import NotFinite
 
 
 @dataclass

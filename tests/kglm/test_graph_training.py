@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from graph_toys import PEOPLE, family, random_graph, rows, toy_settings, toy_trainer, weights, write_triples
+from graph_toys import PEOPLE, begin, family, learner_of, random_graph, rows, toy_loop, toy_settings, weights, write_triples
 
 from blink.errors import CheckpointError, DataError, MismatchError, SettingsError
+from blink.kglm.graph.learner import GraphLearner
 from blink.kglm.graph.runner import GraphRunner, open_run
-from blink.kglm.graph.trainer import Trainer
-from blink.kglm.run import NotFinite, Progress, RunFolder
+from blink.kglm.run import KglmRun, run_to_end
 from blink.runs.checkpoints import CHECKPOINTS_FOLDER, checkpoints
+from blink.runs.finite import NotFinite
+from blink.runs.progress import Progress
 from blink.runs.signals import Interrupted
 
 pytest.importorskip("pykeen", reason="needs the extra kglm")
@@ -50,7 +52,7 @@ def graph(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than these runs; the tests of commands look at it."""
-    monkeypatch.setattr(RunFolder, "draw", lambda folder, losses, scores: None)
+    monkeypatch.setattr(KglmRun, "draw", lambda folder, losses, scores: None)
 
 
 def assert_equal(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> None:
@@ -92,7 +94,7 @@ MEMORISED: list[dict[str, Any]] = [
 )
 def test_a_graph_of_five_entities_is_memorised(tmp_path: Path, graph: Path, changes: dict[str, Any]) -> None:
     fixed = {"train__epochs": 40, "stop__every": 20, "train__log_steps": 50}
-    best = toy_trainer(graph, tmp_path / "run", **{**changes, **fixed}).run()
+    best = toy_loop(graph, tmp_path / "run", **{**changes, **fixed}).run().best
     # No translation of the plane takes ada to both of her children, and these to both of theirs.
     lowest = 0.7 if changes.get("model__name") == "transe" and "model__arguments" not in changes else 1.0
     assert best["mrr"] >= lowest
@@ -102,7 +104,7 @@ def test_a_graph_of_five_entities_is_memorised(tmp_path: Path, graph: Path, chan
 def test_parts_of_a_step_give_the_step(tmp_path: Path, graph: Path, kind: str) -> None:
     held = {} if kind == "KvsAll" else {"train__regularizer": "n3", "train__regularizer_weight": 0.1}
     changes = {"train__type": kind, "train__epochs": 3, **held}
-    made = [toy_trainer(graph, tmp_path / str(size), train__part_size=size, **changes) for size in (0, 5)]
+    made = [toy_loop(graph, tmp_path / str(size), train__part_size=size, **changes) for size in (0, 5)]
     for trainer in made:
         trainer.run()
     losses = [[row["loss"] for row in rows(trainer.folder.path, "step")] for trainer in made]
@@ -111,26 +113,26 @@ def test_parts_of_a_step_give_the_step(tmp_path: Path, graph: Path, kind: str) -
 
 
 def test_seeds_decide(tmp_path: Path, graph: Path) -> None:
-    one, same, other = (toy_trainer(graph, tmp_path / str(i), **MOVING, seed=s) for i, s in enumerate((0, 0, 1)))
+    one, same, other = (toy_loop(graph, tmp_path / str(i), **MOVING, seed=s) for i, s in enumerate((0, 0, 1)))
     for trainer in (one, same, other):
         trainer.run()
     assert_equal(weights(one), weights(same))
-    assert not torch.equal(one.model.entity_tables[0], other.model.entity_tables[0])
+    assert not torch.equal(learner_of(one).model.entity_tables[0], learner_of(other).model.entity_tables[0])
 
 
 # -- the best state ------------------------------------------------------------------------------------------------------
 
 
 def test_the_best_state_is_what_is_left(tmp_path: Path, graph: Path) -> None:
-    trainer = toy_trainer(graph, tmp_path / "run", train__epochs=12, stop__every=1, stop__patience=0)
+    trainer = toy_loop(graph, tmp_path / "run", train__epochs=12, stop__every=1, stop__patience=0)
     states: dict[int, dict[str, torch.Tensor]] = {}
 
     def spoil(shown: Mapping[str, float]) -> None:
-        if trainer.standing.step > 8:
-            trainer.model.entity_tables[0].data.normal_()
+        if trainer.state.step > 8:
+            learner_of(trainer).model.entity_tables[0].data.normal_()
 
-    trainer._progress = Progress(step=spoil, say=lambda line: states.update({trainer.standing.step: weights(trainer)}))
-    best = trainer.run()
+    trainer.progress = Progress(step=spoil, say=lambda line: states.update({trainer.state.step: weights(trainer)}))
+    best = run_to_end(trainer, resume=False)
     scores = {row["step"]: row["mrr"] for row in rows(tmp_path / "run", "validation")}
     assert best["mrr"] == max(scores.values()) > scores[12]
     assert best["step"] == min(step for step, mrr in scores.items() if mrr == best["mrr"]) <= 8
@@ -141,7 +143,7 @@ def test_the_best_state_is_what_is_left(tmp_path: Path, graph: Path) -> None:
 @pytest.mark.parametrize(("delta", "last"), [(0.0, 30), (2.0, 8)])
 def test_patience_counts_validations_that_are_not_better_by_delta(tmp_path: Path, graph: Path, delta: float, last: int) -> None:
     changes = {"stop__patience": 3, "stop__every": 2, "train__epochs": 30, "train__lr": 0.01 if delta else 0.0}
-    trainer = toy_trainer(graph, tmp_path / "run", stop__delta=delta, **{**changes, "train__lr": 0.01})
+    trainer = toy_loop(graph, tmp_path / "run", stop__delta=delta, **{**changes, "train__lr": 0.01})
     trainer.run()
     validations = [row["epoch"] for row in rows(tmp_path / "run", "validation")]
     if delta:  # no score is better by 2: the first is the best, and three more end the run
@@ -152,15 +154,15 @@ def test_patience_counts_validations_that_are_not_better_by_delta(tmp_path: Path
 
 def test_the_rate_falls_where_nothing_gets_better(tmp_path: Path, graph: Path) -> None:
     changes = {"stop__delta": 2.0, "stop__patience": 0, "stop__every": 1, "train__epochs": 7}
-    toy_trainer(graph, tmp_path / "run", train__lr_factor=0.5, train__lr_patience=2, train__lr=0.08, **changes).run()
+    toy_loop(graph, tmp_path / "run", train__lr_factor=0.5, train__lr_patience=2, train__lr=0.08, **changes).run()
     assert [row["rate"] for row in rows(tmp_path / "run", "validation")] == [0.08, 0.08, 0.04, 0.04, 0.02, 0.02, 0.01]
 
 
 def test_a_part_of_the_validation_triples_may_choose(tmp_path: Path, graph: Path) -> None:
-    parts = [toy_trainer(graph, tmp_path / str(n), stop__triples=n, seed=1)._valid for n in (0, 3, 99)]
+    parts = [learner_of(toy_loop(graph, tmp_path / str(n), stop__triples=n, seed=1))._valid for n in (0, 3, 99)]
     assert [len(part) for part in parts] == [8, 3, 8]
     assert set(map(tuple, parts[1].tolist())) < set(map(tuple, parts[0].tolist()))
-    assert torch.equal(toy_trainer(graph, tmp_path / "again", stop__triples=3, seed=1)._valid, parts[1])
+    assert torch.equal(learner_of(toy_loop(graph, tmp_path / "again", stop__triples=3, seed=1))._valid, parts[1])
 
 
 def test_validation_leaves_the_test_triples_alone(tmp_path: Path) -> None:
@@ -170,8 +172,8 @@ def test_validation_leaves_the_test_triples_alone(tmp_path: Path) -> None:
     write_triples(folder / "train.txt", [(n, "r", "e0") for n in names])
     write_triples(folder / "valid.txt", [("e0", "r", "e1")])
     write_triples(folder / "test.txt", [("e0", "r", n) for n in names[2:]])
-    trainer = toy_trainer(folder, tmp_path / "run", train__epochs=1, stop__every=1)
-    found = trainer._filter.of(trainer._filter.find(_question(0)))[1]
+    trainer = toy_loop(folder, tmp_path / "run", train__epochs=1, stop__every=1)
+    found = learner_of(trainer)._filter.of(learner_of(trainer)._filter.find(_question(0)))[1]
     assert found.tolist() == [0, 1]
     GraphRunner().train(toy_settings(folder, train__epochs=1, stop__every=1), tmp_path / "again")
     from blink.kglm.graph.runner import known_answers
@@ -191,22 +193,22 @@ def _question(entity: int) -> Any:
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
-from graph_toys import toy_trainer
-from blink.kglm.run import Progress
+from graph_toys import toy_loop
+from blink.runs.progress import Progress
 graph, run, changes, at = sys.argv[1:]
-trainer = toy_trainer(Path(graph), Path(run), **json.loads(changes))
-trainer._progress = Progress(step=lambda shown: trainer.standing.step == int(at) and os.kill(os.getpid(), signal.SIGKILL))
+trainer = toy_loop(Path(graph), Path(run), **json.loads(changes))
+trainer.progress = Progress(step=lambda shown: trainer.state.step == int(at) and os.kill(os.getpid(), signal.SIGKILL))
 trainer.run()
 """
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, graph: Path) -> None:
-    whole = toy_trainer(graph, tmp_path / "whole", **MOVING)
-    expected = whole.run()
+    whole = toy_loop(graph, tmp_path / "whole", **MOVING)
+    expected = run_to_end(whole, resume=False)
     command = [sys.executable, "-c", KILLED, str(graph), str(tmp_path / "run"), json.dumps(MOVING), "18"]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": f"{TESTS.parents[1]}:{TESTS}"}, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    again = GraphRunner().train(RunFolder.open(tmp_path / "run").settings, tmp_path / "run", resume=True)
+    again = GraphRunner().train(KglmRun.open(tmp_path / "run").settings, tmp_path / "run", resume=True)
     for name in ("mrr", "hits@10", "step", "epoch"):
         assert again[name] == expected[name]
     assert_same_run(tmp_path / "whole", tmp_path / "run")
@@ -233,37 +235,37 @@ def assert_same_run(one: Path, other: Path) -> None:
 )
 def test_ten_epochs_are_five_and_five_more(tmp_path: Path, graph: Path, changes: dict[str, Any]) -> None:
     """With stops after any step of them."""
-    whole = toy_trainer(graph, tmp_path / "whole", **changes)
-    expected = whole.run()
-    toy_trainer(graph, tmp_path / "run", **{**changes, "train__epochs": 4}).run()
-    longer = RunFolder.open(tmp_path / "run", ["--train.epochs", "10"]).settings
+    whole = toy_loop(graph, tmp_path / "whole", **changes)
+    expected = run_to_end(whole, resume=False)
+    toy_loop(graph, tmp_path / "run", **{**changes, "train__epochs": 4}).run()
+    longer = KglmRun.open(tmp_path / "run", ["--train.epochs", "10"]).settings
     found = GraphRunner().train(longer, tmp_path / "run", resume=True)
     assert [found[k] for k in ("mrr", "step", "steps")] == [expected[k] for k in ("mrr", "step", "steps")]
     assert_same_run(tmp_path / "whole", tmp_path / "run")
-    last = [RunFolder(tmp_path / name, longer).load() for name in ("whole", "run")]
+    last = [KglmRun(tmp_path / name, longer).load() for name in ("whole", "run")]
     assert_equal(last[0]["model"], last[1]["model"])
 
 
 def test_a_run_is_not_made_longer_from_a_validation_of_its_own(tmp_path: Path, graph: Path) -> None:
-    toy_trainer(graph, tmp_path / "run", **{**MOVING, "train__epochs": 3}).run()
-    longer = RunFolder.open(tmp_path / "run", ["--train.epochs", "10"]).settings
+    toy_loop(graph, tmp_path / "run", **{**MOVING, "train__epochs": 3}).run()
+    longer = KglmRun.open(tmp_path / "run", ["--train.epochs", "10"]).settings
     with pytest.raises(SettingsError, match="at a multiple of 2"):
         GraphRunner().train(longer, tmp_path / "run", resume=True)
 
 
 def test_ctrl_c_saves_and_ends(tmp_path: Path, graph: Path) -> None:
-    whole = toy_trainer(graph, tmp_path / "whole", **MOVING)
+    whole = toy_loop(graph, tmp_path / "whole", **MOVING)
     whole.run()
-    trainer = toy_trainer(graph, tmp_path / "run", **MOVING)
+    trainer = toy_loop(graph, tmp_path / "run", **MOVING)
 
     def stop(shown: Mapping[str, float]) -> None:
-        if trainer.standing.step == 7:
+        if trainer.state.step == 7:
             os.kill(os.getpid(), signal.SIGINT)
 
-    trainer._progress = Progress(step=stop)
+    trainer.progress = Progress(step=stop)
     with pytest.raises(Interrupted, match="stopped after step 7 of 40, saved in"):
         trainer.run()
-    GraphRunner().train(trainer.settings, tmp_path / "run", resume=True)
+    GraphRunner().train(learner_of(trainer).settings, tmp_path / "run", resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
@@ -277,9 +279,9 @@ def test_a_finished_run_that_is_gone_on_with_stays_as_it_is(tmp_path: Path, grap
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, graph: Path) -> None:
-    whole = toy_trainer(graph, tmp_path / "whole", **MOVING)
+    whole = toy_loop(graph, tmp_path / "whole", **MOVING)
     whole.run()
-    toy_trainer(graph, tmp_path / "run", **{**MOVING, "train__epochs": 4}).run()
+    toy_loop(graph, tmp_path / "run", **{**MOVING, "train__epochs": 4}).run()
     newest = checkpoints(tmp_path / "run" / CHECKPOINTS_FOLDER)[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
     GraphRunner().train(toy_settings(graph, **MOVING), tmp_path / "run", resume=True)
@@ -304,13 +306,13 @@ def test_another_graph_is_noticed(tmp_path: Path, graph: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_names_its_step(tmp_path: Path, graph: Path) -> None:
-    trainer = toy_trainer(graph, tmp_path / "run", train__batch_size=4)
+    trainer = toy_loop(graph, tmp_path / "run", train__batch_size=4)
 
     def spoil(shown: Mapping[str, float]) -> None:
-        if trainer.standing.step == 6:
-            trainer.model.entity_tables[0].data[0, 0] = float("nan")
+        if trainer.state.step == 6:
+            learner_of(trainer).model.entity_tables[0].data[0, 0] = float("nan")
 
-    trainer._progress = Progress(step=spoil)
+    trainer.progress = Progress(step=spoil)
     with pytest.raises(NotFinite, match=r"the loss is nan at step 7 \(epoch 2, step 3\)"):
         trainer.run()
 
@@ -341,7 +343,7 @@ def test_a_graph_without_validation_triples(tmp_path: Path) -> None:
 
 
 def test_a_run_that_has_no_best_state_yet(tmp_path: Path, graph: Path) -> None:
-    RunFolder.begin(tmp_path / "run", toy_settings(graph))
+    begin(tmp_path / "run", toy_settings(graph))
     with pytest.raises(Exception, match="blink kglm resume"):
         open_run(tmp_path / "run")
 
@@ -359,11 +361,11 @@ def vectors(folder: Path, ids: list[str], width: int) -> Path:
 @pytest.mark.parametrize("rescaled", [True, False])
 def test_entities_start_from_vectors_of_a_file(tmp_path: Path, graph: Path, rescaled: bool) -> None:
     folder = vectors(tmp_path / "v", ["eve", "stranger", "ada"], 16)
-    plain = toy_trainer(graph, tmp_path / "plain")
-    made = toy_trainer(graph, tmp_path / "run", model__vectors=str(folder), model__vectors_rescaled=rescaled)
-    assert "2 entities start from" in made.start_note
-    assert "3 from drawn vectors" in made.start_note
-    drawn, table = plain.model.entity_tables[0].detach(), made.model.entity_tables[0].detach()
+    plain = toy_loop(graph, tmp_path / "plain")
+    made = toy_loop(graph, tmp_path / "run", model__vectors=str(folder), model__vectors_rescaled=rescaled)
+    assert "2 entities start from" in learner_of(made).start_note
+    assert "3 from drawn vectors" in learner_of(made).start_note
+    drawn, table = learner_of(plain).model.entity_tables[0].detach(), learner_of(made).model.entity_tables[0].detach()
     places = {name: made.graph.entities.index(name) for name in PEOPLE}
     for name, row in places.items():
         assert torch.equal(table[row], drawn[row]) == (name not in ("eve", "ada"))
@@ -372,27 +374,27 @@ def test_entities_start_from_vectors_of_a_file(tmp_path: Path, graph: Path, resc
         assert mean == pytest.approx(float(drawn.norm(dim=1).mean()), rel=1e-4)
     else:
         assert np.array_equal(table[places["eve"]], np.load(folder / "entity_vectors.npy")[0])
-    assert torch.equal(plain.model.relation_tables[0], made.model.relation_tables[0])
+    assert torch.equal(plain.model.relation_tables[0], learner_of(made).model.relation_tables[0])
 
 
 def test_frozen_vectors_stay(tmp_path: Path, graph: Path) -> None:
     folder = vectors(tmp_path / "v", PEOPLE, 16)
-    made = toy_trainer(graph, tmp_path / "run", model__vectors=str(folder), model__vectors_frozen=True, train__epochs=3)
+    made = toy_loop(graph, tmp_path / "run", model__vectors=str(folder), model__vectors_frozen=True, train__epochs=3)
     before = weights(made)
     made.run()
-    assert torch.equal(made.model.entity_tables[0], before["entity_tables.0"])
-    assert not torch.equal(made.model.relation_tables[0], before["relation_tables.0"])
+    assert torch.equal(learner_of(made).model.entity_tables[0], before["entity_tables.0"])
+    assert not torch.equal(learner_of(made).model.relation_tables[0], before["relation_tables.0"])
 
 
 @pytest.mark.parametrize("rescaled", [True, False])
 def test_vectors_that_do_not_fit(tmp_path: Path, graph: Path, rescaled: bool) -> None:
     wide, strange = vectors(tmp_path / "wide", PEOPLE, 20), vectors(tmp_path / "strange", ["x", "y"], 16)
     with pytest.raises(MismatchError, match="20 numbers"):
-        toy_trainer(graph, tmp_path / "a", model__vectors=str(wide), model__vectors_rescaled=rescaled)
+        toy_loop(graph, tmp_path / "a", model__vectors=str(wide), model__vectors_rescaled=rescaled)
     with pytest.raises(MismatchError, match="none of the graph's 5 ids"):
-        toy_trainer(graph, tmp_path / "b", model__vectors=str(strange), model__vectors_rescaled=rescaled)
+        toy_loop(graph, tmp_path / "b", model__vectors=str(strange), model__vectors_rescaled=rescaled)
     with pytest.raises(SettingsError, match="several vectors per entity"):
-        toy_trainer(graph, tmp_path / "c", model__vectors=str(wide), model__name="simple")
+        toy_loop(graph, tmp_path / "c", model__vectors=str(wide), model__name="simple")
 
 
 # -- large tables --------------------------------------------------------------------------------------------------------
@@ -404,10 +406,10 @@ def test_a_step_touches_only_the_rows_it_uses(tmp_path: Path) -> None:
     settings = toy_settings(
         tmp_path, **SHARED_NEGATIVES, model__sparse=True, train__optimizer="rowwise_adagrad", train__batch_size=64
     )
-    trainer = Trainer(made, RunFolder.begin(tmp_path / "run", settings))
-    before = weights(trainer)["entity_tables.0"]
-    trainer._train_step()
-    moved = (trainer.model.entity_tables[0] != before).any(1).sum()
+    learner = GraphLearner(made, begin(tmp_path / "run", settings))
+    before = learner.model.entity_tables[0].detach().clone()
+    learner.step(0)
+    moved = (learner.model.entity_tables[0] != before).any(1).sum()
     assert 0 < moved <= 64 * 2 + 4
-    held = sum(value.numel() for part in trainer._optimisers.state() for s in part["state"].values() for value in s.values())
+    held = sum(value.numel() for part in learner._optimisers.state() for s in part["state"].values() for value in s.values())
     assert held == 200_000 + 2 * 3

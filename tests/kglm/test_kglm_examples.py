@@ -17,7 +17,7 @@ pytest.importorskip("yaml", reason="needs the extra kglm")
 
 from blink.kglm.config import kind_of, load_settings
 from blink.kglm.graph.runner import GraphRunner
-from blink.kglm.run import RunFolder
+from blink.kglm.run import KglmRun
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "kglm"
@@ -94,7 +94,7 @@ def test_results_are_kept_without_paths_of_the_machine(tmp_path: Path) -> None:
     GraphRunner().evaluate(other, "test")
     against = script().results(file, run, other)["against"]
     assert (against["split"], against["differs_by"]) == ("test", ["train.lr"])
-    mrr = [RunFolder.open(path).metrics()["test"]["ranking"]["mrr"] for path in (run, other)]
+    mrr = [KglmRun.open(path).metrics()["test"]["ranking"]["mrr"] for path in (run, other)]
     assert against["mrr"]["all"]["difference"] == pytest.approx(mrr[0] - mrr[1])
     low, high = against["mrr"]["all"]["interval"]
     assert low < against["mrr"]["all"]["difference"] < high

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from graph_toys import begin
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -16,7 +17,9 @@ pytest.importorskip("yaml", reason="needs the extra kglm")
 
 from blink.kglm.config import DATA_VARIABLE, Settings, data_path, kind_of, load_settings
 from blink.kglm.kinds import KINDS, runner_for
-from blink.kglm.run import RunFolder, require_finite, seed_for
+from blink.kglm.run import KglmRun
+from blink.runs.finite import NotFinite, require_finite
+from blink.runs.seeds import seed_for
 from blink.runs.settings import choice, read_settings_file
 
 pytestmark = pytest.mark.quick
@@ -161,32 +164,32 @@ def settings() -> Settings:
 
 
 def test_a_folder_holds_one_run(tmp_path: Path, settings: Settings) -> None:
-    RunFolder.begin(tmp_path / "run", settings)
+    begin(tmp_path / "run", settings)
     with pytest.raises(SettingsError, match="holds a run already"):
-        RunFolder.begin(tmp_path / "run", settings)
+        begin(tmp_path / "run", settings)
     with pytest.raises(MissingFileError, match="holds no run"):
-        RunFolder.open(tmp_path)
+        KglmRun.open(tmp_path)
 
 
 def test_only_the_length_of_a_run_may_change(tmp_path: Path, settings: Settings) -> None:
-    RunFolder.begin(tmp_path, settings)
-    assert RunFolder.open(tmp_path, ["--train.epochs", "9"]).settings.train.epochs == 9
+    begin(tmp_path, settings)
+    assert KglmRun.open(tmp_path, ["--train.epochs", "9"]).settings.train.epochs == 9
     with pytest.raises(SettingsError, match=r"another train\.lr"):
-        RunFolder.open(tmp_path, ["--train.lr", "9"])
+        KglmRun.open(tmp_path, ["--train.lr", "9"])
 
 
 def test_other_contents_of_a_file_are_noticed(tmp_path: Path, settings: Settings) -> None:
     file = tmp_path / "train.txt"
     file.write_text("one")
-    run = RunFolder.begin(tmp_path / "run", settings, [file])
-    run.go_on(0, [file])
+    run = begin(tmp_path / "run", settings, [file])
+    run.require_same(run.about([file]))
     file.write_text("two")
     with pytest.raises(MismatchError, match=r"train\.txt"):
-        run.go_on(0, [file])
+        run.require_same(run.about([file]))
 
 
 def test_metrics_are_kept_by_split(tmp_path: Path, settings: Settings) -> None:
-    run = RunFolder.begin(tmp_path, settings)
+    run = begin(tmp_path, settings)
     run.add_metrics("valid", {"mrr": 0.5})
     run.add_metrics("test", {"mrr": 0.4})
     assert run.add_metrics("valid", {"mrr": 0.6}) == {"valid": {"mrr": 0.6}, "test": {"mrr": 0.4}} == run.metrics()
@@ -194,8 +197,6 @@ def test_metrics_are_kept_by_split(tmp_path: Path, settings: Settings) -> None:
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), -float("inf")])
 def test_a_loss_that_is_no_number_is_named(loss: float) -> None:
-    from blink.kglm.run import NotFinite
-
     with pytest.raises(NotFinite, match="at step 7"):
         require_finite(loss, "step 7")
     require_finite(1e30, "step 7")

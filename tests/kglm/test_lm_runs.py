@@ -26,7 +26,9 @@ from blink.kglm.lm.saved import load_model, save_model
 from blink.kglm.lm.schedule import LANGUAGE, TRIPLES, Schedule
 from blink.kglm.lm.vectors import neighbour_vectors, read_vectors, rescaled
 from blink.kglm.lm.vocabulary import PAD, Vocabulary
-from blink.kglm.run import NotFinite, Progress, RunFolder
+from blink.kglm.run import KglmRun
+from blink.runs.finite import NotFinite
+from blink.runs.progress import Progress
 from blink.runs.signals import Interrupted
 from tests.kglm.lm_toys import settings_for, toy_model, write_world
 
@@ -34,13 +36,13 @@ pytest.importorskip("yaml", reason="the extra 'kglm' is not installed")
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[2]
-DRAW = RunFolder.draw
+DRAW = KglmRun.draw
 
 
 @pytest.fixture(autouse=True)
 def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes as long as a toy run; one test draws."""
-    monkeypatch.setattr(RunFolder, "draw", lambda folder, losses, scores: None)
+    monkeypatch.setattr(KglmRun, "draw", lambda folder, losses, scores: None)
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +205,7 @@ def test_a_step_of_triples_is_a_function_of_its_number(world: Path) -> None:
 
 
 def test_a_joint_run_learns_both_tasks(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RunFolder, "draw", DRAW)
+    monkeypatch.setattr(KglmRun, "draw", DRAW)
     lengthy = {"train__epochs": 3, "train__steps_per_epoch_lm": 40, "train__steps_per_epoch_kge": 40, "train__save_steps": 99}
     sizes = {"words__width": 16, "cells__layers": [16], "classifier__hidden": [16], "classifier__keep": 0.8}
     found = run(world, tmp_path / "run", "joint", **lengthy, **sizes)
@@ -263,7 +265,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(world: Path, tmp_path: Path) -> N
     LanguageRunner().train(settings_for(world, "joint", changes), tmp_path / "whole")
     assert killed(world, tmp_path / "killed", 6, False, changes) == -signal.SIGKILL
     assert killed(world, tmp_path / "killed", 9, True, changes) == -signal.SIGKILL
-    LanguageRunner().train(RunFolder.open(tmp_path / "killed").settings, tmp_path / "killed", resume=True)
+    LanguageRunner().train(KglmRun.open(tmp_path / "killed").settings, tmp_path / "killed", resume=True)
     assert_alike(best(tmp_path / "whole"), best(tmp_path / "killed"))
     assert figures(tmp_path / "whole") == figures(tmp_path / "killed")
     for kind in ("step", "epoch", "validation"):
@@ -278,7 +280,7 @@ def test_a_longer_run_passes_through_the_states_of_a_shorter_one(world: Path, tm
     """Ten epochs are five, and five more after the run was gone on with."""
     run(world, tmp_path / "ten", "joint", train__epochs=10)
     run(world, tmp_path / "five", "joint", train__epochs=5)
-    longer = RunFolder.open(tmp_path / "five", ["--train.epochs", "10"]).settings
+    longer = KglmRun.open(tmp_path / "five", ["--train.epochs", "10"]).settings
     LanguageRunner().train(longer, tmp_path / "five", resume=True)
     assert_alike(best(tmp_path / "ten"), best(tmp_path / "five"))
     assert figures(tmp_path / "ten") == figures(tmp_path / "five")
@@ -311,7 +313,7 @@ def test_a_run_with_a_changed_text_is_not_gone_on_with(world: Path, tmp_path: Pa
     with (own / "lm" / "test.ids").open("a") as f:
         f.write("Q99\n")
     with pytest.raises(MismatchError, match=r"test\.(txt|ids)"):
-        LanguageRunner().train(RunFolder.open(tmp_path / "run").settings, tmp_path / "run", resume=True)
+        LanguageRunner().train(KglmRun.open(tmp_path / "run").settings, tmp_path / "run", resume=True)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,7 +422,7 @@ def test_words_with_the_same_neighbours_get_like_vectors(world: Path) -> None:
 
 def test_a_run_begins_with_vectors_of_neighbours_and_goes_on_without_them(world: Path, tmp_path: Path) -> None:
     run(world, tmp_path / "run", words__init="neighbours", words__learn=False)
-    settings = RunFolder.open(tmp_path / "run").settings
+    settings = KglmRun.open(tmp_path / "run").settings
     start = new_model(settings, read_inputs(settings), lambda line: None).state_dict()["encoder.words.weight"]
     assert best(tmp_path / "run")["encoder.words.weight"].equal(start)
     assert not start[PAD].any()
@@ -431,7 +433,7 @@ def test_a_run_begins_with_vectors_of_neighbours_and_goes_on_without_them(world:
 def test_vectors_of_names_or_of_the_table_are_exported(world: Path, tmp_path: Path) -> None:
     run(world, tmp_path / "words", "joint", train__epochs=1)
     run(world, tmp_path / "table", "joint", train__epochs=1, classifier__entity_width=5, classifier__align=0.1)
-    settings = RunFolder.open(tmp_path / "words").settings
+    settings = KglmRun.open(tmp_path / "words").settings
     inputs = read_inputs(settings)
     assert inputs.triples is not None
     trained = inputs.triples.graph.train

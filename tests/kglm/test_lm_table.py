@@ -14,7 +14,7 @@ import torch
 from blink.kglm.config import load_settings
 from blink.kglm.lm.network import schedule_of
 from blink.kglm.lm.runner import LanguageRunner
-from blink.kglm.run import RunFolder
+from blink.kglm.run import KglmRun
 from tests.kglm.lm_toys import write_world
 
 pytest.importorskip("yaml", reason="the extra 'kglm' is not installed")
@@ -33,7 +33,7 @@ TINY = [f"--{name}={value}" for name, value in SIZES.items()]
 @pytest.fixture(autouse=True)
 def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes as long as a toy run; it is tested with runs."""
-    monkeypatch.setattr(RunFolder, "draw", lambda folder, losses, scores: None)
+    monkeypatch.setattr(KglmRun, "draw", lambda folder, losses, scores: None)
 
 
 @pytest.fixture(scope="module")

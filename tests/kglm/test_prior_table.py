@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graph_toys import TRAIN, family, random_graph, toy_trainer, write_triples
+from graph_toys import TRAIN, family, learner_of, random_graph, toy_loop, write_triples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -175,11 +175,10 @@ class TestJoined:
 
 def exported(home: Path, name: str, epochs: int = 1) -> tuple[Graph, Path]:
     """A run on the toy graph, and the folder of its vectors."""
-    trainer = toy_trainer(family(home / "family"), home / "run", model__name=name, train__epochs=epochs)
+    trainer = toy_loop(family(home / "family"), home / "run", model__name=name, train__epochs=epochs)
     trainer.run()
-    trainer.load_best()
     graph = read_train_graph([str(home / "family")])
-    write_export(home / "vectors", trainer.model, graph, trainer.settings)
+    write_export(home / "vectors", learner_of(trainer).model, graph, learner_of(trainer).settings)
     return graph, home / "vectors"
 
 

@@ -23,10 +23,10 @@ def evaluate(folder: str, split: str, as_json: bool) -> None:
     from blink.apps.kglm.tables import metric_lines
     from blink.apps.kglm.training import shown_progress
     from blink.kglm.kinds import runner_for
-    from blink.kglm.run import RunFolder
+    from blink.kglm.run import KglmRun
 
     path = Path(folder)
-    kind = RunFolder.open(path).settings.kind
+    kind = KglmRun.open(path).settings.kind
     with shown_progress("evaluating", "batch") as progress:
         metrics = runner_for(kind).evaluate(path, split, progress=progress)
     click.echo(json.dumps(metrics, indent=2) if as_json else "\n".join(metric_lines(metrics)))
@@ -45,9 +45,9 @@ def export(folder: str, out: str) -> None:
     """
     from blink.apps.common import say
     from blink.kglm.kinds import runner_for
-    from blink.kglm.run import RunFolder
+    from blink.kglm.run import KglmRun
 
     path = Path(folder)
-    kind = RunFolder.open(path).settings.kind
+    kind = KglmRun.open(path).settings.kind
     written = runner_for(kind).export(path, Path(out))
     say(f"wrote to {out}: " + ", ".join(f"{key} {value}" for key, value in written.items()))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from blink.kglm.run import Progress
+    from blink.runs.progress import Progress
 
 OVERRIDES = {"ignore_unknown_options": True}
 
@@ -50,10 +50,10 @@ def resume(folder: str, overrides: tuple[str, ...]) -> None:
       blink kglm resume experiments/complex
     """
     from blink.files import locked
-    from blink.kglm.run import RunFolder
+    from blink.kglm.run import KglmRun
 
     path = Path(folder)
-    settings = RunFolder.open(path, overrides).settings
+    settings = KglmRun.open(path, overrides).settings
     with locked(path):
         _run(settings.kind, settings, path, resume=True)
 
@@ -98,7 +98,7 @@ def _run(kind: str, settings: Any, folder: Path, *, resume: bool) -> None:
 def shown_progress(name: str, unit: str) -> Iterator[Progress]:
     """Hooks that draw a bar on standard error and write lines there."""
     from blink.apps.common import Bar, say
-    from blink.kglm.run import Progress
+    from blink.runs.progress import Progress
 
     bars: list[Bar] = []
 

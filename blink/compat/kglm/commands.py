@@ -96,10 +96,10 @@ def command(name: str) -> click.Command:
 def _train(kind: str, given: dict[str, Any]) -> None:
     """Train; a log beside the run tells what the terminal tells."""
     from blink.files import locked
-    from blink.kglm.run import RunFolder
+    from blink.kglm.run import KglmRun
 
     folder, log = _folder(kind, given), _Log(kind, given, "train")
-    settings = RunFolder.open(folder, given["overrides"]).settings if given["resume"] else _settings(kind, given)
+    settings = KglmRun.open(folder, given["overrides"]).settings if given["resume"] else _settings(kind, given)
     folder.mkdir(parents=True, exist_ok=True)
     log.tell(f"{given['exp_info']} (model {given['model_name']}, experiment {given['exp_num']})")
     with locked(folder):

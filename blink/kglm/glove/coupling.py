@@ -12,7 +12,7 @@ from torch.nn import functional
 from blink.errors import SettingsError
 from blink.kglm.glove.alignment import AlignedBatch, Alignment
 from blink.kglm.glove.model import GloVe
-from blink.kglm.run import generator_for
+from blink.runs.seeds import generator_for
 
 COUPLINGS = ("soft", "contrastive", "hard", "none")
 MAPS = ("learned", "identity")

@@ -1,12 +1,12 @@
 """A graph and words learned together: ``alpha L_graph + (1 - alpha) L_words + mu L_alignment``.
 
 Each loss is a mean over its own batch, so that ``alpha`` weighs tasks and not sizes. With ``alpha`` 0 or 1 there is one task
-alone, which runs in `WordTrainer` or in the graph's own `Trainer`: no word of the other is read.
+alone, which `WordLearner` or `GraphLearner` learns: no word of the other is read.
 """
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,39 +14,24 @@ from torch import Tensor
 from torch.nn import functional
 
 from blink.errors import SettingsError
-from blink.kglm.config import Settings, at_least, choice
+from blink.kglm.config import Settings
 from blink.kglm.glove.alignment import Alignment
-from blink.kglm.glove.coupling import COUPLINGS, MAPS, Coupling, PairDraws, TiedTable
+from blink.kglm.glove.coupling import Coupling, PairDraws, TiedTable
 from blink.kglm.glove.inputs import Words
+from blink.kglm.glove.learner import HELD_OUT
 from blink.kglm.glove.learning import WordSide
-from blink.kglm.glove.trainer import DRAWN_EVERY_S, HELD_OUT
-from blink.kglm.graph.batches import Batch
+from blink.kglm.graph.learner import METRICS, GraphLearner
 from blink.kglm.graph.model import GraphModel
 from blink.kglm.graph.optimisers import Optimisers
-from blink.kglm.graph.trainer import METRICS, Trainer
 from blink.kglm.graph.triples import Graph
-from blink.kglm.run import Progress, RunFolder, require_finite, seed_for
-
-MODES = ("sum", "alternate")
-
-
-def check_joint(settings: Settings) -> None:
-    """Check the section ``joint``.
-
-    Raises:
-        SettingsError: a setting is not allowed.
-    """
-    options = settings.joint
-    if not 0 <= options.alpha <= 1:
-        raise SettingsError(f"joint.alpha is {options.alpha}; give a share from 0 (words alone) to 1 (the graph alone)")
-    choice("joint.mode", options.mode, MODES)
-    choice("joint.coupling", options.coupling, COUPLINGS)
-    choice("joint.map", options.map, MAPS)
-    at_least(settings, "joint", mu=0.0, batch_size=1, word_steps=0.0, temperature=1e-6, map_lr=0.0)
+from blink.kglm.lm.vocabulary import VOCABULARY_FILE
+from blink.kglm.run import KglmRun
+from blink.runs.finite import require_finite
+from blink.runs.seeds import seed_for
 
 
-class JointTrainer(Trainer):
-    """Trains a graph's vectors together with word vectors; the graph's validation chooses the best state.
+class JointLearner(GraphLearner):
+    """Learns a graph's vectors together with word vectors; the graph's validation chooses the best state.
 
     A step is one of the graph. In mode ``sum`` a batch of words has part in it; in mode ``alternate`` it follows
     ``joint.word_steps`` steps of words, on average. The alignment has part in each step of the graph.
@@ -56,16 +41,15 @@ class JointTrainer(Trainer):
         words: the text.
         alignment: which words stand for which entities.
         folder: the run.
-        progress: hooks for a progress bar.
 
     Raises:
-        SettingsError, MismatchError, DataError: as of `Trainer`; or widths do not go with the coupling.
+        SettingsError, MismatchError, DataError: as of `GraphLearner`; or widths do not go with the coupling.
     """
 
-    def __init__(
-        self, graph: Graph, words: Words, alignment: Alignment, folder: RunFolder, progress: Progress | None = None
-    ) -> None:
-        super().__init__(graph, folder, progress)
+    curves: tuple[Sequence[str], Sequence[str]] = (("graph_loss", "word_loss", "alignment_loss"), (*METRICS, HELD_OUT))
+
+    def __init__(self, graph: Graph, words: Words, alignment: Alignment, folder: KglmRun) -> None:
+        super().__init__(graph, folder)
         options, self.alignment = self.settings.joint, alignment
         self.side = WordSide(words, self.settings, self.device)
         self.tied: Alignment | None = None
@@ -80,68 +64,61 @@ class JointTrainer(Trainer):
         self.model.add_module("glove", self.side.model)
         self.model.add_module("coupling", self.coupling)
         self._optimisers = _Together(self._optimisers, self.side, self.coupling, options.map_lr)  # type: ignore[assignment]
-        self._losses: dict[str, float] = {}
-        self._drawn = time.monotonic()
 
     def _tie(self, pairs: Alignment) -> None:
         if len(self.model.entity_tables) > 1:
             raise SettingsError(f"{self.settings.model.name} has several vectors per entity; joint.coupling hard needs one")
-        own: Tensor = self.side.model.words.all().detach()  # type: ignore[operator]
+        rows: Tensor = self.side.model.words.all().detach()  # type: ignore[operator]
         sparse = self.settings.model.sparse
-        self.side.model.words = TiedTable(self.model.entity_tables[0], own, pairs, sparse).to(self.device)
+        self.side.model.words = TiedTable(self.model.entity_tables[0], rows, pairs, sparse).to(self.device)
         self.side.optimizer = self.side.make_optimizer()
 
-    def _train_step(self) -> None:
-        super()._train_step()
-        if self.standing.step % self.settings.train.log_steps == 0:
-            self.folder.trace.add("step", {"step": self.standing.step, **self._losses})
-
-    def _gradients(self, batch: Batch) -> float:
-        """Add up the gradients of all tasks; returns their weighted loss."""
-        options, step = self.settings.joint, self.standing.step
+    def _gradients(self, number: int) -> dict[str, float]:
+        """Add up the gradients of all tasks; returns their weighted loss, and each alone."""
+        options, losses = self.settings.joint, dict[str, float]()
         alpha = options.alpha if options.mode == "sum" else 1.0
         if options.mode == "alternate":
-            self._word_steps(int(step * options.word_steps), int((step + 1) * options.word_steps))
-        self._losses["graph_loss"] = super()._gradients(batch)
+            losses |= self._word_steps(int(number * options.word_steps), int((number + 1) * options.word_steps))
+        losses["graph_loss"] = super()._gradients(number)["loss"]
         if alpha != 1:
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
                     parameter.grad.mul_(alpha)
-        total = alpha * self._losses["graph_loss"]
+        total = alpha * losses["graph_loss"]
         if options.mode == "sum":
-            self._losses["word_loss"] = self.side.gradients(step, 1 - alpha)
-            total += (1 - alpha) * self._losses["word_loss"]
-        return total + self._align(step)
+            losses["word_loss"] = self.side.gradients(number, 1 - alpha)
+            total += (1 - alpha) * losses["word_loss"]
+        if self.coupling is not None:
+            losses["alignment_loss"], weighted = self._align(number, self.coupling)
+            total += weighted
+        return {"loss": total, **losses}
 
-    def _word_steps(self, first: int, last: int) -> None:
+    def _word_steps(self, first: int, last: int) -> dict[str, float]:
+        """Take steps of words alone; returns the loss of the last, if there is one."""
+        losses: dict[str, float] = {}
         for number in range(first, last):
-            loss = self.side.gradients(number)
-            require_finite(loss, f"step {number + 1} of the words")
-            self._optimisers.step(self.standing.rate)
-            self._losses["word_loss"] = loss
+            losses["word_loss"] = self.side.gradients(number)
+            require_finite(losses["word_loss"], f"step {number + 1} of the words", self.advice)
+            self._optimisers.step(self.rate)
+        return losses
 
-    def _align(self, step: int) -> float:
-        """Add the gradients of the alignment; returns its weighted loss."""
-        if self.coupling is None:
-            return 0.0
-        batch = self._pairs.batch(step)
-        loss = self.coupling(batch, entity_numbers(self.model, batch.entities, self.settings.model.sparse), self.side.model)
+    def _align(self, number: int, coupling: Coupling) -> tuple[float, float]:
+        """Add the gradients of the alignment; returns its loss, without and with its weight."""
+        batch = self._pairs.batch(number)
+        loss = coupling(batch, entity_numbers(self.model, batch.entities, self.settings.model.sparse), self.side.model)
         weighted = self.settings.joint.mu * loss
         weighted.backward()
-        self._losses["alignment_loss"] = loss.item()
-        return weighted.item()
+        return loss.item(), weighted.item()
 
-    def _validate(self) -> None:
-        super()._validate()
-        if (loss := self.side.held_out_loss()) is not None:
-            self.folder.trace.add("validation", {"step": self.standing.step, HELD_OUT: loss})
+    def store(self, row: Mapping[str, Any], *, better: bool) -> None:
+        """Write the best state, and what words its rows are of."""
+        self.side.words.vocabulary.save(self.folder.path / VOCABULARY_FILE)
+        super().store(row, better=better)
 
-    def _draw(self) -> None:
-        ended = self.standing.step == self.total_steps or self._out_of_patience()
-        if not ended and time.monotonic() - self._drawn < DRAWN_EVERY_S:
-            return
-        self._drawn = time.monotonic()
-        self.folder.draw(["graph_loss", "word_loss", "alignment_loss"], [*METRICS, HELD_OUT])
+    def validated(self, row: Mapping[str, Any], *, better: bool) -> dict[str, Any]:
+        """As of the graph, with the loss of held-out pairs of words."""
+        held_out = self.side.held_out_loss()
+        return {**super().validated(row, better=better), **({} if held_out is None else {HELD_OUT: held_out})}
 
 
 def make_coupling(settings: Settings, alignment: Alignment, model: GraphModel) -> Coupling:

@@ -12,7 +12,7 @@ from blink.kglm.config import Settings
 from blink.kglm.glove.counts import PairStream
 from blink.kglm.glove.inputs import Words
 from blink.kglm.glove.model import GloVe, Weighting, adagrad
-from blink.kglm.run import seed_for
+from blink.runs.seeds import seed_for
 
 
 class WordSide:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from blink.kglm.glove.counts import Counts, PairBatch, pairs_at
-from blink.kglm.run import generator_for
+from blink.runs.seeds import generator_for
 
 PAIRS_AT_ONCE = 1 << 18
 

@@ -15,17 +15,19 @@ from blink.errors import MismatchError, SettingsError
 from blink.files import atomic_open, read_json, write_json
 from blink.kglm.config import Settings
 from blink.kglm.glove.inputs import Words, aligned, read_text
-from blink.kglm.glove.joint import JointTrainer, check_joint
+from blink.kglm.glove.joint import JointLearner
+from blink.kglm.glove.learner import HELD_OUT, PREFIX, WordLearner, epoch_losses
 from blink.kglm.glove.model import GloVe, Table, Weighting
-from blink.kglm.glove.trainer import HELD_OUT, PREFIX, WordTrainer
 from blink.kglm.graph.export import META_FILE, write_export
+from blink.kglm.graph.learner import MODEL_ABOUT, MODEL_FILE, GraphLearner
 from blink.kglm.graph.model import GraphModel, make_model
 from blink.kglm.graph.readers import read_graph
 from blink.kglm.graph.runner import measure
-from blink.kglm.graph.trainer import MODEL_ABOUT, MODEL_FILE, Trainer
 from blink.kglm.graph.triples import Graph
 from blink.kglm.lm.vocabulary import VOCABULARY_FILE, Vocabulary
-from blink.kglm.run import Progress, RunFolder, device_for, read_tensors
+from blink.kglm.run import KglmRun, device_for, read_tensors, run_to_end
+from blink.runs.loop import Loop
+from blink.runs.progress import Progress
 
 WORD_VECTORS = "word_vectors.txt"
 MAP_FILE = "word_map.npy"
@@ -38,26 +40,22 @@ class GloveRunner:
         self, settings: Settings, folder: Path, *, resume: bool = False, progress: Progress | None = None
     ) -> dict[str, Any]:
         """Train to the end; ``metrics.json`` then has the best validation and the cost under ``train``."""
-        progress, run = progress or Progress(), RunFolder(folder, settings)
+        progress, run = progress or Progress(), KglmRun(folder, settings)
         if not resume:
-            run.require_free(folder)
-        check_joint(settings)
+            run.require_free()
         graph = read_graph(settings.data) if settings.joint.alpha > 0 else None
         words = read_text(settings, progress.say) if settings.joint.alpha < 1 else None
         sources = [*(graph.sources if graph else ()), *(words.sources if words else ())]
         about = _about(graph, words)
-        trainer, notes = _trainer(graph, words, run, progress)
-        if resume:
-            run.go_on(run.load().get("standing", {}).get("step", 0), sources, about, pending=True)
-        else:  # only now: a setting that is not allowed leaves nothing behind
-            RunFolder.begin(folder, settings, sources, about)
-        if words is not None:
-            words.vocabulary.save(folder / VOCABULARY_FILE)
+        learner, notes = _learner(graph, words, run)
         for note in notes:
             progress.say(note)
-        metrics = {**trainer.run(resume=resume), **about, "seed": settings.seed, "settings": settings.digest()}
-        if isinstance(trainer, JointTrainer):
-            metrics["alignment"] = trainer.alignment.report()
+        loop = Loop(learner, run, run.about(sources, about), progress=progress)
+        metrics = {**run_to_end(loop, resume=resume), **about, "seed": settings.seed, "settings": settings.digest()}
+        if graph is None:
+            metrics |= epoch_losses(run)
+        if isinstance(learner, JointLearner):
+            metrics["alignment"] = learner.alignment.report()
         run.add_metrics("train", metrics)
         return metrics
 
@@ -108,37 +106,35 @@ def _about(graph: Graph | None, words: Words | None) -> dict[str, Any]:
     return {**of_graph, **({} if words is None else words.about())}
 
 
-def _trainer(
-    graph: Graph | None, words: Words | None, run: RunFolder, progress: Progress
-) -> tuple[Trainer | WordTrainer, list[str]]:
-    """What trains these, and what there is to tell about it."""
+def _learner(graph: Graph | None, words: Words | None, run: KglmRun) -> tuple[GraphLearner | WordLearner, list[str]]:
+    """What learns these, and lines about it for the user."""
     notes = [*(words.notes if words else ()), *(graph.notes if graph else ())]
     if graph is None:
         assert words is not None
-        return WordTrainer(words, run, progress), notes
+        return WordLearner(words, run), notes
     if words is None:
-        alone = Trainer(graph, run, progress)
+        alone = GraphLearner(graph, run)
         return alone, [note for note in (*notes, alone.start_note) if note]
     alignment = aligned(run.settings, graph, words)
-    trainer = JointTrainer(graph, words, alignment, run, progress)
-    found = ", ".join(f"{name} {value}" for name, value in alignment.report().items())
-    tied = f"; {len(trainer.tied):,} share a row with a word" if trainer.tied is not None else ""
-    return trainer, [note for note in (*notes, trainer.start_note, f"entities with words: {found}{tied}") if note]
+    learner = JointLearner(graph, words, alignment, run)
+    counts = ", ".join(f"{name} {value}" for name, value in alignment.report().items())
+    tied = f"; {len(learner.tied):,} share a row with a word" if learner.tied is not None else ""
+    return learner, [note for note in (*notes, learner.start_note, f"entities with words: {counts}{tied}") if note]
 
 
-def _open(folder: Path) -> RunFolder:
+def _open(folder: Path) -> KglmRun:
     """A run.
 
     Raises:
         SettingsError: it is of another kind.
     """
-    run = RunFolder.open(folder)
+    run = KglmRun.open(folder)
     if run.settings.kind != "glove":
         raise SettingsError(f"{folder} is a run of kind {run.settings.kind}, not glove; name another")
     return run
 
 
-def _best_graph(run: RunFolder) -> tuple[Graph | None, GraphModel | None]:
+def _best_graph(run: KglmRun) -> tuple[Graph | None, GraphModel | None]:
     """The graph and its model in the best state; None for a run of words alone.
 
     Raises:
@@ -167,7 +163,7 @@ def _word_rows(tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     return rows, contexts
 
 
-def _held_out_loss(run: RunFolder) -> float:
+def _held_out_loss(run: KglmRun) -> float:
     """Loss of the best state on the held-out pairs, or where there are none on all.
 
     Raises:
@@ -185,7 +181,7 @@ def _held_out_loss(run: RunFolder) -> float:
     return model.mean_loss(words.held_out if len(words.held_out) else words.fitted)
 
 
-def _note_words(out: Path, run: RunFolder, written: dict[str, Any]) -> None:
+def _note_words(out: Path, run: KglmRun, written: dict[str, Any]) -> None:
     """Add what belongs to words to ``meta.json``, and the map from entities to words where one was learned."""
     before = read_json(out / META_FILE) if (out / META_FILE).is_file() else {"settings": run.settings.digest()}
     tensors = read_tensors(run.best / MODEL_FILE)

@@ -12,7 +12,7 @@ from blink.kglm.config import Settings
 from blink.kglm.graph.answers import Answers, mean_counts
 from blink.kglm.graph.model import Questions, questions_of
 from blink.kglm.graph.triples import Graph
-from blink.kglm.run import generator_for
+from blink.runs.seeds import generator_for
 
 FIRST_COUNT = 3
 """Added to how often a pair occurs, for the weight of its triples: the authors of RotatE begin to count at 4."""

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from blink.kglm.config import Settings
 from blink.kglm.graph.interactions import Interaction, Rows, make_interaction
-from blink.kglm.run import generator_for
 from blink.kglm.settings import GraphModelSection
+from blink.runs.seeds import generator_for
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor
 from blink.kglm.graph.answers import Answers, mean_counts
 from blink.kglm.graph.model import Questions, questions_of
 from blink.kglm.graph.triples import Graph
-from blink.kglm.run import NotFinite
+from blink.runs.finite import NotFinite
 
 CLOSE, CLOSE_SHARE = 1e-10, 1e-9
 """Scores no further apart, absolutely or as a share of the true answer's, count as equal."""

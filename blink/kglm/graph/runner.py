@@ -15,12 +15,14 @@ from blink.kglm.config import Settings, at_least
 from blink.kglm.graph.answers import Answers, answers_of
 from blink.kglm.graph.classification import Labelled, classify, drawn_negatives, fit_thresholds
 from blink.kglm.graph.export import write_export
+from blink.kglm.graph.learner import GraphLearner, load_model
 from blink.kglm.graph.model import GraphModel, make_model
 from blink.kglm.graph.ranking import Ranks, RelationFrequency, rank, report, summary
 from blink.kglm.graph.readers import read_graph
-from blink.kglm.graph.trainer import Trainer, load_model
 from blink.kglm.graph.triples import Graph
-from blink.kglm.run import Progress, RunFolder, device_for
+from blink.kglm.run import KglmRun, device_for, run_to_end
+from blink.runs.loop import Loop
+from blink.runs.progress import Progress
 
 SCORED_AT_ONCE = 4096
 
@@ -32,20 +34,17 @@ class GraphRunner:
         self, settings: Settings, folder: Path, *, resume: bool = False, progress: Progress | None = None
     ) -> dict[str, Any]:
         """Train to the end; ``metrics.json`` then has the best validation and the cost under ``train``."""
-        progress, run = progress or Progress(), RunFolder(folder, settings)
+        progress, run = progress or Progress(), KglmRun(folder, settings)
         if not resume:
-            run.require_free(folder)
+            run.require_free()
         graph = read_graph(settings.data)
         about = {"graph": graph.digest, "entities": len(graph.entities), "relations": len(graph.relations)}
-        trainer = Trainer(graph, run, progress)
-        if resume:
-            run.go_on(run.load().get("standing", {}).get("step", 0), graph.sources, about, pending=True)
-        else:  # only now: a setting that is not allowed leaves nothing behind
-            RunFolder.begin(folder, settings, graph.sources, about)
-        for note in (*graph.notes, trainer.start_note):
+        learner = GraphLearner(graph, run)
+        for note in (*graph.notes, learner.start_note):
             if note:
                 progress.say(note)
-        metrics = {**trainer.run(resume=resume), **about, "seed": settings.seed, "settings": settings.digest()}
+        loop = Loop(learner, run, run.about(graph.sources, about), progress=progress)
+        metrics = {**run_to_end(loop, resume=resume), **about, "seed": settings.seed, "settings": settings.digest()}
         run.add_metrics("train", metrics)
         return metrics
 
@@ -62,14 +61,14 @@ class GraphRunner:
         return write_export(out, model, graph, run.settings)
 
 
-def open_run(folder: Path) -> tuple[RunFolder, Graph, GraphModel]:
+def open_run(folder: Path) -> tuple[KglmRun, Graph, GraphModel]:
     """A run, its graph and the model in its best state.
 
     Raises:
         SettingsError: the run is of another kind.
         MissingFileError, MismatchError, DataError: it has no best state, or the files of its graph are not there or others.
     """
-    run = RunFolder.open(folder)
+    run = KglmRun.open(folder)
     if run.settings.kind != "graph":
         raise SettingsError(f"{folder} is a run of kind {run.settings.kind}, not graph; name another")
     graph = read_graph(run.settings.data)
@@ -78,7 +77,7 @@ def open_run(folder: Path) -> tuple[RunFolder, Graph, GraphModel]:
     return run, graph, model.to(device_for(run.settings)).eval()
 
 
-def measure(run: RunFolder, graph: Graph, model: GraphModel, split: str, progress: Progress | None = None) -> dict[str, Any]:
+def measure(run: KglmRun, graph: Graph, model: GraphModel, split: str, progress: Progress | None = None) -> dict[str, Any]:
     """Rank the answers of a split and, of test, classify its triples; writes every rank to ``ranks-SPLIT.tsv``."""
     triples = graph.split(split)
     ranks = _ranks(model, run.settings, graph, split, progress or Progress())

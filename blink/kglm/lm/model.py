@@ -21,7 +21,7 @@ from blink.errors import SettingsError, ShapeError
 from blink.kglm.lm.options import Cells, Classifier, Language, Network
 from blink.kglm.lm.softmax import sampled_loss, token_losses
 from blink.kglm.lm.vocabulary import PAD
-from blink.kglm.run import seed_for
+from blink.runs.seeds import seed_for
 
 State = tuple[tuple[Tensor, Tensor], ...]
 """Hidden state and cell state of each layer after the last word, *shape* (1, batch, width) each."""

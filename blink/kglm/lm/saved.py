@@ -14,7 +14,8 @@ from blink.files import atomic_open, read_json, write_json
 from blink.kglm.lm.model import KGLanguageModel
 from blink.kglm.lm.options import Network
 from blink.kglm.lm.vocabulary import VOCABULARY_FILE, Vocabulary
-from blink.kglm.run import BEST_FOLDER, read_tensors, write_tensors
+from blink.kglm.run import read_tensors, write_tensors
+from blink.runs.folder import BEST_FOLDER
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 ENTITIES_FILE, RELATIONS_FILE = "entities.txt", "relations.txt"

@@ -76,6 +76,16 @@ class Schedule:
         ]
         return [(task,) for _, _, task in sorted(positions)]
 
+    def locate(self, step: int) -> tuple[int, int]:
+        """The epoch that step ``step`` of the run is of, and its number there, both counted from 0."""
+        first, other = len(self.epoch(0)), len(self.epoch(1))
+        cycle = first + (self._text_interval - 1) * other  # from one epoch with text to the next
+        cycles, rest = divmod(step, cycle)
+        if rest < first:
+            return cycles * self._text_interval, rest
+        epochs, rest = divmod(rest - first, other)
+        return cycles * self._text_interval + 1 + epochs, rest
+
     def steps(self, epochs: int) -> int:
         """Number of steps of a run."""
         with_text = -(-epochs // self._text_interval)

@@ -16,7 +16,7 @@ from blink.kglm.lm.negatives import Negatives, NegativeSampling
 from blink.kglm.lm.schedule import LANGUAGE, TRIPLES
 from blink.kglm.lm.triples import Facts, TripleTexts
 from blink.kglm.lm.vocabulary import BOS, PAD
-from blink.kglm.run import seed_for
+from blink.runs.seeds import seed_for
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from blink.errors import DataError, MismatchError, SettingsError
 from blink.files import require_file
 from blink.kglm.lm.corpus import Corpus
 from blink.kglm.lm.vocabulary import RESERVED, UNK, Vocabulary
-from blink.kglm.run import generator_for
+from blink.runs.seeds import generator_for
 
 LAYOUT = "a word and its values on each line, separated by blanks, as in GloVe's files"
 OVERSAMPLED, ROUNDS = 32, 3

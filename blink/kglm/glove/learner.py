@@ -1,0 +1,127 @@
+"""How words alone learn: by GloVe; the run resumes anywhere to the same bits, and ends with the best state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from blink.errors import MismatchError
+from blink.files import write_json
+from blink.kglm.glove.inputs import Words
+from blink.kglm.glove.learning import WordSide
+from blink.kglm.graph.learner import MODEL_ABOUT, MODEL_FILE
+from blink.kglm.lm.vocabulary import VOCABULARY_FILE
+from blink.kglm.run import KglmRun, device_for, read_tensors, require_scheduled, write_tensors
+from blink.runs.learner import Due, Learner, TrainerState, every
+
+PREFIX = "glove."
+"""Begins the names of a word model's tensors in a best state, which may hold those of a graph too."""
+HELD_OUT = "held_out_loss"
+
+
+class WordLearner(Learner):
+    """Learns GloVe. The best state is that of the lowest loss on held-out pairs, or without such, on all pairs.
+
+    Args:
+        words: the text.
+        folder: the run.
+
+    Raises:
+        SettingsError: a setting is not allowed.
+    """
+
+    curves = (("loss",), (HELD_OUT,))
+    advice = "lower words.lr, and begin again"
+
+    def __init__(self, words: Words, folder: KglmRun) -> None:
+        self.words, self.folder, self.settings = words, folder, folder.settings
+        self.patience, self.delta = self.settings.stop.patience, self.settings.stop.delta
+        self.side = WordSide(words, self.settings, torch.device(device_for(self.settings)))
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run, if it does not end early."""
+        return self.side.steps * int(self.settings.train.epochs)
+
+    def due(self, step: int) -> Due:
+        """Validations after ``stop.every`` epochs and at the end, checkpoints after ``train.save_epochs``."""
+        train, steps = self.settings.train, self.side.steps
+        return Due(
+            log=every(step, train.log_steps),
+            epoch_end=every(step, steps),
+            validate=every(step, steps * self.settings.stop.every) or step == self.total_steps,
+            save=every(step, steps * train.save_epochs),
+        )
+
+    def finish(self) -> None:
+        """Put the best state into the model."""
+        tensors = read_tensors(self.folder.best / MODEL_FILE)
+        self.side.model.load_state_dict({name.removeprefix(PREFIX): value for name, value in tensors.items()})
+
+    def state(self) -> dict[str, Any]:
+        """Vectors and optimiser."""
+        return {"words": self.words.vocabulary.digest, "side": self.side.state()}
+
+    def load_state(self, state: Mapping[str, Any], progress: TrainerState) -> None:
+        """Return to a state.
+
+        Raises:
+            MismatchError: it is of another text.
+            SettingsError: a longer run would lack its last validation.
+        """
+        if state["words"] != self.words.vocabulary.digest:
+            raise MismatchError(f"{self.folder.path} was begun with another text; bring its files back, or begin a new run")
+        require_scheduled(progress, self.total_steps, self.side.steps, self.settings.stop.every)
+        self.side.load_state(state["side"])
+
+    def step(self, number: int) -> dict[str, float]:
+        """Take a step; returns its loss."""
+        loss = self.side.gradients(number)
+        self.side.move()
+        return {"loss": loss}
+
+    def step_row(self, losses: Mapping[str, float], seconds: float) -> dict[str, Any]:
+        """Loss and learning rate."""
+        return {**losses, "rate": self.settings.words.lr}
+
+    def shown(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> dict[str, float]:
+        """Epoch and loss."""
+        return {"epoch": 1 + (step - 1) // self.side.steps, **losses}
+
+    def epoch_row(self, step: int, means: Mapping[str, float], seconds: float) -> dict[str, Any]:
+        """Mean loss and time."""
+        return {"epoch": step // self.side.steps, "step": step, "loss": means["loss"], "seconds": round(seconds, 3)}
+
+    def validate(self, step: int) -> dict[str, Any]:
+        """Loss on held-out pairs, or without such, on all."""
+        held_out = self.side.held_out_loss()
+        loss = self.side.model.mean_loss(self.words.fitted) if held_out is None else held_out
+        return {HELD_OUT: loss, "epoch": step // self.side.steps}
+
+    def score(self, row: Mapping[str, Any]) -> float:
+        """The loss below 0."""
+        return -float(row[HELD_OUT])
+
+    def store(self, row: Mapping[str, Any], *, better: bool) -> None:
+        """Write the best state, and what words its rows are of."""
+        if better:
+            self.words.vocabulary.save(self.folder.path / VOCABULARY_FILE)
+            tensors = {f"{PREFIX}{name}": value for name, value in self.side.model.state_dict().items()}
+            write_tensors(self.folder.best / MODEL_FILE, tensors)
+            write_json(self.folder.best / MODEL_ABOUT, {"words": self.words.vocabulary.digest, **row})
+
+    def validated(self, row: Mapping[str, Any], *, better: bool) -> dict[str, Any]:
+        """The row with the learning rate."""
+        return {**row, "rate": self.settings.words.lr}
+
+    def summary(self, row: Mapping[str, Any], *, better: bool) -> str:
+        """A line about a validation."""
+        return f"epoch {row['epoch']}: held-out loss {row[HELD_OUT]:.5f}" + (" (best)" if better else "")
+
+
+def epoch_losses(folder: KglmRun) -> dict[str, float]:
+    """Mean losses of the first and of the last epoch, and their ratio."""
+    rows = [row["loss"] for row in folder.trace.rows() if row["kind"] == "epoch"]
+    return {"first_epoch_loss": rows[0], "last_epoch_loss": rows[-1], "loss_ratio": rows[-1] / rows[0]} if rows else {}

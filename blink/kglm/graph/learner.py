@@ -1,0 +1,235 @@
+"""How a graph model learns: it resumes anywhere to the same bits, and ends with the best state.
+
+PyKEEN's loop is not used: resumed, it does not repeat what an undisturbed run does, and its early stopping ends with the last
+state. Order, negatives and dropout of a step here follow from seed and step alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from blink.errors import MismatchError, SettingsError
+from blink.files import read_json, write_json
+from blink.kglm.graph.answers import answers_of
+from blink.kglm.graph.batches import Batch, Batches, Negatives
+from blink.kglm.graph.losses import OVER_ALL, OVER_DRAWN, loss_options
+from blink.kglm.graph.model import GraphModel, make_model
+from blink.kglm.graph.optimisers import Optimisers
+from blink.kglm.graph.ranking import rank, summary
+from blink.kglm.graph.start import start_from_vectors
+from blink.kglm.graph.triples import Graph
+from blink.kglm.run import KglmRun, device_for, read_tensors, require_scheduled, write_tensors
+from blink.runs.learner import Due, Learner, TrainerState, every
+from blink.runs.seeds import generator_for, seed_for
+
+MODEL_FILE, MODEL_ABOUT = "model.safetensors", "model.json"
+METRICS = ("mrr", "hits@1", "hits@3", "hits@10")
+
+
+class GraphLearner(Learner):
+    """Learns the model that a run's settings describe.
+
+    Args:
+        graph: the graph; its ``valid`` triples choose the best state.
+        folder: the run.
+
+    Raises:
+        SettingsError, MismatchError, DataError: a setting is not allowed, initial vectors do not fit, or there are no
+            validation triples.
+    """
+
+    curves: tuple[Sequence[str], Sequence[str]] = (("loss",), METRICS)
+    advice = "lower train.lr, or raise a regulariser, and begin again"
+
+    def __init__(self, graph: Graph, folder: KglmRun) -> None:
+        self.graph, self.folder, self.settings = graph, folder, folder.settings
+        train, options = self.settings.train, self.settings
+        if options.model.sparse and train.type != "negative":
+            raise SettingsError("model.sparse needs train.type negative: the other types touch every row in each step")
+        self.patience, self.delta = options.stop.patience, options.stop.delta
+        self.device = torch.device(device_for(options))
+        self.model = make_model(options, len(graph.entities), len(graph.relations))
+        self.start_note = start_from_vectors(self.model, graph, options)
+        self.model.to(self.device)
+        size = (len(graph.entities), len(graph.relations))
+        splits = [torch.from_numpy(graph.train), torch.from_numpy(graph.split("valid"))]
+        known = answers_of(splits[:1], *size)
+        self._batches = Batches(graph, known, options)
+        self._negatives = Negatives(graph, known.to(self.device), options) if train.type == "negative" else None
+        self._loss_options = loss_options(train, self.model.interaction.distance)
+        self._optimisers = Optimisers(self.model, train, options.model.sparse)
+        self._valid = self._ranked(splits[1]).to(self.device)
+        self._filter = answers_of(splits, *size).to(self.device)  # not the test triples: they may choose nothing
+        self.rate, self._rate_stale = train.lr, 0
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run, if it does not end early."""
+        return self._batches.steps * int(self.settings.train.epochs)
+
+    def due(self, step: int) -> Due:
+        """Validations after ``stop.every`` epochs and at the end, checkpoints after ``train.save_epochs``."""
+        train, steps = self.settings.train, self._batches.steps
+        return Due(
+            log=every(step, train.log_steps),
+            epoch_end=every(step, steps),
+            validate=every(step, steps * self.settings.stop.every) or step == self.total_steps,
+            save=every(step, steps * train.save_epochs),
+        )
+
+    def finish(self) -> None:
+        """Put the best state into the model."""
+        load_model(self.model, self.folder, self.graph)
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Weights, optimisers and learning rate."""
+        return {
+            "graph": self.graph.digest,
+            "model": {name: value.detach().cpu() for name, value in self.model.state_dict().items()},
+            "optimisers": self._optimisers.state(),
+            "rate": self.rate,
+            "rate_stale": self._rate_stale,
+        }
+
+    def load_state(self, state: Mapping[str, Any], progress: TrainerState) -> None:
+        """Return to a state.
+
+        Raises:
+            MismatchError: it is of another graph.
+            SettingsError: a longer run would lack its last validation.
+        """
+        if state["graph"] != self.graph.digest:
+            raise MismatchError(f"{self.folder.path} was begun with another graph; bring its files back, or begin a new run")
+        require_scheduled(progress, self.total_steps, self._batches.steps, self.settings.stop.every)
+        self.model.load_state_dict(state["model"])
+        self._optimisers.load_state(state["optimisers"])
+        self.rate, self._rate_stale = state["rate"], state["rate_stale"]
+
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    def step(self, number: int) -> dict[str, float]:
+        """Take a step; returns its loss."""
+        self.model.train()
+        torch.manual_seed(seed_for(self.settings.seed, "dropout", number))
+        losses = self._gradients(number)
+        self._optimisers.step(self.rate)
+        return losses
+
+    def describe_step(self, number: int) -> str:
+        """Names a step in messages."""
+        epoch, rest = divmod(number, self._batches.steps)
+        return f"step {number + 1} (epoch {epoch + 1}, step {rest + 1})"
+
+    def step_row(self, losses: Mapping[str, float], seconds: float) -> dict[str, Any]:
+        """Losses and learning rate."""
+        return {**losses, "rate": self.rate}
+
+    def shown(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> dict[str, float]:
+        """Epoch, loss and the best validation."""
+        mrr = {"mrr": best["mrr"]} if best else {}
+        return {"epoch": 1 + (step - 1) // self._batches.steps, "loss": losses["loss"], **mrr}
+
+    def epoch_row(self, step: int, means: Mapping[str, float], seconds: float) -> dict[str, Any]:
+        """Mean loss and time."""
+        return {"epoch": step // self._batches.steps, "step": step, "loss": means["loss"], "seconds": round(seconds, 3)}
+
+    def _ranked(self, valid: Tensor) -> Tensor:
+        """The validation triples that choose the best state. *Shape:* (n, 3)."""
+        wanted = self.settings.stop.triples
+        if not 0 < wanted < len(valid):
+            return valid
+        return valid[torch.randperm(len(valid), generator=generator_for(self.settings.seed, "validation"))[:wanted]]
+
+    def _gradients(self, number: int) -> dict[str, float]:
+        """Add up the gradients of the micro-batches of a step; returns its loss."""
+        batch = self._batches[number]
+        drawn = self._negatives.draw(number, batch).to(self.device) if self._negatives else None
+        batch, total, n = batch.to(self.device), 0.0, len(batch.questions)
+        size = self.settings.train.part_size or n
+        for first in range(0, n, size):
+            part = batch.part(first, min(first + size, n)) if size < n else batch
+            own = drawn[first : first + size] if drawn is not None and drawn.dim() == 2 else drawn
+            loss = self._loss(part, own) * (len(part.questions) / n)
+            loss.backward()
+            total += loss.item()
+        return {"loss": total}
+
+    def _loss(self, batch: Batch, drawn: Tensor | None) -> Tensor:
+        train, model = self.settings.train, self.model
+        if drawn is None:
+            losses = OVER_ALL[train.loss](model.scores(batch.questions), batch.rows, batch.targets, self._loss_options)
+        else:
+            assert self._negatives is not None
+            rows, heads = model.rows(batch.questions), batch.questions.heads
+            right = model.scores_of_rows(rows, heads, batch.targets.unsqueeze(1)).squeeze(1)
+            wrong = model.scores_of_rows(rows, heads, drawn)
+            losses = OVER_DRAWN[train.loss](right, wrong, self._negatives.counted(batch, drawn), self._loss_options)
+        loss = (losses if batch.weights is None else losses * batch.weights).mean()
+        if train.regularizer == "none" or not train.regularizer_weight:
+            return loss
+        power = 3.0 if train.regularizer == "n3" else train.regularizer_p
+        asked = batch.questions[batch.rows]
+        return loss + train.regularizer_weight * model.penalty(asked, batch.targets, power, train.regularizer_weighted)
+
+    # -- validation ----------------------------------------------------------------------------------------------------
+
+    def validate(self, step: int) -> dict[str, Any]:
+        """Ranks of the validation triples."""
+        self.model.eval()
+        sizes = {"batch_size": self.settings.eval.batch_size, "chunk": self.settings.eval.chunk}
+        ranks = rank(self.model.exact(), self._valid, self._filter, len(self.graph.entities), **sizes)
+        scores = {name: float(value) for name, value in summary(ranks.realistic).items() if name != "questions"}
+        return {**scores, "epoch": step // self._batches.steps}
+
+    def score(self, row: Mapping[str, Any]) -> float:
+        """The metric that ``stop.metric`` names."""
+        return float(row[self.settings.stop.metric])
+
+    def store(self, row: Mapping[str, Any], *, better: bool) -> None:
+        """Write the best state."""
+        if better:
+            save_model(self.model, self.folder, self.graph, row)
+
+    def validated(self, row: Mapping[str, Any], *, better: bool) -> dict[str, Any]:
+        """Lower the learning rate after ``train.lr_patience`` validations without a better one."""
+        train = self.settings.train
+        self._rate_stale = 0 if better else self._rate_stale + 1
+        if train.lr_factor != 1 and self._rate_stale >= max(train.lr_patience, 1):
+            self.rate, self._rate_stale = self.rate * train.lr_factor, 0
+        return {**row, "rate": self.rate}
+
+    def summary(self, row: Mapping[str, Any], *, better: bool) -> str:
+        """A line about a validation."""
+        best = " (best)" if better else ""
+        return f"epoch {row['epoch']}: valid mrr {row['mrr']:.4f}, hits@10 {row['hits@10']:.4f}{best}"
+
+
+def save_model(model: GraphModel, folder: KglmRun, graph: Graph, about: Mapping[str, Any]) -> None:
+    """Write the best state; ``model.json`` says of which graph and validation."""
+    write_tensors(folder.best / MODEL_FILE, model.state_dict())
+    write_json(folder.best / MODEL_ABOUT, {"graph": graph.digest, **about})
+
+
+def load_model(model: GraphModel, folder: KglmRun, graph: Graph) -> None:
+    """Read the best state into a model.
+
+    Raises:
+        MissingFileError: the run has none yet.
+        MismatchError: it is of another graph or model.
+    """
+    tensors = read_tensors(folder.best / MODEL_FILE)
+    about = read_json(folder.best / MODEL_ABOUT)
+    if about["graph"] != graph.digest:
+        raise MismatchError(f"{folder.best} was trained on another graph; bring its files back, or train again")
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        found = " ".join(str(error).split())[:200]
+        raise MismatchError(f"{folder.best} does not fit the settings of the run ({found}); train again") from error
+    model.eval()
