@@ -366,7 +366,7 @@ def test_entities_start_from_vectors_of_a_file(tmp_path: Path, graph: Path, resc
     assert "2 entities start from" in learner_of(made).start_note
     assert "3 from drawn vectors" in learner_of(made).start_note
     drawn, table = learner_of(plain).model.entity_tables[0].detach(), learner_of(made).model.entity_tables[0].detach()
-    places = {name: made.graph.entities.index(name) for name in PEOPLE}
+    places = {name: learner_of(made).graph.entities.index(name) for name in PEOPLE}
     for name, row in places.items():
         assert torch.equal(table[row], drawn[row]) == (name not in ("eve", "ada"))
     if rescaled:
