@@ -152,8 +152,8 @@ def begin_folder(folder: Path, request: dict[str, Any]) -> None:
             raise SettingsError(f"{folder} holds other files; name a new or empty folder")
         write_json(begun, request)
     elif changed := [key for key, value in request.items() if read_json(begun).get(key) != value]:
-        found = f"{folder} was begun with other settings or files ({', '.join(changed)})"
-        raise MismatchError(f"{found}; give the same ones, or name another folder")
+        found = f"{folder} was begun with another {' and '.join(changed)}"
+        raise MismatchError(f"{found}; give the same, or name another folder")
 
 
 def _build(dump: Dump, folder: Path, pool_size: int, chunk_size: int, progress: BuildProgress) -> None:
