@@ -21,7 +21,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from blink.apps.linking import open_linker
+from blink.apps.model_options import open_linker
 from blink.data.mention_files import read_samples
 from blink.data.records import LinkedText
 from blink.linking.features import TextContext

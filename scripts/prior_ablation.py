@@ -31,8 +31,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from blink.apps.common import bar, say
-from blink.apps.ranking import fold_readers
-from blink.apps.training import labelled_samples
+from blink.data.mention_files import labelled_samples
 from blink.data.prior_file import PriorTable, PriorWeights, read_prior
 from blink.data.records import Sample
 from blink.errors import SettingsError
@@ -54,6 +53,7 @@ from blink.training.fit.graph_prior import (
     learn_vectors,
     read_labelled,
 )
+from blink.training.fit.reranker_texts import fold_readers
 from blink.training.settings import Fold, PriorTuneSettings
 from scripts.harness import ROOT, as_help, data_option, parse_seeds, run_script, write_results
 from scripts.prior_ablation_page import ARMS, FILES, SCORES, Arm, table_of

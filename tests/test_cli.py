@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from outcomes import one_clear_line
 
-from blink.apps.starter import starter_kb
+from blink.linking.starter import starter_kb
 
 Run = Callable[..., tuple[int, str, str]]
 

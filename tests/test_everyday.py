@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from blink.apps.linking import open_linker
+from blink.apps.model_options import open_linker
 from blink.data.mention_files import bind, read_samples
 from blink.data.records import Sample
 from blink.evaluation.counts import evaluated_text

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shell_toys import ToyLinker
 
-from blink.apps.shell import run, run_dialogue, run_shell
+from blink.apps.shell import run
 from blink.apps.shell.cards import PLAIN_DIALOGUE
 from blink.apps.shell.console import LineConsole
+from blink.apps.shell.run import run_dialogue, run_shell
 from blink.apps.shell.session import Session
 from blink.apps.shell.stream import line_blocks, link_stream
 from blink.errors import DataError

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from shell_toys import link, plain
 
 from blink.apps.common import printable
-from blink.apps.linking import describe
+from blink.apps.link import describe
 from blink.apps.shell.cards import compact_card
 from blink.apps.shell.render import STYLE, View, marked_text, name_of, segments, wrapped
 from blink.data.records import Candidate, Entity, Link, LinkedText

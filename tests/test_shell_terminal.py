@@ -24,7 +24,7 @@ from prompt_toolkit.output import ColorDepth, DummyOutput
 from prompt_toolkit.output.vt100 import Vt100_Output
 from shell_toys import ToyLinker
 
-from blink.apps.shell import run_dialogue
+from blink.apps.shell.run import run_dialogue
 from blink.apps.shell.session import Session
 from blink.apps.shell.terminal import TerminalConsole, history_file, open_history
 

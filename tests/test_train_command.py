@@ -16,13 +16,13 @@ import pytest
 import torch
 from toys import ROOT, base_folder, knowledge_base, rows
 
-from blink.apps import training
-from blink.apps.training import default_folder
 from blink.compat.elq.training import FLAGS, train
 from blink.kb.knowledge_base import KnowledgeBase, build_knowledge_base
 from blink.model.biencoder import BiEncoder
 from blink.model.config import ModelConfig
 from blink.model.loading import load_model
+from blink.training import inputs
+from blink.training.inputs import default_folder
 from blink.training.settings import TrainSettings
 from blink.training.start import Start, starting_model
 from tests.compat.originals import Reference, Shape
@@ -150,7 +150,7 @@ class TestFolder:
 
 
 def test_large_files_are_read_line_by_line(folder: Path, tmp_path: Path, blink: Blink, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "STREAMED_BYTES", 0)
+    monkeypatch.setattr(inputs, "STREAMED_BYTES", 0)
     command = ("train", "--data", folder / "set", "--kb", folder / "kb", "--model", folder / "base", "--out", tmp_path, *SMALL)
     status, _, err = blink(*command, "--mix", "questions=1,plain=0.2,swapped=0.2")
     assert status == 0, err

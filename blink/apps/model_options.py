@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from blink.apps.common import bar, say
 from blink.model.config import FEATURE_GROUPS
+
+if TYPE_CHECKING:
+    from blink.linking.linker import Linker
 
 
 def model_options(command: Any) -> Any:
@@ -61,3 +65,27 @@ def model_options(command: Any) -> Any:
     ):
         command = option(command)
     return command
+
+
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    default="auto",
+    show_default=True,
+    help="Precision of the encoder.",
+)
+
+cluster_option = click.option(
+    "--cluster",
+    type=click.Choice(["none", "paraphrase"]),
+    default="none",
+    show_default=True,
+    help="What intervals draw: single questions, or all questions with the same gold entities at once.",
+)
+
+
+def open_linker(model: str | None, kb: str | None, threshold: float | None = None, **options: Any) -> Linker:
+    """Open the linker of `model_options`, with progress and warnings on standard error; see `blink.linking.opening`."""
+    from blink.linking import opening
+
+    return opening.open_linker(model, kb, threshold, warn=say, bars=bar, **options)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from blink.errors import MissingFileError, SettingsError
-from blink.files import atomic_open, write_json
+from blink.files import write_json, write_json_lines
 
 
 @dataclass(frozen=True)
@@ -26,20 +26,20 @@ class Outputs:
     rows: str | None = None
 
     def check(self) -> None:
-        """Say now what would fail when all the work is done.
+        """Check now what would otherwise fail when all the work is done.
 
         Raises:
-            SettingsError: a place is a folder, or both are standard output.
-            MissingFileError: the folder of one is not there.
+            SettingsError: an output is a folder, or both are standard output.
+            MissingFileError: the folder of an output is not there.
         """
         if self.figures == self.rows == "-":
             raise SettingsError("--json and --rows both go to standard output; give one of them a file")
-        for place in (self.figures, self.rows):
-            if place not in (None, "-"):
-                _check_place(Path(str(place)))
+        for output in (self.figures, self.rows):
+            if output not in (None, "-"):
+                _check_path(Path(str(output)))
 
     def write(self, figures: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], report: str) -> None:
-        """Write what was asked for, and print the report unless something else goes to standard output."""
+        """Write figures and rows, and print the report unless standard output is one of them."""
         if self.rows is not None:
             _write_rows(self.rows, rows)
         if self.figures is not None:
@@ -48,7 +48,7 @@ class Outputs:
             sys.stdout.write(report + "\n")
 
 
-def _check_place(path: Path) -> None:
+def _check_path(path: Path) -> None:
     if path.is_dir():
         raise SettingsError(f"{path} is a folder; name a file to write")
     if not path.parent.is_dir():
@@ -67,6 +67,5 @@ def _write_rows(path: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a JSON line for each row."""
     if path == "-":
         sys.stdout.writelines(json.dumps(row) + "\n" for row in rows)
-        return
-    with atomic_open(path) as f:
-        f.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    else:
+        write_json_lines(path, rows)

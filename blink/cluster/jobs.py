@@ -14,6 +14,8 @@ from blink.cluster.script import LOG_FOLDER
 from blink.errors import DataError, MismatchError, MissingFileError
 from blink.files import read_json, sha256, write_json
 
+JOB_FOLDER, JOB_SUFFIX = "slurm", ".slurm"
+"""Folder of a job within the folder of its result, or what is added to the name of its result."""
 PLAN_FILE = "job.json"
 SUBMISSIONS_FILE = "submitted.jsonl"
 MERGED_FILE = "merged.json"
@@ -53,12 +55,12 @@ class Plan:
         return set(_differing(self, other)) <= {"shard_rows"}
 
 
-def cut(count: int, size: int) -> tuple[tuple[int, int], ...]:
+def split_into_shards(count: int, size: int) -> tuple[tuple[int, int], ...]:
     """Shards of ``size`` units; the last one takes what is left."""
     return tuple((start, min(start + size, count)) for start in range(0, count, size))
 
 
-def cut_into(count: int, parts: int) -> tuple[tuple[int, int], ...]:
+def split_evenly(count: int, parts: int) -> tuple[tuple[int, int], ...]:
     """At most ``parts`` shards of nearly the same size, none of them empty."""
     parts = max(1, min(parts, count))
     return tuple((count * i // parts, count * (i + 1) // parts) for i in range(parts))

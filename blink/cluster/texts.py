@@ -24,18 +24,18 @@ def count_lines(path: str | Path) -> int:
     return count + (last != b"\n")
 
 
-def work_off(
+def process_lines(
     lines: Iterator[str],
     out: Path,
     transform: Callable[[Sequence[str]], Iterable[str]],
     progress: Callable[[int], None] = lambda done: None,
     block_lines: int = BLOCK_LINES,
 ) -> int:
-    """Write what lines become, a line for each; a call that was killed is gone on with.
+    """Write the transformed lines, a line for each; after a kill the same call continues.
 
     Args:
         lines: all lines of the shard, each time.
-        out: the file; beside it lies a ``.part`` while it grows.
+        out: the file; while it grows, it is ``<out>.part``.
         transform: lines to lines, block by block.
         progress: called with the number of lines done so far, each time.
         block_lines: lines a block.
@@ -44,7 +44,7 @@ def work_off(
         how many lines there were.
 
     Raises:
-        SettingsError: another process works off the same lines.
+        SettingsError: another process has the same lines.
     """
     part = out.with_name(out.name + ".part")
     with part.open("ab+") as f, locked(part):
@@ -63,35 +63,35 @@ def work_off(
 
 
 def _keep_blocks(handle: int, part: Path, block_lines: int) -> int:
-    """Cut off the block that a kill left unfinished; returns the lines that stay."""
-    kept, place, lines = 0, 0, 0
+    """Truncate the block that a kill left unfinished; returns the lines that remain."""
+    end, position, lines = 0, 0, 0
     with part.open("rb") as f:
         for line in f:
             if not line.endswith(b"\n"):
                 break
-            place, lines = place + len(line), lines + 1
+            position, lines = position + len(line), lines + 1
             if lines % block_lines == 0:
-                kept = place
-    os.ftruncate(handle, kept)
+                end = position
+    os.ftruncate(handle, end)
     return lines // block_lines * block_lines
 
 
-def merge_lines(parts: Sequence[tuple[Path, int]], out: Path) -> None:
-    """Join files in the order given.
+def merge_lines(files: Sequence[tuple[Path, int]], out: Path) -> None:
+    """Concatenate files.
 
     Args:
-        parts: each file, and how many lines it must have.
+        files: each file, and how many lines it must have.
         out: the file to write.
 
     Raises:
         MismatchError: a file is missing, or has other lines; it is named.
     """
-    for path, lines in parts:
-        found = count_lines(path) if path.is_file() else None
-        if found != lines:
-            what = "is missing" if found is None else f"has {found} lines, expected {lines}"
-            raise MismatchError(f"{path} {what}; remove its record in the folder shards and give the same command again")
+    for path, lines in files:
+        count = count_lines(path) if path.is_file() else None
+        if count != lines:
+            fault = "is missing" if count is None else f"has {count} lines, expected {lines}"
+            raise MismatchError(f"{path} {fault}; remove its record in the folder shards and give the same command again")
     with atomic_open(out, "wb") as f:
-        for path, _ in parts:
-            with path.open("rb") as part:
-                shutil.copyfileobj(part, f, 1 << 20)
+        for path, _ in files:
+            with path.open("rb") as source:
+                shutil.copyfileobj(source, f, 1 << 20)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from blink.data.records import NOT_IN_CATALOGUE, Entity, Mention, Sample, TokenMention
-from blink.errors import DataError, MismatchError
+from blink.errors import DataError, MismatchError, MissingFileError
 from blink.files import read_json_lines, require_file
 
 Row: TypeAlias = Mapping[str, Any]
@@ -125,6 +125,42 @@ def require_rows(samples: Iterable[Sample], entities: int) -> None:
                 f"sample {sample.id!r} names row {row} of a catalogue that has {entities} entities; "
                 "use the catalogue it was labelled with, or add 'wikidata_id'"
             )
+
+
+def labelled_samples(file: str, catalogue: Rows) -> list[Sample]:
+    """Read a labelled mention file; entities are rows of the catalogue.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: it has no gold mentions.
+    """
+    if not Path(file).is_file():
+        raise MissingFileError(f"{file} does not exist; give a labelled mention file")
+    samples = list(bind(read_samples(file), catalogue))
+    require_rows(samples, len(catalogue))
+    if not any(s.mentions for s in samples):
+        raise DataError(f"{file} has no gold mentions; training needs 'mentions' with 'label_id' or 'wikidata_id'")
+    return samples
+
+
+def evaluation_samples(file: str | Path, text_key: str = TEXT_KEY) -> list[Sample]:
+    """The samples of a mention file, all with gold in characters, or all without any gold.
+
+    Args:
+        file: the mention file.
+        text_key: key of its texts, see `read_samples`.
+
+    Raises:
+        DataError: some have gold and some have none, or it is in tokens.
+    """
+    samples = list(read_samples(file, text_key))
+    unlabelled = next((s.id for s in samples if s.mentions is None), None)
+    if unlabelled is not None and any(s.labelled for s in samples):
+        raise DataError(
+            f"{file}: {unlabelled!r} has no gold mentions in characters and others have gold; "
+            "evaluation needs 'mentions' with 'label_id' or 'wikidata_id' in every row, or in none"
+        )
+    return samples
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:

@@ -12,7 +12,7 @@ from toys import letter_counts, rows, write_catalogue
 
 from blink.cluster import encoding as encoding_module
 from blink.cluster.encoding import Encoding, merge_t7, write_t7
-from blink.cluster.jobs import cut
+from blink.cluster.jobs import split_into_shards
 from blink.data.records import Entity
 from blink.errors import MismatchError, SettingsError
 from blink.kb.catalogue import Catalogue
@@ -37,13 +37,15 @@ def encoding(catalogue: Catalogue, out: Path, layout: str = "kb", **changes: obj
 
 def encode_all(made: Encoding, catalogue: Catalogue, work: Path) -> list[Path]:
     made.prepare()
-    return [made.encode(catalogue, ENCODE, s, e, work / str(s), lambda n: None) for s, e in cut(ROWS, made.shard_rows)]
+    return [
+        made.encode(catalogue, ENCODE, s, e, work / str(s), lambda n: None) for s, e in split_into_shards(ROWS, made.shard_rows)
+    ]
 
 
 def test_a_knowledge_base_as_if_built_at_once(catalogue: Catalogue, tmp_path: Path) -> None:
     made = encoding(catalogue, tmp_path / "kb")
     encode_all(made, catalogue, tmp_path / "work")
-    known_by = made.merge(cut(ROWS, SHARD))
+    known_by = made.merge(split_into_shards(ROWS, SHARD))
     build_knowledge_base(catalogue.path, tmp_path / "once", ENCODE, "fingerprint")
     assert known_by == tmp_path / "kb" / "manifest.json"
     for file in sorted(p.name for p in (tmp_path / "once").iterdir() if p.name != "entity.jsonl.offsets"):
@@ -55,7 +57,7 @@ def test_a_knowledge_base_as_if_built_at_once(catalogue: Catalogue, tmp_path: Pa
 def test_options_reach_the_knowledge_base(catalogue: Catalogue, tmp_path: Path, options: dict[str, str]) -> None:
     made = encoding(catalogue, tmp_path / "kb", **options)
     encode_all(made, catalogue, tmp_path / "work")
-    made.merge(cut(ROWS, SHARD))
+    made.merge(split_into_shards(ROWS, SHARD))
     manifest = KnowledgeBase.open(tmp_path / "kb").manifest
     assert manifest is not None
     assert all(getattr(manifest, name) == value for name, value in options.items())
@@ -65,7 +67,7 @@ def test_files_of_the_original(catalogue: Catalogue, tmp_path: Path) -> None:
     made = encoding(catalogue, tmp_path / "enc", "t7")
     files = encode_all(made, catalogue, tmp_path / "work")
     assert [f.name for f in files] == ["0_8.t7", "8_16.t7", "16_24.t7"]  # the last as it was asked for
-    whole = torch.load(made.merge(cut(ROWS, SHARD)), weights_only=True)
+    whole = torch.load(made.merge(split_into_shards(ROWS, SHARD)), weights_only=True)
     assert (whole.dtype, tuple(whole.shape)) == (torch.float32, (ROWS, 6))
     assert np.array_equal(whole.numpy(), ENCODE(list(catalogue)))
     assert torch.equal(torch.load(files[2], weights_only=True), whole[16:])
@@ -107,7 +109,7 @@ def test_a_catalogue_that_changed_is_no_knowledge_base(catalogue: Catalogue, tmp
     encode_all(made, catalogue, tmp_path / "work")
     write_catalogue(catalogue.path, rows(ROWS, seed=1))
     with pytest.raises(MismatchError, match="has changed since its shards were encoded"):
-        made.merge(cut(ROWS, SHARD))
+        made.merge(split_into_shards(ROWS, SHARD))
 
 
 def test_what_the_layout_does_not_hold(catalogue: Catalogue, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blink.cluster.jobs import JobFolder, Plan, Submission, cut, cut_into, tail
+from blink.cluster.jobs import JobFolder, Plan, Submission, split_evenly, split_into_shards, tail
 from blink.errors import DataError, MismatchError, MissingFileError
 
 pytestmark = pytest.mark.quick
@@ -151,11 +151,11 @@ class TestEnd:
 
 @given(st.integers(0, 500), st.integers(1, 60))
 def test_cuts_hold_every_unit_once(count: int, size: int) -> None:
-    for shards in (cut(count, size), cut_into(count, size)):
+    for shards in (split_into_shards(count, size), split_evenly(count, size)):
         covered = [n for start, end in shards for n in range(start, end)]
         assert covered == list(range(count))
-    assert all(end - start <= size for start, end in cut(count, size))
+    assert all(end - start <= size for start, end in split_into_shards(count, size))
     if count:
-        sizes = [end - start for start, end in cut_into(count, size)]
+        sizes = [end - start for start, end in split_evenly(count, size)]
         assert len(sizes) == min(size, count)
         assert max(sizes) - min(sizes) <= 1

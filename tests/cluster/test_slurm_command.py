@@ -18,15 +18,15 @@ import torch
 from fake_slurm import FakeSlurm
 from toys import base_folder, knowledge_base, model, rows, write_catalogue
 
-from blink.apps import building, slurm_tasks
-from blink.apps import slurm as slurm_app
-from blink.apps.common import guarded
-from blink.cluster import encoding
+from blink.apps.common import guarded, say
+from blink.apps.slurm import follow
+from blink.cluster import encoding, tasks
 from blink.cluster.jobs import JobFolder
 from blink.cluster.script import Job
 from blink.cluster.submit import ENDED, NEVER, SUCCESS, State, Task
 from blink.files import locked
 from blink.kb.knowledge_base import KnowledgeBase
+from blink.linking import opening
 from blink.model.loading import load_model
 
 torch.set_num_threads(1)
@@ -66,7 +66,7 @@ class Here:
         folder = JobFolder(job.folder)
         with folder.log_file(name, shard).open("a") as log, contextlib.redirect_stderr(log), contextlib.redirect_stdout(log):
             try:
-                status = guarded(lambda: slurm_tasks.run_task(str(job.folder), shard, "--merge" in job.command), "blink")
+                status = guarded(lambda: tasks.run_task(str(job.folder), shard, "--merge" in job.command, say), "blink")
             except SystemExit as stop:
                 status = int(str(stop.code))
         return State(ENDED, SUCCESS if not status else f"FAILED, exit status {status}")
@@ -84,7 +84,7 @@ class Here:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs are run by `Here`."""
-    monkeypatch.setattr(slurm_app, "submitter", lambda settings: Here())
+    monkeypatch.setattr(follow, "submitter", lambda settings: Here())
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +223,7 @@ class TestEncode:
         monkeypatch.setenv("SLURM_JOB_ID", "77")
         slurm.signal_twice()
         encoded: list[int] = []
-        load = building.load_encoder
+        load = opening.open_candidate_encoder
 
         def loading(*words: Any, **named: Any) -> Any:
             encoder = load(*words, **named)
@@ -236,7 +236,7 @@ class TestEncode:
 
             return type(encoder)(encode_some, encoder.fingerprint)
 
-        monkeypatch.setattr(building, "load_encoder", loading)
+        monkeypatch.setattr(opening, "open_candidate_encoder", loading)
         out = tmp_path / "kb"
         status, _, err = blink(*encode(toy, out))
         assert status == 1
@@ -254,9 +254,9 @@ class TestEncode:
     ) -> None:
         """A pre-empted job must not end before Slurm has queued it again; outside of Slurm there is nothing to wait for."""
         waits: list[float] = []
-        monkeypatch.setattr(slurm_tasks, "LAST_WAIT_S", 0.01)
+        monkeypatch.setattr(tasks, "MAX_WAIT_S", 0.01)
         monkeypatch.setattr(encoding, "write_t7", lambda *words: os.kill(os.getpid(), signal.SIGTERM))
-        monkeypatch.setattr(slurm_tasks.time, "sleep", waits.append)
+        monkeypatch.setattr(tasks.time, "sleep", waits.append)
         if within:
             monkeypatch.setenv("SLURM_JOB_ID", "77")
         with pytest.raises(SystemExit) as told:
@@ -542,6 +542,6 @@ def test_local_processes_give_the_same(toy: Path, tmp_path: Path, blink: Blink, 
     """Once for real: each shard and the merge as processes of their own."""
     own = ("--shard-rows", ROWS // 2)
     done(blink(*encode(toy, tmp_path / "kb", *own, "--submit", "local", "--parallel", 2)))
-    monkeypatch.setattr(slurm_app, "submitter", lambda settings: Here())
+    monkeypatch.setattr(follow, "submitter", lambda settings: Here())
     done(blink(*encode(toy, tmp_path / "here", *own)))
     same_files(tmp_path / "kb", tmp_path / "here")

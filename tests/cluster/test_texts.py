@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blink.cluster.texts import count_lines, merge_lines, work_off
+from blink.cluster.texts import count_lines, merge_lines, process_lines
 from blink.errors import MismatchError, SettingsError
 
 pytestmark = pytest.mark.quick
@@ -24,7 +24,7 @@ def transform(block: Sequence[str]) -> Iterator[str]:
 
 
 def made(out: Path) -> bytes:
-    assert work_off(iter(LINES), out, transform, block_lines=BLOCK) == len(LINES)
+    assert process_lines(iter(LINES), out, transform, block_lines=BLOCK) == len(LINES)
     return out.read_bytes()
 
 
@@ -40,7 +40,7 @@ def test_a_kill_at_any_byte(tmp_path: Path, cut: int) -> None:
         worked.extend(block)
         return transform(block)
 
-    work_off(iter(LINES), tmp_path / "killed", noting, block_lines=BLOCK)
+    process_lines(iter(LINES), tmp_path / "killed", noting, block_lines=BLOCK)
     assert (tmp_path / "killed").read_bytes() == whole
     assert not part.exists()
     kept = whole[: cut % (len(whole) + 1)].count(b"\n") // BLOCK * BLOCK
@@ -51,7 +51,7 @@ def test_progress_begins_where_it_was(tmp_path: Path) -> None:
     whole = made(tmp_path / "whole")
     (tmp_path / "next.part").write_bytes(b"".join(whole.splitlines(keepends=True)[:9]))
     noted: list[int] = []
-    work_off(iter(LINES), tmp_path / "next", transform, noted.append, block_lines=BLOCK)
+    process_lines(iter(LINES), tmp_path / "next", transform, noted.append, block_lines=BLOCK)
     assert noted == [8, 12, 16, 20, 23]
 
 
@@ -61,7 +61,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
             made(tmp_path / "f")
         return transform(block)
 
-    work_off(iter(LINES), tmp_path / "f", meanwhile)
+    process_lines(iter(LINES), tmp_path / "f", meanwhile)
     assert len((tmp_path / "f").read_text().splitlines()) == len(LINES)
 
 

@@ -637,7 +637,7 @@ def test_i_alone_uses_the_starter(root: Path, tmp_path: Path):
 def test_texts_through_the_starter_are_linked_as_everywhere_else(root: Path, tmp_path: Path, capsys):
     if not (root / "models" / "starter" / "config.json").is_file():
         pytest.skip("needs the starter model")
-    from blink.apps.linking import open_linker
+    from blink.apps.model_options import open_linker
 
     texts = ("Which river flows through Egypt?", "Mercury is closer to the Sun than Venus.")
     assert main(["--test_mentions", str(texts_file(tmp_path, texts)), "--precision", "fp32"]) == 0

@@ -13,8 +13,8 @@ import pytest
 import toys
 from shell_toys import weighing
 
-from blink.apps import starter
 from blink.compat.elq.run import main
+from blink.linking import starter
 from blink.linking.linker import Linker
 
 QUESTION = {"id": "q", "text": "is Oslo 7 old?", "mentions": [[3, 9]], "label_id": [7]}

@@ -22,15 +22,16 @@ pytest.importorskip("pykeen", reason="needs the extra kglm")
 from graph_toys import write_triples
 from prior_toys import table
 
-from blink.apps import slurm as slurm_app
-from blink.apps import starter
-from blink.apps.linking import prior_of
 from blink.apps.shell.session import Session
+from blink.apps.slurm import evaluate as slurm_eval
+from blink.apps.slurm import link as slurm_link
 from blink.cluster.jobs import JobFolder, Plan
 from blink.data.prior_file import Prior, read_prior, write_prior
 from blink.evaluation.saved import read_predictions
 from blink.files import sha256
+from blink.linking import opening
 from blink.linking.linker import Linker
+from blink.linking.opening import prior_of
 
 torch.set_num_threads(1)
 
@@ -284,7 +285,8 @@ class TestLinking:
             plans.append((job, plan))
             return False
 
-        monkeypatch.setattr(slurm_app, "carry_out", begun)
+        for command in (slurm_eval, slurm_link):
+            monkeypatch.setattr(command, "follow", begun)
         Path("texts.txt").write_text("where is Mercury now?\n")
         shutil.copy(weighed, "job.safetensors")
         link = ("slurm", "link", "texts.txt", "--shards", 1, *OPEN, "--out", tmp_path / "links.jsonl")
@@ -308,7 +310,7 @@ class TestLinking:
         assert plans[0][1].work["prior"] == "none"
 
     def test_the_starter_s_own_stands_in_over_its_own_alone(self, weighed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(starter, "starter_prior", lambda: weighed)
+        monkeypatch.setattr(opening, "starter_prior", lambda: weighed)
         assert prior_of(None, None, {}) == weighed
         assert prior_of(None, None, {"prior": None, "rank": True, "without": ()}) == weighed
         assert prior_of(None, None, {"prior": "mine"}) == prior_of("model", "kb", {"prior": "mine"}) == Path("mine")

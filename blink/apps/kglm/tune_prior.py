@@ -12,13 +12,13 @@ import click
 from blink.apps.common import bar, say
 from blink.apps.options import labelled_sets, settings_options, take_settings
 from blink.apps.outputs import Outputs
-from blink.apps.ranking import fold_readers
-from blink.apps.starter import starter_model
-from blink.apps.training import labelled_samples
+from blink.data.mention_files import labelled_samples
 from blink.data.prior_file import RELATEDNESS, PriorTable, PriorWeights, read_prior, write_prior
 from blink.data.records import Sample
 from blink.errors import SettingsError
 from blink.kb.knowledge_base import KnowledgeBase
+from blink.linking.starter import starter_model
+from blink.training.fit.reranker_texts import fold_readers
 from blink.training.settings import PriorTuneSettings
 
 if TYPE_CHECKING:

@@ -5,9 +5,5 @@ from links to styled fragments, and a `Console` brings them to a terminal, or to
 
 The modules, each importing only from those before it: ``scales`` (what scores are), ``render`` and ``cards`` (what is shown),
 ``reasons`` (evidence in words), ``explain``, ``commands``, ``complete``, ``console``, ``session``, ``terminal``, ``stream``,
-``run``.
+``run``, ``command``.
 """
-
-from blink.apps.shell.run import run_dialogue, run_shell
-
-__all__ = ["run_dialogue", "run_shell"]

@@ -8,7 +8,7 @@ from io import BufferedIOBase
 from typing import Any, cast
 
 from blink.apps.common import say
-from blink.apps.linking import open_linker
+from blink.apps.model_options import open_linker
 from blink.apps.shell.cards import DIALOGUE, PLAIN_DIALOGUE, SHELL, Look, banner
 from blink.apps.shell.console import LineConsole, stdin_lines
 from blink.apps.shell.session import Session

@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 from functools import cached_property
 
-from blink.apps.linking import check_text, outside_probabilities
 from blink.apps.shell.cards import SHELL, Look, no_links
 from blink.apps.shell.commands import Command, command_named, count_from, help_text, number_from
 from blink.apps.shell.complete import Name, names_of
@@ -15,8 +14,10 @@ from blink.apps.shell.explain import explanation, triple_of
 from blink.apps.shell.render import Fragments, View, marked_text, ranks, threshold_text, wrapped
 from blink.apps.shell.scales import Scale, scale_of
 from blink.data.records import Link, LinkedText
+from blink.data.text_lines import check_text
 from blink.errors import BlinkError, SettingsError
 from blink.linking.linker import Analysis, Linker
+from blink.linking.opening import threshold_warning
 from blink.linking.scoring import Thresholds
 
 MOST_TITLES = 50_000
@@ -204,7 +205,7 @@ class Session:
     def set_threshold(self, threshold: float) -> Fragments:
         """Keep links that score above ``threshold``; the last reading is filtered again, without the model."""
         self.cut = replace(self.cut, **{self._require_threshold(): threshold})
-        warning = outside_probabilities(self.linker.mode, threshold)
+        warning = threshold_warning(self.linker.mode, threshold)
         fragments: Fragments = [("class:error", warning + "\n")] if warning else []
         if self.reading is None:
             return [*fragments, ("class:faint", f"the threshold is now {threshold:g}\n")]

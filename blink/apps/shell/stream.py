@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from io import BufferedIOBase
 
-from blink.apps.linking import decode_line, print_linked
+from blink.apps.link import print_linked
+from blink.data.text_lines import decode_line
 from blink.errors import DataError
 from blink.linking.linker import Linker
 

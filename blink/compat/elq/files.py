@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blink.apps.common import say
+from blink.apps.common import bar, say
 from blink.compat.elq.plan import Files, Plan
 from blink.errors import DataError, MismatchError, MissingFileError
 from blink.files import read_json
@@ -83,8 +83,8 @@ def link_with(plan: Plan, model: BiEncoder, kb: KnowledgeBase) -> Linker:
     Raises:
         SettingsError: a setting does not fit the model.
     """
-    from blink.apps.starter import starter_prior
     from blink.linking.linker import Linker
+    from blink.linking.starter import starter_prior
 
     linker = Linker(
         model,
@@ -105,13 +105,13 @@ def link_with(plan: Plan, model: BiEncoder, kb: KnowledgeBase) -> Linker:
 
 
 def _open_starter() -> tuple[BiEncoder, KnowledgeBase]:
-    from blink.apps.starter import starter_kb, starter_model
     from blink.kb.knowledge_base import KnowledgeBase
+    from blink.linking.starter import starter_kb, starter_model
     from blink.model.loading import load_model
 
     folder = starter_model()
     say(f"no model is named: using the starter, {folder}")
-    return load_model(folder), KnowledgeBase.open(starter_kb())
+    return load_model(folder), KnowledgeBase.open(starter_kb(bar))
 
 
 def open_files(files: Files, device: str) -> tuple[BiEncoder, KnowledgeBase]:

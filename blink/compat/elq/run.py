@@ -38,7 +38,7 @@ def _run(arguments: Sequence[str]) -> None:
 
         link_file(plan, linker, samples)
         return
-    from blink.apps.shell import run_dialogue
+    from blink.apps.shell.run import run_dialogue
 
     run_dialogue(linker)
 

@@ -14,7 +14,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from blink.apps import training_commands
+from blink.apps import train as command
 from blink.apps.common import say
 
 Sets = Callable[[str], dict[str, Any]]
@@ -172,4 +172,4 @@ def take_original_flags(context: click.Context, options: MutableMapping[str, Any
         say(f"accepted, without effect: {', '.join(unused)}")
 
 
-train = TrainCommand(training_commands.train)
+train = TrainCommand(command.train)

@@ -113,13 +113,13 @@ def with_gpus_of_job(settings: ClusterSettings) -> ClusterSettings:
 
 
 def _train(step: Step, plan: Plan, settings: ClusterSettings) -> None:
-    from blink.apps.slurm_tasks import train_here
+    from blink.cluster.tasks import train_here
 
     run = plan.writes[0]
     run.mkdir(parents=True, exist_ok=True)
     # Beside what the original may have left there: its settings tell how its epochs are to be read.
     write_json(run / PARAMETERS, {**read_parameters(run / PARAMETERS), **plan.parameters})
-    train_here(step.words, with_gpus_of_job(settings))
+    train_here(step.words, with_gpus_of_job(settings), say)
 
 
 def _encode(step: Step, plan: Plan, settings: ClusterSettings) -> None:

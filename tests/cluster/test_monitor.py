@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from blink.cluster.jobs import JobFolder, Plan
+from blink.cluster.monitor import JobFailedError, JobMonitor, JobStatus
 from blink.cluster.script import Job
 from blink.cluster.submit import ENDED, PENDING, RUNNING, SUCCESS, State, Task
-from blink.cluster.watch import JobFailedError, Standing, Watch
 from blink.errors import SettingsError
 
 pytestmark = pytest.mark.quick
@@ -73,7 +73,7 @@ def finish(job: JobFolder, *shards: int) -> None:
 class TestSubmission:
     def test_all_and_what_follows(self, job: JobFolder) -> None:
         table = Table()
-        new = Watch(job, table).submit()
+        new = JobMonitor(job, table).submit()
         assert [(s.id, s.shards) for s in new] == [("1", (0, 1, 2)), ("2", ())]
         assert [j.array for j in table.jobs] == [(0, 1, 2), ()]
         assert table.jobs[1].after == ("1",)
@@ -84,23 +84,23 @@ class TestSubmission:
     def test_only_what_is_missing(self, job: JobFolder) -> None:
         finish(job, 1)
         table = Table()
-        Watch(job, table, nodes=3).submit()
+        JobMonitor(job, table, nodes=3).submit()
         assert (table.jobs[0].array, table.jobs[0].nodes) == ((0, 2), 3)
 
     def test_what_waits_or_runs_is_left_alone(self, job: JobFolder) -> None:
         table = Table()
-        Watch(job, table).submit()
+        JobMonitor(job, table).submit()
         table.now["1", 0] = AT_WORK
-        assert Watch(job, table).submit() == []
+        assert JobMonitor(job, table).submit() == []
         assert len(table.jobs) == 2
         assert table.cancelled == []
 
     def test_a_dead_shard_is_submitted_again_and_what_follows_waits_for_all(self, job: JobFolder) -> None:
         table = Table()
-        Watch(job, table).submit()
+        JobMonitor(job, table).submit()
         table.now |= {("1", 0): AT_WORK, ("1", 1): State(ENDED, "OUT_OF_MEMORY"), ("1", 2): DONE}
         finish(job, 2)
-        new = Watch(job, table).submit()
+        new = JobMonitor(job, table).submit()
         assert [(s.id, s.shards) for s in new] == [("3", (1,)), ("4", ())]
         assert table.cancelled == ["2"]
         assert table.jobs[3].after == ("1", "3")
@@ -108,23 +108,23 @@ class TestSubmission:
     def test_only_the_merge_is_left(self, job: JobFolder) -> None:
         finish(job, 0, 1, 2)
         table = Table()
-        assert [s.shards for s in Watch(job, table).submit()] == [()]
+        assert [s.shards for s in JobMonitor(job, table).submit()] == [()]
         assert table.jobs[0].after == ()
 
     def test_without_merge(self, job: JobFolder) -> None:
         table = Table()
-        assert [s.shards for s in Watch(job, table, merge=False).submit()] == [(0, 1, 2)]
+        assert [s.shards for s in JobMonitor(job, table, merge=False).submit()] == [(0, 1, 2)]
         finish(job, 0, 1, 2)
         table.now.clear()
-        assert Watch(job, table, merge=False).submit() == []
+        assert JobMonitor(job, table, merge=False).submit() == []
 
 
 class TestWaiting:
-    def wait(self, job: JobFolder, table: Table, *looks: Callable[[], None], merge: bool = True) -> list[Standing]:
-        watch = Watch(job, table, merge=merge)
+    def wait(self, job: JobFolder, table: Table, *looks: Callable[[], None], merge: bool = True) -> list[JobStatus]:
+        watch = JobMonitor(job, table, merge=merge)
         watch.submit()
         table.looks[:] = looks
-        shown: list[Standing] = []
+        shown: list[JobStatus] = []
         watch.wait(shown.append)
         return shown
 
@@ -146,11 +146,11 @@ class TestWaiting:
 
         shown = self.wait(job, table, lambda: None, begin, first_done, all_done, lambda: job.merged([]))
         assert shown == [
-            Standing(3, 0, 0, 0, 0, 10, "waiting: Priority"),
-            Standing(2, 1, 0, 0, 3, 10, "half way"),
-            Standing(0, 2, 1, 0, 4, 10, ""),
-            Standing(0, 0, 3, 0, 10, 10, "", merging=True),
-            Standing(0, 0, 3, 0, 10, 10, "", merging=True),
+            JobStatus(3, 0, 0, 0, 0, 10, "waiting: Priority"),
+            JobStatus(2, 1, 0, 0, 3, 10, "half way"),
+            JobStatus(0, 2, 1, 0, 4, 10, ""),
+            JobStatus(0, 0, 3, 0, 10, 10, "", merging=True),
+            JobStatus(0, 0, 3, 0, 10, 10, "", merging=True),
         ]
 
     def test_a_shard_that_failed_shows_its_log(self, job: JobFolder) -> None:
@@ -171,7 +171,7 @@ class TestWaiting:
         assert str(told.value) == (
             f"shard 1 (entities 4 to 8) failed (FAILED): kb/x is damaged; encode again; its log is {log}"
         )
-        assert told.value.last[0] == "shard 1"
+        assert told.value.last_lines[0] == "shard 1"
         assert told.value.log == log
 
     def test_the_others_are_waited_for(self, job: JobFolder) -> None:
@@ -220,7 +220,7 @@ class TestWaiting:
 
     def test_a_queue_that_is_silent_for_a_while(self, job: JobFolder) -> None:
         table = Table()
-        watch = Watch(job, table, merge=False)
+        watch = JobMonitor(job, table, merge=False)
         watch.submit()
         table.silent = 9
         finish(job, 0, 1, 2)

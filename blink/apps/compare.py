@@ -1,4 +1,4 @@
-"""``blink compare``."""
+"""``blink compare``: two systems on the same questions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from blink.apps.model_options import cluster_option
 from blink.apps.outputs import Outputs
 from blink.errors import SettingsError
 
@@ -13,6 +16,31 @@ if TYPE_CHECKING:
     from blink.evaluation.comparison import TextPair
     from blink.evaluation.matching import EntitySpan
     from blink.kb.catalogue import Catalogue
+
+
+@click.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--gold", metavar="FILE", help="Mention file whose gold counts, instead of what the rows say.")
+@click.option("--kb", metavar="DIR", help="Knowledge base that was evaluated: names entities by title, and binds --gold to it.")
+@click.option("--show", type=click.IntRange(0), default=0, show_default=True, help="Print so many questions won and lost.")
+@click.option("--json", "json_out", metavar="OUT", help="Write the figures as JSON; - is standard output.")
+@cluster_option
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the resampling.")
+def compare(a: str, b: str, **options: Any) -> None:
+    """Compare two systems on the same questions: is B better than A, and where?
+
+    A and B are files written by `blink eval --rows`. Printed are the differences of F1 with 95 % intervals and p values
+    (paired bootstrap, 10,000 resamples), the questions that B won and lost, the errors of either by kind, and what each
+    mention was in A (down) and became in B (across).
+
+    \b
+    Example:
+      blink eval dev.jsonl --model experiments/old/best --kb my-kb --rows old.jsonl
+      blink eval dev.jsonl --model experiments/new/best --kb my-kb --rows new.jsonl
+      blink compare old.jsonl new.jsonl --show 5
+    """
+    compare_files(a, b, **options)
 
 
 def compare_files(

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from blink.apps.common import bar
 from blink.errors import DataError, MismatchError, MissingFileError
 from blink.files import locked, read_json, sha256
 from blink.kb.knowledge_base import MANIFEST_FILE, BuildProgress, build_knowledge_base, read_manifest
 from blink.model.biencoder import CONFIG_FILE
+from blink.progress import Bars, no_bars
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 HOMES = (_PACKAGE.parent / "models", _PACKAGE / "starter")
-"""Where ``starter`` and ``starter-kb`` lie: in a checkout, and inside an installed package."""
+"""Folders of ``starter`` and ``starter-kb``: in a checkout, and inside an installed package."""
 PRIOR_FILE = "prior.safetensors"
 
 
@@ -27,14 +27,14 @@ def starter_model() -> Path:
 
 
 def starter_prior() -> Path | None:
-    """The starter's prior, weighed for the starter model over the starter knowledge base; None where there is none."""
+    """The starter's prior, tuned for the starter model over the starter knowledge base; None where there is none."""
     return next((file for home in HOMES if (file := home / "starter-kb" / PRIOR_FILE).is_file()), None)
 
 
-def starter_kb() -> Path:
-    """The starter knowledge base's folder; its vectors are made at the first call, which takes seconds.
+def starter_kb(bars: Bars = no_bars) -> Path:
+    """The starter knowledge base's folder; its vectors are encoded at the first call, which takes seconds.
 
-    They lie beside the catalogue, or in the user's cache where that folder cannot be written.
+    They are written next to the catalogue, or into the user's cache where that folder cannot be written.
 
     Raises:
         MissingFileError: this installation has no starter.
@@ -43,11 +43,11 @@ def starter_kb() -> Path:
     model = starter_model()
     folder = home if os.access(home, os.W_OK) else _cache_folder()
     catalogue = home / "entity.jsonl"
-    wanted = str(read_json(model / CONFIG_FILE).get("candidate_fingerprint"))
-    if not _is_current(folder, wanted, sha256(catalogue)):
+    fingerprint = str(read_json(model / CONFIG_FILE).get("candidate_fingerprint"))
+    if not _is_current(folder, fingerprint, sha256(catalogue)):
         with locked(folder.parent, wait=True):  # several commands may be started at once: one of them builds
-            if not _is_current(folder, wanted, sha256(catalogue)):
-                _build(catalogue, folder, model, wanted)
+            if not _is_current(folder, fingerprint, sha256(catalogue)):
+                _build(catalogue, folder, model, fingerprint, bars)
     return folder
 
 
@@ -55,7 +55,7 @@ def _find(name: str, file: str, option: str) -> Path:
     for home in HOMES:
         if (home / name / file).is_file():
             return home / name
-    raise MissingFileError(f"{HOMES[0] / name / file} does not exist; clone the project anew, or name another with {option}")
+    raise MissingFileError(f"{HOMES[0] / name / file} does not exist; clone the project again, or name another with {option}")
 
 
 def _is_current(folder: Path, model: str, catalogue: str) -> bool:
@@ -63,21 +63,21 @@ def _is_current(folder: Path, model: str, catalogue: str) -> bool:
         return False
     try:
         manifest = read_manifest(folder)
-    except DataError:  # of an earlier version: made anew like one that is missing
+    except DataError:  # of an earlier version: built again like one that is missing
         return False
     return (manifest.model, manifest.catalogue_sha256) == (model, catalogue)
 
 
-def _build(catalogue: Path, folder: Path, model: Path, fingerprint: str) -> None:
+def _build(catalogue: Path, folder: Path, model: Path, fingerprint: str, bars: Bars) -> None:
     from blink.model.loading import load_model
 
     encoder = load_model(model, context=False, candidate=True)
     if encoder.candidate_fingerprint() != fingerprint:
-        raise MismatchError(f"the settings of {model} do not name the encoder they come with; clone the project anew")
+        raise MismatchError(f"the settings of {model} do not name the encoder they come with; clone the project again")
     with catalogue.open("rb") as f:
         count = sum(1 for _ in f)
-    with bar("encoding the starter's entities, once", count, "entity") as shown:
-        hooks = BuildProgress(advance=shown.advance)
+    with bars("encoding the starter's entities, once", count, "entity") as progress:
+        hooks = BuildProgress(advance=progress.advance)
         build_knowledge_base(catalogue, folder, encoder.encode_entities, fingerprint, chunk_rows=256, progress=hooks)
 
 

@@ -1,4 +1,4 @@
-"""What ``blink label`` does: texts without gold, labelled by a model that is sure of what it says."""
+"""``blink label``: texts without gold, labelled by a calibrated model where it is certain."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from blink.apps.common import bar, say
-from blink.apps.linking import open_linker
+from blink.apps.model_options import model_options, open_linker
 from blink.apps.outputs import Outputs
 from blink.data.mention_files import read_samples
 from blink.data.records import Sample
@@ -18,6 +20,33 @@ from blink.files import atomic_open
 
 if TYPE_CHECKING:
     from blink.linking.linker import Analysis, Linker
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@click.option("--out", required=True, metavar="OUT", help="Labelled mention file to write; - is standard output.")
+@click.option(
+    "--sure", type=click.FloatRange(0, 1), default=0.9, show_default=True, help="Spans of a higher probability become gold."
+)
+@click.option(
+    "--doubtful",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Texts with a span between this probability and --sure are left out.",
+)
+@model_options
+def label(file: str, out: str, **options: Any) -> None:
+    """Let a calibrated model label texts, for training on them.
+
+    Only texts are kept about which the model is certain as a whole: every span is clearly a mention or clearly none.
+
+    \b
+    Example:
+      blink label texts.jsonl --model experiments/mine/best --kb kb --out labelled.jsonl
+      blink train --train train.jsonl --dev dev.jsonl --kb kb --pseudo labelled.jsonl --mix questions=1,pseudo=0.5
+    """
+    label_file(file, out, **options)
 
 
 def label_file(file: str, out: str, sure: float, doubtful: float, batch_size: int, **options: Any) -> None:

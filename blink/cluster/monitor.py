@@ -1,4 +1,4 @@
-"""From a plan to its end: what is missing is submitted, the rest is waited for, and a failure shows what the log says."""
+"""Follows a job from its plan to its end: submits missing shards, waits for the others, reports a failure with its log."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from blink.cluster.script import Job
 from blink.cluster.submit import ENDED, PENDING, PYTHON, RUNNING, State, Submitter, Task
 from blink.errors import BlinkError, SettingsError
 
-MOST_SILENCE = 10
-"""Looks at the queue that may fail, one after the other: its server may be starting anew."""
+MAX_FAILED_POLLS = 10
+"""Polls of the queue that may fail in a row: its server may be restarting."""
 
 
 class JobFailedError(BlinkError):
@@ -21,27 +21,27 @@ class JobFailedError(BlinkError):
 
     Attributes:
         log: its log.
-        last: the last lines of it.
+        last_lines: the last lines of it.
     """
 
-    def __init__(self, message: str, log: Path, last: list[str]) -> None:
+    def __init__(self, message: str, log: Path, last_lines: list[str]) -> None:
         super().__init__(message)
-        self.log, self.last = log, last
+        self.log, self.last_lines = log, last_lines
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How a job stands.
+class JobStatus:
+    """The state of a job.
 
     Attributes:
         pending: shards that wait.
-        running: shards that are worked at.
+        running: shards that are processed.
         done: shards that are done.
         failed: shards that ended without being done.
         units: that are done.
         total: units of all shards.
-        note: why the first waits, or what a log said last.
-        merging: whether all shards are done, and the rest is being done.
+        note: why the first waits, or the last line of a log.
+        merging: whether all shards are done, and the merge is not.
     """
 
     pending: int
@@ -60,19 +60,19 @@ def array_job(folder: JobFolder, plan: Plan, shards: tuple[int, ...], nodes: int
 
 
 def merge_job(folder: JobFolder, plan: Plan, after: tuple[str, ...]) -> Job:
-    """The job that makes one whole of all shards, when the jobs ``after`` have done them."""
+    """The job that merges all shards, after the jobs ``after``."""
     command = (*PYTHON, "slurm", "task", str(folder.path), "--merge")
     return Job(f"blink-{plan.kind}-merge", folder.path, command, after=after, gpus=False)
 
 
-class Watch:
-    """A job in the hands of a submitter.
+class JobMonitor:
+    """Submits a job and follows it.
 
     Args:
         folder: of the job, begun.
-        submitter: who runs it.
+        submitter: runs it.
         nodes: that each shard runs on, at once.
-        merge: make one whole of the shards, where the plan has that.
+        merge: merge the shards, where the plan has a merge.
     """
 
     def __init__(self, folder: JobFolder, submitter: Submitter, *, nodes: int = 1, merge: bool = True) -> None:
@@ -87,20 +87,20 @@ class Watch:
         alive = [s for s in before if any(_alive(states, s.id, n) for n in s.shards or (None,))]
         queued = {n for s in alive for n in s.shards if _alive(states, s.id, n)}
         todo = tuple(n for n in self._folder.missing() if n not in queued)
-        new = [self._hand_over(array_job(self._folder, self._plan, todo, self._nodes), todo)] if todo else []
+        new = [self._submit(array_job(self._folder, self._plan, todo, self._nodes), todo)] if todo else []
         merging = [s.id for s in alive if not s.shards]
         if self._merge and not self._folder.has_merged() and (new or not merging):
             for job in merging:  # it waits for less than there is now
                 self._submitter.cancel(job)
             after = tuple(s.id for s in (*alive, *new) if s.shards)
-            new.append(self._hand_over(merge_job(self._folder, self._plan, after), ()))
+            new.append(self._submit(merge_job(self._folder, self._plan, after), ()))
         return new
 
-    def wait(self, show: Callable[[Standing], None]) -> None:
+    def wait(self, show: Callable[[JobStatus], None]) -> None:
         """Wait for the end.
 
         Args:
-            show: called at each look.
+            show: called at each poll.
 
         Raises:
             JobFailedError: a job ended without having done its work, and none is left that could do it.
@@ -109,8 +109,8 @@ class Watch:
         first, longest = self._submitter.poll_s
         began = quiet_since = time.monotonic()
         while True:
-            states = self._look()
-            show(self._standing(states))
+            states = self._poll()
+            show(self._status(states))
             if self._is_over():
                 return
             now = time.monotonic()
@@ -120,14 +120,14 @@ class Watch:
                 raise self._failure(states)
             time.sleep(min(longest, max(first, (now - began) / 20)))
 
-    def _hand_over(self, job: Job, shards: tuple[int, ...]) -> Submission:
+    def _submit(self, job: Job, shards: tuple[int, ...]) -> Submission:
         submission = Submission(self._submitter.submit(job), shards)
         self._folder.submitted(submission)
         return submission
 
-    def _look(self) -> Mapping[Task, State]:
+    def _poll(self) -> Mapping[Task, State]:
         ids = [s.id for s in self._folder.submissions()]
-        for _ in range(MOST_SILENCE - 1):
+        for _ in range(MAX_FAILED_POLLS - 1):
             try:
                 return self._submitter.states(ids)
             except SettingsError:
@@ -137,29 +137,29 @@ class Watch:
     def _is_over(self) -> bool:
         return not self._folder.missing() and (not self._merge or self._folder.has_merged())
 
-    def _standing(self, states: Mapping[Task, State]) -> Standing:
+    def _status(self, states: Mapping[Task, State]) -> JobStatus:
         missing = set(self._folder.missing())
-        named: dict[str, list[Task]] = {PENDING: [], RUNNING: []}
+        tasks_in: dict[str, list[Task]] = {PENDING: [], RUNNING: []}
         for task, state in states.items():
-            if state.name in named and (task[1] in missing or task[1] is None):
-                named[state.name].append(task)
-        at_work = {n: {task[1] for task in tasks if task[1] is not None} for n, tasks in named.items()}
-        lost = missing - at_work[PENDING] - at_work[RUNNING]
-        return Standing(
-            pending=len(at_work[PENDING]),
-            running=len(at_work[RUNNING]),
+            if state.name in tasks_in and (task[1] in missing or task[1] is None):
+                tasks_in[state.name].append(task)
+        by_state = {n: {task[1] for task in tasks if task[1] is not None} for n, tasks in tasks_in.items()}
+        lost = missing - by_state[PENDING] - by_state[RUNNING]
+        return JobStatus(
+            pending=len(by_state[PENDING]),
+            running=len(by_state[RUNNING]),
             done=len(self._plan.shards) - len(missing),
             failed=len(lost),
             units=sum(self._folder.noted(n) for n in range(len(self._plan.shards))),
             total=sum(end - start for start, end in self._plan.shards),
-            note=self._note(named, states),
+            note=self._note(tasks_in, states),
             merging=not missing and self._merge,
         )
 
-    def _note(self, named: Mapping[str, list[Task]], states: Mapping[Task, State]) -> str:
-        if named[RUNNING]:
-            return "".join(tail(self._folder.log_file(*named[RUNNING][0]), 1))
-        reason = states[named[PENDING][0]].reason if named[PENDING] else "None"  # Slurm's own word for none yet
+    def _note(self, tasks_in: Mapping[str, list[Task]], states: Mapping[Task, State]) -> str:
+        if tasks_in[RUNNING]:
+            return "".join(tail(self._folder.log_file(*tasks_in[RUNNING][0]), 1))
+        reason = states[tasks_in[PENDING][0]].reason if tasks_in[PENDING] else "None"  # Slurm writes so where it has none yet
         return "" if reason == "None" else f"waiting: {reason}"
 
     def _failure(self, states: Mapping[Task, State]) -> JobFailedError:
@@ -169,15 +169,15 @@ class Watch:
         shard = None if merged or not missing else missing[0]
         if shard is not None:
             job = next(s.id for s in reversed(submissions) if shard in s.shards)
-        what = f"the merge of {len(self._plan.shards)} shards" if shard is None else self._plan.name(shard)
+        work = f"the merge of {len(self._plan.shards)} shards" if shard is None else self._plan.name(shard)
         others = f" and {len(missing) - 1} more" if shard is not None and len(missing) > 1 else ""
         state = states.get((job, shard))
-        how = "not in the queue any more" if state is None else state.reason
+        reason = "not in the queue any more" if state is None else state.reason
         log = self._folder.log_file(job, shard)
-        last = tail(log)
-        said = next((line.removeprefix("blink: ") for line in reversed(last) if line.startswith("blink: ")), None)
-        cause = said or (last[-1] if last else "it wrote no log: is the disk full, or not to be seen from there?")
-        return JobFailedError(f"{what}{others} failed ({how}): {cause}; its log is {log}", log, last)
+        lines = tail(log)
+        error = next((line.removeprefix("blink: ") for line in reversed(lines) if line.startswith("blink: ")), None)
+        cause = error or (lines[-1] if lines else "it wrote no log: is the disk full, or not to be seen from there?")
+        return JobFailedError(f"{work}{others} failed ({reason}): {cause}; its log is {log}", log, lines)
 
 
 def _alive(states: Mapping[Task, State], job: str, shard: int | None) -> bool:

@@ -1,21 +1,16 @@
-"""The commands that measure linkers: ``blink eval`` and ``blink compare``."""
+"""``blink eval``: measures a linker on a mention file, or on its saved predictions."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 import click
 
-from blink.apps.model_options import model_options
-
-cluster_option = click.option(
-    "--cluster",
-    type=click.Choice(["none", "paraphrase"]),
-    default="none",
-    show_default=True,
-    help="What intervals draw: single questions, or all questions with the same gold entities at once.",
-)
+from blink.apps.common import bar, say
+from blink.apps.model_options import cluster_option, model_options
+from blink.apps.outputs import Outputs
 
 
 @click.command("eval")
@@ -80,58 +75,39 @@ def evaluate(
       blink eval test.jsonl --save-preds test.npz
       blink eval --preds test.npz --dev dev.npz --plots pictures
     """
-    from blink.apps.outputs import Outputs
-
     outputs = Outputs(json_out, rows_out)
     if preds is not None:
-        from blink.apps.sweeping import Asked, evaluate_saved
-
         if save_preds is not None:
             raise click.UsageError("--preds reads what --save-preds writes; give one of them")
         if options["text_key"] != "text":
             raise click.UsageError("--text-key says what the model reads, which --preds has read; leave it out")
-        # How the model runs is of no account where it does not.
-        taken = {f.name: options[f.name] for f in fields(Asked) if f.name in options}
-        evaluate_saved(Asked(preds, file, **taken), outputs)
+        _evaluate_saved(preds, file, outputs, options)
         return
-
-    from blink.apps.evaluating import evaluate_file
-
     for name in ("dev", "plots"):
         if options.pop(name) is not None:
             raise click.UsageError(f"--{name} belongs to --preds; write readings first: blink eval FILE --save-preds OUT.npz")
     if file is None:
         raise click.UsageError("there is nothing to evaluate; give a mention file, or --preds NPZ")
     options.pop("choose_by")
-    evaluate_file(file, outputs, save_preds=save_preds, **options)
+    _evaluate_file(file, outputs, save_preds, options)
 
 
-@click.command()
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
-@click.option("--gold", metavar="FILE", help="Mention file whose gold counts, instead of what the rows say.")
-@click.option("--kb", metavar="DIR", help="Knowledge base that was evaluated: names entities by title, and binds --gold to it.")
-@click.option("--show", type=click.IntRange(0), default=0, show_default=True, help="Print so many questions won and lost.")
-@click.option("--json", "json_out", metavar="OUT", help="Write the figures as JSON; - is standard output.")
-@cluster_option
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the resampling.")
-def compare(a: str, b: str, **options: Any) -> None:
-    """Compare two systems on the same questions: is B better than A, and where?
+def _evaluate_file(file: str, outputs: Outputs, save_preds: str | None, options: Mapping[str, Any]) -> None:
+    from blink.evaluation.run import evaluate_file, predictions_file
 
-    A and B are files written by `blink eval --rows`. Printed are the differences of F1 with 95 % intervals and p values
-    (paired bootstrap, 10,000 resamples), the questions that B won and lost, the errors of either by kind, and what each
-    mention was in A (down) and became in B (across).
-
-    \b
-    Example:
-      blink eval dev.jsonl --model experiments/old/best --kb my-kb --rows old.jsonl
-      blink eval dev.jsonl --model experiments/new/best --kb my-kb --rows new.jsonl
-      blink compare old.jsonl new.jsonl --show 5
-    """
-    from blink.apps.comparing import compare_files
-
-    compare_files(a, b, **options)
+    outputs.check()
+    results = evaluate_file(file, save_preds=save_preds, warn=say, bars=bar, **options)
+    if save_preds is not None:
+        saved = predictions_file(save_preds)
+        say(f"wrote {saved}; look again without the model: blink eval --preds {saved}")
+    outputs.write(results.figures, results.rows, results.report)
 
 
-evaluation_commands: tuple[click.Command, ...] = (evaluate, compare)
-"""What `blink` takes up."""
+def _evaluate_saved(preds: str, file: str | None, outputs: Outputs, options: Mapping[str, Any]) -> None:
+    from blink.evaluation.selection import SweepRequest, evaluate_saved
+
+    outputs.check()
+    # Options of how the model runs have no effect: it does not run.
+    request = {f.name: options[f.name] for f in fields(SweepRequest) if f.name in options}
+    results = evaluate_saved(SweepRequest(preds, file, **request))
+    outputs.write(results.figures, results.rows, results.report)

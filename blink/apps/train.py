@@ -1,14 +1,21 @@
-"""The ``train`` command and its options."""
+"""``blink train``: trains a linker."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from blink.apps.common import bar, say
 from blink.apps.options import settings_options, take_settings
 from blink.model.config import AGGREGATIONS, MENTION_SCORERS
 from blink.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from blink.evaluation.sweep import SweepPoint
+    from blink.training.inputs import RunInputs
+    from blink.training.trainer import Trainer
 
 
 @click.command()
@@ -81,25 +88,63 @@ def train(**options: Any) -> None:
       blink train --train train.jsonl --dev dev.jsonl --kb kb --out experiments/mine
       blink eval dev.jsonl --model experiments/mine/best --kb kb
     """
-    from blink.apps.training import Request, train_model
+    from blink.training.inputs import RunInputs
 
     settings = take_settings(TrainSettings, options)
-    train_model(settings, Request(**options))
+    train_model(settings, RunInputs(**options))
 
 
-@click.command()
-@click.argument("model", metavar="DIR")
-@click.option("--rank", type=click.IntRange(1), required=True, help="Rank of the adapters in the smaller model.")
-@click.option("--out", required=True, metavar="DIR", help="Folder of the smaller model.")
-def shrink(model: str, rank: int, out: str) -> None:
-    """Store a model of adapters with adapters of a lower rank: a smaller file, and nearly the same model.
+def train_model(settings: TrainSettings, inputs: RunInputs) -> None:
+    """Train with progress on standard error, and print where the best model is.
 
-    Its knowledge bases stay the same. Calibrate it again: small changes of scores move the cut-off.
-
-    \b
-    Example:
-      blink shrink experiments/mine/best --rank 32 --out experiments/mine/small
+    Raises:
+        SystemExit: a signal stopped the run; its state is saved.
     """
-    from blink.model.biencoder import shrink_model
+    from blink.model.precision import resolve_device
+    from blink.runs.signals import Interrupted
+    from blink.training.trainer import Trainer
 
-    shrink_model(model, out, rank)
+    inputs.mention_files()
+    device = resolve_device(inputs.device)
+    kb = inputs.knowledge_base()
+    dev = inputs.dev_samples(kb.catalogue)
+    model = inputs.starting_model(settings.seed)
+    folder = inputs.folder(settings, model.config)
+    if inputs.out is None:
+        say(f"the run goes into {folder}")
+    questions = inputs.train_samples(kb.catalogue, folder, settings.leave_out)
+    synthesizer = inputs.synthesizer(settings, kb, questions)
+    trainer = Trainer(
+        model, kb, questions, dev, folder, settings, synthesizer=synthesizer, device=device, sources=inputs.sources()
+    )
+    try:
+        best = _run(trainer, inputs.resume)
+    except Interrupted as stop:
+        say(f"{stop}; go on with the same command and --resume")
+        raise SystemExit(128 + stop.signal) from stop
+    if trainer.accelerator.is_main_process:
+        _report(trainer, best)
+
+
+def _run(trainer: Trainer, resume: bool) -> SweepPoint:
+    from blink.runs.progress import Progress
+
+    if not trainer.accelerator.is_main_process:
+        return trainer.run(resume=resume)
+    with bar("training", trainer.total_steps, "step") as stage:
+
+        def step(losses: Mapping[str, float]) -> None:
+            stage.advance()
+            stage.note(" ".join(f"{k} {v:.3f}" for k, v in losses.items()))
+
+        hooks = Progress(start=lambda total, done: stage.advance(done), step=step, say=say)
+        return trainer.run(resume=resume, progress=hooks)
+
+
+def _report(trainer: Trainer, best: SweepPoint) -> None:
+    from blink.training.validation import BEST_FOLDER, KB_SUFFIX
+
+    folder = trainer.folder / BEST_FOLDER
+    kb = f" and its knowledge base in {folder}{KB_SUFFIX}" if trainer.learns_entities else ""
+    say(f"best epoch: dev covered weak F1 {best.f1:.4f} at threshold {best.threshold:g}; the model is in {folder}{kb}")
+    say(f"next: blink rank {folder} ... weighs names and popularity too, and makes scores probabilities")

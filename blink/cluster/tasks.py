@@ -1,10 +1,11 @@
-"""What the jobs of ``blink slurm`` do: the kinds of work, how each runs a shard, and what it makes of all of them."""
+"""The tasks of jobs: how each kind of work processes a shard, and merges all of them."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import json
+import logging
 import os
 import signal
 import time
@@ -13,7 +14,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blink.apps.common import say
 from blink.cluster.jobs import JobFolder, Plan
 from blink.cluster.ranks import STOPPED, here, requeue, run_processes
 from blink.cluster.settings import SHARD_VARIABLE, ClusterSettings, load_settings
@@ -25,20 +25,29 @@ from blink.runs.signals import Interrupted, stop_signals
 if TYPE_CHECKING:
     from blink.cluster.encoding import Encoding
 
+logger = logging.getLogger(__name__)
+
 NOTE_EVERY_S = 1.0
-LAST_WAIT_S = 600.0
-"""How long a task that was told to end waits for Slurm to end it."""
-PARTS_FOLDER, CHUNKS_FOLDER = "parts", "chunks"
+MAX_WAIT_S = 600.0
+"""How long a task that got a signal to end waits for Slurm to end it."""
+PARTS_FOLDER, CHUNKS_FOLDER, OFFSETS_FILE = "parts", "chunks", "entity.offsets"
 SCORES_FILE = "scores.json"
 
-Run = Callable[[JobFolder, Plan, int], list[Path]]
-"""Works off a shard; returns the files it made."""
+Say = Callable[[str], None]
+Run = Callable[[JobFolder, Plan, int, Say], list[Path]]
+"""Processes a shard; returns the files it wrote."""
 Merge = Callable[[JobFolder, Plan], list[Path]]
-"""Makes one whole of sound shards; returns the files it is known by."""
+"""Merges sound shards; returns the files of the result."""
 
 
-def run_task(folder: str, shard: int | None, merge: bool) -> None:
-    """Run one shard of a job, or the merge of all: what scripts of the cluster call.
+def run_task(folder: str, shard: int | None, merge: bool, say: Say = logger.info) -> None:
+    """Run one shard of a job, or the merge of all; the scripts of the cluster call it.
+
+    Args:
+        folder: of the job.
+        shard: its number; None is that of the environment.
+        merge: merge all shards instead.
+        say: called with lines for the log.
 
     Raises:
         SystemExit: a signal stopped it; what is done is kept, and if time was up, Slurm was asked to run it again.
@@ -50,28 +59,28 @@ def run_task(folder: str, shard: int | None, merge: bool) -> None:
     if settings.slurm.cpus is not None and plan.kind != "train":  # whose processes share them
         os.environ.setdefault("OMP_NUM_THREADS", str(settings.slurm.cpus))
     say(f"{'merging' if number is None else plan.name(number)}: {plan.kind} {job.path.parent}")
-    with _stopped_by_signals(settings), _disk_named(job.path.parent):
+    with _stopped_by_signals(settings, say), _disk_named(job.path.parent):
         if number is None:
             for each in range(len(plan.shards)):
                 job.check(each)
-            job.merged(WORKS[plan.kind][1](job, plan))
+            job.merged(TASKS[plan.kind][1](job, plan))
         elif not job.is_done(number):
             start, end = plan.shards[number]
-            files = WORKS[plan.kind][0](job, plan, number)
+            files = TASKS[plan.kind][0](job, plan, number, say)
             if here(1).node == 0:
                 job.finish(number, end - start, files)
 
 
-def _shard(given: int | None, plan: Plan) -> int:
+def _shard(requested: int | None, plan: Plan) -> int:
     text = next((t for t in (os.environ.get(SHARD_VARIABLE), os.environ.get("SLURM_ARRAY_TASK_ID")) if t), None)
-    number = given if given is not None else int(text) if text is not None and text.isdecimal() else 0
+    number = requested if requested is not None else int(text) if text is not None and text.isdecimal() else 0
     if not 0 <= number < len(plan.shards):
         raise SettingsError(f"the shard is {number}; this job has {len(plan.shards)}, from 0")
     return number
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(settings: ClusterSettings) -> Iterator[None]:
+def _stopped_by_signals(settings: ClusterSettings, say: Say) -> Iterator[None]:
     """End at a signal; what is done is on disk already. If time was up, Slurm is asked to run the job again."""
     with stop_signals() as signals:
         signals.urgent = True
@@ -83,24 +92,24 @@ def _stopped_by_signals(settings: ClusterSettings) -> Iterator[None]:
             say("time is up: what is done is kept, and the job is queued again" if again else "stopped; what is done is kept")
             if stop.signal == signal.SIGTERM and "SLURM_JOB_ID" in os.environ:
                 # Slurm queues a pre-empted job again when it ends it; one that has ended by itself before then is over.
-                time.sleep(LAST_WAIT_S)
+                time.sleep(MAX_WAIT_S)
             raise SystemExit(128 + stop.signal) from stop
 
 
 @contextlib.contextmanager
 def _disk_named(folder: Path) -> Iterator[None]:
-    """Say of a full disk which one it is: the error of a write does not."""
+    """Name a full disk: the error of a write does not."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        found = f"the disk of {error.filename or folder} is full ({error.strerror})"
-        raise SettingsError(f"{found}; make room and give the same command again, what is done is kept") from error
+        fault = f"the disk of {error.filename or folder} is full ({error.strerror})"
+        raise SettingsError(f"{fault}; make room and give the same command again, what is done is kept") from error
 
 
 def _noting(job: JobFolder, shard: int, *, sums: bool) -> Callable[[int], None]:
-    """A hook that notes how far a shard is, now and then; it is called with what was added, or with the sum."""
+    """A hook that records the progress of a shard, every `NOTE_EVERY_S`; it is called with increments, or with sums."""
     done, last = 0, 0.0
 
     def note(count: int) -> None:
@@ -116,19 +125,19 @@ def _noting(job: JobFolder, shard: int, *, sums: bool) -> Callable[[int], None]:
 # -- encoding -----------------------------------------------------------------------------------------------------------
 
 
-def _encode(job: JobFolder, plan: Plan, shard: int) -> list[Path]:
-    from blink.apps.building import load_encoder
+def _encode(job: JobFolder, plan: Plan, shard: int, say: Say) -> list[Path]:
     from blink.kb.catalogue import Catalogue
+    from blink.linking.opening import open_candidate_encoder
 
     encoding = _encoding(plan)
-    encoder = load_encoder(**plan.work["encoder"])
+    encoder = open_candidate_encoder(**plan.work["encoder"])
     if encoder.fingerprint != encoding.model:
         model = plan.work["encoder"]["model"] or "the starter"
-        raise SettingsError(f"{model} has changed since the job was begun; remove {job.path} and begin anew")
+        raise SettingsError(f"{model} has changed since the job was begun; remove {job.path} and begin again")
     start, end = plan.shards[shard]
-    with Catalogue.open(encoding.catalogue, skip_bad=encoding.skip_bad, sidecar=job.path / "entity.offsets") as catalogue:
+    with Catalogue.open(encoding.catalogue, skip_bad=encoding.skip_bad, sidecar=job.path / OFFSETS_FILE) as catalogue:
         if catalogue.sha256 != encoding.catalogue_sha256:
-            raise SettingsError(f"{catalogue.path} has changed since the job was begun; remove {job.path} and begin anew")
+            raise SettingsError(f"{catalogue.path} has changed since the job was begun; remove {job.path} and begin again")
         chunks = job.path / CHUNKS_FOLDER / f"{shard:05d}"
         note = _noting(job, shard, sums=False)
         return [encoding.encode(catalogue, encoder.encode, start, end, chunks, note)]
@@ -150,27 +159,27 @@ def _encoding(plan: Plan) -> Encoding:
 # -- linking ------------------------------------------------------------------------------------------------------------
 
 
-def _link(job: JobFolder, plan: Plan, shard: int) -> list[Path]:
-    from blink.apps.linking import open_linker
-    from blink.cluster.texts import work_off
+def _link(job: JobFolder, plan: Plan, shard: int, say: Say) -> list[Path]:
+    from blink.cluster.texts import process_lines
+    from blink.linking.opening import open_linker
 
     options = dict(plan.work)
     file, _, batch_size = options.pop("file"), options.pop("out"), options.pop("batch_size")
-    linker = open_linker(**{**options, "without": tuple(options["without"])})
+    linker = open_linker(**options | {"without": tuple(options["without"])}, warn=say)
 
     def transform(block: Any) -> Iterator[str]:
         for linked in linker.link(block, batch_size=batch_size):
             yield json.dumps(linked.to_json(), ensure_ascii=False)
 
-    part = _part(job, shard)
-    part.parent.mkdir(exist_ok=True)
-    work_off(_lines(file, *plan.shards[shard]), part, transform, _noting(job, shard, sums=True))
-    return [part]
+    links = _links_file(job, shard)
+    links.parent.mkdir(exist_ok=True)
+    process_lines(_lines(file, *plan.shards[shard]), links, transform, _noting(job, shard, sums=True))
+    return [links]
 
 
 def _lines(file: str, start: int, end: int) -> Iterator[str]:
-    """Lines ``[start, end)`` of a file; those before are not even decoded."""
-    from blink.apps.linking import decode_line
+    """Lines ``[start, end)`` of a file; those before are not decoded."""
+    from blink.data.text_lines import decode_line
 
     with Path(file).open("rb") as f:
         for number, raw in enumerate(islice(f, start, end), start + 1):
@@ -181,27 +190,27 @@ def _merge_linked(job: JobFolder, plan: Plan) -> list[Path]:
     from blink.cluster.texts import merge_lines
 
     out = Path(plan.work["out"])
-    merge_lines([(_part(job, n), end - start) for n, (start, end) in enumerate(plan.shards)], out)
+    merge_lines([(_links_file(job, n), end - start) for n, (start, end) in enumerate(plan.shards)], out)
     return [out]
 
 
-def _part(job: JobFolder, shard: int) -> Path:
+def _links_file(job: JobFolder, shard: int) -> Path:
     return job.path / PARTS_FOLDER / f"{shard:05d}.jsonl"
 
 
 # -- evaluation ---------------------------------------------------------------------------------------------------------
 
 
-def _evaluate(job: JobFolder, plan: Plan, shard: int) -> list[Path]:
-    from blink.apps.evaluating import evaluate_file
-    from blink.apps.outputs import Outputs
+def _evaluate(job: JobFolder, plan: Plan, shard: int, say: Say) -> list[Path]:
+    from blink.evaluation.run import evaluate_file
 
     name, out, options = plan.work["names"][shard], Path(plan.work["out"]), dict(plan.work["options"])
     figures, rows = out / f"{name}.json", out / f"{name}.rows.jsonl"
-    saved = str(out / f"{name}.npz") if options.pop("save_preds") else None
+    predictions = str(out / f"{name}.npz") if options.pop("save_preds") else None
     options["without"] = tuple(options["without"])
-    evaluate_file(plan.work["files"][shard], Outputs(str(figures), str(rows)), save_preds=saved, **options)
-    return [figures, rows, *([Path(saved)] if saved else [])]
+    results = evaluate_file(plan.work["files"][shard], save_preds=predictions, warn=say, **options)
+    results.write(figures, rows)
+    return [figures, rows, *([Path(predictions)] if predictions else [])]
 
 
 def _merge_evaluated(job: JobFolder, plan: Plan) -> list[Path]:
@@ -213,30 +222,30 @@ def _merge_evaluated(job: JobFolder, plan: Plan) -> list[Path]:
 # -- training -----------------------------------------------------------------------------------------------------------
 
 
-def _train(job: JobFolder, plan: Plan, shard: int) -> list[Path]:
-    _train_processes(plan.work["arguments"], load_settings())
+def _train(job: JobFolder, plan: Plan, shard: int, say: Say) -> list[Path]:
+    _train_processes(plan.work["arguments"], load_settings(), say)
     best = Path(plan.work["out"]) / "best.json"
     return [best] if best.is_file() else []
 
 
-def train_here(arguments: Sequence[str], settings: ClusterSettings) -> None:
-    """Run ``blink train`` as the processes of this node; a run that is there is gone on with.
+def train_here(arguments: Sequence[str], settings: ClusterSettings, say: Say) -> None:
+    """Run ``blink train`` as the processes of this node; an existing run is resumed.
 
-    A run that was told that time is up has saved; within a job of Slurm that job is queued again.
+    A run saves when its time is up; within a job of Slurm that job is queued again.
 
     Raises:
-        SystemExit: it was stopped by a signal, or failed, which it has said itself.
+        SystemExit: it was stopped by a signal, or failed, with an error of its own.
     """
-    with _stopped_by_signals(settings):
-        _train_processes(arguments, settings)
+    with _stopped_by_signals(settings, say):
+        _train_processes(arguments, settings, say)
 
 
-def _train_processes(arguments: Sequence[str], settings: ClusterSettings) -> None:
-    slurm, place = settings.slurm, here(settings.slurm.processes_per_node)
-    words = [*arguments, *([] if "--resume" in arguments else ["--resume"])]
+def _train_processes(arguments: Sequence[str], settings: ClusterSettings, say: Say) -> None:
+    slurm, rank = settings.slurm, here(settings.slurm.processes_per_node)
+    arguments = [*arguments, *([] if "--resume" in arguments else ["--resume"])]
     threads = None if slurm.cpus is None else max(1, slurm.cpus // slurm.processes_per_node)
-    status = run_processes((*PYTHON, "train", *words), place, threads)
-    if status == STOPPED and place.node and "SLURM_JOB_ID" in os.environ:
+    status = run_processes((*PYTHON, "train", *arguments), rank, threads)
+    if status == STOPPED and rank.node and "SLURM_JOB_ID" in os.environ:
         # The first node asks for the new start; an exit status of another would make Slurm end it before it can.
         raise SystemExit(0)
     if status - 128 in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
@@ -247,10 +256,10 @@ def _train_processes(arguments: Sequence[str], settings: ClusterSettings) -> Non
         raise SystemExit(status)
 
 
-WORKS: dict[str, tuple[Run, Merge]] = {
+TASKS: dict[str, tuple[Run, Merge]] = {
     "encode": (_encode, _merge_encoded),
     "link": (_link, _merge_linked),
     "eval": (_evaluate, _merge_evaluated),
     "train": (_train, lambda job, plan: []),
 }
-"""Kind of work -> how it runs a shard, and what it makes of all."""
+"""Kind of work -> how it processes a shard, and how it merges all."""

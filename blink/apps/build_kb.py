@@ -1,0 +1,86 @@
+"""``blink kb build``: encodes a catalogue and indexes it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from blink.apps.common import Bar, say
+from blink.files import require_file
+
+
+@click.command()
+@click.argument("catalogue", metavar="ENTITY.jsonl")
+@click.option("--out", required=True, metavar="DIR", help="Folder to make; one that is there is replaced when all is done.")
+@click.option(
+    "--model",
+    metavar="DIR",
+    help="Model whose candidate encoder reads the entities, or the name of a pretrained encoder.  [default: the starter]",
+)
+@click.option(
+    "--index",
+    type=click.Choice(["flat", "hnsw", "ivfflat"]),
+    default="flat",
+    show_default=True,
+    help="flat is exact; hnsw and ivfflat are faster for millions of entities.",
+)
+@click.option("--dtype", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="How vectors are stored.")
+@click.option(
+    "--chunk-rows",
+    type=click.IntRange(1),
+    default=5000,
+    show_default=True,
+    help="Entities between two saves; a killed build goes on from the last.",
+)
+@click.option("--skip-bad", is_flag=True, help="Pass over broken lines; they keep their row and are never linked.")
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Entities that go through the model at once."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    default="auto",
+    show_default=True,
+    help="Number format of the encoder.",
+)
+@click.option("--device", metavar="NAME", help="Such as cpu or cuda.  [default: a GPU where there is one]")
+def build(catalogue: str, out: str, model: str | None, **options: Any) -> None:
+    """Encode a catalogue and index it.
+
+    ENTITY.jsonl has one JSON object a line: "title" (required), "text" (a description), "kb_idx" (such as a Wikidata
+    id), "idx" (an address), "aliases" (a list). The line number, from 0, is the entity's row.
+
+    \b
+    Example:
+      blink kb build entity.jsonl --out my-kb --index hnsw
+    """
+    build_kb(catalogue, out, model, **options)
+
+
+def build_kb(
+    catalogue: str, out: str, model: str | None, *, batch_size: int, precision: str, device: str | None, **options: Any
+) -> None:
+    """Encode a catalogue and index it, with progress on standard error."""
+    from blink.kb.knowledge_base import BuildProgress, build_knowledge_base
+    from blink.linking.opening import open_candidate_encoder
+
+    source = require_file(catalogue, "give a catalogue: one JSON object with a title a line")
+    encoder = open_candidate_encoder(model, precision, device, batch_size)
+    bars: list[Bar] = []  # at most one, that of the present stage
+
+    def stage(name: str, total: int) -> None:
+        while bars:
+            bars.pop().close()
+        if total:
+            bars.append(Bar(name, total, "entity"))
+        elif sys.stderr.isatty():  # like the bars, which are silent elsewhere
+            say(f"{name} ...")
+
+    hooks = BuildProgress(stage, lambda rows: bars[-1].advance(rows))
+    manifest = build_knowledge_base(source, out, encoder.encode, encoder.fingerprint, progress=hooks, **options)
+    say(
+        f"{out}: {manifest.entities:,} entities, vectors of dimension {manifest.dim}, "
+        f"index {manifest.index}, {manifest.skipped} lines skipped"
+    )

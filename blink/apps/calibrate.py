@@ -1,0 +1,109 @@
+"""``blink calibrate``: makes the scores of a model with a ranker probabilities, and finds its cut-off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from blink.apps.common import bar
+from blink.apps.model_options import precision_option
+from blink.apps.options import labelled_sets
+from blink.apps.outputs import Outputs
+from blink.errors import MismatchError, SettingsError
+
+if TYPE_CHECKING:
+    from blink.evaluation.calibration import Calibration
+    from blink.training.fit.calibration import Calibrated
+
+
+@click.command()
+@click.argument("model", metavar="DIR")
+@labelled_sets("counts the same for the cut-off as each other")
+@click.option(
+    "--json", "json_out", metavar="OUT", help="Write the figures and the reliability table as JSON; - is standard output."
+)
+@click.option("--plots", metavar="DIR", help="Draw the reliability diagram as PNG.")
+@precision_option
+def calibrate(model: str, sets: tuple[tuple[str, str], ...], json_out: str | None, plots: str | None, precision: str) -> None:
+    """Make a ranked model's scores probabilities, and choose its cut-off, on development files.
+
+    Afterwards --threshold 0.5 keeps links that are right at least every other time; without it the cut-off holds, below
+    which a mention is taken to name nothing in the knowledge base. Both are stored with the model. How well the
+    probabilities hold is measured on the half of the texts that they were not fitted on.
+
+    \b
+    Example:
+      blink calibrate experiments/mine/best --on kb dev.jsonl --on my-kb my-dev.jsonl --plots plots
+    """
+    calibrate_model(model, sets, precision, Outputs(json_out), plots)
+
+
+def calibrate_model(
+    model: str, sets: Sequence[tuple[str, str]], precision: str, outputs: Outputs, plots: str | None = None
+) -> None:
+    """Calibrate a stored model's ranker on (knowledge base, mention file) pairs, and store cut-off and probabilities.
+
+    Args:
+        model: model folder.
+        sets: folders of knowledge bases, and mention files.
+        precision: of the encoder.
+        outputs: where the figures go.
+        plots: folder for pictures.
+    """
+    from blink.data.mention_files import labelled_samples
+    from blink.kb.knowledge_base import KnowledgeBase
+    from blink.model.biencoder import BiEncoder, store_settings
+    from blink.training.fit.calibration import DevSet, calibrate
+    from blink.training.fit.reranker_texts import model_folder
+
+    folder = model_folder(model)
+    outputs.check()
+    if plots is not None and Path(plots).exists() and not Path(plots).is_dir():
+        raise SettingsError(f"{plots} is a file; name a folder for the pictures")
+    bases = {kb: KnowledgeBase.open(kb) for kb, _ in sets}
+    dev_sets = [DevSet(bases[kb], labelled_samples(file, bases[kb].catalogue)) for kb, file in sets]
+    loaded = BiEncoder.from_pretrained(folder)
+    with bar("calibrating", sum(len(dev.samples) for dev in dev_sets), "text") as progress:
+        result = calibrate(loaded, dev_sets, precision=precision, progress=progress.advance)
+    if loaded.reranker is None:
+        raise MismatchError(f"{folder} lost its ranker; fit it again: blink rank")
+    loaded.reranker.save(folder)
+    store_settings(folder, loaded.config)
+    outputs.write(_figures(result), (), _report(result, len(sets)))
+    if plots is not None:
+        _draw(Path(plots), result.held_out, folder)
+
+
+def _figures(result: Calibrated) -> dict[str, Any]:
+    return {
+        "scaling": {"scale": result.scaling.scale, "shift": result.scaling.shift},
+        "cutoff": result.point.threshold,
+        "weak_f1": result.point.f1,
+        "held_out": result.held_out.to_json(),
+        "held_out_links": result.held_out_links.to_json(),
+    }
+
+
+def _report(result: Calibrated, sets: int) -> str:
+    held_out, point = result.held_out, result.point
+    links = result.held_out_links
+    measured = (
+        f"ECE {held_out.ece:.4f}, Brier {held_out.brier:.4f}, {held_out.count} links; "
+        f"above the cut-off: ECE {links.ece:.4f}, {links.count} links"
+    )
+    mean = f" (mean of {sets} files)" if sets > 1 else ""
+    return (
+        f"scores are multiplied by {result.scaling.scale:.3f} and moved by {result.scaling.shift:+.3f}\n"
+        f"fitted on one half, measured on the other: {measured}\n"
+        f"cut-off {point.threshold:g}: weak F1 {point.f1:.4f}, mean of covered and all questions{mean}"
+    )
+
+
+def _draw(plots: Path, held_out: Calibration, model: Path) -> None:
+    from blink.evaluation.plots import RELIABILITY_FILE, draw_reliability
+
+    plots.mkdir(parents=True, exist_ok=True)
+    draw_reliability(plots / RELIABILITY_FILE, held_out, f"Links of {model}, each half calibrated on the other")

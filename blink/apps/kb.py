@@ -1,0 +1,15 @@
+"""``blink kb``: knowledge bases."""
+
+from __future__ import annotations
+
+import click
+
+from blink.apps.lazy import LazyGroup
+
+COMMANDS = {"build": ("blink.apps.build_kb:build", "Encode a catalogue and index it.")}
+"""Name -> where the command is, and its short help."""
+
+
+@click.group(cls=LazyGroup, table=COMMANDS)
+def kb() -> None:
+    """Make knowledge bases."""

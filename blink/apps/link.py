@@ -1,0 +1,72 @@
+"""``blink link``: links texts, and prints them for people or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from blink.apps.common import bar, one_line, printable
+from blink.apps.model_options import model_options, open_linker
+from blink.data.records import LinkedText
+from blink.data.text_lines import check_text, read_lines
+from blink.errors import DataError, SettingsError
+
+
+@click.command()
+@click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@click.option("--file", "file", metavar="F", help="Read one text per line from F; - is standard input.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per text.")
+@model_options
+def link(texts: tuple[str, ...], file: str | None, as_json: bool, **options: Any) -> None:
+    """Link texts: those given, the lines of a file, or of standard input.
+
+    \b
+    Examples:
+      blink link "The Nile flows through Egypt." --json
+      blink link --file questions.txt --threshold 0.5
+      cat questions.txt | blink link --json > links.jsonl
+    """
+    link_texts(texts, file, as_json, **options)
+
+
+def link_texts(texts: tuple[str, ...], file: str | None, as_json: bool, batch_size: int, **options: Any) -> None:
+    """Link texts and print the links, as people or as programs read them."""
+    if texts and file is not None:
+        raise SettingsError("texts and --file are both given; give one of them")
+    if not texts and file is None and sys.stdin.isatty():
+        raise SettingsError('there is nothing to link; give a text ("..."), or --file F, or pipe texts in')
+    if texts:
+        checked = [check_text(t, f"text {n}") for n, t in enumerate(texts, 1)]
+        if not any(t.strip() for t in checked):
+            raise DataError("the text is empty; give a text with words in it")
+    source = checked if texts else read_lines(file or "-")
+    linker = open_linker(**options)
+    with bar("linking", len(texts) or None, "text") as shown:
+        for linked in linker.link(source, batch_size=batch_size, progress=shown.advance):
+            print_linked(linked, as_json)
+
+
+def print_linked(linked: LinkedText, as_json: bool) -> None:
+    """Print one text's links on standard output."""
+    if as_json:
+        # A terminal that is not UTF-8 gets escapes, which are the same JSON.
+        escaped = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+        sys.stdout.write(json.dumps(linked.to_json(), ensure_ascii=escaped) + "\n")
+    else:
+        sys.stdout.write("\n".join(describe(linked)) + "\n")
+    sys.stdout.flush()
+
+
+def describe(linked: LinkedText) -> Iterator[str]:
+    """The text, and a line per link, without characters that would change a terminal."""
+    yield printable(linked.text)
+    for link in linked.links:
+        name = one_line(link.kb_id or f"row {link.row}")
+        found = f"{one_line(link.mention)} -> {one_line(link.title)} ({name})"
+        yield f"  {link.start}-{link.end}  {found}  {link.score:.3f}"
+    if not linked.links:
+        yield "  no links"

@@ -1,0 +1,143 @@
+"""``blink rank``: fits the ranker of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from blink.apps.common import bar, say
+from blink.apps.model_options import precision_option
+from blink.apps.options import settings_options, take_settings
+from blink.errors import SettingsError
+from blink.files import read_json
+from blink.training.settings import Fold, RankSettings
+
+if TYPE_CHECKING:
+    from blink.model.reranker import RerankerNetwork
+    from blink.training.fit.reranker import LabelledSpans
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, metavar="DIR...")
+@click.option("--kb", required=True, metavar="DIR", help="Knowledge base that the texts are linked to.")
+@click.option(
+    "--train", "train_files", multiple=True, required=True, metavar="FILE", help="Labelled mention file; may be repeated."
+)
+@click.option(
+    "--fold",
+    "folds",
+    multiple=True,
+    metavar="RUN",
+    help="Run folder of `blink train --leave-out`: its model reads the texts that it left out. Give all parts.",
+)
+@click.option("--also", multiple=True, metavar="DIR", help="A further knowledge base, for made texts; may be repeated.")
+@click.option(
+    "--mix",
+    default="questions=1",
+    show_default=True,
+    help="Made texts per question of each source, as for `blink train`, without pseudo; questions a whole number of times.",
+)
+@click.option("--triples", metavar="FILE", help="head<TAB>relation<TAB>tail with Wikidata ids, for --mix.")
+@click.option("--damage", type=click.FloatRange(0, 1), default=0.15, show_default=True, help="As for `blink train`.")
+@precision_option
+@settings_options(RankSettings)
+def rank(**options: Any) -> None:
+    """Fit the ranker of a model: how much names, spelling, popularity and the encoder's scores count.
+
+    Of several models, seeds of one recipe, each gets the same.
+
+    The ranker must learn from texts that the reading model was not trained on, or it would trust that model too much. So
+    the questions are trained on in parts, each time leaving one out, and the ranker learns from the parts left out.
+
+    \b
+    Example:
+      blink train --train train.jsonl --dev dev.jsonl --kb kb --out runs/a --leave-out 0/2
+      blink train --train train.jsonl --dev dev.jsonl --kb kb --out runs/b --leave-out 1/2
+      blink train --train train.jsonl --dev dev.jsonl --kb kb --out runs/all
+      blink rank runs/all/best --kb kb --train train.jsonl --fold runs/a --fold runs/b
+      blink calibrate runs/all/best --on kb dev.jsonl
+    """
+    settings = take_settings(RankSettings, options)
+    rank_model(settings, RankRequest(**options))
+
+
+@dataclass(frozen=True)
+class RankRequest:
+    """The options of ``blink rank`` besides `RankSettings`; see its help."""
+
+    models: Sequence[str]
+    kb: str
+    train_files: Sequence[str]
+    folds: Sequence[str]
+    also: Sequence[str]
+    mix: str
+    triples: str | None
+    damage: float
+    precision: str
+
+
+def rank_model(settings: RankSettings, request: RankRequest) -> None:
+    """Fit a ranker and store it with each of the models."""
+    from blink.data.mention_files import labelled_samples
+    from blink.kb.knowledge_base import KnowledgeBase
+    from blink.model.biencoder import CONFIG_FILE
+    from blink.training.fit.reranker import LabelledSpans
+    from blink.training.fit.reranker_texts import SpanReader, TextSource, model_folder, parse_reranker_mix
+
+    mix = parse_reranker_mix(request.mix)
+    targets = [model_folder(model) for model in request.models]
+    base = KnowledgeBase.open(request.kb)
+    # The folds read the texts, but the ranker is for these models, which have to fit the knowledge base too.
+    for target in targets:
+        base.require_model(read_json(target / CONFIG_FILE).get("candidate_fingerprint"))
+    questions = [s for file in request.train_files for s in labelled_samples(file, base.catalogue)]
+    bases = [base, *map(KnowledgeBase.open, request.also)]
+    sources = [TextSource.of(kb, mix, request.triples, request.damage) for kb in bases]
+    spans = []
+    for folder, fold in _readers(request):
+        unseen = [s for s in questions if fold is None or s.id in fold]
+        if not unseen:
+            raise SettingsError(f"{folder} left out no text of --train; give the files that it was trained on")
+        spans += list(SpanReader(folder, settings, request.precision, bar).read(sources, unseen, mix))
+    ranker = _fit(LabelledSpans.concatenate(spans), settings)
+    for target in targets:
+        _store(ranker, target)
+        say(f"the ranker is stored with {target}; next: blink calibrate {target} --on {request.kb} DEV.jsonl")
+
+
+def _readers(request: RankRequest) -> Sequence[tuple[Path, Fold | None]]:
+    """The models that read the questions, each with the fold that it was not trained on."""
+    from blink.training.fit.reranker_texts import fold_readers
+
+    if not request.folds and len(request.models) > 1:
+        raise SettingsError("several models are named and no --fold: who is to read the texts? Name the folds, or one model")
+    if not request.folds:
+        say("no --fold is named: the model reads the texts itself, which must not be those it was trained on")
+        return [(Path(request.models[0]), None)]
+    return fold_readers(request.folds)
+
+
+def _fit(spans: LabelledSpans, settings: RankSettings) -> RerankerNetwork:
+    from blink.training.fit.reranker import fit_reranker
+
+    say(f"{len(spans):,} spans, {int((spans.target >= 0).sum()):,} of them name an entity")
+    with bar("fitting", settings.epochs * settings.members, "epoch") as progress:
+
+        def report(loss: float) -> None:
+            progress.advance()
+            progress.note(f"loss {loss:.4f}")
+
+        return fit_reranker(spans, settings, report)
+
+
+def _store(ranker: RerankerNetwork, model: Path) -> None:
+    from blink.model.biencoder import CONFIG_FILE, store_settings
+    from blink.model.config import ModelConfig
+
+    ranker.save(model)
+    config = ModelConfig.from_dict(read_json(model / CONFIG_FILE))
+    store_settings(model, config.replace(cutoff=ModelConfig.cutoff))  # the old one was for another ranker

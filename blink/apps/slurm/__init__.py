@@ -1,0 +1,37 @@
+"""``blink slurm``: jobs of a Slurm cluster, or of this machine."""
+
+from __future__ import annotations
+
+import click
+
+from blink.apps.lazy import HIDDEN, LazyGroup
+
+COMMANDS = {
+    "train": ("blink.apps.slurm.train:train", "Train on several nodes, in a process per GPU on each."),
+    "encode": ("blink.apps.slurm.encode:encode", "Encode a catalogue in shards, and make a knowledge base of them."),
+    "eval": ("blink.apps.slurm.evaluate:evaluate_files", "Evaluate on mention files, a job for each."),
+    "link": ("blink.apps.slurm.link:link", "Link the lines of a file, in shards."),
+    "settings": ("blink.apps.slurm.settings:settings", "Print each setting of the cluster, its value, and its source."),
+    "task": ("blink.apps.slurm.task:task", HIDDEN),
+}
+"""Name -> where the command is, and its short help."""
+
+
+@click.group(cls=LazyGroup, table=COMMANDS)
+def slurm() -> None:
+    """Train, encode, evaluate and link as jobs of a Slurm cluster.
+
+    Where there is no Slurm the same commands do the same on this machine. A command waits for its jobs and shows how
+    they stand; interrupted or given again, it goes on: what is done is kept, jobs that wait or run are left alone, and
+    only what is missing is submitted. Jobs save and queue themselves again when their time is up or they are pre-empted.
+
+    Partition, account, GPUs, time and so on come from flags, else from the environment (BLINK_PARTITION ...), else from a
+    file: that which BLINK_CLUSTER names, or cluster.ini here, or ~/.config/blink/cluster.ini; see examples/cluster.ini.
+
+    \b
+    Try:
+      blink slurm settings                                        what is set, and where
+      blink slurm encode entity.jsonl --model M --out my-kb       a knowledge base, a job a million entities
+      blink slurm link texts.txt --shards 100 --out links.jsonl   links of many texts
+      blink slurm encode entity.jsonl --model M --out my-kb --dry-run
+    """

@@ -1,0 +1,210 @@
+"""The plans of jobs: what is encoded, linked, evaluated or trained, its shards, and the hashes of what it depends on."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from blink.cluster.encoding import Encoding
+from blink.cluster.jobs import JOB_FOLDER, JobFolder, Plan, split_evenly, split_into_shards
+from blink.cluster.tasks import OFFSETS_FILE, run_task
+from blink.cluster.texts import count_lines
+from blink.data.prior_file import NO_PRIOR
+from blink.errors import DataError, MissingFileError, SettingsError
+from blink.evaluation.saved import kb_hash, model_hash
+from blink.files import require_file, sha256
+from blink.kb.catalogue import Catalogue
+from blink.linking.opening import open_candidate_encoder, prior_of, require_kb
+from blink.linking.starter import starter_kb, starter_model
+from blink.model.loading import require_model
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+
+def training_plan(arguments: Sequence[str], out: Path) -> Plan:
+    """A training, which is one shard; ``arguments`` are those of ``blink train``."""
+    return Plan("train", {"arguments": list(arguments), "out": str(out)}, {}, ((0, 1),), "run", merges=False)
+
+
+# --- encoding -------------------------------------------------------------------------------------------------------
+
+
+def encoding_of(
+    catalogue: str, out: str, encoder: Mapping[str, Any], shard_rows: int, *, job: Path | None, **options: Any
+) -> Encoding:
+    """The encoding of a catalogue, which is read once.
+
+    Args:
+        catalogue: path of the ``entity.jsonl``.
+        out: folder of the result.
+        encoder: model, precision, device and batch size, see `open_candidate_encoder`.
+        shard_rows: rows a shard.
+        job: folder of the job, where the offsets of the catalogue are kept for the shards; None to write nothing and open
+            no model.
+        **options: layout, index, dtype and skip_bad, see `Encoding`.
+    """
+    source = require_file(catalogue, "give a catalogue: one JSON object with a title a line").resolve()
+    rows, digest = _scan(source, job, skip_bad=options["skip_bad"])
+    model = "" if job is None else open_candidate_encoder(encoder["model"], "fp32", "cpu", 1).fingerprint
+    target = str(Path(out).resolve())
+    return Encoding(str(source), target, shard_rows=shard_rows, rows=rows, catalogue_sha256=digest, model=model, **options)
+
+
+def _scan(source: Path, job: Path | None, *, skip_bad: bool) -> tuple[int, str]:
+    """Rows of a catalogue, and its hash; its offsets are written into the folder of the job, for the shards."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) if job is None else job
+        folder.mkdir(parents=True, exist_ok=True)
+        with Catalogue.open(source, skip_bad=skip_bad, sidecar=folder / OFFSETS_FILE) as catalogue:
+            if not len(catalogue):
+                raise DataError(f"{source} has no entities; a catalogue has one JSON object with a title a line")
+            return len(catalogue), catalogue.sha256
+
+
+def encoding_plan(encoding: Encoding, encoder: Mapping[str, Any], shards: tuple[tuple[int, int], ...]) -> Plan:
+    """The plan of an encoding in the given shards of rows."""
+    values = asdict(encoding)
+    inputs = {"catalogue": values.pop("catalogue_sha256"), "model": values.pop("model")}
+    work = {"shard_rows": values.pop("shard_rows"), "encoding": values, "encoder": dict(encoder)}
+    return Plan("encode", work, inputs, shards, "entity")
+
+
+def prepare_encoding(job: JobFolder, plan: Plan, encoding: Encoding) -> None:
+    """Make the folders of the result, and take over shards that `encode_chunk` has encoded."""
+    if job.missing():
+        encoding.prepare()
+    for shard in job.missing():
+        chunk = JobFolder(job.path / encoding.file(*plan.shards[shard]).stem)
+        if encoding.layout == "t7" and chunk.has_plan() and chunk.plan().is_part_of(plan, shard) and chunk.is_done(0):
+            start, end = plan.shards[shard]
+            job.finish(shard, end - start, chunk.check(0))
+
+
+def encode_chunk(
+    encoding: Encoding, chunk: tuple[int, int], encoder: Mapping[str, Any], *, dry_run: bool, say: Callable[[str], None]
+) -> str:
+    """Encode rows ``[start, end)`` in this process, as a job of one shard in its own folder.
+
+    Args:
+        encoding: of the whole catalogue, in the layout ``t7``.
+        chunk: start and end; an end of -1 is the last row.
+        encoder: see `encoding_of`.
+        dry_run: encode nothing.
+        say: see `run_task`.
+
+    Returns:
+        a line about the file.
+
+    Raises:
+        SettingsError: the layout is another, or there are no such rows.
+    """
+    start, requested_end = chunk[0], encoding.rows if chunk[1] == -1 else chunk[1]
+    if encoding.layout != "t7":
+        raise SettingsError("--chunk makes one file of the original's layout; give --layout t7 too")
+    if not 0 <= start < min(requested_end, encoding.rows):
+        found = f"the chunk is {start} to {requested_end}; the catalogue has rows 0 to {encoding.rows}"
+        raise SettingsError(f"{found}: give a part of them")
+    encoding = replace(encoding, shard_rows=requested_end - start)
+    end = min(requested_end, encoding.rows)
+    file = encoding.file(start, end)
+    if dry_run:
+        return f"encodes rows {start} to {end} of {encoding.rows} into {file}"
+    job = JobFolder(Path(encoding.out) / JOB_FOLDER / file.stem)
+    encoding.prepare()
+    job.begin(encoding_plan(encoding, encoder, ((start, end),)))
+    if job.is_done(0):
+        job.check(0)
+    run_task(str(job.path), 0, merge=False, say=say)
+    return f"{file}: {end - start:,} entities"
+
+
+# --- linking and evaluation -----------------------------------------------------------------------------------------
+
+
+def linking_plan(file: str, out: str, shards: int, options: Mapping[str, Any], *, hashes: bool) -> tuple[Plan, Path]:
+    """Linking the lines of a file.
+
+    Args:
+        file: one text a line.
+        out: file to write.
+        shards: how many, at most.
+        options: those of `open_linker`, and ``batch_size``.
+        hashes: whether to hash what the plan depends on; not of a dry run.
+
+    Returns:
+        the plan and the path of ``out``.
+
+    Raises:
+        BlinkError: a file is not there or empty, or ``out`` cannot be written.
+    """
+    source = require_file(file, "give a file with one text per line").resolve()
+    lines = count_lines(source)
+    if not lines:
+        raise DataError(f"{source} is empty; give one text per line")
+    target = Path(out).resolve()
+    if target.is_dir() or not target.parent.is_dir():
+        fault = "is a folder" if target.is_dir() else f"cannot be made: {target.parent} does not exist"
+        raise MissingFileError(f"{out} {fault}; name a file to write")
+    work = {"file": str(source), "out": str(target), **_plain(options)}
+    inputs = {"texts": sha256(source), **_linker_hashes(options)} if hashes else {}
+    return Plan("link", work, inputs, split_evenly(lines, shards), "text"), target
+
+
+def evaluation_plan(files: Sequence[str], out: str, options: Mapping[str, Any], *, hashes: bool) -> tuple[Plan, Path]:
+    """An evaluation on each of several mention files.
+
+    Args:
+        files: the mention files.
+        out: folder of the results.
+        options: those of `evaluate_file`.
+        hashes: whether to hash what the plan depends on; not of a dry run.
+
+    Returns:
+        the plan and the path of ``out``.
+
+    Raises:
+        BlinkError: a file is not there, or two would have results of one name.
+    """
+    paths = [require_file(file, "give a mention file").resolve() for file in files]
+    folder = Path(out).resolve()
+    work = {"files": [str(p) for p in paths], "names": _names(paths), "out": str(folder), "options": _plain(options)}
+    inputs = {**{str(p): sha256(p) for p in paths}, **_linker_hashes(options)} if hashes else {}
+    return Plan("eval", work, inputs, split_into_shards(len(paths), 1), "file"), folder
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON values, with absolute paths."""
+    paths = {name: str(Path(options[name]).resolve()) for name in ("model", "kb") if options.get(name) is not None}
+    if options.get("prior") not in (None, NO_PRIOR):
+        paths["prior"] = str(Path(options["prior"]).resolve())
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()} | paths
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """A name for the results of each file: its stem, with the name of its folder where stems repeat.
+
+    Raises:
+        SettingsError: these names repeat too.
+    """
+    stems = [path.stem for path in paths]
+    names = stems if len(set(stems)) == len(stems) else [f"{path.parent.name}_{path.stem}" for path in paths]
+    if len(set(names)) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise SettingsError(f"several files would write {repeated}.json; evaluate them into different folders (--out)")
+    return names
+
+
+def _linker_hashes(options: Mapping[str, Any]) -> dict[str, str]:
+    """Hashes that identify a linker; a missing model or knowledge base is an error before anything is submitted."""
+    model, kb = options["model"], options["kb"]
+    require_kb(model, kb)
+    prior = prior_of(model, kb, options)
+    model = starter_model() if model is None else model
+    require_model(model)
+    hashes = {"model": model_hash(model), "kb": kb_hash(starter_kb() if kb is None else kb)}
+    if prior is not None:
+        hashes["prior"] = sha256(require_file(prior, "give a file that `blink kglm prior` wrote"))
+    return hashes

@@ -1,0 +1,102 @@
+"""The results of an evaluation in three forms: figures for JSON, a row for each text, and a report for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blink.data.records import Sample
+from blink.evaluation.counts import EvaluatedText, Prediction
+from blink.evaluation.report import evaluate, format_report, prediction_records
+from blink.evaluation.strata import SampleStrata, format_strata, stratum_scores
+from blink.evaluation.usage import format_usage, usage_of
+from blink.files import write_json, write_json_lines
+
+
+@dataclass(frozen=True)
+class Results:
+    """What an evaluation writes.
+
+    Attributes:
+        figures: values for JSON.
+        rows: a value for each text, for a file of JSON lines.
+        report: text for a terminal.
+    """
+
+    figures: Mapping[str, Any]
+    rows: Iterable[Mapping[str, Any]]
+    report: str
+
+    def write(self, figures: str | Path, rows: str | Path) -> None:
+        """Write figures as JSON, and rows as JSON lines."""
+        write_json(figures, self.figures)
+        write_json_lines(rows, self.rows)
+
+
+@dataclass(frozen=True)
+class RunFigures:
+    """The threshold that results are for, and the speed of the model; None where it is not known."""
+
+    threshold: float
+    questions_per_s: float | None
+
+    def lines(self) -> str:
+        """The lines of a report."""
+        speed = [] if self.questions_per_s is None else [f"questions per second = {self.questions_per_s:.1f}"]
+        return "\n".join([f"threshold = {self.threshold:g}", *speed])
+
+
+def labelled_results(
+    texts: Sequence[EvaluatedText],
+    strata: Sequence[SampleStrata],
+    run: RunFigures,
+    cluster: str = "none",
+    *,
+    more: Mapping[str, Any] | None = None,
+    before: str = "",
+) -> Results:
+    """Results of texts with gold.
+
+    Args:
+        texts: with gold and predictions.
+        strata: of their gold mentions, or nothing.
+        run: threshold and speed.
+        cluster: what intervals resample, ``none`` (texts) or ``paraphrase`` (groups of texts).
+        more: further figures.
+        before: text above the report.
+    """
+    report = evaluate(texts, by_group=cluster == "paraphrase")
+    by_stratum = stratum_scores(texts, strata) if strata else {}
+    figures = report.to_json(threshold=run.threshold, questions_per_s=run.questions_per_s)
+    figures |= {"cluster": cluster, "slices": {name: scores.to_json() for name, scores in by_stratum.items()}}
+    sections = [before, format_report(report), format_strata(by_stratum) if by_stratum else "", run.lines()]
+    return Results(figures | dict(more or {}), prediction_records(texts), _joined(sections))
+
+
+def usage_results(
+    samples: Sequence[Sample],
+    predictions: Sequence[Sequence[Prediction]],
+    run: RunFigures,
+    *,
+    more: Mapping[str, Any] | None = None,
+    before: str = "",
+) -> Results:
+    """Results of texts without gold: how much is linked. Arguments as of `labelled_results`."""
+    usage = usage_of(predictions)
+    figures = usage.to_json(threshold=run.threshold, questions_per_s=run.questions_per_s)
+    rows = (_usage_row(*pair) for pair in zip(samples, predictions, strict=True))
+    return Results(figures | dict(more or {}), rows, _joined([before, f"{format_usage(usage)}\n{run.lines()}"]))
+
+
+def _usage_row(sample: Sample, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    mentions = [
+        {"id": p.id, "start": p.start, "end": p.end, "mention": sample.text[p.start : p.end], "score": p.score}
+        for p in predictions
+    ]
+    return {"id": sample.id, "text": sample.text, "predicted": mentions}
+
+
+def _joined(sections: Iterable[str]) -> str:
+    return "\n\n".join(section for section in sections if section)

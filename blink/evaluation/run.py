@@ -1,0 +1,161 @@
+"""One evaluation of a linker on a mention file: predictions, kept in a file if wanted, and results."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blink.data.mention_files import TEXT_KEY, bind, evaluation_samples, require_rows
+from blink.data.records import Sample
+from blink.errors import MissingFileError, SettingsError
+from blink.evaluation.results import Results, RunFigures, labelled_results, usage_results
+from blink.evaluation.saved import (
+    FILE_NAME,
+    Provenance,
+    SavedPredictions,
+    finite_or_none,
+    kb_hash,
+    model_hash,
+    write_predictions,
+)
+from blink.evaluation.strata import SampleStrata, strata_of
+from blink.evaluation.sweep import THRESHOLDS, predicted_at, question_at
+from blink.files import sha256
+from blink.linking.linker import Analysis, Linker
+from blink.linking.opening import open_linker
+from blink.linking.starter import starter_kb, starter_model
+from blink.progress import Bars, no_bars
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate_file(
+    file: str,
+    *,
+    batch_size: int = 64,
+    cluster: str = "none",
+    save_preds: str | None = None,
+    text_key: str = TEXT_KEY,
+    warn: Callable[[str], None] = logger.warning,
+    bars: Bars = no_bars,
+    **options: Any,
+) -> Results:
+    """Link the texts of a mention file, and compare the links with its gold, where it has any.
+
+    Args:
+        file: the mention file.
+        batch_size: texts that go through the model at once.
+        cluster: what intervals resample, ``none`` or ``paraphrase``.
+        save_preds: file or folder for the predictions, see `predictions_file`.
+        text_key: key of the texts in the file, see `read_samples`.
+        warn: called with warnings.
+        bars: progress.
+        **options: those of `open_linker`; None is the default.
+    """
+    samples = evaluation_samples(file, text_key)
+    save_to = None if save_preds is None else predictions_file(save_preds)
+    set_options = {name: value for name, value in options.items() if value is not None}
+    linker = open_linker(**{"model": None, "kb": None} | set_options, warn=warn, bars=bars)
+    samples = list(bind(samples, linker.catalogue))
+    require_rows(samples, len(linker.catalogue))
+    run = _read(linker, samples, batch_size, _floor(linker, save_to is not None), bars)
+    strata = strata_in(linker, samples)
+    if save_to is not None:
+        parameters = options if text_key == TEXT_KEY else options | {"text_key": text_key}
+        provenance = _provenance(file, linker, run, parameters)
+        write_predictions(save_to, SavedPredictions(samples, run.readings, provenance, strata))
+    figures = RunFigures(linker.cut.score, len(samples) / run.seconds)
+    pairs = list(zip(run.readings, samples, strict=True))
+    if any(s.labelled for s in samples):
+        return labelled_results([question_at(linker, *pair) for pair in pairs], strata, figures, cluster)
+    return usage_results(samples, [predicted_at(linker, reading) for reading, _ in pairs], figures)
+
+
+@dataclass(frozen=True)
+class _Run:
+    readings: list[Analysis]
+    floor: float
+    seconds: float
+
+
+def _read(linker: Linker, samples: Sequence[Sample], batch_size: int, floor: float, bars: Bars) -> _Run:
+    readings = []
+    started = time.perf_counter()
+    with bars("linking", len(samples), "question") as progress:
+        for reading in linker.read([s.text for s in samples], batch_size=batch_size, floor=floor):
+            readings.append(reading)
+            progress.advance()
+    return _Run(readings, floor, time.perf_counter() - started)
+
+
+def _floor(linker: Linker, saving: bool) -> float:
+    """The log probability of a mention below which nothing is read: the linker's, or low enough for a sweep."""
+    return min(linker.floor, min(THRESHOLDS)) if saving else linker.floor
+
+
+def strata_in(linker: Linker, samples: Sequence[Sample]) -> list[SampleStrata]:
+    """The ambiguity strata of the samples' gold mentions; empty where the knowledge base has no alias table."""
+    aliases = linker.kb.alias_table
+    return [] if aliases is None else [strata_of(sample, aliases) for sample in samples]
+
+
+def predictions_file(out: str) -> Path:
+    """The file for predictions: ``out`` itself, or one in the folder ``out``, which is created.
+
+    Raises:
+        MissingFileError: the folder of the file is not there.
+        SettingsError: ``out`` is a file of another kind.
+    """
+    path = Path(out)
+    if path.suffix != ".npz" or path.is_dir():
+        if path.is_file():
+            raise SettingsError(f"{path} is a file; name a folder, or a file that ends in .npz")
+        path.mkdir(parents=True, exist_ok=True)
+        return path / FILE_NAME
+    if not path.parent.is_dir():
+        raise MissingFileError(f"{path.parent} does not exist; make the folder, or write elsewhere")
+    return path
+
+
+def _provenance(file: str, linker: Linker, run: _Run, options: Mapping[str, Any]) -> Provenance:
+    model, kb = options.get("model") or starter_model(), options.get("kb") or starter_kb()
+    return Provenance(
+        data=Path(file).name,
+        data_sha256=sha256(file),
+        model=_short(model),
+        model_sha256=model_hash(model),
+        kb=_short(kb),
+        kb_sha256=kb_hash(kb),
+        parameters=_parameters(linker, options),
+        threshold=finite_or_none(linker.cut.score),
+        mention_threshold=linker.cut.mention,
+        floor=finite_or_none(run.floor),
+        seconds=round(run.seconds, 3),
+    )
+
+
+def _short(path: str | Path) -> str:
+    """The end of a path: folders are often called ``best``."""
+    return "/".join(Path(path).parts[-2:])
+
+
+def _parameters(linker: Linker, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What predictions depend on, besides model and knowledge base: options, and the values of the linker."""
+    parameters = {name: value for name, value in options.items() if name not in _ELSEWHERE}
+    # By its content: it is tuned again under the same name.
+    parameters |= {} if linker.prior_file is None else {"prior": sha256(linker.prior_file)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in parameters.items()} | {
+        "mode": linker.mode,
+        "entities": linker.options.entities,
+        "mentions": linker.options.mentions,
+        "whole_words": linker.options.whole_words,
+        "dtype": str(linker.reader.dtype).removeprefix("torch."),
+    }
+
+
+_ELSEWHERE = ("model", "kb", "threshold", "mention_threshold", "precision", "device", "prior")
+"""Options that predictions do not depend on, or that are stored under other names."""

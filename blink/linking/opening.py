@@ -1,0 +1,117 @@
+"""Opens the linker of a model and a knowledge base by name; the starter is used for what is not named."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blink.data.prior_file import NO_PRIOR
+from blink.errors import SettingsError
+from blink.kb.vectors import Encoder
+from blink.linking.starter import starter_kb, starter_model, starter_prior
+from blink.progress import Bars, no_bars
+
+if TYPE_CHECKING:
+    from blink.linking.linker import Linker
+
+logger = logging.getLogger(__name__)
+
+
+def open_linker(
+    model: str | None,
+    kb: str | None,
+    threshold: float | None = None,
+    *,
+    warn: Callable[[str], None] = logger.warning,
+    bars: Bars = no_bars,
+    **options: Any,
+) -> Linker:
+    """Open a linker.
+
+    Args:
+        model: folder or name of a model; None for the starter.
+        kb: folder of a knowledge base; None for that of the starter.
+        threshold: see `Linker`.
+        warn: called with a warning about the threshold.
+        bars: for building the starter's knowledge base, once.
+        **options: those of `Linker`.
+
+    Raises:
+        SettingsError: a model is named without a knowledge base.
+    """
+    from blink.linking.linker import Linker
+
+    require_kb(model, kb)
+    # Not `model or ...`: an empty name is a mistake (an unset variable, perhaps), no request for the starter.
+    folders = (starter_model() if model is None else model, starter_kb(bars) if kb is None else kb)
+    linker = Linker.from_pretrained(*folders, threshold=threshold, **options | {"prior": prior_of(model, kb, options)})
+    warning = None if threshold is None else threshold_warning(linker.mode, threshold)
+    if warning:
+        warn(warning)
+    return linker
+
+
+def require_kb(model: str | None, kb: str | None) -> None:
+    """Check that a knowledge base is named with a model: that of the starter fits the starter alone.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    if model is not None and kb is None:
+        raise SettingsError("--model is given without --kb; name the knowledge base built with that model (blink kb build)")
+
+
+def prior_of(model: str | None, kb: str | None, options: Mapping[str, Any]) -> Path | None:
+    """The prior that `open_linker` uses: the file in ``options``, or the starter's for the starter; None for none."""
+    file = options.get("prior")
+    if file is not None:
+        return None if file == NO_PRIOR else Path(file)
+    # The starter's prior is tuned for the scores of the whole ranker.
+    full_ranker = options.get("rank", True) and not options.get("without")
+    return starter_prior() if model is None and kb is None and full_ranker else None
+
+
+def threshold_warning(mode: str, threshold: float) -> str | None:
+    """A warning about a threshold outside the scores of a linker in ``mode``; None where there is no reason for one.
+
+    Minus infinity is right in every mode: it keeps every link.
+    """
+    if mode != "probability" or 0 <= threshold <= 1 or threshold == float("-inf"):
+        return None
+    consequence = "every link is" if threshold < 0 else "no link is"
+    return f"scores are probabilities, from 0 to 1, and the threshold is {threshold:g}: {consequence} above it"
+
+
+@dataclass(frozen=True)
+class OpenEncoder:
+    """A candidate encoder, and the fingerprint of it as it is stored."""
+
+    encode: Encoder
+    fingerprint: str
+
+
+def open_candidate_encoder(model: str | None, precision: str, device: str | None, batch_size: int) -> OpenEncoder:
+    """Open the candidate encoder of a model, or of the starter.
+
+    Args:
+        model: folder of a model, or name of a pretrained encoder; None for the starter.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+        device: where to encode; None for a GPU where there is one.
+        batch_size: entities encoded at a time.
+
+    Raises:
+        BlinkError: there is no such model, or it is damaged, or there is no such device.
+    """
+    from blink.model.loading import load_model
+    from blink.model.precision import resolve_device, resolve_precision
+
+    opened = load_model(model if model is not None else starter_model(), context=False, candidate=True)
+    fingerprint = opened.candidate_fingerprint()  # of the weights in the precision that they are stored in
+    target = resolve_device(device)
+    assert opened.candidate_encoder is not None
+    opened.to(target)
+    opened.candidate_encoder.to(resolve_precision(precision, target))
+    return OpenEncoder(lambda entities: opened.encode_entities(entities, batch_size), fingerprint)

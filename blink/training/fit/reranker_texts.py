@@ -1,0 +1,129 @@
+"""The texts that a reranker is fitted on, and the models that read them: none may read a text it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from blink.data.records import Sample
+from blink.errors import SettingsError
+from blink.files import read_json, require_file
+from blink.kb.knowledge_base import KnowledgeBase
+from blink.model.biencoder import CONFIG_FILE, BiEncoder
+from blink.progress import Bars, no_bars
+from blink.training.fit.reranker import LabelledSpans, labelled_spans
+from blink.training.settings import Fold, RankSettings, parse_fold, parse_mix
+from blink.training.synthetic import Synthesizer, read_triples
+
+SYNTHETIC_SEED = 104_729
+"""Another seed for synthetic texts than that of training, so that they are other texts."""
+
+
+def model_folder(model: str | Path) -> Path:
+    """The folder of a model.
+
+    Raises:
+        MissingFileError: it is none.
+    """
+    return require_file(Path(model) / CONFIG_FILE, f"{model} must be a model folder, as `blink train` writes it").parent
+
+
+def parse_reranker_mix(text: str) -> dict[str, float]:
+    """Synthetic texts per question, and how often each question itself counts.
+
+    Raises:
+        SettingsError: a source is not known or not allowed here, or questions count other than a whole number of times.
+    """
+    mix = parse_mix(text)
+    if not mix.get("questions", 1.0).is_integer():
+        raise SettingsError(
+            f"--mix has questions={mix['questions']:g}; each counts a whole number of times, such as questions=1"
+        )
+    if "pseudo" in mix:
+        raise SettingsError("blink rank takes no pseudo in --mix: a ranker learns from gold; leave pseudo out")
+    return mix
+
+
+def fold_readers(folds: Sequence[str]) -> list[tuple[Path, Fold]]:
+    """Models of run folders of `blink train --leave-out`, each with the fold of texts that it was not trained on.
+
+    Raises:
+        SettingsError: a run was trained on all texts.
+    """
+    readers = []
+    for folder in map(Path, folds):
+        settings = read_json(folder / "settings.json", f"{folder} must be the run folder of blink train --leave-out")
+        fold = parse_fold(str(settings.get("leave_out", "")))
+        if fold is None:
+            raise SettingsError(f"{folder} left nothing out; train it with --leave-out, such as --leave-out 0/2")
+        readers.append((folder / "best", fold))
+    return readers
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """A knowledge base, and what makes synthetic texts over it; None where the mixture has none."""
+
+    kb: KnowledgeBase
+    synthesizer: Synthesizer | None
+
+    @classmethod
+    def of(cls, kb: KnowledgeBase, mix: Mapping[str, float], triples: str | None, damage: float) -> TextSource:
+        """The source over a knowledge base.
+
+        Args:
+            kb: the knowledge base.
+            mix: see `parse_reranker_mix`.
+            triples: file of facts for relational texts, if any.
+            damage: share of mentions that are misspelt.
+        """
+        if not any(share for name, share in mix.items() if name != "questions"):
+            return cls(kb, None)
+        return cls(kb, Synthesizer(kb.catalogue, read_triples(triples, kb.catalogue) if triples else [], (), damage=damage))
+
+    def synthesize(self, mix: Mapping[str, float], count: int, questions: Sequence[Sample]) -> list[Sample]:
+        """Texts for ``count`` questions; entity replacement only where some of them are of this knowledge base."""
+        if self.synthesizer is None:
+            return []
+        shares = {name: share for name, share in mix.items() if name != "questions" and (questions or name != "swapped")}
+        synthesizer = self.synthesizer.of_questions(questions)
+        return [s for name, share in shares.items() for s in synthesizer.make(name, round(share * count), SYNTHETIC_SEED)]
+
+
+@dataclass(frozen=True)
+class SpanReader:
+    """A model that proposes spans in labelled texts.
+
+    Args:
+        model: folder of the model.
+        settings: of the reranker.
+        precision: of the encoder.
+        bars: progress over the texts.
+    """
+
+    model: Path
+    settings: RankSettings
+    precision: str = "auto"
+    bars: Bars = no_bars
+
+    def read(
+        self, sources: Sequence[TextSource], questions: Sequence[Sample], mix: Mapping[str, float]
+    ) -> Iterator[LabelledSpans]:
+        """Spans of the questions, which are of the first knowledge base, and of synthetic texts over each.
+
+        Raises:
+            MismatchError: a knowledge base was built with another model.
+        """
+        model = BiEncoder.from_pretrained(model_folder(self.model))
+        for source in sources:
+            source.kb.require_model(model.config.candidate_fingerprint)
+        yield from [self._spans(model, sources[0].kb, questions)] * int(mix.get("questions", 1.0))
+        for source in sources:
+            if texts := source.synthesize(mix, len(questions), questions if source is sources[0] else []):
+                yield self._spans(model, source.kb, texts)
+
+    def _spans(self, model: BiEncoder, kb: KnowledgeBase, texts: Sequence[Sample]) -> LabelledSpans:
+        with self.bars(f"reading {kb.catalogue.path.parent.name}", len(texts), "text") as progress:
+            floor = self.settings.floor
+            return labelled_spans(model, kb, texts, floor=floor, precision=self.precision, progress=progress.advance)
