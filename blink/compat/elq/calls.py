@@ -112,7 +112,7 @@ def run(
     plan = _plan(options, biencoder_params, in_memory=bool(test_data))
     linker = link_with(plan, biencoder, _knowledge_base(id2title, candidate_encoding, indexer, plan.device))
     if plan.interactive:
-        from blink.apps.shell import run_dialogue
+        from blink.apps.shell.run import run_dialogue
 
         run_dialogue(linker)
         return []
