@@ -1,12 +1,12 @@
-"""Checks that each task under examples/ learns its tiny set by heart, as its README says; then evaluates again, and kills.
+"""Checks that each task under examples/ overfits its tiny set, that evaluation repeats, and that killed runs resume.
 
     python scripts/learning_checks.py                          all tasks; a table in examples/learning.md
     python scripts/learning_checks.py ner pretraining --seed 3 --out checks.md
 
-Of each task the commands under "Try it" are run as they stand, all of them timed together. The weights are evaluated
-once more from the checkpoint: the scores must be the same. Then the last training is done again in another folder,
-killed without warning behind steps drawn at random, and gone on with by --resume: weights and scores must be the
-same, bit for bit. What falls short is named, and the exit status is 1.
+For each task the commands under "Try it" are run unchanged and timed together. The weights are evaluated again from
+the checkpoint: the scores must be the same. Then the last training is repeated in another folder, killed without
+warning after randomly drawn steps, and resumed by --resume: weights and scores must be the same, bit for bit.
+Failures are named, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ KILLS = 2
 PATIENCE_S = 600.0
 HEAD = """# Learning checks
 
-Written by `python scripts/learning_checks.py`. Of each task the commands under "Try it" in its README were run as they
-stand; the scores must be 100 %. *Seconds* are of all of them together on the clock, the tiny model included; *computing* is
-the time of the processors for that, and what the clock would show for one thread if nothing else ran: at most 60;
-*training* is the last training alone, on the clock. *Again*: `--checkpoint-file --no-train` gives the same scores, every
-digit. *Killed*: SIGKILL behind these steps, drawn at random, then `--resume`; weights and scores are those of the
-undisturbed run, every bit.
+Written by `python scripts/learning_checks.py`. For each task it runs the commands under "Try it" in the task's README
+unchanged; the scores must be 100 %. *Seconds* is the wall-clock time of all of them, the tiny model included;
+*computing* is their CPU time, which is the wall-clock time of one thread on an idle machine: at most 60; *training* is
+the wall-clock time of the last training. *Again*: `--checkpoint-file --no-train` gives the same scores, every digit.
+*Killed*: SIGKILL after these randomly drawn steps, then `--resume`; weights and scores equal those of the uninterrupted
+run, every bit.
 
 """
 
@@ -249,7 +249,7 @@ def write_table(out: Path, checks: Sequence[Checked], seed: int) -> None:
     "--out", default=str(ROOT / "examples" / "learning.md"), metavar="FILE", help="The table.  [default: examples/learning.md]"
 )
 def main(tasks: Sequence[str], seed: int, out: str) -> None:
-    """Check that the tasks learn their tiny sets by heart, and that evaluation and going on give the same again.
+    """Check that the tasks overfit their tiny sets, and that evaluation and resuming give the same results.
 
     \b
     Example:

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Trains models/starter again. DATA holds kb/entity.jsonl, kg/codex-m/train.txt and WebQSP_EL/{train,dev}.jsonl.
-# A run that was stopped goes on where it was: trainings and knowledge bases that are finished are not made again.
+# A run that was stopped resumes: finished trainings and knowledge bases are not made again.
 #   scripts/train_starter.sh DATA [RUN_FOLDER] [SEED]
-# Two models are trained on half of the questions each, so that the ranker can learn from questions that its reader has not
-# seen; then one on all of them. Another SEED in the same folder shares the two halves.
+# Two models are trained on half of the questions each, so that the reranker can be fitted out of fold; then one on all of them.
+# Another SEED in the same folder shares the two folds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${1:?"usage: scripts/train_starter.sh DATA [RUN_FOLDER] [SEED]"}
@@ -27,9 +27,9 @@ train() {  # FOLDER, then options
     --dev "$dev" --epochs 18 --learning-rate 0.001 --head-learning-rate 0.001 "$@"
 }
 
-# Half of the questions, and twice the made texts for each: as many made texts as in the whole.
+# Half of the questions, and twice the synthetic texts for each: as many synthetic texts as for the final model.
 halves=questions=1,related=0.8,slotted=1.0,plain=0.6,swapped=0.8,described=1.2
-# They run side by side, each on its part of the cores: a small model gains little from a second thread.
+# They run in parallel, each on its share of the cores: a small model gains little from a second thread.
 threads=${OMP_NUM_THREADS:-$(getconf _NPROCESSORS_ONLN)}
 trap 'for job in $(jobs -p); do pkill -P "$job" || true; done' EXIT
 export OMP_NUM_THREADS=$(((threads + 1) / 2))
@@ -50,7 +50,7 @@ for kind in best starter; do
     --json "$run/seed-$seed/$kind.json"
 done
 cp "$model"/config.json "$model"/adapters.safetensors "$model"/ranker.safetensors models/starter/
-# The prior of the starter's own facts, weighed for the model as it stands now.
+# The prior of the starter's facts, with weights tuned for the new model.
 prior=models/starter-kb/prior.safetensors
 blink kglm prior --graph "$PWD/models/starter-kb/triples.tsv" --out "$prior"
-blink kglm weigh "$prior" --model models/starter --on "$run/kb" "$dev" --on "$run/starter-kb" tests/data/everyday-dev.jsonl
+blink kglm tune-prior "$prior" --model models/starter --on "$run/kb" "$dev" --on "$run/starter-kb" tests/data/everyday-dev.jsonl

@@ -40,6 +40,12 @@ def test_language_models_and_triple_classifiers() -> None:
     assert page == (KGLM / "table.md").read_text(encoding="utf-8")
 
 
+def test_the_page_of_learning_checks_begins_as_written() -> None:
+    from scripts import learning_checks
+
+    assert (ROOT / "examples" / "learning.md").read_text(encoding="utf-8").startswith(learning_checks.HEAD)
+
+
 class TestHarness:
     def test_rows_behind_one_that_fails_are_made_and_written(self) -> None:
         calls: list[str] = []
