@@ -16,7 +16,7 @@
 #   1 test_questions       folder of the data root: WebQSP_EL, graphquestions_EL, nq, ...
 #   2 subset               file in it, tokenized/SUBSET.jsonl
 #   3 model_full           'data;folder;epoch' of experiments/, without epoch the best; or a name in models/entity_encodings/
-#   4 ner                  a word for the name of the output
+#   4 ner                  part of the name of the output
 #   5 mention threshold    probability
 #   6 top_k                most mentions per text
 #   7 final_thresholding   joint, joint_0, top_joint_by_mention, top_entity_by_mention

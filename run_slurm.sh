@@ -14,7 +14,7 @@
 #   bash run_slurm.sh wiki_all_ents all_avg true 128 false false base 10
 #   BLINK_DRY_RUN=1 bash run_slurm.sh ...     says what it would read, write and run
 #
-# Words: data, mention_agg_type, joint detection, context_length, load_saved_cand_encs, adversarial, model_size (all as the
+# Arguments: data, mention_agg_type, joint detection, context_length, load_saved_cand_encs, adversarial, model_size (all as the
 # model was trained with, see examples/train_biencoder.sh), epoch (-1 for the best).
 #
 # Vectors go into models/entity_encodings/..., with a copy of the model; what is finished is kept, what is missing is made.

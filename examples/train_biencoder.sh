@@ -18,7 +18,7 @@
 #   3 objective            train, predict (encode entities), both                            [both]
 #   4 batch_size           texts, or entities, at once                                       [32; 128 for pretrain]
 #   5 joint detection      true: the model finds mentions
-#   6 context_length       longest text, in word pieces                                      [128]
+#   6 context_length       longest text, in tokens                                           [128]
 #   7 load_saved_cand_encs true: entity vectors are BLINK's, and stay; false: their encoder learns too
 #   8 adversarial          true: negatives are mined
 #   9 model_size           base, large, or a size of your own in [sizes] of cluster.ini

@@ -23,7 +23,7 @@ LINES = {
 """As they stand in the README of the original."""
 
 
-def words_of(line: str) -> list[str]:
-    """What a line hands to its script."""
-    words = shlex.split(line)
-    return words[next(i for i, word in enumerate(words) if word.endswith(".sh")) + 1 :]
+def arguments_of(line: str) -> list[str]:
+    """What a line passes to its script."""
+    arguments = shlex.split(line)
+    return arguments[next(i for i, argument in enumerate(arguments) if argument.endswith(".sh")) + 1 :]

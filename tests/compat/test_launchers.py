@@ -1,4 +1,4 @@
-"""The original's shell scripts: every row of their tables of words, what they plan, where it goes, and what they refuse."""
+"""The original's shell scripts: every row of their tables of arguments, what they plan, where it goes, and what they refuse."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from blink.cluster.settings import ClusterSettings, load_settings
 from blink.compat.elq import flags as script_flags
 from blink.compat.slurm import run as launchers
 from blink.compat.slurm.arguments import (
-    ENCODE_WORDS,
-    EVAL_WORDS,
+    ENCODE_ARGUMENTS,
+    EVAL_ARGUMENTS,
     FINAL_THRESHOLDING,
-    TRAIN_WORDS,
-    read_encode_words,
-    read_eval_words,
-    read_train_words,
+    TRAIN_ARGUMENTS,
+    read_encode_arguments,
+    read_eval_arguments,
+    read_train_arguments,
 )
-from blink.compat.slurm.plans import Plan, Start, place_of, plan_encoding, plan_evaluation, plan_training
+from blink.compat.slurm.plans import Plan, Start, model_location, plan_encoding, plan_evaluation, plan_training
 from blink.compat.slurm.run import check, copy_model, has_gpu, main, with_gpus_of_job
 from blink.errors import MissingFileError, SettingsError
-from tests.compat.script_lines import LARGE, LINES, words_of
+from tests.compat.script_lines import LARGE, LINES, arguments_of
 
 pytestmark = pytest.mark.quick
 
 ROOT = Path(__file__).resolve().parents[2]
-WEBQSP = words_of(LINES["train-webqsp"])
+WEBQSP = arguments_of(LINES["train-webqsp"])
 PLANS = Path(__file__).parent / "plans"
 
 
@@ -47,21 +47,21 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterSettings
 
 
 def plan_of(line: str, settings: ClusterSettings) -> Plan:
-    words = words_of(line)
+    words = arguments_of(line)
     if "train_biencoder" in line:
-        return plan_training(read_train_words(words), settings)
+        return plan_training(read_train_arguments(words), settings)
     if "run_slurm" in line:
-        return plan_encoding(read_encode_words(words), settings)
-    return plan_evaluation(read_eval_words(words), settings, gpu=True)
+        return plan_encoding(read_encode_arguments(words), settings)
+    return plan_evaluation(read_eval_arguments(words), settings, gpu=True)
 
 
 def train(settings: ClusterSettings, /, **changes: str) -> Plan:
-    """The plan of the first line with some words changed, by name."""
-    names = [w.name for w in TRAIN_WORDS]
+    """The plan of the first line with some arguments changed, by name."""
+    names = [w.name for w in TRAIN_ARGUMENTS]
     words = WEBQSP + [""] * (len(names) - len(WEBQSP))
     for name, text in changes.items():
         words[names.index(name)] = text
-    return plan_training(read_train_words(words), settings)
+    return plan_training(read_train_arguments(words), settings)
 
 
 def options(words: tuple[str, ...]) -> dict[str, str]:
@@ -77,7 +77,7 @@ def options(words: tuple[str, ...]) -> dict[str, str]:
 def train_options(settings: ClusterSettings, /, **changes: str) -> dict[str, str]:
     (step,) = train(settings, **changes).steps
     assert step.kind == "train"
-    return options(step.words)
+    return options(step.arguments)
 
 
 class TestReadmeLines:
@@ -96,7 +96,7 @@ class TestTrainWords:
     )
     def test_data_choose_a_folder(self, data: str, settings: ClusterSettings) -> None:
         plan = train(settings, data=data)
-        assert options(plan.steps[0].words)["--data_path"] == f"data/{data}"
+        assert options(plan.steps[0].arguments)["--data_path"] == f"data/{data}"
         assert Path(f"data/{data}/train.jsonl") in plan.reads
         assert plan.writes[0].parts[:2] == ("experiments", data)
 
@@ -154,7 +154,7 @@ class TestTrainWords:
     def test_batch_size(self, data: str, given: str, batch: str, settings: ClusterSettings) -> None:
         assert train_options(settings, data=data, batch_size=given)["--train_batch_size"] == batch
         encode = train(settings, data=data, batch_size=given, objective="predict").steps[-1]
-        assert options(encode.words)["--batch-size"] == batch
+        assert options(encode.arguments)["--batch-size"] == batch
 
     @pytest.mark.parametrize(("word", "there"), [("true", True), ("false", False)])
     def test_joint_detection(self, word: str, there: bool, settings: ClusterSettings) -> None:
@@ -209,8 +209,8 @@ class TestTrainWords:
     )
     def test_chunk(self, start: str, end: str, wanted: str, settings: ClusterSettings) -> None:
         encode = train(settings, objective="predict", chunk_start=start, chunk_end=end).steps[-1]
-        place = encode.words.index("--chunk")
-        assert encode.words[place + 1 : place + 3] == tuple(wanted.split())
+        place = encode.arguments.index("--chunk")
+        assert encode.arguments[place + 1 : place + 3] == tuple(wanted.split())
 
     def test_the_chunk_is_of_no_account_in_training(self, settings: ClusterSettings) -> None:
         assert (
@@ -240,7 +240,7 @@ class TestTrainWords:
 
     def test_flags_of_the_settings_come_last(self, tmp_path: Path) -> None:
         settings = load_settings({"HOME": str(tmp_path), "BLINK_FLAGS_TRAIN": "--seed 3 --num_train_epochs 7 --mix 'a b'"})
-        words = train(settings).steps[0].words
+        words = train(settings).steps[0].arguments
         assert words[-4:] == ("--seed", "3", "--mix", "a b")
         assert options(words)["--num_train_epochs"] == "7"
         with pytest.raises(SettingsError, match="--epochs of the training flags is 'many'; give a whole number"):
@@ -272,7 +272,7 @@ class TestEpoch:
     def test_goes_on_from_weights_with_the_epochs_that_are_left(self, kind: str, settings: ClusterSettings) -> None:
         run = make_run("true", "true", epochs={22: kind})
         plan = train(settings, epoch="22")
-        found = options(plan.steps[0].words)
+        found = options(plan.steps[0].arguments)
         weights = run / "epoch_22" if kind == "ours" else run / "epoch_22" / "pytorch_model.bin"
         assert (found["--path_to_model"], found["--last_epoch"], found["--num_train_epochs"]) == (str(weights), "22", "77")
         assert plan.models == ((run, 22),)
@@ -299,7 +299,7 @@ class TestEpoch:
         run = make_run("true", "true", epochs={0: "ours", 1: "ours"}, begun=begun)
         for epoch in ("-1", "1"):
             plan = train(settings, epoch=epoch)
-            found = options(plan.steps[0].words)
+            found = options(plan.steps[0].arguments)
             assert (found["--path_to_model"], found["--num_train_epochs"]) == ("models/biencoder_wiki_large.bin", "100")
             assert [step.kind for step in plan.steps] == ["train"]
             assert plan.notes == (f"{run} holds a run: going on from its newest checkpoint",)
@@ -309,8 +309,8 @@ class TestEpoch:
         run = make_run("true", "false", epochs={4: "ours"}, begun=Start("models/biencoder_wiki_large.bin", True, True, False))
         plan = train(settings, epoch="4", adversarial="false")
         assert [step.kind for step in plan.steps] == ["remove", "train"]
-        assert plan.steps[0].words == (str(run / "checkpoints" / "step-000000100-0123456789abcdef.pt"),)
-        found = options(plan.steps[1].words)
+        assert plan.steps[0].arguments == (str(run / "checkpoints" / "step-000000100-0123456789abcdef.pt"),)
+        found = options(plan.steps[1].arguments)
         assert (found["--path_to_model"], found["--adversarial_training"]) == (str(run / "epoch_4"), "true")
         assert not plan.notes
 
@@ -320,9 +320,9 @@ class TestEpoch:
         for epoch in ("4", "5"):
             plan = train(settings, epoch=epoch, adversarial="false")
             assert [step.kind for step in plan.steps] == ["train"]
-            found = options(plan.steps[0].words)
+            found = options(plan.steps[0].arguments)
             assert (found["--path_to_model"], found["--last_epoch"]) == (begun.path_to_model, "4")
-        with pytest.raises(SettingsError, match=r"gone on from epoch 4 with mined negatives.*word 13 \(it holds 4, 5\)"):
+        with pytest.raises(SettingsError, match=r"gone on from epoch 4 with mined negatives.*argument 13 \(it holds 4, 5\)"):
             train(settings, adversarial="false")
 
     def test_no_epoch_is_left(self, settings: ClusterSettings) -> None:
@@ -347,37 +347,37 @@ def check_models(plan: Plan) -> None:
 
 
 class TestEncoding:
-    WORDS = words_of(LINES["encode-base-10"])
+    WORDS = arguments_of(LINES["encode-base-10"])
 
     def test_model_of_the_whole_run(self, settings: ClusterSettings) -> None:
         run = Path("experiments/wiki_all_ents/all_mention_biencoder_all_avg_true_128_false_false_bert_base_qa_linear")
-        plan = plan_encoding(read_encode_words([*self.WORDS[:-1], "-1"]), settings)
-        assert plan.steps[0].words[0] == str(run / "pytorch_model.bin")
+        plan = plan_encoding(read_encode_arguments([*self.WORDS[:-1], "-1"]), settings)
+        assert plan.steps[0].arguments[0] == str(run / "pytorch_model.bin")
         assert plan.models == ((run, WHOLE_RUN),)
 
     def test_there_are_no_defaults(self) -> None:
         for i in range(len(self.WORDS)):
-            with pytest.raises(SettingsError, match=rf"word {i + 1}, {ENCODE_WORDS[i].name} \(.*\), is missing"):
-                read_encode_words([*self.WORDS[:i], "", *self.WORDS[i + 1 :]])
+            with pytest.raises(SettingsError, match=rf"argument {i + 1}, {ENCODE_ARGUMENTS[i].name} \(.*\), is missing"):
+                read_encode_arguments([*self.WORDS[:i], "", *self.WORDS[i + 1 :]])
 
     def test_a_folder_of_ours_is_copied_with_what_it_was_trained_with(self, settings: ClusterSettings) -> None:
         make_run("true", "true", epochs={3: "ours"})
         words = ["webqsp_all_ents", "all_avg", "true", "20", "true", "true", "large", "3"]
-        copy, encode = plan_encoding(read_encode_words(words), settings).steps
+        copy, encode = plan_encoding(read_encode_arguments(words), settings).steps
         run, out = (
             RUN.format(load="true", adversarial="true"),
             "models/entity_encodings/webqsp_all_ents_all_avg_true_20_true_true",
         )
-        assert copy.words == (f"{run}/epoch_3/.", f"{run}/training_params.txt", f"{out}_bert_large_qa_linear")
-        assert options(encode.words)["--model"] == options(encode.words)["--out"] == f"{out}_bert_large_qa_linear"
+        assert copy.arguments == (f"{run}/epoch_3/.", f"{run}/training_params.txt", f"{out}_bert_large_qa_linear")
+        assert options(encode.arguments)["--model"] == options(encode.arguments)["--out"] == f"{out}_bert_large_qa_linear"
 
     def test_both_encodes_what_it_has_trained(self, settings: ClusterSettings) -> None:
         steps = train(settings, objective="both").steps
-        assert steps[1].words[0] == RUN.format(load="true", adversarial="true") + "/best/."
+        assert steps[1].arguments[0] == RUN.format(load="true", adversarial="true") + "/best/."
 
     def test_predict_encodes_an_epoch(self, settings: ClusterSettings) -> None:
         plan = train(settings, objective="predict", epoch="4")
-        assert plan.steps[0].words[0].endswith("/epoch_4/pytorch_model.bin")
+        assert plan.steps[0].arguments[0].endswith("/epoch_4/pytorch_model.bin")
         assert [place[1] for place in plan.models] == [4]
 
     def test_copies_are_made_once_and_never_of_two_models(self, tmp_path: Path) -> None:
@@ -400,20 +400,20 @@ class TestEncoding:
 
 
 class TestEvaluation:
-    WORDS = words_of(LINES["eval-webqsp"])
+    WORDS = arguments_of(LINES["eval-webqsp"])
 
     def plan(self, settings: ClusterSettings, *, gpu: bool = False, **changes: str) -> Plan:
-        names = [w.name for w in EVAL_WORDS]
+        names = [w.name for w in EVAL_ARGUMENTS]
         words = self.WORDS + [""] * (len(names) - len(self.WORDS))
         for name, text in changes.items():
             words[names.index(name)] = text
-        return plan_evaluation(read_eval_words(words), settings, gpu=gpu)
+        return plan_evaluation(read_eval_arguments(words), settings, gpu=gpu)
 
     def options(self, settings: ClusterSettings, *, gpu: bool = False, **changes: str) -> dict[str, str]:
         (step,) = self.plan(settings, gpu=gpu, **changes).steps
-        found = script_flags.SCRIPT.parse(step.words)  # the script takes every flag
+        found = script_flags.SCRIPT.parse(step.arguments)  # the script takes every flag
         assert found.get_predictions
-        return options(step.words)
+        return options(step.arguments)
 
     @pytest.mark.parametrize(
         ("questions", "length"),
@@ -443,7 +443,7 @@ class TestEvaluation:
         ],
     )
     def test_models(self, name: str, folder: str, epoch: int, settings: ClusterSettings) -> None:
-        assert place_of(name, settings) == (Path(folder), epoch)
+        assert model_location(name, settings) == (Path(folder), epoch)
         found = self.options(settings, model_full=name)
         beneath = f"epoch_{epoch}/" if epoch != WHOLE_RUN else ""
         assert found["--biencoder_model"] == f"{folder}/{beneath}pytorch_model.bin"
@@ -452,12 +452,12 @@ class TestEvaluation:
     @pytest.mark.parametrize("name", ["zero_shot", "new_zero_shot", "zero_shot;;3"])
     def test_a_model_without_mention_head(self, name: str, settings: ClusterSettings) -> None:
         with pytest.raises(SettingsError, match="no mention head"):
-            place_of(name, settings)
+            model_location(name, settings)
 
     @pytest.mark.parametrize("name", ["a;b;c", "a;b;1;2", ";b;1", "..;b", "a;..;1", "a;b;-1", ";"])
     def test_names_of_no_model(self, name: str, settings: ClusterSettings) -> None:
         with pytest.raises(SettingsError, match="give 'data;folder;epoch'"):
-            place_of(name, settings)
+            model_location(name, settings)
 
     @pytest.mark.parametrize("where", ["best", "."])
     def test_a_model_of_ours(self, where: str, settings: ClusterSettings) -> None:
@@ -465,12 +465,12 @@ class TestEvaluation:
         folder.mkdir(parents=True)
         (folder / "config.json").write_text('{"aggregation": "all_avg"}')
         (step,) = self.plan(settings, model_full=f"wiki_all_ents;{LARGE}").steps
-        assert options(step.words)["--biencoder_model"] == str(folder)
-        assert "--biencoder_config" not in step.words
+        assert options(step.arguments)["--biencoder_model"] == str(folder)
+        assert "--biencoder_config" not in step.arguments
 
     def test_ner_names_the_output_only(self, settings: ClusterSettings) -> None:
         one, other = (self.plan(settings, ner=word) for word in ("joint", "flair"))
-        assert options(one.steps[0].words)["--do_ner"] == options(other.steps[0].words)["--do_ner"] == "joint_all_ents"
+        assert options(one.steps[0].arguments)["--do_ner"] == options(other.steps[0].arguments)["--do_ner"] == "joint_all_ents"
         assert "_flair0.0_top50" in str(other.writes[0])
 
     def test_thresholds(self, settings: ClusterSettings) -> None:
@@ -532,9 +532,9 @@ class TestMistakes:
         ],
     )  # fmt: skip
     def test_a_word_that_is_not_allowed(self, name: str, text: str, allowed: str, settings: ClusterSettings) -> None:
-        place = [w.name for w in TRAIN_WORDS].index(name) + 1
+        place = [w.name for w in TRAIN_ARGUMENTS].index(name) + 1
         with pytest.raises(
-            SettingsError, match=rf"word {place}, {name} \(.*\), is {re.escape(repr(text))}; allowed is .*{allowed}"
+            SettingsError, match=rf"argument {place}, {name} \(.*\), is {re.escape(repr(text))}; allowed is .*{allowed}"
         ):
             train(settings, **{name: text})
 
@@ -546,13 +546,14 @@ class TestMistakes:
     @pytest.mark.parametrize("place", [1, 2, 5, 7, 8, 9, 10])
     def test_a_word_that_is_missing(self, place: int) -> None:
         with pytest.raises(
-            SettingsError, match=rf"word {place}, {TRAIN_WORDS[place - 1].name} \(.*\), is missing; the words are: data "
+            SettingsError,
+            match=rf"argument {place}, {TRAIN_ARGUMENTS[place - 1].name} \(.*\), is missing; the arguments are: data ",
         ):
-            read_train_words([*WEBQSP[: place - 1], "", *WEBQSP[place:]])
+            read_train_arguments([*WEBQSP[: place - 1], "", *WEBQSP[place:]])
 
     def test_a_word_too_many(self) -> None:
-        with pytest.raises(SettingsError, match="'more' is one word too many, of 9"):
-            read_encode_words([*TestEncoding.WORDS, "more"])
+        with pytest.raises(SettingsError, match="'more' is one argument too many, of 9"):
+            read_encode_arguments([*TestEncoding.WORDS, "more"])
 
     @pytest.mark.parametrize(("start", "end"), [("5", "5"), ("9", "3")])
     def test_an_empty_chunk(self, start: str, end: str, settings: ClusterSettings) -> None:
@@ -588,7 +589,7 @@ class TestScripts:
             "BLINK_DRY_RUN": "1", "HOME": str(tmp_path), "BLINK_DATA_ROOT": "data", "BLINK_MODELS_DIR": str(tmp_path / "m"),
             "BLINK_EXPERIMENTS_DIR": str(tmp_path / "e"),
         }  # fmt: skip
-        done = run_script(str(ROOT / script), *words_of(LINES[name]), **environment)
+        done = run_script(str(ROOT / script), *arguments_of(LINES[name]), **environment)
         assert (done.returncode, done.stderr) == (0, "")
         there = load_settings(environment)
         expected = plan_of(LINES[name], there).lines()
@@ -603,7 +604,7 @@ class TestScripts:
         for variable in ("SLURM_SUBMIT_DIR", "BLINK_ROOT"):
             done = run_script(str(copy), **{variable: str(ROOT)})
             assert done.returncode == 1
-            assert done.stderr.startswith(f"{Path(script).name}: word 1, ")
+            assert done.stderr.startswith(f"{Path(script).name}: argument 1, ")
         done = run_script(str(copy), SLURM_SUBMIT_DIR=str(tmp_path))
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
         assert f"this is not BLINK's folder: {tmp_path}; submit the script from there, or set BLINK_ROOT" in done.stderr

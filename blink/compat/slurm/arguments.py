@@ -1,18 +1,16 @@
-"""The positional words of the original's three shell scripts: tables, value classes, and the folders they name."""
+"""The positional arguments of the original's three shell scripts: tables, value classes, and the folders they name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from blink.cluster.runs import WHOLE_RUN
 from blink.cluster.settings import ClusterSettings
 from blink.errors import SettingsError
 from blink.model.config import AGGREGATIONS, MENTION_SCORERS
-
-Words = TypeVar("Words")
 
 NO_AGGREGATION = ("none", "none_no_mentions")
 """Of the first no flag at all comes, of the second ``--no_mention_bounds`` alone."""
@@ -23,8 +21,8 @@ TO_THE_END = -1
 
 
 @dataclass(frozen=True)
-class Word:
-    """One positional word.
+class Argument:
+    """One positional argument.
 
     Attributes:
         name: as the original's script calls it, and as its field.
@@ -84,57 +82,57 @@ def _name(text: str) -> str:
 _aggregation = _one_of(*(a for a in AGGREGATIONS if a != "cls"), *NO_AGGREGATION)
 _EPOCH = "epoch, from 0; -1 for the model of the whole run"
 
-MODEL_WORDS = {
-    "data": Word("data", "data set", _name),
-    "mention_agg_type": Word("mention_agg_type", "how tokens become a mention vector", _aggregation),
-    "joint": Word("joint_mention_detection", "whether mentions are found by the model", _truth),
-    "context_length": Word("context_length", "longest text, in word pieces", _whole(3), "128"),
-    "load": Word("load_saved_cand_encs", "whether entity vectors are those of BLINK, and stay", _truth),
-    "adversarial": Word("adversarial", "whether negatives are mined", _truth),
-    "size": Word("model_size", "size of BERT, such as base or large", _name),
-    "scoring": Word("mention_scoring_method", "head that scores mentions", _one_of(*MENTION_SCORERS)),
+MODEL_ARGUMENTS = {
+    "data": Argument("data", "data set", _name),
+    "mention_agg_type": Argument("mention_agg_type", "how tokens become a mention vector", _aggregation),
+    "joint": Argument("joint_mention_detection", "whether mentions are found by the model", _truth),
+    "context_length": Argument("context_length", "longest text, in tokens", _whole(3), "128"),
+    "load": Argument("load_saved_cand_encs", "whether entity vectors are those of BLINK, and stay", _truth),
+    "adversarial": Argument("adversarial", "whether negatives are mined", _truth),
+    "size": Argument("model_size", "size of BERT, such as base or large", _name),
+    "scoring": Argument("mention_scoring_method", "head that scores mentions", _one_of(*MENTION_SCORERS)),
 }
-"""Words that two scripts share, and that name the folder of a run."""
+"""Arguments that two scripts share, and that name the folder of a run."""
 
-TRAIN_WORDS = (
-    MODEL_WORDS["data"],
-    MODEL_WORDS["mention_agg_type"],
-    Word("objective", "train, predict (encode entities) or both", _one_of("train", "predict", "both"), "both"),
-    Word("batch_size", "texts, or entities, at once", _whole(1), ""),
-    MODEL_WORDS["joint"],
-    MODEL_WORDS["context_length"],
-    MODEL_WORDS["load"],
-    MODEL_WORDS["adversarial"],
-    MODEL_WORDS["size"],
-    MODEL_WORDS["scoring"],
-    Word("chunk_start", "first entity that predict encodes", _whole(0), "0"),
-    Word("chunk_end", "entity before which predict ends; -1 for the last", _whole(TO_THE_END), "1000000"),
-    Word("epoch", f"{_EPOCH}; training goes on after it", _whole(WHOLE_RUN), str(WHOLE_RUN)),
-    Word("eval_batch_size", "texts at once in validation", _whole(1), "32"),
+TRAIN_ARGUMENTS = (
+    MODEL_ARGUMENTS["data"],
+    MODEL_ARGUMENTS["mention_agg_type"],
+    Argument("objective", "train, predict (encode entities) or both", _one_of("train", "predict", "both"), "both"),
+    Argument("batch_size", "texts, or entities, at once", _whole(1), ""),
+    MODEL_ARGUMENTS["joint"],
+    MODEL_ARGUMENTS["context_length"],
+    MODEL_ARGUMENTS["load"],
+    MODEL_ARGUMENTS["adversarial"],
+    MODEL_ARGUMENTS["size"],
+    MODEL_ARGUMENTS["scoring"],
+    Argument("chunk_start", "first entity that predict encodes", _whole(0), "0"),
+    Argument("chunk_end", "entity before which predict ends; -1 for the last", _whole(TO_THE_END), "1000000"),
+    Argument("epoch", f"{_EPOCH}; training goes on after it", _whole(WHOLE_RUN), str(WHOLE_RUN)),
+    Argument("eval_batch_size", "texts at once in validation", _whole(1), "32"),
 )
-"""``examples/train_biencoder.sh``. The default of batch_size depends on data, see `TrainWords`."""
+"""``examples/train_biencoder.sh``. The default of batch_size depends on data, see `TrainArguments`."""
 
-ENCODE_WORDS = (
-    *(MODEL_WORDS[n] for n in ("data", "mention_agg_type", "joint")),
-    Word("context_length", MODEL_WORDS["context_length"].about, _whole(3)),
-    *(MODEL_WORDS[n] for n in ("load", "adversarial", "size")),
-    Word("epoch", _EPOCH, _whole(WHOLE_RUN)),
+ENCODE_ARGUMENTS = (
+    *(MODEL_ARGUMENTS[n] for n in ("data", "mention_agg_type", "joint")),
+    Argument("context_length", MODEL_ARGUMENTS["context_length"].about, _whole(3)),
+    *(MODEL_ARGUMENTS[n] for n in ("load", "adversarial", "size")),
+    Argument("epoch", _EPOCH, _whole(WHOLE_RUN)),
 )
 """``run_slurm.sh``; it has no defaults."""
 
 FINAL_THRESHOLDING = ("joint", "joint_0", "top_joint_by_mention", "top_entity_by_mention")
 """How links are chosen, by the names of the original that these scripts call."""
 
-EVAL_WORDS = (
-    Word("test_questions", "question set", _name),
-    Word("subset", "its part, such as test", _name),
-    Word("model_full", "model, as 'data;folder;epoch'", _name),
-    Word("ner", "a word for the name of the output", _name),
-    Word("mention_classifier_threshold", "probability above which a mention is one", _share),
-    Word("top_k", "most mentions per text", _whole(1)),
-    Word("final_thresholding", "how links are chosen", _one_of(*FINAL_THRESHOLDING)),
-    Word("eval_batch_size", "texts at once", _whole(1), "64"),
-    Word("entity_encoding", "entity vectors", str, ""),
+EVAL_ARGUMENTS = (
+    Argument("test_questions", "question set", _name),
+    Argument("subset", "its part, such as test", _name),
+    Argument("model_full", "model, as 'data;folder;epoch'", _name),
+    Argument("ner", "part of the name of the output", _name),
+    Argument("mention_classifier_threshold", "probability above which a mention is one", _share),
+    Argument("top_k", "most mentions per text", _whole(1)),
+    Argument("final_thresholding", "how links are chosen", _one_of(*FINAL_THRESHOLDING)),
+    Argument("eval_batch_size", "texts at once", _whole(1), "64"),
+    Argument("entity_encoding", "entity vectors", str, ""),
 )
 """``run_eval_all_ents_slurm.sh``."""
 
@@ -153,12 +151,12 @@ class RunName:
     mention_scoring_method: str = "qa_linear"
 
     def _settings(self) -> str:
-        truths = (self.load_saved_cand_encs, self.adversarial)
-        words = [
-            self.mention_agg_type, _spelt(self.joint_mention_detection), str(self.context_length), *map(_spelt, truths), "bert",
-            self.model_size, self.mention_scoring_method,
+        flags = (self.load_saved_cand_encs, self.adversarial)
+        columns = [
+            self.mention_agg_type, _lowercase(self.joint_mention_detection), str(self.context_length), *map(_lowercase, flags),
+            "bert", self.model_size, self.mention_scoring_method,
         ]  # fmt: skip
-        return "_".join(words)
+        return "_".join(columns)
 
     def folder(self, settings: ClusterSettings) -> Path:
         """The run's folder."""
@@ -169,13 +167,13 @@ class RunName:
         return Path(settings.paths.models) / "entity_encodings" / f"{self.data}_{self._settings()}"
 
 
-def _spelt(truth: bool) -> str:
+def _lowercase(truth: bool) -> str:
     return str(truth).lower()
 
 
 @dataclass(frozen=True)
-class TrainWords:
-    """The words of ``examples/train_biencoder.sh``, see `TRAIN_WORDS`."""
+class TrainArguments:
+    """The arguments of ``examples/train_biencoder.sh``, see `TRAIN_ARGUMENTS`."""
 
     data: str
     mention_agg_type: str
@@ -194,8 +192,10 @@ class TrainWords:
 
     def __post_init__(self) -> None:
         if self.chunk_end != TO_THE_END and self.chunk_end <= self.chunk_start and self.objective != "train":
-            found = f"the chunk of entities is {self.chunk_start} to {self.chunk_end}"
-            raise SettingsError(f"{found}; its end (word 12) must lie behind its start (word 11), or be -1 for the last entity")
+            chunk = f"the chunk of entities is {self.chunk_start} to {self.chunk_end}"
+            raise SettingsError(
+                f"{chunk}; its end (argument 12) must lie behind its start (argument 11), or be -1 for the last entity"
+            )
 
     @property
     def run(self) -> RunName:
@@ -204,8 +204,8 @@ class TrainWords:
 
 
 @dataclass(frozen=True)
-class EncodeWords:
-    """The words of ``run_slurm.sh``, see `ENCODE_WORDS`."""
+class EncodeArguments:
+    """The arguments of ``run_slurm.sh``, see `ENCODE_ARGUMENTS`."""
 
     data: str
     mention_agg_type: str
@@ -223,8 +223,8 @@ class EncodeWords:
 
 
 @dataclass(frozen=True)
-class EvalWords:
-    """The words of ``run_eval_all_ents_slurm.sh``, see `EVAL_WORDS`; numbers that stand in names keep their spelling.
+class EvalArguments:
+    """The arguments of ``run_eval_all_ents_slurm.sh``, see `EVAL_ARGUMENTS`; numbers that stand in names keep their spelling.
 
     Attributes:
         model_full: three parts, of which the last two may be missing: data, folder of the run, epoch.
@@ -250,41 +250,44 @@ class EvalWords:
         return Path(settings.paths.predictions) / (name + ("_realtime_test" if self.eval_batch_size == 1 else ""))
 
 
-def read_train_words(words: Sequence[str]) -> TrainWords:
-    """Read the words of ``examples/train_biencoder.sh``.
+def read_train_arguments(arguments: Sequence[str]) -> TrainArguments:
+    """Read the arguments of ``examples/train_biencoder.sh``.
 
     Raises:
         SettingsError: one is missing, too many, or not allowed; it is named.
     """
-    batch_size = "128" if words[:1] == [PRETRAIN] else "32"
-    return TrainWords(**_read(TRAIN_WORDS, words, {"batch_size": batch_size}))
+    batch_size = "128" if arguments[:1] == [PRETRAIN] else "32"
+    return TrainArguments(**_read(TRAIN_ARGUMENTS, arguments, {"batch_size": batch_size}))
 
 
-def read_encode_words(words: Sequence[str]) -> EncodeWords:
-    """Read the words of ``run_slurm.sh``. Errors as of `read_train_words`."""
-    return EncodeWords(**_read(ENCODE_WORDS, words))
+def read_encode_arguments(arguments: Sequence[str]) -> EncodeArguments:
+    """Read the arguments of ``run_slurm.sh``. Errors as of `read_train_arguments`."""
+    return EncodeArguments(**_read(ENCODE_ARGUMENTS, arguments))
 
 
-def read_eval_words(words: Sequence[str]) -> EvalWords:
-    """Read the words of ``run_eval_all_ents_slurm.sh``. Errors as of `read_train_words`."""
-    values = _read(EVAL_WORDS, words)
-    names = [w.name for w in EVAL_WORDS]
-    spelt = {n: words[names.index(n)] for n in ("mention_classifier_threshold", "top_k")}
-    return EvalWords(**{**values, **spelt})
+def read_eval_arguments(arguments: Sequence[str]) -> EvalArguments:
+    """Read the arguments of ``run_eval_all_ents_slurm.sh``. Errors as of `read_train_arguments`."""
+    values = _read(EVAL_ARGUMENTS, arguments)
+    names = [w.name for w in EVAL_ARGUMENTS]
+    as_written = {n: arguments[names.index(n)] for n in ("mention_classifier_threshold", "top_k")}
+    return EvalArguments(**{**values, **as_written})
 
 
-def _read(table: Sequence[Word], words: Sequence[str], defaults: Mapping[str, str] | None = None) -> dict[str, Any]:
-    names = f"the words are: {' '.join(w.name for w in table)}"
-    if len(words) > len(table):
-        raise SettingsError(f"{words[len(table)]!r} is one word too many, of {len(words)}; {names}")
+def _read(table: Sequence[Argument], arguments: Sequence[str], defaults: Mapping[str, str] | None = None) -> dict[str, Any]:
+    names = f"the arguments are: {' '.join(w.name for w in table)}"
+    if len(arguments) > len(table):
+        raise SettingsError(f"{arguments[len(table)]!r} is one argument too many, of {len(arguments)}; {names}")
     values = {}
-    for place, word in enumerate(table, 1):
-        given = words[place - 1] if place <= len(words) else ""
-        text = given or (defaults or {}).get(word.name) or word.default
+    for number, argument in enumerate(table, 1):
+        position = f"argument {number}, {argument.name} ({argument.about}),"
+        written = arguments[number - 1] if number <= len(arguments) else ""
+        text = written or (defaults or {}).get(argument.name) or argument.default
         if text is None:
-            raise SettingsError(f"word {place}, {word.name} ({word.about}), is missing; {names}")
+            raise SettingsError(f"{position} is missing; {names}")
         try:
-            values[word.name] = word.read(text)
+            values[argument.name] = argument.read(text)
         except ValueError as error:
-            raise SettingsError(f"word {place}, {word.name} ({word.about}), is {text!r}; allowed is {error}") from error
+            raise SettingsError(
+                f"argument {number}, {argument.name} ({argument.about}), is {text!r}; allowed is {error}"
+            ) from error
     return values

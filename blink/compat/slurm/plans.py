@@ -1,4 +1,4 @@
-"""What the original's shell scripts do: from their words, and what lies on the disk, a plan of `blink` commands."""
+"""What the original's shell scripts do: from their arguments, and what lies on the disk, a plan of `blink` commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from blink.cluster.runs import (
     read_parameters,
 )
 from blink.cluster.settings import ClusterSettings
-from blink.compat.slurm.arguments import NO_AGGREGATION, PRETRAIN, EncodeWords, EvalWords, RunName, TrainWords
+from blink.compat.slurm.arguments import NO_AGGREGATION, PRETRAIN, EncodeArguments, EvalArguments, RunName, TrainArguments
 from blink.errors import SettingsError
 
 CATALOGUE = "entity.jsonl"
@@ -59,15 +59,15 @@ class Step:
 
     Attributes:
         kind: one of `COMMANDS`.
-        words: its arguments; of ``copy``, the last is the folder that all others go to.
+        arguments: its arguments; of ``copy``, the last is the folder that all others go to.
     """
 
     kind: str
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
 
-    def spelt(self) -> str:
+    def command_line(self) -> str:
         """The command as a shell takes it."""
-        return shlex.join((*COMMANDS[self.kind], *self.words))
+        return shlex.join((*COMMANDS[self.kind], *self.arguments))
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,12 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """The plan in words: files, folders, commands."""
-        files = [*self.reads, *(expected_model(*place).path for place in self.models)]
+        """The plan as text: files, folders, commands."""
+        files = [*self.reads, *(expected_model(*model).path for model in self.models)]
         return [
             *(f"reads {path}{'' if path.exists() else '  (not there)'}" for path in files),
             *(f"writes {path}" for path in self.writes),
-            *(step.spelt() for step in self.steps),
+            *(step.command_line() for step in self.steps),
         ]
 
 
@@ -105,7 +105,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Start:
-    """What a training begins with, and what that decides of it.
+    """What a training starts from, and what that decides of it.
 
     Attributes:
         path_to_model: weights, or None for a fresh model.
@@ -123,76 +123,76 @@ class Start:
 
     def flags(self) -> list[str]:
         """Flags of `blink train`."""
-        found = ["--freeze_cand_enc"] if self.freeze_cand_enc else ["--freeze_cand_enc", "false"]
+        flags = ["--freeze_cand_enc"] if self.freeze_cand_enc else ["--freeze_cand_enc", "false"]
         if self.load_cand_enc_only:
-            found += ["--load_cand_enc_only"]
+            flags += ["--load_cand_enc_only"]
         if self.path_to_model is not None:
-            found += ["--path_to_model", self.path_to_model]
+            flags += ["--path_to_model", self.path_to_model]
         else:  # adapters are for encoders that stay as they are; the original trains whole ones
-            found += ["--adapter-rank", "0"]
+            flags += ["--adapter-rank", "0"]
         if self.adversarial_training:
-            found += ["--adversarial_training"]
+            flags += ["--adversarial_training"]
         elif self.freeze_cand_enc:
-            found += ["--objective", "in_batch"]
-        return [*found, "--last_epoch", str(self.last_epoch)]
+            flags += ["--objective", "in_batch"]
+        return [*flags, "--last_epoch", str(self.last_epoch)]
 
 
-def fresh_start(words: TrainWords, settings: ClusterSettings) -> Start:
-    """What a run begins with that goes on from no epoch."""
-    if not words.load_saved_cand_encs:
-        return Start(adversarial_training=words.adversarial)
-    return Start(str(Path(settings.paths.models) / BLINK_MODEL), True, True, words.adversarial)
+def fresh_start(arguments: TrainArguments, settings: ClusterSettings) -> Start:
+    """What a run starts from that continues no epoch."""
+    if not arguments.load_saved_cand_encs:
+        return Start(adversarial_training=arguments.adversarial)
+    return Start(str(Path(settings.paths.models) / BLINK_MODEL), True, True, arguments.adversarial)
 
 
-def later_start(words: TrainWords, run: Path) -> Start:
-    """What a run begins with that goes on from the weights of an epoch.
+def later_start(arguments: TrainArguments, run: Path) -> Start:
+    """What a run starts from that continues from the weights of an epoch.
 
     Where entity vectors are given, its negatives are mined from there on, whatever went before: the second phase.
     """
-    weights = expected_model(run, words.epoch).path
-    mined = words.adversarial or words.load_saved_cand_encs
-    return Start(str(weights), False, words.load_saved_cand_encs, mined, words.epoch)
+    weights = expected_model(run, arguments.epoch).path
+    mined = arguments.adversarial or arguments.load_saved_cand_encs
+    return Start(str(weights), False, arguments.load_saved_cand_encs, mined, arguments.epoch)
 
 
-def begun_start(run: Path) -> Start | None:
-    """What the run in a folder was begun with; None where there is none with checkpoints to go on from."""
-    values, own = read_parameters(run / PARAMETERS), asdict(Start())
-    if not checkpoints_of(run) or not own.keys() <= values.keys():
+def previous_start(run: Path) -> Start | None:
+    """What the run in a folder started from; None where there is none with checkpoints to continue."""
+    values, defaults = read_parameters(run / PARAMETERS), asdict(Start())
+    if not checkpoints_of(run) or not defaults.keys() <= values.keys():
         return None
-    return Start(**{name: values[name] for name in own})
+    return Start(**{name: values[name] for name in defaults})
 
 
-def start_of(words: TrainWords, run: Path, settings: ClusterSettings) -> tuple[Start, Start | None]:
-    """What to begin with, and what the run was begun with that is gone on with or replaced; None where there is none.
+def start_of(arguments: TrainArguments, run: Path, settings: ClusterSettings) -> tuple[Start, Start | None]:
+    """What to start from, and what the run in the folder started from, if anything, which is continued or replaced.
 
-    A run that has checkpoints goes on, whatever epoch is named, unless its second phase is to begin.
+    A run that has checkpoints continues, whatever epoch is named, unless its second phase is to begin.
 
     Raises:
         SettingsError: the run is in its second phase already, and no epoch is named.
     """
-    begun = begun_start(run)
-    wanted = fresh_start(words, settings) if words.epoch == WHOLE_RUN else later_start(words, run)
-    if begun is None or begun.adversarial_training == wanted.adversarial_training:
-        return begun or wanted, begun
-    if words.epoch != WHOLE_RUN:
-        return wanted, begun
+    previous = previous_start(run)
+    requested = fresh_start(arguments, settings) if arguments.epoch == WHOLE_RUN else later_start(arguments, run)
+    if previous is None or previous.adversarial_training == requested.adversarial_training:
+        return previous or requested, previous
+    if arguments.epoch != WHOLE_RUN:
+        return requested, previous
     raise SettingsError(
-        f"the run in {run} has gone on from epoch {begun.last_epoch} with mined negatives; to go on with it, give an epoch as "
-        f"word 13 (it holds {', '.join(map(str, epochs_of(run)))}), to begin anew, remove the folder"
+        f"the run in {run} has gone on from epoch {previous.last_epoch} with mined negatives; to go on with it, give an epoch "
+        f"as argument 13 (it holds {', '.join(map(str, epochs_of(run)))}), to begin again, remove the folder"
     )
 
 
-def plan_training(words: TrainWords, settings: ClusterSettings) -> Plan:
+def plan_training(arguments: TrainArguments, settings: ClusterSettings) -> Plan:
     """The plan of ``examples/train_biencoder.sh``.
 
     Raises:
         SettingsError: the model size is unknown, no epoch is left, or as of `start_of`.
     """
-    run, plans = words.run.folder(settings), []
-    if words.objective in ("train", "both"):
-        plans.append(_plan_train(words, run, settings))
-    if words.objective in ("predict", "both"):
-        plans.append(_plan_predict(words, run, settings))
+    run, plans = arguments.run.folder(settings), []
+    if arguments.objective in ("train", "both"):
+        plans.append(_plan_train(arguments, run, settings))
+    if arguments.objective in ("predict", "both"):
+        plans.append(_plan_predict(arguments, run, settings))
     return Plan(
         reads=tuple(dict.fromkeys(path for plan in plans for path in plan.reads)),
         models=tuple(model for plan in plans for model in plan.models),
@@ -203,85 +203,85 @@ def plan_training(words: TrainWords, settings: ClusterSettings) -> Plan:
     )
 
 
-def _plan_train(words: TrainWords, run: Path, settings: ClusterSettings) -> Plan:
-    data = settings.data_folder(words.data)
-    start, begun = start_of(words, run, settings)
+def _plan_train(arguments: TrainArguments, run: Path, settings: ClusterSettings) -> Plan:
+    data = settings.data_folder(arguments.data)
+    start, previous = start_of(arguments, run, settings)
     total, extra = _epochs_in(settings.extra_flags("train"))
     if start.last_epoch + 1 >= total:
         raise SettingsError(f"training has {total} epochs, 0 to {total - 1}, so none is left after epoch {start.last_epoch}")
     catalogue, vectors = _entity_files(data, settings)
-    named: dict[str, Any] = {
+    options: dict[str, Any] = {
         "data_path": str(data),
         "output_path": str(run),
-        "bert_model": settings.encoder(words.model_size),
+        "bert_model": settings.encoder(arguments.model_size),
         "title_key": "entity",
         "num_train_epochs": total - start.last_epoch - 1,
         "learning_rate": LEARNING_RATE,
-        "max_context_length": words.context_length,
+        "max_context_length": arguments.context_length,
         "max_cand_length": CANDIDATE_LENGTH,
-        "train_batch_size": words.batch_size,
-        "eval_batch_size": words.eval_batch_size,
-        "eval_interval": EVAL_INTERVAL.get(words.data, USUAL_EVAL_INTERVAL),
-        "mention_scoring_method": words.mention_scoring_method,
+        "train_batch_size": arguments.batch_size,
+        "eval_batch_size": arguments.eval_batch_size,
+        "eval_interval": EVAL_INTERVAL.get(arguments.data, USUAL_EVAL_INTERVAL),
+        "mention_scoring_method": arguments.mention_scoring_method,
         "cand_enc_path": str(vectors),
     }
-    flags = [word for name, value in named.items() for word in (f"--{name}", str(value))]
-    flags += ["--catalogue", str(catalogue), "--data_parallel", "--get_losses", *_mention_flags(words)]
-    flags += ["--dont_distribute_train_samples", *(["false"] if words.data in DISTRIBUTED else [])]
+    flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    flags += ["--catalogue", str(catalogue), "--data_parallel", "--get_losses", *_mention_flags(arguments)]
+    flags += ["--dont_distribute_train_samples", *(["false"] if arguments.data in DISTRIBUTED else [])]
     steps = [Step("train", (*flags, *start.flags(), "--keep-epochs", "--resume", *extra))]
     stale = checkpoints_of(run)
-    if stale and start != begun:  # of the first phase; its epochs stay
+    if stale and start != previous:  # of the first phase; its epochs stay
         steps.insert(0, Step("remove", tuple(map(str, stale))))
     blink_model = [Path(str(start.path_to_model))] if start.load_cand_enc_only else []
     return Plan(
         reads=(*_training_files(data), catalogue, vectors, *blink_model),
-        models=() if words.epoch == WHOLE_RUN else ((run, words.epoch),),
+        models=() if arguments.epoch == WHOLE_RUN else ((run, arguments.epoch),),
         writes=(run,),
         steps=tuple(steps),
-        parameters={**named, "learning_rate": float(LEARNING_RATE), **_mention_parameters(words), **asdict(start)},
-        notes=(f"{run} holds a run: going on from its newest checkpoint",) if start == begun else (),
+        parameters={**options, "learning_rate": float(LEARNING_RATE), **_mention_parameters(arguments), **asdict(start)},
+        notes=(f"{run} holds a run: going on from its newest checkpoint",) if start == previous else (),
     )
 
 
 def _epochs_in(extra: Sequence[str]) -> tuple[int, list[str]]:
-    """How many epochs there are in all, and the words of ``extra`` without those that say so.
+    """How many epochs there are in all, and the arguments of ``extra`` without those that say so.
 
     Raises:
         SettingsError: no number follows.
     """
     names = ("--num_train_epochs", "--epochs")
-    place = next((i for i, word in enumerate(extra) if word in names), None)
-    if place is None:
+    position = next((i for i, argument in enumerate(extra) if argument in names), None)
+    if position is None:
         return EPOCHS, list(extra)
-    number = extra[place + 1] if place + 1 < len(extra) else ""
+    number = extra[position + 1] if position + 1 < len(extra) else ""
     if not number.isdecimal():
-        raise SettingsError(f"{extra[place]} of the training flags is {number!r}; give a whole number behind it")
-    return int(number), [*extra[:place], *extra[place + 2 :]]
+        raise SettingsError(f"{extra[position]} of the training flags is {number!r}; give a whole number behind it")
+    return int(number), [*extra[:position], *extra[position + 2 :]]
 
 
-def _mention_flags(words: TrainWords) -> list[str]:
-    found = ["--do_mention_detection"] if words.joint_mention_detection else []
-    if words.mention_agg_type == "none":
-        return found
-    found += ["--no_mention_bounds"]
-    if words.mention_agg_type not in NO_AGGREGATION:
-        found += ["--mention_aggregation_type", words.mention_agg_type]
-    return found
+def _mention_flags(arguments: TrainArguments) -> list[str]:
+    flags = ["--do_mention_detection"] if arguments.joint_mention_detection else []
+    if arguments.mention_agg_type == "none":
+        return flags
+    flags += ["--no_mention_bounds"]
+    if arguments.mention_agg_type not in NO_AGGREGATION:
+        flags += ["--mention_aggregation_type", arguments.mention_agg_type]
+    return flags
 
 
-def _mention_parameters(words: TrainWords) -> dict[str, Any]:
-    kind = words.mention_agg_type
+def _mention_parameters(arguments: TrainArguments) -> dict[str, Any]:
+    kind = arguments.mention_agg_type
     return {
         "mention_aggregation_type": None if kind in NO_AGGREGATION else kind,
         "no_mention_bounds": kind != "none",
-        "do_mention_detection": words.joint_mention_detection,
+        "do_mention_detection": arguments.joint_mention_detection,
     }
 
 
 def _entity_files(data: Path, settings: ClusterSettings) -> tuple[Path, Path]:
     """Catalogue and vectors of a data set: its own, where its folder holds both, else those among the models."""
-    own, common = ((folder / CATALOGUE, folder / VECTORS) for folder in (data, Path(settings.paths.models)))
-    return own if all(p.is_file() for p in own) else common
+    of_data_set, common = ((folder / CATALOGUE, folder / VECTORS) for folder in (data, Path(settings.paths.models)))
+    return of_data_set if all(p.is_file() for p in of_data_set) else common
 
 
 def _training_files(data: Path) -> Iterator[Path]:
@@ -293,23 +293,23 @@ def _training_files(data: Path) -> Iterator[Path]:
 # -- encoding -----------------------------------------------------------------------------------------------------------
 
 
-def plan_encoding(words: EncodeWords, settings: ClusterSettings) -> Plan:
+def plan_encoding(arguments: EncodeArguments, settings: ClusterSettings) -> Plan:
     """The plan of ``run_slurm.sh``.
 
     Raises:
         SettingsError: the model size is unknown.
     """
-    model = expected_model(words.run.folder(settings), words.epoch)
-    plan = _plan_encode(words.run, model, settings, ["--batch-size", str(ENCODE_BATCH)])
-    return replace(plan, models=((words.run.folder(settings), words.epoch),))
+    model = expected_model(arguments.run.folder(settings), arguments.epoch)
+    plan = _plan_encode(arguments.run, model, settings, ["--batch-size", str(ENCODE_BATCH)])
+    return replace(plan, models=((arguments.run.folder(settings), arguments.epoch),))
 
 
-def _plan_predict(words: TrainWords, run: Path, settings: ClusterSettings) -> Plan:
-    chunk = ["--batch-size", str(words.batch_size), "--chunk", str(words.chunk_start), str(words.chunk_end)]
-    if words.objective == "both":  # what the training before it writes
-        return _plan_encode(words.run, Model(run / BEST), settings, chunk)
-    plan = _plan_encode(words.run, expected_model(run, words.epoch), settings, chunk)
-    return replace(plan, models=((run, words.epoch),))
+def _plan_predict(arguments: TrainArguments, run: Path, settings: ClusterSettings) -> Plan:
+    chunk = ["--batch-size", str(arguments.batch_size), "--chunk", str(arguments.chunk_start), str(arguments.chunk_end)]
+    if arguments.objective == "both":  # what the training before it writes
+        return _plan_encode(arguments.run, Model(run / BEST), settings, chunk)
+    plan = _plan_encode(arguments.run, expected_model(run, arguments.epoch), settings, chunk)
+    return replace(plan, models=((run, arguments.epoch),))
 
 
 def _plan_encode(name: RunName, model: Model, settings: ClusterSettings, flags: Sequence[str]) -> Plan:
@@ -318,15 +318,15 @@ def _plan_encode(name: RunName, model: Model, settings: ClusterSettings, flags: 
     run, out = name.folder(settings), str(name.encodings(settings))
     catalogue, _ = _entity_files(settings.data_folder(name.data), settings)
     beside = [str(run / PARAMETERS)] if model.parameters is None and (run / PARAMETERS).is_file() else []
-    words = (str(catalogue), "--model", out, "--out", out, "--layout", "t7", *flags, *settings.extra_flags("encode"))
-    steps = (Step("copy", (*model.sources(), *beside, out)), Step("encode", words))
+    arguments = (str(catalogue), "--model", out, "--out", out, "--layout", "t7", *flags, *settings.extra_flags("encode"))
+    steps = (Step("copy", (*model.sources(), *beside, out)), Step("encode", arguments))
     return Plan((catalogue,), (), (Path(out),), steps)
 
 
 # -- evaluation ---------------------------------------------------------------------------------------------------------
 
 
-def place_of(model_full: str, settings: ClusterSettings) -> tuple[Path, int]:
+def model_location(model_full: str, settings: ClusterSettings) -> tuple[Path, int]:
     """Folder and epoch that a model's full name stands for.
 
     Raises:
@@ -346,23 +346,23 @@ def place_of(model_full: str, settings: ClusterSettings) -> tuple[Path, int]:
     return Path(settings.paths.models) / "entity_encodings" / data, number
 
 
-def plan_evaluation(words: EvalWords, settings: ClusterSettings, *, gpu: bool) -> Plan:
+def plan_evaluation(arguments: EvalArguments, settings: ClusterSettings, *, gpu: bool) -> Plan:
     """The plan of ``run_eval_all_ents_slurm.sh``.
 
     Args:
-        words: of the script.
+        arguments: of the script.
         settings: of the cluster.
         gpu: whether there is a GPU; the original asks for one always.
 
     Raises:
-        SettingsError: as of `place_of`.
+        SettingsError: as of `model_location`.
     """
-    run, epoch = place_of(words.model_full, settings)
-    model, out = expected_model(run, epoch), words.folder(settings)
+    run, epoch = model_location(arguments.model_full, settings)
+    model, out = expected_model(run, epoch), arguments.folder(settings)
     models = Path(settings.paths.models)
-    questions = _question_file(settings.data_folder(words.test_questions), words.subset)
-    vectors = Path(words.entity_encoding) if words.entity_encoding else models / VECTORS
-    named: dict[str, Any] = {
+    questions = _question_file(settings.data_folder(arguments.test_questions), arguments.subset)
+    vectors = Path(arguments.entity_encoding) if arguments.entity_encoding else models / VECTORS
+    options: dict[str, Any] = {
         "test_mentions": questions,
         "test_entities": models / CATALOGUE,
         "entity_catalogue": models / CATALOGUE,
@@ -371,15 +371,15 @@ def plan_evaluation(words: EvalWords, settings: ClusterSettings, *, gpu: bool) -
         **({} if model.parameters is None else {"biencoder_config": model.parameters}),
         "save_preds_dir": out,
         "do_ner": "joint_all_ents",
-        "mention_classifier_threshold": words.mention_classifier_threshold,
-        "top_k": words.top_k,
-        "final_thresholding": words.final_thresholding,
-        "eval_batch_size": words.eval_batch_size,
+        "mention_classifier_threshold": arguments.mention_classifier_threshold,
+        "top_k": arguments.top_k,
+        "final_thresholding": arguments.final_thresholding,
+        "eval_batch_size": arguments.eval_batch_size,
     }
-    flags = [word for name, value in named.items() for word in (f"--{name}", str(value))]
+    flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     flags += ["--get_predictions", *(["--use_cuda"] if gpu else [])]
-    if words.test_questions in CONTEXT_LENGTHS:
-        flags += ["--max_context_length", str(CONTEXT_LENGTHS[words.test_questions])]
+    if arguments.test_questions in CONTEXT_LENGTHS:
+        flags += ["--max_context_length", str(CONTEXT_LENGTHS[arguments.test_questions])]
     return Plan(
         reads=(questions, models / CATALOGUE, vectors),
         models=((run, epoch),),

@@ -1,4 +1,4 @@
-"""What the original's shell scripts call: ``python -m blink.compat.slurm train|encode|eval WORD...``.
+"""What the original's shell scripts call: ``python -m blink.compat.slurm train|encode|eval ARGUMENT...``.
 
 Each script says what it would do, and does nothing, where BLINK_DRY_RUN is set.
 """
@@ -16,7 +16,7 @@ import click
 from blink.apps.common import guarded, say
 from blink.cluster.runs import PARAMETERS, read_parameters, require_model
 from blink.cluster.settings import DRY_RUN_VARIABLE, ClusterSettings, load_settings
-from blink.compat.slurm.arguments import read_encode_words, read_eval_words, read_train_words
+from blink.compat.slurm.arguments import read_encode_arguments, read_eval_arguments, read_train_arguments
 from blink.compat.slurm.plans import Plan, Step, plan_encoding, plan_evaluation, plan_training
 from blink.errors import MissingFileError, SettingsError
 from blink.files import sha256, write_json
@@ -25,32 +25,32 @@ GPUS = (("/proc/driver/nvidia/gpus", "*"), ("/dev", "nvidia[0-9]*"))
 """Where GPUs are seen; containers show but one of them."""
 
 
-def _evaluation(words: Sequence[str], settings: ClusterSettings) -> Plan:
-    return plan_evaluation(read_eval_words(words), settings, gpu=has_gpu())
+def _evaluation(arguments: Sequence[str], settings: ClusterSettings) -> Plan:
+    return plan_evaluation(read_eval_arguments(arguments), settings, gpu=has_gpu())
 
 
 PLANS: dict[str, tuple[str, Callable[[Sequence[str], ClusterSettings], Plan]]] = {
-    "train": ("train_biencoder.sh", lambda words, settings: plan_training(read_train_words(words), settings)),
-    "encode": ("run_slurm.sh", lambda words, settings: plan_encoding(read_encode_words(words), settings)),
+    "train": ("train_biencoder.sh", lambda arguments, settings: plan_training(read_train_arguments(arguments), settings)),
+    "encode": ("run_slurm.sh", lambda arguments, settings: plan_encoding(read_encode_arguments(arguments), settings)),
     "eval": ("run_eval_all_ents_slurm.sh", _evaluation),
 }
-"""What is asked -> the script that asks, and its plan."""
+"""Task -> the script that calls it, and its plan."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what a script was asked for; returns the exit status.
+    """Run the plan of a script; returns the exit status.
 
     Args:
-        arguments: one of `PLANS`, then the script's words.
+        arguments: one of `PLANS`, then the script's arguments.
     """
-    kind, *words = arguments or [""]
+    kind, *values = arguments or [""]
     if kind not in PLANS:
         return guarded(lambda: _unknown(kind), "launchers")
     script, plan = PLANS[kind]
 
     def run() -> None:
         settings = load_settings()
-        _run(plan(words, settings), settings)
+        _run(plan(values, settings), settings)
 
     return guarded(run, script)
 
@@ -69,7 +69,7 @@ def _run(plan: Plan, settings: ClusterSettings) -> None:
     for note in plan.notes:
         say(note)
     for step in plan.steps:
-        say(step.spelt())
+        say(step.command_line())
         RUNNERS[step.kind](step, plan, settings)
 
 
@@ -82,8 +82,8 @@ def check(plan: Plan) -> None:
     for path in plan.reads:
         if not path.is_file():
             raise MissingFileError(f"{path} does not exist; {_remedy(path)}")
-    for place in plan.models:
-        require_model(*place)
+    for model in plan.models:
+        require_model(*model)
 
 
 def _remedy(path: Path) -> str:
@@ -103,10 +103,10 @@ def has_gpu() -> bool:
 
 def with_gpus_of_job(settings: ClusterSettings) -> ClusterSettings:
     """The settings, with a process for each GPU that the job was given, unless they say how many there are."""
-    slurm, given = settings.slurm, os.environ.get("SLURM_GPUS_ON_NODE", "")
-    if slurm.processes is not None or slurm.gpus is not None or not given.isdecimal():
+    slurm, gpus = settings.slurm, os.environ.get("SLURM_GPUS_ON_NODE", "")
+    if slurm.processes is not None or slurm.gpus is not None or not gpus.isdecimal():
         return settings
-    return settings.replace({"slurm.processes": int(given)})
+    return settings.replace({"slurm.processes": int(gpus)})
 
 
 # -- steps --------------------------------------------------------------------------------------------------------------
@@ -119,30 +119,30 @@ def _train(step: Step, plan: Plan, settings: ClusterSettings) -> None:
     run.mkdir(parents=True, exist_ok=True)
     # Beside what the original may have left there: its settings tell how its epochs are to be read.
     write_json(run / PARAMETERS, {**read_parameters(run / PARAMETERS), **plan.parameters})
-    train_here(step.words, with_gpus_of_job(settings), say)
+    train_here(step.arguments, with_gpus_of_job(settings), say)
 
 
 def _encode(step: Step, plan: Plan, settings: ClusterSettings) -> None:
     from blink.apps.cli import cli
 
-    cli.main(["slurm", "encode", *step.words], prog_name="blink", standalone_mode=False)
+    cli.main(["slurm", "encode", *step.arguments], prog_name="blink", standalone_mode=False)
 
 
 def _link(step: Step, plan: Plan, settings: ClusterSettings) -> None:
     from blink.compat.elq.run import main as link
 
-    if status := link(step.words):
+    if status := link(step.arguments):
         raise click.exceptions.Exit(status)
 
 
 def _copy(step: Step, plan: Plan, settings: ClusterSettings) -> None:
-    *sources, target = step.words
+    *sources, target = step.arguments
     copy_model([path for source in sources for path in _files(source)], Path(target))
 
 
 def _remove(step: Step, plan: Plan, settings: ClusterSettings) -> None:
-    for word in step.words:
-        Path(word).unlink(missing_ok=True)
+    for path in step.arguments:
+        Path(path).unlink(missing_ok=True)
 
 
 RUNNERS: dict[str, Callable[[Step, Plan, ClusterSettings], None]] = {
@@ -163,16 +163,16 @@ def copy_model(files: Sequence[Path], folder: Path) -> None:
         SettingsError: vectors of another model lie there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made = next(folder.glob("*.t7"), None)
+    vectors = next(folder.glob("*.t7"), None)
     for file in files:
         target = folder / file.name
         if target.is_file() and target.stat().st_size == file.stat().st_size and sha256(target) == sha256(file):
             continue
-        if made is not None and file.name != PARAMETERS:
+        if vectors is not None and file.name != PARAMETERS:
             raise SettingsError(
-                f"{folder} holds {made.name} and perhaps more vectors of another model than {file.parent}; "
+                f"{folder} holds {vectors.name} and perhaps more vectors of another model than {file.parent}; "
                 "move the folder away, or remove it"
             )
-        part = target.with_name(f".{target.name}.part")
-        shutil.copyfile(file, part)
-        part.replace(target)
+        partial = target.with_name(f".{target.name}.part")
+        shutil.copyfile(file, partial)
+        partial.replace(target)
