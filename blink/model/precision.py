@@ -1,4 +1,4 @@
-"""Choice of device and number format."""
+"""Choice of device and precision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def resolve_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for; by default a GPU where there is one.
+    """The device of that name; by default a GPU where there is one.
 
     Raises:
         SettingsError: there is no such device, or none of that kind here.
@@ -18,24 +18,24 @@ def resolve_device(device: str | torch.device | None = None) -> torch.device:
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        wanted = torch.device(device)
-        if wanted.type == "meta":  # holds shapes, computes nothing
+        resolved = torch.device(device)
+        if resolved.type == "meta":  # holds shapes, computes nothing
             raise RuntimeError
     except RuntimeError as error:
         raise SettingsError(f"device is {str(device)!r}; give cpu, cuda or cuda:N, or leave it out") from error
-    if wanted.type == "cuda" and not torch.cuda.is_available():
+    if resolved.type == "cuda" and not torch.cuda.is_available():
         raise SettingsError(
             "device is 'cuda', but torch sees no GPU here; leave --device (or --use_cuda) out to run on the CPU"
         )
     try:
-        torch.empty(0, device=wanted)
+        torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise SettingsError(f"device {str(device)!r} is not to be had here; give another, or leave it out") from error
-    return wanted
+    return resolved
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The encoder's number format: ``auto`` is bf16 where the hardware multiplies it natively, else fp32.
+    """The encoder's dtype: ``auto`` is bf16 where the hardware multiplies it natively, else fp32.
 
     Raises:
         SettingsError: the name is not one of `PRECISIONS`.

@@ -49,8 +49,8 @@ def load_encoder(name: str) -> nn.Module:
             config = AutoConfig.from_pretrained(folder)
             encoder: nn.Module = AutoModel.from_pretrained(folder, config=config, dtype="float32", **_pooler(config, False))
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            found = first_line(error)
-            raise CheckpointError(f"cannot load the encoder {name!r} ({found}); give a folder or a model name") from error
+            reason = first_line(error)
+            raise CheckpointError(f"cannot load the encoder {name!r} ({reason}); give a folder or a model name") from error
     return encoder.eval()
 
 
@@ -67,9 +67,9 @@ def encoder_from_state(config: Mapping[str, Any], state: Mapping[str, Tensor], p
     try:
         encoder.load_state_dict(dict(state), strict=True)
     except RuntimeError as error:
-        found = first_line(error)
+        reason = first_line(error)
         raise CheckpointError(
-            f"the weights do not fit the encoder's settings ({found}); is it another model's file?"
+            f"the weights do not fit the encoder's settings ({reason}); is it another model's file?"
         ) from error
     return encoder.float().eval()
 
@@ -93,7 +93,7 @@ def first_line(error: BaseException) -> str:
 
 
 def longest_input(encoder: nn.Module) -> int:
-    """How many word pieces an encoder reads at once, special tokens included; a huge number where it has no limit.
+    """Longest input of an encoder in tokens, special tokens included; `sys.maxsize` where it has no limit.
 
     RoBERTa and its kin count positions from behind the id of padding, so that many of their positions are never used.
     """
@@ -105,16 +105,16 @@ def longest_input(encoder: nn.Module) -> int:
     return positions if unused is None else positions - unused - 1
 
 
-def _pooler(config: PretrainedConfig, wanted: bool) -> dict[str, bool]:
+def _pooler(config: PretrainedConfig, pooler: bool) -> dict[str, bool]:
     """Arguments that make an encoder with or without its pooler; several kinds (DistilBERT, ELECTRA) never have one.
 
     Raises:
-        CheckpointError: a pooler is wanted from such a kind.
+        CheckpointError: a pooler is requested from such a type.
     """
-    known = MODEL_MAPPING.get(type(config), None)
-    model = known[0] if isinstance(known, tuple) else known
+    registered = MODEL_MAPPING.get(type(config), None)
+    model = registered[0] if isinstance(registered, tuple) else registered
     if model is not None and "add_pooling_layer" in inspect.signature(model.__init__).parameters:
-        return {"add_pooling_layer": wanted}
-    if wanted:
+        return {"add_pooling_layer": pooler}
+    if pooler:
         raise CheckpointError(f"encoders of type {config.model_type!r} have no pooler; set candidate_pooling to cls or mean")
     return {}

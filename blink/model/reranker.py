@@ -56,7 +56,7 @@ class RerankerNetwork:
         min_mention_log_prob: spans whose log sigmoid mention score is not above it were not in the training data of this
             network, and are not reranked.
         scaling: of the scores.
-        off: features that are left out: they count as average.
+        off: features that are ignored: they count as average.
     """
 
     features: tuple[str, ...]
@@ -77,8 +77,8 @@ class RerankerNetwork:
         Returns:
             -inf where there is no candidate. *Shape:* (m, candidates), float32.
         """
-        kept = np.array([name not in self.off for name in self.features], dtype=np.float32)
-        x = torch.from_numpy((features[real] - self.mean) / self.spread * kept)
+        enabled = np.array([name not in self.off for name in self.features], dtype=np.float32)
+        x = torch.from_numpy((features[real] - self.mean) / self.spread * enabled)
         for weight, bias in self.layers[:-1]:
             x = functional.gelu(functional.linear(x, torch.from_numpy(weight), torch.from_numpy(bias)), approximate="tanh")
         weight, bias = self.layers[-1]
@@ -88,7 +88,7 @@ class RerankerNetwork:
         return scored
 
     def without(self, names: Sequence[str]) -> RerankerNetwork:
-        """The same network with some features left out.
+        """The same network without some features.
 
         Raises:
             SettingsError: it has no such feature.
@@ -148,6 +148,6 @@ def _assembled(about: Mapping[str, object], tensors: Mapping[str, np.ndarray]) -
     for name in ("mean", "spread"):
         if tensors[name].shape != (len(features),):
             raise ValueError(f"its {name} has shape {tensors[name].shape} for {len(features)} features")
-    scale, shift, floor = (float(str(about[key])) for key in ("scale", "shift", "floor"))
+    scale, shift, min_log_prob = (float(str(about[key])) for key in ("scale", "shift", "floor"))
     names = tuple(_CURRENT.get(str(name), str(name)) for name in features)
-    return RerankerNetwork(names, tensors["mean"], tensors["spread"], layers, floor, Scaling(scale, shift))
+    return RerankerNetwork(names, tensors["mean"], tensors["spread"], layers, min_log_prob, Scaling(scale, shift))

@@ -79,9 +79,9 @@ class Tokenizer:
             except BlinkError:
                 raise
             except Exception as error:  # the tokenizers library raises nothing more special for a damaged file
-                found = first_line(error)
+                reason = first_line(error)
                 raise CheckpointError(
-                    f"cannot load the tokenizer of {str(name)!r} ({found}); give a whole model folder, or a model name"
+                    f"cannot load the tokenizer of {str(name)!r} ({reason}); give a whole model folder, or a model name"
                 ) from error
 
     @classmethod
@@ -117,8 +117,8 @@ class Tokenizer:
         """
         wrong = next((i for i in ids if not 0 <= i < len(self.continues)), None)
         if wrong is not None:
-            found = f"token id {wrong} is none of this model's, which are 0 to {len(self.continues) - 1}"
-            raise DataError(f"{found}; give the model that the file was made for, or texts without stored ids")
+            problem = f"token id {wrong} is none of this model's, which are 0 to {len(self.continues) - 1}"
+            raise DataError(f"{problem}; give the model that the file was made for, or texts without stored ids")
 
     def inside_words(self, ids: np.ndarray) -> np.ndarray:
         """Which tokens continue a word that begins before them. ``ids`` and result: (batch, seq), int64 and bool."""
@@ -195,20 +195,20 @@ def tidy(text: str) -> str:
 
 
 def _id(*choices: int | None) -> int:
-    found = next((int(c) for c in choices if c is not None), None)
-    if found is None:
+    token_id = next((int(c) for c in choices if c is not None), None)
+    if token_id is None:
         raise CheckpointError("the tokenizer has no token for the beginning or end of a text; give a BERT-like encoder")
-    return found
+    return token_id
 
 
 def _word_marks(tokens: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How each token of a vocabulary relates to the words of a text.
 
-    BERT marks what goes on with a word (``##``). Byte-level BPE and SentencePiece mark where a word begins (``Ġ``, ``▁``),
-    but not at the beginning of a text or behind punctuation; there a word goes on where letters or digits meet.
+    BERT marks tokens that continue a word (``##``). Byte-level BPE and SentencePiece mark the start of a word (``Ġ``, ``▁``),
+    but not at the start of a text or after punctuation; there a token continues a word where letters or digits meet.
 
     Returns:
-        whether it always goes on with the word before it, whether it does if a letter or digit ends that, and whether it
+        whether it always continues the word before it, whether it does if a letter or digit ends that, and whether it
         ends in a letter or digit. *Shape:* (vocabulary,), bool, each.
     """
     none = np.zeros(len(tokens), dtype=bool)
@@ -227,7 +227,7 @@ def _undecodable(texts: Sequence[str]) -> str:
     for number, text in enumerate(texts, 1):
         if not isinstance(text, str):
             return f"text {number} is {type(text).__name__}, not a string"
-        at = next((i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff"), None)
-        if at is not None:
-            return f"text {number} holds a lone surrogate (U+{ord(text[at]):04X}) at character {at}; pass well-formed Unicode"
+        i = next((k for k, c in enumerate(text) if "\ud800" <= c <= "\udfff"), None)
+        if i is not None:
+            return f"text {number} holds a lone surrogate (U+{ord(text[i]):04X}) at character {i}; pass well-formed Unicode"
     return "a text cannot be read as Unicode"

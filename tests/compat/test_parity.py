@@ -86,18 +86,18 @@ def command(parity: Path, catalogue: Path, run: dict[str, Any], out: Path) -> li
     else:
         files["index_path"] = parity / f"faiss_{kind}_index.pkl"
         settings["faiss_index"] = kind
-    given = {**files, **{name: value for name, value in settings.items() if value is not None}}
-    return [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    options = {**files, **{name: value for name, value in settings.items() if value is not None}}
+    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
 
 def assert_same_predictions(parity: Path, run: dict[str, Any], out: Path) -> None:
     expected = lines(parity / "golden" / f"pred_{run['set']}_{run['run']}.jsonl")
-    found = lines(out / "biencoder_outs.jsonl")
-    assert len(found) == len(expected)
-    for mine, theirs in zip(found, expected, strict=True):
-        assert list(mine) == list(theirs)
-        np.testing.assert_allclose(mine.pop("scores"), theirs.pop("scores"), atol=TOLERANCE, rtol=0)
-        assert mine == theirs
+    predictions = lines(out / "biencoder_outs.jsonl")
+    assert len(predictions) == len(expected)
+    for prediction, theirs in zip(predictions, expected, strict=True):
+        assert list(prediction) == list(theirs)
+        np.testing.assert_allclose(prediction.pop("scores"), theirs.pop("scores"), atol=TOLERANCE, rtol=0)
+        assert prediction == theirs
 
 
 def assert_same_counts(run: dict[str, Any], out: Path, printed: str) -> None:
@@ -113,8 +113,8 @@ def assert_same_counts(run: dict[str, Any], out: Path, printed: str) -> None:
     names = ("weak", "weak_from_input_window", "strong", "strong_from_input_window")
     for name, (hits, predicted), (_, gold) in zip(names, precision, recall, strict=True):
         window = "_from_input_window" if "window" in name else ""
-        wanted = (run[f"num_correct_{name}"], run["num_predicted"], run[f"num_gold{window}"])
-        assert (int(hits), int(predicted), int(gold)) == wanted, name
+        counts = (run[f"num_correct_{name}"], run["num_predicted"], run[f"num_gold{window}"])
+        assert (int(hits), int(predicted), int(gold)) == counts, name
 
 
 @pytest.mark.parametrize("run", runs())
@@ -145,8 +145,8 @@ def test_errors_are_the_rows_that_are_not_flawless(parity: Path, catalogue: Path
     rows = lines(tmp_path / "biencoder_outs.jsonl")
 
     def hits(row: dict[str, Any]) -> int:
-        gold, found = ([EntitySpan(*t) for t in row[key]] for key in ("gold_triples", "pred_triples"))
-        return count_matches(gold, found).weak
+        gold, predicted = ([EntitySpan(*t) for t in row[key]] for key in ("gold_triples", "pred_triples"))
+        return count_matches(gold, predicted).weak
 
     wrong = [r for r in rows if not hits(r) == len(r["gold_triples"]) == len(r["pred_triples"])]
     assert lines(tmp_path / "biencoder_errors.jsonl") == wrong
@@ -159,11 +159,11 @@ def test_arrays_of_the_saved_predictions_are_the_original_s(parity: Path, catalo
     assert main(command(parity, catalogue, run, tmp_path)) == 0
     want = golden(parity, "labelled_base")
     with np.load(tmp_path / "predictions.npz", allow_pickle=False) as arrays:
-        found = dict(arrays)
-    for mine, theirs in {"offsets": "mention_offsets", "mention_bounds": "mention_bounds", "nns": "cand_ids"}.items():
-        np.testing.assert_array_equal(found[mine], want[theirs])
-    for mine, theirs in {"mention_scores": "mention_logits", "cand_scores": "cand_logits", "dists": "joint_scores"}.items():
-        np.testing.assert_allclose(found[mine], want[theirs], atol=TOLERANCE, rtol=0)
+        saved = dict(arrays)
+    for name, theirs in {"offsets": "mention_offsets", "mention_bounds": "mention_bounds", "nns": "cand_ids"}.items():
+        np.testing.assert_array_equal(saved[name], want[theirs])
+    for name, theirs in {"mention_scores": "mention_logits", "cand_scores": "cand_logits", "dists": "joint_scores"}.items():
+        np.testing.assert_allclose(saved[name], want[theirs], atol=TOLERANCE, rtol=0)
 
 
 # --- without --compat elq -------------------------------------------------------------------------------------------
@@ -189,9 +189,9 @@ def test_no_span_touches_special_tokens_unless_asked_for(
     samples = list(read_samples(parity / f"{SETS[name]}.jsonl"))
     total = 0
     for sample, row in zip(samples, lines(tmp_path / "biencoder_outs.jsonl"), strict=True):
-        whole = list(sample.token_ids) if sample.token_ids else row["tokens"]
-        places = [i for i in range(len(whole) + 1) if whole[i : i + len(row["tokens"])] == row["tokens"]]
-        inside = [all(p <= s < e <= p + len(row["tokens"]) for _, s, e in row["pred_triples"]) for p in places]
+        text_ids = list(sample.token_ids) if sample.token_ids else row["tokens"]
+        offsets = [i for i in range(len(text_ids) + 1) if text_ids[i : i + len(row["tokens"])] == row["tokens"]]
+        inside = [all(p <= s < e <= p + len(row["tokens"]) for _, s, e in row["pred_triples"]) for p in offsets]
         assert any(inside)
         assert all(decoded for _, decoded in row["pred_tuples_string"])
         total += len(row["pred_triples"])
@@ -266,27 +266,27 @@ def test_logits_of_all_spans(base: Any, model: BiEncoder):
     real = pairs[:, 1] >= pairs[:, 0]
     assert np.isneginf(want["all_mention_logits"][:, ~real]).all()
     pairs = pairs[real]
-    mine = np.stack([scores.at(pairs[:, 0], pairs[:, 1], torch.full((len(pairs),), i)).numpy() for i in range(len(mask))])
-    np.testing.assert_allclose(mine, want["all_mention_logits"][:, real], atol=TOLERANCE, rtol=0)
+    logits = np.stack([scores.gather(pairs[:, 0], pairs[:, 1], torch.full((len(pairs),), i)).numpy() for i in range(len(mask))])
+    np.testing.assert_allclose(logits, want["all_mention_logits"][:, real], atol=TOLERANCE, rtol=0)
 
 
 def test_kept_spans_their_vectors_and_candidates(base: Any, model: BiEncoder, vectors: torch.Tensor):
     want, ids, mask, hidden = base
     options = ReaderOptions(50, 10, -4.5, keep_all_if_none=True, special_tokens=True)
     inputs = [row[real].tolist() for row, real in zip(ids, mask.numpy(), strict=True)]
-    found = Reader(model, ExactIndex(vectors), precision="fp32", device="cpu").read(inputs, options)
-    np.testing.assert_array_equal(np.cumsum([0, *map(len, found)]), want["mention_offsets"])
-    start, end = (np.concatenate([getattr(f, name) for f in found]) for name in ("start", "end"))
+    scored = Reader(model, ExactIndex(vectors), precision="fp32", device="cpu").read(inputs, options)
+    np.testing.assert_array_equal(np.cumsum([0, *map(len, scored)]), want["mention_offsets"])
+    start, end = (np.concatenate([getattr(f, name) for f in scored]) for name in ("start", "end"))
     np.testing.assert_array_equal(np.stack([start, end], 1), want["mention_bounds"])
-    np.testing.assert_array_equal(np.concatenate([f.rows for f in found]), want["cand_ids"])
-    mine = {
-        "mention_logits": [f.mention_logits for f in found],
-        "cand_logits": [f.entity_logits for f in found],
-        "joint_scores": [joint_scores(f) for f in found],
+    np.testing.assert_array_equal(np.concatenate([f.rows for f in scored]), want["cand_ids"])
+    arrays = {
+        "mention_logits": [f.mention_logits for f in scored],
+        "cand_logits": [f.entity_logits for f in scored],
+        "joint_scores": [joint_scores(f) for f in scored],
     }
-    for name, parts in mine.items():
-        np.testing.assert_allclose(np.concatenate(parts), want[name], atol=TOLERANCE, rtol=0, err_msg=name)
-    text = torch.repeat_interleave(torch.arange(len(found)), torch.tensor([len(f) for f in found]))
+    for name, per_text in arrays.items():
+        np.testing.assert_allclose(np.concatenate(per_text), want[name], atol=TOLERANCE, rtol=0, err_msg=name)
+    text = torch.repeat_interleave(torch.arange(len(scored)), torch.tensor([len(f) for f in scored]))
     with torch.inference_mode():
         reps = model.embed_mentions(hidden, text, torch.from_numpy(start), torch.from_numpy(end))
     np.testing.assert_allclose(reps, want["mention_reps"], atol=TOLERANCE, rtol=0)
@@ -309,16 +309,16 @@ def test_windows_and_gold_bounds(parity: Path, model: BiEncoder, name: str, leng
     np.testing.assert_array_equal(ids, want["input_ids"])
     for i, sample in enumerate(read_samples(parity / "questions_labelled.jsonl")):
         mentions = sample.token_mentions or ()
-        cut = window_around_gold(len(sample.token_ids or ()), [(m.start, m.end) for m in mentions], length)
-        there = want["gold_mention_mask"][i].astype(bool)
-        assert [list(b) for b in cut.bounds] == want["gold_mention_idxs"][i][there].tolist()
-        assert [mentions[k].row for k in cut.kept] == want["gold_label_idx"][i][there].tolist()
+        gold_window = window_around_gold(len(sample.token_ids or ()), [(m.start, m.end) for m in mentions], length)
+        real = want["gold_mention_mask"][i].astype(bool)
+        assert [list(b) for b in gold_window.bounds] == want["gold_mention_idxs"][i][real].tolist()
+        assert [mentions[k].row for k in gold_window.kept] == want["gold_label_idx"][i][real].tolist()
 
 
 def test_word_pieces(parity: Path, model: BiEncoder):
     cases = json.loads((parity / "golden" / "tokenize.json").read_text())
-    found = model.tokenizer.tokenize([case["text"] for case in cases])
-    assert [p.ids.tolist() for p in found] == [case["ids"] for case in cases]
+    encodings = model.tokenizer.tokenize([case["text"] for case in cases])
+    assert [p.ids.tolist() for p in encodings] == [case["ids"] for case in cases]
 
 
 def test_candidate_inputs_and_vectors(parity: Path, catalogue: Path, model: BiEncoder, vectors: torch.Tensor):
@@ -331,8 +331,8 @@ def test_candidate_inputs_and_vectors(parity: Path, catalogue: Path, model: BiEn
 
 def test_match_counts(parity: Path):
     for case in json.loads((parity / "golden" / "tp_cases.json").read_text()):
-        gold, found = ([EntitySpan(*t) for t in case[key]] for key in ("gold", "pred"))
-        assert count_matches(gold, found) == (case["weak"], case["strong"])
+        gold, predicted = ([EntitySpan(*t) for t in case[key]] for key in ("gold", "pred"))
+        assert count_matches(gold, predicted) == (case["weak"], case["strong"])
 
 
 # --- other shapes ---------------------------------------------------------------------------------------------------
@@ -381,15 +381,19 @@ TEXTS = (
 
 @pytest.fixture(scope="module", params=SHAPES, ids=lambda shape: shape.name)
 def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    made = Reference(request.param, tmp_path_factory.mktemp("original"))
-    (made.folder / "texts.jsonl").write_text("".join(json.dumps({"id": str(i), "text": t}) + "\n" for i, t in enumerate(TEXTS)))
-    return made.write()
+    original = Reference(request.param, tmp_path_factory.mktemp("original"))
+    (original.folder / "texts.jsonl").write_text(
+        "".join(json.dumps({"id": str(i), "text": t}) + "\n" for i, t in enumerate(TEXTS))
+    )
+    return original.write()
 
 
 @pytest.mark.parametrize("elq", [True, False], ids=["compat", "plain"])
-@pytest.mark.parametrize("kept", ["all", "half"])
-def test_links_of_other_shapes(reference: Reference, elq: bool, kept: str, tmp_path: Path, capsys):
-    threshold = -math.inf if kept == "all" else middle([s for t in TEXTS for *_, s in reference.link(t, -math.inf, elq=elq)])
+@pytest.mark.parametrize("threshold_kind", ["all", "half"])
+def test_links_of_other_shapes(reference: Reference, elq: bool, threshold_kind: str, tmp_path: Path, capsys):
+    threshold = (
+        -math.inf if threshold_kind == "all" else middle([s for t in TEXTS for *_, s in reference.link(t, -math.inf, elq=elq)])
+    )
     flags = ["--test_mentions", str(reference.folder / "texts.jsonl"), "--save_preds_dir", str(tmp_path)]
     flags += ["--threshold", str(threshold), "--precision", "fp32", *(["--compat", "elq"] if elq else [])]
     assert main([*reference.flags(), *flags]) == 0, capsys.readouterr().err
@@ -406,8 +410,8 @@ def test_links_of_other_shapes(reference: Reference, elq: bool, kept: str, tmp_p
 def middle(scores: list[float]) -> float:
     """A threshold between two scores, far from both."""
     ordered = sorted(scores)
-    at = max(range(len(ordered) // 4, 3 * len(ordered) // 4), key=lambda i: ordered[i + 1] - ordered[i])
-    return (ordered[at] + ordered[at + 1]) / 2
+    index = max(range(len(ordered) // 4, 3 * len(ordered) // 4), key=lambda i: ordered[i + 1] - ordered[i])
+    return (ordered[index] + ordered[index + 1]) / 2
 
 
 def test_entity_vectors_of_other_shapes(reference: Reference):
@@ -415,8 +419,8 @@ def test_entity_vectors_of_other_shapes(reference: Reference):
     files = OriginalFiles(folder / "pytorch_model.bin", folder / "training_params.txt")
     encoder = read_original(files, context=False, candidate=True)
     with Catalogue.open(folder / "entity.jsonl") as catalogue:
-        mine = encoder.encode_entities(list(catalogue))
-    np.testing.assert_allclose(mine, reference.vectors, atol=TOLERANCE, rtol=0)
+        vectors = encoder.encode_entities(list(catalogue))
+    np.testing.assert_allclose(vectors, reference.vectors, atol=TOLERANCE, rtol=0)
 
 
 def test_word_pieces_decode_as_the_original_does(parity: Path, model: BiEncoder):
