@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash
 ROOT = Path(__file__).resolve().parents[1]
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there: the same as being offline
 BIG = random.Random(7).randbytes(300_000)
-SMALL = b"one line\n"
+SMALL_FILE = b"one line\n"
 
 
 @dataclass
@@ -45,12 +45,12 @@ class Site:
     statuses: list[int] = field(default_factory=list)  # answer with these first
     before_body: list[Callable[[], None]] = field(default_factory=list)  # run between the question and the answer
     release: threading.Event = field(default_factory=threading.Event)
-    asked: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, Range
+    requests: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, Range
     url: str = ""
 
     def gets(self, path: str = "/big.bin") -> list[str | None]:
         """Range header of every request for the body of a file."""
-        return [wanted for method, asked, wanted in self.asked if method == "GET" and asked == path]
+        return [span for method, requested, span in self.requests if method == "GET" and requested == path]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -73,8 +73,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def answer(self, *, body: bool) -> None:
-        site, wanted = self.site, self.headers.get("Range")
-        site.asked.append((self.command, self.path, wanted))
+        site, byte_range = self.site, self.headers.get("Range")
+        site.requests.append((self.command, self.path, byte_range))
         if body and site.before_body:
             site.before_body.pop(0)()
         content = site.files.get(self.path)
@@ -83,8 +83,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         tag = f'"{hashlib.md5(content).hexdigest()}"'
         start = 0
-        if wanted and site.ranges and self.headers.get("If-Range", tag) == tag:
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        if byte_range and site.ranges and self.headers.get("If-Range", tag) == tag:
+            start = int(byte_range.removeprefix("bytes=").removesuffix("-"))
         if start and start == len(content):
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(content)}")
@@ -116,7 +116,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    state = Site(files={"/big.bin": BIG, "/small.txt": SMALL})
+    state = Site(files={"/big.bin": BIG, "/small.txt": SMALL_FILE})
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("SiteHandler", (Handler,), {"site": state}))
     state.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -197,11 +197,11 @@ def checkout(tmp_path: Path, site: Site) -> Checkout:
         (root / package).mkdir()
         for module in (ROOT / package).glob("*.py" if package.endswith("download") else "__init__.py"):
             shutil.copy(module, root / package)
-    kept = {
+    variables = {
         key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy") and not key.startswith("BLINK_")
     }
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    result = Checkout(root, {**kept, "PATH": path, "BLINK_RETRY_WAIT_S": "0", "TMPDIR": str(tmp_path)})
+    result = Checkout(root, {**variables, "PATH": path, "BLINK_RETRY_WAIT_S": "0", "TMPDIR": str(tmp_path)})
     result.manifest(site.url, entry("big.bin"), entry("small.txt", groups=["extra"]))
     return result
 
@@ -283,7 +283,7 @@ def test_dry_run_offline_shows_unknown_sizes_and_changes_nothing(checkout: Check
 def test_dry_run_asks_the_server_for_sizes_only(checkout: Checkout, site: Site) -> None:
     out = checkout.fetched("--dry-run", "--group", "all")
     assert "total to fetch: 300.0 kB in 2 files; free disk" in out
-    assert {method for method, _, _ in site.asked} == {"HEAD"}
+    assert {method for method, _, _ in site.requests} == {"HEAD"}
 
 
 @pytest.mark.quick
@@ -299,7 +299,7 @@ def test_dry_run_asks_the_server_for_sizes_only(checkout: Checkout, site: Site) 
 )
 def test_wrong_calls(checkout: Checkout, arguments: list[str], expected: list[str]) -> None:
     line = checkout.refused(*arguments, code=2)
-    assert all(part in line for part in expected), line
+    assert all(phrase in line for phrase in expected), line
 
 
 @pytest.mark.quick
@@ -333,16 +333,16 @@ def test_default_group_is_fetched_recorded_and_then_skipped(checkout: Checkout, 
     assert not (checkout.models / "small.txt").exists()
     assert checkout.records()["big.bin"]["sha256"] == hashlib.sha256(BIG).hexdigest()
     assert checkout.leftovers() == []
-    site.asked.clear()
+    site.requests.clear()
     assert "is here" in checkout.fetched()
-    assert site.asked == []  # not even a question: works offline
+    assert site.requests == []  # not even a question: works offline
 
 
 def test_only_is_repeatable_and_takes_targets(checkout: Checkout, site: Site) -> None:
     checkout.manifest(site.url, entry("a", path="big.bin", target="sub/a.bin"), entry("b", path="small.txt"), entry("c"))
     checkout.fetched("--only", "sub/a.bin", "--only=b")
     assert (checkout.models / "sub" / "a.bin").read_bytes() == BIG
-    assert (checkout.models / "b").read_bytes() == SMALL
+    assert (checkout.models / "b").read_bytes() == SMALL_FILE
 
 
 def test_mirror_and_models_folder(checkout: Checkout, site: Site, tmp_path: Path) -> None:
@@ -428,7 +428,7 @@ def test_missing_file_is_named_at_once(checkout: Checkout, site: Site, arguments
     assert "gone.bin" in line
     assert "404" in line
     assert site.gets() == []  # said before the other file was fetched
-    assert [path for _, path, _ in site.asked].count("/gone.bin") == 1
+    assert [path for _, path, _ in site.requests].count("/gone.bin") == 1
 
 
 # ---- interruption
@@ -530,7 +530,7 @@ def test_folder_that_cannot_be_made(checkout: Checkout, tmp_path: Path) -> None:
 # ---- what is here is what was published
 
 
-def damage(path: Path, *, keep_time: bool = False) -> None:
+def corrupt(path: Path, *, keep_time: bool = False) -> None:
     """Flip one byte in the middle."""
     times = path.stat()
     content = bytearray(path.read_bytes())
@@ -541,10 +541,10 @@ def damage(path: Path, *, keep_time: bool = False) -> None:
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("how", [damage, lambda path: path.write_bytes(b"short")])
-def test_damage_is_reported_and_fetched_anew(checkout: Checkout, how: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("corruption", [corrupt, lambda path: path.write_bytes(b"short")])
+def test_damage_is_reported_and_fetched_anew(checkout: Checkout, corruption: Callable[[Path], None]) -> None:
     checkout.fetched()
-    how(checkout.models / "big.bin")
+    corruption(checkout.models / "big.bin")
     assert "damaged" in checkout.fetched()
     assert (checkout.models / "big.bin").read_bytes() == BIG
 
@@ -560,7 +560,7 @@ def test_touched_file_is_read_once_and_kept(checkout: Checkout, site: Site) -> N
 def test_verify_finds_damage_that_size_and_time_hide(checkout: Checkout) -> None:
     checkout.fetched("--group", "all")
     assert checkout.fetched("--verify").split() == ["ok", "big.bin", "ok", "small.txt"]
-    damage(checkout.models / "big.bin", keep_time=True)
+    corrupt(checkout.models / "big.bin", keep_time=True)
     checkout.fetched()  # the quick look cannot see it
     assert "--only big.bin" in checkout.refused("--verify")
     assert "damaged" in checkout.fetched("--only", "big.bin")
@@ -670,11 +670,11 @@ def test_broken_archive(packed: Callable[[bytes], Checkout], content: bytes) -> 
 
 def test_folder_in_the_way_of_an_archive(packed: Callable[[bytes], Checkout]) -> None:
     checkout = packed(archive(("a.txt", b"a", "")))
-    mine = checkout.models / "data" / "set" / "mine.txt"
-    mine.parent.mkdir(parents=True)
-    mine.write_bytes(b"mine")
+    own_file = checkout.models / "data" / "set" / "mine.txt"
+    own_file.parent.mkdir(parents=True)
+    own_file.write_bytes(b"mine")
     assert "move it away" in checkout.refused()
-    assert mine.read_bytes() == b"mine"
+    assert own_file.read_bytes() == b"mine"
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")

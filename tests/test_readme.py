@@ -125,6 +125,6 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 
 def test_every_command_has_a_test() -> None:
-    own = ("python -m examples.cli ", "python blink/", "python benchmarks/", "python scripts/")
-    known = ("blink ", *own, "./", "echo ", "make ", "sbatch ", "bash ")
-    assert [c for c in COMMANDS if not c.startswith(known)] == []
+    scripts = ("python -m examples.cli ", "python blink/", "python benchmarks/", "python scripts/")
+    prefixes = ("blink ", *scripts, "./", "echo ", "make ", "sbatch ", "bash ")
+    assert [c for c in COMMANDS if not c.startswith(prefixes)] == []

@@ -57,12 +57,12 @@ def is_question(text: str) -> bool:
 def stray_capitals(text: str) -> list[str]:
     """Capitalised words of a text that neither begin a sentence nor are the pronoun "I"."""
     words = text.split()
-    found = []
+    stray = []
     for before, word in pairwise(words):
         core = word.strip("\"'“”‘’(),;:.!?-")
         if core[:1].isupper() and not FIRST_PERSON.match(core) and not before.endswith(SENTENCE_END):
-            found.append(word)
-    return found
+            stray.append(word)
+    return stray
 
 
 def without_duplicates(texts: list[str]) -> bool:

@@ -161,13 +161,13 @@ class Reference:
         scored = self.span_scores(hidden.numpy(), range(len(ids)) if elq else range(1, len(ids) - 1))
         top = sorted(scored, key=lambda s: -s[2])[:mentions]
         passed = [s for s in top if log_sigmoid(s[2]) > threshold] or (top if elq else [])
-        found = []
+        links = []
         for start, end, logit in passed:
             products = self.vectors @ self.mention_vector(hidden.numpy()[start : end + 1])
             best = np.sort(products)[::-1][:10]
             score = best[0] - math.log(sum(math.exp(p - best[0]) for p in best)) - best[0] + log_sigmoid(logit)
-            found.append((int(products.argmax()), start - 1, end, score))
-        return self.apart([f for f in sorted(found, key=lambda f: -f[3]) if f[3] > threshold])
+            links.append((int(products.argmax()), start - 1, end, score))
+        return self.without_overlaps([f for f in sorted(links, key=lambda f: -f[3]) if f[3] > threshold])
 
     def span_scores(self, hidden: np.ndarray, allowed: range) -> list[tuple[int, int, float]]:
         """Score of every span, one by one."""
@@ -196,13 +196,13 @@ class Reference:
         return vector
 
     @staticmethod
-    def apart(found: Sequence[tuple[int, int, int, float]]) -> list[tuple[int, int, int, float]]:
+    def without_overlaps(links: Sequence[tuple[int, int, int, float]]) -> list[tuple[int, int, int, float]]:
         """Take each unless it shares a token with one taken before."""
-        kept: list[tuple[int, int, int, float]] = []
-        for each in found:
-            if all(each[2] <= other[1] or other[2] <= each[1] for other in kept):
-                kept.append(each)
-        return kept
+        selected: list[tuple[int, int, int, float]] = []
+        for link in links:
+            if all(link[2] <= other[1] or other[2] <= link[1] for other in selected):
+                selected.append(link)
+        return selected
 
 
 def log_sigmoid(x: float) -> float:

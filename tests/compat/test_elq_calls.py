@@ -88,13 +88,13 @@ class SeedEntities:
         return answers
 
 
-def assert_golden(found: list[dict[str, Any]], parity: Path, run: dict[str, Any]) -> None:
+def assert_golden(predictions: list[dict[str, Any]], parity: Path, run: dict[str, Any]) -> None:
     expected = lines(parity / "golden" / f"pred_{run['set']}_{run['run']}.jsonl")
-    assert len(found) == len(expected)
-    for own, original in zip(json.loads(json.dumps(found)), expected, strict=True):
-        assert list(own) == list(original)
-        np.testing.assert_allclose(own.pop("scores"), original.pop("scores"), atol=TOLERANCE, rtol=0)
-        assert own == original
+    assert len(predictions) == len(expected)
+    for prediction, original in zip(json.loads(json.dumps(predictions)), expected, strict=True):
+        assert list(prediction) == list(original)
+        np.testing.assert_allclose(prediction.pop("scores"), original.pop("scores"), atol=TOLERANCE, rtol=0)
+        assert prediction == original
 
 
 @pytest.mark.parametrize("run", runs())
@@ -107,9 +107,9 @@ def test_predictions_are_those_of_the_original(parity: Path, models_folder: Path
         index_path=f"{models_folder}/faiss_{kind}_index.pkl", **changes,
     )  # fmt: skip
     models = main_dense.load_models(args, None)
-    found = main_dense.run(args, None, *models, test_data=lines(parity / f"{SETS[run['set']]}.jsonl"))
-    assert_golden(found, parity, run)
-    assert all(isinstance(triple, tuple) for record in found for triple in record["pred_triples"])
+    predictions = main_dense.run(args, None, *models, test_data=lines(parity / f"{SETS[run['set']]}.jsonl"))
+    assert_golden(predictions, parity, run)
+    assert all(isinstance(triple, tuple) for record in predictions for triple in record["pred_triples"])
     assert ("STRONG" in capsys.readouterr().out) == (run["set"] == "labelled")
 
 
@@ -120,15 +120,15 @@ def test_a_question_answering_system_gets_its_seed_entities(parity: Path, models
     qids = [json.loads(line).get("kb_idx") for line in (models_folder / "entity.jsonl").read_text().splitlines()]
     total = 0
     for answers, record in zip(seeds.of(questions), expected, strict=True):
-        wanted = [
+        reference = [
             (qids[int(row)], title, mention, math.exp(score))
             for (row, start, end), (title, mention), score in zip(
                 record["pred_triples"], record["pred_tuples_string"], record["scores"], strict=True
             )
             if end > start
         ]
-        assert [answer[:3] for answer in answers] == [answer[:3] for answer in wanted]
-        np.testing.assert_allclose([a[3] for a in answers], [w[3] for w in wanted], atol=TOLERANCE)
+        assert [answer[:3] for answer in answers] == [answer[:3] for answer in reference]
+        np.testing.assert_allclose([a[3] for a in answers], [w[3] for w in reference], atol=TOLERANCE)
         total += len(answers)
     assert total > len(questions)
 
@@ -146,9 +146,9 @@ def test_what_is_loaded(models_folder: Path) -> None:
     assert texts["7"] == entities[7]["text"].strip()
     assert dict(qids) == {str(i): e["kb_idx"] for i, e in enumerate(entities) if e.get("kb_idx")}
     assert len(qids) == len(dict(qids)) < len(titles)
-    for absent in ("300", "-1", "x", "", None, 7.5):
+    for missing_id in ("300", "-1", "x", "", None, 7.5):
         with pytest.raises(KeyError):
-            titles[absent]  # type: ignore[index]
+            titles[missing_id]  # type: ignore[index]
     assert qids.get("100000") is None
     with_index = main_dense.load_models(arguments(models_folder, faiss_index="flat"), None)
     assert with_index[2] is None
@@ -177,9 +177,9 @@ def test_a_file_of_mentions_and_a_folder_of_predictions(
     )
     logger = logging.getLogger("caller")
     with caplog.at_level(logging.INFO, logger="caller"):
-        found = main_dense.run(args, logger, *main_dense.load_models(args, logger))
-    assert_golden(found, parity, {"set": "labelled", "run": "joint_thr-2.9"})
-    assert json.loads(json.dumps(found)) == lines(tmp_path / "out" / "biencoder_outs.jsonl")
+        predictions = main_dense.run(args, logger, *main_dense.load_models(args, logger))
+    assert_golden(predictions, parity, {"set": "labelled", "run": "joint_thr-2.9"})
+    assert json.loads(json.dumps(predictions)) == lines(tmp_path / "out" / "biencoder_outs.jsonl")
     assert len(caplog.messages) >= 2
 
 

@@ -53,9 +53,9 @@ def test_train_then_encode_then_evaluate(toy: ToyCluster) -> None:
     vectors = torch.load(encodings / "all.t7", weights_only=True)
     catalogue = Catalogue.open(toy.models / "entity.jsonl")
     model = load_model(run_folder / "best", context=False, candidate=True)
-    wanted = model.encode_entities(list(catalogue.iter(0, len(catalogue))))
-    np.testing.assert_allclose(vectors.numpy(), wanted, atol=1e-5)
-    np.testing.assert_allclose(first.numpy(), wanted[5:9], atol=1e-5)
+    expected = model.encode_entities(list(catalogue.iter(0, len(catalogue))))
+    np.testing.assert_allclose(vectors.numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(first.numpy(), expected[5:9], atol=1e-5)
     assert (encodings / "training_params.txt").read_bytes() == (run_folder / "training_params.txt").read_bytes()
 
     name = f"webqsp_all_ents;all_mention_biencoder_{SETTINGS}"

@@ -33,16 +33,16 @@ def golden(parity: Path) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def model(parity: Path) -> BiEncoder:
     """In evaluation mode, as the golden run: without dropout."""
-    made = read_original(OriginalFiles(parity / "pytorch_model.bin", parity / "training_params.txt"), candidate=True)
-    prepare_towers(made, "trained")
-    return made
+    biencoder = read_original(OriginalFiles(parity / "pytorch_model.bin", parity / "training_params.txt"), candidate=True)
+    prepare_towers(biencoder, "trained")
+    return biencoder
 
 
 @pytest.fixture(scope="module")
-def parts(parity: Path, model: BiEncoder) -> list[Batch]:
+def batches(parity: Path, model: BiEncoder) -> list[Batch]:
     samples = list(read_samples(parity / "questions_labelled.jsonl"))
     examples = examples_from(samples, model.tokenizer, model.config.max_context_length)
-    return [collate(examples[at : at + BATCH], model.tokenizer.pad_id) for at in range(0, len(examples), BATCH)]
+    return [collate(examples[first : first + BATCH], model.tokenizer.pad_id) for first in range(0, len(examples), BATCH)]
 
 
 @pytest.fixture(scope="module")
@@ -66,25 +66,25 @@ def losses(model: BiEncoder, vectors: LearningVectors, batch: Batch) -> tuple[to
 
 
 def test_losses_of_all_batches(
-    model: BiEncoder, vectors: LearningVectors, parts: list[Batch], golden: dict[str, np.ndarray]
+    model: BiEncoder, vectors: LearningVectors, batches: list[Batch], golden: dict[str, np.ndarray]
 ) -> None:
     with torch.no_grad():
-        made = [losses(model, vectors, part) for part in parts]
-    np.testing.assert_allclose(made[0][0].numpy(), golden["in_batch_scores_first"], atol=TOLERANCE)
-    np.testing.assert_allclose([float(span) for _, _, span in made], golden["span_loss"], atol=TOLERANCE)
-    np.testing.assert_allclose([float(entity + span) for _, entity, span in made], golden["loss"], atol=TOLERANCE)
+        results = [losses(model, vectors, batch) for batch in batches]
+    np.testing.assert_allclose(results[0][0].numpy(), golden["in_batch_scores_first"], atol=TOLERANCE)
+    np.testing.assert_allclose([float(span) for _, _, span in results], golden["span_loss"], atol=TOLERANCE)
+    np.testing.assert_allclose([float(entity + span) for _, entity, span in results], golden["loss"], atol=TOLERANCE)
 
 
 def test_gradients_of_the_first_batch(
-    model: BiEncoder, vectors: LearningVectors, parts: list[Batch], golden: dict[str, np.ndarray]
+    model: BiEncoder, vectors: LearningVectors, batches: list[Batch], golden: dict[str, np.ndarray]
 ) -> None:
     model.zero_grad()
-    _, entity, span = losses(model, vectors, parts[0])
+    _, entity, span = losses(model, vectors, batches[0])
     (entity + span).backward()
     vectors.backward()
-    own = {name: p.grad.norm() for name, p in model.named_parameters() if p.grad is not None}
-    wanted = dict(zip(golden["grad_names"].tolist(), golden["grad_norms"].tolist(), strict=True))
-    renamed = rename_keys({name: torch.tensor(norm) for name, norm in wanted.items()})
-    assert renamed.keys() == own.keys()
+    norms = {name: p.grad.norm() for name, p in model.named_parameters() if p.grad is not None}
+    expected = dict(zip(golden["grad_names"].tolist(), golden["grad_norms"].tolist(), strict=True))
+    renamed = rename_keys({name: torch.tensor(norm) for name, norm in expected.items()})
+    assert renamed.keys() == norms.keys()
     for name, norm in renamed.items():
-        assert float(own[name]) == pytest.approx(float(norm), abs=TOLERANCE, rel=TOLERANCE), name
+        assert float(norms[name]) == pytest.approx(float(norm), abs=TOLERANCE, rel=TOLERANCE), name

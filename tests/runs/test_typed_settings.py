@@ -183,7 +183,7 @@ def test_settings_cannot_be_changed_in_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "words"),
     [
         ("--train.epochs ten", "train.epochs is 'ten' (from the command line); it must be a whole number of at least 1"),
         ("--train.epochs true", "train.epochs is 'true' (from the command line); it must be a whole number of at least 1"),
@@ -210,15 +210,15 @@ def test_settings_cannot_be_changed_in_place() -> None:
         ("--train.mode alternate", "train.mode alternate needs data.files; name one"),
     ],
 )
-def test_a_mistake_names_value_source_and_what_is_allowed(flags: str, said: str) -> None:
+def test_a_mistake_names_value_source_and_what_is_allowed(flags: str, words: str) -> None:
     with pytest.raises(SettingsError) as raised:
         load(from_flags(flags.split()))
-    assert said in str(raised.value)
+    assert words in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "near"),
+    ("name", "suggestion"),
     [
         ("train.epoch", "train.epochs"),
         ("epochs", "train.epochs"),
@@ -233,9 +233,9 @@ def test_a_mistake_names_value_source_and_what_is_allowed(flags: str, said: str)
         ("shuffel", "train.shuffle"),
     ],
 )
-def test_an_unknown_setting_is_answered_with_the_nearest(name: str, near: str) -> None:
-    said = message(from_flags([f"--{name}", "1"]))
-    assert said == f"the command line sets {name}, which is unknown; did you mean {near}?"
+def test_an_unknown_setting_is_answered_with_the_nearest(name: str, suggestion: str) -> None:
+    text = message(from_flags([f"--{name}", "1"]))
+    assert text == f"the command line sets {name}, which is unknown; did you mean {suggestion}?"
 
 
 def test_an_unknown_setting_like_no_other_is_answered_with_what_the_section_has() -> None:
@@ -324,23 +324,23 @@ class Flat(Settings):
     hidden: str = ""
 
 
-def invoke(*arguments: str, **how: Any) -> tuple[Any, Any]:
-    found: list[Flat] = []
+def invoke(*arguments: str, **settings: Any) -> tuple[Any, Any]:
+    values: list[Flat] = []
 
     @click.command()
-    @settings_options(Flat, without=("hidden",), **how)
+    @settings_options(Flat, without=("hidden",), **settings)
     def command(**options: Any) -> None:
-        found.append(take_settings(Flat, options))
+        values.append(take_settings(Flat, options))
         assert not options
 
     result = CliRunner().invoke(command, list(arguments))
-    return result, found[0] if found else None
+    return result, values[0] if values else None
 
 
 def test_fields_are_options() -> None:
     assert invoke()[1] == Flat()
-    given = invoke("--epochs", "4", "--rate", "1", "--dropout", "0.5", "--mode", "alternate", "--no-shuffle")[1]
-    assert given == Flat(epochs=4, rate=1.0, dropout=0.5, mode="alternate", shuffle=False)
+    values = invoke("--epochs", "4", "--rate", "1", "--dropout", "0.5", "--mode", "alternate", "--no-shuffle")[1]
+    assert values == Flat(epochs=4, rate=1.0, dropout=0.5, mode="alternate", shuffle=False)
     assert invoke(defaults={"epochs": 9})[1] == Flat(epochs=9)
 
 

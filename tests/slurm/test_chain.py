@@ -43,14 +43,14 @@ class Work:
             title = kb.catalogue.title(i)
             mention = {"mentions": [[9, 9 + len(title)]], "label_id": [i]}
             lines.append(json.dumps({"id": str(i), "text": f"where is {title}?", **mention}) + "\n")
-        for name, part in (("train", lines), ("dev", lines[::3])):
-            (folder / f"{name}.jsonl").write_text("".join(part))
+        for name, lines_of_set in (("train", lines), ("dev", lines[::3])):
+            (folder / f"{name}.jsonl").write_text("".join(lines_of_set))
         (folder / "cluster.ini").write_text("[slurm]\npartition = learnfair\n")
 
     @property
     def environment(self) -> dict[str, str]:
-        own = {k: v for k, v in os.environ.items() if not k.startswith("BLINK_")}
-        return {**own, "BLINK_CLUSTER": str(self.folder / "cluster.ini"), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        env = {k: v for k, v in os.environ.items() if not k.startswith("BLINK_")}
+        return {**env, "BLINK_CLUSTER": str(self.folder / "cluster.ini"), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
     def path(self, name: str) -> str:
         return shlex.quote(str(self.folder / name))
@@ -108,22 +108,22 @@ def trained(slurm: Slurm, work: Work, undisturbed: subprocess.Popen[str]) -> dic
 
     One was queued again by the cluster. The other got USR1, which Slurm sends to the steps of a job before its time is up.
     """
-    begun = {name: begin(slurm, work, work.train(name, "slurm"), name) for name in DISTURBED}
-    for name, (_, job) in begun.items():
+    processes = {name: begin(slurm, work, work.train(name, "slurm"), name) for name in DISTURBED}
+    for name, (_, job) in processes.items():
         slurm.until(lambda name=name: checkpoints(work, name))
         ask(*DISTURBED[name], job)
-    for process, _ in begun.values():
+    for process, _ in processes.values():
         _, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
-    return {name: job for name, (_, job) in begun.items()}
+    return {name: job for name, (_, job) in processes.items()}
 
 
 @pytest.mark.parametrize("name", DISTURBED)
 def test_a_training_is_queued_again_and_goes_on(
     name: str, slurm: Slurm, work: Work, trained: dict[str, str], undisturbed: subprocess.Popen[str]
 ) -> None:
-    known = slurm.show(trained[name])
-    assert (known["JobState"], known["Restarts"]) == ("COMPLETED", "1")
+    job = slurm.show(trained[name])
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1")
     starts = [row for row in map(json.loads, work.read(f"{name}/trace.jsonl").splitlines()) if row["kind"] == "run"]
     last = json.loads(work.read(f"{name}/trace.jsonl").splitlines()[-1])
     assert len(starts) == 2
@@ -187,6 +187,6 @@ def test_all_of_it_equals_what_comes_without_slurm(work: Work, undisturbed: subp
     ):
         assert work.read(ours) == work.read(local), ours
     figures = [work.json(name) for name in ("scores/dev.json", "local.json")]
-    for each in figures:
-        each.pop("questions_per_s")
+    for report in figures:
+        report.pop("questions_per_s")
     assert figures[0] == figures[1]

@@ -63,11 +63,11 @@ def test_a_job_that_fails_shows_the_end_of_its_log(slurm: Slurm, folder: Path) -
     words = "train --train nothing.jsonl --dev nothing.jsonl --kb nothing --out run --device cpu"
     done = run(slurm, words, folder)
     assert done.returncode == 1
-    shown = [line.removeprefix("  | ") for line in done.stderr.splitlines() if line.startswith("  | ")]
+    log_tail = [line.removeprefix("  | ") for line in done.stderr.splitlines() if line.startswith("  | ")]
     (log,) = (folder / "run" / "slurm" / "log").glob("*.out")
-    assert shown
-    assert shown == log.read_text().splitlines()[-len(shown) :]
-    assert any("nothing is not a knowledge base" in line for line in shown)
+    assert log_tail
+    assert log_tail == log.read_text().splitlines()[-len(log_tail) :]
+    assert any("nothing is not a knowledge base" in line for line in log_tail)
     assert str(log) in done.stderr.splitlines()[-1]
 
 

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
 EPOCHS = {"train-webqsp": "2", "train-large-22": "24", "train-base-10": "12"}
 """Epochs of the whole training: one or two are left to be trained."""
-MADE = {"train-webqsp": {"epoch_0", "epoch_1"}, "train-large-22": {"epoch_15", "epoch_22", "epoch_23"},
+EPOCH_FOLDERS = {"train-webqsp": {"epoch_0", "epoch_1"}, "train-large-22": {"epoch_15", "epoch_22", "epoch_23"},
         "train-base-10": {"epoch_10", "epoch_11"}}  # fmt: skip
 RUNS = {
     "train-webqsp": "webqsp_all_ents/all_mention_biencoder_all_avg_true_20_true_true_bert_large_qa_linear",
@@ -46,7 +46,7 @@ def toy(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> ToyCluster:
 
 
 @dataclass(frozen=True)
-class Begun:
+class RunningJobs:
     """What runs at the same time.
 
     Attributes:
@@ -59,55 +59,55 @@ class Begun:
 
 
 @pytest.fixture(scope="module")
-def begun(slurm: Slurm, toy: ToyCluster) -> Iterator[Begun]:
+def running(slurm: Slurm, toy: ToyCluster) -> Iterator[RunningJobs]:
     """All lines that need no other."""
     jobs = {
         name: slurm.submit(LINES[name], toy.environment, BLINK_FLAGS_TRAIN=f"--num_train_epochs {epochs} --precision fp32")
         for name, epochs in EPOCHS.items()
     }
     encodings = {name: slurm.start(LINES[name], toy.environment, BLINK_SHARD_ROWS=rows) for name, (_, rows) in TARGETS.items()}
-    yield Begun(jobs, encodings)
+    yield RunningJobs(jobs, encodings)
     for process in encodings.values():
         process.kill()
 
 
 @pytest.mark.parametrize("name", EPOCHS)
-def test_train(name: str, slurm: Slurm, toy: ToyCluster, begun: Begun) -> None:
-    logs = [ROOT / "log" / f"{begun.jobs[name]}.{end}" for end in ("out", "err")]
+def test_train(name: str, slurm: Slurm, toy: ToyCluster, running: RunningJobs) -> None:
+    logs = [ROOT / "log" / f"{running.jobs[name]}.{end}" for end in ("out", "err")]
     try:
-        assert slurm.wait(begun.jobs[name]) == "COMPLETED", logs[1].read_text()
+        assert slurm.wait(running.jobs[name]) == "COMPLETED", logs[1].read_text()
         assert "best epoch: " in logs[1].read_text()
     finally:
         for log in logs:
             log.unlink(missing_ok=True)
     run = toy.experiments / RUNS[name]
-    assert {p.name for p in run.glob("epoch_*")} == MADE[name]
+    assert {p.name for p in run.glob("epoch_*")} == EPOCH_FOLDERS[name]
     assert (run / "best" / "model.safetensors").is_file()
     parameters = json.loads((run / "training_params.txt").read_text())
     assert parameters["bert_model"] == str(toy.folder / ("base" if "base" in name else "large"))
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_encode(name: str, slurm: Slurm, toy: ToyCluster, begun: Begun) -> None:
-    _, err = begun.encodings[name].communicate(timeout=600)
-    assert begun.encodings[name].returncode == 0, err
+def test_encode(name: str, slurm: Slurm, toy: ToyCluster, running: RunningJobs) -> None:
+    _, err = running.encodings[name].communicate(timeout=600)
+    assert running.encodings[name].returncode == 0, err
     target, rows = TARGETS[name]
     starts = range(0, 24, int(rows))
     submitted = re.search(rf"submitted {len(starts)} of {len(starts)} shards as job (\d+);", err)
     assert submitted is not None, err  # not run on this machine by itself
     assert slurm.show(f"{submitted[1]}_0")["JobState"] == "COMPLETED"
     folder = toy.models / "entity_encodings" / target
-    parts = [torch.load(folder / f"{start}_{start + int(rows)}.t7", weights_only=True) for start in starts]
+    shards = [torch.load(folder / f"{start}_{start + int(rows)}.t7", weights_only=True) for start in starts]
     vectors = torch.load(folder / "all.t7", weights_only=True)
-    assert torch.equal(torch.cat(parts), vectors)
+    assert torch.equal(torch.cat(shards), vectors)
     assert vectors.shape == (24, 32)
     assert (folder / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("name", PREDICTIONS)
-def test_evaluate(name: str, slurm: Slurm, toy: ToyCluster, begun: Begun) -> None:
+def test_evaluate(name: str, slurm: Slurm, toy: ToyCluster, running: RunningJobs) -> None:
     if name == "eval-nq":
-        slurm.wait(begun.jobs["train-webqsp"])  # which trains its model
+        slurm.wait(running.jobs["train-webqsp"])  # which trains its model
     done = slurm.run(LINES[name], toy.environment)
     assert done.returncode == 0, done.stderr
     folder = toy.folder / "saved_preds" / PREDICTIONS[name]
