@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from blink.errors import BlinkError, DataError, SettingsError
-from blink.kglm.config import Settings, load_settings
+from blink.kglm.config import Settings
 from blink.kglm.glove.alignment import Alignment, align, link_word, mark_lines
 from blink.kglm.glove.counts import PairBatch
 from blink.kglm.glove.coupling import Coupling, PairDraws, TiedTable, contrast_loss, distance_loss
@@ -30,10 +30,7 @@ from blink.runs.loop import Loop
 from blink.runs.progress import Progress
 from blink.runs.signals import Interrupted
 from blink.runs.trace import read_trace
-
-PLACES = ("oslo", "bergen", "nile", "garda", "elbrus", "java", "rhine", "etna")
-KINDS = ("city", "river", "lake", "mountain")
-
+from tests.kglm.glove_toys import data, settings
 
 # -- alignment -----------------------------------------------------------------------------------------------------------
 
@@ -210,43 +207,6 @@ def test_the_contrast_does_not_fall_by_shrinking() -> None:
 
 
 # -- runs ----------------------------------------------------------------------------------------------------------------
-
-
-def data(folder: Path) -> Path:
-    """Places with a kind and a neighbour, and a text that says the same."""
-    folder.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(0)
-    triples, lines, ids = [], [], []
-    for i, place in enumerate(PLACES):
-        kind = KINDS[i % 4]
-        triples += [(place, "kind", kind), (place, "near", PLACES[(i + 4) % 8]), (place, "like", PLACES[(i + 2) % 8])]
-        for _ in range(5):
-            lines.append(" ".join([f"{place} is a {kind} and", *random.choice(["old", "cold", "wet", "wide"], 4)]))
-            ids.append(place)
-    for name, part in (("train", triples[:18] + triples[19:]), ("valid", triples[18:19] + triples[2:4])):
-        (folder / f"{name}.txt").write_text("".join("\t".join(t) + "\n" for t in part), encoding="utf-8")
-    (folder / "text.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "subjects").write_text("\n".join(ids) + "\n", encoding="utf-8")
-    names = [*PLACES, *KINDS]
-    (folder / "names.tsv").write_text("".join(f"{n}\t{n.title()}\n" for n in names), encoding="utf-8")
-    return folder
-
-
-GRAPH = {
-    "model.dim": 8, "train.epochs": 6, "train.batch_size": 16, "train.lr": 0.05, "stop.every": 3, "stop.patience": 0,
-    "train.log_steps": 1, "model.entity_dropout": 0.2, "train.save_epochs": 1,
-}  # fmt: skip
-JOINT = {
-    "joint.alpha": 0.5, "words.dim": 8, "words.batch_size": 32, "vocabulary.least_count": 1, "counts.window": 4,
-    "counts.held_out": 0.05, "joint.mu": 0.1, "joint.batch_size": 4,
-}  # fmt: skip
-
-
-def settings(folder: Path, kind: str = "glove", **more: Any) -> Settings:
-    given: dict[str, Any] = {"data.graph": str(folder), **GRAPH}
-    if kind == "glove":
-        given |= {"data.text": str(folder / "text.txt"), "data.entity_names": str(folder / "names.tsv"), **JOINT}
-    return load_settings(kind).replace({**given, **more})
 
 
 def best(folder: Path) -> dict[str, torch.Tensor]:
