@@ -3,7 +3,7 @@
 # make slurm  the tests on a real Slurm, which scripts/slurm_here.sh starts on this machine
 # make quick  only the tests that need no model
 # make lint   formatting, lint and types
-# make starter DATA=folder   train the starter model again, from the data described in models/starter/README.md
+# make starter DATA=folder   train the starter model again, from the data described in models/starter/README.md (default: $BLINK_DATA)
 
 PYTHON ?= python3
 VENV := .venv

@@ -45,10 +45,10 @@ def pykeens(graph: Graph, name: str, dim: int, batch: int, steps: int) -> float:
     width = dim // 2 if name == "complex" else dim
     model = model_resolver.make(name, triples_factory=factory, embedding_dim=width, loss="crossentropy", random_seed=0)
     loop = LCWATrainingLoop(model=model, triples_factory=factory, optimizer="adam")
-    taken = {"num_epochs": 1, "batch_size": batch, "use_tqdm": False, "use_tqdm_batch": False}
+    options = {"num_epochs": 1, "batch_size": batch, "use_tqdm": False, "use_tqdm_batch": False}
     questions = len(torch.unique(factory._add_inverse_triples_if_necessary(triples)[:, :2], dim=0))
     started = time.process_time()
-    loop.train(triples_factory=factory, **taken)
+    loop.train(triples_factory=factory, **options)
     return (time.process_time() - started) / questions
 
 
@@ -62,11 +62,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
     graph = read_graph(load_settings("graph", None, [f"--data.graph={options.graph}"]).data)
-    own = ours(graph, options.graph, options.model, options.dim, options.batch, options.steps)
-    theirs = pykeens(graph, options.model, options.dim, options.batch, options.steps)
+    project = ours(graph, options.graph, options.model, options.dim, options.batch, options.steps)
+    library = pykeens(graph, options.model, options.dim, options.batch, options.steps)
     print(f"{options.model}, {options.dim} numbers, {len(graph.entities):,} entities, {torch.get_num_threads()} threads")
-    print(f"  here:   {own * 1e6:8.1f} us a question")
-    print(f"  PyKEEN: {theirs * 1e6:8.1f} us a question ({theirs / own:.1f} times)")
+    print(f"  here:   {project * 1e6:8.1f} us a question")
+    print(f"  PyKEEN: {library * 1e6:8.1f} us a question ({library / project:.1f} times)")
 
 
 if __name__ == "__main__":

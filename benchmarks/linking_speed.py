@@ -56,16 +56,18 @@ def link_padded(linker: Linker, matrix: torch.Tensor, texts: Sequence[str], batc
         passed &= logits > float("-inf")
         text = passed.nonzero()[:, 0]
         vectors = model.embed_mentions(hidden, text, start[passed], end[passed])
-        found, entities = (column.numpy() for column in (vectors @ matrix.T).topk(linker.options.entities))
+        scores_of_entities, entities = (column.numpy() for column in (vectors @ matrix.T).topk(linker.options.entities))
         flat = (start[passed].numpy(), end[passed].numpy(), logits[passed].numpy())
         borders = np.searchsorted(text.numpy(), np.arange(1, len(batch)))
-        parts = zip(*(np.split(column, borders) for column in (*flat, entities, found, vectors.numpy())), strict=True)
-        for one, piece, (s, e, mention, row, entity, vector) in zip(batch, cut, parts, strict=True):
+        columns = zip(
+            *(np.split(column, borders) for column in (*flat, entities, scores_of_entities, vectors.numpy())), strict=True
+        )
+        for text_string, piece, (s, e, mention, row, entity, vector) in zip(batch, cut, columns, strict=True):
             spans = ScoredSpans(s - 1, e - 1, mention, row, entity)
             if linker.refiner is not None:
-                strings = [one[piece.offsets[a, 0] : piece.offsets[b, 1]] for a, b in zip(s - 1, e - 1, strict=True)]
-                spans = linker.refiner.refine(spans, vector, TextContext(strings, any(c.isupper() for c in one)))
-            results.append(linker.choose(Analysis(one, piece.offsets, spans)))
+                strings = [text_string[piece.offsets[a, 0] : piece.offsets[b, 1]] for a, b in zip(s - 1, e - 1, strict=True)]
+                spans = linker.refiner.refine(spans, vector, TextContext(strings, any(c.isupper() for c in text_string)))
+            results.append(linker.choose(Analysis(text_string, piece.offsets, spans)))
     return results
 
 

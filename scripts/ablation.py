@@ -187,11 +187,11 @@ class Plan:
         folder = self.folder(row.name)
         opened = ("--model", model, "--kb", kb, *reading, *self._on())
         for name, file in FILES.items():
-            kept = ("--save-preds", str(folder / f"{name}.npz"))
-            yield ("eval", str(self.data / file), *opened, *clustered(name), *kept, *self._written(row, "cut", name))
+            saved = ("--save-preds", str(folder / f"{name}.npz"))
+            yield ("eval", str(self.data / file), *opened, *clustered(name), *saved, *self._written(row, "cut", name))
         for name in FILES:
-            chosen = () if name == "dev" else ("--dev", str(folder / "dev.npz"))
-            preds = ("--preds", str(folder / f"{name}.npz"), *chosen)
+            development = () if name == "dev" else ("--dev", str(folder / "dev.npz"))
+            preds = ("--preds", str(folder / f"{name}.npz"), *development)
             yield ("eval", *preds, *clustered(name), *self._written(row, "best", name))
 
     def _on(self) -> Arguments:
@@ -234,9 +234,9 @@ class Plan:
             files += [Path(str(self.pseudo))] if "pseudo" in row.mix else []
         else:
             files += sorted(f for f in Path(self.model).glob("*") if f.suffix in (".json", ".npz", ".safetensors"))
-        found = {str(f): sha256(require_file(f, "give the folder of the data: --data DIR")) for f in files}
+        hashes = {str(f): sha256(require_file(f, "give the folder of the data: --data DIR")) for f in files}
         manifest = require_file(Path(self.kb) / "manifest.json", "make a knowledge base: blink kb build")
-        return {**found, str(manifest): sha256(manifest)}
+        return {**hashes, str(manifest): sha256(manifest)}
 
 
 def clustered(name: str) -> Arguments:
@@ -304,11 +304,11 @@ def comparison_file(folder: Path, cut: str, name: str) -> Path:
 
 def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
     """The complete rows under a folder, by part, with their comparisons."""
-    parts: dict[str, list[dict[str, Any]]] = {}
+    tables: dict[str, list[dict[str, Any]]] = {}
     for part, rows in ROWS.items():
         folders = [out / part / row.name for row in rows]
-        parts[part] = [{**read_json(f / REPORT), "compared": differences(f)} for f in folders if (f / REPORT).is_file()]
-    return parts
+        tables[part] = [{**read_json(f / REPORT), "compared": differences(f)} for f in folders if (f / REPORT).is_file()]
+    return tables
 
 
 def differences(folder: Path) -> dict[str, Any]:
@@ -331,13 +331,13 @@ def chosen_rows(part: str, names: str | None, pseudo: str | None) -> list[Row]:
         SettingsError: one is unknown, or needs a file that is not given.
     """
     known = {row.name: row for row in ROWS[part]}
-    wanted = [n.strip() for n in names.split(",")] if names else [n for n in known if n != "pseudo" or pseudo]
-    wrong = next((n for n in wanted if n not in known), None)
+    selection = [n.strip() for n in names.split(",")] if names else [n for n in known if n != "pseudo" or pseudo]
+    wrong = next((n for n in selection if n not in known), None)
     if wrong is not None:
         raise SettingsError(f"--rows names {wrong!r}; part {part} has {', '.join(known)}")
-    if "pseudo" in wanted and pseudo is None:
+    if "pseudo" in selection and pseudo is None:
         raise SettingsError("the row pseudo needs texts that a model has labelled (blink label); give --pseudo FILE")
-    return [row for name, row in known.items() if name in wanted]
+    return [row for name, row in known.items() if name in selection]
 
 
 def require_model(part: str, model: str | None) -> str:
@@ -395,15 +395,15 @@ command goes on."""
 @click.option("--dry-run", is_flag=True, help="Print the commands of the rows that are not complete, and stop.")
 @click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS OF blink train]")
 def main(
-    part: str, rows: str | None, jobs: int, threads: int | None, out: str, results: str, dry_run: bool, **asked: Any
+    part: str, rows: str | None, jobs: int, threads: int | None, out: str, results: str, dry_run: bool, **options: Any
 ) -> None:
     """See `HELP`."""
-    chosen = chosen_rows(part, rows, asked["pseudo"])
-    asked |= {"model": require_model(part, asked["model"]), "data": Path(asked["data"]), "out": Path(out)}
-    if part == "rank" and asked["more"]:
+    selection = chosen_rows(part, rows, options["pseudo"])
+    options |= {"model": require_model(part, options["model"]), "data": Path(options["data"]), "out": Path(out)}
+    if part == "rank" and options["more"]:
         raise SettingsError("options behind -- are those of blink train, and part rank trains nothing; leave them out")
     runner = Processes(threads or max((os.cpu_count() or 1) // jobs, 1))
-    make_tables(Work(Plan(part, **asked), runner), chosen, Path(results), jobs=jobs, dry_run=dry_run)
+    make_tables(Work(Plan(part, **options), runner), selection, Path(results), jobs=jobs, dry_run=dry_run)
 
 
 def make_tables(work: Work, rows: Sequence[Row], results: Path, *, jobs: int = 1, dry_run: bool = False) -> None:
@@ -420,8 +420,8 @@ def make_tables(work: Work, rows: Sequence[Row], results: Path, *, jobs: int = 1
 
     def write() -> None:
         compare_rows(work, plan)
-        parts = collect(plan.out)
-        write_results(results / "ablation", parts, markdown(parts))
+        tables = collect(plan.out)
+        write_results(results / "ablation", tables, markdown(tables))
 
     with work.stops_at_termination(), locked(plan.out / plan.part):
         write()

@@ -12,17 +12,17 @@ FILES = {"dev": "WebQSP_EL/dev.jsonl", "graph": "graphquestions_EL/train.jsonl"}
 """Evaluated files: first the development file, from which thresholds are taken."""
 
 
-def markdown(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def markdown(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Both tables, with what a reader has to know and the commands."""
     blocks = ["# Ablation", INTRODUCTION]
-    if parts["train"]:
-        blocks += ["## Training", TRAINING, table(parts["train"], "best")]
-    if parts["rank"]:
+    if tables["train"]:
+        blocks += ["## Training", TRAINING, table(tables["train"], "best")]
+    if tables["rank"]:
         blocks += ["## Features", FEATURES]
-        blocks += ["At the threshold that is stored with the model:", table(parts["rank"], "cut")]
-        blocks += ["At the threshold that is best for each row on WebQSP dev:", table(parts["rank"], "best")]
-        blocks += [THRESHOLDS, transfer(parts["rank"])]
-    rows = [row for part in parts.values() for row in part]
+        blocks += ["At the threshold that is stored with the model:", table(tables["rank"], "cut")]
+        blocks += ["At the threshold that is best for each row on WebQSP dev:", table(tables["rank"], "best")]
+        blocks += [THRESHOLDS, transfer(tables["rank"])]
+    rows = [row for table_rows in tables.values() for row in table_rows]
     if rows:
         blocks += ["## Commands", "\n\n".join(commands_of(row) for row in rows)]
     return "\n\n".join(blocks) + "\n"

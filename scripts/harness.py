@@ -51,6 +51,7 @@ class Row(Protocol):
 
 
 R = TypeVar("R", bound=Row)
+RowIn = TypeVar("RowIn", bound=Row, contravariant=True)
 
 
 # -- rows
@@ -116,22 +117,22 @@ def _in_threads(
             raise
 
 
-class Experiment(Protocol[R]):
+class Experiment(Protocol[RowIn]):
     """How the rows of a table are made by commands."""
 
     def folder(self, name: str) -> Path:
         """Of a row."""
 
-    def commands(self, row: R) -> list[Arguments]:
+    def commands(self, row: RowIn) -> list[Arguments]:
         """Arguments of ``blink`` that make a row, in order."""
 
-    def inputs(self, row: R) -> dict[str, str]:
+    def inputs(self, row: RowIn) -> dict[str, str]:
         """Hashes of what a row reads; raises `MissingFileError`."""
 
-    def before(self, row: R) -> str | None:
+    def before(self, row: RowIn) -> str | None:
         """The row that must be complete before this one."""
 
-    def report(self, row: R) -> dict[str, Any]:
+    def report(self, row: RowIn) -> dict[str, Any]:
         """What a complete row reports, beyond its cost and commands."""
 
     def summary(self, report: Mapping[str, Any]) -> str:

@@ -57,20 +57,20 @@ OF_THE_HOST = ("time", "git", "python", "versions", "device", "cores", "processe
 
 def figure(metrics: Mapping[str, Any], name: str) -> float:
     """A figure by its full name, such as ``test.ranking.mrr``."""
-    found: Any = metrics
-    for part in name.split("."):
-        found = found[part]
-    return float(found)
+    value: Any = metrics
+    for key in name.split("."):
+        value = value[key]
+    return float(value)
 
 
 def bars_of(name: str, metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The bars of a run file beside what was found, and whether they are met."""
-    found = {}
+    results = {}
     for bars, is_floor in ((BARS, True), (CEILINGS, False)):
         for key, bar in bars.get(name, {}).items():
             value = figure(metrics, key)
-            found[key] = {"bar": bar, "found": value, "met": value >= bar if is_floor else value <= bar}
-    return found
+            results[key] = {"bar": bar, "found": value, "met": value >= bar if is_floor else value <= bar}
+    return results
 
 
 def results(run_file: Path, folder: Path, against: Path | None = None) -> dict[str, Any]:
@@ -80,9 +80,9 @@ def results(run_file: Path, folder: Path, against: Path | None = None) -> dict[s
         MismatchError: the run was made with other settings than the run file's.
         SettingsError: it was not evaluated.
     """
-    run, wanted = KglmRun.open(folder), load_settings(kind_of(run_file), run_file)
+    run, expected = KglmRun.open(folder), load_settings(kind_of(run_file), run_file)
     free = {"data.root", "device", "seed"}
-    changed = [k for k, v in wanted.flat().items() if k not in free and run.settings.flat()[k] != v]
+    changed = [k for k, v in expected.flat().items() if k not in free and run.settings.flat()[k] != v]
     if changed:
         raise MismatchError(f"{folder} was made with another {changed[0]} than {run_file} has; train it again")
     metrics = run.metrics()
@@ -108,14 +108,14 @@ def check_twins(folder: Path, twins: Sequence[Path]) -> dict[str, Any]:
     Raises:
         MismatchError: one of them differs.
     """
-    wanted, losses = sha256(folder / "best" / MODEL_FILE), _losses(folder)
+    best, losses = sha256(folder / "best" / MODEL_FILE), _losses(folder)
     for twin in twins:
-        found = sha256(twin / "best" / MODEL_FILE)
-        if found != wanted:
-            raise MismatchError(f"the best state of {twin} has the hash {found}, that of {folder} {wanted}; resuming is broken")
+        digest = sha256(twin / "best" / MODEL_FILE)
+        if digest != best:
+            raise MismatchError(f"the best state of {twin} has the hash {digest}, that of {folder} {best}; resuming is broken")
         if _losses(twin) != losses:
             raise MismatchError(f"the losses of {twin} are not those of {folder}; resuming is broken")
-    return {"runs": 1 + len(twins), "best_sha256": wanted, "equal_losses": len(losses)}
+    return {"runs": 1 + len(twins), "best_sha256": best, "equal_losses": len(losses)}
 
 
 def _losses(folder: Path) -> list[tuple[str, int, float]]:
@@ -130,7 +130,7 @@ def compared(run: KglmRun, other: KglmRun) -> dict[str, Any]:
         MissingFileError: one of them was not evaluated.
     """
     split = next(name for name in SPLITS if name in run.metrics())
-    tables = [_ranks(found.path / f"ranks-{split}.tsv") for found in (run, other)]
+    tables = [_ranks(folder.path / f"ranks-{split}.tsv") for folder in (run, other)]
     if tables[0].keys() != tables[1].keys():
         raise MismatchError(f"{run.path} and {other.path} did not rank the same questions; evaluate them on the same split")
     graph = read_graph(run.settings.data)
@@ -138,8 +138,8 @@ def compared(run: KglmRun, other: KglmRun) -> dict[str, Any]:
     gains = np.array([1 / tables[0][question] - 1 / tables[1][question] for question in tables[0]])
     few = np.array([degrees[question[0 if question[3] == "head" else 2]] <= FEW for question in tables[0]])
     differing = [k for k, v in run.settings.flat().items() if other.settings.flat()[k] != v]
-    parts = {"all": gains, f"0-{FEW}": gains[few]}
-    return {"split": split, "differs_by": differing, "mrr": {name: _gain(part) for name, part in parts.items()}}
+    groups = {"all": gains, f"0-{FEW}": gains[few]}
+    return {"split": split, "differs_by": differing, "mrr": {name: _gain(values) for name, values in groups.items()}}
 
 
 def _gain(gains: np.ndarray) -> dict[str, Any]:
@@ -167,15 +167,15 @@ def _ranks(path: Path) -> dict[tuple[str, ...], float]:
 def main(run_file: str, folder: str, out: str | None, against: str | None, twins: tuple[str, ...]) -> None:
     """Write the figures of the run in DIR, which RUN.yaml describes."""
     path = Path(run_file)
-    found = results(path, Path(folder), Path(against) if against else None)
+    content = results(path, Path(folder), Path(against) if against else None)
     if twins:
-        found["twins"] = check_twins(Path(folder), [Path(twin) for twin in twins])
+        content["twins"] = check_twins(Path(folder), [Path(twin) for twin in twins])
     target = Path(out) if out else path.parent / "metrics" / f"{path.stem}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_json(target, found)
-    for name, row in found["bars"].items():
+    write_json(target, content)
+    for name, row in content["bars"].items():
         say(f"{name} {row['found']:.4f}, bar {row['bar']}: {'met' if row['met'] else 'NOT MET'}")
-    for name, row in found.get("against", {}).get("mrr", {}).items():
+    for name, row in content.get("against", {}).get("mrr", {}).items():
         if row["questions"]:
             low, high = row["interval"]
             say(f"mrr of {name}: {row['difference']:+.4f} [{low:+.4f}, {high:+.4f}], {row['questions']:,} questions")

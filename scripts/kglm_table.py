@@ -149,10 +149,10 @@ def table(
 
 
 def _rows(names: str) -> list[Row]:
-    wanted = names.split(",")
-    if wrong := [name for name in wanted if name not in ROWS]:
+    selection = names.split(",")
+    if wrong := [name for name in selection if name not in ROWS]:
         raise SettingsError(f"there is no row {wrong[0]!r}; rows are {', '.join(ROWS)}")
-    return [ROWS[name] for name in wanted]
+    return [ROWS[name] for name in selection]
 
 
 def complete(folder: Path) -> bool:
@@ -160,7 +160,7 @@ def complete(folder: Path) -> bool:
     return (folder / "metrics.json").is_file() and "cost" in read_json(folder / "metrics.json")
 
 
-def _train(run: Run, place: str, data: str | None, overrides: Sequence[str]) -> None:
+def _train(run: Run, progress_text: str, data: str | None, overrides: Sequence[str]) -> None:
     """Train a run, or resume it; settings of the command line go over those of the row, to try things out.
 
     Raises:
@@ -171,7 +171,7 @@ def _train(run: Run, place: str, data: str | None, overrides: Sequence[str]) -> 
     words = [*(f"--{name}={value}" for name, value in changes.items()), *overrides]
     resume = (run.folder / "trace.jsonl").is_file()
     settings = KglmRun.open(run.folder).settings if resume else load_settings("joint", EXAMPLES / f"{row.file}.yaml", words)
-    say(f"{place} {run.name}: {'resumes' if resume else 'begins'} in {run.folder}")
+    say(f"{progress_text} {run.name}: {'resumes' if resume else 'begins'} in {run.folder}")
     try:
         with shown_progress(f"{row.name} {run.seed}", "step") as progress:
             LanguageRunner().train(settings, run.folder, resume=resume, progress=progress)
@@ -311,8 +311,8 @@ def _original(figures: Figures) -> Iterator[str]:
             best = {s: {**v, "test": {**v["test"], **v["test"].get("each_by_its_own_best", {})}} for s, v in seeds.items()}
             perplexities = _of(best, "test.perplexity", 2), _of(best, "test.language.as_the_original_counts", 2)
             accuracy = _of(best, "test.triples.easy.accuracy", 2, 100)
-            cells = [row.what, row.cells, str(len(seeds)), *perplexities, accuracy, PUBLISHED[row.name], _seconds(seeds)]
-            yield f"| {' | '.join(cells)} |"
+            line = [row.what, row.cells, str(len(seeds)), *perplexities, accuracy, PUBLISHED[row.name], _seconds(seeds)]
+            yield f"| {' | '.join(line)} |"
     yield ORIGINAL_NOTE
     own_best = "test.each_by_its_own_best"
     as_counted, true = f"{own_best}.language.as_the_original_counts", f"{own_best}.perplexity"
@@ -332,7 +332,7 @@ def generate_sentences(runs: Path) -> list[dict[str, Any]]:
     """What the best states of one seed make of a few prompts; a row has a prompt, how words are drawn, and a text a run."""
     names = [name for name in ("fair-lm", "fair-joint", "fair-joint-bilstm") if complete(runs / name / "seed-0")]
     models = {name: load_model(runs / name / "seed-0") for name in names}
-    ways = {
+    decodings = {
         "greedy": Sampling(words=25, unknown=False),
         "sampled": Sampling(words=25, temperature=0.8, top_p=0.9, unknown=False, seed=1),
     }
@@ -340,10 +340,10 @@ def generate_sentences(runs: Path) -> list[dict[str, Any]]:
         {
             "prompt": prompt,
             "how": how,
-            "texts": {name: " ".join(generate(m.model, m.vocabulary, prompt, way)) for name, m in models.items()},
+            "texts": {name: " ".join(generate(m.model, m.vocabulary, prompt, decoding)) for name, m in models.items()},
         }
         for prompt in PROMPTS
-        for how, way in ways.items()
+        for how, decoding in decodings.items()
         if models
     ]
 
@@ -386,16 +386,16 @@ def _seconds(seeds: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _pairs(figures: Figures, one: str, other: str, path: str, other_path: str = "") -> list[tuple[str, float, float]]:
-    ours, theirs = _values(figures[one], path), _values(figures[other], other_path or path)
-    return [(seed, ours[seed], theirs[seed]) for seed in ours if seed in theirs]
+    first, second = _values(figures[one], path), _values(figures[other], other_path or path)
+    return [(seed, first[seed], second[seed]) for seed in first if seed in second]
 
 
 def _line(title: str, pairs: Sequence[tuple[str, float]], digits: int, unit: str = "", bar: str = "") -> Iterator[str]:
     if pairs:
-        each = ", ".join(f"{value:+.{digits}f}" if unit else f"{value:.{digits}f}" for _, value in pairs)
+        by_seed = ", ".join(f"{value:+.{digits}f}" if unit else f"{value:.{digits}f}" for _, value in pairs)
         mean = mean_and_deviation([value for _, value in pairs], digits)
-        asked = f"; required: {bar}" if bar else ""
-        yield f"- {title}: **{mean}**{unit} (seeds {', '.join(seed for seed, _ in pairs)}: {each}{asked})"
+        requirement = f"; required: {bar}" if bar else ""
+        yield f"- {title}: **{mean}**{unit} (seeds {', '.join(seed for seed, _ in pairs)}: {by_seed}{requirement})"
 
 
 def _ratio(figures: Figures, title: str, one: str, other: str, path: str, bar: str = "") -> Iterator[str]:

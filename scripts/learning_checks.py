@@ -96,10 +96,10 @@ class Checked:
 def try_it(task: str) -> str:
     """The shell lines under "Try it" in a task's README."""
     page = (ROOT / "examples" / task.replace("-", "_") / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"^## Try it.*?^```bash\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    if found is None:
+    block = re.search(r"^## Try it.*?^```bash\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    if block is None:
         raise DataError(f"the README of {task} has no shell lines under 'Try it'")
-    return found.group(1)
+    return block.group(1)
 
 
 def run_lines(lines: str, folder: Path) -> list[tuple[list[str], float]]:
@@ -189,10 +189,10 @@ def check(task: str, folder: Path, chance: random.Random) -> Checked:
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     words, seconds = [c for c in calls if ({"run", "train"} & set(c[0])) and "--no-train" not in c[0]][-1]
     first = output_of(words)
-    own = SCORES[task]
-    checked = Checked(task, {name: final(first)[name] for name in own}, wall, cpu, seconds)
+    required = SCORES[task]
+    checked = Checked(task, {name: final(first)[name] for name in required}, wall, cpu, seconds)
     checked.wrong += [
-        f"{name} is {checked.scores[name]}, not {whole}" for name, whole in own.items() if checked.scores[name] < whole
+        f"{name} is {checked.scores[name]}, not {whole}" for name, whole in required.items() if checked.scores[name] < whole
     ]
     if cpu > LIMIT_S:
         checked.wrong.append(f"its commands took {cpu:.0f} seconds of computing")
@@ -206,8 +206,8 @@ def check(task: str, folder: Path, chance: random.Random) -> Checked:
 def same_again(words: Sequence[str], folder: Path) -> bool:
     """Whether the weights of a training, evaluated from the checkpoint, give its scores; without the model it began with."""
     first, second = output_of(words), folder / "evaluated"
-    kept = [word for word in with_output(words, second) if not word.startswith("--model-file=")]
-    status = start([*kept, "--no-train", f"--checkpoint-file={first}"]).wait()
+    arguments = [word for word in with_output(words, second) if not word.startswith("--model-file=")]
+    status = start([*arguments, "--no-train", f"--checkpoint-file={first}"]).wait()
     return status == 0 and final(second) == final(first)
 
 

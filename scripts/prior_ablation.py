@@ -79,12 +79,12 @@ class Mentions:
 
     def hits(self, prior: GraphPrior | None, texts: Sequence[int] | None = None) -> np.ndarray:
         """Which mentions get the right entity. *Shape:* (mentions,), bool; of some texts only, where they are named."""
-        chosen = self.texts if texts is None else [self.texts[i] for i in texts]
-        found = []
-        for text in chosen:
+        selection = self.texts if texts is None else [self.texts[i] for i in texts]
+        hits = []
+        for text in selection:
             spans = text.spans if prior is None else prior.settle(prior.rescore(text.spans, text.mentions))
-            found.append((spans.rows[:, 0] == text.gold) & (text.gold >= 0))
-        return np.concatenate(found) if found else np.zeros(0, bool)
+            hits.append((spans.rows[:, 0] == text.gold) & (text.gold >= 0))
+        return np.concatenate(hits) if hits else np.zeros(0, bool)
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,13 @@ class Bench:
     def folds(self) -> list[tuple[list[int], list[LabelledText], list[LabelledText]]]:
         """Of WebQSP train, for each part: its texts, and what projections are learned and weights fitted on."""
         samples = self.given["train"].samples
-        parts = [[i for i, s in enumerate(samples) if s.id in Fold(part, PARTS)] for part in range(PARTS)]
-        found = []
-        for part, tested in enumerate(parts):
-            fitted = parts[(part + 1) % PARTS]
-            learned = [i for other in parts for i in other if other is not tested and other is not fitted]
-            found.append((tested, [self.training[i] for i in learned], [self.training[i] for i in fitted]))
-        return found
+        groups = [[i for i, s in enumerate(samples) if s.id in Fold(number, PARTS)] for number in range(PARTS)]
+        folds = []
+        for number, tested in enumerate(groups):
+            fitted = groups[(number + 1) % PARTS]
+            learned = [i for other in groups for i in other if other is not tested and other is not fitted]
+            folds.append((tested, [self.training[i] for i in learned], [self.training[i] for i in fitted]))
+        return folds
 
 
 @click.command(help=as_help(__doc__))
@@ -257,8 +257,8 @@ def _mentions(
             marks.append((gold, gold in named and len(named) > 1, len(text.gold) > 1))
     gold = np.array([mark[0] for mark in marks], dtype=np.int64)
     ambiguous, several = (np.array([mark[i] for mark in marks], dtype=bool) for i in (1, 2))
-    places = joined[gold]
-    degrees = np.where(places >= 0, degrees_of[places], 0)
+    rows = joined[gold]
+    degrees = np.where(rows >= 0, degrees_of[rows], 0)
     groups = {"ambiguous": ambiguous, "several mentions": ambiguous & several, "one mention": ambiguous & ~several}
     groups |= {"gold in the graph": ambiguous & (degrees > 0), "gold not in the graph": ambiguous & (degrees <= 0)}
     low, high = np.quantile(degrees[ambiguous], [1 / 3, 2 / 3]) if ambiguous.any() else (0, 0)
@@ -275,7 +275,7 @@ def _measure(bench: Bench, seeds: Sequence[int]) -> dict[str, Any]:
     hits: dict[str, dict[str, np.ndarray]] = {}
     with bar("arms", len(ARMS) * len(seeds), "arm") as shown:
         for arm in ARMS:
-            of_seeds = []
+            of_seeds: list[dict[str, np.ndarray]] = []
             for seed in seeds:
                 # Without vectors nothing is drawn.
                 of_seeds.append(_hits_of(bench, arm, seed) if "vector" in arm.terms or not of_seeds else of_seeds[0])
@@ -286,34 +286,34 @@ def _measure(bench: Bench, seeds: Sequence[int]) -> dict[str, Any]:
 
 def _hits_of(bench: Bench, arm: Arm, seed: int) -> dict[str, np.ndarray]:
     whole = bench.weights(arm, seed, bench.training, bench.dev)
-    found = {name: of.hits(whole) for name, of in bench.given.items() if name != "train"}
+    hits = {name: of.hits(whole) for name, of in bench.given.items() if name != "train"}
     train = bench.given["train"]
     by_text: dict[int, np.ndarray] = {}
     for tested, learned_on, fitted_on in bench.folds:
         prior = bench.weights(arm, seed, learned_on, fitted_on)
         by_text |= {i: train.hits(prior, [i]) for i in tested}
-    return found | {"train": np.concatenate([by_text[i] for i in range(len(train.texts))])}
+    return hits | {"train": np.concatenate([by_text[i] for i in range(len(train.texts))])}
 
 
 def _figures(bench: Bench, hits: Mapping[str, Mapping[str, np.ndarray]], arm: str, name: str) -> dict[str, Any]:
-    of, mine = bench.given[name], hits[arm][name]
-    found: dict[str, Any] = {group: _share(mine, mask) for group, mask in of.groups.items()}
+    of, hits_of_arm = bench.given[name], hits[arm][name]
+    figures: dict[str, Any] = {group: _share(hits_of_arm, mask) for group, mask in of.groups.items()}
     for against in ("none", "degree", "shuffled"):
-        other = hits[against][name] if against in hits else mine
-        found[f"against {against}"] = _difference(of, mine, other)
-    return found
+        other = hits[against][name] if against in hits else hits_of_arm
+        figures[f"against {against}"] = _difference(of, hits_of_arm, other)
+    return figures
 
 
 def _share(hits: np.ndarray, mask: np.ndarray) -> float | None:
     return round(float(hits[:, mask].mean()), 4) if mask.any() else None
 
 
-def _difference(of: Mentions, mine: np.ndarray, other: np.ndarray) -> dict[str, Any]:
+def _difference(of: Mentions, hits: np.ndarray, other: np.ndarray) -> dict[str, Any]:
     """Of accuracies on ambiguous mentions: paired, with the interval of resampled questions."""
     mask = of.groups["ambiguous"]
     text = np.repeat(np.arange(len(of.texts)), [len(t.gold) for t in of.texts])
     counts = np.zeros((len(of.texts), 2), dtype=np.int64)
-    np.add.at(counts, text[mask], np.stack([(mine.astype(int) - other).sum(0), np.full(mine.shape[1], len(mine))], 1)[mask])
+    np.add.at(counts, text[mask], np.stack([(hits.astype(int) - other).sum(0), np.full(hits.shape[1], len(hits))], 1)[mask])
     sums = resample(cluster_sums(counts, list(of.clusters)), DRAWS, 0)
     differences = sums[:, 0] / np.maximum(sums[:, 1], 1)
     low, high = middle(differences)
@@ -322,8 +322,8 @@ def _difference(of: Mentions, mine: np.ndarray, other: np.ndarray) -> dict[str, 
         "low": round(low, 4),
         "high": round(high, 4),
         "p": round(two_sided_p(differences), 4),
-        "fixed": int((mine[0] & ~other[0] & mask).sum()),
-        "broken": int((~mine[0] & other[0] & mask).sum()),
+        "fixed": int((hits[0] & ~other[0] & mask).sum()),
+        "broken": int((~hits[0] & other[0] & mask).sum()),
     }
 
 
@@ -331,19 +331,19 @@ def _whole_texts(
     linker: Linker, samples: Mapping[str, Sequence[Sample]], bench: Bench, read: Mapping[str, Sequence[LabelledText]]
 ) -> dict[str, dict[str, Any]]:
     """Weak F1 of whole texts, each arm at the cut-off that is best for it on WebQSP dev."""
-    found = {}
+    figures = {}
     for arm in ARMS:
         prior = bench.weights(arm, 0, bench.training, bench.dev) or _unchanged(bench)
         texts = {name: DevPredictions(linker, samples[name], [t.read_with(prior) for t in of]) for name, of in read.items()}
         cutoff, _ = choose_cutoff([texts["dev"]], bench.ranked)
-        found[arm.name] = {"cutoff": cutoff, "weights": _numbers(prior.weights)}
+        figures[arm.name] = {"cutoff": cutoff, "weights": _numbers(prior.weights)}
         for name, of in texts.items():
             point = curve(linker, of.readings, of.samples, [cutoff])[0]
-            found[arm.name][name] = {
+            figures[arm.name][name] = {
                 "covered": round(point.point("weak", covered=True).f1, 4),
                 "all": round(point.point("weak", covered=False).f1, 4),
             }
-    return found
+    return figures
 
 
 def _unchanged(bench: Bench) -> GraphPrior:
