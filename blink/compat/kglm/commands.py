@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from blink.apps.common import guarded, say
-from blink.compat.kglm.files import FOLDERS, located, text_settings, triple_settings
+from blink.compat.kglm.files import FOLDERS, require_location, text_settings, triple_settings
 from blink.compat.kglm.flags import KGE, LM, flags_of, settings_from
 from blink.errors import MissingFileError, SettingsError
 
@@ -87,26 +87,26 @@ def command(name: str) -> click.Command:
     return click.Command(
         name,
         params=[*options, others],
-        callback=lambda **given: run(kind, given),
+        callback=lambda **values: run(kind, values),
         help=text + (CONVERSION if kind != LM else ""),
         context_settings={"ignore_unknown_options": True, "max_content_width": 120, "help_option_names": ["-h", "--help"]},
     )
 
 
-def _train(kind: str, given: dict[str, Any]) -> None:
-    """Train; a log beside the run tells what the terminal tells."""
+def _train(kind: str, values: dict[str, Any]) -> None:
+    """Train; a log beside the run has the lines of the terminal."""
     from blink.files import locked
     from blink.kglm.run import KglmRun
 
-    folder, log = _folder(kind, given), _Log(kind, given, "train")
-    settings = KglmRun.open(folder, given["overrides"]).settings if given["resume"] else _settings(kind, given)
+    folder, log = _folder(kind, values), _Log(kind, values, "train")
+    settings = KglmRun.open(folder, values["overrides"]).settings if values["resume"] else _settings(kind, values)
     folder.mkdir(parents=True, exist_ok=True)
-    log.tell(f"{given['exp_info']} (model {given['model_name']}, experiment {given['exp_num']})")
+    log.write(f"{values['exp_info']} (model {values['model_name']}, experiment {values['exp_num']})")
     with locked(folder):
-        metrics = _run(settings, folder, log, resume=given["resume"])
+        metrics = _run(settings, folder, log, resume=values["resume"])
     for line in report(kind, metrics.get("test") or metrics["valid"]):
-        log.tell(line)
-    log.tell(f"the run is in {folder}")
+        log.write(line)
+    log.write(f"the run is in {folder}")
 
 
 def _run(settings: Settings, folder: Path, log: _Log, *, resume: bool) -> dict[str, Any]:
@@ -118,29 +118,29 @@ def _run(settings: Settings, folder: Path, log: _Log, *, resume: bool) -> dict[s
 
     try:
         with shown_progress("training", "step") as progress:
-            return LanguageRunner().train(settings, folder, resume=resume, progress=replace(progress, say=log.tell))
+            return LanguageRunner().train(settings, folder, resume=resume, progress=replace(progress, say=log.write))
     except Interrupted as stop:
         say(f"{stop}; go on with the same command and --resume")
         raise SystemExit(128 + stop.signal) from stop
 
 
-def _test(kind: str, given: dict[str, Any]) -> None:
+def _test(kind: str, values: dict[str, Any]) -> None:
     """Measure the best state on the test data, and log it."""
     from blink.kglm.lm.generation import Sampling, generate
     from blink.kglm.lm.runner import LanguageRunner
     from blink.kglm.lm.saved import load_model
 
-    if given["overrides"]:
-        raise SettingsError(f"{given['overrides'][0]} is no flag of this command; settings are those of the training run")
-    folder = _folder(kind, given)
+    if values["overrides"]:
+        raise SettingsError(f"{values['overrides'][0]} is no flag of this command; settings are those of the training run")
+    folder = _folder(kind, values)
     if not folder.is_dir():
         raise MissingFileError(f"there is no run {folder}; train it first, or name its folder by --out")
-    log = _Log(kind, given, "test_KGE" if kind == KGE else "test")
+    log = _Log(kind, values, "test_KGE" if kind == KGE else "test")
     for line in report(kind, LanguageRunner().evaluate(folder, "test")):
-        log.tell(line, result=True)
+        log.write(line, result=True)
     if kind != KGE:
         saved = load_model(folder)
-        log.tell(f"{PROMPT} {' '.join(generate(saved.model, saved.vocabulary, PROMPT, Sampling()))}", result=True)
+        log.write(f"{PROMPT} {' '.join(generate(saved.model, saved.vocabulary, PROMPT, Sampling()))}", result=True)
 
 
 def report(kind: str, figures: Mapping[str, Any]) -> list[str]:
@@ -153,52 +153,52 @@ def report(kind: str, figures: Mapping[str, Any]) -> list[str]:
         )
         lines.append(f"without unknown {text['without_unknown']:.2f}, unknown-penalised {text['unknown_penalised']:.2f}")
     if kind != LM:
-        for name, found in figures.get("triples", {}).items():
-            shown = " ".join(f"{key} {found[key]:.4f}" for key in ("roc_auc", "pr_auc", "f1", "precision", "recall"))
-            lines.append(f"{name} false triples: accuracy {100 * found['accuracy']:.2f} % {shown}")
+        for name, measured in figures.get("triples", {}).items():
+            ratios = " ".join(f"{key} {measured[key]:.4f}" for key in ("roc_auc", "pr_auc", "f1", "precision", "recall"))
+            lines.append(f"{name} false triples: accuracy {100 * measured['accuracy']:.2f} % {ratios}")
     return lines
 
 
-def _settings(kind: str, given: Mapping[str, Any]) -> Settings:
-    """Settings of a run: the original's habits, its flags, the data that is there, and overrides above all."""
+def _settings(kind: str, values: Mapping[str, Any]) -> Settings:
+    """Settings of a run: the original's defaults, its flags, the files of the data, and overrides above all."""
     from blink.kglm.config import load_settings
 
-    found: dict[str, Any] = {**(AS_BEFORE if kind == LM else JOINT_AS_BEFORE), "seed": given["seed"]}
+    settings: dict[str, Any] = {**(AS_BEFORE if kind == LM else JOINT_AS_BEFORE), "seed": values["seed"]}
     if kind == LM:
-        found |= text_settings(located(given["data_location"], "data_location"))
+        settings |= text_settings(require_location(values["data_location"], "data_location"))
     else:
-        found |= triple_settings(located(given["data_location_kge"], "data_location_kge"))
-        if kind == KGE and given["data_location_lm"] is None:
-            found["vocabulary.count"] = "names"
+        settings |= triple_settings(require_location(values["data_location_kge"], "data_location_kge"))
+        if kind == KGE and values["data_location_lm"] is None:
+            settings["vocabulary.count"] = "names"
         else:
-            found |= text_settings(located(given["data_location_lm"], "data_location_lm"))
-    found |= settings_from(kind, given)
-    if kind == KGE and found["joint.alpha"] != 1:
-        raise SettingsError(f"--task is {given['task']}; train_kge learns triples alone, take train_kge_lm for text")
-    words = [word for name, value in found.items() for word in (f"--{name}", str(value))]
-    return load_settings("lm" if kind == LM else "joint", None, [*words, *given["overrides"]])
+            settings |= text_settings(require_location(values["data_location_lm"], "data_location_lm"))
+    settings |= settings_from(kind, values)
+    if kind == KGE and settings["joint.alpha"] != 1:
+        raise SettingsError(f"--task is {values['task']}; train_kge learns triples alone, take train_kge_lm for text")
+    overrides = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+    return load_settings("lm" if kind == LM else "joint", None, [*overrides, *values["overrides"]])
 
 
-def _folder(kind: str, given: Mapping[str, Any]) -> Path:
-    if given["out"]:
-        return Path(given["out"])
-    return FOLDERS[kind].run(_home(kind, given), f"{given['model_name']}_{given['exp_num']}")
+def _folder(kind: str, values: Mapping[str, Any]) -> Path:
+    if values["out"]:
+        return Path(values["out"])
+    return FOLDERS[kind].run(_location(kind, values), f"{values['model_name']}_{values['exp_num']}")
 
 
-def _home(kind: str, given: Mapping[str, Any]) -> str:
+def _location(kind: str, values: Mapping[str, Any]) -> str:
     flag = "data_location" if kind == LM else "data_location_kge"
-    return located(given[flag], flag)
+    return require_location(values[flag], flag)
 
 
 class _Log:
     """Lines for the terminal that also go into a log, with the time."""
 
-    def __init__(self, kind: str, given: Mapping[str, Any], what: str) -> None:
-        name = f"{given['model_name']}_{what}_{given['exp_num']}"
-        self._path = Path(given["out"]) / f"{name}.log" if given["out"] else FOLDERS[kind].log(_home(kind, given), name)
+    def __init__(self, kind: str, values: Mapping[str, Any], task: str) -> None:
+        name = f"{values['model_name']}_{task}_{values['exp_num']}"
+        self._path = Path(values["out"]) / f"{name}.log" if values["out"] else FOLDERS[kind].log(_location(kind, values), name)
 
-    def tell(self, line: str, *, result: bool = False) -> None:
-        """Tell a line; results go to standard output."""
+    def write(self, line: str, *, result: bool = False) -> None:
+        """Write a line; results go to standard output."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as f:
             f.write(f"{datetime.now().isoformat(timespec='seconds')} {line}\n")

@@ -1,4 +1,4 @@
-"""Where the original's commands find their data, and where they leave what they make."""
+"""Where the original's commands read their data and write their runs and logs."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ NAMES = {"entity_names": ("names.tsv", "entity.jsonl"), "relation_names": ("rela
 PICKLES = ("Sample_data_lm_24.pkl", "dev_vec_lm_dict.pkl", "test_vec_lm_dict.pkl", "dict_wikifact_selected.pkl")
 TRIPLES = tuple(f"train{suffix}" for suffix in (".txt", ".tsv", ".txt.gz", ".tsv.gz"))
 SHARE = 0.1
-"""Of triples without a division of their own, validation and test each get this share, as in the original."""
+"""Of triples in one file, validation and test each get this share, as in the original."""
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where a command of the original's leaves things, below the location of its data.
+    """Where a command of the original's writes, below the location of its data.
 
     Attributes:
         models: folder of runs.
@@ -64,26 +64,26 @@ def text_settings(location: str) -> dict[str, Any]:
     Raises:
         MissingFileError: there is no training text.
     """
-    found = {key: path for key, names in TEXTS.items() if (path := _first(location, names)) is not None}
-    if "text" not in found and any(Path(location).glob("*.sm")):
-        found["text"] = Path(location)
-    if "text" not in found:
+    paths = {key: path for key, names in TEXTS.items() if (path := _first(location, names)) is not None}
+    if "text" not in paths and any(Path(location).glob("*.sm")):
+        paths["text"] = Path(location)
+    if "text" not in paths:
         expected = f"{TEXTS['text'][0]}, train.txt, or .sm files"
         raise MissingFileError(f"{location} holds no training text; expected {expected}, give another --data_location_lm")
-    return {f"data.{key}": str(path.absolute()) for key, path in found.items()}
+    return {f"data.{key}": str(path.absolute()) for key, path in paths.items()}
 
 
 def triple_settings(location: str) -> dict[str, Any]:
     """Settings that name the triples in a folder, and their names.
 
     Raises:
-        DataError: there are but the original's pickles.
+        DataError: there are only the original's pickles.
         MissingFileError: there are none.
     """
     folder = Path(location)
     facts = any(folder.glob("*.en")) if folder.is_dir() else False
-    divided = any((folder / name).is_file() for name in TRIPLES)
-    if not divided and not facts:
+    split_files = any((folder / name).is_file() for name in TRIPLES)
+    if not split_files and not facts:
         pickles = [name for name in PICKLES if (folder / name).is_file()]
         if pickles:
             how = "convert them once, as the end of `python -m blink.kglm.train_kge --help` shows"
@@ -91,17 +91,17 @@ def triple_settings(location: str) -> dict[str, Any]:
         raise MissingFileError(
             f"{location} holds no triples; expected train.tsv or .en facts, give another --data_location_kge"
         )
-    found: dict[str, Any] = {"data.graph": str(folder.absolute())}
+    settings: dict[str, Any] = {"data.graph": str(folder.absolute())}
     for key, names in NAMES.items():
         if (path := _first(f"{location}/", names)) is not None:
-            found[f"data.{key}"] = str(path.absolute())
+            settings[f"data.{key}"] = str(path.absolute())
     for split in ("valid", "test"):
         if not any((folder / name.replace("train", split)).is_file() for name in TRIPLES):
-            found[f"data.{split}_share"] = SHARE
-    return found
+            settings[f"data.{split}_share"] = SHARE
+    return settings
 
 
-def located(value: str | None, flag: str) -> str:
+def require_location(value: str | None, flag: str) -> str:
     """A location that a command cannot do without.
 
     Raises:

@@ -54,6 +54,10 @@ def _layers(text: str) -> dict[str, Any]:
     return {"cells.layers": widths}
 
 
+def _to(name: str) -> Callable[[Any], dict[str, Any]]:
+    return lambda value: {name: value}
+
+
 def _one_of(flag: str, values: Mapping[str, Any], name: str) -> Callable[[str], dict[str, Any]]:
     def settings(value: str) -> dict[str, Any]:
         if value.lower() not in values:
@@ -80,97 +84,45 @@ TASKS = {"init": 0.5, "kge": 1.0, "lm": 0.0}
 THOUSAND = 1000
 
 FLAGS: tuple[Flag, ...] = (
-    Flag(
-        ("data_location", "data_location_lm"),
-        str,
-        same(None, LM),
-        "Folder of the text: train_selected.txt.gz, dev_selected.txt.gz, test_selected.txt.gz; or train, valid and test with "
-        ".txt or .txt.gz; or folders of .sm files named train, dev, test.",
-    ),
-    Flag(
-        ("data_location_lm",),
-        str,
-        same(None, KGE, JOINT),
-        "Folder of the text, as in train_lm; train_kge only counts its vocabulary there, if it is given.",
-    ),
-    Flag(
-        ("data_location_kge",),
-        str,
-        same(None, KGE, JOINT),
-        "Folder of the triples: train, valid, test with .tsv or .txt, false ones in train_negatives.tsv and so on; or .en "
-        "facts. Names beside them, if ids are no names: names.tsv, relations.tsv or relations.json.",
-    ),
+    Flag(("data_location", "data_location_lm"), str, same(None, LM),
+         "Folder of the text: train_selected.txt.gz, dev_selected.txt.gz, test_selected.txt.gz; or train, valid and test "
+         "with .txt or .txt.gz; or folders of .sm files named train, dev, test."),
+    Flag(("data_location_lm",), str, same(None, KGE, JOINT),
+         "Folder of the text, as in train_lm; train_kge only counts its vocabulary there, if it is given."),
+    Flag(("data_location_kge",), str, same(None, KGE, JOINT),
+         "Folder of the triples: train, valid, test with .tsv or .txt, false ones in train_negatives.tsv and so on; or .en "
+         "facts. Names beside them, if ids are no names: names.tsv, relations.tsv or relations.json."),
     Flag(("dataset_kge",), str, same("FB13", KGE, JOINT), "A name for the triples; it goes into the log and selects nothing."),
     Flag(("model_name",), str, same("NAM_NER", *ALL), "Name of the model, in the names of folders and logs."),
     Flag(("exp_num",), str, same("99", *ALL), "Number of the experiment, behind that name."),
     Flag(("exp_info",), str, same("NAM NER experiments", *ALL), "A line for the log."),
-    Flag(("epochs",), int, same(30, *ALL), "Epochs.", lambda v: {"train.epochs": v}),
-    Flag(
-        ("learning_rate_lm",),
-        float,
-        same(1e-3, LM, JOINT),
-        "Learning rate in steps of text.",
-        lambda v: {"train.learning_rate_lm": v},
-    ),
-    Flag(
-        ("learning_rate_kge",),
-        float,
-        same(1e-4, KGE, JOINT),
-        "Learning rate in steps of triples.",
-        lambda v: {"train.learning_rate_kge": v},
-    ),
+    Flag(("epochs",), int, same(30, *ALL), "Epochs.", _to("train.epochs")),
+    Flag(("learning_rate_lm",), float, same(1e-3, LM, JOINT), "Learning rate in steps of text.", _to("train.learning_rate_lm")),
+    Flag(("learning_rate_kge",), float, same(1e-4, KGE, JOINT),
+         "Learning rate in steps of triples.", _to("train.learning_rate_kge")),
     Flag(("lstm_layer",), str, same("[256]", *ALL), "Width of each layer of cells.", _layers),
     Flag(("layer_type",), str, same("BiLSTM", *ALL), "LSTM or BiLSTM.", _one_of("layer_type", CELLS, "cells.kind")),
     Flag(("option",), int, same(5, LM) | same(1, KGE), "Does nothing here, as in the original."),
-    Flag(("option",), int, same(1, JOINT), "Read the text in each such epoch.", lambda v: {"joint.every": v}),
-    Flag(
-        ("steps_per_epoch_lm",),
-        int,
-        same(100, LM) | same(1000, JOINT),
-        "Steps of text in an epoch.",
-        lambda v: {"train.steps_per_epoch_lm": v},
-    ),
-    Flag(
-        ("steps_per_epoch_kge",),
-        int,
-        same(1000, KGE, JOINT),
-        "Steps of triples in an epoch.",
-        lambda v: {"train.steps_per_epoch_kge": v},
-    ),
-    Flag(("balance",), float, same(3.0, KGE, JOINT), "Weight of true triples.", lambda v: {"classifier.balance": v}),
+    Flag(("option",), int, same(1, JOINT), "Read the text in each such epoch.", _to("joint.every")),
+    Flag(("steps_per_epoch_lm",), int, same(100, LM) | same(1000, JOINT),
+         "Steps of text in an epoch.", _to("train.steps_per_epoch_lm")),
+    Flag(("steps_per_epoch_kge",), int, same(1000, KGE, JOINT),
+         "Steps of triples in an epoch.", _to("train.steps_per_epoch_kge")),
+    Flag(("balance",), float, same(3.0, KGE, JOINT), "Weight of true triples.", _to("classifier.balance")),
     Flag(("hidden_units_1",), int, same(1024, KGE, JOINT), "Width of the first layer behind the cells."),
     Flag(("hidden_units_2",), int, same(512, KGE, JOINT), "Width of the second."),
     Flag(("hidden_units_3",), int, same(512, KGE, JOINT), "Width of the third."),
     Flag(("hidden_units_4",), int, same(1, KGE, JOINT), "Width of the last; it must be 1.", _last_unit),
-    Flag(
-        ("keep_prob", "keep_probs"),
-        float,
-        same(0.6, *ALL),
-        "Share of the cells' output that dropout keeps.",
-        lambda v: {"cells.keep": v},
-    ),
-    Flag(
-        ("joint_opt",),
-        str,
-        same("False", JOINT),
-        "How both tasks learn: alternate (or False), or sum (or True): losses added in one step.",
-        _one_of("joint_opt", JOINTLY, "joint.mode"),
-    ),
-    Flag(
-        ("task",),
-        str,
-        same("KGE", KGE) | same("INIT", JOINT),
-        "What learns: INIT both tasks, KGE triples, LM text.",
-        _one_of("task", TASKS, "joint.alpha"),
-    ),
-    Flag(
-        ("vocab_size",),
-        int,
-        same(30, *ALL),
-        "Thousands of words that are known, by frequency, such as 30 or 70.",
-        lambda v: {"vocabulary.size": v * THOUSAND},
-    ),
-)
+    Flag(("keep_prob", "keep_probs"), float, same(0.6, *ALL),
+         "Share of the cells' output that dropout keeps.", _to("cells.keep")),
+    Flag(("joint_opt",), str, same("False", JOINT),
+         "How both tasks learn: alternate (or False), or sum (or True): losses added in one step.",
+         _one_of("joint_opt", JOINTLY, "joint.mode")),
+    Flag(("task",), str, same("KGE", KGE) | same("INIT", JOINT),
+         "What learns: INIT both tasks, KGE triples, LM text.", _one_of("task", TASKS, "joint.alpha")),
+    Flag(("vocab_size",), int, same(30, *ALL),
+         "Thousands of words that are known, by frequency, such as 30 or 70.", lambda v: {"vocabulary.size": v * THOUSAND}),
+)  # fmt: skip
 """All flags; one that means something else in another command stands here twice."""
 
 
@@ -179,16 +131,16 @@ def flags_of(command: str) -> list[Flag]:
     return [flag for flag in FLAGS if command in flag.default]
 
 
-def settings_from(command: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def settings_from(command: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by their full names, from the values of flags.
 
     Raises:
         SettingsError: a value is not allowed.
     """
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for flag in flags_of(command):
         if flag.settings is not None:
-            found.update(flag.settings(given[flag.names[0]]))
+            settings.update(flag.settings(values[flag.names[0]]))
     if command != LM:
-        found["classifier.hidden"] = [given[f"hidden_units_{n}"] for n in (1, 2, 3)]
-    return found
+        settings["classifier.hidden"] = [values[f"hidden_units_{n}"] for n in (1, 2, 3)]
+    return settings
