@@ -88,7 +88,7 @@ def test_exact_is_brute_force(n: int, d: int, m: int, k: int, block: int, query_
 def test_blocks_and_their_tail(device: str, on_device: bool | None, n: int) -> None:
     matrix, queries = vectors(n, 16), vectors(9, 16, 1)
     queries[0] = matrix[-1] * 10  # the last row must be found
-    index = ExactIndex(matrix, device=device, block_rows=100, query_rows=4, placed=on_device)
+    index = ExactIndex(matrix, device=device, block_rows=100, query_rows=4, on_device=on_device)
     hits = index.search(queries, 10)
     assert hits[1][0, 0] == n - 1
     assert_hits(hits, brute_force(matrix, queries, 10), atol=1e-4)
@@ -101,7 +101,7 @@ def test_bf16_is_the_product_of_rounded_vectors(device: str, on_device: bool) ->
     rounded = [torch.from_numpy(x).bfloat16().float().numpy() for x in (matrix, queries)]
     expected = brute_force(rounded[0], rounded[1], 7)
     for source in (matrix, torch.from_numpy(matrix).bfloat16()):
-        index = ExactIndex(source, device=device, dtype="bf16", block_rows=128, placed=on_device)
+        index = ExactIndex(source, device=device, dtype="bf16", block_rows=128, on_device=on_device)
         assert_hits(index.search(queries, 7), expected, atol=1e-3)
 
 

@@ -221,7 +221,7 @@ def _index(vectors: Tensor | None, index: Index | None, model: BiEncoder) -> Ind
         return index
     if vectors is None:
         raise SettingsError("neither candidate_encoding nor faiss_indexer is there; pass what load_models returned")
-    return ExactIndex(vectors, device=next(model.parameters()).device, placed=False)
+    return ExactIndex(vectors, device=next(model.parameters()).device, on_device=False)
 
 
 def _retrieve(

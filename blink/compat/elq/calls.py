@@ -188,7 +188,7 @@ def _knowledge_base(titles: Column[str], vectors: Tensor | None, index: Index | 
     if index is None:
         if vectors is None:
             raise SettingsError("neither candidate_encoding nor indexer is there; pass what load_models returned")
-        index = ExactIndex(vectors, device=device, placed=False)
+        index = ExactIndex(vectors, device=device, on_device=False)
     return KnowledgeBase(titles.catalogue, index)
 
 

@@ -127,10 +127,10 @@ def _finite(vectors: npt.NDArray[Any], rows: range | npt.NDArray[np.int64]) -> n
     Raises:
         DataError: one of them holds NaN or infinity.
     """
-    picked = vectors[rows.start : rows.stop] if isinstance(rows, range) else vectors[rows]
-    block = np.ascontiguousarray(picked, dtype=np.float32)
-    good = np.isfinite(block).all(axis=1)
-    if not good.all():
-        row = int(rows[int(np.argmin(good))])
+    subset = vectors[rows.start : rows.stop] if isinstance(rows, range) else vectors[rows]
+    block = np.ascontiguousarray(subset, dtype=np.float32)
+    finite = np.isfinite(block).all(axis=1)
+    if not finite.all():
+        row = int(rows[int(np.argmin(finite))])
         raise DataError(f"the vector of row {row} holds NaN or infinity; encode the entities again")
     return block

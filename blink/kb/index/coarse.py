@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 
 
 class CoarseIndex:
-    """Exact search made faster: bfloat16 products choose, float32 products score.
+    """Search in two stages: bfloat16 products give a shortlist, float32 products score it.
 
-    Products of bfloat16 factors put the best entities among the first few dozen, if not in order; these are scored again
-    from the float32 vectors. It takes a copy of the matrix in bfloat16.
+    Reading the matrix limits the speed of exact search on a CPU, and bfloat16 halves what is read. It rounds each factor by at
+    most 2**-8 of itself, which reorders neighbours but hardly moves an entity by dozens of ranks: a shortlist a few times
+    as long as the result holds the best, and their float32 scores are those of exact search (the scheme of FAISS's
+    ``IndexRefine``). The copy in bfloat16 costs half the memory of the float32 matrix.
 
     Args:
         exact: the index whose vectors are searched; on the CPU.
-        depth: candidates that are scored again, at least, and four for each hit asked for.
+        depth: least length of the shortlist; it is also at least four times the number of hits.
         block_rows: vectors multiplied at a time: as many as leave the scores in the processor's cache.
         query_rows: queries multiplied at a time.
     """
@@ -47,22 +49,24 @@ class CoarseIndex:
         """The ``k`` best rows for each query; see :meth:`Index.search`."""
         import torch
 
-        asked = torch.from_numpy(checked_queries(queries, k, self.dim))
+        checked = torch.from_numpy(checked_queries(queries, k, self.dim))
         depth = max(4 * k, self._depth)
-        if not len(asked) or self.size <= depth:
+        if not len(checked) or self.size <= depth:
             return self._exact.search(queries, k)
-        # Written in place: small results kept between large temporaries would leave the memory full of holes.
-        scores, rows = np.empty((len(asked), k), np.float32), np.empty((len(asked), k), np.int64)
+        # Allocated once: small results between large temporaries would fragment the memory.
+        scores, rows = np.empty((len(checked), k), np.float32), np.empty((len(checked), k), np.int64)
         with torch.inference_mode():
-            for at in range(0, len(asked), self._query_rows):
-                part = asked[at : at + self._query_rows]
-                found = self._rescored(part, self._chosen(part.to(torch.bfloat16), depth), k)
-                scores[at : at + len(part)], rows[at : at + len(part)] = (column.numpy() for column in found)
-        if not np.isfinite(scores).all():  # the exact search says which vector is at fault
+            for start in range(0, len(checked), self._query_rows):
+                block = checked[start : start + self._query_rows]
+                best_scores, best_rows = self._rescore(block, self._shortlist(block.to(torch.bfloat16), depth), k)
+                scores[start : start + len(block)] = best_scores.numpy()
+                rows[start : start + len(block)] = best_rows.numpy()
+        if not np.isfinite(scores).all():  # the exact search names the vector at fault
             return self._exact.search(queries, k)
         return padded_hits(scores, rows, k)
 
-    def _chosen(self, queries: torch.Tensor, depth: int) -> torch.Tensor:
+    def _shortlist(self, queries: torch.Tensor, depth: int) -> torch.Tensor:
+        """The ``depth`` best rows by bfloat16 products, ascending. *Shape:* (m, d) gives (m, depth), int64."""
         import torch
 
         scores, rows = [], []
@@ -72,9 +76,11 @@ class CoarseIndex:
             scores.append(top)
             rows.append(columns + start)
         best = torch.cat(scores, 1).topk(depth, dim=1, sorted=False).indices
+        # By row, so that the stable sort of `_rescore` orders equal scores by row, as exact search does.
         return torch.cat(rows, 1).gather(1, best).sort(dim=1).values
 
-    def _rescored(self, queries: torch.Tensor, rows: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _rescore(self, queries: torch.Tensor, rows: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The ``k`` best of each shortlist by float32 products: scores and rows. *Shape:* (m, k) each."""
         import torch
 
         vectors = self._exact.matrix[rows].to(torch.float32)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class ExactIndex:
     """Exact search: blocks of the matrix times blocks of the queries, with a running best k. Memory stays bounded.
 
-    On a GPU the matrix is copied to the device once, when the index is made, if it fits there; otherwise, and on the
-    CPU, its blocks are read from where it lies (a memory map costs no memory) at each search, the last partial block
-    included. Equal scores are ordered by row.
+    On a GPU the matrix is copied to the device once, when the index is made, if it fits there; otherwise, and on the CPU,
+    its blocks are read in place (a memory map costs no memory) at each search, the last partial block included. Equal
+    scores are ordered by row.
     """
 
     def __init__(
@@ -31,9 +31,9 @@ class ExactIndex:
         dtype: Literal["fp32", "bf16"] = "fp32",
         block_rows: int = 65_536,
         query_rows: int = 256,
-        placed: bool | None = None,
+        on_device: bool | None = None,
     ) -> None:
-        """Take a matrix; nothing is copied unless it is placed on a GPU.
+        """Take a matrix; nothing is copied unless it is moved to a GPU.
 
         Args:
             vectors: array, memory map or tensor of float32, float16 or (tensor only) bfloat16. *Shape:* (n, d).
@@ -42,7 +42,7 @@ class ExactIndex:
                 on the device and moves a score by about 0.4% of the largest terms in its sum.
             block_rows: vectors multiplied at a time.
             query_rows: queries multiplied at a time; scores take ``4 * block_rows * query_rows`` bytes.
-            placed: whether to keep the matrix on the device; by default on a GPU with enough free memory.
+            on_device: whether to keep the matrix on the device; by default on a GPU with enough free memory.
 
         Raises:
             ShapeError: ``vectors`` is not a matrix.
@@ -61,8 +61,8 @@ class ExactIndex:
         self._block_rows, self._query_rows = block_rows, query_rows
         self._vectors = _as_tensor(vectors)
         self._mixed = self._dtype == torch.bfloat16 and _multiplies_mixed(self._device)
-        if self._device.type != "cpu" and (self._fits() if placed is None else placed):
-            self._place()
+        if self._device.type != "cpu" and (self._fits() if on_device is None else on_device):
+            self._move()
 
     @property
     def dim(self) -> int:
@@ -80,8 +80,8 @@ class ExactIndex:
         return self._vectors
 
     @property
-    def placed(self) -> bool:
-        """Whether the matrix lies on the device, rather than being read block by block."""
+    def on_device(self) -> bool:
+        """Whether the matrix is on the device, rather than being read block by block."""
         return self._vectors.device.type == self._device.type
 
     def search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
@@ -92,23 +92,23 @@ class ExactIndex:
         """
         import torch
 
-        asked = torch.from_numpy(checked_queries(queries, k, self.dim)).to(self._device)
-        if not len(asked):
+        checked = torch.from_numpy(checked_queries(queries, k, self.dim)).to(self._device)
+        if not len(checked):
             return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
         with torch.inference_mode():
-            parts = list(torch.split(asked, self._query_rows))
+            query_blocks = list(torch.split(checked, self._query_rows))
             empty = torch.empty(0, device=self._device)
-            best = [(empty.expand(len(part), 0), empty.long().expand(len(part), 0)) for part in parts]
+            best = [(empty.expand(len(block), 0), empty.long().expand(len(block), 0)) for block in query_blocks]
             for start in range(0, self.size, self._block_rows):
-                block = self._block(start)
-                for number, part in enumerate(parts):
-                    scores, rows = _best(self._multiply(part, block), k)
+                vectors = self._block(start)
+                for number, block in enumerate(query_blocks):
+                    scores, rows = _best(self._multiply(block, vectors), k)
                     best[number] = _merged(best[number], (scores, rows + start), k)
-            found = [torch.cat(column).cpu().numpy() for column in zip(*best, strict=True)]
-        if np.isnan(found[0]).any():
-            row = int(found[1][np.isnan(found[0])][0])
+            all_scores, all_rows = (torch.cat(column).cpu().numpy() for column in zip(*best, strict=True))
+        if np.isnan(all_scores).any():
+            row = int(all_rows[np.isnan(all_scores)][0])
             raise DataError(f"the vector of row {row} holds NaN or infinity; encode the entities again")
-        return padded_hits(found[0], found[1], k)
+        return padded_hits(all_scores, all_rows, k)
 
     def _block(self, start: int) -> torch.Tensor:
         import torch
@@ -138,14 +138,14 @@ class ExactIndex:
         working = self._block_rows * (self._query_rows * 24 + self.dim * 4)
         return self._vectors.numel() * self._stored_dtype().itemsize + working < free
 
-    def _place(self) -> None:
+    def _move(self) -> None:
         import torch
 
-        on_device = torch.empty(self._vectors.shape, dtype=self._stored_dtype(), device=self._device)
+        vectors = torch.empty(self._vectors.shape, dtype=self._stored_dtype(), device=self._device)
         for start in range(0, self.size, self._block_rows):
-            part = self._vectors[start : start + self._block_rows]
-            on_device[start : start + len(part)] = part.to(self._device)
-        self._vectors = on_device
+            block = self._vectors[start : start + self._block_rows]
+            vectors[start : start + len(block)] = block.to(self._device)
+        self._vectors = vectors
 
 
 def _as_tensor(vectors: npt.NDArray[Any] | torch.Tensor) -> torch.Tensor:
@@ -175,19 +175,19 @@ def _multiplies_mixed(device: torch.device) -> bool:
 def _best(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The k largest of each line, by score and then by column.
 
-    ``topk`` picks any of several equal scores at the end of the list; asking it for one more shows where that may have
+    ``topk`` returns any of several equal scores at the end of the list; one more than ``k`` shows where that may have
     happened, and only those lines are sorted as a whole.
     """
     if scores.shape[1] <= k:
         return sorted_by_score(scores)
     top, columns = scores.topk(k + 1, dim=1)
-    doubtful = (top[:, k] == top[:, k - 1]).nonzero().squeeze(1)
+    tied = (top[:, k] == top[:, k - 1]).nonzero().squeeze(1)
     columns = columns[:, :k].sort(dim=1).values
     top, order = sorted_by_score(scores.gather(1, columns))
     columns = columns.gather(1, order)
-    if len(doubtful):
-        whole, order = sorted_by_score(scores[doubtful])
-        top[doubtful], columns[doubtful] = whole[:, :k], order[:, :k]
+    if len(tied):
+        full, order = sorted_by_score(scores[tied])
+        top[tied], columns[tied] = full[:, :k], order[:, :k]
     return top, columns
 
 

@@ -19,9 +19,10 @@ _UNSET_PROBES = 1  # what FAISS puts into a file whose maker set none
 class FaissIndex:
     """A FAISS index whose answers are inner products.
 
-    Two forms are understood: an index with the inner-product metric, and the reduction of inner product to distance in
+    Two forms are supported: an index with the inner-product metric, and the reduction of inner product to distance in
     which every stored vector x of width d is lengthened to [x ; sqrt(phi - |x|^2)], so that all have the squared norm
-    phi, and is searched by L2 distance D from [q ; 0]. There q.x = (|q|^2 + phi - D) / 2.
+    phi, and is searched by squared L2 distance D from [q ; 0] (Bachrach et al. 2014, the Euclidean transformation). There
+    q.x = (|q|^2 + phi - D) / 2.
 
     Attributes:
         phi: the squared norm of the stored vectors in the second form; None in the first.
@@ -58,14 +59,13 @@ class FaissIndex:
 
     def search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
         """The (for ``hnsw`` and ``ivfflat`` approximately) ``k`` best rows; see :meth:`Index.search`."""
-        asked = checked_queries(queries, k, self.dim)
-        kept = min(k, self.size)
-        if not len(asked) or not kept:
-            return np.full((len(asked), k), -np.inf, np.float32), np.full((len(asked), k), NO_ROW, np.int64)
-        given = asked if self.phi is None else np.pad(asked, ((0, 0), (0, 1)))
-        scores, rows = self.faiss_index.search(given, kept)
+        checked = checked_queries(queries, k, self.dim)
+        n_hits = min(k, self.size)
+        if not len(checked) or not n_hits:
+            return np.full((len(checked), k), -np.inf, np.float32), np.full((len(checked), k), NO_ROW, np.int64)
+        scores, rows = self.faiss_index.search(checked if self.phi is None else np.pad(checked, ((0, 0), (0, 1))), n_hits)
         if self.phi is not None:
-            squares = np.einsum("md,md->m", asked, asked, dtype=np.float64)[:, None]
+            squares = np.einsum("md,md->m", checked, checked, dtype=np.float64)[:, None]
             scores = ((squares + self.phi - scores) / 2).astype(np.float32)
         scores = np.where(rows == NO_ROW, np.float32(-np.inf), scores)
         order = np.lexsort((rows, -scores, rows == NO_ROW), axis=1)
@@ -77,18 +77,18 @@ def _common_squared_norm(index: Any) -> float:
     """Recover phi, the squared norm that all vectors of an L2 index share.
 
     Raises:
-        CheckpointError: a few vectors, spread over the index, differ in norm, so that distances say nothing of products.
+        CheckpointError: a few vectors, spread over the index, differ in norm, so that distances do not determine products.
     """
     if not index.ntotal:
         return 0.0
     try:
-        picked = np.stack([index.reconstruct(int(row)) for row in np.linspace(0, index.ntotal - 1, 16, dtype=np.int64)])
+        sample = np.stack([index.reconstruct(int(row)) for row in np.linspace(0, index.ntotal - 1, 16, dtype=np.int64)])
     except RuntimeError as error:
         raise CheckpointError(f"the vectors of this L2 index cannot be read ({_one_line(error)}); build it again") from error
-    squares = np.einsum("nd,nd->n", picked, picked, dtype=np.float64)
+    squares = np.einsum("nd,nd->n", sample, sample, dtype=np.float64)
     if np.ptp(squares) > 1e-3 * squares.max():
-        found = "the index measures plain L2 distance, which does not rank by inner product"
-        raise CheckpointError(f"{found}; build it again as flat, hnsw or ivfflat")
+        fault = "the index measures plain L2 distance, which does not rank by inner product"
+        raise CheckpointError(f"{fault}; build it again as flat, hnsw or ivfflat")
     return float(squares[0])
 
 
@@ -111,8 +111,8 @@ def read_index(path: str | Path) -> FaissIndex:
     try:
         index = faiss.read_index(str(path))
     except (RuntimeError, MemoryError) as error:
-        found = "is empty" if path.stat().st_size == 0 else f"is cut short or no FAISS index ({_one_line(error)})"
-        raise CheckpointError(f"{path} {found}; get it again or build it anew") from error
+        fault = "is empty" if path.stat().st_size == 0 else f"is cut short or no FAISS index ({_one_line(error)})"
+        raise CheckpointError(f"{path} {fault}; get it again or build it again") from error
     if isinstance(index, faiss.IndexIVF) and index.nprobe == _UNSET_PROBES:
         index.nprobe = min(DEFAULT_PROBES, index.nlist)
     try:
@@ -125,10 +125,10 @@ def write_index(index: FaissIndex, path: str | Path) -> None:
     """Write an index atomically, in FAISS's own format.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; what stood at ``path`` is untouched.
+        OSError: the disk is full or the folder cannot be written; an earlier file at ``path`` is untouched.
     """
     import faiss
 
-    with atomic_open(path, "wb") as f:  # through a callback: FAISS's own writer says nothing of a full disk at closing
+    with atomic_open(path, "wb") as f:  # through a callback: FAISS's own writer reports no full disk at closing
         writer = faiss.PyCallbackIOWriter(f.write)  # type: ignore[attr-defined,unused-ignore]
         faiss.write_index(index.faiss_index, writer)
