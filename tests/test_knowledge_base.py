@@ -3,9 +3,11 @@ together is refused."""
 
 from __future__ import annotations
 
+import copy
 import errno
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -550,6 +552,16 @@ def test_a_manifest_of_another_version_is_refused(kb: Path, changes: dict[str, A
 
 
 # --- reading only ---------------------------------------------------------------------------------------------------
+
+
+def test_a_copy_opens_the_folder_again(kb: Path) -> None:
+    base = KnowledgeBase.open(kb)
+    for copied in (pickle.loads(pickle.dumps(base)), copy.deepcopy(base)):
+        assert copied is not base
+        assert copied.catalogue.path == base.catalogue.path
+        assert answers(copied) == answers(base)
+    with pytest.raises(DataError, match="in memory alone"):
+        pickle.dumps(KnowledgeBase(base.catalogue, base.index))
 
 
 def test_a_folder_that_cannot_be_written_opens(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:

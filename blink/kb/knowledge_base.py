@@ -126,6 +126,17 @@ class KnowledgeBase:
         self.manifest = manifest
         self.vectors = vectors
         self.names = names
+        self._folder: Path | None = None
+
+    def __reduce__(self) -> tuple[Callable[[Path], KnowledgeBase], tuple[Path]]:
+        """Pickled and copied as its folder, which is opened again: maps of files cannot leave their process.
+
+        Raises:
+            DataError: it was not read from a folder.
+        """
+        if self._folder is None:
+            raise DataError("this knowledge base is in memory alone and cannot be pickled or copied; build it into a folder")
+        return KnowledgeBase.open, (self._folder,)
 
     @property
     def alias_table(self) -> AliasTable | None:
@@ -155,7 +166,9 @@ class KnowledgeBase:
             found = f"{index.size} vectors of {index.dim} numbers"
             raise MismatchError(f"{folder} holds {found}, its manifest says {manifest.entities} of {manifest.dim}; {rebuild}")
         names = NameIndex(AliasTable.open(folder), FuzzyIndex.open(folder), open_popularity(folder, manifest.entities))
-        return cls(catalogue, index, manifest, vectors, names)
+        base = cls(catalogue, index, manifest, vectors, names)
+        base._folder = folder.resolve()
+        return base
 
     def require_model(self, fingerprint: str | None) -> None:
         """Check that the vectors were made by the candidate encoder with this fingerprint; None is not checked.
