@@ -102,13 +102,11 @@ def draw_reliability(path: Path, report: Calibration, title: str) -> Path:
 
 def _figure(title: str, across: str, up: str) -> tuple[Figure, Axes]:
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingFileError("pictures need matplotlib, which is not installed; pip install matplotlib") from error
     # Not pyplot, which keeps figures and chooses a backend for the whole process.
     figure: Any = Figure(figsize=(5.6, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=10)
     axes.set(xlabel=across, ylabel=up)

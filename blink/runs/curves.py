@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ def draw_curves(rows: Sequence[dict[str, Any]], losses: Sequence[str], scores: S
         scores: columns of its ``validation`` rows.
         path: the PNG.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 8))
@@ -43,10 +41,8 @@ def draw_curves(rows: Sequence[dict[str, Any]], losses: Sequence[str], scores: S
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[1]:
             axes.legend(loc="best", fontsize=8)
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
     with atomic_open(path, "wb") as f:
-        f.write(buffer.getvalue())
+        figure.savefig(f, format="png")
 
 
 def _column(rows: Sequence[dict[str, Any]], kind: str, name: str) -> tuple[np.ndarray, np.ndarray]:

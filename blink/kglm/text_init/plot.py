@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -116,7 +115,6 @@ def sample(space: Space, most: int, seed: int = 0) -> Space:
 
 def draw_png(points: Points, path: str | Path, title: str) -> None:
     """Draw the points into a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 7.5), layout="constrained")
@@ -130,10 +128,8 @@ def draw_png(points: Points, path: str | Path, title: str) -> None:
     axes.set_title(title)
     axes.set_xticks([])
     axes.set_yticks([])
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
     with atomic_open(path, "wb") as f:
-        f.write(buffer.getvalue())
+        figure.savefig(f, format="png")
 
 
 def write_html(points: Points, path: str | Path, title: str) -> None:
