@@ -120,10 +120,10 @@ class BlinkLinker:
 def test_a_pipeline_gets_titles_scores_and_addresses(original: BlinkOriginal, index: str | None) -> None:
     linker = BlinkLinker(original.folder, index)
     documents = [Document("Oslo lies far from Mount Etna.", [(0, 4), (19, 29)]), Document("Peru", [(0, 4)])]
-    found = linker.predict(documents)
+    predicted = linker.predict(documents)
     assert linker.entities_list == [e["title"] for e in original.entities]
-    assert [len(spans) for spans in found] == [2, 1]
-    for document, spans in zip(documents, found, strict=True):
+    assert [len(spans) for spans in predicted] == [2, 1]
+    for document, spans in zip(documents, predicted, strict=True):
         for start, end, title, score, url in spans:
             text = document.text.lower()
             sample = {"context_left": text[:start], "mention": text[start:end], "context_right": text[end:]}
@@ -243,8 +243,8 @@ def test_files_of_mentions(original: BlinkOriginal, tmp_path: Path, caplog: pyte
     logger = logging.getLogger("caller")
     with caplog.at_level(logging.INFO, logger="caller"):
         for changes in ({"test_mentions": pages}, {"test_mentions": ids, "test_entities": entities}):
-            found = main_dense.run(argparse.Namespace(**{**vars(args), **changes}), logger, *models)
-            assert found[:6] == expected[:6]
+            answer = main_dense.run(argparse.Namespace(**{**vars(args), **changes}), logger, *models)
+            assert answer[:6] == expected[:6]
     assert caplog.messages == [f"linking {len(samples)} mentions"] * 2
 
 

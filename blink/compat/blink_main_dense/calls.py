@@ -145,9 +145,9 @@ def run(
         scores, rows = _sorted(scores, rows)
         if labels is not None:
             normalized, overall = _ranked(rows, labels)
-    predictions = [[id2title[int(row)] for row in found if row >= 0] for found in rows]
-    kept = [found[: len(titles)] for found, titles in zip(scores, predictions, strict=True)]
-    return accuracy, recall, normalized, overall, len(samples), predictions, kept if options.fast else [list(s) for s in kept]
+    predictions = [[id2title[int(row)] for row in of_mention if row >= 0] for of_mention in rows]
+    lists = [of_mention[: len(titles)] for of_mention, titles in zip(scores, predictions, strict=True)]
+    return accuracy, recall, normalized, overall, len(samples), predictions, lists if options.fast else [list(s) for s in lists]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -65,8 +65,8 @@ class CrossEncoder(nn.Module):
             raise CheckpointError(
                 f"{weights} holds no cross-encoder ({TOWER}.* and {HEAD}.*); give one of the original's, or set args.fast"
             )
-        own = {k.removeprefix(f"{TOWER}."): v for k, v in state.items() if k.startswith(f"{TOWER}.")}
-        encoder = encoder_from_state(shape, own, pooler=True)
+        tower = {k.removeprefix(f"{TOWER}."): v for k, v in state.items() if k.startswith(f"{TOWER}.")}
+        encoder = encoder_from_state(shape, tower, pooler=True)
         head = nn.Linear(shape["hidden_size"], 1)
         try:
             head.load_state_dict({name: state[f"{HEAD}.{name}"] for name in ("weight", "bias")})

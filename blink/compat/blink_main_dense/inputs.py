@@ -37,20 +37,20 @@ def mention_inputs(tokenizer: Tokenizer, samples: Sequence[Mapping[str, Any]], l
     texts = [text for number, sample in enumerate(samples) for text in _texts(number, sample)]
     ids = [encoding.ids.tolist() for encoding in tokenizer.tokenize(texts)]
     inputs = []
-    for left, mention, right in zip(ids[::3], ids[1::3], ids[2::3], strict=True):
+    for before, mention, after in zip(ids[::3], ids[1::3], ids[2::3], strict=True):
         marked = [bounds[0], *mention[: length - 4], bounds[1]] if mention else []
-        whole = [*left, *marked, *right]
-        window = window_around_gold(len(whole), [(len(left), len(left) + len(marked))], length).window
-        inputs.append([tokenizer.cls_id, *whole[window.start : window.end], tokenizer.sep_id])
+        text = [*before, *marked, *after]
+        window = window_around_gold(len(text), [(len(before), len(before) + len(marked))], length).window
+        inputs.append([tokenizer.cls_id, *text[window.start : window.end], tokenizer.sep_id])
     return inputs
 
 
 def _texts(number: int, sample: Mapping[str, Any]) -> list[str]:
     missing = [key for key in TEXT_KEYS if not isinstance(sample.get(key), str)]
     if missing:
-        found = f"{type(sample[missing[0]]).__name__}" if missing[0] in sample else "no such key"
+        kind = type(sample[missing[0]]).__name__ if missing[0] in sample else "no such key"
         raise DataError(
-            f"entry {number}: {missing[0]!r} must be a text, found {found}; give {', '.join(TEXT_KEYS)} of each mention"
+            f"entry {number}: {missing[0]!r} must be a text, found {kind}; give {', '.join(TEXT_KEYS)} of each mention"
         )
     return [str(sample[key]) for key in TEXT_KEYS]
 
