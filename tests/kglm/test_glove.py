@@ -66,7 +66,7 @@ def test_counts_equal_those_of_a_plain_loop(lines: list[list[str]], window: int,
     expected = plain_counts(lines, WORDS, window)
     corpus = encode(lines, vocabulary())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counting, "TOKENS_AT_ONCE", at_once)
+        patch.setattr(counting, "CHUNK_TOKENS", at_once)
         if not expected:
             with pytest.raises(DataError, match="no two words of the vocabulary stand in one line"):
                 count_pairs(corpus, window)
@@ -355,7 +355,7 @@ def test_sparse_gradients_give_the_same_vectors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data.text": ""}, "data.text names no text"),
+        ({"data.text": ""}, "data.text is not set"),
         ({"data.text": "EMPTY"}, r"is empty \(0 bytes\)"),
         ({"data.text": "nowhere.txt"}, "there is no nowhere.txt"),
         ({"vocabulary.least_count": 10_000}, "no word is left of 18"),

@@ -54,7 +54,7 @@ def test_the_best_way_counts() -> None:
     made = align(["Q4", "Q3", "Q2", "Q1"], known, names)
     assert spelt(made, known) == {1: ["entityq3"], 2: ["lake", "garda"], 3: ["oslo"]}
     assert made.report() == {"pairs": 3, "token": 1, "title": 1, "words": 1, "coverage": 0.75, "mean_confidence": 1.0}
-    assert spelt(align(["Q3", "Q2"], known, names, ways=["title"]), known) == {0: ["norway"]}
+    assert spelt(align(["Q3", "Q2"], known, names, representations=["title"]), known) == {0: ["norway"]}
 
 
 @pytest.mark.quick
@@ -82,7 +82,7 @@ def test_alignments_that_cannot_be() -> None:
     with pytest.raises(DataError, match="none of the 1 entities has a word of the text"):
         align(["Q1"], vocabulary("lake"))
     with pytest.raises(SettingsError, match=r"joint\.ways has 'anchor'; allowed are token, title, words"):
-        align(["Q1"], vocabulary("lake"), ways=["anchor"])
+        align(["Q1"], vocabulary("lake"), representations=["anchor"])
 
 
 @pytest.mark.quick
@@ -151,7 +151,7 @@ def test_a_shared_row_is_one_parameter(sparse: bool) -> None:
 
 @pytest.mark.quick
 def test_shared_rows_need_one_width() -> None:
-    with pytest.raises(SettingsError, match=r"an entity has \(4,\) numbers, a word 3; set words.dim to model.dim"):
+    with pytest.raises(SettingsError, match=r"an entity has shape \(4,\), a word \(3,\); set words.dim to model.dim"):
         TiedTable(nn.Parameter(torch.zeros(2, 4)), torch.zeros(5, 3), pairs_of([0], [1], 2))
 
 
@@ -186,7 +186,7 @@ def test_the_map_begins_by_keeping_lengths() -> None:
     torch.testing.assert_close(narrow @ narrow.T, torch.eye(4), atol=1e-5, rtol=0)
     torch.testing.assert_close(wide.T @ wide, torch.eye(4), atol=1e-5, rtol=0)
     assert Coupling("soft", pairs_of([0], [0], 1), 3, 3, mapping="identity").map is None
-    with pytest.raises(SettingsError, match=r"joint\.map identity needs one width: an entity has 4 numbers, a word 3"):
+    with pytest.raises(SettingsError, match=r"joint\.map identity needs equal dimensions: an entity has 4, a word 3"):
         Coupling("soft", pairs_of([0], [0], 1), 4, 3, mapping="identity")
 
 
@@ -385,8 +385,8 @@ def test_tokens_beside_titles_represent_entities(graph: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"joint.coupling": "hard", "words.dim": 7}, "a shared row needs one width"),
-        ({"joint.map": "identity", "words.dim": 7}, "joint.map identity needs one width"),
+        ({"joint.coupling": "hard", "words.dim": 7}, "a shared row needs equal dimensions"),
+        ({"joint.map": "identity", "words.dim": 7}, "joint.map identity needs equal dimensions"),
         ({"joint.mode": "both"}, "joint.mode is 'both'"),
         ({"joint.mu": -1.0}, "joint.mu is -1.0; it must be at least 0"),
         ({"data.graph": ""}, "data.graph names no graph"),

@@ -364,7 +364,7 @@ def test_entities_start_from_vectors_of_a_file(tmp_path: Path, graph: Path, resc
     plain = toy_loop(graph, tmp_path / "plain")
     made = toy_loop(graph, tmp_path / "run", model__vectors=str(folder), model__vectors_rescaled=rescaled)
     assert "2 entities start from" in learner_of(made).start_note
-    assert "3 from drawn vectors" in learner_of(made).start_note
+    assert "3 from random vectors" in learner_of(made).start_note
     drawn, table = learner_of(plain).model.entity_tables[0].detach(), learner_of(made).model.entity_tables[0].detach()
     places = {name: learner_of(made).graph.entities.index(name) for name in PEOPLE}
     for name, row in places.items():
@@ -389,7 +389,7 @@ def test_frozen_vectors_stay(tmp_path: Path, graph: Path) -> None:
 @pytest.mark.parametrize("rescaled", [True, False])
 def test_vectors_that_do_not_fit(tmp_path: Path, graph: Path, rescaled: bool) -> None:
     wide, strange = vectors(tmp_path / "wide", PEOPLE, 20), vectors(tmp_path / "strange", ["x", "y"], 16)
-    with pytest.raises(MismatchError, match="20 numbers"):
+    with pytest.raises(MismatchError, match="20-dimensional"):
         toy_loop(graph, tmp_path / "a", model__vectors=str(wide), model__vectors_rescaled=rescaled)
     with pytest.raises(MismatchError, match="none of the graph's 5 ids"):
         toy_loop(graph, tmp_path / "b", model__vectors=str(strange), model__vectors_rescaled=rescaled)

@@ -330,7 +330,7 @@ def test_a_loss_that_is_no_number_ends_the_run(world: Path, tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("kind", "changes", "error", "message"),
     [
-        ("lm", {"data.text": ""}, SettingsError, "data.text names no text"),
+        ("lm", {"data.text": ""}, SettingsError, "data.text is not set"),
         ("lm", {"data.text": "nowhere.txt"}, MissingFileError, "nowhere.txt"),
         ("lm", {"data.held_out": 0.0}, DataError, "data.held_out 0.0"),
         ("lm", {"data.text_share": 0.0}, SettingsError, "data.text_share"),

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from blink.errors import CheckpointError, DataError, MismatchError, SettingsError
-from blink.kglm.text_init.encode import PART_FOLDER, Progress, TextEncoder, encode_into
+from blink.kglm.text_init.encode import WORK_FOLDER, Progress, TextEncoder, encode_into
 from blink.kglm.text_init.initial import start_rows
-from blink.kglm.text_init.making import make_vectors
+from blink.kglm.text_init.pipeline import make_vectors
 from blink.kglm.text_init.tables import ENTITY_COLUMNS, TextRow
 from blink.kglm.text_init.vectors import Space, read_folder, read_tsv, write_folder
 from tests import toys
@@ -170,7 +170,7 @@ def test_work_made_of_something_else_is_begun_anew(tmp_path: Path, change: str) 
 
     with pytest.raises(KeyboardInterrupt):
         encode_into(dying, texts, 3, tmp_path, "a", batch_size=4)
-    notes = tmp_path / PART_FOLDER / "progress.json"
+    notes = tmp_path / WORK_FOLDER / "progress.json"
     assert json.loads(notes.read_text())["done"] == 4
     if change == "broken notes":
         notes.write_text('{"done": 4', encoding="utf-8")
@@ -221,7 +221,7 @@ def test_the_entities_command(tmp_path: Path, bert: str, blink: Callable[..., tu
     folder = read_folder(tmp_path / "out.vectors")
     assert np.array_equal(folder.vectors, made.vectors)
     assert (folder.meta["without_text"], folder.meta["pooling"], folder.meta["text"]) == (1, "mean", "name+description")
-    assert not (tmp_path / "out.vectors" / PART_FOLDER).exists()
+    assert not (tmp_path / "out.vectors" / WORK_FOLDER).exists()
     alone = TextEncoder(bert, device="cpu").encode(["Oslo: a city"])
     np.testing.assert_allclose(made.vectors[0], alone[0], atol=2e-5)
     assert "which were there already" in blink(*asked)[2]
@@ -281,7 +281,7 @@ def test_start_values_have_the_norm_of_random_rows(tmp_path: Path) -> None:
     folder = start_folder(tmp_path / "v")
     drawn = np.random.default_rng(1).normal(0, 0.01, (5, 4)).astype(np.float32)
     made = start_rows(folder, ["Q5", "new", "Q0", "Q3", "Q2"], drawn)
-    assert (made.found, made.missing) == (4, 1)
+    assert (made.matched, made.missing) == (4, 1)
     assert np.array_equal(made.vectors[1], drawn[1])
     there = made.vectors[[0, 2, 3, 4]]
     assert np.linalg.norm(there, axis=1).mean() == pytest.approx(np.linalg.norm(drawn, axis=1).mean(), rel=1e-5)
@@ -290,9 +290,9 @@ def test_start_values_have_the_norm_of_random_rows(tmp_path: Path) -> None:
     np.testing.assert_allclose(there, (texts - texts.mean(0)) * made.factor, atol=1e-6)
 
 
-@pytest.mark.parametrize(("width", "remedy"), [(3, "blink kglm reduce .* -d 3"), (8, "a model whose rows have 4 numbers")])
+@pytest.mark.parametrize(("width", "remedy"), [(3, "blink kglm reduce .* -d 3"), (8, "a model of dimension 4")])
 def test_start_values_of_the_wrong_width(tmp_path: Path, width: int, remedy: str) -> None:
-    with pytest.raises(MismatchError, match=f"4 numbers, the graph's rows {width}; use: {remedy}"):
+    with pytest.raises(MismatchError, match=f"4-dimensional, the graph's {width}-dimensional; use: {remedy}"):
         start_rows(start_folder(tmp_path / "v"), ["Q1"], np.zeros((1, width)))
 
 

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blink.errors import CheckpointError, DataError, SettingsError, ShapeError
-from blink.kglm.text_init.making import reduce_vectors
-from blink.kglm.text_init.plot import REST, UNKNOWN, Points, by, sample, with_types
-from blink.kglm.text_init.reduce import PCA_FILE, Pca, PictureSettings, check_method, picture
+from blink.kglm.text_init.pipeline import reduce_vectors
+from blink.kglm.text_init.plot import REST, UNKNOWN, Points, colour_groups, sample, with_types
+from blink.kglm.text_init.reduce import PCA_FILE, Pca, TsneSettings, check_method, project
 from blink.kglm.text_init.vectors import Space, read_folder, read_tsv, write_folder, write_tsv
 
 
@@ -69,7 +69,7 @@ def test_new_rows_are_reduced_like_those_fitted_on(tmp_path: Path) -> None:
     back = Pca.load(tmp_path)
     assert np.array_equal(back.transform(vectors[7:9]), pca.transform(vectors)[7:9])
     assert (back.explained, back.whiten) == (pca.explained, True)
-    with pytest.raises(ShapeError, match="for vectors of 6 numbers, these have 5"):
+    with pytest.raises(ShapeError, match="for 6-dimensional vectors, these have 5"):
         back.transform(vectors[:, :5])
     (tmp_path / PCA_FILE).write_bytes(b"\x00" * 20)
     with pytest.raises(CheckpointError, match="damaged"):
@@ -78,12 +78,12 @@ def test_new_rows_are_reduced_like_those_fitted_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [0, 7])
 def test_widths_that_cannot_be(width: int) -> None:
-    with pytest.raises(SettingsError, match=f"vectors of 6 numbers to {width}; give a width from 1 to 6"):
+    with pytest.raises(SettingsError, match=f"6-dimensional vectors to {width} dimensions; give a number from 1 to 6"):
         Pca.fit(cloud(9, 6), width)
 
 
 def test_pictures_are_of_two_dimensions() -> None:
-    with pytest.raises(SettingsError, match=r"tsne makes pictures of 2 \(or 3\) dimensions, not 400"):
+    with pytest.raises(SettingsError, match=r"tsne reduces to 2 or 3 dimensions, not 400"):
         check_method("tsne", 400)
     with pytest.raises(SettingsError, match="method is 'lda'; allowed are pca, tsne, umap"):
         check_method("lda", 2)
@@ -93,12 +93,12 @@ def test_tsne_keeps_groups_together() -> None:
     pytest.importorskip("sklearn")
     random = np.random.default_rng(0)
     groups = np.repeat([[0.0] * 60, [9.0] * 60], 12, axis=0) + random.normal(size=(24, 60))
-    made = picture(groups.astype(np.float32), "tsne", settings=PictureSettings(99, learning_rate=20, iterations=500))
+    made = project(groups.astype(np.float32), "tsne", settings=TsneSettings(99, learning_rate=20, iterations=500))
     assert made.shape == (24, 2)
     apart = np.linalg.norm(made[:, None] - made[None], axis=-1) + 1e9 * np.eye(24)
     assert (apart.argmin(1) < 12).tolist() == [True] * 12 + [False] * 12  # each one's nearest is of its own group
     with pytest.raises(DataError, match="needs at least 4 rows"):
-        picture(groups[:3].astype(np.float32), "tsne")
+        project(groups[:3].astype(np.float32), "tsne")
 
 
 def test_umap_where_it_is_installed() -> None:
@@ -106,9 +106,9 @@ def test_umap_where_it_is_installed() -> None:
         import umap  # noqa: F401
     except ImportError:
         with pytest.raises(SettingsError, match="UMAP is not installed; run: pip install umap-learn"):
-            picture(cloud(20, 5), "umap")
+            project(cloud(20, 5), "umap")
     else:
-        assert picture(cloud(20, 5), "umap").shape == (20, 2)
+        assert project(cloud(20, 5), "umap").shape == (20, 2)
 
 
 def test_reducing_stores_the_reduction_beside_the_vectors(tmp_path: Path) -> None:
@@ -165,10 +165,10 @@ def test_rare_types_share_one_colour() -> None:
 def test_relation_types_are_coloured_by_their_ends_or_source() -> None:
     made = space(cloud(3, 2), "relation")
     made.ids[:] = ["x::treats::B:A", "y::helps::A:B", "plain"]
-    assert by(made, "type") == ["A - B", "A - B", ""]
-    assert by(made, "resource") == ["x", "y", ""]
+    assert colour_groups(made, "type") == ["A - B", "A - B", ""]
+    assert colour_groups(made, "resource") == ["x", "y", ""]
     with pytest.raises(SettingsError, match="--by resource does not go with vectors of the kind entity"):
-        by(space(cloud(3, 2)), "resource")
+        colour_groups(space(cloud(3, 2)), "resource")
 
 
 def test_types_from_a_table(tmp_path: Path) -> None:

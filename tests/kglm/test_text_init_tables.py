@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
-from blink.kglm.text_init.tables import ENTITY_COLUMNS, TextRow, compose, only, read_entities, read_relation_types
-from blink.kglm.text_init.vectors import Space, folder_beside, read_folder, read_space, read_tsv, write_folder, write_tsv
+from blink.kglm.text_init.tables import ENTITY_COLUMNS, TextRow, compose, read_entities, read_relation_types, select_ids
+from blink.kglm.text_init.vectors import Space, read_folder, read_space, read_tsv, vectors_folder, write_folder, write_tsv
 
 pytestmark = pytest.mark.quick
 
@@ -111,7 +111,7 @@ def test_catalogues_and_relation_objects_are_read_too(tmp_path: Path) -> None:
         ("HEAD\n1\ta", "line 2: 2 fields where the header has 9"),
         ("HEAD\n" + "\t" * 8, "row 1: the id '' is empty"),
         ("HEAD\n1\ta" + "\t" * 7 + "\n1\tb" + "\t" * 7, "the id '1' is in row 1 and in row 2"),
-        ('HEAD\n1\t"a' + "\t" * 7 + "\n2\tb" + "\t" * 7, "line 2: 2 fields.*lone quotation mark"),
+        ('HEAD\n1\t"a' + "\t" * 7 + "\n2\tb" + "\t" * 7, "line 2: 2 fields.*unpaired quotation mark"),
     ],
 )
 def test_malformed_tables_are_one_clear_line(tmp_path: Path, content: str, message: str) -> None:
@@ -134,13 +134,13 @@ def test_a_table_that_is_not_utf8_or_not_there(tmp_path: Path) -> None:
 def test_only_takes_ids_or_triples(tmp_path: Path) -> None:
     rows = [TextRow(i, f"Q{i}", "x") for i in range(5)]
     (tmp_path / "ids").write_text("Q3\nQ9\n", encoding="utf-8")
-    assert [r.id for r in only(rows, tmp_path / "ids")] == ["Q3"]
+    assert [r.id for r in select_ids(rows, tmp_path / "ids")] == ["Q3"]
     (tmp_path / "triples").write_text("Q1\tQ2\tQ4\n", encoding="utf-8")
-    assert [r.id for r in only(rows, tmp_path / "triples")] == ["Q1", "Q4"]
-    assert [r.id for r in only(rows, tmp_path / "triples", tmp_path / "ids")] == ["Q1", "Q3", "Q4"]
+    assert [r.id for r in select_ids(rows, tmp_path / "triples")] == ["Q1", "Q4"]
+    assert [r.id for r in select_ids(rows, tmp_path / "triples", tmp_path / "ids")] == ["Q1", "Q3", "Q4"]
     (tmp_path / "none").write_text("P3\n", encoding="utf-8")
     with pytest.raises(DataError, match="names none of the 5 rows"):
-        only(rows, tmp_path / "none")
+        select_ids(rows, tmp_path / "none")
 
 
 @pytest.mark.parametrize("kind", ["entity", "relation"])
@@ -200,7 +200,7 @@ def test_folders_that_do_not_fit_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "message"), [("1|2", "row 2: 2 numbers where the rows before have 3"), ("1|x|2", "row 2: .*numbers joined by")]
+    ("row", "message"), [("1|2", "row 2: 2 values, the rows before have 3"), ("1|x|2", "row 2: .*numbers joined by")]
 )
 def test_vectors_of_another_width_or_no_numbers(tmp_path: Path, row: str, message: str) -> None:
     path = tmp_path / "v.tsv"
@@ -210,5 +210,5 @@ def test_vectors_of_another_width_or_no_numbers(tmp_path: Path, row: str, messag
 
 
 def test_the_folder_is_named_after_the_tsv() -> None:
-    assert folder_beside("a/out.tsv") == Path("a/out.vectors")
-    assert folder_beside("a/out.v2") == Path("a/out.v2.vectors")
+    assert vectors_folder("a/out.tsv") == Path("a/out.vectors")
+    assert vectors_folder("a/out.v2") == Path("a/out.v2.vectors")

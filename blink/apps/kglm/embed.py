@@ -125,11 +125,11 @@ def _embed(
     **options: Any,
 ) -> None:
     from blink.kglm.text_init.encode import Progress, TextEncoder
-    from blink.kglm.text_init.making import make_vectors
-    from blink.kglm.text_init.tables import only as keep_only
+    from blink.kglm.text_init.pipeline import make_vectors
+    from blink.kglm.text_init.tables import select_ids
 
     if only:
-        rows = keep_only(rows, *only)
+        rows = select_ids(rows, *only)
     encoder = TextEncoder(model, **options)
     shown: list[Bar] = []
     before: list[int] = []

@@ -44,16 +44,16 @@ def plot(
       blink kglm plot runs/complex-export --types types.tsv --method umap -o space
       blink kglm plot relation_types_embeddings.tsv --by resource -o relations
     """
-    from blink.kglm.text_init.plot import Points, by, draw_png, sample, with_types, write_html
-    from blink.kglm.text_init.reduce import PictureSettings, picture
+    from blink.kglm.text_init.plot import Points, colour_groups, draw_png, sample, with_types, write_html
+    from blink.kglm.text_init.reduce import TsneSettings, project
     from blink.kglm.text_init.vectors import read_space
 
     space = read_space(vectors, "relation" if kind == "relation" else "entity")
     if types is not None:
         space = with_types(space, types)
     part = sample(space, most, seed)
-    colours = by(part, colour)
-    places = part.vectors if part.width == 2 else picture(part.vectors, method, 2, PictureSettings(perplexity, seed=seed))
+    colours = colour_groups(part, colour)
+    places = part.vectors if part.width == 2 else project(part.vectors, method, 2, TsneSettings(perplexity, seed=seed))
     points = Points.of(places, part.names, colours)
     shown = f"{len(part.ids):,} of {len(space.ids):,}" if len(part.ids) < len(space.ids) else f"{len(part.ids):,}"
     heading = title or f"{Path(vectors).stem} ({shown} vectors, {'as they are' if part.width == 2 else method})"

@@ -52,8 +52,8 @@ def reduce(
       blink kglm reduce -e large.tsv -o places.tsv
     """
     from blink.errors import SettingsError
-    from blink.kglm.text_init.making import reduce_vectors
-    from blink.kglm.text_init.reduce import PictureSettings
+    from blink.kglm.text_init.pipeline import reduce_vectors
+    from blink.kglm.text_init.reduce import TsneSettings
     from blink.kglm.text_init.vectors import read_space
 
     for_pca = fitted is not None or whiten or normalize
@@ -61,7 +61,7 @@ def reduce(
     if chosen != "pca" and for_pca:
         raise SettingsError(f"--fitted, --whiten and --normalize are for -m pca, the method is {chosen}; leave them out")
     space = read_space(source, "relation" if kind == "relation" else "entity")
-    settings = PictureSettings(perplexity, learning_rate, iterations, seed)
+    settings = TsneSettings(perplexity, learning_rate, iterations, seed)
     given = None if fitted is None else Path(fitted)
     made = reduce_vectors(
         space,

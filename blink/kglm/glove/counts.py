@@ -1,4 +1,4 @@
-"""How often words stand near each other: the counts that GloVe fits (Pennington et al. 2014)."""
+"""Co-occurrence counts of words, the training data of GloVe (Pennington et al. 2014)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from blink.errors import DataError
 from blink.kglm.lm.corpus import Corpus
 from blink.kglm.lm.vocabulary import RESERVED
 
-TOKENS_AT_ONCE = 1 << 20
+CHUNK_TOKENS = 1 << 20
 Sums = tuple[np.ndarray, np.ndarray]
-"""Pairs in ascending order and the sum of each. *Shapes:* (n,) both."""
+"""Keys of pairs in ascending order, and the sum of weights of each. *Shapes:* (n,) both."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """The counts that are not 0, of both orders of each pair: ``X[i, j] = X[j, i]``.
+    """A symmetric sparse count matrix: ``X[i, j] = X[j, i]``, both stored.
 
     Attributes:
         words: first word of each pair. *Shape:* (n,), int32.
         contexts: second word of each pair. *Shape:* (n,), int32.
         values: counts, above 0. *Shape:* (n,), float32.
-        size: words of the vocabulary.
+        size: number of words of the vocabulary.
     """
 
     words: np.ndarray
@@ -38,12 +38,12 @@ class Counts:
     def __len__(self) -> int:
         return len(self.values)
 
-    def part(self, chosen: np.ndarray) -> Counts:
-        """Some of the pairs. *Shape of* ``chosen``: (n,), bool or rows."""
-        return Counts(self.words[chosen], self.contexts[chosen], self.values[chosen], self.size)
+    def select(self, rows: np.ndarray) -> Counts:
+        """Select pairs by row indices or by a mask."""
+        return Counts(self.words[rows], self.contexts[rows], self.values[rows], self.size)
 
     def digest(self) -> str:
-        """A hash of all counts."""
+        """Hash of all counts."""
         digest = hashlib.sha256(str(self.size).encode())
         for array in (self.words, self.contexts, self.values):
             digest.update(np.ascontiguousarray(array).data)
@@ -51,48 +51,48 @@ class Counts:
 
 
 def count_pairs(corpus: Corpus, window: int = 15, progress: Callable[[int], None] = lambda tokens: None) -> Counts:
-    """Add ``1 / distance`` for each two words of a line that stand at most ``window`` words apart.
+    """Sum ``1 / distance`` over all pairs of words within ``window`` words of a line.
 
-    Words that the vocabulary lacks are left out first, so that their neighbours come nearer, as in the authors' program. No
-    pair crosses the end of a line.
+    Unknown words are removed first, which reduces the distances of their neighbours, as in the authors' program. Pairs do not
+    cross line ends.
 
     Args:
-        corpus: lines of word ids; of the reserved ids it holds none but that of unknown words.
-        window: largest distance in words.
-        progress: called with how many further tokens are done.
+        corpus: lines of word ids, without reserved ids except for unknown words.
+        window: maximum distance in words.
+        progress: called with the number of further tokens done.
 
     Raises:
-        DataError: no two known words stand in one line.
+        DataError: no line has two known words.
     """
     size = corpus.vocabulary_size - len(RESERVED)
     lines = np.repeat(np.arange(len(corpus)), corpus.lengths)
-    known = (corpus.raw >= len(RESERVED)) & (corpus.raw < corpus.vocabulary_size)
-    words, lines = corpus.raw[known].astype(np.int64) - len(RESERVED), lines[known]
-    parts: list[Sums] = []
-    for begin in range(0, len(words), TOKENS_AT_ONCE):
-        end = min(begin + TOKENS_AT_ONCE, len(words))
-        parts.append(_pairs(words[begin : end + window], lines[begin : end + window], end - begin, window, size))
-        # Sums of about the same length are joined, so that each is gone through few times.
-        while len(parts) > 1 and 2 * len(parts[-1][0]) >= len(parts[-2][0]):
-            parts.append(_joined(parts.pop(), parts.pop()))
+    in_vocabulary = (corpus.raw >= len(RESERVED)) & (corpus.raw < corpus.vocabulary_size)
+    words, lines = corpus.raw[in_vocabulary].astype(np.int64) - len(RESERVED), lines[in_vocabulary]
+    sums: list[Sums] = []
+    for begin in range(0, len(words), CHUNK_TOKENS):
+        end = min(begin + CHUNK_TOKENS, len(words))
+        sums.append(_pairs(words[begin : end + window], lines[begin : end + window], end - begin, window, size))
+        # Sums of similar length are merged, so that each pair is merged only a logarithmic number of times.
+        while len(sums) > 1 and 2 * len(sums[-1][0]) >= len(sums[-2][0]):
+            sums.append(_merged(sums.pop(), sums.pop()))
         progress(end - begin)
-    while len(parts) > 1:
-        parts.append(_joined(parts.pop(), parts.pop()))
-    if not parts or not len(parts[0][0]):
+    while len(sums) > 1:
+        sums.append(_merged(sums.pop(), sums.pop()))
+    if not sums or not len(sums[0][0]):
         raise DataError("no two words of the vocabulary stand in one line; give more text, or keep rarer words")
-    return _both_orders(*parts[0], size)
+    return _both_orders(*sums[0], size)
 
 
 def _pairs(words: np.ndarray, lines: np.ndarray, firsts: int, window: int, size: int) -> Sums:
-    """Pairs whose first word is among the first ``firsts``; the smaller word's id counts ``size`` times."""
+    """Pairs whose first word is among the first ``firsts`` words. The key is ``smaller id * size + larger id``."""
     keys, weights = [], []
     for distance in range(1, window + 1):
         n = min(firsts, max(len(words) - distance, 0))
-        left, right = words[:n], words[distance : distance + n]
-        together = lines[:n] == lines[distance : distance + n]
-        left, right = left[together], right[together]
-        keys.append(np.minimum(left, right) * size + np.maximum(left, right))
-        weights.append(np.full(len(left), 1 / distance))
+        earlier, later = words[:n], words[distance : distance + n]
+        same_line = lines[:n] == lines[distance : distance + n]
+        earlier, later = earlier[same_line], later[same_line]
+        keys.append(np.minimum(earlier, later) * size + np.maximum(earlier, later))
+        weights.append(np.full(len(earlier), 1 / distance))
     return _summed(np.concatenate(keys), np.concatenate(weights))
 
 
@@ -105,36 +105,36 @@ def _summed(keys: np.ndarray, weights: np.ndarray) -> Sums:
     return ordered[starts], np.add.reduceat(weights[order], starts)
 
 
-def _joined(first: Sums, second: Sums) -> Sums:
+def _merged(first: Sums, second: Sums) -> Sums:
     return _summed(np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]]))
 
 
 def _both_orders(keys: np.ndarray, sums: np.ndarray, size: int) -> Counts:
     low, high = keys // size, keys % size
-    apart = low != high
-    words = np.concatenate([low, high[apart]]).astype(np.int32)
-    contexts = np.concatenate([high, low[apart]]).astype(np.int32)
-    # A word beside itself is a pair in both orders, on one and the same place.
-    values = np.concatenate([np.where(apart, sums, 2 * sums), sums[apart]]).astype(np.float32)
+    distinct = low != high
+    words = np.concatenate([low, high[distinct]]).astype(np.int32)
+    contexts = np.concatenate([high, low[distinct]]).astype(np.int32)
+    # A pair of a word with itself has both orders in one cell, so it counts twice.
+    values = np.concatenate([np.where(distinct, sums, 2 * sums), sums[distinct]]).astype(np.float32)
     return Counts(words, contexts, values, size)
 
 
-def hold_out(counts: Counts, share: float, seed: int) -> tuple[Counts, Counts]:
-    """Counts to fit and counts to check by; a pair is in one of them in both orders.
+def hold_out(counts: Counts, fraction: float, seed: int) -> tuple[Counts, Counts]:
+    """Split counts into training and held-out pairs; both orders of a pair are in the same split.
 
     Args:
-        counts: all of them.
-        share: of the pairs that are held out, from 0 up to 1.
-        seed: chooses them.
+        counts: all counts.
+        fraction: fraction of the pairs to hold out, 0 to 1.
+        seed: seed of the split.
     """
     low, high = np.minimum(counts.words, counts.contexts), np.maximum(counts.words, counts.contexts)
-    mixed = _mixed(_mixed(low.astype(np.uint64) + np.uint64(seed % (1 << 32))) ^ high.astype(np.uint64))
-    held = mixed < np.uint64(int(share * 2**63) * 2) if share > 0 else np.zeros(len(counts), dtype=bool)
-    return counts.part(~held), counts.part(held)
+    hashes = _hashed(_hashed(low.astype(np.uint64) + np.uint64(seed % (1 << 32))) ^ high.astype(np.uint64))
+    held_out = hashes < np.uint64(int(fraction * 2**63) * 2) if fraction > 0 else np.zeros(len(counts), dtype=bool)
+    return counts.select(~held_out), counts.select(held_out)
 
 
-def _mixed(numbers: np.ndarray) -> np.ndarray:
-    """Hashes of numbers (the finalizer of SplitMix64, Steele et al. 2014): neighbours become nothing alike."""
+def _hashed(numbers: np.ndarray) -> np.ndarray:
+    """Hashes of integers, by the finalizer of SplitMix64 (Steele et al. 2014)."""
     with np.errstate(over="ignore"):
         numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
         numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -144,7 +144,7 @@ def _mixed(numbers: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Pairs of words and their counts.
+    """A batch of pairs and their counts.
 
     Attributes:
         words, contexts: *Shape:* (batch,), int64.
@@ -157,32 +157,34 @@ class PairBatch:
 
 
 class PairStream:
-    """An endless stream of batches: batch n is a function of n alone, so a run goes on anywhere. A pass has each pair once.
+    """An endless stream of batches. Batch n is a function of n alone, so a run can resume at any step.
+
+    An epoch has each pair at most once.
 
     Args:
         counts: the pairs.
-        size: pairs of a batch.
-        seed: of the order.
-        device: where batches go.
+        size: batch size.
+        seed: seed of the order.
+        device: device of the batches.
     """
 
     def __init__(self, counts: Counts, size: int, seed: int, device: torch.device | str = "cpu") -> None:
         self.counts, self._size, self._seed, self._device = counts, min(size, len(counts)), seed, device
-        self._pass, self._order = -1, np.empty(0, np.int64)
+        self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def __len__(self) -> int:
-        """Batches of a pass; pairs that are left over wait for other passes."""
+        """Number of batches of an epoch; an incomplete last batch is dropped."""
         return len(self.counts) // self._size
 
     def batch(self, number: int) -> PairBatch:
         """Batch ``number`` of the stream."""
-        turn, place = divmod(number, len(self))
-        if turn != self._pass:
-            self._pass, self._order = turn, np.random.default_rng([self._seed, turn]).permutation(len(self.counts))
-        return pairs_at(self.counts, self._order[place * self._size : (place + 1) * self._size], self._device)
+        epoch, index = divmod(number, len(self))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, np.random.default_rng([self._seed, epoch]).permutation(len(self.counts))
+        return pairs_at(self.counts, self._order[index * self._size : (index + 1) * self._size], self._device)
 
 
 def pairs_at(counts: Counts, rows: np.ndarray | slice, device: torch.device | str = "cpu") -> PairBatch:
-    """Some of the pairs as tensors."""
+    """A batch of the pairs of these rows."""
     words, contexts = (torch.from_numpy(x[rows].astype(np.int64)).to(device) for x in (counts.words, counts.contexts))
     return PairBatch(words, contexts, torch.from_numpy(np.array(counts.values[rows])).to(device))

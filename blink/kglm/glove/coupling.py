@@ -1,4 +1,4 @@
-"""How entity vectors and word vectors pull at each other: a shared row, a distance, or a contrast."""
+"""Coupling of entity and word embeddings: a shared row, a distance loss, or a contrastive loss."""
 
 from __future__ import annotations
 
@@ -19,75 +19,77 @@ MAPS = ("learned", "identity")
 
 
 class TiedTable(nn.Module):
-    """Word rows of which some *are* entity rows: one parameter, looked up through an index, never a copy.
+    """A word table that shares rows with the entity table, through an index and without a copy.
 
-    Gradients of either task reach the shared rows, which the optimiser of the entity table moves.
+    Gradients of both tasks reach the shared rows, which the optimiser of the entity table updates.
 
     Args:
         entities: the entity table. *Shape:* (entities, width).
-        own: first values of all word rows; those of words that have an entity are dropped. *Shape:* (words, width).
-        pairs: entities that one word stands for, see `Alignment.singles`.
-        sparse: whether gradients hold only the rows in use.
+        initial: initial values of all word rows; those of shared rows are dropped. *Shape:* (words, width).
+        pairs: one-to-one pairs, see `Alignment.singles`.
+        sparse: whether gradients are sparse.
 
     Raises:
-        SettingsError: the tables are of different widths.
+        SettingsError: the tables have different dimensions.
     """
 
     place: Tensor
     alone: Tensor
 
-    def __init__(self, entities: nn.Parameter, own: Tensor, pairs: Alignment, sparse: bool = False) -> None:
+    def __init__(self, entities: nn.Parameter, initial: Tensor, pairs: Alignment, sparse: bool = False) -> None:
         super().__init__()
-        if entities.dim() != 2 or entities.shape[1] != own.shape[1]:
-            found = f"an entity has {tuple(entities.shape[1:])} numbers, a word {own.shape[1]}"
-            remedy = "set words.dim to model.dim (of complex and rotate, both halves count), or use joint.coupling soft"
-            raise SettingsError(f"a shared row needs one width: {found}; {remedy}")
+        if entities.dim() != 2 or entities.shape[1] != initial.shape[1]:
+            message = f"an entity has shape {tuple(entities.shape[1:])}, a word ({initial.shape[1]},)"
+            remedy = "set words.dim to model.dim (twice that for complex and rotate), or use joint.coupling soft"
+            raise SettingsError(f"a shared row needs equal dimensions: {message}; {remedy}")
         shared = torch.from_numpy(pairs.words[pairs.starts[:-1]])
-        place = torch.zeros(len(own), dtype=torch.int64)
-        alone = torch.ones(len(own), dtype=torch.bool)
+        row = torch.zeros(len(initial), dtype=torch.int64)
+        alone = torch.ones(len(initial), dtype=torch.bool)
         alone[shared] = False
-        place[alone] = torch.arange(int(alone.sum()))
-        place[shared] = torch.from_numpy(pairs.entities)
-        self.register_buffer("place", place)
+        row[alone] = torch.arange(int(alone.sum()))
+        row[shared] = torch.from_numpy(pairs.entities)
+        self.register_buffer("place", row)
         self.register_buffer("alone", alone)
-        self.weight = nn.Parameter(own[alone].clone())
-        self._entities = [entities]  # in a list: the entity table belongs to the graph's model, and is saved there
+        self.weight = nn.Parameter(initial[alone].clone())
+        self._entities = [
+            entities
+        ]  # in a list, so that it is not registered: the graph's model owns the entity table and saves it
         self._sparse = sparse
 
     def forward(self, ids: Tensor) -> Tensor:
-        """*Shape:* (n,) to (n, width)."""
-        place, alone = self.place[ids], self.alone[ids]
-        rows = self.weight.new_empty(len(ids), self.weight.shape[1])
-        rows = rows.index_put((alone.nonzero().squeeze(1),), self._rows(place[alone], self.weight))
-        return rows.index_put(((~alone).nonzero().squeeze(1),), self._rows(place[~alone], self._entities[0]))
+        """Look up word vectors. *Shape:* (n,) to (n, width)."""
+        rows, alone = self.place[ids], self.alone[ids]
+        vectors = self.weight.new_empty(len(ids), self.weight.shape[1])
+        vectors = vectors.index_put((alone.nonzero().squeeze(1),), self._embed(rows[alone], self.weight))
+        return vectors.index_put(((~alone).nonzero().squeeze(1),), self._embed(rows[~alone], self._entities[0]))
 
     def all(self) -> Tensor:
-        """All rows. *Shape:* (words, width)."""
+        """All word vectors. *Shape:* (words, width)."""
         return self(torch.arange(len(self.place), device=self.place.device))
 
-    def _rows(self, places: Tensor, table: Tensor) -> Tensor:
-        return functional.embedding(places, table, sparse=self._sparse)
+    def _embed(self, rows: Tensor, table: Tensor) -> Tensor:
+        return functional.embedding(rows, table, sparse=self._sparse)
 
 
 class Coupling(nn.Module):
-    """A loss that brings entities near the words that stand for them.
+    """A loss that aligns entity embeddings with the embeddings of their words.
 
-    * ``soft``: ``mean a |M e - (u + v) / 2|^2`` over pairs of an entity and its words, ``a`` their confidence; ``M`` is
-      learned, or the identity.
-    * ``contrastive``: cross-entropy of finding, by the cosine, an entity's words among those of the batch and the other way
-      round (InfoNCE, van den Oord et al. 2018). Shrinking norms does not lower it.
+    * ``soft``: ``mean a |M e - (u + v) / 2|^2`` over pairs of an entity and its words, with confidence ``a``. ``M`` is learned,
+      or the identity.
+    * ``contrastive``: cross-entropy of the words of an entity among those of the batch by cosine similarity, and of the entity
+      among those of the batch (InfoNCE, van den Oord et al. 2018). Unlike ``soft``, it does not decrease when norms shrink.
 
     Args:
         kind: ``soft`` or ``contrastive``.
         alignment: the pairs.
-        entity_width: numbers per entity.
-        word_width: numbers per word.
+        entity_width: dimension of entity embeddings.
+        word_width: dimension of word embeddings.
         mapping: one of `MAPS`.
-        temperature: of the contrast.
-        seed: of the first ``M`` where widths differ.
+        temperature: temperature of the contrastive loss.
+        seed: seed of the initial ``M`` if dimensions differ.
 
     Raises:
-        SettingsError: kind or mapping is unknown, or the identity cannot be between these widths.
+        SettingsError: kind or mapping is unknown, or dimensions differ with the identity.
     """
 
     def __init__(
@@ -106,22 +108,22 @@ class Coupling(nn.Module):
             allowed = f"joint.coupling is one of {', '.join(COUPLINGS)}; joint.map one of {', '.join(MAPS)}"
             raise SettingsError(f"joint.coupling is {kind!r} and joint.map {mapping!r}; {allowed}")
         if mapping == "identity" and entity_width != word_width:
-            found = f"an entity has {entity_width} numbers, a word {word_width}"
+            message = f"an entity has {entity_width}, a word {word_width}"
             raise SettingsError(
-                f"joint.map identity needs one width: {found}; set words.dim to model.dim, or joint.map learned"
+                f"joint.map identity needs equal dimensions: {message}; set words.dim to model.dim, or joint.map learned"
             )
         self.kind, self.alignment, self.temperature = kind, alignment, temperature
         self.map: nn.Parameter | None = None
         if mapping == "learned":
-            self.map = nn.Parameter(_first_map(entity_width, word_width, seed))
+            self.map = nn.Parameter(_initial_map(entity_width, word_width, seed))
 
     def forward(self, batch: AlignedBatch, entities: Tensor, words: GloVe) -> Tensor:
         """The loss of a batch of pairs.
 
         Args:
             batch: the pairs.
-            entities: their entities' vectors. *Shape:* (batch, entity width).
-            words: where word vectors come from.
+            entities: embeddings of the entities. *Shape:* (batch, entity width).
+            words: the model of the word vectors.
         """
         mapped = self.mapped(entities)
         targets = batch.means(words.vectors(batch.words) / 2)
@@ -132,8 +134,8 @@ class Coupling(nn.Module):
         return entities if self.map is None else entities @ self.map.T
 
 
-def _first_map(entity_width: int, word_width: int, seed: int) -> Tensor:
-    """The identity, or where widths differ a map that keeps lengths and angles as far as that goes."""
+def _initial_map(entity_width: int, word_width: int, seed: int) -> Tensor:
+    """The identity, or a random semi-orthogonal matrix if dimensions differ."""
     if entity_width == word_width:
         return torch.eye(word_width)
     drawn = torch.randn(word_width, entity_width, generator=generator_for(seed, "coupling"))
@@ -148,25 +150,25 @@ def distance_loss(mapped: Tensor, targets: Tensor, confidence: Tensor, temperatu
 
 
 def contrast_loss(mapped: Tensor, targets: Tensor, confidence: Tensor, temperature: float) -> Tensor:
-    """Mean of both directions' cross-entropies, weighed by confidence. *Shapes:* (batch, width) twice, (batch,)."""
+    """Mean cross-entropy of both directions, weighted by confidence. *Shapes:* (batch, width) twice, (batch,)."""
     cosines = functional.normalize(mapped, dim=1) @ functional.normalize(targets, dim=1).T / temperature
-    own = torch.arange(len(mapped), device=mapped.device)
-    there = functional.cross_entropy(cosines, own, reduction="none")
-    back = functional.cross_entropy(cosines.T, own, reduction="none")
-    return (confidence * (there + back) / 2).mean()
+    labels = torch.arange(len(mapped), device=mapped.device)
+    to_words = functional.cross_entropy(cosines, labels, reduction="none")
+    to_entities = functional.cross_entropy(cosines.T, labels, reduction="none")
+    return (confidence * (to_words + to_entities) / 2).mean()
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {"soft": distance_loss, "contrastive": contrast_loss}
 
 
 class PairDraws:
-    """Batches of aligned pairs: batch n is a function of n alone; within a batch, each pair is once.
+    """Random batches of aligned pairs. Batch n is a function of n alone. A batch has each pair at most once.
 
     Args:
         alignment: the pairs.
-        size: of a batch, at most all.
-        seed: of the draws.
-        device: where batches go.
+        size: batch size; at most the number of pairs.
+        seed: seed of the samples.
+        device: device of the batches.
     """
 
     def __init__(self, alignment: Alignment, size: int, seed: int, device: torch.device | str = "cpu") -> None:

@@ -1,4 +1,4 @@
-"""What the settings of a run name, read and counted: words, co-occurrence counts, and which words stand for which entities."""
+"""Read the inputs of a run: vocabulary, co-occurrence counts, and the alignment of words and entities."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Words:
     """The text of a run.
 
     Attributes:
-        vocabulary: known words.
-        fitted: counts that are learned from.
-        held_out: counts that a run is checked by.
-        marked: whether entities have tokens of their own, put in beside their titles.
-        notes: what was found, a line each.
+        vocabulary: the vocabulary.
+        fitted: training counts.
+        held_out: held-out counts.
+        marked: whether entity tokens were inserted into the text.
+        notes: messages about the data, one line each.
         sources: files that were read.
     """
 
@@ -42,21 +42,21 @@ class Words:
     sources: tuple[Path, ...]
 
     def about(self) -> dict[str, Any]:
-        """For the trace: sizes, and a hash of the counts."""
+        """Sizes and hashes for the trace."""
         sizes = {"words": len(self.vocabulary.words), "pairs": len(self.fitted), "held_out_pairs": len(self.held_out)}
         return {**sizes, "vocabulary": self.vocabulary.digest, "counts": self.fitted.digest()}
 
 
 def read_text(settings: Settings, say: Callable[[str], None] = lambda line: None) -> Words:
-    """Read and count the text that settings name.
+    """Read the text of the settings and count its pairs.
 
     Raises:
-        SettingsError: no text is named.
+        SettingsError: ``data.text`` is not set.
         MissingFileError, DataError, MismatchError: a file is missing, empty or malformed.
     """
     data = settings.data
     if not data.text:
-        raise SettingsError("data.text names no text; give a file of text, or --joint.alpha 1 for the graph alone")
+        raise SettingsError("data.text is not set; give a text file, or --joint.alpha 1 for the graph alone")
     path = data_path(data.text, data.root)
     lines, sources = read_words(path), [path] if path.is_file() else sorted(path.glob("*.sm"))
     ids = _subjects_file(path, data)
@@ -66,7 +66,7 @@ def read_text(settings: Settings, say: Callable[[str], None] = lambda line: None
         lines = mark_lines(lines, subjects, {row.id: row.name for row in read_named(settings)})
         marked, sources = {link_word(entity) for entity in subjects if entity}, [*sources, ids]
     if data.text_words:
-        lines = _first(lines, data.text_words)
+        lines = _first_words(lines, data.text_words)
     vocabulary = _vocabulary(settings, count_words(lines), marked)
     corpus = encode(lines, vocabulary)
     say(f"counting pairs in {corpus.words:,} words")
@@ -75,41 +75,41 @@ def read_text(settings: Settings, say: Callable[[str], None] = lambda line: None
     unknown = corpus.unknown_words / max(corpus.words, 1)
     notes = [
         f"text: {len(corpus):,} lines, {corpus.words:,} words, {unknown:.2%} of them not in the vocabulary",
-        f"{len(vocabulary.words):,} words, {len(fitted):,} pairs that stand together, {len(held_out):,} more held out",
+        f"{len(vocabulary.words):,} words, {len(fitted):,} pairs, {len(held_out):,} held-out pairs",
     ]
     return Words(vocabulary, fitted, held_out, bool(marked), tuple(notes), tuple(sources))
 
 
 def _subjects_file(text: Path, data: GloveData) -> Path | None:
     if data.text_ids == "auto":
-        beside = text.with_suffix(".ids")
-        return beside if text.is_file() and beside.is_file() else None
+        ids_file = text.with_suffix(".ids")
+        return ids_file if text.is_file() and ids_file.is_file() else None
     return data_path(data.text_ids, data.root) if data.text_ids else None
 
 
-def _first(lines: list[list[str]], most: int) -> list[list[str]]:
-    """Lines from the first on, cut where there are ``most`` words."""
-    kept: list[list[str]] = []
+def _first_words(lines: list[list[str]], most: int) -> list[list[str]]:
+    """Truncate a text to its first ``most`` words."""
+    selected: list[list[str]] = []
     for line in lines:
         if most <= 0:
             break
-        kept.append(line[:most])
+        selected.append(line[:most])
         most -= len(line)
-    return kept
+    return selected
 
 
 def _vocabulary(settings: Settings, counts: Counter[str], marked: set[str]) -> Vocabulary:
-    """The most frequent words; tokens of entities are kept however rare they are."""
+    """The most frequent words and all entity tokens."""
     if settings.vocabulary.file:
         return Vocabulary.load(data_path(settings.vocabulary.file, settings.data.root))
     plain = Counter({word: count for word, count in counts.items() if word not in marked})
-    kept = build_vocabulary(plain, settings.vocabulary.size, settings.vocabulary.least_count)
+    frequent = build_vocabulary(plain, settings.vocabulary.size, settings.vocabulary.least_count)
     tokens = sorted((word for word in counts if word in marked), key=lambda word: (-counts[word], word))
-    return Vocabulary((*kept.words, *tokens), (*kept.counts, *(counts[word] for word in tokens)))
+    return Vocabulary((*frequent.words, *tokens), (*frequent.counts, *(counts[word] for word in tokens)))
 
 
 def read_named(settings: Settings) -> list[TextRow]:
-    """Titles and aliases of entities, those that the graph lacks included; empty where ``data.entity_names`` is.
+    """Titles and aliases of entities, also of entities that are not in the graph; empty without ``data.entity_names``.
 
     Raises:
         MissingFileError, DataError: the file is missing or malformed.
@@ -125,7 +125,7 @@ def read_named(settings: Settings) -> list[TextRow]:
 
 
 def aligned(settings: Settings, graph: Graph, words: Words) -> Alignment:
-    """Which words stand for the entities of the graph; how often an entity is in training triples decides whose a name is.
+    """Align the entities of the graph with words; popularity is the number of training triples of an entity.
 
     Raises:
         SettingsError, DataError: see `align`.

@@ -1,4 +1,4 @@
-"""The word side of a run: its model, its optimiser, and what a step of it does."""
+"""Training of GloVe: model, optimiser and steps."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class WordSide:
 
     Args:
         words: the text.
-        settings: all settings of the run.
-        device: where it learns.
+        settings: settings of the run.
+        device: training device.
 
     Attributes:
-        model: the vectors.
-        optimizer: AdaGrad over them.
+        model: the model.
+        optimizer: AdaGrad over its parameters.
     """
 
     def __init__(self, words: Words, settings: Settings, device: torch.device) -> None:
@@ -38,28 +38,28 @@ class WordSide:
 
     @property
     def steps(self) -> int:
-        """Steps of a pass over the pairs."""
+        """Steps per epoch."""
         return len(self._stream)
 
     def make_optimizer(self, more: Sequence[nn.Parameter] = ()) -> torch.optim.Optimizer:
-        """AdaGrad over the parameters of the model."""
+        """AdaGrad over the parameters of the model and ``more``."""
         options = self._settings.words
         size = min(options.batch_size, len(self.words.fitted))
         return adagrad([*self.model.parameters(), *more], options.lr, options.accumulator, size)
 
     def gradients(self, number: int, weight: float = 1.0) -> float:
-        """Add the gradients of batch ``number`` of the pairs, times ``weight``; returns the loss without it."""
+        """Add the gradients of batch ``number``, times ``weight``; returns the unweighted loss."""
         loss: torch.Tensor = self.model(self._stream.batch(number))
         (loss if weight == 1 else loss * weight).backward()
         return loss.item()
 
     def move(self) -> None:
-        """Take the step that the gradients ask for, and clear them."""
+        """Update the parameters and clear the gradients."""
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
     def held_out_loss(self) -> float | None:
-        """Mean weighted squared error of the pairs that were held out; None where there are none."""
+        """Mean weighted squared error of the held-out pairs; None if there are none."""
         return self.model.mean_loss(self.words.held_out) if len(self.words.held_out) else None
 
     def state(self) -> dict[str, Any]:
@@ -67,6 +67,6 @@ class WordSide:
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take back what `state` gave."""
+        """Restore the result of `state`."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -1,4 +1,4 @@
-"""GloVe: word vectors whose products give the logarithms of counts (Pennington, Socher & Manning 2014)."""
+"""GloVe: word vectors whose dot products approximate log co-occurrence counts (Pennington, Socher & Manning 2014)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from blink.kglm.glove.counts import Counts, PairBatch, pairs_at
 from blink.runs.seeds import generator_for
 
-PAIRS_AT_ONCE = 1 << 18
+CHUNK_PAIRS = 1 << 18
 
 
 @dataclass(frozen=True)
 class Weighting:
-    """How much a pair counts: ``g(x) = min(1, (x / x_max) ^ power)``.
+    """Weight of a pair in the loss: ``g(x) = min(1, (x / x_max) ^ power)``.
 
     Attributes:
-        x_max: count from which on pairs weigh 1.
-        power: how fast weights rise up to there.
+        x_max: counts from this value on have weight 1.
+        power: exponent for smaller counts.
     """
 
     x_max: float = 100.0
@@ -31,11 +31,11 @@ class Weighting:
 
 
 class Table(nn.Module):
-    """Rows of numbers, one per word.
+    """An embedding table.
 
     Args:
-        weight: first values. *Shape:* (rows, width).
-        sparse: whether gradients hold only the rows in use.
+        weight: initial values. *Shape:* (rows, width).
+        sparse: whether gradients are sparse.
     """
 
     def __init__(self, weight: Tensor, sparse: bool = False) -> None:
@@ -53,14 +53,14 @@ class Table(nn.Module):
 
 
 class GloVe(nn.Module):
-    """Two tables, of words and of contexts, and a bias of each row.
+    """Word and context embeddings, with a bias per row.
 
     Args:
-        size: words of the vocabulary.
-        width: numbers per vector.
-        weighting: of the pairs.
-        seed: of the first values, uniform in +-0.5 / width as in the authors' program.
-        sparse: whether gradients hold only the rows in use.
+        size: number of words of the vocabulary.
+        width: dimension of the vectors.
+        weighting: weights of pairs.
+        seed: seed of the initial values, uniform in +-0.5 / width as in the authors' program.
+        sparse: whether gradients are sparse.
     """
 
     def __init__(self, size: int, width: int, weighting: Weighting, seed: int = 0, sparse: bool = False) -> None:
@@ -87,16 +87,16 @@ class GloVe(nn.Module):
 
     @torch.no_grad()
     def mean_loss(self, counts: Counts) -> float:
-        """The same over all pairs of ``counts``, in parts."""
+        """Mean weighted squared error over all pairs of ``counts``, in chunks."""
         device = next(self.parameters()).device
         total = 0.0
-        for begin in range(0, len(counts), PAIRS_AT_ONCE):
-            batch = pairs_at(counts, slice(begin, begin + PAIRS_AT_ONCE), device)
+        for begin in range(0, len(counts), CHUNK_PAIRS):
+            batch = pairs_at(counts, slice(begin, begin + CHUNK_PAIRS), device)
             total += float((self.weighting.of(batch.values) * self.errors(batch).square()).double().sum())
         return total / max(len(counts), 1)
 
     def vectors(self, ids: Tensor | None = None) -> Tensor:
-        """Published vectors of words, ``u + v``; of all words if none are named. *Shape:* (n, width)."""
+        """Word vectors ``u + v``, by default of all words. *Shape:* (n, width)."""
         if ids is None:
             ids = torch.arange(self.size, device=self.contexts.weight.device)
         summed: Tensor = self.words(ids) + self.contexts(ids)
@@ -104,16 +104,16 @@ class GloVe(nn.Module):
 
 
 def adagrad(parameters: list[nn.Parameter], lr: float, accumulator: float, batch_size: int) -> torch.optim.Adagrad:
-    """AdaGrad with the steps of the authors' program, which takes a step per pair with the gradient of half the error.
+    """AdaGrad with the step sizes of the authors' program, which takes a step per pair with the gradient of half the error.
 
-    Our loss is a mean over a batch, hence its gradients are ``2 / batch_size`` times the sum of theirs. AdaGrad forgets such a
-    factor but for the value that its sums of squares begin with, which is therefore scaled alike.
+    Our loss is a mean over a batch, so its gradients are ``2 / batch_size`` times the sum of theirs. AdaGrad is invariant to
+    this factor except for the initial accumulator, which is scaled to match.
 
     Args:
-        parameters: what learns.
-        lr: 0.05 in that program.
-        accumulator: first value of the sums of squares, 1 in that program.
-        batch_size: pairs of a batch.
+        parameters: trained parameters.
+        lr: learning rate, 0.05 in that program.
+        accumulator: initial accumulator, 1 in that program.
+        batch_size: batch size in pairs.
     """
-    begin = accumulator * (2 / batch_size) ** 2
-    return torch.optim.Adagrad(parameters, lr=lr, initial_accumulator_value=begin, eps=1e-15)
+    initial = accumulator * (2 / batch_size) ** 2
+    return torch.optim.Adagrad(parameters, lr=lr, initial_accumulator_value=initial, eps=1e-15)

@@ -1,4 +1,4 @@
-"""First entity vectors that come from a file, such as those of texts."""
+"""Initialize entity embeddings from a file, such as text vectors."""
 
 from __future__ import annotations
 
@@ -14,45 +14,47 @@ from blink.kglm.text_init.vectors import read_folder
 
 
 def start_from_vectors(model: GraphModel, graph: Graph, settings: Settings) -> str:
-    """Put the vectors that ``model.vectors`` names into the entity table; entities without one keep what was drawn for them.
+    """Copy the vectors of ``model.vectors`` into the entity table; entities without a vector keep their random values.
 
     Returns:
-        what was done, a line; empty where no vectors are named.
+        a message about the result; empty if ``model.vectors`` is not set.
 
     Raises:
         MissingFileError, DataError: a file is missing or malformed.
-        MismatchError: the vectors are of another width, or none is of the graph's ids.
+        MismatchError: the vectors have another dimension, or none of the graph's ids has a vector.
         SettingsError: the interaction has several tables of entities.
     """
     options = settings.model
     if not options.vectors:
         if options.vectors_frozen:
-            raise SettingsError("model.vectors_frozen keeps vectors that model.vectors names; name some, or set it to false")
+            raise SettingsError(
+                "model.vectors_frozen needs model.vectors; set model.vectors, or set model.vectors_frozen to false"
+            )
         return ""
     table = model.entity_tables[0]
     if len(model.entity_tables) > 1 or table.dim() != 2:
-        raise SettingsError(f"{options.name} has several vectors per entity; model.vectors is for interactions that have one")
+        raise SettingsError(f"{options.name} has several vectors per entity; model.vectors is for interactions with one")
     folder = data_path(options.vectors, settings.data.root)
     drawn = table.detach().numpy()
     if options.vectors_rescaled:
         rows = start_rows(folder, graph.entities, drawn)
     else:
-        rows = _as_they_are(str(folder), graph.entities, drawn)
+        rows = _unscaled_rows(str(folder), graph.entities, drawn)
     with torch.no_grad():
         table.copy_(torch.from_numpy(rows.vectors))
     table.requires_grad_(not options.vectors_frozen)
-    return f"{rows.found:,} entities start from {folder} (times {rows.factor:.4g}), {rows.missing:,} from drawn vectors"
+    return f"{rows.matched:,} entities start from {folder} (times {rows.factor:.4g}), {rows.missing:,} from random vectors"
 
 
-def _as_they_are(folder: str, ids: tuple[str, ...], drawn: np.ndarray) -> StartRows:
-    """Rows of the vectors themselves, such as those of an earlier run."""
+def _unscaled_rows(folder: str, ids: tuple[str, ...], drawn: np.ndarray) -> StartRows:
+    """Vectors without centring and rescaling, such as those of an earlier run."""
     space = read_folder(folder)
     if space.width != drawn.shape[1]:
         raise MismatchError(
-            f"the vectors in {folder} have {space.width} numbers; set model.dim to that, it is {drawn.shape[1]}"
+            f"the vectors in {folder} are {space.width}-dimensional; set model.dim to that, it is {drawn.shape[1]}"
         )
-    places = {name: row for row, name in enumerate(space.ids)}
-    rows = np.array([places.get(name, -1) for name in ids])
+    row_of_id = {name: row for row, name in enumerate(space.ids)}
+    rows = np.array([row_of_id.get(name, -1) for name in ids])
     if not (rows >= 0).any():
         raise MismatchError(
             f"none of the graph's {len(ids):,} ids has a vector in {folder}, such as {ids[0]!r}; use the same ids"

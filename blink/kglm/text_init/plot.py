@@ -1,4 +1,4 @@
-"""Draws vectors as points coloured by type: a PNG, and a page with names under the pointer that needs no network."""
+"""Scatter plots of vectors, coloured by type: a PNG, and a self-contained HTML page with tooltips."""
 
 from __future__ import annotations
 
@@ -27,46 +27,46 @@ REST, UNKNOWN = "other types", "no type"
 
 @dataclass(frozen=True)
 class Points:
-    """What is drawn.
+    """Points of a plot.
 
     Attributes:
-        places: *Shape:* (n, 2), float.
-        names: shown under the pointer.
-        types: of each point, the rare ones joined as `REST`.
-        colours: of each type, in the order of the legend.
+        coordinates: *Shape:* (n, 2), float.
+        names: tooltips.
+        types: type of each point; rare types are merged into `REST`.
+        colours: colour of each type, in the order of the legend.
     """
 
-    places: np.ndarray
+    coordinates: np.ndarray
     names: list[str]
     types: list[str]
     colours: dict[str, str]
 
     @classmethod
-    def of(cls, places: np.ndarray, names: Sequence[str], types: Sequence[str]) -> Points:
-        """Colour the most frequent types; the rest, and points without a type, are grey."""
+    def of(cls, coordinates: np.ndarray, names: Sequence[str], types: Sequence[str]) -> Points:
+        """Colour the most frequent types; other types, and points without a type, are grey."""
         counts = Counter(t for t in types if t)
-        shown = [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: len(COLOURS)]]
-        joined = [t if t in shown else REST if t else UNKNOWN for t in types]
-        colours = dict(zip(shown, COLOURS, strict=False))
+        frequent = [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: len(COLOURS)]]
+        joined = [t if t in frequent else REST if t else UNKNOWN for t in types]
+        colours = dict(zip(frequent, COLOURS, strict=False))
         colours |= {t: c for t, c in ((REST, REST_COLOUR), (UNKNOWN, UNKNOWN_COLOUR)) if t in joined}
-        return cls(np.asarray(places, dtype=float), list(names), joined, colours)
+        return cls(np.asarray(coordinates, dtype=float), list(names), joined, colours)
 
 
 def with_types(space: Space, path: str | Path) -> Space:
-    """The same vectors, with names and types from a table: ``entities.tsv``, a catalogue, or ``id<TAB>type[<TAB>name]``.
+    """Add names and types from a table to vectors: ``entities.tsv``, a catalogue, or ``id<TAB>type[<TAB>name]`` lines.
 
     Raises:
-        MissingFileError: there is no such file.
-        DataError: it is malformed, or knows none of the ids.
+        MissingFileError: the file does not exist.
+        DataError: the file is malformed, or has none of the ids.
     """
-    known = _types(Path(path))
-    if not set(space.ids) & set(known):
+    table = _types(Path(path))
+    if not set(space.ids) & set(table):
         raise DataError(
             f"{path} knows none of the {len(space.ids):,} ids, such as {space.ids[0]!r}; give a table with the same ids"
         )
-    found = [known.get(i, ("", "")) for i in space.ids]
-    names = [name or own for (_, name), own in zip(found, space.names, strict=True)]
-    return replace(space, names=names, types=[kind or own for (kind, _), own in zip(found, space.types, strict=True)])
+    entries = [table.get(i, ("", "")) for i in space.ids]
+    names = [name or current for (_, name), current in zip(entries, space.names, strict=True)]
+    return replace(space, names=names, types=[kind or current for (kind, _), current in zip(entries, space.types, strict=True)])
 
 
 def _types(path: Path) -> dict[str, tuple[str, str]]:
@@ -75,21 +75,21 @@ def _types(path: Path) -> dict[str, tuple[str, str]]:
         header = f.readline().rstrip("\r\n").split("\t")
     if path.suffix == ".jsonl" or set(ENTITY_COLUMNS) <= set(header):
         return {row.id: (row.kind, row.name) for row in read_entities(path)}
-    known = {}
+    table = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         fields = line.rstrip("\r").split("\t")
         if line.strip() and not 2 <= len(fields) <= 3:
             raise DataError(f"{path}, line {number}: {len(fields)} fields; a line is id<TAB>type, or id<TAB>type<TAB>name")
         if line.strip():
-            known[fields[0]] = (fields[1], fields[2] if len(fields) == 3 else "")
-    return known
+            table[fields[0]] = (fields[1], fields[2] if len(fields) == 3 else "")
+    return table
 
 
-def by(space: Space, colour: str) -> list[str]:
-    """What the points are coloured by: entities by their type, relation types by the pair of types they join or their source.
+def colour_groups(space: Space, colour: str) -> list[str]:
+    """Group of each point: the type of an entity; of a relation type, its pair of entity types or its source.
 
     Raises:
-        SettingsError: the vectors are not of relation types, or ``colour`` is unknown.
+        SettingsError: ``colour`` is unknown, or not available for entities.
     """
     if colour == "type":
         return space.types if space.kind == "entity" else [_pair(i) for i in space.ids]
@@ -105,24 +105,24 @@ def _pair(relation_type: str) -> str:
 
 
 def sample(space: Space, most: int, seed: int = 0) -> Space:
-    """At most ``most`` rows, drawn evenly, in their order."""
+    """A random sample of at most ``most`` rows, in order."""
     if len(space.ids) <= most:
         return space
     rows = np.sort(np.random.default_rng(seed).choice(len(space.ids), most, replace=False))
-    part = [[values[i] for i in rows] for values in (space.ids, space.names, space.types, space.rows)]
-    return replace(space, vectors=space.vectors[rows], ids=part[0], names=part[1], types=part[2], rows=part[3])
+    columns = [[values[i] for i in rows] for values in (space.ids, space.names, space.types, space.rows)]
+    return replace(space, vectors=space.vectors[rows], ids=columns[0], names=columns[1], types=columns[2], rows=columns[3])
 
 
 def draw_png(points: Points, path: str | Path, title: str) -> None:
-    """Draw the points into a PNG."""
+    """Write a PNG of the points."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 7.5), layout="constrained")
     axes = figure.subplots()
     types = np.array(points.types)
-    for kind, colour in reversed(points.colours.items()):  # the frequent ones last, on top
-        place = points.places[types == kind]
-        axes.scatter(place[:, 0], place[:, 1], s=7, c=colour, linewidths=0, alpha=0.75, label=f"{kind} ({len(place):,})")
+    for kind, colour in reversed(points.colours.items()):  # frequent types last, on top
+        xy = points.coordinates[types == kind]
+        axes.scatter(xy[:, 0], xy[:, 1], s=7, c=colour, linewidths=0, alpha=0.75, label=f"{kind} ({len(xy):,})")
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], labels[::-1], fontsize=8, markerscale=2.5, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set_title(title)
@@ -133,18 +133,20 @@ def draw_png(points: Points, path: str | Path, title: str) -> None:
 
 
 def write_html(points: Points, path: str | Path, title: str) -> None:
-    """Write a page that draws the points: names under the pointer, types to switch off, zoom, search. It loads nothing."""
+    """Write a self-contained page of the points, with tooltips, a legend that hides types, zoom and search."""
     legend = list(points.colours)
     numbers = {kind: number for number, kind in enumerate(legend)}
     data: Mapping[str, Any] = {
         "title": title,
         "types": [{"name": kind, "colour": points.colours[kind]} for kind in legend],
-        "x": [round(float(x), 4) for x in points.places[:, 0]],
-        "y": [round(float(y), 4) for y in points.places[:, 1]],
+        "x": [round(float(x), 4) for x in points.coordinates[:, 0]],
+        "y": [round(float(y), 4) for y in points.coordinates[:, 1]],
         "type": [numbers[kind] for kind in points.types],
         "name": points.names,
     }
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")  # no tag ends the script
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace(
+        "<", "\\u003c"
+    )  # "</script>" would end the script
     page = TEMPLATE.read_text(encoding="utf-8").replace("{{title}}", _escaped(title)).replace("{{data}}", text)
     with atomic_open(path) as f:
         f.write(page)

@@ -1,8 +1,8 @@
-"""Vectors with their ids, as a folder that a graph can start from and as the original's TSV.
+"""Vectors with their ids, as a folder and as the original's TSV.
 
-The folder has ``<kind>_vectors.npy`` (float32, a row each), ``<kind>_ids.txt`` (the row's id, a line each),
-``<kind>_labels.tsv`` (id, name, type: what a plot shows) and ``meta.json``; ``kind`` is ``entity`` or ``relation``. It is the
-layout in which a graph's own vectors are exported, so that whatever reads one reads the other.
+The folder has ``<kind>_vectors.npy`` (float32), ``<kind>_ids.txt`` (one id per line), ``<kind>_labels.tsv`` (id, name and type
+for plots) and ``meta.json``; ``kind`` is ``entity`` or ``relation``. Embeddings of a graph model are exported in the same
+layout.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ TSV_COLUMNS: dict[Kind, tuple[str, ...]] = {
     "relation": ("embedding_id", "relation_type", "embedding"),
 }
 LABEL_COLUMNS = ("id", "name", "type", "row")
-ROWS_AT_ONCE = 8192
+CHUNK_ROWS = 8192
 
 
 @dataclass(frozen=True)
 class Space:
-    """Vectors and what they stand for.
+    """Vectors with ids, names and types.
 
     Attributes:
         kind: ``entity`` or ``relation``.
-        ids: one per vector, each once.
-        vectors: *Shape:* (n, width), float32; may be mapped from a file.
-        names: what a reader would call them; as many as ids.
-        types: the type of each; empty strings where unknown.
-        rows: number of each in the table that they were made from, from 1.
-        meta: where they come from, as written to ``meta.json``.
+        ids: unique id of each vector.
+        vectors: *Shape:* (n, width), float32; may be memory-mapped.
+        names: name of each vector.
+        types: type of each vector; empty if unknown.
+        rows: row number in the source table, from 1.
+        meta: content of ``meta.json``.
     """
 
     kind: Kind
@@ -54,23 +54,23 @@ class Space:
 
     @property
     def width(self) -> int:
-        """Numbers per vector."""
+        """Dimension of the vectors."""
         return int(self.vectors.shape[1])
 
 
-def folder_beside(tsv: str | Path) -> Path:
-    """The folder of vectors that belongs to a TSV: ``out.vectors`` for ``out.tsv``."""
+def vectors_folder(tsv: str | Path) -> Path:
+    """Folder of the vectors of a TSV: ``out.vectors`` for ``out.tsv``."""
     path = Path(tsv)
     return path.with_name(f"{path.stem if path.suffix == '.tsv' else path.name}.vectors")
 
 
 def vectors_file(folder: Path, kind: Kind) -> Path:
-    """Where the vectors of a folder lie."""
+    """Path of the vectors in a folder."""
     return folder / f"{kind}_vectors.npy"
 
 
 def write_folder(space: Space, folder: str | Path) -> None:
-    """Write a folder of vectors; ``meta.json``, last, says that it is complete."""
+    """Write a folder of vectors. ``meta.json`` is written last and marks the folder as complete."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / META_FILE).unlink(missing_ok=True)
@@ -80,24 +80,24 @@ def write_folder(space: Space, folder: str | Path) -> None:
 
 
 def write_labels(space: Space, folder: Path) -> None:
-    """Write everything of a folder but the vectors themselves, which lie there already."""
+    """Write ids, labels and metadata of a folder that has its vectors."""
     with atomic_open(folder / f"{space.kind}_ids.txt") as f:
         f.writelines(f"{name}\n" for name in space.ids)
     with atomic_open(folder / f"{space.kind}_labels.tsv") as f:
         table = _writer(f)
         table.writerow(LABEL_COLUMNS)
         table.writerows(zip(space.ids, space.names, space.types, space.rows, strict=True))
-    own = {"kind": space.kind, "rows": len(space.ids), "dim": space.width, "layout": "real", **_norms(space.vectors)}
-    write_json(folder / META_FILE, {"format": FORMAT, **space.meta, **own})
+    derived = {"kind": space.kind, "rows": len(space.ids), "dim": space.width, "layout": "real", **_norms(space.vectors)}
+    write_json(folder / META_FILE, {"format": FORMAT, **space.meta, **derived})
 
 
 def read_folder(folder: str | Path, kind: Kind = "entity") -> Space:
-    """Open a folder of vectors; they stay on disk until they are used.
+    """Open a folder of vectors, which are memory-mapped.
 
     Raises:
-        MissingFileError: a file is not there.
+        MissingFileError: a file is missing.
         DataError: a file is malformed.
-        MismatchError: there are not as many ids as vectors.
+        MismatchError: the numbers of ids and vectors differ, or an id is duplicated.
     """
     folder = Path(folder)
     remedy = f"give a folder with {kind}_vectors.npy and {kind}_ids.txt (blink kglm embed or blink kglm export makes one)"
@@ -108,45 +108,45 @@ def read_folder(folder: str | Path, kind: Kind = "entity") -> Space:
         raise DataError(f"{path} is not an array of numbers ({error}); {remedy}") from error
     if vectors.ndim != 2 or vectors.dtype.kind != "f":
         raise DataError(f"{path} has shape {vectors.shape} and type {vectors.dtype}; it must be a table of float vectors")
-    # Not splitlines: ids may hold what Unicode takes for line ends.
+    # Not splitlines, because ids may contain Unicode line separators.
     ids = require_file(folder / f"{kind}_ids.txt", remedy).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     if len(ids) != len(vectors) or len(set(ids)) != len(ids):
-        found = f"{len(ids):,} ids ({len(set(ids)):,} different) for {len(vectors):,} vectors"
-        raise MismatchError(f"{folder} has {found}; make the folder anew")
+        message = f"{len(ids):,} ids ({len(set(ids)):,} different) for {len(vectors):,} vectors"
+        raise MismatchError(f"{folder} has {message}; create the folder again")
     labels = _labels(folder / f"{kind}_labels.tsv", ids)
     meta = read_json(folder / META_FILE) if (folder / META_FILE).is_file() else {}
     return Space(kind, ids, vectors, *labels, meta=meta if isinstance(meta, dict) else {})
 
 
 def _labels(path: Path, ids: Sequence[str]) -> tuple[list[str], list[str], list[int]]:
-    """Names, types and rows; without the file of labels, the ids are the names."""
+    """Names, types and row numbers; without the file of labels, the ids are the names."""
     if not path.is_file():
         return list(ids), [""] * len(ids), list(range(1, len(ids) + 1))
     rows = list(read_table(path, LABEL_COLUMNS))
     if [row["id"] for row in rows] != list(ids):
-        raise MismatchError(f"{path} does not go with the ids beside it; remove it, or make the folder anew")
+        raise MismatchError(f"{path} does not match the ids of the folder; remove it, or create the folder again")
     return [row["name"] for row in rows], [row["type"] for row in rows], [int(row["row"]) for row in rows]
 
 
 def write_tsv(space: Space, path: str | Path) -> None:
-    """Write the original's TSV: numbers joined by ``|``, nine digits, which give back the same float32."""
+    """Write the original's TSV: values joined by ``|``, with nine digits, which are enough for exact float32."""
     with atomic_open(path) as f:
         table = _writer(f)
         table.writerow(TSV_COLUMNS[space.kind])
-        for start in range(0, len(space.ids), ROWS_AT_ONCE):
-            part = np.asarray(space.vectors[start : start + ROWS_AT_ONCE], dtype=np.float32)
-            for i, vector in enumerate(part.tolist(), start):
+        for start in range(0, len(space.ids), CHUNK_ROWS):
+            chunk = np.asarray(space.vectors[start : start + CHUNK_ROWS], dtype=np.float32)
+            for i, vector in enumerate(chunk.tolist(), start):
                 names = (space.ids[i], space.names[i], space.types[i]) if space.kind == "entity" else (space.ids[i],)
                 numbers = "|".join(f"{number:.9g}" for number in vector)
                 table.writerow((space.rows[i], *names, numbers))
 
 
 def read_tsv(path: str | Path) -> Space:
-    """Read such a TSV, of entities or of relation types.
+    """Read a TSV of entities or relation types written by `write_tsv` or the original.
 
     Raises:
-        MissingFileError: there is no such file.
-        DataError: columns are missing, or a vector is malformed or of another width than the first.
+        MissingFileError: the file does not exist.
+        DataError: columns are missing, or a vector is malformed or has another dimension than the first.
     """
     path = require_file(path, "give a TSV made by `blink kglm embed`")
     with path.open(encoding="utf-8-sig") as f:
@@ -171,22 +171,22 @@ def _parsed(path: Path, kind: Kind) -> Iterator[tuple[dict[str, str], np.ndarray
             raise DataError(f"{path}, row {number}: {error}; an embedding is numbers joined by |") from error
         width = width or len(vector)
         if len(vector) != width:
-            raise DataError(f"{path}, row {number}: {len(vector)} numbers where the rows before have {width}; make it anew")
+            raise DataError(f"{path}, row {number}: {len(vector)} values, the rows before have {width}; create the file again")
         yield row, vector
 
 
 def read_space(path: str | Path, kind: Kind = "entity") -> Space:
-    """Read vectors: a folder, or else a TSV."""
+    """Read vectors from a folder or a TSV."""
     return read_folder(path, kind) if Path(path).is_dir() else read_tsv(path)
 
 
 def _norms(vectors: np.ndarray) -> dict[str, float]:
     """Mean and standard deviation of the rows' norms."""
-    parts = range(0, len(vectors), ROWS_AT_ONCE)
-    norms = np.concatenate([np.linalg.norm(vectors[i : i + ROWS_AT_ONCE], axis=1) for i in parts] or [np.zeros(1)])
+    starts = range(0, len(vectors), CHUNK_ROWS)
+    norms = np.concatenate([np.linalg.norm(vectors[i : i + CHUNK_ROWS], axis=1) for i in starts] or [np.zeros(1)])
     return {"mean_norm": float(norms.mean()), "std_norm": float(norms.std())}
 
 
 def _writer(file: IO[str]) -> Any:
-    """Writes rows of a TSV; fields that need it are put in quotation marks."""
+    """A writer of TSV rows, which quotes fields if necessary."""
     return csv.writer(file, delimiter="\t", lineterminator="\n")
