@@ -1,7 +1,7 @@
-"""Makes the table that a linker takes its prior from: degrees, edges and vectors of a graph; see `blink.data.prior_file`.
+"""Create the table of a linker's graph prior: degrees, edges and vectors of a graph; see `blink.data.prior_file`.
 
-Vectors are those of an export (`blink kglm export`, `blink kglm embed`), or signatures, which need no training: which relations
-an entity has, as head or as tail, is much of what it is.
+Vectors come from an export (`blink kglm export`, `blink kglm embed`), or are signatures: the relations of an entity as head and
+as tail, which need no training.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from blink.kglm.graph.triples import Graph
 from blink.kglm.text_init.vectors import Space, read_folder, vectors_file
 
 SIGNATURE = "signature"
-"""In place of a folder of vectors."""
+"""Value of ``vectors`` for `signatures`."""
 SIGNATURE_WIDTH = 64
 INVERSE = "^-1"
-MULTIPLIED = {"complex": "re_im", "distmult": "real"}
-"""Models whose score is an inner product -> layout of their vectors."""
+MULTIPLICATIVE = {"complex": "re_im", "distmult": "real"}
+"""Models whose score is a dot product -> layout of their vectors."""
 PAIRS = 20_000
-"""Random pairs of entities that the bias of relations is measured on."""
-FALSE_ALARMS = 1e-3
-"""Share of random pairs that a relation's bias lets pass."""
+"""Number of random pairs of entities to estimate the biases of relations."""
+FALSE_POSITIVE_RATE = 1e-3
+"""Fraction of random pairs that score above a relation's bias."""
 _EXPORT = "give a folder that `blink kglm export` or `blink kglm embed` wrote, or signature"
 
 
 def read_train_graph(graphs: Sequence[str], root: str = "") -> Graph:
-    """Training triples of graphs, as `blink kglm train` reads them from ``data.graph``; triples set aside are left alone.
+    """Read the training triples of graphs, like `blink kglm train` for ``data.graph``; other splits are ignored.
 
     Raises:
         MissingFileError, DataError: a graph is missing, empty or malformed.
@@ -44,15 +44,15 @@ def read_train_graph(graphs: Sequence[str], root: str = "") -> Graph:
 
 
 def make_table(graph: Graph, vectors: str | None) -> PriorTable:
-    """The table of a graph.
+    """Create the table of a graph.
 
     Args:
         graph: the triples.
-        vectors: a folder, ``signature``, or None for none.
+        vectors: a folder of vectors, ``signature``, or None for a table without vectors.
 
     Raises:
-        MissingFileError, DataError: the folder is none of vectors.
-        MismatchError: it has no vector of an entity of the graph, or was made from another graph.
+        MissingFileError, DataError: the folder has no vectors.
+        MismatchError: the folder has no vector of an entity of the graph, or was created from another graph.
     """
     ends = np.sort(graph.train[:, [0, 2]], axis=1)
     edges = np.unique(ends[ends[:, 0] != ends[:, 1]], axis=0).astype(np.int32)
@@ -75,10 +75,10 @@ def make_table(graph: Graph, vectors: str | None) -> PriorTable:
 
 
 def signatures(graph: Graph, width: int = SIGNATURE_WIDTH) -> np.ndarray:
-    """What relations an entity has: principal directions of log(1 + triples) by relation and side, at length 1.
+    """Principal components of the normalized profiles ``log(1 + triples)`` of entities by relation and side.
 
     Returns:
-        as many numbers as there are relations and sides, at most ``width``. *Shape:* (entities, d), float32.
+        *Shape:* (entities, d), float32, where d is twice the number of relations, at most ``width``.
     """
     relations = len(graph.relations)
     profile = np.zeros((len(graph.entities), 2 * relations), dtype=np.float32)
@@ -87,7 +87,7 @@ def signatures(graph: Graph, width: int = SIGNATURE_WIDTH) -> np.ndarray:
     profile = np.log1p(profile)
     profile /= np.maximum(np.linalg.norm(profile, axis=1, keepdims=True), 1e-6)
     _, directions = np.linalg.eigh(profile.T @ profile)
-    # Signs of eigenvectors are arbitrary; this choice makes them the same on every machine.
+    # The sign of an eigenvector is arbitrary. The largest entry is made positive, so that all machines agree.
     directions = directions[:, ::-1][:, :width]
     directions = directions * np.sign(directions[np.abs(directions).argmax(0), np.arange(directions.shape[1])])
     result: np.ndarray = (profile @ directions).astype(np.float32)
@@ -95,42 +95,42 @@ def signatures(graph: Graph, width: int = SIGNATURE_WIDTH) -> np.ndarray:
 
 
 def _joined(graph: Graph, space: Space, folder: str) -> np.ndarray:
-    """Vectors in the order of the graph's entities; zeros where there is none."""
-    if (made := space.meta.get("graph")) not in (None, graph.digest):
+    """Vectors in the order of the graph's entities; zeros for entities without a vector."""
+    if (source_digest := space.meta.get("graph")) not in (None, graph.digest):
         raise MismatchError(
-            f"{folder} was made from another graph ({str(made)[:12]}, not {graph.digest[:12]}); give the same --graph to both"
+            f"{folder} belongs to another graph ({str(source_digest)[:12]}, not {graph.digest[:12]}); give both the same --graph"
         )
-    places = {name: i for i, name in enumerate(space.ids)}
-    at = np.array([places.get(name, -1) for name in graph.entities])
-    if (at < 0).all():
-        found = f"such as {space.ids[0]!r}, where the graph has {graph.entities[0]!r}"
+    row_of_id = {name: i for i, name in enumerate(space.ids)}
+    row_of_entity = np.array([row_of_id.get(name, -1) for name in graph.entities])
+    if (row_of_entity < 0).all():
+        example = f"such as {space.ids[0]!r}, where the graph has {graph.entities[0]!r}"
         raise MismatchError(
-            f"{folder} has no vector of an entity of the graph (its ids are {found}); give vectors of these ids"
+            f"{folder} has no vector of an entity of the graph (its ids are {example}); give vectors of these ids"
         )
-    rows = np.asarray(space.vectors, dtype=np.float32)[at.clip(min=0)]
-    return np.where((at >= 0)[:, None], rows, np.float32(0))
+    rows = np.asarray(space.vectors, dtype=np.float32)[row_of_entity.clip(min=0)]
+    return np.where((row_of_entity >= 0)[:, None], rows, np.float32(0))
 
 
 def _relations(folder: Path, space: Space, vectors: np.ndarray) -> Relations | None:
-    """Relation vectors of an export of a model that multiplies, with biases; None of others.
+    """Relation vectors of a multiplicative model with biases; None for other models.
 
-    Only the vectors that ask for the tail count: two entities are compared both ways round.
+    Inverse relations are dropped, because two entities are compared in both directions.
     """
-    layout = MULTIPLIED.get(str(space.meta.get("model")))
+    layout = MULTIPLICATIVE.get(str(space.meta.get("model")))
     path = vectors_file(folder, "relation")
     if layout is None or not path.is_file():
         return None
     names = require_file(folder / "relation_ids.txt", _EXPORT).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    all_of = np.asarray(map_array(path, _EXPORT), dtype=np.float32)
-    if len(names) != len(all_of) or all_of.shape[1] != vectors.shape[1]:
+    vectors_of_all = np.asarray(map_array(path, _EXPORT), dtype=np.float32)
+    if len(names) != len(vectors_of_all) or vectors_of_all.shape[1] != vectors.shape[1]:
         raise MismatchError(
-            f"{path} has shape {all_of.shape} for {len(names)} ids and entities of width {vectors.shape[1]}; {_EXPORT}"
+            f"{path} has shape {vectors_of_all.shape} for {len(names)} ids and entities of width {vectors.shape[1]}; {_EXPORT}"
         )
-    chosen = all_of[[i for i, name in enumerate(names) if not name.endswith(INVERSE)]]
+    selected = vectors_of_all[[i for i, name in enumerate(names) if not name.endswith(INVERSE)]]
     pairs = np.random.default_rng(0).integers(len(vectors), size=(2, PAIRS))
     limits, spreads = [], []
-    for vector in chosen:
+    for vector in selected:
         scores = (multiplied(vectors[pairs[0]], vector, layout) * vectors[pairs[1]]).sum(1)
-        limits.append(np.quantile(scores, 1 - FALSE_ALARMS))
+        limits.append(np.quantile(scores, 1 - FALSE_POSITIVE_RATE))
         spreads.append(max(float(scores.std()), 1e-6))
-    return Relations(chosen, np.array(limits, np.float32), np.array(spreads, np.float32), layout)
+    return Relations(selected, np.array(limits, np.float32), np.array(spreads, np.float32), layout)

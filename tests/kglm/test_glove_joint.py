@@ -389,7 +389,7 @@ def test_tokens_beside_titles_represent_entities(graph: Path, tmp_path: Path) ->
         ({"joint.map": "identity", "words.dim": 7}, "joint.map identity needs equal dimensions"),
         ({"joint.mode": "both"}, "joint.mode is 'both'"),
         ({"joint.mu": -1.0}, "joint.mu is -1.0; it must be at least 0"),
-        ({"data.graph": ""}, "data.graph names no graph"),
+        ({"data.graph": ""}, "data.graph is not set"),
         ({"data.entity_names": ""}, "none of the 12 entities has a word of the text"),
     ],
 )

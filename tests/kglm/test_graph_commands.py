@@ -94,7 +94,7 @@ def test_a_run_goes_on(tmp_path: Path, run_file: Path, blink: Blink) -> None:
         (["train", "RUN", "--out", "o", "--train.lrr", "1"], 1, "did you mean train.lr?"),
         (["train", "RUN", "--out", "o", "--train.type", "all"], 1, "train.type is 'all'"),
         (["train", "RUN", "--out", "o", "--data.graph", "nope"], 1, "there is no nope nor"),
-        (["train", "RUN", "--out", "o", "--model.name", "complecks"], 1, "there are complex, distmult, rotate, transe"),
+        (["train", "RUN", "--out", "o", "--model.name", "complecks"], 1, "allowed are complex, distmult, rotate, transe"),
         (["train", "RUN", "--out", "o", "--model.vectors", "nope"], 1, "there is no nope"),
         (["train", "RUN", "--out", "o", "--device", "tpu"], 1, "device is 'tpu'"),
         (["resume", "nowhere"], 1, "nowhere holds no run"),

@@ -17,7 +17,7 @@ from blink.errors import SettingsError
 from blink.kglm.config import load_settings
 from blink.kglm.graph.answers import Answers
 from blink.kglm.graph.interactions import ComplEx, FromPyKEEN, RotatE, SummedModuli, euclidean, make_interaction
-from blink.kglm.graph.model import GraphModel, Questions, make_model, questions_of
+from blink.kglm.graph.model import GraphModel, Queries, make_model, queries_of
 from blink.kglm.graph.ranking import rank
 
 pytest.importorskip("pykeen", reason="needs the extra kglm")
@@ -94,47 +94,47 @@ def test_scores_are_those_of_pykeen(name: str, arguments: dict[str, Any]) -> Non
 @pytest.mark.parametrize("reciprocal", [True, False])
 @pytest.mark.parametrize("name", [*(name for name, _ in OWN[::2]), *OTHERS])
 def test_all_ways_to_score_agree(name: str, reciprocal: bool) -> None:
-    """All candidates, some for all questions, some for each; heads and tails in one batch and in two."""
+    """All candidates, some for all queries, some for each; heads and tails in one batch and in two."""
     model = model_of(name, **{"model.reciprocal": reciprocal, "model.dim": 8}).exact()
-    questions, answers = questions_of(all_triples()[::5])
-    everything = model.scores(questions)
-    assert everything.shape == (len(questions), ENTITIES)
+    queries, answers = queries_of(all_triples()[::5])
+    everything = model.scores(queries)
+    assert everything.shape == (len(queries), ENTITIES)
     assert everything.dtype == torch.float64
     some = torch.tensor([4, 1, 1])
-    assert torch.allclose(model.scores(questions, some), everything[:, some], atol=1e-9)
-    assert torch.allclose(model.scores(questions, slice(2, 5)), everything[:, 2:5], atol=1e-9)
+    assert torch.allclose(model.scores(queries, some), everything[:, some], atol=1e-9)
+    assert torch.allclose(model.scores(queries, slice(2, 5)), everything[:, 2:5], atol=1e-9)
     own = torch.stack([answers, answers.flip(0)], 1)
-    assert torch.allclose(model.scores(questions, own), everything.gather(1, own), atol=1e-9)
+    assert torch.allclose(model.scores(queries, own), everything.gather(1, own), atol=1e-9)
     for side in (True, False):
-        chosen = questions.heads == side
-        assert torch.allclose(model.scores(questions[chosen]), everything[chosen], atol=1e-9)
-    tails = ~questions.heads
-    h, r, t = questions.anchors[tails], questions.relations[tails], answers[tails]
+        chosen = queries.heads == side
+        assert torch.allclose(model.scores(queries[chosen]), everything[chosen], atol=1e-9)
+    tails = ~queries.heads
+    h, r, t = queries.anchors[tails], queries.relations[tails], answers[tails]
     assert torch.allclose(model.score_hrt(h, r, t), everything[tails].gather(1, t.unsqueeze(1)).squeeze(1), atol=1e-9)
-    heads = model.score_heads(questions.relations[~tails], questions.anchors[~tails])
+    heads = model.score_heads(queries.relations[~tails], queries.anchors[~tails])
     assert torch.allclose(heads, everything[~tails], atol=1e-9)
 
 
 def test_pykeens_vectors_of_pairs_are_made_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of("pairre").exact()
-    questions, _ = questions_of(all_triples())
+    queries, _ = queries_of(all_triples())
     sizes: list[int] = []
     inner = model.interaction.inner
     inner.register_forward_hook(lambda module, given, scores: sizes.append(scores.numel()))
     with torch.no_grad():
-        whole = model.scores(questions)
-        monkeypatch.setattr(FromPyKEEN, "NUMBERS_AT_ONCE", 2 * len(questions) * DIM)
-        parts = model.scores(questions)
+        whole = model.scores(queries)
+        monkeypatch.setattr(FromPyKEEN, "CHUNK_VALUES", 2 * len(queries) * DIM)
+        parts = model.scores(queries)
     assert torch.allclose(whole, parts)
-    assert sizes == [len(questions) * n for n in (ENTITIES, 2, 2, 2, 1)]
+    assert sizes == [len(queries) * n for n in (ENTITIES, 2, 2, 2, 1)]
 
 
 @pytest.mark.parametrize(("name", "arguments"), OWN)
 def test_without_reciprocals_a_triple_has_one_score(name: str, arguments: dict[str, Any]) -> None:
-    questions, answers = questions_of(all_triples())
+    queries, answers = queries_of(all_triples())
     for reciprocal in (False, True):
         model = model_of(name, arguments, **{"model.reciprocal": reciprocal}).exact()
-        tails, heads = model.scores(questions, answers.unsqueeze(1)).view(2, -1)
+        tails, heads = model.scores(queries, answers.unsqueeze(1)).view(2, -1)
         assert torch.allclose(tails, heads) == (not reciprocal)
 
 
@@ -166,12 +166,12 @@ def test_summed_moduli_are_the_same_however_they_are_cut(rows: int, others: int,
     difference = q.unsqueeze(1) - c
     plain = torch.hypot(*difference.chunk(2, -1)).sum(-1)
     expected = torch.autograd.grad(plain, (q, c), slopes)
-    before, SummedModuli.NUMBERS_AT_ONCE = SummedModuli.NUMBERS_AT_ONCE, at_once
+    before, SummedModuli.CHUNK_VALUES = SummedModuli.CHUNK_VALUES, at_once
     try:
         found = SummedModuli.apply(q, c)
         gradients = torch.autograd.grad(found, (q, c), slopes)
     finally:
-        SummedModuli.NUMBERS_AT_ONCE = before
+        SummedModuli.CHUNK_VALUES = before
     assert torch.allclose(found, plain)
     assert all(torch.allclose(a, b) for a, b in zip(gradients, expected, strict=True))
 
@@ -221,26 +221,26 @@ def test_phases_are_spread_over_the_circle() -> None:
 def test_dropout_is_on_both_sides_of_scores_and_off_in_exact_ones() -> None:
     plain = model_of("distmult")
     model = model_of("distmult", **{"model.entity_dropout": 0.5}).train()
-    questions = Questions(torch.arange(5), torch.zeros(5, dtype=torch.long), torch.zeros(5, dtype=torch.bool))
-    assert torch.equal(model.exact().scores(questions), plain.exact().scores(questions))
-    assert torch.equal(model.eval().scores(questions), plain.scores(questions))
+    queries = Queries(torch.arange(5), torch.zeros(5, dtype=torch.long), torch.zeros(5, dtype=torch.bool))
+    assert torch.equal(model.exact().scores(queries), plain.exact().scores(queries))
+    assert torch.equal(model.eval().scores(queries), plain.scores(queries))
     model.train()
     kept = torch.stack([model.entity_rows(slice(None))[0] != 0 for _ in range(400)]).float().mean()
     assert abs(kept - 0.5) < 0.02
-    assert (model.rows(questions)[0][0] == 0).any()
-    assert not (model.rows(questions)[1][0] == 0).any()
+    assert (model.rows(queries)[0][0] == 0).any()
+    assert not (model.rows(queries)[1][0] == 0).any()
 
 
 def test_the_penalty_is_the_mean_over_triples_of_powers_of_moduli() -> None:
     triples = torch.tensor([[0, 0, 1], [0, 1, 2], [3, 0, 1]])
-    questions, answers = questions_of(triples)
+    queries, answers = queries_of(triples)
     model = model_of("complex", **{"model.reciprocal": False})
     assert isinstance(model.interaction, ComplEx)
     e, r = model.entity_tables[0].detach(), model.relation_tables[0].detach()
     cubes = lambda x: sum(abs(z) ** 3 for z in complex_numbers(x))  # noqa: E731
     expected = sum(cubes(e[a]) + cubes(r[b]) + cubes(e[c]) for a, b, c in triples.tolist()) / 3
-    assert model.penalty(questions, answers, 3.0, True).item() == pytest.approx(expected, rel=1e-5)
-    once = model.penalty(questions[:3], answers[:3], 3.0, False).item()
+    assert model.penalty(queries, answers, 3.0, True).item() == pytest.approx(expected, rel=1e-5)
+    once = model.penalty(queries[:3], answers[:3], 3.0, False).item()
     expected = (
         sum(cubes(e[i]) for i in (0, 3)) / 2 + sum(cubes(r[i]) for i in (0, 1)) / 2 + sum(cubes(e[i]) for i in (1, 2)) / 2
     )
@@ -248,10 +248,10 @@ def test_the_penalty_is_the_mean_over_triples_of_powers_of_moduli() -> None:
 
 
 def test_sparse_tables_score_alike() -> None:
-    questions, answers = questions_of(all_triples()[::9])
+    queries, answers = queries_of(all_triples()[::9])
     dense, sparse = model_of("complex"), model_of("complex", **{"model.sparse": True})
     for model in (dense, sparse):
-        model.scores(questions, answers.unsqueeze(1)).sum().backward()
+        model.scores(queries, answers.unsqueeze(1)).sum().backward()
     for one, other in zip(dense.parameters(), sparse.parameters(), strict=True):
         assert one.grad is not None
         assert other.grad is not None
@@ -262,7 +262,7 @@ def test_sparse_tables_score_alike() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "said"),
     [
-        ("complecks", {}, "model.name is 'complecks', which is no interaction; there are complex"),
+        ("complecks", {}, "model.name is 'complecks', which is no interaction; allowed are complex"),
         ("complex", {"model.dim": 7}, "complex needs an even number"),
         ("transe", {"model.arguments": {"p": 3}}, "must be 1 or 2"),
         ("transe", {"model.arguments": {"q": 3}}, "it takes: p"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from blink.kglm.graph.losses import LossOptions, binary_over_all, margin_over_drawn, self_adversarial, softmax_over_all
+from blink.kglm.graph.losses import LossOptions, binary_over_all, margin_over_sampled, self_adversarial, softmax_over_all
 
 losses = pytest.importorskip("pykeen.losses", reason="needs the extra kglm")
 
@@ -31,7 +31,7 @@ def test_right_answers_among_all_entities() -> None:
 @pytest.mark.parametrize(
     ("ours", "kind", "options"),
     [
-        (margin_over_drawn, "MarginRankingLoss", {"margin": 0.7}),
+        (margin_over_sampled, "MarginRankingLoss", {"margin": 0.7}),
         (self_adversarial, "NSSALoss", {"margin": 2.0}),
     ],
 )

@@ -20,10 +20,10 @@ from blink.kglm.graph.classification import (
     Thresholds,
     best_threshold,
     classify,
-    drawn_negatives,
     fit_thresholds,
+    sample_negatives,
 )
-from blink.kglm.graph.model import Questions, questions_of
+from blink.kglm.graph.model import Queries, queries_of
 from blink.kglm.graph.ranking import RelationFrequency, rank, relation_categories, report, summary
 from blink.kglm.graph.triples import Graph
 from blink.runs.finite import NotFinite
@@ -35,15 +35,15 @@ class Table:
 
     values: Tensor
 
-    def scores(self, questions: Questions, candidates: Tensor | slice | None = None) -> Tensor:
-        rows = self.values[questions.heads.long(), questions.relations, questions.anchors]
+    def scores(self, queries: Queries, candidates: Tensor | slice | None = None) -> Tensor:
+        rows = self.values[queries.heads.long(), queries.relations, queries.anchors]
         if isinstance(candidates, Tensor) and candidates.dim() == 2:
             return rows.gather(1, candidates)
         return rows[:, slice(None) if candidates is None else candidates].clone()
 
 
 def brute_force(values: np.ndarray, triples: list[list[int]], known: set[tuple[int, ...]]) -> list[tuple[float, float, float]]:
-    """Realistic, optimistic and pessimistic ranks, all questions for tails first."""
+    """Realistic, optimistic and pessimistic ranks, all queries for tails first."""
     entities = values.shape[-1]
     ranks = []
     for side in (0, 1):
@@ -90,7 +90,7 @@ def test_200_triples_of_a_trained_like_model_against_the_brute_force() -> None:
     everything = torch.stack(
         [
             torch.stack(
-                [exact.scores(Questions(torch.arange(60), torch.full((60,), r), torch.full((60,), side))) for r in range(5)]
+                [exact.scores(Queries(torch.arange(60), torch.full((60,), r), torch.full((60,), side))) for r in range(5)]
             )
             for side in (False, True)
         ]
@@ -123,7 +123,7 @@ def test_scores_apart_by_rounding_are_equal() -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_scores_that_are_no_numbers_are_refused(bad: float) -> None:
     triples = torch.tensor([[0, 0, 1]])
-    with pytest.raises(NotFinite, match="no numbers"):
+    with pytest.raises(NotFinite, match="not finite"):
         rank(Table(torch.full((2, 1, 2, 2), bad)), triples, Answers(triples, 2, 1), 2)
 
 
@@ -140,9 +140,9 @@ def test_other_true_answers_are_left_out_and_the_answer_stays() -> None:
 def test_answers_are_those_of_the_triples(rows: list[tuple[int, int, int]]) -> None:
     triples = torch.tensor(rows)
     known, truth = answers_of([triples[:1], triples[1:]], 5, 3), set(rows)
-    questions, _ = questions_of(torch.cartesian_prod(torch.arange(5), torch.arange(3), torch.arange(5)))
-    places = known.find(questions)
-    asked = zip(questions.anchors.tolist(), questions.relations.tolist(), questions.heads.tolist(), strict=True)
+    queries, _ = queries_of(torch.cartesian_prod(torch.arange(5), torch.arange(3), torch.arange(5)))
+    places = known.find(queries)
+    asked = zip(queries.anchors.tolist(), queries.relations.tolist(), queries.heads.tolist(), strict=True)
     expected = {
         i: {e for e in range(5) if ((e, r, a) if heads else (a, r, e)) in truth} for i, (a, r, heads) in enumerate(asked)
     }
@@ -153,10 +153,10 @@ def test_answers_are_those_of_the_triples(rows: list[tuple[int, int, int]]) -> N
     assert answers_found == expected
     contained = known.contains(places, torch.arange(5))
     assert [set(torch.nonzero(row).flatten().tolist()) for row in contained] == list(expected.values())
-    places, drawn = places.repeat(2), torch.tensor([3, 0, 3, 4])  # questions and candidates may come twice
+    places, drawn = places.repeat(2), torch.tensor([3, 0, 3, 4])  # queries and candidates may come twice
     assert torch.equal(known.contains(places, drawn), known.contains(places, drawn.expand(len(places), -1)))
     assert known.counts.sum() == 2 * len(truth)
-    assert known.find(known.questions).tolist() == list(range(len(known.questions)))
+    assert known.find(known.queries).tolist() == list(range(len(known.queries)))
 
 
 def test_categories_and_buckets_of_a_report() -> None:
@@ -181,11 +181,11 @@ def test_categories_and_buckets_of_a_report() -> None:
 def test_relation_frequencies_are_counts_of_training_answers() -> None:
     train = torch.tensor([[0, 0, 1], [2, 0, 1], [2, 0, 3], [3, 1, 0]])
     scorer = RelationFrequency(train, 4)
-    questions = Questions(torch.tensor([9, 9, 9]), torch.tensor([0, 0, 1]), torch.tensor([False, True, False]))
+    queries = Queries(torch.tensor([9, 9, 9]), torch.tensor([0, 0, 1]), torch.tensor([False, True, False]))
     expected = [[0, 2, 0, 1], [1, 0, 2, 0], [1, 0, 0, 0]]
-    assert scorer.scores(questions).tolist() == expected
-    assert scorer.scores(questions, slice(1, 3)).tolist() == [row[1:3] for row in expected]
-    assert scorer.scores(questions, torch.tensor([[1], [2], [0]])).tolist() == [[2], [2], [1]]
+    assert scorer.scores(queries).tolist() == expected
+    assert scorer.scores(queries, slice(1, 3)).tolist() == [row[1:3] for row in expected]
+    assert scorer.scores(queries, torch.tensor([[1], [2], [0]])).tolist() == [[2], [2], [1]]
 
 
 # -- classification ------------------------------------------------------------------------------------------------------
@@ -223,23 +223,23 @@ def test_thresholds_need_both_sorts_of_triples() -> None:
 
 
 @pytest.mark.parametrize("same_relation", [False, True])
-def test_drawn_negatives_are_false_and_drawn_again_alike(same_relation: bool) -> None:
+def test_sample_negatives_are_false_and_drawn_again_alike(same_relation: bool) -> None:
     graph = random_graph(300, 4, 600, 3)
     known, true = graph.train, graph.train[:200]
-    made = drawn_negatives(true, known, 300, 5, same_relation=same_relation)
+    made = sample_negatives(true, known, 300, 5, same_relation=same_relation)
     assert len(made) == 200
     assert made[:, :2].tolist() == true[:, :2].tolist()
     assert not set(map(tuple, made.tolist())) & set(map(tuple, known.tolist()))
     tails = {r: set(known[known[:, 1] == r, 2].tolist()) for r in range(4)}
     own = [t in tails[r] for _, r, t in made.tolist()]
     assert all(own) == same_relation
-    assert made.tolist() == drawn_negatives(true, known, 300, 5, same_relation=same_relation).tolist()
-    assert made.tolist() != drawn_negatives(true, known, 300, 6, same_relation=same_relation).tolist()
+    assert made.tolist() == sample_negatives(true, known, 300, 5, same_relation=same_relation).tolist()
+    assert made.tolist() != sample_negatives(true, known, 300, 6, same_relation=same_relation).tolist()
 
 
 def test_a_head_that_has_all_tails_gets_no_negative() -> None:
     full = np.array([[0, 0, 0], [0, 0, 1], [1, 0, 0]])
-    assert drawn_negatives(full, full, 2, 0).tolist() == [[1, 0, 1]]
+    assert sample_negatives(full, full, 2, 0).tolist() == [[1, 0, 1]]
 
 
 def test_ranks_are_those_of_pykeens_evaluator() -> None:

@@ -80,7 +80,7 @@ def test_what_is_unusual_is_told(tmp_path: Path) -> None:
     write_triples(tmp_path / "valid.txt", [TRAIN[0], ("ada", "knows", "stranger")])
     notes = " | ".join(read(tmp_path).notes)
     assert "valid: 1 entities occur in no training triple" in notes
-    assert "valid: 1 triples also stand in an earlier split" in notes
+    assert "valid: 1 triples are also in an earlier split" in notes
 
 
 def test_a_relation_that_was_never_trained(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, name: str, cont
 @pytest.mark.parametrize(
     ("graph", "said"),
     [
-        ("", "data.graph names no graph"),
+        ("", "data.graph is not set"),
         ("nowhere", "there is no nowhere"),
         ("pykeen:nonesuch", "PyKEEN knows no dataset 'nonesuch'"),
         ("EMPTY", "has no triples to train on"),

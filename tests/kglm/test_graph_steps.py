@@ -14,8 +14,8 @@ from torch.nn import functional
 from blink.errors import SettingsError
 from blink.kglm.config import Settings, load_settings
 from blink.kglm.graph.answers import Answers
-from blink.kglm.graph.batches import Batches, Negatives, head_shares, pair_weights
-from blink.kglm.graph.losses import OVER_ALL, OVER_DRAWN, LossOptions, loss_options, self_adversarial, softmax_over_all
+from blink.kglm.graph.batches import Batches, Negatives, head_query_rates, pair_weights
+from blink.kglm.graph.losses import OVER_ALL, OVER_SAMPLED, LossOptions, loss_options, self_adversarial, softmax_over_all
 from blink.kglm.graph.optimisers import RowwiseAdagrad
 from blink.kglm.graph.triples import Graph
 
@@ -68,12 +68,12 @@ def test_the_self_adversarial_loss_is_that_of_pykeen() -> None:
     from pykeen.losses import NSSALoss
 
     right, wrong = torch.randn(7, dtype=torch.float64), torch.randn(7, 5, dtype=torch.float64)
-    counted = torch.rand(7, 5) < 0.7
-    counted[:, 0] = True
-    found = self_adversarial(right, wrong, counted, LossOptions(margin=4.0, temperature=0.7))
+    mask = torch.rand(7, 5) < 0.7
+    mask[:, 0] = True
+    found = self_adversarial(right, wrong, mask, LossOptions(margin=4.0, temperature=0.7))
     loss = NSSALoss(margin=4.0, adversarial_temperature=0.7, reduction="mean")
     for i in range(7):
-        theirs = loss.process_slcwa_scores(right[i].view(1, 1), wrong[i][counted[i]].view(1, -1))
+        theirs = loss.process_slcwa_scores(right[i].view(1, 1), wrong[i][mask[i]].view(1, -1))
         assert float(theirs) == pytest.approx(float(found[i]))
 
 
@@ -84,26 +84,26 @@ def test_no_gradient_flows_through_self_adversarial_shares() -> None:
     assert torch.allclose(wrong.grad, share * torch.sigmoid(wrong.detach() + 1) / 2)
 
 
-@pytest.mark.parametrize("name", sorted(OVER_DRAWN))
+@pytest.mark.parametrize("name", sorted(OVER_SAMPLED))
 def test_a_drawn_answer_that_does_not_count_changes_nothing(name: str) -> None:
     options = LossOptions(margin=2.0)
     right, wrong = torch.randn(4), torch.randn(4, 3)
-    counted = torch.ones(4, 3, dtype=torch.bool)
+    mask = torch.ones(4, 3, dtype=torch.bool)
     padded = torch.cat([wrong, torch.full((4, 1), 50.0)], 1)
-    masked = torch.cat([counted, torch.zeros(4, 1, dtype=torch.bool)], 1)
-    expected = OVER_DRAWN[name](right, wrong, counted, options)
-    assert torch.allclose(OVER_DRAWN[name](right, padded, masked, options), expected)
-    nothing = OVER_DRAWN[name](right, padded, torch.zeros_like(masked), options)
+    masked = torch.cat([mask, torch.zeros(4, 1, dtype=torch.bool)], 1)
+    expected = OVER_SAMPLED[name](right, wrong, mask, options)
+    assert torch.allclose(OVER_SAMPLED[name](right, padded, masked, options), expected)
+    nothing = OVER_SAMPLED[name](right, padded, torch.zeros_like(masked), options)
     assert nothing.isfinite().all()
 
 
 def test_losses_by_hand() -> None:
-    right, wrong, counted = torch.tensor([2.0]), torch.tensor([[1.0, 3.5]]), torch.ones(1, 2, dtype=torch.bool)
-    assert OVER_DRAWN["margin"](right, wrong, counted, LossOptions(margin=1.0)).item() == pytest.approx((0 + 2.5) / 2)
+    right, wrong, mask = torch.tensor([2.0]), torch.tensor([[1.0, 3.5]]), torch.ones(1, 2, dtype=torch.bool)
+    assert OVER_SAMPLED["margin"](right, wrong, mask, LossOptions(margin=1.0)).item() == pytest.approx((0 + 2.5) / 2)
     logs = [np.log1p(np.exp(-2.0)), (np.log1p(np.exp(1.0)) + np.log1p(np.exp(3.5))) / 2]
-    assert OVER_DRAWN["bce"](right, wrong, counted, LossOptions()).item() == pytest.approx(sum(logs) / 2)
+    assert OVER_SAMPLED["bce"](right, wrong, mask, LossOptions()).item() == pytest.approx(sum(logs) / 2)
     expected = -2.0 + np.log(np.exp([2.0, 1.0, 3.5]).sum())
-    assert OVER_DRAWN["cross_entropy"](right, wrong, counted, LossOptions()).item() == pytest.approx(expected)
+    assert OVER_SAMPLED["cross_entropy"](right, wrong, mask, LossOptions()).item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -126,14 +126,14 @@ def test_only_distances_have_a_margin_against_zero() -> None:
     assert loss_options(settings_of(train__type="negative", train__loss="margin").train, distance=False).margin == 9
 
 
-# -- questions -----------------------------------------------------------------------------------------------------------
+# -- queries -----------------------------------------------------------------------------------------------------------
 
 
 def asked(batches: Batches, steps: range) -> list[tuple[int, ...]]:
     found = []
     for step in steps:
         batch = batches[step]
-        q = batch.questions
+        q = batch.queries
         for row, target in zip(batch.rows.tolist(), batch.targets.tolist(), strict=True):
             found.append((bool(q.heads[row]), int(q.relations[row]), int(q.anchors[row]), target))
     return found
@@ -159,17 +159,17 @@ def test_an_epoch_asks_everything_once_in_a_new_order(kind: str) -> None:
 def test_parts_of_a_batch_are_the_batch() -> None:
     graph = random_graph(20, 3, 50)
     batch = Batches(graph, known_of(graph), settings_of(train__type="KvsAll", train__batch_size=10))[0]
-    parts = [batch.part(0, 4), batch.part(4, 8), batch.part(8, 10)]
+    parts = [batch.micro_batch(0, 4), batch.micro_batch(4, 8), batch.micro_batch(8, 10)]
     assert torch.equal(torch.cat([p.rows + first for p, first in zip(parts, (0, 4, 8), strict=True)]), batch.rows)
     assert torch.equal(torch.cat([p.targets for p in parts]), batch.targets)
-    assert torch.equal(torch.cat([p.questions.anchors for p in parts]), batch.questions.anchors)
+    assert torch.equal(torch.cat([p.queries.anchors for p in parts]), batch.queries.anchors)
 
 
 def test_bernoulli_asks_for_heads_by_the_share_of_the_relation() -> None:
     """One head with many tails: its head is replaced far more often, for a false tail may well be true."""
     train = np.array([[0, 0, t] for t in range(1, 10)] + [[h, 1, 0] for h in range(1, 10)])
     graph = Graph(tuple(map(str, range(10))), ("p", "q"), {"train": train})
-    assert torch.allclose(head_shares(known_of(graph), 2), torch.tensor([0.9, 0.1]))
+    assert torch.allclose(head_query_rates(known_of(graph), 2), torch.tensor([0.9, 0.1]))
     options = settings_of(train__type="negative", negatives__sides="bernoulli", train__batch_size=1000)
     batches = Batches(graph, known_of(graph), options)
     found = [q for step in range(200) for q in asked(batches, range(step, step + 1))]
@@ -205,13 +205,11 @@ def test_no_true_answer_counts_as_wrong(changes: dict[str, Any]) -> None:
     for filtered in (True, False):
         negatives = Negatives(graph, known_of(graph), options.replace({"negatives.filter": filtered}))
         drawn = negatives.draw(3, batch)
-        counted = negatives.counted(batch, drawn)
+        mask = negatives.mask(batch, drawn)
         own = drawn if drawn.dim() == 2 else drawn.expand(16, -1)
         right = 0
-        for i, (a, r, side) in enumerate(
-            zip(batch.questions.anchors, batch.questions.relations, batch.questions.heads, strict=True)
-        ):
-            for e, counts in zip(own[i].tolist(), counted[i].tolist(), strict=True):
+        for i, (a, r, side) in enumerate(zip(batch.queries.anchors, batch.queries.relations, batch.queries.heads, strict=True)):
+            for e, counts in zip(own[i].tolist(), mask[i].tolist(), strict=True):
                 triple = (e, int(r), int(a)) if side else (int(a), int(r), e)
                 assert counts == (triple not in truth if filtered else e != int(batch.targets[i]))
                 right += triple in truth

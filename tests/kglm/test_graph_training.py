@@ -173,19 +173,19 @@ def test_validation_leaves_the_test_triples_alone(tmp_path: Path) -> None:
     write_triples(folder / "valid.txt", [("e0", "r", "e1")])
     write_triples(folder / "test.txt", [("e0", "r", n) for n in names[2:]])
     trainer = toy_loop(folder, tmp_path / "run", train__epochs=1, stop__every=1)
-    found = learner_of(trainer)._filter.of(learner_of(trainer)._filter.find(_question(0)))[1]
+    found = learner_of(trainer)._filter.of(learner_of(trainer)._filter.find(_query(0)))[1]
     assert found.tolist() == [0, 1]
     GraphRunner().train(toy_settings(folder, train__epochs=1, stop__every=1), tmp_path / "again")
     from blink.kglm.graph.runner import known_answers
 
     known = known_answers(open_run(tmp_path / "again")[1], "test")
-    assert len(known.of(known.find(_question(0)))[1]) == 12
+    assert len(known.of(known.find(_query(0)))[1]) == 12
 
 
-def _question(entity: int) -> Any:
-    from blink.kglm.graph.model import Questions
+def _query(entity: int) -> Any:
+    from blink.kglm.graph.model import Queries
 
-    return Questions(torch.tensor([entity]), torch.tensor([0]), torch.tensor([False]))
+    return Queries(torch.tensor([entity]), torch.tensor([0]), torch.tensor([False]))
 
 
 # -- stopping and going on -----------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from blink.data.prior_file import Prior, read_prior, write_prior
 from blink.errors import BlinkError, DataError, MismatchError, MissingFileError
 from blink.kglm.graph.export import write_export
 from blink.kglm.graph.triples import Graph
-from blink.kglm.prior_table import FALSE_ALARMS, SIGNATURE_WIDTH, make_table, read_train_graph, signatures
+from blink.kglm.prior_table import FALSE_POSITIVE_RATE, SIGNATURE_WIDTH, make_table, read_train_graph, signatures
 from blink.kglm.text_init.vectors import Space, write_folder
 from blink.linking.coherence import relatedness_of
 
@@ -262,6 +262,6 @@ def test_a_bias_lets_one_random_pair_in_a_thousand_pass(tmp_path: Path, model: s
         else:
             h, r, t = (x[..., :4] + 1j * x[..., 4:] for x in (heads, vector.astype(float), tails))
             scores = (h * r * t.conj()).sum(1).real
-        assert FALSE_ALARMS / 2 < (scores > bias).mean() < 2 * FALSE_ALARMS
+        assert FALSE_POSITIVE_RATE / 2 < (scores > bias).mean() < 2 * FALSE_POSITIVE_RATE
         assert spread == pytest.approx(scores.std(), rel=0.05)
     assert json.loads((folder / "meta.json").read_text())["model"] == model

@@ -1,7 +1,7 @@
-"""Vectors of a trained graph as files for the linker, which joins them by id and never relies on the order of rows.
+"""Export the embeddings of a graph model as files for the linker, which joins them by id.
 
-``entity_vectors.npy`` (float32) with ``entity_ids.txt``, ``relation_vectors.npy`` with ``relation_ids.txt``, ``degrees.npy``
-(training triples of each entity) and ``meta.json``, which is written last.
+The files are ``entity_vectors.npy`` (float32) with ``entity_ids.txt``, ``relation_vectors.npy`` with ``relation_ids.txt``,
+``degrees.npy`` (number of training triples of each entity) and ``meta.json``, which is written last.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from blink.kglm.graph.triples import Graph
 FORMAT = 1
 META_FILE = "meta.json"
 INVERSE = "^-1"
-"""Ends the id of a reciprocal relation, which asks for the head."""
+"""Suffix of the id of a reciprocal relation, which is for head queries."""
 
 
 def write_export(out: Path, model: GraphModel, graph: Graph, settings: Settings) -> dict[str, Any]:
-    """Write the vectors of a model; returns how many of what width.
+    """Write the embeddings of a model; returns their numbers and dimensions.
 
     Args:
-        out: the folder, made where it is missing.
+        out: the folder; created if missing.
         model: the model.
         graph: its graph.
-        settings: of its run.
+        settings: settings of its run.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / META_FILE).unlink(missing_ok=True)
@@ -68,7 +68,7 @@ def write_export(out: Path, model: GraphModel, graph: Graph, settings: Settings)
 
 @torch.no_grad()
 def _relation_vectors(model: GraphModel) -> np.ndarray:
-    """Relation vectors, all tables side by side; of RotatE, phases in radians. *Shape:* (relations, numbers)."""
+    """Relation embeddings, all tables concatenated; phases in radians for RotatE. *Shape:* (relations, width)."""
     if not len(model.relation_tables):
         return np.zeros((model.relations, 0), dtype=np.float32)
     tables = torch.cat([table.flatten(1) for table in model.relation_tables], 1)

@@ -1,7 +1,7 @@
-"""How a graph model learns: it resumes anywhere to the same bits, and ends with the best state.
+"""Training of graph models. A resumed run has the same results, bit for bit, and a run ends with the best checkpoint.
 
-PyKEEN's loop is not used: resumed, it does not repeat what an undisturbed run does, and its early stopping ends with the last
-state. Order, negatives and dropout of a step here follow from seed and step alone.
+PyKEEN's loop is not used, because a resumed run differs from an uninterrupted one, and early stopping ends with the last
+checkpoint. Here, order, negatives and dropout of a step are functions of seed and step alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from blink.errors import MismatchError, SettingsError
 from blink.files import read_json, write_json
 from blink.kglm.graph.answers import answers_of
 from blink.kglm.graph.batches import Batch, Batches, Negatives
-from blink.kglm.graph.losses import OVER_ALL, OVER_DRAWN, loss_options
+from blink.kglm.graph.losses import OVER_ALL, OVER_SAMPLED, loss_options
 from blink.kglm.graph.model import GraphModel, make_model
 from blink.kglm.graph.optimisers import Optimisers
 from blink.kglm.graph.ranking import rank, summary
@@ -31,14 +31,14 @@ METRICS = ("mrr", "hits@1", "hits@3", "hits@10")
 
 
 class GraphLearner(Learner):
-    """Learns the model that a run's settings describe.
+    """Trains the model of a run's settings.
 
     Args:
-        graph: the graph; its ``valid`` triples choose the best state.
+        graph: the graph; its ``valid`` triples select the best checkpoint.
         folder: the run.
 
     Raises:
-        SettingsError, MismatchError, DataError: a setting is not allowed, initial vectors do not fit, or there are no
+        SettingsError, MismatchError, DataError: a setting is not allowed, initial vectors do not match, or there are no
             validation triples.
     """
 
@@ -57,18 +57,18 @@ class GraphLearner(Learner):
         self.model.to(self.device)
         size = (len(graph.entities), len(graph.relations))
         splits = [torch.from_numpy(graph.train), torch.from_numpy(graph.split("valid"))]
-        known = answers_of(splits[:1], *size)
-        self._batches = Batches(graph, known, options)
-        self._negatives = Negatives(graph, known.to(self.device), options) if train.type == "negative" else None
+        answers = answers_of(splits[:1], *size)
+        self._batches = Batches(graph, answers, options)
+        self._negatives = Negatives(graph, answers.to(self.device), options) if train.type == "negative" else None
         self._loss_options = loss_options(train, self.model.interaction.distance)
         self._optimisers = Optimisers(self.model, train, options.model.sparse)
         self._valid = self._ranked(splits[1]).to(self.device)
-        self._filter = answers_of(splits, *size).to(self.device)  # not the test triples: they may choose nothing
+        self._filter = answers_of(splits, *size).to(self.device)  # without test triples, which must not influence training
         self.rate, self._rate_stale = train.lr, 0
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole run, if it does not end early."""
+        """Number of steps without early stopping."""
         return self._batches.steps * int(self.settings.train.epochs)
 
     def due(self, step: int) -> Due:
@@ -82,7 +82,7 @@ class GraphLearner(Learner):
         )
 
     def finish(self) -> None:
-        """Put the best state into the model."""
+        """Load the best checkpoint into the model."""
         load_model(self.model, self.folder, self.graph)
 
     # -- state ---------------------------------------------------------------------------------------------------------
@@ -98,11 +98,11 @@ class GraphLearner(Learner):
         }
 
     def load_state(self, state: Mapping[str, Any], progress: TrainerState) -> None:
-        """Return to a state.
+        """Restore the result of `state`.
 
         Raises:
-            MismatchError: it is of another graph.
-            SettingsError: a longer run would lack its last validation.
+            MismatchError: the state is of another graph.
+            SettingsError: the end of the run was not a regular validation, so a longer run would differ.
         """
         if state["graph"] != self.graph.digest:
             raise MismatchError(f"{self.folder.path} was begun with another graph; bring its files back, or begin a new run")
@@ -114,7 +114,7 @@ class GraphLearner(Learner):
     # -- steps ---------------------------------------------------------------------------------------------------------
 
     def step(self, number: int) -> dict[str, float]:
-        """Take a step; returns its loss."""
+        """Train one step; returns its loss."""
         self.model.train()
         torch.manual_seed(seed_for(self.settings.seed, "dropout", number))
         losses = self._gradients(number)
@@ -122,7 +122,7 @@ class GraphLearner(Learner):
         return losses
 
     def describe_step(self, number: int) -> str:
-        """Names a step in messages."""
+        """Name of a step in messages."""
         epoch, rest = divmod(number, self._batches.steps)
         return f"step {number + 1} (epoch {epoch + 1}, step {rest + 1})"
 
@@ -140,22 +140,22 @@ class GraphLearner(Learner):
         return {"epoch": step // self._batches.steps, "step": step, "loss": means["loss"], "seconds": round(seconds, 3)}
 
     def _ranked(self, valid: Tensor) -> Tensor:
-        """The validation triples that choose the best state. *Shape:* (n, 3)."""
-        wanted = self.settings.stop.triples
-        if not 0 < wanted < len(valid):
+        """The validation triples that select the best checkpoint. *Shape:* (n, 3)."""
+        size = self.settings.stop.triples
+        if not 0 < size < len(valid):
             return valid
-        return valid[torch.randperm(len(valid), generator=generator_for(self.settings.seed, "validation"))[:wanted]]
+        return valid[torch.randperm(len(valid), generator=generator_for(self.settings.seed, "validation"))[:size]]
 
     def _gradients(self, number: int) -> dict[str, float]:
-        """Add up the gradients of the micro-batches of a step; returns its loss."""
+        """Accumulate the gradients of the micro-batches of a step; returns its loss."""
         batch = self._batches[number]
         drawn = self._negatives.draw(number, batch).to(self.device) if self._negatives else None
-        batch, total, n = batch.to(self.device), 0.0, len(batch.questions)
+        batch, total, n = batch.to(self.device), 0.0, len(batch.queries)
         size = self.settings.train.part_size or n
         for first in range(0, n, size):
-            part = batch.part(first, min(first + size, n)) if size < n else batch
-            own = drawn[first : first + size] if drawn is not None and drawn.dim() == 2 else drawn
-            loss = self._loss(part, own) * (len(part.questions) / n)
+            micro_batch = batch.micro_batch(first, min(first + size, n)) if size < n else batch
+            candidates = drawn[first : first + size] if drawn is not None and drawn.dim() == 2 else drawn
+            loss = self._loss(micro_batch, candidates) * (len(micro_batch.queries) / n)
             loss.backward()
             total += loss.item()
         return {"loss": total}
@@ -163,19 +163,19 @@ class GraphLearner(Learner):
     def _loss(self, batch: Batch, drawn: Tensor | None) -> Tensor:
         train, model = self.settings.train, self.model
         if drawn is None:
-            losses = OVER_ALL[train.loss](model.scores(batch.questions), batch.rows, batch.targets, self._loss_options)
+            losses = OVER_ALL[train.loss](model.scores(batch.queries), batch.rows, batch.targets, self._loss_options)
         else:
             assert self._negatives is not None
-            rows, heads = model.rows(batch.questions), batch.questions.heads
-            right = model.scores_of_rows(rows, heads, batch.targets.unsqueeze(1)).squeeze(1)
-            wrong = model.scores_of_rows(rows, heads, drawn)
-            losses = OVER_DRAWN[train.loss](right, wrong, self._negatives.counted(batch, drawn), self._loss_options)
+            rows, heads = model.rows(batch.queries), batch.queries.heads
+            positive = model.scores_of_rows(rows, heads, batch.targets.unsqueeze(1)).squeeze(1)
+            negative = model.scores_of_rows(rows, heads, drawn)
+            losses = OVER_SAMPLED[train.loss](positive, negative, self._negatives.mask(batch, drawn), self._loss_options)
         loss = (losses if batch.weights is None else losses * batch.weights).mean()
         if train.regularizer == "none" or not train.regularizer_weight:
             return loss
         power = 3.0 if train.regularizer == "n3" else train.regularizer_p
-        asked = batch.questions[batch.rows]
-        return loss + train.regularizer_weight * model.penalty(asked, batch.targets, power, train.regularizer_weighted)
+        queries = batch.queries[batch.rows]
+        return loss + train.regularizer_weight * model.penalty(queries, batch.targets, power, train.regularizer_weighted)
 
     # -- validation ----------------------------------------------------------------------------------------------------
 
@@ -188,16 +188,16 @@ class GraphLearner(Learner):
         return {**scores, "epoch": step // self._batches.steps}
 
     def score(self, row: Mapping[str, Any]) -> float:
-        """The metric that ``stop.metric`` names."""
+        """The metric ``stop.metric``."""
         return float(row[self.settings.stop.metric])
 
     def store(self, row: Mapping[str, Any], *, better: bool) -> None:
-        """Write the best state."""
+        """Save the best checkpoint."""
         if better:
             save_model(self.model, self.folder, self.graph, row)
 
     def validated(self, row: Mapping[str, Any], *, better: bool) -> dict[str, Any]:
-        """Lower the learning rate after ``train.lr_patience`` validations without a better one."""
+        """Lower the learning rate after ``train.lr_patience`` validations without improvement."""
         train = self.settings.train
         self._rate_stale = 0 if better else self._rate_stale + 1
         if train.lr_factor != 1 and self._rate_stale >= max(train.lr_patience, 1):
@@ -205,19 +205,19 @@ class GraphLearner(Learner):
         return {**row, "rate": self.rate}
 
     def summary(self, row: Mapping[str, Any], *, better: bool) -> str:
-        """A line about a validation."""
+        """Message about a validation."""
         best = " (best)" if better else ""
         return f"epoch {row['epoch']}: valid mrr {row['mrr']:.4f}, hits@10 {row['hits@10']:.4f}{best}"
 
 
 def save_model(model: GraphModel, folder: KglmRun, graph: Graph, about: Mapping[str, Any]) -> None:
-    """Write the best state; ``model.json`` says of which graph and validation."""
+    """Save the best checkpoint; ``model.json`` has the graph and the validation."""
     write_tensors(folder.best / MODEL_FILE, model.state_dict())
     write_json(folder.best / MODEL_ABOUT, {"graph": graph.digest, **about})
 
 
 def load_model(model: GraphModel, folder: KglmRun, graph: Graph) -> None:
-    """Read the best state into a model.
+    """Load the best checkpoint into a model.
 
     Raises:
         MissingFileError: the run has none yet.
@@ -230,6 +230,6 @@ def load_model(model: GraphModel, folder: KglmRun, graph: Graph) -> None:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        found = " ".join(str(error).split())[:200]
-        raise MismatchError(f"{folder.best} does not fit the settings of the run ({found}); train again") from error
+        message = " ".join(str(error).split())[:200]
+        raise MismatchError(f"{folder.best} does not fit the settings of the run ({message}); train again") from error
     model.eval()

@@ -1,8 +1,8 @@
-"""Losses of questions: one number for each, from the scores of right and wrong answers.
+"""Losses per query, from the scores of targets and negatives.
 
-PyKEEN has the same losses, and a test compares them. They are written here because PyKEEN's return the mean of a batch alone (a
-step adds up questions over micro-batches), because its cross entropy wants labels as dense as the scores, which takes twice the
-time at 2,000 to 100,000 entities, and because its label smoothing leaves out the right answers.
+PyKEEN has the same losses, and a test compares them. This module does not use them for three reasons. They return only the mean
+of a batch, but a step sums over micro-batches. The cross-entropy needs dense labels, which takes twice the time at 2,000 to
+100,000 entities. Label smoothing leaves out the targets.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from blink.runs.settings import choice
 
 @dataclass(frozen=True)
 class LossOptions:
-    """What losses take from the settings; see the section ``train`` in ``defaults/graph.yaml``."""
+    """Options of losses; see the section ``train`` in ``defaults/graph.yaml``."""
 
     smoothing: float = 0.0
     scale: float = 1.0
@@ -29,97 +29,98 @@ class LossOptions:
     temperature: float = 1.0
 
 
-# -- right answers among all entities ------------------------------------------------------------------------------------
+# -- targets against all entities ----------------------------------------------------------------------------------------
 
 
 def softmax_over_all(scores: Tensor, rows: Tensor, targets: Tensor, options: LossOptions) -> Tensor:
-    """Cross entropy between the softmax of all scores and equal shares of the right answers.
+    """Cross-entropy between the softmax of all scores and a uniform distribution over the targets.
 
     Args:
-        scores: of all entities. *Shape:* (batch, n).
-        rows: question of each right answer; each question has one at least. *Shape:* (answers,).
-        targets: the right answers. *Shape:* (answers,).
-        options: ``smoothing`` spreads that share of the probability evenly; ``scale`` multiplies scores.
+        scores: scores of all entities. *Shape:* (batch, n).
+        rows: query of each target; each query has at least one. *Shape:* (answers,).
+        targets: the targets. *Shape:* (answers,).
+        options: ``smoothing`` is label smoothing; ``scale`` multiplies scores.
 
     Returns:
         *Shape:* (batch,).
     """
     logs = (scores * options.scale if options.scale != 1 else scores).log_softmax(1)
-    wanted = _mean_of_answers(logs, rows, targets) * (1 - options.smoothing)
-    return -(wanted + logs.mean(1) * options.smoothing if options.smoothing else wanted)
+    log_likelihood = _mean_over_targets(logs, rows, targets) * (1 - options.smoothing)
+    return -(log_likelihood + logs.mean(1) * options.smoothing if options.smoothing else log_likelihood)
 
 
 def binary_over_all(scores: Tensor, rows: Tensor, targets: Tensor, options: LossOptions) -> Tensor:
-    """Mean binary cross entropy over all entities; arguments as of `softmax_over_all`, ``margin`` is added to scores.
+    """Mean binary cross-entropy over all entities; arguments as for `softmax_over_all`, and ``margin`` is added to scores.
 
-    With ``smoothing`` e, right answers have the label 1 - e + e / n, all others e / n.
+    With ``smoothing`` e, targets have the label 1 - e + e / n, and all others e / n.
     """
     scores = scores * options.scale + options.margin
-    right = scores.new_zeros(len(scores)).index_add(0, rows, scores[rows, targets])
-    wanted = right * (1 - options.smoothing) + scores.mean(1) * options.smoothing
-    return functional.softplus(scores).mean(1) - wanted / scores.shape[1]
+    target_sums = scores.new_zeros(len(scores)).index_add(0, rows, scores[rows, targets])
+    target_term = target_sums * (1 - options.smoothing) + scores.mean(1) * options.smoothing
+    return functional.softplus(scores).mean(1) - target_term / scores.shape[1]
 
 
-def _mean_of_answers(scores: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
-    found = scores[rows, targets]
-    if len(rows) == len(scores):  # one each, in order
-        return found
+def _mean_over_targets(scores: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
+    target_scores = scores[rows, targets]
+    if len(rows) == len(scores):  # one target per query, in order
+        return target_scores
     counts = torch.bincount(rows, minlength=len(scores))
-    return scores.new_zeros(len(scores)).index_add(0, rows, found) / counts
+    return scores.new_zeros(len(scores)).index_add(0, rows, target_scores) / counts
 
 
-# -- right answers against drawn ones ------------------------------------------------------------------------------------
+# -- targets against sampled negatives -----------------------------------------------------------------------------------
 
 
-def softmax_over_drawn(right: Tensor, wrong: Tensor, counted: Tensor, options: LossOptions) -> Tensor:
-    """Cross entropy of the right answer among itself and the drawn ones.
+def softmax_over_sampled(positive: Tensor, negative: Tensor, mask: Tensor, options: LossOptions) -> Tensor:
+    """Cross-entropy of the target among the target and the negatives.
 
     Args:
-        right: scores of the right answers. *Shape:* (batch,).
-        wrong: scores of drawn answers. *Shape:* (batch, n).
-        counted: which of these count: the others are right too. *Shape:* (batch, n), bool.
+        positive: scores of the targets. *Shape:* (batch,).
+        negative: scores of sampled entities. *Shape:* (batch, n).
+        mask: which sampled entities are negatives. *Shape:* (batch, n), bool.
         options: ``scale`` multiplies scores.
 
     Returns:
         *Shape:* (batch,).
     """
-    everything = torch.cat([right.unsqueeze(1), wrong.masked_fill(~counted, -torch.inf)], 1) * options.scale
-    return everything.logsumexp(1) - everything[:, 0]
+    scores = torch.cat([positive.unsqueeze(1), negative.masked_fill(~mask, -torch.inf)], 1) * options.scale
+    return scores.logsumexp(1) - scores[:, 0]
 
 
-def binary_over_drawn(right: Tensor, wrong: Tensor, counted: Tensor, options: LossOptions) -> Tensor:
-    """Binary cross entropy of the right answer and, on average, of the drawn ones; arguments as of `softmax_over_drawn`."""
-    drawn = _mean(functional.softplus(wrong * options.scale + options.margin), counted)
-    return (functional.softplus(-right * options.scale - options.margin) + drawn) / 2
+def binary_over_sampled(positive: Tensor, negative: Tensor, mask: Tensor, options: LossOptions) -> Tensor:
+    """Mean of the target's binary cross-entropy and that of the negatives; arguments as for `softmax_over_sampled`."""
+    negatives = _mean(functional.softplus(negative * options.scale + options.margin), mask)
+    return (functional.softplus(-positive * options.scale - options.margin) + negatives) / 2
 
 
-def margin_over_drawn(right: Tensor, wrong: Tensor, counted: Tensor, options: LossOptions) -> Tensor:
-    """Mean of ``max(0, margin - right + wrong)`` (Bordes et al. 2013); arguments as of `softmax_over_drawn`."""
-    return _mean((options.margin - right.unsqueeze(1) + wrong).relu(), counted)
+def margin_over_sampled(positive: Tensor, negative: Tensor, mask: Tensor, options: LossOptions) -> Tensor:
+    """Mean of ``max(0, margin - positive + negative)`` (Bordes et al. 2013); arguments as for `softmax_over_sampled`."""
+    return _mean((options.margin - positive.unsqueeze(1) + negative).relu(), mask)
 
 
-def self_adversarial(right: Tensor, wrong: Tensor, counted: Tensor, options: LossOptions) -> Tensor:
-    """``-1/2 [ log s(margin + right) + sum_i p_i log s(-wrong_i - margin) ]`` (Sun et al. 2019, eq. 5-6).
+def self_adversarial(positive: Tensor, negative: Tensor, mask: Tensor, options: LossOptions) -> Tensor:
+    """``-1/2 [ log s(margin + positive) + sum_i p_i log s(-negative_i - margin) ]`` (Sun et al. 2019, eq. 5-6).
 
-    ``p`` is the softmax of ``temperature * wrong``, through which no gradient flows. Arguments as of `softmax_over_drawn`.
+    ``p`` is the softmax of ``temperature * negative``, without gradient. Arguments as for `softmax_over_sampled`.
     """
-    share = (wrong.detach() * options.temperature).masked_fill(~counted, -torch.inf).softmax(1)
-    share = share.nan_to_num(0.0)  # where no drawn answer counts
-    return (functional.softplus(-right - options.margin) + (share * functional.softplus(wrong + options.margin)).sum(1)) / 2
+    weights = (negative.detach() * options.temperature).masked_fill(~mask, -torch.inf).softmax(1)
+    weights = weights.nan_to_num(0.0)  # a query without negatives
+    negatives = (weights * functional.softplus(negative + options.margin)).sum(1)
+    return (functional.softplus(-positive - options.margin) + negatives) / 2
 
 
-def _mean(values: Tensor, counted: Tensor) -> Tensor:
-    return (values * counted).sum(1) / counted.sum(1).clamp_min(1)
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum(1) / mask.sum(1).clamp_min(1)
 
 
 OverAll = Callable[[Tensor, Tensor, Tensor, LossOptions], Tensor]
-OverDrawn = Callable[[Tensor, Tensor, Tensor, LossOptions], Tensor]
+OverSampled = Callable[[Tensor, Tensor, Tensor, LossOptions], Tensor]
 
 OVER_ALL: dict[str, OverAll] = {"cross_entropy": softmax_over_all, "bce": binary_over_all}
-OVER_DRAWN: dict[str, OverDrawn] = {
-    "cross_entropy": softmax_over_drawn,
-    "bce": binary_over_drawn,
-    "margin": margin_over_drawn,
+OVER_SAMPLED: dict[str, OverSampled] = {
+    "cross_entropy": softmax_over_sampled,
+    "bce": binary_over_sampled,
+    "margin": margin_over_sampled,
     "self_adversarial": self_adversarial,
 }
 
@@ -129,12 +130,12 @@ def loss_options(train: GraphTrain, distance: bool) -> LossOptions:
 
     Args:
         train: the section.
-        distance: whether scores are negated distances; only these have a margin in losses that compare with 0.
+        distance: whether scores are negated distances. Other scores have a margin only in the margin loss.
 
     Raises:
-        SettingsError: the loss or its smoothing does not go with the training type.
+        SettingsError: the loss or label smoothing is not available for the training type.
     """
-    losses = OVER_DRAWN if train.type == "negative" else OVER_ALL
+    losses = OVER_SAMPLED if train.type == "negative" else OVER_ALL
     choice(f"train.loss of train.type {train.type}", train.loss, losses)
     if train.label_smoothing and train.type == "negative":
         raise SettingsError("train.label_smoothing is for train.type 1vsAll and KvsAll; set it to 0")

@@ -1,4 +1,4 @@
-"""Tables of entity and relation vectors, and the scores that an interaction makes of them."""
+"""Graph models: entity and relation embeddings, scored by an interaction."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from blink.runs.seeds import generator_for
 
 
 @dataclass(frozen=True)
-class Questions:
-    """Questions ``(h, r, ?)`` and ``(?, r, t)``. *Shapes:* (batch,) all.
+class Queries:
+    """Queries ``(h, r, ?)`` and ``(?, r, t)``. *Shapes:* (batch,) all.
 
     Attributes:
-        anchors: rows of the entities that are given.
-        relations: rows of the relations, as in the graph.
-        heads: whether the head is asked for, bool.
+        anchors: the known entities.
+        relations: relations of the graph.
+        heads: whether the head is predicted, bool.
     """
 
     anchors: Tensor
@@ -33,23 +33,20 @@ class Questions:
     def __len__(self) -> int:
         return len(self.anchors)
 
-    def __getitem__(self, rows: Tensor | slice) -> Questions:
-        return Questions(self.anchors[rows], self.relations[rows], self.heads[rows])
+    def __getitem__(self, rows: Tensor | slice) -> Queries:
+        return Queries(self.anchors[rows], self.relations[rows], self.heads[rows])
 
-    def to(self, device: torch.device | str) -> Questions:
-        """The same on another device."""
-        return Questions(self.anchors.to(device), self.relations.to(device), self.heads.to(device))
+    def to(self, device: torch.device | str) -> Queries:
+        """Copy to a device."""
+        return Queries(self.anchors.to(device), self.relations.to(device), self.heads.to(device))
 
 
-def questions_of(triples: Tensor) -> tuple[Questions, Tensor]:
-    """Both questions of each triple: all for tails, then all for heads, and their answers.
-
-    *Shapes:* (n, 3); questions and answers of length 2n.
-    """
+def queries_of(triples: Tensor) -> tuple[Queries, Tensor]:
+    """Tail queries, then head queries of all triples, and their answers. *Shapes:* (n, 3) to (2n,) both."""
     head, relation, tail = triples.unbind(1)
     heads = torch.arange(2 * len(triples), device=triples.device) >= len(triples)
-    questions = Questions(torch.cat([head, tail]), relation.repeat(2), heads)
-    return questions, torch.cat([tail, head])
+    queries = Queries(torch.cat([head, tail]), relation.repeat(2), heads)
+    return queries, torch.cat([tail, head])
 
 
 INITIALISERS: dict[str, Any] = {
@@ -58,24 +55,24 @@ INITIALISERS: dict[str, Any] = {
     "normal": lambda table, scale, random: nn.init.normal_(table, std=scale, generator=random),
     "uniform": lambda table, scale, random: nn.init.uniform_(table, -scale, scale, generator=random),
 }
-"""Draws the first values of a table. *Shape:* (rows, numbers)."""
+"""Initialize a table. *Shape:* (rows, width)."""
 
 
 class GraphModel(nn.Module):
-    """Vectors of entities and relations, and how they score.
+    """Embeddings of entities and relations with an interaction.
 
     Args:
         interaction: see `make_interaction`.
-        entities: rows of the entity tables.
-        relations: relations of the graph; with ``reciprocal``, tables have twice as many rows.
+        entities: number of entities.
+        relations: number of relations; with ``reciprocal``, tables have twice as many rows.
         settings: the section ``model``.
 
     Attributes:
-        interaction: how vectors become scores.
-        entity_tables: a table per vector that the interaction needs of an entity. *Shapes:* (entities, ...).
-        relation_tables: the same for relations.
-        reciprocal: whether "which head?" is asked by vectors of its own, as a question for a tail.
-        dtype: what scores are computed in.
+        interaction: computes scores from embeddings.
+        entity_tables: a table for each entity vector of the interaction. *Shapes:* (entities, ...).
+        relation_tables: a table for each relation vector of the interaction.
+        reciprocal: whether head queries are tail queries of separate inverse relations.
+        dtype: dtype of the scores.
     """
 
     def __init__(self, interaction: Interaction, entities: int, relations: int, settings: GraphModelSection) -> None:
@@ -90,16 +87,16 @@ class GraphModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the tables are."""
+        """Device of the tables."""
         return self.entity_tables[0].device
 
     @property
     def entities(self) -> int:
-        """How many entities there are."""
+        """Number of entities."""
         return len(self.entity_tables[0])
 
     def start(self, seed: int) -> None:
-        """Draw first values of all tables."""
+        """Initialize all tables."""
         random = generator_for(seed, "tables")
         with torch.no_grad():
             for table in (*self.entity_tables, *self.relation_tables):
@@ -107,91 +104,91 @@ class GraphModel(nn.Module):
             self.interaction.start_relations(list(self.relation_tables), random)
 
     def exact(self) -> GraphModel:
-        """The same tables, read in float64 and without dropout: what ranks are made by."""
-        twin = copy.copy(self)
-        twin._modules = dict(self._modules)
-        twin.interaction = copy.deepcopy(self.interaction).double().eval()
-        twin._entity_dropout = twin._relation_dropout = nn.Dropout(0.0)
-        twin.dtype = torch.float64
-        return twin
+        """A model over the same tables for ranking, in float64 and without dropout."""
+        model = copy.copy(self)
+        model._modules = dict(self._modules)
+        model.interaction = copy.deepcopy(self.interaction).double().eval()
+        model._entity_dropout = model._relation_dropout = nn.Dropout(0.0)
+        model.dtype = torch.float64
+        return model
 
     # -- scores ------------------------------------------------------------------------------------------------------
 
-    def scores(self, questions: Questions, candidates: Tensor | slice | None = None) -> Tensor:
+    def scores(self, queries: Queries, candidates: Tensor | slice | None = None) -> Tensor:
         """Score candidates as answers.
 
         Args:
-            questions: *Shapes:* (batch,).
-            candidates: entities that all questions are asked of, *shape:* (n,), or each of its own, *shape:* (batch, n); a
-                slice of all entities, or None for all.
+            queries: *Shapes:* (batch,).
+            candidates: entities, shared by all queries, *shape:* (n,), or per query, *shape:* (batch, n); or a slice of all
+                entities; None for all.
 
         Returns:
             *Shape:* (batch, n).
         """
-        return self.scores_of_rows(self.rows(questions), questions.heads, candidates)
+        return self.scores_of_rows(self.rows(queries), queries.heads, candidates)
 
-    def rows(self, questions: Questions) -> tuple[Rows, Rows]:
-        """Vectors of the anchors and relations of questions, as they enter scores."""
-        return self.entity_rows(questions.anchors), self._relation_rows(self._relation_ids(questions))
+    def rows(self, queries: Queries) -> tuple[Rows, Rows]:
+        """Embeddings of the anchors and relations of queries, with normalization and dropout."""
+        return self.entity_rows(queries.anchors), self._relation_rows(self._relation_ids(queries))
 
     def scores_of_rows(self, rows: tuple[Rows, Rows], heads: Tensor, candidates: Tensor | slice | None) -> Tensor:
-        """`scores` of questions whose `rows` are known."""
+        """`scores` from the `rows` of queries."""
         if self.reciprocal:
             heads = torch.zeros_like(heads)
         return self.interaction(*rows, heads, self.entity_rows(slice(None) if candidates is None else candidates))
 
     def score_hrt(self, heads: Tensor, relations: Tensor, tails: Tensor) -> Tensor:
-        """Plausibility of triples, as answers to "which tail?". *Shapes:* (n,) all."""
-        asked = Questions(heads, relations, torch.zeros_like(heads, dtype=torch.bool))
-        return self.scores(asked, tails.unsqueeze(1)).squeeze(1)
+        """Scores of triples, as tail queries. *Shapes:* (n,) all."""
+        queries = Queries(heads, relations, torch.zeros_like(heads, dtype=torch.bool))
+        return self.scores(queries, tails.unsqueeze(1)).squeeze(1)
 
     def score_tails(self, heads: Tensor, relations: Tensor, candidates: Tensor | slice | None = None) -> Tensor:
         """Scores of ``(h, r, ?)``. *Shapes:* (batch,) twice, and (batch, n); see `scores`."""
-        return self.scores(Questions(heads, relations, torch.zeros_like(heads, dtype=torch.bool)), candidates)
+        return self.scores(Queries(heads, relations, torch.zeros_like(heads, dtype=torch.bool)), candidates)
 
     def score_heads(self, relations: Tensor, tails: Tensor, candidates: Tensor | slice | None = None) -> Tensor:
         """Scores of ``(?, r, t)``. *Shapes:* (batch,) twice, and (batch, n); see `scores`."""
-        return self.scores(Questions(tails, relations, torch.ones_like(tails, dtype=torch.bool)), candidates)
+        return self.scores(Queries(tails, relations, torch.ones_like(tails, dtype=torch.bool)), candidates)
 
     # -- vectors -----------------------------------------------------------------------------------------------------
 
-    def entity_rows(self, which: Tensor | slice) -> Rows:
-        """Vectors of entities as they enter scores: normalised and with dropout where that is asked for."""
-        rows = [self._read(table, which) for table in self.entity_tables]
+    def entity_rows(self, ids: Tensor | slice) -> Rows:
+        """Embeddings of entities, with normalization and dropout as in the settings."""
+        rows = [self._lookup(table, ids) for table in self.entity_tables]
         if self._settings.normalize:
             rows[0] = functional.normalize(rows[0], dim=-1)
         return tuple(self._entity_dropout(x) for x in rows)
 
-    def _relation_ids(self, questions: Questions) -> Tensor:
-        return questions.relations + self.relations * questions.heads if self.reciprocal else questions.relations
+    def _relation_ids(self, queries: Queries) -> Tensor:
+        return queries.relations + self.relations * queries.heads if self.reciprocal else queries.relations
 
-    def _relation_rows(self, which: Tensor) -> Rows:
-        return tuple(self._relation_dropout(self._read(table, which)) for table in self.relation_tables)
+    def _relation_rows(self, ids: Tensor) -> Rows:
+        return tuple(self._relation_dropout(self._lookup(table, ids)) for table in self.relation_tables)
 
-    def _read(self, table: Tensor, which: Tensor | slice) -> Tensor:
-        if isinstance(which, Tensor) and self._settings.sparse and table.dim() == 2:
-            return functional.embedding(which, table, sparse=True).to(self.dtype)
-        return table[which].to(self.dtype)
+    def _lookup(self, table: Tensor, ids: Tensor | slice) -> Tensor:
+        if isinstance(ids, Tensor) and self._settings.sparse and table.dim() == 2:
+            return functional.embedding(ids, table, sparse=True).to(self.dtype)
+        return table[ids].to(self.dtype)
 
     def entity_vectors(self, ids: Tensor | None = None) -> Tensor:
-        """Vectors of entities, all tables side by side, without dropout. *Shape:* (n, numbers)."""
-        parts = [table if ids is None else table[ids] for table in self.entity_tables]
-        return torch.cat([part.detach().flatten(1) for part in parts], 1)
+        """Embeddings of entities without dropout, all tables concatenated. *Shape:* (n, width)."""
+        tables = [table if ids is None else table[ids] for table in self.entity_tables]
+        return torch.cat([table.detach().flatten(1) for table in tables], 1)
 
-    def penalty(self, questions: Questions, answers: Tensor, p: float, weighted: bool) -> Tensor:
+    def penalty(self, queries: Queries, answers: Tensor, p: float, weighted: bool) -> Tensor:
         """``mean(|h|_p^p + |r|_p^p + |t|_p^p)`` over triples; p = 3 is N3 (Lacroix et al. 2018).
 
         Args:
-            questions: *Shapes:* (batch,).
-            answers: their answers. *Shape:* (batch,).
-            p: the power; of complex numbers, that of their moduli.
-            weighted: whether a row counts as often as it occurs; otherwise the mean is over the different rows.
+            queries: *Shapes:* (batch,).
+            answers: answers of the queries. *Shape:* (batch,).
+            p: the power; for complex numbers, of their moduli.
+            weighted: whether rows are weighted by their frequency; otherwise the mean is over unique rows.
         """
-        entities = [(table, ids) for ids in (questions.anchors, answers) for table in self.entity_tables]
-        relations = [(table, self._relation_ids(questions)) for table in self.relation_tables]
+        entities = [(table, ids) for ids in (queries.anchors, answers) for table in self.entity_tables]
+        relations = [(table, self._relation_ids(queries)) for table in self.relation_tables]
         total = self.entity_tables[0].new_zeros(())
         for table, ids in entities + (relations if self.interaction.regular_relations else []):
-            rows = self._read(table, ids if weighted else ids.unique())
+            rows = self._lookup(table, ids if weighted else ids.unique())
             total = total + self.interaction.moduli(rows.flatten(1)).pow(p).sum(1).mean()
         return total
 
@@ -201,15 +198,17 @@ def _tables(rows: int, shapes: list[tuple[int, ...]]) -> nn.ParameterList:
 
 
 def make_model(settings: Settings, entities: int, relations: int) -> GraphModel:
-    """The model that settings describe, with the first values that their seed draws.
+    """Create the model of the settings, initialized with their seed.
 
     Raises:
         SettingsError: a setting is not allowed.
     """
     model = settings.model
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator_for(settings.seed, "interaction").initial_seed())  # networks of PyKEEN's draw from it
+        torch.manual_seed(
+            generator_for(settings.seed, "interaction").initial_seed()
+        )  # PyKEEN's modules use the global generator
         interaction = make_interaction(model.name, model.dim, model.relation_dim or model.dim, model.arguments)
-    made = GraphModel(interaction, entities, relations, model)
-    made.start(settings.seed)
-    return made
+    graph_model = GraphModel(interaction, entities, relations, model)
+    graph_model.start(settings.seed)
+    return graph_model

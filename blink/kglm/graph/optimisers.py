@@ -1,4 +1,4 @@
-"""Optimisers by name, for dense and for sparse gradients."""
+"""Optimisers by name, for dense and sparse gradients."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from blink.kglm.settings import GraphTrain
 
 
 class RowwiseAdagrad(Optimizer):
-    """Adagrad with one accumulator per row of a table, rather than per number: a table of millions of rows needs few more.
+    """Adagrad with one accumulator per row instead of per value, which saves memory for tables of millions of rows.
 
     Args:
-        params: tables; a gradient may be sparse.
+        params: tables; gradients may be sparse.
         lr: learning rate.
-        eps: added to the root of the accumulator.
+        eps: added to the square root of the accumulator.
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float = 0.1, eps: float = 1e-10) -> None:
@@ -28,20 +28,20 @@ class RowwiseAdagrad(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Move the rows that have a gradient."""
+        """Update the rows that have a gradient."""
         for group in self.param_groups:
             for table in (p for p in group["params"] if p.grad is not None):
                 state = self.state[table]
                 if not state:
                     state["sum"] = table.new_zeros(len(table))
-                rows, slopes = _rows_of(table.grad)
-                state["sum"].index_add_(0, rows, slopes.square().flatten(1).mean(1))
+                rows, gradients = _rows_of(table.grad)
+                state["sum"].index_add_(0, rows, gradients.square().flatten(1).mean(1))
                 size = (state["sum"][rows].sqrt() + group["eps"]).view(-1, *[1] * (table.dim() - 1))
-                table.index_add_(0, rows, slopes / size, alpha=-group["lr"])
+                table.index_add_(0, rows, gradients / size, alpha=-group["lr"])
 
 
 def _rows_of(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows that a gradient is of, and its values there. *Shapes:* (n,) and (n, ...)."""
+    """Rows of a gradient and their values. *Shapes:* (n,) and (n, ...)."""
     if gradient.is_sparse:
         gradient = gradient.coalesce()
         return gradient.indices()[0], gradient.values()
@@ -53,7 +53,7 @@ SPARSE: dict[str, Callable[..., Optimizer]] = {**DENSE, "adam": SparseAdam}
 
 
 class Optimisers:
-    """The optimisers of a model: one for its tables, one for the parameters that its interaction may have.
+    """The optimisers of a model: one for its tables, and one for parameters of its interaction, if any.
 
     Args:
         model: the model.
@@ -61,39 +61,39 @@ class Optimisers:
         sparse: whether gradients of tables are sparse.
 
     Raises:
-        SettingsError: gradients are sparse and to be clipped.
+        SettingsError: gradients are sparse, and clipping is on.
     """
 
     def __init__(self, model: GraphModel, train: GraphTrain, sparse: bool) -> None:
         name = train.optimizer
         if sparse and train.clip:
             raise SettingsError("train.clip needs dense gradients; set it to 0, or model.sparse to false")
-        tables = _learning([*model.entity_tables, *model.relation_tables])
-        others = _learning(model.interaction.parameters())
+        tables = _trainable([*model.entity_tables, *model.relation_tables])
+        others = _trainable(model.interaction.parameters())
         self._clip, self._all = train.clip, [*tables, *others]
-        self._parts = [(SPARSE if sparse else DENSE)[name](tables, lr=train.lr)]
+        self._optimisers = [(SPARSE if sparse else DENSE)[name](tables, lr=train.lr)]
         if others:
-            self._parts.append((Adam if name == "rowwise_adagrad" else DENSE[name])(others, lr=train.lr))
+            self._optimisers.append((Adam if name == "rowwise_adagrad" else DENSE[name])(others, lr=train.lr))
 
     def step(self, rate: float) -> None:
-        """Move all parameters along their gradients, which are then cleared."""
+        """Update all parameters and clear their gradients."""
         if self._clip:
             nn.utils.clip_grad_norm_(self._all, self._clip)
-        for part in self._parts:
-            for group in part.param_groups:
+        for optimiser in self._optimisers:
+            for group in optimiser.param_groups:
                 group["lr"] = rate
-            part.step()
-            part.zero_grad(set_to_none=True)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
 
     def state(self) -> list[dict[str, Any]]:
         """Tensors and plain values."""
-        return [part.state_dict() for part in self._parts]
+        return [optimiser.state_dict() for optimiser in self._optimisers]
 
     def load_state(self, states: list[dict[str, Any]]) -> None:
-        """Take back what `state` gave."""
-        for part, state in zip(self._parts, states, strict=True):
-            part.load_state_dict(state)
+        """Restore the result of `state`."""
+        for optimiser, state in zip(self._optimisers, states, strict=True):
+            optimiser.load_state_dict(state)
 
 
-def _learning(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+def _trainable(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
     return [p for p in parameters if p.requires_grad]

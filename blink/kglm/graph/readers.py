@@ -1,4 +1,4 @@
-"""Readers of knowledge graphs: tab-separated triples, CoDEx folders, what PyKEEN saves or knows, the original's facts."""
+"""Readers of knowledge graphs: tab-separated triples, CoDEx folders, PyKEEN's datasets and folders, the original's facts."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Source = tuple[dict[str, Triples], dict[str, Triples]]
 
 
 def read_graph(data: GraphData | JointData) -> Graph:
-    """Read what the section ``data`` of the settings names; its keys are described in ``defaults/graph.yaml``.
+    """Read the graph of the section ``data``; ``defaults/graph.yaml`` describes its keys.
 
     Raises:
-        MissingFileError, DataError: a file is missing, empty or malformed; an id or a relation is where it may not be.
+        MissingFileError, DataError: a file is missing, empty or malformed, or ids or relations of the splits do not match.
     """
     if not data.graph:
-        raise MissingFileError("data.graph names no graph; give a folder with train.txt and valid.txt, or a file of triples")
+        raise MissingFileError("data.graph is not set; give a folder with train.txt and valid.txt, or a file of triples")
     graphs = [data.graph] if isinstance(data.graph, str) else data.graph
     splits, negatives = join_graphs([_read_source(graph, data.root) for graph in graphs])
     for name in SPLITS[1:]:
@@ -42,9 +42,9 @@ def read_graph(data: GraphData | JointData) -> Graph:
     listed = {kind: _listed(getattr(data, kind), data.root) for kind in ("entities", "relations")}
     graph = build_graph(splits, negatives, **listed, drop_unseen_relations=data.unseen_relations == "drop")
     for name in SPLITS[1:]:
-        share = getattr(data, f"{name}_share")
-        if share and name not in graph.splits:
-            graph = set_aside(graph, name, share, data.split_seed)
+        fraction = getattr(data, f"{name}_share")
+        if fraction and name not in graph.splits:
+            graph = set_aside(graph, name, fraction, data.split_seed)
     return graph
 
 
@@ -55,54 +55,56 @@ def _read_source(graph: str, root: str) -> Source:
     if path.is_file():
         return {"train": read_triples(path)}, {}
     if (path / "training").is_dir():
-        found = {name: path / folder for folder, name in PYKEEN_SPLITS.items() if (path / folder).is_dir()}
-        return {name: _read_pykeen_folder(folder) for name, folder in found.items()}, {}
+        folders = {name: path / folder for folder, name in PYKEEN_SPLITS.items() if (path / folder).is_dir()}
+        return {name: _read_pykeen_folder(folder) for name, folder in folders.items()}, {}
     if _find(path, "train") is None and any(path.glob(f"*{FACTS}")):
         return {"train": read_facts(path)}, {}
     return read_folder(path)
 
 
 def join_graphs(graphs: Sequence[Source]) -> Source:
-    """Several graphs as one, split by split. Triples that two of them have are dropped later, as any duplicates are.
+    """Join graphs, split by split. Duplicates across graphs are dropped later, like all duplicates.
 
     Raises:
-        DataError: a graph shares no entity with the ones before it, or what one sets aside or calls false, another trains on.
+        DataError: a graph shares no entity with the others, or has held-out or false triples that another graph trains on.
     """
     for graph in graphs:
         if others := [other for other in graphs if other is not graph]:
-            _check_common(graph, others)
-            _check_apart(graph, {row for splits, _ in others for row in splits["train"].rows})
+            _check_shared_entities(graph, others)
+            _check_leakage(graph, {row for splits, _ in others for row in splits["train"].rows})
     joined: Source = ({}, {})
     for kind, target in enumerate(joined):
         for name in SPLITS:
-            if parts := [graph[kind][name] for graph in graphs if name in graph[kind]]:
-                target[name] = Joined.of(parts)
+            if triples_by_graph := [graph[kind][name] for graph in graphs if name in graph[kind]]:
+                target[name] = Joined.of(triples_by_graph)
     return joined
 
 
-def _check_common(graph: Source, others: Sequence[Source]) -> None:
-    known = {name for splits, _ in others for head, _, tail in splits["train"].rows for name in (head, tail)}
+def _check_shared_entities(graph: Source, others: Sequence[Source]) -> None:
+    names = {name for splits, _ in others for head, _, tail in splits["train"].rows for name in (head, tail)}
     train = graph[0]["train"]
-    if not any(head in known or tail in known for head, _, tail in train.rows):
-        own, other = (f"{found.rows[0][0]!r} in {found.path}" for found in (train, others[0][0]["train"]))
-        raise DataError(f"a graph shares no entity with the rest of data.graph ({own}, {other}); give graphs with the same ids")
+    if not any(head in names or tail in names for head, _, tail in train.rows):
+        example, other_example = (f"{triples.rows[0][0]!r} in {triples.path}" for triples in (train, others[0][0]["train"]))
+        raise DataError(
+            f"a graph shares no entity with the rest of data.graph ({example}, {other_example}); give graphs with the same ids"
+        )
 
 
-def _check_apart(graph: Source, trained: set[Row]) -> None:
-    """What one graph keeps from training may not come in by another."""
+def _check_leakage(graph: Source, trained: set[Row]) -> None:
+    """Held-out and false triples of one graph must not be training triples of another."""
     for sort, splits in zip(("", " negatives"), graph, strict=True):
         for name, triples in splits.items():
             clash = [i for i, row in enumerate(triples.rows) if (sort or name != "train") and row in trained]
             if clash:
-                found = f"{len(clash):,} {name}{sort} triples of one graph are training triples of another"
-                raise DataError(f"{found}, first {triples.where(clash[0])}; leave a graph out, or mend the files")
+                message = f"{len(clash):,} {name}{sort} triples of one graph are training triples of another"
+                raise DataError(f"{message}, first {triples.where(clash[0])}; remove a graph, or fix the files")
 
 
 def read_folder(folder: Path) -> Source:
-    """Triples and false triples of a folder such as those of CoDEx: ``train.txt``, ``valid.txt``, ``valid_negatives.txt``...
+    """Read a folder with the layout of CoDEx: ``train.txt``, ``valid.txt``, ``valid_negatives.txt`` and so on.
 
     Raises:
-        MissingFileError: it has no training triples.
+        MissingFileError: the folder has no training triples.
         DataError: a file is empty or malformed.
     """
     train = _find(folder, "train")
@@ -119,17 +121,17 @@ def _find(folder: Path, name: str) -> Path | None:
 
 
 def read_triples(path: str | Path) -> Triples:
-    """Read a file of triples, a line each: fields with tabs between them, or, of ``.en`` files, with blanks.
+    """Read a file of triples, one per line, with fields separated by tabs, or by blanks in ``.en`` files.
 
     Raises:
-        MissingFileError: there is no such file.
-        DataError: it is empty, a pickle, or a line has another number of fields.
+        MissingFileError: the file does not exist.
+        DataError: the file is empty or a pickle, or a line does not have three fields.
     """
     path = require_file(path, f"name a file of triples, {LAYOUT}")
     if path.suffix in PICKLES:
         raise DataError(
-            f"{path} is a pickle, which could run code when it is read; where you trust it, write its triples as lines of "
-            f"{LAYOUT} once, for example: pandas.read_pickle(FILE).to_csv('train.tsv', sep='\\t', header=False, index=False)"
+            f"{path} is a pickle, which could run code when it is read; if you trust it, convert its triples to lines of "
+            f"{LAYOUT}, for example: pandas.read_pickle(FILE).to_csv('train.tsv', sep='\\t', header=False, index=False)"
         )
     if path.suffix == FACTS:
         return read_facts(path)
@@ -138,18 +140,18 @@ def read_triples(path: str | Path) -> Triples:
     for number, line in _lines(path):
         fields = [field.strip() for field in line.split("\t")]
         if len(fields) != 3 or not all(fields):
-            found = f"{len(fields)} field{'s' * (len(fields) != 1)}" if len(fields) != 3 else "an empty field"
-            raise DataError(f"{path}, line {number}: {found}; a triple is {LAYOUT}, mend or remove the line")
+            message = f"{len(fields)} field{'s' * (len(fields) != 1)}" if len(fields) != 3 else "an empty field"
+            raise DataError(f"{path}, line {number}: {message}; a triple is {LAYOUT}, fix or remove the line")
         rows.append(cast(Row, tuple(fields)))
         lines.append(number)
     return _not_empty(Triples(path, rows, lines))
 
 
 def read_facts(path: Path) -> Triples:
-    """Read the original's ``.en`` facts: a file, or all of a folder; lines of other than three fields are no facts.
+    """Read the original's ``.en`` facts from a file or a folder; lines that do not have three fields are skipped.
 
     Raises:
-        DataError: there is no fact.
+        DataError: there are no facts.
     """
     rows: list[Row] = []
     lines: list[int] = []
@@ -164,13 +166,13 @@ def read_facts(path: Path) -> Triples:
 
 def _not_empty(triples: Triples) -> Triples:
     if not triples.rows:
-        found = "is empty" if triples.path.is_file() and not triples.path.stat().st_size else "holds no triples"
-        raise DataError(f"{triples.path} {found}; write a line {LAYOUT} for each, or remove the file")
+        message = "is empty" if triples.path.is_file() and not triples.path.stat().st_size else "holds no triples"
+        raise DataError(f"{triples.path} {message}; write a line {LAYOUT} for each, or remove the file")
     return triples
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbers and texts of the lines that are not blank; a byte order mark at the beginning is no content."""
+    """Yield number and text of the non-blank lines, without a byte order mark."""
     with cast(BinaryIO, gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as f:
         try:
             for number, line in enumerate(f, 1):
@@ -184,21 +186,21 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _listed(file: str, root: str) -> list[str]:
-    """The first column of a file of ids; of none, nothing."""
+    """The first column of a file of ids; empty without a file."""
     if not file:
         return []
     path = data_path(file, root)
-    found = [line.split("\t")[0].strip() for _, line in _lines(path)]
-    if not found:
+    ids = [line.split("\t")[0].strip() for _, line in _lines(path)]
+    if not ids:
         raise DataError(f"{path} is empty; write an id on each line, or do not name the file")
-    return found
+    return ids
 
 
 # -- PyKEEN --------------------------------------------------------------------------------------------------------------
 
 
 def _read_pykeen_folder(folder: Path) -> Triples:
-    """A triples factory that PyKEEN saved (``to_path_binary``); its pickle is left alone, the tables beside it say all."""
+    """Read a triples factory saved by PyKEEN (``to_path_binary``) from its tables, without its pickle."""
     path = require_file(folder / "numeric_triples.tsv.gz", "save the dataset again by PyKEEN's to_directory_binary")
     names = [_pykeen_ids(folder / f"{kind}_to_id.tsv.gz") for kind in ("entity", "relation")]
     order = (names[0], names[1], names[0])
@@ -210,7 +212,7 @@ def _read_pykeen_folder(folder: Path) -> Triples:
         try:
             rows.append(cast(Row, tuple(ids[int(field)] for ids, field in zip(order, line.split("\t"), strict=True))))
         except (KeyError, ValueError) as error:
-            raise DataError(f"{path}, line {number}: {error} is no row of the ids beside it; save the dataset again") from error
+            raise DataError(f"{path}, line {number}: {error} is not in the table of ids; save the dataset again") from error
         lines.append(number)
     return _not_empty(Triples(path, rows, lines))
 
@@ -224,10 +226,10 @@ def _pykeen_ids(path: Path) -> dict[int, str]:
 
 
 def _read_pykeen_name(name: str) -> dict[str, Triples]:
-    """A dataset that PyKEEN knows by name; it may have to fetch it.
+    """Read a dataset of PyKEEN by name, which may download it.
 
     Raises:
-        DataError: PyKEEN knows none of that name, or cannot fetch it.
+        DataError: PyKEEN has no such dataset, or cannot download it.
     """
     dataset_resolver = extra("pykeen.datasets").dataset_resolver
     try:
@@ -236,9 +238,9 @@ def _read_pykeen_name(name: str) -> dict[str, Triples]:
     except KeyError as error:
         raise DataError(f"PyKEEN knows no dataset {name!r}; see its documentation for names, such as pykeen:nations") from error
     except (OSError, RuntimeError, ValueError) as error:
-        found = " ".join(str(error).split())[:200]
+        message = " ".join(str(error).split())[:200]
         raise DataError(
-            f"PyKEEN could not get the dataset {name!r} ({found}); fetch its files and name their folder"
+            f"PyKEEN could not get the dataset {name!r} ({message}); download its files and give their folder"
         ) from error
     result = {}
     for split in (s for s in SPLITS if s in factories):

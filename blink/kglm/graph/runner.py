@@ -1,4 +1,4 @@
-"""What can be done with a run of kind graph: train, measure, export."""
+"""Runs of kind graph: train, evaluate, export."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from blink.errors import SettingsError
 from blink.files import atomic_open
 from blink.kglm.config import Settings, at_least
 from blink.kglm.graph.answers import Answers, answers_of
-from blink.kglm.graph.classification import Labelled, classify, drawn_negatives, fit_thresholds
+from blink.kglm.graph.classification import Labelled, classify, fit_thresholds, sample_negatives
 from blink.kglm.graph.export import write_export
 from blink.kglm.graph.learner import GraphLearner, load_model
 from blink.kglm.graph.model import GraphModel, make_model
@@ -24,7 +24,7 @@ from blink.kglm.run import KglmRun, device_for, run_to_end
 from blink.runs.loop import Loop
 from blink.runs.progress import Progress
 
-SCORED_AT_ONCE = 4096
+SCORING_BATCH = 4096
 
 
 class GraphRunner:
@@ -49,28 +49,28 @@ class GraphRunner:
         return metrics
 
     def evaluate(self, folder: Path, split: str, *, progress: Progress | None = None) -> dict[str, Any]:
-        """Rank the answers of a split and, of test, classify its triples; also writes every rank to ``ranks-SPLIT.tsv``."""
+        """Rank a split and, for test, classify its triples; also writes all ranks to ``ranks-SPLIT.tsv``."""
         run, graph, model = open_run(folder)
         metrics = measure(run, graph, model, split, progress)
         run.add_metrics(split, metrics)
         return metrics
 
     def export(self, folder: Path, out: Path) -> dict[str, Any]:
-        """Write the vectors of the best state; see `blink.kglm.graph.export`."""
+        """Write the embeddings of the best checkpoint; see `blink.kglm.graph.export`."""
         run, graph, model = open_run(folder)
         return write_export(out, model, graph, run.settings)
 
 
 def open_run(folder: Path) -> tuple[KglmRun, Graph, GraphModel]:
-    """A run, its graph and the model in its best state.
+    """Open a run, its graph and its best checkpoint.
 
     Raises:
         SettingsError: the run is of another kind.
-        MissingFileError, MismatchError, DataError: it has no best state, or the files of its graph are not there or others.
+        MissingFileError, MismatchError, DataError: it has no best checkpoint, or files of its graph are missing or changed.
     """
     run = KglmRun.open(folder)
     if run.settings.kind != "graph":
-        raise SettingsError(f"{folder} is a run of kind {run.settings.kind}, not graph; name another")
+        raise SettingsError(f"{folder} is a run of kind {run.settings.kind}, not graph; give a run of kind graph")
     graph = read_graph(run.settings.data)
     model = make_model(run.settings, len(graph.entities), len(graph.relations))
     load_model(model, run, graph)
@@ -78,7 +78,7 @@ def open_run(folder: Path) -> tuple[KglmRun, Graph, GraphModel]:
 
 
 def measure(run: KglmRun, graph: Graph, model: GraphModel, split: str, progress: Progress | None = None) -> dict[str, Any]:
-    """Rank the answers of a split and, of test, classify its triples; writes every rank to ``ranks-SPLIT.tsv``."""
+    """Rank a split and, for test, classify its triples; writes all ranks to ``ranks-SPLIT.tsv``."""
     triples = graph.split(split)
     ranks = _ranks(model, run.settings, graph, split, progress or Progress())
     with atomic_open(run.path / f"ranks-{split}.tsv") as f:
@@ -90,7 +90,7 @@ def measure(run: KglmRun, graph: Graph, model: GraphModel, split: str, progress:
 
 
 def known_answers(graph: Graph, split: str) -> Answers:
-    """True answers that are left out when a split is ranked: those of all splits up to it."""
+    """True answers to filter when a split is ranked: those of all splits up to it."""
     names = list(graph.splits)[: list(graph.splits).index(split) + 1]
     return answers_of([torch.from_numpy(graph.splits[n]) for n in names], len(graph.entities), len(graph.relations))
 
@@ -100,16 +100,16 @@ def _ranks(model: GraphModel, settings: Settings, graph: Graph, split: str, prog
     triples = torch.from_numpy(graph.split(split)).to(model.device)
     batch = settings.eval.batch_size
     progress.start(-(-2 * len(triples) // batch), 0)
-    known = known_answers(graph, split).to(model.device)
+    answers = known_answers(graph, split).to(model.device)
     sizes = {"batch_size": batch, "chunk": settings.eval.chunk}
-    return rank(model.exact(), triples, known, len(graph.entities), **sizes, progress=lambda done: progress.step({}))
+    return rank(model.exact(), triples, answers, len(graph.entities), **sizes, progress=lambda done: progress.step({}))
 
 
 def _baseline(settings: Settings, graph: Graph, split: str) -> dict[str, float | int]:
-    """What knowing only how often entities answer a relation's questions gives."""
+    """Ranking metrics of `RelationFrequency`."""
     scorer = RelationFrequency(torch.from_numpy(graph.train), len(graph.entities))
-    known, triples = known_answers(graph, split), torch.from_numpy(graph.split(split))
-    ranks = rank(scorer, triples, known, len(graph.entities), batch_size=settings.eval.batch_size, chunk=settings.eval.chunk)
+    answers, triples = known_answers(graph, split), torch.from_numpy(graph.split(split))
+    ranks = rank(scorer, triples, answers, len(graph.entities), batch_size=settings.eval.batch_size, chunk=settings.eval.chunk)
     return summary(ranks.realistic)
 
 
@@ -126,12 +126,12 @@ def _rank_lines(ranks: Ranks, triples: np.ndarray, graph: Graph) -> Iterator[str
 
 
 def classification(model: GraphModel, graph: Graph, seed: int) -> dict[str, Any]:
-    """Triple classification of the test triples, with thresholds fitted on validation triples of the same sort.
+    """Triple classification of the test triples, with thresholds fitted on validation triples of the same kind.
 
-    False triples are those given with the graph (``hard``), and drawn ones: with any other tail (``uniform``), and with
-    another tail of the same relation (``same_relation``).
+    Negatives are those of the dataset (``hard``), or sampled: any other tail (``uniform``), or another tail of the relation
+    (``same_relation``).
     """
-    known = np.concatenate(list(graph.splits.values()))
+    true_triples = np.concatenate(list(graph.splits.values()))
     result = {}
     for sort in ("hard", "uniform", "same_relation"):
         labelled = {}
@@ -139,7 +139,9 @@ def classification(model: GraphModel, graph: Graph, seed: int) -> dict[str, Any]
             if sort == "hard":
                 false = graph.negatives.get(split)
             else:
-                drawn = drawn_negatives(graph.splits[split], known, len(graph.entities), seed, same_relation=sort != "uniform")
+                drawn = sample_negatives(
+                    graph.splits[split], true_triples, len(graph.entities), seed, same_relation=sort != "uniform"
+                )
                 false = drawn
             if false is not None and len(false):
                 labelled[split] = _labelled(model, graph.splits[split], false)
@@ -155,7 +157,7 @@ def _labelled(model: GraphModel, true: np.ndarray, false: np.ndarray) -> Labelle
 
 @torch.no_grad()
 def triple_scores(model: GraphModel, triples: np.ndarray) -> np.ndarray:
-    """Plausibility of triples, asked for their tails. *Shapes:* (n, 3) and (n,), float64."""
+    """Scores of triples, as tail queries. *Shapes:* (n, 3) and (n,), float64."""
     exact = model.exact()
-    parts = torch.from_numpy(triples).to(model.device).split(SCORED_AT_ONCE)
-    return torch.cat([exact.score_hrt(*part.unbind(1)) for part in parts]).cpu().numpy()
+    chunks = torch.from_numpy(triples).to(model.device).split(SCORING_BATCH)
+    return torch.cat([exact.score_hrt(*chunk.unbind(1)) for chunk in chunks]).cpu().numpy()

@@ -1,4 +1,4 @@
-"""A knowledge graph in numbers: ids of entities and relations, and triples of their rows."""
+"""Knowledge graphs: ids of entities and relations, and triples of their indices."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from blink.errors import DataError
 
 SPLITS = ("train", "valid", "test")
 Row = tuple[str, str, str]
-"""Head, relation and tail as they are spelt in a file."""
+"""Head, relation and tail ids in a file."""
 
 
 @dataclass(frozen=True)
 class Triples:
-    """Triples as they are spelt in a file.
+    """Triples of ids with their source.
 
     Attributes:
         path: the file.
@@ -37,52 +37,52 @@ class Triples:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What was read."""
+        """Source files."""
         return (self.path,) if self.path.is_file() else ()
 
     def select(self, keep: Sequence[int]) -> Triples:
-        """Those of some rows, in rising order."""
+        """Select triples by ascending row indices."""
         return Triples(self.path, [self.rows[i] for i in keep], [self.lines[i] for i in keep])
 
 
 @dataclass(frozen=True)
 class Joined(Triples):
-    """Triples of several graphs, one after the other.
+    """Concatenated triples of several graphs.
 
     Attributes:
-        parts: of each graph.
+        sources: triples of each graph.
     """
 
-    parts: tuple[Triples, ...] = ()
+    sources: tuple[Triples, ...] = ()
 
     @classmethod
-    def of(cls, parts: Sequence[Triples]) -> Triples:
-        """Triples joined; those of one graph stay as they are."""
-        if len(parts) == 1:
-            return parts[0]
-        rows, lines = [row for part in parts for row in part.rows], [line for part in parts for line in part.lines]
-        return cls(parts[0].path, rows, lines, tuple(parts))
+    def of(cls, sources: Sequence[Triples]) -> Triples:
+        """Concatenate triples; a single source is returned unchanged."""
+        if len(sources) == 1:
+            return sources[0]
+        rows, lines = [row for source in sources for row in source.rows], [line for source in sources for line in source.lines]
+        return cls(sources[0].path, rows, lines, tuple(sources))
 
     def where(self, row: int) -> str:
         """File and line of a triple, for messages."""
-        for part in self.parts:
-            if row < len(part.rows):
-                return part.where(row)
-            row -= len(part.rows)
+        for source in self.sources:
+            if row < len(source.rows):
+                return source.where(row)
+            row -= len(source.rows)
         raise IndexError(row)
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What was read."""
-        return tuple(file for part in self.parts for file in part.files)
+        """Source files."""
+        return tuple(file for source in self.sources for file in source.files)
 
     def select(self, keep: Sequence[int]) -> Triples:
-        """Those of some rows, in rising order."""
-        first, parts = 0, []
-        for part in self.parts:
-            parts.append(part.select([i - first for i in keep if first <= i < first + len(part.rows)]))
-            first += len(part.rows)
-        return Joined.of(parts)
+        """Select triples by ascending row indices."""
+        first, selected = 0, []
+        for source in self.sources:
+            selected.append(source.select([i - first for i in keep if first <= i < first + len(source.rows)]))
+            first += len(source.rows)
+        return Joined.of(selected)
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,12 @@ class Graph:
     """A knowledge graph.
 
     Attributes:
-        entities: id of each row of an entity table.
-        relations: id of each row of a relation table.
-        splits: ``train``, ``valid``, ``test``, as far as there are any; each triple is head row, relation row, tail row, and
-            stands there once. *Shapes:* (n, 3), int64.
-        negatives: false triples given with ``valid`` and ``test``.
-        notes: what was dropped or is unusual, a line each.
+        entities: entity ids by index.
+        relations: relation ids by index.
+        splits: the available splits of ``train``, ``valid``, ``test``: unique triples of head, relation and tail indices.
+            *Shapes:* (n, 3), int64.
+        negatives: false triples of the dataset by split.
+        notes: messages about dropped or unusual triples, one line each.
         sources: files that were read.
     """
 
@@ -113,12 +113,12 @@ class Graph:
 
     @cached_property
     def degrees(self) -> np.ndarray:
-        """Training triples that each entity occurs in, as head or as tail. *Shape:* (entities,), int64."""
+        """Number of training triples of each entity, as head or tail. *Shape:* (entities,), int64."""
         return np.bincount(self.train[:, [0, 2]].ravel(), minlength=len(self.entities))
 
     @cached_property
     def digest(self) -> str:
-        """A hash of ids and training triples: vectors of one graph do not fit another."""
+        """Hash of ids and training triples, which identifies the graph of a model."""
         digest = hashlib.sha256()
         for names in (self.entities, self.relations):
             digest.update("\n".join(names).encode() + b"\0")
@@ -129,10 +129,10 @@ class Graph:
         """The triples of a split.
 
         Raises:
-            DataError: the graph has none of that name.
+            DataError: the graph has no such split.
         """
         if name not in self.splits:
-            remedy = f"give a file by data.{name}, or set some of the training triples aside by data.{name}_share"
+            remedy = f"give a file by data.{name}, or hold out training triples by data.{name}_share"
             raise DataError(f"the graph has no {name} triples (only {', '.join(self.splits)}); {remedy}")
         return self.splits[name]
 
@@ -145,126 +145,126 @@ def build_graph(
     relations: Sequence[str] = (),
     drop_unseen_relations: bool = False,
 ) -> Graph:
-    """Give rows to ids, in the order of their appearance, and check the triples.
+    """Index ids in the order of their appearance, and check the triples.
 
     Args:
-        splits: ``train`` and, as far as there are any, ``valid`` and ``test``.
-        negatives: false triples, by split.
-        entities: all ids that may occur; empty takes those that do.
-        relations: the same for relations.
-        drop_unseen_relations: drop triples whose relation has no training triple, rather than fail.
+        splits: ``train`` and optionally ``valid`` and ``test``.
+        negatives: false triples by split.
+        entities: all allowed entity ids; empty allows all.
+        relations: all allowed relation ids; empty allows all.
+        drop_unseen_relations: drop triples whose relation has no training triples, instead of failing.
 
     Raises:
-        DataError: an id is not among those listed, or a relation has no training triple.
+        DataError: an id is not allowed, or a relation has no training triples.
     """
     notes: list[str] = []
-    seen = {relation for _, relation, _ in splits["train"].rows}
-    unseen = _UnseenRelations(seen, drop_unseen_relations, notes)
-    kept = {name: unseen.checked(name, splits[name]) for name in SPLITS if name in splits}
+    trained = {relation for _, relation, _ in splits["train"].rows}
+    unseen = _UnseenRelations(trained, drop_unseen_relations, notes)
+    checked = {name: unseen.checked(name, splits[name]) for name in SPLITS if name in splits}
     kept_negatives = {name: unseen.checked(f"{name} negatives", triples) for name, triples in (negatives or {}).items()}
-    everything = [*kept.values(), *kept_negatives.values()]
-    places = _Places(entities, relations, everything)
-    sizes = len(places.entities), len(places.relations)
+    everything = [*checked.values(), *kept_negatives.values()]
+    index = _IdIndex(entities, relations, everything)
+    sizes = len(index.entities), len(index.relations)
 
     def once(name: str, triples: Triples) -> np.ndarray:
-        numbers = places.numbers(triples)
-        return _once(name, numbers, keys_of(numbers, *sizes), notes)
+        numbers = index.numbers(triples)
+        return _deduplicated(name, numbers, keys_of(numbers, *sizes), notes)
 
-    numbers = {name: once(name, triples) for name, triples in kept.items()}
+    numbers = {name: once(name, triples) for name, triples in checked.items()}
     false = {name: once(f"{name} negatives", triples) for name, triples in kept_negatives.items()}
-    _note_strangers(numbers, notes)
-    _note_repeats({name: keys_of(triples, *sizes) for name, triples in numbers.items()}, notes)
+    _note_untrained(numbers, notes)
+    _note_overlaps({name: keys_of(triples, *sizes) for name, triples in numbers.items()}, notes)
     sources = tuple(dict.fromkeys(file for triples in everything for file in triples.files))
-    return Graph(tuple(places.entities), tuple(places.relations), numbers, false, tuple(notes), sources)
+    return Graph(tuple(index.entities), tuple(index.relations), numbers, false, tuple(notes), sources)
 
 
 class _UnseenRelations:
-    def __init__(self, seen: set[str], drop: bool, notes: list[str]) -> None:
-        self._seen, self._drop, self._notes = seen, drop, notes
+    def __init__(self, trained: set[str], drop: bool, notes: list[str]) -> None:
+        self._trained, self._drop, self._notes = trained, drop, notes
 
     def checked(self, name: str, triples: Triples) -> Triples:
-        """The triples whose relation has training triples."""
-        wrong = [i for i, (_, relation, _) in enumerate(triples.rows) if relation not in self._seen]
+        """Triples without those whose relation has no training triples."""
+        wrong = [i for i, (_, relation, _) in enumerate(triples.rows) if relation not in self._trained]
         if not wrong:
             return triples
         first = f"relation {triples.rows[wrong[0]][1]!r} ({triples.where(wrong[0])})"
         if not self._drop:
-            found = f"{len(wrong):,} {name} triples have a relation without training triples, first {first}"
-            raise DataError(f"{found}; mend the files, or drop such triples by --data.unseen_relations drop")
+            message = f"{len(wrong):,} {name} triples have a relation without training triples, first {first}"
+            raise DataError(f"{message}; fix the files, or drop such triples by --data.unseen_relations drop")
         self._notes.append(f"{name}: {len(wrong):,} triples dropped whose relation has no training triples, first {first}")
         return triples.select(sorted(set(range(len(triples.rows))) - set(wrong)))
 
 
-class _Places:
-    """Rows of ids."""
+class _IdIndex:
+    """Index of entity and relation ids."""
 
     def __init__(self, entities: Sequence[str], relations: Sequence[str], triples: Sequence[Triples]) -> None:
         self._listed = {"entity": bool(entities), "relation": bool(relations)}
         self.entities = {name: row for row, name in enumerate(dict.fromkeys(entities))}
         self.relations = {name: row for row, name in enumerate(dict.fromkeys(relations))}
-        for found in triples:
-            for row, (head, relation, tail) in enumerate(found.rows):
-                self._place("entity", self.entities, head, found, row)
-                self._place("relation", self.relations, relation, found, row)
-                self._place("entity", self.entities, tail, found, row)
+        for source in triples:
+            for row, (head, relation, tail) in enumerate(source.rows):
+                self._add("entity", self.entities, head, source, row)
+                self._add("relation", self.relations, relation, source, row)
+                self._add("entity", self.entities, tail, source, row)
 
     def numbers(self, triples: Triples) -> np.ndarray:
-        """*Shape:* (n, 3), int64."""
+        """Indices of triples. *Shape:* (n, 3), int64."""
         entities, relations = self.entities, self.relations
         flat = (n for h, r, t in triples.rows for n in (entities[h], relations[r], entities[t]))
         return np.fromiter(flat, dtype=np.int64, count=3 * len(triples.rows)).reshape(-1, 3)
 
-    def _place(self, kind: str, places: dict[str, int], name: str, triples: Triples, row: int) -> None:
-        if name in places:
+    def _add(self, kind: str, rows: dict[str, int], name: str, triples: Triples, row: int) -> None:
+        if name in rows:
             return
         if self._listed[kind]:
-            found = f"{triples.where(row)}: {kind} {name!r} is not in the list of those that there are"
+            message = f"{triples.where(row)}: {kind} {name!r} is not in the list of allowed ids"
             raise DataError(
-                f"{found}; add it to the file of data.{'entities' if kind == 'entity' else 'relations'}, or mend the line"
+                f"{message}; add it to the file of data.{'entities' if kind == 'entity' else 'relations'}, or fix the line"
             )
-        places[name] = len(places)
+        rows[name] = len(rows)
 
 
 def keys_of(triples: np.ndarray, entities: int, relations: int) -> np.ndarray:
-    """One number for each triple, the same for the same triple. *Shapes:* (n, 3) and (n,), int64."""
+    """Unique integer key of each triple. *Shapes:* (n, 3) and (n,), int64."""
     return (triples[:, 0] * relations + triples[:, 1]) * entities + triples[:, 2]
 
 
-def _once(name: str, triples: np.ndarray, keys: np.ndarray, notes: list[str]) -> np.ndarray:
-    """Each triple once, where it stands first."""
+def _deduplicated(name: str, triples: np.ndarray, keys: np.ndarray, notes: list[str]) -> np.ndarray:
+    """Drop duplicates, keeping the first occurrence."""
     first = np.sort(np.unique(keys, return_index=True)[1])
     if more := len(triples) - len(first):
         notes.append(f"{name}: {more:,} of {len(triples):,} triples are duplicates and were dropped")
     return triples[first]
 
 
-def _note_strangers(splits: Mapping[str, np.ndarray], notes: list[str]) -> None:
-    known = np.unique(splits["train"][:, [0, 2]])
+def _note_untrained(splits: Mapping[str, np.ndarray], notes: list[str]) -> None:
+    trained = np.unique(splits["train"][:, [0, 2]])
     for name, triples in splits.items():
-        strangers = np.setdiff1d(triples[:, [0, 2]], known)
-        if len(strangers):
-            notes.append(f"{name}: {len(strangers):,} entities occur in no training triple; they stay in, untrained")
+        untrained = np.setdiff1d(triples[:, [0, 2]], trained)
+        if len(untrained):
+            notes.append(f"{name}: {len(untrained):,} entities are in no training triple; they are kept, untrained")
 
 
-def _note_repeats(keys: Mapping[str, np.ndarray], notes: list[str]) -> None:
+def _note_overlaps(keys: Mapping[str, np.ndarray], notes: list[str]) -> None:
     before = np.zeros(0, dtype=np.int64)
-    for name, own in keys.items():
-        if common := int(np.isin(own, before).sum()):
-            notes.append(f"{name}: {common:,} triples also stand in an earlier split, so that their answers are known")
-        before = np.concatenate([before, own])
+    for name, split_keys in keys.items():
+        if common := int(np.isin(split_keys, before).sum()):
+            notes.append(f"{name}: {common:,} triples are also in an earlier split, so their answers are known")
+        before = np.concatenate([before, split_keys])
 
 
-def set_aside(graph: Graph, name: str, share: float, seed: int) -> Graph:
-    """Move a share of the training triples to a new split; each entity and relation keeps a training triple at least.
+def set_aside(graph: Graph, name: str, fraction: float, seed: int) -> Graph:
+    """Move a fraction of the training triples to a new split. Each entity and relation keeps at least one training triple.
 
     Raises:
-        DataError: there are not so many triples that can go.
+        DataError: too few triples can be moved.
     """
-    wanted = round(share * len(graph.train))
+    count = round(fraction * len(graph.train))
     used, relations = graph.degrees.copy(), np.bincount(graph.train[:, 1], minlength=len(graph.relations))
     moved: list[int] = []
     for row in np.random.default_rng([seed, len(name)]).permutation(len(graph.train)).tolist():
-        if len(moved) == wanted:
+        if len(moved) == count:
             break
         head, relation, tail = graph.train[row].tolist()
         if min(used[head], used[tail]) > (2 if head == tail else 1) and relations[relation] > 1:
@@ -272,12 +272,14 @@ def set_aside(graph: Graph, name: str, share: float, seed: int) -> Graph:
             used[tail] -= 1
             relations[relation] -= 1
             moved.append(row)
-    if len(moved) < wanted or not moved:
+    if len(moved) < count or not moved:
         raise DataError(
-            f"only {len(moved):,} of {len(graph.train):,} training triples can be set aside as {name}; lower data.{name}_share"
+            f"only {len(moved):,} of {len(graph.train):,} training triples can be held out as {name}; lower data.{name}_share"
         )
     rows = np.sort(np.array(moved))
-    parts = {**graph.splits, "train": np.delete(graph.train, rows, axis=0), name: graph.train[rows]}
-    splits = {split: parts[split] for split in SPLITS if split in parts}  # a split's filter is made of those before it
-    note = f"{name}: {len(rows):,} training triples set aside"
+    updated = {**graph.splits, "train": np.delete(graph.train, rows, axis=0), name: graph.train[rows]}
+    splits = {
+        split: updated[split] for split in SPLITS if split in updated
+    }  # order matters: a split is filtered by the splits before it
+    note = f"{name}: {len(rows):,} training triples held out"
     return Graph(graph.entities, graph.relations, splits, graph.negatives, (*graph.notes, note), graph.sources)
