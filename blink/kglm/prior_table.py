@@ -97,9 +97,8 @@ def signatures(graph: Graph, width: int = SIGNATURE_WIDTH) -> np.ndarray:
 def _joined(graph: Graph, space: Space, folder: str) -> np.ndarray:
     """Vectors in the order of the graph's entities; zeros for entities without a vector."""
     if (source_digest := space.meta.get("graph")) not in (None, graph.digest):
-        raise MismatchError(
-            f"{folder} belongs to another graph ({str(source_digest)[:12]}, not {graph.digest[:12]}); give both the same --graph"
-        )
+        digests = f"{str(source_digest)[:12]}, not {graph.digest[:12]}"
+        raise MismatchError(f"{folder} was made from another graph ({digests}); give the same --graph to both")
     row_of_id = {name: i for i, name in enumerate(space.ids)}
     row_of_entity = np.array([row_of_id.get(name, -1) for name in graph.entities])
     if (row_of_entity < 0).all():

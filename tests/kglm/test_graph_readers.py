@@ -79,7 +79,7 @@ def test_what_is_unusual_is_told(tmp_path: Path) -> None:
     write_triples(tmp_path / "train.txt", TRAIN)
     write_triples(tmp_path / "valid.txt", [TRAIN[0], ("ada", "knows", "stranger")])
     notes = " | ".join(read(tmp_path).notes)
-    assert "valid: 1 entities occur in no training triple" in notes
+    assert "valid: 1 entities are in no training triple" in notes
     assert "valid: 1 triples are also in an earlier split" in notes
 
 

@@ -374,7 +374,7 @@ def test_entities_start_from_vectors_of_a_file(tmp_path: Path, graph: Path, resc
         assert mean == pytest.approx(float(drawn.norm(dim=1).mean()), rel=1e-4)
     else:
         assert np.array_equal(table[places["eve"]], np.load(folder / "entity_vectors.npy")[0])
-    assert torch.equal(plain.model.relation_tables[0], learner_of(made).model.relation_tables[0])
+    assert torch.equal(learner_of(plain).model.relation_tables[0], learner_of(made).model.relation_tables[0])
 
 
 def test_frozen_vectors_stay(tmp_path: Path, graph: Path) -> None:
