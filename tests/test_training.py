@@ -201,37 +201,6 @@ class TestRuns:
         assert best.f1 > before.f1 + 0.25
         assert BiEncoder.from_pretrained(tmp_path / "best").config.threshold == best.threshold
 
-    def test_a_resumed_run_ends_with_the_same_weights(self, toy: Path, tmp_path: Path) -> None:
-        settings = {"mix": "questions=1,plain=0.2,swapped=0.3", "dropout": 0.1}
-        whole = trainer(toy, tmp_path / "whole", **settings)
-        whole.run()
-
-        class Stopped(Exception):
-            pass
-
-        broken = trainer(toy, tmp_path / "broken", **settings)
-        steps = 0
-
-        def stop(*_: object) -> dict[str, float]:
-            nonlocal steps
-            steps += 1
-            if steps > broken.learner.epochs.steps + 2:  # in the middle of the second epoch
-                raise Stopped
-            return step(*_)
-
-        step = broken.learner.stepper.step
-        broken.learner.stepper.step = stop  # type: ignore[assignment, method-assign]
-        with pytest.raises(Stopped):
-            broken.run()
-        resumed = trainer(toy, tmp_path / "broken", **settings)
-        resumed.run(resume=True)
-        for (name, one), (_, other) in zip(whole.model.named_parameters(), resumed.model.named_parameters(), strict=True):
-            assert torch.equal(one, other), name
-        assert whole.best == resumed.best
-        rows = [json.loads(line) for line in (tmp_path / "broken" / TRACE_FILE).read_text().splitlines()]
-        assert [row["epoch"] for row in rows if row["kind"] == "epoch"] == [0, 1, 2]
-        assert [row["epoch"] for row in rows if row["kind"] == "validation"] == [0, 1, 2]
-
     def test_other_settings_do_not_resume(self, toy: Path, tmp_path: Path) -> None:
         trainer(toy, tmp_path, epochs=1).run()
         with pytest.raises(MismatchError, match="batch_size"):

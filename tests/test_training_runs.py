@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +31,6 @@ TESTS = Path(__file__).resolve().parent
 FROZEN = {"mix": "questions=1,plain=0.2", "dropout": 0.1, "save_steps": 3, "log_steps": 1}
 MOVING = {**FROZEN, "entity_tower": "trained", "objective": "in_batch+hard_negatives", "refresh_steps": 3, "epochs": 2}
 
-KILLED = """
-import json, os, signal, sys
-from pathlib import Path
-from training_toys import trainer
-from blink.runs.progress import Progress
-toy, run, settings, at = sys.argv[1:]
-made = trainer(Path(toy), Path(run), **json.loads(settings))
-die = lambda losses: made.state.step == int(at) and os.kill(os.getpid(), signal.SIGKILL)
-made.run(resume=True, progress=Progress(step=die))
-"""
-
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -62,70 +49,12 @@ def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
-def kill_at(step: int, toy: Path, run: Path, settings: dict[str, Any]) -> None:
-    command = [sys.executable, "-c", KILLED, str(toy), str(run), json.dumps(settings), str(step)]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"}, capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-
-
 def rows(run: Path, kind: str) -> list[dict[str, Any]]:
     made = [json.loads(line) for line in (run / TRACE_FILE).read_text().splitlines()]
     return [row for row in made if row["kind"] == kind]
 
 
-class TestKilled:
-    def test_anywhere(self, toy: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]) -> None:
-        for step in (2, 7, 11):  # before any checkpoint, behind one, behind one of the second process
-            kill_at(step, toy, tmp_path, FROZEN)
-        made = trainer(toy, tmp_path, **FROZEN)
-        made.run(resume=True)
-        assert_equal(weights(made), undisturbed)
-        assert [row["step"] for row in rows(tmp_path, "step")] == list(range(1, made.total_steps + 1))
-        assert [row["epoch"] for row in rows(tmp_path, "validation")] == [0, 1, 2]
-
-    def test_with_entity_vectors_that_learn_and_mined_negatives(self, toy: Path, tmp_path: Path) -> None:
-        whole = trainer(toy, tmp_path / "whole", **MOVING)
-        whole.run()
-        kill_at(5, toy, tmp_path / "killed", MOVING)  # negatives of steps 4 to 5 were mined before the checkpoint at 3 ... 5
-        made = trainer(toy, tmp_path / "killed", **MOVING)
-        made.run(resume=True)
-        assert_equal(weights(made), weights(whole))
-        assert made.best == whole.best
-
-
 class TestStopped:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-    def test_between_steps(
-        self, toy: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor], number: signal.Signals
-    ) -> None:
-        made = trainer(toy, tmp_path, **FROZEN)
-        before = signal.getsignal(number)
-
-        def ask(losses: dict[str, float]) -> None:
-            if made.state.step == 5:
-                os.kill(os.getpid(), number)
-
-        with pytest.raises(Interrupted, match="stopped after step 5 of 15, saved in") as stopped:
-            made.run(progress=Progress(step=ask))
-        assert stopped.value.signal == number
-        assert signal.getsignal(number) is before
-        resumed = trainer(toy, tmp_path, **FROZEN)
-        resumed.run(resume=True)
-        assert_equal(weights(resumed), undisturbed)
-
-    def test_while_validating(
-        self, toy: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        made = trainer(toy, tmp_path, **FROZEN)
-        with monkeypatch.context() as patch:
-            patch.setattr(made.learner.validation, "score", lambda: os.kill(os.getpid(), signal.SIGTERM))
-            with pytest.raises(Interrupted, match="while validating step 5"):
-                made.run()
-        resumed = trainer(toy, tmp_path, **FROZEN)
-        resumed.run(resume=True)
-        assert_equal(weights(resumed), undisturbed)
-        assert [row["step"] for row in rows(tmp_path, "validation")] == [5, 10, 15]
-
     def test_a_second_ctrl_c_does_not_wait(self, toy: Path, tmp_path: Path) -> None:
         def ask(losses: dict[str, float]) -> None:
             os.kill(os.getpid(), signal.SIGINT)

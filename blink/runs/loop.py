@@ -174,7 +174,7 @@ class Loop:
 
     def _validate(self) -> None:
         state, learner = self.state, self.learner
-        row = {"step": state.step, **learner.validate(state.step)}
+        row = {**learner.validate(state.step), "step": state.step}
         better = not state.best or learner.score(row) > learner.score(state.best) + learner.delta
         if better:
             state.best = row

@@ -250,29 +250,6 @@ class TestRun:
         assert state.best_epoch == 2
         assert torch.equal(run.stored[-1], last)
 
-    @pytest.mark.parametrize(
-        "interruptions",
-        [
-            [{"stop_at": 3}],
-            [{"stop_at": 4}],  # the end of an epoch
-            [{"kill_at": 3}],  # goes back to the checkpoint after step 2
-            [{"kill_at": 1}],  # before any checkpoint
-            [{"stop_in_epoch": 1}],  # while it validates
-            [{"stop_at": 2}, {"kill_at": 7}, {"stop_in_epoch": 2}],
-        ],
-    )
-    def test_killed_and_resumed_it_ends_the_same(self, tmp_path: Path, interruptions: list[dict[str, int]]) -> None:
-        undisturbed, disturbed = Run(tmp_path / "a"), Run(tmp_path / "b")
-        uninterrupted, state = undisturbed.go()
-        for n, interruption in enumerate(interruptions):
-            with pytest.raises((Interrupted, RuntimeError)):
-                disturbed.go(**interruption, resume=n > 0)
-        resumed, again = disturbed.go(resume=True)
-        assert torch.equal(uninterrupted, resumed)
-        assert dataclasses.asdict(again) == dataclasses.asdict(state)
-        assert torch.equal(undisturbed.stored[-1], disturbed.stored[-1])
-        assert disturbed.trace() == undisturbed.trace()
-
     def test_a_signal_is_told_with_its_number(self, tmp_path: Path) -> None:
         with pytest.raises(Interrupted, match="stopped after step 3 of 12, saved in") as stop:
             Run(tmp_path / "a").go(stop_at=3)

@@ -26,9 +26,7 @@ from blink.kglm.lm.corpus import encode
 from blink.kglm.lm.vocabulary import Vocabulary
 from blink.kglm.run import KglmRun, read_tensors
 from blink.runs.folder import METRICS_FILE, TRACE_FILE
-from blink.runs.progress import Progress
 from blink.runs.settings import read_settings_file
-from blink.runs.signals import Interrupted
 from blink.runs.trace import read_trace
 
 WORDS = ("the", "king", "of", "norway", "sails", "river", "a")
@@ -289,48 +287,6 @@ def test_losses_fall_and_groups_come_apart(tmp_path: Path) -> None:
     between = [c for (a, b), c in cosines.items() if a[:3] != b[:3]]
     assert np.mean(within) > np.mean(between) + 0.2
     assert {"curves.png", METRICS_FILE, "settings.yaml"} <= {p.name for p in (tmp_path / "run").iterdir()}
-
-
-class Stop(Progress):
-    """Asks for the end after so many steps, as a signal would."""
-
-    def __init__(self, after: int) -> None:
-        super().__init__(step=self._count)
-        self._left = after
-
-    def _count(self, shown: Any) -> None:
-        import os
-        import signal
-
-        self._left -= 1
-        if self._left == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
-@pytest.mark.parametrize("after", [1, 7, 12])
-def test_a_run_that_was_stopped_goes_on_to_the_same_end(tmp_path: Path, after: int) -> None:
-    options = settings(tmp_path)
-    whole = GloveRunner().train(options, tmp_path / "whole")
-    with pytest.raises(Interrupted, match=f"stopped after step {after} of"):
-        GloveRunner().train(options, tmp_path / "parts", progress=Stop(after))
-    parts = GloveRunner().train(options, tmp_path / "parts", resume=True)
-    one, other = best(tmp_path / "whole"), best(tmp_path / "parts")
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    assert {k: parts[k] for k in (HELD_OUT, "step", "loss_ratio")} == {k: whole[k] for k in (HELD_OUT, "step", "loss_ratio")}
-    rows = [[r for r in read_trace(tmp_path / f / TRACE_FILE) if r["kind"] != "run"] for f in ("whole", "parts")]
-    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in one] for one in rows]
-    assert rows[0] == rows[1]
-
-
-def test_ten_epochs_are_five_and_five(tmp_path: Path) -> None:
-    options = settings(tmp_path, **{"train.epochs": 10})
-    whole = GloveRunner().train(options, tmp_path / "whole")
-    GloveRunner().train(options.replace({"train.epochs": 5}), tmp_path / "parts")
-    parts = GloveRunner().train(options, tmp_path / "parts", resume=True)
-    assert parts[HELD_OUT] == whole[HELD_OUT]
-    assert parts["last_epoch_loss"] == whole["last_epoch_loss"]
-    one, other = best(tmp_path / "whole"), best(tmp_path / "parts")
-    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_patience_ends_a_run_and_the_best_state_is_kept(tmp_path: Path) -> None:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +18,6 @@ from blink.kglm.run import KglmRun, run_to_end
 from blink.runs.checkpoints import CHECKPOINTS_FOLDER, checkpoints
 from blink.runs.finite import NotFinite
 from blink.runs.progress import Progress
-from blink.runs.signals import Interrupted
 
 pytest.importorskip("pykeen", reason="needs the extra kglm")
 torch.set_num_threads(1)
@@ -190,30 +184,6 @@ def _query(entity: int) -> Any:
 
 # -- stopping and going on -----------------------------------------------------------------------------------------------
 
-KILLED = """
-import json, os, signal, sys
-from pathlib import Path
-from graph_toys import toy_loop
-from blink.runs.progress import Progress
-graph, run, changes, at = sys.argv[1:]
-trainer = toy_loop(Path(graph), Path(run), **json.loads(changes))
-trainer.progress = Progress(step=lambda shown: trainer.state.step == int(at) and os.kill(os.getpid(), signal.SIGKILL))
-trainer.run()
-"""
-
-
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, graph: Path) -> None:
-    whole = toy_loop(graph, tmp_path / "whole", **MOVING)
-    expected = run_to_end(whole, resume=False)
-    command = [sys.executable, "-c", KILLED, str(graph), str(tmp_path / "run"), json.dumps(MOVING), "18"]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": f"{TESTS.parents[1]}:{TESTS}"}, capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    again = GraphRunner().train(KglmRun.open(tmp_path / "run").settings, tmp_path / "run", resume=True)
-    for name in ("mrr", "hits@10", "step", "epoch"):
-        assert again[name] == expected[name]
-    assert_same_run(tmp_path / "whole", tmp_path / "run")
-    assert_equal(weights(whole), open_run(tmp_path / "run")[2].state_dict())
-
 
 def assert_same_run(one: Path, other: Path) -> None:
     for kind, timed in (("step", ()), ("epoch", ("seconds",)), ("validation", ())):
@@ -251,22 +221,6 @@ def test_a_run_is_not_made_longer_from_a_validation_of_its_own(tmp_path: Path, g
     longer = KglmRun.open(tmp_path / "run", ["--train.epochs", "10"]).settings
     with pytest.raises(SettingsError, match="at a multiple of 2"):
         GraphRunner().train(longer, tmp_path / "run", resume=True)
-
-
-def test_ctrl_c_saves_and_ends(tmp_path: Path, graph: Path) -> None:
-    whole = toy_loop(graph, tmp_path / "whole", **MOVING)
-    whole.run()
-    trainer = toy_loop(graph, tmp_path / "run", **MOVING)
-
-    def stop(shown: Mapping[str, float]) -> None:
-        if trainer.state.step == 7:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    trainer.progress = Progress(step=stop)
-    with pytest.raises(Interrupted, match="stopped after step 7 of 40, saved in"):
-        trainer.run()
-    GraphRunner().train(learner_of(trainer).settings, tmp_path / "run", resume=True)
-    assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
 def test_a_finished_run_that_is_gone_on_with_stays_as_it_is(tmp_path: Path, graph: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,8 +26,6 @@ from blink.kglm.lm.vectors import neighbour_vectors, read_vectors, rescaled
 from blink.kglm.lm.vocabulary import PAD, Vocabulary
 from blink.kglm.run import KglmRun
 from blink.runs.finite import NotFinite
-from blink.runs.progress import Progress
-from blink.runs.signals import Interrupted
 from tests.kglm.lm_toys import settings_for, toy_model, write_world
 
 pytest.importorskip("yaml", reason="the extra 'kglm' is not installed")
@@ -240,69 +236,6 @@ def test_a_run_that_gets_no_better_ends(world: Path, tmp_path: Path) -> None:
 
 
 # -- ends and beginnings ---------------------------------------------------------------------------------------------------
-
-
-def killed(world: Path, folder: Path, at: int, resume: bool, changes: Mapping[str, Any]) -> int:
-    """Train in a process of its own that ends by SIGKILL in the middle of it; the signal that ended it, below 0."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    left = [at]
-
-    def step(shown: Mapping[str, float]) -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    try:
-        LanguageRunner().train(settings_for(world, "joint", changes), folder, resume=resume, progress=Progress(step=step))
-    finally:
-        os._exit(1)  # not killed: never back into the tests
-
-
-def test_a_killed_run_goes_on_to_the_same_bits(world: Path, tmp_path: Path) -> None:
-    changes = {"cells.kind": "BiLSTM", "language.softmax": "sampled", "language.samples": 9, "train.epochs": 3}
-    LanguageRunner().train(settings_for(world, "joint", changes), tmp_path / "whole")
-    assert killed(world, tmp_path / "killed", 6, False, changes) == -signal.SIGKILL
-    assert killed(world, tmp_path / "killed", 9, True, changes) == -signal.SIGKILL
-    LanguageRunner().train(KglmRun.open(tmp_path / "killed").settings, tmp_path / "killed", resume=True)
-    assert_alike(best(tmp_path / "whole"), best(tmp_path / "killed"))
-    assert figures(tmp_path / "whole") == figures(tmp_path / "killed")
-    for kind in ("step", "epoch", "validation"):
-        rows = [
-            [{k: v for k, v in row.items() if not k.endswith("/s")} for row in trace(tmp_path / name, kind)]
-            for name in ("whole", "killed")
-        ]
-        assert rows[0] == rows[1]
-
-
-def test_a_longer_run_passes_through_the_states_of_a_shorter_one(world: Path, tmp_path: Path) -> None:
-    """Ten epochs are five, and five more after the run was gone on with."""
-    run(world, tmp_path / "ten", "joint", train__epochs=10)
-    run(world, tmp_path / "five", "joint", train__epochs=5)
-    longer = KglmRun.open(tmp_path / "five", ["--train.epochs", "10"]).settings
-    LanguageRunner().train(longer, tmp_path / "five", resume=True)
-    assert_alike(best(tmp_path / "ten"), best(tmp_path / "five"))
-    assert figures(tmp_path / "ten") == figures(tmp_path / "five")
-
-
-@pytest.mark.parametrize("at", [3, 4])  # inside an epoch, and at its end
-def test_a_signal_saves_and_ends(world: Path, tmp_path: Path, at: int) -> None:
-    run(world, tmp_path / "whole")
-    steps: list[int] = []
-
-    def step(shown: Mapping[str, float]) -> None:
-        steps.append(1)
-        if len(steps) == at:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    settings = settings_for(world)
-    with pytest.raises(Interrupted, match=f"after step {at}"):
-        LanguageRunner().train(settings, tmp_path / "run", progress=Progress(step=step))
-    assert len(steps) == at
-    LanguageRunner().train(settings, tmp_path / "run", resume=True)
-    assert_alike(best(tmp_path / "whole"), best(tmp_path / "run"))
-    assert len(trace(tmp_path / "run", "validation")) == 3
 
 
 def test_a_run_with_a_changed_text_is_not_gone_on_with(world: Path, tmp_path: Path) -> None:

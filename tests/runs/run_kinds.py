@@ -97,14 +97,14 @@ def fine_tune(data: Path, run: Path, resume: bool, progress: Progress, epochs: i
 SAMPLED = {"cells.kind": "BiLSTM", "language.softmax": "sampled", "language.samples": 9}
 
 KINDS: dict[str, Callable[[], Kind]] = {
-    "linker": lambda: linker_kind(3, mix="questions=1,plain=0.2", dropout=0.1, save_steps=3, log_steps=1),
+    "linker": lambda: linker_kind(3, mix="questions=1,plain=0.2,swapped=0.3", dropout=0.1, save_steps=3, log_steps=1),
     "linker with entity tower": lambda: linker_kind(
         2, dropout=0.1, save_steps=3, log_steps=1, entity_tower="trained", objective="in_batch+hard_negatives", refresh_steps=3
     ),
     "graph": lambda: kglm_kind(graph_toys.family, graph_settings, 6, 4),
     "lm": lambda: kglm_kind(lm_toys.write_world, lm_settings("lm", SAMPLED), 3, 2),
     "joint lm": lambda: kglm_kind(
-        lm_toys.write_world, lm_settings("joint", {"joint.every": 2, "validation.keep_both": True}), 4, 2
+        lm_toys.write_world, lm_settings("joint", {**SAMPLED, "joint.every": 2, "validation.keep_both": True}), 4, 2
     ),
     "glove": lambda: kglm_kind(glove_toys.data, glove_settings(**{"joint.alpha": 0.0, "stop.every": 1}), 4, 2),
     "glove with graph": lambda: kglm_kind(glove_toys.data, glove_settings(**{"joint.coupling": "contrastive"}), 6, 3),
