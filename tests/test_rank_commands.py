@@ -214,7 +214,7 @@ class TestLabel:
         winner = max(float(p) for p in best[0])
         assert loser < winner  # they overlap, or the loser were linked
         min_confidence, max_uncertain = (loser + winner) / 2, loser * 0.9
-        bounds = ("--sure", min_confidence, "--doubtful", max_uncertain)
+        bounds = ("--min-confidence", min_confidence, "--max-uncertain", max_uncertain)
         out, _ = done(blink("label", "plain.jsonl", *OPEN, "--model", unsure, "--out", "-", *bounds))
         clear = [f"p{i}" for i, p in enumerate(best) if ((p > min_confidence) | (p <= max_uncertain)).all()]
         assert "p0" not in clear
@@ -240,8 +240,11 @@ class TestLabel:
             (("plain.jsonl", *OPEN, "--out", "kb"), ("kb is a folder",)),
             (("plain.jsonl", *OPEN), ("--out",)),
             (("plain.jsonl", *OPEN, "--out", "x", "--without", "smell"), ("'smell'", "names", "spelling")),
-            (("plain.jsonl", *OPEN, "--out", "x", "--sure", "0.2", "--doubtful", "0.3"), ("--sure 0.2 is below --doubtful",)),
-            (("plain.jsonl", *OPEN, "--out", "x", "--sure", "nan"), ("--sure nan",)),
+            (
+                ("plain.jsonl", *OPEN, "--out", "x", "--sure", "0.2", "--doubtful", "0.3"),
+                ("--min-confidence 0.2 is below --max-uncertain",),
+            ),
+            (("plain.jsonl", *OPEN, "--out", "x", "--sure", "nan"), ("--min-confidence nan",)),
             (("plain.jsonl", *OPEN, "--out", "x", "--sure", "2"), ("--sure", "0<=x<=1")),
         ],
     )

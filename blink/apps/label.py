@@ -26,20 +26,26 @@ if TYPE_CHECKING:
 @click.argument("file", metavar="FILE")
 @click.option("--out", required=True, metavar="OUT", help="Labelled mention file to write; - is standard output.")
 @click.option(
-    "--sure", type=click.FloatRange(0, 1), default=0.9, show_default=True, help="Spans of a higher probability become gold."
+    "--min-confidence",
+    "--sure",
+    type=click.FloatRange(0, 1),
+    default=0.9,
+    show_default=True,
+    help="Spans of a higher probability become gold.",
 )
 @click.option(
+    "--max-uncertain",
     "--doubtful",
     type=click.FloatRange(0, 1),
     default=0.1,
     show_default=True,
-    help="Texts with a span between this probability and --sure are left out.",
+    help="Texts with a span between this probability and --min-confidence are skipped.",
 )
 @model_options
 def label(file: str, out: str, **options: Any) -> None:
     """Let a calibrated model label texts, for training on them.
 
-    Only texts are kept about which the model is certain as a whole: every span is clearly a mention or clearly none.
+    Only texts are written in which the model is certain of every span: clearly a mention, or clearly none.
 
     \b
     Example:
@@ -49,38 +55,40 @@ def label(file: str, out: str, **options: Any) -> None:
     label_file(file, out, **options)
 
 
-def label_file(file: str, out: str, sure: float, doubtful: float, batch_size: int, **options: Any) -> None:
-    """Write the texts of a mention file in which the linker is sure of every span, with its links as gold.
+def label_file(file: str, out: str, min_confidence: float, max_uncertain: float, batch_size: int, **options: Any) -> None:
+    """Write the texts of a mention file in which the linker is certain of every span, with its links as gold.
 
     Raises:
-        SettingsError: the model has no ranker, so its scores are no probabilities; or ``sure`` is below ``doubtful``.
+        SettingsError: the model has no ranker, so its scores are no probabilities; or ``min_confidence`` is the smaller one.
     """
-    if not doubtful <= sure:
-        raise SettingsError(f"--sure {sure:g} is below --doubtful {doubtful:g}; give --sure the larger probability")
+    if not max_uncertain <= min_confidence:
+        found = f"--min-confidence {min_confidence:g} is below --max-uncertain {max_uncertain:g}"
+        raise SettingsError(f"{found}; give --min-confidence the larger probability")
     Outputs(rows=out).check()
     samples = [s for s in read_samples(file) if s.text.strip()]
     linker = open_linker(**options)
     if linker.mode != "probability":
         raise SettingsError("labelling needs probabilities; give a model with a ranker (blink rank), without --no-rank")
-    kept = 0
-    place = contextlib.nullcontext(sys.stdout) if out == "-" else atomic_open(out)
-    with place as f, bar("labelling", len(samples), "text") as shown:
-        for row in _labelled(linker, samples, sure, doubtful, batch_size, shown.advance):
+    count = 0
+    target = contextlib.nullcontext(sys.stdout) if out == "-" else atomic_open(out)
+    with target as f, bar("labelling", len(samples), "text") as progress:
+        for row in _labelled(linker, samples, min_confidence, max_uncertain, batch_size, progress.advance):
             f.write(json.dumps(row, ensure_ascii=False) + "\n")
-            kept += 1
-    say(f"{out}: {kept:,} of {len(samples):,} texts, in which no span's probability lies from {doubtful:g} to {sure:g}")
+            count += 1
+    bounds = f"no span's probability lies from {max_uncertain:g} to {min_confidence:g}"
+    say(f"{out}: {count:,} of {len(samples):,} texts, in which {bounds}")
 
 
 def _labelled(
-    linker: Linker, samples: list[Sample], sure: float, doubtful: float, batch_size: int, progress: Any
+    linker: Linker, samples: list[Sample], min_confidence: float, max_uncertain: float, batch_size: int, progress: Any
 ) -> Iterator[dict[str, Any]]:
     from blink.linking.scoring import Thresholds
 
     readings = linker.read([s.text for s in samples], batch_size=batch_size)
     for sample, reading in zip(samples, readings, strict=True):
         progress(1)
-        if _certain(linker, reading, sure, doubtful):
-            links = linker.choose(reading, Thresholds(sure)).links
+        if _certain(linker, reading, min_confidence, max_uncertain):
+            links = linker.choose(reading, Thresholds(min_confidence)).links
             yield {
                 "id": sample.id,
                 "text": sample.text,
@@ -91,9 +99,9 @@ def _labelled(
             }
 
 
-def _certain(linker: Linker, reading: Analysis, sure: float, doubtful: float) -> bool:
+def _certain(linker: Linker, reading: Analysis, min_confidence: float, max_uncertain: float) -> bool:
     """Whether every span is clearly a mention or clearly none, also those that a link overlaps."""
     from blink.evaluation.sweep import best_scores
 
     best = best_scores(reading.spans, linker.mode)
-    return bool(((best > sure) | (best <= doubtful)).all())
+    return bool(((best > min_confidence) | (best <= max_uncertain)).all())
