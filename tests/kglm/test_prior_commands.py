@@ -328,10 +328,10 @@ class TestLinking:
         linker = Linker.from_pretrained("model", "kb", device="cpu", precision="fp32", prior=weighed)
         console = Script("where is Mercury now?", ":explain 1", width=200)
         Session(linker, console).run()
-        assert "Mercury 1: a name of it, shared with 1 other" in console.shown[-1]
-        lines = [line for line in console.shown[-1].splitlines() if "known from the graph" in line]
+        assert "Mercury 1: a name of it, shared with 1 other" in console.output[-1]
+        lines = [line for line in console.output[-1].splitlines() if "known from the graph" in line]
         assert [line.split("known from the graph: ")[1] for line in lines] == ["21 links", "1 links"]
         plain = Script("where is Mercury now?", ":explain 1", width=200)
         Session(Linker.from_pretrained("model", "kb", device="cpu", precision="fp32", threshold=0.1), plain).run()
-        assert "reasons" in plain.shown[-1]
-        assert "known from the graph" not in plain.shown[-1]
+        assert "reasons" in plain.output[-1]
+        assert "known from the graph" not in plain.output[-1]

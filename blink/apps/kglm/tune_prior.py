@@ -12,21 +12,14 @@ import click
 from blink.apps.common import bar, say
 from blink.apps.options import labelled_sets, settings_options, take_settings
 from blink.apps.outputs import Outputs
-from blink.data.mention_files import labelled_samples
 from blink.data.prior_file import RELATEDNESS, PriorTable, PriorWeights, read_prior, write_prior
-from blink.data.records import Sample
 from blink.errors import SettingsError
-from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.starter import starter_model
-from blink.training.fit.reranker_texts import fold_readers
 from blink.training.settings import PriorTuneSettings
 
 if TYPE_CHECKING:
-    from blink.linking.graph_prior import EntityAlignment
-    from blink.linking.linker import Linker
     from blink.model.biencoder import BiEncoder
     from blink.training.fit.graph_prior import LabelledText
-
+    from blink.training.fit.graph_prior_texts import PriorTexts
 
 TERMS = ("popularity", "vector", "coherence")
 
@@ -81,7 +74,7 @@ def tune_prior(**options: Any) -> None:
 
 @dataclass(frozen=True)
 class TuneRequest:
-    """What ``blink kglm tune-prior`` was asked for, beside `PriorTuneSettings`; see its options."""
+    """The options of ``blink kglm tune-prior`` besides `PriorTuneSettings`; see its help."""
 
     file: str
     model: str | None
@@ -96,112 +89,68 @@ class TuneRequest:
 
 
 def tune(settings: PriorTuneSettings, request: TuneRequest) -> None:
-    """Weigh a prior, and store the weights with it."""
+    """Fit the weights of a prior, and store them with it."""
     from blink.linking.coherence import relatedness_of
     from blink.linking.graph_prior import GraphPrior, scorer_fingerprint
+    from blink.linking.starter import starter_model
     from blink.model.loading import load_model
-    from blink.training.fit.graph_prior import DevPredictions, choose_cutoff, fit_coherence, fit_numbers, learn_vectors
+    from blink.training.fit.graph_prior import DevPredictions, choose_cutoff, fit_coherence, fit_numbers
+    from blink.training.fit.graph_prior_texts import PriorTexts
 
     outputs = Outputs(request.json_out)
     outputs.check()
-    opened = read_prior(request.file)
-    terms, kinds = _terms(request, opened.table), _listed("--relatedness", request.relatedness, RELATEDNESS)
+    prior = read_prior(request.file)
+    terms, kinds = _terms(request, prior.table), _listed("--relatedness", request.relatedness, RELATEDNESS)
     for kind in kinds if "coherence" in terms else ():
-        relatedness_of(opened.table, kind)  # what the table lacks is told before anything is read
-    bases = _Bases(opened.table)
+        relatedness_of(prior.table, kind)  # an error if the table lacks it, before any text is read
+    texts = PriorTexts(prior.table, rank=request.rank, bars=bar)
     model = load_model(starter_model() if request.model is None else request.model)
-    dev = [bases.texts(model, kb, labelled_samples(file, bases[kb].catalogue), request.rank) for kb, file in request.sets]
-    first = dev[0].linker
-    ranker = getattr(first.refiner, "ranker", None)
+    dev = [texts.open(model, kb, [file]) for kb, file in request.sets]
+    ranker = getattr(dev[0].linker.refiner, "ranker", None)
     if request.rank and ranker is None:
         raise SettingsError("the model has no ranker (or the knowledge base no names); weigh beside its own scores: --no-rank")
     weights = PriorWeights(scorer_fingerprint(model, ranker), ranker is not None)
-    seen = [bases.read(each) for each in dev]
-    everything = [text for texts in seen for text in texts]
+    dev_texts = [texts.read(dev_set) for dev_set in dev]
+    all_dev_texts = [text for set_texts in dev_texts for text in set_texts]
     if "vector" in terms:
-        texts = _training_texts(model, bases, request)
-        with bar("learning", settings.epochs, "epoch") as shown:
-
-            def learned(loss: float) -> None:
-                shown.advance()
-                shown.note(f"loss {loss:.4f}")
-
-            weights = learn_vectors(texts, opened.table, settings, weights, learned)
-    weights = fit_numbers(everything, opened.table, weights, terms)
+        weights = _learn_vectors(_training_texts(model, texts, request), prior.table, settings, weights)
+    weights = fit_numbers(all_dev_texts, prior.table, weights, terms)
     if "coherence" in terms:
-        weights = fit_coherence(everything, opened.table, weights, kinds)
-    priors = [GraphPrior(opened.table, weights, bases.places(each.kb)) for each in dev]
-    read = [
-        DevPredictions(each.linker, each.samples, [text.read_with(prior) for text in texts])
-        for each, texts, prior in zip(dev, seen, priors, strict=True)
-    ]
-    cutoff, f1 = choose_cutoff(read, weights.ranked)
+        weights = fit_coherence(all_dev_texts, prior.table, weights, kinds)
+    predictions = []
+    for dev_set, set_texts in zip(dev, dev_texts, strict=True):
+        graph_prior = GraphPrior(prior.table, weights, texts.alignment(dev_set.kb))
+        rescored = [text.read_with(graph_prior) for text in set_texts]
+        predictions.append(DevPredictions(dev_set.linker, dev_set.samples, rescored))
+    cutoff, f1 = choose_cutoff(predictions, weights.ranked)
     about = {"on": [Path(file).name for _, file in request.sets], "terms": list(terms), "weak_f1": f1}
     weights = replace(weights, cutoff=cutoff, about=about)
-    write_prior(request.file, opened.with_weights(weights))
+    write_prior(request.file, prior.with_weights(weights))
     outputs.write(_figures(weights), (), _report(weights))
     say(f"stored in {request.file}; next: blink eval DEV.jsonl --prior {request.file}")
 
 
-@dataclass(frozen=True)
-class _Set:
-    """Texts, and the linker that reads them."""
+def _learn_vectors(
+    texts: Sequence[LabelledText], table: PriorTable, settings: PriorTuneSettings, weights: PriorWeights
+) -> PriorWeights:
+    from blink.training.fit.graph_prior import learn_vectors
 
-    linker: Linker
-    kb: str
-    samples: Sequence[Sample]
+    with bar("learning", settings.epochs, "epoch") as progress:
 
+        def report(loss: float) -> None:
+            progress.advance()
+            progress.note(f"loss {loss:.4f}")
 
-class _Bases:
-    """Knowledge bases, each opened and joined to the table once."""
-
-    def __init__(self, table: PriorTable) -> None:
-        self._table = table
-        self._opened: dict[str, KnowledgeBase] = {}
-        self._places: dict[str, EntityAlignment] = {}
-
-    def __getitem__(self, kb: str) -> KnowledgeBase:
-        if kb not in self._opened:
-            self._opened[kb] = KnowledgeBase.open(kb)
-        return self._opened[kb]
-
-    def places(self, kb: str) -> EntityAlignment:
-        """Where its entities stand in the table."""
-        from blink.linking.graph_prior import EntityAlignment
-
-        if kb not in self._places:
-            self._places[kb] = EntityAlignment(self._table, self[kb].catalogue)
-        return self._places[kb]
-
-    def texts(self, model: BiEncoder, kb: str, samples: Sequence[Sample], rank: bool) -> _Set:
-        """Texts with a linker over one of them, without a prior."""
-        from blink.linking.linker import Linker
-
-        return _Set(Linker(model, self[kb], rank=rank), kb, samples)
-
-    def read(self, texts: _Set) -> list[LabelledText]:
-        """The texts as the linker sees them."""
-        from blink.training.fit.graph_prior import read_labelled
-
-        with bar(f"reading {Path(texts.kb).name}", len(texts.samples), "text") as shown:
-            return read_labelled(texts.linker, texts.samples, self.places(texts.kb), progress=shown.advance)
+        return learn_vectors(texts, table, settings, weights, report)
 
 
-def _training_texts(model: BiEncoder, bases: _Bases, request: TuneRequest) -> list[LabelledText]:
-    """The texts of --train, each read by a model that was not trained on it, with the ranker that the weights are for."""
-    from blink.model.biencoder import BiEncoder
-
-    kb = request.kb or request.sets[0][0]
-    samples = [s for file in request.train_files for s in labelled_samples(file, bases[kb].catalogue)]
-    if not request.folds:
-        say("no --fold is named: the model reads the texts itself, which must not be those it was trained on")
-        return bases.read(bases.texts(model, kb, samples, request.rank))
-    texts = []
-    for folder, fold in fold_readers(request.folds):
-        reader = BiEncoder.from_pretrained(folder)
-        reader.reranker = model.reranker
-        texts += bases.read(bases.texts(reader, kb, [s for s in samples if s.id in fold], request.rank))
-    return texts
+def _training_texts(model: BiEncoder, texts: PriorTexts, request: TuneRequest) -> list[LabelledText]:
+    """The texts of --train, none of them read by a model that was trained on it where folds are named."""
+    training = texts.open(model, request.kb or request.sets[0][0], request.train_files)
+    if request.folds:
+        return texts.read_folds(model, training, request.folds)
+    say("no --fold is named: the model reads the texts itself, which must not be those it was trained on")
+    return texts.read(training)
 
 
 def _terms(request: TuneRequest, table: PriorTable) -> list[str]:
