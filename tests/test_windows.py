@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blink.data.windows import Window, cut_windows, owners, window_around_gold
+from blink.data.windows import Window, split_into_windows, owning_windows, window_around_gold
 from blink.errors import SettingsError
 
 pytestmark = pytest.mark.quick
@@ -26,13 +26,13 @@ def short_spans(n: int, longest: int) -> list[tuple[int, int]]:
     return [(s, s + length) for s in range(n) for length in range(1, longest + 1) if s + length <= n]
 
 
-# --- cut_windows ----------------------------------------------------------------------------------------------------
+# --- split_into_windows ----------------------------------------------------------------------------------------------------
 
 
 @given(cuts())
 def test_windows_cover_the_text_in_order(cut: tuple[int, int, int]) -> None:
     n, room, overlap = cut
-    windows = cut_windows(n, room, overlap)
+    windows = split_into_windows(n, room, overlap)
     assert {t for w in windows for t in range(w.start, w.end)} == set(range(n))
     assert all(a.start < b.start and a.end < b.end for a, b in pairwise(windows))
     assert all(a.end - b.start >= overlap for a, b in pairwise(windows))
@@ -41,36 +41,36 @@ def test_windows_cover_the_text_in_order(cut: tuple[int, int, int]) -> None:
 @given(cuts())
 def test_every_window_is_as_full_as_the_text_allows(cut: tuple[int, int, int]) -> None:
     n, room, overlap = cut
-    assert all(w.end - w.start == min(room, n) for w in cut_windows(n, room, overlap))
+    assert all(w.end - w.start == min(room, n) for w in split_into_windows(n, room, overlap))
 
 
 def test_windows_by_hand() -> None:
-    assert cut_windows(0, 5, 2) == []
-    assert cut_windows(5, 5, 2) == [Window(0, 5)]
-    assert cut_windows(6, 5, 2) == [Window(0, 5), Window(1, 6)]
-    assert cut_windows(8, 5, 2) == [Window(0, 5), Window(3, 8)]
-    assert cut_windows(9, 5, 2) == [Window(0, 5), Window(3, 8), Window(4, 9)]
+    assert split_into_windows(0, 5, 2) == []
+    assert split_into_windows(5, 5, 2) == [Window(0, 5)]
+    assert split_into_windows(6, 5, 2) == [Window(0, 5), Window(1, 6)]
+    assert split_into_windows(8, 5, 2) == [Window(0, 5), Window(3, 8)]
+    assert split_into_windows(9, 5, 2) == [Window(0, 5), Window(3, 8), Window(4, 9)]
 
 
 def test_there_are_no_more_windows_than_needed() -> None:
     # 1000 tokens, a step of 94: the first window and ceil(874 / 94) steps.
-    assert len(cut_windows(1000, 126, 32)) == 1 + -(-874 // 94)
+    assert len(split_into_windows(1000, 126, 32)) == 1 + -(-874 // 94)
 
 
 @pytest.mark.parametrize(("room", "overlap"), [(5, 5), (5, 6), (0, 0), (0, -1), (5, -1)])
 def test_windows_that_cannot_move_on_are_refused(room: int, overlap: int) -> None:
     with pytest.raises(SettingsError, match="cannot overlap"):
-        cut_windows(10, room, overlap)
+        split_into_windows(10, room, overlap)
 
 
-# --- owners ---------------------------------------------------------------------------------------------------------
+# --- owning_windows ---------------------------------------------------------------------------------------------------------
 
 
 @given(cuts())
 def test_a_short_span_lies_whole_in_its_owner(cut: tuple[int, int, int]) -> None:
     n, room, overlap = cut
-    windows, spans = cut_windows(n, room, overlap), short_spans(n, overlap + 1)
-    found = owners(windows, np.array([s for s, _ in spans]), np.array([e for _, e in spans]))
+    windows, spans = split_into_windows(n, room, overlap), short_spans(n, overlap + 1)
+    found = owning_windows(windows, np.array([s for s, _ in spans]), np.array([e for _, e in spans]))
     assert found.shape == (len(spans),)
     for (start, end), owner in zip(spans, found.tolist(), strict=True):
         assert windows[owner].start <= start
@@ -80,8 +80,8 @@ def test_a_short_span_lies_whole_in_its_owner(cut: tuple[int, int, int]) -> None
 @given(cuts())
 def test_the_owner_shows_most_context_on_the_scanter_side(cut: tuple[int, int, int]) -> None:
     n, room, overlap = cut
-    windows, spans = cut_windows(n, room, overlap), short_spans(n, overlap + 1)
-    found = owners(windows, np.array([s for s, _ in spans]), np.array([e for _, e in spans]))
+    windows, spans = split_into_windows(n, room, overlap), short_spans(n, overlap + 1)
+    found = owning_windows(windows, np.array([s for s, _ in spans]), np.array([e for _, e in spans]))
 
     def scanter(window: Window, start: int, end: int) -> float:
         # The ends of the text are no loss of context: nothing is hidden behind them.
@@ -94,13 +94,13 @@ def test_the_owner_shows_most_context_on_the_scanter_side(cut: tuple[int, int, i
 
 
 def test_one_window_owns_everything_and_no_span_needs_no_owner() -> None:
-    assert owners([Window(0, 5)], np.array([0, 4]), np.array([1, 5])).tolist() == [0, 0]
-    assert owners([Window(0, 5), Window(3, 8)], np.array([], int), np.array([], int)).tolist() == []
+    assert owning_windows([Window(0, 5)], np.array([0, 4]), np.array([1, 5])).tolist() == [0, 0]
+    assert owning_windows([Window(0, 5), Window(3, 8)], np.array([], int), np.array([], int)).tolist() == []
 
 
 def test_of_two_equally_good_windows_the_left_one_decides() -> None:
     windows = [Window(0, 6), Window(2, 8)]
-    assert owners(windows, np.array([3, 3, 4]), np.array([4, 5, 5])).tolist() == [0, 0, 1]
+    assert owning_windows(windows, np.array([3, 3, 4]), np.array([4, 5, 5])).tolist() == [0, 0, 1]
 
 
 # --- window_around_gold ---------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ class Window:
     end: int
 
 
-def cut_windows(n_tokens: int, room: int, overlap: int) -> list[Window]:
+def split_into_windows(n_tokens: int, room: int, overlap: int) -> list[Window]:
     """Cover ``n_tokens`` with windows of at most ``room`` tokens that overlap by ``overlap``.
 
     The last window is moved left to be full, so every token has as much context as the text offers. Any span of at
@@ -36,21 +36,21 @@ def cut_windows(n_tokens: int, room: int, overlap: int) -> list[Window]:
     return [Window(s, s + room) for s in starts] + [Window(max(n_tokens - room, 0), n_tokens)]
 
 
-def overlap_of(room: int, longest_span: int) -> int:
+def window_overlap(room: int, longest_span: int) -> int:
     """How far windows of ``room`` tokens overlap: a quarter, or more for spans of ``longest_span + 1`` tokens to lie whole in
     one; but a short window still has to move on.
     """
     return min(max(longest_span, room // 4), room - 1)
 
 
-def owners(windows: Sequence[Window], starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def owning_windows(windows: Sequence[Window], starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Which window decides about each span ``[start, end)``; overlapping windows may score it twice, one is asked.
 
     Of two neighbours it is the one that shows more context towards the other: the span goes left while its middle lies
     left of the middle of their overlap. A span no longer than the overlap lies whole in its owner.
 
     Args:
-        windows: as from `cut_windows`.
+        windows: as from `split_into_windows`.
         starts: first tokens. *Shape:* (n,).
         ends: one past the last tokens. *Shape:* (n,).
 

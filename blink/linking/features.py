@@ -1,14 +1,13 @@
-"""Everything that speaks for or against an entity as the meaning of a mention, as numbers.
+"""The featurizer: measures how well each candidate fits its mention, as numbers for the reranker.
 
-The bi-encoder proposes spans and candidates; names, spelling and popularity add candidates and evidence. What they weigh
-is learned, see `blink.model.reranker`.
+The bi-encoder's inner products, names, spelling, popularity and the mention itself are measured; their weights are learned, see
+`blink.model.reranker`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 
@@ -19,93 +18,85 @@ from blink.kb.popularity import COLUMNS
 from blink.linking.scoring import ScoredSpans, log_softmax
 from blink.model.config import FEATURE_GROUPS
 
-REMEMBERED = 1 << 14
-"""Strings whose names are kept in memory."""
 FEATURES = tuple(name for group in FEATURE_GROUPS.values() for name in group)
 """Features, in order."""
 
 
 @dataclass(frozen=True)
-class CandidateFeatures:
-    """Spans with every candidate, by vector and by name, and the features of each.
+class Candidates:
+    """Spans with dense, alias and fuzzy candidates.
 
     Attributes:
-        spans: candidates found by vector, then those added by name; -1 where there is none.
-        features: as in `FEATURES`. *Shape:* (m, candidates, features), float32.
+        spans: dense candidates, then the added ones; -1 where there is none.
+        matches: entities of each span's name.
     """
 
     spans: ScoredSpans
-    features: np.ndarray
+    matches: Sequence[Sequence[AliasMatch]]
 
 
 @dataclass(frozen=True)
 class TextContext:
-    """What is known of the text around the spans.
+    """The text around the spans.
 
     Attributes:
         strings: text of each span.
-        cased: whether the text has capital letters.
+        is_cased: whether the text has capital letters.
     """
 
     strings: Sequence[str]
-    cased: bool
+    is_cased: bool
+
+
+@dataclass(frozen=True)
+class CandidateFeatures:
+    """Spans with all their candidates, and the features of each.
+
+    Attributes:
+        spans: as in `Candidates`.
+        values: in the order of `FEATURES`. *Shape:* (m, candidates, features), float32.
+    """
+
+    spans: ScoredSpans
+    values: np.ndarray
+
+    def select(self, indices: np.ndarray) -> CandidateFeatures:
+        """Those of some spans (a mask or indices)."""
+        return CandidateFeatures(self.spans.select(indices), self.values[indices])
+
+    @classmethod
+    def concatenate(cls, features: Sequence[CandidateFeatures]) -> CandidateFeatures:
+        """Several in one; narrow ones are padded with candidates of row -1."""
+        width = max((f.values.shape[1] for f in features), default=0)
+        padded = [f._padded(width) for f in features] or [cls(ScoredSpans.none(0), np.empty((0, 0, len(FEATURES)), np.float32))]
+        return cls(ScoredSpans.concatenate([f.spans for f in padded]), np.concatenate([f.values for f in padded]))
+
+    def _padded(self, width: int) -> CandidateFeatures:
+        added = ((0, 0), (0, width - self.values.shape[1]))
+        rows = np.pad(self.spans.rows, added, constant_values=-1)
+        logits = np.pad(self.spans.entity_logits, added, constant_values=-np.inf)
+        return CandidateFeatures(replace(self.spans, rows=rows, entity_logits=logits), np.pad(self.values, (*added, (0, 0))))
 
 
 class CandidateFeaturizer:
-    """Looks names up and measures.
+    """Measures candidates.
 
     Args:
-        names: of the catalogue.
-        vectors: entity vectors, for the scores of added candidates. *Shape:* (entities, d).
+        names: of the knowledge base.
     """
 
-    def __init__(self, names: NameIndex, vectors: np.ndarray) -> None:
-        self.names, self.vectors = names, vectors
-        # Long texts say the same words again and again, and looking up what is no name takes longest.
-        self._found = lru_cache(maxsize=REMEMBERED)(self._look_up)
+    def __init__(self, names: NameIndex) -> None:
+        self.names = names
 
-    def gather(self, spans: ScoredSpans, mentions: np.ndarray, around: TextContext) -> CandidateFeatures:
-        """Add candidates by name and measure all.
-
-        Args:
-            spans: at least one, with candidates found by vector.
-            mentions: vectors of the spans. *Shape:* (m, d).
-            around: the text.
-        """
-        found = [self._found(s) for s in around.strings]
-        matches, extra = [f[0] for f in found], [f[1] for f in found]
-        wide = self._with(spans, mentions, extra)
-        measured = {
-            **_context(wide),
-            **_names(wide, matches),
-            **self._spelling(wide, around.strings),
-        }
-        measured |= self._popularity(wide, measured["alias"])
-        measured |= _mention(wide, around, np.array([len(m) for m in matches]))
-        m, k = wide.rows.shape
-        features = np.stack([np.broadcast_to(measured[n], (m, k)) for n in FEATURES], axis=2).astype(np.float32)
-        return CandidateFeatures(wide, features)
-
-    def _look_up(self, string: str) -> tuple[Sequence[AliasMatch], Sequence[int]]:
-        """Entities of that name, and the rows to add as candidates: those, or else entities whose name is nearly that."""
-        matches = self.names.candidates(string)
-        return matches, [m.row for m in matches] or self.names.fuzzy_index.similar(string)
-
-    def _with(self, spans: ScoredSpans, mentions: np.ndarray, extra: Sequence[Sequence[int]]) -> ScoredSpans:
-        retrieved = [set(row) for row in spans.rows.tolist()]
-        new = [[r for r in found if r not in seen] for found, seen in zip(extra, retrieved, strict=True)]
-        width = max(map(len, new))
-        if not width:
-            return spans
-        rows = np.full((len(new), width), -1, dtype=np.int64)
-        logits = np.full(rows.shape, -np.inf, dtype=np.float32)
-        for i, added in enumerate(new):
-            if added:
-                rows[i, : len(added)] = added
-                logits[i, : len(added)] = self.vectors[added].astype(np.float32) @ mentions[i]
-        return replace(
-            spans, rows=np.concatenate([spans.rows, rows], 1), entity_logits=np.concatenate([spans.entity_logits, logits], 1)
-        )
+    def measure(self, candidates: Candidates, context: TextContext) -> CandidateFeatures:
+        """The features of all candidates of at least one span."""
+        spans, matches = candidates.spans, candidates.matches
+        measured = {**_inner_products(spans), **_names(spans, matches), **self._spelling(spans, context.strings)}
+        measured |= self._popularity(spans, measured["alias"])
+        measured |= _mention(spans, context, np.array([len(of_span) for of_span in matches]))
+        m, k = spans.rows.shape
+        values = np.stack([np.broadcast_to(measured[n], (m, k)) for n in FEATURES], axis=2).astype(np.float32)
+        return CandidateFeatures(spans, values)
 
     def _spelling(self, spans: ScoredSpans, strings: Sequence[str]) -> dict[str, np.ndarray]:
         measured = np.stack([self.names.fuzzy_index.compare(s, rows) for s, rows in zip(strings, spans.rows, strict=True)])
@@ -113,41 +104,17 @@ class CandidateFeaturizer:
         columns = dict(zip(MEASURES, np.moveaxis(measured, 2, 0), strict=True))
         return {**columns, "behind_best_dice": dice - dice.max(1, keepdims=True)}
 
-    def _popularity(self, spans: ScoredSpans, named: np.ndarray) -> dict[str, np.ndarray]:
+    def _popularity(self, spans: ScoredSpans, is_alias: np.ndarray) -> dict[str, np.ndarray]:
         table = np.where((spans.rows >= 0)[..., None], self.names.popularity[spans.rows.clip(min=0)], np.float32(0))
         columns = dict(zip(COLUMNS, np.moveaxis(table, 2, 0), strict=True))
-        known = columns["popularity"]
-        # Of the namesakes, how far behind the best known.
-        best = np.where(named > 0, known, -np.inf).max(1, keepdims=True)
-        behind = np.where((named > 0) & np.isfinite(best), known - np.where(np.isfinite(best), best, 0), 0)
-        return {**columns, "popularity_gap": behind}
+        popularity = columns["popularity"]
+        # Among entities of the mention's name, the distance to the most popular one.
+        best = np.where(is_alias > 0, popularity, -np.inf).max(1, keepdims=True)
+        gap = np.where((is_alias > 0) & np.isfinite(best), popularity - np.where(np.isfinite(best), best, 0), 0)
+        return {**columns, "popularity_gap": gap}
 
 
-class EvidenceRecorder(CandidateFeaturizer):
-    """Keeps what it gathers, for a ranker or instead of one: it can itself stand where a ranker would.
-
-    Attributes:
-        evidence: of each window that has spans, in the order of reading.
-    """
-
-    def __init__(self, names: NameIndex, vectors: np.ndarray) -> None:
-        super().__init__(names, vectors)
-        self.evidence: list[CandidateFeatures] = []
-
-    def gather(self, spans: ScoredSpans, mentions: np.ndarray, around: TextContext) -> CandidateFeatures:
-        """Gather and keep; see `CandidateFeaturizer.gather`."""
-        evidence = super().gather(spans, mentions, around)
-        self.evidence.append(evidence)
-        return evidence
-
-    def refine(self, spans: ScoredSpans, mentions: np.ndarray, around: TextContext) -> ScoredSpans:
-        """Keep the evidence, and leave the spans as they are; see `blink.linking.reranker.Refiner`."""
-        if len(spans):
-            self.gather(spans, mentions, around)
-        return spans
-
-
-def _context(spans: ScoredSpans) -> dict[str, np.ndarray]:
+def _inner_products(spans: ScoredSpans) -> dict[str, np.ndarray]:
     logits = spans.entity_logits
     real = spans.rows >= 0
     finite = np.where(real, logits, 0)
@@ -155,50 +122,50 @@ def _context(spans: ScoredSpans) -> dict[str, np.ndarray]:
     best = ordered[:, -1:]
     second = ordered[:, -2:-1] if logits.shape[1] > 1 else best
     second = np.where(np.isfinite(second), second, best - 10)
-    rival = np.where(logits >= best, second, best)
+    strongest_other = np.where(logits >= best, second, best)
     return {
         "logit": finite,
         "behind_best": np.where(real, finite - best, 0).clip(-30),
-        "ahead_of_next": np.where(real, finite - rival, 0).clip(-30, 30),
+        "ahead_of_next": np.where(real, finite - strongest_other, 0).clip(-30, 30),
         "log_softmax": np.where(real, log_softmax(logits), 0).clip(-30),
     }
 
 
 def _names(spans: ScoredSpans, matches: Sequence[Sequence[AliasMatch]]) -> dict[str, np.ndarray]:
     kinds = np.full(spans.rows.shape, VARIANT - 1)
-    for i, found in enumerate(matches):
-        for match in found:
+    for i, of_span in enumerate(matches):
+        for match in of_span:
             kinds[i, spans.rows[i] == match.row] = match.kind
-    known = np.array([len(found) for found in matches])[:, None]
+    counts = np.array([len(of_span) for of_span in matches])[:, None]
     return {
         "alias": kinds >= ALIAS,
         "bare_title": kinds >= BARE_TITLE,
         "title": kinds >= TITLE,
-        "is_unambiguous": (kinds >= VARIANT) & (known == 1),
+        "is_unambiguous": (kinds >= VARIANT) & (counts == 1),
         "is_fuzzy_match": kinds == VARIANT,
-        "namesakes": np.log1p(known),
-        "in_alias_table": known > 0,
+        "namesakes": np.log1p(counts),
+        "in_alias_table": counts > 0,
     }
 
 
-def _mention(spans: ScoredSpans, around: TextContext, known: np.ndarray) -> dict[str, np.ndarray]:
+def _mention(spans: ScoredSpans, context: TextContext, match_counts: np.ndarray) -> dict[str, np.ndarray]:
     start, end = spans.start, spans.end
     overlap = (start[:, None] <= end) & (start <= end[:, None])
     np.fill_diagonal(overlap, False)
     width = end - start
     longer, shorter = overlap & (width > width[:, None]), overlap & (width < width[:, None])
-    rival = np.where(overlap, spans.mention_logits, -12.0).max(1)
+    strongest_overlap = np.where(overlap, spans.mention_logits, -12.0).max(1)
     longer_mention = np.where(longer, spans.mention_logits, -12.0).max(1)
-    strings = around.strings
+    strings = context.strings
     columns = {
         "mention": spans.mention_logits.clip(-12, 12),
         "width": np.log1p([s.count(" ") for s in strings]),
-        "is_lowercase": np.array([around.cased and s[:1].islower() for s in strings]),
+        "is_lowercase": np.array([context.is_cased and s[:1].islower() for s in strings]),
         "is_capitalized": np.array([s[:1].isupper() for s in strings]),
         "is_numeric": np.array([s.replace(" ", "").isdigit() for s in strings]),
-        "overlap_margin": (spans.mention_logits - rival).clip(-12, 12),
-        "longer_name": (longer & (known > 0)).any(1),
-        "shorter_name": (shorter & (known > 0)).any(1),
+        "overlap_margin": (spans.mention_logits - strongest_overlap).clip(-12, 12),
+        "longer_name": (longer & (match_counts > 0)).any(1),
+        "shorter_name": (shorter & (match_counts > 0)).any(1),
         "longer_mention": (spans.mention_logits - longer_mention).clip(-12, 12),
     }
     return {name: np.asarray(values, dtype=np.float32)[:, None] for name, values in columns.items()}

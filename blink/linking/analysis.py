@@ -1,0 +1,149 @@
+"""What the stages of a linker add to a text, before any decision."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from blink.data.windows import Window
+from blink.linking.features import CandidateFeatures, TextContext
+from blink.linking.scoring import ScoredSpans
+from blink.model.tokenizer import Encoding
+
+KEEP = ("mention_vectors", "features", "scores_before_prior")
+"""Stage outputs that an `Analysis` retains on request."""
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """A text and its tokens."""
+
+    text: str
+    encoding: Encoding
+
+    @cached_property
+    def is_cased(self) -> bool:
+        """Whether the text has capital letters. Cached: a long text has thousands of windows."""
+        return any(map(str.isupper, self.text))
+
+
+@dataclass(frozen=True)
+class WindowInput:
+    """A window of a text, as the model reads it.
+
+    Attributes:
+        source: the whole text.
+        window: tokens of it.
+        ids: token ids, special tokens included.
+        requested: the caller's span, inclusive positions in ``ids``; None where the model proposes mentions.
+    """
+
+    source: TokenizedText
+    window: Window
+    ids: list[int]
+    requested: tuple[int, int] | None = None
+
+    def context(self, spans: ScoredSpans | DetectedMentions) -> TextContext:
+        """The text of each span. ``spans``: positions in ``ids``, where ``[CLS]`` is 0."""
+        offsets, first = self.source.encoding.offsets, self.window.start - 1
+        bounds = zip(offsets[spans.start + first, 0].tolist(), offsets[spans.end + first, 1].tolist(), strict=True)
+        return TextContext([self.source.text[start:end] for start, end in bounds], self.source.is_cased)
+
+
+@dataclass(frozen=True)
+class DetectedMentions:
+    """Spans of one input that may be mentions.
+
+    Attributes:
+        start, end: inclusive positions in the input. *Shape:* (m,), int64.
+        logits: scores as mentions, inf for requested spans. *Shape:* (m,), float32.
+        vectors: mention vectors. *Shape:* (m, d), float32.
+    """
+
+    start: np.ndarray
+    end: np.ndarray
+    logits: np.ndarray
+    vectors: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+@dataclass(frozen=True)
+class WindowBatch:
+    """A window with what each stage added to it; a stage that was left out adds None.
+
+    Attributes:
+        input: tokens, from tokenizer and windows.
+        mentions: from the mention detector.
+        retrieved: dense candidates with inner products, from the candidate generator.
+        features: of these and of alias and fuzzy candidates, from the featurizer.
+        reranked: candidates with log-odds, from the reranker.
+        rescored: candidates with scores of the graph prior.
+    """
+
+    input: WindowInput
+    mentions: DetectedMentions
+    retrieved: ScoredSpans
+    features: CandidateFeatures | None = None
+    reranked: ScoredSpans | None = None
+    rescored: ScoredSpans | None = None
+
+    @property
+    def before_prior(self) -> ScoredSpans:
+        """Scores without the graph prior."""
+        return self.retrieved if self.reranked is None else self.reranked
+
+    @property
+    def spans(self) -> ScoredSpans:
+        """Scores of the last stage that ran."""
+        return self.before_prior if self.rescored is None else self.rescored
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything about a text before a decision: links are decoded from it at any threshold, without the model.
+
+    Attributes:
+        text: the caller's string.
+        offsets: characters ``[start, end)`` of its tokens. *Shape:* (n, 2).
+        spans: scored spans in positions of those tokens.
+        requested: the caller's own mentions, one for each of ``spans``, characters ``[start, end)``; None where the model
+            proposed the mentions.
+        mention_vectors: of the spans, if kept. *Shape:* (m, d), float32.
+        features: of the spans' candidates, if kept; its spans hold the candidates before reranking.
+        scores_before_prior: the spans without graph prior and coherence, if kept.
+    """
+
+    text: str
+    offsets: np.ndarray
+    spans: ScoredSpans
+    requested: tuple[tuple[int, int], ...] | None = None
+    mention_vectors: np.ndarray | None = None
+    features: CandidateFeatures | None = None
+    scores_before_prior: ScoredSpans | None = None
+
+    def characters(self, first: int, last: int) -> tuple[int, int]:
+        """Characters ``[start, end)`` of tokens ``first`` to ``last``, inclusive.
+
+        Marks that combine with the last character (accents, variation selectors) belong to it; tokenizers drop them. Spaces
+        at either end, which byte-level tokens hold, do not belong; of nothing but spaces an empty span remains.
+        """
+        start, end = int(self.offsets[first, 0]), int(self.offsets[last, 1])
+        while start < end and self.text[start].isspace():
+            start += 1
+        while start < end and self.text[end - 1].isspace():
+            end -= 1
+        while end < len(self.text) and unicodedata.category(self.text[end]) in ("Mn", "Me"):
+            end += 1
+        return start, end
+
+    def span_characters(self) -> list[tuple[int, int]]:
+        """Characters ``[start, end)`` of every span: the requested ones as they were requested."""
+        if self.requested is not None:
+            return list(self.requested)
+        bounds = zip(self.spans.start.tolist(), self.spans.end.tolist(), strict=True)
+        return [self.characters(first, last) for first, last in bounds]

@@ -1,0 +1,224 @@
+"""The decoder: turns scored spans into links by a mode and thresholds, without a model or a knowledge base."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from blink.errors import SettingsError
+from blink.linking.analysis import Analysis
+from blink.linking.scoring import ScoredSpans, entity_scores, joint_scores, link_probabilities
+
+PROBABILITY = "probability"
+JOINT = "joint"
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Thresholds of the filters; which of them counts depends on the mode."""
+
+    score: float
+    mention: float | None = None
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How links are decoded from scored spans.
+
+    Attributes:
+        scores: what ranks a span and is reported.
+        keep: the filter, from spans, their best score and the thresholds to a mask. *Shape:* (m,), bool.
+        overlaps: emit overlapping links too.
+        once: emit an entity only once per text.
+        needs_mention_threshold: whether `Thresholds.mention` must be set.
+    """
+
+    scores: Callable[[ScoredSpans], np.ndarray]
+    keep: Callable[[ScoredSpans, np.ndarray, Thresholds], np.ndarray]
+    overlaps: bool = False
+    once: bool = False
+    needs_mention_threshold: bool = False
+
+    @property
+    def filtered(self) -> bool:
+        """Whether a score above `Thresholds.score` is the only condition of a link."""
+        return self.keep is _above_score
+
+
+def _above_score(spans: ScoredSpans, best: np.ndarray, thresholds: Thresholds) -> np.ndarray:
+    return best > thresholds.score
+
+
+def _mention_above(spans: ScoredSpans, best: np.ndarray, thresholds: Thresholds) -> np.ndarray:
+    return spans.mention_logits > thresholds.mention
+
+
+def _both_above(spans: ScoredSpans, best: np.ndarray, thresholds: Thresholds) -> np.ndarray:
+    return _above_score(spans, best, thresholds) & _mention_above(spans, best, thresholds)
+
+
+def _every(spans: ScoredSpans, best: np.ndarray, thresholds: Thresholds) -> np.ndarray:
+    return np.isfinite(best)
+
+
+MODES: dict[str, Mode] = {
+    PROBABILITY: Mode(link_probabilities, _above_score),
+    JOINT: Mode(joint_scores, _above_score),
+    "joint_0": Mode(joint_scores, _above_score),
+    "top_entity_by_mention": Mode(entity_scores, _mention_above, overlaps=True, needs_mention_threshold=True),
+    "thresholded_entity_by_mention": Mode(entity_scores, _both_above, needs_mention_threshold=True),
+    "top_joint_by_mention": Mode(joint_scores, _every, once=True),
+    "best_entity_by_mention": Mode(entity_scores, _every, once=True),
+}
+"""All modes, by name. The last two are what the original meant by its older ``--final_thresholding top_joint_by_mention``
+and ``top_entity_by_mention``, which crash there: the best entity of every predicted span, by descending score, each entity
+once."""
+
+
+def mode_named(name: str) -> Mode:
+    """Look a mode up.
+
+    Raises:
+        SettingsError: there is none of that name.
+    """
+    if name not in MODES:
+        raise SettingsError(f"thresholding is {name!r}; allowed are {', '.join(MODES)}")
+    return MODES[name]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A kept span: its index in the `ScoredSpans`, the entity's row and the score that ranked it."""
+
+    span: int
+    row: int
+    score: float
+
+
+def decide(spans: ScoredSpans, mode: str, thresholds: Thresholds) -> list[Decision]:
+    """Select the links among scored spans.
+
+    Spans compete with their best entity, by descending score; ties go to the smaller start, then end, then row. One
+    that shares a position with an earlier one is dropped (unless the mode keeps overlaps).
+
+    Returns:
+        decisions by descending score.
+
+    Raises:
+        SettingsError: the mode is unknown, or lacks its mention threshold.
+    """
+    rules = mode_named(mode)
+    if rules.needs_mention_threshold and thresholds.mention is None:
+        raise SettingsError(f"thresholding {mode} needs a mention threshold (a raw mention score); give --mention_threshold")
+    if not len(spans):
+        return []
+    best = rules.scores(spans)[:, 0]
+    rows = spans.rows[:, 0]
+    kept = np.flatnonzero(rules.keep(spans, best, thresholds) & (rows >= 0))
+    order = kept[np.lexsort((rows[kept], spans.end[kept], spans.start[kept], -best[kept].astype(np.float64)))]
+    return _emit(spans, rules, order, best, rows)
+
+
+def _emit(spans: ScoredSpans, mode: Mode, order: np.ndarray, best: np.ndarray, rows: np.ndarray) -> list[Decision]:
+    covered: set[int] = set()
+    emitted: set[int] = set()
+    decisions = []
+    for i in order.tolist():
+        positions = range(int(spans.start[i]), int(spans.end[i]) + 1)
+        if not mode.overlaps and not covered.isdisjoint(positions):
+            continue
+        if mode.once and rows[i] in emitted:
+            continue
+        covered.update(positions)
+        emitted.add(int(rows[i]))
+        decisions.append(Decision(i, int(rows[i]), float(best[i])))
+    return decisions
+
+
+@dataclass(frozen=True)
+class DecodedSpan:
+    """A link without titles.
+
+    Attributes:
+        span: index in ``Analysis.spans``.
+        start, end: characters ``[start, end)`` of the text.
+        row: catalogue row of the entity.
+        score: of the link.
+    """
+
+    span: int
+    start: int
+    end: int
+    row: int
+    score: float
+
+
+class Decoder:
+    """Decodes analyses.
+
+    Args:
+        mode: one of `MODES`.
+        thresholds: used unless a call names others.
+
+    Raises:
+        SettingsError: there is no such mode, or the threshold is not a number.
+    """
+
+    def __init__(self, mode: str, thresholds: Thresholds) -> None:
+        mode_named(mode)
+        if math.isnan(thresholds.score):
+            raise SettingsError("the threshold is not a number; give one such as 0.5, or -inf to keep everything")
+        self.mode, self.thresholds = mode, thresholds
+
+    @property
+    def min_mention_log_prob(self) -> float:
+        """Log probability that a mention must exceed to become a link, whatever its entity."""
+        mode = MODES[self.mode]
+        # A joint score never exceeds the log probability of its mention; other scores have no such bound.
+        return self.thresholds.score if mode.scores is joint_scores and mode.filtered else float("-inf")
+
+    def scores(self, analysis: Analysis) -> np.ndarray:
+        """Scores of all candidates, as links report them. *Shape:* (m, k), float32."""
+        if analysis.requested is None:
+            return MODES[self.mode].scores(analysis.spans)
+        scores = joint_scores(analysis.spans)  # requested mentions are certain: only the entity's term remains
+        return np.exp(scores) if self.mode == PROBABILITY else scores
+
+    def decode(self, analysis: Analysis, thresholds: Thresholds | None = None) -> list[DecodedSpan]:
+        """The links of a text, by position; all requested mentions are linked, whatever their score.
+
+        Raises:
+            SettingsError: the mode lacks its mention threshold.
+        """
+        return sorted(self._decoded(analysis, thresholds or self.thresholds), key=lambda d: (d.start, d.end))
+
+    def _decoded(self, analysis: Analysis, thresholds: Thresholds) -> list[DecodedSpan]:
+        spans = analysis.spans
+        if analysis.requested is not None:
+            best, rows = self.scores(analysis), spans.rows
+            # Without a row, all candidates are broken lines of the catalogue.
+            return [
+                DecodedSpan(i, start, end, int(rows[i, 0]), float(best[i, 0]))
+                for i, (start, end) in enumerate(analysis.requested)
+                if rows[i, 0] >= 0
+            ]
+        decoded = [
+            DecodedSpan(d.span, *analysis.characters(int(spans.start[d.span]), int(spans.end[d.span])), d.row, d.score)
+            for d in decide(spans, self.mode, thresholds)
+        ]
+        decoded = [d for d in decoded if d.start < d.end]
+        return decoded if MODES[self.mode].overlaps else _disjoint(decoded)
+
+
+def _disjoint(decoded: Sequence[DecodedSpan]) -> list[DecodedSpan]:
+    """Drop what shares a character with an earlier span: one character (a Hangul syllable) may be several tokens."""
+    covered: set[int] = set()
+    kept = []
+    for span in decoded:
+        if covered.isdisjoint(range(span.start, span.end)):
+            kept.append(span)
+            covered.update(range(span.start, span.end))
+    return kept
