@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from blink.apps.model_options import open_linker
 from blink.data.mention_files import read_samples
 from blink.data.records import LinkedText
+from blink.linking.analysis import Analysis
 from blink.linking.features import TextContext
-from blink.linking.linker import Analysis, Linker
-from blink.linking.reranker import Reranker
+from blink.linking.linker import Linker
 from blink.linking.scoring import ScoredSpans
 from blink.model.tokenizer import pad
 from scripts.harness import alternate, print_json
@@ -38,8 +38,8 @@ MENTIONS = 50
 @torch.inference_mode()
 def link_padded(linker: Linker, matrix: torch.Tensor, texts: Sequence[str], batch_size: int) -> list[LinkedText]:
     """Link texts the original's way with the linker's model, knowledge base, ranker and threshold."""
-    model, pieces = linker.reader.model, linker.reader.model.tokenizer
-    results = []
+    model, pieces = linker.model, linker.model.tokenizer
+    stages, results = linker.stages, []
     for at in range(0, len(texts), batch_size):
         batch = texts[at : at + batch_size]
         cut = pieces.tokenize(batch)
@@ -48,10 +48,10 @@ def link_padded(linker: Linker, matrix: torch.Tensor, texts: Sequence[str], batc
         mask = torch.from_numpy(real)
         hidden = model.encode_context(torch.from_numpy(ids), mask)
         scores = model.score_spans(hidden, mask).without_ends(mask)
-        if linker.options.whole_words:
+        if model.config.whole_words:
             scores = scores.whole_words(torch.from_numpy(pieces.inside_words(ids)))
         logits, start, end = scores.top(MENTIONS)
-        passed = torch.nn.functional.logsigmoid(logits) > floor_of(linker)
+        passed = torch.nn.functional.logsigmoid(logits) > least_log_prob(linker)
         passed |= ~passed.any(1, keepdim=True)
         passed &= logits > float("-inf")
         text = passed.nonzero()[:, 0]
@@ -64,17 +64,19 @@ def link_padded(linker: Linker, matrix: torch.Tensor, texts: Sequence[str], batc
         )
         for text_string, piece, (s, e, mention, row, entity, vector) in zip(batch, cut, columns, strict=True):
             spans = ScoredSpans(s - 1, e - 1, mention, row, entity)
-            if linker.refiner is not None:
+            if stages.reranker is not None and stages.featurizer is not None and len(spans):
                 strings = [text_string[piece.offsets[a, 0] : piece.offsets[b, 1]] for a, b in zip(s - 1, e - 1, strict=True)]
-                spans = linker.refiner.refine(spans, vector, TextContext(strings, any(c.isupper() for c in text_string)))
-            results.append(linker.choose(Analysis(text_string, piece.offsets, spans)))
+                context = TextContext(strings, any(c.isupper() for c in text_string))
+                features = stages.featurizer.measure(stages.candidates.expand(spans, vector, strings), context)
+                spans = stages.reranker.rerank(features, context, linker.options.entities)
+            results.append(linker.decode(Analysis(text_string, piece.offsets, spans)))
     return results
 
 
-def floor_of(linker: Linker) -> float:
+def least_log_prob(linker: Linker) -> float:
     """Log probability that a mention must be above for the linker to look at it."""
-    ranker = linker.refiner.ranker if isinstance(linker.refiner, Reranker) else None
-    return linker.floor if ranker is None else max(linker.floor, ranker.min_mention_log_prob)
+    least, reranker = linker.min_mention_log_prob, linker.stages.reranker
+    return least if reranker is None else max(least, reranker.network.min_mention_log_prob)
 
 
 def differences(ours: Sequence[LinkedText], theirs: Sequence[LinkedText]) -> int:
@@ -109,10 +111,10 @@ def main() -> None:
     result = {
         "texts": len(texts),
         "batch_size": args.batch_size,
-        "ranked": linkers["auto"].refiner is not None,
+        "ranked": linkers["auto"].stages.reranker is not None,
         "runs": args.runs,
         "threads": torch.get_num_threads(),
-        "precision_auto": str(linkers["auto"].reader.dtype),
+        "precision_auto": str(linkers["auto"].stages.detector.dtype),
         "questions_per_s": {name: round(statistics.median(s), 1) for name, s in speeds.items()},
         "ratio": {
             name: {

@@ -32,17 +32,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     texts = [sample.text for sample in read_samples(args.file)]
-    sides = {
-        name: open_linker(args.model, args.kb, prior=prior, rank=not args.no_rank)
-        for name, prior in (("without", "none"), ("with", args.prior))
-    }
+    rank = not args.no_rank
+    plain = open_linker(args.model, args.kb, prior="none", rank=rank)
     # The same threshold: another one would let another number of spans through.
-    sides["with"].cut = sides["without"].cut
+    threshold = plain.thresholds.score
+    sides = {"without": plain, "with": open_linker(args.model, args.kb, threshold, prior=args.prior, rank=rank)}
     actions = {name: lambda linker=linker: list(linker.link(texts)) for name, linker in sides.items()}
     seconds = alternate(actions, args.runs, time.process_time)
     more = [with_it / without - 1 for with_it, without in zip(seconds["with"], seconds["without"], strict=True)]
     low, _, high = statistics.quantiles(more, n=4)
-    weights = sides["with"].prior.weights if sides["with"].prior else None
+    prior = sides["with"].stages.graph_prior
+    weights = None if prior is None else prior.weights
     result = {
         "texts": len(texts),
         "ranked": not args.no_rank,

@@ -40,7 +40,8 @@ from blink.evaluation.counts import group_of
 from blink.evaluation.sweep import curve
 from blink.files import read_json, sample_hash, sha256
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.graph_prior import EntityAlignment, GraphPrior
+from blink.linking.coherence import PriorStages
+from blink.linking.graph_prior import EntityAlignment
 from blink.linking.linker import Linker
 from blink.model.loading import load_model
 from blink.runs.provenance import git_revision
@@ -77,12 +78,12 @@ class Mentions:
     clusters: Sequence[str]
     groups: Mapping[str, np.ndarray]
 
-    def hits(self, prior: GraphPrior | None, texts: Sequence[int] | None = None) -> np.ndarray:
+    def hits(self, prior: PriorStages | None, texts: Sequence[int] | None = None) -> np.ndarray:
         """Which mentions get the right entity. *Shape:* (mentions,), bool; of some texts only, where they are named."""
         selection = self.texts if texts is None else [self.texts[i] for i in texts]
         hits = []
         for text in selection:
-            spans = text.spans if prior is None else prior.settle(prior.rescore(text.spans, text.mentions))
+            spans = text.spans if prior is None else prior.rescore(text.spans, text.mention_vectors)
             hits.append((spans.rows[:, 0] == text.gold) & (text.gold >= 0))
         return np.concatenate(hits) if hits else np.zeros(0, bool)
 
@@ -108,7 +109,7 @@ class Bench:
 
     def weights(
         self, arm: Arm, seed: int, learned_on: Sequence[LabelledText], fitted_on: Sequence[LabelledText]
-    ) -> GraphPrior | None:
+    ) -> PriorStages | None:
         """The prior of an arm, weighed; None for the arm without one."""
         if not arm.terms:
             return None
@@ -119,7 +120,7 @@ class Bench:
         table, weights = self.made[key]
         if arm.relatedness:
             weights = fit_coherence(fitted_on, table, weights, [arm.relatedness])
-        return GraphPrior(table, weights, self.joined)
+        return PriorStages.from_prior(table, weights, self.joined)
 
     def _without_coherence(
         self, arm: Arm, seed: int, learned_on: Sequence[LabelledText], fitted_on: Sequence[LabelledText]
@@ -230,7 +231,7 @@ def _bench(
 
     def read(linker: Linker, texts: Sequence[Sample], given: bool) -> list[LabelledText]:
         with bar("reading", len(texts), "text") as shown:
-            return read_labelled(linker, texts, joined, given=given, progress=shown.advance)
+            return read_labelled(linker, texts, joined, gold_spans=given, progress=shown.advance)
 
     readers = readers or [(main, None)]
     parts = [(linker, [s for s in samples["train"] if fold is None or s.id in fold]) for linker, fold in readers]
@@ -334,11 +335,13 @@ def _whole_texts(
     figures = {}
     for arm in ARMS:
         prior = bench.weights(arm, 0, bench.training, bench.dev) or _unchanged(bench)
-        texts = {name: DevPredictions(linker, samples[name], [t.read_with(prior) for t in of]) for name, of in read.items()}
+        texts = {
+            name: DevPredictions(linker.decoder, samples[name], [t.with_prior(prior) for t in of]) for name, of in read.items()
+        }
         cutoff, _ = choose_cutoff([texts["dev"]], bench.ranked)
-        figures[arm.name] = {"cutoff": cutoff, "weights": _numbers(prior.weights)}
+        figures[arm.name] = {"cutoff": cutoff, "weights": _numbers(prior.graph_prior.weights)}
         for name, of in texts.items():
-            point = curve(linker, of.readings, of.samples, [cutoff])[0]
+            point = curve(of.decoder, of.analyses, of.samples, [cutoff])[0]
             figures[arm.name][name] = {
                 "covered": round(point.point("weak", covered=True).f1, 4),
                 "all": round(point.point("weak", covered=False).f1, 4),
@@ -346,9 +349,9 @@ def _whole_texts(
     return figures
 
 
-def _unchanged(bench: Bench) -> GraphPrior:
+def _unchanged(bench: Bench) -> PriorStages:
     """A prior that changes nothing, so that the arm without one takes the same way."""
-    return GraphPrior(bench.tables["kglm"], PriorWeights("", bench.ranked), bench.joined)
+    return PriorStages.from_prior(bench.tables["kglm"], PriorWeights("", bench.ranked), bench.joined)
 
 
 def _numbers(weights: PriorWeights) -> dict[str, Any]:

@@ -11,9 +11,12 @@ import numpy as np
 from blink.apps.shell.render import Fragments
 from blink.apps.shell.session import Session
 from blink.data.records import Candidate, Entity, Link
+from blink.linking.analysis import Analysis
+from blink.linking.decoder import Decoder, Thresholds
 from blink.linking.features import FEATURES
-from blink.linking.linker import Analysis, Linker
-from blink.linking.scoring import ScoredSpans, Thresholds
+from blink.linking.linker import Linker
+from blink.linking.scoring import ScoredSpans
+from blink.linking.stages import LinkerOptions
 from blink.model.reranker import RerankerNetwork
 
 ENTITIES = [
@@ -36,18 +39,17 @@ class ToyCatalogue(list):  # type: ignore[type-arg]
 
 
 class ToyLinker(Linker):
-    """The real linker, but for the model: it knows the words of `MENTIONS`, and counts how often it reads."""
+    """The real linker, but for the stages: it knows the words of `KNOWN`, and counts how often it analyzes texts."""
 
     def __init__(self, threshold: float = -2.0, mode: str = "joint", mention_threshold: float | None = None) -> None:
         self.kb = SimpleNamespace(catalogue=ToyCatalogue(ENTITIES))  # type: ignore[assignment]
-        self.options = SimpleNamespace(entities=3)  # type: ignore[assignment]
-        self.mode = mode
-        self.refiner = None
-        self.cut = Thresholds(threshold, mention_threshold)
+        self.options = LinkerOptions(entities=3)
+        self.stages = SimpleNamespace(reranker=None, coherence=None)  # type: ignore[assignment]
+        self.decoder = Decoder(mode, Thresholds(threshold, mention_threshold))
         self.texts: list[str] = []
         self.before_reading: Callable[[], None] = lambda: None
 
-    def read(self, texts, *, batch_size=64, spans=None, floor=float("-inf")):  # type: ignore[no-untyped-def]
+    def analyze(self, texts, **options):  # type: ignore[no-untyped-def]
         for text in texts:
             self.before_reading()
             self.texts.append(text)

@@ -15,8 +15,14 @@ from prior_toys import AsTheyAre, by_row, random_spans, same, spans, table
 from blink.data.prior_file import RELATEDNESS, PriorTable, PriorWeights
 from blink.errors import MismatchError, SettingsError
 from blink.linking import coherence as module
-from blink.linking.coherence import AT_ONCE, LIKELY, Relatedness, relatedness_of, settle
-from blink.linking.graph_prior import GraphPrior
+from blink.linking.coherence import (
+    GROUP_SIZE,
+    MIN_LINK_PROBABILITY,
+    PriorStages,
+    Relatedness,
+    mean_field_update,
+    relatedness_of,
+)
 from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities
 
 pytestmark = pytest.mark.quick
@@ -54,7 +60,7 @@ def mean_field(
     m, k = scored.rows.shape
     with_nothing = ranked and not all(x == math.inf for x in scored.mention_logits.tolist())
     first = [plain_chances(scored, i, with_nothing) for i in range(m)]
-    likely = [i for i in range(m) if sum(first[i]) > LIKELY and any(p >= 0 for p in aligned[i])]
+    likely = [i for i in range(m) if sum(first[i]) > MIN_LINK_PROBABILITY and any(p >= 0 for p in aligned[i])]
     belief = [list(row) for row in first]
     added = [[0.0] * k for _ in range(m)]
 
@@ -94,7 +100,7 @@ class TestMeanField:
         if certain:
             scored = replace(scored, mention_logits=np.full(m, np.inf, np.float32))
         aligned, phi, weight = AsTheyAre(ENTITIES)[scored.rows], any_relatedness(random), float(random.uniform(0.1, 4))
-        updated = settle(scored, aligned, of_matrix(phi), weight, ranked)
+        updated = mean_field_update(scored, aligned, of_matrix(phi), weight, ranked)
         added = mean_field(scored, aligned.tolist(), phi, weight, ranked)
         expected = [
             {row: score + more for row, score, more in zip(rows, scores, mores, strict=True) if row >= 0}
@@ -111,7 +117,7 @@ class TestMeanField:
     def test_probabilities_stay_probabilities(self, seed: int, weight: float, ranked: bool) -> None:
         random = np.random.default_rng(seed)
         scored = random_spans(random, 6, 4, ENTITIES)
-        updated = settle(scored, scored.rows, of_matrix(any_relatedness(random)), weight, ranked)
+        updated = mean_field_update(scored, scored.rows, of_matrix(any_relatedness(random)), weight, ranked)
         of = link_probabilities if ranked else lambda candidates: np.exp(joint_scores(candidates))
         probabilities = of(updated)
         assert np.isfinite(probabilities).all()
@@ -125,9 +131,9 @@ class TestMeanField:
     def test_the_order_of_mentions_does_not_matter(self, seed: int, order: list[int]) -> None:
         random = np.random.default_rng(seed)
         scored, related = random_spans(random, 6, 4, ENTITIES), of_matrix(any_relatedness(random))
-        once = settle(scored, scored.rows, related, 1.5, True)
+        once = mean_field_update(scored, scored.rows, related, 1.5, True)
         other = scored.select(np.array(order))
-        close(settle(other, other.rows, related, 1.5, True), by_row(once.select(np.array(order))))
+        close(mean_field_update(other, other.rows, related, 1.5, True), by_row(once.select(np.array(order))))
 
     @some
     @given(st.integers(0, 10_000), st.booleans())
@@ -135,31 +141,31 @@ class TestMeanField:
         random = np.random.default_rng(seed)
         scored, related = random_spans(random, 5, 4, ENTITIES), of_matrix(any_relatedness(random))
         together = replace(scored, start=np.arange(5), end=np.full(5, 5))  # all end in the same word
-        assert same(settle(together, together.rows, related, 8.0, ranked), together)
+        assert same(mean_field_update(together, together.rows, related, 8.0, ranked), together)
         for i in range(5):
             alone = scored.select(np.array([i]))
-            assert same(settle(alone, alone.rows, related, 8.0, ranked), alone)
+            assert same(mean_field_update(alone, alone.rows, related, 8.0, ranked), alone)
 
     def test_unlikely_mentions_and_unknown_entities_say_nothing(self) -> None:
         related = of_matrix(np.ones((ENTITIES, ENTITIES)) - np.eye(ENTITIES))
         scored = spans([[0, 1], [2, 3]], [[1.0, 0.5], [-5.0, -6.0]])
-        assert link_probabilities(scored)[1].sum() < LIKELY
-        assert same(settle(scored, scored.rows, related, 4.0, True), scored)
-        assert not same(settle(scored, scored.rows, related, 4.0, False), scored)  # as a mention it is likely enough
+        assert link_probabilities(scored)[1].sum() < MIN_LINK_PROBABILITY
+        assert same(mean_field_update(scored, scored.rows, related, 4.0, True), scored)
+        assert not same(mean_field_update(scored, scored.rows, related, 4.0, False), scored)  # as a mention it is likely enough
         likely = replace(scored, entity_logits=np.array([[1.0, 0.5], [2.0, 1.0]], np.float32))
         aligned = np.array([[0, 1], [-1, -1]])
-        assert same(settle(likely, aligned, related, 4.0, True), likely)
+        assert same(mean_field_update(likely, aligned, related, 4.0, True), likely)
 
     @pytest.mark.parametrize("ranked", [True, False])
     def test_many_mentions_are_taken_in_groups(self, ranked: bool) -> None:
         random = np.random.default_rng(3)
-        scored = random_spans(random, AT_ONCE + 12, 3, ENTITIES, overlapping=False)
+        scored = random_spans(random, GROUP_SIZE + 12, 3, ENTITIES, overlapping=False)
         scored = replace(scored, mention_logits=np.abs(scored.mention_logits), entity_logits=np.abs(scored.entity_logits))
         scored = replace(scored, rows=np.abs(scored.rows)).reordered(scored.entity_logits.clip(max=9))
         related = of_matrix(any_relatedness(random))
-        together = settle(scored, scored.rows, related, 1.0, ranked)
-        groups = [scored.select(group) for group in (np.arange(AT_ONCE), np.arange(AT_ONCE, len(scored)))]
-        separate = [settle(group, group.rows, related, 1.0, ranked) for group in groups]
+        together = mean_field_update(scored, scored.rows, related, 1.0, ranked)
+        groups = [scored.select(group) for group in (np.arange(GROUP_SIZE), np.arange(GROUP_SIZE, len(scored)))]
+        separate = [mean_field_update(group, group.rows, related, 1.0, ranked) for group in groups]
         assert same(together, ScoredSpans.concatenate(separate))
         assert not same(together, scored)
 
@@ -169,18 +175,23 @@ class TestMeanField:
         graph = PriorTable(("Q1428", "Q230", "Q994", "Q6414"), np.array([9, 9, 9, 9]), np.array([[country, tbilisi]], np.int32))
         scored = spans([[state, country], [tbilisi, garda]], [[1.5, 1.0], [3.0, -3.0]])
         weights = PriorWeights("ranker-1", True, coherence=2.0)
-        updated = GraphPrior(graph, weights, AsTheyAre(4)).settle(scored)
+        updated = PriorStages.from_prior(graph, weights, AsTheyAre(4)).rescore(scored, np.ones((len(scored), 1)))
         assert scored.rows[0, 0] == state
         assert updated.rows[:, 0].tolist() == [country, tbilisi]
-        assert same(GraphPrior(graph, replace(weights, coherence=0.0), AsTheyAre(4)).settle(scored), scored)
+        assert same(
+            PriorStages.from_prior(graph, replace(weights, coherence=0.0), AsTheyAre(4)).rescore(
+                scored, np.ones((len(scored), 1))
+            ),
+            scored,
+        )
         unrelated = replace(graph, edges=np.array([[state, garda]], np.int32))
-        unchanged = GraphPrior(unrelated, weights, AsTheyAre(4)).settle(scored)
+        unchanged = PriorStages.from_prior(unrelated, weights, AsTheyAre(4)).rescore(scored, np.ones((len(scored), 1)))
         assert unchanged.rows[:, 0].tolist() == [state, tbilisi]
 
     def test_a_weight_of_nothing_changes_nothing(self) -> None:
         random = np.random.default_rng(0)
         scored = random_spans(random, 6, 4, ENTITIES)
-        assert same(settle(scored, scored.rows, of_matrix(any_relatedness(random)), 0.0, True), scored)
+        assert same(mean_field_update(scored, scored.rows, of_matrix(any_relatedness(random)), 0.0, True), scored)
 
 
 def test_equal_scores_go_to_the_smaller_row() -> None:
@@ -274,4 +285,4 @@ def test_what_a_measure_lacks_is_said() -> None:
 
 
 def test_the_floor_of_mentions_is_that_of_what_is_likely() -> None:
-    assert math.exp(module.LEAST_MENTION) < LIKELY < 1.01 * math.exp(module.LEAST_MENTION)
+    assert math.exp(module.MIN_MENTION_LOG_PROB) < MIN_LINK_PROBABILITY < 1.01 * math.exp(module.MIN_MENTION_LOG_PROB)

@@ -41,7 +41,7 @@ def test_nine_in_ten_are_linked_rightly(linker: Linker, samples: list[Sample]) -
 
 def test_the_starter_gives_probabilities(linker: Linker) -> None:
     assert linker.mode == "probability"
-    assert 0 < linker.cut.score < 1
+    assert 0 < linker.thresholds.score < 1
 
 
 def test_texts_without_entities_stay_unlinked(linker: Linker, samples: list[Sample]) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from blink.errors import DataError, MissingFileError
 from blink.evaluation.legacy import ARRAYS, is_legacy, read_legacy
-from blink.evaluation.sweep import Replay, curve, predicted_at
-from blink.linking.scoring import Thresholds
+from blink.evaluation.sweep import curve, predicted_at
+from blink.linking.decoder import Decoder, Thresholds
 
 pytestmark = pytest.mark.quick
 
@@ -44,10 +44,10 @@ def golden(parity: Path, tmp_path: Path) -> Path:
 
 def test_a_sweep_has_the_counts_that_the_original_recorded(parity: Path, golden: Path) -> None:
     saved = read_legacy(golden)
-    linker = Replay("joint", Thresholds(0.0))
+    linker = Decoder("joint", Thresholds(0.0))
     runs = joint_runs(parity)
     assert len(runs) == 4
-    points = curve(linker, saved.readings, saved.samples, [float(r["threshold"]) for r in runs])
+    points = curve(linker, saved.analyses, saved.samples, [float(r["threshold"]) for r in runs])
     for run, point in zip(runs, points, strict=True):
         counts = point.overall
         columns = ("num_correct_weak", "num_correct_strong", "num_predicted", "num_gold")
@@ -56,9 +56,9 @@ def test_a_sweep_has_the_counts_that_the_original_recorded(parity: Path, golden:
 
 def test_the_same_links_as_the_original(parity: Path, golden: Path) -> None:
     saved = read_legacy(golden)
-    linker = Replay("joint", Thresholds(-1.5))
+    linker = Decoder("joint", Thresholds(-1.5))
     text = (parity / "golden" / "pred_labelled_joint_thr-1.5.jsonl").read_text()
-    for reading, line in zip(saved.readings, text.splitlines(), strict=True):
+    for reading, line in zip(saved.analyses, text.splitlines(), strict=True):
         links = {(p.id, (p.start or 0) - 1, (p.end or 0) - 1) for p in predicted_at(linker, reading)}
         assert links == {tuple(triple) for triple in json.loads(line)["pred_triples"]}
 
@@ -93,8 +93,8 @@ def test_dense_arrays(tmp_path: Path) -> None:
     write_dense(tmp_path)
     assert is_legacy(tmp_path)
     saved = read_legacy(tmp_path)
-    assert [len(r.spans) for r in saved.readings] == [2, 2, 2]
-    assert all((np.diff(r.spans.entity_logits, axis=1) <= 0).all() for r in saved.readings)
+    assert [len(r.spans) for r in saved.analyses] == [2, 2, 2]
+    assert all((np.diff(r.spans.entity_logits, axis=1) <= 0).all() for r in saved.analyses)
     assert [[(m.start, m.end, m.row) for m in s.mentions or ()] for s in saved.samples] == [[(2, 3, 3)]] * 3
 
 

@@ -18,9 +18,10 @@ from blink.data.records import Link, LinkedText
 from blink.errors import CheckpointError, DataError, MismatchError, MissingFileError, SettingsError
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking import linker as module
+from blink.linking import windows as windows_module
+from blink.linking.decoder import Thresholds
 from blink.linking.linker import Linker
-from blink.linking.mention_detector import ReaderOptions
-from blink.linking.scoring import Thresholds
+from blink.linking.mention_detector import DetectorOptions
 from blink.model.biencoder import BiEncoder
 from tests import toys
 
@@ -106,10 +107,10 @@ def test_offsets_index_the_caller_s_string(text: str, linker: Linker) -> None:
 @given(text=ANY_TEXT)
 def test_the_floor_never_changes_what_linking_finds(text: str, linker: Linker) -> None:
     # The floor only saves work: spans below the threshold can never be links.
-    (reading,) = linker.read([text])
+    (reading,) = linker.analyze([text])
     for threshold in (-12.0, -4.0, -2.0, -0.5):
-        strict = Linker(linker.reader.model, linker.kb, threshold=threshold, precision="fp32", device="cpu")
-        assert_same(strict(text), linker.choose(reading, Thresholds(threshold)))
+        strict = Linker(linker.model, linker.kb, threshold=threshold, precision="fp32", device="cpu")
+        assert_same(strict(text), linker.decode(reading, Thresholds(threshold)))
 
 
 def test_the_toy_model_links_something(linker: Linker) -> None:
@@ -121,11 +122,11 @@ def test_the_toy_model_links_something(linker: Linker) -> None:
 @pytest.mark.parametrize("text", ["", " ", "\r\n\t", "\x00\x07", "\u200b\u200d", "\u0301", "\ufeff"])
 def test_texts_without_words_have_no_links(linker: Linker, text: str) -> None:
     assert linker(text) == LinkedText(text, ())
-    assert linker.choose(next(linker.read([text]))).links == ()
+    assert linker.decode(next(linker.analyze([text]))).links == ()
 
 
 def test_a_character_that_is_several_pieces_is_linked_once(linker: Linker) -> None:
-    assert len(linker.reader.model.tokenizer.tokenize(["한"])[0].ids) == 3
+    assert len(linker.model.tokenizer.tokenize(["한"])[0].ids) == 3
     linked = linker("한국어 한 국")
     assert linked.links
     assert_sound(linked, linker.kb)
@@ -169,13 +170,13 @@ def test_links_do_not_depend_on_the_neighbours(linker: Linker, seed: int) -> Non
 
 def test_rounds_of_reading_ahead_leave_no_seam(linker: Linker, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = list(linker.link(TEXTS))
-    monkeypatch.setattr(module, "TEXTS_A_ROUND", 3)
+    monkeypatch.setattr(module, "TEXTS_PER_ROUND", 3)
     for one, other in zip(expected, linker.link(TEXTS, batch_size=2), strict=True):
         assert_same(one, other)
 
 
 def test_texts_are_read_as_they_are_needed(linker: Linker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TEXTS_A_ROUND", 4)
+    monkeypatch.setattr(module, "TEXTS_PER_ROUND", 4)
     numbers_read: list[int] = []
 
     def endless() -> Iterator[str]:
@@ -229,7 +230,7 @@ def test_what_stands_far_away_changes_nothing(linker: Linker) -> None:
 
 def test_every_part_of_a_long_text_is_read(linker: Linker) -> None:
     # A text that repeats itself with the step of the windows is read the same in every window but the first and last.
-    step = linker._room - linker._overlap
+    step = linker.stages.windows.room - linker.stages.windows.overlap
     words = ["oslo", *["of"] * (step - 1)]
     text = " ".join(words * 12)
     linked = linker(text)
@@ -245,7 +246,7 @@ def test_every_part_of_a_long_text_is_read(linker: Linker) -> None:
 
 def test_no_span_is_proposed_twice(linker: Linker) -> None:
     text = " ".join(itertools.islice(itertools.cycle(["oslo", "of", "java", "and", "mercury"]), 300))
-    (reading,) = Linker(linker.reader.model, linker.kb, mentions=1000, precision="fp32", device="cpu").read([text])
+    (reading,) = Linker(linker.model, linker.kb, mentions=1000, precision="fp32", device="cpu").analyze([text])
     spans = list(zip(reading.spans.start.tolist(), reading.spans.end.tolist(), strict=True))
     assert len(set(spans)) == len(spans)
     # And none is lost, across the borders of windows either.
@@ -254,9 +255,9 @@ def test_no_span_is_proposed_twice(linker: Linker) -> None:
 
 def test_a_text_of_exactly_one_window_is_not_cut(linker: Linker, monkeypatch: pytest.MonkeyPatch) -> None:
     cuts: list[int] = []
-    original = module.cut_windows
-    monkeypatch.setattr(module, "cut_windows", lambda *a: cuts.append(len(original(*a))) or original(*a))
-    room = linker._room
+    original = windows_module.split_into_windows
+    monkeypatch.setattr(windows_module, "split_into_windows", lambda *a: cuts.append(len(original(*a))) or original(*a))
+    room = linker.stages.windows.room
     list(linker.link([tokens(n=room), tokens(n=room + 1)]))
     assert cuts == [1, 2]
 
@@ -337,14 +338,15 @@ def test_a_given_span_is_read_in_the_middle_of_its_context(linker: Linker, neigh
 
 
 def test_where_nothing_passes_the_floor_everything_is_kept_on_request(linker: Linker) -> None:
-    inputs = [[101, *linker.reader.model.tokenizer.tokenize(["oslo and java"])[0].ids.tolist(), 102]]
+    detector = linker.stages.detector
+    inputs = [[101, *linker.model.tokenizer.tokenize(["oslo and java"])[0].ids.tolist(), 102]]
     for keep, expected in ((False, 0), (True, 6)):
-        (scored,) = linker.reader.read(inputs, ReaderOptions(floor=0.0, keep_all_if_none=keep))
+        (scored,) = detector.detect(inputs, options=DetectorOptions(min_mention_log_prob=0.0, keep_all_if_none=keep))
         assert len(scored) == expected
-        assert np.isfinite(scored.mention_logits).all()
-    some = linker.reader.read(inputs, ReaderOptions())[0].mention_logits
+        assert np.isfinite(scored.logits).all()
+    some = detector.detect(inputs, options=DetectorOptions())[0].logits
     minimum = float(-np.logaddexp(0, -np.sort(some)[-2:]).mean())  # between the best two
-    (scored,) = linker.reader.read(inputs, ReaderOptions(floor=minimum, keep_all_if_none=True))
+    (scored,) = detector.detect(inputs, options=DetectorOptions(min_mention_log_prob=minimum, keep_all_if_none=True))
     assert len(scored) == 1
 
 
@@ -368,8 +370,8 @@ def test_there_must_be_spans_for_every_text(linker: Linker) -> None:
 
 
 def test_the_model_s_own_threshold_is_the_default(model: BiEncoder, kb: KnowledgeBase) -> None:
-    assert Linker(model, kb).cut.score == model.config.threshold
-    assert Linker(model, kb, threshold=0.0).cut.score == 0.0
+    assert Linker(model, kb).thresholds.score == model.config.threshold
+    assert Linker(model, kb, threshold=0.0).thresholds.score == 0.0
 
 
 def test_links_score_above_the_threshold(model: BiEncoder, kb: KnowledgeBase, linker: Linker) -> None:
@@ -393,7 +395,7 @@ def test_as_many_candidates_as_asked_for_or_as_there_are(model: BiEncoder, kb: K
 def test_fewer_mentions_are_the_best_of_more(model: BiEncoder, kb: KnowledgeBase, linker: Linker) -> None:
     text = TEXTS[1]
     few = Linker(model, kb, mentions=3, precision="fp32", device="cpu")
-    (some,), (reading,) = few.read([text]), linker.read([text])
+    (some,), (reading,) = few.analyze([text]), linker.analyze([text])
     assert len(some.spans) == 3
     assert sorted(some.spans.mention_logits)[0] == pytest.approx(sorted(reading.spans.mention_logits)[-3], abs=1e-5)
 
@@ -428,7 +430,7 @@ def test_bf16_finds_much_the_same(kb: KnowledgeBase, linker: Linker) -> None:
     assert half.reader.dtype == torch.bfloat16
     for linked in half.link(TEXTS):
         assert_sound(linked, kb)
-    (one,), (other,) = half.read(TEXTS[:1]), linker.read(TEXTS[:1])
+    (one,), (other,) = half.read(TEXTS[:1]), linker.analyze(TEXTS[:1])
     assert one.spans.mention_logits.dtype == np.float32
     shared = set(zip(one.spans.start, one.spans.end, strict=True)) & set(zip(other.spans.start, other.spans.end, strict=True))
     assert len(shared) > len(other.spans) / 2

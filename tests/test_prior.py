@@ -22,9 +22,12 @@ from blink.data.prior_file import Prior, PriorTable, PriorWeights, write_prior
 from blink.errors import DataError, MismatchError, MissingFileError
 from blink.kb.catalogue import Catalogue
 from blink.kb.knowledge_base import KnowledgeBase
+from blink.linking.analysis import Analysis
+from blink.linking.coherence import PriorStages
+from blink.linking.decoder import Thresholds
 from blink.linking.graph_prior import EntityAlignment, GraphPrior, scorer_fingerprint, weights_for
-from blink.linking.linker import Analysis, Linker
-from blink.linking.scoring import ScoredSpans, Thresholds
+from blink.linking.linker import Linker
+from blink.linking.scoring import ScoredSpans
 from blink.model.biencoder import BiEncoder
 from blink.model.reranker import Scaling
 
@@ -109,14 +112,15 @@ def test_scores_are_those_of_the_formula(seed: int, m: int, counts: bool) -> Non
 def test_the_best_known_wins_where_scores_are_near() -> None:
     prior_table = PriorTable(("Q1", "Q2"), np.array([2, 400]), np.zeros((0, 2), np.int32))
     scored, mentions = spans([[0, 1, 2]], [[1.0, 0.5, 0.4]]), np.ones((1, 3), np.float32)
-    prior = GraphPrior(prior_table, PriorWeights("ranker-1", True, popularity=0.5), AsTheyAre(2))
+    stages = PriorStages.from_prior(prior_table, PriorWeights("ranker-1", True, popularity=0.5), AsTheyAre(2))
+    prior = stages.graph_prior
     rescored = prior.rescore(scored, mentions)
     assert rescored.rows.tolist() == [[1, 0, 2]]
     assert by_row(rescored)[0] == pytest.approx({1: 0.5 + 0.5 * math.log(401), 0: 1 + 0.5 * math.log(3), 2: 0.4})
     assert [prior.degree(row) for row in (0, 1, 2)] == [2, 400, 0]
     none = ScoredSpans.none(3)
     assert prior.rescore(none, np.zeros((0, 3), np.float32)) is none
-    assert prior.settle(none) is none
+    assert stages.rescore(none, np.zeros((0, 3), np.float32)) is none
 
 
 @pytest.mark.quick
@@ -125,10 +129,10 @@ def test_the_best_known_wins_where_scores_are_near() -> None:
 def test_no_weights_leave_scores_as_they_are(seed: int) -> None:
     random = np.random.default_rng(seed)
     scored = random_spans(random, 5, 4, 9)
-    prior = GraphPrior(table([f"Q{i}" for i in range(7)]), PriorWeights("ranker-1", True), AsTheyAre(7))
+    prior = PriorStages.from_prior(table([f"Q{i}" for i in range(7)]), PriorWeights("ranker-1", True), AsTheyAre(7))
     rescored = prior.rescore(scored, np.ones((5, 3), np.float32))
     assert same(rescored, scored)
-    assert prior.settle(scored) is scored
+    assert prior.coherence is None
 
 
 @pytest.mark.quick
@@ -222,7 +226,7 @@ def open_toy(model: BiEncoder, kb: KnowledgeBase, **options: Any) -> Linker:
 
 
 def readings(linker: Linker, texts: Any = TEXTS, **options: Any) -> list[Analysis]:
-    return list(linker.read(texts, **options))
+    return list(linker.analyze(texts, **options))
 
 
 @pytest.mark.parametrize("rank", [True, False])
@@ -231,18 +235,18 @@ def test_without_a_prior_nothing_changes(
     model: BiEncoder, kb: KnowledgeBase, prior: Prior, rank: bool, given_spans: Any
 ) -> None:
     plain, none = open_toy(model, kb, rank=rank), open_toy(model, kb, rank=rank, prior="none")
-    assert none.prior is None
-    assert none.cut == plain.cut
-    neutral = PriorWeights(scorer_fingerprint(model, model.reranker if rank else None), rank, cutoff=plain.cut.score)
+    assert none.stages.graph_prior is None
+    assert none.thresholds == plain.thresholds
+    neutral = PriorWeights(scorer_fingerprint(model, model.reranker if rank else None), rank, cutoff=plain.thresholds.score)
     idle = open_toy(model, kb, rank=rank, prior=prior.with_weights(neutral))
-    assert idle.prior is not None
+    assert idle.stages.graph_prior is not None
     before = readings(plain, spans=given_spans)
     assert sum(len(reading.spans) for reading in before) >= 8
     for other in (none, idle):
         for one, again in zip(before, readings(other, spans=given_spans), strict=True):
             assert same(one.spans, again.spans)
             assert np.array_equal(one.offsets, again.offsets)
-            assert other.choose(again) == plain.choose(one)
+            assert other.decode(again) == plain.decode(one)
         assert list(other.link(TEXTS, spans=given_spans)) == list(plain.link(TEXTS, spans=given_spans))
     weighed = readings(open_toy(model, kb, rank=rank, prior=prior), spans=given_spans)
     assert not all(same(one.spans, other.spans) for one, other in zip(before, weighed, strict=True))
@@ -269,21 +273,22 @@ def test_each_span_is_rescored_once_whatever_its_window(
 ) -> None:
     without_vectors = replace(prior, weights=tuple(replace(prior_weights, vector=0.0) for prior_weights in prior.weights))
     linker = open_toy(model, kb, rank=rank, prior=without_vectors)
-    assert linker.prior is not None
+    assert linker.stages.graph_prior is not None
     before = readings(open_toy(model, kb, rank=rank), spans=given_spans)
     assert len(before[-1].offsets) > 2 * model.config.max_context_length
     for one, other in zip(before, readings(linker, spans=given_spans), strict=True):
-        assert same(linker.prior.rescore(one.spans, np.ones((len(one.spans), toys.HIDDEN))), other.spans)
+        assert same(linker.stages.graph_prior.rescore(one.spans, np.ones((len(one.spans), toys.HIDDEN))), other.spans)
 
 
 @pytest.mark.parametrize("given_spans", [None, GIVEN_SPANS])
 def test_coherence_is_of_whole_texts(model: BiEncoder, kb: KnowledgeBase, prior: Prior, given_spans: Any) -> None:
     before = readings(open_toy(model, kb, prior=prior), spans=given_spans)
     linker = open_toy(model, kb, prior=coherent(prior))
-    assert linker.prior is not None
+    coherence = linker.stages.coherence
+    assert coherence is not None
     after = readings(linker, spans=given_spans)
     for one, other in zip(before, after, strict=True):
-        assert same(linker.prior.settle(one.spans), other.spans)
+        assert same(coherence.rescore(one.spans), other.spans)
     assert not same(before[-1].spans, after[-1].spans)
 
 
@@ -293,19 +298,19 @@ def test_spans_below_the_threshold_speak_as_they_do_in_a_sweep(
 ) -> None:
     for options in ({"rank": False}, {"rank": True, "mode": "joint"}):
         linker = open_toy(model, kb, prior=coherent(prior), threshold=threshold, **options)
-        swept = [linker.choose(reading, Thresholds(threshold)) for reading in readings(linker)]
+        swept = [linker.decode(reading, Thresholds(threshold)) for reading in readings(linker)]
         for one, other in zip(linker.link(TEXTS), swept, strict=True):
             assert [(x.start, x.end, x.row) for x in one.links] == [(x.start, x.end, x.row) for x in other.links]
             assert [x.score for x in one.links] == pytest.approx([x.score for x in other.links], abs=1e-4)
     alone = open_toy(model, kb, prior=prior, rank=False, threshold=threshold)
-    assert alone.floor == threshold  # without coherence they have no say, and need not be read
+    assert alone.min_mention_log_prob == threshold  # without coherence they have no say, and need not be read
 
 
 def test_the_cut_off_is_the_prior_s_unless_the_caller_says_otherwise(model: BiEncoder, kb: KnowledgeBase, prior: Prior) -> None:
-    assert open_toy(model, kb, prior=prior).cut.score == 0.31
-    assert open_toy(model, kb, prior=prior, rank=False).cut.score == -6.5
-    assert open_toy(model, kb, prior=prior, threshold=0.9).cut.score == 0.9
-    assert open_toy(model, kb, prior=prior, mode="joint").cut.score == -9.0  # it was not chosen for this mode
+    assert open_toy(model, kb, prior=prior).thresholds.score == 0.31
+    assert open_toy(model, kb, prior=prior, rank=False).thresholds.score == -6.5
+    assert open_toy(model, kb, prior=prior, threshold=0.9).thresholds.score == 0.9
+    assert open_toy(model, kb, prior=prior, mode="joint").thresholds.score == -9.0  # it was not chosen for this mode
 
 
 def test_a_prior_of_other_entities_is_refused(model: BiEncoder, kb: KnowledgeBase) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +16,15 @@ from shell_toys import weighing
 from blink.data.prior_file import PriorTable, PriorWeights
 from blink.data.records import Mention, Sample
 from blink.errors import DataError, SettingsError
-from blink.evaluation.sweep import Replay, curve
+from blink.evaluation.sweep import curve
 from blink.kb.knowledge_base import KnowledgeBase
+from blink.linking.analysis import Analysis
+from blink.linking.coherence import Coherence
+from blink.linking.decoder import Decoder, Thresholds
 from blink.linking.graph_prior import EntityAlignment, GraphPrior, scorer_fingerprint
-from blink.linking.linker import Analysis, Linker, characters
-from blink.linking.scoring import Thresholds, link_probabilities
+from blink.linking.linker import Linker
+from blink.linking.reranker import Reranker
+from blink.linking.scoring import link_probabilities
 from blink.model.biencoder import BiEncoder
 from blink.training.fit.calibration import CUTOFFS
 from blink.training.fit.graph_prior import (
@@ -69,7 +72,7 @@ def surprise(texts: Sequence[LabelledText], prior_table: PriorTable, prior_weigh
     """Mean of -log p of what mentions name, by the prior as a linker adds it."""
     total, count = 0.0, 0
     for text in texts:
-        after = by_row(GraphPrior(prior_table, prior_weights, text.joined).rescore(text.spans, text.mentions))
+        after = by_row(GraphPrior(prior_table, prior_weights, text.alignment).rescore(text.spans, text.mention_vectors))
         for scores, gold in zip(after, text.gold.tolist(), strict=True):
             if prior_weights.ranked or gold in scores:
                 of = [*([0.0] if prior_weights.ranked else []), *scores.values()]
@@ -116,7 +119,7 @@ class TestNumbers:
 
     def test_texts_without_gold_or_against_all_scores(self) -> None:
         texts = popularity_texts(50, 0.0)
-        unsaid = [replace(text, kept=np.zeros(4, bool)) for text in texts]
+        unsaid = [replace(text, counted=np.zeros(4, bool)) for text in texts]
         with pytest.raises(DataError, match="finds no gold mention"):
             fit_numbers(unsaid, TABLE, RANKED, ["popularity"])
         nothing = [replace(text, gold=np.full(4, -1)) for text in texts]
@@ -127,7 +130,7 @@ class TestNumbers:
 
     def test_spans_that_say_nothing_are_left_out(self) -> None:
         texts = popularity_texts(60, 0.5)
-        wrong = [replace(text, gold=np.full(4, -1), kept=np.zeros(4, bool)) for text in texts]
+        wrong = [replace(text, gold=np.full(4, -1), counted=np.zeros(4, bool)) for text in texts]
         assert fit_numbers([*texts, *wrong], TABLE, RANKED, ["popularity"]) == fit_numbers(texts, TABLE, RANKED, ["popularity"])
 
 
@@ -156,7 +159,7 @@ def meant(texts: int, *, seed: int, ranked: bool) -> list[LabelledText]:
 
 def right(texts: Sequence[LabelledText], prior_weights: PriorWeights) -> float:
     """Share of mentions whose best candidate is the right one."""
-    after = [GraphPrior(TABLE, prior_weights, text.joined).rescore(text.spans, text.mentions) for text in texts]
+    after = [GraphPrior(TABLE, prior_weights, text.alignment).rescore(text.spans, text.mention_vectors) for text in texts]
     return float(np.mean([(rescored.rows[:, 0] == text.gold).mean() for rescored, text in zip(after, texts, strict=True)]))
 
 
@@ -231,9 +234,10 @@ class TestCoherence:
         fitted = fit_coherence(texts, prior_table, RANKED if ranked else PLAIN, ["cosine", "neighbours"])
         assert fitted.coherence >= 1
         assert fitted.relatedness == "neighbours"
-        prior = GraphPrior(prior_table, fitted, AsTheyAre(ENTITIES))
+        coherence = Coherence.from_prior(prior_table, fitted, AsTheyAre(ENTITIES))
+        assert coherence is not None
         before = np.mean([text.spans.rows[:, 0] == text.gold for text in texts])
-        after = np.mean([prior.settle(text.spans).rows[:, 0] == text.gold for text in texts])
+        after = np.mean([coherence.rescore(text.spans).rows[:, 0] == text.gold for text in texts])
         assert after > before + 0.1
 
     @pytest.mark.parametrize("ranked", [True, False])
@@ -242,25 +246,15 @@ class TestCoherence:
         start = replace(RANKED if ranked else PLAIN, coherence=4.0, popularity=0.01)
         assert fit_coherence(texts, prior_table, start, ["neighbours"]) == replace(start, coherence=0.0)
         alone = [
-            LabelledText(text.spans.select(np.array([0])), text.mentions[:1], text.joined, text.gold[:1], text.kept[:1])
+            LabelledText(
+                text.spans.select(np.array([0])), text.mention_vectors[:1], text.alignment, text.gold[:1], text.counted[:1]
+            )
             for text in texts
         ]
         assert fit_coherence(alone, prior_table, start, ["neighbours"]).coherence == 0.0
 
 
-class Played(Replay):
-    """A linker that has read everything already."""
-
-    def __init__(self, mode: str, readings: Sequence[Analysis], prior: Any) -> None:
-        super().__init__(mode, Thresholds(0.0))
-        self.readings, self.prior = readings, prior
-
-    def read(self, texts: Any, **options: Any) -> Iterator[Analysis]:
-        assert list(texts) == [reading.text for reading in self.readings]
-        yield from self.readings
-
-
-def read_already(seed: int, *, ranked: bool, clear: bool = False) -> tuple[Played, list[Sample]]:
+def read_already(seed: int, *, ranked: bool, clear: bool = False) -> tuple[DevPredictions, list[Sample]]:
     """Texts of two words, read with scores that are higher where they are right; without doubt if ``clear``."""
     random = np.random.default_rng(seed)
     readings, samples = [], []
@@ -271,15 +265,15 @@ def read_already(seed: int, *, ranked: bool, clear: bool = False) -> tuple[Playe
         gold = tuple(Mention(2 * n, 2 * n + 1, (3, 5)[n] if hit else 9) for n, hit in enumerate(hits))
         readings.append(Analysis("a b", np.array([[0, 1], [2, 3]]), scored))
         samples.append(Sample(str(i), "a b", gold if i % 4 else (*gold[:1], replace(gold[1], row=-1))))
-    prior = GraphPrior(TABLE, RANKED if ranked else PLAIN, AsTheyAre(ENTITIES))
-    return Played("probability" if ranked else "joint", readings, prior), samples
+    decoder = Decoder("probability" if ranked else "joint", Thresholds(0.0))
+    return DevPredictions(decoder, samples, readings), samples
 
 
 class TestCutOff:
     def test_without_doubt_it_lies_between_right_and_wrong(self) -> None:
-        linker, samples = read_already(0, ranked=True, clear=True)
-        cutoff, f1 = choose_cutoff([DevPredictions(linker, samples, linker.readings)], True)
-        scores = sorted({float(link_probabilities(r.spans)[i, 0]) for r in linker.readings for i in (0, 1)})
+        dev, _ = read_already(0, ranked=True, clear=True)
+        cutoff, f1 = choose_cutoff([dev], True)
+        scores = sorted({float(link_probabilities(r.spans)[i, 0]) for r in dev.analyses for i in (0, 1)})
         assert len(scores) == 2
         assert cutoff == max(c for c in CUTOFFS if c < scores[1])  # of those that are as good, the highest
         assert scores[0] < cutoff
@@ -288,11 +282,11 @@ class TestCutOff:
     @pytest.mark.parametrize("ranked", [True, False])
     @pytest.mark.parametrize("seed", [1, 2])
     def test_no_other_is_better(self, seed: int, ranked: bool) -> None:
-        linker, samples = read_already(seed, ranked=ranked)
-        cutoff, f1 = choose_cutoff([DevPredictions(linker, samples, linker.readings)], ranked)
+        dev, samples = read_already(seed, ranked=ranked)
+        cutoff, f1 = choose_cutoff([dev], ranked)
 
         def mean(threshold: float) -> float:
-            (point,) = curve(linker, linker.readings, samples, [threshold])
+            (point,) = curve(dev.decoder, dev.analyses, samples, [threshold])
             return (point.point("weak", covered=True).f1 + point.point("weak", covered=False).f1) / 2
 
         assert f1 == pytest.approx(mean(cutoff))
@@ -337,8 +331,8 @@ def test_what_is_seen_is_what_a_prior_would_be_given(
     ids = [entity.kb_id for entity in kb.catalogue if entity.kb_id]
     prior_table, done = table(ids), list[int]()
     alignment = EntityAlignment(prior_table, kb.catalogue)
-    texts = read_labelled(linker, samples, alignment, given=given_spans, progress=done.append)
-    assert linker.prior is None
+    texts = read_labelled(linker, samples, alignment, gold_spans=given_spans, progress=done.append)
+    assert linker.stages.graph_prior is None
     assert done == [1] * len(samples)
     prior_weights = replace(
         PriorWeights(scorer_fingerprint(model, model.reranker if rank else None), rank), popularity=0.7, vector=2.0
@@ -350,12 +344,13 @@ def test_what_is_seen_is_what_a_prior_would_be_given(
         graph=random.normal(size=(2, 6)).astype(np.float32),
         gate=np.zeros(6, np.float32),
     )
-    with_prior = Linker(model, kb, rank=rank, precision="fp32", device="cpu")
-    with_prior.prior = GraphPrior(prior_table, prior_weights, alignment)
+    prior = GraphPrior(prior_table, prior_weights, alignment)
+    with_prior = Linker(model, kb, rank=rank, precision="fp32", device="cpu", stages={"graph_prior": prior})
     bounds = [[(m.start, m.end) for m in s.mentions or ()] for s in samples] if given_spans else None
     minimum = -4.0 if not rank else float("-inf")
-    for text, reading in zip(texts, with_prior.read([s.text for s in samples], spans=bounds, floor=minimum), strict=True):
-        after = with_prior.prior.rescore(text.spans, text.mentions)
+    readings = with_prior.analyze([s.text for s in samples], spans=bounds, min_mention_log_prob=minimum)
+    for text, reading in zip(texts, readings, strict=True):
+        after = prior.rescore(text.spans, text.mention_vectors)
         retained = np.flatnonzero(np.isin(after.start * 99 + after.end, reading.spans.start * 99 + reading.spans.end))
         assert len(retained) == len(reading.spans)
         assert np.array_equal(after.rows[retained], reading.spans.rows)
@@ -366,20 +361,20 @@ def test_gold_is_where_it_is_said(model: BiEncoder, kb: KnowledgeBase) -> None:
     linker, samples = Linker(model, kb, precision="fp32", device="cpu"), labelled(kb)
     alignment = EntityAlignment(table(["Q101"]), kb.catalogue)
     for text, sample in zip(read_labelled(linker, samples, alignment), samples, strict=True):
-        (reading,) = linker.read([sample.text])
-        bounds = [characters(reading, *where) for where in zip(text.spans.start.tolist(), text.spans.end.tolist(), strict=True)]
+        (reading,) = linker.analyze([sample.text])
+        bounds = [reading.characters(*where) for where in zip(text.spans.start.tolist(), text.spans.end.tolist(), strict=True)]
         gold = {(m.start, m.end): m.row for m in sample.mentions or ()}
         assert text.gold.tolist() == [gold.get(where, -1) for where in bounds]
-        assert text.kept.tolist() == [where in gold or not sample.partial for where in bounds]
+        assert text.counted.tolist() == [where in gold or not sample.partial for where in bounds]
         assert max(text.gold) == gold[3, min(end for _, end in gold)]
-    labelled_texts = read_labelled(linker, samples, alignment, given=True)
+    labelled_texts = read_labelled(linker, samples, alignment, gold_spans=True)
     assert [text.gold.tolist() for text in labelled_texts] == [[m.row for m in s.mentions or ()] for s in samples]
 
 
 def test_texts_in_which_nothing_is_found_are_told_from_a_fault(model: BiEncoder, kb: KnowledgeBase) -> None:
     assert model.reranker is not None
-    linker = Linker(model, kb, precision="fp32", device="cpu")
-    linker.refiner.ranker = replace(model.reranker, min_mention_log_prob=0.0)  # type: ignore[union-attr]
+    strict = Reranker(replace(model.reranker, min_mention_log_prob=0.0))
+    linker = Linker(model, kb, precision="fp32", device="cpu", stages={"reranker": strict})
     alignment = EntityAlignment(table(["Q101"]), kb.catalogue)
     texts = read_labelled(linker, labelled(kb), alignment)
     assert [len(text.spans) for text in texts] == [0, 0, 0, 0]
@@ -394,4 +389,4 @@ def test_long_and_empty_texts_are_refused(model: BiEncoder, kb: KnowledgeBase) -
     for text in ("", "so long " * 40):
         with pytest.raises(SettingsError, match="the labelled text x is"):
             read_labelled(linker, [Sample("x", text, ())], alignment)
-    assert linker.prior is None
+    assert linker.stages.graph_prior is None

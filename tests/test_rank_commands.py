@@ -207,9 +207,9 @@ class TestLabel:
 
     def test_spans_that_lose_to_a_link_can_be_in_doubt_too(self, blink: Run, unsure: Path) -> None:
         linker = Linker.from_pretrained(unsure, "kb", device="cpu", precision="fp32", threshold=0.0)
-        readings = list(linker.read([s.text for s in read_samples("plain.jsonl")]))
+        readings = list(linker.analyze([s.text for s in read_samples("plain.jsonl")]))
         best = [best_scores(r.spans, linker.mode) for r in readings]
-        linked = {i for i, _ in linker.pick(readings[0])}
+        linked = {d.span for d in linker.decoder.decode(readings[0])}
         loser = max(float(p) for i, p in enumerate(best[0]) if i not in linked)
         winner = max(float(p) for p in best[0])
         assert loser < winner  # they overlap, or the loser were linked

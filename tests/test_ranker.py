@@ -17,10 +17,12 @@ from blink.errors import CheckpointError, DataError, MismatchError, SettingsErro
 from blink.evaluation.calibration import calibration_of
 from blink.evaluation.sweep import link_outcomes
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.features import FEATURES, CandidateFeaturizer, TextContext
+from blink.linking.candidates import CandidateGenerator
+from blink.linking.decoder import Thresholds
+from blink.linking.features import FEATURES, CandidateFeatures, CandidateFeaturizer, TextContext
 from blink.linking.linker import Linker
 from blink.linking.reranker import Reranker
-from blink.linking.scoring import ScoredSpans, Thresholds, joint_scores, link_probabilities
+from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities
 from blink.model.biencoder import BiEncoder
 from blink.model.config import FEATURE_GROUPS
 from blink.model.reranker import RANKER_FILE, RerankerNetwork, Scaling
@@ -58,6 +60,12 @@ def ranked(model: BiEncoder, ranker: RerankerNetwork | None) -> BiEncoder:
     return biencoder.eval()
 
 
+def measure(kb: KnowledgeBase, spans: ScoredSpans, vectors: np.ndarray, context: TextContext) -> CandidateFeatures:
+    assert kb.names is not None
+    candidates = CandidateGenerator(kb.index, 10, kb.names, kb.vectors).expand(spans, vectors, context.strings)
+    return CandidateFeaturizer(kb.names).measure(candidates, context)
+
+
 def links(linked: LinkedText) -> list[tuple[int, int, int, float]]:
     return [(link.start, link.end, link.row, round(link.score, 5)) for link in linked.links]
 
@@ -77,7 +85,7 @@ class TestLinking:
         off, plain = Linker(ranked(model, weighing(title=9.0)), kb, rank=False, **OPTIONS), Linker(model, kb, **OPTIONS)
         assert off.mode == plain.mode == "joint"
         assert off(TEXT) == plain(TEXT)
-        (one,), (other,) = off.read([TEXT]), plain.read([TEXT])
+        (one,), (other,) = off.analyze([TEXT]), plain.analyze([TEXT])
         assert np.array_equal(joint_scores(one.spans), joint_scores(other.spans))
 
     @settings(max_examples=25, deadline=None)
@@ -92,9 +100,9 @@ class TestLinking:
     ) -> None:
         linker = Linker(ranked(model, weighing(-1.0, title=title, mention=mention)), kb, threshold=threshold, **OPTIONS)
         text = f"oslo 7 {text} Java 8"
-        (reading,) = linker.read([text])
+        (reading,) = linker.analyze([text])
         linked = linker(text)
-        assert links(linked) == links(linker.choose(reading))
+        assert links(linked) == links(linker.decode(reading))
         assert all(threshold < link.score <= 1 and link.mention == text[link.start : link.end] for link in linked.links)
 
     def test_texts_do_not_depend_on_their_company(self, model: BiEncoder, kb: KnowledgeBase) -> None:
@@ -107,13 +115,13 @@ class TestLinking:
     def test_spans_below_the_floor_are_not_ranked(self, model: BiEncoder, kb: KnowledgeBase) -> None:
         some = Linker(ranked(model, weighing(min_mention_log_prob=-0.5)), kb, threshold=-1.0, **OPTIONS)
         every = Linker(ranked(model, weighing()), kb, threshold=-1.0, **OPTIONS)
-        (few,), (all_,) = some.read([TEXT]), every.read([TEXT])
+        (few,), (all_,) = some.analyze([TEXT]), every.analyze([TEXT])
         assert 0 < len(few.spans) < len(all_.spans)
 
     def test_evidence_that_is_left_out_counts_as_average(self, model: BiEncoder, kb: KnowledgeBase) -> None:
         without = Linker(ranked(model, weighing(title=20.0, alias=1.0)), kb, without=["names"], **OPTIONS)
         never = Linker(ranked(model, weighing()), kb, **OPTIONS)
-        (one,), (other,) = without.read([TEXT]), never.read([TEXT])
+        (one,), (other,) = without.analyze([TEXT]), never.analyze([TEXT])
         assert np.array_equal(one.spans.entity_logits, other.spans.entity_logits)
         with pytest.raises(SettingsError, match="no evidence of kind 'smell'; allowed are context, names"):
             Linker(ranked(model, weighing()), kb, without=["smell"], **OPTIONS)
@@ -148,31 +156,28 @@ class TestEvidence:
     def test_what_is_measured(self, model: BiEncoder, kb: KnowledgeBase) -> None:
         assert kb.names is not None
         assert kb.vectors is not None
-        gatherer = CandidateFeaturizer(kb.names, kb.vectors)
-        (reading,) = Linker(model, kb, **OPTIONS).read([TEXT], spans=[[(4, 10), (19, 31), (0, 3)]])
+        (reading,) = Linker(model, kb, **OPTIONS).analyze([TEXT], spans=[[(4, 10), (19, 31), (0, 3)]])
         spans = replace(reading.spans, mention_logits=np.array([1.0, 2.0, -20.0], dtype=np.float32))
-        evidence = gatherer.gather(
-            spans, np.ones((3, toys.HIDDEN), np.float32), TextContext(["Oslo 7", "java the 8th", "see"], True)
+        evidence = measure(
+            kb, spans, np.ones((3, toys.HIDDEN), np.float32), TextContext(["Oslo 7", "java the 8th", "see"], True)
         )
-        column = {name: evidence.features[..., i] for i, name in enumerate(FEATURES)}
+        column = {name: evidence.values[..., i] for i, name in enumerate(FEATURES)}
         oslo = evidence.spans.rows[0].tolist().index(7)
         assert [column[n][0, oslo] for n in ("alias", "bare_title", "title", "is_unambiguous", "in_alias_table", "dice")] == [
             1
         ] * 6
         assert column["is_lowercase"][:, 0].tolist() == [0, 1, 1]
         assert column["mention"][:, 0].tolist() == [1, 2, -12]
-        assert np.isfinite(evidence.features).all()
-        assert evidence.features.shape[2] == sum(map(len, FEATURE_GROUPS.values()))
+        assert np.isfinite(evidence.values).all()
+        assert evidence.values.shape[2] == sum(map(len, FEATURE_GROUPS.values()))
 
     def test_overlapping_spans_know_each_other(self, model: BiEncoder, kb: KnowledgeBase) -> None:
         assert kb.names is not None
         assert kb.vectors is not None
         bounds = np.array([1, 1, 6]), np.array([2, 1, 6])
         spans = ScoredSpans(*bounds, np.array([3, 1, 0], np.float32), np.zeros((3, 1), np.int64), np.ones((3, 1), np.float32))
-        evidence = CandidateFeaturizer(kb.names, kb.vectors).gather(
-            spans, np.ones((3, toys.HIDDEN), np.float32), TextContext(["oslo 7", "oslo", "x"], False)
-        )
-        column = {name: evidence.features[:, 0, i].tolist() for i, name in enumerate(FEATURES)}
+        evidence = measure(kb, spans, np.ones((3, toys.HIDDEN), np.float32), TextContext(["oslo 7", "oslo", "x"], False))
+        column = {name: evidence.values[:, 0, i].tolist() for i, name in enumerate(FEATURES)}
         assert column["longer_name"] == [0, 1, 0]
         assert column["overlap_margin"] == [2, -2, 12]
         assert column["longer_mention"] == [12, -2, 12]
@@ -397,7 +402,9 @@ class TestOnTexts:
         right: list[bool] = []
         for half, other in (halves, halves[::-1]):
             linker = Linker(fitted(half), kb, **OPTIONS)
-            more, hits = link_outcomes(linker, list(linker.read([s.text for s in other])), other, Thresholds(0.0), "strong")
+            more, hits = link_outcomes(
+                linker.decoder, list(linker.analyze([s.text for s in other])), other, Thresholds(0.0), "strong"
+            )
             scores, right = scores + more, right + hits
         slow = calibration_of(scores, right)
         assert (calibration.held_out.count, calibration.held_out.ece) == (slow.count, pytest.approx(slow.ece, abs=1e-6))
@@ -413,4 +420,4 @@ def test_the_ranker_of_another_version_says_what_to_do(kb: KnowledgeBase) -> Non
     assert kb.names is not None
     assert kb.vectors is not None
     with pytest.raises(MismatchError, match="blink rank"):
-        Reranker(CandidateFeaturizer(kb.names, kb.vectors), replace(weighing(), features=FEATURES[::-1]))
+        Reranker(replace(weighing(), features=FEATURES[::-1]))

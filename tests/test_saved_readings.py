@@ -23,7 +23,6 @@ from blink.evaluation.report import evaluate
 from blink.evaluation.saved import Provenance, SavedPredictions, model_hash, read_predictions, write_predictions
 from blink.evaluation.sweep import (
     THRESHOLDS,
-    Replay,
     best_point,
     best_scores,
     curve,
@@ -33,8 +32,10 @@ from blink.evaluation.sweep import (
     sweep,
 )
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.linker import Analysis, Linker
-from blink.linking.scoring import MODES, Mode, ScoredSpans, Thresholds
+from blink.linking.analysis import Analysis
+from blink.linking.decoder import MODES, Decoder, Thresholds
+from blink.linking.linker import Linker
+from blink.linking.scoring import Mode, ScoredSpans
 from blink.model.biencoder import BiEncoder
 from tests import toys
 
@@ -67,7 +68,7 @@ def open_toy(model: BiEncoder, kb: KnowledgeBase, **options: Any) -> Linker:
 
 @pytest.fixture(scope="module")
 def readings(model: BiEncoder, kb: KnowledgeBase) -> list[Analysis]:
-    return list(open_toy(model, kb).read(TEXTS))
+    return list(open_toy(model, kb).analyze(TEXTS))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def test_everything_comes_back(samples: list[Sample], readings: list[Analysis], 
     assert back.provenance == PROVENANCE
     assert back.samples == samples
     assert back.slices == slices
-    for one, other in zip(readings, back.readings, strict=True):
+    for one, other in zip(readings, back.analyses, strict=True):
         assert one.text == other.text
         assert np.array_equal(one.offsets, other.offsets)
         assert same_spans(one.spans, other.spans)
@@ -137,10 +138,10 @@ def test_any_readings_come_back(case: tuple[list[Sample], list[Analysis]]) -> No
     with tempfile.TemporaryDirectory() as folder:
         back = stored(Path(folder) / "r.npz", samples, readings)
     assert back.samples == samples
-    assert all(same_spans(a.spans, b.spans) for a, b in zip(readings, back.readings, strict=True))
-    linker = Replay("joint", Thresholds(-2.0))
-    for reading, again in zip(readings, back.readings, strict=True):
-        assert linker.pick(reading) == linker.pick(again)
+    assert all(same_spans(a.spans, b.spans) for a, b in zip(readings, back.analyses, strict=True))
+    linker = Decoder("joint", Thresholds(-2.0))
+    for reading, again in zip(readings, back.analyses, strict=True):
+        assert linker.decode(reading) == linker.decode(again)
 
 
 MODE_CUTS = [
@@ -164,11 +165,11 @@ def test_the_same_links_as_running_the_model(
     linker = open_toy(model, kb, threshold=thresholds.score, mention_threshold=thresholds.mention, mode=mode)
     ran = [evaluated_text(s, linked) for s, linked in zip(samples, linker.link(TEXTS), strict=True)]
     saved = stored(tmp_path / "r.npz", samples, readings)
-    replay = Replay(mode, thresholds)
-    again = [question_at(replay, r, s) for r, s in zip(saved.readings, saved.samples, strict=True)]
+    replay = Decoder(mode, thresholds)
+    again = [question_at(replay, r, s) for r, s in zip(saved.analyses, saved.samples, strict=True)]
     assert again == ran
     assert any(q.predicted for q in ran)
-    (point,) = curve(replay, saved.readings, saved.samples, [thresholds.score])
+    (point,) = curve(replay, saved.analyses, saved.samples, [thresholds.score])
     report = evaluate(ran)
     for counts, section in ((point.overall, report.overall), (point.covered, report.covered)):
         assert (counts.weak, counts.strong, counts.gold) == (section.weak.correct, section.strong.correct, section.weak.gold)
@@ -186,9 +187,9 @@ def test_the_same_links_of_long_and_odd_texts(model: BiEncoder, kb: KnowledgeBas
     linker = open_toy(model, kb, threshold=threshold)
     samples = [Sample(str(i), text, ()) for i, text in enumerate(texts)]
     ran = [evaluated_text(s, linked) for s, linked in zip(samples, linker.link(texts), strict=True)]
-    saved = stored(tmp_path / "r.npz", samples, list(linker.read(texts, floor=min(THRESHOLDS))))
-    replay = Replay("joint", linker.cut)
-    assert [question_at(replay, r, s) for r, s in zip(saved.readings, saved.samples, strict=True)] == ran
+    saved = stored(tmp_path / "r.npz", samples, list(linker.analyze(texts, min_mention_log_prob=min(THRESHOLDS))))
+    replay = Decoder("joint", linker.thresholds)
+    assert [question_at(replay, r, s) for r, s in zip(saved.analyses, saved.samples, strict=True)] == ran
     assert any(len(q.predicted) > 20 for q in ran) or threshold > -6
 
 
@@ -196,7 +197,7 @@ def test_the_same_links_of_long_and_odd_texts(model: BiEncoder, kb: KnowledgeBas
 def test_fewer_candidates_are_as_if_fewer_had_been_read(
     model: BiEncoder, kb: KnowledgeBase, readings: list[Analysis], k: int
 ) -> None:
-    fewer = list(open_toy(model, kb, entities=k).read(TEXTS))
+    fewer = list(open_toy(model, kb, entities=k).analyze(TEXTS))
     for one, other in zip(narrowed(readings, entities=k), fewer, strict=True):
         assert np.array_equal(one.spans.rows, other.spans.rows)
         np.testing.assert_allclose(one.spans.entity_logits, other.spans.entity_logits, rtol=1e-5)
@@ -204,7 +205,7 @@ def test_fewer_candidates_are_as_if_fewer_had_been_read(
 
 @pytest.mark.parametrize("number", [1, 3, 7])
 def test_fewer_mentions_are_as_if_fewer_had_been_read(model: BiEncoder, kb: KnowledgeBase, number: int) -> None:
-    every, fewer = (list(open_toy(model, kb, mentions=m).read(TEXTS)) for m in (50, number))
+    every, fewer = (list(open_toy(model, kb, mentions=m).analyze(TEXTS)) for m in (50, number))
     for one, other in zip(narrowed(every, mentions=number), fewer, strict=True):
         assert same_spans(one.spans, other.spans)
 
@@ -218,12 +219,12 @@ def test_a_low_floor_changes_nothing_above_it(
     model: BiEncoder, kb: KnowledgeBase, samples: list[Sample], readings: list[Analysis]
 ) -> None:
     linker = open_toy(model, kb)
-    above = list(linker.read(TEXTS, floor=min(THRESHOLDS)))
-    assert curve(linker, above, samples, THRESHOLDS) == curve(linker, readings, samples, THRESHOLDS)
+    above = list(linker.analyze(TEXTS, min_mention_log_prob=min(THRESHOLDS)))
+    assert curve(linker.decoder, above, samples, THRESHOLDS) == curve(linker.decoder, readings, samples, THRESHOLDS)
 
 
 def test_the_curve_is_that_of_every_threshold_on_its_own(samples: list[Sample], readings: list[Analysis]) -> None:
-    linker = Replay("joint", Thresholds(0.0))
+    linker = Decoder("joint", Thresholds(0.0))
     exact = [float(s) for r in readings for s in best_scores(r.spans, "joint")]
     thresholds = [*THRESHOLDS, *exact, -np.inf, 0.0]
     for point in curve(linker, readings, samples, thresholds):
@@ -237,7 +238,7 @@ def test_the_curve_is_that_of_every_threshold_on_its_own(samples: list[Sample], 
 
 
 def test_predictions_thin_out_as_the_threshold_rises(samples: list[Sample], readings: list[Analysis]) -> None:
-    points = curve(Replay("joint", Thresholds(0.0)), readings, samples, THRESHOLDS)
+    points = curve(Decoder("joint", Thresholds(0.0)), readings, samples, THRESHOLDS)
     predicted = [p.overall.predicted for p in points]
     assert predicted == sorted(predicted, reverse=True)
     assert predicted[0] > predicted[-1]
@@ -253,7 +254,7 @@ def test_grid(readings: list[Analysis], mode: str, low: float, high: float) -> N
 
 
 def test_best_point_is_the_middle_of_a_plateau() -> None:
-    points = [p.point("weak") for p in curve(Replay("joint", Thresholds(0.0)), [], [], [-3.0, -2.0, -1.0])]
+    points = [p.point("weak") for p in curve(Decoder("joint", Thresholds(0.0)), [], [], [-3.0, -2.0, -1.0])]
     assert best_point(points).threshold == -2.0
 
 
@@ -277,15 +278,15 @@ def test_whatever_fields_spans_have(
 
     wide = [replace(r, spans=widened(r.spans)) for r in readings]
     back = stored(tmp_path / "r.npz", samples, wide)
-    assert all(same_spans(a.spans, b.spans) for a, b in zip(wide, back.readings, strict=True))
-    tried = grid(back.readings, "by_probability")
+    assert all(same_spans(a.spans, b.spans) for a, b in zip(wide, back.analyses, strict=True))
+    tried = grid(back.analyses, "by_probability")
     assert tried[0] >= 0
     assert tried[-1] <= 1
-    by_probability = curve(Replay("by_probability", Thresholds(0.0)), back.readings, back.samples, [0.05, 0.2, 0.9])
-    joint = curve(Replay("joint", Thresholds(0.0)), readings, samples, np.log([0.05, 0.2, 0.9]).tolist())
+    by_probability = curve(Decoder("by_probability", Thresholds(0.0)), back.analyses, back.samples, [0.05, 0.2, 0.9])
+    joint = curve(Decoder("joint", Thresholds(0.0)), readings, samples, np.log([0.05, 0.2, 0.9]).tolist())
     assert [(p.overall, p.covered) for p in by_probability] == [(p.overall, p.covered) for p in joint]
     plain = [replace(r, spans=Wider(**{f.name: getattr(r.spans, f.name) for f in fields(r.spans)})) for r in readings]
-    assert all(r.spans.probability is None for r in stored(tmp_path / "p.npz", samples, plain).readings)  # type: ignore[attr-defined]
+    assert all(r.spans.probability is None for r in stored(tmp_path / "p.npz", samples, plain).analyses)  # type: ignore[attr-defined]
     with pytest.raises(ShapeError, match="probability"):
         stored(tmp_path / "m.npz", samples, [plain[0], *wide[1:]])
     monkeypatch.undo()

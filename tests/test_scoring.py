@@ -11,16 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blink.errors import SettingsError
-from blink.linking.scoring import (
-    MODES,
-    Decision,
-    ScoredSpans,
-    Thresholds,
-    decide,
-    joint_scores,
-    log_sigmoid,
-    log_softmax,
-)
+from blink.linking.decoder import MODES, Decision, Thresholds, decide
+from blink.linking.scoring import ScoredSpans, joint_scores, log_sigmoid, log_softmax
 
 pytestmark = pytest.mark.quick
 

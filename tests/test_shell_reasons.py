@@ -44,8 +44,9 @@ def linker(model: BiEncoder, tmp_path_factory: pytest.TempPathFactory) -> Linker
 def explained(linker: Linker, text: str, mention: str) -> list[str]:
     """The heading, and what is said of each candidate."""
     start = text.index(mention)
-    (link,) = linker(text, spans=[(start, start + len(mention))]).links
-    fragments = [" ".join(words.split()) for _, words in reasons(text, link, linker, View(200))]
+    (analysis,) = linker.analyze([text], spans=[[(start, start + len(mention))]], keep=("features",))
+    (link,) = linker.decode(analysis).links
+    fragments = [" ".join(words.split()) for _, words in reasons(analysis, 0, link, linker, View(200))]
     return [" ".join(fragments[:2]), *fragments[2:]] if fragments else []
 
 
@@ -76,7 +77,7 @@ def test_names_and_spelling_in_words(linker: Linker, mention: str, words: str) -
 def test_the_inner_product_is_the_encoder_s(linker: Linker, model: BiEncoder) -> None:
     text = "where is Oslo now?"
     plainly = Linker(model, linker.kb, rank=False, precision="fp32", device="cpu")
-    (reading,) = plainly.read([text], spans=[[(9, 13)]])
+    (reading,) = plainly.analyze([text], spans=[[(9, 13)]])
     rank = reading.spans.rows[0].tolist().index(2)
     assert f"({reading.spans.entity_logits[0, rank]:.2f})" in explained(linker, text, "Oslo")[1]
 
@@ -105,6 +106,6 @@ def test_explain_holds_them_in_few_narrow_lines(linker: Linker) -> None:
     assert all(len(line) <= 70 for line in lines[first:later])
     assert [line[4:11] for line in lines[1:4]] == ["mention", "entity ", "score  "]
     assert "\x1b" not in console.output[2]
-    assert linker.refiner is not None
+    assert linker.stages.reranker is not None
     assert session.linked is not None
-    assert session.linked == linker.choose(next(linker.read([text])), session.cut)  # the linker is as it was
+    assert session.linked == linker.decode(next(linker.analyze([text])), session.thresholds)  # the linker is as it was

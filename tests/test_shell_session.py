@@ -14,7 +14,7 @@ from blink.apps.shell.console import Cancelled
 from blink.apps.shell.scales import LOG_PROBABILITIES, PROBABILITIES, scale_of
 from blink.apps.shell.session import COMMANDS, Leave, Session
 from blink.errors import SettingsError
-from blink.linking.scoring import MODES, Thresholds
+from blink.linking.decoder import MODES, Thresholds
 
 pytestmark = pytest.mark.quick
 
@@ -41,7 +41,7 @@ def test_c_filters_again_and_the_model_runs_once() -> None:
     assert output[4].startswith("[Paris] in Georgia")
     assert output[6].startswith("Paris in Georgia\n")
     assert session.threshold == 0
-    assert linker.cut == Thresholds(-2.0)
+    assert linker.thresholds == Thresholds(-2.0)
 
 
 def test_colon_threshold_filters_again_too_and_prompts_follow_the_answer() -> None:
@@ -207,7 +207,7 @@ def test_modes_have_their_own_threshold() -> None:
     session, _ = play(linker=linker)
     assert plain(session.handle("Paris it")).startswith("[Paris] it")
     assert plain(session.handle(":threshold -9")).startswith("[Paris] [it]")
-    assert session.cut == Thresholds(-2.0, -9.0)
+    assert session.thresholds == Thresholds(-2.0, -9.0)
     assert "inner product" in plain(session.handle(":explain 1"))
     session, _ = play(linker=ToyLinker(mode="top_joint_by_mention"))
     for line in ("c", ":threshold 1", ":threshold"):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blink.data.windows import Window, split_into_windows, owning_windows, window_around_gold
+from blink.data.windows import Window, owning_windows, split_into_windows, window_around_gold
 from blink.errors import SettingsError
 
 pytestmark = pytest.mark.quick

@@ -19,7 +19,8 @@ from blink.errors import SettingsError
 from blink.files import atomic_open
 
 if TYPE_CHECKING:
-    from blink.linking.linker import Analysis, Linker
+    from blink.linking.analysis import Analysis
+    from blink.linking.linker import Linker
 
 
 @click.command()
@@ -82,13 +83,13 @@ def label_file(file: str, out: str, min_confidence: float, max_uncertain: float,
 def _labelled(
     linker: Linker, samples: list[Sample], min_confidence: float, max_uncertain: float, batch_size: int, progress: Any
 ) -> Iterator[dict[str, Any]]:
-    from blink.linking.scoring import Thresholds
+    from blink.linking.decoder import Thresholds
 
-    readings = linker.read([s.text for s in samples], batch_size=batch_size)
-    for sample, reading in zip(samples, readings, strict=True):
+    analyses = linker.analyze([s.text for s in samples], batch_size=batch_size)
+    for sample, analysis in zip(samples, analyses, strict=True):
         progress(1)
-        if _certain(linker, reading, min_confidence, max_uncertain):
-            links = linker.choose(reading, Thresholds(min_confidence)).links
+        if _certain(linker, analysis, min_confidence, max_uncertain):
+            links = linker.decode(analysis, Thresholds(min_confidence)).links
             yield {
                 "id": sample.id,
                 "text": sample.text,
@@ -99,9 +100,9 @@ def _labelled(
             }
 
 
-def _certain(linker: Linker, reading: Analysis, min_confidence: float, max_uncertain: float) -> bool:
+def _certain(linker: Linker, analysis: Analysis, min_confidence: float, max_uncertain: float) -> bool:
     """Whether every span is clearly a mention or clearly none, also those that a link overlaps."""
     from blink.evaluation.sweep import best_scores
 
-    best = best_scores(reading.spans, linker.mode)
+    best = best_scores(analysis.spans, linker.mode)
     return bool(((best > min_confidence) | (best <= max_uncertain)).all())

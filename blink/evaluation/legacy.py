@@ -23,7 +23,7 @@ from blink.data.records import Mention, Sample
 from blink.errors import DataError, MissingFileError
 from blink.evaluation.saved import Provenance, SavedPredictions
 from blink.files import read_json_lines, sha256
-from blink.linking.linker import Analysis
+from blink.linking.analysis import Analysis
 from blink.linking.scoring import ScoredSpans, joint_scores
 
 OUTS_FILE, ARRAYS_FILE, RUNTIME_FILE = "biencoder_outs.jsonl", "predictions.npz", "runtime.txt"

@@ -1,4 +1,4 @@
-"""The readings of a run in one file, so that thresholds can be tried later, without the model.
+"""The analyses of a run in one file, so that thresholds can be tried later, without the model.
 
 The file is an ``.npz`` of plain arrays; ragged lists lie end to end, and the array named ``X_at`` says where each part of
 ``X`` begins (one more number than parts).
@@ -37,7 +37,7 @@ from blink.errors import DataError, MismatchError, ShapeError
 from blink.evaluation.strata import STRATA, SampleStrata
 from blink.files import atomic_open, require_file, sample_hash, sha256
 from blink.kb.knowledge_base import MANIFEST_FILE, read_manifest
-from blink.linking.linker import Analysis, characters
+from blink.linking.analysis import Analysis
 from blink.linking.scoring import ScoredSpans
 
 FORMAT = 1
@@ -50,19 +50,19 @@ _SLICE_NAMES = tuple(STRATA)
 
 @dataclass(frozen=True)
 class Provenance:
-    """What readings were made from, and how.
+    """What analyses were made from, and how.
 
     Attributes:
         data: name of the mention file.
         data_sha256: its hash.
         model: name of the model.
-        model_sha256: hash of its weights and its settings, but for the cuts, which readings do not depend on.
+        model_sha256: hash of its weights and its settings, but for the cuts, which analyses do not depend on.
         kb: name of the knowledge base.
         kb_sha256: hash of its manifest.
         parameters: of the linker: ``mode``, ``entities``, ``mentions`` and whatever else decides what is read.
         threshold: the linker's own, which may be replaced.
         mention_threshold: the same, where the mode has one.
-        floor: readings are complete for thresholds down to this one; None for any.
+        floor: analyses are complete for thresholds down to this one; None for any.
         seconds: spent linking.
         format: version of the layout.
     """
@@ -89,7 +89,7 @@ class Provenance:
         """Check hashes (fields of this class) of what stands beside the file now.
 
         Args:
-            path: of the readings, for the message.
+            path: of the analyses, for the message.
             of: where what stands beside it comes from, for the message.
             **hashes: what each should be.
 
@@ -126,13 +126,13 @@ class SavedPredictions:
 
     Attributes:
         samples: ids, texts and gold; rows are those of the catalogue that was linked to.
-        readings: one for each sample.
+        analyses: one for each sample.
         provenance: what they were made from.
         slices: for each sample, the slices of its gold mentions; empty where the knowledge base has no surface forms.
     """
 
     samples: Sequence[Sample]
-    readings: Sequence[Analysis]
+    analyses: Sequence[Analysis]
     provenance: Provenance
     slices: Sequence[SampleStrata] = field(default=())
 
@@ -143,35 +143,35 @@ class SavedPredictions:
 
 
 def write_predictions(path: str | Path, saved: SavedPredictions) -> None:
-    """Write readings, atomically.
+    """Write analyses, atomically.
 
     Raises:
-        ShapeError: fields of the spans cannot be laid end to end, or there are not as many readings as samples.
+        ShapeError: fields of the spans cannot be laid end to end, or there are not as many analyses as samples.
     """
-    if len(saved.samples) != len(saved.readings):
-        raise ShapeError(f"{len(saved.readings)} readings for {len(saved.samples)} samples; give one for each")
+    if len(saved.samples) != len(saved.analyses):
+        raise ShapeError(f"{len(saved.analyses)} analyses for {len(saved.samples)} samples; give one for each")
     metadata = json.dumps(asdict(saved.provenance), ensure_ascii=False).encode()
     arrays = {"metadata": np.frombuffer(metadata, dtype=np.uint8)}
     arrays |= _packed("ids", [s.id for s in saved.samples]) | _packed("texts", [s.text for s in saved.samples])
-    arrays |= _reading_arrays(saved.readings) | _gold_arrays(saved)
+    arrays |= _analysis_arrays(saved.analyses) | _gold_arrays(saved)
     with atomic_open(path, "wb") as f:
         np.savez_compressed(f, **arrays)  # type: ignore[arg-type, unused-ignore]
 
 
-def _reading_arrays(readings: Sequence[Analysis]) -> dict[str, np.ndarray]:
-    bounds = [[characters(r, *at) for at in zip(r.spans.start.tolist(), r.spans.end.tolist(), strict=True)] for r in readings]
+def _analysis_arrays(analyses: Sequence[Analysis]) -> dict[str, np.ndarray]:
+    bounds = [analysis.span_characters() for analysis in analyses]
     return {
-        "pieces_at": _starts([len(r.offsets) for r in readings]),
-        "pieces": np.concatenate([np.empty((0, 2), np.int32), *(np.asarray(r.offsets, np.int32) for r in readings)]),
-        "spans_at": _starts([len(r.spans) for r in readings]),
+        "pieces_at": _starts([len(r.offsets) for r in analyses]),
+        "pieces": np.concatenate([np.empty((0, 2), np.int32), *(np.asarray(r.offsets, np.int32) for r in analyses)]),
+        "spans_at": _starts([len(r.spans) for r in analyses]),
         "characters": np.array([at for of_text in bounds for at in of_text], dtype=np.int32).reshape(-1, 2),
-        **{_SPANS + f.name: column for f in fields(ScoredSpans) if (column := _column(readings, f.name)) is not None},
+        **{_SPANS + f.name: column for f in fields(ScoredSpans) if (column := _column(analyses, f.name)) is not None},
     }
 
 
-def _column(readings: Sequence[Analysis], name: str) -> np.ndarray | None:
+def _column(analyses: Sequence[Analysis], name: str) -> np.ndarray | None:
     """A field of all spans, end to end; None if no spans have it. Which fields there are is `ScoredSpans`' affair."""
-    parts = [getattr(r.spans, name) for r in readings if len(r.spans)] or [getattr(r.spans, name) for r in readings[:1]]
+    parts = [getattr(r.spans, name) for r in analyses if len(r.spans)] or [getattr(r.spans, name) for r in analyses[:1]]
     if all(part is None for part in parts):
         return None
     if any(part is None or part.dtype.hasobject or part.shape[1:] != parts[0].shape[1:] for part in parts):
@@ -208,7 +208,7 @@ def read_predictions(path: str | Path) -> SavedPredictions:
             raise MismatchError(f"{path} is of format {provenance.format}, this version reads {FORMAT}; {_REMEDY}")
         return _unpacked_all(arrays, provenance)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} holds no readings, or is damaged ({type(error).__name__}: {error}); {_REMEDY}") from error
+        raise DataError(f"{path} holds no analyses, or is damaged ({type(error).__name__}: {error}); {_REMEDY}") from error
 
 
 def _unpacked_all(arrays: Arrays, provenance: Provenance) -> SavedPredictions:
@@ -219,11 +219,11 @@ def _unpacked_all(arrays: Arrays, provenance: Provenance) -> SavedPredictions:
         raise ValueError(f"{unknown[0]!r} is nothing that this version knows")
     pieces = _parts(arrays["pieces_at"], len(arrays["pieces"]), len(samples))
     places = _parts(arrays["spans_at"], len(spans["start"]), len(samples))
-    readings = [
+    analyses = [
         Analysis(sample.text, arrays["pieces"][piece], ScoredSpans(**{name: column[place] for name, column in spans.items()}))
         for sample, piece, place in zip(samples, pieces, places, strict=True)
     ]
-    return SavedPredictions(samples, readings, provenance, _slices(arrays, len(samples)))
+    return SavedPredictions(samples, analyses, provenance, _slices(arrays, len(samples)))
 
 
 def _samples(arrays: Arrays) -> Iterator[Sample]:
@@ -275,7 +275,7 @@ _MODEL_FILES = {".json", ".safetensors", ".bin", ".npz", ".npy", ".txt"}
 def model_hash(model: str | Path) -> str:
     """Hash of everything in a model's folder that decides what is read; of what is no folder, of its name.
 
-    The cuts among its settings are left out: choosing one from readings must not make them stale.
+    The cuts among its settings are left out: choosing one from analyses must not make them stale.
     """
     digest = hashlib.sha256()
     folder = Path(model)

@@ -1,4 +1,4 @@
-"""Thresholds over readings that are at hand: the model does not run again."""
+"""Thresholds over saved analyses, without the model."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from blink.data.records import Sample
 from blink.errors import SettingsError
 from blink.evaluation.counts import CountRow, Counts, EvaluatedText, Prediction, assess, counts_of, gold_spans, group_of
 from blink.evaluation.matching import Matching
-from blink.linking.linker import Analysis, Linker
-from blink.linking.scoring import ScoredSpans, Thresholds, mode_named
+from blink.linking.analysis import Analysis
+from blink.linking.decoder import Decoder, Thresholds, mode_named
+from blink.linking.scoring import ScoredSpans
 
 THRESHOLDS = tuple(round(float(t), 2) for t in np.arange(-6.0, 0.0, 0.1))
 """Joint scores that are tried."""
@@ -57,27 +58,14 @@ class CurvePoint:
 _MATCHINGS: tuple[Matching, ...] = ("weak", "strong")
 
 
-class Replay(Linker):
-    """The half of a linker that chooses among what was read. It has no model and no knowledge base and cannot read.
-
-    Args:
-        mode: how links are chosen.
-        cut: thresholds.
-    """
-
-    def __init__(self, mode: str, cut: Thresholds) -> None:
-        mode_named(mode)
-        self.mode, self.cut = mode, cut
-
-
 def curve(
-    linker: Linker, readings: Sequence[Analysis], samples: Sequence[Sample], thresholds: Sequence[float]
+    decoder: Decoder, analyses: Sequence[Analysis], samples: Sequence[Sample], thresholds: Sequence[float]
 ) -> list[CurvePoint]:
     """Score samples at each threshold, as `evaluate` would score the links chosen there; one point a threshold, in order."""
     overall = np.zeros((len(thresholds), len(_FIELDS)), dtype=np.int64)
     covered = np.zeros_like(overall)
-    for reading, sample in zip(readings, samples, strict=True):
-        counts = _counts_at(linker, reading, sample, thresholds)
+    for analysis, sample in zip(analyses, samples, strict=True):
+        counts = _counts_at(decoder, analysis, sample, thresholds)
         overall += counts
         if sample.covered:
             covered += counts
@@ -90,19 +78,19 @@ def curve(
 _FIELDS = Counts.__dataclass_fields__
 
 
-def _counts_at(linker: Linker, reading: Analysis, sample: Sample, thresholds: Sequence[float]) -> np.ndarray:
+def _counts_at(decoder: Decoder, analysis: Analysis, sample: Sample, thresholds: Sequence[float]) -> np.ndarray:
     """Counts of a question at each threshold. *Shape:* (thresholds, 4).
 
     Filters compare the ranking scores with the threshold and ask nothing else of it, so thresholds that as many scores
     exceed choose the same links.
     """
-    best = best_scores(reading.spans, linker.mode)
+    best = best_scores(analysis.spans, decoder.mode)
     # In the type of the scores, as the filters compare: otherwise a tie could fall either way.
     above = (best[None, :] > np.asarray(thresholds, dtype=best.dtype)[:, None]).sum(1).tolist()
     known: dict[int, CountRow] = {}
     for level, threshold in zip(above, thresholds, strict=True):
         if level not in known:
-            question = question_at(linker, reading, sample, Thresholds(threshold, linker.cut.mention))
+            question = question_at(decoder, analysis, sample, Thresholds(threshold, decoder.thresholds.mention))
             known[level] = counts_of(question, assess(question))
     return np.array([known[level] for level in above], dtype=np.int64).reshape(-1, len(_FIELDS))
 
@@ -112,29 +100,26 @@ def best_scores(spans: ScoredSpans, mode: str) -> np.ndarray:
     return mode_named(mode).scores(spans)[:, 0] if len(spans) else np.empty(0, np.float32)
 
 
-def question_at(linker: Linker, reading: Analysis, sample: Sample, cut: Thresholds | None = None) -> EvaluatedText:
-    """Pair a sample with what is chosen of its reading: as `evaluated_text`, without looking up what entities are called."""
-    predicted = predicted_at(linker, reading, cut)
+def question_at(decoder: Decoder, analysis: Analysis, sample: Sample, thresholds: Thresholds | None = None) -> EvaluatedText:
+    """Pair a sample with what is chosen of its analysis: as `evaluated_text`, without looking up what entities are called."""
+    predicted = predicted_at(decoder, analysis, thresholds)
     return EvaluatedText(sample.id, sample.text, gold_spans(sample), predicted, sample.covered, group_of(sample))
 
 
-def predicted_at(linker: Linker, reading: Analysis, cut: Thresholds | None = None) -> tuple[Prediction, ...]:
-    """What is chosen of a reading, in order of position."""
+def predicted_at(decoder: Decoder, analysis: Analysis, thresholds: Thresholds | None = None) -> tuple[Prediction, ...]:
+    """The decoded links of a text, by position."""
     # Without titles: looking up what nobody reads would take most of the time.
-    scores = best_scores(reading.spans, linker.mode)
-    rows = reading.spans.rows
-    chosen = [Prediction(str(int(rows[i, 0])), *at, float(scores[i])) for i, at in linker.pick(reading, cut)]
-    return tuple(sorted(chosen, key=lambda p: (p.start, p.end)))
+    return tuple(Prediction(str(d.row), d.start, d.end, d.score) for d in decoder.decode(analysis, thresholds))
 
 
 def link_outcomes(
-    linker: Linker, readings: Sequence[Analysis], samples: Sequence[Sample], cut: Thresholds, matching: Matching
+    decoder: Decoder, analyses: Sequence[Analysis], samples: Sequence[Sample], thresholds: Thresholds, matching: Matching
 ) -> tuple[list[float], list[bool]]:
     """The score of every link that is chosen, and whether it is right: what calibration is measured on."""
     scores: list[float] = []
     right: list[bool] = []
-    for reading, sample in zip(readings, samples, strict=True):
-        question = question_at(linker, reading, sample, cut)
+    for analysis, sample in zip(analyses, samples, strict=True):
+        question = question_at(decoder, analysis, sample, thresholds)
         found = assess(question)
         hits = {predicted for _, predicted in (found.weak if matching == "weak" else found.strong)}
         scores += [p.score for p in question.predicted]
@@ -143,11 +128,11 @@ def link_outcomes(
 
 
 def sweep(
-    linker: Linker, readings: Sequence[Analysis], samples: Sequence[Sample], thresholds: Sequence[float] = THRESHOLDS
+    decoder: Decoder, analyses: Sequence[Analysis], samples: Sequence[Sample], thresholds: Sequence[float] = THRESHOLDS
 ) -> list[SweepPoint]:
     """Score the covered samples, weakly, at each threshold."""
-    pairs = [(r, s) for r, s in zip(readings, samples, strict=True) if s.covered]
-    return [point.point("weak") for point in curve(linker, [r for r, _ in pairs], [s for _, s in pairs], thresholds)]
+    pairs = [(r, s) for r, s in zip(analyses, samples, strict=True) if s.covered]
+    return [point.point("weak") for point in curve(decoder, [r for r, _ in pairs], [s for _, s in pairs], thresholds)]
 
 
 def best_point(points: Sequence[SweepPoint], tolerance: float = 0.0) -> SweepPoint:
@@ -157,9 +142,9 @@ def best_point(points: Sequence[SweepPoint], tolerance: float = 0.0) -> SweepPoi
     return best[len(best) // 2]
 
 
-def grid(readings: Sequence[Analysis], mode: str, floor: float = -math.inf, points: int = 60) -> tuple[float, ...]:
+def grid(analyses: Sequence[Analysis], mode: str, floor: float = -math.inf, points: int = 60) -> tuple[float, ...]:
     """About so many thresholds at round numbers, from the lowest to the highest score that occurs, none below ``floor``."""
-    scores = np.concatenate([np.empty(0), *(best_scores(reading.spans, mode) for reading in readings)])
+    scores = np.concatenate([np.empty(0), *(best_scores(analysis.spans, mode) for analysis in analyses)])
     scores = scores[np.isfinite(scores)]
     if not len(scores):
         return (floor if math.isfinite(floor) else 0.0,)
@@ -175,11 +160,11 @@ def _round_step(least: float) -> float:
     return next(m * power for m in (1, 2, 5, 10) if m * power >= least * (1 - 1e-9))
 
 
-def narrowed(readings: Sequence[Analysis], *, entities: int | None = None, mentions: int | None = None) -> Iterator[Analysis]:
+def narrowed(analyses: Sequence[Analysis], *, entities: int | None = None, mentions: int | None = None) -> Iterator[Analysis]:
     """Readings with fewer candidates a mention, or fewer mentions a text.
 
     Args:
-        readings: as read.
+        analyses: as read.
         entities: candidates that are kept, and that a joint score is normalised over.
         mentions: mentions that are kept, those with the highest mention scores. The linker's own option of this name
             counts for each window of a text, before other evidence changes the scores: on texts of one window, and
@@ -188,13 +173,13 @@ def narrowed(readings: Sequence[Analysis], *, entities: int | None = None, menti
     Raises:
         SettingsError: fewer candidates were read.
     """
-    for reading in readings:
-        spans = reading.spans
+    for analysis in analyses:
+        spans = analysis.spans
         if mentions is not None and len(spans) > mentions:
             spans = spans.select(np.sort(np.argsort(-spans.mention_logits, kind="stable")[:mentions]))
         if entities is not None:
             spans = _with_candidates(spans, entities)
-        yield reading if spans is reading.spans else replace(reading, spans=spans)
+        yield analysis if spans is analysis.spans else replace(analysis, spans=spans)
 
 
 def _with_candidates(spans: ScoredSpans, entities: int) -> ScoredSpans:

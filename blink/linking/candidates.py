@@ -1,4 +1,4 @@
-"""The candidate generator: entities that a mention may name, by vector (dense), by exact name (alias) and by near name (fuzzy)."""
+"""The candidate generator: dense candidates by vector, alias candidates by name, fuzzy ones by similar names."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class CandidateGenerator:
 
 
 def coarse_index(index: Index) -> Index:
-    """An exact index with a search over bfloat16 copies of its vectors before the exact one, see `CoarseIndex`; others as is."""
+    """For an exact index a search over bfloat16 copies before the exact one, see `CoarseIndex`; others unchanged."""
     small = index.size * index.dim * 2 <= LARGEST_COPY
     return CoarseIndex(index) if isinstance(index, ExactIndex) and small else index
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from blink.data.prior_file import PriorTable, PriorWeights, Relations, multiplied
 from blink.errors import MismatchError, SettingsError
-from blink.linking.graph_prior import EntityAlignment
+from blink.linking.graph_prior import EntityAlignment, GraphPrior
 from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities
 
 Relatedness = Callable[[np.ndarray], np.ndarray]
@@ -27,7 +28,7 @@ with zeros on the diagonal."""
 MIN_LINK_PROBABILITY = 0.02
 """Spans that are links with a smaller probability neither send nor receive messages: these are nearly all proposed spans."""
 MIN_MENTION_LOG_PROB = math.log(MIN_LINK_PROBABILITY) - 1e-3
-"""Spans of inner products with a smaller log probability as a mention are below `MIN_LINK_PROBABILITY` whatever their entity."""
+"""Without a reranker, spans of smaller log probability as a mention are below `MIN_LINK_PROBABILITY` whatever their entity."""
 GROUP_SIZE = 48
 """Spans that exchange messages; more of a long text are split into groups, in order."""
 ROUNDS = 4
@@ -68,6 +69,24 @@ class Coherence:
         if len(spans) < 2:
             return spans
         return mean_field_update(spans, self.alignment[spans.rows], self.related, self.weight, self.ranked)
+
+
+@dataclass(frozen=True)
+class PriorStages:
+    """The two stages of a prior."""
+
+    graph_prior: GraphPrior
+    coherence: Coherence | None
+
+    @classmethod
+    def from_prior(cls, table: PriorTable, weights: PriorWeights, alignment: EntityAlignment) -> PriorStages:
+        """Build both; see `GraphPrior` and `Coherence.from_prior`."""
+        return cls(GraphPrior(table, weights, alignment), Coherence.from_prior(table, weights, alignment))
+
+    def rescore(self, spans: ScoredSpans, vectors: np.ndarray) -> ScoredSpans:
+        """Both, for the spans of a text of one window. ``vectors``: of the mentions, (m, d)."""
+        spans = self.graph_prior.rescore(spans, vectors)
+        return spans if self.coherence is None else self.coherence.rescore(spans)
 
 
 def relatedness_of(table: PriorTable, kind: str) -> Relatedness:

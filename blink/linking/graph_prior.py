@@ -2,10 +2,10 @@
 
     S'(m, e) = scale * S(m, e) + shift + popularity * log(1 + degree(e)) + vector * g(e) * (A m) . (B v_e)
 
-S is a reranker's log-odds or a bi-encoder's inner product, m the mention vector at length 1, v_e the entity's vector of the graph,
-A and B learned projections, and g(e) = sigmoid(a . v_e + b) a gate that suppresses vectors without information. Zhang et al. 2019
-(ERNIE) and Sorokin and Gurevych 2018 join texts and graphs in this way; here the graph's term is added to that of the text, so
-that the index stays as it is. An entity that the graph lacks has degree 0 and no vector. The next stage is
+S is a reranker's log-odds or a bi-encoder's inner product, m the mention vector at length 1, v_e the entity's vector of the
+graph, A and B learned projections, and g(e) = sigmoid(a . v_e + b) a gate that suppresses vectors without information. Zhang et
+al. 2019 (ERNIE) and Sorokin and Gurevych 2018 join texts and graphs in this way; here the graph's term is added to that of the
+text, so that the index stays as it is. An entity that the graph lacks has degree 0 and no vector. The next stage is
 `blink.linking.coherence`.
 """
 

@@ -50,5 +50,5 @@ def _offset(value: Any, span: object) -> int:
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return int(value)
     if isinstance(value, numbers.Real) and not isinstance(value, bool) and float(value).is_integer():
-        return int(value)
+        return int(float(value))
     raise DataError(f"offset {value!r} of the span {span!r:.60} is no whole number; give character offsets as integers")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from blink.data.windows import Window, owning_windows, split_into_windows, window_overlap
+from blink.data.windows import Window, split_into_windows, window_overlap
 from blink.errors import DataError
 from blink.linking.analysis import TokenizedText, WindowInput
 from blink.linking.spans import CharacterSpan
@@ -52,22 +50,6 @@ class Windows:
         begin = max(0, min(first - (self.room - (past - first)) // 2, n_tokens - self.room))
         window = Window(begin, min(begin + self.room, n_tokens))
         return self._input(text, window, (first - begin + 1, min(past, window.end) - begin))
-
-
-def ownership(windows: Sequence[WindowInput], index: int, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Which spans window ``index`` of a text owns, see `owning_windows`: windows overlap, and one of them decides on a span.
-
-    Args:
-        windows: all of the text; those of requested spans own what they hold.
-        index: of a window.
-        starts, ends: inclusive tokens of the window's spans. *Shape:* (m,).
-
-    Returns:
-        *Shape:* (m,), bool.
-    """
-    if len(windows) == 1 or windows[0].requested is not None:
-        return np.ones(len(starts), dtype=bool)
-    return owning_windows([w.window for w in windows], starts, ends + 1) == index
 
 
 def _tokens_of(text: TokenizedText, start: int, end: int) -> tuple[int, int]:

@@ -53,8 +53,8 @@ class Validation:
         model = standalone(self._model) if self._learns_entities else self._model
         kb = self._encoded(model) if self._learns_entities else self._kb
         linker = Linker(model, kb, rank=False, precision="fp32", device=str(self._device))
-        readings = list(linker.read([s.text for s in self._dev], floor=min(THRESHOLDS)))
-        return best_point(sweep(linker, readings, self._dev))
+        analyses = list(linker.analyze([s.text for s in self._dev], min_mention_log_prob=min(THRESHOLDS)))
+        return best_point(sweep(linker.decoder, analyses, self._dev))
 
     def store(self, *, best: bool, epoch: int | None = None) -> None:
         """Store the model that was just scored as the last one, and as the best one where it is; with its knowledge base.

@@ -20,7 +20,7 @@ from blink.data.windows import window_around_gold
 from blink.evaluation.matching import EntitySpan, count_matches
 from blink.kb.catalogue import Catalogue
 from blink.kb.index import ExactIndex, read_index
-from blink.linking.mention_detector import Reader, ReaderOptions
+from blink.linking.mention_detector import DetectorOptions
 from blink.linking.scoring import joint_scores
 from blink.model.biencoder import BiEncoder
 from blink.model.original import OriginalFiles, read_original, read_tensors
@@ -272,9 +272,10 @@ def test_logits_of_all_spans(base: Any, model: BiEncoder):
 
 def test_kept_spans_their_vectors_and_candidates(base: Any, model: BiEncoder, vectors: torch.Tensor):
     want, ids, mask, hidden = base
-    options = ReaderOptions(50, 10, -4.5, keep_all_if_none=True, special_tokens=True)
+    options = DetectorOptions(50, -4.5, keep_all_if_none=True, special_tokens=True)
     inputs = [row[real].tolist() for row, real in zip(ids, mask.numpy(), strict=True)]
-    scored = Reader(model, ExactIndex(vectors), precision="fp32", device="cpu").read(inputs, options)
+    mentions = MentionDetector(model, options, precision="fp32", device="cpu").detect(inputs)
+    scored = CandidateGenerator(ExactIndex(vectors), 10).retrieve(mentions)
     np.testing.assert_array_equal(np.cumsum([0, *map(len, scored)]), want["mention_offsets"])
     start, end = (np.concatenate([getattr(f, name) for f in scored]) for name in ("start", "end"))
     np.testing.assert_array_equal(np.stack([start, end], 1), want["mention_bounds"])

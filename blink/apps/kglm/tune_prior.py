@@ -90,8 +90,8 @@ class TuneRequest:
 
 def tune(settings: PriorTuneSettings, request: TuneRequest) -> None:
     """Fit the weights of a prior, and store them with it."""
-    from blink.linking.coherence import relatedness_of
-    from blink.linking.graph_prior import GraphPrior, scorer_fingerprint
+    from blink.linking.coherence import PriorStages, relatedness_of
+    from blink.linking.graph_prior import scorer_fingerprint
     from blink.linking.starter import starter_model
     from blink.model.loading import load_model
     from blink.training.fit.graph_prior import DevPredictions, choose_cutoff, fit_coherence, fit_numbers
@@ -106,10 +106,10 @@ def tune(settings: PriorTuneSettings, request: TuneRequest) -> None:
     texts = PriorTexts(prior.table, rank=request.rank, bars=bar)
     model = load_model(starter_model() if request.model is None else request.model)
     dev = [texts.open(model, kb, [file]) for kb, file in request.sets]
-    ranker = getattr(dev[0].linker.refiner, "ranker", None)
-    if request.rank and ranker is None:
+    reranker = dev[0].linker.stages.reranker
+    if request.rank and reranker is None:
         raise SettingsError("the model has no ranker (or the knowledge base no names); weigh beside its own scores: --no-rank")
-    weights = PriorWeights(scorer_fingerprint(model, ranker), ranker is not None)
+    weights = PriorWeights(scorer_fingerprint(model, None if reranker is None else reranker.network), reranker is not None)
     dev_texts = [texts.read(dev_set) for dev_set in dev]
     all_dev_texts = [text for set_texts in dev_texts for text in set_texts]
     if "vector" in terms:
@@ -119,9 +119,9 @@ def tune(settings: PriorTuneSettings, request: TuneRequest) -> None:
         weights = fit_coherence(all_dev_texts, prior.table, weights, kinds)
     predictions = []
     for dev_set, set_texts in zip(dev, dev_texts, strict=True):
-        graph_prior = GraphPrior(prior.table, weights, texts.alignment(dev_set.kb))
-        rescored = [text.read_with(graph_prior) for text in set_texts]
-        predictions.append(DevPredictions(dev_set.linker, dev_set.samples, rescored))
+        stages = PriorStages.from_prior(prior.table, weights, texts.alignment(dev_set.kb))
+        rescored = [text.with_prior(stages) for text in set_texts]
+        predictions.append(DevPredictions(dev_set.linker.decoder, dev_set.samples, rescored))
     cutoff, f1 = choose_cutoff(predictions, weights.ranked)
     about = {"on": [Path(file).name for _, file in request.sets], "terms": list(terms), "weak_f1": f1}
     weights = replace(weights, cutoff=cutoff, about=about)

@@ -13,8 +13,10 @@ from blink.apps.shell.reasons import reasons
 from blink.apps.shell.render import Fragments, View, name_of, ranks, score_text, wrapped
 from blink.data.records import Link, LinkedText
 from blink.errors import DataError
-from blink.linking.linker import Analysis, Linker, characters
-from blink.linking.scoring import MODES, ScoredSpans, joint_scores, link_probabilities, log_sigmoid, log_softmax
+from blink.linking.analysis import Analysis
+from blink.linking.decoder import MODES
+from blink.linking.linker import Linker
+from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities, log_sigmoid, log_softmax
 
 OVERLAPS_SHOWN = 5
 
@@ -25,35 +27,35 @@ def share(log_probability: float) -> str:
     return "<1 %" if percent < 1 else f"{percent:.0f} %"
 
 
-def span_of(reading: Analysis, link: Link) -> int:
-    """The place in ``reading.spans`` of the span that became ``link``.
+def span_of(analysis: Analysis, link: Link) -> int:
+    """The index in ``analysis.spans`` of the span that became ``link``.
 
     Raises:
         DataError: none did.
     """
-    spans = reading.spans
+    spans = analysis.spans
     for i in np.flatnonzero(spans.rows[:, 0] == link.row).tolist():
-        if characters(reading, int(spans.start[i]), int(spans.end[i])) == (link.start, link.end):
+        if analysis.characters(int(spans.start[i]), int(spans.end[i])) == (link.start, link.end):
             return int(i)
     raise DataError(f"“{link.mention}” was not linked in this text; type the text again")
 
 
-def triple_of(reading: Analysis, link: Link) -> tuple[int, int, int]:
+def triple_of(analysis: Analysis, link: Link) -> tuple[int, int, int]:
     """The original's triple: the row of a link, its first word piece, and the one past its last."""
-    span = span_of(reading, link)
-    return link.row, int(reading.spans.start[span]), int(reading.spans.end[span]) + 1
+    span = span_of(analysis, link)
+    return link.row, int(analysis.spans.start[span]), int(analysis.spans.end[span]) + 1
 
 
-def explanation(number: int, linked: LinkedText, reading: Analysis, linker: Linker, view: View) -> Fragments:
+def explanation(number: int, linked: LinkedText, analysis: Analysis, linker: Linker, view: View) -> Fragments:
     """Why link ``number`` was made: its probabilities, the losing candidates and spans, and the winner's description."""
     link = linked.links[number - 1]
-    span = span_of(reading, link)
+    span = span_of(analysis, link)
     fragments = head(number, link, ranks(linked.links)[number - 1], view.colour)
     fragments.append(("class:faint", f"  characters {link.start} to {link.end}\n"))
-    fragments += _figures(link, reading.spans, span, linker.mode)
+    fragments += _figures(link, analysis.spans, span, linker.mode)
     fragments += _losing_candidates(link)
-    fragments += reasons(reading.text, link, linker, view)
-    fragments += _losing_spans(reading, span, linker)
+    fragments += reasons(analysis, span, link, linker, view)
+    fragments += _losing_spans(analysis, span, linker)
     fragments.append(("class:key", "    about the winner\n"))
     return [*fragments, ("", wrapped(linker.catalogue[link.row].text or "no description", view.room, 6) + "\n")]
 
@@ -123,8 +125,8 @@ def _losing_candidates(link: Link) -> Fragments:
     return [*fragments, *(f for c in losers for f in _scored_line(one_line(c.title, 44), name_of(c.kb_id, c.row), c.score))]
 
 
-def _losing_spans(reading: Analysis, span: int, linker: Linker) -> Fragments:
-    spans = reading.spans
+def _losing_spans(analysis: Analysis, span: int, linker: Linker) -> Fragments:
+    spans = analysis.spans
     best = MODES[linker.mode].scores(spans)[:, 0]
     touching = (spans.start <= spans.end[span]) & (spans.end >= spans.start[span]) & (spans.rows[:, 0] >= 0)
     touching[span] = False
@@ -133,9 +135,9 @@ def _losing_spans(reading: Analysis, span: int, linker: Linker) -> Fragments:
         return [("class:faint", "    no other span overlaps it\n")]
     fragments: Fragments = [("class:key", "    losing spans"), ("class:faint", " that overlap it, with their best entity\n")]
     for i in order[:OVERLAPS_SHOWN]:
-        start, end = characters(reading, int(spans.start[i]), int(spans.end[i]))
+        start, end = analysis.characters(int(spans.start[i]), int(spans.end[i]))
         entity = linker.catalogue[int(spans.rows[i, 0])]
-        named = f"“{one_line(reading.text[start:end], 40)}” → {one_line(entity.title, 40)}"
+        named = f"“{one_line(analysis.text[start:end], 40)}” → {one_line(entity.title, 40)}"
         fragments += _scored_line(named, name_of(entity.kb_id, entity.row), float(best[i]))
     if len(order) > OVERLAPS_SHOWN:
         fragments.append(("class:faint", f"      and {len(order) - OVERLAPS_SHOWN} more\n"))

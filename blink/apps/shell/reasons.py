@@ -1,17 +1,18 @@
-"""What speaks for a candidate, in words: the evidence that a ranker weighed."""
+"""The features of a candidate in words."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
+
+import numpy as np
 
 from blink.apps.common import one_line
 from blink.apps.shell.render import Fragments, View, wrapped
 from blink.data.records import Link
-from blink.linking.features import FEATURES, CandidateFeatures, EvidenceRecorder
+from blink.linking.analysis import Analysis
+from blink.linking.features import FEATURES, CandidateFeatures
 from blink.linking.graph_prior import GraphPrior
 from blink.linking.linker import Linker
-from blink.linking.reranker import Reranker
 
 _LINES = 2
 """Most lines for a candidate."""
@@ -25,21 +26,25 @@ _KINDS = (
 """What a mention is to an entity, by the feature that says so; the strongest first."""
 
 
-def reasons(text: str, link: Link, linker: Linker, view: View) -> Fragments:
-    """What speaks for the winner and for the best candidate that lost; nothing where candidates are not ranked.
+def reasons(analysis: Analysis, span: int, link: Link, linker: Linker, view: View) -> Fragments:
+    """Features of the winner and of the best candidate that lost; nothing where candidates are not reranked.
 
-    The text is read once more for it: a reading keeps what the ranker made of the evidence, not the evidence.
+    Args:
+        analysis: of the text, with features.
+        span: index of the link in its spans.
+        link: to be explained.
+        linker: that made it.
+        view: how to show it.
     """
-    ranked = linker.refiner
-    evidence = _gathered(text, link, linker, ranked) if isinstance(ranked, Reranker) else None
-    if evidence is None or not isinstance(ranked, Reranker):
+    reranker = linker.stages.reranker
+    if reranker is None or analysis.features is None:
         return []
-    weighed = [name not in ranked.ranker.off for name in FEATURES]
-    told = _told(evidence, weighed)
+    used = [name not in reranker.network.off for name in FEATURES]
+    described = _descriptions(analysis.features.select(np.array([span])), used)
     fragments: Fragments = []
     for candidate in link.candidates[:2]:
-        if candidate.row in told:
-            parts = [*told[candidate.row], *_known(candidate.row, linker.prior)]
+        if candidate.row in described:
+            parts = [*described[candidate.row], *_known(candidate.row, linker.stages.graph_prior)]
             line = f"{one_line(candidate.title, 40)}: {'; '.join(parts) or 'nothing'}"
             fragments.append(("", wrapped(line, view.room, 6, _LINES)))
     heading: Fragments = [("class:key", "    reasons"), ("class:faint", " (inner products in brackets)\n")]
@@ -53,20 +58,11 @@ def _known(row: int, prior: GraphPrior | None) -> list[str]:
     return [f"known from the graph: {prior.degree(row):,} links"]
 
 
-def _gathered(text: str, link: Link, linker: Linker, ranked: Reranker) -> CandidateFeatures | None:
-    """The evidence for the one span of a link."""
-    again, recorder = copy.copy(linker), EvidenceRecorder(ranked.gatherer.names, ranked.gatherer.vectors)
-    again.refiner = recorder
-    for _ in again.read([text], spans=[[(link.start, link.end)]]):
-        pass
-    return next(iter(recorder.evidence), None)
-
-
-def _told(evidence: CandidateFeatures, weighed: list[bool]) -> dict[int, list[str]]:
-    """Catalogue row -> what speaks for it, of the features that the ranker weighs."""
-    rows = [row for row in evidence.spans.rows[0].tolist() if row >= 0]
-    real = evidence.features[0][evidence.spans.rows[0] >= 0]
-    table = [{n: v for n, v, w in zip(FEATURES, values, weighed, strict=True) if w} for values in real.tolist()]
+def _descriptions(features: CandidateFeatures, used: list[bool]) -> dict[int, list[str]]:
+    """Catalogue row -> descriptions of the features that the reranker uses."""
+    rows = [row for row in features.spans.rows[0].tolist() if row >= 0]
+    real = features.values[0][features.spans.rows[0] >= 0]
+    table = [{n: v for n, v, w in zip(FEATURES, values, used, strict=True) if w} for values in real.tolist()]
     namesakes = [each for each in table if each.get("alias", 0) > 0]
     best_known = [each for each in namesakes if each.get("popularity_gap", -1) == 0]
     nearest = max((each.get("logit", 0) for each in table), default=0)

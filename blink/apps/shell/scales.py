@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from blink.linking.scoring import entity_scores, link_probabilities, mode_named
+from blink.linking.decoder import mode_named
+from blink.linking.scoring import entity_scores, link_probabilities
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ INNER_PRODUCTS = Scale(
 
 
 def scale_of(mode: str) -> Scale:
-    """How a mode of `blink.linking.scoring.MODES` scores."""
+    """How a mode of `blink.linking.decoder.MODES` scores."""
     scores = mode_named(mode).scores
     if scores is link_probabilities:
         return PROBABILITIES

@@ -16,9 +16,10 @@ from blink.apps.shell.scales import Scale, scale_of
 from blink.data.records import Link, LinkedText
 from blink.data.text_lines import check_text
 from blink.errors import BlinkError, SettingsError
-from blink.linking.linker import Analysis, Linker
+from blink.linking.analysis import Analysis
+from blink.linking.decoder import Thresholds
+from blink.linking.linker import Linker
 from blink.linking.opening import threshold_warning
-from blink.linking.scoring import Thresholds
 
 MOST_TITLES = 50_000
 """Catalogues with more entities do not complete titles: reading them all would stall the first Tab."""
@@ -47,8 +48,8 @@ class Session:
         self.look = look
         self.k = min(k, self.most_candidates)
         self.batch_size = batch_size
-        self.cut = linker.cut
-        self.reading: Analysis | None = None
+        self.thresholds = linker.thresholds
+        self.analysis: Analysis | None = None
         self.linked: LinkedText | None = None
         self._cancelled = False  # whether the last line was
 
@@ -65,7 +66,7 @@ class Session:
     @property
     def prompt(self) -> str:
         """The prompt for the next line."""
-        return self.look.first if self.reading is None else self.look.after
+        return self.look.first if self.analysis is None else self.look.after
 
     @cached_property
     def names(self) -> list[Name]:
@@ -75,7 +76,7 @@ class Session:
 
     def toolbar(self) -> Fragments:
         """Settings in a line, and what can be typed now."""
-        keys = ":help · Ctrl-D leaves" if self.reading is None else ":explain N · :help · Ctrl-D leaves"
+        keys = ":help · Ctrl-D leaves" if self.analysis is None else ":explain N · :help · Ctrl-D leaves"
         settings = f"threshold {threshold_text(self.threshold)} · k {self.k} · {len(self.linker.catalogue):,} entities"
         return [("", f" {settings}  │  {keys}")]
 
@@ -96,7 +97,7 @@ class Session:
     @property
     def threshold(self) -> float | None:
         """The threshold that decides, or None if the linker's mode has none."""
-        return None if self._deciding is None else getattr(self.cut, self._deciding)
+        return None if self._deciding is None else getattr(self.thresholds, self._deciding)
 
     def _require_threshold(self) -> str:
         if self._deciding is None:
@@ -156,33 +157,32 @@ class Session:
         self.next_text()
         if len(text) > LONG_TEXT:
             self.console.show([("class:faint", f"reading {len(text):,} characters; Ctrl-C stops\n")])
-        reading = next(iter(self.linker.read([text], batch_size=self.batch_size)))
-        self.linked = self.linker.choose(reading, self.cut)
-        self.reading = reading
+        linked, analysis = self.linker.explain(text, self.thresholds, batch_size=self.batch_size)
+        self.linked, self.analysis = linked, analysis
         return self.answer()
 
     def next_text(self) -> Fragments:
         """Forget the last answer."""
-        self.reading = self.linked = None
+        self.analysis = self.linked = None
         return []
 
     def answer(self) -> Fragments:
         """The links of the last text."""
-        if self.reading is None or self.linked is None:
+        if self.analysis is None or self.linked is None:
             return []
         links = self.linked.links
         view, places = self.view, ranks(links)
         fragments = [*marked_text(self.linked, view.colour), ("", "\n")]
         for number, (link, rank) in enumerate(zip(links, places, strict=True), 1):
             entity = self.linker.catalogue[link.row]
-            fragments += self.look.card(number, link, rank, entity, triple_of(self.reading, link), view)
+            fragments += self.look.card(number, link, rank, entity, triple_of(self.analysis, link), view)
         if not links:
-            fragments += no_links(self._best_guess(self.reading), self.threshold)
+            fragments += no_links(self._best_guess(self.analysis), self.threshold)
         return [*fragments, ("", "\n")]
 
-    def _best_guess(self, reading: Analysis) -> Link | None:
-        lowest = Thresholds(-math.inf, None if self.cut.mention is None else -math.inf)
-        return max(self.linker.choose(reading, lowest).links, key=lambda link: link.score, default=None)
+    def _best_guess(self, analysis: Analysis) -> Link | None:
+        lowest = Thresholds(-math.inf, None if self.thresholds.mention is None else -math.inf)
+        return max(self.linker.decode(analysis, lowest).links, key=lambda link: link.score, default=None)
 
     # Commands.
 
@@ -204,12 +204,12 @@ class Session:
 
     def set_threshold(self, threshold: float) -> Fragments:
         """Keep links that score above ``threshold``; the last reading is filtered again, without the model."""
-        self.cut = replace(self.cut, **{self._require_threshold(): threshold})
+        self.thresholds = replace(self.thresholds, **{self._require_threshold(): threshold})
         warning = threshold_warning(self.linker.mode, threshold)
         fragments: Fragments = [("class:error", warning + "\n")] if warning else []
-        if self.reading is None:
+        if self.analysis is None:
             return [*fragments, ("class:faint", f"the threshold is now {threshold:g}\n")]
-        self.linked = self.linker.choose(self.reading, self.cut)
+        self.linked = self.linker.decode(self.analysis, self.thresholds)
         return [*fragments, *self.answer()]
 
     def threshold_command(self, argument: str) -> Fragments:
@@ -223,19 +223,19 @@ class Session:
         """``:k [N]``."""
         if argument:
             self.k = count_from(argument, self.most_candidates, "k")
-            if self.reading is not None:
+            if self.analysis is not None:
                 return self.answer()
         return [("", f"{self.k} of {self.most_candidates} candidates are listed per link, the winner included\n")]
 
     def explain_command(self, argument: str) -> Fragments:
         """``:explain N``."""
-        if self.reading is None or self.linked is None:
+        if self.analysis is None or self.linked is None:
             raise SettingsError("there is no answer to explain; type a text first")
         links = self.linked.links
         if not links:
             raise SettingsError("the last text has no links to explain; lower the threshold with c")
         number = count_from(argument, len(links), "the link") if argument or len(links) > 1 else 1
-        return explanation(number, self.linked, self.reading, self.linker, self.view)
+        return explanation(number, self.linked, self.analysis, self.linker, self.view)
 
     def help_command(self, argument: str) -> Fragments:
         """``:help``."""

@@ -17,11 +17,12 @@ from blink.compat.elq.plan import Plan
 from blink.compat.elq.results import Results
 from blink.compat.elq.rows import Row, RowMaker
 from blink.data.records import Sample
-from blink.data.windows import overlap_of, window_around_gold
+from blink.data.windows import Window, owning_windows, window_around_gold, window_overlap
 from blink.errors import DataError
 from blink.evaluation.report import format_console_metrics
-from blink.linking.linker import PROBABILITY, Linker, merged
-from blink.linking.scoring import Decision, ScoredSpans, decide, joint_scores
+from blink.linking.decoder import PROBABILITY, Decision, decide
+from blink.linking.linker import Linker
+from blink.linking.scoring import ScoredSpans, joint_scores
 
 ROWS_A_ROUND = 1024
 """Rows read ahead, so that batches hold inputs of like length."""
@@ -70,16 +71,16 @@ class RowLinker:
     def __init__(self, plan: Plan, linker: Linker) -> None:
         self._plan = plan
         self._linker = linker
-        self._model = linker.reader.model
+        self._model = linker.model
         self._length = plan.context_length or self._model.config.max_context_length
         self._maker = RowMaker(
             self._model.tokenizer,
             linker.catalogue,
             context_length=self._length,
-            overlap=overlap_of(self._length - 2, self._model.config.max_mention_length),
-            position_limit=linker.reader.positions,
+            overlap=window_overlap(self._length - 2, self._model.config.max_mention_length),
+            position_limit=linker.stages.detector.positions,
             # Names are compared in the text itself; where the model weighs them, word pieces alone will not do.
-            from_text=linker.refiner is not None,
+            from_text=linker.stages.reranker is not None,
             insist=plan.stored_pieces,
             whole=plan.detector != JOINT,
             truncates=plan.truncates,
@@ -114,24 +115,26 @@ class RowLinker:
     def decide(self, row: Row, spans: ScoredSpans) -> Outcome:
         """Choose the links of a row, and count its hits."""
         joint = self._plan.detector == JOINT
-        links = decide(spans, self._linker.mode, self._linker.cut) if joint else _every(spans, self._linker.mode)
+        links = decide(spans, self._linker.mode, self._linker.thresholds) if joint else _every(spans, self._linker.mode)
         return outcome(row, spans, links, self._linker.catalogue.title, self._model.tokenizer.decode)
 
     def _propose(self, rows: Sequence[Row]) -> list[ScoredSpans]:
         elq = self._plan.elq
-        options = replace(self._linker.options, floor=self._floor(), keep_all_if_none=elq, special_tokens=elq)
+        detector, least = self._linker.stages.detector, self._floor()
+        options = replace(detector.options, min_mention_log_prob=least, keep_all_if_none=elq, special_tokens=elq)
         inputs = [self._input(row, window.start, window.end) for row in rows for window in row.windows]
-        found = iter(self._linker.reader.read(inputs, options, self._plan.batch_size))
+        mentions = detector.detect(inputs, self._plan.batch_size, options)
+        found = iter(self._linker.stages.candidates.retrieve(mentions))
         results = []
         for row in rows:
             parts = [next(found).shift(window.start - 1) for window in row.windows]
-            results.append(merged(parts, row.windows) if parts else ScoredSpans.none(self._plan.entities))
+            results.append(_merged(parts, row.windows) if parts else ScoredSpans.none(self._plan.entities))
         return results
 
     def _floor(self) -> float:
         # A joint score is never above the mention's, so no link is lost.
         joint = self._linker.mode == "joint" and not self._plan.elq
-        return max(self._plan.mention_floor, self._linker.cut.score) if joint else self._plan.mention_floor
+        return max(self._plan.mention_floor, self._linker.thresholds.score) if joint else self._plan.mention_floor
 
     def _score_given(self, rows: Sequence[Row]) -> list[ScoredSpans]:
         # Every mention has a window of its own, so none is left out.
@@ -140,7 +143,8 @@ class RowLinker:
             self._input(row, cut.window.start, cut.window.end) for row, of_row in zip(rows, cuts, strict=True) for cut in of_row
         ]
         bounds = [list(cut.bounds) for of_row in cuts for cut in of_row]
-        found = iter(self._linker.reader.read_spans(inputs, bounds, self._plan.entities, self._plan.batch_size))
+        mentions = self._linker.stages.detector.embed(inputs, bounds, self._plan.batch_size)
+        found = iter(self._linker.stages.candidates.retrieve(mentions))
         return [self._joined([next(found).shift(cut.window.start - 1) for cut in of_row]) for of_row in cuts]
 
     def _given(self, row: Row) -> list[tuple[int, int]]:
@@ -155,8 +159,9 @@ class RowLinker:
         elif self._plan.detector != JOINT:
             spans = [[(0, len(row.sample.text))] if row.ids else [] for row in rows]
         texts = [row.sample.text for row in rows]
-        readings = self._linker.read(texts, batch_size=self._plan.batch_size, spans=spans, floor=self._floor())
-        return [reading.spans for reading in readings]
+        size, least = self._plan.batch_size, self._floor()
+        analyses = self._linker.analyze(texts, spans=spans, batch_size=size, min_mention_log_prob=least)
+        return [analysis.spans for analysis in analyses]
 
     def _input(self, row: Row, start: int, end: int) -> list[int]:
         return [self._model.tokenizer.cls_id, *row.ids[start:end], self._model.tokenizer.sep_id]
@@ -171,3 +176,11 @@ def _every(spans: ScoredSpans, mode: str) -> list[Decision]:
     best = np.exp(best) if mode == PROBABILITY else best
     order = np.argsort(-best, kind="stable").tolist()
     return [Decision(i, int(spans.rows[i, 0]), float(best[i])) for i in order if spans.rows[i, 0] >= 0]
+
+
+def _merged(spans: Sequence[ScoredSpans], windows: Sequence[Window]) -> ScoredSpans:
+    """The spans of a row from those of its windows, each span from the window that owns it."""
+    if len(spans) == 1:
+        return spans[0]
+    owned = [s.select(owning_windows(windows, s.start, s.end + 1) == i) for i, s in enumerate(spans)]
+    return ScoredSpans.concatenate(owned)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +85,7 @@ def link_with(plan: Plan, model: BiEncoder, kb: KnowledgeBase) -> Linker:
     from blink.linking.linker import Linker
     from blink.linking.starter import starter_prior
 
-    linker = Linker(
+    return Linker(
         model,
         kb,
         threshold=plan.threshold,
@@ -97,11 +96,10 @@ def link_with(plan: Plan, model: BiEncoder, kb: KnowledgeBase) -> Linker:
         mentions=plan.mentions,
         entities=plan.entities,
         context_length=plan.context_length,
+        min_mention_log_prob=plan.mention_floor,
         precision=plan.precision,
         device=plan.device,
     )
-    linker.options = replace(linker.options, floor=plan.mention_floor)
-    return linker
 
 
 def _open_starter() -> tuple[BiEncoder, KnowledgeBase]:

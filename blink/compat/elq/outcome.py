@@ -9,7 +9,8 @@ from typing import Any
 from blink.compat.elq.rows import Gold, Row
 from blink.evaluation.counts import Counts
 from blink.evaluation.matching import EntitySpan, count_matches
-from blink.linking.scoring import Decision, ScoredSpans
+from blink.linking.decoder import Decision
+from blink.linking.scoring import ScoredSpans
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from blink.cluster.runs import CONFIG, is_model_folder
 from blink.compat.elq.flags import DETECTORS, FINAL_THRESHOLDING, JOINT, OTHER_DETECTORS, THRESHOLD_TYPES
 from blink.errors import SettingsError
-from blink.linking.scoring import MODES
+from blink.linking.decoder import MODES
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Plan:
         save_to: folder for predictions.
         detector: `JOINT`, `GOLD` or `SINGLE`.
         stored_pieces: insist on the word pieces of the file.
-        mode: one of `blink.linking.scoring.MODES`; None for the starter's own, which ranks candidates by all evidence.
+        mode: one of `blink.linking.decoder.MODES`; None for the starter's own, which ranks candidates by all evidence.
         threshold: of links; None for the model's own.
         mention_threshold: raw mention score, for the modes by mention.
         mention_floor: mentions whose log probability is not above it are no mentions.

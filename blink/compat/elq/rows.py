@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from blink.data.mention_files import bind
 from blink.data.records import Mention, Sample, TokenMention
-from blink.data.windows import GoldWindow, Window, cut_windows, window_around_gold
+from blink.data.windows import GoldWindow, Window, split_into_windows, window_around_gold
 from blink.errors import DataError
 from blink.kb.catalogue import Catalogue
 from blink.model.tokenizer import Encoding, Tokenizer
@@ -111,7 +111,7 @@ class RowMaker:
             in_order = None if gold is None else tuple(sorted(gold))
             return Row(sample, ids, (Window(0, len(ids)),), True, 0, in_order, in_order or ())
         if not gold:
-            windows = cut_windows(len(ids), self._length - 2, self._overlap)
+            windows = split_into_windows(len(ids), self._length - 2, self._overlap)
             return Row(sample, ids, tuple(windows), True, gold=None if gold is None else ())
         cut = window_around_gold(len(ids), [(s, e) for s, e, _ in gold], self._length)
         start = cut.window.start

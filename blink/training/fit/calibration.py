@@ -10,12 +10,14 @@ from blink.errors import DataError, SettingsError
 from blink.evaluation.calibration import Calibration, calibration_of
 from blink.evaluation.sweep import PLATEAU, SweepPoint, curve, link_outcomes
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.linker import Analysis, Linker
+from blink.linking.analysis import Analysis
+from blink.linking.decoder import Decoder, Thresholds
+from blink.linking.linker import Linker
 from blink.linking.reranker import Reranker
-from blink.linking.scoring import ScoredSpans, Thresholds
+from blink.linking.scoring import ScoredSpans
 from blink.model.biencoder import BiEncoder
 from blink.model.reranker import RerankerNetwork, Scaling
-from blink.training.fit.reranker import LabelledSpans, fit_scaling, label_spans, recorder_of, require_one_window
+from blink.training.fit.reranker import LabelledSpans, fit_scaling, label_spans, require_one_window
 from blink.training.settings import Fold
 
 CUTOFFS = tuple(round(0.02 * i, 2) for i in range(1, 48))
@@ -98,42 +100,43 @@ class _Read:
     """A set as a model read it.
 
     Attributes:
-        linker: chooses among what was read.
+        decoder: of links.
         samples: the texts.
-        readings: of each, with the ranker's scores as they are before any scaling.
+        analyses: of each, with the ranker's scores as they are before any scaling.
         spans: of each, with what the scaling is fitted to.
     """
 
-    linker: Linker
+    decoder: Decoder
     samples: Sequence[Sample]
-    readings: Sequence[Analysis]
+    analyses: Sequence[Analysis]
     spans: Sequence[LabelledSpans]
 
     def part(self, half: Fold) -> _Read:
         """One half of it."""
         chosen = [i for i, sample in enumerate(self.samples) if sample.id in half]
         return _Read(
-            self.linker,
+            self.decoder,
             [self.samples[i] for i in chosen],
-            [self.readings[i] for i in chosen],
+            [self.analyses[i] for i in chosen],
             [self.spans[i] for i in chosen],
         )
 
     def scaled(self, scaling: Scaling) -> list[Analysis]:
-        """The readings that a ranker with this scaling would give: a scale above 0 leaves candidates in their order."""
-        return [replace(reading, spans=_rescaled(reading.spans, scaling)) for reading in self.readings]
+        """The analyses that a ranker with this scaling would give: a scale above 0 leaves candidates in their order."""
+        return [replace(analysis, spans=_rescaled(analysis.spans, scaling)) for analysis in self.analyses]
 
 
 def _read(model: BiEncoder, dev: DevSet, precision: str, progress: Callable[[int], None]) -> _Read:
     assert model.reranker is not None
     require_one_window(model, dev.samples)
-    linker, recorder = Linker(model, dev.kb, precision=precision), recorder_of(dev.kb)
-    linker.refiner = Reranker(recorder, model.reranker.scaled(Scaling()))
-    readings = []
-    for reading in linker.read([s.text for s in dev.samples]):
-        readings.append(reading)
+    unscaled = Reranker(model.reranker.scaled(Scaling()))
+    linker = Linker(model, dev.kb, precision=precision, stages={"reranker": unscaled})
+    analyses, spans = [], []
+    for sample, analysis in zip(dev.samples, linker.analyze([s.text for s in dev.samples], keep=("features",)), strict=True):
+        spans.append(label_spans(sample, analysis))
+        analyses.append(replace(analysis, features=None))
         progress(1)
-    return _Read(linker, dev.samples, readings, label_spans(dev.samples, readings, recorder.evidence))
+    return _Read(linker.decoder, dev.samples, analyses, spans)
 
 
 def _rescaled(spans: ScoredSpans, scaling: Scaling) -> ScoredSpans:
@@ -145,13 +148,13 @@ def _fitted(ranker: RerankerNetwork, read: Sequence[_Read]) -> Scaling:
 
 
 def _outcomes(read: _Read, scaling: Scaling) -> tuple[list[float], list[bool]]:
-    return link_outcomes(read.linker, read.scaled(scaling), read.samples, Thresholds(0.0), "strong")
+    return link_outcomes(read.decoder, read.scaled(scaling), read.samples, Thresholds(0.0), "strong")
 
 
 def _best_cutoff(read: Sequence[_Read], scaling: Scaling) -> SweepPoint:
     sweeps = []
     for each in read:
-        found = curve(each.linker, each.scaled(scaling), each.samples, CUTOFFS)
+        found = curve(each.decoder, each.scaled(scaling), each.samples, CUTOFFS)
         sweeps += [[p.point("weak", covered=covered) for p in found] for covered in (True, False)]
     means = [_mean(points) for points in zip(*sweeps, strict=True)]
     # F1 is flat around its best: there the most careful cut-off costs nothing.

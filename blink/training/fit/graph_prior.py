@@ -8,7 +8,7 @@ which another scale of scores moves, by weak F1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,11 +17,13 @@ from torch import Tensor, nn
 
 from blink.data.prior_file import PriorTable, PriorWeights
 from blink.data.records import NOT_IN_CATALOGUE, Sample
-from blink.errors import DataError
+from blink.errors import DataError, SettingsError
 from blink.evaluation.sweep import curve, grid
-from blink.linking.coherence import LEAST_MENTION, Relatedness, relatedness_of, settle
+from blink.linking.analysis import Analysis
+from blink.linking.coherence import MIN_MENTION_LOG_PROB, PriorStages, Relatedness, mean_field_update, relatedness_of
+from blink.linking.decoder import Decoder
 from blink.linking.graph_prior import EntityAlignment, GraphPrior, agreement, gated, projected
-from blink.linking.linker import Analysis, Linker, characters
+from blink.linking.linker import Linker
 from blink.linking.scoring import ScoredSpans, link_probabilities, log_softmax
 from blink.training.fit.calibration import CUTOFFS
 from blink.training.fit.reranker import require_one_window
@@ -43,101 +45,80 @@ SHRINK = 1e-3
 
 @dataclass(frozen=True)
 class LabelledText:
-    """A text as a linker read it, before any prior.
+    """A text as a linker analyzes it without any prior, with its gold.
 
     Attributes:
         spans: with candidates and scores.
-        mentions: vectors of the spans. *Shape:* (m, d), float32.
-        joined: the knowledge base's entities in the prior's table.
+        mention_vectors: of the spans. *Shape:* (m, d), float32.
+        alignment: of the knowledge base's entities with the prior's table.
         gold: row that each span names, -1 where none, or none that the knowledge base has. *Shape:* (m,), int64.
-        kept: which spans say something: of texts that are labelled in part the others are left out. *Shape:* (m,), bool.
-        reading: where the spans come from, as links are chosen from it.
+        counted: spans that count: of texts that are labelled in part, those without gold do not. *Shape:* (m,), bool.
+        analysis: where the spans come from.
     """
 
     spans: ScoredSpans
-    mentions: np.ndarray
-    joined: EntityAlignment
+    mention_vectors: np.ndarray
+    alignment: EntityAlignment
     gold: np.ndarray
-    kept: np.ndarray
-    reading: Analysis | None = None
+    counted: np.ndarray
+    analysis: Analysis | None = None
 
-    def read_with(self, prior: GraphPrior) -> Analysis:
-        """The reading that a linker with this prior would make."""
-        assert self.reading is not None
-        return replace(self.reading, spans=prior.settle(prior.rescore(self.spans, self.mentions)))
+    def with_prior(self, prior: PriorStages) -> Analysis:
+        """The analysis of a linker with these stages."""
+        assert self.analysis is not None
+        return replace(self.analysis, spans=prior.rescore(self.spans, self.mention_vectors))
 
     @property
-    def places(self) -> np.ndarray:
+    def indices(self) -> np.ndarray:
         """Of the candidates in the table, -1 where it lacks them. *Shape:* (m, k), int64."""
-        return self.joined[self.spans.rows]
-
-
-class _Recorder:
-    """Stands in for a `GraphPrior`, and keeps what one would be given, window by window."""
-
-    def __init__(self) -> None:
-        self.windows: list[tuple[ScoredSpans, np.ndarray]] = []
-
-    def rescore(self, spans: ScoredSpans, mentions: np.ndarray) -> ScoredSpans:
-        # Of windows without spans a reader tells nothing where no window has any.
-        if len(spans):
-            self.windows.append((spans, mentions.astype(np.float32)))
-        return spans
-
-    def settle(self, spans: ScoredSpans) -> ScoredSpans:
-        return spans
+        return self.alignment[self.spans.rows]
 
 
 def read_labelled(
     linker: Linker,
     samples: Sequence[Sample],
-    places: EntityAlignment,
+    alignment: EntityAlignment,
     *,
-    given: bool = False,
+    gold_spans: bool = False,
     progress: Callable[[int], None] = lambda texts: None,
 ) -> list[LabelledText]:
-    """Read labelled texts of one window each; the linker must have no prior, and has none afterwards.
+    """Analyze labelled texts of one window each.
 
     Args:
-        linker: reads.
+        linker: without a prior.
         samples: the texts with their gold mentions.
-        places: of the linker's entities in a prior's table.
-        given: read the gold mentions alone, as if they were given, instead of those that the model proposes.
+        alignment: of the linker's entities with a prior's table.
+        gold_spans: link the gold mentions alone, as requested spans, instead of those that the model proposes.
         progress: called with 1 after each text.
 
     Raises:
-        SettingsError: a text is empty or longer than one window.
+        SettingsError: a text is empty or longer than one window, or the linker has a prior.
     """
-    require_one_window(linker.reader.model, samples)
-    recorder, floor = _Recorder(), min(linker.floor, LEAST_MENTION)
-    linker.prior = recorder  # type: ignore[assignment]
-    try:
-        bounds = [[(m.start, m.end) for m in s.mentions or ()] for s in samples] if given else None
-        readings = []
-        for reading in linker.read([s.text for s in samples], spans=bounds, floor=floor):
-            readings.append(reading)
-            progress(1)
-    finally:
-        linker.prior = None
-    windows = iter(recorder.windows)
-    found = [_seen(r, s, _of_text(windows, r, given), places) for r, s in zip(readings, samples, strict=True)]
-    assert next(windows, None) is None
-    return found
+    if linker.stages.graph_prior is not None:
+        raise SettingsError("a prior is tuned beside scores without any prior; open the linker without one")
+    require_one_window(linker.model, samples)
+    requested = [[(m.start, m.end) for m in s.mentions or ()] for s in samples] if gold_spans else None
+    least = min(linker.min_mention_log_prob, MIN_MENTION_LOG_PROB)
+    texts, keep = [s.text for s in samples], ("mention_vectors",)
+    labelled = []
+    for sample, analysis in zip(
+        samples, linker.analyze(texts, spans=requested, keep=keep, min_mention_log_prob=least), strict=True
+    ):
+        labelled.append(_labelled(sample, analysis, alignment))
+        progress(1)
+    return labelled
 
 
-def _of_text(windows: Iterator[tuple[ScoredSpans, np.ndarray]], reading: Analysis, given: bool) -> np.ndarray:
-    """Mention vectors of a text: of its one window, or of one for each given mention."""
-    vectors = [next(windows)[1] for _ in range(len(reading.spans) if given else min(len(reading.spans), 1))]
-    return np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32)
-
-
-def _seen(reading: Analysis, sample: Sample, mentions: np.ndarray, places: EntityAlignment) -> LabelledText:
+def _labelled(sample: Sample, analysis: Analysis, alignment: EntityAlignment) -> LabelledText:
     gold = {(m.start, m.end): m.row for m in sample.mentions or ()}
-    spans = reading.spans
-    at = reading.given or [characters(reading, s, e) for s, e in zip(spans.start.tolist(), spans.end.tolist(), strict=True)]
-    wanted = np.array([gold.get(bounds, NOT_IN_CATALOGUE) for bounds in at], dtype=np.int64)
-    kept = np.array([bounds in gold or not sample.partial for bounds in at], dtype=bool)
-    return LabelledText(spans, mentions, places, np.where(wanted == NOT_IN_CATALOGUE, -1, wanted), kept, reading)
+    bounds = analysis.span_characters()
+    rows = np.array([gold.get(b, NOT_IN_CATALOGUE) for b in bounds], dtype=np.int64)
+    counted = np.array([b in gold or not sample.partial for b in bounds], dtype=bool)
+    vectors = analysis.mention_vectors
+    assert vectors is not None
+    without_vectors = replace(analysis, mention_vectors=None)
+    rows = np.where(rows == NOT_IN_CATALOGUE, -1, rows)
+    return LabelledText(analysis.spans, vectors.astype(np.float32), alignment, rows, counted, without_vectors)
 
 
 # --- learning ---------------------------------------------------------------------------------------------------------
@@ -167,8 +148,8 @@ class _Batch:
             right = (text.spans.rows == text.gold[:, None]) & (text.gold >= 0)[:, None]
             target = np.where(right.any(1), right.argmax(1), -1)
             hopeful = link_probabilities(text.spans).sum(1) > HOPELESS if ranked else np.zeros(len(target), bool)
-            chosen = text.kept & (hopeful | (target >= 0))
-            parts.append((text.spans.entity_logits[chosen], text.mentions[chosen], text.places[chosen], target[chosen]))
+            chosen = text.counted & (hopeful | (target >= 0))
+            parts.append((text.spans.entity_logits[chosen], text.mention_vectors[chosen], text.indices[chosen], target[chosen]))
         if not sum(len(part[-1]) for part in parts):
             raise DataError("the model finds no gold mention in the labelled texts; give more of them, or another model")
         columns = [torch.from_numpy(np.concatenate([p for p in column if len(p)])) for column in zip(*parts, strict=True)]
@@ -328,44 +309,44 @@ def fit_coherence(
         kinds: of relatedness that are tried.
     """
     alone = replace(weights, coherence=0.0)
-    priors = {id(text.joined): GraphPrior(table, alone, text.joined) for text in texts}
-    before = [replace(text, spans=priors[id(text.joined)].rescore(text.spans, text.mentions)) for text in texts]
+    priors = {id(text.alignment): GraphPrior(table, alone, text.alignment) for text in texts}
+    before = [replace(text, spans=priors[id(text.alignment)].rescore(text.spans, text.mention_vectors)) for text in texts]
     best = alone
     least = sum(_surprise(text, weights.ranked) for text in before)
     for kind in kinds:
-        related = _remembered(relatedness_of(table, kind))
+        related = _cached(relatedness_of(table, kind))
         for weight in COHERENCE[1:]:
-            found = sum(_surprise(_settled(text, related, weight, weights.ranked), weights.ranked) for text in before)
+            found = sum(_surprise(_coherent(text, related, weight, weights.ranked), weights.ranked) for text in before)
             if found < least - 1e-6:
                 least, best = found, replace(weights, coherence=weight, relatedness=kind)
     return best
 
 
-def _remembered(related: Relatedness) -> Relatedness:
-    """The same, but what was asked before is not computed again: every weight asks the same of every text."""
-    known: dict[bytes, np.ndarray] = {}
+def _cached(related: Relatedness) -> Relatedness:
+    """The same with a cache: every weight is tried on the same texts."""
+    results: dict[bytes, np.ndarray] = {}
 
-    def remembered(places: np.ndarray) -> np.ndarray:
-        key = places.tobytes()
-        if key not in known:
-            known[key] = related(places)
-        return known[key]
+    def cached(indices: np.ndarray) -> np.ndarray:
+        key = indices.tobytes()
+        if key not in results:
+            results[key] = related(indices)
+        return results[key]
 
-    return remembered
+    return cached
 
 
-def _settled(text: LabelledText, related: Relatedness, weight: float, ranked: bool) -> LabelledText:
+def _coherent(text: LabelledText, related: Relatedness, weight: float, ranked: bool) -> LabelledText:
     if len(text.spans) < 2:
         return text
-    return replace(text, spans=settle(text.spans, text.places, related, weight, ranked))
+    return replace(text, spans=mean_field_update(text.spans, text.indices, related, weight, ranked))
 
 
 def _surprise(text: LabelledText, ranked: bool) -> float:
-    """Sum of -log p of what the kept spans name, "nothing" included where scores know it."""
-    if not text.kept.any():
+    """Sum of -log p of what the counted spans name, "nothing" included where scores know it."""
+    if not text.counted.any():
         return 0.0
-    logits, right = text.spans.entity_logits[text.kept], (text.spans.rows == text.gold[:, None])[text.kept]
-    right &= (text.gold[text.kept] >= 0)[:, None]
+    logits, right = text.spans.entity_logits[text.counted], (text.spans.rows == text.gold[:, None])[text.counted]
+    right &= (text.gold[text.counted] >= 0)[:, None]
     if ranked:
         logits = np.concatenate([np.zeros((len(logits), 1), np.float32), logits], 1)
         right = np.concatenate([~right.any(1, keepdims=True), right], 1)
@@ -375,17 +356,17 @@ def _surprise(text: LabelledText, ranked: bool) -> float:
 
 @dataclass(frozen=True)
 class DevPredictions:
-    """Development texts as a linker with the prior reads them.
+    """Development texts as a linker with the prior analyzes them.
 
     Attributes:
-        linker: chooses among what was read.
+        decoder: of links.
         samples: the texts.
-        readings: of each.
+        analyses: of each.
     """
 
-    linker: Linker
+    decoder: Decoder
     samples: Sequence[Sample]
-    readings: Sequence[Analysis]
+    analyses: Sequence[Analysis]
 
 
 def choose_cutoff(sets: Sequence[DevPredictions], ranked: bool) -> tuple[float, float]:
@@ -393,10 +374,10 @@ def choose_cutoff(sets: Sequence[DevPredictions], ranked: bool) -> tuple[float, 
 
     Of probabilities that are within `CAREFUL` of the best the highest is taken: a prior makes wrong links likelier too.
     """
-    tried = CUTOFFS if ranked else grid([r for each in sets for r in each.readings], sets[0].linker.mode, floor=LEAST_SCORE)
+    tried = CUTOFFS if ranked else grid([a for each in sets for a in each.analyses], sets[0].decoder.mode, floor=LEAST_SCORE)
     sweeps = []
     for each in sets:
-        points = curve(each.linker, each.readings, each.samples, tried)
+        points = curve(each.decoder, each.analyses, each.samples, tried)
         sweeps += [[p.point("weak", covered=covered).f1 for p in points] for covered in (True, False)]
     means = np.mean(sweeps, axis=0)
     good = np.flatnonzero(means >= means.max() - (CAREFUL if ranked else 0.0))

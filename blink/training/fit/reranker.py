@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from blink.data.records import NOT_IN_CATALOGUE, Sample
 from blink.errors import DataError, SettingsError
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.features import FEATURES, CandidateFeatures, EvidenceRecorder
-from blink.linking.linker import Analysis, Linker, characters
+from blink.linking.analysis import Analysis
+from blink.linking.features import FEATURES
+from blink.linking.linker import Linker
 from blink.model.biencoder import BiEncoder
 from blink.model.config import FEATURE_GROUPS
 from blink.model.reranker import RerankerNetwork, Scaling
@@ -83,41 +84,35 @@ def labelled_spans(
         DataError: there is no span above the floor.
     """
     require_one_window(model, samples)
-    recorder = recorder_of(kb)
-    linker = Linker(model, kb, rank=False, precision=precision)
-    linker.refiner = recorder
-    readings = []
-    for reading in linker.read([s.text for s in samples], floor=floor):
-        readings.append(reading)
-        progress(1)
-    return LabelledSpans.concatenate(label_spans(samples, readings, recorder.evidence))
-
-
-def recorder_of(kb: KnowledgeBase) -> EvidenceRecorder:
-    """A recorder of what a knowledge base has to say.
-
-    Raises:
-        SettingsError: it has no names.
-    """
     if kb.names is None or kb.vectors is None:
         raise SettingsError("a ranker needs the names of a knowledge base; build one with `blink kb build`")
-    return EvidenceRecorder(kb.names, kb.vectors)
+    linker = Linker(model, kb, rank=False, precision=precision)
+    labelled = []
+    analyses = linker.analyze([s.text for s in samples], keep=("features",), min_mention_log_prob=floor)
+    for sample, analysis in zip(samples, analyses, strict=True):
+        labelled.append(label_spans(sample, analysis))
+        progress(1)
+    return LabelledSpans.concatenate(labelled)
 
 
-def label_spans(
-    samples: Sequence[Sample], readings: Sequence[Analysis], evidence: Sequence[CandidateFeatures]
-) -> list[LabelledSpans]:
-    """Join what was recorded while texts of one window each were read with what is right; one result a text.
+def label_spans(sample: Sample, analysis: Analysis) -> LabelledSpans:
+    """Join the features of a text's spans with the gold mentions.
 
     Args:
-        samples: the texts with their gold mentions.
-        readings: of each.
-        evidence: of each that has spans: of others there is none.
+        sample: the text with its gold mentions.
+        analysis: of it, with features.
     """
-    of_text = iter(evidence)
-    found = [_label(s, r, next(of_text)) if len(r.spans) else _NO_SPANS for s, r in zip(samples, readings, strict=True)]
-    assert next(of_text, None) is None
-    return found
+    if not len(analysis.spans):
+        return _NO_SPANS
+    features, bounds = analysis.features, analysis.span_characters()
+    assert features is not None
+    gold = {(m.start, m.end): m.row for m in sample.mentions or ()}
+    rows = features.spans.rows
+    gold_rows = np.array([gold.get(b, NOT_IN_CATALOGUE) for b in bounds])
+    right = (rows == gold_rows[:, None]) & (gold_rows != NOT_IN_CATALOGUE)[:, None]
+    target = np.where(right.any(1), right.argmax(1), -1)
+    counted = np.array([b in gold or not sample.partial for b in bounds])
+    return LabelledSpans(features.values[counted], (rows >= 0)[counted], target[counted])
 
 
 def fit_reranker(
@@ -212,18 +207,6 @@ def require_one_window(model: BiEncoder, samples: Sequence[Sample]) -> None:
         if not 0 < len(pieces.ids) <= room:
             what = "longer than one window" if len(pieces.ids) else "empty"
             raise SettingsError(f"the labelled text {sample.id} is {what}; fit on questions or sentences")
-
-
-def _label(sample: Sample, reading: Analysis, evidence: CandidateFeatures) -> LabelledSpans:
-    gold = {(m.start, m.end): m.row for m in sample.mentions or ()}
-    rows = evidence.spans.rows
-    # Positions of the reading: those of the evidence count [CLS].
-    bounds = [characters(reading, s, e) for s, e in zip(reading.spans.start.tolist(), reading.spans.end.tolist(), strict=True)]
-    wanted = np.array([gold.get(b, NOT_IN_CATALOGUE) for b in bounds])
-    right = (rows == wanted[:, None]) & (wanted != NOT_IN_CATALOGUE)[:, None]
-    target = np.where(right.any(1), right.argmax(1), -1)
-    kept = np.array([b in gold or not sample.partial for b in bounds])
-    return LabelledSpans(evidence.features[kept], (rows >= 0)[kept], target[kept])
 
 
 def _widened(values: np.ndarray, width: int) -> np.ndarray:

@@ -1,0 +1,124 @@
+"""The stages of a linker, and how they are built from a model, a knowledge base and options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from blink.data.prior_file import NO_PRIOR, Prior, read_prior
+from blink.errors import MismatchError, SettingsError
+from blink.kb.knowledge_base import KnowledgeBase
+from blink.linking.candidates import CandidateGenerator, coarse_index
+from blink.linking.coherence import Coherence, PriorStages
+from blink.linking.features import CandidateFeaturizer
+from blink.linking.graph_prior import EntityAlignment, GraphPrior, scorer_fingerprint, weights_for
+from blink.linking.mention_detector import DetectorOptions, MentionDetector
+from blink.linking.reranker import Reranker
+from blink.linking.windows import Windows
+from blink.model.biencoder import BiEncoder
+from blink.model.config import FEATURE_GROUPS
+from blink.model.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class LinkerOptions:
+    """Options of a `Linker`, see there."""
+
+    threshold: float | None = None
+    mode: str | None = None
+    mention_threshold: float | None = None
+    mentions: int = 50
+    entities: int = 10
+    rank: bool = True
+    without: Sequence[str] = ()
+    prior: str | Path | Prior | None = None
+    context_length: int | None = None
+    min_mention_log_prob: float = float("-inf")
+    precision: str = "auto"
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("mentions", self.mentions), ("entities", self.entities)):
+            if value < 1:
+                raise SettingsError(f"{name} is {value}; it must be at least 1")
+        unknown = [group for group in self.without if group not in FEATURE_GROUPS]
+        if unknown:
+            raise SettingsError(f"there is no evidence of kind {unknown[0]!r}; allowed are {', '.join(FEATURE_GROUPS)}")
+
+    @property
+    def prior_file(self) -> Path | None:
+        """The file of the prior, where one is named."""
+        return Path(self.prior) if isinstance(self.prior, str | Path) and self.prior != NO_PRIOR else None
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Everything between a text and its analysis, in order. The stages that may be None can be left out."""
+
+    tokenizer: Tokenizer
+    windows: Windows
+    detector: MentionDetector
+    candidates: CandidateGenerator
+    featurizer: CandidateFeaturizer | None
+    reranker: Reranker | None
+    graph_prior: GraphPrior | None
+    coherence: Coherence | None
+
+    @classmethod
+    def build(cls, model: BiEncoder, kb: KnowledgeBase, options: LinkerOptions) -> Stages:
+        """The stages of a model over a knowledge base.
+
+        Raises:
+            MismatchError: model and knowledge base do not belong together.
+            SettingsError: an option is out of range.
+        """
+        kb.require_model(model.config.candidate_fingerprint)
+        reranker = _reranker(model, kb, options)
+        prior = _prior_stages(model, kb, reranker, options)
+        if model.context_encoder is not None and model.entity_size != kb.index.dim:
+            raise MismatchError(
+                f"the model makes vectors of {model.entity_size} numbers, the knowledge base holds vectors of {kb.index.dim}; "
+                "build the knowledge base with this model (`blink kb build --model`)"
+            )
+        selection = DetectorOptions(options.mentions, options.min_mention_log_prob, whole_words=model.config.whole_words)
+        detector = MentionDetector(model, selection, precision=options.precision, device=options.device)
+        reduced = detector.dtype == torch.bfloat16 and detector.device.type == "cpu"
+        index = coarse_index(kb.index) if reduced else kb.index
+        return cls(
+            model.tokenizer,
+            Windows(model.tokenizer, _context_length(model, detector, options), model.config.max_mention_length),
+            detector,
+            CandidateGenerator(index, options.entities, kb.names, kb.vectors),
+            None if kb.names is None else CandidateFeaturizer(kb.names),
+            reranker,
+            None if prior is None else prior.graph_prior,
+            None if prior is None else prior.coherence,
+        )
+
+
+def _context_length(model: BiEncoder, detector: MentionDetector, options: LinkerOptions) -> int:
+    length = model.config.max_context_length if options.context_length is None else options.context_length
+    if not 3 <= length <= detector.positions:
+        raise SettingsError(f"context_length is {length}; this model reads 3 to {detector.positions} word pieces at once")
+    return length
+
+
+def _reranker(model: BiEncoder, kb: KnowledgeBase, options: LinkerOptions) -> Reranker | None:
+    if not options.rank or model.reranker is None or kb.names is None or kb.vectors is None:
+        return None
+    return Reranker(model.reranker.without([feature for group in options.without for feature in FEATURE_GROUPS[group]]))
+
+
+def _prior_stages(model: BiEncoder, kb: KnowledgeBase, reranker: Reranker | None, options: LinkerOptions) -> PriorStages | None:
+    """The prior joined to the knowledge base, with its weights for the scores that it is added to."""
+    if options.prior is None or options.prior == NO_PRIOR:
+        return None
+    prior = options.prior if isinstance(options.prior, Prior) else read_prior(options.prior)
+    weights = weights_for(prior, scorer_fingerprint(model, None if reranker is None else reranker.network))
+    if len(weights.text) and weights.text.shape[1] != model.entity_size:
+        found = f"mentions of {weights.text.shape[1]} numbers, the model makes vectors of {model.entity_size}"
+        raise MismatchError(f"the prior is weighed for {found}; weigh it for this model: blink kglm weigh")
+    return PriorStages.from_prior(prior.table, weights, EntityAlignment(prior.table, kb.catalogue))
