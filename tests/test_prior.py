@@ -371,7 +371,7 @@ def test_the_id_stays_with_what_does_not_change_scores(model: BiEncoder, kb: Kno
     loaded = BiEncoder.from_pretrained(tmp_path / "m")
     assert [scorer_fingerprint(loaded, network) for network in (loaded.reranker, None)] == ids
     reopened = open_toy(loaded, kb, precision="bf16", threshold=-3.0, context_length=20)
-    assert [scorer_fingerprint(reopened.reader.model, network) for network in (loaded.reranker, None)] == ids
+    assert [scorer_fingerprint(reopened.model, network) for network in (loaded.reranker, None)] == ids
     if torch.cuda.is_available():
         assert scorer_fingerprint(loaded.to("cuda"), None) == ids[1]
 

@@ -33,9 +33,9 @@ from blink.evaluation.sweep import (
 )
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.analysis import Analysis
-from blink.linking.decoder import MODES, Decoder, Thresholds
+from blink.linking.decoder import MODES, Decoder, Mode, Thresholds
 from blink.linking.linker import Linker
-from blink.linking.scoring import Mode, ScoredSpans
+from blink.linking.scoring import ScoredSpans
 from blink.model.biencoder import BiEncoder
 from tests import toys
 

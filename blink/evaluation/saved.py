@@ -208,7 +208,7 @@ def read_predictions(path: str | Path) -> SavedPredictions:
             raise MismatchError(f"{path} is of format {provenance.format}, this version reads {FORMAT}; {_REMEDY}")
         return _unpacked_all(arrays, provenance)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} holds no analyses, or is damaged ({type(error).__name__}: {error}); {_REMEDY}") from error
+        raise DataError(f"{path} holds no readings, or is damaged ({type(error).__name__}: {error}); {_REMEDY}") from error
 
 
 def _unpacked_all(arrays: Arrays, provenance: Provenance) -> SavedPredictions:

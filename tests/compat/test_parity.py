@@ -20,7 +20,8 @@ from blink.data.windows import window_around_gold
 from blink.evaluation.matching import EntitySpan, count_matches
 from blink.kb.catalogue import Catalogue
 from blink.kb.index import ExactIndex, read_index
-from blink.linking.mention_detector import DetectorOptions
+from blink.linking.candidates import CandidateGenerator
+from blink.linking.mention_detector import DetectorOptions, MentionDetector
 from blink.linking.scoring import joint_scores
 from blink.model.biencoder import BiEncoder
 from blink.model.original import OriginalFiles, read_original, read_tensors
