@@ -430,7 +430,7 @@ def test_bf16_finds_much_the_same(kb: KnowledgeBase, linker: Linker) -> None:
     assert half.stages.detector.dtype == torch.bfloat16
     for linked in half.link(TEXTS):
         assert_sound(linked, kb)
-    (one,), (other,) = half.read(TEXTS[:1]), linker.analyze(TEXTS[:1])
+    (one,), (other,) = half.analyze(TEXTS[:1]), linker.analyze(TEXTS[:1])
     assert one.spans.mention_logits.dtype == np.float32
     shared = set(zip(one.spans.start, one.spans.end, strict=True)) & set(zip(other.spans.start, other.spans.end, strict=True))
     assert len(shared) > len(other.spans) / 2

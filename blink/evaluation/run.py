@@ -25,7 +25,8 @@ from blink.evaluation.saved import (
 from blink.evaluation.strata import SampleStrata, strata_of
 from blink.evaluation.sweep import THRESHOLDS, predicted_at, question_at
 from blink.files import sha256
-from blink.linking.linker import Analysis, Linker
+from blink.linking.analysis import Analysis
+from blink.linking.linker import Linker
 from blink.linking.opening import open_linker
 from blink.linking.starter import starter_kb, starter_model
 from blink.progress import Bars, no_bars
@@ -67,34 +68,34 @@ def evaluate_file(
     if save_to is not None:
         parameters = options if text_key == TEXT_KEY else options | {"text_key": text_key}
         provenance = _provenance(file, linker, run, parameters)
-        write_predictions(save_to, SavedPredictions(samples, run.readings, provenance, strata))
-    figures = RunFigures(linker.cut.score, len(samples) / run.seconds)
-    pairs = list(zip(run.readings, samples, strict=True))
+        write_predictions(save_to, SavedPredictions(samples, run.analyses, provenance, strata))
+    figures = RunFigures(linker.thresholds.score, len(samples) / run.seconds)
+    pairs = list(zip(run.analyses, samples, strict=True))
     if any(s.labelled for s in samples):
-        return labelled_results([question_at(linker, *pair) for pair in pairs], strata, figures, cluster)
-    return usage_results(samples, [predicted_at(linker, reading) for reading, _ in pairs], figures)
+        return labelled_results([question_at(linker.decoder, *pair) for pair in pairs], strata, figures, cluster)
+    return usage_results(samples, [predicted_at(linker.decoder, analysis) for analysis, _ in pairs], figures)
 
 
 @dataclass(frozen=True)
 class _Run:
-    readings: list[Analysis]
+    analyses: list[Analysis]
     floor: float
     seconds: float
 
 
 def _read(linker: Linker, samples: Sequence[Sample], batch_size: int, floor: float, bars: Bars) -> _Run:
-    readings = []
+    analyses = []
     started = time.perf_counter()
     with bars("linking", len(samples), "question") as progress:
-        for reading in linker.read([s.text for s in samples], batch_size=batch_size, floor=floor):
-            readings.append(reading)
+        for analysis in linker.analyze([s.text for s in samples], batch_size=batch_size, min_mention_log_prob=floor):
+            analyses.append(analysis)
             progress.advance()
-    return _Run(readings, floor, time.perf_counter() - started)
+    return _Run(analyses, floor, time.perf_counter() - started)
 
 
 def _floor(linker: Linker, saving: bool) -> float:
     """The log probability of a mention below which nothing is read: the linker's, or low enough for a sweep."""
-    return min(linker.floor, min(THRESHOLDS)) if saving else linker.floor
+    return min(linker.min_mention_log_prob, min(THRESHOLDS)) if saving else linker.min_mention_log_prob
 
 
 def strata_in(linker: Linker, samples: Sequence[Sample]) -> list[SampleStrata]:
@@ -131,8 +132,8 @@ def _provenance(file: str, linker: Linker, run: _Run, options: Mapping[str, Any]
         kb=_short(kb),
         kb_sha256=kb_hash(kb),
         parameters=_parameters(linker, options),
-        threshold=finite_or_none(linker.cut.score),
-        mention_threshold=linker.cut.mention,
+        threshold=finite_or_none(linker.thresholds.score),
+        mention_threshold=linker.thresholds.mention,
         floor=finite_or_none(run.floor),
         seconds=round(run.seconds, 3),
     )
@@ -147,13 +148,13 @@ def _parameters(linker: Linker, options: Mapping[str, Any]) -> dict[str, Any]:
     """What predictions depend on, besides model and knowledge base: options, and the values of the linker."""
     parameters = {name: value for name, value in options.items() if name not in _ELSEWHERE}
     # By its content: it is tuned again under the same name.
-    parameters |= {} if linker.prior_file is None else {"prior": sha256(linker.prior_file)}
+    parameters |= {} if linker.options.prior_file is None else {"prior": sha256(linker.options.prior_file)}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in parameters.items()} | {
         "mode": linker.mode,
         "entities": linker.options.entities,
         "mentions": linker.options.mentions,
-        "whole_words": linker.options.whole_words,
-        "dtype": str(linker.reader.dtype).removeprefix("torch."),
+        "whole_words": linker.stages.detector.options.whole_words,
+        "dtype": str(linker.stages.detector.dtype).removeprefix("torch."),
     }
 
 

@@ -18,7 +18,6 @@ from blink.evaluation.saved import FILE_NAME, Provenance, SavedPredictions, kb_h
 from blink.evaluation.sweep import (
     PLATEAU,
     CurvePoint,
-    Replay,
     SweepPoint,
     best_point,
     best_scores,
@@ -30,7 +29,7 @@ from blink.evaluation.sweep import (
     question_at,
 )
 from blink.files import sha256
-from blink.linking.scoring import Thresholds, mode_named
+from blink.linking.decoder import Decoder, Thresholds, mode_named
 
 WIDTHS = (1, 2, 3, 5, 10, 20, 50, 100)
 """Numbers of candidates and of mentions that are evaluated, up to those of the predictions."""
@@ -81,19 +80,19 @@ def evaluate_saved(request: SweepRequest) -> Results:
     _check(request)
     sweep = _Sweep.prepared(request)
     selected = _select(request, sweep)
-    cut = replace(sweep.linker.cut, score=selected.threshold)
+    cut = replace(sweep.decoder.thresholds, score=selected.threshold)
     saved = sweep.saved
     seconds = saved.provenance.seconds
     run = RunFigures(selected.threshold, len(saved.samples) / seconds if seconds else None)
     more = {"choice": selected.to_json(), "predictions": _origin(saved.provenance)}
-    pairs = zip(saved.readings, saved.samples, strict=True)
+    pairs = zip(saved.analyses, saved.samples, strict=True)
     if saved.labelled:
         figures, text = _swept(request, sweep, selected)
-        texts = [question_at(sweep.linker, *pair, cut) for pair in pairs]
+        texts = [question_at(sweep.decoder, *pair, cut) for pair in pairs]
         return labelled_results(texts, saved.slices, run, request.cluster, more=more | figures, before=text)
     if request.plots is not None:
         raise DataError(f"{request.preds} has no gold to draw curves of; leave --plots out")
-    predictions = [predicted_at(sweep.linker, reading, cut) for reading, _ in pairs]
+    predictions = [predicted_at(sweep.decoder, analysis, cut) for analysis, _ in pairs]
     return usage_results(saved.samples, predictions, run, more=more, before=f"{_title(saved)}\n\n{_selection_line(selected)}")
 
 
@@ -104,13 +103,13 @@ class _Sweep:
     Attributes:
         saved: the predictions of the report.
         dev: other predictions, that the threshold is selected on; None for the same.
-        linker: decodes them.
+        decoder: decodes them.
         thresholds: in ascending order.
     """
 
     saved: SavedPredictions
     dev: SavedPredictions | None
-    linker: Replay
+    decoder: Decoder
     thresholds: tuple[float, ...]
 
     @classmethod
@@ -120,16 +119,16 @@ class _Sweep:
         dev = None if request.dev is None else _opened(request.dev, request)
         if dev is not None:
             saved.provenance.require_like(request.preds, dev.provenance, str(request.dev))
-        linker, source = _replay(saved.provenance, request), dev or saved
-        thresholds = set(grid(source.readings, linker.mode, _floor_of(source.provenance)))
+        decoder, source = _decoder(saved.provenance, request), dev or saved
+        thresholds = set(grid(source.analyses, decoder.mode, _floor_of(source.provenance)))
         requested = () if request.threshold is None or not math.isfinite(request.threshold) else (request.threshold,)
-        return cls(saved, dev, linker, tuple(sorted(thresholds.union(requested))))
+        return cls(saved, dev, decoder, tuple(sorted(thresholds.union(requested))))
 
 
 def _swept(request: SweepRequest, sweep: _Sweep, selected: OperatingPoint) -> tuple[dict[str, Any], str]:
     """Figures and text of all thresholds and widths; with pictures if the request has a folder for them."""
     saved = sweep.saved
-    points = curve(sweep.linker, saved.readings, saved.samples, sweep.thresholds)
+    points = curve(sweep.decoder, saved.analyses, saved.samples, sweep.thresholds)
     widths = list(_widths(request, sweep))
     if request.plots is not None:
         _draw(Path(request.plots), points, selected, sweep)
@@ -145,11 +144,11 @@ def _swept(request: SweepRequest, sweep: _Sweep, selected: OperatingPoint) -> tu
 def _calibration(request: SweepRequest, sweep: _Sweep, selected: OperatingPoint) -> Calibration | None:
     """Of the links at the selected threshold, where scores are probabilities; with a picture if there is a folder for it."""
     saved = sweep.saved
-    scores = [best_scores(reading.spans, sweep.linker.mode) for reading in saved.readings]
+    scores = [best_scores(analysis.spans, sweep.decoder.mode) for analysis in saved.analyses]
     if not all(((s >= 0) & (s <= 1)).all() for s in scores):
         return None
-    cut = replace(sweep.linker.cut, score=selected.threshold)
-    probabilities, right = link_outcomes(sweep.linker, saved.readings, saved.samples, cut, request.choose_by)
+    cut = replace(sweep.decoder.thresholds, score=selected.threshold)
+    probabilities, right = link_outcomes(sweep.decoder, saved.analyses, saved.samples, cut, request.choose_by)
     if not probabilities:
         return None
     calibration = calibration_of(probabilities, right)
@@ -175,7 +174,7 @@ def _opened(path: str, request: SweepRequest) -> SavedPredictions:
         return saved
     _require_breadth(saved.provenance, "mentions", request.mentions)
     _require_breadth(saved.provenance, "entities", request.entities)
-    return replace(saved, readings=list(narrowed(saved.readings, entities=request.entities, mentions=request.mentions)))
+    return replace(saved, analyses=list(narrowed(saved.analyses, entities=request.entities, mentions=request.mentions)))
 
 
 def _require_breadth(provenance: Provenance, name: str, requested: int | None) -> None:
@@ -199,7 +198,7 @@ def _require_current(provenance: Provenance, request: SweepRequest) -> None:
             provenance.require(request.preds, of=path, **{name: hash_of(path)})
 
 
-def _replay(provenance: Provenance, request: SweepRequest) -> Replay:
+def _decoder(provenance: Provenance, request: SweepRequest) -> Decoder:
     mode = request.mode or provenance.mode
     if mode != provenance.mode and provenance.floor is not None and not mode.startswith("joint"):
         limit = f"{request.preds} holds only mentions that mode {provenance.mode} may link above {provenance.floor:g}"
@@ -208,7 +207,7 @@ def _replay(provenance: Provenance, request: SweepRequest) -> Replay:
     mention = provenance.mention_threshold if request.mention_threshold is None else request.mention_threshold
     if mode_named(mode).needs_mention_threshold and mention is None:
         raise SettingsError(f"mode {mode} needs a mention threshold (a raw mention score); give --mention-threshold")
-    return Replay(mode, Thresholds(-math.inf if score is None else score, mention))
+    return Decoder(mode, Thresholds(-math.inf if score is None else score, mention))
 
 
 def _floor_of(provenance: Provenance) -> float:
@@ -223,9 +222,9 @@ def _select(request: SweepRequest, sweep: _Sweep) -> OperatingPoint:
     if not source.labelled:
         if sweep.dev is not None:
             raise DataError(f"{request.dev} has no gold, so no threshold can be chosen on it; give readings of a labelled file")
-        if sweep.linker.mode != sweep.saved.provenance.mode:
+        if sweep.decoder.mode != sweep.saved.provenance.mode:
             raise SettingsError(f"there is no gold to choose a threshold of mode {request.mode} on; give --threshold, or --dev")
-        return OperatingPoint(sweep.linker.cut.score, "stored with the readings")
+        return OperatingPoint(sweep.decoder.thresholds.score, "stored with the readings")
     best = _best(sweep, source, request.choose_by)
     return OperatingPoint(best.threshold, request.dev or request.preds, sweep.dev is None, best.f1)
 
@@ -240,7 +239,7 @@ def _requested(request: SweepRequest, threshold: float, provenance: Provenance) 
 
 
 def _best(sweep: _Sweep, source: SavedPredictions, matching: Matching) -> SweepPoint:
-    points = curve(sweep.linker, source.readings, source.samples, sweep.thresholds)
+    points = curve(sweep.decoder, source.analyses, source.samples, sweep.thresholds)
     covered = points[0].covered.gold > 0
     return best_point([p.point(matching, covered=covered) for p in points], PLATEAU)
 
@@ -252,11 +251,11 @@ def _widths(request: SweepRequest, sweep: _Sweep) -> Iterator[dict[str, Any]]:
     for name, most in available.items():
         for number in [n for n in WIDTHS if n < most] + [most]:
             saved, source = (
-                replace(side, readings=list(narrowed(side.readings, **{name: number})))
+                replace(side, analyses=list(narrowed(side.analyses, **{name: number})))
                 for side in (sweep.saved, sweep.dev or sweep.saved)
             )
             best = _best(sweep, source, request.choose_by)
-            (point,) = curve(sweep.linker, saved.readings, saved.samples, [best.threshold])
+            (point,) = curve(sweep.decoder, saved.analyses, saved.samples, [best.threshold])
             yield {**available, name: number, **point.to_json()}
 
 
@@ -314,7 +313,7 @@ def _width_table(widths: Sequence[dict[str, Any]], matching: Matching) -> str:
 
 def _draw(folder: Path, points: Sequence[CurvePoint], selected: OperatingPoint, sweep: _Sweep) -> None:
     saved = sweep.saved
-    (marked,) = curve(sweep.linker, saved.readings, saved.samples, [selected.threshold])
+    (marked,) = curve(sweep.decoder, saved.analyses, saved.samples, [selected.threshold])
     folder.mkdir(parents=True, exist_ok=True)
     source = "same file" if selected.same_file else Path(selected.source).name
     draw_curves(folder, points, marked, f"{saved.provenance.data}, {saved.provenance.mode}", source)
