@@ -14,9 +14,9 @@ import toys
 from outcomes import done, refused
 
 from blink.data.mention_files import read_samples
-from blink.linking.decoder import MODES
+from blink.linking.decoder import MODES, Mode
 from blink.linking.linker import Linker
-from blink.linking.scoring import Mode, joint_scores
+from blink.linking.scoring import joint_scores
 from blink.model import biencoder
 
 Run = Callable[..., tuple[int, str, str]]
