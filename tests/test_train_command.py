@@ -30,7 +30,7 @@ from tests.compat.originals import Reference, Shape
 torch.set_num_threads(1)
 
 Blink = Callable[..., tuple[int, str, str]]
-SMALL = ("--epochs", "1", "--batch-size", "8", "--precision", "fp32", "--device", "cpu")
+QUICK = ("--epochs", "1", "--batch-size", "8", "--precision", "fp32", "--device", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ class TestOriginalFlags:
 
     def test_a_recipe(self, capfd: pytest.CaptureFixture[str]) -> None:
         options = parsed(*self.RECIPE.split())
-        wanted = {
+        expected = {
             "epochs": 100, "learning_rate": 1e-5, "context_length": 20, "candidate_length": 128, "batch_size": 128,
             "eval_steps": 500, "aggregation": "all_avg", "mention_scorer": "qa_linear", "model": "bert-large-uncased",
             "entity_tower": "frozen", "candidate_only": True, "checkpoint": "models/biencoder_wiki_large.bin",
@@ -80,7 +80,7 @@ class TestOriginalFlags:
             "precision": "fp16", "accumulation": 4, "warmup": 0.2, "max_grad_norm": 2.0, "train_layers": "all_encoder_layers",
             "log_steps": 7, "first_epoch": 0,
         }  # fmt: skip
-        assert {k: options[k] for k in wanted} == wanted
+        assert {k: options[k] for k in expected} == expected
         noted = "--data_parallel, --no_mention_bounds, --do_mention_detection, --get_losses, --title_key"
         assert capfd.readouterr().err == f"accepted, without effect: {noted}\n"
 
@@ -130,7 +130,7 @@ class TestFolder:
 
     def test_a_run_is_not_begun_over_another(self, folder: Path, tmp_path: Path, blink: Blink, monkeypatch: Any) -> None:
         monkeypatch.chdir(tmp_path)
-        command = ("train", "--data_path", folder / "set", "--kb", folder / "kb", "--model", folder / "base", *SMALL)
+        command = ("train", "--data_path", folder / "set", "--kb", folder / "kb", "--model", folder / "base", *QUICK)
         status, _, err = blink(*command)
         assert status == 0, err
         (run,) = (tmp_path / "experiments" / "set").iterdir()
@@ -151,7 +151,7 @@ class TestFolder:
 
 def test_large_files_are_read_line_by_line(folder: Path, tmp_path: Path, blink: Blink, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inputs, "STREAMED_BYTES", 0)
-    command = ("train", "--data", folder / "set", "--kb", folder / "kb", "--model", folder / "base", "--out", tmp_path, *SMALL)
+    command = ("train", "--data", folder / "set", "--kb", folder / "kb", "--model", folder / "base", "--out", tmp_path, *QUICK)
     status, _, err = blink(*command, "--mix", "questions=1,plain=0.2,swapped=0.2")
     assert status == 0, err
     assert len(list((tmp_path / "offsets").iterdir())) == 1
@@ -164,7 +164,7 @@ def test_large_files_are_read_line_by_line(folder: Path, tmp_path: Path, blink: 
 def test_ctrl_c_saves_and_says_how_to_go_on(folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "blink.apps.cli", "train", "--data", folder / "set", "--kb", folder / "kb"]
-    command += ["--model", folder / "base", "--out", run, *SMALL[2:], "--epochs", "100000", "--log-steps", "1"]
+    command += ["--model", folder / "base", "--out", run, *QUICK[2:], "--epochs", "100000", "--log-steps", "1"]
     working = subprocess.Popen([str(c) for c in command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while '"step"' not in (run / "trace.jsonl").read_text() if (run / "trace.jsonl").is_file() else True:
@@ -200,7 +200,7 @@ class TestStart:
             (tmp_path / f"{name}.jsonl").write_text(line)
         status, _, err = blink(
             "train", "--data", tmp_path, "--kb", tmp_path / "kb", "--path_to_model", reference.folder / "pytorch_model.bin",
-            "--freeze_cand_enc", "--adversarial_training", "--output_path", tmp_path / "run", *SMALL,
+            "--freeze_cand_enc", "--adversarial_training", "--output_path", tmp_path / "run", *QUICK,
         )  # fmt: skip
         assert status == 0, err
         trained = BiEncoder.from_pretrained(tmp_path / "run" / "best", candidate=True)
@@ -214,48 +214,48 @@ class TestStart:
         command = (
             "train", "--data_path", tmp_path, "--path_to_model", reference.folder, "--cand_enc_path",
             reference.folder / "all_entities.t7", "--catalogue", reference.folder / "entity.jsonl",
-            "--output_path", tmp_path / "run", "--adversarial_training", *SMALL,
+            "--output_path", tmp_path / "run", "--adversarial_training", *QUICK,
         )  # fmt: skip
         status, _, err = blink(*command)
         assert status == 0, err
-        status, _, err = blink(*command[:5], *SMALL)
+        status, _, err = blink(*command[:5], *QUICK)
         assert (status, "--cand_enc_path" in err) == (1, True)
 
     def test_its_candidate_encoder_alone(self, reference: Reference, tmp_path: Path) -> None:
-        whole = load_model(reference.folder, candidate=True)
+        full = load_model(reference.folder, candidate=True)
         base = base_folder(tmp_path / "base")
         weights = str(reference.folder / "pytorch_model.bin")
-        made = starting_model(Start(str(base), weights, candidate_only=True, changes={"mention_scorer": "qa_mlp"}))
-        assert made.candidate_fingerprint() == whole.candidate_fingerprint()
+        started = starting_model(Start(str(base), weights, candidate_only=True, changes={"mention_scorer": "qa_mlp"}))
+        assert started.candidate_fingerprint() == full.candidate_fingerprint()
         fresh = load_model(base).context_encoder
-        assert made.context_encoder is not None
+        assert started.context_encoder is not None
         assert fresh is not None
-        assert all(torch.equal(v, fresh.state_dict()[k]) for k, v in made.context_encoder.state_dict().items())
-        assert made.config.mention_scorer == "qa_mlp"
+        assert all(torch.equal(v, fresh.state_dict()[k]) for k, v in started.context_encoder.state_dict().items())
+        assert started.config.mention_scorer == "qa_mlp"
 
     def test_a_model_of_ours_with_its_adapters(self, folder: Path, tmp_path: Path) -> None:
-        made = starting_model(Start(str(folder / "base"), adapter_rank=2))
+        started = starting_model(Start(str(folder / "base"), adapter_rank=2))
         with torch.no_grad():
-            for parameter in made.parameters():
+            for parameter in started.parameters():
                 if parameter.requires_grad:
                     parameter.add_(0.01)
-        made.save_pretrained(tmp_path)
+        started.save_pretrained(tmp_path)
         again = starting_model(Start("none", str(tmp_path)))
-        for name, tensor in made.trained_tensors().items():
+        for name, tensor in started.trained_tensors().items():
             torch.testing.assert_close(again.trained_tensors()[name], tensor, atol=1e-3, rtol=1e-3)
 
     def test_new_adapters_on_a_whole_checkpoint_are_stored_merged(self, reference: Reference, tmp_path: Path) -> None:
         from blink.training.towers import as_stored
 
-        made = starting_model(Start("none", str(reference.folder), adapter_rank=2))
+        started = starting_model(Start("none", str(reference.folder), adapter_rank=2))
         with torch.no_grad():
-            for parameter in made.parameters():
+            for parameter in started.parameters():
                 if parameter.requires_grad:
                     parameter.add_(0.01)
-        as_stored(made, learns_entities=False).save_pretrained(tmp_path)
+        as_stored(started, learns_entities=False).save_pretrained(tmp_path)
         ids = torch.tensor([[101, 2040, 2003, 102]])
         loaded = BiEncoder.from_pretrained(tmp_path, candidate=True)
         torch.testing.assert_close(
-            loaded.encode_context(ids, ids > 0), made.eval().encode_context(ids, ids > 0), atol=1e-5, rtol=1e-5
+            loaded.encode_context(ids, ids > 0), started.eval().encode_context(ids, ids > 0), atol=1e-5, rtol=1e-5
         )
-        assert loaded.candidate_fingerprint() == made.candidate_fingerprint()
+        assert loaded.candidate_fingerprint() == started.candidate_fingerprint()

@@ -47,8 +47,8 @@ class TestLosses:
         torch.manual_seed(0)
         mentions, entities = torch.randn(5, 8), torch.randn(11, 8)
         gold = torch.tensor([3, -1, 0, 10, 3])
-        wanted = [-torch.log(torch.softmax(entities @ m, 0)[g]) for m, g in zip(mentions, gold, strict=True) if g >= 0]
-        assert catalogue_loss(mentions, gold, entities).item() == pytest.approx(torch.stack(wanted).mean().item(), abs=1e-5)
+        expected = [-torch.log(torch.softmax(entities @ m, 0)[g]) for m, g in zip(mentions, gold, strict=True) if g >= 0]
+        assert catalogue_loss(mentions, gold, entities).item() == pytest.approx(torch.stack(expected).mean().item(), abs=1e-5)
 
     def test_without_known_rows_the_loss_is_zero_and_differentiable(self) -> None:
         mentions = torch.randn(2, 4, requires_grad=True)
@@ -113,15 +113,15 @@ class TestExamples:
 
     def test_shuffled_batches_hold_every_example_once(self, kb: KnowledgeBase) -> None:
         examples = examples_from([question(i, kb) for i in range(45)], pieces(), 32)
-        wanted = sorted(tuple(e.ids) for e in examples)
+        expected = sorted(tuple(e.ids) for e in examples)
         for seed in (0, 1):
             got: list[tuple[int, ...]] = []
-            places = order(np.array([len(e.ids) for e in examples]), 8, np.random.default_rng(seed))
-            assert sorted(map(len, places)) == [5, 8, 8, 8, 8, 8]
-            for chosen in places:
-                batch = collate([examples[i] for i in chosen], pieces().pad_id)
+            batches = order(np.array([len(e.ids) for e in examples]), 8, np.random.default_rng(seed))
+            assert sorted(map(len, batches)) == [5, 8, 8, 8, 8, 8]
+            for indices in batches:
+                batch = collate([examples[i] for i in indices], pieces().pad_id)
                 got += [tuple(ids[mask].tolist()) for ids, mask in zip(batch.ids, batch.mask, strict=True)]
-            assert sorted(got) == wanted
+            assert sorted(got) == expected
 
     def test_a_batch_without_mentions(self) -> None:
         batch = collate(examples_from([Sample("1", "nothing here", ())], pieces(), 32), 0)
@@ -161,17 +161,17 @@ class TestMadeTexts:
     def test_described_sentences_name_their_entity(self, base: Path, tmp_path: Path) -> None:
         text = "The Zorp Bridge crosses the wide river Quill near the old mill. It was built long ago by monks."
         lines = [{"title": "Zorp Bridge", "text": text, "aliases": ["Old Zorp"]}, {"title": "Quill", "text": "A river."}]
-        small = knowledge_base(tmp_path / "kb", fresh(base), lines)
-        made = Synthesizer(small.catalogue, [Triple(0, "P17", 1)], []).make("described", 30, 0)
-        assert all(s.partial for s in made)
-        forms = {(s.text[m.start : m.end], m.row) for s in made for m in s.mentions or ()}
+        small_kb = knowledge_base(tmp_path / "kb", fresh(base), lines)
+        samples = Synthesizer(small_kb.catalogue, [Triple(0, "P17", 1)], []).make("described", 30, 0)
+        assert all(s.partial for s in samples)
+        forms = {(s.text[m.start : m.end], m.row) for s in samples for m in s.mentions or ()}
         assert forms == {("Zorp Bridge", 0), ("Old Zorp", 0), ("Quill", 1)}
 
     def test_mixture_has_its_shares(self, synthesizer: Synthesizer, kb: KnowledgeBase) -> None:
         questions = [question(i, kb) for i in range(20)]
-        made = list(mixed(questions, {"questions": 1.5, "plain": 0.25}, synthesizer, seed=0))
-        assert len(made) == 20 + 10 + 5
-        assert sum(not s.mentions for s in made) == 5
+        samples = list(mixed(questions, {"questions": 1.5, "plain": 0.25}, synthesizer, seed=0))
+        assert len(samples) == 20 + 10 + 5
+        assert sum(not s.mentions for s in samples) == 5
 
     @pytest.mark.parametrize(
         ("text", "words"), [("plane=1", "plane"), ("plain=x", "'x'"), ("plain=-1", "'-1'"), ("plain", "''")]
@@ -183,8 +183,8 @@ class TestMadeTexts:
     def test_triples_outside_the_catalogue_are_left_out(self, kb: KnowledgeBase, tmp_path: Path) -> None:
         file = tmp_path / "t.tsv"
         file.write_text("Q101\tP19\tQ102\nQ101\tP19\tQ999999\n")
-        known = kb.catalogue.row_of("Q101"), kb.catalogue.row_of("Q102")
-        assert [(t.head, t.tail) for t in read_triples(file, kb.catalogue)] == [known]
+        rows_of_ids = kb.catalogue.row_of("Q101"), kb.catalogue.row_of("Q102")
+        assert [(t.head, t.tail) for t in read_triples(file, kb.catalogue)] == [rows_of_ids]
         file.write_text("Q101\tP19\n")
         with pytest.raises(DataError, match="line 1: found 2 columns"):
             read_triples(file, kb.catalogue)

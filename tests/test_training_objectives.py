@@ -34,9 +34,9 @@ def batch_of(rows: Sequence[int], negatives: Sequence[Sequence[int]] | None = No
     """Mentions of these rows, each in a text of its own unless said otherwise."""
     texts = torch.tensor(list(range(len(rows))) if text is None else text)
     mask = torch.ones(int(texts.max()) + 1, 4, dtype=torch.bool)
-    place = torch.ones_like(texts)
+    ones = torch.ones_like(texts)
     table = None if negatives is None else torch.tensor(negatives)
-    return Batch(mask.long(), mask, texts, place, place, torch.tensor(rows), torch.zeros(len(mask), dtype=torch.bool), table)
+    return Batch(mask.long(), mask, texts, ones, ones, torch.tensor(rows), torch.zeros(len(mask), dtype=torch.bool), table)
 
 
 def entities_of(batch: Batch, vectors: Tensor) -> Entities:
@@ -72,8 +72,8 @@ def test_in_batch_compares_with_the_other_entities_each_once(rows: list[int]) ->
         for row, m in zip(rows, mentions, strict=True)
         if row >= 0
     ]
-    wanted = sum(terms) / max(len(terms), 1)
-    assert loss("in_batch", mentions, batch_of(rows), vectors) == pytest.approx(wanted, abs=1e-5)
+    expected = sum(terms) / max(len(terms), 1)
+    assert loss("in_batch", mentions, batch_of(rows), vectors) == pytest.approx(expected, abs=1e-5)
 
 
 @given(ROWS, st.integers(1, 3), st.randoms(use_true_random=False))
@@ -86,8 +86,8 @@ def test_hard_negatives_compare_each_mention_with_its_own(rows: list[int], k: in
         for row, negatives, m in zip(rows, table, mentions, strict=True)
         if row >= 0
     ]
-    wanted = sum(terms) / max(len(terms), 1)
-    assert loss("hard_negatives", mentions, batch_of(rows, table), vectors) == pytest.approx(wanted, abs=1e-5)
+    expected = sum(terms) / max(len(terms), 1)
+    assert loss("hard_negatives", mentions, batch_of(rows, table), vectors) == pytest.approx(expected, abs=1e-5)
 
 
 def test_pairs_of_the_original_leave_out_a_rank_that_any_mention_of_the_text_lacks() -> None:
@@ -97,16 +97,16 @@ def test_pairs_of_the_original_leave_out_a_rank_that_any_mention_of_the_text_lac
     assert counted_pairs(batch).tolist() == counted
     vectors, mentions = vectors_and_mentions(4)
     terms = [math.log1p(math.exp(-float(vectors[r] @ m))) for r, m in zip(rows[:3], mentions, strict=False)]
-    for mention, negatives, kept in zip(mentions, table, counted, strict=False):
-        terms += [math.log1p(math.exp(float(vectors[n] @ mention))) for n, k in zip(negatives, kept, strict=True) if k]
+    for mention, negatives, counted_ranks in zip(mentions, table, counted, strict=False):
+        terms += [math.log1p(math.exp(float(vectors[n] @ mention))) for n, k in zip(negatives, counted_ranks, strict=True) if k]
     assert loss("hard_negatives_bce", mentions, batch, vectors) == pytest.approx(sum(terms) / len(terms), abs=1e-5)
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(0, 12))
 def test_spans_are_counted_from_lengths(lengths: list[int], longest: int) -> None:
     mask = torch.arange(9) < torch.tensor(lengths)[:, None]
-    wanted = sum(1 for n in lengths for start in range(n) for end in range(start, n) if end - start <= longest)
-    assert span_count(mask, longest) == wanted
+    expected = sum(1 for n in lengths for start in range(n) for end in range(start, n) if end - start <= longest)
+    assert span_count(mask, longest) == expected
 
 
 @pytest.fixture(scope="module")
@@ -125,17 +125,17 @@ class TestMining:
         miner = Miner(kb.index, pieces(), kb.alias_table, mined=mined, namesakes=named, bad=lambda row: row == 7)
         vectors = torch.randn(len(gold), kb.index.dim)
         for row, negatives in zip(gold, miner.full(batch, vectors).tolist(), strict=True):
-            found = [n for n in negatives if n != NOT_IN_CATALOGUE]
-            assert len(set(found)) == len(found)
-            assert row not in found
+            listed = [n for n in negatives if n != NOT_IN_CATALOGUE]
+            assert len(set(listed)) == len(listed)
+            assert row not in listed
             assert 7 not in negatives or named
-            assert len(found) == 0 if row < 0 else len(found) >= min(mined - 1, 22)
-        near = miner.nearest(batch, vectors)
+            assert len(listed) == 0 if row < 0 else len(listed) >= min(mined - 1, 22)
+        mined_rows = miner.nearest(batch, vectors)
         order = np.argsort(-(vectors.numpy() @ np.asarray(kb.vectors).T), axis=1)[:, :mined]
-        for row, negatives, nearest in zip(gold, near.tolist(), order.tolist(), strict=True):
-            wanted = [NOT_IN_CATALOGUE if row in (n, NOT_IN_CATALOGUE) else n for n in nearest]
-            assert negatives[: len(wanted)] == wanted
-            assert set(negatives[len(wanted) :]) <= {NOT_IN_CATALOGUE}
+        for row, negatives, nearest in zip(gold, mined_rows.tolist(), order.tolist(), strict=True):
+            expected = [NOT_IN_CATALOGUE if row in (n, NOT_IN_CATALOGUE) else n for n in nearest]
+            assert negatives[: len(expected)] == expected
+            assert set(negatives[len(expected) :]) <= {NOT_IN_CATALOGUE}
 
     def test_namesakes_are_added(self) -> None:
         class Forms:
@@ -151,14 +151,14 @@ class TestMining:
         assert miner.full(batch, vector).tolist() == [[0, 5, 9, 8, 6]]
 
     def test_mining_is_for_the_batches_up_to_the_next_refresh(self, toy: Path, tmp_path: Path) -> None:
-        made = trainer(toy, tmp_path, objective="hard_negatives", refresh_steps=3, epochs=2)
+        training = trainer(toy, tmp_path, objective="hard_negatives", refresh_steps=3, epochs=2)
         mined: list[int] = []
-        embed = made.learner.stepper.embed
+        embed = training.learner.stepper.embed
 
         def counting(batch: Batch) -> Tensor:
-            mined.append(made.state.step)
+            mined.append(training.state.step)
             return embed(batch)
 
-        made.learner.stepper.embed = counting  # type: ignore[method-assign]
-        made.run()
+        training.learner.stepper.embed = counting  # type: ignore[method-assign]
+        training.run()
         assert mined == [0, 0, 0, 3, 4, 4, 4, 7]  # of four batches an epoch

@@ -39,9 +39,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    made = trainer(toy, tmp_path_factory.mktemp("whole"), **FROZEN)
-    made.run()
-    return weights(made)
+    training = trainer(toy, tmp_path_factory.mktemp("whole"), **FROZEN)
+    training.run()
+    return weights(training)
 
 
 def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
@@ -50,8 +50,8 @@ def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
 
 
 def rows(run: Path, kind: str) -> list[dict[str, Any]]:
-    made = [json.loads(line) for line in (run / TRACE_FILE).read_text().splitlines()]
-    return [row for row in made if row["kind"] == kind]
+    records = [json.loads(line) for line in (run / TRACE_FILE).read_text().splitlines()]
+    return [row for row in records if row["kind"] == kind]
 
 
 class TestStopped:
@@ -67,15 +67,15 @@ class TestStopped:
 class TestDamaged:
     @pytest.fixture
     def run(self, toy: Path, tmp_path: Path) -> Path:
-        kill = Progress(step=lambda losses: os.kill(os.getpid(), signal.SIGTERM) if made.state.step == 8 else None)
-        made = trainer(toy, tmp_path, **FROZEN)
+        kill = Progress(step=lambda losses: os.kill(os.getpid(), signal.SIGTERM) if training.state.step == 8 else None)
+        training = trainer(toy, tmp_path, **FROZEN)
         with pytest.raises(Interrupted):
-            made.run(progress=kill)
+            training.run(progress=kill)
         assert len(checkpoints(tmp_path / CHECKPOINTS_FOLDER)) == KEPT
         return tmp_path
 
     @staticmethod
-    def cut(path: Path) -> None:
+    def truncate(path: Path) -> None:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
     @staticmethod
@@ -84,15 +84,15 @@ class TestDamaged:
         content[len(content) // 2] ^= 0xFF
         path.write_bytes(content)
 
-    @pytest.mark.parametrize("damage", ["cut", "flip"])
+    @pytest.mark.parametrize("defect", ["truncate", "flip"])
     def test_the_one_before_is_gone_on_from(
-        self, toy: Path, run: Path, undisturbed: dict[str, torch.Tensor], damage: str, caplog: pytest.LogCaptureFixture
+        self, toy: Path, run: Path, undisturbed: dict[str, torch.Tensor], defect: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         before, newest = checkpoints(run / CHECKPOINTS_FOLDER)
-        getattr(self, damage)(newest)
-        made = trainer(toy, run, **FROZEN)
-        made.run(resume=True)
-        assert_equal(weights(made), undisturbed)
+        getattr(self, defect)(newest)
+        training = trainer(toy, run, **FROZEN)
+        training.run(resume=True)
+        assert_equal(weights(training), undisturbed)
         assert f"{newest} is cut short or damaged; going on from {before.name}" in caplog.text
 
     def test_all_of_them(self, toy: Path, run: Path) -> None:
@@ -107,40 +107,40 @@ class TestDamaged:
 
 class TestNoNumber:
     def test_a_loss_names_epoch_step_and_texts(self, toy: Path, tmp_path: Path) -> None:
-        made = trainer(toy, tmp_path, epochs=2)
+        training = trainer(toy, tmp_path, epochs=2)
 
         def poison(losses: dict[str, float]) -> None:
-            if made.state.step == 6:
+            if training.state.step == 6:
                 with torch.no_grad():
-                    made.model.mention_scorer.bound_classifier.bias.fill_(float("nan"))  # type: ignore[union-attr]
+                    training.model.mention_scorer.bound_classifier.bias.fill_(float("nan"))  # type: ignore[union-attr]
 
         with pytest.raises(SettingsError, match="the loss is nan at epoch 2, step 3, with the texts '") as caught:
-            made.run(progress=Progress(step=poison))
-        named = {part.strip("'") for part in str(caught.value).split("texts ")[1].split(";")[0].split(", ")}
-        assert named == set(made.learner.epochs[1].micro_batches(2, made.learner.rank)[0].samples)
+            training.run(progress=Progress(step=poison))
+        named = {text_id.strip("'") for text_id in str(caught.value).split("texts ")[1].split(";")[0].split(", ")}
+        assert named == set(training.learner.epochs[1].micro_batches(2, training.learner.rank)[0].samples)
         assert len(named) == 8
 
     def test_a_gradient_is_found_before_it_reaches_the_weights(self, toy: Path, tmp_path: Path) -> None:
-        made = trainer(toy, tmp_path, epochs=1)
-        before = weights(made)
-        made.learner.stepper.trained[0].register_hook(lambda gradient: gradient * float("inf"))
+        training = trainer(toy, tmp_path, epochs=1)
+        before = weights(training)
+        training.learner.stepper.trained[0].register_hook(lambda gradient: gradient * float("inf"))
         with pytest.raises(SettingsError, match=r"the gradient is (nan|inf) at epoch 1, step 1"):
-            made.run()
-        assert_equal(weights(made), before)
+            training.run()
+        assert_equal(weights(training), before)
 
 
 class TestStopping:
     def test_early(self, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         scores = iter([0.2, 0.5, 0.4, 0.5, 0.6])
-        made = trainer(toy, tmp_path, epochs=9, patience=2)
-        monkeypatch.setattr(made.learner.validation, "score", lambda: SweepPoint(-1.0, 0.5, 0.5, next(scores)))
-        assert made.run().f1 == 0.5  # the fourth is no better than the second
+        training = trainer(toy, tmp_path, epochs=9, patience=2)
+        monkeypatch.setattr(training.learner.validation, "score", lambda: SweepPoint(-1.0, 0.5, 0.5, next(scores)))
+        assert training.run().f1 == 0.5  # the fourth is no better than the second
         assert [row["f1"] for row in rows(tmp_path, "validation")] == [0.2, 0.5, 0.4, 0.5]
         best = json.loads((tmp_path / BEST_FILE).read_text())
         assert (best["epoch"], best["f1"]) == (1, 0.5)
         again = trainer(toy, tmp_path, epochs=9, patience=2)
         assert again.run(resume=True).f1 == 0.5
-        assert again.state.step == made.state.step == 4 * 4
+        assert again.state.step == training.state.step == 4 * 4
 
     def test_validations_between_epochs(self, toy: Path, tmp_path: Path) -> None:
         trainer(toy, tmp_path, epochs=2, eval_steps=3).run()
@@ -151,13 +151,13 @@ class TestFolder:
     def test_the_trace_begins_with_where_the_run_comes_from(self, toy: Path, tmp_path: Path) -> None:
         source = tmp_path / "train.jsonl"
         source.write_text("{}\n")
-        made = trainer(toy, tmp_path / "run", sources=[source], epochs=1)
-        made.run()
+        training = trainer(toy, tmp_path / "run", sources=[source], epochs=1)
+        training.run()
         first = json.loads((tmp_path / "run" / TRACE_FILE).read_text().splitlines()[0])
         assert first["kind"] == "run"
         assert {"git", "python", "host", "device", "processes", "catalogue", "time"} <= first.keys()
         assert {"blink", "torch", "transformers", "accelerate"} == first["versions"].keys()
-        assert first["catalogue"] == made.kb.catalogue.sha256
+        assert first["catalogue"] == training.kb.catalogue.sha256
         assert len(first["files"][str(source)]) == 64
         assert (tmp_path / "run" / CURVES_FILE).read_bytes().startswith(b"\x89PNG")
         source.write_text("{} \n")
@@ -210,41 +210,43 @@ class TestFolder:
 
     def test_learnt_entity_vectors_are_stored_with_the_best_model(self, toy: Path, tmp_path: Path) -> None:
         for tower in ("trained", "adapters"):
-            made = trainer(toy, tmp_path / tower, entity_tower=tower, objective="in_batch", epochs=2)
-            best = made.run()
+            training = trainer(toy, tmp_path / tower, entity_tower=tower, objective="in_batch", epochs=2)
+            best = training.run()
             model = BiEncoder.from_pretrained(tmp_path / tower / "best", candidate=True)
             kb = KnowledgeBase.open(tmp_path / tower / "best-kb")
             assert kb.manifest is not None
-            assert kb.manifest.model == model.candidate_fingerprint() != made.kb.manifest.model  # type: ignore[union-attr]
+            assert kb.manifest.model == model.candidate_fingerprint() != training.kb.manifest.model  # type: ignore[union-attr]
             assert model.config.threshold == best.threshold
             encoded = model.encode_entities(list(kb.catalogue))
             torch.testing.assert_close(torch.from_numpy(encoded), torch.tensor(kb.vectors), atol=1e-5, rtol=0)
             with pytest.raises(MismatchError):
-                made.kb.require_model(model.config.candidate_fingerprint)
+                training.kb.require_model(model.config.candidate_fingerprint)
 
 
 class TestEpochs:
     def test_distributed_texts_are_all_seen_once(self, toy: Path, tmp_path: Path) -> None:
-        made = trainer(toy, tmp_path, epochs=3, batch_size=4, distribute=True)
-        learner = made.learner
+        training = trainer(toy, tmp_path, epochs=3, batch_size=4, distribute=True)
+        learner = training.learner
         numbers = range(learner.epochs.steps)
-        seen = [{s for n in numbers for s in learner.epochs[e].micro_batches(n, learner.rank)[0].samples} for e in range(3)]
-        assert [len(s) for s in seen] == [10, 10, 10]
-        assert set.union(*seen) == {str(i) for i in range(30)}
+        texts_of_epochs = [
+            {s for n in numbers for s in learner.epochs[e].micro_batches(n, learner.rank)[0].samples} for e in range(3)
+        ]
+        assert [len(s) for s in texts_of_epochs] == [10, 10, 10]
+        assert set.union(*texts_of_epochs) == {str(i) for i in range(30)}
 
     def test_too_few_texts_are_not_distributed(self, toy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        made = trainer(toy, tmp_path, epochs=10, batch_size=4, distribute=True)
+        training = trainer(toy, tmp_path, epochs=10, batch_size=4, distribute=True)
         assert "30 texts over 10 epochs are 3 an epoch, less than a batch of 4" in caplog.text
-        assert made.learner.epochs.steps == 8
+        assert training.learner.epochs.steps == 8
 
     def test_in_order(self, toy: Path, tmp_path: Path) -> None:
-        made = trainer(toy, tmp_path, in_order=True)
+        training = trainer(toy, tmp_path, in_order=True)
         samples = [
             s
-            for n in range(made.learner.epochs.steps)
-            for s in made.learner.epochs[1].micro_batches(n, made.learner.rank)[0].samples
+            for n in range(training.learner.epochs.steps)
+            for s in training.learner.epochs[1].micro_batches(n, training.learner.rank)[0].samples
         ]
-        assert samples == [question(i, made.kb).id for i in range(30)]
+        assert samples == [question(i, training.kb).id for i in range(30)]
 
 
 class TestSettings:
@@ -300,11 +302,11 @@ class TestSettings:
     def test_precision_is_that_of_the_entity_vectors_too(
         self, toy: Path, tmp_path: Path, precision: str, kind: torch.dtype
     ) -> None:
-        made = trainer(toy, tmp_path, precision=precision)
-        vectors = made.learner.stepper._catalogue
+        training = trainer(toy, tmp_path, precision=precision)
+        vectors = training.learner.stepper._catalogue
         assert vectors is not None
         assert vectors.dtype == kind
-        assert torch.equal(vectors, torch.tensor(made.kb.vectors).to(kind))
+        assert torch.equal(vectors, torch.tensor(training.kb.vectors).to(kind))
 
     def test_fp16_needs_a_gpu(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="needs a GPU"):
@@ -325,18 +327,18 @@ class TestSettings:
         [("all_encoder_layers", {"0", "1"}), ("top4_layers", {"0", "1"}), ("top_layer", {"1"}), ("additional_layers", set())],
     )
     def test_layers_by_the_names_of_the_original(self, toy: Path, tmp_path: Path, layers: str, learns: set[str]) -> None:
-        made = trainer(toy, tmp_path, train_layers=layers)
-        names = [n for n in weights(made) if n.startswith("context_encoder")]
+        training = trainer(toy, tmp_path, train_layers=layers)
+        names = [n for n in weights(training) if n.startswith("context_encoder")]
         assert {n.split(".")[3] for n in names} == learns
-        assert any(n.startswith("mention_scorer.") for n in weights(made))
+        assert any(n.startswith("mention_scorer.") for n in weights(training))
 
 
 def test_the_model_of_each_epoch_is_kept(toy: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]) -> None:
-    made = trainer(toy, tmp_path / "run", keep_epochs=True, first_epoch=9, eval_steps=3, **FROZEN)
-    made.run()
-    assert_equal(undisturbed, weights(made))
-    kept = sorted(p.name for p in (tmp_path / "run").glob("epoch_*"))
-    assert kept == ["epoch_10", "epoch_11", "epoch_9"]
-    stored = [(tmp_path / "run" / name / "adapters.safetensors").read_bytes() for name in (*kept, "last")]
+    training = trainer(toy, tmp_path / "run", keep_epochs=True, first_epoch=9, eval_steps=3, **FROZEN)
+    training.run()
+    assert_equal(undisturbed, weights(training))
+    folders = sorted(p.name for p in (tmp_path / "run").glob("epoch_*"))
+    assert folders == ["epoch_10", "epoch_11", "epoch_9"]
+    stored = [(tmp_path / "run" / name / "adapters.safetensors").read_bytes() for name in (*folders, "last")]
     assert stored[1] == stored[3]
     assert len(set(stored)) == 3

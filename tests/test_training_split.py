@@ -60,14 +60,14 @@ def first_step(folder: Path, run: str, **settings: Any) -> tuple[dict[str, float
         "negatives": 3,
         **settings,
     }
-    made = Trainer(fresh(folder / "base"), kb, texts(kb), texts(kb)[:4], folder / run, TrainSettings(**options))
-    epoch = made.learner.epochs[0]
-    parts = epoch.micro_batches(0, made.learner.rank)
-    if made.learner._negatives is not None:
-        parts = made.learner._negatives.add(parts, 0, 0, lambda n: epoch.micro_batches(n, made.learner.rank), 1)
-    made.model.train()
-    losses = made.learner.stepper.step(0, parts, "the first step")
-    return losses, {n: p.grad.clone() for n, p in made.model.named_parameters() if p.grad is not None}
+    training = Trainer(fresh(folder / "base"), kb, texts(kb), texts(kb)[:4], folder / run, TrainSettings(**options))
+    epoch = training.learner.epochs[0]
+    batches = epoch.micro_batches(0, training.learner.rank)
+    if training.learner._negatives is not None:
+        batches = training.learner._negatives.add(batches, 0, 0, lambda n: epoch.micro_batches(n, training.learner.rank), 1)
+    training.model.train()
+    losses = training.learner.stepper.step(0, batches, "the first step")
+    return losses, {n: p.grad.clone() for n, p in training.model.named_parameters() if p.grad is not None}
 
 
 def assert_same(one: Any, other: Any) -> None:
@@ -81,10 +81,10 @@ def assert_same(one: Any, other: Any) -> None:
 @pytest.mark.parametrize(("objective", "tower"), CASES)
 def test_parts(folder: Path, objective: str, tower: str) -> None:
     settings = {"objective": objective, "entity_tower": tower}
-    whole = first_step(folder, "whole", **settings)
-    assert whole[0]["entity"] > 0
-    for parts in (2, 4, 50):  # 50: more than there are texts
-        assert_same(whole, first_step(folder, "parts", accumulation=parts, **settings))
+    unsplit = first_step(folder, "whole", **settings)
+    assert unsplit[0]["entity"] > 0
+    for count in (2, 4, 50):  # 50: more than there are texts
+        assert_same(unsplit, first_step(folder, "parts", accumulation=count, **settings))
 
 
 @pytest.mark.parametrize("tower", ["frozen", "trained"])
@@ -95,7 +95,7 @@ def test_gradient_checkpointing(folder: Path, tower: str) -> None:
 
 def process(rank: int, folder: str, port: int) -> None:
     """What each of two processes does: every case's first step, and a short run whose second half is a continuation."""
-    places = {
+    variables = {
         "RANK": rank,
         "LOCAL_RANK": rank,
         "WORLD_SIZE": 2,
@@ -103,12 +103,12 @@ def process(rank: int, folder: str, port: int) -> None:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
     }
-    os.environ.update({k: str(v) for k, v in places.items()} | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"})
+    os.environ.update({k: str(v) for k, v in variables.items()} | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"})
     torch.set_num_threads(1)
     where = Path(folder)
-    made = {f"{o} {t}": first_step(where, "two", objective=o, entity_tower=t, accumulation=2) for o, t in OVER_PROCESSES}
-    made["weights"] = run_on(where, resume=False), run_on(where, resume=True)  # type: ignore[assignment]
-    torch.save(made, where / f"process-{rank}.pt")
+    results = {f"{o} {t}": first_step(where, "two", objective=o, entity_tower=t, accumulation=2) for o, t in OVER_PROCESSES}
+    results["weights"] = run_on(where, resume=False), run_on(where, resume=True)  # type: ignore[assignment]
+    torch.save(results, where / f"process-{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -116,9 +116,9 @@ def run_on(folder: Path, *, resume: bool) -> dict[str, torch.Tensor]:
     """Weights after a run in several processes."""
     kb = KnowledgeBase.open(folder / "kb")
     settings = TrainSettings(epochs=2, batch_size=4, objective="in_batch+hard_negatives", precision="fp32", refresh_steps=2)
-    made = Trainer(fresh(folder / "base"), kb, texts(kb), texts(kb)[:4], folder / "run", settings)
-    made.run(resume=resume)
-    return weights(made)
+    training = Trainer(fresh(folder / "base"), kb, texts(kb), texts(kb)[:4], folder / "run", settings)
+    training.run(resume=resume)
+    return weights(training)
 
 
 def test_processes(folder: Path) -> None:
@@ -126,12 +126,12 @@ def test_processes(folder: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     torch.multiprocessing.spawn(process, (str(folder), port), nprocs=2)
-    made = [torch.load(folder / f"process-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    results = [torch.load(folder / f"process-{rank}.pt", weights_only=True) for rank in (0, 1)]
     for objective, tower in OVER_PROCESSES:
         alone = first_step(folder, "alone", objective=objective, entity_tower=tower)
-        for each in made:
-            assert_same(alone, each[f"{objective} {tower}"])
-    for first, second in zip(made[0]["weights"], made[1]["weights"], strict=True):
+        for outputs in results:
+            assert_same(alone, outputs[f"{objective} {tower}"])
+    for first, second in zip(results[0]["weights"], results[1]["weights"], strict=True):
         assert all(torch.equal(first[name], second[name]) for name in first)
-    before, resumed = made[0]["weights"]
+    before, resumed = results[0]["weights"]
     assert all(torch.equal(before[name], resumed[name]) for name in before)

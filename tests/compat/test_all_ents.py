@@ -41,9 +41,9 @@ E_LINE = (
 
 
 def plan(line: str) -> Plan:
-    found = resolve(SCRIPT.parse(line.split()))
-    assert found is not None
-    return found
+    resolved = resolve(SCRIPT.parse(line.split()))
+    assert resolved is not None
+    return resolved
 
 
 # --- flags ----------------------------------------------------------------------------------------------------------
@@ -62,12 +62,12 @@ def test_every_flag_of_every_release_parses(name: str):
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize(("given", "value"), [
+@pytest.mark.parametrize(("spelling", "value"), [
     ("--threshold -4.5", -4.5), ("--threshold=-4.5", -4.5), ("--threshold=-inf", -math.inf), ("--threshold -inf", -math.inf),
     ("--threshold -Infinity", -math.inf), ("--threshold 0", 0.0), ("--threshold -1e-3", -0.001),
 ])  # fmt: skip
-def test_thresholds_are_spelt_in_many_ways(given: str, value: float):
-    assert SCRIPT.parse(["-i", *given.split()]).threshold == value
+def test_thresholds_are_spelt_in_many_ways(spelling: str, value: float):
+    assert SCRIPT.parse(["-i", *spelling.split()]).threshold == value
 
 
 @pytest.mark.quick
@@ -81,7 +81,7 @@ def test_only_numbers_are_joined_to_flags():
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize(("line", "wanted"), [
+@pytest.mark.parametrize(("line", "fields"), [
     (README_LINE, {"interactive": True, "threshold": -4.5, "mentions": 50, "mode": "joint", "detector": JOINT}),
     (SLURM_LINE, {"threshold": -2.9, "mention_floor": -math.inf, "batch_size": 64, "mode": "joint", "save_to": Path("out")}),
     (E_LINE, {"threshold": -2.9, "mentions": 40, "entities": 5, "interactive": False}),
@@ -102,9 +102,9 @@ def test_only_numbers_are_joined_to_flags():
     ("--test_mentions f --compat elq --threshold -1", {"mention_floor": -1.0}),
     ("--test_mentions f --compat elq --mention_classifier_threshold 0 --threshold -1", {"mention_floor": -math.inf}),
 ])  # fmt: skip
-def test_flags_mean(line: str, wanted: dict[str, Any]):
-    found = plan(line)
-    assert {key: getattr(found, key) for key in wanted} == wanted
+def test_flags_mean(line: str, fields: dict[str, Any]):
+    resolved = plan(line)
+    assert {key: getattr(resolved, key) for key in fields} == fields
 
 
 @pytest.mark.quick
@@ -162,11 +162,11 @@ def test_wrong_flags_are_one_clear_line(line: str, words: str, capsys):
 
 def assert_fails(arguments: list[str], words: str, capsys) -> str:
     assert main(arguments) in (1, 2)
-    said = capsys.readouterr()
-    last = said.err.splitlines()[-1]
+    captured = capsys.readouterr()
+    last = captured.err.splitlines()[-1]
     assert last.startswith("main_dense_all_ents.py: ")
-    assert "Traceback" not in said.err
-    assert said.out == ""
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
     for word in words.split():
         assert word in last
     return last
@@ -182,8 +182,8 @@ def test_help_names_every_flag(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
     assert stop.value.code == 0
-    shown = capsys.readouterr().out
-    assert all(name in shown for flag in FLAGS for name in flag.names)
+    output = capsys.readouterr().out
+    assert all(name in output for flag in FLAGS for name in flag.names)
 
 
 # --- missing files --------------------------------------------------------------------------------------------------
@@ -191,11 +191,11 @@ def test_help_names_every_flag(capsys):
 
 def test_the_readme_s_files_are_named_with_what_gets_them(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    said = assert_fails(README_LINE.split(), "epoch_22/pytorch_model.bin training_params.txt models/entity.jsonl", capsys)
+    message = assert_fails(README_LINE.split(), "epoch_22/pytorch_model.bin training_params.txt models/entity.jsonl", capsys)
     for command in ("elq_wiki_large.bin", "elq_large_params.txt", "entity.jsonl", "all_entities_large.t7"):
-        assert f"--only {command}" in said
-    assert "never published" in said
-    assert "--biencoder_config models/elq_large_params.txt" in said
+        assert f"--only {command}" in message
+    assert "never published" in message
+    assert "--biencoder_config models/elq_large_params.txt" in message
 
 
 @pytest.mark.parametrize(("line", "words"), [
@@ -268,7 +268,7 @@ class Trap:
         return print, ("the trap went off",)
 
 
-@pytest.mark.parametrize(("name", "damage", "words"), [
+@pytest.mark.parametrize(("name", "corrupt", "words"), [
     ("pytorch_model.bin", half, "pytorch_model.bin cut short"),
     ("pytorch_model.bin", garbage, "pytorch_model.bin"),
     ("pytorch_model.bin", text(""), "pytorch_model.bin"),
@@ -295,9 +295,9 @@ class Trap:
     ("vocab.txt", text("a\nb\n"), "vocab.txt"),
     ("config.json", garbage, "config.json"),
 ])  # fmt: skip
-def test_damaged_files_are_one_clear_line(original: Reference, name: str, damage: Any, words: str, tmp_path: Path, capsys):
+def test_damaged_files_are_one_clear_line(original: Reference, name: str, corrupt: Any, words: str, tmp_path: Path, capsys):
     folder = shutil.copytree(original.folder, tmp_path / "copy")
-    damage(folder / name)
+    corrupt(folder / name)
     flags = [word.replace(str(original.folder), str(folder)) for word in original.flags()]
     out = tmp_path / "out"
     assert_fails([*flags, "--test_mentions", str(texts_file(tmp_path)), "--save_preds_dir", str(out)], words, capsys)
@@ -321,9 +321,9 @@ def test_a_broken_catalogue_is_told_once_and_without_flags_of_other_commands(
     twice = [json.dumps(json.loads(line) | {"kb_idx": "Q7"}) for line in lines[:2]]
     (folder / "entity.jsonl").write_text("\n".join([*twice, *lines[2:]]) + "\n")
     assert main([*flags, *texts]) == 0
-    said = capsys.readouterr().err
-    assert "entity.jsonl: ids that stand on several lines lead to the last; lines that lose theirs: 1" in said
-    assert "--skip-bad" not in said
+    err = capsys.readouterr().err
+    assert "entity.jsonl: ids that stand on several lines lead to the last; lines that lose theirs: 1" in err
+    assert "--skip-bad" not in err
     assert caplog.records == []
 
 
@@ -342,10 +342,10 @@ def test_stored_word_pieces_of_another_vocabulary(original: Reference, ids: list
     assert_fails([*original.flags(), "--test_mentions", str(file)], "seven token model", capsys)
 
 
-@pytest.mark.parametrize(("damage", "words"), [(half, "index.pkl"), (garbage, "index.pkl"), (text(""), "index.pkl empty")])
-def test_a_damaged_index_is_one_clear_line(original: Reference, damage: Any, words: str, tmp_path: Path, capsys):
+@pytest.mark.parametrize(("corrupt", "words"), [(half, "index.pkl"), (garbage, "index.pkl"), (text(""), "index.pkl empty")])
+def test_a_damaged_index_is_one_clear_line(original: Reference, corrupt: Any, words: str, tmp_path: Path, capsys):
     write_index(original, tmp_path / "index.pkl")
-    damage(tmp_path / "index.pkl")
+    corrupt(tmp_path / "index.pkl")
     flags = [*original.flags(), "--index_path", str(tmp_path / "index.pkl")]
     assert_fails([*flags, "--test_mentions", str(texts_file(tmp_path))], words, capsys)
 
@@ -369,9 +369,9 @@ def test_an_index_is_searched_and_the_vectors_are_then_not_read(original: Refere
     exact = link(original, texts_file(tmp_path), tmp_path / "exact", "--threshold", "-inf")
     write_index(original, tmp_path / "index.pkl")
     flags = ("--index_path", str(tmp_path / "index.pkl"), "--entity_encoding", "nowhere.t7", "--threshold", "-inf")
-    for mine, theirs in zip(link(original, texts_file(tmp_path), tmp_path / "flat", *flags), exact, strict=True):
-        np.testing.assert_allclose(mine.pop("scores"), theirs.pop("scores"), atol=1e-4)
-        assert mine == theirs
+    for searched, theirs in zip(link(original, texts_file(tmp_path), tmp_path / "flat", *flags), exact, strict=True):
+        np.testing.assert_allclose(searched.pop("scores"), theirs.pop("scores"), atol=1e-4)
+        assert searched == theirs
 
 
 @pytest.mark.parametrize(("content", "words"), [
@@ -421,17 +421,17 @@ def test_context_lengths_that_do_not_fit_are_refused(original: Reference, length
 
 def labelled(original: Reference, row_id: str, words: list[tuple[str, int | None]], **more: Any) -> dict[str, Any]:
     """A labelled row in the original's format: words, and the entity of those that are mentions."""
-    ids, spans, bounds, labels, whole = [], [], [], [], ""
+    ids, spans, bounds, labels, text = [], [], [], [], ""
     for word, entity in words:
-        start, at = len(ids), len(whole) + bool(whole)
+        start, offset = len(ids), len(text) + bool(text)
         ids += original.pieces(word)
-        whole += (" " if whole else "") + word
+        text += (" " if text else "") + word
         if entity is not None:
             spans.append([start, len(ids)])
-            bounds.append([at, len(whole)])
+            bounds.append([offset, len(text)])
             labels.append(entity)
     return {
-        "id": row_id, "text": whole, "mentions": bounds, "tokenized_text_ids": ids, "tokenized_mention_idxs": spans,
+        "id": row_id, "text": text, "mentions": bounds, "tokenized_text_ids": ids, "tokenized_mention_idxs": spans,
         "label_id": labels, **more,
     }  # fmt: skip
 
@@ -441,17 +441,17 @@ def test_predictions_of_texts_without_a_folder_are_printed(original: Reference, 
     capsys.readouterr()
     flags = [*original.flags(), "--test_mentions", str(texts_file(tmp_path)), "--precision", "fp32", "--threshold", "-inf"]
     assert main(flags) == 0
-    said = capsys.readouterr()
-    assert [json.loads(line) for line in said.out.splitlines()] == want
-    assert "biencoder runtime = " in said.err
+    captured = capsys.readouterr()
+    assert [json.loads(line) for line in captured.out.splitlines()] == want
+    assert "biencoder runtime = " in captured.err
 
 
 def test_predictions_do_not_depend_on_the_batch_size(original: Reference, tmp_path: Path, capsys):
     file = texts_file(tmp_path, (*TEXTS, "peru " * 60, ""))
     one = link(original, file, tmp_path / "one", "--threshold", "-inf", "--eval_batch_size", "1")
-    for mine, theirs in zip(one, link(original, file, tmp_path / "many", "--threshold", "-inf"), strict=True):
-        np.testing.assert_allclose(mine.pop("scores"), theirs.pop("scores"), atol=1e-4)
-        assert mine == theirs
+    for single, theirs in zip(one, link(original, file, tmp_path / "many", "--threshold", "-inf"), strict=True):
+        np.testing.assert_allclose(single.pop("scores"), theirs.pop("scores"), atol=1e-4)
+        assert single == theirs
 
 
 def test_long_texts_are_read_to_their_end(original: Reference, tmp_path: Path, capsys):
@@ -464,18 +464,18 @@ def test_long_texts_are_read_to_their_end(original: Reference, tmp_path: Path, c
 
 def test_arrays_lie_where_tokens_say(original: Reference, tmp_path: Path, capsys):
     rows = [labelled(original, "a", [("so", None)] * 50 + [("Peru", 5)] + [("on", None)] * 50), {"id": "b", "text": TEXTS[0]}]
-    found = link(original, write(tmp_path / "in.jsonl", rows), tmp_path / "out", "--threshold", "-inf")
+    records = link(original, write(tmp_path / "in.jsonl", rows), tmp_path / "out", "--threshold", "-inf")
     with np.load(tmp_path / "out" / "predictions.npz", allow_pickle=False) as arrays:
         offsets, bounds, nns, scores = (arrays[k] for k in ("offsets", "mention_bounds", "nns", "dists"))
-    for i, row in enumerate(found):
-        mine = bounds[offsets[i] : offsets[i + 1]]
-        assert ((mine >= 1) & (mine <= len(row["tokens"]))).all()
+    for i, row in enumerate(records):
+        bounds_of_text = bounds[offsets[i] : offsets[i + 1]]
+        assert ((bounds_of_text >= 1) & (bounds_of_text <= len(row["tokens"]))).all()
         # Labelled rows are reported in positions of the whole text.
-        whole = rows[i].get("tokenized_text_ids", row["tokens"])
-        shift = 1 - next(k for k in range(len(whole)) if whole[k : k + len(row["tokens"])] == row["tokens"])
+        text_ids = rows[i].get("tokenized_text_ids", row["tokens"])
+        shift = 1 - next(k for k in range(len(text_ids)) if text_ids[k : k + len(row["tokens"])] == row["tokens"])
         best = {
             (int(s), int(e)): (str(n), v)
-            for (s, e), n, v in zip(mine, nns[offsets[i] :, 0], scores[offsets[i] :, 0], strict=False)
+            for (s, e), n, v in zip(bounds_of_text, nns[offsets[i] :, 0], scores[offsets[i] :, 0], strict=False)
         }
         for (entity, start, end), score in zip(row["pred_triples"], row["scores"], strict=True):
             assert best[start + shift, end - 1 + shift] == (entity, pytest.approx(score))
@@ -488,10 +488,10 @@ def test_labels_are_looked_at_row_by_row(original: Reference, tmp_path: Path, ca
         labelled(original, "none", [("where", None)]),
         {"id": "chars", "text": "in Peru", "mentions": [[3, 7]], "label_id": [5]},
     ]
-    found = link(original, write(tmp_path / "in.jsonl", rows), tmp_path / "out")
-    assert ["gold_triples" in row for row in found] == [False, True, True, True]
-    assert [row.get("gold_triples") for row in found[1:]] == [[["5", 2, 3]], [], [["5", 1, 2]]]
-    assert found[1]["gold_tuples_string"] == [["Peru 5", "peru"]]
+    records = link(original, write(tmp_path / "in.jsonl", rows), tmp_path / "out")
+    assert ["gold_triples" in row for row in records] == [False, True, True, True]
+    assert [row.get("gold_triples") for row in records[1:]] == [[["5", 2, 3]], [], [["5", 1, 2]]]
+    assert records[1]["gold_tuples_string"] == [["Peru 5", "peru"]]
     assert re.findall(r"^recall = \d+ / (\d+)", capsys.readouterr().out, re.MULTILINE) == ["2"] * 4
 
 
@@ -502,16 +502,16 @@ def test_gold_of_another_catalogue_is_looked_up_by_its_id(original: Reference, t
         labelled(original, "gone", [("Peru", 3)], wikidata_id=["Q9"]),
     ]
     file = write(tmp_path / "in.jsonl", rows)
-    found = link(original, file, tmp_path / "out", "--entity_catalogue", str(catalogue))
-    assert [row["gold_triples"] for row in found] == [[["5", 0, 1]], [["-1", 0, 1]]]
+    records = link(original, file, tmp_path / "out", "--entity_catalogue", str(catalogue))
+    assert [row["gold_triples"] for row in records] == [[["5", 0, 1]], [["-1", 0, 1]]]
 
 
 def test_gold_spans_are_linked_whatever_their_score(original: Reference, tmp_path: Path, capsys):
     """Also those that no single window holds."""
     words = [("Peru", 5), *[("so", None)] * 60, ("Lake Garda", 1)]
     rows = [labelled(original, "stored", words), {k: v for k, v in labelled(original, "text", words).items() if "tok" not in k}]
-    found = link(original, write(tmp_path / "in.jsonl", rows), tmp_path / "out", "-n", "none", "--threshold", "0")
-    for row in found:
+    records = link(original, write(tmp_path / "in.jsonl", rows), tmp_path / "out", "-n", "none", "--threshold", "0")
+    for row in records:
         assert sorted((s, e) for _, s, e in row["pred_triples"]) == [(0, 1), (61, 64)]
         assert row["scores"] == sorted(row["scores"], reverse=True)
     assert_fails([*original.flags(), "--test_mentions", str(texts_file(tmp_path)), "-n", "none"], "'0' gold", _fresh(capsys))
@@ -527,14 +527,14 @@ def test_the_whole_text_as_one_mention(original: Reference, tmp_path: Path, caps
         tmp_path / "in.jsonl",
         [{"id": "a", "text": "Lake Garda"}, {"id": "b", "text": ""}, labelled(original, "c", [("Peru", 5)])],
     )
-    found = link(original, file, tmp_path / "out", "-n", "single")
-    assert [[(s, e) for _, s, e in row["pred_triples"]] for row in found] == [[(0, 3)], [], [(0, 1)]]
+    records = link(original, file, tmp_path / "out", "-n", "single")
+    assert [[(s, e) for _, s, e in row["pred_triples"]] for row in records] == [[(0, 3)], [], [(0, 1)]]
 
 
 def test_stored_word_pieces_are_used_and_can_be_insisted_on(original: Reference, tmp_path: Path, capsys):
     row = labelled(original, "a", [("Peru", 5)]) | {"text": "something else entirely", "mentions": [[0, 9]]}
-    found = link(original, write(tmp_path / "in.jsonl", [row]), tmp_path / "out", "-n", "joint_all_ents_pretokenized")
-    assert found[0]["tokens"] == original.pieces("Peru")
+    records = link(original, write(tmp_path / "in.jsonl", [row]), tmp_path / "out", "-n", "joint_all_ents_pretokenized")
+    assert records[0]["tokens"] == original.pieces("Peru")
     flags = [*original.flags(), "--test_mentions", str(texts_file(tmp_path)), "-n", "joint_all_ents_pretokenized"]
     assert_fails(flags, "'0' tokenized_text_ids", _fresh(capsys))
 
@@ -549,8 +549,8 @@ def test_a_model_folder_of_ours_in_place_of_the_original_s_files(original: Refer
     named = [*ours, "--biencoder_config", str(files.settings)]
     assert_fails(named, f"{folder} is a model folder, which holds its own settings", _fresh(capsys))
     assert main([*ours, "--save_preds_dir", str(tmp_path / "ours"), "--precision", "fp32", "--threshold=-inf"]) == 0
-    found = (tmp_path / "ours" / "biencoder_outs.jsonl").read_text()
-    assert found == (tmp_path / "theirs" / "biencoder_outs.jsonl").read_text()
+    predictions = (tmp_path / "ours" / "biencoder_outs.jsonl").read_text()
+    assert predictions == (tmp_path / "theirs" / "biencoder_outs.jsonl").read_text()
     assert any(row["pred_triples"] for row in theirs)
 
 
@@ -562,10 +562,10 @@ def test_july_s_flags_give_july_s_threshold(original: Reference, tmp_path: Path,
 
 def test_the_mention_threshold_is_a_probability(original: Reference, tmp_path: Path, capsys):
     file, scores = texts_file(tmp_path), {}
-    for share in ("0", "0.5"):
-        link(original, file, tmp_path / share, "--threshold", "-inf", "--mention_classifier_threshold", share)
-        with np.load(tmp_path / share / "predictions.npz") as arrays:
-            scores[share] = arrays["mention_scores"]
+    for probability in ("0", "0.5"):
+        link(original, file, tmp_path / probability, "--threshold", "-inf", "--mention_classifier_threshold", probability)
+        with np.load(tmp_path / probability / "predictions.npz") as arrays:
+            scores[probability] = arrays["mention_scores"]
     np.testing.assert_allclose(np.sort(scores["0"][scores["0"] > 0]), np.sort(scores["0.5"]), atol=1e-5)
     assert len(scores["0.5"]) < len(scores["0"])
 
@@ -611,14 +611,14 @@ def run_outside(
 
 
 def test_the_readme_s_line_works_once_its_files_exist(original: Reference, root: Path, tmp_path: Path):
-    places = {
+    paths = {
         "entity.jsonl": "models/entity.jsonl", "all_entities.t7": "models/all_entities_large.t7",
         "pytorch_model.bin": f"{CHECKPOINT}/epoch_22/pytorch_model.bin", "config.json": f"{CHECKPOINT}/epoch_22/config.json",
         "training_params.txt": f"{CHECKPOINT}/training_params.txt",
     }  # fmt: skip
-    for name, place in places.items():
-        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(original.folder / name, tmp_path / place)
+    for name, path in paths.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(original.folder / name, tmp_path / path)
     done = run_outside(root, tmp_path, README_LINE.split(), "where is lake garda?\n", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -644,8 +644,8 @@ def test_texts_through_the_starter_are_linked_as_everywhere_else(root: Path, tmp
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     linker = open_linker(None, None, precision="fp32", device="cpu")
     for row, linked in zip(rows, linker.link(texts), strict=True):
-        assert sorted(int(entity) for entity, _, _ in row["pred_triples"]) == sorted(found.row for found in linked.links)
-        np.testing.assert_allclose(sorted(row["scores"]), sorted(found.score for found in linked.links), atol=1e-4)
+        assert sorted(int(entity) for entity, _, _ in row["pred_triples"]) == sorted(link.row for link in linked.links)
+        np.testing.assert_allclose(sorted(row["scores"]), sorted(link.score for link in linked.links), atol=1e-4)
 
 
 def test_errors_are_one_line_without_traceback_outside_too(root: Path, tmp_path: Path):

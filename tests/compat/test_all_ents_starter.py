@@ -42,10 +42,10 @@ def dialogue(
 ) -> str:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("".join(f"{line}\n" for line in typed).encode())))
     assert main(["-i", *flags]) == 0
-    said = capsys.readouterr()
-    assert len(said.err.splitlines()) == 1, said.err
-    assert "using the starter" in said.err
-    return said.out
+    captured = capsys.readouterr()
+    assert len(captured.err.splitlines()) == 1, captured.err
+    assert "using the starter" in captured.err
+    return captured.out
 
 
 def test_the_dialogue_speaks_of_probabilities(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,8 +55,8 @@ def test_the_dialogue_speaks_of_probabilities(monkeypatch: pytest.MonkeyPatch, c
     assert out.startswith(
         "insert text: is Oslo 7 old?\nis [Oslo 7] old?\n\nOslo 7\n  Wikidata ID: Q107\n  Title: Oslo 7\n  Score: 0.9"
     )
-    asked = "Next question [n] / change threshold [c]: c\nthe threshold is 0.4; scores are probabilities, from 0 to 1\n"
-    assert f"{asked}new threshold: often\n" in out
+    prompts = "Next question [n] / change threshold [c]: c\nthe threshold is 0.4; scores are probabilities, from 0 to 1\n"
+    assert f"{prompts}new threshold: often\n" in out
     assert "'often' is not a number; give one such as 0.5, or 0 to see everything\nnew threshold: 0.9999\n" in out
     assert "no links above 0.9999; the best guess below it:" in out
     assert "from 0 to 1, and the threshold is -4.5: every link is above it\n" in out

@@ -49,14 +49,14 @@ def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as the original's: text by its names, triples and their names beside it."""
     world = write_world(tmp_path_factory.mktemp("world"))
     folder = world / "data"
     folder.mkdir()
     lines = (world / "lm" / "train.txt").read_text().splitlines(keepends=True)
-    for name, part in (("train", lines[:12]), ("dev", lines[12:16]), ("test", lines[16:])):
-        (folder / f"{name}_selected.txt.gz").write_bytes(gzip.compress("".join(part).encode()))
+    for name, selected in (("train", lines[:12]), ("dev", lines[12:16]), ("test", lines[16:])):
+        (folder / f"{name}_selected.txt.gz").write_bytes(gzip.compress("".join(selected).encode()))
     (world / "kg" / "train.txt").rename(folder / "train.tsv")
     (world / "names.tsv").rename(folder / "names.tsv")
     (world / "relations.json").rename(folder / "relations.json")
@@ -76,40 +76,40 @@ def test_every_flag_is_taken_in_either_spelling(kind: str, verb: str) -> None:
 
 def test_flags_become_settings() -> None:
     changed = {"task": "LM", "joint_opt": "sum", "option": 3, "vocab_size": 70, "layer_type": "lstm", "lstm_layer": "[64, 32]"}
-    given = {**DEFAULTS["kge_lm"], **changed, "keep_prob": 0.5}
-    found = settings_from("kge_lm", given)
+    flags = {**DEFAULTS["kge_lm"], **changed, "keep_prob": 0.5}
+    settings = settings_from("kge_lm", flags)
     expected = {
         "joint.alpha": 0.0, "joint.mode": "sum", "joint.every": 3, "vocabulary.size": 70_000, "cells.kind": "LSTM",
         "cells.layers": [64, 32], "cells.keep": 0.5, "classifier.hidden": [1024, 512, 512], "classifier.balance": 3.0,
     }  # fmt: skip
-    assert expected.items() <= found.items()
+    assert expected.items() <= settings.items()
 
 
-def test_training_and_testing_of_text(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--data_location", f"{place}/", "--model-name", "NAM", "--exp_num", "7"]
+def test_training_and_testing_of_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--data_location", f"{folder}/", "--model-name", "NAM", "--exp_num", "7"]
     words = [*flags, *TINY, "--steps-per-epoch-lm", "3", "--keep_probs", "0.8"]
     assert main("train_lm", words) == 0
-    run = KglmRun.open(place / "model_LM" / "NAM_7")
+    run = KglmRun.open(folder / "model_LM" / "NAM_7")
     assert (run.settings.cells.keep, run.settings.seed, run.settings.cells.kind) == (0.8, 3, "BiLSTM")
     assert run.settings.data.text_valid.endswith("dev_selected.txt.gz")
-    log = (place / "run_logs_LM" / "NAM_train_7.log").read_text()
+    log = (folder / "run_logs_LM" / "NAM_train_7.log").read_text()
     assert "NAM NER experiments" in log
     assert "perplexity" in log
     capsys.readouterr()
-    assert main("test_lm", ["--data_location_lm", str(place), *flags[2:]]) == 0
+    assert main("test_lm", ["--data_location_lm", str(folder), *flags[2:]]) == 0
     out = capsys.readouterr().out
     assert out.startswith("perplexity ")
     assert out.splitlines()[-1].startswith("issa serge coelo born 1967 ")
-    assert out.splitlines()[-1] in (place / "run_logs_LM" / "NAM_test_7.log").read_text()
+    assert out.splitlines()[-1] in (folder / "run_logs_LM" / "NAM_test_7.log").read_text()
     assert main("train_lm", words) == 1  # there is a run already
     assert "holds a run already" in capsys.readouterr().err
     assert main("train_lm", [*words, "--resume"]) == 0
 
 
-def test_training_and_testing_of_triples(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--data_location_kge", str(place), "--exp_num", "8"]
+def test_training_and_testing_of_triples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--data_location_kge", str(folder), "--exp_num", "8"]
     assert main("train_kge", [*flags, *TINY, *TINY_TRIPLES, "--layer_type", "LSTM"]) == 0
-    settings = KglmRun.open(place / "model_kge" / "NAM_NER_8").settings
+    settings = KglmRun.open(folder / "model_kge" / "NAM_NER_8").settings
     assert (settings.joint.alpha, settings.vocabulary.count, settings.data.text) == (1.0, "names", "")
     assert settings.data.entity_names.endswith("names.tsv")
     capsys.readouterr()
@@ -117,7 +117,7 @@ def test_training_and_testing_of_triples(place: Path, capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert out.startswith("easy false triples: accuracy ")
     assert "perplexity" not in out
-    assert (place / "run_log_kge" / "NAM_NER_test_KGE_8.log").is_file()
+    assert (folder / "run_log_kge" / "NAM_NER_test_KGE_8.log").is_file()
 
 
 def as_script(name: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
@@ -128,8 +128,10 @@ def as_script(name: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> i
     return int(ended.value.code or 0)
 
 
-def test_training_and_testing_of_both(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--data_location_lm", str(place), "--data_location_kge", str(place), "--joint_opt", "sum"]
+def test_training_and_testing_of_both(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--data_location_lm", str(folder), "--data_location_kge", str(folder), "--joint_opt", "sum"]
     steps = ["--steps_per_epoch_lm", "2"]
     assert as_script("train_kge_lm", [*flags, *TINY, *TINY_TRIPLES, *steps], monkeypatch) == 0
     capsys.readouterr()
@@ -138,9 +140,9 @@ def test_training_and_testing_of_both(place: Path, monkeypatch: pytest.MonkeyPat
     assert lines[0].startswith("perplexity ")
     assert any(line.startswith("easy false triples: accuracy") for line in lines)
     assert lines[-1].startswith("issa serge coelo born 1967")
-    settings = KglmRun.open(place / "model_kge_lm" / "NAM_NER_99").settings
+    settings = KglmRun.open(folder / "model_kge_lm" / "NAM_NER_99").settings
     assert (settings.joint.mode, settings.joint.order) == ("sum", "blocks")
-    assert (place / "run_log_kge_lm" / "NAM_NER_train_99.log").is_file()
+    assert (folder / "run_log_kge_lm" / "NAM_NER_train_99.log").is_file()
 
 
 @pytest.mark.parametrize("kind", DEFAULTS)
@@ -183,64 +185,64 @@ def test_facts_and_summaries_of_the_original_are_read(tmp_path: Path) -> None:
     ("name", "words", "message"),
     [
         ("train_lm", [], "--data_location is not given"),
-        ("train_lm", ["--data_location", "{place}/none"], "holds no training text"),
+        ("train_lm", ["--data_location", "{folder}/none"], "holds no training text"),
         ("train_lm", ["--data_location", "/nowhere/at/all"], "there is no folder"),
-        ("train_lm", ["--data_location", "{place}", "--lstm_layer", "__import__('os')"], "--lstm_layer is"),
-        ("train_lm", ["--data_location", "{place}", "--layer_type", "GRU"], "--layer_type is 'GRU'"),
-        ("train_lm", ["--data_location", "{place}", "--epochz", "3"], "epochz"),
-        ("train_kge", ["--data_location_kge", "{place}/pickles"], "blink.kglm.train_kge --help"),
-        ("train_kge", ["--data_location_kge", "{place}", "--hidden_units_4", "2"], "--hidden_units_4 is 2"),
-        ("train_kge", ["--data_location_kge", "{place}", "--task", "INIT"], "take train_kge_lm"),
-        ("train_kge_lm", ["--data_location_kge", "{place}"], "--data_location_lm is not given"),
+        ("train_lm", ["--data_location", "{folder}", "--lstm_layer", "__import__('os')"], "--lstm_layer is"),
+        ("train_lm", ["--data_location", "{folder}", "--layer_type", "GRU"], "--layer_type is 'GRU'"),
+        ("train_lm", ["--data_location", "{folder}", "--epochz", "3"], "epochz"),
+        ("train_kge", ["--data_location_kge", "{folder}/pickles"], "blink.kglm.train_kge --help"),
+        ("train_kge", ["--data_location_kge", "{folder}", "--hidden_units_4", "2"], "--hidden_units_4 is 2"),
+        ("train_kge", ["--data_location_kge", "{folder}", "--task", "INIT"], "take train_kge_lm"),
+        ("train_kge_lm", ["--data_location_kge", "{folder}"], "--data_location_lm is not given"),
         (
             "train_kge_lm",
-            ["--data_location_kge", "{place}", "--data_location_lm", "{place}", "--joint_opt", "often"],
+            ["--data_location_kge", "{folder}", "--data_location_lm", "{folder}", "--joint_opt", "often"],
             "--joint_opt",
         ),
-        ("test_lm", ["--data_location", "{place}", "--exp_num", "none"], "there is no run"),
+        ("test_lm", ["--data_location", "{folder}", "--exp_num", "none"], "there is no run"),
     ],
 )
 def test_mistakes_are_one_line(
-    place: Path, capsys: pytest.CaptureFixture[str], name: str, words: list[str], message: str
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str, words: list[str], message: str
 ) -> None:
-    (place / "pickles").mkdir(exist_ok=True)
-    (place / "pickles" / "Sample_data_lm_24.pkl").write_bytes(b"never read")
-    assert main(name, [word.replace("{place}", str(place)) for word in words]) in (1, 2)
+    (folder / "pickles").mkdir(exist_ok=True)
+    (folder / "pickles" / "Sample_data_lm_24.pkl").write_bytes(b"never read")
+    assert main(name, [word.replace("{folder}", str(folder)) for word in words]) in (1, 2)
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
 
 
-def test_a_prefix_serves_as_a_location(place: Path) -> None:
+def test_a_prefix_serves_as_a_location(folder: Path) -> None:
     """The original glues location and file name together."""
-    for file in place.glob("*_selected.txt.gz"):
-        (place / f"wiki_{file.name}").write_bytes(file.read_bytes())
-    words = ["--data_location", f"{place}/wiki_", "--out", str(place / "own"), "--steps_per_epoch_lm", "1", *TINY]
+    for file in folder.glob("*_selected.txt.gz"):
+        (folder / f"wiki_{file.name}").write_bytes(file.read_bytes())
+    words = ["--data_location", f"{folder}/wiki_", "--out", str(folder / "own"), "--steps_per_epoch_lm", "1", *TINY]
     assert main("train_lm", words) == 0
-    assert KglmRun.open(place / "own").settings.data.text.endswith("wiki_train_selected.txt.gz")
+    assert KglmRun.open(folder / "own").settings.data.text.endswith("wiki_train_selected.txt.gz")
 
 
-def test_sentences_of_two_runs_side_by_side(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sentences_of_two_runs_side_by_side(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from blink.apps.cli import cli
 
     runs = []
     for seed in ("3", "4"):
-        runs.append(str(place / f"run{seed}"))
-        words = ["--data_location", str(place), "--out", runs[-1], *TINY, "--seed", seed, "--steps_per_epoch_lm", "2"]
+        runs.append(str(folder / f"run{seed}"))
+        words = ["--data_location", str(folder), "--out", runs[-1], *TINY, "--seed", seed, "--steps_per_epoch_lm", "2"]
         assert main("train_lm", words) == 0
     capsys.readouterr()
 
-    def made(*words: str) -> list[dict[str, str]]:
+    def sample(*words: str) -> list[dict[str, str]]:
         cli.main(["kglm", "generate", *words, "--json"], standalone_mode=False)
         return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
-    found = made(*runs, "--prompt", "ada moor", "--samples", "2", "--words", "5")
-    assert [(row["run"], row["how"]) for row in found] == [
-        (run, how) for how in ("greedy", "sample 1 of 2", "sample 2 of 2") for run in runs
+    rows = sample(*runs, "--prompt", "ada moor", "--samples", "2", "--words", "5")
+    assert [(row["run"], row["how"]) for row in rows] == [
+        (run, method) for method in ("greedy", "sample 1 of 2", "sample 2 of 2") for run in runs
     ]
-    assert found == made(*runs, "--prompt", "ada moor", "--samples", "2", "--words", "5")
-    assert found[2]["text"] != made(*runs, "--prompt", "ada moor", "--samples", "2", "--words", "5", "--seed", "9")[2]["text"]
+    assert rows == sample(*runs, "--prompt", "ada moor", "--samples", "2", "--words", "5")
+    assert rows[2]["text"] != sample(*runs, "--prompt", "ada moor", "--samples", "2", "--words", "5", "--seed", "9")[2]["text"]
     cli.main(["kglm", "generate", *runs, "--prompt", "ada zorro"], standalone_mode=False)
-    shown = capsys.readouterr()
-    assert "does not know zorro" in shown.err
-    assert all(Path(run).name in shown.out for run in runs)
+    output = capsys.readouterr()
+    assert "does not know zorro" in output.err
+    assert all(Path(run).name in output.out for run in runs)

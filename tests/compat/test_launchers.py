@@ -66,12 +66,12 @@ def train(settings: ClusterSettings, /, **changes: str) -> Plan:
 
 def options(words: tuple[str, ...]) -> dict[str, str]:
     """Flags and their values; a switch is ``true``."""
-    found: dict[str, str] = {}
+    parsed: dict[str, str] = {}
     for i, word in enumerate(words):
         if word.startswith("--"):
             bare = i + 1 == len(words) or (words[i + 1].startswith("--"))
-            found[word] = "true" if bare else words[i + 1]
-    return found
+            parsed[word] = "true" if bare else words[i + 1]
+    return parsed
 
 
 def train_options(settings: ClusterSettings, /, **changes: str) -> dict[str, str]:
@@ -83,8 +83,8 @@ def train_options(settings: ClusterSettings, /, **changes: str) -> dict[str, str
 class TestReadmeLines:
     @pytest.mark.parametrize("name", LINES)
     def test_plan(self, name: str, settings: ClusterSettings) -> None:
-        found = "\n".join(plan_of(LINES[name], settings).lines()) + "\n"
-        assert found == (PLANS / f"{name}.txt").read_text()
+        plan = "\n".join(plan_of(LINES[name], settings).lines()) + "\n"
+        assert plan == (PLANS / f"{name}.txt").read_text()
 
     def test_there_is_no_other_plan(self) -> None:
         assert {p.stem for p in PLANS.iterdir()} == set(LINES)
@@ -107,15 +107,15 @@ class TestTrainWords:
         assert train_options(settings, data="zeshel")["--data_path"] == "/far away"
 
     def test_a_data_set_brings_its_own_entities(self, settings: ClusterSettings) -> None:
-        own = Path("data/webqsp_all_ents")
-        own.mkdir(parents=True)
-        (own / "entity.jsonl").touch()
+        data_set = Path("data/webqsp_all_ents")
+        data_set.mkdir(parents=True)
+        (data_set / "entity.jsonl").touch()
         assert train_options(settings)["--catalogue"] == "models/entity.jsonl"
-        (own / "all_entities_large.t7").touch()
-        found = train_options(settings)
-        assert (found["--catalogue"], found["--cand_enc_path"]) == (
-            str(own / "entity.jsonl"),
-            str(own / "all_entities_large.t7"),
+        (data_set / "all_entities_large.t7").touch()
+        flags = train_options(settings)
+        assert (flags["--catalogue"], flags["--cand_enc_path"]) == (
+            str(data_set / "entity.jsonl"),
+            str(data_set / "all_entities_large.t7"),
         )
 
     def test_validation_falls_back_to_dev(self, settings: ClusterSettings) -> None:
@@ -135,8 +135,8 @@ class TestTrainWords:
         ],
     )  # fmt: skip
     def test_aggregation(self, kind: str, bounds: bool, aggregation: str | None, settings: ClusterSettings) -> None:
-        found = train_options(settings, mention_agg_type=kind)
-        assert ("--no_mention_bounds" in found, found.get("--mention_aggregation_type")) == (bounds, aggregation)
+        flags = train_options(settings, mention_agg_type=kind)
+        assert ("--no_mention_bounds" in flags, flags.get("--mention_aggregation_type")) == (bounds, aggregation)
 
     @pytest.mark.parametrize(
         ("objective", "kinds"),
@@ -149,31 +149,31 @@ class TestTrainWords:
         assert [step.kind for step in train(settings, objective=objective).steps] == kinds
 
     @pytest.mark.parametrize(
-        ("data", "given", "batch"), [("wiki_all_ents", "", "32"), ("pretrain", "", "128"), ("pretrain", "7", "7")]
+        ("data", "batch_size", "batch"), [("wiki_all_ents", "", "32"), ("pretrain", "", "128"), ("pretrain", "7", "7")]
     )
-    def test_batch_size(self, data: str, given: str, batch: str, settings: ClusterSettings) -> None:
-        assert train_options(settings, data=data, batch_size=given)["--train_batch_size"] == batch
-        encode = train(settings, data=data, batch_size=given, objective="predict").steps[-1]
+    def test_batch_size(self, data: str, batch_size: str, batch: str, settings: ClusterSettings) -> None:
+        assert train_options(settings, data=data, batch_size=batch_size)["--train_batch_size"] == batch
+        encode = train(settings, data=data, batch_size=batch_size, objective="predict").steps[-1]
         assert options(encode.arguments)["--batch-size"] == batch
 
-    @pytest.mark.parametrize(("word", "there"), [("true", True), ("false", False)])
-    def test_joint_detection(self, word: str, there: bool, settings: ClusterSettings) -> None:
-        assert ("--do_mention_detection" in train_options(settings, joint_mention_detection=word)) == there
+    @pytest.mark.parametrize(("word", "present"), [("true", True), ("false", False)])
+    def test_joint_detection(self, word: str, present: bool, settings: ClusterSettings) -> None:
+        assert ("--do_mention_detection" in train_options(settings, joint_mention_detection=word)) == present
 
-    @pytest.mark.parametrize(("given", "length"), [("", "128"), ("20", "20")])
-    def test_context_length(self, given: str, length: str, settings: ClusterSettings) -> None:
-        assert train_options(settings, context_length=given)["--max_context_length"] == length
+    @pytest.mark.parametrize(("context_length", "length"), [("", "128"), ("20", "20")])
+    def test_context_length(self, context_length: str, length: str, settings: ClusterSettings) -> None:
+        assert train_options(settings, context_length=context_length)["--max_context_length"] == length
 
     def test_saved_encodings(self, settings: ClusterSettings) -> None:
-        found = train_options(settings, load_saved_cand_encs="true")
-        assert found["--freeze_cand_enc"] == found["--load_cand_enc_only"] == "true"
-        assert found["--path_to_model"] == "models/biencoder_wiki_large.bin"
+        flags = train_options(settings, load_saved_cand_encs="true")
+        assert flags["--freeze_cand_enc"] == flags["--load_cand_enc_only"] == "true"
+        assert flags["--path_to_model"] == "models/biencoder_wiki_large.bin"
         assert Path("models/biencoder_wiki_large.bin") in train(settings).reads
 
     def test_no_saved_encodings(self, settings: ClusterSettings) -> None:
-        found = train_options(settings, load_saved_cand_encs="false")
-        assert found["--freeze_cand_enc"] == "false"
-        assert found.keys().isdisjoint(("--load_cand_enc_only", "--path_to_model"))
+        flags = train_options(settings, load_saved_cand_encs="false")
+        assert flags["--freeze_cand_enc"] == "false"
+        assert flags.keys().isdisjoint(("--load_cand_enc_only", "--path_to_model"))
         assert Path("models/biencoder_wiki_large.bin") not in train(settings, load_saved_cand_encs="false").reads
 
     @pytest.mark.parametrize(
@@ -186,31 +186,31 @@ class TestTrainWords:
     def test_adversarial(
         self, load: str, adversarial: str, flag: str | None, objective: str | None, settings: ClusterSettings
     ) -> None:
-        found = train_options(settings, load_saved_cand_encs=load, adversarial=adversarial)
-        assert (found.get("--adversarial_training"), found.get("--objective")) == (flag, objective)
+        flags = train_options(settings, load_saved_cand_encs=load, adversarial=adversarial)
+        assert (flags.get("--adversarial_training"), flags.get("--objective")) == (flag, objective)
 
     @pytest.mark.parametrize("size", ["base", "large"])
     def test_model_size(self, size: str, settings: ClusterSettings) -> None:
         assert train_options(settings, model_size=size)["--bert_model"] == f"bert-{size}-uncased"
 
     def test_a_size_of_ones_own(self, tmp_path: Path) -> None:
-        found = train_options(load_settings({"HOME": str(tmp_path), "BLINK_SIZE_TINY": "/my/tiny bert"}), model_size="tiny")
-        assert found["--bert_model"] == "/my/tiny bert"
-        assert found["--output_path"].endswith("_bert_tiny_qa_linear")
+        flags = train_options(load_settings({"HOME": str(tmp_path), "BLINK_SIZE_TINY": "/my/tiny bert"}), model_size="tiny")
+        assert flags["--bert_model"] == "/my/tiny bert"
+        assert flags["--output_path"].endswith("_bert_tiny_qa_linear")
 
     @pytest.mark.parametrize("scorer", ["qa_linear", "qa_mlp"])
     def test_mention_scorer(self, scorer: str, settings: ClusterSettings) -> None:
-        found = train_options(settings, mention_scoring_method=scorer)
-        assert found["--mention_scoring_method"] == scorer
-        assert found["--output_path"].endswith(f"_bert_large_{scorer}")
+        flags = train_options(settings, mention_scoring_method=scorer)
+        assert flags["--mention_scoring_method"] == scorer
+        assert flags["--output_path"].endswith(f"_bert_large_{scorer}")
 
     @pytest.mark.parametrize(
-        ("start", "end", "wanted"), [("", "", "0 1000000"), ("5", "9", "5 9"), ("0", "-1", "0 -1"), ("7", "-1", "7 -1")]
+        ("start", "end", "expected"), [("", "", "0 1000000"), ("5", "9", "5 9"), ("0", "-1", "0 -1"), ("7", "-1", "7 -1")]
     )
-    def test_chunk(self, start: str, end: str, wanted: str, settings: ClusterSettings) -> None:
+    def test_chunk(self, start: str, end: str, expected: str, settings: ClusterSettings) -> None:
         encode = train(settings, objective="predict", chunk_start=start, chunk_end=end).steps[-1]
-        place = encode.arguments.index("--chunk")
-        assert encode.arguments[place + 1 : place + 3] == tuple(wanted.split())
+        index = encode.arguments.index("--chunk")
+        assert encode.arguments[index + 1 : index + 3] == tuple(expected.split())
 
     def test_the_chunk_is_of_no_account_in_training(self, settings: ClusterSettings) -> None:
         assert (
@@ -219,18 +219,18 @@ class TestTrainWords:
             == train(settings, chunk_start="9", chunk_end="3")
         )
 
-    @pytest.mark.parametrize(("given", "size"), [("", "32"), ("64", "64")])
-    def test_eval_batch_size(self, given: str, size: str, settings: ClusterSettings) -> None:
-        assert train_options(settings, eval_batch_size=given)["--eval_batch_size"] == size
+    @pytest.mark.parametrize(("size", "batch_size"), [("", "32"), ("64", "64")])
+    def test_eval_batch_size(self, size: str, batch_size: str, settings: ClusterSettings) -> None:
+        assert train_options(settings, eval_batch_size=size)["--eval_batch_size"] == batch_size
 
     @pytest.mark.parametrize(("data", "steps"), [("pretrain", "1000"), ("webqsp", "500")])
     def test_what_is_fixed(self, data: str, steps: str, settings: ClusterSettings) -> None:
-        found = train_options(settings, data=data)
-        wanted = {
+        flags = train_options(settings, data=data)
+        expected = {
             "--title_key": "entity", "--num_train_epochs": "100", "--learning_rate": "0.00001", "--max_cand_length": "128",
             "--eval_interval": steps, "--data_parallel": "true", "--get_losses": "true", "--last_epoch": "-1",
         }  # fmt: skip
-        assert {k: found[k] for k in wanted} == wanted
+        assert {k: flags[k] for k in expected} == expected
 
     @pytest.mark.parametrize(("data", "all_of_them"), [("wiki_all_ents", "false"), ("webqsp_all_ents", "true")])
     def test_only_millions_of_rows_are_dealt_out_to_epochs(
@@ -250,8 +250,8 @@ class TestTrainWords:
 RUN = "experiments/webqsp_all_ents/all_mention_biencoder_all_avg_true_20_{load}_{adversarial}_bert_large_qa_linear"
 
 
-def make_run(load: str, adversarial: str, *, epochs: Mapping[int, str], begun: Start | None = None) -> Path:
-    """A run's folder with epochs as ``blink train`` or the original writes them, and, where it was ``begun``, a checkpoint."""
+def make_run(load: str, adversarial: str, *, epochs: Mapping[int, str], start: Start | None = None) -> Path:
+    """A run's folder with epochs as ``blink train`` or the original writes them, and, with ``start``, a checkpoint."""
     run = Path(RUN.format(load=load, adversarial=adversarial))
     for epoch, kind in epochs.items():
         folder = run / f"epoch_{epoch}"
@@ -260,8 +260,8 @@ def make_run(load: str, adversarial: str, *, epochs: Mapping[int, str], begun: S
             (folder / "config.json").write_text('{"aggregation": "all_avg"}')
         else:
             (folder / "pytorch_model.bin").touch()
-    (run / "training_params.txt").write_text("{'lowercase': True}" if begun is None else json.dumps(asdict(begun)))
-    if begun is not None:
+    (run / "training_params.txt").write_text("{'lowercase': True}" if start is None else json.dumps(asdict(start)))
+    if start is not None:
         (run / "checkpoints").mkdir()
         (run / "checkpoints" / "step-000000100-0123456789abcdef.pt").touch()
     return run
@@ -272,56 +272,56 @@ class TestEpoch:
     def test_goes_on_from_weights_with_the_epochs_that_are_left(self, kind: str, settings: ClusterSettings) -> None:
         run = make_run("true", "true", epochs={22: kind})
         plan = train(settings, epoch="22")
-        found = options(plan.steps[0].arguments)
+        flags = options(plan.steps[0].arguments)
         weights = run / "epoch_22" if kind == "ours" else run / "epoch_22" / "pytorch_model.bin"
-        assert (found["--path_to_model"], found["--last_epoch"], found["--num_train_epochs"]) == (str(weights), "22", "77")
+        assert (flags["--path_to_model"], flags["--last_epoch"], flags["--num_train_epochs"]) == (str(weights), "22", "77")
         assert plan.models == ((run, 22),)
         check_models(plan)
 
     def test_the_encoder_flags_are_replaced(self, settings: ClusterSettings) -> None:
         for adversarial in ("true", "false"):
-            found = train_options(settings, epoch="3", adversarial=adversarial)
-            assert found["--freeze_cand_enc"] == found["--adversarial_training"] == "true"
-            assert "--load_cand_enc_only" not in found
+            flags = train_options(settings, epoch="3", adversarial=adversarial)
+            assert flags["--freeze_cand_enc"] == flags["--adversarial_training"] == "true"
+            assert "--load_cand_enc_only" not in flags
 
     @pytest.mark.parametrize("adversarial", ["true", "false"])
     def test_without_given_vectors_they_stay(self, adversarial: str, settings: ClusterSettings) -> None:
-        found = train_options(settings, epoch="3", load_saved_cand_encs="false", adversarial=adversarial)
-        assert found["--freeze_cand_enc"] == "false"
-        assert ("--adversarial_training" in found) == (adversarial == "true")
+        flags = train_options(settings, epoch="3", load_saved_cand_encs="false", adversarial=adversarial)
+        assert flags["--freeze_cand_enc"] == "false"
+        assert ("--adversarial_training" in flags) == (adversarial == "true")
 
     def test_the_name_keeps_its_words(self, settings: ClusterSettings) -> None:
         (folder,) = train(settings, epoch="3", adversarial="false").writes
         assert str(folder) == RUN.format(load="true", adversarial="false")
 
     def test_a_run_that_was_stopped_goes_on_as_it_was_begun(self, settings: ClusterSettings) -> None:
-        begun = Start("models/biencoder_wiki_large.bin", True, True, True)
-        run = make_run("true", "true", epochs={0: "ours", 1: "ours"}, begun=begun)
+        start = Start("models/biencoder_wiki_large.bin", True, True, True)
+        run = make_run("true", "true", epochs={0: "ours", 1: "ours"}, start=start)
         for epoch in ("-1", "1"):
             plan = train(settings, epoch=epoch)
-            found = options(plan.steps[0].arguments)
-            assert (found["--path_to_model"], found["--num_train_epochs"]) == ("models/biencoder_wiki_large.bin", "100")
+            flags = options(plan.steps[0].arguments)
+            assert (flags["--path_to_model"], flags["--num_train_epochs"]) == ("models/biencoder_wiki_large.bin", "100")
             assert [step.kind for step in plan.steps] == ["train"]
             assert plan.notes == (f"{run} holds a run: going on from its newest checkpoint",)
         assert train(settings, epoch="1").models == ((run, 1),)
 
     def test_the_second_phase_begins(self, settings: ClusterSettings) -> None:
-        run = make_run("true", "false", epochs={4: "ours"}, begun=Start("models/biencoder_wiki_large.bin", True, True, False))
+        run = make_run("true", "false", epochs={4: "ours"}, start=Start("models/biencoder_wiki_large.bin", True, True, False))
         plan = train(settings, epoch="4", adversarial="false")
         assert [step.kind for step in plan.steps] == ["remove", "train"]
         assert plan.steps[0].arguments == (str(run / "checkpoints" / "step-000000100-0123456789abcdef.pt"),)
-        found = options(plan.steps[1].arguments)
-        assert (found["--path_to_model"], found["--adversarial_training"]) == (str(run / "epoch_4"), "true")
+        flags = options(plan.steps[1].arguments)
+        assert (flags["--path_to_model"], flags["--adversarial_training"]) == (str(run / "epoch_4"), "true")
         assert not plan.notes
 
     def test_the_second_phase_goes_on(self, settings: ClusterSettings) -> None:
-        begun = Start(f"{RUN.format(load='true', adversarial='false')}/epoch_4", False, True, True, 4)
-        make_run("true", "false", epochs={4: "ours", 5: "ours"}, begun=begun)
+        start = Start(f"{RUN.format(load='true', adversarial='false')}/epoch_4", False, True, True, 4)
+        make_run("true", "false", epochs={4: "ours", 5: "ours"}, start=start)
         for epoch in ("4", "5"):
             plan = train(settings, epoch=epoch, adversarial="false")
             assert [step.kind for step in plan.steps] == ["train"]
-            found = options(plan.steps[0].arguments)
-            assert (found["--path_to_model"], found["--last_epoch"]) == (begun.path_to_model, "4")
+            flags = options(plan.steps[0].arguments)
+            assert (flags["--path_to_model"], flags["--last_epoch"]) == (start.path_to_model, "4")
         with pytest.raises(SettingsError, match=r"gone on from epoch 4 with mined negatives.*argument 13 \(it holds 4, 5\)"):
             train(settings, adversarial="false")
 
@@ -378,7 +378,7 @@ class TestEncoding:
     def test_predict_encodes_an_epoch(self, settings: ClusterSettings) -> None:
         plan = train(settings, objective="predict", epoch="4")
         assert plan.steps[0].arguments[0].endswith("/epoch_4/pytorch_model.bin")
-        assert [place[1] for place in plan.models] == [4]
+        assert [epoch_folder[1] for epoch_folder in plan.models] == [4]
 
     def test_copies_are_made_once_and_never_of_two_models(self, tmp_path: Path) -> None:
         source, out = tmp_path / "source", tmp_path / "out"
@@ -411,8 +411,8 @@ class TestEvaluation:
 
     def options(self, settings: ClusterSettings, *, gpu: bool = False, **changes: str) -> dict[str, str]:
         (step,) = self.plan(settings, gpu=gpu, **changes).steps
-        found = script_flags.SCRIPT.parse(step.arguments)  # the script takes every flag
-        assert found.get_predictions
+        parsed = script_flags.SCRIPT.parse(step.arguments)  # the script takes every flag
+        assert parsed.get_predictions
         return options(step.arguments)
 
     @pytest.mark.parametrize(
@@ -420,9 +420,9 @@ class TestEvaluation:
         [("nq", "32"), ("triviaqa", "256"), ("WebQSP_EL", None), ("graphquestions_EL", None), ("AIDA-YAGO2", None)],
     )
     def test_questions(self, questions: str, length: str | None, settings: ClusterSettings) -> None:
-        found = self.options(settings, test_questions=questions, subset="dev")
-        assert found["--test_mentions"] == f"data/{questions}/tokenized/dev.jsonl"
-        assert found.get("--max_context_length") == length
+        flags = self.options(settings, test_questions=questions, subset="dev")
+        assert flags["--test_mentions"] == f"data/{questions}/tokenized/dev.jsonl"
+        assert flags.get("--max_context_length") == length
 
     def test_a_set_without_tokens(self, settings: ClusterSettings) -> None:
         plain = Path("data/WebQSP_EL/test.jsonl")
@@ -444,10 +444,10 @@ class TestEvaluation:
     )
     def test_models(self, name: str, folder: str, epoch: int, settings: ClusterSettings) -> None:
         assert model_location(name, settings) == (Path(folder), epoch)
-        found = self.options(settings, model_full=name)
+        flags = self.options(settings, model_full=name)
         beneath = f"epoch_{epoch}/" if epoch != WHOLE_RUN else ""
-        assert found["--biencoder_model"] == f"{folder}/{beneath}pytorch_model.bin"
-        assert found["--biencoder_config"] == f"{folder}/training_params.txt"
+        assert flags["--biencoder_model"] == f"{folder}/{beneath}pytorch_model.bin"
+        assert flags["--biencoder_config"] == f"{folder}/training_params.txt"
 
     @pytest.mark.parametrize("name", ["zero_shot", "new_zero_shot", "zero_shot;;3"])
     def test_a_model_without_mention_head(self, name: str, settings: ClusterSettings) -> None:
@@ -475,22 +475,22 @@ class TestEvaluation:
 
     def test_thresholds(self, settings: ClusterSettings) -> None:
         changes = {"mention_classifier_threshold": "0.250", "top_k": "7", "final_thresholding": "top_joint_by_mention"}
-        found = self.options(settings, **changes)
-        assert {f"--{name}": text for name, text in changes.items()}.items() <= found.items()
-        assert found["--save_preds_dir"].endswith("_joint0.250_top7cands_final_top_joint_by_mention")
+        flags = self.options(settings, **changes)
+        assert {f"--{name}": text for name, text in changes.items()}.items() <= flags.items()
+        assert flags["--save_preds_dir"].endswith("_joint0.250_top7cands_final_top_joint_by_mention")
 
     @pytest.mark.parametrize(
-        ("given", "size", "ending"), [("", "64", "joint_0"), ("16", "16", "joint_0"), ("1", "1", "_realtime_test")]
+        ("batch_size", "size", "ending"), [("", "64", "joint_0"), ("16", "16", "joint_0"), ("1", "1", "_realtime_test")]
     )
-    def test_batch_size(self, given: str, size: str, ending: str, settings: ClusterSettings) -> None:
-        found = self.options(settings, eval_batch_size=given)
-        assert found["--eval_batch_size"] == size
-        assert found["--save_preds_dir"].endswith(ending)
+    def test_batch_size(self, batch_size: str, size: str, ending: str, settings: ClusterSettings) -> None:
+        flags = self.options(settings, eval_batch_size=batch_size)
+        assert flags["--eval_batch_size"] == size
+        assert flags["--save_preds_dir"].endswith(ending)
 
-    @pytest.mark.parametrize(("given", "file"), [("", "models/all_entities_large.t7"), ("my/all.t7", "my/all.t7")])
-    def test_entity_encoding(self, given: str, file: str, settings: ClusterSettings) -> None:
-        assert self.options(settings, entity_encoding=given)["--entity_encoding"] == file
-        assert Path(file) in self.plan(settings, entity_encoding=given).reads
+    @pytest.mark.parametrize(("encoding", "file"), [("", "models/all_entities_large.t7"), ("my/all.t7", "my/all.t7")])
+    def test_entity_encoding(self, encoding: str, file: str, settings: ClusterSettings) -> None:
+        assert self.options(settings, entity_encoding=encoding)["--entity_encoding"] == file
+        assert Path(file) in self.plan(settings, entity_encoding=encoding).reads
 
     def test_gpu(self, settings: ClusterSettings) -> None:
         assert "--use_cuda" in self.options(settings, gpu=True)
@@ -532,9 +532,9 @@ class TestMistakes:
         ],
     )  # fmt: skip
     def test_a_word_that_is_not_allowed(self, name: str, text: str, allowed: str, settings: ClusterSettings) -> None:
-        place = [w.name for w in TRAIN_ARGUMENTS].index(name) + 1
+        index = [w.name for w in TRAIN_ARGUMENTS].index(name) + 1
         with pytest.raises(
-            SettingsError, match=rf"argument {place}, {name} \(.*\), is {re.escape(repr(text))}; allowed is .*{allowed}"
+            SettingsError, match=rf"argument {index}, {name} \(.*\), is {re.escape(repr(text))}; allowed is .*{allowed}"
         ):
             train(settings, **{name: text})
 
@@ -543,13 +543,13 @@ class TestMistakes:
             with pytest.raises(SettingsError, match="model size is 'huge'; allowed are base, large"):
                 train(settings, model_size="huge", objective=objective)
 
-    @pytest.mark.parametrize("place", [1, 2, 5, 7, 8, 9, 10])
-    def test_a_word_that_is_missing(self, place: int) -> None:
+    @pytest.mark.parametrize("position", [1, 2, 5, 7, 8, 9, 10])
+    def test_a_word_that_is_missing(self, position: int) -> None:
         with pytest.raises(
             SettingsError,
-            match=rf"argument {place}, {TRAIN_ARGUMENTS[place - 1].name} \(.*\), is missing; the arguments are: data ",
+            match=rf"argument {position}, {TRAIN_ARGUMENTS[position - 1].name} \(.*\), is missing; the arguments are: data ",
         ):
-            read_train_arguments([*WEBQSP[: place - 1], "", *WEBQSP[place:]])
+            read_train_arguments([*WEBQSP[: position - 1], "", *WEBQSP[position:]])
 
     def test_a_word_too_many(self) -> None:
         with pytest.raises(SettingsError, match="'more' is one argument too many, of 9"):
@@ -591,8 +591,8 @@ class TestScripts:
         }  # fmt: skip
         done = run_script(str(ROOT / script), *arguments_of(LINES[name]), **environment)
         assert (done.returncode, done.stderr) == (0, "")
-        there = load_settings(environment)
-        expected = plan_of(LINES[name], there).lines()
+        cluster = load_settings(environment)
+        expected = plan_of(LINES[name], cluster).lines()
         assert done.stdout.splitlines() == [line.replace(" --use_cuda", "") for line in expected]
         assert not list(tmp_path.iterdir())
 
@@ -624,11 +624,11 @@ class TestScripts:
     def test_a_process_for_each_gpu_of_the_job(
         self, settings: dict[str, str], processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        known = load_settings({"HOME": str(tmp_path), **settings})
+        cluster = load_settings({"HOME": str(tmp_path), **settings})
         monkeypatch.setenv("SLURM_GPUS_ON_NODE", "4")
-        assert with_gpus_of_job(known).slurm.processes_per_node == processes
+        assert with_gpus_of_job(cluster).slurm.processes_per_node == processes
         monkeypatch.delenv("SLURM_GPUS_ON_NODE")
-        assert with_gpus_of_job(known) == known
+        assert with_gpus_of_job(cluster) == cluster
 
     @pytest.mark.parametrize("script", ["examples/train_biencoder.sh", "run_slurm.sh", "run_eval_all_ents_slurm.sh"])
     def test_nothing_of_a_cluster_stands_in_a_script(self, script: str) -> None:
@@ -648,5 +648,5 @@ class TestScripts:
         monkeypatch.setenv("HOME", str(Path.cwd()))
         monkeypatch.delenv("BLINK_CLUSTER", raising=False)
         assert main(["train", *WEBQSP]) == 1
-        wanted = "data/webqsp_all_ents/train.jsonl does not exist; name the folder of the data sets by BLINK_DATA_ROOT"
-        assert capsys.readouterr().err.startswith(f"train_biencoder.sh: {wanted}")
+        message = "data/webqsp_all_ents/train.jsonl does not exist; name the folder of the data sets by BLINK_DATA_ROOT"
+        assert capsys.readouterr().err.startswith(f"train_biencoder.sh: {message}")
