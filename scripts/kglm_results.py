@@ -30,6 +30,7 @@ from blink.kglm.graph.learner import MODEL_FILE
 from blink.kglm.graph.ranking import DEGREES
 from blink.kglm.graph.readers import read_graph
 from blink.kglm.run import KglmRun
+from blink.runs.folder import RunFolder
 from blink.runs.trace import read_trace
 from scripts.harness import run_script
 
@@ -122,7 +123,7 @@ def _losses(folder: Path) -> list[tuple[str, int, float]]:
     return [(row["kind"], row["step"], row["loss"]) for row in read_trace(folder / "trace.jsonl") if "loss" in row]
 
 
-def compared(run: KglmRun, other: KglmRun) -> dict[str, Any]:
+def compared(run: RunFolder, other: RunFolder) -> dict[str, Any]:
     """How much higher the reciprocal ranks of a run are than another's: all questions, and those whose answer has few triples.
 
     Raises:

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from blink.errors import MissingFileError, SettingsError
-from blink.kglm.settings import KINDS
-from blink.kglm.settings import Settings as Settings
-from blink.runs.settings import Source, from_flags, read_settings_file
-from blink.runs.settings import choice as choice
+from blink.kglm.settings import KINDS, Settings
+from blink.runs.settings import Source, choice, from_flags, read_settings_file
 
 DEFAULTS = Path(__file__).resolve().parent / "defaults"
 DATA_VARIABLE = "BLINK_DATA"
@@ -100,12 +98,3 @@ def data_path(name: str, root: str = "") -> Path:
         f"there is no {' nor '.join(map(str, tried))}; name the folder of the data by --data DIR (as --data.root DIR) or "
         f"${DATA_VARIABLE}"
     )
-
-
-def at_least(settings: Settings, section: str, **lowest: float) -> None:
-    """Check numbers of a section against their smallest values."""
-
-
-def write_yaml(path: str | Path, settings: Settings) -> None:
-    """Write settings, see `blink.runs.settings.Settings.write`."""
-    settings.write(path)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from blink.kglm.config import Settings, missing_extra
+from blink.kglm.config import missing_extra
+from blink.kglm.settings import Settings
 from blink.runs.progress import Progress
 from blink.runs.settings import choice
 

@@ -19,6 +19,7 @@ from blink.files import require_file, sample_hash
 from blink.kglm.config import load_settings
 from blink.kglm.graph.readers import read_graph
 from blink.kglm.graph.triples import Graph
+from blink.kglm.settings import GraphSettings
 from blink.kglm.text_init.vectors import Space, read_folder, vectors_file
 
 SIGNATURE = "signature"
@@ -40,7 +41,8 @@ def read_train_graph(graphs: Sequence[str], root: str = "") -> Graph:
     Raises:
         MissingFileError, DataError: a graph is missing, empty or malformed.
     """
-    return read_graph(load_settings("graph").replace({"data.graph": list(graphs), "data.root": root}).data)
+    settings = GraphSettings.of(load_settings("graph"))
+    return read_graph(settings.replace({"data.graph": list(graphs), "data.root": root}).data)
 
 
 def make_table(graph: Graph, vectors: str | None) -> PriorTable:

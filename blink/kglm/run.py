@@ -5,24 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
 from blink.errors import CheckpointError, MismatchError, MissingFileError, SettingsError
-from blink.kglm.config import Settings, kind_of, load_settings, write_yaml
+from blink.kglm.config import kind_of, load_settings
+from blink.kglm.settings import Settings
 from blink.runs.checkpoints import CHECKPOINTS_FOLDER, checkpoints
 from blink.runs.folder import TRACE_FILE, RunFolder
 from blink.runs.learner import TrainerState
 from blink.runs.loop import Loop
 from blink.runs.provenance import differing_data, provenance
 
+K = TypeVar("K", bound=Settings, covariant=True)
+T = TypeVar("T", bound=Settings)
+
 SETTINGS_FILE = "settings.yaml"
 MUTABLE_ON_RESUME = ("train.epochs",)
 """Settings that may differ when a run is resumed: a longer run passes through the states of a shorter one."""
 
 
-class KglmRun(RunFolder):
+class KglmRun(RunFolder, Generic[K]):
     """A run on the disk, with its settings as YAML.
 
     Args:
@@ -30,12 +34,12 @@ class KglmRun(RunFolder):
         settings: of the run.
     """
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, settings: K) -> None:
         super().__init__(path, settings.flat(), MUTABLE_ON_RESUME)
         self.settings = settings
 
     @classmethod
-    def open(cls, path: Path, overrides: Sequence[str] = ()) -> KglmRun:
+    def open(cls, path: Path, overrides: Sequence[str] = ()) -> KglmRun[Settings]:
         """A run that was begun; ``overrides`` may change `MUTABLE_ON_RESUME` alone.
 
         Raises:
@@ -55,7 +59,15 @@ class KglmRun(RunFolder):
             raise SettingsError(
                 f"{path} was begun with another {wrong[0]}; only {allowed} may change, begin a new run for the rest"
             )
-        return cls(path, changed)
+        return KglmRun(path, changed)
+
+    def of(self, kind: type[T]) -> KglmRun[T]:
+        """Take the run for one of a kind.
+
+        Raises:
+            SettingsError: it is of another kind.
+        """
+        return KglmRun(self.path, kind.of(self.settings, self.path))
 
     def require_free(self) -> None:
         """Check that a new run may begin in the folder.
@@ -100,7 +112,7 @@ class KglmRun(RunFolder):
 
     def write_identity(self) -> None:
         """Store the settings."""
-        write_yaml(self.path / SETTINGS_FILE, self.settings)
+        self.settings.write(self.path / SETTINGS_FILE)
 
 
 def run_to_end(loop: Loop, *, resume: bool) -> dict[str, Any]:

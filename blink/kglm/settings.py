@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,7 @@ from blink.errors import SettingsError
 from blink.runs import settings
 from blink.runs.fields import Allowed, KeptShare, Natural, NonNegative, Positive, Section, Share
 
+K = TypeVar("K", bound="Settings")
 PositiveFloat = Annotated[float, Field(gt=0)]
 Dropout = Annotated[float, Field(ge=0, lt=1), Allowed("dropout is a share: give numbers below 1, and at least 0")]
 NegativeKind = Literal["easy", "same_type", "uniform"]
@@ -31,9 +32,17 @@ class Settings(settings.Settings):
     seed: int
     device: str
 
-    if TYPE_CHECKING:
+    @classmethod
+    def of(cls: type[K], settings: Settings, owner: object = "this") -> K:
+        """``settings``, which must be of this kind.
 
-        def __getattr__(self, name: str) -> Any: ...
+        Raises:
+            SettingsError: they are of another, as the message says of ``owner``.
+        """
+        if not isinstance(settings, cls):
+            kinds = " or ".join(name for name, kind in KINDS.items() if issubclass(kind, cls))
+            raise SettingsError(f"{owner} is a run of kind {settings.kind}, not {kinds}; give a run of kind {kinds}")
+        return settings
 
 
 # -- graphs, see defaults/graph.yaml -------------------------------------------------------------------------------------

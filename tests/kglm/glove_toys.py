@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from blink.kglm.config import Settings, load_settings
+from blink.kglm.config import load_settings
+from blink.kglm.settings import Settings
 
 PLACES = ("oslo", "bergen", "nile", "garda", "elbrus", "java", "rhine", "etna")
 KINDS = ("city", "river", "lake", "mountain")

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from blink.kglm.config import Settings, load_settings
+from blink.kglm.config import load_settings
 from blink.kglm.graph.learner import GraphLearner
 from blink.kglm.graph.readers import read_graph
 from blink.kglm.graph.triples import Graph
 from blink.kglm.run import KglmRun
+from blink.kglm.settings import Settings
 from blink.runs.loop import Loop
 from blink.runs.progress import Progress
 

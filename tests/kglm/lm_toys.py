@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from blink.kglm.config import Settings, load_settings
+from blink.kglm.config import load_settings
 from blink.kglm.lm.model import KGLanguageModel
 from blink.kglm.lm.options import Cells, Classifier, Language, Network
+from blink.kglm.settings import Settings
 
 TOWNS = ("ulm", "bonn", "kiel", "jena", "hof")
 TRADES = ("painter", "sailor", "baker", "smith")

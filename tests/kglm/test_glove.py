@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blink.errors import BlinkError, DataError, MismatchError, SettingsError
-from blink.kglm.config import DEFAULTS, Settings, load_settings
+from blink.kglm.config import DEFAULTS, load_settings
 from blink.kglm.glove import counts as counting
 from blink.kglm.glove.counts import Counts, PairBatch, PairStream, count_pairs, hold_out
 from blink.kglm.glove.learner import HELD_OUT, WordLearner
@@ -25,6 +25,7 @@ from blink.kglm.glove.runner import WORD_VECTORS, GloveRunner
 from blink.kglm.lm.corpus import encode
 from blink.kglm.lm.vocabulary import Vocabulary
 from blink.kglm.run import KglmRun, read_tensors
+from blink.kglm.settings import Settings
 from blink.runs.folder import METRICS_FILE, TRACE_FILE
 from blink.runs.settings import read_settings_file
 from blink.runs.trace import read_trace

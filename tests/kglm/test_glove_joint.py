@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from blink.errors import BlinkError, DataError, SettingsError
-from blink.kglm.config import Settings
 from blink.kglm.glove.alignment import Alignment, align, link_word, mark_lines
 from blink.kglm.glove.counts import PairBatch
 from blink.kglm.glove.coupling import Coupling, PairDraws, TiedTable, contrast_loss, distance_loss
@@ -24,6 +23,7 @@ from blink.kglm.graph.runner import GraphRunner
 from blink.kglm.lm.vocabulary import Vocabulary
 from blink.kglm.lm.words import text_words
 from blink.kglm.run import KglmRun, read_tensors
+from blink.kglm.settings import Settings
 from blink.kglm.text_init.tables import TextRow
 from blink.runs.folder import TRACE_FILE
 from blink.runs.loop import Loop

@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from blink.errors import SettingsError
-from blink.kglm.config import Settings, load_settings
+from blink.kglm.config import load_settings
 from blink.kglm.graph.answers import Answers
 from blink.kglm.graph.batches import Batches, Negatives, head_query_rates, pair_weights
 from blink.kglm.graph.losses import OVER_ALL, OVER_SAMPLED, LossOptions, loss_options, self_adversarial, softmax_over_all
 from blink.kglm.graph.optimisers import RowwiseAdagrad
 from blink.kglm.graph.triples import Graph
+from blink.kglm.settings import Settings
 
 pytest.importorskip("pykeen", reason="needs the extra kglm")
 

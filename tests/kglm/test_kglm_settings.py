@@ -15,9 +15,10 @@ from blink.errors import DataError, MismatchError, MissingFileError, SettingsErr
 
 pytest.importorskip("yaml", reason="needs the extra kglm")
 
-from blink.kglm.config import DATA_VARIABLE, Settings, data_path, kind_of, load_settings
+from blink.kglm.config import DATA_VARIABLE, data_path, kind_of, load_settings
 from blink.kglm.kinds import KINDS, runner_for
 from blink.kglm.run import KglmRun
+from blink.kglm.settings import Settings
 from blink.runs.finite import NotFinite, require_finite
 from blink.runs.seeds import seed_for
 from blink.runs.settings import choice, read_settings_file

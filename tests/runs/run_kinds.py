@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from blink.kglm.config import Settings
 from blink.kglm.kinds import runner_for
+from blink.kglm.settings import Settings
 from blink.runs.progress import Progress
 from examples.luke.learner import TuneLearner, make_loop
 from tests.examples import luke_toys

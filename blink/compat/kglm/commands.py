@@ -16,7 +16,7 @@ from blink.compat.kglm.flags import KGE, LM, flags_of, settings_from
 from blink.errors import MissingFileError, SettingsError
 
 if TYPE_CHECKING:
-    from blink.kglm.config import Settings
+    from blink.kglm.settings import Settings
 
 PROMPT = "issa serge coelo born 1967"
 """What the original goes on with."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blink.errors import SettingsError
-from blink.kglm.config import Settings, data_path
+from blink.kglm.config import data_path
 from blink.kglm.glove.alignment import Alignment, align, link_word, mark_lines
 from blink.kglm.glove.counts import Counts, count_pairs, hold_out
 from blink.kglm.graph.triples import Graph
@@ -17,7 +17,7 @@ from blink.kglm.lm.corpus import encode, read_words
 from blink.kglm.lm.splits import read_subjects
 from blink.kglm.lm.triples import read_names
 from blink.kglm.lm.vocabulary import Vocabulary, build_vocabulary, count_words
-from blink.kglm.settings import GloveData
+from blink.kglm.settings import GloveData, GloveSettings
 from blink.kglm.text_init.tables import ENTITY_COLUMNS, TextRow, read_entities
 
 
@@ -47,7 +47,7 @@ class Words:
         return {**sizes, "vocabulary": self.vocabulary.digest, "counts": self.fitted.digest()}
 
 
-def read_text(settings: Settings, say: Callable[[str], None] = lambda line: None) -> Words:
+def read_text(settings: GloveSettings, say: Callable[[str], None] = lambda line: None) -> Words:
     """Read the text of the settings and count its pairs.
 
     Raises:
@@ -98,7 +98,7 @@ def _first_words(lines: list[list[str]], most: int) -> list[list[str]]:
     return selected
 
 
-def _vocabulary(settings: Settings, counts: Counter[str], marked: set[str]) -> Vocabulary:
+def _vocabulary(settings: GloveSettings, counts: Counter[str], marked: set[str]) -> Vocabulary:
     """The most frequent words and all entity tokens."""
     if settings.vocabulary.file:
         return Vocabulary.load(data_path(settings.vocabulary.file, settings.data.root))
@@ -108,7 +108,7 @@ def _vocabulary(settings: Settings, counts: Counter[str], marked: set[str]) -> V
     return Vocabulary((*frequent.words, *tokens), (*frequent.counts, *(counts[word] for word in tokens)))
 
 
-def read_named(settings: Settings) -> list[TextRow]:
+def read_named(settings: GloveSettings) -> list[TextRow]:
     """Titles and aliases of entities, also of entities that are not in the graph; empty without ``data.entity_names``.
 
     Raises:
@@ -124,7 +124,7 @@ def read_named(settings: Settings) -> list[TextRow]:
     return [TextRow(i, entity, name) for i, (entity, name) in enumerate(read_names(path).items(), 1)]
 
 
-def aligned(settings: Settings, graph: Graph, words: Words) -> Alignment:
+def aligned(settings: GloveSettings, graph: Graph, words: Words) -> Alignment:
     """Align the entities of the graph with words; popularity is the number of training triples of an entity.
 
     Raises:

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from blink.errors import SettingsError
-from blink.kglm.config import Settings
 from blink.kglm.glove.alignment import Alignment
 from blink.kglm.glove.coupling import Coupling, PairDraws, TiedTable
 from blink.kglm.glove.inputs import Words
@@ -26,6 +25,7 @@ from blink.kglm.graph.optimisers import Optimisers
 from blink.kglm.graph.triples import Graph
 from blink.kglm.lm.vocabulary import VOCABULARY_FILE
 from blink.kglm.run import KglmRun
+from blink.kglm.settings import GloveSettings
 from blink.runs.finite import require_finite
 from blink.runs.seeds import seed_for
 
@@ -46,9 +46,10 @@ class JointLearner(GraphLearner):
         SettingsError, MismatchError, DataError: as of `GraphLearner`; or widths do not go with the coupling.
     """
 
+    settings: GloveSettings
     curves: tuple[Sequence[str], Sequence[str]] = (("graph_loss", "word_loss", "alignment_loss"), (*METRICS, HELD_OUT))
 
-    def __init__(self, graph: Graph, words: Words, alignment: Alignment, folder: KglmRun) -> None:
+    def __init__(self, graph: Graph, words: Words, alignment: Alignment, folder: KglmRun[GloveSettings]) -> None:
         super().__init__(graph, folder)
         options, self.alignment = self.settings.joint, alignment
         self.side = WordSide(words, self.settings, self.device)
@@ -121,7 +122,7 @@ class JointLearner(GraphLearner):
         return {**super().validated(row, better=better), **({} if held_out is None else {HELD_OUT: held_out})}
 
 
-def make_coupling(settings: Settings, alignment: Alignment, model: GraphModel) -> Coupling:
+def make_coupling(settings: GloveSettings, alignment: Alignment, model: GraphModel) -> Coupling:
     """The coupling that settings describe.
 
     Raises:

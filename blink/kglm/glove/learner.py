@@ -14,6 +14,7 @@ from blink.kglm.glove.learning import WordSide
 from blink.kglm.graph.learner import MODEL_ABOUT, MODEL_FILE
 from blink.kglm.lm.vocabulary import VOCABULARY_FILE
 from blink.kglm.run import KglmRun, device_for, read_tensors, require_scheduled, write_tensors
+from blink.kglm.settings import GloveSettings, Settings
 from blink.runs.learner import Due, Learner, TrainerState, every
 
 PREFIX = "glove."
@@ -35,7 +36,7 @@ class WordLearner(Learner):
     curves = (("loss",), (HELD_OUT,))
     advice = "lower words.lr, and begin again"
 
-    def __init__(self, words: Words, folder: KglmRun) -> None:
+    def __init__(self, words: Words, folder: KglmRun[GloveSettings]) -> None:
         self.words, self.folder, self.settings = words, folder, folder.settings
         self.patience, self.delta = self.settings.stop.patience, self.settings.stop.delta
         self.side = WordSide(words, self.settings, torch.device(device_for(self.settings)))
@@ -43,7 +44,7 @@ class WordLearner(Learner):
     @property
     def total_steps(self) -> int:
         """Steps of the whole run, if it does not end early."""
-        return self.side.steps * int(self.settings.train.epochs)
+        return self.side.steps * self.settings.train.epochs
 
     def due(self, step: int) -> Due:
         """Validations after ``stop.every`` epochs and at the end, checkpoints after ``train.save_epochs``."""
@@ -121,7 +122,7 @@ class WordLearner(Learner):
         return f"epoch {row['epoch']}: held-out loss {row[HELD_OUT]:.5f}" + (" (best)" if better else "")
 
 
-def epoch_losses(folder: KglmRun) -> dict[str, float]:
+def epoch_losses(folder: KglmRun[Settings]) -> dict[str, float]:
     """Mean losses of the first and of the last epoch, and their ratio."""
     rows = [row["loss"] for row in folder.trace.rows() if row["kind"] == "epoch"]
     return {"first_epoch_loss": rows[0], "last_epoch_loss": rows[-1], "loss_ratio": rows[-1] / rows[0]} if rows else {}

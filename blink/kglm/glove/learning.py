@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from blink.kglm.config import Settings
 from blink.kglm.glove.counts import PairStream
 from blink.kglm.glove.inputs import Words
 from blink.kglm.glove.model import GloVe, Weighting, adagrad
+from blink.kglm.settings import GloveSettings
 from blink.runs.seeds import seed_for
 
 
@@ -28,7 +28,7 @@ class WordSide:
         optimizer: AdaGrad over its parameters.
     """
 
-    def __init__(self, words: Words, settings: Settings, device: torch.device) -> None:
+    def __init__(self, words: Words, settings: GloveSettings, device: torch.device) -> None:
         options = settings.words
         self.words, self._settings = words, settings
         weighting = Weighting(options.x_max, options.power)

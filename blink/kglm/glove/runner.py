@@ -13,7 +13,6 @@ from torch import Tensor
 from blink.data.arrays import save_array
 from blink.errors import MismatchError, SettingsError
 from blink.files import atomic_open, read_json, write_json
-from blink.kglm.config import Settings
 from blink.kglm.glove.inputs import Words, aligned, read_text
 from blink.kglm.glove.joint import JointLearner
 from blink.kglm.glove.learner import HELD_OUT, PREFIX, WordLearner, epoch_losses
@@ -26,6 +25,7 @@ from blink.kglm.graph.runner import measure
 from blink.kglm.graph.triples import Graph
 from blink.kglm.lm.vocabulary import VOCABULARY_FILE, Vocabulary
 from blink.kglm.run import KglmRun, device_for, read_tensors, run_to_end
+from blink.kglm.settings import GloveSettings, Settings
 from blink.runs.loop import Loop
 from blink.runs.progress import Progress
 
@@ -40,11 +40,11 @@ class GloveRunner:
         self, settings: Settings, folder: Path, *, resume: bool = False, progress: Progress | None = None
     ) -> dict[str, Any]:
         """Train to the end; ``metrics.json`` then has the best validation and the cost under ``train``."""
-        progress, run = progress or Progress(), KglmRun(folder, settings)
+        progress, run = progress or Progress(), KglmRun(folder, GloveSettings.of(settings))
         if not resume:
             run.require_free()
-        graph = read_graph(settings.data) if settings.joint.alpha > 0 else None
-        words = read_text(settings, progress.say) if settings.joint.alpha < 1 else None
+        graph = read_graph(run.settings.data) if run.settings.joint.alpha > 0 else None
+        words = read_text(run.settings, progress.say) if run.settings.joint.alpha < 1 else None
         sources = [*(graph.sources if graph else ()), *(words.sources if words else ())]
         about = _about(graph, words)
         learner, notes = _learner(graph, words, run)
@@ -65,7 +65,7 @@ class GloveRunner:
         Raises:
             SettingsError: a run of words alone is asked for test.
         """
-        run = _open(folder)
+        run = KglmRun.open(folder).of(GloveSettings)
         graph, model = _best_graph(run)
         metrics: dict[str, Any] = {}
         if graph is not None and model is not None:
@@ -79,7 +79,7 @@ class GloveRunner:
 
     def export(self, folder: Path, out: Path) -> dict[str, Any]:
         """Write the vectors of the best state: of the graph as a run of kind graph does, of words as GloVe's program does."""
-        run = _open(folder)
+        run = KglmRun.open(folder).of(GloveSettings)
         graph, model = _best_graph(run)
         out.mkdir(parents=True, exist_ok=True)
         written = {} if graph is None or model is None else write_export(out, model, graph, run.settings)
@@ -106,7 +106,9 @@ def _about(graph: Graph | None, words: Words | None) -> dict[str, Any]:
     return {**of_graph, **({} if words is None else words.about())}
 
 
-def _learner(graph: Graph | None, words: Words | None, run: KglmRun) -> tuple[GraphLearner | WordLearner, list[str]]:
+def _learner(
+    graph: Graph | None, words: Words | None, run: KglmRun[GloveSettings]
+) -> tuple[GraphLearner | WordLearner, list[str]]:
     """What learns these, and lines about it for the user."""
     notes = [*(words.notes if words else ()), *(graph.notes if graph else ())]
     if graph is None:
@@ -122,19 +124,7 @@ def _learner(graph: Graph | None, words: Words | None, run: KglmRun) -> tuple[Gr
     return learner, [note for note in (*notes, learner.start_note, f"entities with words: {counts}{tied}") if note]
 
 
-def _open(folder: Path) -> KglmRun:
-    """A run.
-
-    Raises:
-        SettingsError: it is of another kind.
-    """
-    run = KglmRun.open(folder)
-    if run.settings.kind != "glove":
-        raise SettingsError(f"{folder} is a run of kind {run.settings.kind}, not glove; name another")
-    return run
-
-
-def _best_graph(run: KglmRun) -> tuple[Graph | None, GraphModel | None]:
+def _best_graph(run: KglmRun[GloveSettings]) -> tuple[Graph | None, GraphModel | None]:
     """The graph and its model in the best state; None for a run of words alone.
 
     Raises:
@@ -163,7 +153,7 @@ def _word_rows(tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     return rows, contexts
 
 
-def _held_out_loss(run: KglmRun) -> float:
+def _held_out_loss(run: KglmRun[GloveSettings]) -> float:
     """Loss of the best state on the held-out pairs, or where there are none on all.
 
     Raises:
@@ -181,7 +171,7 @@ def _held_out_loss(run: KglmRun) -> float:
     return model.mean_loss(words.held_out if len(words.held_out) else words.fitted)
 
 
-def _note_words(out: Path, run: KglmRun, written: dict[str, Any]) -> None:
+def _note_words(out: Path, run: KglmRun[GloveSettings], written: dict[str, Any]) -> None:
     """Add what belongs to words to ``meta.json``, and the map from entities to words where one was learned."""
     before = read_json(out / META_FILE) if (out / META_FILE).is_file() else {"settings": run.settings.digest()}
     tensors = read_tensors(run.best / MODEL_FILE)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from blink.errors import SettingsError
-from blink.kglm.config import Settings
 from blink.kglm.graph.answers import Answers, mean_counts
 from blink.kglm.graph.model import Queries, queries_of
 from blink.kglm.graph.triples import Graph
+from blink.kglm.settings import GraphSections
 from blink.runs.seeds import generator_for
 
 FIRST_COUNT = 3
@@ -58,7 +58,7 @@ class Batches:
         steps: steps per epoch.
     """
 
-    def __init__(self, graph: Graph, answers: Answers, settings: Settings) -> None:
+    def __init__(self, graph: Graph, answers: Answers, settings: GraphSections) -> None:
         self._true_answers, self._seed, self._size = answers, settings.seed, settings.train.batch_size
         self._multi_label = settings.train.type == "KvsAll"
         self._queries, self._targets = queries_of(torch.from_numpy(graph.train))
@@ -125,7 +125,7 @@ class Negatives:
         SettingsError: a setting is not allowed.
     """
 
-    def __init__(self, graph: Graph, answers: Answers, settings: Settings) -> None:
+    def __init__(self, graph: Graph, answers: Answers, settings: GraphSections) -> None:
         options = settings.negatives
         self._answers, self._seed, self._entities, self._options = answers, settings.seed, len(graph.entities), options
         self._shared = options.shared or options.draw == "batch"

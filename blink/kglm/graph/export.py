@@ -14,10 +14,10 @@ import torch
 
 from blink.data.arrays import save_array
 from blink.files import atomic_open, write_json
-from blink.kglm.config import Settings
 from blink.kglm.graph.interactions import RotatE
 from blink.kglm.graph.model import GraphModel
 from blink.kglm.graph.triples import Graph
+from blink.kglm.settings import GraphSections
 
 FORMAT = 1
 META_FILE = "meta.json"
@@ -25,7 +25,7 @@ INVERSE = "^-1"
 """Suffix of the id of a reciprocal relation, which is for head queries."""
 
 
-def write_export(out: Path, model: GraphModel, graph: Graph, settings: Settings) -> dict[str, Any]:
+def write_export(out: Path, model: GraphModel, graph: Graph, settings: GraphSections) -> dict[str, Any]:
     """Write the embeddings of a model; returns their numbers and dimensions.
 
     Args:

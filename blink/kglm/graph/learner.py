@@ -23,6 +23,7 @@ from blink.kglm.graph.ranking import rank, summary
 from blink.kglm.graph.start import start_from_vectors
 from blink.kglm.graph.triples import Graph
 from blink.kglm.run import KglmRun, device_for, read_tensors, require_scheduled, write_tensors
+from blink.kglm.settings import GraphSections, Settings
 from blink.runs.learner import Due, Learner, TrainerState, every
 from blink.runs.seeds import generator_for, seed_for
 
@@ -43,9 +44,10 @@ class GraphLearner(Learner):
     """
 
     curves: tuple[Sequence[str], Sequence[str]] = (("loss",), METRICS)
+    settings: GraphSections
     advice = "lower train.lr, or raise a regulariser, and begin again"
 
-    def __init__(self, graph: Graph, folder: KglmRun) -> None:
+    def __init__(self, graph: Graph, folder: KglmRun[GraphSections]) -> None:
         self.graph, self.folder, self.settings = graph, folder, folder.settings
         train, options = self.settings.train, self.settings
         if options.model.sparse and train.type != "negative":
@@ -69,7 +71,7 @@ class GraphLearner(Learner):
     @property
     def total_steps(self) -> int:
         """Number of steps without early stopping."""
-        return self._batches.steps * int(self.settings.train.epochs)
+        return self._batches.steps * self.settings.train.epochs
 
     def due(self, step: int) -> Due:
         """Validations after ``stop.every`` epochs and at the end, checkpoints after ``train.save_epochs``."""
@@ -182,7 +184,7 @@ class GraphLearner(Learner):
     def validate(self, step: int) -> dict[str, Any]:
         """Ranks of the validation triples."""
         self.model.eval()
-        sizes = {"batch_size": self.settings.eval.batch_size, "chunk": self.settings.eval.chunk}
+        sizes = self.settings.eval.to_dict()
         ranks = rank(self.model.exact(), self._valid, self._filter, len(self.graph.entities), **sizes)
         scores = {name: float(value) for name, value in summary(ranks.realistic).items() if name != "questions"}
         return {**scores, "epoch": step // self._batches.steps}
@@ -210,13 +212,13 @@ class GraphLearner(Learner):
         return f"epoch {row['epoch']}: valid mrr {row['mrr']:.4f}, hits@10 {row['hits@10']:.4f}{best}"
 
 
-def save_model(model: GraphModel, folder: KglmRun, graph: Graph, about: Mapping[str, Any]) -> None:
+def save_model(model: GraphModel, folder: KglmRun[Settings], graph: Graph, about: Mapping[str, Any]) -> None:
     """Save the best checkpoint; ``model.json`` has the graph and the validation."""
     write_tensors(folder.best / MODEL_FILE, model.state_dict())
     write_json(folder.best / MODEL_ABOUT, {"graph": graph.digest, **about})
 
 
-def load_model(model: GraphModel, folder: KglmRun, graph: Graph) -> None:
+def load_model(model: GraphModel, folder: KglmRun[Settings], graph: Graph) -> None:
     """Load the best checkpoint into a model.
 
     Raises:

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blink.kglm.config import Settings
 from blink.kglm.graph.interactions import Interaction, Rows, make_interaction
-from blink.kglm.settings import GraphModelSection
+from blink.kglm.settings import GraphModelSection, GraphSections
 from blink.runs.seeds import generator_for
 
 
@@ -197,7 +196,7 @@ def _tables(rows: int, shapes: list[tuple[int, ...]]) -> nn.ParameterList:
     return nn.ParameterList([nn.Parameter(torch.zeros(rows, *shape)) for shape in shapes])
 
 
-def make_model(settings: Settings, entities: int, relations: int) -> GraphModel:
+def make_model(settings: GraphSections, entities: int, relations: int) -> GraphModel:
     """Create the model of the settings, initialized with their seed.
 
     Raises:

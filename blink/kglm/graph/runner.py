@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from blink.errors import SettingsError
 from blink.files import atomic_open
-from blink.kglm.config import Settings, at_least
 from blink.kglm.graph.answers import Answers, answers_of
 from blink.kglm.graph.classification import Labelled, classify, fit_thresholds, sample_negatives
 from blink.kglm.graph.export import write_export
@@ -21,6 +19,7 @@ from blink.kglm.graph.ranking import Ranks, RelationFrequency, rank, report, sum
 from blink.kglm.graph.readers import read_graph
 from blink.kglm.graph.triples import Graph
 from blink.kglm.run import KglmRun, device_for, run_to_end
+from blink.kglm.settings import GraphSections, GraphSettings, Settings
 from blink.runs.loop import Loop
 from blink.runs.progress import Progress
 
@@ -34,10 +33,10 @@ class GraphRunner:
         self, settings: Settings, folder: Path, *, resume: bool = False, progress: Progress | None = None
     ) -> dict[str, Any]:
         """Train to the end; ``metrics.json`` then has the best validation and the cost under ``train``."""
-        progress, run = progress or Progress(), KglmRun(folder, settings)
+        progress, run = progress or Progress(), KglmRun(folder, GraphSettings.of(settings))
         if not resume:
             run.require_free()
-        graph = read_graph(settings.data)
+        graph = read_graph(run.settings.data)
         about = {"graph": graph.digest, "entities": len(graph.entities), "relations": len(graph.relations)}
         learner = GraphLearner(graph, run)
         for note in (*graph.notes, learner.start_note):
@@ -61,23 +60,23 @@ class GraphRunner:
         return write_export(out, model, graph, run.settings)
 
 
-def open_run(folder: Path) -> tuple[KglmRun, Graph, GraphModel]:
+def open_run(folder: Path) -> tuple[KglmRun[GraphSettings], Graph, GraphModel]:
     """Open a run, its graph and its best checkpoint.
 
     Raises:
         SettingsError: the run is of another kind.
         MissingFileError, MismatchError, DataError: it has no best checkpoint, or files of its graph are missing or changed.
     """
-    run = KglmRun.open(folder)
-    if run.settings.kind != "graph":
-        raise SettingsError(f"{folder} is a run of kind {run.settings.kind}, not graph; give a run of kind graph")
+    run = KglmRun.open(folder).of(GraphSettings)
     graph = read_graph(run.settings.data)
     model = make_model(run.settings, len(graph.entities), len(graph.relations))
     load_model(model, run, graph)
     return run, graph, model.to(device_for(run.settings)).eval()
 
 
-def measure(run: KglmRun, graph: Graph, model: GraphModel, split: str, progress: Progress | None = None) -> dict[str, Any]:
+def measure(
+    run: KglmRun[GraphSections], graph: Graph, model: GraphModel, split: str, progress: Progress | None = None
+) -> dict[str, Any]:
     """Rank a split and, for test, classify its triples; writes all ranks to ``ranks-SPLIT.tsv``."""
     triples = graph.split(split)
     ranks = _ranks(model, run.settings, graph, split, progress or Progress())
@@ -95,21 +94,19 @@ def known_answers(graph: Graph, split: str) -> Answers:
     return answers_of([torch.from_numpy(graph.splits[n]) for n in names], len(graph.entities), len(graph.relations))
 
 
-def _ranks(model: GraphModel, settings: Settings, graph: Graph, split: str, progress: Progress) -> Ranks:
-    at_least(settings, "eval", batch_size=1, chunk=1)
+def _ranks(model: GraphModel, settings: GraphSections, graph: Graph, split: str, progress: Progress) -> Ranks:
     triples = torch.from_numpy(graph.split(split)).to(model.device)
-    batch = settings.eval.batch_size
-    progress.start(-(-2 * len(triples) // batch), 0)
+    progress.start(-(-2 * len(triples) // settings.eval.batch_size), 0)
     answers = known_answers(graph, split).to(model.device)
-    sizes = {"batch_size": batch, "chunk": settings.eval.chunk}
+    sizes = settings.eval.to_dict()
     return rank(model.exact(), triples, answers, len(graph.entities), **sizes, progress=lambda done: progress.step({}))
 
 
-def _baseline(settings: Settings, graph: Graph, split: str) -> dict[str, float | int]:
+def _baseline(settings: GraphSections, graph: Graph, split: str) -> dict[str, float | int]:
     """Ranking metrics of `RelationFrequency`."""
     scorer = RelationFrequency(torch.from_numpy(graph.train), len(graph.entities))
     answers, triples = known_answers(graph, split), torch.from_numpy(graph.split(split))
-    ranks = rank(scorer, triples, answers, len(graph.entities), batch_size=settings.eval.batch_size, chunk=settings.eval.chunk)
+    ranks = rank(scorer, triples, answers, len(graph.entities), **settings.eval.to_dict())
     return summary(ranks.realistic)
 
 

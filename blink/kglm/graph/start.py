@@ -6,14 +6,15 @@ import numpy as np
 import torch
 
 from blink.errors import MismatchError, SettingsError
-from blink.kglm.config import Settings, data_path
+from blink.kglm.config import data_path
 from blink.kglm.graph.model import GraphModel
 from blink.kglm.graph.triples import Graph
+from blink.kglm.settings import GraphSections
 from blink.kglm.text_init.initial import StartRows, start_rows
 from blink.kglm.text_init.vectors import read_folder
 
 
-def start_from_vectors(model: GraphModel, graph: Graph, settings: Settings) -> str:
+def start_from_vectors(model: GraphModel, graph: Graph, settings: GraphSections) -> str:
     """Copy the vectors of ``model.vectors`` into the entity table; entities without a vector keep their random values.
 
     Returns:

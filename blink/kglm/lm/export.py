@@ -14,10 +14,10 @@ import torch
 
 from blink.data.arrays import save_array
 from blink.files import atomic_open, write_json
-from blink.kglm.config import Settings
 from blink.kglm.graph.export import FORMAT, META_FILE
 from blink.kglm.lm.inputs import Triples
 from blink.kglm.lm.saved import SavedModel
+from blink.kglm.settings import Settings
 
 NAMES_BATCH = 512
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from blink.errors import DataError, SettingsError
-from blink.kglm.config import Settings, data_path
+from blink.kglm.config import data_path
 from blink.kglm.graph.readers import read_graph
 from blink.kglm.graph.triples import Graph
 from blink.kglm.lm.classification import Tables
@@ -20,6 +20,7 @@ from blink.kglm.lm.negatives import Negatives, NegativeSampling
 from blink.kglm.lm.splits import held_out_lines, read_subjects, split_by_head
 from blink.kglm.lm.triples import Facts, Lexicon, TripleTexts, read_names
 from blink.kglm.lm.vocabulary import Vocabulary, build_vocabulary, count_words
+from blink.kglm.settings import JointSettings, JointVocabulary, LanguageSections
 
 SPLITS = ("valid", "test")
 PUBLISHED = "published"
@@ -96,7 +97,7 @@ class Inputs:
     notes: tuple[str, ...]
 
 
-def read_inputs(settings: Settings, vocabulary: Vocabulary | None = None) -> Inputs:
+def read_inputs(settings: LanguageSections, vocabulary: Vocabulary | None = None) -> Inputs:
     """Read the inputs of a run.
 
     Args:
@@ -106,34 +107,31 @@ def read_inputs(settings: Settings, vocabulary: Vocabulary | None = None) -> Inp
     Raises:
         MissingFileError, DataError, MismatchError, SettingsError: a file or a setting is invalid.
     """
-    reader = _Reader(settings)
-    texts = reader.texts()
-    graph = lexicon = None
-    if settings.kind == "joint":
-        graph = reader.graph(texts)
-        lexicon = Lexicon(graph, reader.names("entity"), reader.names("relation"))
-    words = vocabulary or reader.vocabulary(texts, lexicon)
-    corpora = reader.corpora(texts, words)
-    triples = None if graph is None or lexicon is None else reader.triples(graph, lexicon, words)
-    return Inputs(words, corpora, triples, tuple(dict.fromkeys(reader.sources)), tuple(reader.notes))
+    if isinstance(settings, JointSettings):
+        return _JointReader(settings).inputs(vocabulary)
+    return _Reader(settings).inputs(vocabulary)
 
 
 class _Reader:
     """Reads the inputs, and collects their source files and notes."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: LanguageSections) -> None:
         self._settings, self._data = settings, settings.data
         self.sources: list[Path] = []
         self.notes: list[str] = []
-        self._undivided: Graph | None = None
 
-    # -- texts -----------------------------------------------------------------------------------------------------------
+    def inputs(self, vocabulary: Vocabulary | None) -> Inputs:
+        """All inputs; see `read_inputs`."""
+        texts = self.texts()
+        words = vocabulary or self.vocabulary(texts)
+        corpora = self.corpora(texts, words)
+        return Inputs(words, corpora, None, tuple(dict.fromkeys(self.sources)), tuple(self.notes))
 
     def texts(self) -> dict[str, Text]:
         """Texts by split; the training text is without the held-out lines."""
         data = self._data
         if not data.text:
-            if self._settings.kind == "lm" or self._settings.joint.alpha < 1:
+            if not isinstance(self._settings, JointSettings) or self._settings.joint.alpha < 1:
                 raise SettingsError("data.text is not set; give a file with a line of text per entity, or --joint.alpha 1")
             return {}
         texts = {"train": self._text("text")}
@@ -176,14 +174,14 @@ class _Reader:
             self.notes.append(f"text {name}: {len(corpus):,} lines, {corpus.words:,} words, {rate:.2%} of them unknown")
         return corpora
 
-    def vocabulary(self, texts: Mapping[str, Text], lexicon: Lexicon | None) -> Vocabulary:
+    def vocabulary(self, texts: Mapping[str, Text], lexicon: Lexicon | None = None) -> Vocabulary:
         """The vocabulary of a file, or of the training text and the names."""
         section = self._settings.vocabulary
         if section.file:
             path = data_path(section.file, self._data.root)
             self.sources.append(path)
             return Vocabulary.load(path)
-        counted = section.to_dict().get("count", "text")
+        counted = section.count if isinstance(section, JointVocabulary) else "text"
         counts: Counter[str] = Counter()
         if counted != "names" and texts:
             longest = self._data.longest or None
@@ -192,13 +190,30 @@ class _Reader:
             counts += count_words(lexicon.names())
         return build_vocabulary(counts, section.size, section.least_count)
 
-    # -- triples ---------------------------------------------------------------------------------------------------------
+
+class _JointReader(_Reader):
+    """Reads triples and names too."""
+
+    def __init__(self, settings: JointSettings) -> None:
+        super().__init__(settings)
+        self._joint, self._files = settings, settings.data
+        self._undivided: Graph | None = None
+
+    def inputs(self, vocabulary: Vocabulary | None) -> Inputs:
+        """All inputs; see `read_inputs`."""
+        texts = self.texts()
+        graph = self.graph(texts)
+        lexicon = Lexicon(graph, self.names(self._files.entity_names), self.names(self._files.relation_names))
+        words = vocabulary or self.vocabulary(texts, lexicon)
+        corpora = self.corpora(texts, words)
+        triples = self.triples(graph, lexicon, words)
+        return Inputs(words, corpora, triples, tuple(dict.fromkeys(self.sources)), tuple(self.notes))
 
     def graph(self, texts: Mapping[str, Text]) -> Graph:
         """The graph, split by entity if ``data.apart`` is set."""
-        self._undivided = graph = read_graph(self._data)
+        self._undivided = graph = read_graph(self._files)
         self.sources += graph.sources
-        if self._data.apart:
+        if self._files.apart:
             held_out = {name: texts[name].subjects if name in texts else None for name in SPLITS}
             subjects = {name: ids for name, ids in held_out.items() if ids is not None}
             if set(subjects) != set(SPLITS):
@@ -209,9 +224,8 @@ class _Reader:
         self.notes += graph.notes
         return graph
 
-    def names(self, kind: str) -> dict[str, str]:
-        """Names of entities or relations; empty without a names file."""
-        file = getattr(self._data, f"{kind}_names")
+    def names(self, file: str) -> dict[str, str]:
+        """Names of entities or relations; empty without a file."""
         if not file:
             return {}
         path = data_path(file, self._data.root)
@@ -220,7 +234,7 @@ class _Reader:
 
     def triples(self, graph: Graph, lexicon: Lexicon, vocabulary: Vocabulary) -> Triples:
         """Triples, and the sampler of negatives."""
-        section = self._settings.negatives
+        section = self._joint.negatives
         sampling = NegativeSampling(section.kind, section.fewest, section.most, section.both)
         train = Facts.of(graph.train)
         undivided = self._undivided or graph
@@ -245,8 +259,8 @@ class _Reader:
     def _selection_facts(self, graph: Graph, negatives: Negatives, sampling: NegativeSampling) -> Facts:
         """Validation triples with negatives like those of training: the dataset's, or of the same kind."""
         valid = Facts.of(graph.splits["valid"])
-        random = np.random.default_rng([self._settings.negatives.measured_seed, 0xC4])
-        most = self._settings.validation.triples
+        random = np.random.default_rng([self._joint.negatives.measured_seed, 0xC4])
+        most = self._joint.validation.triples
         if most and most < len(valid):
             valid = valid.select(np.sort(random.permutation(len(valid))[:most]))
         if "train" in graph.negatives and "valid" in graph.negatives:
@@ -254,7 +268,7 @@ class _Reader:
         return negatives.with_true(valid, NegativeSampling(sampling.kind, 2, 2, sampling.both), random)
 
     def _measured(self, graph: Graph, undivided: Graph, negatives: Negatives) -> dict[str, dict[str, Facts]]:
-        section, facts = self._settings.negatives, dict[str, dict[str, Facts]]()
+        section, facts = self._joint.negatives, dict[str, dict[str, Facts]]()
         for name in (s for s in SPLITS if s in graph.splits):
             true = Facts.of(graph.splits[name])
             facts[name] = {}
@@ -263,7 +277,7 @@ class _Reader:
                 facts[name][kind] = negatives.with_true(true, NegativeSampling(kind, 2, 2), random)
             if name in graph.negatives:
                 facts[name][PUBLISHED] = Facts.join([true, Facts.of(graph.negatives[name], False)])
-        if self._data.apart and "valid" in undivided.negatives and "valid" in undivided.splits:
+        if self._files.apart and "valid" in undivided.negatives and "valid" in undivided.splits:
             published = [Facts.of(undivided.splits["valid"]), Facts.of(undivided.negatives["valid"], False)]
             facts["test"][PUBLISHED] = Facts.join(published)
         return facts

@@ -7,30 +7,32 @@ from collections.abc import Callable
 import torch
 
 from blink.errors import SettingsError
-from blink.kglm.config import Settings, data_path
+from blink.kglm.config import data_path
 from blink.kglm.lm.inputs import Inputs
 from blink.kglm.lm.model import KGLanguageModel
 from blink.kglm.lm.options import Cells, Classifier, Language, Network, section
 from blink.kglm.lm.schedule import LANGUAGE, TRIPLES, Schedule
 from blink.kglm.lm.vectors import neighbour_vectors, read_vectors, rescaled
 from blink.kglm.lm.vocabulary import PAD
+from blink.kglm.settings import JointSettings, LanguageSections
 
 
-def schedule_of(settings: Settings) -> Schedule:
+def schedule_of(settings: LanguageSections) -> Schedule:
     """The schedule of a run's tasks."""
-    train = settings.train
-    if settings.kind == "lm":
-        return Schedule(train.steps_per_epoch_lm, 0, alpha=0.0)
-    joint = settings.joint
+    if not isinstance(settings, JointSettings):
+        return Schedule(settings.train.steps_per_epoch_lm, 0, alpha=0.0)
+    train, joint = settings.train, settings.joint
     return Schedule(
         train.steps_per_epoch_lm, train.steps_per_epoch_kge, joint.alpha, joint.mode, order=joint.order, every=joint.every
     )
 
 
-def network_of(settings: Settings, inputs: Inputs) -> Network:
+def network_of(settings: LanguageSections, inputs: Inputs) -> Network:
     """The network configuration of a run; a task without steps is left out."""
     tasks, words = schedule_of(settings).tasks, settings.words
-    classifier = section(Classifier, settings.classifier.to_dict()) if TRIPLES in tasks else None
+    classifier = None
+    if TRIPLES in tasks:
+        classifier = section(Classifier, JointSettings.of(settings).classifier.to_dict())
     with_tables = classifier is not None and classifier.entity_width and inputs.triples is not None
     rows = [len(ids) for ids in inputs.triples.table_ids] if with_tables and inputs.triples else [0, 0]
     return Network(
@@ -46,7 +48,7 @@ def network_of(settings: Settings, inputs: Inputs) -> Network:
     )
 
 
-def new_model(settings: Settings, inputs: Inputs, say: Callable[[str], None]) -> KGLanguageModel:
+def new_model(settings: LanguageSections, inputs: Inputs, say: Callable[[str], None]) -> KGLanguageModel:
     """An initialized network, with the word vectors of ``words.init``.
 
     Args:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from blink.errors import SettingsError
-from blink.kglm.config import Settings, choice
 from blink.kglm.lm.corpus import Corpus
 from blink.kglm.lm.export import write_export
 from blink.kglm.lm.inputs import SPLITS, Inputs, describe_inputs, read_inputs
@@ -23,9 +22,11 @@ from blink.kglm.lm.saved import SavedModel, load_model, save_model
 from blink.kglm.lm.schedule import LANGUAGE, TRIPLES
 from blink.kglm.lm.tasks import LanguageTask, Task, TripleTask
 from blink.kglm.run import KglmRun, device_for
+from blink.kglm.settings import JointSettings, JointTrain, JointValidation, LanguageSections, Settings
 from blink.runs.folder import BEST_FOLDER
 from blink.runs.loop import Loop
 from blink.runs.progress import Progress
+from blink.runs.settings import choice
 
 
 class LanguageRunner:
@@ -35,14 +36,14 @@ class LanguageRunner:
         self, settings: Settings, folder: Path, *, resume: bool = False, progress: Progress | None = None
     ) -> dict[str, Any]:
         """Train to the end and measure the best state, or go on with a run that was ended."""
-        progress, run = progress or Progress(), KglmRun(folder, settings)
+        progress, run = progress or Progress(), KglmRun(folder, LanguageSections.of(settings))
         if not resume:  # the run begins only when inputs and network are there, so that a mistake leaves nothing behind
             run.require_free()
         keep_freed_memory()
-        inputs = read_inputs(settings)
+        inputs = read_inputs(run.settings)
         for note in inputs.notes:
             progress.say(note)
-        learner = _learner(settings, inputs, run, progress, begun=resume and run.has_checkpoint)
+        learner = _learner(inputs, run, progress, begun=resume and run.has_checkpoint)
         loop = Loop(learner, run, run.about(inputs.sources, describe_inputs(inputs)), progress=progress)
         loop.run(resume=resume)
         return _measure_all(run, inputs, {"cost": loop.cost.row(), "speed": learner.speeds()})
@@ -50,7 +51,7 @@ class LanguageRunner:
     def evaluate(self, folder: Path, split: str, *, progress: Progress | None = None) -> dict[str, Any]:
         """Measure the best state of a run on a split, and keep the figures in its ``metrics.json``."""
         choice("the split", split, SPLITS)
-        run = KglmRun.open(folder)
+        run = KglmRun.open(folder).of(LanguageSections)
         saved = load_model(run.best)
         inputs = read_inputs(run.settings, saved.vocabulary)
         found = _States(run, saved, inputs).split(split)
@@ -59,7 +60,7 @@ class LanguageRunner:
 
     def export(self, folder: Path, out: Path) -> dict[str, Any]:
         """Write entity vectors for the linker: rows of the table of entities, or else what the cells keep of each name."""
-        run = KglmRun.open(folder)
+        run = KglmRun.open(folder).of(LanguageSections)
         saved = load_model(run.best)
         if run.settings.kind == "lm":
             raise SettingsError(f"{folder} is a language model without a graph, so it has no entities; export a joint run")
@@ -68,8 +69,9 @@ class LanguageRunner:
         return write_export(out, saved, triples, run.settings)
 
 
-def _learner(settings: Settings, inputs: Inputs, run: KglmRun, progress: Progress, *, begun: bool) -> LanguageLearner:
+def _learner(inputs: Inputs, run: KglmRun[LanguageSections], progress: Progress, *, begun: bool) -> LanguageLearner:
     """A learner at the beginning; where a state follows, no time is spent on initial word vectors."""
+    settings = run.settings
     drawn = {"words.init": "random", "words.scale": settings.words.scale or 1.0}
     start = settings.replace(drawn) if begun else settings
     model = new_model(start, inputs, progress.say).to(device_for(settings))
@@ -91,7 +93,7 @@ def _learner(settings: Settings, inputs: Inputs, run: KglmRun, progress: Progres
     )
 
 
-def _measure_all(run: KglmRun, inputs: Inputs, cost: Mapping[str, Any]) -> dict[str, Any]:
+def _measure_all(run: KglmRun[LanguageSections], inputs: Inputs, cost: Mapping[str, Any]) -> dict[str, Any]:
     """Measure the best state on all splits, and store the figures; ``cost`` is stored with them."""
     saved = load_model(run.best)
     states, figures = _States(run, saved, inputs), dict[str, Any]()
@@ -106,14 +108,14 @@ def _measure_all(run: KglmRun, inputs: Inputs, cost: Mapping[str, Any]) -> dict[
     return {**{k: v for k, v in last.items() if isinstance(v, float)}, **run.metrics()}
 
 
-def training_of(settings: Settings) -> Training:
+def training_of(settings: LanguageSections) -> Training:
     """How a run learns."""
     train, validation = settings.train, settings.validation
     of_text = train.learning_rate_lm
     return Training(
         seed=settings.seed,
         epochs=train.epochs,
-        rates={LANGUAGE: of_text, TRIPLES: of_text if settings.kind == "lm" else train.learning_rate_kge},
+        rates={LANGUAGE: of_text, TRIPLES: train.learning_rate_kge if isinstance(train, JointTrain) else of_text},
         clip=train.clip,
         save_steps=train.save_steps,
         log_steps=train.log_steps,
@@ -121,11 +123,11 @@ def training_of(settings: Settings) -> Training:
         patience=validation.patience,
         delta=validation.delta,
         rule=validation.choose,
-        keep_both=settings.kind == "joint" and validation.keep_both,
+        keep_both=isinstance(validation, JointValidation) and validation.keep_both,
     )
 
 
-def tasks_of(settings: Settings, inputs: Inputs, model: KGLanguageModel) -> dict[str, Task]:
+def tasks_of(settings: LanguageSections, inputs: Inputs, model: KGLanguageModel) -> dict[str, Task]:
     """The tasks of a run that learn."""
     train, found = settings.train, dict[str, Task]()
     names = schedule_of(settings).tasks
@@ -134,16 +136,16 @@ def tasks_of(settings: Settings, inputs: Inputs, model: KGLanguageModel) -> dict
             model, inputs.texts["train"], lines=train.lines, seed=settings.seed, shuffle=train.shuffle
         )
     if TRIPLES in names and inputs.triples is not None:
-        triples = inputs.triples
+        triples, joint = inputs.triples, JointSettings.of(settings)
         found[TRIPLES] = TripleTask(
             model,
             triples.texts,
             triples.train,
             triples.negatives,
             triples.sampling,
-            rows=train.triples,
+            rows=joint.train.triples,
             seed=settings.seed,
-            redraw=settings.negatives.redraw,
+            redraw=joint.negatives.redraw,
             tables=tables_for(model, triples),
         )
     return found
@@ -179,7 +181,7 @@ class _States:
         inputs: texts and triples.
     """
 
-    def __init__(self, run: KglmRun, saved: SavedModel, inputs: Inputs) -> None:
+    def __init__(self, run: KglmRun[LanguageSections], saved: SavedModel, inputs: Inputs) -> None:
         device = device_for(run.settings)
         self._best = Evaluator(saved.model.to(device), inputs)
         own = {rule: run.path / f"{BEST_FOLDER}-{rule}" for rule in ("perplexity", "accuracy")}
