@@ -30,7 +30,7 @@ from blink.kglm.graph.learner import MODEL_FILE
 from blink.kglm.graph.ranking import DEGREES
 from blink.kglm.graph.readers import read_graph
 from blink.kglm.run import KglmRun
-from blink.runs.folder import RunFolder
+from blink.kglm.settings import GraphSections
 from blink.runs.trace import read_trace
 from scripts.harness import run_script
 
@@ -99,7 +99,7 @@ def results(run_file: Path, folder: Path, against: Path | None = None) -> dict[s
         "data": {"/".join(Path(name).parts[-2:]): digest for name, digest in first["files"].items()},
         "settings": run.settings.flat(),
         **metrics,
-        **({"against": compared(run, KglmRun.open(against))} if against else {}),
+        **({"against": compared(run.of(GraphSections), KglmRun.open(against).of(GraphSections))} if against else {}),
     }
 
 
@@ -123,7 +123,7 @@ def _losses(folder: Path) -> list[tuple[str, int, float]]:
     return [(row["kind"], row["step"], row["loss"]) for row in read_trace(folder / "trace.jsonl") if "loss" in row]
 
 
-def compared(run: RunFolder, other: RunFolder) -> dict[str, Any]:
+def compared(run: KglmRun[GraphSections], other: KglmRun[GraphSections]) -> dict[str, Any]:
     """How much higher the reciprocal ranks of a run are than another's: all questions, and those whose answer has few triples.
 
     Raises:
