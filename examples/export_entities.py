@@ -69,10 +69,10 @@ def command(common: Common, /, model_file: str | None, out: str, id_map: str | N
     redirects = read_id_map(redirects_file, "source<TAB>target") if redirects_file else {}
     model = load_whole(source, common.tokenizer, say)
     choice = choose_rows(model.entities, ids, redirects)
-    with bar("writing entities", len(choice.rows), "entity") as shown:
-        write_entities(Path(out), model, choice, source, shown.advance)
-    left = f"; {len(choice.unmatched)} titles are left out, see {UNMATCHED_FILE}" if choice.unmatched else ""
-    say(f"{out}: {len(choice.rows)} entities of width {model.model.config.hidden_size}{left}")
+    with bar("writing entities", len(choice.rows), "entity") as progress:
+        write_entities(Path(out), model, choice, source, progress.advance)
+    omitted = f"; {len(choice.unmatched)} titles are left out, see {UNMATCHED_FILE}" if choice.unmatched else ""
+    say(f"{out}: {len(choice.rows)} entities of width {model.model.config.hidden_size}{omitted}")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def read_id_map(path: str, form: str = "title<TAB>Wikidata id") -> dict[str, str
         MissingFileError: there is no such file.
         DataError: a line has another form, or a title has two ids.
     """
-    found: dict[str, str] = {}
+    ids: dict[str, str] = {}
     with require_file(path, _MAP_REMEDY).open("rb") as f:
         for number, raw in enumerate(f, 1):
             try:
@@ -112,11 +112,11 @@ def read_id_map(path: str, form: str = "title<TAB>Wikidata id") -> dict[str, str
             title, value = title.replace("_", " ").strip(), value.strip()
             if not tab or not title or not value or "\t" in value:
                 raise DataError(f"{path}, line {number}: found {line[:60]!r}; expected {form}")
-            if found.setdefault(title, value) != value:
-                raise DataError(f"{path}, line {number}: {title!r} is {found[title]} and {value}; keep one of them")
-    if not found:
+            if ids.setdefault(title, value) != value:
+                raise DataError(f"{path}, line {number}: {title!r} is {ids[title]} and {value}; keep one of them")
+    if not ids:
         raise DataError(f"{path} is empty; expected {form} a line")
-    return found
+    return ids
 
 
 def choose_rows(entities: Mapping[str, int], ids: Mapping[str, str] | None, redirects: Mapping[str, str]) -> Rows:
@@ -147,9 +147,9 @@ def choose_rows(entities: Mapping[str, int], ids: Mapping[str, str] | None, redi
         else:
             rows[key] = row, title
     if not rows:
-        shown = ", ".join(repr(title) for title, _ in unmatched[:3])
+        examples = ", ".join(repr(title) for title, _ in unmatched[:3])
         raise DataError(
-            f"none of the model's titles ({shown} ...) is in the map; {_MAP_REMEDY}, with titles as in the vocabulary"
+            f"none of the model's titles ({examples} ...) is in the map; {_MAP_REMEDY}, with titles as in the vocabulary"
         )
     return Rows([row for row, _ in rows.values()], list(rows), [title for _, title in rows.values()], unmatched)
 
@@ -169,9 +169,9 @@ def write_entities(out: Path, whole: WholeModel, choice: Rows, source: str, adva
     out.mkdir(parents=True, exist_ok=True)
     (out / META_FILE).unlink(missing_ok=True)
     model, rows = whole.model, torch.tensor(choice.rows)
-    part = model.luke.entity_embeddings
-    table = part.entity_embeddings.weight.detach()
-    project = getattr(part, "entity_embedding_dense", torch.nn.Identity())
+    embeddings = model.luke.entity_embeddings
+    table = embeddings.entity_embeddings.weight.detach()
+    project = getattr(embeddings, "entity_embedding_dense", torch.nn.Identity())
     norms: list[float] = []
 
     def projected() -> Iterator[np.ndarray]:
@@ -229,6 +229,6 @@ def _write_tables(out: Path, choice: Rows) -> None:
         labels.writerow(("id", "name", "type", "row"))
         labels.writerows((i, t, "", r) for i, t, r in zip(choice.ids, choice.titles, choice.rows, strict=True))
     with atomic_open(out / UNMATCHED_FILE) as f:
-        left_out = csv.writer(f, delimiter="\t", lineterminator="\n")
-        left_out.writerow(("title", "reason"))
-        left_out.writerows(choice.unmatched)
+        unmatched_rows = csv.writer(f, delimiter="\t", lineterminator="\n")
+        unmatched_rows.writerow(("title", "reason"))
+        unmatched_rows.writerows(choice.unmatched)

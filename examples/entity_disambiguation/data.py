@@ -136,14 +136,14 @@ def read_documents(folder: Path, split: str, titles: Titles | None = None) -> li
     by_document: dict[str, list[Mention]] = defaultdict(list)
     for name, mention in _read_table(table):
         by_document[name].append(mention)
-    found = []
+    documents = []
     for name, mentions in by_document.items():
         if name not in LEFT_OUT:
             text = _text_of(name, mentions[0], texts, words_file)
-            placed = text.place([_with_longer_name(m, mentions, persons) for m in mentions], words_file)
-            kept = (_renamed(m, titles) for m in placed if titles.known is None or titles.new(m.title) in titles.known)
-            found.append(Document(mentions[0].where, name, tuple(text.words), tuple(kept)))
-    return found
+            located = text.place([_with_longer_name(m, mentions, persons) for m in mentions], words_file)
+            known = (_renamed(m, titles) for m in located if titles.known is None or titles.new(m.title) in titles.known)
+            documents.append(Document(mentions[0].where, name, tuple(text.words), tuple(known)))
+    return documents
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
@@ -162,9 +162,9 @@ def _read_table(path: Path) -> Iterator[tuple[str, Mention]]:
 
 
 def _candidate(column: str, where: str) -> Candidate:
-    parts = column.split(",", 2)
+    columns = column.split(",", 2)
     try:
-        _, prior, title = parts
+        _, prior, title = columns
         return Candidate(_unescaped(title), float(prior))
     except ValueError as error:
         raise DataError(f"{where}: found the candidate {column[:60]!r}; expected id,prior,title") from error
@@ -172,12 +172,12 @@ def _candidate(column: str, where: str) -> Candidate:
 
 def _gold(column: str, where: str) -> str:
     before = 2 if column.startswith("-1,") else 3
-    parts = column.split(",", before)
-    if len(parts) != before + 1:
+    columns = column.split(",", before)
+    if len(columns) != before + 1:
         if column.strip() in ("-1", "-1,-1"):
             return ""
         raise DataError(f"{where}: found the gold entity {column[:60]!r}; expected rank,id,prior,title or -1,id,title")
-    return _unescaped(parts[-1])
+    return _unescaped(columns[-1])
 
 
 def _unescaped(title: str) -> str:
@@ -186,12 +186,12 @@ def _unescaped(title: str) -> str:
 
 def _with_longer_name(mention: Mention, others: Sequence[Mention], persons: Set[str]) -> Mention:
     """A part of a person's name has the candidates of the longer names in its document, their priors averaged."""
-    part = re.compile(rf"(?<!\S){re.escape(mention.text.lower())}(?!\S)")
+    pattern = re.compile(rf"(?<!\S){re.escape(mention.text.lower())}(?!\S)")
     longer = [
         other
         for other in others
         if other.candidates and other.candidates[0].title in persons
-        and other.text.lower() != mention.text.lower() and part.search(other.text.lower())
+        and other.text.lower() != mention.text.lower() and pattern.search(other.text.lower())
     ]  # fmt: skip
     if not longer:
         return mention
@@ -240,8 +240,8 @@ class _Text:
                     yield replace(mention, start=start, end=end)
                     break
             else:
-                found = f"{path.name} has no mention {mention.text!r} behind those of the rows before"
-                raise DataError(f"{mention.where}: {found}; the two files must list mentions in the same order")
+                problem = f"{path.name} has no mention {mention.text!r} behind those of the rows before"
+                raise DataError(f"{mention.where}: {problem}; the two files must list mentions in the same order")
 
 
 def _read_words(path: Path) -> dict[str, _Text]:

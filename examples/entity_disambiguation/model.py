@@ -71,13 +71,13 @@ class LukeForEntityDisambiguation(LukePreTrainedModel):
             inputs: see `examples.luke.features.collate`.
         """
         states = self.luke(**inputs).entity_last_hidden_state
-        wanted = self.entity_predictions.transform(states)
+        queries = self.entity_predictions.transform(states)
         rows = candidates.clamp(min=0)
-        logits = (self.table.weight[rows] @ wanted.unsqueeze(-1)).squeeze(-1) + self.entity_predictions.bias[rows]
+        logits = (self.table.weight[rows] @ queries.unsqueeze(-1)).squeeze(-1) + self.entity_predictions.bias[rows]
         return DisambiguationOutput(logits.float().masked_fill(candidates < 0, NO_CANDIDATE))
 
-    def _with_own_mask(self, module: nn.Module, given: tuple[Tensor, ...], vectors: Tensor) -> Tensor:
-        masked = (given[0] == self.config.entity_mask_id).unsqueeze(-1)
+    def _with_own_mask(self, module: nn.Module, arguments: tuple[Tensor, ...], vectors: Tensor) -> Tensor:
+        masked = (arguments[0] == self.config.entity_mask_id).unsqueeze(-1)
         return torch.where(masked, self.mask_embedding.to(vectors.dtype), vectors)
 
 

@@ -26,8 +26,10 @@ def run_disambiguation(common: Common, plan: Plan, **options: Any) -> None:
     )
     titles = read_titles(options["titles_file"], options["redirects_file"])
     files = tuple(Path(options[name]) for name in ("titles_file", "redirects_file") if options[name])
-    own = {name: options[name] for name in ("max_mention_length", "masked_entity_prob", "inference_mode")}
-    task = EntityDisambiguation(Reading(limits, **own, titles=titles, title_files=files), functools.partial(_source, common))
+    task_options = {name: options[name] for name in ("max_mention_length", "masked_entity_prob", "inference_mode")}
+    task = EntityDisambiguation(
+        Reading(limits, **task_options, titles=titles, title_files=files), functools.partial(_source, common)
+    )
     if not plan.do_train and plan.do_eval and not plan.checkpoint_file and common.model_file:
         _assemble(task, common)
     run_task(task, common, plan)
@@ -58,11 +60,11 @@ def write_candidates(out: str, data_dir: str, redirects_file: str | None) -> Non
         MissingFileError: none of the sets is there.
     """
     folder, titles = Path(data_dir), read_titles(None, redirects_file)
-    there = [name for name, (table, _) in SETS.items() if (folder / table).is_file()]
-    if not there:
+    available = [name for name, (table, _) in SETS.items() if (folder / table).is_file()]
+    if not available:
         raise MissingFileError(f"{folder} holds none of the sets ({', '.join(table for table, _ in SETS.values())}); {REMEDY}")
-    mentions = [m for name in there for d in read_documents(folder, name, titles) for m in d.mentions]
-    found = {title for m in mentions for title in (m.title, *(c.title for c in m.candidates))}
+    mentions = [m for name in available for d in read_documents(folder, name, titles) for m in d.mentions]
+    titles_of_candidates = {title for m in mentions for title in (m.title, *(c.title for c in m.candidates))}
     with atomic_open(out) as f:
-        f.writelines(f"{title}\n" for title in sorted(found))
-    say(f"{len(found)} titles of {', '.join(there)} in {out}")
+        f.writelines(f"{title}\n" for title in sorted(titles_of_candidates))
+    say(f"{len(titles_of_candidates)} titles of {', '.join(available)} in {out}")

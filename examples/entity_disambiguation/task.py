@@ -88,8 +88,8 @@ class EntityDisambiguation(Task[Document]):
     def told(self, examples: Sequence[Document]) -> str:
         """Documents and mentions, and how many of those have their entity among the candidates."""
         mentions = [m for d in examples for m in d.mentions]
-        there = sum(any(c.title == m.title for c in m.candidates) for m in mentions)
-        return f"{len(examples)} documents, {len(mentions)} mentions, {there} with their entity among the candidates"
+        covered = sum(any(c.title == m.title for c in m.candidates) for m in mentions)
+        return f"{len(examples)} documents, {len(mentions)} mentions, {covered} with their entity among the candidates"
 
     def labels(self, examples: Sequence[Document]) -> tuple[str, ...]:
         """There are no classes; the model wants one."""
@@ -101,8 +101,8 @@ class EntityDisambiguation(Task[Document]):
 
     def choices(self) -> dict[str, Any]:
         """How documents are read and decided."""
-        own = {k: v for k, v in vars(self.reading).items() if k not in ("limits", "titles", "title_files")}
-        return {**vars(self.reading.limits), **own}
+        options = {k: v for k, v in vars(self.reading).items() if k not in ("limits", "titles", "title_files")}
+        return {**vars(self.reading.limits), **options}
 
     def sources(self) -> list[Path]:
         """Lists of titles and of redirects."""
@@ -118,8 +118,8 @@ class EntityDisambiguation(Task[Document]):
 
     def features(self, examples: Sequence[Document], vocabulary: Vocabulary, *, training: bool) -> Iterator[list[Feature]]:
         """See `examples.entity_disambiguation.windows`."""
-        for place, document in enumerate(examples):
-            yield document_inputs(place, document, vocabulary, self.reading.limits, training=training)
+        for index, document in enumerate(examples):
+            yield document_inputs(index, document, vocabulary, self.reading.limits, training=training)
 
     # -- a batch -------------------------------------------------------------------------------------------------
 
@@ -132,15 +132,15 @@ class EntityDisambiguation(Task[Document]):
         decided: list[Decided] = [f.note for f in features]
         width = max(len(rows) for d in decided for rows in d.candidates)
         candidates = torch.full((*batch["entity_ids"].shape, max(width, 1)), -1)
-        shown = torch.full(batch["entity_ids"].shape, NO_LABEL)
+        unmasked = torch.full(batch["entity_ids"].shape, NO_LABEL)
         for i, (feature, d) in enumerate(zip(features, decided, strict=True)):
             for j, rows in enumerate(d.candidates):
                 candidates[i, j, : len(rows)] = torch.tensor(rows, dtype=torch.long)
             if feature.label:
                 for j in torch.randperm(len(feature.label))[self.decisions(feature) :].tolist():
-                    shown[i, j] = feature.label[j]
+                    unmasked[i, j] = feature.label[j]
                     batch["entity_ids"][i, j] = candidates[i, j, feature.label[j]]
-        return {**batch, "candidates": candidates, "shown": shown}
+        return {**batch, "candidates": candidates, "shown": unmasked}
 
     def decisions(self, feature: Feature) -> int:
         """The masked mentions: at least one."""
@@ -148,10 +148,10 @@ class EntityDisambiguation(Task[Document]):
 
     def logits(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """Scores of candidates. *Shape:* (n, entities, candidates). A mention that is shown has its entity as the only one."""
-        shown = inputs.pop("shown")
+        unmasked = inputs.pop("shown")
         if model.training:
-            places = torch.arange(inputs["candidates"].shape[2], device=shown.device)
-            others = (shown.unsqueeze(-1) >= 0) & (places != shown.unsqueeze(-1))
+            positions = torch.arange(inputs["candidates"].shape[2], device=unmasked.device)
+            others = (unmasked.unsqueeze(-1) >= 0) & (positions != unmasked.unsqueeze(-1))
             return model(**inputs).logits.masked_fill(others, NO_CANDIDATE)
         if self.reading.inference_mode == LOCAL:
             return model(**inputs).logits
@@ -180,7 +180,11 @@ class EntityDisambiguation(Task[Document]):
 
     def score(self, examples: Sequence[Document], answers: Answers) -> dict[str, float]:
         """Accuracy over all mentions; precision over those with candidates, recall over all, and their F1."""
-        pairs = [(m, a) for d, found in zip(examples, answers, strict=True) for m, a in zip(d.mentions, found, strict=True)]
+        pairs = [
+            (m, a)
+            for d, of_document in zip(examples, answers, strict=True)
+            for m, a in zip(d.mentions, of_document, strict=True)
+        ]
         correct = sum(answer.title == mention.title for mention, answer in pairs)
         answered = sum(answer.title is not None for _, answer in pairs)
         recall, precision = correct / max(len(pairs), 1), correct / max(answered, 1)
@@ -190,8 +194,8 @@ class EntityDisambiguation(Task[Document]):
     def write(self, folder: Path, split: str, examples: Sequence[Document], answers: Answers) -> None:
         """``test_predictions.jsonl``: an object for each mention."""
         with atomic_open(folder / f"{split}_predictions.jsonl") as f:
-            for document, found in zip(examples, answers, strict=True):
-                for mention, answer in zip(document.mentions, found, strict=True):
+            for document, of_document in zip(examples, answers, strict=True):
+                for mention, answer in zip(document.mentions, of_document, strict=True):
                     row = {"document": document.name, "mention": mention.text, "gold": mention.title, "predicted": answer.title}
                     f.write(json.dumps({**row, "probability": round(answer.probability, 6)}, ensure_ascii=False) + "\n")
 
@@ -205,18 +209,18 @@ def one_by_one(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
     """
     ids, candidates = inputs["entity_ids"].clone(), inputs["candidates"]
     texts = torch.arange(len(ids), device=ids.device)
-    found = torch.full(candidates.shape, NO_CANDIDATE, device=ids.device)
-    left = (candidates >= 0).any(-1)
-    while left.any():
+    scores = torch.full(candidates.shape, NO_CANDIDATE, device=ids.device)
+    undecided = (candidates >= 0).any(-1)
+    while undecided.any():
         logits = model(**{**inputs, "entity_ids": ids}).logits.float()
         sure, best = logits.softmax(-1).max(-1)
-        surest = sure.masked_fill(~left, -1.0).argmax(1)
-        chosen = left[texts, surest]  # texts that are done have none left
-        rows, at = texts[chosen], surest[chosen]
-        found[rows, at] = logits[rows, at]
+        surest = sure.masked_fill(~undecided, -1.0).argmax(1)
+        active = undecided[texts, surest]  # texts that are done have none left
+        rows, at = texts[active], surest[active]
+        scores[rows, at] = logits[rows, at]
         ids[rows, at] = candidates[rows, at, best[rows, at]]
-        left[rows, at] = False
-    return found
+        undecided[rows, at] = False
+    return scores
 
 
 def _answer(mention: Mention, scores: np.ndarray) -> Answer:

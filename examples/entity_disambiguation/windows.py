@@ -69,17 +69,21 @@ def document_inputs(place: int, document: Document, vocabulary: Vocabulary, limi
         training: leave out mentions whose entity is unknown or no candidate, and give the others their labels, which are places
             in the candidates.
     """
-    chosen = [(i, m) for i, m in enumerate(document.mentions) if not training or gold_place(m, vocabulary, limits) is not None]
-    pieces, placed = _pieces(document, chosen, vocabulary)
+    usable = [(i, m) for i, m in enumerate(document.mentions) if not training or gold_place(m, vocabulary, limits) is not None]
+    pieces, located = _pieces(document, usable, vocabulary)
     room = limits.max_seq_length - AROUND
     if len(pieces) <= room:
-        parts = list(_groups(0, len(pieces), placed, limits))
+        windows = list(_groups(0, len(pieces), located, limits))
     elif limits.split_mode == "simple" or training:
-        parts = [part for start, end in _even(len(pieces), room, placed) for part in _groups(start, end, placed, limits)]
+        windows = [
+            window for start, end in _even(len(pieces), room, located) for window in _groups(start, end, located, limits)
+        ]
     else:
-        parts = [_around(target, len(pieces), placed, room, limits) for target in placed]
-    made = (_feature(place, document, pieces, part, vocabulary, limits, training=training) for part in parts if part.placed)
-    return list(made)
+        windows = [_around(target, len(pieces), located, room, limits) for target in located]
+    features = (
+        _feature(place, document, pieces, window, vocabulary, limits, training=training) for window in windows if window.placed
+    )
+    return list(features)
 
 
 def candidate_rows(mention: Mention, vocabulary: Vocabulary, limits: Limits) -> tuple[int, ...]:
@@ -112,71 +116,71 @@ class _Part:
 
 
 def _pieces(
-    document: Document, chosen: Sequence[tuple[int, Mention]], vocabulary: Vocabulary
+    document: Document, usable: Sequence[tuple[int, Mention]], vocabulary: Vocabulary
 ) -> tuple[list[int], list[_Placed]]:
     """Pieces of a text, each mention and what lies between tokenised alone."""
     pieces: list[int] = []
-    placed: list[_Placed] = []
+    located: list[_Placed] = []
     at = 0
 
     def read(start: int, end: int) -> None:
         pieces.extend(vocabulary.pieces.encode(" ".join(document.words[start:end])))
 
-    for number, mention in chosen:
+    for number, mention in usable:
         read(at, mention.start)
         start = len(pieces)
         read(mention.start, mention.end)
-        placed.append(_Placed(number, mention, start, len(pieces)))
+        located.append(_Placed(number, mention, start, len(pieces)))
         at = mention.end
     read(at, len(document.words))
-    return pieces, placed
+    return pieces, located
 
 
-def _even(length: int, room: int, placed: Sequence[_Placed]) -> Iterator[tuple[int, int]]:
+def _even(length: int, room: int, located: Sequence[_Placed]) -> Iterator[tuple[int, int]]:
     """Parts of like length that cut no mention, unless one is longer than a part."""
     size = math.ceil(length / math.ceil(length / room))
     start = 0
     while start < length:
         end = min(start + size, length)
-        cut = next((p.start for p in placed if p.start < end < p.end and p.start > start), end)
+        cut = next((p.start for p in located if p.start < end < p.end and p.start > start), end)
         yield start, cut
         start = cut
 
 
-def _groups(start: int, end: int, placed: Sequence[_Placed], limits: Limits) -> Iterator[_Part]:
+def _groups(start: int, end: int, located: Sequence[_Placed], limits: Limits) -> Iterator[_Part]:
     """A part, as often as it takes for no more mentions at once than the model reads."""
-    inside = [p for p in placed if start <= p.start and p.end <= end]
+    inside = [p for p in located if start <= p.start and p.end <= end]
     for first in range(0, len(inside), limits.max_entity_length):
         group = inside[first : first + limits.max_entity_length]
         yield _Part(start, end, group, len(group))
 
 
-def _around(target: _Placed, length: int, placed: Sequence[_Placed], room: int, limits: Limits) -> _Part:
+def _around(target: _Placed, length: int, located: Sequence[_Placed], room: int, limits: Limits) -> _Part:
     """A part with a mention in its middle, as far as the text reaches; the nearest other mentions in it are read along."""
     spare = max(room - (target.end - target.start), 0)
-    left, right = target.start, length - target.end
-    before = min(left, spare // 2) if left < right else min(left, spare - min(right, spare // 2))
+    left, after = target.start, length - target.end
+    before = min(left, spare // 2) if left < after else min(left, spare - min(after, spare // 2))
     start = target.start - before
     end = min(start + room, length)
-    others = [p for p in placed if p is not target and start <= p.start and p.end <= end]
+    others = [p for p in located if p is not target and start <= p.start and p.end <= end]
     others.sort(key=lambda p: max(p.start - target.end, target.start - p.end))
     return _Part(start, end, [target, *others[: limits.max_entity_length - 1]], 1)
 
 
 def _feature(
-    place: int,
+    index: int,
     document: Document,
     pieces: Sequence[int],
-    part: _Part,
+    window: _Part,
     vocabulary: Vocabulary,
     limits: Limits,
     *,
     training: bool,
 ) -> Feature:
     mask = vocabulary.entities[MASK]
-    slots = [EntitySlot(mask, p.start - part.start + 1, min(p.end, part.end) - part.start + 1) for p in part.placed]
-    rows = [candidate_rows(p.mention, vocabulary, limits) for p in part.placed]
-    golds = [gold_place(p.mention, vocabulary, limits) for p in part.placed] if training else []
-    words = [vocabulary.pieces.begin, *pieces[part.start : part.end], vocabulary.pieces.end]
-    decided = Decided(tuple(p.number for p in part.placed), part.answered, tuple(rows))
-    return Feature(place, document.where, words, slots, [g for g in golds if g is not None], decided)
+    slots = [EntitySlot(mask, p.start - window.start + 1, min(p.end, window.end) - window.start + 1) for p in window.placed]
+    rows = [candidate_rows(p.mention, vocabulary, limits) for p in window.placed]
+    golds = [gold_place(p.mention, vocabulary, limits) for p in window.placed] if training else []
+    words = [vocabulary.pieces.begin, *pieces[window.start : window.end], vocabulary.pieces.end]
+    decided = Decided(tuple(p.number for p in window.placed), window.answered, tuple(rows))
+    return Feature(index, document.where, words, slots, [g for g in golds if g is not None], decided)

@@ -57,10 +57,10 @@ def read_cloze(folder: Path, split: str) -> list[ClozeExample]:
     """
     path = data_file(folder, f"{split}.json", REMEDY)
     whole = read_object(path)
-    found = [e for passage in whole.rows("data", "passage") for e in _passage(passage)]
-    if not found:
+    questions = [e for passage in whole.rows("data", "passage") for e in _passage(passage)]
+    if not questions:
         raise whole.error("there are no questions; look at the file")
-    return found
+    return questions
 
 
 def _passage(row: Row) -> list[ClozeExample]:

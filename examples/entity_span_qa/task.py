@@ -73,12 +73,12 @@ class EntitySpanQa(Task[ClozeExample]):
         passage, spans = encode_passage(example, vocabulary)
         offset = len(query) + 3
         for start, end in windows(len(passage), limit - len(query) - 4, self.options.doc_stride):
-            seen = [n for n, (a, b) in enumerate(spans) if start <= a and b <= end]
-            if not seen:
+            inside = [n for n, (a, b) in enumerate(spans) if start <= a and b <= end]
+            if not inside:
                 continue
-            slots = [(spans[n][0] - start + offset, spans[n][1] - start + offset) for n in seen]
+            slots = [(spans[n][0] - start + offset, spans[n][1] - start + offset) for n in inside]
             entities = [EntitySlot(mask, gap + 1, gap + 2), *(EntitySlot(mask, *slot) for slot in slots)]
-            candidates = [example.candidates[n] for n in seen]
+            candidates = [example.candidates[n] for n in inside]
             label = [int((c.start, c.end) in example.answers) for c in candidates] if training else []
             words = [pieces.begin, *query, pieces.end, pieces.end, *passage[start:end], pieces.end]
             yield Feature(index, example.where, words, entities, label, [c.text for c in candidates])
@@ -86,8 +86,8 @@ class EntitySpanQa(Task[ClozeExample]):
     def loss(self, logits: Tensor, features: Sequence[Feature]) -> Tensor:
         """Binary cross-entropy of each candidate; those that fill up count for nothing."""
         gold = label_tensor(features, IGNORED, logits.device)
-        there = gold != IGNORED
-        return nn.functional.binary_cross_entropy_with_logits(logits[there], gold[there].float(), reduction="sum")
+        real = gold != IGNORED
+        return nn.functional.binary_cross_entropy_with_logits(logits[real], gold[real].float(), reduction="sum")
 
     def decisions(self, feature: Feature) -> int:
         """One for each candidate."""
@@ -129,10 +129,10 @@ def encode_passage(example: ClozeExample, vocabulary: Vocabulary) -> tuple[list[
 
     def encode(start: int, end: int) -> list[int]:
         ids: list[int] = []
-        for n, part in enumerate(text[start:end].split(HIGHLIGHT)):
+        for n, segment in enumerate(text[start:end].split(HIGHLIGHT)):
             if n:
                 ids.append(vocabulary.markers[HIGHLIGHT_MARKER])
-            ids += pieces.encode(part, space=n == 0 and (start == 0 or text[start - 1].isspace()))
+            ids += pieces.encode(segment, space=n == 0 and (start == 0 or text[start - 1].isspace()))
         return ids
 
     marked = [MarkedSpan(c.start, c.end, vocabulary.markers[ENTITY_MARKER]) for c in example.candidates]

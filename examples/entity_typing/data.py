@@ -51,11 +51,15 @@ def _ernie(row: Row) -> TypingExample:
 
 def _original(row: Row) -> TypingExample:
     """``left_context_token``, ``mention_span``, ``right_context_token``, ``y_str``."""
-    left, mention, right = " ".join(row.texts("left_context_token")), row.text("mention_span"), row.texts("right_context_token")
+    before, mention, right = (
+        " ".join(row.texts("left_context_token")),
+        row.text("mention_span"),
+        row.texts("right_context_token"),
+    )
     if not mention.strip():
         raise row.error("'mention_span' is empty; the words of the mention are expected")
-    start = len(left) + 1 if left else 0
-    text = " ".join([*([left] if left else []), mention, *right])
+    start = len(before) + 1 if before else 0
+    text = " ".join([*([before] if before else []), mention, *right])
     return TypingExample(row.where, text, start, start + len(mention), tuple(t for t in row.texts("y_str") if t in NINE_TYPES))
 
 

@@ -43,10 +43,10 @@ class EntityTyping(Task[TypingExample]):
         Raises:
             DataError: there are none.
         """
-        found = tuple(sorted({label for e in examples for label in e.labels}))
-        if not found:
+        types = tuple(sorted({label for e in examples for label in e.labels}))
+        if not types:
             raise DataError(f"none of the {len(examples)} training examples has a label that is known; look at their 'labels'")
-        return found
+        return types
 
     def features(self, examples: Sequence[TypingExample], vocabulary: Vocabulary, *, training: bool) -> Iterator[list[Feature]]:
         """One input an example; a text that is too long is cut far from the mention."""
@@ -77,10 +77,10 @@ class EntityTyping(Task[TypingExample]):
 
     def score(self, examples: Sequence[TypingExample], answers: Answers) -> dict[str, float]:
         """Precision, recall and F1 over all pairs of example and type."""
-        return micro_scores([set(e.labels) for e in examples], [set(found) for found in answers])
+        return micro_scores([set(e.labels) for e in examples], [set(predicted) for predicted in answers])
 
     def write(self, folder: Path, split: str, examples: Sequence[TypingExample], answers: Answers) -> None:
         """``dev_predictions.jsonl``: an object a line, with ``predictions`` and ``labels``."""
         with atomic_open(folder / f"{split}_predictions.jsonl") as f:
-            for example, found in zip(examples, answers, strict=True):
-                f.write(json.dumps({"predictions": list(found), "labels": list(example.labels)}, ensure_ascii=False) + "\n")
+            for example, predicted in zip(examples, answers, strict=True):
+                f.write(json.dumps({"predictions": list(predicted), "labels": list(example.labels)}, ensure_ascii=False) + "\n")

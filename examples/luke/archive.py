@@ -131,8 +131,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        found = "is damaged, or holds more than weights"
-        raise CheckpointError(f"{path.name} {found}; get it again from where it was published") from error
+        problem = "is damaged, or holds more than weights"
+        raise CheckpointError(f"{path.name} {problem}; get it again from where it was published") from error
     while isinstance(state, dict) and isinstance(state.get("module"), dict):  # of DeepSpeed
         state = state["module"]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
@@ -169,15 +169,15 @@ def read_entities(path: Path) -> Iterator[EntityRow]:
                 raise ValueError
             yield EntityRow(names, int(value["count"]))
         except (KeyError, TypeError, ValueError) as error:
-            found = f"'id' {row}, 'entities' with [title, language] pairs and 'count' are expected"
-            raise DataError(f"{path.name}, line {number}: {found}") from error
+            problem = f"'id' {row}, 'entities' with [title, language] pairs and 'count' are expected"
+            raise DataError(f"{path.name}, line {number}: {problem}") from error
 
 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[dict[str, Path]]:
     """The files of the layout out of a tar, wherever in it they lie, in a folder of our own."""
     with tempfile.TemporaryDirectory(prefix="luke-") as folder:
-        found: dict[str, Path] = {}
+        files: dict[str, Path] = {}
         try:
             with tarfile.open(path) as tar:
                 for member in tar:
@@ -185,15 +185,15 @@ def _unpacked(path: Path) -> Iterator[dict[str, Path]]:
                     if name in MEMBERS and member.isreg():
                         content = tar.extractfile(member)
                         assert content is not None  # a regular file has content
-                        found[name] = Path(folder) / name
-                        with found[name].open("wb") as f:
+                        files[name] = Path(folder) / name
+                        with files[name].open("wb") as f:
                             while block := content.read(1 << 24):
                                 f.write(block)
         except (tarfile.TarError, EOFError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of what is read
                 raise
             raise CheckpointError(f"{path} is cut short or damaged ({error}); get it again") from error
-        yield found
+        yield files
 
 
 def _files(path: Path, stack: ExitStack) -> dict[str, Path]:

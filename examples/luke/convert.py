@@ -63,14 +63,14 @@ def to_transformers(archive: Archive, tokenizer: str | None = None) -> tuple[Luk
     with quiet_transformers():
         model = LukeForMaskedLM(config)
     _fill(model, state)
-    made_of: Any = {"vocab": vocab, "merges": merges, "entity_vocab": titles}
-    made = LukeTokenizer(
-        **made_of,
+    tables: Any = {"vocab": vocab, "merges": merges, "entity_vocab": titles}
+    word_tokenizer = LukeTokenizer(
+        **tables,
         max_mention_length=int(archive.metadata.get("max_mention_length", 30)),
         max_entity_length=int(archive.metadata.get("max_entity_length", 128)),
         model_max_length=int(archive.metadata.get("max_seq_length", 512)),
     )
-    return model.eval(), made
+    return model.eval(), word_tokenizer
 
 
 def to_archive(model: LukeForMaskedLM, tokenizer: Any, encoder_name: str, counts: Mapping[str, int] | None = None) -> Archive:
@@ -85,18 +85,18 @@ def to_archive(model: LukeForMaskedLM, tokenizer: Any, encoder_name: str, counts
     ids: dict[str, int] = tokenizer.entity_vocab
     # Without the second mask, and with padding in row 0, where the layout has it.
     titles = sorted((t for t in ids if t != MASK2), key=lambda t: (t != PAD, ids[t]))
-    kept = [ids[title] for title in titles]
+    rows = [ids[title] for title in titles]
     for name in ("entity_embeddings.entity_embeddings.weight", "entity_predictions.decoder.weight", "entity_predictions.bias"):
-        state[name] = state[name][kept]
+        state[name] = state[name][rows]
     for name in filter(is_further_query, list(state)):
         plain = name
         for query in QUERIES:
             plain = plain.replace(f".{query}.", ".query.")
         if torch.equal(state[name], state[plain]):
             del state[name]
-    own = ("architectures", "dtype", "transformers_version", "_name_or_path")
-    config = {k: v for k, v in model.config.to_dict().items() if k not in own}
-    config |= {"vocab_size": words, "entity_vocab_size": len(kept), "bert_model_name": encoder_name}
+    computed = ("architectures", "dtype", "transformers_version", "_name_or_path")
+    config = {k: v for k, v in model.config.to_dict().items() if k not in computed}
+    config |= {"vocab_size": words, "entity_vocab_size": len(rows), "bert_model_name": encoder_name}
     metadata = {
         "model_config": config,
         "max_seq_length": 512,
@@ -127,17 +127,17 @@ def word_vocabulary(name: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
     with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(name)
-            parts = json.loads(tokenizer.backend_tokenizer.to_str())
+            settings = json.loads(tokenizer.backend_tokenizer.to_str())
         except (OSError, ValueError, AttributeError, TypeError) as error:
-            found = f"cannot load the tokenizer {name!r}, which the archive names ({first_line(error)})"
-            raise CheckpointError(f"{found}; give its folder by --tokenizer, or a connection to fetch it") from error
-    if parts["model"]["type"] != "BPE" or parts["pre_tokenizer"]["type"] != "ByteLevel":
+            problem = f"cannot load the tokenizer {name!r}, which the archive names ({first_line(error)})"
+            raise CheckpointError(f"{problem}; give its folder by --tokenizer, or a connection to fetch it") from error
+    if settings["model"]["type"] != "BPE" or settings["pre_tokenizer"]["type"] != "ByteLevel":
         raise CheckpointError(
             f"the tokenizer {name!r} is no byte-level BPE, as RoBERTa has it; other archives cannot be converted"
         )
-    vocab: dict[str, int] = dict(parts["model"]["vocab"])
-    vocab |= {token["content"]: token["id"] for token in parts["added_tokens"] if token["content"] not in SPECIAL_ENTITIES}
-    return vocab, [(a, b) for a, b in parts["model"]["merges"]]
+    vocab: dict[str, int] = dict(settings["model"]["vocab"])
+    vocab |= {token["content"]: token["id"] for token in settings["added_tokens"] if token["content"] not in SPECIAL_ENTITIES}
+    return vocab, [(a, b) for a, b in settings["model"]["merges"]]
 
 
 def converted(path: Path, tokenizer: str | None, say: Callable[[str], None]) -> Path:
@@ -180,25 +180,25 @@ def save_folder(model: PreTrainedModel, tokenizer: Any, folder: Path, entities: 
         folder: made if it is not there.
         entities: for a table of titles and counts beside them.
     """
-    made = not folder.exists()
+    is_new = not folder.exists()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         with quiet_transformers(), disk_errors(folder):
-            model.save_pretrained(part)
-            tokenizer.save_pretrained(part)
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
         if entities:
-            with atomic_open(part / TITLES) as f:
+            with atomic_open(temporary / TITLES) as f:
                 f.writelines(f"{row.names[0]}\t{row.count}\n" for row in entities)
-        _open_to_all(part)
-        if made:
-            part.rename(folder)
+        _open_to_all(temporary)
+        if is_new:
+            temporary.rename(folder)
             return
         # The weights last: what stands there before fits the files of any epoch of the same run.
-        for file in sorted(part.iterdir(), key=lambda p: p.suffix == ".safetensors"):
+        for file in sorted(temporary.iterdir(), key=lambda p: p.suffix == ".safetensors"):
             file.replace(folder / file.name)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _open_to_all(folder: Path) -> None:
@@ -251,8 +251,8 @@ def _add_second_mask(state: dict[str, Tensor], entities: Sequence[EntityRow]) ->
     for name in (ENTITY_TABLE, "entity_predictions.decoder.weight", "entity_predictions.bias"):
         if name in state:
             state[name] = state[name][order]
-    place = {old: new for new, old in enumerate(order[:rows])}
-    return {**{name: place[i] for name, i in titles.items()}, **({} if MASK2 in titles else {MASK2: rows})}
+    new_row = {old: new for new, old in enumerate(order[:rows])}
+    return {**{name: new_row[i] for name, i in titles.items()}, **({} if MASK2 in titles else {MASK2: rows})}
 
 
 def _config(values: Mapping[str, Any], state: Mapping[str, Tensor]) -> LukeConfig:
@@ -272,9 +272,9 @@ def _fill(model: LukeForMaskedLM, state: dict[str, Tensor]) -> None:
     state.setdefault("entity_predictions.decoder.weight", table)
     if "lm_head.bias" in state:
         state.setdefault("lm_head.decoder.bias", state["lm_head.bias"])
-    own = model.state_dict()
+    model_state = model.state_dict()
     for name in ("luke.pooler.dense.weight", "luke.pooler.dense.bias"):
-        state.setdefault(name, own[name])
+        state.setdefault(name, model_state[name])
     try:
         model.load_state_dict({k: v.float() for k, v in state.items()}, strict=True)
     except RuntimeError as error:
@@ -283,7 +283,7 @@ def _fill(model: LukeForMaskedLM, state: dict[str, Tensor]) -> None:
         ) from error
 
 
-def _short_hash(parts: Sequence[str]) -> str:
+def _short_hash(strings: Sequence[str]) -> str:
     import hashlib
 
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256("\0".join(strings).encode()).hexdigest()[:16]

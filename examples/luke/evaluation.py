@@ -62,17 +62,17 @@ class Evaluator:
     @torch.no_grad()
     def _outputs(self, features: Sequence[Feature], advance: Advance) -> list[np.ndarray]:
         self.model.eval()
-        found: list[tuple[int, np.ndarray]] = []
+        outputs: list[tuple[int, np.ndarray]] = []
         for batch in self._batches(features):
-            chosen = [features[i] for i in batch]
-            inputs = {k: v.to(self._accelerator.device) for k, v in self.task.inputs(chosen, self.vocabulary).items()}
+            batch_features = [features[i] for i in batch]
+            inputs = {k: v.to(self._accelerator.device) for k, v in self.task.inputs(batch_features, self.vocabulary).items()}
             with self._accelerator.autocast():
                 logits = self.task.logits(self.model, inputs)
-            found += zip(batch, self.task.outputs(logits, chosen), strict=True)
+            outputs += zip(batch, self.task.outputs(logits, batch_features), strict=True)
             advance(len(batch))
         if self._accelerator.num_processes > 1:
-            found = gather_object(found)
-        return [output for _, output in sorted(found, key=lambda pair: pair[0])]
+            outputs = gather_object(outputs)
+        return [output for _, output in sorted(outputs, key=lambda pair: pair[0])]
 
     def _batches(self, features: Sequence[Feature]) -> Iterable[list[int]]:
         """Batches of this process: inputs of like length together, so that little is computed on padding."""

@@ -80,16 +80,16 @@ def encode_marked(
     begins, ends = [0] * len(spans), [0] * len(spans)
     inner_first = sorted(range(len(spans)), key=lambda i: (spans[i].end - spans[i].start, -i))
     borders = sorted({0, length, *(s.start for s in spans), *(s.end for s in spans)})
-    for here, there in zip(borders, [*borders[1:], length], strict=True):
+    for border, following in zip(borders, [*borders[1:], length], strict=True):
         for i in inner_first:
-            if spans[i].end == here:
+            if spans[i].end == border:
                 ids.append(spans[i].marker)
                 ends[i] = len(ids)
         for i in reversed(inner_first):
-            if spans[i].start == here:
+            if spans[i].start == border:
                 begins[i] = len(ids)
                 ids.append(spans[i].marker)
-        ids += encode(here, there) if there > here else []
+        ids += encode(border, following) if following > border else []
     return ids, list(zip(begins, ends, strict=True))
 
 
@@ -110,22 +110,22 @@ def keep_near(ids: Sequence[int], spans: Sequence[tuple[int, int]], limit: int) 
             return -1, i
         return min(max(start - i, i - end + 1, 0) for start, end in spans), i
 
-    kept = sorted(sorted(range(len(ids)), key=far)[:limit])
-    place = {old: new for new, old in enumerate(kept)}
-    return [ids[i] for i in kept], [(place[start], place[end - 1] + 1) for start, end in spans]
+    nearest = sorted(sorted(range(len(ids)), key=far)[:limit])
+    new_position = {old: new for new, old in enumerate(nearest)}
+    return [ids[i] for i in nearest], [(new_position[start], new_position[end - 1] + 1) for start, end in spans]
 
 
 def windows(length: int, size: int, stride: int) -> list[tuple[int, int]]:
     """Windows of at most ``size`` over ``length`` pieces, each ``stride`` further (or its own length, if that is less)."""
-    found: list[tuple[int, int]] = []
+    bounds: list[tuple[int, int]] = []
     start = 0
     while start < length:
         end = min(start + size, length)
-        found.append((start, end))
+        bounds.append((start, end))
         if end == length:
             break
         start += min(size, stride)
-    return found
+    return bounds
 
 
 def collate(features: Sequence[Feature], pad: int, longest_mention: int) -> dict[str, Tensor]:

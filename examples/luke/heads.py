@@ -78,8 +78,8 @@ class LukeForSpans(LukePreTrainedModel):
         """
         if self.source == "word":
             words = self.luke(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
-            places = torch.stack([entity_start_positions, entity_end_positions], dim=2)
-            picked = words[torch.arange(len(words), device=words.device)[:, None, None], places]
+            ends = torch.stack([entity_start_positions, entity_end_positions], dim=2)
+            picked = words[torch.arange(len(words), device=words.device)[:, None, None], ends]
             states = picked.flatten(2)
         else:
             states = self.luke(**inputs).entity_last_hidden_state

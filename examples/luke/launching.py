@@ -33,23 +33,23 @@ def in_process_group() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def resolve_gpus(asked: int | None, there: int) -> int:
+def resolve_gpus(requested: int | None, available: int) -> int:
     """GPUs to use.
 
     Args:
-        asked: as many as were asked for; None is one, if there is one.
-        there: as many as there are.
+        requested: as many as were asked for; None is one, if there is one.
+        available: as many as there are.
 
     Raises:
         SettingsError: more are asked for than there are.
     """
-    if asked is None:
-        return min(there, 1)
-    if asked > there:
+    if requested is None:
+        return min(available, 1)
+    if requested > available:
         raise SettingsError(
-            f"--num-gpus is {asked}, and there {'is' if there == 1 else 'are'} {there}; --num-gpus 0 takes the CPU"
+            f"--num-gpus is {requested}, and there {'is' if available == 1 else 'are'} {available}; --num-gpus 0 takes the CPU"
         )
-    return asked
+    return requested
 
 
 def launch_command(gpus: int, port: int, arguments: Sequence[str]) -> list[str]:

@@ -213,12 +213,12 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 def with_entities(tokenizer: Any, ids: dict[str, int]) -> Any:
     """A copy of a tokenizer with another entity vocabulary, which is what it saves too."""
-    made = copy.deepcopy(tokenizer)
-    made.entity_vocab = made.init_kwargs["entity_vocab"] = ids
-    made.init_kwargs.pop("entity_vocab_file", None)
+    extended = copy.deepcopy(tokenizer)
+    extended.entity_vocab = extended.init_kwargs["entity_vocab"] = ids
+    extended.init_kwargs.pop("entity_vocab_file", None)
     for attribute, title in zip(("pad", "unk", "mask", "mask2"), SPECIAL_ENTITIES, strict=True):
-        setattr(made, f"entity_{attribute}_token_id", ids[title])
-    return made
+        setattr(extended, f"entity_{attribute}_token_id", ids[title])
+    return extended
 
 
 def open_source(source: str, tokenizer: str | None, say: Callable[[str], None]) -> str:
@@ -260,16 +260,16 @@ def read_folder(kind: HeadClass, folder: str, name: str, remedy: str) -> tuple[A
             words = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             # The library's message on this is about one of its arguments.
-            found = "its weights have other shapes" if "mismatched_sizes" in str(error) else first_line(error)
-            raise CheckpointError(f"cannot load {name} ({found}); {remedy}") from error
+            problem = "its weights have other shapes" if "mismatched_sizes" in str(error) else first_line(error)
+            raise CheckpointError(f"cannot load {name} ({problem}); {remedy}") from error
     model, report = read
     return model, words, set(report["missing_keys"])
 
 
 def few(names: set[str]) -> str:
     """The first of some names, and how many there are beside them."""
-    shown = sorted(names)[:3]
-    return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    first = sorted(names)[:3]
+    return ", ".join(first) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _mend(source: str, state: dict[str, Tensor], missing: set[str]) -> None:
@@ -284,12 +284,12 @@ def _mend(source: str, state: dict[str, Tensor], missing: set[str]) -> None:
         raise CheckpointError(f"the model {source!r} lacks {few(names)}; is it a whole LUKE model?")
 
 
-def _with_pooler(state: Mapping[str, Tensor], own: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+def _with_pooler(state: Mapping[str, Tensor], encoder_state: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
     """Weights for a model with the weights ``own``: with its pooler, if it has one and they do not, without, if it has none."""
     pooler = {prefix + name for name in POOLER}
     return {
-        **{name: own[name] for name in pooler & own.keys()},
-        **{name: value for name, value in state.items() if name in own or name not in pooler},
+        **{name: encoder_state[name] for name in pooler & encoder_state.keys()},
+        **{name: value for name, value in state.items() if name in encoder_state or name not in pooler},
     }
 
 
@@ -319,21 +319,21 @@ RENAMED = {"typing.": "classifier."}
 
 def _tuned_weights(path: Path, state: dict[str, Tensor], blank: TunedModel) -> TunedModel:
     """Put the original's weights of a task into a model made for that task."""
-    own = blank.model.state_dict()
-    tops = {name.split(".")[0] for name in own} - {"luke"}
-    found: dict[str, Tensor] = {}
+    model_state = blank.model.state_dict()
+    tops = {name.split(".")[0] for name in model_state} - {"luke"}
+    weights: dict[str, Tensor] = {}
     for name, value in state.items():
         for old, new in RENAMED.items():
             name = new + name.removeprefix(old) if name.startswith(old) else name
-        found[name if name.startswith("luke.") or name.split(".")[0] in tops else f"luke.{name}"] = value.float()
-    found.pop("luke.embeddings.position_ids", None)
+        weights[name if name.startswith("luke.") or name.split(".")[0] in tops else f"luke.{name}"] = value.float()
+    weights.pop("luke.embeddings.position_ids", None)
     for name in (EMBEDDED, ENTITY_TABLE):
-        if name not in found:
+        if name not in weights:
             raise CheckpointError(f"the checkpoint {path} lacks {name}; give weights of a whole model")
-    found[EMBEDDED] = _word_rows(path, found[EMBEDDED], own[EMBEDDED], blank)
-    found[ENTITY_TABLE] = _table_rows(path, found[ENTITY_TABLE], own[ENTITY_TABLE], blank)
+    weights[EMBEDDED] = _word_rows(path, weights[EMBEDDED], model_state[EMBEDDED], blank)
+    weights[ENTITY_TABLE] = _table_rows(path, weights[ENTITY_TABLE], model_state[ENTITY_TABLE], blank)
     try:
-        blank.model.load_state_dict(_with_pooler(found, own, "luke."), strict=True)
+        blank.model.load_state_dict(_with_pooler(weights, model_state, "luke."), strict=True)
     except RuntimeError as error:
         raise CheckpointError(
             f"the checkpoint {path} does not fit the task ({first_line(error)}); was it trained for it?"
@@ -341,38 +341,39 @@ def _tuned_weights(path: Path, state: dict[str, Tensor], blank: TunedModel) -> T
     return blank
 
 
-def _word_rows(path: Path, given: Tensor, own: Tensor, blank: TunedModel) -> Tensor:
+def _word_rows(path: Path, stored: Tensor, fresh: Tensor, blank: TunedModel) -> Tensor:
     """The original appends the rows of a task's markers, and those only, to RoBERTa's; the order is that of our own."""
-    if given.shape == own.shape:
-        return given
+    if stored.shape == fresh.shape:
+        return stored
     plain = blank.tokenizer.convert_tokens_to_ids(FIRST)
-    added = len(given) - plain
+    added = len(stored) - plain
     markers = blank.model.config.task_markers
     if added != len(markers):
-        found = f"has {added} words more than RoBERTa, where this task adds {len(markers)}"
-        raise CheckpointError(f"the checkpoint {path} {found}; was it trained for this task?")
-    rows = own.clone()
-    rows[:plain] = given[:plain]
+        problem = f"has {added} words more than RoBERTa, where this task adds {len(markers)}"
+        raise CheckpointError(f"the checkpoint {path} {problem}; was it trained for this task?")
+    rows = fresh.clone()
+    rows[:plain] = stored[:plain]
     ids = blank.vocabulary().markers
     for i, marker in enumerate(markers):
-        rows[ids[marker]] = given[plain + i]
+        rows[ids[marker]] = stored[plain + i]
     return rows
 
 
-def _table_rows(path: Path, given: Tensor, own: Tensor, blank: TunedModel) -> Tensor:
+def _table_rows(path: Path, stored: Tensor, fresh: Tensor, blank: TunedModel) -> Tensor:
     """The original keeps padding, mask and perhaps a second mask, or the whole table without second mask."""
-    if given.shape == own.shape:
-        return given
+    if stored.shape == fresh.shape:
+        return stored
     ids: dict[str, int] = blank.tokenizer.entity_vocab
-    rows = own.clone()
-    if len(given) in (2, 3) and len(own) == len(SPECIAL_ENTITIES):
-        for title, row in zip((PAD, MASK, MASK2), (0, 1, len(given) - 1), strict=True):
-            rows[ids[title]] = given[row]
-        rows[ids[UNKNOWN]] = given[1]
-    elif len(given) == len(own) - 1 and ids[MASK2] == len(given):
-        rows[: len(given)], rows[ids[MASK2]] = given, given[ids[MASK]]
+    rows = fresh.clone()
+    if len(stored) in (2, 3) and len(fresh) == len(SPECIAL_ENTITIES):
+        for title, row in zip((PAD, MASK, MASK2), (0, 1, len(stored) - 1), strict=True):
+            rows[ids[title]] = stored[row]
+        rows[ids[UNKNOWN]] = stored[1]
+    elif len(stored) == len(fresh) - 1 and ids[MASK2] == len(stored):
+        rows[: len(stored)], rows[ids[MASK2]] = stored, stored[ids[MASK]]
     else:
         raise SettingsError(
-            f"the checkpoint {path} has {len(given)} entities, the model {len(own)}; give --model-file the one it was made from"
+            f"the checkpoint {path} has {len(stored)} entities, the model {len(fresh)}; "
+            "give --model-file the one it was made from"
         )
     return rows

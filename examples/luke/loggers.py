@@ -43,10 +43,10 @@ class Comet:
 
     def __init__(self, options: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
         comet_ml = importlib.import_module("comet_ml")
-        own = {k: v for k, v in options.items() if k not in ("offline", "offline_dir")}
+        experiment_options = {k: v for k, v in options.items() if k not in ("offline", "offline_dir")}
         offline = options.get("offline")
         where = {"offline_directory": options.get("offline_dir", ".")} if offline else {}
-        self._experiment = (comet_ml.OfflineExperiment if offline else comet_ml.Experiment)(**where, **own)
+        self._experiment = (comet_ml.OfflineExperiment if offline else comet_ml.Experiment)(**where, **experiment_options)
         self._experiment.log_parameters(dict(parameters))
 
     def log(self, values: Mapping[str, float], step: int) -> None:

@@ -20,8 +20,8 @@ def micro_scores(gold: Sequence[AbstractSet[Hashable]], predicted: Sequence[Abst
         predicted: those that were found.
     """
     correct = sum(len(g & p) for g, p in zip(gold, predicted, strict=True))
-    found, there = sum(map(len, predicted)), sum(map(len, gold))
-    precision, recall = _ratio(correct, found), _ratio(correct, there)
+    n_predicted, n_gold = sum(map(len, predicted)), sum(map(len, gold))
+    precision, recall = _ratio(correct, n_predicted), _ratio(correct, n_gold)
     return {"precision": precision, "recall": recall, "f1": _ratio(2 * precision * recall, precision + recall)}
 
 
@@ -37,11 +37,11 @@ def exact_match(prediction: str, gold: str) -> float:
 
 def answer_f1(prediction: str, gold: str) -> float:
     """F1 over the words of two normalised answers; of answers without words, 1 where both have none, else 0."""
-    found, right = normalise_answer(prediction).split(), normalise_answer(gold).split()
-    if not found or not right:
-        return float(found == right)
-    shared = sum((Counter(found) & Counter(right)).values())
-    precision, recall = shared / len(found), shared / len(right)
+    predicted, right = normalise_answer(prediction).split(), normalise_answer(gold).split()
+    if not predicted or not right:
+        return float(predicted == right)
+    shared = sum((Counter(predicted) & Counter(right)).values())
+    precision, recall = shared / len(predicted), shared / len(right)
     return _ratio(2 * precision * recall, precision + recall)
 
 
@@ -59,12 +59,12 @@ def record_scores(questions: Sequence[tuple[str, Sequence[str]]], answers: Mappi
         questions: id and gold texts of each.
         answers: by id; a question without one counts 0.
     """
-    asked = [(answers[name], gold) for name, gold in questions if name in answers and gold]
+    answered = [(answers[name], gold) for name, gold in questions if name in answers and gold]
     return {
-        "exact_match": 100 * sum(best_over(exact_match, found, gold) for found, gold in asked) / len(questions),
-        "f1": 100 * sum(best_over(answer_f1, found, gold) for found, gold in asked) / len(questions),
+        "exact_match": 100 * sum(best_over(exact_match, predicted, gold) for predicted, gold in answered) / len(questions),
+        "f1": 100 * sum(best_over(answer_f1, predicted, gold) for predicted, gold in answered) / len(questions),
     }
 
 
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator else 0.0

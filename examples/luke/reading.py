@@ -44,11 +44,11 @@ class Row:
 
     def texts(self, key: str) -> list[str]:
         """A field that is a list of texts; one text alone is refused, since it would be taken apart into characters."""
-        found = self._typed(key, list)
-        wrong = next((item for item in found if not isinstance(item, str)), None)
+        items = self._typed(key, list)
+        wrong = next((item for item in items if not isinstance(item, str)), None)
         if wrong is not None:
             raise self.error(f"{key!r} holds {shown(wrong)}; texts are expected")
-        return [writable(item) for item in found]
+        return [writable(item) for item in items]
 
     def rows(self, key: str, name: str) -> list[Row]:
         """A field that is a list of objects; each is called ``name`` and its number in messages."""
@@ -74,8 +74,8 @@ class Row:
         start, end = self.number(start_key), self.number(end_key) + int(inclusive)
         if not 0 <= start < end <= length:
             last = "inclusive" if inclusive else "not included"
-            found = f"{start_key!r} is {start} and {end_key!r} is {end - int(inclusive)} ({last})"
-            raise self.error(f"{found}; they must enclose some of the {length} {unit}")
+            problem = f"{start_key!r} is {start} and {end_key!r} is {end - int(inclusive)} ({last})"
+            raise self.error(f"{problem}; they must enclose some of the {length} {unit}")
         return start, end
 
     def error(self, message: str) -> DataError:
@@ -159,8 +159,8 @@ def _array(path: Path) -> Iterator[tuple[str, Any]]:
         try:
             value, at = decoder.raw_decode(text, at)
         except (json.JSONDecodeError, RecursionError) as error:
-            found = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deep"
-            raise DataError(f"{where}: not JSON ({found}); mend or remove the item") from error
+            problem = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deep"
+            raise DataError(f"{where}: not JSON ({problem}); mend or remove the item") from error
         yield where, value
         at = _past_space(text, at)
         if text[at : at + 1] not in (",", "]"):

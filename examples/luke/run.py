@@ -132,8 +132,8 @@ class Run:
             raise MissingFileError(f"the data folder {self.data} does not exist; name another by --data-dir")
         dev = self.task.splits[0]
         if self.plan.do_train and self.settings.keep == "best" and not self._there(dev):
-            found = f"{self.data} holds no {self.task.file(dev)}, by which the best weights are chosen"
-            raise MissingFileError(f"{found}; add it, or keep the last by --keep last")
+            problem = f"{self.data} holds no {self.task.file(dev)}, by which the best weights are chosen"
+            raise MissingFileError(f"{problem}; add it, or keep the last by --keep last")
 
     def _there(self, split: str) -> bool:
         return (self.data / self.task.file(split)).is_file()
@@ -144,13 +144,13 @@ class Run:
         return self._train
 
     def _features(self, examples: Sequence[Any], vocabulary: Vocabulary, name: str, *, training: bool = False) -> list[Feature]:
-        return [f for found in self._shown(examples, vocabulary, name, training) for f in found]
+        return [f for of_example in self._shown(examples, vocabulary, name, training) for f in of_example]
 
     def _shown(self, examples: Sequence[Any], vocabulary: Vocabulary, name: str, training: bool) -> Iterable[list[Feature]]:
-        with self._bar(f"reading {name}", len(examples), "example") as shown:
-            for found in self.task.features(examples, vocabulary, training=training):
-                shown.advance()
-                yield found
+        with self._bar(f"reading {name}", len(examples), "example") as progress:
+            for of_example in self.task.features(examples, vocabulary, training=training):
+                progress.advance()
+                yield of_example
 
     # -- fine-tuning ---------------------------------------------------------------------------------------------
 

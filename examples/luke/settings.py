@@ -63,6 +63,6 @@ class TuneSettings(Settings):
     @model_validator(mode="after")
     def _require_ordered_scales(self) -> TuneSettings:
         if self.fp16_max_loss_scale < self.fp16_min_loss_scale:
-            found = f"{self.fp16_max_loss_scale:g} is below fp16_min_loss_scale, {self.fp16_min_loss_scale:g}"
-            raise SettingsError(f"fp16_max_loss_scale {found}; raise it")
+            problem = f"{self.fp16_max_loss_scale:g} is below fp16_min_loss_scale, {self.fp16_min_loss_scale:g}"
+            raise SettingsError(f"fp16_max_loss_scale {problem}; raise it")
         return self

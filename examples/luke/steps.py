@@ -45,11 +45,11 @@ class Order:
         return math.ceil(self._count / self._group)
 
     def __getitem__(self, step: int) -> list[int]:
-        epoch, place = divmod(step, self.steps)
+        epoch, position = divmod(step, self.steps)
         if self._known[0] != epoch:
             generator = torch.Generator().manual_seed(self._seed * SEED_STRIDE + epoch)
             self._known = epoch, torch.randperm(self._count, generator=generator).tolist()
-        return self._known[1][place * self._group : (place + 1) * self._group]
+        return self._known[1][position * self._group : (position + 1) * self._group]
 
 
 class Stepper:
@@ -166,8 +166,8 @@ class Stepper:
 def parameter_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
     """The weights that learn, those with decay first; biases and weights of layer norms have none."""
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    plain = [p for n, p in named if any(part in n for part in NO_DECAY)]
-    decayed = [p for n, p in named if not any(part in n for part in NO_DECAY)]
+    plain = [p for n, p in named if any(marker in n for marker in NO_DECAY)]
+    decayed = [p for n, p in named if not any(marker in n for marker in NO_DECAY)]
     return [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
 
 
@@ -194,15 +194,15 @@ def adam_values(count: int, rate: float, decay: float, settings: TuneSettings) -
 
 def buckets(parameters: Iterable[nn.Parameter], size: int) -> list[list[nn.Parameter]]:
     """Parameters in their order, in groups of about ``size`` numbers."""
-    found: list[list[nn.Parameter]] = []
+    groups: list[list[nn.Parameter]] = []
     room = 0
     for parameter in parameters:
         if room < parameter.numel():
-            found.append([])
+            groups.append([])
             room = size
-        found[-1].append(parameter)
+        groups[-1].append(parameter)
         room -= parameter.numel()
-    return found
+    return groups
 
 
 def _require_finite(value: float, what: str, number: int, features: Sequence[Feature]) -> None:

@@ -61,20 +61,20 @@ def make_tiny_model(
 
 def tiny_tokenizer(texts: Iterable[str], titles: Sequence[str], pieces: int = 600) -> Any:
     """A tokenizer made from texts, byte-level like RoBERTa's."""
-    own = Tokenizer(models.BPE())
-    own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    words = Tokenizer(models.BPE())
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    own.train_from_iterator(
+    words.train_from_iterator(
         texts,
         trainers.BpeTrainer(
             vocab_size=pieces, special_tokens=list(WORD_SPECIALS), initial_alphabet=alphabet, show_progress=False
         ),
     )
-    made = json.loads(own.to_str())["model"]
-    vocab = {**made["vocab"], FIRST: len(made["vocab"]), SECOND: len(made["vocab"]) + 1}
+    trained = json.loads(words.to_str())["model"]
+    vocab = {**trained["vocab"], FIRST: len(trained["vocab"]), SECOND: len(trained["vocab"]) + 1}
     entities = {title: i for i, title in enumerate(dict.fromkeys([PAD, UNKNOWN, MASK, *titles, MASK2]))}
-    made_of: Any = {"vocab": vocab, "merges": [(a, b) for a, b in made["merges"]], "entity_vocab": entities}
-    return LukeTokenizer(**made_of, max_entity_length=128)
+    tables: Any = {"vocab": vocab, "merges": [(a, b) for a, b in trained["merges"]], "entity_vocab": entities}
+    return LukeTokenizer(**tables, max_entity_length=128)
 
 
 def tiny_config(tokenizer: Any, size: int, layers: int) -> LukeConfig:

@@ -65,12 +65,12 @@ def _require_whole(source: str, model: LukeForMaskedLM, tokenizer: Any, missing:
         model.lm_head.decoder.weight.copy_(model.luke.embeddings.word_embeddings.weight)
     lacking = missing - {f"luke.{name}" for name in POOLER} - {_DECODER}
     if lacking:
-        found = f"the model {source!r} lacks {few(lacking)}"
-        raise CheckpointError(f"{found}; give a pre-trained model: fine-tuned ones have no heads for words and entities")
+        problem = f"the model {source!r} lacks {few(lacking)}"
+        raise CheckpointError(f"{problem}; give a pre-trained model: fine-tuned ones have no heads for words and entities")
     rows, titles = model.config.entity_vocab_size, getattr(tokenizer, "entity_vocab", None)
     if not titles or max(titles.values()) >= rows:
-        found = "has no titles" if not titles else f"has titles for {max(titles.values()) + 1} entities, the model {rows}"
-        raise CheckpointError(f"the tokenizer of {source!r} {found}; do they belong together?")
+        problem = "has no titles" if not titles else f"has titles for {max(titles.values()) + 1} entities, the model {rows}"
+        raise CheckpointError(f"the tokenizer of {source!r} {problem}; do they belong together?")
 
 
 def make_plain(luke: LukeModel, config: LukeConfig) -> None:

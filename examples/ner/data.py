@@ -67,34 +67,34 @@ def read_documents(folder: Path, split: str) -> list[Document]:
             documents.append([])
         else:
             documents[-1].append(sentence)
-    found = [Document(path.name, tuple(sentences)) for sentences in documents if sentences]
-    if not found:
+    complete = [Document(path.name, tuple(sentences)) for sentences in documents if sentences]
+    if not complete:
         raise DataError(f"{path} holds no sentences; look at the file")
-    return found
+    return complete
 
 
 def _sentences(path: Path) -> Iterator[Sentence | None]:
     """Sentences, and None where a document begins."""
     words: list[str] = []
     tags: list[str] = []
-    begun = 0
+    first_line = 0
     for number, line in enumerate(_lines(path), 1):
         columns = _COLUMNS.split(line.strip(" \t\r\n"))
         if columns[0] in ("", NEW_DOCUMENT):
             if words:
-                yield Sentence(begun, tuple(words), tuple(tags))
+                yield Sentence(first_line, tuple(words), tuple(tags))
             words, tags = [], []
             if columns[0] == NEW_DOCUMENT:
                 yield None
             continue
         if len(columns) < 2 or not TAG.fullmatch(columns[-1]):
-            found = f"found {shown(line.strip())}; a word, and in the last column O, B-TYPE or I-TYPE, are expected"
-            raise DataError(f"{path}, line {number}: {found}")
-        begun = begun if words else number
+            problem = f"found {shown(line.strip())}; a word, and in the last column O, B-TYPE or I-TYPE, are expected"
+            raise DataError(f"{path}, line {number}: {problem}")
+        first_line = first_line if words else number
         words.append(columns[0])
         tags.append(columns[-1])
     if words:
-        yield Sentence(begun, tuple(words), tuple(tags))
+        yield Sentence(first_line, tuple(words), tuple(tags))
 
 
 def _lines(path: Path) -> list[str]:

@@ -34,8 +34,8 @@ class NerOptions(Settings):
         if self.no_entity_feature and self.no_word_feature:
             raise SettingsError("--no-entity-feature and --no-word-feature leave nothing to classify by; give one of them")
         if self.max_seq_length - 2 <= self.max_mention_length:
-            found = f"--max-seq-length is {self.max_seq_length} and --max-mention-length {self.max_mention_length}"
-            raise SettingsError(f"{found}; the first must be greater by more than 2")
+            problem = f"--max-seq-length is {self.max_seq_length} and --max-mention-length {self.max_mention_length}"
+            raise SettingsError(f"{problem}; the first must be greater by more than 2")
         return self
 
     @property

@@ -38,19 +38,19 @@ def sentence_windows(borders: Sequence[int], first: int, last: int, limit: int, 
     """
     begin, end = borders[first], borders[last]
     if end - begin <= limit:
-        parts = [(*context(begin, end, borders[-1], limit), begin, end)]
+        bounds = [(*context(begin, end, borders[-1], limit), begin, end)]
     else:
         step = limit - longest
-        parts = [(at, min(at + limit, end), at, at + step) for at in range(begin, end, step)]
-    for start, stop, owned, owned_end in parts:
-        found = [
+        bounds = [(at, min(at + limit, end), at, at + step) for at in range(begin, end, step)]
+    for start, stop, owned, owned_end in bounds:
+        candidates = [
             (i, j)
             for i in range(first, last)
             if owned <= borders[i] < owned_end
             for j in range(i + 1, last + 1)
             if 0 < borders[j] - borders[i] <= longest  # a word of odd spaces has no pieces
         ]
-        for share in shares(found, most):
+        for share in shares(candidates, most):
             yield Window(start, stop, share)
 
 
@@ -63,15 +63,15 @@ def context(begin: int, end: int, length: int, limit: int) -> tuple[int, int]:
         length: pieces of the document.
         limit: pieces that are read at once, no fewer than the sentence has.
     """
-    left, right = begin, length - end
+    before, after = begin, length - end
     room = limit - (end - begin)
-    if left < right:
-        left = min(left, room // 2)
-        right = min(right, room - left)
+    if before < after:
+        before = min(before, room // 2)
+        after = min(after, room - before)
     else:
-        right = min(right, room // 2)
-        left = min(left, room - right)
-    return begin - left, end + right
+        after = min(after, room // 2)
+        before = min(before, room - after)
+    return begin - before, end + after
 
 
 def shares(items: Sequence[tuple[int, int]], most: int) -> list[list[tuple[int, int]]]:

@@ -93,8 +93,8 @@ class Ner(Task[Document]):
         """
         missed: list[str] = []
         for i, document in enumerate(examples):
-            found = list(self._document(i, document, vocabulary, training, missed))
-            yield found
+            inputs = list(self._document(i, document, vocabulary, training, missed))
+            yield inputs
         if missed:
             message = f"{len(missed)} gold names are longer than --max-mention-length {self.options.max_mention_length}"
             if self.options.strict:
@@ -116,8 +116,8 @@ class Ner(Task[Document]):
             gold = {(first + s.start, first + s.end): s.type for s in sentence.spans}
             last = first + len(sentence.words)
             for w in sentence_windows(borders, first, last, limit, options.max_mention_length, options.max_entity_length):
-                places = [(borders[i] - w.start + 1, borders[j] - w.start + 1) for i, j in w.candidates]
-                entities = [EntitySlot(vocabulary.entities[MASK], *place) for place in places]
+                positions = [(borders[i] - w.start + 1, borders[j] - w.start + 1) for i, j in w.candidates]
+                entities = [EntitySlot(vocabulary.entities[MASK], *position) for position in positions]
                 words = [pieces.begin, *flat[w.start : w.end], pieces.end]
                 label = [ids_of[gold.get(c, NIL)] for c in w.candidates] if training else []
                 yield Feature(index, where, words, entities, label, w.candidates)
@@ -168,8 +168,8 @@ class Ner(Task[Document]):
     def write(self, folder: Path, split: str, examples: Sequence[Document], answers: Answers) -> None:
         """``dev_predictions.txt``: word, gold and predicted tag (IOB1) a line, an empty line behind each sentence."""
         with atomic_open(folder / f"{split}_predictions.txt") as f:
-            for document, found in zip(examples, answers, strict=True):
-                for sentence, tags in zip(document.sentences, found, strict=True):
+            for document, predicted in zip(examples, answers, strict=True):
+                for sentence, tags in zip(document.sentences, predicted, strict=True):
                     rows = zip(sentence.words, sentence.tags, as_iob1(tags), strict=True)
                     f.writelines(f"{word} {gold} {tag}\n" for word, gold, tag in rows)
                     f.write("\n")
@@ -177,14 +177,14 @@ class Ner(Task[Document]):
 
 def greedy(scored: Sequence[tuple[float, TagSpan]]) -> list[TagSpan]:
     """Spans by falling score, each unless it overlaps one that was taken; of equals the first."""
-    taken: list[TagSpan] = []
+    accepted: list[TagSpan] = []
     used: set[int] = set()
     for _, span in sorted(scored, key=lambda pair: -pair[0]):
         words = range(span.start, span.end)
         if used.isdisjoint(words):
-            taken.append(span)
+            accepted.append(span)
             used.update(words)
-    return taken
+    return accepted
 
 
 def word_pieces(pieces: Pieces, word: str) -> list[int]:

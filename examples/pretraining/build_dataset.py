@@ -57,14 +57,14 @@ def build_dataset(
     folder, work = Path(folder), Path(folder) / _WORK_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        own = {
+        request = {
             **choice.to_dict(),
             "vocab": sha256(vocab_path),
             "tokenizer": tokenizer_name,
             "pages": db.metadata,
             "format": FORMAT,
         }
-        begin_folder(folder, own)
+        begin_folder(folder, request)
         if not (folder / METADATA_FILE).is_file():
             work.mkdir(exist_ok=True)
             _build(db, tokenizer_name, Path(vocab_path), folder, choice, pool_size, progress)
@@ -152,8 +152,8 @@ def load_tokenizer(name: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
-        found = f"{name!r} is no tokenizer that can be loaded ({str(error).splitlines()[0]})"
-        raise SettingsError(f"{found}; give a folder with tokenizer files, or a name such as roberta-base") from error
+        problem = f"{name!r} is no tokenizer that can be loaded ({str(error).splitlines()[0]})"
+        raise SettingsError(f"{problem}; give a folder with tokenizer files, or a name such as roberta-base") from error
     if not getattr(tokenizer, "is_fast", False):
         raise SettingsError(f"{name!r} holds no fast tokenizer; give a folder with tokenizer.json, such as roberta-base has")
     return tokenizer

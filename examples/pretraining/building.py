@@ -18,16 +18,16 @@ MEGABYTE = 1 << 20
 
 def make_dump_db(dump: str, out: str, pool_size: int, chunk_size: int) -> None:
     """Parse a dump."""
-    with bar("parsing", Dump(dump).bytes // MEGABYTE, "MB") as shown:
+    with bar("parsing", Dump(dump).bytes // MEGABYTE, "MB") as progress_bar:
         done = 0
 
         def read(position: int) -> None:
             nonlocal done
             if position // MEGABYTE > done:
-                shown.advance(position // MEGABYTE - done)
+                progress_bar.advance(position // MEGABYTE - done)
                 done = position // MEGABYTE
 
-        progress = BuildProgress(read, lambda pages: shown.note(f"{pages} new articles"))
+        progress = BuildProgress(read, lambda pages: progress_bar.note(f"{pages} new articles"))
         db = build_dump_db(dump, out, pool_size=pool_size, chunk_size=chunk_size, progress=progress)
     say(f"{out}: {db.metadata['articles']} articles and {db.metadata['redirects']} redirects, in {len(db.parts)} files")
 
@@ -45,8 +45,8 @@ def make_entity_vocab(
     """Choose a vocabulary."""
     db = DumpDb(dump_db)
     choice = VocabChoice(vocab_size, min_count, read_white_list(white_list), white_list_only, language)
-    with bar("counting links", len(db.parts), "file") as shown:
-        vocab = build_vocab(db, choice, pool_size, shown.advance)
+    with bar("counting links", len(db.parts), "file") as progress:
+        vocab = build_vocab(db, choice, pool_size, progress.advance)
     vocab.write(out, language)
     say(f"{out}: {len(vocab)} entities, first {', '.join(first_titles(vocab))}")
 
@@ -56,14 +56,14 @@ def make_dataset(dump_db: str, tokenizer: str, vocab: str, out: str, **options: 
     pool_size = options.pop("pool_size")
     choice = DatasetChoice(limits=take_settings(WindowLimits, options), **options)
     db = DumpDb(dump_db)
-    made = 0
-    with bar("making windows", len(db.parts), "file") as shown:
+    n_windows = 0
+    with bar("making windows", len(db.parts), "file") as progress_bar:
 
         def part(windows: int) -> None:
-            nonlocal made
-            made += windows
-            shown.advance()
-            shown.note(f"{made} new windows")
+            nonlocal n_windows
+            n_windows += windows
+            progress_bar.advance()
+            progress_bar.note(f"{n_windows} new windows")
 
         data = build_dataset(db, tokenizer, vocab, out, choice, pool_size=pool_size, progress=part)
     about = data.metadata

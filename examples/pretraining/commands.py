@@ -153,5 +153,5 @@ def train(common: Common, /, **options: Any) -> None:
     folder, cpu = options.pop("output_dir"), options.pop("cpu")
     common = replace(common, output_dir=folder or common.output_dir, num_gpus=0 if cpu else common.num_gpus)
     masks, frozen = take_settings(MaskSettings, options), take_settings(FreezeSettings, options)
-    own = {name: options.pop(name) for name in PretrainPlan.__dataclass_fields__ if name in options}
-    run_pretraining(common, PretrainPlan(**own, masks=masks, frozen=frozen, settings=options))
+    plan_options = {name: options.pop(name) for name in PretrainPlan.__dataclass_fields__ if name in options}
+    run_pretraining(common, PretrainPlan(**plan_options, masks=masks, frozen=frozen, settings=options))

@@ -74,8 +74,8 @@ class PackedDataset(Sequence[Item]):
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not (self.folder / METADATA_FILE).is_file():
-            found = "is not complete" if self.folder.is_dir() else "does not exist"
-            raise MissingFileError(f"the dataset {self.folder} {found}; {_REMEDY}")
+            problem = "is not complete" if self.folder.is_dir() else "does not exist"
+            raise MissingFileError(f"the dataset {self.folder} {problem}; {_REMEDY}")
         self.metadata: dict[str, Any] = read_json(self.folder / METADATA_FILE, _REMEDY)
         try:
             self._arrays: Arrays = {n: np.load(self.folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in LAYOUT}

@@ -93,19 +93,19 @@ class Dump:
         Raises:
             DataError: the file is no dump, or is cut short.
         """
-        begun = False
+        has_root = False
         with self.path.open("rb") as raw, _unpacked(raw) as stream:
             try:
                 for page in self._parse(stream):
                     progress(raw.tell())
-                    begun = True
+                    has_root = True
                     yield page
             except _BROKEN as error:
                 if isinstance(error, DataError):
                     raise
-                where = "is cut short or damaged" if begun else "is no MediaWiki XML dump"
+                where = "is cut short or damaged" if has_root else "is no MediaWiki XML dump"
                 raise DataError(f"{self.path} {where} ({error}); {_REMEDY}, whole") from error
-        if not begun:
+        if not has_root:
             raise DataError(f"{self.path} holds no pages; {_REMEDY}")
 
     def _parse(self, stream: IO[bytes]) -> Iterator[RawPage]:
@@ -157,8 +157,8 @@ def _text(element: ElementTree.Element, name: str) -> str:
 
 
 def _redirect_in(text: str) -> str | None:
-    found = _LINK.search(text)
-    return found.group(1) if found else None
+    match = _LINK.search(text)
+    return match.group(1) if match else None
 
 
 def _site(element: ElementTree.Element) -> Site:

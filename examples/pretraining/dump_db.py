@@ -54,16 +54,16 @@ class DumpDb:
         self.folder = Path(folder)
         remedy = "make it with: python -m examples.cli pretraining build-dump-db DUMP.xml.bz2 DIR"
         if not self.folder.is_dir():
-            found = "is a file, not a folder of parsed pages" if self.folder.is_file() else "does not exist"
-            raise MissingFileError(f"{self.folder} {found}; {remedy}")
+            problem = "is a file, not a folder of parsed pages" if self.folder.is_file() else "does not exist"
+            raise MissingFileError(f"{self.folder} {problem}; {remedy}")
         if not (self.folder / METADATA_FILE).is_file():
             raise MissingFileError(f"{self.folder} is not complete; {remedy} (it goes on where it was stopped)")
         self.metadata: dict[str, Any] = read_json(self.folder / METADATA_FILE, remedy)
         self.parts = [_part(self.folder, i) for i in range(self.metadata.get("parts", 0))]
         gone = [path.name for path in self.parts if not path.is_file()]
         if self.metadata.get("format") != _FORMAT or gone:
-            found = f"lacks {gone[0]}" if gone else "is of another version"
-            raise CheckpointError(f"{self.folder} {found}; remove the folder and {remedy}")
+            problem = f"lacks {gone[0]}" if gone else "is of another version"
+            raise CheckpointError(f"{self.folder} {problem}; remove the folder and {remedy}")
 
     def redirects(self) -> dict[str, str]:
         """Every redirect's title to the title that it names, which may be a redirect again."""
@@ -146,14 +146,14 @@ def begin_folder(folder: Path, request: dict[str, Any]) -> None:
         SettingsError: the folder holds something else.
         MismatchError: it was begun with another request.
     """
-    begun = folder / _BEGUN_FILE
-    if not begun.is_file():
+    request_file = folder / _BEGUN_FILE
+    if not request_file.is_file():
         if any(folder.iterdir()):
             raise SettingsError(f"{folder} holds other files; name a new or empty folder")
-        write_json(begun, request)
-    elif changed := [key for key, value in request.items() if read_json(begun).get(key) != value]:
-        found = f"{folder} was begun with another {' and '.join(changed)}"
-        raise MismatchError(f"{found}; give the same, or name another folder")
+        write_json(request_file, request)
+    elif changed := [key for key, value in request.items() if read_json(request_file).get(key) != value]:
+        problem = f"{folder} was begun with another {' and '.join(changed)}"
+        raise MismatchError(f"{problem}; give the same, or name another folder")
 
 
 def _build(dump: Dump, folder: Path, pool_size: int, chunk_size: int, progress: BuildProgress) -> None:
@@ -198,13 +198,13 @@ def _part(folder: Path, number: int) -> Path:
     return folder / f"pages-{number:06d}.jsonl.gz"
 
 
-def _line(page: RawPage, found: list[Paragraph]) -> str:
-    rows = [[p.text, p.abstract, [[link.title, link.start, link.end] for link in p.links]] for p in found]
+def _line(page: RawPage, page_paragraphs: list[Paragraph]) -> str:
+    rows = [[p.text, p.abstract, [[link.title, link.start, link.end] for link in p.links]] for p in page_paragraphs]
     return json.dumps({"id": page.page_id, "title": page.title, "paragraphs": rows}, ensure_ascii=False) + "\n"
 
 
 def _article(value: dict[str, Any]) -> Article:
-    found = (
+    page_paragraphs = (
         Paragraph(text, tuple(PageLink(*link) for link in links), abstract) for text, abstract, links in value["paragraphs"]
     )
-    return Article(value["id"], value["title"], tuple(found))
+    return Article(value["id"], value["title"], tuple(page_paragraphs))

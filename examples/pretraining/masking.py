@@ -60,14 +60,14 @@ class Masker:
         hidden = self._entities(len(slots), chance)
         below = [slots[i] for i in hidden] if settings.mask_words_in_entity_span else []
         groups = self._words(words, below, chance)
-        places = np.concatenate([np.zeros(0, np.int64), *groups])
-        right_words, right_entities = words[places], np.array([slots[i].id for i in hidden], dtype=np.int64)
+        positions = np.concatenate([np.zeros(0, np.int64), *groups])
+        right_words, right_entities = words[positions], np.array([slots[i].id for i in hidden], dtype=np.int64)
         for group in groups:
             self._replace_words(words, group, chance)
         for i in hidden:
             slots[i] = self._replaced_entity(slots[i], chance)
-        shown = replace(feature, words=words.tolist(), entities=slots)
-        return Masked(shown, places, right_words, hidden, right_entities)
+        masked = replace(feature, words=words.tolist(), entities=slots)
+        return Masked(masked, positions, right_words, hidden, right_entities)
 
     def _entities(self, count: int, chance: np.random.Generator) -> Places:
         share = self.settings.masked_entity_prob
@@ -78,19 +78,19 @@ class Masker:
         count = len(words) - 2
         if not self.settings.masked_lm_prob or count < 1:
             return []
-        left = max(1, round(self.settings.masked_lm_prob * count))
+        budget = max(1, round(self.settings.masked_lm_prob * count))
         starts = self._opens[words[1:-1]] if self.settings.whole_word_masking else np.ones(count, bool)
         groups = np.split(np.arange(1, count + 1), np.flatnonzero(starts[1:]) + 1)
-        covered = {place for slot in below for place in range(slot.start, slot.end)}
+        covered = {position for slot in below for position in range(slot.start, slot.end)}
         first = [group for group in groups if covered.intersection(group.tolist())] if covered else []
-        left -= sum(map(len, first))
+        budget -= sum(map(len, first))
         kept = list(first)
         for i in chance.permutation(len(groups)):
-            if left <= 0:
+            if budget <= 0:
                 break
-            if len(groups[i]) <= left and not (covered and covered.intersection(groups[i].tolist())):
+            if len(groups[i]) <= budget and not (covered and covered.intersection(groups[i].tolist())):
                 kept.append(groups[i])
-                left -= len(groups[i])
+                budget -= len(groups[i])
         return kept
 
     def _replace_words(self, words: Places, group: Places, chance: np.random.Generator) -> None:

@@ -110,8 +110,8 @@ def _settings(plan: PretrainPlan, windows: int, processes: int) -> TuneSettings:
     split = plan.settings["gradient_accumulation_steps"] * processes
     size, rest = divmod(plan.batch_size, split)
     if rest:
-        found = f"a step of {plan.batch_size} windows does not split evenly into {split} batches"
-        raise SettingsError(f"{found} (--gradient-accumulation-steps times processes); change --batch-size")
+        problem = f"a step of {plan.batch_size} windows does not split evenly into {split} batches"
+        raise SettingsError(f"{problem} (--gradient-accumulation-steps times processes); change --batch-size")
     steps = max(1, round(-(-windows // plan.batch_size) * plan.settings["num_train_epochs"]))
     if plan.warmup_steps >= steps:
         raise SettingsError(f"--warmup-steps is {plan.warmup_steps} and the whole run has {steps} steps; lower it")

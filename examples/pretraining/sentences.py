@@ -39,8 +39,8 @@ def _icu_splitter(locale: str) -> Splitter:
     try:
         icu = importlib.import_module("icu")
     except ImportError as error:
-        found = f"the sentence splitter of the locale {locale!r} needs PyICU, which is not installed"
-        raise SettingsError(f"{found}; run: pip install pyicu, or take --sentence-splitter rules") from error
+        problem = f"the sentence splitter of the locale {locale!r} needs PyICU, which is not installed"
+        raise SettingsError(f"{problem}; run: pip install pyicu, or take --sentence-splitter rules") from error
     if locale.partition("_")[0] not in icu.Locale.getISOLanguages():
         raise SettingsError(f"ICU knows no locale {locale!r}; name one such as en or de, or take --sentence-splitter rules")
     breaks = icu.BreakIterator.createSentenceInstance(icu.Locale(locale))
@@ -49,7 +49,7 @@ def _icu_splitter(locale: str) -> Splitter:
         whole = icu.UnicodeString(text)  # ICU counts in 16-bit units, in which rare characters take two
         breaks.setText(whole)
         units = [0, *breaks]
-        places = [len(str(whole[:unit])) for unit in units]
-        return [(a, b) for a, b in itertools.pairwise(places) if b > a]
+        boundaries = [len(str(whole[:unit])) for unit in units]
+        return [(a, b) for a, b in itertools.pairwise(boundaries) if b > a]
 
     return split

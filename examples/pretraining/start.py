@@ -43,9 +43,9 @@ def from_roberta(name: str, vocab: EntityVocab, entity_emb_size: int) -> LukeFor
                 )
             loaded: Any = RobertaForMaskedLM.from_pretrained(name, output_loading_info=True, dtype=torch.float32)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            found = f"cannot load the model {name!r} ({first_line(error)})"
+            problem = f"cannot load the model {name!r} ({first_line(error)})"
             raise CheckpointError(
-                f"{found}; give a RoBERTa by --bert-model-name: a folder, or a name such as roberta-base"
+                f"{problem}; give a RoBERTa by --bert-model-name: a folder, or a name such as roberta-base"
             ) from error
         roberta, report = loaded
         missing = set(report["missing_keys"]) - {"lm_head.decoder.weight", "lm_head.decoder.bias", "lm_head.bias"}
@@ -79,8 +79,8 @@ def from_luke(source: str, data: PackedDataset, tokenizer: str | None, say: Call
     archive = to_archive(whole.model, whole.tokenizer, source)
     titles, vocab = [row.names[0] for row in archive.entities], data.vocab()
     if titles != vocab.titles:
-        found = f"the model {source!r} has {len(titles)} entities, the dataset {data.folder} has {len(vocab)} or others"
-        raise MismatchError(f"{found}; take the dataset that the model was trained on, or one with its vocabulary")
+        problem = f"the model {source!r} has {len(titles)} entities, the dataset {data.folder} has {len(vocab)} or others"
+        raise MismatchError(f"{problem}; take the dataset that the model was trained on, or one with its vocabulary")
     aware = whole.model.config.use_entity_aware_attention
     config = LukeConfig(**{**archive.config, "use_entity_aware_attention": aware})
     with quiet_transformers():
@@ -123,8 +123,8 @@ def store(model: LukeForMaskedLM, data: PackedDataset, encoder_name: str, folder
     config = {k: v for k, v in model.config.to_dict().items() if k not in ("architectures", "dtype", "transformers_version")}
     rows = data.vocab().rows
     archive = Archive(state, {"model_config": {**config, "bert_model_name": encoder_name}, **limits}, list(rows))
-    made, tokenizer = to_transformers(archive, str(data.folder))
-    save_folder(made, tokenizer, folder, rows)
+    converted, tokenizer = to_transformers(archive, str(data.folder))
+    save_folder(converted, tokenizer, folder, rows)
 
 
 def require_pieces(model: LukeForMaskedLM, tokenizer: Any, data: PackedDataset) -> None:
@@ -134,7 +134,7 @@ def require_pieces(model: LukeForMaskedLM, tokenizer: Any, data: PackedDataset) 
         MismatchError: the dataset was tokenised otherwise.
     """
     pieces = set(tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)) - set(MARKED_LIKE)
-    there, known = len(pieces), model.config.vocab_size
-    if there > known or tokenizer.mask_token_id is None:
-        found = f"the dataset {data.folder} was made with a tokenizer of {there} pieces, the model has {known}"
-        raise MismatchError(f"{found}; make the dataset with the model's tokenizer")
+    n_pieces, known = len(pieces), model.config.vocab_size
+    if n_pieces > known or tokenizer.mask_token_id is None:
+        problem = f"the dataset {data.folder} was made with a tokenizer of {n_pieces} pieces, the model has {known}"
+        raise MismatchError(f"{problem}; make the dataset with the model's tokenizer")

@@ -66,26 +66,26 @@ def predict(model: LukeForMaskedLM, masked: Sequence[Masked], pad: int, longest_
     device = model.device
     inputs = {k: v.to(device) for k, v in collate([m.feature for m in masked], pad, longest_mention).items()}
     states = model.luke(**inputs)
-    found: dict[str, Sums] = {}
+    sums: dict[str, Sums] = {}
     picked, labels = _pick(states.last_hidden_state, [m.word_places for m in masked], [m.words for m in masked])
-    found["word"] = _classified(model.lm_head(picked), labels)
+    sums["word"] = _classified(model.lm_head(picked), labels)
     if states.entity_last_hidden_state is not None:
-        places, entities = [m.entity_places for m in masked], [m.entities for m in masked]
-        picked, labels = _pick(states.entity_last_hidden_state, places, entities)
-        found["entity"] = _classified(model.entity_predictions(picked), labels)
+        positions, entities = [m.entity_places for m in masked], [m.entities for m in masked]
+        picked, labels = _pick(states.entity_last_hidden_state, positions, entities)
+        sums["entity"] = _classified(model.entity_predictions(picked), labels)
     cls_entity: nn.Linear | None = getattr(model, "cls_entity", None)
     if cls_entity is not None:
         pages = torch.tensor([m.feature.note for m in masked], device=device)
-        own = model.luke.entity_embeddings.entity_embeddings.weight.detach()[pages.clamp(min=0)]
+        table_rows = model.luke.entity_embeddings.entity_embeddings.weight.detach()[pages.clamp(min=0)]
         guess = cls_entity(states.last_hidden_state[:, 0]).float()
-        errors = mse_loss(guess, own, reduction="none").mean(1)
-        found["page"] = Sums((errors * (pages >= 0)).sum())
-    return found
+        errors = mse_loss(guess, table_rows, reduction="none").mean(1)
+        sums["page"] = Sums((errors * (pages >= 0)).sum())
+    return sums
 
 
-def _pick(states: Tensor, places: Sequence[Any], labels: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    rows = torch.from_numpy(np.repeat(np.arange(len(places)), [len(p) for p in places])).to(states.device)
-    columns = torch.from_numpy(np.concatenate(places)).to(states.device)
+def _pick(states: Tensor, positions: Sequence[Any], labels: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    rows = torch.from_numpy(np.repeat(np.arange(len(positions)), [len(p) for p in positions])).to(states.device)
+    columns = torch.from_numpy(np.concatenate(positions)).to(states.device)
     return states[rows, columns], torch.from_numpy(np.concatenate(labels)).to(states.device)
 
 
@@ -147,23 +147,23 @@ class PretrainStepper(Stepper):
         totals = {k: self._over_processes(n) for k, n in count(masked, pages=self.pages).items()}
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        parts = [self._predict_and_learn(masked[i : i + size], totals, number) for i in range(0, len(masked), size)]
+        losses = [self._predict_and_learn(masked[i : i + size], totals, number) for i in range(0, len(masked), size)]
         self._update(number, features)
         # Named by what all processes know: one of them may have no window in a short step, or none with an entity.
         names = [f"{kind}_{what}" for kind, total in totals.items() if total for what in MEASURES[kind]]
-        self.last = {name: self._over_processes(sum(part.get(name, 0.0) for part in parts)) for name in names}
+        self.last = {name: self._over_processes(sum(micro_batch.get(name, 0.0) for micro_batch in losses)) for name in names}
         return sum(v for k, v in self.last.items() if k.endswith("_loss"))
 
     def _predict_and_learn(self, masked: Sequence[Masked], totals: dict[str, float], number: int) -> dict[str, float]:
         with self.accelerator.autocast():
             sums = predict(self.model, masked, self.pad, self.longest_mention)
-        losses = {kind: found.loss / max(totals[kind], 1) for kind, found in sums.items()}
+        losses = {kind: of_kind.loss / max(totals[kind], 1) for kind, of_kind in sums.items()}
         loss = torch.stack(list(losses.values())).sum()
         if not math.isfinite(loss.item()):
             names = ", ".join(m.feature.where for m in masked[:4])
             raise SettingsError(f"the loss is {loss.item()} at step {number + 1}, with {names}; lower --learning-rate")
         self.accelerator.backward(loss)
-        shares = {f"{kind}_accuracy": found.correct / max(totals[kind], 1) for kind, found in sums.items()}
+        shares = {f"{kind}_accuracy": of_kind.correct / max(totals[kind], 1) for kind, of_kind in sums.items()}
         return {**{f"{kind}_loss": value.item() for kind, value in losses.items()}, **shares}
 
 
@@ -175,16 +175,16 @@ def evaluate(stepper: PretrainStepper, features: Sequence[Feature], size: int) -
     """
     model, accelerator = stepper.model, stepper.accelerator
     model.eval()
-    own = range(accelerator.process_index, len(features), accelerator.num_processes)
+    indices = range(accelerator.process_index, len(features), accelerator.num_processes)
     rows: list[dict[str, float]] = []
-    for start in range(0, len(own), size):
-        chosen = [features[i] for i in own[start : start + size]]
-        masked = [stepper.masker.mask(f, np.random.default_rng((EVALUATION_SEED, f.example))) for f in chosen]
+    for start in range(0, len(indices), size):
+        batch = [features[i] for i in indices[start : start + size]]
+        masked = [stepper.masker.mask(f, np.random.default_rng((EVALUATION_SEED, f.example))) for f in batch]
         with accelerator.autocast():
             sums = predict(model, masked, stepper.pad, stepper.longest_mention)
         counts = count(masked, pages=stepper.pages)
-        for kind, found in sums.items():
-            rows.append({f"{kind}_loss": found.loss.item(), f"{kind}_accuracy": found.correct, kind: counts[kind]})
+        for kind, of_kind in sums.items():
+            rows.append({f"{kind}_loss": of_kind.loss.item(), f"{kind}_accuracy": of_kind.correct, kind: counts[kind]})
     if accelerator.num_processes > 1:
         rows = gather_object(rows)
     total = {key: sum(row.get(key, 0.0) for row in rows) for row in rows for key in row}

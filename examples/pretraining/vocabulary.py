@@ -100,7 +100,7 @@ def _read_map(path: Path) -> Iterator[EntityRow]:
         names[row].append(name)
     if not all(names):
         raise DataError(f"{path} has no title of the row {names.index([])}; {_REMEDY}")
-    return (EntityRow(tuple(each)) for each in names)
+    return (EntityRow(tuple(titles_of_row)) for titles_of_row in names)
 
 
 # --- from a dump ----------------------------------------------------------------------------------------------------
@@ -157,12 +157,12 @@ def choose(counts: Counter[str], choice: VocabChoice) -> EntityVocab:
         [] if choice.white_list_only else [t for t, n in counts.items() if n >= choice.min_count and t not in choice.white_list]
     )
     ordered = [t for group in (first, others) for t in sorted(group, key=lambda t: (-counts[t], t))]
-    kept = ordered[: max(choice.size - len(SPECIAL), 0)]
-    if not kept:
-        found = f"no title is left with a size of {choice.size} and at least {choice.min_count} links"
-        raise SettingsError(f"{found}; lower --min-count, raise --vocab-size, or check --white-list")
+    frequent = ordered[: max(choice.size - len(SPECIAL), 0)]
+    if not frequent:
+        problem = f"no title is left with a size of {choice.size} and at least {choice.min_count} links"
+        raise SettingsError(f"{problem}; lower --min-count, raise --vocab-size, or check --white-list")
     prefix = f"{choice.language}:" if choice.language else ""
-    return EntityVocab((*(EntityRow((name,)) for name in SPECIAL), *(EntityRow((prefix + t,), counts[t]) for t in kept)))
+    return EntityVocab((*(EntityRow((name,)) for name in SPECIAL), *(EntityRow((prefix + t,), counts[t]) for t in frequent)))
 
 
 def _count(path: Path) -> Counter[str]:
@@ -213,15 +213,15 @@ def write_title_index(folder: Path, ids: dict[str, int], redirects: dict[str, st
 
     A vocabulary may be older than the dump: what one of its titles leads to by now has the row of that title.
     """
-    found = dict(ids)
+    index = dict(ids)
     for title, row in ids.items():
-        found.setdefault(resolve(title, redirects), row)
+        index.setdefault(resolve(title, redirects), row)
     for source in redirects:
         target = resolve(source, redirects)
         if target in ids:
-            found.setdefault(source, ids[target])
-    keys = np.fromiter((_key(title) for title in found), dtype=np.uint64, count=len(found))
-    rows = np.fromiter(found.values(), dtype=np.int32, count=len(found))
+            index.setdefault(source, ids[target])
+    keys = np.fromiter((_key(title) for title in index), dtype=np.uint64, count=len(index))
+    rows = np.fromiter(index.values(), dtype=np.int32, count=len(index))
     order = np.argsort(keys, kind="stable")
     save_array(folder / "title_keys.npy", keys[order])
     save_array(folder / "title_rows.npy", rows[order])

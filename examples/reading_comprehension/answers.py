@@ -105,16 +105,16 @@ def answer(
     for n, start, end in spans:
         if len(best) >= count:
             break
-        shown = text(n, start, end)
-        best.setdefault(shown, Scored(shown, float(inputs[n][0][start, 0]), float(inputs[n][0][end, 1])))
+        answer_text = text(n, start, end)
+        best.setdefault(answer_text, Scored(answer_text, float(inputs[n][0][start, 0]), float(inputs[n][0][end, 1])))
     best.pop("", None)
-    found = list(best.values()) or [Scored(NOTHING_FOUND, 0.0, 0.0)]
+    candidates = list(best.values()) or [Scored(NOTHING_FOUND, 0.0, 0.0)]
     if not negative:
-        return Answered(found[0].text, found)
+        return Answered(candidates[0].text, candidates)
     none = min((Scored("", float(logits[0, 0]), float(logits[0, 1])) for logits, _ in inputs), key=lambda s: s.score)
-    odds = none.score - found[0].score
-    ranked = sorted([*found, none], key=lambda s: -s.score)
-    return Answered("" if odds > threshold else found[0].text, ranked, odds)
+    odds = none.score - candidates[0].score
+    ranked = sorted([*candidates, none], key=lambda s: -s.score)
+    return Answered("" if odds > threshold else candidates[0].text, ranked, odds)
 
 
 def probabilities(found: Sequence[Scored]) -> list[float]:
@@ -134,15 +134,15 @@ def squad_scores(
         answers: by id; a question that is not there counts for nothing, as in the script.
         odds: of "there is none", by id; with them, the best scores over all thresholds are added.
     """
-    asked = {name: [g for g in gold if normalise_answer(g)] or [""] for name, gold in questions if name in answers}
-    exact = {name: best_over(exact_match, answers[name], gold) for name, gold in asked.items()}
-    f1 = {name: best_over(answer_f1, answers[name], gold) for name, gold in asked.items()}
-    there = {name for name, gold in questions if gold}
+    gold_texts = {name: [g for g in gold if normalise_answer(g)] or [""] for name, gold in questions if name in answers}
+    exact = {name: best_over(exact_match, answers[name], gold) for name, gold in gold_texts.items()}
+    f1 = {name: best_over(answer_f1, answers[name], gold) for name, gold in gold_texts.items()}
+    answerable = {name for name, gold in questions if gold}
     scores: dict[str, float] = {}
     for prefix, names in (
-        ("", list(asked)),
-        ("HasAns_", [n for n in asked if n in there]),
-        ("NoAns_", [n for n in asked if n not in there]),
+        ("", list(gold_texts)),
+        ("HasAns_", [n for n in gold_texts if n in answerable]),
+        ("NoAns_", [n for n in gold_texts if n not in answerable]),
     ):
         if names:
             scores[f"{prefix}exact"] = 100 * sum(exact[n] for n in names) / len(names)
@@ -150,18 +150,20 @@ def squad_scores(
             scores[f"{prefix}total"] = len(names)
     for name, metric in (("exact", exact), ("f1", f1)) if odds is not None else ():
         assert odds is not None  # says the line above
-        scores |= dict(zip((f"best_{name}", f"best_{name}_thresh"), _best_threshold(metric, answers, odds, there), strict=True))
+        scores |= dict(
+            zip((f"best_{name}", f"best_{name}_thresh"), _best_threshold(metric, answers, odds, answerable), strict=True)
+        )
     return scores
 
 
 def _best_threshold(
-    metric: Mapping[str, float], answers: Mapping[str, str], odds: Mapping[str, float], there: set[str]
+    metric: Mapping[str, float], answers: Mapping[str, str], odds: Mapping[str, float], answerable: set[str]
 ) -> tuple[float, float]:
     """The best score over all thresholds on the odds, and that threshold; begins with no question answered."""
-    score = best = float(sum(1 for name in metric if name not in there))
+    score = best = float(sum(1 for name in metric if name not in answerable))
     threshold = 0.0
     for name in sorted((n for n in odds if n in metric), key=lambda n: odds[n]):
-        score += metric[name] if name in there else -1 if answers[name] else 0
+        score += metric[name] if name in answerable else -1 if answers[name] else 0
         if score > best:
             best, threshold = score, odds[name]
     return 100 * best / max(len(metric), 1), threshold

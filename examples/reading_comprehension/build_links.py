@@ -49,8 +49,8 @@ class Counts:
 
     def probability(self, text: str) -> float:
         """Share of the articles with a text that link it; 0 where there are none."""
-        there = self.articles[words_of(text)]
-        return min(1.0, self.links[words_of(text)] / there) if there else 0.0
+        n_articles = self.articles[words_of(text)]
+        return min(1.0, self.links[words_of(text)] / n_articles) if n_articles else 0.0
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,11 @@ def write_links(
     Raises:
         DataError: none of them is in the dump.
     """
-    redirects, there = db.redirects(), db.titles()
-    wanted = frozenset(resolve(title, redirects) for title in titles)
+    redirects, known_titles = db.redirects(), db.titles()
+    selection = frozenset(resolve(title, redirects) for title in titles)
     pages: dict[str, list[tuple[str, str]]] = {}
-    for found in spread(partial(_linked, wanted), db.parts, pool_size):
-        pages |= found
+    for linked in spread(partial(_linked, selection), db.parts, pool_size):
+        pages |= linked
         advance(1)
     if not pages:
         raise DataError(f"{db.folder} holds none of the {len(titles)} articles; is it a dump of the language of the data?")
@@ -108,9 +108,13 @@ def write_links(
     with text_file(out) as f:
         for title, links in sorted(pages.items()):
             resolved = [(text, resolve(target, redirects)) for text, target in links]
-            rows = [Link(text, target, counts.probability(text)) for text, target in dict.fromkeys(resolved) if target in there]
-            shown = [[link.text, link.target, round(link.probability, 6)] for link in rows]
-            f.write(json.dumps({"title": title, "links": shown}, ensure_ascii=False) + "\n")
+            rows = [
+                Link(text, target, counts.probability(text))
+                for text, target in dict.fromkeys(resolved)
+                if target in known_titles
+            ]
+            values = [[link.text, link.target, round(link.probability, 6)] for link in rows]
+            f.write(json.dumps({"title": title, "links": values}, ensure_ascii=False) + "\n")
     return len(pages)
 
 
@@ -130,12 +134,12 @@ def words_of(text: str) -> Words:
 def occurring(text: str, names: Names) -> set[Words]:
     """Those of the texts that occur in another, at the borders of words."""
     words = words_of(text)
-    found: set[Words] = set()
+    occurrences: set[Words] = set()
     for at, first in enumerate(words):
         for length in range(1, names.longest.get(first, 0) + 1):
             if words[at : at + length] in names.known:
-                found.add(words[at : at + length])
-    return found
+                occurrences.add(words[at : at + length])
+    return occurrences
 
 
 @contextmanager
@@ -153,22 +157,22 @@ def text_file(path: Path) -> Iterator[IO[str]]:
         yield text
 
 
-def _linked(wanted: frozenset[str], part: Path) -> dict[str, list[tuple[str, str]]]:
+def _linked(selection: frozenset[str], part: Path) -> dict[str, list[tuple[str, str]]]:
     """Text and target of the links of those articles of a part that are wanted."""
     return {
         article.title: [(p.text[link.start : link.end], link.title) for p in article.paragraphs for link in p.links]
         for article in read_part(part)
-        if article.title in wanted
+        if article.title in selection
     }
 
 
 def _counted(names: Names, part: Path) -> Counts:
     counts = Counts()
     for article in read_part(part):
-        held: set[Words] = set()
+        occurrences: set[Words] = set()
         for paragraph in article.paragraphs:
-            held |= occurring(paragraph.text, names)
-            shown = (words_of(paragraph.text[link.start : link.end]) for link in paragraph.links)
-            counts.links.update(words for words in shown if words in names.known)
-        counts.articles.update(held)
+            occurrences |= occurring(paragraph.text, names)
+            anchors = (words_of(paragraph.text[link.start : link.end]) for link in paragraph.links)
+            counts.links.update(words for words in anchors if words in names.known)
+        counts.articles.update(occurrences)
     return counts

@@ -72,9 +72,9 @@ def build_wiki_link_db(dump_db: str, out: str, data_dir: str, pool_size: int) ->
     from examples.reading_comprehension.build_links import write_links
 
     titles, db = _titles(Path(data_dir)), DumpDb(dump_db)
-    with bar("reading", 2 * len(db.parts), "part") as shown:
-        found = write_links(db, titles, Path(out), pool_size=pool_size, advance=shown.advance)
-    say(f"{out}: links of {found} of {len(titles)} articles")
+    with bar("reading", 2 * len(db.parts), "part") as progress:
+        n_articles = write_links(db, titles, Path(out), pool_size=pool_size, advance=progress.advance)
+    say(f"{out}: links of {n_articles} of {len(titles)} articles")
 
 
 @command.command("generate-redirect-file")
@@ -100,12 +100,12 @@ def _titles(folder: Path) -> set[str]:
     from examples.reading_comprehension.data import file_name, read_squad
 
     kinds = [(split, negative) for split in ("train", "dev") for negative in (False, True)]
-    there = [kind for kind in kinds if (folder / file_name(*kind)).is_file()]
-    if not there:
+    available = [kind for kind in kinds if (folder / file_name(*kind)).is_file()]
+    if not available:
         raise MissingFileError(
             f"{folder} holds no file of SQuAD, such as {file_name('train', False)}; name its folder by --data-dir"
         )
-    return {example.passage.title for split, negative in there for example in read_squad(folder, split, negative)}
+    return {example.passage.title for split, negative in available for example in read_squad(folder, split, negative)}
 
 
 def link_files(options: dict[str, Any]) -> dict[str, str | None]:
@@ -114,12 +114,12 @@ def link_files(options: dict[str, Any]) -> dict[str, str | None]:
     Raises:
         MissingFileError: one that was named is not there.
     """
-    found: dict[str, str | None] = {}
+    files: dict[str, str | None] = {}
     for name, usual in USUAL_FILES.items():
         named = options[name]
         if named is not None and not Path(named).is_file():
             raise MissingFileError(
                 f"{named} does not exist; see examples/reading_comprehension/README.md for --{name.replace('_', '-')}"
             )
-        found[name] = named if named is not None else usual if Path(usual).is_file() else None
-    return found
+        files[name] = named if named is not None else usual if Path(usual).is_file() else None
+    return files

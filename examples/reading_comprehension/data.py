@@ -78,16 +78,16 @@ def read_squad(folder: Path, split: str, with_negative: bool) -> list[SquadExamp
     other = folder / file_name(split, not with_negative)
     hint = f"{other.name} is there: say --{'no' if with_negative else 'with'}-negative" if other.is_file() else REMEDY
     whole = read_object(data_file(folder, file_name(split, with_negative), hint))
-    found = [
+    questions = [
         _question(qa, passage)
         for article in whole.rows("data", "article")
         for paragraph in article.rows("paragraphs", "paragraph")
         for passage in [_passage(article.text("title"), paragraph.text("context"))]
         for qa in paragraph.rows("qas", "question")
     ]
-    if not found:
+    if not questions:
         raise whole.error("there are no questions; look at the file")
-    return found
+    return questions
 
 
 def _passage(title: str, text: str) -> Passage:
@@ -97,8 +97,8 @@ def _passage(title: str, text: str) -> Passage:
 def _question(row: Row, passage: Passage) -> SquadExample:
     answers = row.rows("answers", "answer") if "answers" in row else []
     impossible = row.flag("is_impossible", False)
-    found = tuple(_answer(answer, passage) for answer in answers)
-    return SquadExample(row.where, row.text("id"), row.text("question"), passage, found, impossible)
+    gold = tuple(_answer(answer, passage) for answer in answers)
+    return SquadExample(row.where, row.text("id"), row.text("question"), passage, gold, impossible)
 
 
 def _answer(row: Row, passage: Passage) -> Answer:
@@ -109,6 +109,6 @@ def _answer(row: Row, passage: Passage) -> Answer:
     return Answer(text, _word_at(passage.text, start), _word_at(passage.text, end - 1))
 
 
-def _word_at(text: str, place: int) -> int:
+def _word_at(text: str, position: int) -> int:
     """The word that the character at ``place`` belongs to; a space, to the one before it."""
-    return max(sum(1 for w in _SPACES.split(text[: place + 1]) if w) - 1, 0)
+    return max(sum(1 for w in _SPACES.split(text[: position + 1]) if w) - 1, 0)

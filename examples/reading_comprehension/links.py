@@ -59,13 +59,13 @@ def read_links(path: Path, titles: Iterable[str]) -> dict[str, list[Link]]:
         MissingFileError: the file is not there.
         DataError: it is malformed, or holds something else.
     """
-    wanted, content = frozenset(titles), _content(path)
+    selection, content = frozenset(titles), _content(path)
     if _is_json(path, ".jsonl"):
-        return _from_lines(path, content, wanted)
+        return _from_lines(path, content, selection)
     if _is_json(path, ".json"):
         pages = _texts_of_texts(path, _json(path, content))
-        return {t: [Link(text, target, 1.0) for text, target in pages[t].items()] for t in wanted & pages.keys()}
-    return _from_tries(path, _plain_pickle(path, content), wanted)
+        return {t: [Link(text, target, 1.0) for text, target in pages[t].items()] for t in selection & pages.keys()}
+    return _from_tries(path, _plain_pickle(path, content), selection)
 
 
 def read_redirects(path: Path) -> dict[str, str]:
@@ -76,8 +76,8 @@ def read_redirects(path: Path) -> dict[str, str]:
         DataError: it is malformed, or holds something else.
     """
     content = _content(path)
-    found = _json(path, content) if _is_json(path, ".json") else _plain_pickle(path, content)
-    return _texts(path, found)
+    redirects = _json(path, content) if _is_json(path, ".json") else _plain_pickle(path, content)
+    return _texts(path, redirects)
 
 
 def mention_table(links: Iterable[Link], least: float) -> dict[str, str]:
@@ -91,7 +91,7 @@ def mention_table(links: Iterable[Link], least: float) -> dict[str, str]:
     for link in links:
         if link.probability >= least:
             targets.setdefault(normalise_mention(link.text), set()).add(link.target)
-    return {text: next(iter(found)) for text, found in targets.items() if text and len(found) == 1}
+    return {text: next(iter(titles)) for text, titles in targets.items() if text and len(titles) == 1}
 
 
 def normalise_mention(text: str) -> str:
@@ -125,7 +125,7 @@ def _json(path: Path, content: bytes) -> Any:
         raise DataError(f"{path} is not valid JSON ({error}); give {EXPECTED}") from error
 
 
-def _from_lines(path: Path, content: bytes, wanted: frozenset[str]) -> dict[str, list[Link]]:
+def _from_lines(path: Path, content: bytes, selection: frozenset[str]) -> dict[str, list[Link]]:
     found: dict[str, list[Link]] = {}
     for number, line in enumerate(content.split(b"\n"), 1):
         if line.strip():
@@ -137,7 +137,7 @@ def _from_lines(path: Path, content: bytes, wanted: frozenset[str]) -> dict[str,
             except (KeyError, TypeError, ValueError) as error:
                 expected = "'title', and 'links' with [text, title, probability] lists, are expected"
                 raise DataError(f"{path}, line {number}: {expected}") from error
-            if title in wanted:
+            if title in selection:
                 found[title] = links
     return found
 
@@ -178,12 +178,12 @@ def _plain_pickle(path: Path, content: bytes) -> Any:
         raise DataError(f"{path} cannot be read ({error}); give {EXPECTED}") from error
 
 
-def _from_tries(path: Path, tables: Any, wanted: frozenset[str]) -> dict[str, list[Link]]:
+def _from_tries(path: Path, tables: Any, selection: frozenset[str]) -> dict[str, list[Link]]:
     try:
         titles, texts, records = (tables[name] for name in ("title_trie", "mention_trie", "data_trie"))
         return {
             title: [Link(texts.restore_key(t), titles.restore_key(target), float(p)) for t, target, p in records[title]]
-            for title in wanted
+            for title in selection
             if title in records
         }
     except (KeyError, TypeError, AttributeError, ValueError) as error:

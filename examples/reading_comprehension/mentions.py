@@ -36,13 +36,13 @@ class MentionDictionary:
         """Read the files, those that there are, for articles with these titles."""
         pages = read_redirects(page_redirects) if page_redirects is not None else {}
         entities = read_redirects(entity_redirects) if entity_redirects is not None else {}
-        found = read_links(links, {pages.get(t, t) for t in titles}) if links is not None else {}
-        return cls(found, pages, entities, least)
+        links_by_page = read_links(links, {pages.get(t, t) for t in titles}) if links is not None else {}
+        return cls(links_by_page, pages, entities, least)
 
     def table(self, title: str) -> MentionTable:
         """What the page of an article links, by today's titles."""
-        found = mention_table(self.links.get(self.page_redirects.get(title, title), ()), self.least)
-        return MentionTable({text: self.entity_redirects.get(target, target) for text, target in found.items()})
+        titles = mention_table(self.links.get(self.page_redirects.get(title, title), ()), self.least)
+        return MentionTable({text: self.entity_redirects.get(target, target) for text, target in titles.items()})
 
 
 class MentionTable:
@@ -77,7 +77,7 @@ def find_mentions(ids: Sequence[int], table: MentionTable, vocabulary: Vocabular
         return []
     words = _words(ids, vocabulary.pieces)
     texts = [vocabulary.pieces.text(ids[start:end]) for start, end in words]
-    found: list[EntitySlot] = []
+    entities: list[EntitySlot] = []
     at = 0
     while at < len(words):
         match = _longest_match(words, texts, at, table, longest)
@@ -87,19 +87,19 @@ def find_mentions(ids: Sequence[int], table: MentionTable, vocabulary: Vocabular
         last, title = match
         entity = vocabulary.entity(title)
         if entity is not None:
-            found.append(EntitySlot(entity, words[at][0], words[last][1]))
+            entities.append(EntitySlot(entity, words[at][0], words[last][1]))
         at = last + 1
-    return found
+    return entities
 
 
 def _longest_match(
     words: Sequence[tuple[int, int]], texts: Sequence[str], at: int, table: MentionTable, longest: int
 ) -> tuple[int, str] | None:
     """Last word and title of the longest mention that begins at a word."""
-    match, begun = None, ""
+    match, text_so_far = None, ""
     for n in range(at, len(words)):
-        begun += texts[n]
-        text = normalise_mention(begun)
+        text_so_far += texts[n]
+        text = normalise_mention(text_so_far)
         if words[n][1] - words[at][0] > longest or not table.goes_on(text):
             break
         if text in table.titles:

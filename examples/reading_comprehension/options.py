@@ -44,6 +44,6 @@ class QaOptions(Settings):
     @model_validator(mode="after")
     def _require_room(self) -> QaOptions:
         if self.max_query_length + 4 >= self.max_seq_length:
-            found = f"--max-query-length is {self.max_query_length} and --max-seq-length {self.max_seq_length}"
-            raise SettingsError(f"{found}; they leave no room for the passage")
+            problem = f"--max-query-length is {self.max_query_length} and --max-seq-length {self.max_seq_length}"
+            raise SettingsError(f"{problem}; they leave no room for the passage")
         return self

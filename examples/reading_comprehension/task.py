@@ -109,18 +109,18 @@ class ReadingComprehension(Task[SquadExample]):
         options = self.options
         if options.no_entity or options.wiki_link_db_file is None:
             return MentionDictionary()
-        found = MentionDictionary.read(
+        dictionary = MentionDictionary.read(
             Path(options.wiki_link_db_file),
             Path(options.link_redirects_file) if options.link_redirects_file else None,
             Path(options.model_redirects_file) if options.model_redirects_file else None,
             titles,
             options.min_mention_link_prob,
         )
-        without = sum(1 for title in titles if not found.table(title).titles)
+        without = sum(1 for title in titles if not dictionary.table(title).titles)
         if without:
             where = options.wiki_link_db_file
             logger.warning("%d of %d articles have no links in %s; they are read without entities", without, len(titles), where)
-        return found
+        return dictionary
 
     def _windows(
         self, index: int, example: SquadExample, passage: EncodedPassage, vocabulary: Vocabulary, training: bool
@@ -133,14 +133,14 @@ class ReadingComprehension(Task[SquadExample]):
             len(passage.ids), min(options.max_seq_length, vocabulary.max_length) - len(query) - 4, options.doc_stride
         )
         owners = most_context(spans, len(passage.ids))
-        asked = moved(find_mentions(query, passage.table, vocabulary, longest), 1)
+        in_query = moved(find_mentions(query, passage.table, vocabulary, longest), 1)
         for n, (start, end) in enumerate(spans):
-            shown = passage.ids[start:end]
-            told = moved(find_mentions(shown, passage.table, vocabulary, longest), offset)
-            entities = [*asked, *told][: options.max_entity_length]
+            window_ids = passage.ids[start:end]
+            in_passage = moved(find_mentions(window_ids, passage.table, vocabulary, longest), offset)
+            entities = [*in_query, *in_passage][: options.max_entity_length]
             inside = [(a - start + offset, b - start + offset) for a, b in gold if start <= a and b < end]
             label = list(inside[0] if inside else NO_ANSWER) if training else []
-            words = [pieces.begin, *query, pieces.end, pieces.end, *shown, pieces.end]
+            words = [pieces.begin, *query, pieces.end, pieces.end, *window_ids, pieces.end]
             yield Feature(
                 index,
                 example.where,
@@ -152,8 +152,8 @@ class ReadingComprehension(Task[SquadExample]):
 
     def logits(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """Start and end of each piece, in float32. *Shape:* (n, pieces, 2)."""
-        found = model(**inputs)
-        return torch.stack([found.start_logits, found.end_logits], dim=-1).float()
+        output = model(**inputs)
+        return torch.stack([output.start_logits, output.end_logits], dim=-1).float()
 
     def loss(self, logits: Tensor, features: Sequence[Feature]) -> Tensor:
         """Mean of the cross-entropies of start and end; what fills up the batch is no place for either."""
@@ -192,16 +192,16 @@ class ReadingComprehension(Task[SquadExample]):
 
     def score(self, examples: Sequence[SquadExample], answers: Answers) -> dict[str, float]:
         """Exact match and F1 of normalised texts, in per cent, as the script of SQuAD 2.0 gives them for both versions."""
-        odds = {name: found.null_odds for name, found in answers.items() if found.null_odds is not None}
+        odds = {name: answered.null_odds for name, answered in answers.items() if answered.null_odds is not None}
         questions = [(e.id, [a.text for a in e.answers]) for e in examples]
-        return squad_scores(questions, {name: found.text for name, found in answers.items()}, odds or None)
+        return squad_scores(questions, {name: answered.text for name, answered in answers.items()}, odds or None)
 
     def write(self, folder: Path, split: str, examples: Sequence[SquadExample], answers: Answers) -> None:
         """``predictions_.json``, ``nbest_predictions_.json`` and, for 2.0, ``null_odds_.json``, as the original names them."""
-        write_json(folder / "predictions_.json", {name: found.text for name, found in answers.items()})
-        write_json(folder / "nbest_predictions_.json", {name: _shown(found) for name, found in answers.items()})
+        write_json(folder / "predictions_.json", {name: answered.text for name, answered in answers.items()})
+        write_json(folder / "nbest_predictions_.json", {name: _shown(answered) for name, answered in answers.items()})
         if self.options.with_negative:
-            write_json(folder / "null_odds_.json", {name: found.null_odds for name, found in answers.items()})
+            write_json(folder / "null_odds_.json", {name: answered.null_odds for name, answered in answers.items()})
 
 
 def encode_passage(passage: Passage, pieces: Pieces, table: MentionTable) -> EncodedPassage:
@@ -219,28 +219,28 @@ def moved(entities: Sequence[EntitySlot], by: int) -> list[EntitySlot]:
 def tighten(passage: EncodedPassage, gold: Answer, pieces: Pieces) -> tuple[int, int]:
     """First and last piece of an answer: of those of its words, the span whose text is the answer's, if there is one."""
     first, last = passage.begins[gold.start], max(passage.begins[gold.end + 1] - 1, passage.begins[gold.start])
-    wanted = pieces.text(pieces.encode(gold.text)).strip()
+    gold_text = pieces.text(pieces.encode(gold.text)).strip()
     for start in range(first, last + 1):
         for end in range(last, start - 1, -1):
-            if pieces.text(passage.ids[start : end + 1]).strip() == wanted:
+            if pieces.text(passage.ids[start : end + 1]).strip() == gold_text:
                 return start, end
     return first, last
 
 
 def most_context(spans: Sequence[tuple[int, int]], length: int) -> list[int]:
     """For each piece, the window that shows most on the poorer side of it; of equals, the first."""
-    owners, shown = [0] * length, [-1.0] * length
+    owners, best = [0] * length, [-1.0] * length
     for n, (start, end) in enumerate(spans):
-        for place in range(start, end):
-            score = min(place - start, end - 1 - place) + 0.01 * (end - start)
-            if score > shown[place]:
-                owners[place], shown[place] = n, score
+        for position in range(start, end):
+            score = min(position - start, end - 1 - position) + 0.01 * (end - start)
+            if score > best[position]:
+                owners[position], best[position] = n, score
     return owners
 
 
-def _shown(found: Answered) -> list[dict[str, Any]]:
-    shares = probabilities(found.best)
+def _shown(answered: Answered) -> list[dict[str, Any]]:
+    shares = probabilities(answered.best)
     return [
         {"text": s.text, "probability": p, "start_logit": s.start, "end_logit": s.end}
-        for s, p in zip(found.best, shares, strict=True)
+        for s, p in zip(answered.best, shares, strict=True)
     ]

@@ -69,9 +69,11 @@ class RelationClassification(Task[RelationExample]):
 
     def score(self, examples: Sequence[RelationExample], answers: list[str]) -> dict[str, float]:
         """Precision, recall and F1 of relations, ``no_relation`` not among them."""
-        return micro_scores([{e.relation} - {NO_RELATION} for e in examples], [{found} - {NO_RELATION} for found in answers])
+        return micro_scores(
+            [{e.relation} - {NO_RELATION} for e in examples], [{predicted} - {NO_RELATION} for predicted in answers]
+        )
 
     def write(self, folder: Path, split: str, examples: Sequence[RelationExample], answers: list[str]) -> None:
         """``dev_predictions.txt``: a relation a line."""
         with atomic_open(folder / f"{split}_predictions.txt") as f:
-            f.writelines(f"{found}\n" for found in answers)
+            f.writelines(f"{predicted}\n" for predicted in answers)

@@ -15,7 +15,7 @@ TASKS = (
     *("entity_typing", "relation_classification", "ner", "entity_span_qa", "reading_comprehension"),
     *("entity_disambiguation", "pretraining"),
 )
-ALLOWED = re.compile(r"blink\.(errors|files|apps\.common|data\.arrays|model\.pretrained|training\.\w+)")
+ALLOWED = re.compile(r"blink\.(errors|files|apps\.(common|options)|data\.arrays|model\.pretrained|runs\.\w+)")
 BETWEEN_TASKS = {("reading_comprehension", "pretraining")}
 """Who may import whom beside what is shared: links of SQuAD's articles come from the parsed dump."""
 
