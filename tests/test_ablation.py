@@ -24,8 +24,8 @@ from blink.linking.features import FEATURES
 from blink.model.config import FEATURE_GROUPS
 from blink.model.loading import load_model
 from blink.model.reranker import RerankerNetwork
+from blink.training.data.synthetic import mixed
 from blink.training.settings import parse_mix
-from blink.training.synthetic import mixed
 
 SCRIPT = ROOT / "scripts" / "ablation.py"
 _spec = importlib.util.spec_from_file_location("ablation", SCRIPT)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blink.training.noise import WAYS, damaged, initials, plural
+from blink.training.data.noise import WAYS, damaged, initials, plural
 
 pytestmark = pytest.mark.quick
 

@@ -245,7 +245,7 @@ class TestStart:
             torch.testing.assert_close(again.trained_tensors()[name], tensor, atol=1e-3, rtol=1e-3)
 
     def test_new_adapters_on_a_whole_checkpoint_are_stored_merged(self, reference: Reference, tmp_path: Path) -> None:
-        from blink.training.towers import as_stored
+        from blink.training.step.towers import as_stored
 
         started = starting_model(Start("none", str(reference.folder), adapter_rank=2))
         with torch.no_grad():

@@ -18,10 +18,10 @@ from blink.model.biencoder import BiEncoder
 from blink.model.heads import SpanScores, span_logits
 from blink.runs.checkpoints import CHECKPOINTS_FOLDER, checkpoints
 from blink.runs.folder import TRACE_FILE
-from blink.training.examples import Batch, collate, examples_from, order
-from blink.training.losses import catalogue_loss, span_loss
+from blink.training.data.examples import Batch, collate, examples_from, order
+from blink.training.data.synthetic import COMMON_NOUN_TAILS, SOURCES, Synthesizer, Triple, mixed, read_triples
 from blink.training.settings import SYNTHETIC_SOURCES, TrainSettings, parse_mix
-from blink.training.synthetic import COMMON_NOUN_TAILS, SOURCES, Synthesizer, Triple, mixed, read_triples
+from blink.training.step.losses import catalogue_loss, span_loss
 from blink.training.trainer import Trainer
 
 torch.set_num_threads(1)

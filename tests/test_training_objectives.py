@@ -19,11 +19,11 @@ from blink.data.records import NOT_IN_CATALOGUE, Mention, Sample
 from blink.kb.alias_table import AliasMatch
 from blink.kb.index import ExactIndex
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.training.examples import Batch, collate, examples_from
-from blink.training.losses import span_count
-from blink.training.negatives import Miner
-from blink.training.objectives import OBJECTIVES, Entities, counted_pairs, needed_rows
+from blink.training.data.examples import Batch, collate, examples_from
 from blink.training.settings import OBJECTIVE_NAMES
+from blink.training.step.losses import span_count
+from blink.training.step.negatives import Miner
+from blink.training.step.objectives import OBJECTIVES, Entities, counted_pairs, needed_rows
 
 torch.set_num_threads(1)
 

@@ -12,8 +12,8 @@ from blink.data.records import Mention, Sample
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.model.biencoder import BiEncoder
 from blink.model.config import ModelConfig
+from blink.training.data.synthetic import Synthesizer
 from blink.training.settings import TrainSettings
-from blink.training.synthetic import Synthesizer
 from blink.training.trainer import Trainer
 
 

@@ -20,7 +20,7 @@ from blink.training.settings import TrainSettings, parse_fold, parse_mix
 if TYPE_CHECKING:
     from blink.model.biencoder import BiEncoder
     from blink.model.config import ModelConfig
-    from blink.training.synthetic import Synthesizer
+    from blink.training.data.synthetic import Synthesizer
 
 STREAMED_BYTES = 64 << 20
 """Training files from this size on stay on disk."""
@@ -160,7 +160,7 @@ class RunInputs:
 
     def synthesizer(self, settings: TrainSettings, kb: KnowledgeBase, questions: Sequence[Sample]) -> Synthesizer | None:
         """What makes synthetic texts, where the mixture has any."""
-        from blink.training.synthetic import Synthesizer, read_triples
+        from blink.training.data.synthetic import Synthesizer, read_triples
 
         if not set(parse_mix(settings.mix)) - {"questions"}:
             return None

@@ -12,9 +12,9 @@ from accelerate.utils import broadcast_object_list
 from blink.evaluation.sweep import SweepPoint
 from blink.files import write_json
 from blink.runs.learner import Due, Learner, TrainerState, every
-from blink.training.epochs import Epochs, Rank
-from blink.training.negatives import NegativeSource
-from blink.training.steps import Stepper
+from blink.training.data.epochs import Epochs, Rank
+from blink.training.step.negatives import NegativeSource
+from blink.training.step.stepper import Stepper
 from blink.training.validation import Validation
 
 BEST_FILE = "best.json"

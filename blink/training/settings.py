@@ -15,16 +15,13 @@ from blink.runs.fields import Decay, Natural, Positive, Rate, Seed, Share
 from blink.runs.settings import Settings
 
 SYNTHETIC_SOURCES = ("described", "plain", "pseudo", "related", "slotted", "swapped")
-"""Sources of synthetic texts, mixed with ``questions``; see `blink.training.synthetic`."""
+"""Sources of synthetic texts, mixed with ``questions``; see `blink.training.data.synthetic`."""
 
 OBJECTIVE_NAMES = ("catalogue", "in_batch", "hard_negatives", "hard_negatives_bce")
-"""Entity losses; see `blink.training.objectives`."""
+"""Entity losses; see `blink.training.step.objectives`."""
 
 MUTABLE_ON_RESUME = frozenset(("save_steps", "log_steps", "patience", "tracker", "keep_epochs", "first_epoch"))
 """What may differ between a run and its continuation: it decides nothing about the weights of a step."""
-
-SEED_STRIDE = 1_000_003
-"""Between the seeds of one epoch or step and the next: runs whose seeds are neighbours draw nothing alike."""
 
 
 def parse_mix(text: str) -> dict[str, float]:

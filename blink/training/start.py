@@ -14,7 +14,7 @@ from blink.model.config import ModelConfig
 from blink.model.loading import ORIGINAL_SETTINGS, ORIGINAL_WEIGHTS, ZERO_SHOT
 from blink.model.original import OriginalFiles, read_original
 from blink.model.pretrained import load_encoder
-from blink.training.towers import standalone
+from blink.training.step.towers import standalone
 
 DEFAULT_RANK = 64
 """Rank of the adapters of a fresh model, unless another is asked for."""

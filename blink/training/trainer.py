@@ -20,14 +20,14 @@ from blink.runs.loop import Loop
 from blink.runs.processes import AcceleratorGroup
 from blink.runs.progress import Progress
 from blink.runs.provenance import provenance
-from blink.training.epochs import Epochs, Rank
+from blink.training.data.epochs import Epochs, Rank
+from blink.training.data.synthetic import Synthesizer
 from blink.training.launch import make_accelerator
 from blink.training.learner import LinkerLearner, point_of
-from blink.training.negatives import NegativeSource
 from blink.training.settings import MUTABLE_ON_RESUME, TrainSettings
-from blink.training.steps import Stepper, freeze_layers
-from blink.training.synthetic import Synthesizer
-from blink.training.towers import EntityVectors, LearningVectors, StoredVectors, prepare_towers
+from blink.training.step.negatives import NegativeSource
+from blink.training.step.stepper import Stepper, freeze_layers
+from blink.training.step.towers import EntityVectors, LearningVectors, StoredVectors, prepare_towers
 from blink.training.validation import Validation
 
 CHANGED_BY_A_RUN = ("threshold", "candidate_fingerprint")

@@ -13,7 +13,7 @@ from blink.evaluation.sweep import THRESHOLDS, SweepPoint, best_point, sweep
 from blink.kb.knowledge_base import KnowledgeBase, build_knowledge_base
 from blink.linking.linker import Linker
 from blink.model.biencoder import BiEncoder
-from blink.training.towers import as_stored, standalone
+from blink.training.step.towers import as_stored, standalone
 
 BEST_FOLDER = "best"
 LAST_FOLDER = "last"

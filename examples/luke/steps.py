@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from blink.errors import SettingsError
 from blink.runs.checkpoints import learning_state, load_learning_state
-from blink.training.settings import SEED_STRIDE
+from blink.runs.seeds import step_seed
 from examples.luke.features import Feature
 from examples.luke.settings import TuneSettings
 from examples.luke.task import Task
 
-PROCESS_STRIDE = 7_919_000_003
 NO_DECAY = ("bias", "LayerNorm.weight")
 SHOWN = 4
 """Inputs that a message about a bad batch names."""
@@ -47,7 +46,7 @@ class Order:
     def __getitem__(self, step: int) -> list[int]:
         epoch, position = divmod(step, self.steps)
         if self._known[0] != epoch:
-            generator = torch.Generator().manual_seed(self._seed * SEED_STRIDE + epoch)
+            generator = torch.Generator().manual_seed(step_seed(self._seed, epoch))
             self._known = epoch, torch.randperm(self._count, generator=generator).tolist()
         return self._known[1][position * self._group : (position + 1) * self._group]
 
@@ -95,7 +94,7 @@ class Stepper:
             SettingsError: loss or gradient is no number; the step and its inputs are named.
         """
         process, size = self.accelerator.process_index, self.settings.train_batch_size
-        torch.manual_seed(self.settings.seed * SEED_STRIDE + number + process * PROCESS_STRIDE)  # dropout follows from the step
+        torch.manual_seed(step_seed(self.settings.seed, number, process))  # dropout follows from the step
         decisions = self._over_processes(sum(self.task.decisions(f) for f in features))
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)

@@ -16,10 +16,10 @@ from torch.nn.functional import cross_entropy, mse_loss
 from transformers import LukeForMaskedLM
 
 from blink.errors import SettingsError
-from blink.training.settings import SEED_STRIDE
+from blink.runs.seeds import step_seed
 from examples.luke.features import Feature, collate
 from examples.luke.settings import TuneSettings
-from examples.luke.steps import PROCESS_STRIDE, Stepper
+from examples.luke.steps import Stepper
 from examples.pretraining.masking import Masked, Masker
 
 MEASURES = {"word": ("loss", "accuracy"), "entity": ("loss", "accuracy"), "page": ("loss",)}
@@ -142,7 +142,7 @@ class PretrainStepper(Stepper):
             SettingsError: loss or gradient is no number; the step and its windows are named.
         """
         process, size, seed = self.accelerator.process_index, self.settings.train_batch_size, self.settings.seed
-        torch.manual_seed(seed * SEED_STRIDE + number + process * PROCESS_STRIDE)
+        torch.manual_seed(step_seed(seed, number, process))
         masked = [self.masker.mask(f, np.random.default_rng((seed, number, f.example))) for f in features]
         totals = {k: self._over_processes(n) for k, n in count(masked, pages=self.pages).items()}
         self.model.train()

@@ -12,11 +12,11 @@ from blink.data.mention_files import read_samples
 from blink.kb.catalogue import Catalogue
 from blink.model.biencoder import BiEncoder
 from blink.model.original import OriginalFiles, read_original, rename_keys
-from blink.training.examples import Batch, collate, examples_from
+from blink.training.data.examples import Batch, collate, examples_from
 from blink.training.launch import make_accelerator
-from blink.training.losses import in_batch_loss, span_loss
 from blink.training.settings import TrainSettings
-from blink.training.towers import LearningVectors, prepare_towers
+from blink.training.step.losses import in_batch_loss, span_loss
+from blink.training.step.towers import LearningVectors, prepare_towers
 
 TOLERANCE = 1e-4
 BATCH = 8

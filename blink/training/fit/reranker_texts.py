@@ -12,9 +12,9 @@ from blink.files import read_json, require_file
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.model.biencoder import CONFIG_FILE, BiEncoder
 from blink.progress import Bars, no_bars
+from blink.training.data.synthetic import Synthesizer, read_triples
 from blink.training.fit.reranker import LabelledSpans, labelled_spans
 from blink.training.settings import Fold, RankSettings, parse_fold, parse_mix
-from blink.training.synthetic import Synthesizer, read_triples
 
 SYNTHETIC_SEED = 104_729
 """Another seed for synthetic texts than that of training, so that they are other texts."""

@@ -18,9 +18,9 @@ from blink.kb.index import ExactIndex, Index
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.kb.vectors import CHUNK_ROWS
 from blink.model.tokenizer import Tokenizer
-from blink.training.examples import Batch
+from blink.training.data.examples import Batch
 from blink.training.settings import TrainSettings
-from blink.training.steps import Stepper
+from blink.training.step.stepper import Stepper
 
 Rows: TypeAlias = npt.NDArray[np.int64]
 

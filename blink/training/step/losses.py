@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from blink.data.records import NOT_IN_CATALOGUE
 from blink.model.heads import SpanScores
-from blink.training.examples import Batch
+from blink.training.data.examples import Batch
 
 
 def catalogue_loss(mentions: Tensor, rows: Tensor, entities: Tensor, total: int | None = None) -> Tensor:

@@ -16,13 +16,13 @@ from blink.data.records import NOT_IN_CATALOGUE
 from blink.errors import SettingsError
 from blink.model.biencoder import BiEncoder
 from blink.runs.checkpoints import learning_state, load_learning_state
-from blink.training.examples import Batch
-from blink.training.losses import span_count, span_loss
-from blink.training.objectives import Entities, Objective, needed_rows, objectives_named
-from blink.training.settings import SEED_STRIDE, TrainSettings
-from blink.training.towers import EntityVectors, autocast
+from blink.runs.seeds import step_seed
+from blink.training.data.examples import Batch
+from blink.training.settings import TrainSettings
+from blink.training.step.losses import span_count, span_loss
+from blink.training.step.objectives import Entities, Objective, needed_rows, objectives_named
+from blink.training.step.towers import EntityVectors, autocast
 
-PROCESS_STRIDE = 7_919_000_003
 TOP_LAYERS = {"all_encoder_layers": None, "top4_layers": 4, "top_layer": 1, "additional_layers": 0}
 """How many of the upper layers learn, by the original's names; None is all of them, without embeddings."""
 
@@ -85,7 +85,7 @@ class Stepper:
         Raises:
             SettingsError: a loss or gradient is no number; ``where``, the step and the texts are named.
         """
-        torch.manual_seed(self.settings.seed * SEED_STRIDE + number + self.accelerator.process_index * PROCESS_STRIDE)
+        torch.manual_seed(step_seed(self.settings.seed, number, self.accelerator.process_index))
         info = self._agree(batches)
         entities = self._open(info)
         self.optimizer.zero_grad(set_to_none=True)

@@ -21,7 +21,7 @@ from blink.errors import DataError, SettingsError
 from blink.files import require_file
 from blink.kb.alias_table import normalise, without_brackets
 from blink.kb.catalogue import Catalogue
-from blink.training.noise import damaged
+from blink.training.data.noise import damaged
 
 COMMON_NOUN_TAILS = frozenset(
     ("P106", "P136", "P1303", "P509", "P101", "P641", "P1050", "P2348", "P452", "P2283", "P1056", "P780", "P3095")
@@ -92,7 +92,7 @@ class Synthesizer:
         triples: facts between its rows.
         questions: labelled texts whose mentions `swapped` replaces.
         guessed: texts that a model has labelled, for `pseudo`; see ``blink label``.
-        damage: share of names that are written as no dictionary has them, see `blink.training.noise`.
+        damage: share of names that are written as no dictionary has them, see `blink.training.data.noise`.
     """
 
     def __init__(

@@ -4,7 +4,7 @@
 | --- | --- |
 | ``catalogue`` | all other entities: exact, for entity vectors that stay as they are |
 | ``in_batch`` | the other entities of the batch, of all processes; its own is never among them |
-| ``hard_negatives`` | entities mined for it, see `blink.training.negatives` |
+| ``hard_negatives`` | entities mined for it, see `blink.training.step.negatives` |
 | ``hard_negatives_bce`` | the same, each pair on its own by binary cross-entropy: the original's ``--adversarial_training`` |
 """
 
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from blink.data.records import NOT_IN_CATALOGUE
-from blink.training.examples import Batch
-from blink.training.losses import catalogue_loss, choice_loss, in_batch_loss, pair_loss
+from blink.training.data.examples import Batch
 from blink.training.settings import parse_objective
+from blink.training.step.losses import catalogue_loss, choice_loss, in_batch_loss, pair_loss
 
 
 @dataclass(frozen=True)

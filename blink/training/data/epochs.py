@@ -14,9 +14,10 @@ from blink.data.mention_store import MentionStore
 from blink.data.records import Sample
 from blink.errors import DataError
 from blink.model.tokenizer import Tokenizer
-from blink.training.examples import Batch, Example, collate, examples_from, order
-from blink.training.settings import SEED_STRIDE, TrainSettings, parse_mix
-from blink.training.synthetic import Synthesizer, mixed
+from blink.runs.seeds import SEED_STRIDE
+from blink.training.data.examples import Batch, Example, collate, examples_from, order
+from blink.training.data.synthetic import Synthesizer, mixed
+from blink.training.settings import TrainSettings, parse_mix
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What a linker is trained on: labelled and synthetic texts, and the batches of each epoch."""

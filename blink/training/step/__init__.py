@@ -1,0 +1,1 @@
+"""One step of training: entity vectors, losses, mined negatives, the update."""
