@@ -89,11 +89,11 @@ class Bar:
 @contextlib.contextmanager
 def bar(name: str, total: int | None, unit: str) -> Iterator[Bar]:
     """A `Bar` that is closed at the end of the block."""
-    shown = Bar(name, total, unit)
+    stage = Bar(name, total, unit)
     try:
-        yield shown
+        yield stage
     finally:
-        shown.close()
+        stage.close()
 
 
 def say(text: str) -> None:

@@ -57,15 +57,15 @@ def compare_files(
         samples = _gold(gold, catalogue)
         sides = [with_gold(side, samples) for side in sides]
     pairs = paired(*sides)
-    found = compare(pairs, seed=seed, by_group=cluster == "paraphrase")
-    figures = {"a": a, "b": b, "cluster": cluster, "seed": seed, **found.to_json()}
+    comparison = compare(pairs, seed=seed, by_group=cluster == "paraphrase")
+    figures = {"a": a, "b": b, "cluster": cluster, "seed": seed, **comparison.to_json()}
     name = _titles(catalogue)
-    shown = [
+    example_lines = [
         "\n".join(_example(pair, "won" if won else "lost", name))
         for won in (True, False)
         for pair in examples(pairs, show, won=won)
     ]
-    outputs.write(figures, (), "\n\n".join([f"A = {a}\nB = {b}\n{format_comparison(found)}", *shown]))
+    outputs.write(figures, (), "\n\n".join([f"A = {a}\nB = {b}\n{format_comparison(comparison)}", *example_lines]))
 
 
 def _catalogue(kb: str | None) -> Catalogue | None:
@@ -97,8 +97,8 @@ def _titles(catalogue: Catalogue | None) -> Callable[[str | None], str]:
             return "not in the catalogue"
         if catalogue is None or not entity.isdigit() or int(entity) >= len(catalogue):
             return f"row {entity}"
-        found = catalogue[int(entity)]
-        return f"{found.title} ({found.kb_id or 'row ' + entity})"
+        row = catalogue[int(entity)]
+        return f"{row.title} ({row.kb_id or 'row ' + entity})"
 
     return name
 
@@ -106,13 +106,13 @@ def _titles(catalogue: Catalogue | None) -> Callable[[str | None], str]:
 def _example(pair: TextPair, verdict: str, name: Callable[[str | None], str]) -> Iterator[str]:
     yield f"{verdict}: {pair.a.text}  [{pair.a.id}]"
     yield from (f"  gold  {_mention(pair.a.text, t, name)}" for t in pair.a.gold)
-    for side, question, found in (("A", pair.a, pair.assessment_a), ("B", pair.b, pair.assessment_b)):
-        for p, label in zip(question.predicted, found.predicted_labels, strict=True):
-            yield f"  {side}     {_mention(question.text, p, name)}  {p.score:.3f}  {label}"
-        if not question.predicted:
+    for side, evaluated, assessment in (("A", pair.a, pair.assessment_a), ("B", pair.b, pair.assessment_b)):
+        for p, label in zip(evaluated.predicted, assessment.predicted_labels, strict=True):
+            yield f"  {side}     {_mention(evaluated.text, p, name)}  {p.score:.3f}  {label}"
+        if not evaluated.predicted:
             yield f"  {side}     no links"
 
 
-def _mention(text: str, triple: EntitySpan, name: Callable[[str | None], str]) -> str:
-    mention = text[triple.start : triple.end] if triple.has_span else "?"
-    return f"{mention} -> {name(triple.id)}"
+def _mention(text: str, span: EntitySpan, name: Callable[[str | None], str]) -> str:
+    mention = text[span.start : span.end] if span.has_span else "?"
+    return f"{mention} -> {name(span.id)}"

@@ -63,8 +63,8 @@ def label_file(file: str, out: str, min_confidence: float, max_uncertain: float,
         SettingsError: the model has no ranker, so its scores are no probabilities; or ``min_confidence`` is the smaller one.
     """
     if not max_uncertain <= min_confidence:
-        found = f"--min-confidence {min_confidence:g} is below --max-uncertain {max_uncertain:g}"
-        raise SettingsError(f"{found}; give --min-confidence the larger probability")
+        fault = f"--min-confidence {min_confidence:g} is below --max-uncertain {max_uncertain:g}"
+        raise SettingsError(f"{fault}; give --min-confidence the larger probability")
     Outputs(rows=out).check()
     samples = [s for s in read_samples(file) if s.text.strip()]
     linker = open_linker(**options)

@@ -45,8 +45,8 @@ def link_texts(texts: tuple[str, ...], file: str | None, as_json: bool, batch_si
             raise DataError("the text is empty; give a text with words in it")
     source = checked if texts else read_lines(file or "-")
     linker = open_linker(**options)
-    with bar("linking", len(texts) or None, "text") as shown:
-        for linked in linker.link(source, batch_size=batch_size, progress=shown.advance):
+    with bar("linking", len(texts) or None, "text") as progress:
+        for linked in linker.link(source, batch_size=batch_size, progress=progress.advance):
             print_linked(linked, as_json)
 
 
@@ -66,7 +66,7 @@ def describe(linked: LinkedText) -> Iterator[str]:
     yield printable(linked.text)
     for link in linked.links:
         name = one_line(link.kb_id or f"row {link.row}")
-        found = f"{one_line(link.mention)} -> {one_line(link.title)} ({name})"
-        yield f"  {link.start}-{link.end}  {found}  {link.score:.3f}"
+        target = f"{one_line(link.mention)} -> {one_line(link.title)} ({name})"
+        yield f"  {link.start}-{link.end}  {target}  {link.score:.3f}"
     if not linked.links:
         yield "  no links"

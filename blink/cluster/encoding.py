@@ -70,7 +70,7 @@ class Encoding:
         """Of the whole catalogue, a chunk a shard."""
         return EncodingPlan(self.rows, self.catalogue_sha256, self.model, self.dtype, self.shard_rows)
 
-    def part(self, start: int, end: int) -> EncodingPlan:
+    def rows_plan(self, start: int, end: int) -> EncodingPlan:
         """Of the rows ``[start, end)``, in the small chunks that survive a kill."""
         return EncodingPlan(end, self.catalogue_sha256, self.model, self.dtype, CHUNK_ROWS, first=start)
 
@@ -102,7 +102,7 @@ class Encoding:
         Raises:
             DataError: the encoder gives no finite vectors.
         """
-        encode_chunks(catalogue, encode, self.part(start, end), work, progress)
+        encode_chunks(catalogue, encode, self.rows_plan(start, end), work, progress)
         joined, out = work / "joined.npy", self.file(start, end)
         merge_chunks(work, joined)
         if self.layout == "kb":
@@ -130,8 +130,8 @@ class Encoding:
         return whole
 
     def _refuse(self, entities: object) -> np.ndarray:
-        found = f"{self.catalogue} has changed since its shards were encoded, or one of their files is missing"
-        raise MismatchError(f"{found}; remove {Path(self.out) / 'slurm'} and give the same command again")
+        fault = f"{self.catalogue} has changed since its shards were encoded, or one of their files is missing"
+        raise MismatchError(f"{fault}; remove {Path(self.out) / 'slurm'} and give the same command again")
 
 
 def write_t7(path: Path, vectors: np.ndarray) -> None:
@@ -142,28 +142,28 @@ def write_t7(path: Path, vectors: np.ndarray) -> None:
         torch.save(torch.from_numpy(np.ascontiguousarray(vectors)), f)
 
 
-def merge_t7(parts: Sequence[tuple[Path, int]], out: Path) -> None:
+def merge_t7(files: Sequence[tuple[Path, int]], out: Path) -> None:
     """Join files of vectors, in the order given.
 
     Args:
-        parts: each file, and how many rows it must have.
+        files: each file, and how many rows it must have.
         out: the file to write.
 
     Raises:
         MismatchError: a file is missing or not to be read, or its rows or columns are not as expected; it is named.
     """
-    dim = _read_part(*parts[0]).shape[1]
+    dim = _read_part(*files[0]).shape[1]
     # On disk while it is put together: millions of rows need more memory than a machine may have.
     joined = out.with_name(f".{out.name}.joined")
     try:
-        whole = np.lib.format.open_memmap(joined, mode="w+", dtype=np.float32, shape=(sum(n for _, n in parts), dim))
-        place = 0
-        for path, rows in parts:
+        whole = np.lib.format.open_memmap(joined, mode="w+", dtype=np.float32, shape=(sum(n for _, n in files), dim))
+        offset = 0
+        for path, rows in files:
             vectors = _read_part(path, rows)
             if vectors.shape[1] != dim:
-                raise MismatchError(f"{path} holds vectors of {vectors.shape[1]} numbers, {parts[0][0]} of {dim}; {_AGAIN}")
-            whole[place : place + rows] = vectors
-            place += rows
+                raise MismatchError(f"{path} holds vectors of {vectors.shape[1]} numbers, {files[0][0]} of {dim}; {_AGAIN}")
+            whole[offset : offset + rows] = vectors
+            offset += rows
         write_t7(out, whole)
     finally:
         joined.unlink(missing_ok=True)
@@ -180,11 +180,11 @@ def _read_part(path: Path, rows: int) -> np.ndarray:
     from blink.model.original import read_tensors
 
     try:
-        found = read_tensors(path, "its shard is not encoded")
+        vectors = read_tensors(path, "its shard is not encoded")
     except BlinkError as error:
         raise MismatchError(f"{path} cannot be merged: {error}; {_AGAIN}") from error
-    if not isinstance(found, torch.Tensor) or found.ndim != 2 or found.dtype != torch.float32:
+    if not isinstance(vectors, torch.Tensor) or vectors.ndim != 2 or vectors.dtype != torch.float32:
         raise MismatchError(f"{path} holds no matrix of float32; {_AGAIN}")
-    if len(found) != rows:
-        raise MismatchError(f"{path} has {len(found)} rows, expected {rows}; {_AGAIN}")
-    return found.numpy()
+    if len(vectors) != rows:
+        raise MismatchError(f"{path} has {len(vectors)} rows, expected {rows}; {_AGAIN}")
+    return vectors.numpy()

@@ -60,10 +60,10 @@ def split_into_shards(count: int, size: int) -> tuple[tuple[int, int], ...]:
     return tuple((start, min(start + size, count)) for start in range(0, count, size))
 
 
-def split_evenly(count: int, parts: int) -> tuple[tuple[int, int], ...]:
-    """At most ``parts`` shards of nearly the same size, none of them empty."""
-    parts = max(1, min(parts, count))
-    return tuple((count * i // parts, count * (i + 1) // parts) for i in range(parts))
+def split_evenly(count: int, n_shards: int) -> tuple[tuple[int, int], ...]:
+    """At most ``n_shards`` shards of nearly the same size, none of them empty."""
+    n_shards = max(1, min(n_shards, count))
+    return tuple((count * i // n_shards, count * (i + 1) // n_shards) for i in range(n_shards))
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ class JobFolder:
         if self.has_plan():
             differing = _differing(self.plan(), plan)
             if differing:
-                found = f"{self.path} was begun with other {', '.join(differing)}"
-                raise MismatchError(f"{found}; give the same ones, another --out, or remove that folder to begin anew")
+                fault = f"{self.path} was begun with other {', '.join(differing)}"
+                raise MismatchError(f"{fault}; give the same ones, another --out, or remove that folder to begin anew")
             return
         for folder in (self.log, self.path / RECORDS_FOLDER, self.path / PROGRESS_FOLDER):
             folder.mkdir(parents=True, exist_ok=True)
@@ -204,10 +204,10 @@ class JobFolder:
     def note(self, shard: int, done: int) -> None:
         """Note how many units of a shard are done; only a bar reads it, so it may be lost."""
         file = self._progress_file(shard)
-        part = file.with_suffix(".part")
+        partial = file.with_suffix(".part")
         with contextlib.suppress(OSError):
-            part.write_text(str(done), encoding="ascii")
-            part.replace(file)
+            partial.write_text(str(done), encoding="ascii")
+            partial.replace(file)
 
     def noted(self, shard: int) -> int:
         """Units of a shard that are done, as far as is known."""
@@ -280,8 +280,8 @@ def _differing(old: Plan, new: Plan) -> list[str]:
 
 
 def _comparable(plan: Plan) -> dict[str, Any]:
-    parts = {**plan.work, **plan.inputs, "kind": plan.kind, "shards": plan.shards}
-    return json.loads(json.dumps(parts))  # as it is on disk: tuples are lists there
+    values = {**plan.work, **plan.inputs, "kind": plan.kind, "shards": plan.shards}
+    return json.loads(json.dumps(values))  # as it is on disk: tuples are lists there
 
 
 def tail(file: Path, lines: int = 10) -> list[str]:

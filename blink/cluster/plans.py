@@ -105,8 +105,8 @@ def encode_chunk(
     if encoding.layout != "t7":
         raise SettingsError("--chunk makes one file of the original's layout; give --layout t7 too")
     if not 0 <= start < min(requested_end, encoding.rows):
-        found = f"the chunk is {start} to {requested_end}; the catalogue has rows 0 to {encoding.rows}"
-        raise SettingsError(f"{found}: give a part of them")
+        bounds = f"the chunk is {start} to {requested_end}; the catalogue has rows 0 to {encoding.rows}"
+        raise SettingsError(f"{bounds}: give a part of them")
     encoding = replace(encoding, shard_rows=requested_end - start)
     end = min(requested_end, encoding.rows)
     file = encoding.file(start, end)

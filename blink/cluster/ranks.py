@@ -152,8 +152,8 @@ def requeue(limit: int, environment: Mapping[str, str] | None = None) -> bool:
     name = f"{array}_{shard}" if array and shard else environment["SLURM_JOB_ID"]
     done = subprocess.run(["scontrol", "requeue", name], capture_output=True, text=True, check=False)
     if done.returncode:
-        said = " ".join(done.stderr.split())
+        message = " ".join(done.stderr.split())
         raise SettingsError(
-            f"Slurm does not queue job {name} again ({said}); what is done is kept: give the same command again"
+            f"Slurm does not queue job {name} again ({message}); what is done is kept: give the same command again"
         )
     return True

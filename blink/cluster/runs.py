@@ -34,8 +34,8 @@ class Model:
         """What has to be copied for the model to be used elsewhere; of a folder its content, as ``folder/.``."""
         if self.parameters is None:
             return [f"{self.path}/."]
-        beside = (self.path.with_name(name) for name in ("vocab.txt", CONFIG))
-        return [str(p) for p in (self.path, self.parameters, *(p for p in beside if p.is_file()))]
+        siblings = (self.path.with_name(name) for name in ("vocab.txt", CONFIG))
+        return [str(p) for p in (self.path, self.parameters, *(p for p in siblings if p.is_file()))]
 
 
 def model_of(run: Path, epoch: int) -> Model | None:
@@ -45,13 +45,13 @@ def model_of(run: Path, epoch: int) -> Model | None:
         run: folder that this or the original's training wrote.
         epoch: from 0, or `WHOLE_RUN`.
     """
-    places = [run / BEST, run] if epoch == WHOLE_RUN else [run / f"epoch_{epoch}"]
-    for place in places:
-        if is_model_folder(place):
-            return Model(place)
-    weights = places[-1] / WEIGHTS
-    beside = weights.with_name(PARAMETERS)
-    return Model(weights, beside if beside.is_file() else run / PARAMETERS) if weights.is_file() else None
+    folders = [run / BEST, run] if epoch == WHOLE_RUN else [run / f"epoch_{epoch}"]
+    for folder in folders:
+        if is_model_folder(folder):
+            return Model(folder)
+    weights = folders[-1] / WEIGHTS
+    parameters = weights.with_name(PARAMETERS)
+    return Model(weights, parameters if parameters.is_file() else run / PARAMETERS) if weights.is_file() else None
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -67,8 +67,8 @@ def expected_model(run: Path, epoch: int) -> Model:
 
 def epochs_of(run: Path) -> list[int]:
     """The epochs whose models are in a run's folder."""
-    found = (p.name.removeprefix("epoch_") for p in run.glob("epoch_*"))
-    return sorted(int(n) for n in found if n.isdecimal() and model_of(run, int(n)) is not None)
+    numbers = (p.name.removeprefix("epoch_") for p in run.glob("epoch_*"))
+    return sorted(int(n) for n in numbers if n.isdecimal() and model_of(run, int(n)) is not None)
 
 
 def checkpoints_of(run: Path) -> list[Path]:
@@ -87,8 +87,8 @@ def require_model(run: Path, epoch: int) -> None:
     if not run.is_dir():
         raise MissingFileError(f"{run} does not exist; train the model first: sbatch examples/train_biencoder.sh ...")
     epochs = ", ".join(map(str, epochs_of(run))) or "none"
-    wanted = "no model" if epoch == WHOLE_RUN else f"no model of epoch {epoch}"
-    raise MissingFileError(f"{run} holds {wanted}; epochs that it holds: {epochs}")
+    missing = "no model" if epoch == WHOLE_RUN else f"no model of epoch {epoch}"
+    raise MissingFileError(f"{run} holds {missing}; epochs that it holds: {epochs}")
 
 
 def read_parameters(path: Path) -> dict[str, Any]:

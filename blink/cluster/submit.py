@@ -79,10 +79,10 @@ def submitter(settings: ClusterSettings) -> Submitter:
     Raises:
         SettingsError: Slurm is asked for, and there is none.
     """
-    asked, found = settings.slurm.submit, shutil.which("sbatch") is not None
-    if asked == "slurm" and not found:
+    submit, has_slurm = settings.slurm.submit, shutil.which("sbatch") is not None
+    if submit == "slurm" and not has_slurm:
         raise SettingsError("submit is 'slurm', and this machine has no sbatch; log in to the cluster, or give --submit local")
-    return Slurm(settings) if asked == "slurm" or (asked == "auto" and found) else Local(settings)
+    return Slurm(settings) if submit == "slurm" or (submit == "auto" and has_slurm) else Local(settings)
 
 
 class Slurm:
@@ -107,15 +107,15 @@ class Slurm:
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         executor = _executor(job.log.parent)
-        said = io.StringIO()
+        message = io.StringIO()
         try:
-            with _surroundings(self._settings), contextlib.redirect_stderr(said):  # it prints what it also raises
+            with _surroundings(self._settings), contextlib.redirect_stderr(message):  # it prints what it also raises
                 return str(executor._submit_command(sbatch_script(job, self._settings.slurm)).job_id)
         except (FailedJobError, FailedSubmissionError) as error:
             raise SettingsError(_refusal(str(error), self._settings)) from error
         finally:
-            for left in job.log.parent.glob(".submission_file_*.sh"):  # the script itself is kept by the job's id
-                left.unlink()
+            for remaining in job.log.parent.glob(".submission_file_*.sh"):  # the script itself is kept by the job's id
+                remaining.unlink()
 
     def states(self, ids: Sequence[str]) -> Mapping[Task, State]:
         """See `Submitter`."""
@@ -161,10 +161,10 @@ def _executor(folder: Path) -> Any:
 def _surroundings(settings: ClusterSettings) -> Iterator[None]:
     """Give this process, for a while, the variables that a job is to begin with."""
     before = dict(os.environ)
-    wanted = _variables(settings)
-    for name in before.keys() - wanted.keys():
+    expected = _variables(settings)
+    for name in before.keys() - expected.keys():
         del os.environ[name]
-    os.environ.update(wanted)
+    os.environ.update(expected)
     try:
         yield
     finally:
@@ -174,8 +174,8 @@ def _surroundings(settings: ClusterSettings) -> Iterator[None]:
 
 def _variables(settings: ClusterSettings) -> dict[str, str]:
     """What a job begins with: the same settings, and nothing of a job that this process may run in itself."""
-    own = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SLURMD_", "SRUN_"))}
-    return own | settings.to_environment()
+    present = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SLURMD_", "SRUN_"))}
+    return present | settings.to_environment()
 
 
 def _state(line: str) -> tuple[Task, State]:
@@ -200,9 +200,9 @@ _CAUSES = (
 """What Slurm complains of -> the setting, and the next step."""
 
 
-def _refusal(said: str, settings: ClusterSettings) -> str:
+def _refusal(message: str, settings: ClusterSettings) -> str:
     """One line for what sbatch said."""
-    text = _one_line(said)
+    text = _one_line(message)
     if "array" in text:
         return f"Slurm refused the job: {text}; make fewer and larger shards (scontrol show config names MaxArraySize)"
     for pattern, name, remedy in _CAUSES:
@@ -214,8 +214,8 @@ def _refusal(said: str, settings: ClusterSettings) -> str:
     return f"Slurm refused the job: {text}; look at: blink slurm settings, or run it on this machine: --submit local"
 
 
-def _one_line(said: str) -> str:
-    lines = (re.sub(r"^(sbatch|squeue|slurm_load_jobs):?( error:)? ", "", line.strip()) for line in said.splitlines())
+def _one_line(message: str) -> str:
+    lines = (re.sub(r"^(sbatch|squeue|slurm_load_jobs):?( error:)? ", "", line.strip()) for line in message.splitlines())
     return "; ".join(dict.fromkeys(line for line in lines if line)) or "it said nothing"
 
 

@@ -61,8 +61,8 @@ def run_task(folder: str, shard: int | None, merge: bool, say: Say = logger.info
     say(f"{'merging' if number is None else plan.name(number)}: {plan.kind} {job.path.parent}")
     with _stopped_by_signals(settings, say), _disk_named(job.path.parent):
         if number is None:
-            for each in range(len(plan.shards)):
-                job.check(each)
+            for index in range(len(plan.shards)):
+                job.check(index)
             job.merged(TASKS[plan.kind][1](job, plan))
         elif not job.is_done(number):
             start, end = plan.shards[number]

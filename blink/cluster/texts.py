@@ -46,9 +46,9 @@ def process_lines(
     Raises:
         SettingsError: another process has the same lines.
     """
-    part = out.with_name(out.name + ".part")
-    with part.open("ab+") as f, locked(part):
-        done = _keep_blocks(f.fileno(), part, block_lines)
+    partial = out.with_name(out.name + ".part")
+    with partial.open("ab+") as f, locked(partial):
+        done = _keep_blocks(f.fileno(), partial, block_lines)
         for _ in islice(lines, done):
             pass
         progress(done)
@@ -58,14 +58,14 @@ def process_lines(
             os.fsync(f.fileno())
             done += len(block)
             progress(done)
-    part.replace(out)
+    partial.replace(out)
     return done
 
 
-def _keep_blocks(handle: int, part: Path, block_lines: int) -> int:
+def _keep_blocks(handle: int, partial: Path, block_lines: int) -> int:
     """Truncate the block that a kill left unfinished; returns the lines that remain."""
     end, position, lines = 0, 0, 0
-    with part.open("rb") as f:
+    with partial.open("rb") as f:
         for line in f:
             if not line.endswith(b"\n"):
                 break

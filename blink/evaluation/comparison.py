@@ -173,16 +173,16 @@ def paired(a: Sequence[EvaluatedText], b: Sequence[EvaluatedText]) -> list[TextP
     Raises:
         MismatchError: they linked different texts, or their gold differs.
     """
-    left, right = _keyed(a), _keyed(b)
-    if left.keys() != right.keys():
-        raise MismatchError(_unlike(left, right))
-    for key, evaluated in left.items():
-        if Counter(_bare(evaluated.gold)) != Counter(_bare(right[key].gold)):
+    by_key_a, by_key_b = _keyed(a), _keyed(b)
+    if by_key_a.keys() != by_key_b.keys():
+        raise MismatchError(_unlike(by_key_a, by_key_b))
+    for key, evaluated in by_key_a.items():
+        if Counter(_bare(evaluated.gold)) != Counter(_bare(by_key_b[key].gold)):
             raise MismatchError(
                 f"question {evaluated.id!r} has other gold in A than in B, so they were evaluated on different files or "
                 "knowledge bases; evaluate both on the same, or name what counts: --gold FILE"
             )
-    return [TextPair(evaluated, right[key], assess(evaluated), assess(right[key])) for key, evaluated in left.items()]
+    return [TextPair(evaluated, by_key_b[key], assess(evaluated), assess(by_key_b[key])) for key, evaluated in by_key_a.items()]
 
 
 def _bare(gold: Sequence[EntitySpan]) -> list[tuple[str, int | None, int | None]]:
@@ -200,10 +200,10 @@ def _keyed(items: Sequence[Any]) -> dict[Key, Any]:
     return keyed
 
 
-def _unlike(left: Mapping[Key, EvaluatedText], right: Mapping[Key, EvaluatedText]) -> str:
-    only_a, only_b = ([key for key in one if key not in other] for one, other in ((left, right), (right, left)))
+def _unlike(by_key_a: Mapping[Key, EvaluatedText], by_key_b: Mapping[Key, EvaluatedText]) -> str:
+    only_a, only_b = ([key for key in one if key not in other] for one, other in ((by_key_a, by_key_b), (by_key_b, by_key_a)))
     example = (only_a or only_b)[0][0]
-    summary = f"A has {len(left)} questions and B {len(right)}; {len(only_a)} are only in A, {len(only_b)} only in B"
+    summary = f"A has {len(by_key_a)} questions and B {len(by_key_b)}; {len(only_a)} are only in A, {len(only_b)} only in B"
     return f"{summary} (such as {example!r}); compare rows of the same file"
 
 

@@ -76,11 +76,13 @@ def match_pairs(gold: Sequence[EntitySpan], predicted: Sequence[EntitySpan], mat
         raise SettingsError(f"unknown matching {matching!r}; use 'weak' or 'strong'")
     if not gold or not predicted:
         return []
-    left, right = _comparable(gold, predicted)
-    left.sort(key=lambda item: item.end)
-    right.sort(key=lambda item: item.end)
-    weights = _strong_weights(left, right) if matching == "strong" else _weak_weights(left, right)
-    return sorted((left[g].position, right[p].position) for g, p in _heaviest_chain(weights))
+    gold_items, predicted_items = _comparable(gold, predicted)
+    gold_items.sort(key=lambda item: item.end)
+    predicted_items.sort(key=lambda item: item.end)
+    weights = (
+        _strong_weights(gold_items, predicted_items) if matching == "strong" else _weak_weights(gold_items, predicted_items)
+    )
+    return sorted((gold_items[g].position, predicted_items[p].position) for g, p in _heaviest_chain(weights))
 
 
 def overlapping(gold: Sequence[EntitySpan], predicted: Sequence[EntitySpan]) -> list[list[bool]]:
@@ -91,8 +93,8 @@ def overlapping(gold: Sequence[EntitySpan], predicted: Sequence[EntitySpan]) -> 
     """
     if not gold:
         return []
-    left, right = _comparable(gold, predicted)
-    return [[_overlap(g, p) for p in right] for g in left]
+    gold_items, predicted_items = _comparable(gold, predicted)
+    return [[_overlap(g, p) for p in predicted_items] for g in gold_items]
 
 
 def same_entity(gold: EntitySpan, predicted: EntitySpan) -> bool:

@@ -180,8 +180,8 @@ def _opened(path: str, request: SweepRequest) -> SavedPredictions:
 def _require_breadth(provenance: Provenance, name: str, requested: int | None) -> None:
     available = int(provenance.parameters.get(name, 0))
     if requested is not None and requested > available:
-        found = f"--{name} is {requested}, but {available} were read"
-        raise SettingsError(f"{found}; read again with --{name} {requested} --save-preds")
+        limit = f"--{name} is {requested}, but {available} were read"
+        raise SettingsError(f"{limit}; read again with --{name} {requested} --save-preds")
 
 
 def _require_current(provenance: Provenance, request: SweepRequest) -> None:

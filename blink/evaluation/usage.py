@@ -51,10 +51,10 @@ def usage_of(predictions: Iterable[Iterable[Prediction]]) -> Usage:
     scores: list[float] = []
     questions = linked = 0
     for of_text in predictions:
-        found = [p.score for p in of_text]
-        scores += found
+        link_scores = [p.score for p in of_text]
+        scores += link_scores
         questions += 1
-        linked += bool(found)
+        linked += bool(link_scores)
     mean, median = (statistics.fmean(scores), statistics.median(scores)) if scores else (None, None)
     return Usage(questions, len(scores), linked, mean, median)
 

@@ -157,14 +157,14 @@ class KnowledgeBase:
         rebuild = f"build it again: blink kb build ENTITY.jsonl --out {folder}"
         if catalogue.sha256 != manifest.catalogue_sha256:
             raise MismatchError(f"{catalogue.path} was changed after its vectors were made; {rebuild}")
-        for name, wanted in manifest.samples.items():
-            if sample_hash(require_file(folder / name, rebuild)) != wanted:
+        for name, digest in manifest.samples.items():
+            if sample_hash(require_file(folder / name, rebuild)) != digest:
                 raise MismatchError(f"{folder / name} was not made with the rest of its folder, or is damaged; {rebuild}")
         vectors = load_vectors(folder / VECTORS_FILE)
         index: Index = ExactIndex(vectors) if manifest.index == "flat" else read_index(folder / INDEX_FILE)
         if (index.size, index.dim) != (manifest.entities, manifest.dim):
-            found = f"{index.size} vectors of {index.dim} numbers"
-            raise MismatchError(f"{folder} holds {found}, its manifest says {manifest.entities} of {manifest.dim}; {rebuild}")
+            sizes = f"{index.size} vectors of {index.dim} numbers"
+            raise MismatchError(f"{folder} holds {sizes}, its manifest says {manifest.entities} of {manifest.dim}; {rebuild}")
         names = NameIndex(AliasTable.open(folder), FuzzyIndex.open(folder), open_popularity(folder, manifest.entities))
         base = cls(catalogue, index, manifest, vectors, names)
         base._folder = folder.resolve()

@@ -115,8 +115,8 @@ def merge_chunks(folder: Path, out: Path) -> None:
         shape, dtype = vectors.shape, np.dtype(DTYPES[plan.dtype])
         dim = dim or shape[1]
         if shape != (end - start, dim) or vectors.dtype != dtype:
-            found = f"{shape[0]} x {shape[1]} numbers ({vectors.dtype})"
-            raise MismatchError(f"{path} holds {found}, expected {end - start} x {dim} ({dtype}); delete it and encode again")
+            actual = f"{shape[0]} x {shape[1]} numbers ({vectors.dtype})"
+            raise MismatchError(f"{path} holds {actual}, expected {end - start} x {dim} ({dtype}); delete it and encode again")
     with atomic_open(out, "wb") as f:
         header = {"descr": np.dtype(DTYPES[plan.dtype]).str, "fortran_order": False, "shape": (plan.rows - plan.first, dim)}
         np.lib.format.write_array_header_1_0(f, header)

@@ -131,28 +131,30 @@ def _embed(
     if only:
         rows = select_ids(rows, *only)
     encoder = TextEncoder(model, **options)
-    shown: list[Bar] = []
+    progress: list[Bar] = []
     before: list[int] = []
 
     def start(total: int, done: int) -> None:
-        shown.append(Bar("encoding", total, "text"))
-        shown[0].advance(done)
+        progress.append(Bar("encoding", total, "text"))
+        progress[0].advance(done)
         before.append(done)
         if done:
             say(f"going on after {done:,} of {total:,} texts")
 
     try:
-        hooks = Progress(start, lambda count: shown[0].advance(count))
-        made = make_vectors(
+        hooks = Progress(start, lambda count: progress[0].advance(count))
+        result = make_vectors(
             rows, kind, encoder, output, source=source, text=text, batch_size=batch_size, tsv=tsv, progress=hooks
         )
     finally:
-        for one in shown:
+        for one in progress:
             one.close()
-    rate = f", {(made.encoded - before[0]) / max(made.seconds, 1e-9):,.0f} texts/s" if before else ", which were there already"
-    say(f"{made.folder}: {made.encoded:,} vectors of {encoder.width} numbers{rate}")
-    say(f"{made.undescribed:,} rows had no description and took their name; {made.empty:,} had no text and were left out")
-    if made.empty:
+    rate = (
+        f", {(result.encoded - before[0]) / max(result.seconds, 1e-9):,.0f} texts/s" if before else ", which were there already"
+    )
+    say(f"{result.folder}: {result.encoded:,} vectors of {encoder.width} numbers{rate}")
+    say(f"{result.undescribed:,} rows had no description and took their name; {result.empty:,} had no text and were left out")
+    if result.empty:
         say("whatever starts from these vectors draws those rows at random")
 
 

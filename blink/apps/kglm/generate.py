@@ -69,9 +69,9 @@ def _show(prompt: str, title: str, models: dict[str, SavedModel], how: Sampling,
             click.echo(json.dumps({"run": name, "prompt": prompt, "how": title, "text": text}, ensure_ascii=False))
         return
     click.echo(printable(f"{prompt} ...  ({title})" if prompt else f"({title})"))
-    shown = [f"{prompt} {text}".strip() for text in texts.values()]
+    columns = [f"{prompt} {text}".strip() for text in texts.values()]
     width = shutil.get_terminal_size((100, 24)).columns
-    click.echo("\n".join(printable(line) for line in format_columns(list(texts), shown, width)) + "\n")
+    click.echo("\n".join(printable(line) for line in format_columns(list(texts), columns, width)) + "\n")
 
 
 def _tell_unknown(models: dict[str, SavedModel], prompts: tuple[str, ...]) -> None:

@@ -51,13 +51,13 @@ def plot(
     space = read_space(vectors, "relation" if kind == "relation" else "entity")
     if types is not None:
         space = with_types(space, types)
-    part = sample(space, most, seed)
-    colours = colour_groups(part, colour)
-    places = part.vectors if part.width == 2 else project(part.vectors, method, 2, TsneSettings(perplexity, seed=seed))
-    points = Points.of(places, part.names, colours)
-    shown = f"{len(part.ids):,} of {len(space.ids):,}" if len(part.ids) < len(space.ids) else f"{len(part.ids):,}"
-    heading = title or f"{Path(vectors).stem} ({shown} vectors, {'as they are' if part.width == 2 else method})"
+    subset = sample(space, most, seed)
+    colours = colour_groups(subset, colour)
+    projected = subset.vectors if subset.width == 2 else project(subset.vectors, method, 2, TsneSettings(perplexity, seed=seed))
+    points = Points.of(projected, subset.names, colours)
+    count = f"{len(subset.ids):,} of {len(space.ids):,}" if len(subset.ids) < len(space.ids) else f"{len(subset.ids):,}"
+    heading = title or f"{Path(vectors).stem} ({count} vectors, {'as they are' if subset.width == 2 else method})"
     base = Path(out).with_suffix("") if Path(out).suffix in (".png", ".html") else Path(out)
     draw_png(points, f"{base}.png", heading)
     write_html(points, f"{base}.html", heading)
-    say(f"{base}.png and {base}.html: {shown} points of {len(points.colours)} types")
+    say(f"{base}.png and {base}.html: {count} points of {len(points.colours)} types")

@@ -57,22 +57,22 @@ def reduce(
     from blink.kglm.text_init.vectors import read_space
 
     for_pca = fitted is not None or whiten or normalize
-    chosen = method or ("tsne" if dimensions == 2 and not for_pca else "pca")
-    if chosen != "pca" and for_pca:
-        raise SettingsError(f"--fitted, --whiten and --normalize are for -m pca, the method is {chosen}; leave them out")
+    used = method or ("tsne" if dimensions == 2 and not for_pca else "pca")
+    if used != "pca" and for_pca:
+        raise SettingsError(f"--fitted, --whiten and --normalize are for -m pca, the method is {used}; leave them out")
     space = read_space(source, "relation" if kind == "relation" else "entity")
     settings = TsneSettings(perplexity, learning_rate, iterations, seed)
-    given = None if fitted is None else Path(fitted)
-    made = reduce_vectors(
+    fitted_folder = None if fitted is None else Path(fitted)
+    reduced = reduce_vectors(
         space,
         output,
         width=dimensions,
-        method=chosen,
+        method=used,
         whiten=whiten,
         normalize=normalize,
-        fitted=given,
+        fitted=fitted_folder,
         settings=settings,
         tsv=tsv,
     )
-    kept = "" if made.explained is None else f", which keep {made.explained:.1%} of the variance"
-    say(f"{made.folder}: {len(space.ids):,} vectors of {made.after} numbers instead of {made.before} ({chosen}){kept}")
+    share = "" if reduced.explained is None else f", which keep {reduced.explained:.1%} of the variance"
+    say(f"{reduced.folder}: {len(space.ids):,} vectors of {reduced.after} numbers instead of {reduced.before} ({used}){share}")

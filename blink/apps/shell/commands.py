@@ -31,10 +31,10 @@ def command_named(name: str, commands: Mapping[str, Command[Owner]]) -> Command[
     Raises:
         SettingsError: none, or several, are called so.
     """
-    fitting = [name] if name in commands else [each for each in commands if each.startswith(name)]
+    fitting = [name] if name in commands else [command for command in commands if command.startswith(name)]
     if len(fitting) == 1:
         return commands[fitting[0]]
-    raise SettingsError(f"there is no command {':' + name!r}; there are {', '.join(':' + each for each in commands)}")
+    raise SettingsError(f"there is no command {':' + name!r}; there are {', '.join(':' + command for command in commands)}")
 
 
 def number_from(typed: str, scale: Scale) -> float:
@@ -62,8 +62,8 @@ def count_from(typed: str, most: int, name: str) -> int:
         number = int(typed)
         if 1 <= number <= most:
             return number
-    found = f"{name} is {typed!r}" if typed else f"the number of {name} is missing"
-    raise SettingsError(f"{found}; give a whole number from 1 to {most}" if most > 1 else f"{found}; there is only 1")
+    fault = f"{name} is {typed!r}" if typed else f"the number of {name} is missing"
+    raise SettingsError(f"{fault}; give a whole number from 1 to {most}" if most > 1 else f"{fault}; there is only 1")
 
 
 def help_text(commands: Mapping[str, Command[Any]], most_candidates: int, room: int, scale: Scale) -> Fragments:

@@ -29,7 +29,7 @@ def completions(line: str, names: list[Name], commands: Mapping[str, Command[Any
     if line.startswith(":"):
         return [(line, f":{name}", command.does) for name, command in commands.items() if name.startswith(line[1:])]
     starts = [i for i, c in enumerate(line) if not c.isspace() and (i == 0 or line[i - 1].isspace())]
-    found: dict[str, Ending] = {}
+    matches: dict[str, Ending] = {}
     for start in starts[-4:]:  # the longest ending first
         typed = line[start:]
         folded = typed.casefold()
@@ -37,7 +37,7 @@ def completions(line: str, names: list[Name], commands: Mapping[str, Command[Any
             continue
         for at in range(bisect_left(names, (folded,)), len(names)):
             key, name, title = names[at]
-            if not key.startswith(folded) or len(found) >= most:
+            if not key.startswith(folded) or len(matches) >= most:
                 break
-            found.setdefault(name, (typed, name, title if title != name else ""))
-    return list(found.values())
+            matches.setdefault(name, (typed, name, title if title != name else ""))
+    return list(matches.values())

@@ -62,26 +62,26 @@ def wrapped(text: str, width: int, indent: int = 0, most: int | None = None) -> 
         width = indent + (width - indent) // 2  # such characters take two columns
     room = max(width - indent, 10)
     lines = textwrap.wrap(line, room, max_lines=most, placeholder=" …", break_on_hyphens=False)
-    return "".join(f"{' ' * indent}{each}\n" for each in lines)
+    return "".join(f"{' ' * indent}{line}\n" for line in lines)
 
 
 def ranks(links: tuple[Link, ...]) -> list[int]:
     """The place of each link when they are sorted by descending score; ties keep the order of position."""
     order = sorted(range(len(links)), key=lambda i: -links[i].score)
-    places = [0] * len(links)
-    for place, i in enumerate(order):
-        places[i] = place
-    return places
+    positions = [0] * len(links)
+    for position, i in enumerate(order):
+        positions[i] = position
+    return positions
 
 
 def segments(linked: LinkedText) -> Iterator[tuple[int, int, int | None]]:
     """Cut the text into ``(start, end, link)``: stretches of one link each (the best of those there), or of none."""
-    places = ranks(linked.links)
+    positions = ranks(linked.links)
     bounds = {0, len(linked.text)}.union(*((link.start, link.end) for link in linked.links))
     pieces = []
     for start, end in pairwise(sorted(bounds)):
         covering = [i for i, link in enumerate(linked.links) if link.start <= start and end <= link.end]
-        pieces.append((start, end, min(covering, key=places.__getitem__) if covering else None))
+        pieces.append((start, end, min(covering, key=positions.__getitem__) if covering else None))
     for owner, group in groupby(pieces, key=itemgetter(2)):
         of_owner = list(group)
         yield of_owner[0][0], of_owner[-1][1], owner
@@ -89,12 +89,12 @@ def segments(linked: LinkedText) -> Iterator[tuple[int, int, int | None]]:
 
 def marked_text(linked: LinkedText, colour: bool) -> Fragments:
     """The text with its mentions coloured, or in brackets; long stretches without mentions are shortened."""
-    places = ranks(linked.links)
+    positions = ranks(linked.links)
     fragments: Fragments = []
     for start, end, owner in segments(linked):
         piece = printable(linked.text[start:end])
         if owner is not None:
-            fragments.append(mention(piece, places[owner], colour))
+            fragments.append(mention(piece, positions[owner], colour))
         elif len(piece) > LONGEST_GAP:
             half = LONGEST_GAP // 2
             note = f" … {len(piece) - 2 * half:,} characters … "

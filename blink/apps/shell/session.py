@@ -171,9 +171,9 @@ class Session:
         if self.analysis is None or self.linked is None:
             return []
         links = self.linked.links
-        view, places = self.view, ranks(links)
+        view, positions = self.view, ranks(links)
         fragments = [*marked_text(self.linked, view.colour), ("", "\n")]
-        for number, (link, rank) in enumerate(zip(links, places, strict=True), 1):
+        for number, (link, rank) in enumerate(zip(links, positions, strict=True), 1):
             entity = self.linker.catalogue[link.row]
             fragments += self.look.card(number, link, rank, entity, triple_of(self.analysis, link), view)
         if not links:

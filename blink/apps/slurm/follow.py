@@ -98,7 +98,7 @@ def _print_scripts(job: JobFolder, plan: Plan, settings: ClusterSettings, option
     jobs = [array_job(job, plan, tuple(range(len(plan.shards))), nodes)]
     if plan.merges and options.merge:
         jobs.append(merge_job(job, plan, ("ARRAY",)))
-    sys.stdout.write("\n".join(sbatch_script(each, settings.slurm) for each in jobs))
+    sys.stdout.write("\n".join(sbatch_script(submitted, settings.slurm) for submitted in jobs))
 
 
 class _Board:
