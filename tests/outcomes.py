@@ -1,10 +1,10 @@
-"""What became of a command: it did what was asked, or it refused in one clear line."""
+"""Outcome of a command: success, or one clear line of error."""
 
 from __future__ import annotations
 
 
 def done(result: tuple[int, str, str]) -> tuple[str, str]:
-    """Standard output and standard error of a command that did what was asked; ``result`` is that of the fixture `blink`."""
+    """Standard output and standard error of a successful command; ``result`` is that of the fixture `blink`."""
     status, out, err = result
     assert status == 0, err
     return out, err

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def ask(*command: str) -> str:
-    """What a command of Slurm's says; empty where it fails."""
+    """Output of a Slurm command; empty where it fails."""
     if shutil.which(command[0]) is None:
         return ""
     try:

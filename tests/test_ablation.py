@@ -1,4 +1,4 @@
-"""The script that makes the ablation table: what its rows are, that it goes on where it stopped, what its tables hold."""
+"""The script that makes the ablation table: its rows, resuming, and the contents of its tables."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_other_options_or_files_are_refused(blink: Blink, home: Path, tmp_path: 
 
 @pytest.fixture
 def ranked(blink: Blink, home: Path) -> Path:
-    """A trained toy whose ranker weighs nothing but a title match."""
+    """A trained toy whose reranker uses the title match only."""
     folder = home / "ranked"
     if not folder.is_dir():
         files = [home / "data" / "WebQSP_EL" / f"{name}.jsonl" for name in ("train", "dev")]

@@ -168,7 +168,7 @@ def test_encoding_entities_needs_no_context_tower(full: tuple[BiEncoder, Path]) 
 
 def test_a_bi_encoder_without_towers_is_refused() -> None:
     with pytest.raises(SettingsError, match="a context encoder, a candidate encoder, or both"):
-        BiEncoder(ModelConfig(), toys.pieces())
+        BiEncoder(ModelConfig(), toys.tokenizer())
 
 
 # --- adapters -------------------------------------------------------------------------------------------------------
@@ -445,11 +445,11 @@ def test_aliases_count_only_where_the_settings_say_so() -> None:
 
 
 def test_entity_inputs_are_those_of_the_original() -> None:
-    (ids,) = toys.pieces().entity_ids([Entity(0, "Oslo", "  a city ")], "title_text", 128)
+    (ids,) = toys.tokenizer().entity_ids([Entity(0, "Oslo", "  a city ")], "title_text", 128)
     assert ids == [101, 9977, 3, 1037, 2103, 102]
-    (entity_ids,) = toys.pieces().entity_ids([Entity(0, "Oslo", "city " * 500)], "title_text", 128)
+    (entity_ids,) = toys.tokenizer().entity_ids([Entity(0, "Oslo", "city " * 500)], "title_text", 128)
     assert (len(entity_ids), entity_ids[:3], entity_ids[-1]) == (128, [101, 9977, 3], 102)
-    (empty,) = toys.pieces().entity_ids([Entity(0, "")], "title_aliases_text", 128)
+    (empty,) = toys.tokenizer().entity_ids([Entity(0, "")], "title_aliases_text", 128)
     assert empty == [101, 3, 102]
 
 

@@ -123,7 +123,7 @@ class TestMeanField:
         assert np.isfinite(probabilities).all()
         assert (probabilities >= 0).all()
         assert (probabilities.sum(1) <= 1 + 1e-5).all()
-        if ranked:  # related entities speak for each other and against nobody
+        if ranked:  # related entities raise each other's scores and lower none
             assert (probabilities.sum(1) >= of(scored).sum(1) - 1e-5).all()
 
     @some

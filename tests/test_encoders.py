@@ -71,16 +71,16 @@ def byte_pieces() -> PreTrainedTokenizerFast:
 def small_encoder(kind: str) -> tuple[torch.nn.Module, Any]:
     """A random encoder of a kind, its weights drawn wide, and its tokenizer."""
     torch.manual_seed(3)
-    vocabulary, shape = len(toys.pieces()), {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    vocabulary, shape = len(toys.tokenizer()), {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
     common = {"hidden_size": 32, "max_position_embeddings": POSITIONS, "initializer_range": 0.3, **shape}
     if kind == "distilbert":
         settings = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "initializer_range": 0.3}
         config = DistilBertConfig(vocab_size=vocabulary, max_position_embeddings=POSITIONS, **settings)
-        return DistilBertModel(config), toys.pieces().transformers_tokenizer
+        return DistilBertModel(config), toys.tokenizer().transformers_tokenizer
     if kind == "electra":
         return ElectraModel(
             ElectraConfig(vocab_size=vocabulary, embedding_size=16, **common)
-        ), toys.pieces().transformers_tokenizer
+        ), toys.tokenizer().transformers_tokenizer
     tokenizer = byte_pieces()
     config = RobertaConfig(vocab_size=len(tokenizer), type_vocab_size=1, pad_token_id=tokenizer.pad_token_id, **common)
     return RobertaModel(config), tokenizer
@@ -166,7 +166,7 @@ def test_adapters_train_the_layer_norms_whatever_their_name(folder: Path) -> Non
 
 
 def inside_word(text: str, offset: int) -> bool:
-    """Whether a place lies between two Latin letters; BERT takes each Chinese character for a word."""
+    """Whether an offset is between two Latin letters; BERT takes each Chinese character for a word."""
     around = text[offset - 1 : offset + 1]
     return 0 < offset < len(text) and around.isalpha() and all(c < "\u0250" for c in around)
 
@@ -202,7 +202,7 @@ def test_given_spans(folder: Path, tmp_path: Path) -> None:
 
 
 def test_every_word_may_be_a_mention(folder: Path) -> None:
-    """Words at the beginning of a text and behind punctuation have no mark in byte-level pieces."""
+    """Words at the start of a text and after punctuation have no mark in byte-level tokens."""
     tokenizer = Tokenizer.from_pretrained(folder)
     text = "Java (Oslo) “Tbilisi” Łódź"
     encoding = tokenizer.tokenize([text])[0]

@@ -1,4 +1,4 @@
-"""``blink eval``: readings kept and evaluated again without the model, files without gold, pictures, mistakes."""
+"""``blink eval``: saved predictions evaluated without the model, files without gold, plots, errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a toy model, its knowledge base, and questions whose gold the model finds now and then."""
+    """A folder with a toy model, its knowledge base, and questions of whose gold the model predicts a part."""
     folder = tmp_path_factory.mktemp("home")
     model = toys.model(6, threshold=-3.0)
     model.save_pretrained(folder / "model")

@@ -1,4 +1,4 @@
-"""What a person sees first: the starter on everyday texts that no weight or threshold has seen."""
+"""The starter on everyday texts that were used for no weight and no threshold."""
 
 from __future__ import annotations
 

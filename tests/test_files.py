@@ -270,7 +270,7 @@ except OSError as error:
 
 @pytest.mark.parametrize("writer", ["torch", "safetensors"])
 def test_a_full_disk_is_an_error_of_the_disk_whoever_writes(tmp_path: Path, writer: str) -> None:
-    """A limit on the size of files stands for it; a process that ignores SIGXFSZ, as Python does, sees the same errors."""
+    """A limit on the size of files replaces a full disk; a process that ignores SIGXFSZ, as Python does, gets the same."""
     path = tmp_path / "weights"
     path.write_text("old")
     command = [sys.executable, "-c", FILLS_THE_DISK, str(path), writer]

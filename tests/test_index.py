@@ -46,7 +46,7 @@ def brute_force(matrix: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.nda
 
 
 def assert_hits(hits: tuple[np.ndarray, np.ndarray], expected: tuple[np.ndarray, np.ndarray], atol: float = 0.0) -> None:
-    """Equal scores; equal rows wherever a score is apart from its neighbours by more than the tolerance."""
+    """Equal scores; equal rows wherever a score differs from its neighbours by more than the tolerance."""
     scores, rows = hits
     assert (scores.dtype, rows.dtype) == (np.float32, np.int64)
     assert scores.shape == rows.shape == expected[0].shape

@@ -319,7 +319,7 @@ def test_a_good_knowledge_base_stays_in_use_while_a_rebuild_fails(tmp_path: Path
         assert answers(KnowledgeBase.open(tmp_path / "kb")) == expected
     assert build(source, tmp_path / "kb", model="another").entities == 30
     assert len(KnowledgeBase.open(tmp_path / "kb").catalogue) == 30
-    # What was opened before goes on reading what it opened.
+    # A knowledge base that was open before reads the files that it opened.
     assert answers(opened) == expected
 
 

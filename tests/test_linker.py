@@ -26,7 +26,7 @@ from blink.model.biencoder import BiEncoder
 from tests import toys
 
 SEED = 6
-"""Of a toy model that links to many rows."""
+"""Seed of a toy model that links to many rows."""
 
 TEXTS = [
     "Who governed Georgia before Atlanta burned?",
@@ -220,7 +220,7 @@ def test_what_stands_far_away_changes_nothing(linker: Linker) -> None:
     for tail in (tokens((200, "mercury"), n=500), tokens((100, "turing"), n=500), "na " * 500):
         linked = linker(f"{head} {tail}")
         assert_sound(linked, linker.kb)
-        # The first windows, 30 pieces each, end long before the tail begins to differ.
+        # The first windows, 30 tokens each, end long before the texts differ.
         links.append(
             [(link.start, link.end, link.row, round(link.score, 3)) for link in linked.links if link.end < len(head) // 2]
         )
@@ -276,7 +276,7 @@ def test_other_context_lengths_are_refused(model: BiEncoder, kb: KnowledgeBase, 
 
 
 def test_padding_never_exceeds_the_encoder_s_positions(tmp_path: Path) -> None:
-    tokenizer = toys.pieces()
+    tokenizer = toys.tokenizer()
     config = toys.model(SEED).config.replace(max_context_length=29, candidate_fingerprint=None)
     biencoder = BiEncoder(config, tokenizer, context=toys.tower(1, positions=29), candidate=toys.tower(2))
     kb = toys.knowledge_base(tmp_path / "kb", biencoder, toys.rows(5))
@@ -328,7 +328,7 @@ def test_given_spans_are_linked_without_a_mention_head_and_whatever_the_threshol
     ("neighbour", "in_context"), [(70, False), (84, False), (90, True), (99, True), (105, True), (120, False)]
 )
 def test_a_given_span_is_read_in_the_middle_of_its_context(linker: Linker, neighbour: int, in_context: bool) -> None:
-    # A window holds 30 pieces: 14 or 15 on either side of the span.
+    # A window holds 30 tokens: 14 or 15 on either side of the span.
     scores = []
     for text in (tokens((100, "oslo"), n=200), tokens((100, "oslo"), (neighbour, "mercury"), n=200)):
         offset = text.index("oslo")

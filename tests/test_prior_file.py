@@ -141,7 +141,7 @@ def refused(path: Path, kind: type[BlinkError], *words: str) -> None:
 
 
 def rewrite(path: Path, tensors: dict[str, Any] | None = None, **about: Any) -> None:
-    """Change tensors (None takes one out) and what is said of them."""
+    """Change tensors (None removes one) and the header."""
     from safetensors import safe_open
 
     with safe_open(str(path), framework="np") as f:
@@ -164,7 +164,7 @@ def test_a_file_cut_short_or_with_a_byte_changed_is_no_other_error(number: int) 
         content = path.read_bytes()
         path.write_bytes(content[: number % len(content)])
         refused(path, DataError, "no prior, or is damaged", "blink kglm prior")
-        offset = number % 1200  # of the head, which says what the file holds
+        offset = number % 1200  # in the header
         path.write_bytes(content[:offset] + bytes([content[offset] ^ 0x15]) + content[offset + 1 :])
         try:
             read_prior(path)

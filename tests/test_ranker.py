@@ -297,7 +297,7 @@ class TestFitting:
     def test_scaling_recovers_what_was_done_to_scores(self) -> None:
         ranker, data = weighing(-1.0, title=2.0, dice=1.0), separable(4000, seed=2)
         right = probabilities(ranker, data)
-        # Each span means what the ranker says it does, as often as it says so.
+        # Targets are drawn by the reranker's own probabilities.
         drawn = (np.random.default_rng(5).random((len(data), 1)) > right.cumsum(1)).sum(1).clip(max=right.shape[1] - 1)
         data = replace(data, target=drawn - 1)
         weight, bias = ranker.layers[-1]
@@ -384,7 +384,7 @@ class TestOnTexts:
 
     def test_calibrating_reads_once_what_each_scaling_would_have_read(self, model: BiEncoder, kb: KnowledgeBase) -> None:
         titles = [f"{toys.NAMES[i % 10]} {i % 20}" for i in range(30)]
-        # Every third text is of something else than it says: so probabilities are far from 0 and 1.
+        # The gold of every third text is wrong, so that probabilities are far from 0 and 1.
         texts = [
             sample(i, f"where is {title}?", (9, 9 + len(title), (i + (i % 3 == 0)) % 20)) for i, title in enumerate(titles)
         ]

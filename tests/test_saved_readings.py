@@ -73,7 +73,7 @@ def readings(model: BiEncoder, kb: KnowledgeBase) -> list[Analysis]:
 
 @pytest.fixture(scope="module")
 def samples(model: BiEncoder, kb: KnowledgeBase) -> list[Sample]:
-    """Gold that is sometimes right: what the linker says of every second span, and an entity outside the catalogue."""
+    """Gold that is sometimes right: the linker's entity for every second span, and an entity outside the catalogue."""
     labelled = []
     for number, linked in enumerate(open_toy(model, kb, threshold=-12.0).link(TEXTS)):
         gold = [Mention(x.start, x.end, x.row + (i % 2), x.kb_id) for i, x in enumerate(linked.links[:3])]

@@ -1,4 +1,4 @@
-"""Scores against the formula, each mode on spans made by hand, and what overlap resolution promises."""
+"""Scores against the formula, each mode on spans written by hand, and properties of overlap resolution."""
 
 from __future__ import annotations
 

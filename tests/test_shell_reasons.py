@@ -1,4 +1,4 @@
-"""The reasons that ``:explain`` gives where candidates are ranked: what the evidence says, in words."""
+"""The reasons that ``:explain`` prints for reranked candidates: their features in words."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def linker(model: BiEncoder, tmp_path_factory: pytest.TempPathFactory) -> Linker
 
 
 def explained(linker: Linker, text: str, mention: str) -> list[str]:
-    """The heading, and what is said of each candidate."""
+    """The heading, and a line per candidate."""
     start = text.index(mention)
     (analysis,) = linker.analyze([text], spans=[[(start, start + len(mention))]], keep=("features",))
     (link,) = linker.decode(analysis).links

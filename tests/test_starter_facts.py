@@ -1,4 +1,4 @@
-"""The starter knowledge base's facts: triples.tsv and relations.tsv beside its catalogue."""
+"""The starter knowledge base's facts: triples.tsv and relations.tsv next to its catalogue."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def test_large_files_are_read_line_by_line(folder: Path, tmp_path: Path, blink: 
     assert status == 0, err
     assert len(list((tmp_path / "offsets").iterdir())) == 1
     steps = [json.loads(line) for line in (tmp_path / "trace.jsonl").read_text().splitlines()]
-    assert max(row.get("step", 0) for row in steps) == 5  # 24 questions and 10 made texts
+    assert max(row.get("step", 0) for row in steps) == 5  # 24 questions and 10 synthetic texts
     status, _, err = blink(*command, "--mix", "questions=1,plain=0.2,swapped=0.2", "--resume")
     assert status == 0, err
 

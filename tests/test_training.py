@@ -1,4 +1,4 @@
-"""Training: losses against plain computations, made texts, and runs that resume to the same weights."""
+"""Training: losses against plain computations, synthetic texts, and runs that resume to the same weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toys import knowledge_base, pieces
+from toys import knowledge_base, tokenizer
 from training_toys import fresh, make_toy, question, trainer
 
 from blink.data.records import Mention, Sample
@@ -94,8 +94,8 @@ class TestExamples:
     def test_bounds_point_at_the_mention(self) -> None:
         text = "did Ångström, of Uppsala, measure light?"
         sample = Sample("1", text, (Mention(17, 24, 5), Mention(4, 12, 2)))
-        (example,) = examples_from([sample], pieces(), 32)
-        words = [pieces().decode(example.ids[s : e + 1]) for s, e in example.bounds]
+        (example,) = examples_from([sample], tokenizer(), 32)
+        words = [tokenizer().decode(example.ids[s : e + 1]) for s, e in example.bounds]
         assert words == ["angstrom", "uppsala"]
         assert example.rows == [2, 5]
 
@@ -103,28 +103,28 @@ class TestExamples:
         from blink.data.records import TokenMention
 
         sample = Sample("1", "x", (Mention(0, 1, 3),), (2054, 2003, 2605), (TokenMention(2, 3, 3),))
-        (example,) = examples_from([sample], pieces(), 32)
+        (example,) = examples_from([sample], tokenizer(), 32)
         assert example.ids[1:-1] == [2054, 2003, 2605]
         assert example.bounds == [(3, 3)]
 
     def test_unlabelled_texts_are_refused(self) -> None:
         with pytest.raises(DataError, match="has no labels"):
-            examples_from([Sample("7", "hello")], pieces(), 32)
+            examples_from([Sample("7", "hello")], tokenizer(), 32)
 
     def test_shuffled_batches_hold_every_example_once(self, kb: KnowledgeBase) -> None:
-        examples = examples_from([question(i, kb) for i in range(45)], pieces(), 32)
+        examples = examples_from([question(i, kb) for i in range(45)], tokenizer(), 32)
         expected = sorted(tuple(e.ids) for e in examples)
         for seed in (0, 1):
             got: list[tuple[int, ...]] = []
             batches = order(np.array([len(e.ids) for e in examples]), 8, np.random.default_rng(seed))
             assert sorted(map(len, batches)) == [5, 8, 8, 8, 8, 8]
             for indices in batches:
-                batch = collate([examples[i] for i in indices], pieces().pad_id)
+                batch = collate([examples[i] for i in indices], tokenizer().pad_id)
                 got += [tuple(ids[mask].tolist()) for ids, mask in zip(batch.ids, batch.mask, strict=True)]
             assert sorted(got) == expected
 
     def test_a_batch_without_mentions(self) -> None:
-        batch = collate(examples_from([Sample("1", "nothing here", ())], pieces(), 32), 0)
+        batch = collate(examples_from([Sample("1", "nothing here", ())], tokenizer(), 32), 0)
         assert batch.text.shape == batch.rows.shape == (0,)
 
 

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from toys import pieces
+from toys import tokenizer
 from training_toys import make_toy, question, trainer
 
 from blink.data.records import NOT_IN_CATALOGUE, Mention, Sample
@@ -118,11 +118,11 @@ class TestMining:
     @given(st.integers(1, 30), st.integers(0, 5), st.lists(st.integers(-1, 23), min_size=1, max_size=4))
     def test_a_negative_is_never_the_gold_nor_there_twice(self, toy: Path, mined: int, named: int, gold: list[int]) -> None:
         kb = KnowledgeBase.open(toy / "kb")
-        examples = examples_from([question(max(g, 0), kb) for g in gold], pieces(), 32)
+        examples = examples_from([question(max(g, 0), kb) for g in gold], tokenizer(), 32)
         batch = collate(examples, 0)
         batch = Batch(**{**vars(batch), "rows": torch.tensor(gold)})
         torch.manual_seed(mined)
-        miner = Miner(kb.index, pieces(), kb.alias_table, mined=mined, namesakes=named, bad=lambda row: row == 7)
+        miner = Miner(kb.index, tokenizer(), kb.alias_table, mined=mined, namesakes=named, bad=lambda row: row == 7)
         vectors = torch.randn(len(gold), kb.index.dim)
         for row, negatives in zip(gold, miner.full(batch, vectors).tolist(), strict=True):
             listed = [n for n in negatives if n != NOT_IN_CATALOGUE]
@@ -143,9 +143,9 @@ class TestMining:
                 assert text == "georgia"
                 return [AliasMatch(row, 2) for row in (4, 0, 9, 8, 6)]
 
-        batch = collate(examples_from([Sample("1", "in Georgia", (Mention(3, 10, 4),))], pieces(), 32), 0)
+        batch = collate(examples_from([Sample("1", "in Georgia", (Mention(3, 10, 4),))], tokenizer(), 32), 0)
         index = ExactIndex(np.eye(10, dtype=np.float32))
-        miner = Miner(index, pieces(), Forms(), mined=2, namesakes=3)  # type: ignore[arg-type]
+        miner = Miner(index, tokenizer(), Forms(), mined=2, namesakes=3)  # type: ignore[arg-type]
         vector = torch.zeros(1, 10)
         vector[0, [0, 4, 5]] = torch.tensor([3.0, 2.0, 1.0])
         assert miner.full(batch, vector).tolist() == [[0, 5, 9, 8, 6]]

@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped, damaged or lost go on to the weights of an undisturbed one, and say what happened."""
+"""Runs that are stopped or damaged resume to the weights of an undisturbed run, and log it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Toy models and catalogues: tiny, random, seeded, with the real word pieces, so that tests of the whole way stay fast."""
+"""Tiny random models and catalogues with fixed seeds and the real tokenizer, so that end-to-end tests are fast."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ NAMES = ("Georgia", "Tbilisi", "Atlanta", "Ohio River", "Lake Garda", "Mercury",
 
 
 @functools.cache
-def pieces() -> Tokenizer:
-    """The word pieces of uncased BERT."""
+def tokenizer() -> Tokenizer:
+    """The tokenizer of uncased BERT."""
     return Tokenizer.from_vocabulary(VOCABULARY)
 
 
@@ -37,7 +37,7 @@ def tower(seed: int, *, pooler: bool = False, positions: int = POSITIONS) -> Ber
     """A random BERT of two layers. Its weights are drawn wide, so that every input gives clearly different vectors."""
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=len(pieces()), hidden_size=HIDDEN, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+        vocab_size=len(tokenizer()), hidden_size=HIDDEN, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
         max_position_embeddings=positions, initializer_range=0.3,
     )  # fmt: skip
     return BertModel(config, add_pooling_layer=pooler).eval()
@@ -49,7 +49,7 @@ def model(seed: int = 0, *, context: bool = True, candidate: bool = True, **sett
     with_pooler = config.candidate_pooling == "linear"
     biencoder = BiEncoder(
         config,
-        pieces(),
+        tokenizer(),
         context=tower(2 * seed) if context else None,
         candidate=tower(2 * seed + 1, pooler=with_pooler) if candidate else None,
     ).eval()
@@ -61,7 +61,7 @@ def model(seed: int = 0, *, context: bool = True, candidate: bool = True, **sett
 def base_folder(folder: Path, seed: int = 5) -> Path:
     """Write a random pretrained encoder with its tokenizer, for adapters to be trained on."""
     tower(seed).save_pretrained(folder)
-    pieces().save(folder)
+    tokenizer().save(folder)
     return folder
 
 
@@ -78,7 +78,7 @@ def rows(n: int = 20, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def write_catalogue(path: Path, lines: Sequence[dict[str, Any] | str]) -> Path:
-    """Write an ``entity.jsonl``; a string stands for a line as it is."""
+    """Write an ``entity.jsonl``; a string is written as a line without changes."""
     text = "".join((line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)) + "\n" for line in lines)
     path.write_text(text, encoding="utf-8")
     return path

@@ -1,4 +1,4 @@
-"""A toy to train: a random encoder, a small knowledge base, questions that name its entities."""
+"""A tiny training: a random encoder, a small knowledge base, questions that name its entities."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def make_toy(folder: Path) -> Path:
 
 
 def fresh(base: Path, seed: int = 0) -> BiEncoder:
-    """A model that has learnt nothing, with adapters on the encoder in ``base``."""
+    """An untrained model with adapters on the encoder in ``base``."""
     torch.manual_seed(seed)
     config = ModelConfig(
         cosine=True, candidate_pooling="mean", candidate_fields="title_aliases_text", max_candidate_length=24,

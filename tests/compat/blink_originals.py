@@ -55,7 +55,7 @@ class BlinkOriginal:
         (cross / "crossencoder_wiki_large.json").write_text(
             json.dumps(shared | {"max_seq_length": CROSS_PAIR, "eval_batch_size": 2, "add_linear": True, "out_dim": 1})
         )
-        # Heads of attention are not told by the weights.
+        # Weights do not have the number of attention heads.
         (folder / "config.json").write_text(self.contexts.config.to_json_string())
         (cross / "config.json").write_text(self.pairs.config.to_json_string())
         torch.save(torch.from_numpy(self.vectors), folder / "all_entities_large.t7")
@@ -76,27 +76,27 @@ class BlinkOriginal:
 
     # -- numbers -------------------------------------------------------------------------------------------------
 
-    def pieces(self, text: str) -> list[int]:
+    def token_ids(self, text: str) -> list[int]:
         """Token ids without special ones."""
         return self.tokenizer.encode(text, add_special_tokens=False)
 
     def candidate(self, entity: Mapping[str, Any], length: int) -> list[int]:
         """Input of an entity."""
-        ids = [*self.pieces(entity["title"]), TITLE_END, *self.pieces(entity["text"])]
+        ids = [*self.token_ids(entity["title"]), TITLE_END, *self.token_ids(entity["text"])]
         return [CLS, *ids[: length - 2], SEP]
 
     def context(self, sample: Mapping[str, Any], length: int) -> list[int]:
         """Input of a mention: the room that one side does not need goes to the other."""
-        left, mention, right = (self.pieces(sample[key]) for key in ("context_left", "mention", "context_right"))
+        before, mention, right = (self.token_ids(sample[key]) for key in ("context_left", "mention", "context_right"))
         mention = [MENTION_START, *mention[: length - 4], MENTION_END]
         room_left = (length - len(mention)) // 2 - 1
         room_right = length - len(mention) - room_left - 2
-        if len(left) <= room_left < len(left) + len(right) and len(right) > room_right:
-            room_right += room_left - len(left)
-        elif len(left) > room_left and len(right) <= room_right:
+        if len(before) <= room_left < len(before) + len(right) and len(right) > room_right:
+            room_right += room_left - len(before)
+        elif len(before) > room_left and len(right) <= room_right:
             room_left += room_right - len(right)
-        left = left[len(left) - min(room_left, len(left)) :] if room_left > 0 else []
-        return [CLS, *left, *mention, *(right[:room_right] if room_right > 0 else []), SEP]
+        before = before[len(before) - min(room_left, len(before)) :] if room_left > 0 else []
+        return [CLS, *before, *mention, *(right[:room_right] if room_right > 0 else []), SEP]
 
     @staticmethod
     @torch.no_grad()
@@ -118,8 +118,8 @@ class BlinkOriginal:
         first = self.context(sample, CROSS_CONTEXT)
         second = self.candidate(self.entities[row], CROSS_CANDIDATE)[1:]
         positions = [*range(len(first)), *range(CROSS_CONTEXT, CROSS_CONTEXT + len(second))]
-        kept = [(i, p) for i, p in zip([*first, *second], positions, strict=True) if p < CROSS_PAIR]
-        ids, places = (torch.tensor([column]) for column in zip(*kept, strict=True))
-        segments = (places >= CONTEXT).long()  # where the bi-encoder's input ends
-        pooled = self.pairs(input_ids=ids, position_ids=places, token_type_ids=segments).pooler_output[0]
+        pairs = [(i, p) for i, p in zip([*first, *second], positions, strict=True) if p < CROSS_PAIR]
+        ids, position_ids = (torch.tensor([column]) for column in zip(*pairs, strict=True))
+        segments = (position_ids >= CONTEXT).long()  # where the bi-encoder's input ends
+        pooled = self.pairs(input_ids=ids, position_ids=position_ids, token_type_ids=segments).pooler_output[0]
         return float(self.linear["weight"][0] @ pooled + self.linear["bias"][0])

@@ -58,12 +58,12 @@ class ToyCluster:
         lines = []
         for row, entity in enumerate(self.reference.entities):
             title = entity["title"]
-            before, ids = self.reference.pieces("where is"), self.reference.pieces(title)
+            before, ids = self.reference.token_ids("where is"), self.reference.token_ids(title)
             line = {"id": str(row), "text": f"where is {title}?"}
             if labelled:
                 line |= {
                     "mentions": [[9, 9 + len(title)]], "label_id": [row], "entity": [title],
-                    "tokenized_text_ids": before + ids + self.reference.pieces("?"),
+                    "tokenized_text_ids": before + ids + self.reference.token_ids("?"),
                     "tokenized_mention_idxs": [[len(before), len(before) + len(ids)]],
                 }  # fmt: skip
             lines.append(json.dumps(line))

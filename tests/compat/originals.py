@@ -136,8 +136,8 @@ class Reference:
 
     # -- numbers -------------------------------------------------------------------------------------------------
 
-    def pieces(self, text: str) -> list[int]:
-        """Word pieces without special tokens."""
+    def token_ids(self, text: str) -> list[int]:
+        """Token ids without special tokens."""
         return self.tokenizer.encode(text, add_special_tokens=False)
 
     @torch.no_grad()
@@ -145,7 +145,7 @@ class Reference:
         """Vectors of the catalogue, one entity at a time."""
         rows = []
         for entity in self.entities:
-            ids = [*self.pieces(entity["title"]), TITLE_END, *self.pieces(entity["text"].strip())]
+            ids = [*self.token_ids(entity["title"]), TITLE_END, *self.token_ids(entity["text"].strip())]
             out = self.candidates(input_ids=torch.tensor([[CLS, *ids[:22], SEP]]))
             if self.linear:
                 rows.append(self.linear["weight"] @ out.pooler_output[0] + self.linear["bias"])
@@ -156,7 +156,7 @@ class Reference:
     @torch.no_grad()
     def link(self, text: str, threshold: float, *, elq: bool, mentions: int = 50) -> list[tuple[int, int, int, float]]:
         """Links of a text: entity, start, end (exclusive, without ``[CLS]``), score; by descending score."""
-        ids = [CLS, *self.pieces(text), SEP]
+        ids = [CLS, *self.token_ids(text), SEP]
         hidden = self.contexts(input_ids=torch.tensor([ids])).last_hidden_state[0]
         scored = self.span_scores(hidden.numpy(), range(len(ids)) if elq else range(1, len(ids) - 1))
         top = sorted(scored, key=lambda s: -s[2])[:mentions]

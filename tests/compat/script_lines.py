@@ -20,7 +20,7 @@ LINES = {
     "eval-nq": "bash run_eval_all_ents_slurm.sh nq dev 'finetuned_webqsp_all_ents;"
     "all_mention_biencoder_all_avg_true_20_true_true_bert_large_qa_linear' joint 0.25 100 joint_0 16",
 }
-"""As they stand in the README of the original."""
+"""Verbatim from the README of the original."""
 
 
 def arguments_of(line: str) -> list[str]:

@@ -424,7 +424,7 @@ def labelled(original: Reference, row_id: str, words: list[tuple[str, int | None
     ids, spans, bounds, labels, text = [], [], [], [], ""
     for word, entity in words:
         start, offset = len(ids), len(text) + bool(text)
-        ids += original.pieces(word)
+        ids += original.token_ids(word)
         text += (" " if text else "") + word
         if entity is not None:
             spans.append([start, len(ids)])
@@ -457,7 +457,7 @@ def test_predictions_do_not_depend_on_the_batch_size(original: Reference, tmp_pa
 def test_long_texts_are_read_to_their_end(original: Reference, tmp_path: Path, capsys):
     long = "so " * 100 + "where is lake garda?"
     (row,) = link(original, texts_file(tmp_path, (long,)), tmp_path / "out", "--threshold", "-inf", "--top_k", "999")
-    assert row["tokens"] == original.pieces(long)
+    assert row["tokens"] == original.token_ids(long)
     assert max(end for _, _, end in row["pred_triples"]) > 100
     assert all(0 <= start < end <= len(row["tokens"]) for _, start, end in row["pred_triples"])
 
@@ -534,7 +534,7 @@ def test_the_whole_text_as_one_mention(original: Reference, tmp_path: Path, caps
 def test_stored_word_pieces_are_used_and_can_be_insisted_on(original: Reference, tmp_path: Path, capsys):
     row = labelled(original, "a", [("Peru", 5)]) | {"text": "something else entirely", "mentions": [[0, 9]]}
     records = link(original, write(tmp_path / "in.jsonl", [row]), tmp_path / "out", "-n", "joint_all_ents_pretokenized")
-    assert records[0]["tokens"] == original.pieces("Peru")
+    assert records[0]["tokens"] == original.token_ids("Peru")
     flags = [*original.flags(), "--test_mentions", str(texts_file(tmp_path)), "-n", "joint_all_ents_pretokenized"]
     assert_fails(flags, "'0' tokenized_text_ids", _fresh(capsys))
 

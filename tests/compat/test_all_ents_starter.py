@@ -22,7 +22,7 @@ QUESTION = {"id": "q", "text": "is Oslo 7 old?", "mentions": [[3, 9]], "label_id
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A starter of toys."""
+    """A starter with a tiny model."""
     folder = tmp_path_factory.mktemp("home")
     model = toys.model(11)
     model.reranker = weighing(-6.0, title=12.0)

@@ -208,9 +208,9 @@ def test_shares_of_labelled_mentions(original: BlinkOriginal, fast: bool, capsys
         args, None, *main_dense.load_models(args), test_data=samples
     )
     retrieved = [np.argsort(-original.products(sample))[:5].tolist() for sample in samples]
-    share = 1 / len(samples)
-    assert accuracy == pytest.approx(share * sum(row == rows[0] for row, rows in zip(labels, retrieved, strict=True)))
-    assert recall == pytest.approx(share * sum(row in rows[:4] for row, rows in zip(labels, retrieved, strict=True)))
+    weight = 1 / len(samples)
+    assert accuracy == pytest.approx(weight * sum(row == rows[0] for row, rows in zip(labels, retrieved, strict=True)))
+    assert recall == pytest.approx(weight * sum(row in rows[:4] for row, rows in zip(labels, retrieved, strict=True)))
     assert count == len(samples) == len(predictions)
     assert f"biencoder accuracy: {accuracy:.4f}" in capsys.readouterr().out
     if fast:
@@ -218,7 +218,7 @@ def test_shares_of_labelled_mentions(original: BlinkOriginal, fast: bool, capsys
         return
     first = [max(rows, key=lambda row: original.pair_score(s, row)) for s, rows in zip(samples, retrieved, strict=True)]
     right = sum(row == best for row, best in zip(labels, first, strict=True))
-    assert overall == pytest.approx(share * right)
+    assert overall == pytest.approx(weight * right)
     assert normalized == pytest.approx(right / sum(row in rows for row, rows in zip(labels, retrieved, strict=True)))
 
 
@@ -234,8 +234,8 @@ def test_files_of_mentions(original: BlinkOriginal, tmp_path: Path, caplog: pyte
     pages = write_mentions(tmp_path / "pages.jsonl", [*by_page, {**upper[0], "label_id": 7}])
     by_entity = [{**sample, "label_id": f"E{row}"} for sample, row in zip(upper, labels, strict=True)]
     ids = write_mentions(tmp_path / "ids.jsonl", [*by_entity, {**upper[0], "label_id": "E99"}])
-    known = [{"entity_id": f"E{row}", "title": e["title"]} for row, e in enumerate(original.entities)]
-    entities = write_mentions(tmp_path / "entities.jsonl", [*known, {"entity_id": "E99", "title": "nobody"}])
+    entities_known = [{"entity_id": f"E{row}", "title": e["title"]} for row, e in enumerate(original.entities)]
+    entities = write_mentions(tmp_path / "entities.jsonl", [*entities_known, {"entity_id": "E99", "title": "nobody"}])
     samples = [{**sample, "label": "x", "label_id": row} for sample, row in zip(named(), labels, strict=True)]
     args = arguments(original.folder)
     models = main_dense.load_models(args, logging.getLogger("caller"))

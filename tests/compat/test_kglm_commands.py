@@ -44,13 +44,13 @@ DEFAULTS = {
 
 @pytest.fixture(autouse=True)
 def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes as long as a toy run; it is tested with runs."""
+    """Plots take as long as a tiny run; they are tested with runs."""
     monkeypatch.setattr(KglmRun, "draw", lambda folder, losses, scores: None)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the original's: text by its names, triples and their names beside it."""
+    """A folder as the original's: text by its names, triples and their names in the same folder."""
     world = write_world(tmp_path_factory.mktemp("world"))
     folder = world / "data"
     folder.mkdir()

@@ -53,7 +53,7 @@ def vectors(parity: Path) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def catalogue(parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the catalogue: opening one writes a file beside it."""
+    """A copy of the catalogue: opening one writes a file next to it."""
     copied = tmp_path_factory.mktemp("catalogue") / "entity.jsonl"
     copied.write_bytes((parity / "entity.jsonl").read_bytes())
     return copied
@@ -222,7 +222,7 @@ def test_hits_do_not_depend_on_where_the_window_lies(parity: Path, catalogue: Pa
 
 
 def model_inputs(parity: Path, name: str, model: BiEncoder, length: int = 32) -> list[list[int]]:
-    """Inputs as the original cuts them, made by the project's own parts."""
+    """Inputs in the original's windows, from the project's own functions."""
     rows = []
     for sample in read_samples(parity / f"{SETS[name]}.jsonl"):
         ids = list(model.tokenizer.tokenize([sample.text])[0].ids)
@@ -404,7 +404,7 @@ def test_links_of_other_shapes(reference: Reference, elq: bool, threshold_kind: 
         want = reference.link(text, threshold, elq=elq)
         assert row["pred_triples"] == [[str(entity), start, end] for entity, start, end, _ in want]
         np.testing.assert_allclose(row["scores"], [score for *_, score in want], atol=TOLERANCE, rtol=0)
-        assert row["tokens"] == reference.pieces(text)
+        assert row["tokens"] == reference.token_ids(text)
         links += len(want)
     assert links >= 3
 

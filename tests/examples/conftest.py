@@ -1,4 +1,4 @@
-"""Fixtures for the entity-aware tasks: a tiny random model, made once, and the command line in this process."""
+"""Fixtures for the entity-aware tasks: a tiny random model, built once, and the command line in this process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def tiny_base(tiny_folder: Path) -> object:
 
 @pytest.fixture(scope="session")
 def vocabulary(tiny_base: object) -> object:
-    """Word pieces, entities and markers of the tiny model, with the labels ``a`` and ``b``."""
+    """Tokens, entities and markers of the tiny model, with the labels ``a`` and ``b``."""
     from transformers import LukeForEntityClassification
 
     from examples.luke.loading import THIRD, Base

@@ -1,4 +1,4 @@
-"""``python -m examples.cli``: the original's flags, learning by heart, evaluation, going on after a stop, clear errors."""
+"""``python -m examples.cli``: the original's flags, overfitting, evaluation, resuming, clear errors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ALL = [pytest.param(task, marks=() if task in QUICK else SLOW) for task in TASKS
 
 
 def data_flags(task: str, tasks: Path) -> list[str]:
-    """A task's data, and what it needs beside it."""
+    """Flags of a task's data and of the other files it needs."""
     tiny = tasks / task.replace("-", "_") / "tiny"
     files = {
         "wiki-link-db-file": "links.jsonl",

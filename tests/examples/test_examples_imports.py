@@ -17,7 +17,7 @@ TASKS = (
 )
 ALLOWED = re.compile(r"blink\.(errors|files|apps\.(common|options)|data\.arrays|model\.pretrained|runs\.\w+)")
 BETWEEN_TASKS = {("reading_comprehension", "pretraining")}
-"""Who may import whom beside what is shared: links of SQuAD's articles come from the parsed dump."""
+"""Imports between tasks that are allowed: links of SQuAD's articles come from the parsed dump."""
 
 
 def imported(file: Path) -> Iterator[str]:

@@ -201,7 +201,7 @@ class TestConversion:
     def test_logits_of_a_plain_model_as_it_was_published(
         self, tiny_folder: Path, pretrained: tuple[LukeForMaskedLM, Any]
     ) -> None:
-        """A model with plain attention, no markers and no second mask, made and run without the converter."""
+        """A model with plain attention, no markers and no second mask, built and run without the converter."""
         tokenizer, ids = pretrained[1], pretrained[1].entity_vocab
         config = load_base(str(tiny_folder), None, lambda text: None).config
         config.vocab_size, config.entity_vocab_size = tokenizer.convert_tokens_to_ids(FIRST), len(ids) - 1
@@ -220,7 +220,7 @@ class TestConversion:
         before, after = logits(plain, ids), logits(converted, words.entity_vocab)
         assert torch.allclose(after[0][..., : config.vocab_size], before[0], atol=1e-5)
         assert torch.allclose(after[1][..., : len(rows)], before[1], atol=1e-5)
-        # Markers begin as the signs that they stand for, the second mask as the first.
+        # Markers are initialised from the signs that they replace, the second mask from the first.
         token_ids = words.get_vocab()
         for marker, like in ((FIRST, "@"), (SECOND, "#")):
             assert torch.equal(after[0][..., token_ids[marker]], after[0][..., token_ids[like]])

@@ -1,4 +1,4 @@
-"""Word pieces, marked spans, windows and batches."""
+"""Tokens, marked spans, windows and batches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TestPieces:
         assert special.isdisjoint(ids)
 
     def test_the_library_gives_such_texts_ids_without_a_row(self, tiny_base: Base) -> None:
-        # The reason for `Pieces`; once this fails, the library has mended it.
+        # The reason for `Pieces`; once this fails, the library has fixed it.
         assert max(tiny_base.tokenizer("a [MASK] b")["input_ids"]) >= tiny_base.config.vocab_size
 
     def test_a_space_before_the_first_word_is_up_to_the_caller(self, vocabulary: Vocabulary) -> None:
@@ -78,7 +78,7 @@ class TestPieces:
 
 
 def marked(text: str, *spans: tuple[int, int, str]) -> tuple[str, list[str]]:
-    """The text with markers, and what lies between each span's borders."""
+    """The text with markers, and the text between each span's borders."""
     ids, offsets = encode_marked(
         len(text), [MarkedSpan(s, e, ord(m)) for s, e, m in spans], lambda start, end: [ord(c) for c in text[start:end]]
     )

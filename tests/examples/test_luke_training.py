@@ -207,7 +207,7 @@ class Run:
         self.stored: list[Tensor] = []
 
     def go(self, *, stop_at: int = 0, stop_in_epoch: int = -1, kill_at: int = 0, resume: bool = False, files: str = "x") -> Any:
-        made = stepper(self.options, dropout=0.3)
+        built = stepper(self.options, dropout=0.3)
         about = {"files": {"train.json": files}, "time": "now"}
 
         def validate() -> dict[str, float]:
@@ -216,18 +216,18 @@ class Run:
                 os.kill(os.getpid(), signal.SIGTERM)
             return {"f1": self.scores[epoch]}
 
-        def step(shown: Mapping[str, float]) -> None:
+        def step(losses: Mapping[str, float]) -> None:
             if kill_at == loop.state.step:
                 raise RuntimeError("killed")
             if stop_at == loop.state.step:
                 os.kill(os.getpid(), signal.SIGINT)
 
-        store = lambda step: self.stored.append(weights(made))  # noqa: E731
-        learner = TuneLearner(made, DATA, "f1", validate=validate, store=store)
+        store = lambda step: self.stored.append(weights(built))  # noqa: E731
+        learner = TuneLearner(built, DATA, "f1", validate=validate, store=store)
         identity = {"task": "numbers"}
         loop = make_loop(learner, self.folder, about=about, identity=identity, progress=Progress(step=step))
         state = loop.run(resume=resume)
-        return weights(made), State(state.step, learner.epochs, learner.best_epoch)
+        return weights(built), State(state.step, learner.epochs, learner.best_epoch)
 
     def trace(self) -> list[dict[str, Any]]:
         rows = [json.loads(line) for line in (self.folder / "trace.jsonl").read_text().splitlines()]

@@ -300,7 +300,7 @@ class TestCloze:
     def test_markers_at_the_level_of_ids(self, vocabulary: Vocabulary) -> None:
         example = cloze("The Aare flows to Bern. @highlight It@highlightends", "Aare", "Bern")
         ids, spans = encode_passage(example, vocabulary)
-        # No stray space inside the markers; each highlight once, whatever stands around it.
+        # No stray space inside the markers; each highlight once, whatever is around it.
         assert text_of(vocabulary, ids) == " The* Aare* flows to* Bern*.@ It@ends"
         assert [text_of(vocabulary, ids[s:e]) for s, e in spans] == ["* Aare*", "* Bern*"]
 
@@ -494,7 +494,7 @@ class TestAnswers:
         return array
 
     def test_spans_are_valid(self) -> None:
-        window = AnswerWindow(3, [True, True, False, True])  # pieces 3 to 6
+        window = AnswerWindow(3, [True, True, False, True])  # tokens 3 to 6
         logits = self.logits((1, 9.0, 9.0), (3, 5.0, 1.0), (4, 1.0, 5.0), (5, 6.0, 0.0), (6, 0.0, 4.0), (7, 8.0, 8.0))
         spans = best_spans(logits, window, 8, 3)
         assert (3, 4) in spans

@@ -1,4 +1,4 @@
-"""Data files: what is read, and the one line that says what is wrong and where."""
+"""Data files: their contents, and one line with place and kind of an error."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def test_a_checkpoint_of_another_task_is_one_line(tuned: Path, run_examples: Exa
 
 @pytest.mark.parametrize("what", ["checkpoint", "model"])
 def test_a_full_disk_is_one_line(what: str, tiny_folder: Path, run_examples: Examples, tasks: Path, tmp_path: Path) -> None:
-    """A limit on the size of files stands for it: what is too long for the disk ends in the same errors."""
+    """A limit on the size of files replaces a full disk: the errors are the same."""
     begin: dict[str, Any] = {
         "checkpoint": (f"--model-file={tiny_folder}", f"--output-dir={tmp_path / 'x'}", *relations(tasks), *ONE_STEP),
         "model": ("make-tiny-model", tmp_path / "x"),

@@ -35,13 +35,13 @@ def examples(capfd: pytest.CaptureFixture[str]) -> Examples:
 
 @pytest.fixture(scope="session")
 def roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small RoBERTa that has learnt nothing."""
+    """A small untrained RoBERTa."""
     return roberta_folder(tmp_path_factory.mktemp("roberta"))
 
 
 @pytest.fixture(scope="session")
 def dataset(roberta: Path, tmp_path_factory: pytest.TempPathFactory) -> PackedDataset:
-    """The tiny dump in windows of 48 pieces."""
+    """The tiny dump in windows of 48 tokens."""
     folder = tmp_path_factory.mktemp("dataset")
     db = build_dump_db(TINY_DUMP, folder / "db")
     build_vocab(db, VocabChoice()).write(folder / "entity_vocab.jsonl")

@@ -35,7 +35,7 @@ def roberta_tokenizer(texts: list[str], vocab_size: int = 600) -> Any:
 
 
 def roberta_folder(folder: Path, texts: list[str] | None = None, **settings: Any) -> Path:
-    """A RoBERTa with a masked-word head that has learnt nothing, and its tokenizer, as a Hugging Face folder."""
+    """An untrained RoBERTa with a masked-word head, and its tokenizer, as a Hugging Face folder."""
     import torch
     from transformers import RobertaConfig, RobertaForMaskedLM
 

@@ -276,7 +276,7 @@ def test_what_learns_and_what_does_not(luke: Path, documents: list[Document]) ->
     model, vocabulary = new_model(task, luke)
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {"luke.entity_embeddings.entity_embeddings.weight", "entity_predictions.bias"}
-    assert not model.config.use_entity_aware_attention  # copies of queries would learn apart
+    assert not model.config.use_entity_aware_attention  # copies of queries would diverge
     features = [f for windows in task.features(documents, vocabulary, training=True) for f in windows]
     torch.manual_seed(0)
     model.train()
@@ -311,7 +311,7 @@ def test_shown_mentions_have_no_loss(luke: Path, documents: list[Document]) -> N
 
 
 class Agreeing(nn.Module):
-    """Is sure of mention 1; takes candidate 1 of the others where mention 1 stands as its candidate 1, else candidate 0."""
+    """Most confident of mention 1; predicts candidate 1 of the others where the input has candidate 1 for mention 1, else 0."""
 
     def __init__(self) -> None:
         super().__init__()

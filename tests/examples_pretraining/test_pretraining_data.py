@@ -1,4 +1,4 @@
-"""From the dump to the packed dataset: pages on disk, vocabulary, windows, arrays; stopped builds go on."""
+"""From the dump to the packed dataset: pages on disk, vocabulary, windows, arrays; stopped builds resume."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_words_are_hidden_whole(tokenizer: Any) -> None:
     luke_tokenizer = Pieces(tokenizer)
     words = [(i, luke_tokenizer.opens_word(w)) for i, w in enumerate(original.words)][1:-1]
     starts = [i for i, opens in words if opens]
-    assert len(starts) < len(words)  # there are words of several pieces
+    assert len(starts) < len(words)  # there are words of several tokens
     for seed in range(30):
         masked = masker(tokenizer, masked_lm_prob=0.5).mask(original, np.random.default_rng(seed))
         hidden = set(masked.word_places.tolist())

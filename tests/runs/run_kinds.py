@@ -110,7 +110,7 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "glove with graph": lambda: kglm_kind(glove_toys.data, glove_settings(**{"joint.coupling": "contrastive"}), 6, 3),
     "luke": lambda: Kind(lambda folder: folder, fine_tune, 3, 0),
 }
-"""By name; made when it is used, for some import much."""
+"""By name; built on use, because some import large libraries."""
 
 
 def weights(run: Path) -> dict[str, Tensor]:

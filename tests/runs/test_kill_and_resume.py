@@ -108,9 +108,9 @@ def _no_curves() -> Iterator[None]:
 @pytest.fixture(scope="module", params=KINDS, ids=lambda name: name.replace(" ", "-"))
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A kind, with its undisturbed run."""
-    made = Run(KINDS[request.param](), tmp_path_factory.mktemp("run"))
-    made.train_undisturbed()
-    return made
+    undisturbed = Run(KINDS[request.param](), tmp_path_factory.mktemp("run"))
+    undisturbed.train_undisturbed()
+    return undisturbed
 
 
 def metrics(run: Path) -> dict[str, Any]:
@@ -123,10 +123,10 @@ def metrics(run: Path) -> dict[str, Any]:
 
 
 def assert_as_undisturbed(run: Run, name: str) -> None:
-    whole, other = run.folder / "undisturbed", run.folder / name
-    assert_same_weights(weights(whole), weights(other))
-    assert trace(other) == trace(whole)
-    assert metrics(other) == metrics(whole)
+    undisturbed, other = run.folder / "undisturbed", run.folder / name
+    assert_same_weights(weights(undisturbed), weights(other))
+    assert trace(other) == trace(undisturbed)
+    assert metrics(other) == metrics(undisturbed)
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
@@ -148,7 +148,7 @@ def test_a_signal_saves_the_step_and_ends(run: Run, number: signal.Signals) -> N
     last = max(row["step"] for row in trace(run.folder / "undisturbed"))
     stop, steps = random.Random(7).randint(2, last - 1), 0
 
-    def step(shown: Any) -> None:
+    def step(losses: Any) -> None:
         nonlocal steps
         steps += 1
         if steps == stop:
@@ -169,7 +169,7 @@ def test_stopped_while_validating_it_repeats_the_validation_alone(run: Run) -> N
     def validate(loop: Loop) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    def step(shown: Any) -> None:
+    def step(losses: Any) -> None:
         nonlocal steps
         steps += 1
 
@@ -193,7 +193,7 @@ def test_a_longer_run_passes_through_the_states_of_a_shorter_one(run: Run) -> No
 
 
 def test_a_finished_run_stays_as_it_is(run: Run) -> None:
-    def step(shown: Any) -> None:
+    def step(losses: Any) -> None:
         raise AssertionError("a step was taken")
 
     run.train("undisturbed", resume=True, progress=Progress(step=step))

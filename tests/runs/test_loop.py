@@ -103,14 +103,14 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 class TestOrder:
     def test_of_events(self, tmp_path: Path) -> None:
         walk = Walk(scores=[0.1, 0.3, 0.2, 0.3], epochs=2)
-        said: list[str] = []
-        state = loop_of(tmp_path, walk, Progress(say=said.append)).run()
+        lines: list[str] = []
+        state = loop_of(tmp_path, walk, Progress(say=lines.append)).run()
         assert walk.events == [
             "step 0", "step 1", "save", "step 2", "save", "validate 3", "store 3 best", "save",
             "step 3", "save", "step 4", "save", "validate 5", "store 5 best", "save",
             "step 5", "save", "validate 6", "store 6", "save", "finish",
         ]  # fmt: skip
-        assert said == ["score 0.1", "score 0.3", "score 0.2"]
+        assert lines == ["score 0.1", "score 0.3", "score 0.2"]
         assert (state.step, state.pending, state.stale, state.validated) == (6, False, 1, 6)
         assert (state.best["step"], state.best["score"]) == (5, 0.3)
         kinds = [(row["kind"], row["step"]) for row in rows(tmp_path)]
@@ -187,16 +187,16 @@ class TestKilled:
     @settings(max_examples=40)
     @given(st.lists(st.integers(1, 60), min_size=1, max_size=4))
     def test_anywhere_it_ends_the_same(self, tmp_path_factory: pytest.TempPathFactory, events: list[int]) -> None:
-        whole, folder = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("killed")
+        undisturbed, folder = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("killed")
         expected = Walk()
-        loop_of(whole, expected).run()
+        loop_of(undisturbed, expected).run()
         for number, event in enumerate(events):
             with killed_at(event), contextlib.suppress(Killed):
                 loop_of(folder, Walk()).run(resume=number > 0)
         walk = Walk()
         loop_of(folder, walk).run(resume=True)
         assert (walk.value, walk.stored, walk.validations) == (expected.value, expected.stored, expected.validations)
-        assert rows(folder) == rows(whole)
+        assert rows(folder) == rows(undisturbed)
 
     def test_while_validating_the_validation_alone_is_repeated(self, tmp_path: Path) -> None:
         class Dies(Walk):
@@ -236,7 +236,7 @@ class TestSignals:
     def test_between_steps_the_state_is_saved(self, tmp_path: Path, number: signal.Signals) -> None:
         walk, before = Walk(), signal.getsignal(number)
         loop = loop_of(tmp_path, walk)
-        loop.progress = Progress(step=lambda shown: loop.state.step == 4 and os.kill(os.getpid(), number))  # type: ignore[arg-type, return-value]
+        loop.progress = Progress(step=lambda losses: loop.state.step == 4 and os.kill(os.getpid(), number))  # type: ignore[arg-type, return-value]
         with pytest.raises(Interrupted, match="stopped after step 4 of 12, saved in") as stopped:
             loop.run()
         assert (stopped.value.signal, walk.events[-2:]) == (number, ["step 3", "save"])
@@ -244,7 +244,7 @@ class TestSignals:
 
     def test_at_the_end_of_an_epoch_the_validation_is_left_for_later(self, tmp_path: Path) -> None:
         loop = loop_of(tmp_path, Walk())
-        loop.progress = Progress(step=lambda shown: loop.state.step == 3 and os.kill(os.getpid(), signal.SIGTERM))  # type: ignore[arg-type, return-value]
+        loop.progress = Progress(step=lambda losses: loop.state.step == 3 and os.kill(os.getpid(), signal.SIGTERM))  # type: ignore[arg-type, return-value]
         with pytest.raises(Interrupted, match="stopped after step 3"):
             loop.run()
         assert [row["kind"] for row in rows(tmp_path)] == ["step", "step", "step", "epoch"]

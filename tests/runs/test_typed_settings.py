@@ -1,4 +1,4 @@
-"""Typed settings: sources and their order, round trips, and what is said of mistakes."""
+"""Typed settings: sources and their order, round trips, and messages of errors."""
 
 from __future__ import annotations
 

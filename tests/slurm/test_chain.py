@@ -1,4 +1,4 @@
-"""Training, encoding, index and evaluation as jobs of a real Slurm: what is killed goes on, what is damaged is named.
+"""Training, encoding, index and evaluation as jobs of a real Slurm: killed jobs resume, damaged files are named.
 
 All of it equals, bit for bit, what comes of the same work without Slurm.
 """
@@ -56,7 +56,7 @@ class Work:
         return shlex.quote(str(self.folder / name))
 
     def line(self, words: str, **paths: str) -> str:
-        """A command; ``{name}`` in it stands for a path below the folder."""
+        """A command; ``{name}`` in it is a path below the folder."""
         return f"{shlex.quote(sys.executable)} -m blink.apps.cli " + re.sub(r"\{([^}]+)\}", lambda m: self.path(m[1]), words)
 
     def train(self, out: str, start: str = "") -> str:

@@ -1,4 +1,4 @@
-"""What goes wrong on a cluster, told on one line, and of a job that failed with the end of its log."""
+"""Errors on a cluster: one line, and for a failed job the end of its log."""
 
 from __future__ import annotations
 
