@@ -97,7 +97,7 @@ def test_only_numbers_are_joined_to_flags():
     ("--test_mentions f --threshold_type joint_0 --final_thresholding joint", {"mode": "joint"}),
     ("--test_mentions f -n none", {"detector": GOLD}), ("--test_mentions f -n single", {"detector": SINGLE}),
     ("--test_mentions f", {"detector": JOINT, "device": "cpu", "precision": "auto"}),
-    ("--test_mentions f -n joint_all_ents_pretokenized", {"detector": JOINT, "stored_pieces": True}),
+    ("--test_mentions f -n joint_all_ents_pretokenized", {"detector": JOINT, "stored_tokens": True}),
     ("--test_mentions f --compat elq --precision bf16", {"elq": True, "precision": "fp32", "mention_floor": -4.5}),
     ("--test_mentions f --compat elq --threshold -1", {"mention_floor": -1.0}),
     ("--test_mentions f --compat elq --mention_classifier_threshold 0 --threshold -1", {"mention_floor": -math.inf}),
@@ -315,7 +315,7 @@ def test_a_broken_catalogue_is_told_once_and_without_flags_of_other_commands(
     assert main([*flags, *texts]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "entity.jsonl, line 3: " in line
-    assert "mend the line, or get the file anew" in line
+    assert "fix the line, or get the file again" in line
     assert "--skip-bad" not in line
     assert caplog.records == []
     twice = [json.dumps(json.loads(line) | {"kb_idx": "Q7"}) for line in lines[:2]]

@@ -79,9 +79,9 @@ class RowLinker:
             context_length=self._length,
             overlap=window_overlap(self._length - 2, self._model.config.max_mention_length),
             position_limit=linker.stages.detector.positions,
-            # Names are compared in the text itself; where the model weighs them, word pieces alone will not do.
+            # Names are compared in the text itself; where the model weighs them, tokens alone are not enough.
             from_text=linker.stages.reranker is not None,
-            insist=plan.stored_pieces,
+            insist=plan.stored_tokens,
             whole=plan.detector != JOINT,
             truncates=plan.truncates,
         )
@@ -100,10 +100,10 @@ class RowLinker:
             yield row
 
     def score(self, rows: Sequence[Row]) -> list[ScoredSpans]:
-        """Run the model: word pieces of the file are read as they stand, texts go through the linker.
+        """Run the model: tokens of the file are read as they are, texts go through the linker.
 
         Returns:
-            scored spans, in positions of each row's word pieces.
+            scored spans, in positions of each row's tokens.
         """
         as_they_stand = self._propose if self._plan.detector == JOINT else self._score_given
         found: dict[int, ScoredSpans] = {}

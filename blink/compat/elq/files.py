@@ -149,8 +149,8 @@ def _open_catalogue(path: Path) -> Catalogue:
         try:
             Catalogue.open(path)
         except DataError as error:
-            found, _, _ = str(error).rpartition("; ")
-            raise DataError(f"{found}; mend the line, or get the file anew: every vector belongs to a line") from error
+            problem, _, _ = str(error).rpartition("; ")
+            raise DataError(f"{problem}; fix the line, or get the file again: every vector belongs to a line") from error
     if catalogue.repeated_ids:
         say(f"{path}: ids that stand on several lines lead to the last; lines that lose theirs: {catalogue.repeated_ids:,}")
     return catalogue

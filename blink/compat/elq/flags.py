@@ -42,7 +42,7 @@ FLAGS = (
     Flag(("--test_mentions",), "JRE", "mention file to link: JSON lines, labelled or not"),
     Flag(("--save_preds_dir",), "JRE", "folder for the predictions; without it, those of unlabelled rows are printed"),
     Flag(("--do_ner", "-n"), "JR", "where mentions come from: joint (also joint_all_ents) lets the model find them, "
-         "joint_all_ents_pretokenized insists on the word pieces stored in the file, none takes the gold mentions, "
+         "joint_all_ents_pretokenized insists on the tokens stored in the file, none takes the gold mentions, "
          "single takes the whole text as one  [joint]", choices=(*DETECTORS, *OTHER_DETECTORS)),
     Flag(("--threshold",), "RE", "keep links whose joint log-score is above this; also -inf  [-2.9 for files with "
          "--mention_classifier_threshold or joint_0, else -4.5; the starter: a probability of its own]", number),
@@ -62,7 +62,7 @@ FLAGS = (
     Flag(("--faiss_index",), "RE", "kind of the index to search; none searches the vectors exactly", choices=INDEX_KINDS),
     Flag(("--index_path",), "RE", "FAISS index file; the vectors are then not read  [models/faiss_KIND_index.pkl]"),
     Flag(("--eval_batch_size",), "JRE", "texts that go through the model at once", count, 8),
-    Flag(("--max_context_length",), "JRE", "input length in word pieces  [the model's own]", count),
+    Flag(("--max_context_length",), "JRE", "input length in tokens  [the model's own]", count),
     Flag(("--use_cuda",), "JRE", "run on the GPU", None),
     Flag(("--precision",), "N", "number format of the encoder", default="auto", choices=("auto", "fp32", "bf16")),
     Flag(("--compat",), "N", "elq: predictions of a file exactly as release E makes them, oddities included",

@@ -47,37 +47,37 @@ def outcome(
         spans: its scored spans, in positions of ``row.ids``.
         decisions: the links among them.
         title: title of a catalogue row.
-        decode: text of word pieces.
+        decode: text of tokens.
     """
     shift = row.offset - row.start
-    places = [(int(spans.start[d.span]) + shift, int(spans.end[d.span]) + 1 + shift, d.row) for d in decisions]
+    predicted = [(int(spans.start[d.span]) + shift, int(spans.end[d.span]) + 1 + shift, d.row) for d in decisions]
 
-    def strings(found: Sequence[Gold], name: Callable[[int], str]) -> list[list[str]]:
-        return [[name(r), decode(row.ids[s:e])] for s, e, r in found]
+    def strings(mentions: Sequence[Gold], name: Callable[[int], str]) -> list[list[str]]:
+        return [[name(r), decode(row.ids[s:e])] for s, e, r in mentions]
 
     record: dict[str, Any] = {"id": row.sample.id, "text": row.sample.text, "scores": [d.score for d in decisions]}
-    record["pred_tuples_string"] = strings(places, title)
+    record["pred_tuples_string"] = strings(predicted, title)
     if row.gold is not None:
         record["gold_tuples_string"] = strings(row.gold, lambda r: title(r) if r >= 0 else "")
-    record["pred_triples"] = _written(places)
+    record["pred_triples"] = _lists(predicted)
     if row.gold is not None:
-        record["gold_triples"] = _written(row.gold)
+        record["gold_triples"] = _lists(row.gold)
     record["tokens"] = list(row.tokens)
-    in_window = [(s - row.offset, e - row.offset, r) for s, e, r in places]
-    return Outcome(record, _counts(row.gold or (), places), _counts(row.gold_in_window, in_window))
+    in_window = [(s - row.offset, e - row.offset, r) for s, e, r in predicted]
+    return Outcome(record, _counts(row.gold or (), predicted), _counts(row.gold_in_window, in_window))
 
 
-def _written(found: Sequence[Gold]) -> list[list[Any]]:
-    return [[str(row), start, end] for start, end, row in found]
+def _lists(mentions: Sequence[Gold]) -> list[list[Any]]:
+    return [[str(row), start, end] for start, end, row in mentions]
 
 
 def _counts(gold: Sequence[Gold], predicted: Sequence[Gold]) -> Counts:
-    found = count_matches(_triples(gold), _triples(predicted))
-    return Counts(found.weak, found.strong, len(predicted), len(gold))
+    matches = count_matches(_spans(gold), _spans(predicted))
+    return Counts(matches.weak, matches.strong, len(predicted), len(gold))
 
 
-def _triples(found: Sequence[Gold]) -> list[EntitySpan]:
-    return [EntitySpan(str(row), start, end) for start, end, row in found]
+def _spans(mentions: Sequence[Gold]) -> list[EntitySpan]:
+    return [EntitySpan(str(row), start, end) for start, end, row in mentions]
 
 
 class Totals:
@@ -96,13 +96,13 @@ class Totals:
         self.labelled = False
         self.seconds = 0.0
 
-    def add(self, row: Row, done: Outcome) -> None:
-        """Take in a row. One without labels counts nowhere: its predictions are neither right nor wrong."""
+    def add(self, row: Row, prediction: Outcome) -> None:
+        """Add a row. One without labels counts nowhere: its predictions are neither right nor wrong."""
         if row.gold is None:
             return
         self.labelled = True
-        self.overall = _sum(self.overall, done.overall)
-        self.window = _sum(self.window, done.window)
+        self.overall = _sum(self.overall, prediction.overall)
+        self.window = _sum(self.window, prediction.window)
 
 
 def _sum(one: Counts, other: Counts) -> Counts:

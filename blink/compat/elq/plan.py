@@ -42,7 +42,7 @@ class Plan:
         test_mentions: that file.
         save_to: folder for predictions.
         detector: `JOINT`, `GOLD` or `SINGLE`.
-        stored_pieces: insist on the word pieces of the file.
+        stored_tokens: insist on the tokens of the file.
         mode: one of `blink.linking.decoder.MODES`; None for the starter's own, which ranks candidates by all evidence.
         threshold: of links; None for the model's own.
         mention_threshold: raw mention score, for the modes by mention.
@@ -62,7 +62,7 @@ class Plan:
     test_mentions: Path | None = None
     save_to: Path | None = None
     detector: str = JOINT
-    stored_pieces: bool = False
+    stored_tokens: bool = False
     mode: str | None = "joint"
     threshold: float | None = None
     mention_threshold: float | None = None
@@ -98,7 +98,7 @@ def resolve(options: argparse.Namespace) -> Plan | None:
         test_mentions=None if options.interactive else Path(options.test_mentions),
         save_to=None if options.save_preds_dir is None else Path(options.save_preds_dir),
         detector=_detector(options),
-        stored_pieces=options.do_ner == "joint_all_ents_pretokenized",
+        stored_tokens=options.do_ner == "joint_all_ents_pretokenized",
         mode=mode,
         threshold=threshold,
         mention_threshold=options.mention_threshold,

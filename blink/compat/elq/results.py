@@ -32,7 +32,7 @@ class Results:
     | ``mention_bounds`` | (m, 2) | first and last position in ``tokens``; 0 is ``[CLS]`` | ``biencoder_mention_bounds.npy`` |
     | ``mention_scores`` | (m,) | raw mention scores | ``biencoder_mention_scores.npy`` |
     | ``nns`` | (m, k) | catalogue rows, best first, or -1 | ``biencoder_nns.npy`` |
-    | ``cand_scores`` | (m, k) | inner products, or the ranker's log-odds | ``biencoder_cand_scores.npy`` |
+    | ``cand_scores`` | (m, k) | inner products, or the reranker's log-odds | ``biencoder_cand_scores.npy`` |
     | ``dists`` | (m, k) | joint scores, made of these | ``biencoder_dists.npy`` |
     """
 
@@ -52,12 +52,12 @@ class Results:
         with atomic_open(folder / OUTS_FILE) as outs, atomic_open(folder / ERRORS_FILE) as errors:
             yield cls(folder, outs, errors)
 
-    def add(self, row: Row, spans: ScoredSpans, done: Outcome) -> None:
-        """Take in a row."""
-        line = json.dumps(done.record) + "\n"
+    def add(self, row: Row, spans: ScoredSpans, prediction: Outcome) -> None:
+        """Add a row."""
+        line = json.dumps(prediction.record) + "\n"
         if self._outs is not None and (self._folder is not None or row.gold is None):
             self._outs.write(line)
-        if self._errors is not None and row.gold is not None and not done.flawless:
+        if self._errors is not None and row.gold is not None and not prediction.flawless:
             self._errors.write(line)
         if self._folder is not None:
             self._spans.append(spans.shift(1 - row.start))

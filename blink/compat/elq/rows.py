@@ -1,6 +1,6 @@
 """Rows of a mention file made ready for linking.
 
-Positions of a row are those of its word pieces, without ``[CLS]``. Two ways lead to a `Row`: `RowMaker.row`, which is
+Positions of a row are those of its tokens, without ``[CLS]``. Two ways lead to a `Row`: `RowMaker.row`, which is
 what one wants, and `RowMaker.row_like_elq`, which repeats the original's release E with its oddities (``--compat elq``):
 
 * predictions are moved to the whole text by searching for the window in it, which may find an earlier repetition;
@@ -32,9 +32,9 @@ class Row:
 
     Attributes:
         sample: what the file says.
-        ids: word pieces of the whole text.
-        windows: what of them the model reads; the whole text where the linker cuts it itself.
-        stored: whether ``ids`` are those of the file, rather than cut from the text.
+        ids: tokens of the whole text.
+        windows: what of them the model reads; the whole text where the linker splits it itself.
+        stored: whether ``ids`` are those of the file, rather than made from the text.
         offset: added to a position in the windows to give the one that is reported.
         gold: gold mentions as they are reported and counted; None where the row has no labels.
         gold_in_window: those the model can see, in positions of the windows.
@@ -55,7 +55,7 @@ class Row:
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        """The word pieces that the model reads."""
+        """The tokens that the model reads."""
         return self.ids[self.start : self.windows[-1].end] if self.windows else ()
 
 
@@ -63,20 +63,20 @@ class RowMaker:
     """Makes rows of samples.
 
     Args:
-        pieces: cuts texts.
+        tokenizer: of the model.
         catalogue: gold rows are looked up in it where the file was made for another.
         context_length: input length of the model.
         overlap: of windows over long texts.
         position_limit: longest input that the model has positions for.
-        from_text: cut labelled texts anew rather than take the file's word pieces, where both are there.
-        insist: take the file's word pieces, and nothing else.
+        from_text: tokenize labelled texts again rather than take the file's tokens, where both are there.
+        insist: take the file's tokens, and nothing else.
         whole: let a row's window be its whole text; mentions that are given each get a window of their own later.
         truncates: with the original's way, keep the beginning of unlabelled texts longer than the model reads.
     """
 
     def __init__(
         self,
-        pieces: Tokenizer,
+        tokenizer: Tokenizer,
         catalogue: Catalogue,
         *,
         context_length: int,
@@ -87,7 +87,7 @@ class RowMaker:
         whole: bool = False,
         truncates: bool = False,
     ) -> None:
-        self._pieces = pieces
+        self._tokenizer = tokenizer
         self._catalogue = catalogue
         self._length = context_length
         self._overlap = overlap
@@ -101,7 +101,7 @@ class RowMaker:
         """A row whose gold is all that the file says, in positions of the whole text.
 
         Raises:
-            DataError: stored word pieces are insisted on and missing, or the text is no text.
+            DataError: stored tokens are insisted on and missing, or the text is no text.
         """
         sample = next(bind([sample], self._catalogue))
         if not self._takes_stored(sample):
@@ -113,22 +113,22 @@ class RowMaker:
         if not gold:
             windows = split_into_windows(len(ids), self._length - 2, self._overlap)
             return Row(sample, ids, tuple(windows), True, gold=None if gold is None else ())
-        cut = window_around_gold(len(ids), [(s, e) for s, e, _ in gold], self._length)
-        start = cut.window.start
-        return Row(sample, ids, (cut.window,), True, start, tuple(sorted(gold)), _seen(cut, gold))
+        gold_window = window_around_gold(len(ids), [(s, e) for s, e, _ in gold], self._length)
+        start = gold_window.window.start
+        return Row(sample, ids, (gold_window.window,), True, start, tuple(sorted(gold)), _visible(gold_window, gold))
 
     def row_like_elq(self, sample: Sample, labelled: bool) -> Row:
         """A row as release E makes it; whether the file is labelled is decided by its first row.
 
         Raises:
-            DataError: a labelled row lacks its word pieces or labels, or a text has more pieces than the model positions.
+            DataError: a labelled row lacks its tokens or labels, or a text has more tokens than the model positions.
         """
         if not labelled:
-            ids = tuple(self._cut(sample).ids.tolist())
+            ids = tuple(self._tokenize(sample).ids.tolist())
             ids = ids[: self._limit - 2] if self._truncates else ids
             if len(ids) + 2 > self._limit:
                 raise DataError(
-                    f"row {sample.id!r} has {len(ids)} word pieces and is not cut with --compat elq; the model reads "
+                    f"row {sample.id!r} has {len(ids)} tokens and is not cut with --compat elq; the model reads "
                     f"{self._limit - 2}: shorten it, or leave --compat elq out"
                 )
             return Row(sample, ids, (Window(0, len(ids)),), False)
@@ -138,16 +138,17 @@ class RowMaker:
                 "file whose first row is labelled; add them, or leave --compat elq out"
             )
         ids, gold = self._stored(sample), [(m.start, m.end, m.row) for m in sample.token_mentions]
-        cut = window_around_gold(len(ids), [(s, e) for s, e, _ in gold], self._length)
-        window = ids[cut.window.start : cut.window.end]
-        return Row(sample, ids, (cut.window,), True, _first_place(window, ids), self._elq_gold(cut, gold), _seen(cut, gold))
+        gold_window = window_around_gold(len(ids), [(s, e) for s, e, _ in gold], self._length)
+        offset = _first_position(ids[gold_window.window.start : gold_window.window.end], ids)
+        reported = self._elq_gold(gold_window, gold)
+        return Row(sample, ids, (gold_window.window,), True, offset, reported, _visible(gold_window, gold))
 
-    def _elq_gold(self, cut: GoldWindow, gold: Sequence[Gold]) -> tuple[Gold, ...]:
-        kept = [gold[i] for i in cut.kept]
+    def _elq_gold(self, gold_window: GoldWindow, gold: Sequence[Gold]) -> tuple[Gold, ...]:
+        visible = [gold[i] for i in gold_window.kept]
         room = self._length - 2
-        shift = cut.window.start if len(kept) == len(gold) else 0
+        shift = gold_window.window.start if len(visible) == len(gold) else 0
         # A single mention that is too long was shortened before.
-        return tuple((s - shift, min(e, s + room if len(kept) == 1 else e) - shift, row) for s, e, row in kept)
+        return tuple((s - shift, min(e, s + room if len(visible) == 1 else e) - shift, row) for s, e, row in visible)
 
     def _takes_stored(self, sample: Sample) -> bool:
         if sample.token_ids is None:
@@ -161,19 +162,19 @@ class RowMaker:
     def _stored(self, sample: Sample) -> tuple[int, ...]:
         ids = sample.token_ids or ()
         try:
-            self._pieces.require_known(ids)
+            self._tokenizer.require_known(ids)
         except DataError as error:
             raise DataError(f"row {sample.id!r}: {error}") from error
         return ids
 
     def _row_of_text(self, sample: Sample) -> Row:
-        cut = self._cut(sample)
-        gold = None if sample.mentions is None else tuple(sorted(_place(m, cut) for m in sample.mentions))
-        return Row(sample, tuple(cut.ids.tolist()), (Window(0, len(cut.ids)),), False, 0, gold, gold or ())
+        encoding = self._tokenize(sample)
+        gold = None if sample.mentions is None else tuple(sorted(_token_span(m, encoding) for m in sample.mentions))
+        return Row(sample, tuple(encoding.ids.tolist()), (Window(0, len(encoding.ids)),), False, 0, gold, gold or ())
 
-    def _cut(self, sample: Sample) -> Encoding:
+    def _tokenize(self, sample: Sample) -> Encoding:
         try:
-            return self._pieces.tokenize([sample.text])[0]
+            return self._tokenizer.tokenize([sample.text])[0]
         except DataError as error:
             raise DataError(f"row {sample.id!r}: {error}") from error
 
@@ -184,20 +185,20 @@ def _stored_gold(sample: Sample) -> list[Gold] | None:
     # Only the mentions in characters carry ids, by which they were looked up in this catalogue.
     source: Sequence[Mention | TokenMention] = sample.token_mentions if sample.mentions is None else sample.mentions
     if len(source) != len(sample.token_mentions):
-        found = f"{len(source)} and {len(sample.token_mentions)}"
-        raise DataError(f"row {sample.id!r}: 'mentions' and 'tokenized_mention_idxs' must be of one length; found {found}")
+        counts = f"{len(source)} and {len(sample.token_mentions)}"
+        raise DataError(f"row {sample.id!r}: 'mentions' and 'tokenized_mention_idxs' must be of one length; found {counts}")
     return [(t.start, t.end, m.row) for t, m in zip(sample.token_mentions, source, strict=True)]
 
 
-def _seen(cut: GoldWindow, gold: Sequence[Gold]) -> tuple[Gold, ...]:
-    return tuple((s - 1, e, gold[i][2]) for (s, e), i in zip(cut.bounds, cut.kept, strict=True))
+def _visible(gold_window: GoldWindow, gold: Sequence[Gold]) -> tuple[Gold, ...]:
+    return tuple((s - 1, e, gold[i][2]) for (s, e), i in zip(gold_window.bounds, gold_window.kept, strict=True))
 
 
-def _place(mention: Mention, cut: Encoding) -> Gold:
-    """The pieces that a mention's characters touch; an empty span where there is nothing to read."""
-    start, end = cut.tokens_of(mention.start, mention.end) or (0, 0)
+def _token_span(mention: Mention, encoding: Encoding) -> Gold:
+    """The tokens that a mention's characters overlap; an empty span where there is nothing to read."""
+    start, end = encoding.tokens_of(mention.start, mention.end) or (0, 0)
     return start, end, mention.row
 
 
-def _first_place(part: Sequence[int], whole: Sequence[int]) -> int:
-    return next(i for i in range(len(whole) + 1) if whole[i : i + len(part)] == part)
+def _first_position(window: Sequence[int], text: Sequence[int]) -> int:
+    return next(i for i in range(len(text) + 1) if text[i : i + len(window)] == window)
