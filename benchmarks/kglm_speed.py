@@ -1,4 +1,4 @@
-"""A training step of ComplEx against all entities: this project's loop and PyKEEN's, processor seconds a question.
+"""A training step of ComplEx against all entities: this project's loop and PyKEEN's, CPU seconds a question.
 
 python benchmarks/kglm_speed.py $BLINK_DATA/kg/codex-s --dim 256
 """
@@ -20,7 +20,7 @@ from blink.kglm.run import KglmRun
 
 
 def ours(graph: Graph, folder: str, name: str, dim: int, batch: int, steps: int) -> float:
-    """Processor seconds a question."""
+    """CPU seconds a question."""
     words = [f"--model.name={name}", f"--model.dim={dim}", f"--train.batch_size={batch}", f"--data.graph={folder}"]
     settings = load_settings("graph", None, words)
     with tempfile.TemporaryDirectory() as path:
@@ -33,7 +33,7 @@ def ours(graph: Graph, folder: str, name: str, dim: int, batch: int, steps: int)
 
 
 def pykeens(graph: Graph, name: str, dim: int, batch: int, steps: int) -> float:
-    """Processor seconds a question of `LCWATrainingLoop`, which also asks each question once for all its answers."""
+    """CPU seconds a question of `LCWATrainingLoop`, which also asks each question once for all its answers."""
     from pykeen.models import model_resolver
     from pykeen.training import LCWATrainingLoop
     from pykeen.triples import CoreTriplesFactory
@@ -64,7 +64,7 @@ def main() -> None:
     graph = read_graph(load_settings("graph", None, [f"--data.graph={options.graph}"]).data)
     project = ours(graph, options.graph, options.model, options.dim, options.batch, options.steps)
     library = pykeens(graph, options.model, options.dim, options.batch, options.steps)
-    print(f"{options.model}, {options.dim} numbers, {len(graph.entities):,} entities, {torch.get_num_threads()} threads")
+    print(f"{options.model}, {options.dim}-dimensional, {len(graph.entities):,} entities, {torch.get_num_threads()} threads")
     print(f"  here:   {project * 1e6:8.1f} us a question")
     print(f"  PyKEEN: {library * 1e6:8.1f} us a question ({library / project:.1f} times)")
 

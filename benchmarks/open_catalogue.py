@@ -50,7 +50,7 @@ def peak_mb() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
-def measure(folder: Path, rows: int, reads: int) -> dict[str, float]:
+def measure(folder: Path, rows: int, reads: int) -> dict[str, float | list[float]]:
     """Write, open twice, then read at random and in order."""
     path = folder / "entity.jsonl"
     write_catalogue(path, rows)
