@@ -20,6 +20,7 @@ def settings_options(
     without: Collection[str] = (),
     defaults: Mapping[str, Any] | None = None,
     bounds: bool = False,
+    earlier: Mapping[str, str] | None = None,
 ) -> Callable[[Command], Command]:
     """A decorator that gives a command one option for each field of ``settings``.
 
@@ -30,6 +31,7 @@ def settings_options(
         without: fields that get no option.
         defaults: other defaults than those of the fields.
         bounds: let the command line refuse whole numbers out of range, rather than the class.
+        earlier: flags of earlier versions, which are taken too, by field.
     """
     fields = {name: field for name, field in settings.model_fields.items() if name not in without}
 
@@ -39,6 +41,8 @@ def settings_options(
             text = field.description or ""
             command = click.option(
                 f"--{flag}/--no-{flag}" if shape.kind is bool and not flag.startswith("no-") else f"--{flag}",
+                *([earlier[name]] if earlier and name in earlier else []),
+                name,
                 type=_click_type(shape, bounds),
                 is_flag=shape.kind is bool,
                 default=default,

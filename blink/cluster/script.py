@@ -65,7 +65,7 @@ def _options(job: Job, slurm: SlurmSettings) -> Iterator[str]:
     yield f"output={shlex.quote(str(job.log))}"
     yield "open-mode=append"  # a job that is queued again goes on in the same log
     yield "requeue"
-    yield f"signal=USR1@{slurm.notice_s}"
+    yield f"signal=USR1@{slurm.signal_lead_s}"
     yield f"nodes={job.nodes}"
     yield "ntasks-per-node=1"
     for name, text in _asked(slurm):

@@ -50,7 +50,7 @@ class SlurmSettings(Section):
     """Memory per node, in gigabytes."""
     time_min: Positive | None = None
     """Minutes after which a job is ended."""
-    notice_s: Positive = 120
+    signal_lead_s: Positive = 120
     """Seconds before that at which a job gets a signal, saves and is queued again."""
     requeues: Natural = 20
     """A job that was queued again so often fails instead; its time may be too short to get anywhere."""
@@ -92,9 +92,12 @@ VARIABLES = {
     "BLINK_DATA_ROOT": "paths.data", "BLINK_MODELS_DIR": "paths.models", "BLINK_EXPERIMENTS_DIR": "paths.experiments",
     "BLINK_PREDICTIONS_DIR": "paths.predictions",
 }  # fmt: skip
-"""Environment variable -> setting; beside those of `FREE_SECTIONS`."""
+"""Environment variable -> setting; besides those of `FREE_SECTIONS`."""
+EARLIER_KEYS = {"notice_s": "signal_lead_s"}
+"""Key of [slurm] in earlier versions -> its name; as variable and as flag too."""
+EARLIER_VARIABLES = {f"BLINK_{old.upper()}": f"slurm.{key}" for old, key in EARLIER_KEYS.items()}
 SHARD_VARIABLE, DRY_RUN_VARIABLE = "BLINK_SHARD", "BLINK_DRY_RUN"
-OTHER_VARIABLES = (FILE_VARIABLE, SHARD_VARIABLE, DRY_RUN_VARIABLE)
+OTHER_VARIABLES = (FILE_VARIABLE, SHARD_VARIABLE, DRY_RUN_VARIABLE, *EARLIER_VARIABLES)
 """Variables of ours that are no settings."""
 
 
@@ -213,7 +216,8 @@ def _from_file(path: Path) -> Source:
         if section not in SECTIONS:
             near = meant(section, SECTIONS, form=" (did you mean {!r}?)")
             raise SettingsError(f"{path}: [{section}] is no section{near}; allowed are {', '.join(SECTIONS)}")
-        for key, value in parser.items(section):
+        for name, value in parser.items(section):
+            key = EARLIER_KEYS.get(name, name) if section == "slurm" else name
             _require_key(section, key, str(path))
             if value.strip():  # an empty value is as if not given
                 values.setdefault(section, {})[key] = value.strip()
@@ -230,7 +234,7 @@ def _from_environment(environment: Mapping[str, str]) -> list[Source]:
             sources.append(Source(name, {section: {key: value}}, text=True))
         elif section is None:
             _refuse_misspelt(name)
-    return sources + from_environment(environment, VARIABLES)
+    return sources + from_environment(environment, EARLIER_VARIABLES | VARIABLES)
 
 
 def _refuse_misspelt(name: str) -> None:

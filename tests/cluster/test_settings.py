@@ -157,3 +157,10 @@ def test_processes() -> None:
     assert SlurmSettings(gpus=8).processes_per_node == 8
     assert SlurmSettings(gpus=0).processes_per_node == 1
     assert SlurmSettings(gpus=8, processes=2).processes_per_node == 2
+
+
+def test_earlier_names_of_settings_are_taken(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.ini"
+    file.write_text("[slurm]\nnotice_s = 40\n")
+    assert load_settings({}, file).slurm.signal_lead_s == 40
+    assert load_settings({"BLINK_NOTICE_S": "50"}, file).slurm.signal_lead_s == 50

@@ -10,7 +10,7 @@ import click
 
 from blink.apps.options import settings_options
 from blink.apps.slurm.follow import FollowOptions
-from blink.cluster.settings import DRY_RUN_VARIABLE, ClusterSettings, SlurmSettings, load_settings
+from blink.cluster.settings import DRY_RUN_VARIABLE, EARLIER_KEYS, ClusterSettings, SlurmSettings, load_settings
 
 FLAGS = tuple(name for name in SlurmSettings.model_fields if name != "setup")
 """Settings with a flag; lines of shell are for the file."""
@@ -24,7 +24,8 @@ def cluster_options(command: Any) -> Any:
     )
     for name, text in reversed(switches):
         command = click.option(name, is_flag=True, help=text)(command)
-    command = settings_options(SlurmSettings, without=("setup",), defaults=dict.fromkeys(FLAGS))(command)
+    earlier = {key: f"--{old.replace('_', '-')}" for old, key in EARLIER_KEYS.items()}
+    command = settings_options(SlurmSettings, without=("setup",), defaults=dict.fromkeys(FLAGS), earlier=earlier)(command)
     file = click.option(
         "--settings", "settings_file", metavar="FILE", help="Settings of the cluster.  [default: see blink slurm --help]"
     )
