@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blink.training.data.noise import WAYS, damaged, initials, plural
+from blink.training.data.noise import AUGMENTATIONS, augmented, initials, plural
 
 pytestmark = pytest.mark.quick
 
@@ -16,21 +16,21 @@ NAMES = ("New York Public Library", "Barack Obama", "vitamin", "Islam", "John F.
 
 @given(name=st.text(min_size=1, max_size=30).filter(str.strip), seed=st.integers(0, 99))
 def test_any_name_stays_a_name(name: str, seed: int) -> None:
-    other = damaged(name, np.random.default_rng(seed))
+    other = augmented(name, np.random.default_rng(seed))
     assert other.strip()
-    assert other == damaged(name, np.random.default_rng(seed))
+    assert other == augmented(name, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_way_that_fits_works(name: str) -> None:
-    for misspell, fits in WAYS.items():
+    for misspell, fits in AUGMENTATIONS.items():
         if fits(name):
             assert misspell(name, np.random.default_rng(0)).strip()
 
 
 def test_the_ways_differ() -> None:
     random = np.random.default_rng(0)
-    assert len({damaged("New York Public Library", random) for _ in range(60)}) > 12
+    assert len({augmented("New York Public Library", random) for _ in range(60)}) > 12
 
 
 def test_initials_leave_small_words_out() -> None:
@@ -40,4 +40,4 @@ def test_initials_leave_small_words_out() -> None:
 
 
 def test_what_is_too_short_to_damage_stays() -> None:
-    assert damaged("AI", np.random.default_rng(0)) == "AI"
+    assert augmented("AI", np.random.default_rng(0)) == "AI"

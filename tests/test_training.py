@@ -19,7 +19,7 @@ from blink.model.heads import SpanScores, span_logits
 from blink.runs.checkpoints import CHECKPOINTS_FOLDER, checkpoints
 from blink.runs.folder import TRACE_FILE
 from blink.training.data.examples import Batch, collate, examples_from, order
-from blink.training.data.synthetic import COMMON_NOUN_TAILS, SOURCES, Synthesizer, Triple, mixed, read_triples
+from blink.training.data.synthetic import COMMON_NOUN_TAILS, MAKERS, Synthesizer, Triple, mixed, read_triples
 from blink.training.settings import SYNTHETIC_SOURCES, TrainSettings, parse_mix
 from blink.training.step.losses import catalogue_loss, span_loss
 from blink.training.trainer import Trainer
@@ -133,10 +133,10 @@ class TestMadeTexts:
     def synthesizer(self, kb: KnowledgeBase) -> Synthesizer:
         triples = [Triple(i, "P19", i + 1) for i in range(6)]
         questions = [question(i, kb) for i in range(9)]
-        return Synthesizer(kb.catalogue, triples, questions, guessed=questions[:3], damage=0.0)
+        return Synthesizer(kb.catalogue, triples, questions, pseudo_labelled=questions[:3], augmentation=0.0)
 
     def test_sources_have_the_names_that_settings_know(self) -> None:
-        assert tuple(sorted(SOURCES)) == SYNTHETIC_SOURCES
+        assert tuple(sorted(MAKERS)) == SYNTHETIC_SOURCES
 
     @pytest.mark.parametrize("source", [s for s in SYNTHETIC_SOURCES if s != "described"])
     def test_mentions_spell_names_of_their_entity(self, synthesizer: Synthesizer, kb: KnowledgeBase, source: str) -> None:

@@ -16,7 +16,7 @@ from blink.errors import CheckpointError, MismatchError, SettingsError
 from blink.evaluation.sweep import SweepPoint
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.model.biencoder import BiEncoder
-from blink.runs.checkpoints import CHECKPOINTS_FOLDER, KEPT, checkpoints
+from blink.runs.checkpoints import CHECKPOINTS_FOLDER, MAX_CHECKPOINTS, checkpoints
 from blink.runs.folder import CURVES_FILE, TRACE_FILE
 from blink.runs.progress import Progress
 from blink.runs.signals import Interrupted
@@ -71,7 +71,7 @@ class TestDamaged:
         training = trainer(toy, tmp_path, **FROZEN)
         with pytest.raises(Interrupted):
             training.run(progress=kill)
-        assert len(checkpoints(tmp_path / CHECKPOINTS_FOLDER)) == KEPT
+        assert len(checkpoints(tmp_path / CHECKPOINTS_FOLDER)) == MAX_CHECKPOINTS
         return tmp_path
 
     @staticmethod

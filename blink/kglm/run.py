@@ -135,8 +135,8 @@ def require_scheduled(state: TrainerState, total_steps: int, steps: int, every: 
     """
     last = state.step if state.pending else state.validated
     if last == state.step < total_steps and last % (steps * every):
-        found = f"the run ended between two validations of stop.every {every}, with one more that a longer run lacks"
-        raise SettingsError(f"{found}; begin a new run, or end runs that are to be made longer at a multiple of {every}")
+        message = f"the run ended between two validations of stop.every {every}, with one more that a longer run lacks"
+        raise SettingsError(f"{message}; begin a new run, or end runs that are to be made longer at a multiple of {every}")
 
 
 def device_for(settings: Settings) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS_FOLDER = "checkpoints"
-KEPT = 2
+MAX_CHECKPOINTS = 2
 """Checkpoints that are kept: the newest, and one in case that is damaged."""
 FORMAT = 1
 
@@ -39,12 +39,12 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
         torch.save({"format": FORMAT, "step": step, **state}, f)
     named = folder / f"step-{step:09d}-{sha256(unnamed)[:16]}.pt"
     unnamed.replace(named)
-    for part in folder.glob(".unnamed.pt.*"):  # of a process that was killed while it wrote
-        part.unlink()
+    for unfinished in folder.glob(".unnamed.pt.*"):  # of a process that was killed while it wrote
+        unfinished.unlink()
     before = [path for path in checkpoints(folder) if _step(path) < step]
     for path in checkpoints(folder):
         # Of the same step: that before its validation. Of later steps: damaged ones that were not gone on from.
-        if path != named and path not in before[1 - KEPT :]:
+        if path != named and path not in before[1 - MAX_CHECKPOINTS :]:
             path.unlink()
 
 
@@ -79,12 +79,12 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     Raises:
         CheckpointError: all are damaged.
     """
-    found = checkpoints(folder)
-    for path in reversed(found):
+    paths = checkpoints(folder)
+    for path in reversed(paths):
         try:
             state = _read(path)
         except CheckpointError as error:
-            before = found[found.index(path) - 1] if path != found[0] else None
+            before = paths[paths.index(path) - 1] if path != paths[0] else None
             if before is None:
                 raise CheckpointError(f"{error}; there is no older checkpoint: start anew without --resume") from error
             logger.warning("%s; going on from %s, the one before it", error, before.name)
@@ -101,8 +101,8 @@ def clear_checkpoints(folder: Path) -> None:
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
-    found = (p for p in folder.glob("step-*.pt") if _NAME.search(p.name))
-    return sorted(found, key=lambda p: (_step(p), p.stat().st_mtime_ns))
+    paths = (p for p in folder.glob("step-*.pt") if _NAME.search(p.name))
+    return sorted(paths, key=lambda p: (_step(p), p.stat().st_mtime_ns))
 
 
 def _step(path: Path) -> int:

@@ -47,8 +47,8 @@ def draw_curves(rows: Sequence[dict[str, Any]], losses: Sequence[str], scores: S
 
 def _column(rows: Sequence[dict[str, Any]], kind: str, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of a column. *Shapes:* (n,) both."""
-    found = [(row["step"], row[name]) for row in rows if row.get("kind") == kind and row.get(name) is not None]
-    steps, values = zip(*found, strict=True) if found else ((), ())
+    points = [(row["step"], row[name]) for row in rows if row.get("kind") == kind and row.get(name) is not None]
+    steps, values = zip(*points, strict=True) if points else ((), ())
     return np.array(steps, dtype=np.int64), np.array(values, dtype=float)
 
 

@@ -111,7 +111,7 @@ class Learner(ABC):
         """The row of the trace for the step just taken."""
         return dict(losses)
 
-    def shown(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> Mapping[str, float]:
+    def displayed(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> Mapping[str, float]:
         """What a progress bar shows of the step just taken; ``step`` counts from 1."""
         return losses
 

@@ -127,7 +127,7 @@ class Loop:
             state.sums[name] = [total + loss, count + 1]
         if self.learner.due(state.step).log:
             self._record("step", {"step": state.step, **self.learner.step_row(losses, seconds)})
-        self.progress.step(self.learner.shown(state.step, losses, state.best))
+        self.progress.step(self.learner.displayed(state.step, losses, state.best))
 
     def _require_finite(self, losses: Mapping[str, float], number: int) -> None:
         for name, loss in losses.items():
@@ -180,14 +180,14 @@ class Loop:
             state.best = row
         state.stale = 0 if better else state.stale + 1
         state.pending, state.validated = False, state.step
-        shown = learner.validated(row, better=better)
+        displayed = learner.validated(row, better=better)
         if self.processes.is_main:
             learner.store(row, better=better)
-        self._record("validation", shown)
+        self._record("validation", displayed)
         if time.monotonic() - self._drawn_at > DRAW_INTERVAL_S:
             self._draw()
         self._save()
-        self.progress.validated(shown)
+        self.progress.validated(displayed)
         if line := learner.summary(row, better=better):
             self.progress.say(line)
 

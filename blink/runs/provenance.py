@@ -17,7 +17,7 @@ import torch
 import blink
 from blink.files import sample_hash, sha256
 
-HASHED_WHOLE = 1 << 30
+MAX_HASHED_BYTES = 1 << 30
 """Files above this many bytes are compared by hashes of blocks of them."""
 
 
@@ -82,7 +82,7 @@ def device_name(device: torch.device) -> str:
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file; of a huge one, a hash of its size and of blocks of it."""
-    return sha256(path) if path.stat().st_size <= HASHED_WHOLE else f"blocks:{sample_hash(path)}"
+    return sha256(path) if path.stat().st_size <= MAX_HASHED_BYTES else f"blocks:{sample_hash(path)}"
 
 
 def _version(package: str) -> str:

@@ -167,7 +167,7 @@ class RunInputs:
         triples = read_triples(self.triples, kb.catalogue) if self.triples else []
         every = max(len(questions) // MAX_REPLACED_ROWS, 1) if isinstance(questions, MentionStore) else 1
         pseudo = labelled_samples(self.pseudo, kb.catalogue) if self.pseudo else []
-        return Synthesizer(kb.catalogue, triples, questions[::every], guessed=pseudo, damage=settings.damage)
+        return Synthesizer(kb.catalogue, triples, questions[::every], pseudo_labelled=pseudo, augmentation=settings.damage)
 
     def _checkpoint(self) -> str | None:
         from blink.training.start import is_checkpoint

@@ -73,8 +73,8 @@ def _load(path: Path) -> BiEncoder:
         raise MissingFileError(
             f"{path} is no model; give a folder written by `blink train`, or a checkpoint of the original (.bin)"
         )
-    places = [weights.with_name(ORIGINAL_SETTINGS), weights.parent.parent / ORIGINAL_SETTINGS, weights.with_suffix(".json")]
-    settings = next((p for p in places if p.is_file()), None)
+    paths = [weights.with_name(ORIGINAL_SETTINGS), weights.parent.parent / ORIGINAL_SETTINGS, weights.with_suffix(".json")]
+    settings = next((p for p in paths if p.is_file()), None)
     if settings is None:
         raise MissingFileError(f"{weights} has no settings beside it; put its {ORIGINAL_SETTINGS} or .json there")
     return read_original(OriginalFiles(weights, settings), candidate=True)
@@ -88,8 +88,8 @@ def _with_fresh_context(loaded: BiEncoder, encoder: str, changes: dict[str, Any]
     context = load_encoder(encoder)
     words = context.get_input_embeddings().num_embeddings  # type: ignore[operator]
     if words != len(loaded.tokenizer):
-        found = f"{encoder} knows {words} word pieces, the candidate encoder {len(loaded.tokenizer)}"
-        raise MismatchError(f"{found}; give encoders of one vocabulary")
+        difference = f"{encoder} knows {words} word pieces, the candidate encoder {len(loaded.tokenizer)}"
+        raise MismatchError(f"{difference}; give encoders of one vocabulary")
     return _joined(loaded, _mendable(loaded.config).replace(**changes), context)
 
 

@@ -81,11 +81,11 @@ class Validation:
 
 
 def _replace_folder(source: Path, target: Path) -> None:
-    part, old = target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.old")
-    for stale in (part, old):
+    unfinished, old = target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.old")
+    for stale in (unfinished, old):
         shutil.rmtree(stale, ignore_errors=True)
-    shutil.copytree(source, part)
+    shutil.copytree(source, unfinished)
     if target.exists():
         target.rename(old)
-    part.rename(target)
+    unfinished.rename(target)
     shutil.rmtree(old, ignore_errors=True)

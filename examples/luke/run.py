@@ -131,11 +131,11 @@ class Run:
         if not self.data.is_dir():
             raise MissingFileError(f"the data folder {self.data} does not exist; name another by --data-dir")
         dev = self.task.splits[0]
-        if self.plan.do_train and self.settings.keep == "best" and not self._there(dev):
+        if self.plan.do_train and self.settings.keep == "best" and not self._exists(dev):
             problem = f"{self.data} holds no {self.task.file(dev)}, by which the best weights are chosen"
             raise MissingFileError(f"{problem}; add it, or keep the last by --keep last")
 
-    def _there(self, split: str) -> bool:
+    def _exists(self, split: str) -> bool:
         return (self.data / self.task.file(split)).is_file()
 
     def _training_examples(self) -> list[Any]:
@@ -144,9 +144,11 @@ class Run:
         return self._train
 
     def _features(self, examples: Sequence[Any], vocabulary: Vocabulary, name: str, *, training: bool = False) -> list[Feature]:
-        return [f for of_example in self._shown(examples, vocabulary, name, training) for f in of_example]
+        return [f for of_example in self._tokenize_with_bar(examples, vocabulary, name, training) for f in of_example]
 
-    def _shown(self, examples: Sequence[Any], vocabulary: Vocabulary, name: str, training: bool) -> Iterable[list[Feature]]:
+    def _tokenize_with_bar(
+        self, examples: Sequence[Any], vocabulary: Vocabulary, name: str, training: bool
+    ) -> Iterable[list[Feature]]:
         with self._bar(f"reading {name}", len(examples), "example") as progress:
             for of_example in self.task.features(examples, vocabulary, training=training):
                 progress.advance()
@@ -183,12 +185,12 @@ class Run:
         for epoch, scores in enumerate(learner.epochs):  # by the original's names
             results |= {f"dev_{name}_epoch{epoch}": value for name, value in scores.items()}
         results["best_epoch"] = learner.best_epoch
-        self._restore_kept(tuned)
+        self._load_stored(tuned)
         return tuned
 
     def _learner(self, stepper: Stepper, features: Sequence[Feature], tuned: TunedModel, vocabulary: Vocabulary) -> TuneLearner:
         dev = self.task.splits[0]
-        split = self._split(dev, vocabulary) if self._there(dev) else None
+        split = self._split(dev, vocabulary) if self._exists(dev) else None
         evaluator = Evaluator(tuned.model, self.task, vocabulary, self.settings.eval_batch_size, self.accelerator)
         return TuneLearner(
             stepper,
@@ -209,7 +211,7 @@ class Run:
 
         return Progress(start=lambda total, done: shown.advance(done), step=step, validated=validated)
 
-    def _restore_kept(self, tuned: TunedModel) -> None:
+    def _load_stored(self, tuned: TunedModel) -> None:
         """Go back to the weights that were kept, as they are on the disk."""
         self.accelerator.wait_for_everyone()
         tuned.model.load_state_dict(load_file(self.folder / WEIGHTS_FILE), strict=True)
@@ -227,7 +229,7 @@ class Run:
         evaluator = Evaluator(tuned.model, self.task, vocabulary, self.settings.eval_batch_size, self.accelerator)
         results: dict[str, float] = {}
         for name in self.task.splits:
-            if not self._there(name) and name != self.task.splits[0]:
+            if not self._exists(name) and name != self.task.splits[0]:
                 self._say(f"{self.data} holds no {self.task.file(name)}; it is left out")
                 continue
             split = self._split(name, vocabulary)
@@ -281,7 +283,7 @@ class Run:
     def _about(self) -> dict[str, Any]:
         """Where the run comes from; files are told apart by their contents."""
         names = ("train", *self.task.splits)
-        files = [*(self.data / self.task.file(n) for n in names if self._there(n)), *self.task.sources()]
+        files = [*(self.data / self.task.file(n) for n in names if self._exists(n)), *self.task.sources()]
         about = provenance(files, self.accelerator.device, self.accelerator.num_processes)
         return {**about, "task": self.task.name, "model_file": self.common.model_file}
 

@@ -19,7 +19,7 @@ from examples.luke.settings import TuneSettings
 from examples.luke.task import Task
 
 NO_DECAY = ("bias", "LayerNorm.weight")
-SHOWN = 4
+MAX_NAMED = 4
 """Inputs that a message about a bad batch names."""
 BUCKET = 1 << 25
 """Numbers of gradients that are summed over processes at once."""
@@ -206,8 +206,8 @@ def buckets(parameters: Iterable[nn.Parameter], size: int) -> list[list[nn.Param
 
 def _require_finite(value: float, what: str, number: int, features: Sequence[Feature]) -> None:
     if not math.isfinite(value):
-        names = ", ".join(f.where for f in features[:SHOWN]) + (
-            f" and {len(features) - SHOWN} more" if len(features) > SHOWN else ""
+        names = ", ".join(f.where for f in features[:MAX_NAMED]) + (
+            f" and {len(features) - MAX_NAMED} more" if len(features) > MAX_NAMED else ""
         )
         raise SettingsError(
             f"the {what} is {value} at step {number + 1}, with {names}; lower --learning-rate, or look at these examples"

@@ -137,8 +137,8 @@ def _best_graph(run: KglmRun[GloveSettings]) -> tuple[Graph | None, GraphModel |
     tensors = read_tensors(run.best / MODEL_FILE)
     if read_json(run.best / MODEL_ABOUT)["graph"] != graph.digest:
         raise MismatchError(f"{run.best} was trained on another graph; bring its files back, or train again")
-    own = model.state_dict()
-    model.load_state_dict({name: value for name, value in tensors.items() if name in own})
+    state = model.state_dict()
+    model.load_state_dict({name: value for name, value in tensors.items() if name in state})
     return graph, model.to(device_for(run.settings)).eval()
 
 
@@ -147,9 +147,9 @@ def _word_rows(tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     words, contexts = tensors[f"{PREFIX}words.weight"], tensors[f"{PREFIX}contexts.weight"]
     if f"{PREFIX}words.place" not in tensors:
         return words, contexts
-    place, alone = tensors[f"{PREFIX}words.place"], tensors[f"{PREFIX}words.alone"]
+    row, alone = tensors[f"{PREFIX}words.place"], tensors[f"{PREFIX}words.alone"]
     rows = torch.empty_like(contexts)
-    rows[alone], rows[~alone] = words[place[alone]], tensors["entity_tables.0"][place[~alone]]
+    rows[alone], rows[~alone] = words[row[alone]], tensors["entity_tables.0"][row[~alone]]
     return rows, contexts
 
 

@@ -170,7 +170,7 @@ class LanguageLearner(Learner):
         """Epoch, losses, the highest learning rate and speeds."""
         return {"epoch": self._epoch, **losses, "rate": self._rate, **self.speeds()}
 
-    def shown(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> dict[str, float]:
+    def displayed(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> dict[str, float]:
         """Losses and speeds."""
         return {**losses, **self.speeds()}
 
@@ -191,8 +191,8 @@ class LanguageLearner(Learner):
     def _set_rates(self, names: tuple[str, ...]) -> float:
         """Set the learning rate of each group of parameters; returns the highest."""
         rates = []
-        for part, group in zip(self._groups, self.optimizer.param_groups, strict=True):
-            tasks = [name for name in OWNERS[part] if name in names] or names
+        for name_of_group, group in zip(self._groups, self.optimizer.param_groups, strict=True):
+            tasks = [name for name in OWNERS[name_of_group] if name in names] or names
             weights = [self._schedule.weight(name) for name in tasks]
             group["lr"] = sum(w * self._training.rates[n] for w, n in zip(weights, tasks, strict=True)) / sum(weights)
             rates.append(float(group["lr"]))
@@ -232,8 +232,8 @@ class LanguageLearner(Learner):
 
     def summary(self, row: Mapping[str, Any], *, better: bool) -> str:
         """A line about a validation."""
-        shown = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, float))
-        return f"epoch {row['epoch'] + 1}: {shown}{'  (best)' if better else ''}"
+        displayed = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, float))
+        return f"epoch {row['epoch'] + 1}: {displayed}{'  (best)' if better else ''}"
 
     def _kept_rules(self) -> list[str]:
         both = [r for r, task in (("perplexity", LANGUAGE), ("accuracy", TRIPLES)) if task in self._schedule.tasks]
@@ -254,12 +254,12 @@ class _Clock:
 
     def end_step(self, seconds: float) -> None:
         """The step took so long in all."""
-        gradients = sum(taken for _, _, taken in self._step)
-        for unit, units, taken in self._step:
+        gradients = sum(spent for _, _, spent in self._step)
+        for unit, units, spent in self._step:
             before = self._units.get(unit, (0.0, 0.0))
-            self._units[unit] = [before[0] + units, before[1] + seconds * taken / gradients]
+            self._units[unit] = [before[0] + units, before[1] + seconds * spent / gradients]
         self._step = []
 
     def speeds(self) -> dict[str, float]:
         """Such as ``{"words/s": 5200.0}``."""
-        return {f"{unit}/s": round(total / max(taken, 1e-9), 1) for unit, (total, taken) in self._units.items()}
+        return {f"{unit}/s": round(total / max(spent, 1e-9), 1) for unit, (total, spent) in self._units.items()}

@@ -43,7 +43,7 @@ class LanguageRunner:
         inputs = read_inputs(run.settings)
         for note in inputs.notes:
             progress.say(note)
-        learner = _learner(inputs, run, progress, begun=resume and run.has_checkpoint)
+        learner = _learner(inputs, run, progress, resumed=resume and run.has_checkpoint)
         loop = Loop(learner, run, run.about(inputs.sources, describe_inputs(inputs)), progress=progress)
         loop.run(resume=resume)
         return _measure_all(run, inputs, {"cost": loop.cost.row(), "speed": learner.speeds()})
@@ -54,9 +54,9 @@ class LanguageRunner:
         run = KglmRun.open(folder).of(LanguageSections)
         saved = load_model(run.best)
         inputs = read_inputs(run.settings, saved.vocabulary)
-        found = _States(run, saved, inputs).split(split)
-        run.add_metrics(split, found)
-        return found
+        figures = _States(run, saved, inputs).split(split)
+        run.add_metrics(split, figures)
+        return figures
 
     def export(self, folder: Path, out: Path) -> dict[str, Any]:
         """Write entity vectors for the linker: rows of the table of entities, or else what the cells keep of each name."""
@@ -69,11 +69,11 @@ class LanguageRunner:
         return write_export(out, saved, triples, run.settings)
 
 
-def _learner(inputs: Inputs, run: KglmRun[LanguageSections], progress: Progress, *, begun: bool) -> LanguageLearner:
+def _learner(inputs: Inputs, run: KglmRun[LanguageSections], progress: Progress, *, resumed: bool) -> LanguageLearner:
     """A learner at the beginning; where a state follows, no time is spent on initial word vectors."""
     settings = run.settings
-    drawn = {"words.init": "random", "words.scale": settings.words.scale or 1.0}
-    start = settings.replace(drawn) if begun else settings
+    random_words = {"words.init": "random", "words.scale": settings.words.scale or 1.0}
+    start = settings.replace(random_words) if resumed else settings
     model = new_model(start, inputs, progress.say).to(device_for(settings))
     validation, training = settings.validation, training_of(settings)
     text = _some_lines(inputs.texts.get("valid"), validation.lines)
@@ -129,15 +129,15 @@ def training_of(settings: LanguageSections) -> Training:
 
 def tasks_of(settings: LanguageSections, inputs: Inputs, model: KGLanguageModel) -> dict[str, Task]:
     """The tasks of a run that learn."""
-    train, found = settings.train, dict[str, Task]()
+    train, figures = settings.train, dict[str, Task]()
     names = schedule_of(settings).tasks
     if LANGUAGE in names:
-        found[LANGUAGE] = LanguageTask(
+        figures[LANGUAGE] = LanguageTask(
             model, inputs.texts["train"], lines=train.lines, seed=settings.seed, shuffle=train.shuffle
         )
     if TRIPLES in names and inputs.triples is not None:
         triples, joint = inputs.triples, JointSettings.of(settings)
-        found[TRIPLES] = TripleTask(
+        figures[TRIPLES] = TripleTask(
             model,
             triples.texts,
             triples.train,
@@ -148,7 +148,7 @@ def tasks_of(settings: LanguageSections, inputs: Inputs, model: KGLanguageModel)
             redraw=joint.negatives.redraw,
             tables=tables_for(model, triples),
         )
-    return found
+    return figures
 
 
 def scores_of(model: KGLanguageModel, inputs: Inputs, text: Corpus | None) -> dict[str, Any]:
@@ -184,17 +184,19 @@ class _States:
     def __init__(self, run: KglmRun[LanguageSections], saved: SavedModel, inputs: Inputs) -> None:
         device = device_for(run.settings)
         self._best = Evaluator(saved.model.to(device), inputs)
-        own = {rule: run.path / f"{BEST_FOLDER}-{rule}" for rule in ("perplexity", "accuracy")}
-        self._own = {rule: Evaluator(load_model(at).model.to(device), inputs) for rule, at in own.items() if at.is_dir()}
+        best_of_each = {rule: run.path / f"{BEST_FOLDER}-{rule}" for rule in ("perplexity", "accuracy")}
+        self._best_of_each = {
+            rule: Evaluator(load_model(path).model.to(device), inputs) for rule, path in best_of_each.items() if path.is_dir()
+        }
 
     def split(self, split: str) -> dict[str, Any]:
         """Figures of the best state; under ``each_by_its_own_best``, perplexity and accuracy of two states."""
-        found, own = self._best.split(split), dict[str, Any]()
-        if "perplexity" in self._own:
-            own |= self._own["perplexity"].text(split)
-        if "accuracy" in self._own:
-            own |= self._own["accuracy"].triples(split)
-        return {**found, "each_by_its_own_best": own} if own else found
+        figures, best_of_each = self._best.split(split), dict[str, Any]()
+        if "perplexity" in self._best_of_each:
+            best_of_each |= self._best_of_each["perplexity"].text(split)
+        if "accuracy" in self._best_of_each:
+            best_of_each |= self._best_of_each["accuracy"].triples(split)
+        return {**figures, "each_by_its_own_best": best_of_each} if best_of_each else figures
 
 
 def _some_lines(text: Corpus | None, most: int) -> Corpus | None:

@@ -47,7 +47,7 @@ class Epoch:
     """The batches of one epoch.
 
     Args:
-        texts: what they hold; examples already, or samples that are cut into word pieces when their batch comes.
+        texts: what they hold; examples already, or samples that are tokenized with their batch.
         batches: numbers of the texts that each batch holds.
         pieces: the tokenizer.
         context_length: longest input.
@@ -105,51 +105,52 @@ class Epochs:
         self._questions, self._settings, self._synthesizer = questions, settings, synthesizer
         self._pieces, self._context_length = pieces, context_length
         self._mix = parse_mix(settings.mix)
-        self._kept: tuple[int, Epoch] | None = None
+        self._cached: tuple[int, Epoch] | None = None
         self._per_epoch = self._questions_per_epoch()
         self.steps = len(self[0])
         if not self.steps:
             raise DataError("there are no texts to train on; give --train, or a --mix whose shares are not all 0")
 
     def __getitem__(self, number: int) -> Epoch:
-        """Epoch ``number``; the same whenever it is asked for."""
-        if self._kept is None or self._kept[0] != number:
-            self._kept = (number, self._read(number))
-        return self._kept[1]
+        """Epoch ``number``; the same at each call."""
+        if self._cached is None or self._cached[0] != number:
+            self._cached = (number, self._read(number))
+        return self._cached[1]
 
     def _read(self, number: int) -> Epoch:
-        places, made = self._chosen(number), self._made(number)
-        samples = _Joined(self._questions, places, made)
-        drawn = None if self._settings.in_order else np.random.default_rng([self._settings.seed, number])
+        numbers, synthetic = self._question_numbers(number), self._synthetic(number)
+        samples = _EpochTexts(self._questions, numbers, synthetic)
+        generator = None if self._settings.in_order else np.random.default_rng([self._settings.seed, number])
         if isinstance(self._questions, MentionStore):
-            batches = order(samples.lengths(), self._settings.batch_size, drawn)
+            batches = order(samples.lengths(), self._settings.batch_size, generator)
             return Epoch(samples, batches, self._pieces, self._context_length)
         examples = examples_from(samples, self._pieces, self._context_length)
         lengths = np.array([len(e.ids) for e in examples], dtype=np.int64)
-        return Epoch(examples, order(lengths, self._settings.batch_size, drawn), self._pieces, self._context_length)
+        return Epoch(examples, order(lengths, self._settings.batch_size, generator), self._pieces, self._context_length)
 
-    def _chosen(self, number: int) -> npt.NDArray[np.int64]:
-        """Places of an epoch's questions."""
-        own = self._own(number)
-        whole, part = divmod(self._mix.get("questions", 1.0), 1)
-        drawn = np.random.default_rng(self._seed(number)).permutation(len(own))[: round(part * len(own))]
-        return np.concatenate([*[own] * int(whole), own[drawn] if part else own[:0]])
+    def _question_numbers(self, number: int) -> npt.NDArray[np.int64]:
+        """Numbers of the questions of an epoch."""
+        numbers = self._epoch_numbers(number)
+        repeats, fraction = divmod(self._mix.get("questions", 1.0), 1)
+        generator = np.random.default_rng(self._seed(number)).permutation(len(numbers))[: round(fraction * len(numbers))]
+        return np.concatenate([*[numbers] * int(repeats), numbers[generator] if fraction else numbers[:0]])
 
-    def _own(self, number: int) -> npt.NDArray[np.int64]:
-        """Places of the questions that an epoch draws from."""
+    def _epoch_numbers(self, number: int) -> npt.NDArray[np.int64]:
+        """Numbers of the questions that an epoch draws from."""
         n = self._per_epoch
         return (np.arange(n) + number * n) % max(len(self._questions), 1)
 
-    def _made(self, number: int) -> list[Sample]:
+    def _synthetic(self, number: int) -> list[Sample]:
         mix = {**self._mix, "questions": 0.0}
-        return list(mixed(_Joined(self._questions, self._own(number)), mix, self._synthesizer, self._seed(number)))
+        questions = _EpochTexts(self._questions, self._epoch_numbers(number))
+        return list(mixed(questions, mix, self._synthesizer, self._seed(number)))
 
     def _seed(self, number: int) -> int:
         """Of an epoch's texts; runs whose seeds are neighbours share none."""
         return self._settings.seed + SEED_STRIDE * number
 
     def _questions_per_epoch(self) -> int:
-        """All of them; or, distributed, as many as let each be seen once."""
+        """All of them; or, distributed, as many as let each be read once."""
         count = len(self._questions)
         if not self._settings.distribute:
             return count
@@ -163,30 +164,32 @@ class Epochs:
         return count
 
 
-class _Joined(Sequence[Sample]):
-    """Some questions, and behind them made texts; a question is read when it is asked for."""
+class _EpochTexts(Sequence[Sample]):
+    """Some questions, then synthetic texts; a question is read when it is indexed."""
 
-    def __init__(self, questions: Sequence[Sample], places: npt.NDArray[np.int64], made: Sequence[Sample] = ()) -> None:
-        self._questions, self._places, self._made = questions, places, made
+    def __init__(self, questions: Sequence[Sample], numbers: npt.NDArray[np.int64], synthetic: Sequence[Sample] = ()) -> None:
+        self._questions, self._numbers, self._synthetic = questions, numbers, synthetic
 
     def __len__(self) -> int:
-        return len(self._places) + len(self._made)
+        return len(self._numbers) + len(self._synthetic)
 
     @overload
-    def __getitem__(self, at: int) -> Sample: ...
+    def __getitem__(self, index: int) -> Sample: ...
 
     @overload
-    def __getitem__(self, at: slice) -> list[Sample]: ...
+    def __getitem__(self, index: slice) -> list[Sample]: ...
 
-    def __getitem__(self, at: int | slice) -> Sample | list[Sample]:
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
-        if not 0 <= at < len(self):
-            raise IndexError(at)
-        return self._questions[int(self._places[at])] if at < len(self._places) else self._made[at - len(self._places)]
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        if index < len(self._numbers):
+            return self._questions[int(self._numbers[index])]
+        return self._synthetic[index - len(self._numbers)]
 
     def lengths(self) -> npt.NDArray[np.int64]:
         """Bytes of each text's line: what is known of its length without reading it."""
         assert isinstance(self._questions, MentionStore)
-        made = np.array([len(s.text.encode()) for s in self._made], dtype=np.int64)
-        return np.concatenate([self._questions.line_bytes[self._places], made])
+        synthetic = np.array([len(s.text.encode()) for s in self._synthetic], dtype=np.int64)
+        return np.concatenate([self._questions.line_bytes[self._numbers], synthetic])

@@ -99,12 +99,12 @@ def order(
     """
     count = len(lengths)
     if generator is None:
-        return [np.arange(at, min(at + batch_size, count)) for at in range(0, count, batch_size)]
-    drawn = generator.permutation(count)
-    pools = [drawn[at : at + POOL * batch_size] for at in range(0, count, POOL * batch_size)]
+        return [np.arange(first, min(first + batch_size, count)) for first in range(0, count, batch_size)]
+    permutation = generator.permutation(count)
+    pools = [permutation[first : first + POOL * batch_size] for first in range(0, count, POOL * batch_size)]
     pools = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
-    chosen = [pool[at : at + batch_size] for pool in pools for at in range(0, len(pool), batch_size)]
-    return [chosen[i] for i in generator.permutation(len(chosen))]
+    batches = [pool[first : first + batch_size] for pool in pools for first in range(0, len(pool), batch_size)]
+    return [batches[i] for i in generator.permutation(len(batches))]
 
 
 def collate(examples: Sequence[Example], pad_id: int) -> Batch:

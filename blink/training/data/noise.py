@@ -1,4 +1,4 @@
-"""Names as people really write them: misspelt, shortened, joined, put in the plural."""
+"""Augmentation of names, as people write them: misspelt, shortened, joined, in the plural."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ VOWELS = "aeiou"
 SMALL_WORDS = frozenset(("a", "an", "and", "at", "de", "for", "in", "of", "on", "the", "to", "von"))
 
 
-def damaged(name: str, random: np.random.Generator) -> str:
-    """One of the ways to write ``name`` that no dictionary lists; the name itself where none of them fits."""
-    ways = [way for way, fits in WAYS.items() if fits(name)]
-    return ways[random.integers(len(ways))](name, random) if ways else name
+def augmented(name: str, random: np.random.Generator) -> str:
+    """A spelling of ``name`` that no dictionary lists; the name itself where no augmentation fits."""
+    candidates = [augmentation for augmentation, fits in AUGMENTATIONS.items() if fits(name)]
+    return candidates[random.integers(len(candidates))](name, random) if candidates else name
 
 
 def swapped_letters(name: str, random: np.random.Generator) -> str:
@@ -36,8 +36,8 @@ def doubled_letter(name: str, random: np.random.Generator) -> str:
 
 def other_vowel(name: str, random: np.random.Generator) -> str:
     """``Ferrell`` -> ``Farrell``."""
-    places = [i for i, c in enumerate(name) if i and c in VOWELS]
-    i = places[random.integers(len(places))]
+    positions = [i for i, c in enumerate(name) if i and c in VOWELS]
+    i = positions[random.integers(len(positions))]
     return name[:i] + VOWELS[random.integers(len(VOWELS))] + name[i + 1 :]
 
 
@@ -76,24 +76,24 @@ def plural(name: str, random: np.random.Generator) -> str:
 
 
 def _inner(name: str, random: np.random.Generator, keep: int = 0) -> int:
-    """A place after the first letter with ``keep`` characters behind it: first letters are seldom wrong."""
-    places = [i for i in range(1, len(name) - keep) if name[i : i + 1 + keep].isalpha()]
-    return places[random.integers(len(places))] if places else 1
+    """A position after the first letter with ``keep`` characters behind it: first letters are seldom wrong."""
+    positions = [i for i in range(1, len(name) - keep) if name[i : i + 1 + keep].isalpha()]
+    return positions[random.integers(len(positions))] if positions else 1
 
 
 def _long(name: str) -> bool:
     return len(name) > 4 and name[1:].replace(" ", "").isalpha()
 
 
-def _words(at_least: int, at_most: int = 6) -> Callable[[str], bool]:
+def _words(min_words: int, max_words: int = 6) -> Callable[[str], bool]:
     def fits(name: str) -> bool:
         words = name.split()
-        return at_least <= len(words) <= at_most and all(len(w) > 2 or w.lower() in SMALL_WORDS for w in words)
+        return min_words <= len(words) <= max_words and all(len(w) > 2 or w.lower() in SMALL_WORDS for w in words)
 
     return fits
 
 
-WAYS: dict[Callable[[str, np.random.Generator], str], Callable[[str], bool]] = {
+AUGMENTATIONS: dict[Callable[[str, np.random.Generator], str], Callable[[str], bool]] = {
     swapped_letters: _long,
     dropped_letter: _long,
     doubled_letter: _long,
@@ -105,4 +105,4 @@ WAYS: dict[Callable[[str, np.random.Generator], str], Callable[[str], bool]] = {
     initials: _words(3),
     plural: lambda name: name[:1].islower() and name[-1:].isalpha(),
 }
-"""Each way with the names it fits."""
+"""Each augmentation with the names it fits."""

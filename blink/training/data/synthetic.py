@@ -1,4 +1,4 @@
-"""More training texts from what is at hand: swapped entities, templates over triples, and texts without entities.
+"""Synthetic training texts: entity replacement, template filling, distant supervision, and texts without entities.
 
 The real question sets are small and all alike; these teach the mention head other frames and the absence of entities.
 """
@@ -21,7 +21,7 @@ from blink.errors import DataError, SettingsError
 from blink.files import require_file
 from blink.kb.alias_table import normalise, without_brackets
 from blink.kb.catalogue import Catalogue
-from blink.training.data.noise import damaged
+from blink.training.data.noise import augmented
 
 COMMON_NOUN_TAILS = frozenset(
     ("P106", "P136", "P1303", "P509", "P101", "P641", "P1050", "P2348", "P452", "P2283", "P1056", "P780", "P3095")
@@ -43,8 +43,8 @@ SLOT = re.compile(r"\{(\w)\}")
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 LENGTHS = (30, 160)
 """Shortest and longest sentence, in characters, that is taken from a description."""
-MOST_NEIGHBOURS = 60
-LONGEST_DEFINITION = 90
+MAX_NEIGHBOURS = 60
+MAX_DEFINITION_LENGTH = 90
 DEFINITIONS = (
     "{a} is the {d}", "{a}, {d}, was in the news again", "the {d} {a}", "have you heard of {a}, the {d}?",
     "is {a} a {d} or something else", "I mean {a} the {d}, not the other one", "what is {a}? {d}, I think",
@@ -85,14 +85,14 @@ def read_triples(path: str | Path, catalogue: Catalogue) -> list[Triple]:
 
 
 class Synthesizer:
-    """Makes labelled texts.
+    """Makes labelled synthetic texts.
 
     Args:
         catalogue: whose titles and aliases fill the slots.
         triples: facts between its rows.
-        questions: labelled texts whose mentions `swapped` replaces.
-        guessed: texts that a model has labelled, for `pseudo`; see ``blink label``.
-        damage: share of names that are written as no dictionary has them, see `blink.training.data.noise`.
+        questions: labelled texts whose mentions `replace_entities` replaces.
+        pseudo_labelled: texts that a model has labelled; see ``blink label``.
+        augmentation: share of names that are augmented, see `blink.training.data.noise`.
     """
 
     def __init__(
@@ -101,21 +101,21 @@ class Synthesizer:
         triples: Sequence[Triple],
         questions: Sequence[Sample],
         *,
-        guessed: Sequence[Sample] = (),
-        damage: float = 0.15,
+        pseudo_labelled: Sequence[Sample] = (),
+        augmentation: float = 0.15,
     ) -> None:
-        self._guessed, self._damage = guessed, damage
+        self._pseudo_labelled, self._augmentation = pseudo_labelled, augmentation
         self._catalogue = catalogue
         self._questions = _replaceable(questions)
-        self._plain = _own_text("plain_texts.txt").splitlines()
-        self._slots: dict[str, list[str]] = json.loads(_own_text("slot_templates.json"))
-        relations: dict[str, list[str]] = json.loads(_own_text("relation_templates.json"))
+        self._plain = _read_text("plain_texts.txt").splitlines()
+        self._slots: dict[str, list[str]] = json.loads(_read_text("slot_templates.json"))
+        relations: dict[str, list[str]] = json.loads(_read_text("relation_templates.json"))
         self._templates = relations
         self._triples: dict[str, list[Triple]] = defaultdict(list)
         for triple in triples:
             if triple.relation in relations:
                 self._triples[triple.relation].append(triple)
-        self._kinds = {kind: self._members(roles) for kind, roles in ROLES.items()} if triples else {}
+        self._kinds = {kind: self._rows_of_roles(roles) for kind, roles in ROLES.items()} if triples else {}
         self._kind_of = {row: kind for kind, rows in self._kinds.items() for row in rows}
         self._neighbours: dict[int, list[int]] = defaultdict(list)
         for triple in triples:
@@ -132,48 +132,48 @@ class Synthesizer:
             self._slots = {k: t for k, t in self._slots.items() if not any("{c}" in template for template in t)}
 
     def of_questions(self, questions: Sequence[Sample]) -> Synthesizer:
-        """The same, but that `swapped` replaces the mentions of other questions."""
+        """The same, but that `replace_entities` replaces the mentions of other questions."""
         other = copy.copy(self)
         other._questions = _replaceable(questions)
         return other
 
     def make(self, source: str, count: int, seed: int) -> list[Sample]:
-        """Make ``count`` texts of one of `SOURCES`; the same seed gives the same texts.
+        """Make ``count`` texts of one of `MAKERS`; the same seed gives the same texts.
 
         Raises:
             SettingsError: the source is unknown, or needs triples or questions that were not given.
         """
-        if source not in SOURCES:
-            raise SettingsError(f"training source is {source!r}; allowed are questions, {', '.join(SOURCES)}")
-        random = np.random.default_rng([seed, sorted(SOURCES).index(source)])
-        return [SOURCES[source](self, random, f"{source}-{i}") for i in range(count)]
+        if source not in MAKERS:
+            raise SettingsError(f"training source is {source!r}; allowed are questions, {', '.join(MAKERS)}")
+        random = np.random.default_rng([seed, sorted(MAKERS).index(source)])
+        return [MAKERS[source](self, random, f"{source}-{i}") for i in range(count)]
 
-    def plain(self, random: np.random.Generator, name: str) -> Sample:
+    def draw_plain(self, random: np.random.Generator, name: str) -> Sample:
         """A text without entities."""
         return Sample(name, str(random.choice(self._plain)), ())
 
-    def swapped(self, random: np.random.Generator, name: str) -> Sample:
+    def replace_entities(self, random: np.random.Generator, name: str) -> Sample:
         """A real question whose mentions were replaced by other entities of their kind."""
         if not self._questions:
             raise SettingsError("swapping entities needs labelled questions whose entities are in the catalogue; give --train")
         question = self._questions[random.integers(len(self._questions))]
-        parts: list[str | tuple[str, int]] = []
-        at = 0
+        segments: list[str | tuple[str, int]] = []
+        offset = 0
         for mention in sorted(question.mentions or (), key=lambda m: (m.start, m.end)):
-            if mention.start < at:
+            if mention.start < offset:
                 continue  # nested gold: the outer mention stands
             kind = self._kind_of.get(mention.row, "any")
-            parts += [question.text[at : mention.start], self._form(self._draw(kind, random), random)]
-            at = mention.end
-        return _assemble(name, [*parts, question.text[at:]])
+            segments += [question.text[offset : mention.start], self._form(self._draw(kind, random), random)]
+            offset = mention.end
+        return _assemble(name, [*segments, question.text[offset:]])
 
-    def pseudo(self, random: np.random.Generator, name: str) -> Sample:
+    def draw_pseudo_labelled(self, random: np.random.Generator, name: str) -> Sample:
         """A text as a model labelled it."""
-        if not self._guessed:
+        if not self._pseudo_labelled:
             raise SettingsError("the source pseudo needs texts that a model has labelled (blink label); give --pseudo FILE")
-        return self._guessed[int(random.integers(len(self._guessed)))]
+        return self._pseudo_labelled[int(random.integers(len(self._pseudo_labelled)))]
 
-    def related(self, random: np.random.Generator, name: str) -> Sample:
+    def fill_relation(self, random: np.random.Generator, name: str) -> Sample:
         """A template of a relation, filled with a triple."""
         if not self._triples:
             raise SettingsError("templates over relations need triples; give --triples")
@@ -181,20 +181,20 @@ class Synthesizer:
         weights = np.sqrt([len(self._triples[r]) for r in relations])
         relation = relations[random.choice(len(relations), p=weights / weights.sum())]
         triple = self._triples[relation][random.integers(len(self._triples[relation]))]
-        fill = {"h": self._form(triple.head, random), "t": self._form(triple.tail, random)}
+        slots = {"h": self._form(triple.head, random), "t": self._form(triple.tail, random)}
         if relation in COMMON_NOUN_TAILS:
-            fill["t"] = (fill["t"][0], NOT_IN_CATALOGUE - 1)
-        return _fill(name, str(random.choice(self._templates[relation])), fill)
+            slots["t"] = (slots["t"][0], NOT_IN_CATALOGUE - 1)
+        return _fill(name, str(random.choice(self._templates[relation])), slots)
 
-    def slotted(self, random: np.random.Generator, name: str) -> Sample:
+    def fill_slots(self, random: np.random.Generator, name: str) -> Sample:
         """An everyday text about one or two entities of a kind, some beside a common noun that is no mention."""
         kind = sorted(self._slots)[random.integers(len(self._slots))]
-        fill = {slot: self._form(self._draw(kind, random), random) for slot in "ab"}
+        slots = {slot: self._form(self._draw(kind, random), random) for slot in "ab"}
         if self._kinds[CONCEPT]:
-            fill["c"] = (self._form(self._draw(CONCEPT, random), random)[0], NOT_IN_CATALOGUE - 1)
-        return _fill(name, str(random.choice(self._slots[kind])), fill)
+            slots["c"] = (self._form(self._draw(CONCEPT, random), random)[0], NOT_IN_CATALOGUE - 1)
+        return _fill(name, str(random.choice(self._slots[kind])), slots)
 
-    def described(self, random: np.random.Generator, name: str) -> Sample:
+    def describe(self, random: np.random.Generator, name: str) -> Sample:
         """A text about an entity from its own description; labelled in part.
 
         Distant supervision: what else is said around a name is what tells namesakes apart. Half of the entities share a
@@ -202,12 +202,12 @@ class Synthesizer:
         of the time with another of the entity's names; a description without its name is put beside it.
         """
         while True:
-            entity = self._catalogue[self._draw_described(random)]
-            parts = self._described_parts(entity, random)
-            if len(parts) > 1:
-                return replace(_assemble(name, parts), partial=True)
+            entity = self._catalogue[self._draw_entity(random)]
+            segments = self._described_segments(entity, random)
+            if len(segments) > 1:
+                return replace(_assemble(name, segments), partial=True)
 
-    def _draw_described(self, random: np.random.Generator) -> int:
+    def _draw_entity(self, random: np.random.Generator) -> int:
         if self._namesakes and random.random() < 0.5:
             return int(self._namesakes[random.integers(len(self._namesakes))])
         # By kind first: most descriptions are of people.
@@ -215,8 +215,8 @@ class Synthesizer:
         rows = self._kinds.get(kind) or range(len(self._catalogue))
         return int(rows[random.integers(len(rows))])
 
-    def _described_parts(self, entity: Entity, random: np.random.Generator) -> list[str | tuple[str, int]]:
-        if entity.text and len(entity.text) <= LONGEST_DEFINITION and not entity.text.endswith("."):
+    def _described_segments(self, entity: Entity, random: np.random.Generator) -> list[str | tuple[str, int]]:
+        if entity.text and len(entity.text) <= MAX_DEFINITION_LENGTH and not entity.text.endswith("."):
             forms = self._forms(entity)
             before, after = str(random.choice(DEFINITIONS)).split("{a}")
             form = (forms[random.integers(len(forms))], entity.row)
@@ -226,22 +226,22 @@ class Synthesizer:
 
     def _mark(self, sentence: str, entity: Entity, random: np.random.Generator) -> list[str | tuple[str, int]]:
         rows = {form.casefold(): entity.row for form in self._forms(entity)}
-        for neighbour in self._neighbours.get(entity.row, ())[:MOST_NEIGHBOURS]:
+        for neighbour in self._neighbours.get(entity.row, ())[:MAX_NEIGHBOURS]:
             rows.setdefault(without_brackets(self._catalogue.title(neighbour)).casefold(), neighbour)
         pattern = "|".join(re.escape(form) for form in sorted(rows, key=len, reverse=True) if len(form) > 2)
-        parts: list[str | tuple[str, int]] = []
-        at = 0
-        for found in re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", sentence, re.IGNORECASE) if pattern else ():
-            form = found[0]
+        segments: list[str | tuple[str, int]] = []
+        offset = 0
+        for match in re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", sentence, re.IGNORECASE) if pattern else ():
+            form = match[0]
             if form.casefold() not in rows:
                 continue  # matched by another folding of case than Python's
             row = rows[form.casefold()]
             if row == entity.row and random.random() < 0.5:
                 forms = self._forms(entity)
                 form = forms[random.integers(len(forms))]
-            parts += [sentence[at : found.start()], (form, row)]
-            at = found.end()
-        return [*parts, sentence[at:]]
+            segments += [sentence[offset : match.start()], (form, row)]
+            offset = match.end()
+        return [*segments, sentence[offset:]]
 
     def _forms(self, entity: Entity) -> list[str]:
         title = without_brackets(entity.title)
@@ -250,7 +250,7 @@ class Synthesizer:
             forms.append(title.rsplit(" ", 1)[1])
         return forms
 
-    def _members(self, roles: tuple[tuple[str, int], ...]) -> list[int]:
+    def _rows_of_roles(self, roles: tuple[tuple[str, int], ...]) -> list[int]:
         rows = {(t.head, t.tail)[end] for relation, end in roles for t in self._triples[relation]}
         return sorted(rows)
 
@@ -263,23 +263,23 @@ class Synthesizer:
         form = without_brackets(entity.title)
         if entity.aliases and random.random() < ALIAS_SHARE:
             form = str(entity.aliases[random.integers(len(entity.aliases))])
-        if random.random() < self._damage:
-            other = damaged(form, random)
+        if random.random() < self._augmentation:
+            other = augmented(form, random)
             # A form that is some entity's name would teach that the name means another.
             if len(other) > 1 and normalise(other) not in self._known:
                 form = other
         return form, row
 
 
-SOURCES: dict[str, Callable[[Synthesizer, np.random.Generator, str], Sample]] = {
-    "described": Synthesizer.described,
-    "plain": Synthesizer.plain,
-    "pseudo": Synthesizer.pseudo,
-    "swapped": Synthesizer.swapped,
-    "related": Synthesizer.related,
-    "slotted": Synthesizer.slotted,
+MAKERS: dict[str, Callable[[Synthesizer, np.random.Generator, str], Sample]] = {
+    "described": Synthesizer.describe,
+    "plain": Synthesizer.draw_plain,
+    "pseudo": Synthesizer.draw_pseudo_labelled,
+    "swapped": Synthesizer.replace_entities,
+    "related": Synthesizer.fill_relation,
+    "slotted": Synthesizer.fill_slots,
 }
-"""Kinds of made texts, by the name used in the settings."""
+"""Makers of synthetic texts, by the name of the source in the settings."""
 
 
 def _replaceable(questions: Sequence[Sample]) -> list[Sample]:
@@ -295,29 +295,29 @@ def _rows_of_forms(catalogue: Catalogue) -> dict[str, set[int]]:
     return rows_of
 
 
-def _fill(name: str, template: str, fill: dict[str, tuple[str, int]]) -> Sample:
-    parts: list[str | tuple[str, int]] = []
-    at = 0
+def _fill(name: str, template: str, slots: dict[str, tuple[str, int]]) -> Sample:
+    segments: list[str | tuple[str, int]] = []
+    offset = 0
     for slot in SLOT.finditer(template):
-        parts += [template[at : slot.start()], fill[slot[1]]]
-        at = slot.end()
-    return _assemble(name, [*parts, template[at:]])
+        segments += [template[offset : slot.start()], slots[slot[1]]]
+        offset = slot.end()
+    return _assemble(name, [*segments, template[offset:]])
 
 
-def _assemble(name: str, parts: Sequence[str | tuple[str, int]]) -> Sample:
+def _assemble(name: str, segments: Sequence[str | tuple[str, int]]) -> Sample:
     text, mentions = "", []
-    for part in parts:
-        if isinstance(part, str):
-            text += part
+    for segment in segments:
+        if isinstance(segment, str):
+            text += segment
             continue
-        form, row = part
+        form, row = segment
         if row >= NOT_IN_CATALOGUE:
             mentions.append(Mention(len(text), len(text) + len(form), row))
         text += form
     return Sample(name, text, tuple(mentions))
 
 
-def _own_text(name: str) -> str:
+def _read_text(name: str) -> str:
     return (resources.files("blink.training") / "texts" / name).read_text(encoding="utf-8")
 
 
@@ -330,12 +330,12 @@ def mixed(questions: Sequence[Sample], mix: dict[str, float], synthesizer: Synth
         synthesizer: makes what is not a question; None where ``mix`` has questions only.
         seed: of this epoch.
     """
-    whole, part = divmod(mix.get("questions", 1.0), 1)
-    for _ in range(int(whole)):
+    repeats, segment = divmod(mix.get("questions", 1.0), 1)
+    for _ in range(int(repeats)):
         yield from questions
-    if part:
-        chosen = np.random.default_rng(seed).permutation(len(questions))[: round(part * len(questions))]
-        yield from (questions[i] for i in chosen)
+    if segment:
+        rows_drawn = np.random.default_rng(seed).permutation(len(questions))[: round(segment * len(questions))]
+        yield from (questions[i] for i in rows_drawn)
     for source, share in mix.items():
         if source != "questions" and synthesizer is not None:
             yield from synthesizer.make(source, round(share * len(questions)), seed)

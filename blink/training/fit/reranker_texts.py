@@ -80,7 +80,8 @@ class TextSource:
         """
         if not any(share for name, share in mix.items() if name != "questions"):
             return cls(kb, None)
-        return cls(kb, Synthesizer(kb.catalogue, read_triples(triples, kb.catalogue) if triples else [], (), damage=damage))
+        facts = read_triples(triples, kb.catalogue) if triples else []
+        return cls(kb, Synthesizer(kb.catalogue, facts, (), augmentation=damage))
 
     def synthesize(self, mix: Mapping[str, float], count: int, questions: Sequence[Sample]) -> list[Sample]:
         """Texts for ``count`` questions; entity replacement only where some of them are of this knowledge base."""

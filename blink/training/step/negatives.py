@@ -65,9 +65,9 @@ class Miner:
         for i, gold in enumerate(batch.rows.tolist()):
             if gold == NOT_IN_CATALOGUE:
                 continue
-            found = [row for row in nearest[i].tolist() if self._allowed(row, gold)][: self._mined]
-            found += self._named(batch, i, {gold, *found})
-            table[i, : len(found)] = found
+            rows = [row for row in nearest[i].tolist() if self._allowed(row, gold)][: self._mined]
+            rows += self._named(batch, i, {gold, *rows})
+            table[i, : len(rows)] = rows
         return torch.from_numpy(table)
 
     def nearest(self, batch: Batch, vectors: Tensor) -> Tensor:
@@ -84,13 +84,13 @@ class Miner:
     def _allowed(self, row: int, gold: int) -> bool:
         return row not in (gold, NOT_IN_CATALOGUE) and not self._bad(row)
 
-    def _named(self, batch: Batch, mention: int, taken: set[int]) -> list[int]:
+    def _named(self, batch: Batch, mention: int, excluded: set[int]) -> list[int]:
         if not self._namesakes or self._forms is None:
             return []
         text, start, end = (int(column[mention]) for column in (batch.text, batch.start, batch.end))
         name = self._pieces.decode(batch.ids[text, start : end + 1].tolist())
-        rows = dict.fromkeys(match.row for match in self._forms.lookup(name, self._namesakes + len(taken)))
-        return [row for row in rows if row not in taken][: self._namesakes]
+        rows = dict.fromkeys(match.row for match in self._forms.lookup(name, self._namesakes + len(excluded)))
+        return [row for row in rows if row not in excluded][: self._namesakes]
 
 
 class NegativeSource:
@@ -127,23 +127,23 @@ class NegativeSource:
         if not self._first <= step < self._first + len(self._tables):
             end = min((number // self._settings.refresh_steps + 1) * self._settings.refresh_steps, batches)
             miner = self._miner()
-            mine = miner.full if self._mode == "full" else miner.nearest
+            search = miner.full if self._mode == "full" else miner.nearest
             self._first = step
-            self._tables = [[mine(p, self._stepper.embed(p)) for p in of_batch(n)] for n in range(number, end)]
+            self._tables = [[search(p, self._stepper.embed(p)) for p in of_batch(n)] for n in range(number, end)]
         table = self._tables[step - self._first]
         return [replace(batch, negatives=rows) for batch, rows in zip(micro_batches, table, strict=True)]
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint has to hold: the negatives of every process."""
-        own = {"first": self._first, "tables": self._tables}
-        return {"processes": gather_object([own]) if self._stepper.accelerator.num_processes > 1 else [own]}
+        state = {"first": self._first, "tables": self._tables}
+        return {"processes": gather_object([state]) if self._stepper.accelerator.num_processes > 1 else [state]}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go back to a state; with another number of processes, mine anew."""
         accelerator = self._stepper.accelerator
         if len(state["processes"]) == accelerator.num_processes:
-            own = state["processes"][accelerator.process_index]
-            self._first, self._tables = own["first"], own["tables"]
+            state = state["processes"][accelerator.process_index]
+            self._first, self._tables = state["first"], state["tables"]
 
     def _miner(self) -> Miner:
         kb = self._kb
@@ -161,12 +161,13 @@ class NegativeSource:
         model, accelerator = self._stepper.model, self._stepper.accelerator
         model.eval()
         shares = np.array_split(np.arange(len(self._kb.catalogue)), accelerator.num_processes)
-        own = shares[accelerator.process_index]
-        chunks = range(int(own[0]), int(own[-1]) + 1, CHUNK_ROWS) if len(own) else ()
-        parts = [
-            model.encode_entities(list(self._kb.catalogue.iter(at, min(at + CHUNK_ROWS, int(own[-1]) + 1)))) for at in chunks
+        rows = shares[accelerator.process_index]
+        start, end = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+        vectors = [
+            model.encode_entities(list(self._kb.catalogue.iter(first, min(first + CHUNK_ROWS, end))))
+            for first in range(start, end, CHUNK_ROWS)
         ]
         model.train()
         if accelerator.num_processes > 1:
-            parts = gather_object(parts)
-        return np.concatenate(parts)
+            vectors = gather_object(vectors)
+        return np.concatenate(vectors)

@@ -38,7 +38,7 @@ class Entities:
     batch: Tensor
     catalogue: Tensor | None = None
 
-    def at(self, rows: Tensor) -> Tensor:
+    def vectors_of(self, rows: Tensor) -> Tensor:
         """Vectors of catalogue rows, all of which must be here. ``rows``: any shape; result: the same and (d,)."""
         return self.vectors[torch.searchsorted(self.rows, rows)]
 
@@ -57,11 +57,11 @@ class Objective:
 
     loss: Callable[[Tensor, Batch, Entities, int], Tensor]
     count: Callable[[Batch], int]
-    whole_catalogue: bool = False
+    needs_catalogue: bool = False
     mined: str | None = None
 
 
-def objectives_named(text: str) -> tuple[Objective, ...]:
+def parse_objectives(text: str) -> tuple[Objective, ...]:
     """The objectives of a sum such as ``in_batch+hard_negatives``.
 
     Raises:
@@ -73,8 +73,8 @@ def objectives_named(text: str) -> tuple[Objective, ...]:
 def needed_rows(batches: Sequence[Batch]) -> Tensor:
     """Catalogue rows of the entities and negatives of batches, ascending. *Shape:* (n,), int64."""
     rows = [b.rows for b in batches] + [b.negatives.flatten() for b in batches if b.negatives is not None]
-    found = torch.cat(rows).unique() if rows else torch.empty(0, dtype=torch.long)
-    return found[found != NOT_IN_CATALOGUE]
+    rows_needed = torch.cat(rows).unique() if rows else torch.empty(0, dtype=torch.long)
+    return rows_needed[rows_needed != NOT_IN_CATALOGUE]
 
 
 def _known(batch: Batch) -> Tensor:
@@ -102,8 +102,8 @@ def _scored(mentions: Tensor, batch: Batch, entities: Entities) -> tuple[Tensor,
     known = _known(batch)
     assert batch.negatives is not None
     negatives = batch.negatives[known]
-    others = entities.at(negatives.where(negatives != NOT_IN_CATALOGUE, batch.rows[known][:, None]))
-    gold = (mentions[known] * entities.at(batch.rows[known])).sum(-1)
+    others = entities.vectors_of(negatives.where(negatives != NOT_IN_CATALOGUE, batch.rows[known][:, None]))
+    gold = (mentions[known] * entities.vectors_of(batch.rows[known])).sum(-1)
     return gold, torch.einsum("md,mkd->mk", mentions[known], others)
 
 
@@ -137,7 +137,7 @@ def _count_pairs(batch: Batch) -> int:
 
 
 OBJECTIVES = {
-    "catalogue": Objective(_catalogue, _count_known, whole_catalogue=True),
+    "catalogue": Objective(_catalogue, _count_known, needs_catalogue=True),
     "in_batch": Objective(_in_batch, _count_known),
     "hard_negatives": Objective(_hard, _count_known, mined="full"),
     "hard_negatives_bce": Objective(_pairs, _count_pairs, mined="nearest"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from blink.runs.seeds import step_seed
 from blink.training.data.examples import Batch
 from blink.training.settings import TrainSettings
 from blink.training.step.losses import span_count, span_loss
-from blink.training.step.objectives import Entities, Objective, needed_rows, objectives_named
+from blink.training.step.objectives import Entities, Objective, needed_rows, parse_objectives
 from blink.training.step.towers import EntityVectors, autocast
 
 TOP_LAYERS = {"all_encoder_layers": None, "top4_layers": 4, "top_layer": 1, "additional_layers": 0}
@@ -66,7 +67,7 @@ class Stepper:
         total_steps: int,
     ) -> None:
         self.model, self.accelerator, self.settings = model, accelerator, settings
-        self.objectives: tuple[Objective, ...] = objectives_named(settings.objective)
+        self.objectives: tuple[Objective, ...] = parse_objectives(settings.objective)
         self.total_steps = total_steps
         self._vectors, self._catalogue = vectors, catalogue
         self.trained = [p for p in model.parameters() if p.requires_grad]
@@ -137,7 +138,7 @@ class Stepper:
 
     def _open(self, info: GlobalBatchInfo) -> Entities:
         device = self.accelerator.device
-        if all(objective.whole_catalogue for objective in self.objectives):  # no others are asked for
+        if all(objective.needs_catalogue for objective in self.objectives):  # no others are asked for
             none = torch.empty(0, dtype=torch.long, device=device)
             return Entities(none, torch.empty(0, device=device), none, self._catalogue)
         batch = torch.searchsorted(info.needed, info.named)
@@ -202,20 +203,20 @@ def freeze_layers(encoder: nn.Module, layers: str) -> None:
     if layers == "all":
         return
     numbered = [(n, p, _layer(n)) for n, p in encoder.named_parameters()]
-    count = max((at + 1 for _, _, at in numbered if at is not None), default=0)
+    count = max((layer + 1 for _, _, layer in numbered if layer is not None), default=0)
     if not count:
         raise SettingsError(f"train_layers is {layers!r}, but this encoder does not number its layers; take all")
     upper = TOP_LAYERS[layers]
     first = 0 if upper is None else count - upper
-    for _, parameter, at in numbered:
-        if at is None or at < first:
+    for _, parameter, layer in numbered:
+        if layer is None or layer < first:
             parameter.requires_grad = False
 
 
 def _layer(name: str) -> int | None:
     words = name.split(".")
-    at = next((i for i, word in enumerate(words) if word == "layer" and words[i + 1 : i + 2] and words[i + 1].isdigit()), None)
-    return None if at is None else int(words[at + 1])
+    numbers = (after for word, after in pairwise(words) if word == "layer" and after.isdigit())
+    return next(map(int, numbers), None)
 
 
 def _require_finite(value: Tensor | float, what: str, *, batches: Sequence[Batch], where: str) -> None:

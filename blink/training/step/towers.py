@@ -63,7 +63,7 @@ class LearningVectors:
 
     def __init__(self, model: BiEncoder, catalogue: Catalogue, accelerator: Accelerator, chunk: int = 0) -> None:
         self._model, self._catalogue, self._accelerator, self._chunk = model, catalogue, accelerator, chunk
-        self._own, self._leaf = torch.empty(0), torch.empty(0)
+        self._local, self._leaf = torch.empty(0), torch.empty(0)
         self._bounds = (0, 0)
 
     def open(self, rows: Tensor) -> Tensor:
@@ -72,33 +72,33 @@ class LearningVectors:
         shares = rows.tensor_split(processes)
         first = sum(len(s) for s in shares[:process])
         self._bounds = (first, first + len(shares[process]))
-        self._own = self._encode(shares[process])
-        self._leaf = self._gathered([len(s) for s in shares]).requires_grad_()
+        self._local = self._encode(shares[process])
+        self._leaf = self._gather([len(s) for s in shares]).requires_grad_()
         return self._leaf
 
     def backward(self) -> None:
         """See `EntityVectors.backward`."""
-        left = self._leaf.grad if self._leaf.grad is not None else torch.zeros_like(self._leaf)
+        gradient = self._leaf.grad if self._leaf.grad is not None else torch.zeros_like(self._leaf)
         if self._accelerator.num_processes > 1:
-            left = self._accelerator.reduce(left, "sum")
-        if self._own.requires_grad:
-            self._own.backward(left[slice(*self._bounds)])
+            gradient = self._accelerator.reduce(gradient, "sum")
+        if self._local.requires_grad:
+            self._local.backward(gradient[slice(*self._bounds)])
 
-    def _gathered(self, counts: list[int]) -> Tensor:
-        own = self._own.detach()
+    def _gather(self, counts: list[int]) -> Tensor:
+        vectors = self._local.detach()
         if self._accelerator.num_processes == 1:
-            return own.clone()
-        room = nn.functional.pad(own, (0, 0, 0, max(counts) - len(own)))
+            return vectors.clone()
+        room = nn.functional.pad(vectors, (0, 0, 0, max(counts) - len(vectors)))
         table = self._accelerator.gather(room).reshape(len(counts), max(counts), -1)
-        return torch.cat([part[:count] for part, count in zip(table, counts, strict=True)])
+        return torch.cat([chunk[:count] for chunk, count in zip(table, counts, strict=True)])
 
     def _encode(self, rows: Tensor) -> Tensor:
         if not len(rows):
             return torch.empty(0, self._model.entity_size, device=self._accelerator.device)
         if not self._chunk:
             return self._encoded(*self._inputs(rows))
-        parts = [self._inputs(part) for part in rows.split(self._chunk)]
-        return torch.cat([checkpoint(self._encoded, *part, use_reentrant=False) for part in parts])
+        inputs = [self._inputs(chunk) for chunk in rows.split(self._chunk)]
+        return torch.cat([checkpoint(self._encoded, *chunk, use_reentrant=False) for chunk in inputs])
 
     def _inputs(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         config, tower = self._model.config, self._model.candidate_encoder
@@ -147,7 +147,7 @@ def standalone(model: BiEncoder) -> BiEncoder:
     state = {k: v.detach() for k, v in model.state_dict().items() if not k.startswith(tuple(towers))}
     for name, tower in present.items():
         state |= {f"{name}.{k}": v for k, v in merged_state(tower).items()}
-    own = BiEncoder.from_state(
+    vectors = BiEncoder.from_state(
         model.config.replace(base=None, base_sha256=None, adapter_rank=0),
         model.tokenizer,
         {name: tower.config.to_dict() for name, tower in present.items()},  # type: ignore[union-attr, operator]
@@ -156,9 +156,9 @@ def standalone(model: BiEncoder) -> BiEncoder:
         context="context_encoder" in present,
         candidate="candidate_encoder" in present,
     ).to(next(model.parameters()).device)
-    if own.candidate_encoder is not None:
-        own.config = own.config.replace(candidate_fingerprint=own.candidate_fingerprint())
-    return own
+    if vectors.candidate_encoder is not None:
+        vectors.config = vectors.config.replace(candidate_fingerprint=vectors.candidate_fingerprint())
+    return vectors
 
 
 def merged_state(tower: nn.Module) -> dict[str, Tensor]:
