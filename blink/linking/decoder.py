@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from blink.errors import SettingsError
-from blink.linking.analysis import Analysis
 from blink.linking.scoring import ScoredSpans, entity_scores, joint_scores, link_probabilities
+
+if TYPE_CHECKING:
+    from blink.linking.analysis import Analysis
 
 PROBABILITY = "probability"
 JOINT = "joint"
