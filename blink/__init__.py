@@ -5,24 +5,45 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from blink.data.records import Candidate, Entity, Link, LinkedText, Mention
+    from blink.errors import BlinkError
     from blink.kb.knowledge_base import KnowledgeBase
-    from blink.linking.linker import Linker
+    from blink.linking.linker import Linker, load
     from blink.model.biencoder import BiEncoder
 
 __version__ = "0.1.0"
-__all__ = ["BiEncoder", "KnowledgeBase", "Linker", "__version__"]
+__all__ = [
+    "BiEncoder",
+    "BlinkError",
+    "Candidate",
+    "Entity",
+    "KnowledgeBase",
+    "Link",
+    "LinkedText",
+    "Linker",
+    "Mention",
+    "__version__",
+    "load",
+]
 
-_HOMES = {
-    "BiEncoder": "blink.model.biencoder",
-    "KnowledgeBase": "blink.kb.knowledge_base",
-    "Linker": "blink.linking.linker",
+_MODULES = {
+    "blink.data.records": ("Candidate", "Entity", "Link", "LinkedText", "Mention"),
+    "blink.errors": ("BlinkError",),
+    "blink.kb.knowledge_base": ("KnowledgeBase",),
+    "blink.linking.linker": ("Linker", "load"),
+    "blink.model.biencoder": ("BiEncoder",),
 }
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     # Imported on first use: `blink --help` need not wait for torch.
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'blink' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -17,8 +17,8 @@ from blink.errors import DataError, MissingFileError, SettingsError
 from blink.evaluation.saved import kb_hash, model_hash
 from blink.files import require_file, sha256
 from blink.kb.catalogue import Catalogue
-from blink.linking.opening import open_candidate_encoder, prior_of, require_kb
-from blink.linking.starter import starter_kb, starter_model
+from blink.linking.opening import open_candidate_encoder
+from blink.linking.starter import prior_of, require_kb, starter_kb, starter_model
 from blink.model.loading import require_model
 
 # --- training -------------------------------------------------------------------------------------------------------

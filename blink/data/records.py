@@ -92,6 +92,9 @@ class Link:
     score: float
     candidates: tuple[Candidate, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Link({self.start}, {self.end}, {self.mention!r} -> {self.title!r} ({self.kb_id}), {self.score:.3f})"
+
 
 @dataclass(frozen=True, slots=True)
 class LinkedText:
@@ -100,13 +103,32 @@ class LinkedText:
     text: str
     links: tuple[Link, ...] = ()
 
+    def __repr__(self) -> str:
+        text = self.text if len(self.text) <= 60 else f"{self.text[:57]}..."
+        return f"LinkedText({text!r}, links={list(self.links)!r})"
+
+    @property
+    def entities(self) -> tuple[Link, ...]:
+        """The links, by position: another name for ``links``."""
+        return self.links
+
     def to_json(self) -> dict[str, Any]:
         """The object that ``blink link --json`` prints."""
         return {"text": self.text, "links": [_link_json(link) for link in self.links]}
 
+    def to_dict(self) -> dict[str, Any]:
+        """The same object, as plain values."""
+        return self.to_json()
+
+    def to_spans(self) -> list[dict[str, Any]]:
+        """A flat row for each link, for data frames: start, end, mention, row, kb_id, title, score."""
+        return [{key: getattr(link, key) for key in _LINK_KEYS} for link in self.links]
+
+
+_LINK_KEYS = ("start", "end", "mention", "row", "kb_id", "title", "score")
+
 
 def _link_json(link: Link) -> dict[str, Any]:
-    keys = ("start", "end", "mention", "row", "kb_id", "title", "score")
-    return {key: getattr(link, key) for key in keys} | {
+    return {key: getattr(link, key) for key in _LINK_KEYS} | {
         "candidates": [{key: getattr(c, key) for key in ("row", "kb_id", "title", "score")} for c in link.candidates]
     }

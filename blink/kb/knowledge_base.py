@@ -128,6 +128,9 @@ class KnowledgeBase:
         self.names = names
         self._folder: Path | None = None
 
+    def __repr__(self) -> str:
+        return f"KnowledgeBase({str(self._folder or self.catalogue.path)!r}, {len(self.catalogue):,} entities)"
+
     def __reduce__(self) -> tuple[Callable[[Path], KnowledgeBase], tuple[Path]]:
         """Pickled and copied as its folder, which is opened again: maps of files cannot leave their process.
 

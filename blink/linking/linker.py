@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from blink.linking.merging import MergedWindows
 from blink.linking.scoring import ScoredSpans
 from blink.linking.spans import CharacterSpan, SpanLike, character_spans
 from blink.linking.stages import LinkerOptions, Stages
+from blink.linking.starter import STARTER, starter_sources
 from blink.model.biencoder import BiEncoder
 from blink.model.loading import load_model
 
@@ -97,6 +98,8 @@ class Linker:
         stages: Mapping[str, Any] | None = None,
     ) -> None:
         self.kb = kb
+        self._source: BiEncoder | Path = model
+        self._replaced_stages = dict(stages or {})
         self.options = LinkerOptions(
             threshold=threshold,
             mode=mode,
@@ -111,20 +114,41 @@ class Linker:
             precision=precision,
             device=device,
         )
-        self.stages = _replaced(Stages.build(model, kb, self.options), stages or {})
+        self.stages = _replaced(Stages.build(model, kb, self.options), self._replaced_stages)
         self.decoder = self._make_decoder(model)
 
     @classmethod
-    def from_pretrained(cls, model: str | Path, kb: str | Path, **options: Any) -> Linker:
-        """Open a model, by whatever `load_model` takes, and a knowledge base folder; ``options`` are those of `Linker`.
+    def from_pretrained(cls, model: str | Path = STARTER, kb: str | Path | None = None, **options: Any) -> Linker:
+        """Open a model and a knowledge base.
+
+        Args:
+            model: whatever `load_model` takes, or ``starter``: the model that comes with BLINK.
+            kb: folder of a knowledge base; None for that of the starter, with its prior, as `blink link` uses them.
+            **options: those of `Linker`.
 
         Raises:
             MissingFileError: one of them is not there.
             MismatchError: they do not belong together.
+            SettingsError: a model is named without a knowledge base.
         """
+        sources = starter_sources(model, kb, options)
         # The knowledge base first: opening it is quick, and says at once when a path is wrong.
-        base = KnowledgeBase.open(kb)
-        return cls(load_model(model), base, **options)
+        base = KnowledgeBase.open(sources.kb)
+        linker = cls(load_model(sources.model), base, **options | {"prior": sources.prior})
+        # Pickles and copies open the folder again. The name of a packaged encoder stays a name.
+        linker._source = sources.model.resolve() if sources.model.is_dir() else sources.model
+        return linker
+
+    def __reduce__(self) -> tuple[Callable[..., Linker], tuple[Any, ...]]:
+        """Pickled and copied as model folder, knowledge base folder and options; a model in memory goes along as it is."""
+        options = {f.name: getattr(self.options, f.name) for f in fields(LinkerOptions)}
+        if self.options.prior_file is not None:
+            options["prior"] = self.options.prior_file.resolve()
+        return _reopened, (type(self), self._source, self.kb, options | {"stages": self._replaced_stages})
+
+    def __repr__(self) -> str:
+        model = self._source if isinstance(self._source, Path) else "a model in memory"
+        return f"Linker({str(model)!r}, {self.kb!r}, mode={self.mode!r}, threshold={self.thresholds.score:g})"
 
     @property
     def catalogue(self) -> Catalogue:
@@ -152,9 +176,23 @@ class Linker:
         least, coherence = self.decoder.min_mention_log_prob, self.stages.coherence
         return least if coherence is None else min(least, coherence.min_mention_log_prob)
 
-    def __call__(self, text: str, spans: Iterable[SpanLike] | None = None) -> LinkedText:
-        """Link one text; with ``spans`` (characters ``[start, end)``), link exactly these."""
-        return next(self.link([text], spans=None if spans is None else [spans]))
+    @overload
+    def __call__(self, text: str, spans: Iterable[SpanLike] | None = None) -> LinkedText: ...
+
+    @overload
+    def __call__(
+        self, text: list[str] | tuple[str, ...], spans: Iterable[Iterable[SpanLike]] | None = None
+    ) -> list[LinkedText]: ...
+
+    def __call__(
+        self, text: str | list[str] | tuple[str, ...], spans: Iterable[Any] | None = None
+    ) -> LinkedText | list[LinkedText]:
+        """Link one text, or a list of texts; with ``spans`` (characters ``[start, end)``, a list for each text of a list), link
+        exactly these.
+        """
+        if isinstance(text, str):
+            return next(self.link([text], spans=None if spans is None else [spans]))
+        return list(self.link(text, spans=spans))
 
     def link(
         self,
@@ -322,6 +360,24 @@ class Linker:
         candidates = tuple(Candidate(e.row, e.kb_id, e.title, float(s)) for e, s in zip(entities, scores, strict=False))
         best, mention = candidates[0], analysis.text[span.start : span.end]
         return Link(span.start, span.end, mention, best.row, best.kb_id, best.title, best.score, candidates)
+
+
+def load(model: str | Path = STARTER, kb: str | Path | None = None, **options: Any) -> Linker:
+    """Open a linker: `Linker.from_pretrained`.
+
+    Example:
+        >>> import blink  # doctest: +SKIP
+        >>> blink.load()("Who painted the Mona Lisa?").entities[0].title  # doctest: +SKIP
+        'Mona Lisa'
+    """
+    return Linker.from_pretrained(model, kb, **options)
+
+
+def _reopened(cls: type[Linker], source: BiEncoder | Path, kb: KnowledgeBase, options: Mapping[str, Any]) -> Linker:
+    """The linker that was pickled."""
+    linker = cls(load_model(source) if isinstance(source, Path) else source, kb, **options)
+    linker._source = source
+    return linker
 
 
 def _replaced(stages: Stages, changes: Mapping[str, Any]) -> Stages:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blink.data.prior_file import NO_PRIOR
-from blink.errors import SettingsError
 from blink.kb.vectors import Encoder
-from blink.linking.starter import starter_kb, starter_model, starter_prior
+from blink.linking.starter import prior_of, require_kb, starter_kb, starter_model
 from blink.progress import Bars, no_bars
 
 if TYPE_CHECKING:
@@ -52,26 +49,6 @@ def open_linker(
     if warning:
         warn(warning)
     return linker
-
-
-def require_kb(model: str | None, kb: str | None) -> None:
-    """Check that a knowledge base is named with a model: that of the starter fits the starter alone.
-
-    Raises:
-        SettingsError: it is not.
-    """
-    if model is not None and kb is None:
-        raise SettingsError("--model is given without --kb; name the knowledge base built with that model (blink kb build)")
-
-
-def prior_of(model: str | None, kb: str | None, options: Mapping[str, Any]) -> Path | None:
-    """The prior that `open_linker` uses: the file in ``options``, or the starter's for the starter; None for none."""
-    file = options.get("prior")
-    if file is not None:
-        return None if file == NO_PRIOR else Path(file)
-    # The starter's prior is tuned for the scores of the whole ranker.
-    full_ranker = options.get("rank", True) and not options.get("without")
-    return starter_prior() if model is None and kb is None and full_ranker else None
 
 
 def threshold_warning(mode: str, threshold: float) -> str | None:

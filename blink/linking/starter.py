@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from blink.errors import DataError, MismatchError, MissingFileError
+from blink.data.prior_file import NO_PRIOR
+from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
 from blink.files import locked, read_json, sha256
 from blink.kb.knowledge_base import MANIFEST_FILE, BuildProgress, build_knowledge_base, read_manifest
 from blink.model.biencoder import CONFIG_FILE
@@ -15,6 +19,61 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 HOMES = (_PACKAGE.parent / "models", _PACKAGE / "starter")
 """Folders of ``starter`` and ``starter-kb``: in a checkout, and inside an installed package."""
 PRIOR_FILE = "prior.safetensors"
+STARTER = "starter"
+"""Name of the starter where a folder of a model is expected."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a linker is opened from.
+
+    Attributes:
+        model: folder of a model, or name of a packaged encoder.
+        kb: folder of a knowledge base.
+        prior: file, content or ``none``.
+    """
+
+    model: Path
+    kb: Path
+    prior: Any
+
+
+def starter_sources(model: str | Path, kb: str | Path | None, options: Mapping[str, Any], bars: Bars = no_bars) -> Sources:
+    """Folders by name: ``starter`` is the starter's model, a knowledge base that is not named the starter's, with its prior.
+
+    A folder of the name ``starter`` in the working directory goes before the starter.
+
+    Raises:
+        SettingsError: a model is named without a knowledge base.
+    """
+    if model != STARTER or (Path(model) / CONFIG_FILE).is_file():
+        require_kb(str(model), None if kb is None else str(kb))
+        assert kb is not None
+        return Sources(Path(model), Path(kb), options.get("prior"))
+    prior = options.get("prior")
+    if prior is None:
+        prior = prior_of(None, None if kb is None else str(kb), options)
+    return Sources(starter_model(), starter_kb(bars) if kb is None else Path(kb), prior)
+
+
+def require_kb(model: str | None, kb: str | None) -> None:
+    """Check that a knowledge base is named with a model: that of the starter fits the starter alone.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    if model is not None and kb is None:
+        raise SettingsError("--model is given without --kb; name the knowledge base built with that model (blink kb build)")
+
+
+def prior_of(model: str | None, kb: str | None, options: Mapping[str, Any]) -> Path | None:
+    """The prior of a linker: the file in ``options``, or the starter's for the starter; None for none."""
+    file = options.get("prior")
+    if file is not None:
+        return None if file == NO_PRIOR else Path(file)
+    # The starter's prior is tuned for the scores of the whole ranker.
+    full_ranker = options.get("rank", True) and not options.get("without")
+    return starter_prior() if model is None and kb is None and full_ranker else None
 
 
 def starter_model() -> Path:

@@ -31,7 +31,7 @@ from blink.evaluation.saved import read_predictions
 from blink.files import sha256
 from blink.linking import opening
 from blink.linking.linker import Linker
-from blink.linking.opening import prior_of
+from blink.linking.starter import prior_of
 
 torch.set_num_threads(1)
 
