@@ -134,17 +134,22 @@ class Linker:
         sources = starter_sources(model, kb, options)
         # The knowledge base first: opening it is quick, and says at once when a path is wrong.
         base = KnowledgeBase.open(sources.kb)
-        linker = cls(load_model(sources.model), base, **options | {"prior": sources.prior})
         # Pickles and copies open the folder again. The name of a packaged encoder stays a name.
-        linker._source = sources.model.resolve() if sources.model.is_dir() else sources.model
-        return linker
+        source = sources.model.resolve() if sources.model.is_dir() else sources.model
+        return cls._from_source(source, base, options | {"prior": sources.prior})
+
+    @classmethod
+    def _from_source(cls, source: BiEncoder | Path, kb: KnowledgeBase, options: Mapping[str, Any]) -> Linker:
+        opened = cls(load_model(source) if isinstance(source, Path) else source, kb, **options)
+        opened._source = source
+        return opened
 
     def __reduce__(self) -> tuple[Callable[..., Linker], tuple[Any, ...]]:
         """Pickled and copied as model folder, knowledge base folder and options; a model in memory goes along as it is."""
         options = {f.name: getattr(self.options, f.name) for f in fields(LinkerOptions)}
         if self.options.prior_file is not None:
             options["prior"] = self.options.prior_file.resolve()
-        return _reopened, (type(self), self._source, self.kb, options | {"stages": self._replaced_stages})
+        return self._from_source, (self._source, self.kb, options | {"stages": self._replaced_stages})
 
     def __repr__(self) -> str:
         model = self._source if isinstance(self._source, Path) else "a model in memory"
@@ -371,13 +376,6 @@ def load(model: str | Path = STARTER, kb: str | Path | None = None, **options: A
         'Mona Lisa'
     """
     return Linker.from_pretrained(model, kb, **options)
-
-
-def _reopened(cls: type[Linker], source: BiEncoder | Path, kb: KnowledgeBase, options: Mapping[str, Any]) -> Linker:
-    """The linker that was pickled."""
-    linker = cls(load_model(source) if isinstance(source, Path) else source, kb, **options)
-    linker._source = source
-    return linker
 
 
 def _replaced(stages: Stages, changes: Mapping[str, Any]) -> Stages:
