@@ -1,4 +1,4 @@
-"""Windows: nothing of a text is left out, every short span has one owner that holds it, gold mentions stay in view."""
+"""Windows cover a text, every short span has one owner that holds it, gold mentions stay inside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.quick
 
 
 @st.composite
-def cuts(draw: st.DrawFn) -> tuple[int, int, int]:
+def window_sizes(draw: st.DrawFn) -> tuple[int, int, int]:
     """Length of a text, room and overlap."""
     room = draw(st.integers(1, 24))
     return draw(st.integers(0, 120)), room, draw(st.integers(0, room - 1))
@@ -29,18 +29,18 @@ def short_spans(n: int, longest: int) -> list[tuple[int, int]]:
 # --- split_into_windows ----------------------------------------------------------------------------------------------------
 
 
-@given(cuts())
-def test_windows_cover_the_text_in_order(cut: tuple[int, int, int]) -> None:
-    n, room, overlap = cut
+@given(window_sizes())
+def test_windows_cover_the_text_in_order(sizes: tuple[int, int, int]) -> None:
+    n, room, overlap = sizes
     windows = split_into_windows(n, room, overlap)
     assert {t for w in windows for t in range(w.start, w.end)} == set(range(n))
     assert all(a.start < b.start and a.end < b.end for a, b in pairwise(windows))
     assert all(a.end - b.start >= overlap for a, b in pairwise(windows))
 
 
-@given(cuts())
-def test_every_window_is_as_full_as_the_text_allows(cut: tuple[int, int, int]) -> None:
-    n, room, overlap = cut
+@given(window_sizes())
+def test_every_window_is_as_full_as_the_text_allows(sizes: tuple[int, int, int]) -> None:
+    n, room, overlap = sizes
     assert all(w.end - w.start == min(room, n) for w in split_into_windows(n, room, overlap))
 
 
@@ -66,30 +66,30 @@ def test_windows_that_cannot_move_on_are_refused(room: int, overlap: int) -> Non
 # --- owning_windows ---------------------------------------------------------------------------------------------------------
 
 
-@given(cuts())
-def test_a_short_span_lies_whole_in_its_owner(cut: tuple[int, int, int]) -> None:
-    n, room, overlap = cut
+@given(window_sizes())
+def test_a_short_span_lies_whole_in_its_owner(sizes: tuple[int, int, int]) -> None:
+    n, room, overlap = sizes
     windows, spans = split_into_windows(n, room, overlap), short_spans(n, overlap + 1)
-    found = owning_windows(windows, np.array([s for s, _ in spans]), np.array([e for _, e in spans]))
-    assert found.shape == (len(spans),)
-    for (start, end), owner in zip(spans, found.tolist(), strict=True):
+    owners = owning_windows(windows, np.array([s for s, _ in spans]), np.array([e for _, e in spans]))
+    assert owners.shape == (len(spans),)
+    for (start, end), owner in zip(spans, owners.tolist(), strict=True):
         assert windows[owner].start <= start
         assert end <= windows[owner].end
 
 
-@given(cuts())
-def test_the_owner_shows_most_context_on_the_scanter_side(cut: tuple[int, int, int]) -> None:
-    n, room, overlap = cut
+@given(window_sizes())
+def test_the_owner_shows_most_context_on_the_scanter_side(sizes: tuple[int, int, int]) -> None:
+    n, room, overlap = sizes
     windows, spans = split_into_windows(n, room, overlap), short_spans(n, overlap + 1)
-    found = owning_windows(windows, np.array([s for s, _ in spans]), np.array([e for _, e in spans]))
+    owners = owning_windows(windows, np.array([s for s, _ in spans]), np.array([e for _, e in spans]))
 
     def scanter(window: Window, start: int, end: int) -> float:
         # The ends of the text are no loss of context: nothing is hidden behind them.
-        left = start - window.start if window.start else float("inf")
-        right = window.end - end if window.end < n else float("inf")
-        return min(left, right)
+        before = start - window.start if window.start else float("inf")
+        after = window.end - end if window.end < n else float("inf")
+        return min(before, after)
 
-    for (start, end), owner in zip(spans, found.tolist(), strict=True):
+    for (start, end), owner in zip(spans, owners.tolist(), strict=True):
         assert scanter(windows[owner], start, end) == max(scanter(w, start, end) for w in windows)
 
 
@@ -122,9 +122,9 @@ GOLDEN = [
 def test_windows_around_gold_are_those_of_the_original(
     n: int, spans: list[tuple[int, int]], window: tuple[int, int], bounds: list[tuple[int, int]]
 ) -> None:
-    found = window_around_gold(n, spans, 20)
-    assert (found.window.start, found.window.end) == window
-    assert list(found.bounds) == bounds
+    gold_window = window_around_gold(n, spans, 20)
+    assert (gold_window.window.start, gold_window.window.end) == window
+    assert list(gold_window.bounds) == bounds
 
 
 @st.composite
@@ -147,38 +147,38 @@ def test_the_window_is_full_and_inside_the_text(case: tuple[int, list[tuple[int,
 def test_kept_mentions_keep_their_tokens(case: tuple[int, list[tuple[int, int]], int]) -> None:
     n, spans, length = case
     before = list(spans)
-    found = window_around_gold(n, spans, length)
+    gold_window = window_around_gold(n, spans, length)
     assert spans == before
-    assert len(found.kept) == len(found.bounds)
-    assert bool(found.kept) == bool(spans)
-    for place, (first, last) in zip(found.kept, found.bounds, strict=True):
-        start, end = spans[place]
+    assert len(gold_window.kept) == len(gold_window.bounds)
+    assert bool(gold_window.kept) == bool(spans)
+    for mention, (first, last) in zip(gold_window.kept, gold_window.bounds, strict=True):
+        start, end = spans[mention]
         assert 1 <= first <= last <= length - 2
         # Position 1 of the input is the window's first token.
-        assert found.window.start + first - 1 == start
-        assert found.window.start + last == min(end, found.window.end)
+        assert gold_window.window.start + first - 1 == start
+        assert gold_window.window.start + last == min(end, gold_window.window.end)
 
 
 @given(gold())
 def test_mentions_are_kept_by_position_and_the_rest_dropped_from_the_end(case: tuple[int, list[tuple[int, int]], int]) -> None:
     n, spans, length = case
-    found = window_around_gold(n, spans, length)
+    gold_window = window_around_gold(n, spans, length)
     by_position = sorted(range(len(spans)), key=lambda i: spans[i])
-    assert list(found.kept) == by_position[: len(found.kept)]
-    if spans and len(found.kept) < len(spans):
-        first, dropped = spans[by_position[0]], spans[by_position[len(found.kept)]]
+    assert list(gold_window.kept) == by_position[: len(gold_window.kept)]
+    if spans and len(gold_window.kept) < len(spans):
+        first, dropped = spans[by_position[0]], spans[by_position[len(gold_window.kept)]]
         assert dropped[1] - first[0] > length - 2 or any(
-            spans[i][1] - first[0] > length - 2 for i in by_position[len(found.kept) :]
+            spans[i][1] - first[0] > length - 2 for i in by_position[len(gold_window.kept) :]
         )
 
 
 @given(gold())
 def test_a_text_that_fits_is_kept_whole(case: tuple[int, list[tuple[int, int]], int]) -> None:
     n, spans, _ = case
-    found = window_around_gold(n, spans, n + 2)
-    assert found.window == Window(0, n)
-    assert [(spans[i][0] + 1, spans[i][1]) for i in found.kept] == list(found.bounds)
-    assert len(found.kept) == len(spans)
+    gold_window = window_around_gold(n, spans, n + 2)
+    assert gold_window.window == Window(0, n)
+    assert [(spans[i][0] + 1, spans[i][1]) for i in gold_window.kept] == list(gold_window.bounds)
+    assert len(gold_window.kept) == len(spans)
 
 
 def test_a_mention_that_holds_a_later_one_keeps_its_end() -> None:
@@ -186,6 +186,6 @@ def test_a_mention_that_holds_a_later_one_keeps_its_end() -> None:
 
 
 def test_without_gold_the_beginning_is_kept() -> None:
-    found = window_around_gold(40, [], 20)
-    assert (found.window, found.kept, found.bounds) == (Window(0, 18), (), ())
+    gold_window = window_around_gold(40, [], 20)
+    assert (gold_window.window, gold_window.kept, gold_window.bounds) == (Window(0, 18), (), ())
     assert window_around_gold(0, [], 20).window == Window(0, 0)
