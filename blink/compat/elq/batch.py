@@ -12,8 +12,8 @@ import numpy as np
 
 from blink.apps.common import bar, say
 from blink.compat.elq.flags import GOLD, JOINT
-from blink.compat.elq.outcome import Outcome, Totals, outcome
 from blink.compat.elq.plan import Plan
+from blink.compat.elq.predictions import RowPrediction, Totals, row_prediction
 from blink.compat.elq.results import Results
 from blink.compat.elq.rows import Row, RowMaker
 from blink.data.records import Sample
@@ -45,7 +45,9 @@ def print_metrics(totals: Totals) -> None:
     sys.stdout.write(format_console_metrics(totals.overall, totals.window, runtime_s=totals.seconds) + "\n")
 
 
-def link_rows(plan: Plan, linker: Linker, samples: Iterable[Sample], results: Results, totals: Totals) -> Iterator[Outcome]:
+def link_rows(
+    plan: Plan, linker: Linker, samples: Iterable[Sample], results: Results, totals: Totals
+) -> Iterator[RowPrediction]:
     """Link samples, write what comes of them and add it up.
 
     Yields:
@@ -112,11 +114,11 @@ class RowLinker:
             found.update(zip(chosen, run([rows[i] for i in chosen]), strict=True))
         return [found[i] for i in range(len(rows))]
 
-    def decide(self, row: Row, spans: ScoredSpans) -> Outcome:
+    def decide(self, row: Row, spans: ScoredSpans) -> RowPrediction:
         """Choose the links of a row, and count its hits."""
         joint = self._plan.detector == JOINT
         links = decide(spans, self._linker.mode, self._linker.thresholds) if joint else _every(spans, self._linker.mode)
-        return outcome(row, spans, links, self._linker.catalogue.title, self._model.tokenizer.decode)
+        return row_prediction(row, spans, links, self._linker.catalogue.title, self._model.tokenizer.decode)
 
     def _propose(self, rows: Sequence[Row]) -> list[ScoredSpans]:
         elq = self._plan.elq

@@ -214,7 +214,7 @@ def _samples(plan: Plan, test_data: Sequence[Mapping[str, Any]] | None) -> tuple
 
 def _link(plan: Plan, linker: Linker, samples: Sequence[Sample]) -> list[dict[str, Any]]:
     from blink.compat.elq.batch import link_rows, print_metrics
-    from blink.compat.elq.outcome import Totals
+    from blink.compat.elq.predictions import Totals
     from blink.compat.elq.results import Results
 
     totals = Totals()

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from blink.compat.elq.outcome import Outcome
+from blink.compat.elq.predictions import RowPrediction
 from blink.compat.elq.rows import Row
 from blink.files import atomic_open
 from blink.linking.scoring import ScoredSpans, joint_scores
@@ -52,7 +52,7 @@ class Results:
         with atomic_open(folder / OUTS_FILE) as outs, atomic_open(folder / ERRORS_FILE) as errors:
             yield cls(folder, outs, errors)
 
-    def add(self, row: Row, spans: ScoredSpans, prediction: Outcome) -> None:
+    def add(self, row: Row, spans: ScoredSpans, prediction: RowPrediction) -> None:
         """Add a row."""
         line = json.dumps(prediction.record) + "\n"
         if self._outs is not None and (self._folder is not None or row.gold is None):

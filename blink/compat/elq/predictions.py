@@ -1,4 +1,4 @@
-"""What became of the rows: the records of what was predicted, and counts of hits."""
+"""What is predicted of rows: the records of what was predicted, and counts of hits."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from blink.linking.scoring import ScoredSpans
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a row.
+class RowPrediction:
+    """What is predicted of a row.
 
     Attributes:
         record: the line of ``biencoder_outs.jsonl``.
@@ -33,13 +33,13 @@ class Outcome:
         return self.overall.weak == self.overall.gold == self.overall.predicted
 
 
-def outcome(
+def row_prediction(
     row: Row,
     spans: ScoredSpans,
     decisions: Sequence[Decision],
     title: Callable[[int], str],
     decode: Callable[[Sequence[int]], str],
-) -> Outcome:
+) -> RowPrediction:
     """Report the links of a row and count its hits.
 
     Args:
@@ -64,7 +64,7 @@ def outcome(
         record["gold_triples"] = _lists(row.gold)
     record["tokens"] = list(row.tokens)
     in_window = [(s - row.offset, e - row.offset, r) for s, e, r in predicted]
-    return Outcome(record, _counts(row.gold or (), predicted), _counts(row.gold_in_window, in_window))
+    return RowPrediction(record, _counts(row.gold or (), predicted), _counts(row.gold_in_window, in_window))
 
 
 def _lists(mentions: Sequence[Gold]) -> list[list[Any]]:
@@ -96,7 +96,7 @@ class Totals:
         self.labelled = False
         self.seconds = 0.0
 
-    def add(self, row: Row, prediction: Outcome) -> None:
+    def add(self, row: Row, prediction: RowPrediction) -> None:
         """Add a row. One without labels counts nowhere: its predictions are neither right nor wrong."""
         if row.gold is None:
             return
