@@ -1,6 +1,6 @@
-"""Shards of entity vectors: chunks of a knowledge base (``.npy``), or files as the original has them (``.t7``).
+"""Shards of entity vectors: chunks of a knowledge base (``.npy``), or files in the original's format (``.t7``).
 
-Each shard is encoded in small chunks of its own, which survive a kill, and becomes one file when all of them are there.
+Each shard is encoded in small chunks, which survive a kill. When all chunks are complete, they become one file.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ WHOLE_FILE = "all.t7"
 
 @dataclass(frozen=True)
 class Encoding:
-    """What is encoded, by which model, and what is made of it.
+    """Settings of an encoding job.
 
     Attributes:
         catalogue: path of the ``entity.jsonl``.
         out: folder of the result.
-        layout: ``kb``, a knowledge base, or ``t7``, files ``START_END.t7`` and all of them as ``all.t7``.
-        shard_rows: rows a shard.
-        rows: of the catalogue.
-        catalogue_sha256: its hash.
+        layout: ``kb``, a knowledge base, or ``t7``, files ``START_END.t7`` and their concatenation ``all.t7``.
+        shard_rows: rows per shard.
+        rows: number of rows of the catalogue.
+        catalogue_sha256: hash of the catalogue.
         model: fingerprint of the candidate encoder.
         dtype: ``fp32`` or ``fp16``.
-        index: of the knowledge base.
-        skip_bad: pass over broken lines of the catalogue.
+        index: kind of index of the knowledge base.
+        skip_bad: skip malformed lines of the catalogue.
     """
 
     catalogue: str
@@ -67,21 +67,21 @@ class Encoding:
             )
 
     def plan(self) -> EncodingPlan:
-        """Of the whole catalogue, a chunk a shard."""
+        """Plan of the whole catalogue, with a shard per chunk."""
         return EncodingPlan(self.rows, self.catalogue_sha256, self.model, self.dtype, self.shard_rows)
 
     def rows_plan(self, start: int, end: int) -> EncodingPlan:
-        """Of the rows ``[start, end)``, in the small chunks that survive a kill."""
+        """Plan of the rows ``[start, end)``, in small chunks that survive a kill."""
         return EncodingPlan(end, self.catalogue_sha256, self.model, self.dtype, CHUNK_ROWS, first=start)
 
     def file(self, start: int, end: int) -> Path:
-        """The file of a shard. The original names the end that was asked for, however many rows there are."""
+        """The file of a shard. As in the original, its name has the requested end, even beyond the number of rows."""
         if self.layout == "kb":
             return chunk_file(Path(self.out) / WORK_FOLDER / CHUNKS_FOLDER, start, end)
         return Path(self.out) / f"{start}_{end if end < self.rows else max(end, start + self.shard_rows)}.t7"
 
     def prepare(self) -> None:
-        """Make the folders that all shards write to."""
+        """Create the folders that all shards write to."""
         Path(self.out).mkdir(parents=True, exist_ok=True)
         if self.layout == "kb":
             prepare_chunks(self.plan(), Path(self.out) / WORK_FOLDER / CHUNKS_FOLDER)
@@ -95,12 +95,12 @@ class Encoding:
             catalogue: the entities.
             encode: the candidate encoder.
             start: first row.
-            end: row behind the last.
-            work: folder for what is not finished; it is removed at the end.
-            progress: called with the number of rows finished, each time.
+            end: row after the last.
+            work: folder of unfinished chunks; removed at the end.
+            progress: called with the number of rows of each chunk.
 
         Raises:
-            DataError: the encoder gives no finite vectors.
+            DataError: the encoder returns values that are not finite.
         """
         encode_chunks(catalogue, encode, self.rows_plan(start, end), work, progress)
         joined, out = work / "joined.npy", self.file(start, end)
@@ -108,16 +108,16 @@ class Encoding:
         if self.layout == "kb":
             save_array(out, load_vectors(joined))
         else:
-            # Copied on write, which never happens: torch warns of what it cannot write to.
+            # Mode "c" (copy on write), because torch warns about read-only arrays.
             write_t7(out, np.lib.format.open_memmap(joined, mode="c"))
         shutil.rmtree(work)
         return out
 
     def merge(self, shards: Sequence[tuple[int, int]]) -> Path:
-        """Make the knowledge base, or ``all.t7``, of the files of all shards; returns what the result is known by.
+        """Merge the files of all shards into the knowledge base or ``all.t7``; returns its manifest or file.
 
         Raises:
-            MismatchError: a file is missing, has other rows than its shard, or the catalogue has changed; it is named.
+            MismatchError: a file is missing, has other rows than its shard, or the catalogue has changed.
         """
         if self.layout == "kb":
             build_knowledge_base(
@@ -125,9 +125,9 @@ class Encoding:
                 chunk_rows=self.shard_rows, skip_bad=self.skip_bad,
             )  # fmt: skip
             return Path(self.out) / "manifest.json"
-        whole = Path(self.out) / WHOLE_FILE
-        merge_t7([(self.file(start, end), end - start) for start, end in shards], whole)
-        return whole
+        merged = Path(self.out) / WHOLE_FILE
+        merge_t7([(self.file(start, end), end - start) for start, end in shards], merged)
+        return merged
 
     def _refuse(self, entities: object) -> np.ndarray:
         fault = f"{self.catalogue} has changed since its shards were encoded, or one of their files is missing"
@@ -135,7 +135,7 @@ class Encoding:
 
 
 def write_t7(path: Path, vectors: np.ndarray) -> None:
-    """Write vectors as the original does: one tensor, as `torch.save` writes it. *Shape:* (n, d), float32."""
+    """Write vectors in the original's format, a tensor saved by `torch.save`. *Shape:* (n, d), float32."""
     import torch
 
     with atomic_open(path, "wb") as f:
@@ -143,28 +143,28 @@ def write_t7(path: Path, vectors: np.ndarray) -> None:
 
 
 def merge_t7(files: Sequence[tuple[Path, int]], out: Path) -> None:
-    """Join files of vectors, in the order given.
+    """Concatenate files of vectors.
 
     Args:
         files: each file, and how many rows it must have.
         out: the file to write.
 
     Raises:
-        MismatchError: a file is missing or not to be read, or its rows or columns are not as expected; it is named.
+        MismatchError: a file is missing or unreadable, or has unexpected rows or columns.
     """
     dim = _read_part(*files[0]).shape[1]
-    # On disk while it is put together: millions of rows need more memory than a machine may have.
+    # Merged on disk, because millions of rows may not fit into memory.
     joined = out.with_name(f".{out.name}.joined")
     try:
-        whole = np.lib.format.open_memmap(joined, mode="w+", dtype=np.float32, shape=(sum(n for _, n in files), dim))
+        merged = np.lib.format.open_memmap(joined, mode="w+", dtype=np.float32, shape=(sum(n for _, n in files), dim))
         offset = 0
         for path, rows in files:
             vectors = _read_part(path, rows)
             if vectors.shape[1] != dim:
-                raise MismatchError(f"{path} holds vectors of {vectors.shape[1]} numbers, {files[0][0]} of {dim}; {_AGAIN}")
-            whole[offset : offset + rows] = vectors
+                raise MismatchError(f"{path} holds {vectors.shape[1]}-dimensional vectors, {files[0][0]} of {dim}; {_AGAIN}")
+            merged[offset : offset + rows] = vectors
             offset += rows
-        write_t7(out, whole)
+        write_t7(out, merged)
     finally:
         joined.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""The folder of a job: what was asked for, which shards are done and what they made, how far the others are, the logs."""
+"""The folder of a job: its plan, records of finished shards, progress of the others, and logs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from blink.errors import DataError, MismatchError, MissingFileError
 from blink.files import read_json, sha256, write_json
 
 JOB_FOLDER, JOB_SUFFIX = "slurm", ".slurm"
-"""Folder of a job within the folder of its result, or what is added to the name of its result."""
+"""Name of a job's folder in the folder of its result, or suffix to the name of its result."""
 PLAN_FILE = "job.json"
 SUBMISSIONS_FILE = "submitted.jsonl"
 MERGED_FILE = "merged.json"
@@ -25,15 +25,15 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job is to do; the same command again makes the same plan, and so goes on.
+    """Plan of a job. The same command gives the same plan, and so resumes the job.
 
     Attributes:
         kind: ``train``, ``encode``, ``eval`` or ``link``.
-        work: what decides the result, as plain values.
-        inputs: hashes of what is read, by name.
-        shards: bounds ``[start, end)`` of each, in units; one shard is work that cannot be split.
-        unit: what is counted, such as ``entity``.
-        merges: whether something is made of the shards when all are done.
+        work: parameters that determine the result, as plain values.
+        inputs: hashes of the inputs by name.
+        shards: bounds ``[start, end)`` of each shard in units; jobs that cannot be split have one shard.
+        unit: unit of the bounds, such as ``entity``.
+        merges: whether the shards are merged at the end.
     """
 
     kind: str
@@ -44,19 +44,19 @@ class Plan:
     merges: bool = True
 
     def name(self, shard: int) -> str:
-        """A shard in words."""
+        """Name of a shard in messages."""
         start, end = self.shards[shard]
         plural = self.unit[:-1] + "ies" if self.unit.endswith("y") else self.unit + "s"
         return f"shard {shard} ({plural} {start} to {end})"
 
-    def is_part_of(self, whole: Plan, shard: int) -> bool:
-        """Whether this plan has one shard, and that does what this one of another plan does."""
-        other = replace(whole, shards=(whole.shards[shard],))
+    def is_shard_of(self, plan: Plan, shard: int) -> bool:
+        """Whether this plan does the work of one shard of another plan."""
+        other = replace(plan, shards=(plan.shards[shard],))
         return set(_differing(self, other)) <= {"shard_rows"}
 
 
 def split_into_shards(count: int, size: int) -> tuple[tuple[int, int], ...]:
-    """Shards of ``size`` units; the last one takes what is left."""
+    """Shards of ``size`` units; the last one may be smaller."""
     return tuple((start, min(start + size, count)) for start in range(0, count, size))
 
 
@@ -68,11 +68,11 @@ def split_evenly(count: int, n_shards: int) -> tuple[tuple[int, int], ...]:
 
 @dataclass(frozen=True)
 class Record:
-    """What a shard left when it was done.
+    """Record of a finished shard.
 
     Attributes:
-        rows: units that it worked off.
-        files: SHA-256 of each file that it made, by path from the job's folder.
+        rows: number of units processed.
+        files: SHA-256 of each file of its result, by path relative to the job's folder.
     """
 
     rows: int
@@ -81,17 +81,17 @@ class Record:
 
 @dataclass(frozen=True)
 class Submission:
-    """One job that was handed to the cluster; ``shards`` is empty for that which merges them."""
+    """A job that was submitted to the cluster; ``shards`` is empty for the merging job."""
 
     id: str
     shards: tuple[int, ...]
 
 
 class JobFolder:
-    """A job's folder, which the command that submits and the tasks that work share.
+    """The folder of a job, shared by the submitting command and the tasks.
 
     Args:
-        path: the folder; it need not be there yet.
+        path: the folder; it may not exist yet.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -106,10 +106,10 @@ class JobFolder:
     # -- the plan ------------------------------------------------------------------------------------------------
 
     def begin(self, plan: Plan) -> None:
-        """Make the folder for a plan, or go on where it was made for the same one.
+        """Create the folder for a plan, or resume the same plan.
 
         Raises:
-            MismatchError: it was made for another; the message says what differs.
+            MismatchError: the folder has another plan; the message lists the differences.
         """
         if self.has_plan():
             differing = _differing(self.plan(), plan)
@@ -122,14 +122,14 @@ class JobFolder:
         write_json(self.path / PLAN_FILE, {"format": FORMAT, **asdict(plan)})
 
     def has_plan(self) -> bool:
-        """Whether the folder is a job's."""
+        """Whether the folder has a plan."""
         return (self.path / PLAN_FILE).is_file()
 
     def plan(self) -> Plan:
-        """What was asked for; it is read once.
+        """The plan, which is read once.
 
         Raises:
-            MissingFileError: the folder is no job's.
+            MissingFileError: the folder has no plan.
             DataError: the plan is damaged.
         """
         if self._plan is not None:
@@ -177,7 +177,7 @@ class JobFolder:
         if wrong is None:
             record = self._record(shard)
             files = [self.path / name for name in record.files]
-            wrong = next(filter(None, map(_damage, files, record.files.values())), None)
+            wrong = next(filter(None, map(_fault, files, record.files.values())), None)
             if wrong is None and record.rows != end - start:
                 wrong = f"it has {record.rows} rows, expected {end - start}"
         if wrong is not None:
@@ -260,12 +260,12 @@ class JobFolder:
         if not self.has_merged():
             return False
         for name, digest in read_json(self.path / MERGED_FILE)["files"].items():
-            if wrong := _damage(self.path / name, digest):
+            if wrong := _fault(self.path / name, digest):
                 raise MismatchError(f"{wrong} since it was made; remove {self.path} and give the same command again")
         return True
 
 
-def _damage(file: Path, digest: str) -> str | None:
+def _fault(file: Path, digest: str) -> str | None:
     """What is wrong with a file, or None."""
     file = Path(os.path.normpath(file))
     if not file.is_file():

@@ -78,7 +78,7 @@ def prepare_encoding(job: JobFolder, plan: Plan, encoding: Encoding) -> None:
         encoding.prepare()
     for shard in job.missing():
         chunk = JobFolder(job.path / encoding.file(*plan.shards[shard]).stem)
-        if encoding.layout == "t7" and chunk.has_plan() and chunk.plan().is_part_of(plan, shard) and chunk.is_done(0):
+        if encoding.layout == "t7" and chunk.has_plan() and chunk.plan().is_shard_of(plan, shard) and chunk.is_done(0):
             start, end = plan.shards[shard]
             job.finish(shard, end - start, chunk.check(0))
 

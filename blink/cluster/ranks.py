@@ -1,7 +1,7 @@
-"""The processes of a training: where each stands among them, how a node starts its own, and what becomes of signals.
+"""Processes of distributed training: ranks, starting the processes of a node, and forwarding signals.
 
-Slurm starts one task on each node (``srun``); that starts a process per GPU with the variables that torch.distributed and
-accelerate read. So does ``torchrun``, which may be used instead of it.
+Slurm starts one task per node (``srun``), which starts a process per GPU with the environment variables of torch.distributed
+and accelerate. ``torchrun`` may be used instead.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from types import FrameType
 from blink.errors import SettingsError
 
 FORWARDED = (signal.SIGUSR1, signal.SIGTERM)
-"""Signals that are handed to the processes. Ctrl-C reaches them from the terminal itself."""
+"""Signals that are forwarded to the processes. The terminal itself sends Ctrl-C to them."""
 STOPPED = 128 + signal.SIGUSR1
-"""Exit status of a process that was told that time is up, and has saved."""
+"""Exit status of a process that was stopped at its time limit and has saved a checkpoint."""
 PORTS = (20_000, 30_000)
 GRACE_S = 10.0
-"""How long the others may take to end where one has failed: they may wait for it and hear nothing."""
+"""Seconds until other processes are killed after one has failed, because they may wait for it forever."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where this node stands.
+class NodeInfo:
+    """Rank of a node, and the rendezvous address.
 
     Attributes:
-        node: its number.
-        nodes: how many there are.
-        processes: on each of them.
-        address: of the first node.
-        port: there.
+        node: rank of the node.
+        nodes: number of nodes.
+        processes: processes per node.
+        address: address of the first node.
+        port: port on the first node.
     """
 
     node: int
@@ -47,7 +47,7 @@ class Place:
     port: int
 
     def environment(self, process: int) -> dict[str, str]:
-        """The variables of one of this node's processes; nothing for a process that is alone."""
+        """Environment variables of a process of this node; empty for a single process."""
         if self.nodes * self.processes == 1:
             return {}
         return {
@@ -60,40 +60,40 @@ class Place:
         }
 
 
-def here(processes: int, environment: Mapping[str, str] | None = None) -> Place:
-    """Where this process stands: as a task that ``srun`` started, as one of several on this machine, or alone."""
+def here(processes: int, environment: Mapping[str, str] | None = None) -> NodeInfo:
+    """The node of this process, from the variables of ``srun`` or ``torchrun``, or a single node."""
     environment = os.environ if environment is None else environment
     if "SLURM_STEP_ID" in environment:
         from submitit.slurm.slurm import SlurmJobEnvironment
 
         slurm = SlurmJobEnvironment()
-        # The same for all nodes of a job, and another for the next job on the same nodes.
+        # The same for all nodes of a job, but different for other jobs on the same nodes.
         port = random.Random(slurm.raw_job_id).randrange(*PORTS)
-        return Place(slurm.node, slurm.num_nodes, processes, slurm.hostnames[0], port)
+        return NodeInfo(slurm.node, slurm.num_nodes, processes, slurm.hostnames[0], port)
     if "GROUP_RANK" in environment:
         address, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
-        return Place(int(environment["GROUP_RANK"]), int(environment["GROUP_WORLD_SIZE"]), processes, address, port)
+        return NodeInfo(int(environment["GROUP_RANK"]), int(environment["GROUP_WORLD_SIZE"]), processes, address, port)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        return Place(0, 1, processes, "127.0.0.1", free.getsockname()[1])
+        return NodeInfo(0, 1, processes, "127.0.0.1", free.getsockname()[1])
 
 
-def run_processes(command: Sequence[str], place: Place, threads: int | None = None) -> int:
-    """Run a command as all processes of this node; signals of `FORWARDED` are handed on.
+def run_processes(command: Sequence[str], node: NodeInfo, threads: int | None = None) -> int:
+    """Run a command in all processes of this node, and forward `FORWARDED` signals.
 
     Args:
-        command: what each runs.
-        place: where the node stands.
-        threads: of each process, unless OMP_NUM_THREADS is set.
+        command: the command of each process.
+        node: the node.
+        threads: threads per process, unless OMP_NUM_THREADS is set.
 
     Returns:
-        0, `STOPPED` where they saved because time was up, or the exit status of the first that failed.
+        0, `STOPPED` if they saved at the time limit, or the exit status of the first failed process.
     """
     count = {} if threads is None or "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(threads)}
     started: list[subprocess.Popen[bytes]] = []
     with _forwarding(started):
-        for process in range(place.processes):
-            started.append(subprocess.Popen(command, env={**os.environ, **count, **place.environment(process)}))
+        for process in range(node.processes):
+            started.append(subprocess.Popen(command, env={**os.environ, **count, **node.environment(process)}))
         return _wait(started)
 
 
@@ -128,16 +128,16 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
 
 
 def _first_failure(processes: Sequence[subprocess.Popen[bytes]]) -> int:
-    """The exit status of a process that did not succeed, as a shell would give it; 0 where none has failed so far."""
+    """Exit status of the first failed process, as in a shell; 0 if none has failed."""
     status = next((s for s in (process.poll() for process in processes) if s), 0)
     return 128 - status if status < 0 else status
 
 
 def requeue(limit: int, environment: Mapping[str, str] | None = None) -> bool:
-    """Ask Slurm to run this job, or this shard of it, again; says whether there was a Slurm to ask.
+    """Requeue this Slurm job, or this shard of it; returns whether there is a Slurm job.
 
     Raises:
-        SettingsError: it was queued again ``limit`` times before, or Slurm refuses.
+        SettingsError: it was requeued ``limit`` times before, or Slurm refuses.
     """
     environment = os.environ if environment is None else environment
     if "SLURM_JOB_ID" not in environment:
@@ -146,9 +146,9 @@ def requeue(limit: int, environment: Mapping[str, str] | None = None) -> bool:
     if times >= limit:
         raise SettingsError(f"time was up {times + 1} times; give jobs more time (time_min), or allow more requeues")
     if environment.get("SLURM_NODEID", "0") != "0":
-        return True  # the first node asks for all
+        return True  # the first node requeues the job
     array, shard = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
-    # The last shard of an array has the array's own id, which would mean all of them.
+    # The last shard of an array has the id of the array, which would requeue all shards.
     name = f"{array}_{shard}" if array and shard else environment["SLURM_JOB_ID"]
     done = subprocess.run(["scontrol", "requeue", name], capture_output=True, text=True, check=False)
     if done.returncode:

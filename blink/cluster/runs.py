@@ -1,4 +1,4 @@
-"""What lies in the folder of a training run, of this package or of the original: the models of its epochs, and its settings."""
+"""Contents of the folder of a training run of this package or the original: models of epochs, and settings."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from blink.errors import MissingFileError
 
 WEIGHTS, PARAMETERS = "pytorch_model.bin", "training_params.txt"
-"""Files of a model that the original trained."""
+"""Files of a model of the original."""
 CONFIG, BEST, CHECKPOINTS = "config.json", "best", "checkpoints"
-"""What `blink train` writes: settings of a model, the folder of the best one, that of checkpoints."""
+"""Files and folders of `blink train`: settings, best model, checkpoints."""
 WHOLE_RUN = -1
-"""As an epoch: not a certain one, but the model of the run."""
+"""Value of ``epoch`` for the model of the run."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Model:
 
     Attributes:
         path: a folder of `blink train`, or weights of the original (``.bin``).
-        parameters: settings beside the weights; None for a folder, which holds its own.
+        parameters: settings of the original's weights; None for a folder.
     """
 
     path: Path
     parameters: Path | None = None
 
     def sources(self) -> list[str]:
-        """What has to be copied for the model to be used elsewhere; of a folder its content, as ``folder/.``."""
+        """Files to copy to use the model elsewhere; ``folder/.`` for the contents of a folder."""
         if self.parameters is None:
             return [f"{self.path}/."]
         siblings = (self.path.with_name(name) for name in ("vocab.txt", CONFIG))
@@ -39,10 +39,10 @@ class Model:
 
 
 def model_of(run: Path, epoch: int) -> Model | None:
-    """The model of an epoch, or of the whole run; None where there is none.
+    """The model of an epoch or of the run; None if there is none.
 
     Args:
-        run: folder that this or the original's training wrote.
+        run: folder of a run of this package or the original.
         epoch: from 0, or `WHOLE_RUN`.
     """
     folders = [run / BEST, run] if epoch == WHOLE_RUN else [run / f"epoch_{epoch}"]
@@ -55,32 +55,32 @@ def model_of(run: Path, epoch: int) -> Model | None:
 
 
 def is_model_folder(folder: Path) -> bool:
-    """Whether `blink train` wrote it."""
+    """Whether the folder is a model of `blink train`."""
     return not (folder / WEIGHTS).is_file() and "aggregation" in read_parameters(folder / CONFIG)
 
 
 def expected_model(run: Path, epoch: int) -> Model:
-    """`model_of`; where there is none, the name that the original would read."""
+    """`model_of`, or else the path that the original would read."""
     folder = run if epoch == WHOLE_RUN else run / f"epoch_{epoch}"
     return model_of(run, epoch) or Model(folder / WEIGHTS, run / PARAMETERS)
 
 
 def epochs_of(run: Path) -> list[int]:
-    """The epochs whose models are in a run's folder."""
+    """Epochs that have a model in the folder of a run."""
     numbers = (p.name.removeprefix("epoch_") for p in run.glob("epoch_*"))
     return sorted(int(n) for n in numbers if n.isdecimal() and model_of(run, int(n)) is not None)
 
 
 def checkpoints_of(run: Path) -> list[Path]:
-    """The checkpoints that `blink train` would go on from."""
+    """Checkpoints that `blink train` can resume from."""
     return sorted((run / CHECKPOINTS).glob("step-*.pt"))
 
 
 def require_model(run: Path, epoch: int) -> None:
-    """Check that a model is there.
+    """Check that a model exists.
 
     Raises:
-        MissingFileError: it is not; the epochs that are there are named.
+        MissingFileError: it does not; the message lists the epochs that exist.
     """
     if model_of(run, epoch) is not None:
         return
@@ -92,7 +92,7 @@ def require_model(run: Path, epoch: int) -> None:
 
 
 def read_parameters(path: Path) -> dict[str, Any]:
-    """Settings written as JSON or, by the original, as a Python dict; empty where there are none that can be read."""
+    """Read settings in JSON, or in the original's format, a Python dict; empty if they cannot be read."""
     if not path.is_file():
         return {}
     text = path.read_text(encoding="utf-8", errors="replace")

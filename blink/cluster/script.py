@@ -68,7 +68,7 @@ def _options(job: Job, slurm: SlurmSettings) -> Iterator[str]:
     yield f"signal=USR1@{slurm.signal_lead_s}"
     yield f"nodes={job.nodes}"
     yield "ntasks-per-node=1"
-    for name, text in _asked(slurm):
+    for name, text in _resources(slurm):
         if job.gpus or name != "gpus":
             yield f"{OPTIONS[name]}={shlex.quote(text)}"
     if job.array:
@@ -78,7 +78,7 @@ def _options(job: Job, slurm: SlurmSettings) -> Iterator[str]:
         yield "kill-on-invalid-dep=yes"
 
 
-def _asked(slurm: SlurmSettings) -> Iterator[tuple[str, str]]:
+def _resources(slurm: SlurmSettings) -> Iterator[tuple[str, str]]:
     """What is asked of the cluster, by setting, as Slurm writes it; what is not set is left to the cluster."""
     units = {"gpus": "gpu:{}", "mem_gb": "{}G"}
     for name in OPTIONS:
@@ -89,7 +89,7 @@ def _asked(slurm: SlurmSettings) -> Iterator[tuple[str, str]]:
 
 def sbatch_variables(slurm: SlurmSettings) -> dict[str, str]:
     """Variables that make any sbatch obey the settings, for scripts that are submitted by hand."""
-    return {VARIABLES[name]: text for name, text in _asked(slurm) if name in VARIABLES}
+    return {VARIABLES[name]: text for name, text in _resources(slurm) if name in VARIABLES}
 
 
 def _srun(job: Job, slurm: SlurmSettings) -> Iterator[str]:
@@ -102,10 +102,10 @@ def _srun(job: Job, slurm: SlurmSettings) -> Iterator[str]:
 
 def ranges(numbers: Sequence[int]) -> str:
     """Numbers as Slurm writes them: ``0-3,7``."""
-    parts: list[list[int]] = []
+    ranges_: list[list[int]] = []
     for number in sorted(numbers):
-        if parts and parts[-1][-1] == number - 1:
-            parts[-1][1:] = [number]
+        if ranges_ and ranges_[-1][-1] == number - 1:
+            ranges_[-1][1:] = [number]
         else:
-            parts.append([number])
-    return ",".join("-".join(map(str, part)) for part in parts)
+            ranges_.append([number])
+    return ",".join("-".join(map(str, bounds)) for bounds in ranges_)

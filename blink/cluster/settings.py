@@ -214,8 +214,8 @@ def _from_file(path: Path) -> Source:
     values: dict[str, dict[str, str]] = {}
     for section in parser.sections():
         if section not in SECTIONS:
-            near = meant(section, SECTIONS, form=" (did you mean {!r}?)")
-            raise SettingsError(f"{path}: [{section}] is no section{near}; allowed are {', '.join(SECTIONS)}")
+            suggestion = meant(section, SECTIONS, form=" (did you mean {!r}?)")
+            raise SettingsError(f"{path}: [{section}] is no section{suggestion}; allowed are {', '.join(SECTIONS)}")
         for name, value in parser.items(section):
             key = EARLIER_KEYS.get(name, name) if section == "slurm" else name
             _require_key(section, key, str(path))
@@ -239,12 +239,12 @@ def _from_environment(environment: Mapping[str, str]) -> list[Source]:
 
 def _refuse_misspelt(name: str) -> None:
     """A variable that is nearly one of ours would be ignored in silence."""
-    near = meant(name, VARIABLES, 0.85, " (did you mean {}?)")
-    if near and name.startswith("BLINK_") and name not in (*VARIABLES, *OTHER_VARIABLES):
-        raise SettingsError(f"{name} is no setting{near}; correct or unset it")
+    suggestion = meant(name, VARIABLES, 0.85, " (did you mean {}?)")
+    if suggestion and name.startswith("BLINK_") and name not in (*VARIABLES, *OTHER_VARIABLES):
+        raise SettingsError(f"{name} is no setting{suggestion}; correct or unset it")
 
 
 def _require_key(section: str, key: str, origin: str) -> None:
     if section in KEYS and key not in KEYS[section]:
-        near = meant(key, KEYS[section], form=" (did you mean {!r}?)")
-        raise SettingsError(f"{origin}: {key!r} is no key of [{section}]{near}; allowed are {', '.join(KEYS[section])}")
+        suggestion = meant(key, KEYS[section], form=" (did you mean {!r}?)")
+        raise SettingsError(f"{origin}: {key!r} is no key of [{section}]{suggestion}; allowed are {', '.join(KEYS[section])}")

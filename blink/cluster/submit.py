@@ -1,4 +1,4 @@
-"""Who runs a job: Slurm, through submitit's executor; or, where there is none, processes of this machine, a few at a time."""
+"""Submitting jobs to Slurm, through submitit's executor, or running them as local processes, a few at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ALIVE = {
     "SPECIAL_EXIT": PENDING, "RESV_DEL_HOLD": PENDING, "RUNNING": RUNNING, "COMPLETING": RUNNING,
     "SUSPENDED": RUNNING, "STOPPED": RUNNING, "SIGNALING": RUNNING, "STAGE_OUT": RUNNING, "RESIZING": RUNNING,
 }  # fmt: skip
-"""What Slurm calls a job that is not over -> what it is."""
+"""Slurm's states of unfinished jobs -> our states."""
 NEVER = "DependencyNeverSatisfied"
 KILL_WAIT_S = 10.0
 
@@ -38,11 +38,11 @@ Task = tuple[str, int | None]
 
 @dataclass(frozen=True)
 class State:
-    """How a task stands.
+    """State of a task.
 
     Attributes:
         name: ``pending``, ``running`` or ``ended``.
-        reason: what the cluster says of it, such as ``Priority``, ``COMPLETED`` or ``TIMEOUT``.
+        reason: the cluster's reason, such as ``Priority``, ``COMPLETED`` or ``TIMEOUT``.
     """
 
     name: str
@@ -53,31 +53,31 @@ class Submitter(Protocol):
     """Runs jobs."""
 
     poll_s: tuple[float, float]
-    """Seconds between two looks at the states: at the beginning, and at most."""
+    """Polling interval in seconds: initial, and maximum."""
     settle_s: float
-    """Seconds that what a task wrote may take to be seen here, and a state to settle."""
+    """Seconds until files of a task are visible on this machine and its state is final."""
 
     def submit(self, job: Job) -> str:
-        """Hand over a job; returns its id."""
+        """Submit a job; returns its id."""
 
     def states(self, ids: Sequence[str]) -> Mapping[Task, State]:
-        """How the tasks of jobs stand; those of jobs that nobody knows any more are left out."""
+        """States of the tasks of jobs, without tasks that the cluster has forgotten."""
 
     def cancel(self, job: str) -> None:
-        """End a job."""
+        """Cancel a job."""
 
     def __enter__(self) -> Submitter:
         """Begin."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Let go of what cannot live on without this process."""
+        """Stop jobs that cannot outlive this process."""
 
 
 def submitter(settings: ClusterSettings) -> Submitter:
-    """Whoever the settings ask for.
+    """The submitter of the settings.
 
     Raises:
-        SettingsError: Slurm is asked for, and there is none.
+        SettingsError: the settings require Slurm, which is not available.
     """
     submit, has_slurm = settings.slurm.submit, shutil.which("sbatch") is not None
     if submit == "slurm" and not has_slurm:
@@ -89,7 +89,7 @@ class Slurm:
     """A Slurm cluster.
 
     Args:
-        settings: what jobs ask of it; messages name where a refused setting comes from.
+        settings: resources of jobs; messages name the origin of a refused setting.
     """
 
     poll_s = (1.0, 30.0)
@@ -99,22 +99,22 @@ class Slurm:
         self._settings = settings
 
     def submit(self, job: Job) -> str:
-        """Hand over a job.
+        """Submit a job.
 
         Raises:
-            SettingsError: Slurm refuses it, or does not answer.
+            SettingsError: Slurm refuses the job, or does not answer.
         """
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         executor = _executor(job.log.parent)
         message = io.StringIO()
         try:
-            with _surroundings(self._settings), contextlib.redirect_stderr(message):  # it prints what it also raises
+            with _surroundings(self._settings), contextlib.redirect_stderr(message):  # it also prints the error
                 return str(executor._submit_command(sbatch_script(job, self._settings.slurm)).job_id)
         except (FailedJobError, FailedSubmissionError) as error:
             raise SettingsError(_refusal(str(error), self._settings)) from error
         finally:
-            for remaining in job.log.parent.glob(".submission_file_*.sh"):  # the script itself is kept by the job's id
+            for remaining in job.log.parent.glob(".submission_file_*.sh"):  # submitit keeps a copy named after the job's id
                 remaining.unlink()
 
     def states(self, ids: Sequence[str]) -> Mapping[Task, State]:
@@ -135,13 +135,13 @@ class Slurm:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        pass  # jobs live on
+        pass  # jobs outlive this process
 
 
 def _executor(folder: Path) -> Any:
-    """The executor of submitit, made to submit scripts of ours: it runs sbatch, reads the id and keeps the script by the logs.
+    """A submitit executor for our own scripts: it runs sbatch, parses the id and stores the script with the logs.
 
-    Its own scripts run functions that it has pickled.
+    submitit's own scripts run pickled functions.
     """
     import submitit
 
@@ -151,7 +151,7 @@ def _executor(folder: Path) -> Any:
 
         @classmethod
         def affinity(cls) -> int:
-            return 2  # where there is no Slurm, sbatch says so itself
+            return 2  # without Slurm, sbatch itself gives the error
 
     folder.mkdir(parents=True, exist_ok=True)
     return ScriptExecutor(folder=folder)
@@ -159,7 +159,7 @@ def _executor(folder: Path) -> Any:
 
 @contextlib.contextmanager
 def _surroundings(settings: ClusterSettings) -> Iterator[None]:
-    """Give this process, for a while, the variables that a job is to begin with."""
+    """Set the environment variables of a job in this process temporarily."""
     before = dict(os.environ)
     expected = _variables(settings)
     for name in before.keys() - expected.keys():
@@ -173,13 +173,13 @@ def _surroundings(settings: ClusterSettings) -> Iterator[None]:
 
 
 def _variables(settings: ClusterSettings) -> dict[str, str]:
-    """What a job begins with: the same settings, and nothing of a job that this process may run in itself."""
+    """Environment of a job: the same settings, without variables of a job that this process may run in."""
     present = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SLURMD_", "SRUN_"))}
     return present | settings.to_environment()
 
 
 def _state(line: str) -> tuple[Task, State]:
-    """From a line of squeue, such as ``12_3|PENDING|Priority``."""
+    """Parse a line of squeue, such as ``12_3|PENDING|Priority``."""
     name, raw, reason = line.split("|")
     job, _, shard = name.partition("_")
     what = ENDED if reason == NEVER else ALIVE.get(raw, ENDED)
@@ -197,11 +197,11 @@ _CAUSES = (
     (re.compile("time limit", re.I), "time_min", "sinfo -o '%R %l' shows what partitions allow"),
     (re.compile("cpu", re.I), "cpus", "sinfo -o %c shows the CPUs of nodes"),
 )
-"""What Slurm complains of -> the setting, and the next step."""
+"""Pattern of Slurm's error -> the setting, and the next step."""
 
 
 def _refusal(message: str, settings: ClusterSettings) -> str:
-    """One line for what sbatch said."""
+    """One-line message for an error of sbatch."""
     text = _one_line(message)
     if "array" in text:
         return f"Slurm refused the job: {text}; make fewer and larger shards (scontrol show config names MaxArraySize)"
@@ -226,7 +226,7 @@ def _partitions() -> list[str]:
 
 @dataclass
 class _Run:
-    """A task of `Local`: its processes, one a node."""
+    """A task of `Local`, with a process per node."""
 
     job: Job
     shard: int | None
@@ -235,10 +235,10 @@ class _Run:
 
 
 class Local:
-    """Runs the tasks of jobs as processes of this machine; they end with the process that submitted them.
+    """Runs the tasks of jobs as processes of this machine, which end with the submitting process.
 
     Args:
-        settings: say how many run at a time.
+        settings: with the number of parallel tasks.
     """
 
     poll_s = (0.05, 0.2)
@@ -248,7 +248,7 @@ class Local:
         self._settings, self._runs, self._jobs = settings, dict[Task, _Run](), 0
 
     def submit(self, job: Job) -> str:
-        """See `Submitter`; it begins when the states are looked at."""
+        """See `Submitter`; the job starts at the next call of `states`."""
         self._jobs += 1
         name = f"local-{os.getpid()}-{self._jobs}"
         job.log.parent.mkdir(parents=True, exist_ok=True)
@@ -298,7 +298,7 @@ def _log(task: Task, run: _Run) -> Path:
 
 
 def _nodes(job: Job) -> list[dict[str, str]]:
-    """The variables of each of a job's nodes, all of which are this machine; they bear the names that torchrun gives them."""
+    """Environment variables of the nodes of a job, which are all this machine, with torchrun's names."""
     if job.nodes == 1:
         return [{}]
     with socket.socket() as free:
@@ -319,8 +319,8 @@ def _outcome(run: _Run) -> State:
     failed = next((s for s in statuses if s), 0)
     if failed:
         _stop(run)
-        how = f"exit status {failed}" if failed > 0 else f"killed by signal {-failed}"
-        return State(ENDED, f"FAILED, {how}")
+        reason = f"exit status {failed}" if failed > 0 else f"killed by signal {-failed}"
+        return State(ENDED, f"FAILED, {reason}")
     return State(RUNNING, "RUNNING") if None in statuses else State(ENDED, SUCCESS)
 
 
@@ -337,4 +337,4 @@ def _stop(run: _Run) -> None:
 
 
 PYTHON = (sys.executable, "-m", "blink.apps.cli")
-"""The ``blink`` command, as another process runs it."""
+"""The ``blink`` command for subprocesses."""

@@ -1,4 +1,4 @@
-"""Shards of lines: each is worked off in blocks, so that a kill loses one block at most, and the parts are joined in order."""
+"""Shards of lines: each is processed in blocks, so that a kill loses at most one block. Shards are merged in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from blink.errors import MismatchError
 from blink.files import atomic_open, locked
 
 BLOCK_LINES = 1024
-"""Lines that are worked off together: what a line becomes follows from its block alone, whatever was killed in between."""
+"""Lines per block. The result of a line depends on its block alone, so resumed shards have the same results."""
 
 
 def count_lines(path: str | Path) -> int:
@@ -31,20 +31,20 @@ def process_lines(
     progress: Callable[[int], None] = lambda done: None,
     block_lines: int = BLOCK_LINES,
 ) -> int:
-    """Write the transformed lines, a line for each; after a kill the same call continues.
+    """Write the transformed lines, one per input line. After a kill, the same call continues.
 
     Args:
-        lines: all lines of the shard, each time.
-        out: the file; while it grows, it is ``<out>.part``.
-        transform: lines to lines, block by block.
-        progress: called with the number of lines done so far, each time.
-        block_lines: lines a block.
+        lines: all lines of the shard.
+        out: the file; it is ``<out>.part`` until it is complete.
+        transform: maps the lines of a block.
+        progress: called with the number of lines done so far.
+        block_lines: lines per block.
 
     Returns:
-        how many lines there were.
+        number of lines.
 
     Raises:
-        SettingsError: another process has the same lines.
+        SettingsError: another process is working on the same shard.
     """
     partial = out.with_name(out.name + ".part")
     with partial.open("ab+") as f, locked(partial):
@@ -80,11 +80,11 @@ def merge_lines(files: Sequence[tuple[Path, int]], out: Path) -> None:
     """Concatenate files.
 
     Args:
-        files: each file, and how many lines it must have.
+        files: each file with its expected number of lines.
         out: the file to write.
 
     Raises:
-        MismatchError: a file is missing, or has other lines; it is named.
+        MismatchError: a file is missing, or has an unexpected number of lines.
     """
     for path, lines in files:
         count = count_lines(path) if path.is_file() else None

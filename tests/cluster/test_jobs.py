@@ -19,9 +19,9 @@ PLAN = Plan("encode", {"out": "kb", "shard_rows": 4}, {"catalogue": "abc"}, ((0,
 
 @pytest.fixture
 def job(tmp_path: Path) -> JobFolder:
-    made = JobFolder(tmp_path / "kb" / "slurm")
-    made.begin(PLAN)
-    return made
+    folder = JobFolder(tmp_path / "kb" / "slurm")
+    folder.begin(PLAN)
+    return folder
 
 
 def finish(job: JobFolder, shard: int) -> Path:
@@ -67,10 +67,10 @@ class TestPlan:
         assert replace(PLAN, unit="text").name(0) == "shard 0 (texts 0 to 4)"
 
     def test_part_of_another(self) -> None:
-        part = replace(PLAN, work={"out": "kb", "shard_rows": 2}, shards=((8, 10),))
-        assert part.is_part_of(PLAN, 2)
-        assert not part.is_part_of(PLAN, 1)
-        assert not part.is_part_of(replace(PLAN, inputs={"catalogue": "abd"}), 2)
+        plan = replace(PLAN, work={"out": "kb", "shard_rows": 2}, shards=((8, 10),))
+        assert plan.is_shard_of(PLAN, 2)
+        assert not plan.is_shard_of(PLAN, 1)
+        assert not plan.is_shard_of(replace(PLAN, inputs={"catalogue": "abd"}), 2)
 
 
 class TestShards:
@@ -85,16 +85,18 @@ class TestShards:
         assert [f.resolve() for f in JobFolder(moved / "slurm").check(1)] == [moved / "1.npy"]
 
     @pytest.mark.parametrize(
-        ("damage", "found"),
+        ("content", "message"),
         [
             (lambda file: file.unlink(), r"1\.npy is missing"),
             (lambda file: file.write_bytes(file.read_bytes()[:50]), r"1\.npy has changed \(50 bytes\)"),
             (lambda file: file.write_bytes(b"x" + file.read_bytes()[1:]), r"1\.npy has changed \(101 bytes\)"),
         ],
     )
-    def test_damaged_ones_are_named_and_made_anew(self, job: JobFolder, damage: object, found: str) -> None:
-        damage(finish(job, 1))  # type: ignore[operator]
-        with pytest.raises(MismatchError, match=rf"shard 1 \(entities 4 to 8\) is not sound: .*{found}.*makes this shard anew"):
+    def test_damaged_ones_are_named_and_made_anew(self, job: JobFolder, content: object, message: str) -> None:
+        content(finish(job, 1))  # type: ignore[operator]
+        with pytest.raises(
+            MismatchError, match=rf"shard 1 \(entities 4 to 8\) is not sound: .*{message}.*makes this shard anew"
+        ):
             job.check(1)
         assert 1 in job.missing()
 
@@ -122,22 +124,22 @@ class TestShards:
 class TestEnd:
     def test_merged(self, job: JobFolder) -> None:
         assert not job.is_merged()
-        whole = job.path.parent / "all.t7"
-        whole.write_text("all")
-        job.merged([whole])
+        merged = job.path.parent / "all.t7"
+        merged.write_text("all")
+        job.merged([merged])
         assert job.is_merged()
-        whole.write_text("other")
+        merged.write_text("other")
         with pytest.raises(MismatchError, match=r"all\.t7 has changed .* since it was made"):
             job.is_merged()
 
     def test_submissions(self, job: JobFolder) -> None:
         assert job.submissions() == []
-        wanted = [Submission("12", (0, 2)), Submission("13", ())]
-        for submission in wanted:
+        submissions = [Submission("12", (0, 2)), Submission("13", ())]
+        for submission in submissions:
             job.submitted(submission)
         with (job.path / "submitted.jsonl").open("a") as f:
             f.write('{"id": "1')  # a kill while it was written
-        assert job.submissions() == wanted
+        assert job.submissions() == submissions
 
     def test_logs(self, job: JobFolder) -> None:
         log = job.log_file("12", 3)

@@ -59,9 +59,9 @@ class Table:
 
 @pytest.fixture
 def job(tmp_path: Path) -> JobFolder:
-    made = JobFolder(tmp_path / "kb" / "slurm")
-    made.begin(PLAN)
-    return made
+    folder = JobFolder(tmp_path / "kb" / "slurm")
+    folder.begin(PLAN)
+    return folder
 
 
 def finish(job: JobFolder, *shards: int) -> None:
@@ -124,9 +124,9 @@ class TestWaiting:
         watch = JobMonitor(job, table, merge=merge)
         watch.submit()
         table.looks[:] = looks
-        shown: list[JobStatus] = []
-        watch.wait(shown.append)
-        return shown
+        statuses: list[JobStatus] = []
+        watch.wait(statuses.append)
+        return statuses
 
     def test_to_the_end(self, job: JobFolder) -> None:
         table = Table()
@@ -144,8 +144,8 @@ class TestWaiting:
             finish(job, 1, 2)
             table.now |= {("1", 1): DONE, ("1", 2): DONE, ("2", None): AT_WORK}
 
-        shown = self.wait(job, table, lambda: None, begin, first_done, all_done, lambda: job.merged([]))
-        assert shown == [
+        statuses = self.wait(job, table, lambda: None, begin, first_done, all_done, lambda: job.merged([]))
+        assert statuses == [
             JobStatus(3, 0, 0, 0, 0, 10, "waiting: Priority"),
             JobStatus(2, 1, 0, 0, 3, 10, "half way"),
             JobStatus(0, 2, 1, 0, 4, 10, ""),
@@ -165,14 +165,14 @@ class TestWaiting:
                 ("1", 0): DONE, ("1", 1): State(ENDED, "FAILED"), ("1", 2): DONE, ("2", None): State(ENDED, "CANCELLED"),
             }  # fmt: skip
 
-        with pytest.raises(JobFailedError) as told:
+        with pytest.raises(JobFailedError) as error:
             self.wait(job, table, fail)
         log = job.log_file("1", 1)
-        assert str(told.value) == (
+        assert str(error.value) == (
             f"shard 1 (entities 4 to 8) failed (FAILED): kb/x is damaged; encode again; its log is {log}"
         )
-        assert told.value.last_lines[0] == "shard 1"
-        assert told.value.log == log
+        assert error.value.last_lines[0] == "shard 1"
+        assert error.value.log == log
 
     def test_the_others_are_waited_for(self, job: JobFolder) -> None:
         table = Table()
@@ -215,8 +215,8 @@ class TestWaiting:
         def ended() -> None:
             table.now |= dict.fromkeys([("1", n) for n in range(3)], DONE)
 
-        shown = self.wait(job, table, ended, lambda: finish(job, 0, 1), lambda: finish(job, 2), merge=False)
-        assert [s.done for s in shown] == [0, 2, 3]
+        statuses = self.wait(job, table, ended, lambda: finish(job, 0, 1), lambda: finish(job, 2), merge=False)
+        assert [s.done for s in statuses] == [0, 2, 3]
 
     def test_a_queue_that_is_silent_for_a_while(self, job: JobFolder) -> None:
         table = Table()
@@ -224,7 +224,7 @@ class TestWaiting:
         watch.submit()
         table.silent = 9
         finish(job, 0, 1, 2)
-        watch.wait(lambda standing: None)
+        watch.wait(lambda status: None)
         table.silent = 10
         with pytest.raises(SettingsError, match="squeue does not answer"):
-            watch.wait(lambda standing: None)
+            watch.wait(lambda status: None)

@@ -13,25 +13,25 @@ import pytest
 from fake_slurm import FakeSlurm
 
 from blink.cluster import ranks
-from blink.cluster.ranks import PORTS, Place, here, requeue, run_processes
+from blink.cluster.ranks import PORTS, NodeInfo, here, requeue, run_processes
 from blink.errors import SettingsError
 
 pytestmark = pytest.mark.quick
 
-ALONE = Place(0, 1, 1, "127.0.0.1", 20_000)
+ALONE = NodeInfo(0, 1, 1, "127.0.0.1", 20_000)
 
 
 class TestPlace:
     def test_alone(self) -> None:
-        place = here(1, {})
-        assert (place.node, place.nodes, place.address) == (0, 1, "127.0.0.1")
-        assert place.environment(0) == {}
+        node = here(1, {})
+        assert (node.node, node.nodes, node.address) == (0, 1, "127.0.0.1")
+        assert node.environment(0) == {}
 
     def test_ranks_of_all_nodes_are_told_apart(self) -> None:
-        made = [Place(node, 3, 4, "a", 1).environment(p) for node in range(3) for p in range(4)]
-        assert [int(e["RANK"]) for e in made] == list(range(12))
-        assert [int(e["LOCAL_RANK"]) for e in made] == list(range(4)) * 3
-        assert {(e["WORLD_SIZE"], e["LOCAL_WORLD_SIZE"], e["MASTER_ADDR"], e["MASTER_PORT"]) for e in made} == {
+        environments = [NodeInfo(node, 3, 4, "a", 1).environment(p) for node in range(3) for p in range(4)]
+        assert [int(e["RANK"]) for e in environments] == list(range(12))
+        assert [int(e["LOCAL_RANK"]) for e in environments] == list(range(4)) * 3
+        assert {(e["WORLD_SIZE"], e["LOCAL_WORLD_SIZE"], e["MASTER_ADDR"], e["MASTER_PORT"]) for e in environments} == {
             ("12", "4", "a", "1")
         }
 
@@ -42,24 +42,24 @@ class TestPlace:
         }  # fmt: skip
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        place = here(8)
-        assert (place.node, place.nodes, place.processes, place.address) == (1, 3, 8, "gpu07")
-        assert PORTS[0] <= place.port < PORTS[1]
-        assert here(8) == place
+        node = here(8)
+        assert (node.node, node.nodes, node.processes, node.address) == (1, 3, 8, "gpu07")
+        assert PORTS[0] <= node.port < PORTS[1]
+        assert here(8) == node
         monkeypatch.setenv("SLURM_JOB_ID", "78")
-        assert here(8).port != place.port
+        assert here(8).port != node.port
 
     def test_one_of_several_on_this_machine(self) -> None:
-        place = here(2, {"GROUP_RANK": "1", "GROUP_WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "5"})
-        assert place == Place(1, 2, 2, "h", 5)
+        node = here(2, {"GROUP_RANK": "1", "GROUP_WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "5"})
+        assert node == NodeInfo(1, 2, 2, "h", 5)
 
 
-def run(code: str, place: Place = ALONE, **options: int) -> int:
-    return run_processes((sys.executable, "-c", code), place, **options)
+def run(code: str, node: NodeInfo = ALONE, **options: int) -> int:
+    return run_processes((sys.executable, "-c", code), node, **options)
 
 
 class TestProcesses:
-    TWO = Place(0, 1, 2, "127.0.0.1", 20_000)
+    TWO = NodeInfo(0, 1, 2, "127.0.0.1", 20_000)
 
     def test_success_and_failure(self) -> None:
         assert run("pass") == 0

@@ -34,10 +34,10 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_golden(name: str) -> None:
-    made, golden = sbatch_script(*CASES[name]), GOLDEN / f"{name}.sh"
+    script, golden = sbatch_script(*CASES[name]), GOLDEN / f"{name}.sh"
     if os.environ.get("BLINK_GOLDEN") == "write":
-        golden.write_text(made)
-    assert made == golden.read_text()
+        golden.write_text(script)
+    assert script == golden.read_text()
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -48,7 +48,9 @@ def test_the_shell_reads_it(name: str) -> None:
 @given(st.sets(st.integers(0, 200), min_size=1))
 def test_ranges_hold_every_number_once(numbers: set[int]) -> None:
     read = [
-        n for part in ranges(sorted(numbers)).split(",") for n in range(int(part.split("-")[0]), int(part.split("-")[-1]) + 1)
+        n
+        for bounds in ranges(sorted(numbers)).split(",")
+        for n in range(int(bounds.split("-")[0]), int(bounds.split("-")[-1]) + 1)
     ]
     assert read == sorted(numbers)
 

@@ -42,8 +42,8 @@ def test_nothing_is_set_by_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     settings = load_settings({"HOME": str(tmp_path)})
     assert settings == ClusterSettings()
-    asked = ("partition", "account", "qos", "constraint", "gpus", "cpus", "mem_gb", "time_min")
-    assert [getattr(settings.slurm, name) for name in asked] == [None] * len(asked)
+    names = ("partition", "account", "qos", "constraint", "gpus", "cpus", "mem_gb", "time_min")
+    assert [getattr(settings.slurm, name) for name in names] == [None] * len(names)
     assert settings.encoder("large") == "bert-large-uncased"
 
 
@@ -122,9 +122,9 @@ def test_where_the_file_is_looked_for(tmp_path: Path, monkeypatch: pytest.Monkey
 )
 def test_a_wrong_file_is_one_line(file: Path, text: str, message: str) -> None:
     file.write_text(text)
-    with pytest.raises(SettingsError, match=message) as told:
+    with pytest.raises(SettingsError, match=message) as error:
         load_settings({}, file)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -91,16 +91,16 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``model``, its ``kb``, ``entity.jsonl``, ``texts.txt`` and mention files."""
     folder = tmp_path_factory.mktemp("toy")
-    made = model(0)
-    made.save_pretrained(folder / "model")
-    kb = knowledge_base(folder / "kb", made, rows(ROWS))
+    source_model = model(0)
+    source_model.save_pretrained(folder / "model")
+    kb = knowledge_base(folder / "kb", source_model, rows(ROWS))
     write_catalogue(folder / "entity.jsonl", rows(ROWS))
     titles = [kb.catalogue.title(i) for i in range(ROWS)]
     (folder / "texts.txt").write_text("".join(f"is {titles[i % ROWS]} near {titles[i * 7 % ROWS]}?\n" for i in range(30)))
-    for name, part in (("one", titles[:9]), ("two", titles[5:])):
+    for name, subset in (("one", titles[:9]), ("two", titles[5:])):
         lines = [
             json.dumps({"id": str(i), "text": f"where is {t}?", "mentions": [[9, 9 + len(t)]], "label_id": [titles.index(t)]})
-            for i, t in enumerate(part)
+            for i, t in enumerate(subset)
         ]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
     return folder
@@ -113,8 +113,8 @@ def done(result: tuple[int, str, str]) -> tuple[str, str]:
 
 
 def encode(toy: Path, out: Path, *more: object) -> tuple[object, ...]:
-    own = ("--model", toy / "model", "--precision", "fp32", "--device", "cpu")
-    return ("slurm", "encode", toy / "entity.jsonl", "--out", out, "--shard-rows", 8, *own, *more)
+    arguments = ("--model", toy / "model", "--precision", "fp32", "--device", "cpu")
+    return ("slurm", "encode", toy / "entity.jsonl", "--out", out, "--shard-rows", 8, *arguments, *more)
 
 
 def same_files(one: Path, other: Path) -> None:
@@ -130,8 +130,8 @@ class TestEncode:
         _, err = done(blink(*encode(toy, tmp_path / "kb")))
         assert "submitted 3 of 3 shards" in err
         assert f"{tmp_path / 'kb'}: {ROWS} entities" in err
-        own = ("--model", toy / "model", "--precision", "fp32", "--device", "cpu", "--chunk-rows", 8)
-        done(blink("kb", "build", toy / "entity.jsonl", "--out", tmp_path / "once", *own))
+        arguments = ("--model", toy / "model", "--precision", "fp32", "--device", "cpu", "--chunk-rows", 8)
+        done(blink("kb", "build", toy / "entity.jsonl", "--out", tmp_path / "once", *arguments))
         same_files(tmp_path / "kb", tmp_path / "once")
         _, err = done(blink(*encode(toy, tmp_path / "kb")))
         assert "all is done already" in err
@@ -140,9 +140,11 @@ class TestEncode:
         out = tmp_path / "enc"
         done(blink(*encode(toy, out, "--layout", "t7")))
         assert sorted(p.name for p in out.iterdir()) == ["0_8.t7", "16_24.t7", "8_16.t7", "all.t7", "slurm"]
-        whole = torch.load(out / "all.t7", weights_only=True)
-        made = model(0)
-        assert np.allclose(whole.numpy(), made.encode_entities(list(KnowledgeBase.open(toy / "kb").catalogue)), atol=1e-6)
+        merged = torch.load(out / "all.t7", weights_only=True)
+        source_model = model(0)
+        assert np.allclose(
+            merged.numpy(), source_model.encode_entities(list(KnowledgeBase.open(toy / "kb").catalogue)), atol=1e-6
+        )
 
     def test_chunks_made_by_hand_are_taken(self, toy: Path, tmp_path: Path, blink: Blink) -> None:
         out = tmp_path / "enc"
@@ -160,7 +162,7 @@ class TestEncode:
         assert len(torch.load(tmp_path / "enc" / f"20_{ROWS}.t7", weights_only=True)) == ROWS - 20
 
     @pytest.mark.parametrize(
-        ("more", "told"),
+        ("more", "message"),
         [
             (("--layout", "t7", "--chunk", 30, 40), f"the chunk is 30 to 40; the catalogue has rows 0 to {ROWS}"),
             (("--chunk", 0, 4), "give --layout t7 too"),
@@ -169,10 +171,10 @@ class TestEncode:
             (("--model", "nowhere"), "nowhere is no model folder"),
         ],
     )
-    def test_mistakes(self, toy: Path, tmp_path: Path, blink: Blink, more: tuple[object, ...], told: str) -> None:
+    def test_mistakes(self, toy: Path, tmp_path: Path, blink: Blink, more: tuple[object, ...], message: str) -> None:
         status, _, err = blink(*encode(toy, tmp_path / "kb", *more))
         assert status == 1
-        assert told in err
+        assert message in err
         assert len(err.splitlines()) == 1
 
     def test_a_damaged_shard_is_named_and_made_anew(self, toy: Path, tmp_path: Path, blink: Blink) -> None:
@@ -259,9 +261,9 @@ class TestEncode:
         monkeypatch.setattr(tasks.time, "sleep", waits.append)
         if within:
             monkeypatch.setenv("SLURM_JOB_ID", "77")
-        with pytest.raises(SystemExit) as told:
+        with pytest.raises(SystemExit) as error:
             blink(*encode(toy, tmp_path / "enc", "--layout", "t7", "--chunk", 0, 8))
-        assert told.value.code == 143
+        assert error.value.code == 143
         assert waits == ([0.01] if within else [])
         assert slurm.calls("scontrol") == []
 
@@ -279,15 +281,15 @@ class TestEncode:
 @pytest.mark.usefixtures("here")
 class TestLink:
     def words(self, toy: Path, out: Path, *more: object) -> tuple[object, ...]:
-        own = ("--model", toy / "model", "--kb", toy / "kb", "--no-rank", "--threshold", -20, "--device", "cpu")
-        return ("slurm", "link", toy / "texts.txt", "--out", out, *own, *more)
+        arguments = ("--model", toy / "model", "--kb", toy / "kb", "--no-rank", "--threshold", -20, "--device", "cpu")
+        return ("slurm", "link", toy / "texts.txt", "--out", out, *arguments, *more)
 
     def test_as_linked_at_once(self, toy: Path, tmp_path: Path, blink: Blink) -> None:
         out = tmp_path / "links.jsonl"
         _, err = done(blink(*self.words(toy, out, "--shards", 4)))
         assert f"{out}: 30 texts linked" in err
-        own = ("--model", toy / "model", "--kb", toy / "kb", "--no-rank", "--threshold", -20, "--device", "cpu")
-        once, _ = done(blink("link", "--file", toy / "texts.txt", "--json", *own))
+        arguments = ("--model", toy / "model", "--kb", toy / "kb", "--no-rank", "--threshold", -20, "--device", "cpu")
+        once, _ = done(blink("link", "--file", toy / "texts.txt", "--json", *arguments))
         assert out.read_text() == once
         assert once.count("\n") == 30
 
@@ -306,13 +308,13 @@ class TestLink:
     def test_a_bad_line_is_named_by_its_number(self, toy: Path, tmp_path: Path, blink: Blink) -> None:
         bad = tmp_path / "bad.txt"
         bad.write_bytes(b"fine\n" * 7 + b"\xff\n" + b"fine\n" * 2)
-        own = ("--model", toy / "model", "--kb", toy / "kb", "--device", "cpu")
-        status, _, err = blink("slurm", "link", bad, "--out", tmp_path / "links.jsonl", "--shards", 2, *own)
+        arguments = ("--model", toy / "model", "--kb", toy / "kb", "--device", "cpu")
+        status, _, err = blink("slurm", "link", bad, "--out", tmp_path / "links.jsonl", "--shards", 2, *arguments)
         assert status == 1
         assert "bad.txt, line 8: not UTF-8 (byte 0)" in err.splitlines()[-1]
 
     @pytest.mark.parametrize(
-        ("changes", "told"),
+        ("changes", "message"),
         [
             ({"file": "nowhere.txt"}, "nowhere.txt does not exist"),
             ({"file": "empty.txt"}, "empty.txt is empty"),
@@ -322,7 +324,7 @@ class TestLink:
         ],
     )
     def test_mistakes(
-        self, toy: Path, tmp_path: Path, blink: Blink, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], told: str
+        self, toy: Path, tmp_path: Path, blink: Blink, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], message: str
     ) -> None:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "empty.txt").touch()
@@ -330,14 +332,14 @@ class TestLink:
         file = words.pop("file")
         status, _, err = blink("slurm", "link", file, *(w for pair in words.items() for w in pair))
         assert status == 1
-        assert told in err
+        assert message in err
         assert len(err.splitlines()) == 1
 
 
 @pytest.mark.usefixtures("here")
 class TestEvaluate:
     def test_each_file_as_evaluated_alone(self, toy: Path, tmp_path: Path, blink: Blink) -> None:
-        own = (
+        arguments = (
             "--model",
             toy / "model",
             "--kb",
@@ -351,16 +353,16 @@ class TestEvaluate:
             "cpu",
         )
         out = tmp_path / "scores"
-        done(blink("slurm", "eval", toy / "one.jsonl", toy / "two.jsonl", "--out", out, "--save-preds", *own))
+        done(blink("slurm", "eval", toy / "one.jsonl", toy / "two.jsonl", "--out", out, "--save-preds", *arguments))
         scores = json.loads((out / "scores.json").read_text())
         assert sorted(scores) == ["one", "two"]
         for name in scores:
             alone = tmp_path / f"{name}.json"
-            done(blink("eval", toy / f"{name}.jsonl", "--json", alone, "--rows", tmp_path / "rows.jsonl", *own))
+            done(blink("eval", toy / f"{name}.jsonl", "--json", alone, "--rows", tmp_path / "rows.jsonl", *arguments))
             assert (out / f"{name}.rows.jsonl").read_bytes() == (tmp_path / "rows.jsonl").read_bytes()
             figures = json.loads(alone.read_text())
-            for each in (figures, scores[name]):
-                each.pop("questions_per_s")
+            for metrics in (figures, scores[name]):
+                metrics.pop("questions_per_s")
             assert scores[name] == figures
             assert figures["cluster"] == "paraphrase"
             assert (out / f"{name}.npz").is_file()
@@ -369,10 +371,10 @@ class TestEvaluate:
         for name in ("a", "b"):
             (tmp_path / name).mkdir()
             (tmp_path / name / "dev.jsonl").write_bytes((toy / "one.jsonl").read_bytes())
-        own = ("--model", toy / "model", "--kb", toy / "kb", "--device", "cpu", "--out", tmp_path / "scores")
-        done(blink("slurm", "eval", tmp_path / "a" / "dev.jsonl", tmp_path / "b" / "dev.jsonl", *own))
+        arguments = ("--model", toy / "model", "--kb", toy / "kb", "--device", "cpu", "--out", tmp_path / "scores")
+        done(blink("slurm", "eval", tmp_path / "a" / "dev.jsonl", tmp_path / "b" / "dev.jsonl", *arguments))
         assert sorted(json.loads((tmp_path / "scores" / "scores.json").read_text())) == ["a_dev", "b_dev"]
-        status, _, err = blink("slurm", "eval", tmp_path / "a" / "dev.jsonl", tmp_path / "a" / "dev.jsonl", *own)
+        status, _, err = blink("slurm", "eval", tmp_path / "a" / "dev.jsonl", tmp_path / "a" / "dev.jsonl", *arguments)
         assert (status, "several files would write a_dev.json" in err) == (1, True)
 
 
@@ -413,7 +415,7 @@ class TestTrain:
         assert str(tmp_path / "run" / "slurm" / "log") in last
 
     @pytest.mark.parametrize(
-        ("words", "status", "told"),
+        ("words", "status", "message"),
         [
             (("--out", "run", "--epochz", 3), 2, "No such option '--epochz'"),
             (("--out", "run", "--learning_rate", "fast"), 2, "--learning_rate is 'fast'; it must be a number"),
@@ -422,11 +424,17 @@ class TestTrain:
         ],
     )
     def test_mistakes_are_told_before_anything_waits(
-        self, tmp_path: Path, blink: Blink, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...], status: int, told: str
+        self,
+        tmp_path: Path,
+        blink: Blink,
+        monkeypatch: pytest.MonkeyPatch,
+        words: tuple[object, ...],
+        status: int,
+        message: str,
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        found, _, err = blink("slurm", "train", "--train", "t", "--dev", "d", "--kb", "kb", *words)
-        assert (found, told in err) == (status, True), err
+        result, _, err = blink("slurm", "train", "--train", "t", "--dev", "d", "--kb", "kb", *words)
+        assert (result, message in err) == (status, True), err
         assert not (tmp_path / "run").exists()
 
     def test_flags_of_the_original(self, blink: Blink, tmp_path: Path) -> None:
@@ -448,11 +456,11 @@ class TestDryRun:
         monkeypatch.setenv("BLINK_CLUSTER", str(file))
         monkeypatch.setenv("BLINK_DRY_RUN", "1")
         out, err = done(blink("slurm", command, *words[command]))
-        made = out.replace(str(tmp_path), "/lab").replace(sys.executable, "python3")
+        script = out.replace(str(tmp_path), "/lab").replace(sys.executable, "python3")
         golden = GOLDEN / f"command-{command}.sh"
         if os.environ.get("BLINK_GOLDEN") == "write":
-            golden.write_text(made)
-        assert made == golden.read_text()
+            golden.write_text(script)
+        assert script == golden.read_text()
         assert err == ""
         assert [p.name for p in tmp_path.iterdir()] == ["site.ini"]
 
@@ -484,10 +492,10 @@ class TestSubmission:
         slurm.refuse("sbatch: error: invalid partition specified: nix\n")
         status, _, err = blink(*encode(toy, tmp_path / "kb", "--partition", "nix"))
         assert status == 1
-        told = (
+        expected = (
             "blink: Slurm refused the job: invalid partition specified: nix; partition is 'nix' (from --partition), there are:"
         )
-        assert err.splitlines()[-1].startswith(told)
+        assert err.splitlines()[-1].startswith(expected)
         assert len(err.splitlines()) == 1
 
     def test_two_commands_at_once(self, toy: Path, tmp_path: Path, blink: Blink) -> None:
@@ -540,8 +548,8 @@ class TestSettings:
 
 def test_local_processes_give_the_same(toy: Path, tmp_path: Path, blink: Blink, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once for real: each shard and the merge as processes of their own."""
-    own = ("--shard-rows", ROWS // 2)
-    done(blink(*encode(toy, tmp_path / "kb", *own, "--submit", "local", "--parallel", 2)))
+    arguments = ("--shard-rows", ROWS // 2)
+    done(blink(*encode(toy, tmp_path / "kb", *arguments, "--submit", "local", "--parallel", 2)))
     monkeypatch.setattr(follow, "submitter", lambda settings: Here())
-    done(blink(*encode(toy, tmp_path / "here", *own)))
+    done(blink(*encode(toy, tmp_path / "here", *arguments)))
     same_files(tmp_path / "kb", tmp_path / "here")

@@ -23,17 +23,17 @@ def test_help() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--now",), "unknown option --now (see: scripts/slurm_here.sh --help)"),
         (("halt",), "unknown word halt; give start or stop"),
         (("start", "/a", "/b"), "too many words; give start or stop, and one folder"),
     ],
 )
-def test_words_that_it_does_not_know(words: tuple[str, ...], said: str) -> None:
+def test_words_that_it_does_not_know(words: tuple[str, ...], message: str) -> None:
     done = run(*words)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"slurm_here: {said}")
+    assert done.stderr.startswith(f"slurm_here: {message}")
     assert done.stderr.count("\n") == 1
 
 

@@ -71,7 +71,7 @@ class TestSlurm:
             Slurm(ClusterSettings()).states(["12"])
 
     @pytest.mark.parametrize(
-        ("said", "variables", "told"),
+        ("response", "variables", "message"),
         [
             (
                 "sbatch: error: invalid partition specified: nix\n"
@@ -106,12 +106,12 @@ class TestSlurm:
         slurm: FakeSlurm,
         tmp_path: Path,
         capfd: pytest.CaptureFixture[str],
-        said: str,
+        response: str,
         variables: dict[str, str],
-        told: str,
+        message: str,
     ) -> None:
-        slurm.refuse(said or "\n")
-        with pytest.raises(SettingsError, match=told) as error:
+        slurm.refuse(response or "\n")
+        with pytest.raises(SettingsError, match=message) as error:
             Slurm(load_settings(variables)).submit(job(tmp_path / "job"))
         assert "\n" not in str(error.value)
         assert str(error.value).startswith("Slurm refused the job: ")

@@ -23,17 +23,17 @@ def transform(block: Sequence[str]) -> Iterator[str]:
     return (f"{block[0]} | {line}" for line in block)
 
 
-def made(out: Path) -> bytes:
+def write_lines(out: Path) -> bytes:
     assert process_lines(iter(LINES), out, transform, block_lines=BLOCK) == len(LINES)
     return out.read_bytes()
 
 
-@given(cut=st.integers(0, 1000))
+@given(length=st.integers(0, 1000))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-def test_a_kill_at_any_byte(tmp_path: Path, cut: int) -> None:
-    whole = made(tmp_path / "whole")
-    part = tmp_path / "killed.part"
-    part.write_bytes(whole[: cut % (len(whole) + 1)])
+def test_a_kill_at_any_byte(tmp_path: Path, length: int) -> None:
+    content = write_lines(tmp_path / "whole")
+    partial = tmp_path / "killed.part"
+    partial.write_bytes(content[: length % (len(content) + 1)])
     worked: list[str] = []
 
     def noting(block: Sequence[str]) -> Iterator[str]:
@@ -41,15 +41,15 @@ def test_a_kill_at_any_byte(tmp_path: Path, cut: int) -> None:
         return transform(block)
 
     process_lines(iter(LINES), tmp_path / "killed", noting, block_lines=BLOCK)
-    assert (tmp_path / "killed").read_bytes() == whole
-    assert not part.exists()
-    kept = whole[: cut % (len(whole) + 1)].count(b"\n") // BLOCK * BLOCK
-    assert worked == LINES[kept:]
+    assert (tmp_path / "killed").read_bytes() == content
+    assert not partial.exists()
+    complete = content[: length % (len(content) + 1)].count(b"\n") // BLOCK * BLOCK
+    assert worked == LINES[complete:]
 
 
 def test_progress_begins_where_it_was(tmp_path: Path) -> None:
-    whole = made(tmp_path / "whole")
-    (tmp_path / "next.part").write_bytes(b"".join(whole.splitlines(keepends=True)[:9]))
+    content = write_lines(tmp_path / "whole")
+    (tmp_path / "next.part").write_bytes(b"".join(content.splitlines(keepends=True)[:9]))
     noted: list[int] = []
     process_lines(iter(LINES), tmp_path / "next", transform, noted.append, block_lines=BLOCK)
     assert noted == [8, 12, 16, 20, 23]
@@ -58,7 +58,7 @@ def test_progress_begins_where_it_was(tmp_path: Path) -> None:
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     def meanwhile(block: Sequence[str]) -> Iterator[str]:
         with pytest.raises(SettingsError, match="another process is writing to"):
-            made(tmp_path / "f")
+            write_lines(tmp_path / "f")
         return transform(block)
 
     process_lines(iter(LINES), tmp_path / "f", meanwhile)
@@ -72,16 +72,16 @@ def test_counting(tmp_path: Path, content: bytes, count: int) -> None:
 
 
 def test_merging(tmp_path: Path) -> None:
-    parts = []
+    shards = []
     for name, lines in (("b", 2), ("a", 3), ("c", 1)):
         (tmp_path / name).write_text("".join(f"{name}{i}\n" for i in range(lines)))
-        parts.append((tmp_path / name, lines))
-    merge_lines(parts, tmp_path / "all")
+        shards.append((tmp_path / name, lines))
+    merge_lines(shards, tmp_path / "all")
     assert (tmp_path / "all").read_text().split() == ["b0", "b1", "a0", "a1", "a2", "c0"]
     (tmp_path / "a").write_text("a0\n")
     with pytest.raises(MismatchError, match=r"/a has 1 lines, expected 3"):
-        merge_lines(parts, tmp_path / "all")
+        merge_lines(shards, tmp_path / "all")
     (tmp_path / "b").unlink()
     with pytest.raises(MismatchError, match=r"/b is missing"):
-        merge_lines(parts, tmp_path / "all")
+        merge_lines(shards, tmp_path / "all")
     assert (tmp_path / "all").read_text().split()[0] == "b0"

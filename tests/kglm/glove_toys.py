@@ -10,7 +10,7 @@ import numpy as np
 from blink.kglm.config import load_settings
 from blink.kglm.settings import Settings
 
-PLACES = ("oslo", "bergen", "nile", "garda", "elbrus", "java", "rhine", "etna")
+TITLES = ("oslo", "bergen", "nile", "garda", "elbrus", "java", "rhine", "etna")
 KINDS = ("city", "river", "lake", "mountain")
 
 
@@ -19,17 +19,17 @@ def data(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     triples, lines, ids = [], [], []
-    for i, place in enumerate(PLACES):
+    for i, title in enumerate(TITLES):
         kind = KINDS[i % 4]
-        triples += [(place, "kind", kind), (place, "near", PLACES[(i + 4) % 8]), (place, "like", PLACES[(i + 2) % 8])]
+        triples += [(title, "kind", kind), (title, "near", TITLES[(i + 4) % 8]), (title, "like", TITLES[(i + 2) % 8])]
         for _ in range(5):
-            lines.append(" ".join([f"{place} is a {kind} and", *random.choice(["old", "cold", "wet", "wide"], 4)]))
-            ids.append(place)
-    for name, part in (("train", triples[:18] + triples[19:]), ("valid", triples[18:19] + triples[2:4])):
-        (folder / f"{name}.txt").write_text("".join("\t".join(t) + "\n" for t in part), encoding="utf-8")
+            lines.append(" ".join([f"{title} is a {kind} and", *random.choice(["old", "cold", "wet", "wide"], 4)]))
+            ids.append(title)
+    for name, rows in (("train", triples[:18] + triples[19:]), ("valid", triples[18:19] + triples[2:4])):
+        (folder / f"{name}.txt").write_text("".join("\t".join(t) + "\n" for t in rows), encoding="utf-8")
     (folder / "text.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "subjects").write_text("\n".join(ids) + "\n", encoding="utf-8")
-    names = [*PLACES, *KINDS]
+    names = [*TITLES, *KINDS]
     (folder / "names.tsv").write_text("".join(f"{n}\t{n.title()}\n" for n in names), encoding="utf-8")
     return folder
 
@@ -45,7 +45,7 @@ JOINT = {
 
 
 def settings(folder: Path, kind: str = "glove", **more: Any) -> Settings:
-    given: dict[str, Any] = {"data.graph": str(folder), **GRAPH}
+    values: dict[str, Any] = {"data.graph": str(folder), **GRAPH}
     if kind == "glove":
-        given |= {"data.text": str(folder / "text.txt"), "data.entity_names": str(folder / "names.tsv"), **JOINT}
-    return load_settings(kind).replace({**given, **more})
+        values |= {"data.text": str(folder / "text.txt"), "data.entity_names": str(folder / "names.tsv"), **JOINT}
+    return load_settings(kind).replace({**values, **more})

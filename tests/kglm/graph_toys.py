@@ -72,18 +72,18 @@ def begin(path: Path, settings: Settings, sources: Sequence[Path] = ()) -> KglmR
 
 def toy_loop(graph: Path, run: Path, *, progress: Progress | None = None, **changes: Any) -> Loop:
     settings = toy_settings(graph, **changes)
-    made = read_graph(settings.data)
+    source = read_graph(settings.data)
     folder = KglmRun(run, settings)
-    return Loop(GraphLearner(made, folder), folder, folder.about(made.sources), progress=progress)
+    return Loop(GraphLearner(source, folder), folder, folder.about(source.sources), progress=progress)
 
 
 def random_graph(entities: int, relations: int, triples: int, seed: int = 0, *, valid: int = 0) -> Graph:
     """A graph without structure."""
     random = np.random.default_rng(seed)
-    made = random.integers([entities, relations, entities], size=(4 * (triples + valid), 3))
-    made = np.unique(made, axis=0)
-    made = random.permutation(made)[: triples + valid].astype(np.int64)
-    splits = {"train": made[valid:], **({"valid": made[:valid]} if valid else {})}
+    graph = random.integers([entities, relations, entities], size=(4 * (triples + valid), 3))
+    graph = np.unique(graph, axis=0)
+    graph = random.permutation(graph)[: triples + valid].astype(np.int64)
+    splits = {"train": graph[valid:], **({"valid": graph[:valid]} if valid else {})}
     return Graph(tuple(f"Q{i}" for i in range(entities)), tuple(f"P{i}" for i in range(relations)), splits)
 
 
@@ -97,5 +97,5 @@ def weights(loop: Loop) -> dict[str, torch.Tensor]:
 
 
 def rows(run: Path, kind: str) -> list[dict[str, Any]]:
-    made = [json.loads(line) for line in (run / "trace.jsonl").read_text().splitlines()]
-    return [row for row in made if row["kind"] == kind]
+    lines = [json.loads(line) for line in (run / "trace.jsonl").read_text().splitlines()]
+    return [row for row in lines if row["kind"] == kind]

@@ -16,7 +16,7 @@ from blink.kglm.settings import Settings
 TOWNS = ("ulm", "bonn", "kiel", "jena", "hof")
 TRADES = ("painter", "sailor", "baker", "smith")
 NAMES = ("ada", "bert", "cleo", "dirk", "edna", "fred", "gina", "hans")
-SMALL: dict[str, Any] = {
+TINY: dict[str, Any] = {
     "words.width": 8,
     "cells.layers": [6],
     "train.epochs": 3,
@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {
     "data.held_out": 0.2,
 }
 SMALL_JOINT: dict[str, Any] = {
-    **SMALL,
+    **TINY,
     "train.steps_per_epoch_kge": 3,
     "train.triples": 8,
     "train.learning_rate_kge": 0.02,
@@ -47,9 +47,9 @@ def write_world(folder: Path) -> Path:
     rows = [(f"Q{i}", relation, other) for i, a, b in facts for relation, other in (("P19", f"T{a}"), ("P106", f"J{b}"))]
     for name in ("lm", "kg"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    for name, part in (("train", slice(0, 20)), ("test", slice(20, None))):
-        (folder / "lm" / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines[part]), encoding="utf-8")
-        (folder / "lm" / f"{name}.ids").write_text("".join(f"Q{i}\n" for i, _, _ in facts[part]), encoding="utf-8")
+    for name, span in (("train", slice(0, 20)), ("test", slice(20, None))):
+        (folder / "lm" / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines[span]), encoding="utf-8")
+        (folder / "lm" / f"{name}.ids").write_text("".join(f"Q{i}\n" for i, _, _ in facts[span]), encoding="utf-8")
     (folder / "kg" / "train.txt").write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
     names = [(f"Q{i}", name) for i, name in enumerate(people)] + [(f"T{i}", t) for i, t in enumerate(TOWNS)]
     names += [(f"J{i}", t) for i, t in enumerate(TRADES)]
@@ -65,7 +65,7 @@ def settings_for(world: Path, kind: str = "lm", changes: Mapping[str, Any] | Non
         names = {"data.entity_names": "names.tsv", "data.relation_names": "relations.json"}
         data |= {"data.graph": "kg", **names, **SMALL_JOINT}
     else:
-        data |= SMALL
+        data |= TINY
     return load_settings(kind).replace({"device": "cpu", **data, **(changes or {})})
 
 

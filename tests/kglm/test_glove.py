@@ -39,13 +39,13 @@ def vocabulary(words: Sequence[str] = WORDS) -> Vocabulary:
 
 def plain_counts(lines: Sequence[Sequence[str]], words: Sequence[str], window: int) -> dict[tuple[int, int], float]:
     """Sums over ordered pairs of places, in the plainest way."""
-    found: dict[tuple[int, int], float] = defaultdict(float)
+    counts: dict[tuple[int, int], float] = defaultdict(float)
     for line in lines:
-        known = [words.index(w) for w in line if w in words]
-        for i, j in itertools.permutations(range(len(known)), 2):
+        positions = [words.index(w) for w in line if w in words]
+        for i, j in itertools.permutations(range(len(positions)), 2):
             if abs(i - j) <= window:
-                found[known[i], known[j]] += 1 / abs(i - j)
-    return found
+                counts[positions[i], positions[j]] += 1 / abs(i - j)
+    return counts
 
 
 def random_counts(n: int = 300, size: int = 12, seed: int = 0) -> Counts:
@@ -70,35 +70,35 @@ def test_counts_equal_those_of_a_plain_loop(lines: list[list[str]], window: int,
             with pytest.raises(DataError, match="no two words of the vocabulary stand in one line"):
                 count_pairs(corpus, window)
             return
-        made = count_pairs(corpus, window)
-    found = dict(zip(zip(made.words.tolist(), made.contexts.tolist(), strict=True), made.values.tolist(), strict=True))
-    assert len(found) == len(made)
-    assert found == {pair: pytest.approx(value, rel=1e-6) for pair, value in expected.items()}
+        counts = count_pairs(corpus, window)
+    count_of = dict(zip(zip(counts.words.tolist(), counts.contexts.tolist(), strict=True), counts.values.tolist(), strict=True))
+    assert len(count_of) == len(counts)
+    assert count_of == {pair: pytest.approx(value, rel=1e-6) for pair, value in expected.items()}
 
 
 @pytest.mark.quick
 def test_no_pair_crosses_the_end_of_a_line() -> None:
-    made = count_pairs(encode([["the", "king"], ["river", "sails"]], vocabulary()), 15)
-    assert {(0, 1), (1, 0), (5, 4), (4, 5)} == set(zip(made.words.tolist(), made.contexts.tolist(), strict=True))
+    counts = count_pairs(encode([["the", "king"], ["river", "sails"]], vocabulary()), 15)
+    assert {(0, 1), (1, 0), (5, 4), (4, 5)} == set(zip(counts.words.tolist(), counts.contexts.tolist(), strict=True))
 
 
 @pytest.mark.quick
 @given(st.floats(0, 0.5), st.integers(0, 2**40))
-def test_held_out_pairs_are_held_out_in_both_orders(share: float, seed: int) -> None:
-    made = count_pairs(encode([list(WORDS) * 3], vocabulary()), 9)
-    fitted, held_out = hold_out(made, share, seed)
+def test_held_out_pairs_are_held_out_in_both_orders(fraction: float, seed: int) -> None:
+    counts = count_pairs(encode([list(WORDS) * 3], vocabulary()), 9)
+    fitted, held_out = hold_out(counts, fraction, seed)
     both = [set(zip(c.words.tolist(), c.contexts.tolist(), strict=True)) for c in (fitted, held_out)]
     assert not both[0] & both[1]
-    assert len(fitted) + len(held_out) == len(made)
+    assert len(fitted) + len(held_out) == len(counts)
     assert all((j, i) in pairs for pairs in both for i, j in pairs)
-    assert hold_out(made, 0.0, seed)[1].values.size == 0
+    assert hold_out(counts, 0.0, seed)[1].values.size == 0
 
 
 @pytest.mark.quick
 def test_the_share_held_out_is_that_asked_for() -> None:
-    made = random_counts(90_000, 300)
-    assert len(hold_out(made, 0.1, 1)[1]) / len(made) == pytest.approx(0.1, abs=0.005)
-    first, second = (hold_out(made, 0.1, seed)[1].words.tolist() for seed in (1, 2))
+    counts = random_counts(90_000, 300)
+    assert len(hold_out(counts, 0.1, 1)[1]) / len(counts) == pytest.approx(0.1, abs=0.005)
+    first, second = (hold_out(counts, 0.1, seed)[1].words.tolist() for seed in (1, 2))
     assert first != second
 
 
@@ -118,36 +118,36 @@ def numpy_loss(model: GloVe, counts: Counts, x_max: float, power: float) -> floa
 @pytest.mark.quick
 @pytest.mark.parametrize(("x_max", "power"), [(100.0, 0.75), (10.0, 0.75), (3.0, 0.5)])
 def test_the_loss_equals_a_numpy_reference(x_max: float, power: float) -> None:
-    made = random_counts()
+    counts = random_counts()
     model = GloVe(12, 5, Weighting(x_max, power), seed=3)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.7)
-    batch = PairStream(made, len(made), 0).batch(0)
-    expected = numpy_loss(model, made, x_max, power)
+    batch = PairStream(counts, len(counts), 0).batch(0)
+    expected = numpy_loss(model, counts, x_max, power)
     assert model(batch).item() == pytest.approx(expected, rel=1e-6)
-    assert model.mean_loss(made) == pytest.approx(expected, rel=1e-6)
+    assert model.mean_loss(counts) == pytest.approx(expected, rel=1e-6)
     doubled = PairBatch(batch.words, batch.contexts, batch.values.double())
     assert model.double()(doubled).item() == pytest.approx(expected, abs=1e-10, rel=1e-10)
 
 
 @pytest.mark.quick
 def test_gradients_equal_finite_differences() -> None:
-    made = random_counts(20, 5)
+    counts = random_counts(20, 5)
     model = GloVe(5, 3, Weighting(10.0), seed=1).double()
-    batch = PairStream(made, 20, 0).batch(0)
+    batch = PairStream(counts, 20, 0).batch(0)
     batch = PairBatch(batch.words, batch.contexts, batch.values.double())
     model(batch).backward()
     for parameter in model.parameters():
         assert parameter.grad is not None
-        for place in itertools.product(*map(range, parameter.shape)):
+        for index in itertools.product(*map(range, parameter.shape)):
             ends = []
             for move in (1e-5, -1e-5):
                 with torch.no_grad():
-                    parameter[place] += move
+                    parameter[index] += move
                     ends.append(float(model(batch)))
-                    parameter[place] -= move
-            assert float(parameter.grad[place]) == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=1e-6)
+                    parameter[index] -= move
+            assert float(parameter.grad[index]) == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=1e-6)
 
 
 @pytest.mark.quick
@@ -164,12 +164,12 @@ def test_first_values_are_small_and_of_both_signs() -> None:
 @pytest.mark.parametrize("sparse", [False, True])
 def test_steps_are_those_of_the_authors_program(sparse: bool) -> None:
     """Of one pair a step: half the error's gradient, sums of squares from 1 on, 0.05 (stanfordnlp/GloVe, glove.c)."""
-    made = random_counts(30, 6)
+    counts = random_counts(30, 6)
     model = GloVe(6, 4, Weighting(10.0), seed=2, sparse=sparse)
     u, v, b, c = (p.detach().double().numpy().copy() for p in model.parameters())
     sums = [np.ones_like(x) for x in (u, v, b, c)]
     optimizer = adagrad(list(model.parameters()), 0.05, 1.0, 1)
-    stream = PairStream(made, 1, 0)
+    stream = PairStream(counts, 1, 0)
     for step in range(60):
         batch = stream.batch(step)
         optimizer.zero_grad()
@@ -188,10 +188,10 @@ def test_steps_are_those_of_the_authors_program(sparse: bool) -> None:
 
 @pytest.mark.quick
 def test_a_batch_of_many_takes_the_step_of_their_summed_gradient() -> None:
-    made = random_counts(64, 8)
+    counts = random_counts(64, 8)
     model = GloVe(8, 3, Weighting(10.0), seed=2)
     before = model.words.weight.detach().double().numpy().copy()
-    batch = PairStream(made, 64, 0).batch(0)
+    batch = PairStream(counts, 64, 0).batch(0)
     errors = (model.weighting.of(batch.values) * model.errors(batch)).detach().double().numpy()
     slopes = np.zeros_like(before)
     np.add.at(slopes, batch.words.numpy(), errors[:, None] * model.contexts.weight.detach().double().numpy()[batch.contexts])
@@ -202,14 +202,14 @@ def test_a_batch_of_many_takes_the_step_of_their_summed_gradient() -> None:
 
 @pytest.mark.quick
 def test_each_pass_has_each_pair_once_in_another_order() -> None:
-    made = random_counts(60, 12)
-    stream = PairStream(made, 10, seed=4)
+    counts = random_counts(60, 12)
+    stream = PairStream(counts, 10, seed=4)
     passes = [[stream.batch(n) for n in range(p * 6, p * 6 + 6)] for p in range(2)]
-    seen = [[(int(i), int(j)) for b in one for i, j in zip(b.words, b.contexts, strict=True)] for one in passes]
-    everything = sorted(zip(made.words.tolist(), made.contexts.tolist(), strict=True))
-    assert sorted(seen[0]) == sorted(seen[1]) == everything
-    assert seen[0] != seen[1]
-    assert torch.equal(PairStream(made, 10, seed=4).batch(9).words, passes[1][3].words)
+    pairs_by_epoch = [[(int(i), int(j)) for b in one for i, j in zip(b.words, b.contexts, strict=True)] for one in passes]
+    everything = sorted(zip(counts.words.tolist(), counts.contexts.tolist(), strict=True))
+    assert sorted(pairs_by_epoch[0]) == sorted(pairs_by_epoch[1]) == everything
+    assert pairs_by_epoch[0] != pairs_by_epoch[1]
+    assert torch.equal(PairStream(counts, 10, seed=4).batch(9).words, passes[1][3].words)
 
 
 # -- runs ----------------------------------------------------------------------------------------------------------------
@@ -226,12 +226,12 @@ def text(path: Path, lines: int = 60, seed: int = 0) -> Path:
 def settings(tmp_path: Path, *more: str, **values: Any) -> Settings:
     if not (tmp_path / "text.txt").exists():
         text(tmp_path / "text.txt")
-    given = {
+    changes = {
         "data.text": str(tmp_path / "text.txt"), "joint.alpha": 0.0, "words.dim": 6, "words.batch_size": 32,
         "counts.window": 3, "counts.held_out": 0.1, "vocabulary.least_count": 1, "train.epochs": 4, "stop.every": 1,
         "stop.patience": 0, "train.log_steps": 1, **values,
     }  # fmt: skip
-    return load_settings("glove", None, [f"--{k}={v}" for k, v in given.items()]).replace({})
+    return load_settings("glove", None, [f"--{k}={v}" for k, v in changes.items()]).replace({})
 
 
 def best(folder: Path) -> dict[str, torch.Tensor]:
@@ -262,9 +262,9 @@ def test_a_run_of_words_equals_a_plain_loop_bit_for_bit(tmp_path: Path) -> None:
             losses.append(model.mean_loss(words.held_out))
     expected = states[int(np.argmin(losses))]
     for folder in ("run", "other"):
-        found = best(tmp_path / folder)
-        assert found.keys() == {f"glove.{k}" for k in expected}
-        assert all(torch.equal(found[f"glove.{k}"], v) for k, v in expected.items())
+        result = best(tmp_path / folder)
+        assert result.keys() == {f"glove.{k}" for k in expected}
+        assert all(torch.equal(result[f"glove.{k}"], v) for k, v in expected.items())
     points = [row[HELD_OUT] for row in read_trace(tmp_path / "run" / TRACE_FILE) if row["kind"] == "validation"]
     assert points == losses
 
@@ -364,11 +364,11 @@ def test_the_commands(tmp_path: Path, blink: Callable[..., tuple[int, str, str]]
 
 @pytest.mark.quick
 def test_the_settings_of_the_graph_are_those_of_kind_graph() -> None:
-    graph, own = (read_settings_file(DEFAULTS / f"{kind}.yaml") for kind in ("graph", "glove"))
+    graph, glove = (read_settings_file(DEFAULTS / f"{kind}.yaml") for kind in ("graph", "glove"))
     for section in ("model", "train", "negatives", "stop", "eval"):
-        assert own[section].keys() == graph[section].keys()
-    assert graph["data"].keys() <= own["data"].keys()
-    differing = {f"{s}.{k}" for s in graph if isinstance(graph[s], dict) for k, v in graph[s].items() if own[s][k] != v}
+        assert glove[section].keys() == graph[section].keys()
+    assert graph["data"].keys() <= glove["data"].keys()
+    differing = {f"{s}.{k}" for s in graph if isinstance(graph[s], dict) for k, v in graph[s].items() if glove[s][k] != v}
     assert differing == {"model.dim"}
 
 

@@ -39,42 +39,45 @@ def vocabulary(*words: str) -> Vocabulary:
     return Vocabulary(words, (1,) * len(words))
 
 
-def spelt(made: Alignment, known: Vocabulary) -> dict[int, list[str]]:
+def spelt(alignment: Alignment, words: Vocabulary) -> dict[int, list[str]]:
     return {
-        int(e): [known.words[w] for w in made.words[made.starts[i] : made.starts[i + 1]]] for i, e in enumerate(made.entities)
+        int(e): [words.words[w] for w in alignment.words[alignment.starts[i] : alignment.starts[i + 1]]]
+        for i, e in enumerate(alignment.entities)
     }
 
 
 @pytest.mark.quick
 def test_the_best_way_counts() -> None:
-    known = vocabulary("oslo", "lake", "garda", "entityq3", "norway")
+    words = vocabulary("oslo", "lake", "garda", "entityq3", "norway")
     names = [
         TextRow(1, "Q1", "Oslo"), TextRow(2, "Q2", "Lake Garda"), TextRow(3, "Q3", "Norway"), TextRow(4, "Q4", "Unseen"),
     ]  # fmt: skip
-    made = align(["Q4", "Q3", "Q2", "Q1"], known, names)
-    assert spelt(made, known) == {1: ["entityq3"], 2: ["lake", "garda"], 3: ["oslo"]}
-    assert made.report() == {"pairs": 3, "token": 1, "title": 1, "words": 1, "coverage": 0.75, "mean_confidence": 1.0}
-    assert spelt(align(["Q3", "Q2"], known, names, representations=["title"]), known) == {0: ["norway"]}
+    alignment = align(["Q4", "Q3", "Q2", "Q1"], words, names)
+    assert spelt(alignment, words) == {1: ["entityq3"], 2: ["lake", "garda"], 3: ["oslo"]}
+    assert alignment.report() == {"pairs": 3, "token": 1, "title": 1, "words": 1, "coverage": 0.75, "mean_confidence": 1.0}
+    assert spelt(align(["Q3", "Q2"], words, names, representations=["title"]), words) == {0: ["norway"]}
 
 
 @pytest.mark.quick
 @pytest.mark.parametrize(
-    ("degrees", "way", "confidence"),
+    ("degrees", "representation", "confidence"),
     [({"Q1": 0}, "words", 0.5), ({"Q1": 8}, "title", 0.9), ({"Q1": 7}, "words", 8 / 9), ({"Q2": 99}, "words", 1 / 101)],
 )
-def test_an_ambiguous_title_needs_nine_tenths_of_its_use(degrees: dict[str, float], way: str, confidence: float) -> None:
+def test_an_ambiguous_title_needs_nine_tenths_of_its_use(
+    degrees: dict[str, float], representation: str, confidence: float
+) -> None:
     """The other one only has the name as an alias, and is not in the graph."""
-    known = vocabulary("java")
+    words = vocabulary("java")
     names = [TextRow(1, "Q1", "Java"), TextRow(2, "Q2", "Java SE", synonyms=("JAVA!",))]
-    made = align(["Q1"], known, names, degrees)
-    assert made.report()[way] == 1
-    assert made.confidence[0] == pytest.approx(confidence)
+    alignment = align(["Q1"], words, names, degrees)
+    assert alignment.report()[representation] == 1
+    assert alignment.confidence[0] == pytest.approx(confidence)
 
 
 @pytest.mark.quick
 def test_a_title_is_as_sure_as_many_of_its_words_are_known() -> None:
-    made = align(["Q1"], vocabulary("lake"), [TextRow(1, "Q1", "Lake of Garda")])
-    assert made.confidence[0] == pytest.approx(1 / 3)
+    alignment = align(["Q1"], vocabulary("lake"), [TextRow(1, "Q1", "Lake of Garda")])
+    assert alignment.confidence[0] == pytest.approx(1 / 3)
 
 
 @pytest.mark.quick
@@ -87,11 +90,11 @@ def test_alignments_that_cannot_be() -> None:
 
 @pytest.mark.quick
 def test_only_a_word_that_surely_means_an_entity_is_shared_with_it() -> None:
-    known = vocabulary("java", "lake", "oslo")
+    words = vocabulary("java", "lake", "oslo")
     names = [TextRow(1, "Q1", "Java"), TextRow(2, "Q2", "Java"), TextRow(3, "Q3", "Lake Garda"), TextRow(4, "Q4", "Oslo")]
-    both = align(["Q1", "Q2", "Q3", "Q4"], known, names, {"Q2": 20.0})
+    both = align(["Q1", "Q2", "Q3", "Q4"], words, names, {"Q2": 20.0})
     assert both.report()["pairs"] == 4
-    assert spelt(both.singles(), known) == {1: ["java"], 3: ["oslo"]}
+    assert spelt(both.singles(), words) == {1: ["java"], 3: ["oslo"]}
     # Ids that are spelt alike have the same token; the first entity has it.
     tokens = align(["a-b", "ab"], vocabulary(link_word("ab")))
     assert (len(tokens), tokens.singles().entities.tolist()) == (2, [0])
@@ -110,16 +113,16 @@ def test_tokens_are_put_before_titles_or_else_before_the_line() -> None:
 
 @pytest.mark.quick
 def test_batches_of_pairs() -> None:
-    known = vocabulary("oslo", "lake", "garda")
+    words = vocabulary("oslo", "lake", "garda")
     names = [TextRow(1, "Q1", "Oslo"), TextRow(2, "Q2", "Lake Garda")]
-    made = align(["Q1", "Q2"], known, names)
-    batch = made.batch(np.array([1, 0]))
+    alignment = align(["Q1", "Q2"], words, names)
+    batch = alignment.batch(np.array([1, 0]))
     rows = torch.arange(6.0).view(3, 2)  # of lake, garda, oslo
     assert batch.words.tolist() == [1, 2, 0]
     assert batch.means(rows).tolist() == [[1.0, 2.0], [4.0, 5.0]]
-    draws = PairDraws(made, 9, seed=1)
+    draws = PairDraws(alignment, 9, seed=1)
     assert sorted(draws.batch(3).entities.tolist()) == [0, 1]  # each once
-    assert draws.batch(3).entities.tolist() == PairDraws(made, 9, seed=1).batch(3).entities.tolist()
+    assert draws.batch(3).entities.tolist() == PairDraws(alignment, 9, seed=1).batch(3).entities.tolist()
 
 
 # -- coupling ------------------------------------------------------------------------------------------------------------
@@ -133,11 +136,11 @@ def pairs_of(entities: list[int], words: list[int], count: int) -> Alignment:
 @pytest.mark.quick
 @pytest.mark.parametrize("sparse", [False, True])
 def test_a_shared_row_is_one_parameter(sparse: bool) -> None:
-    entities, own = nn.Parameter(torch.randn(4, 3)), torch.randn(5, 3)
-    table = TiedTable(entities, own, pairs_of([3, 0], [1, 4], 4), sparse)
+    entities, words = nn.Parameter(torch.randn(4, 3)), torch.randn(5, 3)
+    table = TiedTable(entities, words, pairs_of([3, 0], [1, 4], 4), sparse)
     assert table.weight.shape == (3, 3)  # no copies of shared rows
     assert [name for name, _ in table.named_parameters()] == ["weight"]
-    expected = own.clone()
+    expected = words.clone()
     expected[1], expected[4] = entities.detach()[3], entities.detach()[0]
     assert torch.equal(table.all(), expected)
     table(torch.tensor([1, 1, 2])).sum().backward()
@@ -172,9 +175,9 @@ def test_the_soft_coupling_is_the_formula() -> None:
     batch = alignment.batch(np.array([0, 1]))
     assert coupling.map is not None
     expected = 0.0
-    for entity, word, sure in ((2, 1, 0.5), (0, 4, 1.0)):
+    for entity, word, confidence in ((2, 1, 0.5), (0, 4, 1.0)):
         target = (model.words.weight[word] + model.contexts.weight[word]) / 2
-        expected += sure * float(((coupling.map @ entities[entity] - target) ** 2).sum().detach()) / 2
+        expected += confidence * float(((coupling.map @ entities[entity] - target) ** 2).sum().detach()) / 2
     assert coupling(batch, entities[batch.entities], model).item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -193,17 +196,19 @@ def test_the_map_begins_by_keeping_lengths() -> None:
 @pytest.mark.quick
 def test_the_contrast_does_not_fall_by_shrinking() -> None:
     torch.manual_seed(0)
-    mapped, targets, sure = torch.randn(6, 4), torch.randn(6, 4), torch.ones(6)
-    loss = contrast_loss(mapped, targets, sure, 0.1)
-    torch.testing.assert_close(contrast_loss(mapped * 1e-3, targets * 1e-3, sure, 0.1), loss, atol=1e-5, rtol=1e-5)
-    assert distance_loss(mapped * 1e-3, targets * 1e-3, sure, 0.1) < 1e-4 * distance_loss(mapped, targets, sure, 0.1)
-    assert contrast_loss(targets, targets, sure, 0.001) < 1e-3
-    assert contrast_loss(torch.ones(6, 4), targets, sure, 1e6).item() == pytest.approx(math.log(6), abs=1e-3)
+    mapped, targets, confidence = torch.randn(6, 4), torch.randn(6, 4), torch.ones(6)
+    loss = contrast_loss(mapped, targets, confidence, 0.1)
+    torch.testing.assert_close(contrast_loss(mapped * 1e-3, targets * 1e-3, confidence, 0.1), loss, atol=1e-5, rtol=1e-5)
+    assert distance_loss(mapped * 1e-3, targets * 1e-3, confidence, 0.1) < 1e-4 * distance_loss(
+        mapped, targets, confidence, 0.1
+    )
+    assert contrast_loss(targets, targets, confidence, 0.001) < 1e-3
+    assert contrast_loss(torch.ones(6, 4), targets, confidence, 1e6).item() == pytest.approx(math.log(6), abs=1e-3)
     unit = [x / x.norm(dim=1, keepdim=True) for x in (mapped, targets)]
     table = (unit[0] @ unit[1].T / 0.1).double().numpy()
-    there = [math.log(np.exp(table[i]).sum()) - table[i, i] for i in range(6)]
+    losses = [math.log(np.exp(table[i]).sum()) - table[i, i] for i in range(6)]
     back = [math.log(np.exp(table[:, i]).sum()) - table[i, i] for i in range(6)]
-    assert loss.item() == pytest.approx((np.mean(there) + np.mean(back)) / 2, rel=1e-4)
+    assert loss.item() == pytest.approx((np.mean(losses) + np.mean(back)) / 2, rel=1e-4)
 
 
 # -- runs ----------------------------------------------------------------------------------------------------------------
@@ -266,9 +271,9 @@ def test_gradients_are_those_of_the_weighted_sum(graph: Path, tmp_path: Path, al
     trainer = joint_trainer(options, tmp_path / "run")
     batch = trainer._batches[0]
     trainer.model.train()
-    parts = trainer._gradients(0)
-    total = parts.pop("loss")
-    found = {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+    losses = trainer._gradients(0)
+    total = losses.pop("loss")
+    gradients = {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
     trainer.model.zero_grad(set_to_none=True)
     assert trainer.coupling is not None
     pairs = trainer._pairs.batch(0)
@@ -280,10 +285,10 @@ def test_gradients_are_those_of_the_weighted_sum(graph: Path, tmp_path: Path, al
     )
     loss.backward()
     assert total == pytest.approx(loss.item(), rel=1e-5)
-    assert parts.keys() == {"graph_loss", "word_loss", "alignment_loss"}
+    assert losses.keys() == {"graph_loss", "word_loss", "alignment_loss"}
     for name, parameter in trainer.model.named_parameters():
         assert parameter.grad is not None, name
-        torch.testing.assert_close(found[name], parameter.grad, atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(gradients[name], parameter.grad, atol=1e-6, rtol=1e-4)
 
 
 COUPLED: list[dict[str, Any]] = [
@@ -303,30 +308,30 @@ class Stop(Progress):
 
     def __init__(self, after: int) -> None:
         super().__init__(step=self._count)
-        self._left = after
+        self._remaining = after
 
-    def _count(self, shown: Any) -> None:
+    def _count(self, progress: Any) -> None:
         import os
         import signal
 
-        self._left -= 1
-        if self._left == 0:
+        self._remaining -= 1
+        if self._remaining == 0:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.mark.parametrize("more", COUPLED, ids=lambda m: " ".join(str(v) for v in m.values()) or "soft")
 def test_a_joint_run_that_was_stopped_goes_on_to_the_same_end(graph: Path, tmp_path: Path, more: dict[str, Any]) -> None:
     options = settings(graph, **more)
-    whole = GloveRunner().train(options, tmp_path / "whole")
-    assert whole["alignment"]["coverage"] == 1.0
+    uninterrupted = GloveRunner().train(options, tmp_path / "whole")
+    assert uninterrupted["alignment"]["coverage"] == 1.0
     with pytest.raises(Interrupted):
         GloveRunner().train(options, tmp_path / "parts", progress=Stop(7))
-    parts = GloveRunner().train(options, tmp_path / "parts", resume=True)
+    losses = GloveRunner().train(options, tmp_path / "parts", resume=True)
     one, other = best(tmp_path / "whole"), best(tmp_path / "parts")
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert parts["mrr"] == whole["mrr"]
+    assert losses["mrr"] == uninterrupted["mrr"]
     evaluated = GloveRunner().evaluate(tmp_path / "parts", "valid")
-    assert evaluated["ranking"]["mrr"] == pytest.approx(whole["mrr"])
+    assert evaluated["ranking"]["mrr"] == pytest.approx(uninterrupted["mrr"])
     assert evaluated[HELD_OUT] > 0
     written = GloveRunner().export(tmp_path / "parts", tmp_path / "out")
     lines = (tmp_path / "out" / WORD_VECTORS).read_text(encoding="utf-8").splitlines()
@@ -356,8 +361,8 @@ def test_shared_rows_learn_from_both_tasks(graph: Path, tmp_path: Path) -> None:
     words = Vocabulary.load(tmp_path / "whole" / "vocabulary.tsv").words
     lines = dict(zip(words, (tmp_path / "out" / WORD_VECTORS).read_text(encoding="utf-8").splitlines(), strict=True))
     ids = (tmp_path / "out" / "entity_ids.txt").read_text(encoding="utf-8").split()
-    place = words.index("oslo")
-    expected = vectors[ids.index("oslo")] + state["glove.contexts.weight"][place].numpy()
+    index = words.index("oslo")
+    expected = vectors[ids.index("oslo")] + state["glove.contexts.weight"][index].numpy()
     np.testing.assert_allclose(np.array(lines["oslo"].split()[1:], dtype=float), expected, rtol=1e-4, atol=1e-5)
 
 

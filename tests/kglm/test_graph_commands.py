@@ -28,9 +28,9 @@ def run_file(tmp_path: Path) -> Path:
 
 def test_a_run_from_its_file_to_vectors_for_the_linker(tmp_path: Path, run_file: Path, blink: Blink) -> None:
     run, out = tmp_path / "run", tmp_path / "vectors"
-    status, printed, said = blink("kglm", "train", run_file, "--out", run, "--data", tmp_path / "data", "--train.log_steps", 5)
+    status, printed, err = blink("kglm", "train", run_file, "--out", run, "--data", tmp_path / "data", "--train.log_steps", 5)
     assert (status, printed) == (0, "")
-    assert f"the best state is in {run / 'best'}: mrr 1," in said
+    assert f"the best state is in {run / 'best'}: mrr 1," in err
     assert len(rows(run, "step")) == 8
     first = rows(run, "run")[0]
     assert {"git", "versions", "host", "command", "files", "settings", "seed", "graph"} <= set(first)
@@ -38,27 +38,27 @@ def test_a_run_from_its_file_to_vectors_for_the_linker(tmp_path: Path, run_file:
         p.name for p in run.iterdir()
     }
 
-    status, printed, said = blink("kglm", "eval", run)
-    assert (status, said) == (0, "")
+    status, printed, err = blink("kglm", "eval", run)
+    assert (status, err) == (0, "")
     assert "mrr 1 " in printed
     status, printed, _ = blink("kglm", "eval", run, "--json")
-    found = json.loads(printed)
-    assert found["ranking"]["mrr"] == 1.0
-    assert found["ranking"]["questions"] == 2 * len(TRAIN)
-    assert 0 < found["relation_frequency"]["mrr"] < 1
-    assert found["classification"]["hard"]["accuracy"] == 1.0
-    assert set(found["classification"]["hard"]["by_relation"]) == {"parent", "knows", "likes"}
+    metrics = json.loads(printed)
+    assert metrics["ranking"]["mrr"] == 1.0
+    assert metrics["ranking"]["questions"] == 2 * len(TRAIN)
+    assert 0 < metrics["relation_frequency"]["mrr"] < 1
+    assert metrics["classification"]["hard"]["accuracy"] == 1.0
+    assert set(metrics["classification"]["hard"]["by_relation"]) == {"parent", "knows", "likes"}
     stored = json.loads((run / "metrics.json").read_text())
-    assert stored["test"] == found
+    assert stored["test"] == metrics
     assert {"wall_seconds", "cpu_seconds", "threads", "host_cores", "seed", "graph", "mrr"} <= set(stored["train"])
     lines = (run / "ranks-test.tsv").read_text().splitlines()
     assert lines[0].split("\t") == ["head", "relation", "tail", "asked", "rank", "optimistic", "equal"]
     assert [line.split("\t")[:4] for line in lines[1:]] == [[*t, side] for side in ("tail", "head") for t in TRAIN]
     assert {line.split("\t")[4] for line in lines[1:]} == {"1"}
 
-    status, _, said = blink("kglm", "export", run, "--out", out)
+    status, _, err = blink("kglm", "export", run, "--out", out)
     assert status == 0
-    assert "entities 5, dim 16, relations 6" in said
+    assert "entities 5, dim 16, relations 6" in err
     vectors, ids = np.load(out / "entity_vectors.npy"), (out / "entity_ids.txt").read_text().split()
     assert (vectors.shape, vectors.dtype) == ((5, 16), np.float32)
     assert (out / "relation_ids.txt").read_text().split() == ["parent", "knows", "likes", "parent^-1", "knows^-1", "likes^-1"]
@@ -77,8 +77,8 @@ def test_a_run_goes_on(tmp_path: Path, run_file: Path, blink: Blink) -> None:
     options = ("--data", tmp_path / "data")
     assert blink("kglm", "train", run_file, "--out", tmp_path / "whole", *options)[0] == 0
     assert blink("kglm", "train", run_file, "--out", tmp_path / "run", *options, "--train.epochs", 20)[0] == 0
-    status, _, said = blink("kglm", "resume", tmp_path / "run", "--train.epochs", "40")
-    assert status == 0, said
+    status, _, err = blink("kglm", "resume", tmp_path / "run", "--train.epochs", "40")
+    assert status == 0, err
     metrics = [json.loads((tmp_path / name / "metrics.json").read_text())["train"] for name in ("whole", "run")]
     assert metrics[0]["mrr"] == metrics[1]["mrr"]
     assert [row["loss"] for row in rows(tmp_path / "whole", "epoch")] == [
@@ -87,7 +87,7 @@ def test_a_run_goes_on(tmp_path: Path, run_file: Path, blink: Blink) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "err"),
     [
         (["train", "none.yaml", "--out", "o"], 1, "none.yaml does not exist"),
         (["train", "RUN"], 2, "Missing option '--out'"),
@@ -104,26 +104,26 @@ def test_a_run_goes_on(tmp_path: Path, run_file: Path, blink: Blink) -> None:
     ],
 )
 def test_a_mistake_is_one_line(
-    tmp_path: Path, run_file: Path, blink: Blink, monkeypatch: pytest.MonkeyPatch, arguments: list[str], status: int, said: str
+    tmp_path: Path, run_file: Path, blink: Blink, monkeypatch: pytest.MonkeyPatch, arguments: list[str], status: int, err: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BLINK_DATA", str(tmp_path / "data"))
-    found = blink("kglm", *(run_file if a == "RUN" else a for a in arguments))
-    assert found[0] == status
-    assert said in found[2]
-    assert len(found[2].strip().splitlines()) == 1
+    result = blink("kglm", *(run_file if a == "RUN" else a for a in arguments))
+    assert result[0] == status
+    assert err in result[2]
+    assert len(result[2].strip().splitlines()) == 1
     assert not (tmp_path / "o").exists()
 
 
 def test_a_finished_run_is_not_trained_over(tmp_path: Path, run_file: Path, blink: Blink) -> None:
     options = ("--out", tmp_path / "run", "--data", tmp_path / "data", "--train.epochs", 1, "--stop.every", 1)
     assert blink("kglm", "train", run_file, *options)[0] == 0
-    status, _, said = blink("kglm", "train", run_file, *options)
-    assert (status, "holds a run already" in said) == (1, True)
-    status, _, said = blink("kglm", "eval", tmp_path / "run", "--split", "dev")
-    assert (status, "no dev triples (only train, valid, test)" in said) == (1, True)
-    status, _, said = blink("kglm", "resume", tmp_path / "run", "--train.lr", "1")
-    assert (status, "was begun with another train.lr" in said) == (1, True)
+    status, _, err = blink("kglm", "train", run_file, *options)
+    assert (status, "holds a run already" in err) == (1, True)
+    status, _, err = blink("kglm", "eval", tmp_path / "run", "--split", "dev")
+    assert (status, "no dev triples (only train, valid, test)" in err) == (1, True)
+    status, _, err = blink("kglm", "resume", tmp_path / "run", "--train.lr", "1")
+    assert (status, "was begun with another train.lr" in err) == (1, True)
 
 
 @pytest.mark.parametrize("command", ["train", "resume", "eval", "export"])

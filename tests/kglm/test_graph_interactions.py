@@ -23,7 +23,7 @@ from blink.kglm.graph.ranking import rank
 pytest.importorskip("pykeen", reason="needs the extra kglm")
 
 ENTITIES, RELATIONS, DIM = 7, 3, 6
-OWN = [
+IMPLEMENTED = [
     ("complex", {}),
     ("distmult", {}),
     ("transe", {"p": 1}),
@@ -61,7 +61,7 @@ def by_hand(name: str, p: int, h: Tensor, r: Tensor, t: Tensor) -> float:
     return -(sum(abs(a - c) ** p for a, c in zip(turned, tail, strict=True)) ** (1 / p))
 
 
-@pytest.mark.parametrize(("name", "arguments"), OWN)
+@pytest.mark.parametrize(("name", "arguments"), IMPLEMENTED)
 def test_scores_are_what_their_formulas_say(name: str, arguments: dict[str, Any]) -> None:
     model = model_of(name, arguments, **{"model.reciprocal": False}).exact()
     h, r, t = all_triples().unbind(1)
@@ -75,7 +75,7 @@ def test_scores_are_what_their_formulas_say(name: str, arguments: dict[str, Any]
     assert torch.allclose(everything.gather(1, h.unsqueeze(1)).squeeze(1), expected.double(), atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "arguments"), [case for case in OWN if case != ("rotate", {"p": 1})])
+@pytest.mark.parametrize(("name", "arguments"), [case for case in IMPLEMENTED if case != ("rotate", {"p": 1})])
 def test_scores_are_those_of_pykeen(name: str, arguments: dict[str, Any]) -> None:
     from pykeen.nn import interaction_resolver
 
@@ -92,7 +92,7 @@ def test_scores_are_those_of_pykeen(name: str, arguments: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("reciprocal", [True, False])
-@pytest.mark.parametrize("name", [*(name for name, _ in OWN[::2]), *OTHERS])
+@pytest.mark.parametrize("name", [*(name for name, _ in IMPLEMENTED[::2]), *OTHERS])
 def test_all_ways_to_score_agree(name: str, reciprocal: bool) -> None:
     """All candidates, some for all queries, some for each; heads and tails in one batch and in two."""
     model = model_of(name, **{"model.reciprocal": reciprocal, "model.dim": 8}).exact()
@@ -103,11 +103,11 @@ def test_all_ways_to_score_agree(name: str, reciprocal: bool) -> None:
     some = torch.tensor([4, 1, 1])
     assert torch.allclose(model.scores(queries, some), everything[:, some], atol=1e-9)
     assert torch.allclose(model.scores(queries, slice(2, 5)), everything[:, 2:5], atol=1e-9)
-    own = torch.stack([answers, answers.flip(0)], 1)
-    assert torch.allclose(model.scores(queries, own), everything.gather(1, own), atol=1e-9)
+    pairs = torch.stack([answers, answers.flip(0)], 1)
+    assert torch.allclose(model.scores(queries, pairs), everything.gather(1, pairs), atol=1e-9)
     for side in (True, False):
-        chosen = queries.heads == side
-        assert torch.allclose(model.scores(queries[chosen]), everything[chosen], atol=1e-9)
+        mask = queries.heads == side
+        assert torch.allclose(model.scores(queries[mask]), everything[mask], atol=1e-9)
     tails = ~queries.heads
     h, r, t = queries.anchors[tails], queries.relations[tails], answers[tails]
     assert torch.allclose(model.score_hrt(h, r, t), everything[tails].gather(1, t.unsqueeze(1)).squeeze(1), atol=1e-9)
@@ -120,16 +120,16 @@ def test_pykeens_vectors_of_pairs_are_made_a_part_at_a_time(monkeypatch: pytest.
     queries, _ = queries_of(all_triples())
     sizes: list[int] = []
     inner = model.interaction.inner
-    inner.register_forward_hook(lambda module, given, scores: sizes.append(scores.numel()))
+    inner.register_forward_hook(lambda module, inputs, scores: sizes.append(scores.numel()))
     with torch.no_grad():
-        whole = model.scores(queries)
+        full = model.scores(queries)
         monkeypatch.setattr(FromPyKEEN, "CHUNK_VALUES", 2 * len(queries) * DIM)
-        parts = model.scores(queries)
-    assert torch.allclose(whole, parts)
+        chunked = model.scores(queries)
+    assert torch.allclose(full, chunked)
     assert sizes == [len(queries) * n for n in (ENTITIES, 2, 2, 2, 1)]
 
 
-@pytest.mark.parametrize(("name", "arguments"), OWN)
+@pytest.mark.parametrize(("name", "arguments"), IMPLEMENTED)
 def test_without_reciprocals_a_triple_has_one_score(name: str, arguments: dict[str, Any]) -> None:
     queries, answers = queries_of(all_triples())
     for reciprocal in (False, True):
@@ -145,7 +145,7 @@ def test_distmult_cannot_tell_head_from_tail_and_complex_can() -> None:
     assert not torch.allclose(other.score_hrt(h, r, t), other.score_hrt(t, r, h))
 
 
-@pytest.mark.parametrize(("name", "arguments"), OWN)
+@pytest.mark.parametrize(("name", "arguments"), IMPLEMENTED)
 @pytest.mark.parametrize("shared", [True, False])
 def test_gradients_are_those_of_finite_differences(name: str, arguments: dict[str, Any], shared: bool) -> None:
     interaction = make_interaction(name, 4, 4, arguments)
@@ -168,15 +168,15 @@ def test_summed_moduli_are_the_same_however_they_are_cut(rows: int, others: int,
     expected = torch.autograd.grad(plain, (q, c), slopes)
     before, SummedModuli.CHUNK_VALUES = SummedModuli.CHUNK_VALUES, at_once
     try:
-        found = SummedModuli.apply(q, c)
-        gradients = torch.autograd.grad(found, (q, c), slopes)
+        moduli = SummedModuli.apply(q, c)
+        gradients = torch.autograd.grad(moduli, (q, c), slopes)
     finally:
         SummedModuli.CHUNK_VALUES = before
-    assert torch.allclose(found, plain)
+    assert torch.allclose(moduli, plain)
     assert all(torch.allclose(a, b) for a, b in zip(gradients, expected, strict=True))
 
 
-@pytest.mark.parametrize(("name", "arguments"), OWN)
+@pytest.mark.parametrize(("name", "arguments"), IMPLEMENTED)
 def test_a_distance_of_nothing_has_a_finite_slope(name: str, arguments: dict[str, Any]) -> None:
     interaction = make_interaction(name, 4, 4, arguments)
     anchor = torch.ones(1, 4, requires_grad=True)
@@ -194,7 +194,7 @@ def test_euclidean_distances_by_a_product_are_close() -> None:
     assert torch.allclose(euclidean(q.double(), c.double()), direct, rtol=1e-14)
 
 
-@pytest.mark.parametrize(("name", "arguments"), OWN)
+@pytest.mark.parametrize(("name", "arguments"), IMPLEMENTED)
 def test_a_model_in_which_all_entities_are_alike_gets_the_middle_rank(name: str, arguments: dict[str, Any]) -> None:
     """Neither distances of nothing nor their rounding tell entities apart."""
     for shift in (0.0, 0.3):
@@ -225,8 +225,8 @@ def test_dropout_is_on_both_sides_of_scores_and_off_in_exact_ones() -> None:
     assert torch.equal(model.exact().scores(queries), plain.exact().scores(queries))
     assert torch.equal(model.eval().scores(queries), plain.scores(queries))
     model.train()
-    kept = torch.stack([model.entity_rows(slice(None))[0] != 0 for _ in range(400)]).float().mean()
-    assert abs(kept - 0.5) < 0.02
+    rate = torch.stack([model.entity_rows(slice(None))[0] != 0 for _ in range(400)]).float().mean()
+    assert abs(rate - 0.5) < 0.02
     assert (model.rows(queries)[0][0] == 0).any()
     assert not (model.rows(queries)[1][0] == 0).any()
 
@@ -260,7 +260,7 @@ def test_sparse_tables_score_alike() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "said"),
+    ("name", "changes", "message"),
     [
         ("complecks", {}, "model.name is 'complecks', which is no interaction; allowed are complex"),
         ("complex", {"model.dim": 7}, "complex needs an even number"),
@@ -272,8 +272,8 @@ def test_sparse_tables_score_alike() -> None:
         ("complex", {"model.dim": 0}, "model.dim is 0"),
     ],
 )
-def test_a_model_that_cannot_be_made(name: str, changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(SettingsError, match=said.replace("(", r"\(")):
+def test_a_model_that_cannot_be_made(name: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message.replace("(", r"\(")):
         model_of(name, **changes)
 
 

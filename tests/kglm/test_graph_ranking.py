@@ -42,20 +42,22 @@ class Table:
         return rows[:, slice(None) if candidates is None else candidates].clone()
 
 
-def brute_force(values: np.ndarray, triples: list[list[int]], known: set[tuple[int, ...]]) -> list[tuple[float, float, float]]:
+def brute_force(
+    values: np.ndarray, triples: list[list[int]], true_triples: set[tuple[int, ...]]
+) -> list[tuple[float, float, float]]:
     """Realistic, optimistic and pessimistic ranks, all queries for tails first."""
     entities = values.shape[-1]
     ranks = []
     for side in (0, 1):
         for h, r, t in triples:
             anchor, answer = (h, t) if side == 0 else (t, h)
-            own, rivals = values[side, r, anchor, answer], []
+            target, rivals = values[side, r, anchor, answer], []
             for e in range(entities):
                 triple = (h, r, e) if side == 0 else (e, r, t)
-                if e != answer and triple not in known:
+                if e != answer and triple not in true_triples:
                     rivals.append(values[side, r, anchor, e])
-            best = 1 + sum(s > own for s in rivals)
-            worst = best + sum(s == own for s in rivals)
+            best = 1 + sum(s > target for s in rivals)
+            worst = best + sum(s == target for s in rivals)
             ranks.append(((best + worst) / 2, best, worst))
     return ranks
 
@@ -67,13 +69,13 @@ def test_ranks_are_those_of_a_brute_force(seed: int, entities: int, relations: i
     random = np.random.default_rng(seed)
     values = random.integers(0, levels, size=(2, relations, entities, entities)).astype(float)
     triples = torch.from_numpy(graph.train)
-    asked = triples[: len(triples) // 2 + 1]
-    expected = brute_force(values, asked.tolist(), set(map(tuple, graph.train.tolist())))
-    known = Answers(triples, entities, relations)
+    ranked_triples = triples[: len(triples) // 2 + 1]
+    expected = brute_force(values, ranked_triples.tolist(), set(map(tuple, graph.train.tolist())))
+    answers = Answers(triples, entities, relations)
     for batch, chunk in ((512, 512), (3, 1), (1, 4)):
-        found = rank(Table(torch.from_numpy(values)), asked, known, entities, batch_size=batch, chunk=chunk)
+        ranks = rank(Table(torch.from_numpy(values)), ranked_triples, answers, entities, batch_size=batch, chunk=chunk)
         assert (
-            list(zip(found.realistic.tolist(), found.optimistic.tolist(), found.pessimistic.tolist(), strict=True)) == expected
+            list(zip(ranks.realistic.tolist(), ranks.optimistic.tolist(), ranks.pessimistic.tolist(), strict=True)) == expected
         )
 
 
@@ -97,8 +99,8 @@ def test_200_triples_of_a_trained_like_model_against_the_brute_force() -> None:
     )
     triples = torch.from_numpy(graph.train)
     expected = brute_force(everything.detach().numpy().round(12), triples[:200].tolist(), set(map(tuple, graph.train.tolist())))
-    known = Answers(triples, 60, 5)
-    one, other = (rank(exact, triples[:200], known, 60, chunk=chunk) for chunk in (7, 60))
+    answers = Answers(triples, 60, 5)
+    one, other = (rank(exact, triples[:200], answers, 60, chunk=chunk) for chunk in (7, 60))
     assert one.realistic.tolist() == other.realistic.tolist() == [r for r, _, _ in expected]
     assert summary(one.realistic)["mrr"] == pytest.approx(np.mean([1 / r for r, _, _ in expected]))
 
@@ -107,10 +109,10 @@ def test_200_triples_of_a_trained_like_model_against_the_brute_force() -> None:
 def test_a_scorer_that_knows_nothing_gets_the_middle_rank(entities: int) -> None:
     triples = torch.tensor([[0, 0, 0]])
     constant = Table(torch.zeros(2, 1, entities, entities))
-    found = rank(constant, triples, Answers(triples, entities, 1), entities, chunk=3)
-    assert found.realistic.tolist() == [(entities + 1) / 2] * 2
-    assert found.optimistic.tolist() == [1, 1]
-    assert found.pessimistic.tolist() == [entities] * 2
+    ranks = rank(constant, triples, Answers(triples, entities, 1), entities, chunk=3)
+    assert ranks.realistic.tolist() == [(entities + 1) / 2] * 2
+    assert ranks.optimistic.tolist() == [1, 1]
+    assert ranks.pessimistic.tolist() == [entities] * 2
 
 
 def test_scores_apart_by_rounding_are_equal() -> None:
@@ -130,33 +132,33 @@ def test_scores_that_are_no_numbers_are_refused(bad: float) -> None:
 def test_other_true_answers_are_left_out_and_the_answer_stays() -> None:
     values = torch.tensor([5.0, 4.0, 3.0, 2.0]).expand(2, 1, 4, 4)
     triples = torch.tensor([[3, 0, 2]])
-    known = torch.tensor([[3, 0, 0], [3, 0, 2], [2, 0, 1]])
+    true_triples = torch.tensor([[3, 0, 0], [3, 0, 2], [2, 0, 1]])
     assert rank(Table(values), triples, Answers(triples, 4, 1), 4).realistic.tolist() == [3, 4]
-    assert rank(Table(values), triples, Answers(known, 4, 1), 4).realistic.tolist() == [2, 4]
+    assert rank(Table(values), triples, Answers(true_triples, 4, 1), 4).realistic.tolist() == [2, 4]
 
 
 @settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.integers(0, 4)), min_size=1, max_size=30))
 def test_answers_are_those_of_the_triples(rows: list[tuple[int, int, int]]) -> None:
     triples = torch.tensor(rows)
-    known, truth = answers_of([triples[:1], triples[1:]], 5, 3), set(rows)
+    answers, truth = answers_of([triples[:1], triples[1:]], 5, 3), set(rows)
     queries, _ = queries_of(torch.cartesian_prod(torch.arange(5), torch.arange(3), torch.arange(5)))
-    places = known.find(queries)
-    asked = zip(queries.anchors.tolist(), queries.relations.tolist(), queries.heads.tolist(), strict=True)
+    indices = answers.find(queries)
+    query_rows = zip(queries.anchors.tolist(), queries.relations.tolist(), queries.heads.tolist(), strict=True)
     expected = {
-        i: {e for e in range(5) if ((e, r, a) if heads else (a, r, e)) in truth} for i, (a, r, heads) in enumerate(asked)
+        i: {e for e in range(5) if ((e, r, a) if heads else (a, r, e)) in truth} for i, (a, r, heads) in enumerate(query_rows)
     }
     answers_found: dict[int, set[int]] = {i: set() for i in expected}
-    for row, target in zip(*(x.tolist() for x in known.of(places)), strict=True):
+    for row, target in zip(*(x.tolist() for x in answers.of(indices)), strict=True):
         assert target not in answers_found[row]
         answers_found[row].add(target)
     assert answers_found == expected
-    contained = known.contains(places, torch.arange(5))
+    contained = answers.contains(indices, torch.arange(5))
     assert [set(torch.nonzero(row).flatten().tolist()) for row in contained] == list(expected.values())
-    places, drawn = places.repeat(2), torch.tensor([3, 0, 3, 4])  # queries and candidates may come twice
-    assert torch.equal(known.contains(places, drawn), known.contains(places, drawn.expand(len(places), -1)))
-    assert known.counts.sum() == 2 * len(truth)
-    assert known.find(known.queries).tolist() == list(range(len(known.queries)))
+    indices, drawn = indices.repeat(2), torch.tensor([3, 0, 3, 4])  # queries and candidates may come twice
+    assert torch.equal(answers.contains(indices, drawn), answers.contains(indices, drawn.expand(len(indices), -1)))
+    assert answers.counts.sum() == 2 * len(truth)
+    assert answers.find(answers.queries).tolist() == list(range(len(answers.queries)))
 
 
 def test_categories_and_buckets_of_a_report() -> None:
@@ -167,15 +169,15 @@ def test_categories_and_buckets_of_a_report() -> None:
     train = np.array(star + pairs + funnel + block)
     graph = Graph(tuple("abcde"), tuple("pqrs"), {"train": train})
     assert relation_categories(graph).tolist() == [1, 0, 2, 3]
-    known = Answers(torch.from_numpy(train), 5, 4)
-    ranks = rank(Table(torch.rand(2, 4, 5, 5)), torch.from_numpy(train), known, 5)
-    found: Any = report(ranks, graph)
-    assert [found["by_category"][c]["questions"] for c in ("1-1", "1-N", "N-1", "N-N")] == [8, 8, 8, 18]
-    assert found["tails"]["questions"] == found["heads"]["questions"] == len(train)
-    assert found["mrr"] == pytest.approx((found["tails"]["mrr"] + found["heads"]["mrr"]) / 2)
-    assert sum(b["questions"] for b in found["by_answer_degree"].values()) == 2 * len(train)
-    assert found["by_answer_degree"]["0-5"]["questions"] == sum(graph.degrees[e] <= 5 for e in train[:, [0, 2]].ravel())
-    assert {r: v["questions"] for r, v in found["by_relation"].items()} == {"p": 8, "q": 8, "r": 8, "s": 18}
+    answers = Answers(torch.from_numpy(train), 5, 4)
+    ranks = rank(Table(torch.rand(2, 4, 5, 5)), torch.from_numpy(train), answers, 5)
+    metrics: Any = report(ranks, graph)
+    assert [metrics["by_category"][c]["questions"] for c in ("1-1", "1-N", "N-1", "N-N")] == [8, 8, 8, 18]
+    assert metrics["tails"]["questions"] == metrics["heads"]["questions"] == len(train)
+    assert metrics["mrr"] == pytest.approx((metrics["tails"]["mrr"] + metrics["heads"]["mrr"]) / 2)
+    assert sum(b["questions"] for b in metrics["by_answer_degree"].values()) == 2 * len(train)
+    assert metrics["by_answer_degree"]["0-5"]["questions"] == sum(graph.degrees[e] <= 5 for e in train[:, [0, 2]].ravel())
+    assert {r: v["questions"] for r, v in metrics["by_relation"].items()} == {"p": 8, "q": 8, "r": 8, "s": 18}
 
 
 def test_relation_frequencies_are_counts_of_training_answers() -> None:
@@ -206,15 +208,15 @@ def test_a_relation_without_validation_triples_gets_the_common_threshold() -> No
     thresholds = fit_thresholds(valid)
     assert thresholds == Thresholds({0: 1.0, 1: 5.0}, 1.0)
     test = Labelled(np.array([0.5, 4.5, 0.5, 2.0]), np.array([0, 1, 2, 2]), np.array([False, True, False, True]))
-    found = classify(test, thresholds, ["p", "q", "r"])
-    assert found["by_relation"]["p"]["accuracy"] == 1
-    assert found["by_relation"]["q"]["accuracy"] == 0
-    assert found["by_relation"]["r"]["accuracy"] == 1  # not "always true"
-    assert (found["by_common_threshold"], found["common_threshold"]) == (2, 1.0)
-    assert [found["by_relation"][r]["threshold"] for r in "pqr"] == [1.0, 5.0, 1.0]
-    assert found["accuracy"] == 0.75
-    assert found["f1"] == pytest.approx(2 / 3)
-    assert (found["precision"], found["recall"]) == (1.0, 0.5)
+    metrics = classify(test, thresholds, ["p", "q", "r"])
+    assert metrics["by_relation"]["p"]["accuracy"] == 1
+    assert metrics["by_relation"]["q"]["accuracy"] == 0
+    assert metrics["by_relation"]["r"]["accuracy"] == 1  # not "always true"
+    assert (metrics["by_common_threshold"], metrics["common_threshold"]) == (2, 1.0)
+    assert [metrics["by_relation"][r]["threshold"] for r in "pqr"] == [1.0, 5.0, 1.0]
+    assert metrics["accuracy"] == 0.75
+    assert metrics["f1"] == pytest.approx(2 / 3)
+    assert (metrics["precision"], metrics["recall"]) == (1.0, 0.5)
 
 
 def test_thresholds_need_both_sorts_of_triples() -> None:
@@ -225,16 +227,16 @@ def test_thresholds_need_both_sorts_of_triples() -> None:
 @pytest.mark.parametrize("same_relation", [False, True])
 def test_sample_negatives_are_false_and_drawn_again_alike(same_relation: bool) -> None:
     graph = random_graph(300, 4, 600, 3)
-    known, true = graph.train, graph.train[:200]
-    made = sample_negatives(true, known, 300, 5, same_relation=same_relation)
-    assert len(made) == 200
-    assert made[:, :2].tolist() == true[:, :2].tolist()
-    assert not set(map(tuple, made.tolist())) & set(map(tuple, known.tolist()))
-    tails = {r: set(known[known[:, 1] == r, 2].tolist()) for r in range(4)}
-    own = [t in tails[r] for _, r, t in made.tolist()]
-    assert all(own) == same_relation
-    assert made.tolist() == sample_negatives(true, known, 300, 5, same_relation=same_relation).tolist()
-    assert made.tolist() != sample_negatives(true, known, 300, 6, same_relation=same_relation).tolist()
+    train, true = graph.train, graph.train[:200]
+    negatives = sample_negatives(true, train, 300, 5, same_relation=same_relation)
+    assert len(negatives) == 200
+    assert negatives[:, :2].tolist() == true[:, :2].tolist()
+    assert not set(map(tuple, negatives.tolist())) & set(map(tuple, train.tolist()))
+    tails = {r: set(train[train[:, 1] == r, 2].tolist()) for r in range(4)}
+    in_relation = [t in tails[r] for _, r, t in negatives.tolist()]
+    assert all(in_relation) == same_relation
+    assert negatives.tolist() == sample_negatives(true, train, 300, 5, same_relation=same_relation).tolist()
+    assert negatives.tolist() != sample_negatives(true, train, 300, 6, same_relation=same_relation).tolist()
 
 
 def test_a_head_that_has_all_tails_gets_no_negative() -> None:
@@ -264,8 +266,8 @@ def test_ranks_are_those_of_pykeens_evaluator() -> None:
         theirs.entity_representations[0]._embeddings.weight.copy_(ours.entity_tables[0])
         theirs.relation_representations[0]._embeddings.weight.copy_(ours.relation_tables[0])
     expected = RankBasedEvaluator().evaluate(theirs, valid, additional_filter_triples=[train], use_tqdm=False, batch_size=16)
-    found = summary(rank(ours.exact(), valid, answers_of([train, valid], 40, 4), 40, chunk=9).realistic)
-    assert found["mrr"] == pytest.approx(expected.get_metric("both.realistic.inverse_harmonic_mean_rank"))
-    assert found["mean_rank"] == pytest.approx(expected.get_metric("both.realistic.arithmetic_mean_rank"))
+    metrics = summary(rank(ours.exact(), valid, answers_of([train, valid], 40, 4), 40, chunk=9).realistic)
+    assert metrics["mrr"] == pytest.approx(expected.get_metric("both.realistic.inverse_harmonic_mean_rank"))
+    assert metrics["mean_rank"] == pytest.approx(expected.get_metric("both.realistic.arithmetic_mean_rank"))
     for k in (1, 3, 10):
-        assert found[f"hits@{k}"] == pytest.approx(expected.get_metric(f"both.realistic.hits_at_{k}"))
+        assert metrics[f"hits@{k}"] == pytest.approx(expected.get_metric(f"both.realistic.hits_at_{k}"))

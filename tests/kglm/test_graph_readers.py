@@ -64,9 +64,9 @@ def test_a_dataset_that_pykeen_saved_is_read_without_its_pickles(tmp_path: Path)
     get_dataset(dataset="nations").to_directory_binary(tmp_path)
     for pickled in tmp_path.rglob("*.p*"):
         pickled.unlink()
-    saved, known = read(tmp_path), read("pykeen:nations")
+    saved, from_pykeen = read(tmp_path), read("pykeen:nations")
     for split in ("train", "valid", "test"):
-        assert sorted(named(saved, split)) == sorted(named(known, split))
+        assert sorted(named(saved, split)) == sorted(named(from_pykeen, split))
 
 
 def test_duplicates_are_dropped_and_told(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_an_id_that_is_not_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("train.txt", b"", "train.txt is empty"),
         ("valid.txt", b"", "valid.txt is empty"),
@@ -122,19 +122,19 @@ def test_an_id_that_is_not_listed(tmp_path: Path) -> None:
         ("train.tsv.gz", b"no gzip", "train.tsv.gz is cut short or no gzip file"),
     ],
 )
-def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     family(tmp_path)
     if name.endswith(".gz"):
         (tmp_path / "train.txt").unlink()
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError) as raised:
         read(tmp_path)
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("graph", "said"),
+    ("graph", "message"),
     [
         ("", "data.graph is not set"),
         ("nowhere", "there is no nowhere"),
@@ -143,10 +143,10 @@ def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, name: str, cont
         ("PICKLE", "is a pickle, which could run code"),
     ],
 )
-def test_a_graph_that_is_not_there(tmp_path: Path, graph: str, said: str) -> None:
+def test_a_graph_that_is_not_there(tmp_path: Path, graph: str, message: str) -> None:
     (tmp_path / "data.pkl").write_bytes(b"\x80\x04N.")
     path = {"EMPTY": str(tmp_path), "PICKLE": str(tmp_path / "data.pkl")}.get(graph, graph)
-    with pytest.raises((MissingFileError, DataError), match=said):
+    with pytest.raises((MissingFileError, DataError), match=message):
         read(path)
 
 
@@ -183,18 +183,18 @@ def test_a_line_of_the_second_graph_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "rows", "said"),
+    ("name", "rows", "message"),
     [
         ("train.txt", [("x", "likes", "y")], r"shares no entity with the rest of data\.graph \('ada' in .*, 'x' in .*same ids"),
         ("valid.txt", [("ben", "likes", "rome"), TRAIN[2]], r"1 valid triples of one graph are .* b/valid\.txt, line 2"),
         ("test_negatives.txt", [TRAIN[3]], r"1 test negatives triples of one graph are training triples of another"),
     ],
 )
-def test_graphs_that_clash(tmp_path: Path, name: str, rows: list[tuple[str, ...]], said: str) -> None:
+def test_graphs_that_clash(tmp_path: Path, name: str, rows: list[tuple[str, ...]], message: str) -> None:
     folders = two_graphs(tmp_path)
     write_triples(folders[1] / name, rows)
-    said = said.replace(" b/", r" \S*b/")
-    with pytest.raises(DataError, match=said):
+    message = message.replace(" b/", r" \S*b/")
+    with pytest.raises(DataError, match=message):
         read_graph(toy_settings(tmp_path, data__graph=[str(f) for f in folders]).data)
 
 
@@ -209,19 +209,19 @@ TRIPLE = st.tuples(st.sampled_from("abcdef"), st.sampled_from("pqr"), st.sampled
 
 @settings(max_examples=40)
 @given(st.lists(TRIPLE, min_size=1, max_size=60), st.floats(0.05, 0.6), st.integers(0, 3))
-def test_what_is_set_aside_leaves_training_triples_of_all(rows: list[tuple[str, str, str]], share: float, seed: int) -> None:
+def test_what_is_set_aside_leaves_training_triples_of_all(rows: list[tuple[str, str, str]], fraction: float, seed: int) -> None:
     graph = build_graph({"train": Triples(Path("made"), rows, range(1, len(rows) + 1))})
-    whole = {tuple(t) for t in graph.train.tolist()}
+    all_triples = {tuple(t) for t in graph.train.tolist()}
     try:
-        cut = set_aside(graph, "test", share, seed)
+        split_graph = set_aside(graph, "test", fraction, seed)
     except DataError:  # so few triples that most ids occur once
         assume(False)
-    parts = [{tuple(t) for t in cut.splits[s].tolist()} for s in ("train", "test")]
-    assert parts[0] | parts[1] == whole
-    assert not parts[0] & parts[1]
-    assert len(parts[1]) == round(share * len(whole))
-    assert set(np.unique(cut.train[:, [0, 2]])) == set(range(len(graph.entities)))
-    assert set(np.unique(cut.train[:, 1])) == set(range(len(graph.relations)))
+    split_triples = [{tuple(t) for t in split_graph.splits[s].tolist()} for s in ("train", "test")]
+    assert split_triples[0] | split_triples[1] == all_triples
+    assert not split_triples[0] & split_triples[1]
+    assert len(split_triples[1]) == round(fraction * len(all_triples))
+    assert set(np.unique(split_graph.train[:, [0, 2]])) == set(range(len(graph.entities)))
+    assert set(np.unique(split_graph.train[:, 1])) == set(range(len(graph.relations)))
 
 
 def test_splits_are_in_order_however_they_are_given(tmp_path: Path) -> None:
@@ -232,8 +232,8 @@ def test_splits_are_in_order_however_they_are_given(tmp_path: Path) -> None:
     for changes in ({"data__valid": str(valid)}, {"data__valid_share": 0.2}):
         graph = read(tmp_path, **changes)
         assert list(graph.splits) == ["train", "valid", "test"]
-        known = known_answers(graph, "test")
-        assert known.counts.sum() == 2 * sum(len(triples) for triples in graph.splits.values())
+        answers = known_answers(graph, "test")
+        assert answers.counts.sum() == 2 * sum(len(triples) for triples in graph.splits.values())
 
 
 def test_too_much_cannot_be_set_aside() -> None:

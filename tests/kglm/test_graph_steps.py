@@ -37,8 +37,8 @@ def random_answers(rows: int, entities: int, seed: int = 0) -> tuple[Tensor, Ten
     scores = torch.randn(rows, entities, generator=random, dtype=torch.float64)
     hot = torch.rand(rows, entities, generator=random) < 0.3
     hot[torch.arange(rows), torch.arange(rows) % entities] = True
-    at = hot.nonzero()
-    return scores, at[:, 0], at[:, 1], hot.double()
+    positions = hot.nonzero()
+    return scores, positions[:, 0], positions[:, 1], hot.double()
 
 
 # -- losses --------------------------------------------------------------------------------------------------------------
@@ -48,8 +48,8 @@ def random_answers(rows: int, entities: int, seed: int = 0) -> tuple[Tensor, Ten
 def test_cross_entropy_is_that_of_torch(smoothing: float) -> None:
     scores, rows, targets, hot = random_answers(6, 9)
     options = LossOptions(smoothing=smoothing, scale=3.0)
-    share = hot / hot.sum(1, keepdim=True) * (1 - smoothing) + smoothing / 9
-    expected = functional.cross_entropy(3 * scores, share, reduction="none")
+    probabilities = hot / hot.sum(1, keepdim=True) * (1 - smoothing) + smoothing / 9
+    expected = functional.cross_entropy(3 * scores, probabilities, reduction="none")
     assert torch.allclose(softmax_over_all(scores, rows, targets, options), expected)
     single = torch.tensor([1, 4, 8, 0, 0, 3])
     expected = functional.cross_entropy(3 * scores, single, reduction="none", label_smoothing=smoothing)
@@ -59,10 +59,10 @@ def test_cross_entropy_is_that_of_torch(smoothing: float) -> None:
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_binary_cross_entropy_is_that_of_torch(smoothing: float) -> None:
     scores, rows, targets, hot = random_answers(6, 9)
-    found = OVER_ALL["bce"](scores, rows, targets, LossOptions(smoothing=smoothing, scale=2.0, margin=0.5))
+    losses = OVER_ALL["bce"](scores, rows, targets, LossOptions(smoothing=smoothing, scale=2.0, margin=0.5))
     labels = hot * (1 - smoothing) + smoothing / 9
     expected = functional.binary_cross_entropy_with_logits(2 * scores + 0.5, labels, reduction="none").mean(1)
-    assert torch.allclose(found, expected)
+    assert torch.allclose(losses, expected)
 
 
 def test_the_self_adversarial_loss_is_that_of_pykeen() -> None:
@@ -71,18 +71,18 @@ def test_the_self_adversarial_loss_is_that_of_pykeen() -> None:
     right, wrong = torch.randn(7, dtype=torch.float64), torch.randn(7, 5, dtype=torch.float64)
     mask = torch.rand(7, 5) < 0.7
     mask[:, 0] = True
-    found = self_adversarial(right, wrong, mask, LossOptions(margin=4.0, temperature=0.7))
+    losses = self_adversarial(right, wrong, mask, LossOptions(margin=4.0, temperature=0.7))
     loss = NSSALoss(margin=4.0, adversarial_temperature=0.7, reduction="mean")
     for i in range(7):
         theirs = loss.process_slcwa_scores(right[i].view(1, 1), wrong[i][mask[i]].view(1, -1))
-        assert float(theirs) == pytest.approx(float(found[i]))
+        assert float(theirs) == pytest.approx(float(losses[i]))
 
 
 def test_no_gradient_flows_through_self_adversarial_shares() -> None:
     right, wrong = torch.zeros(1), torch.tensor([[0.5, -1.0]], requires_grad=True)
     self_adversarial(right, wrong, torch.ones(1, 2, dtype=torch.bool), LossOptions(margin=1.0)).sum().backward()
-    share = wrong.detach().softmax(1)
-    assert torch.allclose(wrong.grad, share * torch.sigmoid(wrong.detach() + 1) / 2)
+    probabilities = wrong.detach().softmax(1)
+    assert torch.allclose(wrong.grad, probabilities * torch.sigmoid(wrong.detach() + 1) / 2)
 
 
 @pytest.mark.parametrize("name", sorted(OVER_SAMPLED))
@@ -108,7 +108,7 @@ def test_losses_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"train__type": "1vsall"}, "did you mean 1vsAll"),
         ({"train__loss": "margin"}, "must be one of cross_entropy, bce"),
@@ -116,8 +116,8 @@ def test_losses_by_hand() -> None:
         ({"train__type": "negative", "train__label_smoothing": 0.1}, "set it to 0"),
     ],
 )
-def test_a_loss_that_does_not_go_with_the_rest(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
+def test_a_loss_that_does_not_go_with_the_rest(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         loss_options(settings_of(**changes).train, distance=False)
 
 
@@ -130,14 +130,14 @@ def test_only_distances_have_a_margin_against_zero() -> None:
 # -- queries -----------------------------------------------------------------------------------------------------------
 
 
-def asked(batches: Batches, steps: range) -> list[tuple[int, ...]]:
-    found = []
+def queries_of_steps(batches: Batches, steps: range) -> list[tuple[int, ...]]:
+    queries = []
     for step in steps:
         batch = batches[step]
         q = batch.queries
         for row, target in zip(batch.rows.tolist(), batch.targets.tolist(), strict=True):
-            found.append((bool(q.heads[row]), int(q.relations[row]), int(q.anchors[row]), target))
-    return found
+            queries.append((bool(q.heads[row]), int(q.relations[row]), int(q.anchors[row]), target))
+    return queries
 
 
 @pytest.mark.parametrize("kind", ["1vsAll", "KvsAll", "negative"])
@@ -145,25 +145,27 @@ def test_an_epoch_asks_everything_once_in_a_new_order(kind: str) -> None:
     graph = random_graph(20, 3, 50)
     batches = Batches(graph, known_of(graph), settings_of(train__type=kind, train__batch_size=16))
     everything = {(False, r, h, t) for h, r, t in graph.train.tolist()} | {(True, r, t, h) for h, r, t in graph.train.tolist()}
-    first, second = (asked(batches, range(e * batches.steps, (e + 1) * batches.steps)) for e in range(2))
+    first, second = (queries_of_steps(batches, range(e * batches.steps, (e + 1) * batches.steps)) for e in range(2))
     assert set(first) == set(second) == everything
     assert len(first) == len(second) == len(everything)
     assert first != second
     assert (
-        asked(Batches(graph, known_of(graph), settings_of(train__type=kind, train__batch_size=16)), range(batches.steps))
+        queries_of_steps(
+            Batches(graph, known_of(graph), settings_of(train__type=kind, train__batch_size=16)), range(batches.steps)
+        )
         == first
     )
     other = settings_of(train__type=kind, train__batch_size=16, seed=1)
-    assert asked(Batches(graph, known_of(graph), other), range(batches.steps)) != first
+    assert queries_of_steps(Batches(graph, known_of(graph), other), range(batches.steps)) != first
 
 
 def test_parts_of_a_batch_are_the_batch() -> None:
     graph = random_graph(20, 3, 50)
     batch = Batches(graph, known_of(graph), settings_of(train__type="KvsAll", train__batch_size=10))[0]
-    parts = [batch.micro_batch(0, 4), batch.micro_batch(4, 8), batch.micro_batch(8, 10)]
-    assert torch.equal(torch.cat([p.rows + first for p, first in zip(parts, (0, 4, 8), strict=True)]), batch.rows)
-    assert torch.equal(torch.cat([p.targets for p in parts]), batch.targets)
-    assert torch.equal(torch.cat([p.queries.anchors for p in parts]), batch.queries.anchors)
+    micro_batches = [batch.micro_batch(0, 4), batch.micro_batch(4, 8), batch.micro_batch(8, 10)]
+    assert torch.equal(torch.cat([p.rows + first for p, first in zip(micro_batches, (0, 4, 8), strict=True)]), batch.rows)
+    assert torch.equal(torch.cat([p.targets for p in micro_batches]), batch.targets)
+    assert torch.equal(torch.cat([p.queries.anchors for p in micro_batches]), batch.queries.anchors)
 
 
 def test_bernoulli_asks_for_heads_by_the_share_of_the_relation() -> None:
@@ -173,12 +175,12 @@ def test_bernoulli_asks_for_heads_by_the_share_of_the_relation() -> None:
     assert torch.allclose(head_query_rates(known_of(graph), 2), torch.tensor([0.9, 0.1]))
     options = settings_of(train__type="negative", negatives__sides="bernoulli", train__batch_size=1000)
     batches = Batches(graph, known_of(graph), options)
-    found = [q for step in range(200) for q in asked(batches, range(step, step + 1))]
-    assert len(found) == 200 * 36
-    for relation, share in ((0, 0.9), (1, 0.1)):
-        heads = [side for side, r, _, _ in found if r == relation]
+    queries = [q for step in range(200) for q in queries_of_steps(batches, range(step, step + 1))]
+    assert len(queries) == 200 * 36
+    for relation, rate in ((0, 0.9), (1, 0.1)):
+        heads = [side for side, r, _, _ in queries if r == relation]
         assert len(heads) == 3600
-        assert abs(np.mean(heads) - share) < 0.02
+        assert abs(np.mean(heads) - rate) < 0.02
 
 
 def test_weights_are_those_of_the_authors_of_rotate() -> None:
@@ -207,10 +209,10 @@ def test_no_true_answer_counts_as_wrong(changes: dict[str, Any]) -> None:
         negatives = Negatives(graph, known_of(graph), options.replace({"negatives.filter": filtered}))
         drawn = negatives.draw(3, batch)
         mask = negatives.mask(batch, drawn)
-        own = drawn if drawn.dim() == 2 else drawn.expand(16, -1)
+        candidates = drawn if drawn.dim() == 2 else drawn.expand(16, -1)
         right = 0
         for i, (a, r, side) in enumerate(zip(batch.queries.anchors, batch.queries.relations, batch.queries.heads, strict=True)):
-            for e, counts in zip(own[i].tolist(), mask[i].tolist(), strict=True):
+            for e, counts in zip(candidates[i].tolist(), mask[i].tolist(), strict=True):
                 triple = (e, int(r), int(a)) if side else (int(a), int(r), e)
                 assert counts == (triple not in truth if filtered else e != int(batch.targets[i]))
                 right += triple in truth

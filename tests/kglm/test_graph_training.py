@@ -96,12 +96,12 @@ def test_a_graph_of_five_entities_is_memorised(tmp_path: Path, graph: Path, chan
 
 @pytest.mark.parametrize("kind", ["1vsAll", "KvsAll", "negative"])
 def test_parts_of_a_step_give_the_step(tmp_path: Path, graph: Path, kind: str) -> None:
-    held = {} if kind == "KvsAll" else {"train__regularizer": "n3", "train__regularizer_weight": 0.1}
-    changes = {"train__type": kind, "train__epochs": 3, **held}
-    made = [toy_loop(graph, tmp_path / str(size), train__part_size=size, **changes) for size in (0, 5)]
-    for trainer in made:
+    regularizer = {} if kind == "KvsAll" else {"train__regularizer": "n3", "train__regularizer_weight": 0.1}
+    changes = {"train__type": kind, "train__epochs": 3, **regularizer}
+    loops = [toy_loop(graph, tmp_path / str(size), train__part_size=size, **changes) for size in (0, 5)]
+    for trainer in loops:
         trainer.run()
-    losses = [[row["loss"] for row in rows(trainer.folder.path, "step")] for trainer in made]
+    losses = [[row["loss"] for row in rows(trainer.folder.path, "step")] for trainer in loops]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert len(losses[0]) == 3
 
@@ -121,7 +121,7 @@ def test_the_best_state_is_what_is_left(tmp_path: Path, graph: Path) -> None:
     trainer = toy_loop(graph, tmp_path / "run", train__epochs=12, stop__every=1, stop__patience=0)
     states: dict[int, dict[str, torch.Tensor]] = {}
 
-    def spoil(shown: Mapping[str, float]) -> None:
+    def spoil(progress: Mapping[str, float]) -> None:
         if trainer.state.step > 8:
             learner_of(trainer).model.entity_tables[0].data.normal_()
 
@@ -153,10 +153,10 @@ def test_the_rate_falls_where_nothing_gets_better(tmp_path: Path, graph: Path) -
 
 
 def test_a_part_of_the_validation_triples_may_choose(tmp_path: Path, graph: Path) -> None:
-    parts = [learner_of(toy_loop(graph, tmp_path / str(n), stop__triples=n, seed=1))._valid for n in (0, 3, 99)]
-    assert [len(part) for part in parts] == [8, 3, 8]
-    assert set(map(tuple, parts[1].tolist())) < set(map(tuple, parts[0].tolist()))
-    assert torch.equal(learner_of(toy_loop(graph, tmp_path / "again", stop__triples=3, seed=1))._valid, parts[1])
+    validation = [learner_of(toy_loop(graph, tmp_path / str(n), stop__triples=n, seed=1))._valid for n in (0, 3, 99)]
+    assert [len(triples) for triples in validation] == [8, 3, 8]
+    assert set(map(tuple, validation[1].tolist())) < set(map(tuple, validation[0].tolist()))
+    assert torch.equal(learner_of(toy_loop(graph, tmp_path / "again", stop__triples=3, seed=1))._valid, validation[1])
 
 
 def test_validation_leaves_the_test_triples_alone(tmp_path: Path) -> None:
@@ -167,13 +167,13 @@ def test_validation_leaves_the_test_triples_alone(tmp_path: Path) -> None:
     write_triples(folder / "valid.txt", [("e0", "r", "e1")])
     write_triples(folder / "test.txt", [("e0", "r", n) for n in names[2:]])
     trainer = toy_loop(folder, tmp_path / "run", train__epochs=1, stop__every=1)
-    found = learner_of(trainer)._filter.of(learner_of(trainer)._filter.find(_query(0)))[1]
-    assert found.tolist() == [0, 1]
+    answers = learner_of(trainer)._filter.of(learner_of(trainer)._filter.find(_query(0)))[1]
+    assert answers.tolist() == [0, 1]
     GraphRunner().train(toy_settings(folder, train__epochs=1, stop__every=1), tmp_path / "again")
     from blink.kglm.graph.runner import known_answers
 
-    known = known_answers(open_run(tmp_path / "again")[1], "test")
-    assert len(known.of(known.find(_query(0)))[1]) == 12
+    answers = known_answers(open_run(tmp_path / "again")[1], "test")
+    assert len(answers.of(answers.find(_query(0)))[1]) == 12
 
 
 def _query(entity: int) -> Any:
@@ -187,9 +187,9 @@ def _query(entity: int) -> Any:
 
 def assert_same_run(one: Path, other: Path) -> None:
     for kind, timed in (("step", ()), ("epoch", ("seconds",)), ("validation", ())):
-        found = [[{k: v for k, v in row.items() if k not in timed} for row in rows(path, kind)] for path in (one, other)]
-        assert found[0] == found[1]
-        assert found[0]
+        result = [[{k: v for k, v in row.items() if k not in timed} for row in rows(path, kind)] for path in (one, other)]
+        assert result[0] == result[1]
+        assert result[0]
 
 
 @pytest.mark.parametrize(
@@ -205,12 +205,12 @@ def assert_same_run(one: Path, other: Path) -> None:
 )
 def test_ten_epochs_are_five_and_five_more(tmp_path: Path, graph: Path, changes: dict[str, Any]) -> None:
     """With stops after any step of them."""
-    whole = toy_loop(graph, tmp_path / "whole", **changes)
-    expected = run_to_end(whole, resume=False)
+    uninterrupted = toy_loop(graph, tmp_path / "whole", **changes)
+    expected = run_to_end(uninterrupted, resume=False)
     toy_loop(graph, tmp_path / "run", **{**changes, "train__epochs": 4}).run()
     longer = KglmRun.open(tmp_path / "run", ["--train.epochs", "10"]).settings
-    found = GraphRunner().train(longer, tmp_path / "run", resume=True)
-    assert [found[k] for k in ("mrr", "step", "steps")] == [expected[k] for k in ("mrr", "step", "steps")]
+    result = GraphRunner().train(longer, tmp_path / "run", resume=True)
+    assert [result[k] for k in ("mrr", "step", "steps")] == [expected[k] for k in ("mrr", "step", "steps")]
     assert_same_run(tmp_path / "whole", tmp_path / "run")
     last = [KglmRun(tmp_path / name, longer).load() for name in ("whole", "run")]
     assert_equal(last[0]["model"], last[1]["model"])
@@ -233,8 +233,8 @@ def test_a_finished_run_that_is_gone_on_with_stays_as_it_is(tmp_path: Path, grap
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, graph: Path) -> None:
-    whole = toy_loop(graph, tmp_path / "whole", **MOVING)
-    whole.run()
+    uninterrupted = toy_loop(graph, tmp_path / "whole", **MOVING)
+    uninterrupted.run()
     toy_loop(graph, tmp_path / "run", **{**MOVING, "train__epochs": 4}).run()
     newest = checkpoints(tmp_path / "run" / CHECKPOINTS_FOLDER)[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
@@ -262,7 +262,7 @@ def test_another_graph_is_noticed(tmp_path: Path, graph: Path) -> None:
 def test_a_loss_that_is_no_number_names_its_step(tmp_path: Path, graph: Path) -> None:
     trainer = toy_loop(graph, tmp_path / "run", train__batch_size=4)
 
-    def spoil(shown: Mapping[str, float]) -> None:
+    def spoil(progress: Mapping[str, float]) -> None:
         if trainer.state.step == 6:
             learner_of(trainer).model.entity_tables[0].data[0, 0] = float("nan")
 
@@ -272,7 +272,7 @@ def test_a_loss_that_is_no_number_names_its_step(tmp_path: Path, graph: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"model__sparse": True}, "model.sparse needs train.type negative"),
         ({"train__optimizer": "adamw"}, "did you mean adam"),
@@ -284,8 +284,10 @@ def test_a_loss_that_is_no_number_names_its_step(tmp_path: Path, graph: Path) ->
         ({"model__vectors_frozen": True}, "model.vectors_frozen"),
     ],
 )
-def test_a_setting_that_is_not_allowed_leaves_no_run(tmp_path: Path, graph: Path, changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
+def test_a_setting_that_is_not_allowed_leaves_no_run(
+    tmp_path: Path, graph: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
         GraphRunner().train(toy_settings(graph, **changes), tmp_path / "run")
     GraphRunner().train(toy_settings(graph, train__epochs=1), tmp_path / "run")
 
@@ -316,28 +318,28 @@ def vectors(folder: Path, ids: list[str], width: int) -> Path:
 def test_entities_start_from_vectors_of_a_file(tmp_path: Path, graph: Path, rescaled: bool) -> None:
     folder = vectors(tmp_path / "v", ["eve", "stranger", "ada"], 16)
     plain = toy_loop(graph, tmp_path / "plain")
-    made = toy_loop(graph, tmp_path / "run", model__vectors=str(folder), model__vectors_rescaled=rescaled)
-    assert "2 entities start from" in learner_of(made).start_note
-    assert "3 from random vectors" in learner_of(made).start_note
-    drawn, table = learner_of(plain).model.entity_tables[0].detach(), learner_of(made).model.entity_tables[0].detach()
-    places = {name: learner_of(made).graph.entities.index(name) for name in PEOPLE}
-    for name, row in places.items():
+    loop = toy_loop(graph, tmp_path / "run", model__vectors=str(folder), model__vectors_rescaled=rescaled)
+    assert "2 entities start from" in learner_of(loop).start_note
+    assert "3 from random vectors" in learner_of(loop).start_note
+    drawn, table = learner_of(plain).model.entity_tables[0].detach(), learner_of(loop).model.entity_tables[0].detach()
+    rows_of = {name: learner_of(loop).graph.entities.index(name) for name in PEOPLE}
+    for name, row in rows_of.items():
         assert torch.equal(table[row], drawn[row]) == (name not in ("eve", "ada"))
     if rescaled:
-        mean = table[[places["eve"], places["ada"]]].norm(dim=1).mean()
+        mean = table[[rows_of["eve"], rows_of["ada"]]].norm(dim=1).mean()
         assert mean == pytest.approx(float(drawn.norm(dim=1).mean()), rel=1e-4)
     else:
-        assert np.array_equal(table[places["eve"]], np.load(folder / "entity_vectors.npy")[0])
-    assert torch.equal(learner_of(plain).model.relation_tables[0], learner_of(made).model.relation_tables[0])
+        assert np.array_equal(table[rows_of["eve"]], np.load(folder / "entity_vectors.npy")[0])
+    assert torch.equal(learner_of(plain).model.relation_tables[0], learner_of(loop).model.relation_tables[0])
 
 
 def test_frozen_vectors_stay(tmp_path: Path, graph: Path) -> None:
     folder = vectors(tmp_path / "v", PEOPLE, 16)
-    made = toy_loop(graph, tmp_path / "run", model__vectors=str(folder), model__vectors_frozen=True, train__epochs=3)
-    before = weights(made)
-    made.run()
-    assert torch.equal(learner_of(made).model.entity_tables[0], before["entity_tables.0"])
-    assert not torch.equal(learner_of(made).model.relation_tables[0], before["relation_tables.0"])
+    loop = toy_loop(graph, tmp_path / "run", model__vectors=str(folder), model__vectors_frozen=True, train__epochs=3)
+    before = weights(loop)
+    loop.run()
+    assert torch.equal(learner_of(loop).model.entity_tables[0], before["entity_tables.0"])
+    assert not torch.equal(learner_of(loop).model.relation_tables[0], before["relation_tables.0"])
 
 
 @pytest.mark.parametrize("rescaled", [True, False])
@@ -356,14 +358,16 @@ def test_vectors_that_do_not_fit(tmp_path: Path, graph: Path, rescaled: bool) ->
 
 def test_a_step_touches_only_the_rows_it_uses(tmp_path: Path) -> None:
     """A table of 200,000 rows: gradients, and the state of the optimiser, are of the rows in use."""
-    made = random_graph(200_000, 3, 400, valid=4)
+    graph = random_graph(200_000, 3, 400, valid=4)
     settings = toy_settings(
         tmp_path, **SHARED_NEGATIVES, model__sparse=True, train__optimizer="rowwise_adagrad", train__batch_size=64
     )
-    learner = GraphLearner(made, begin(tmp_path / "run", settings))
+    learner = GraphLearner(graph, begin(tmp_path / "run", settings))
     before = learner.model.entity_tables[0].detach().clone()
     learner.step(0)
     moved = (learner.model.entity_tables[0] != before).any(1).sum()
     assert 0 < moved <= 64 * 2 + 4
-    held = sum(value.numel() for part in learner._optimisers.state() for s in part["state"].values() for value in s.values())
-    assert held == 200_000 + 2 * 3
+    values_in_state = sum(
+        value.numel() for optimiser in learner._optimisers.state() for s in optimiser["state"].values() for value in s.values()
+    )
+    assert values_in_state == 200_000 + 2 * 3

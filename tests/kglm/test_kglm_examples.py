@@ -22,8 +22,8 @@ from blink.kglm.run import KglmRun
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "kglm"
 RUN_FILES = sorted(EXAMPLES.glob("*.yaml"))
-KEPT = {p.stem: json.loads(p.read_text()) for p in sorted((EXAMPLES / "metrics").glob("*.json"))}
-OF_GRAPHS = {name: kept for name, kept in KEPT.items() if isinstance(kept, dict) and "run_file" in kept}
+METRICS = {p.stem: json.loads(p.read_text()) for p in sorted((EXAMPLES / "metrics").glob("*.json"))}
+OF_GRAPHS = {name: metrics for name, metrics in METRICS.items() if isinstance(metrics, dict) and "run_file" in metrics}
 
 
 def script() -> Any:
@@ -43,16 +43,16 @@ def test_a_run_file_can_be_read_and_is_described(file: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(OF_GRAPHS))
 def test_what_is_kept_was_made_with_the_run_file_and_meets_its_bars(name: str) -> None:
-    kept, file = OF_GRAPHS[name], EXAMPLES / f"{name}.yaml"
+    metrics, file = OF_GRAPHS[name], EXAMPLES / f"{name}.yaml"
     now = load_settings(kind_of(file), file).flat()
-    own = {"data.root", "device", "seed"}
-    assert [k for k, v in kept["settings"].items() if k not in own and k in now and now[k] != v] == []
-    assert kept["bars"] == script().bars_of(name, kept)
-    assert [k for k, row in kept["bars"].items() if not row["met"]] == []
+    local_keys = {"data.root", "device", "seed"}
+    assert [k for k, v in metrics["settings"].items() if k not in local_keys and k in now and now[k] != v] == []
+    assert metrics["bars"] == script().bars_of(name, metrics)
+    assert [k for k, row in metrics["bars"].items() if not row["met"]] == []
 
 
 @pytest.mark.parametrize(
-    "name", sorted(name for name, kept in OF_GRAPHS.items() if kept["settings"]["data.graph"] == ["kg/codex-s"])
+    "name", sorted(name for name, metrics in OF_GRAPHS.items() if metrics["settings"]["data.graph"] == ["kg/codex-s"])
 )
 def test_what_is_kept_beats_counting_answers_by_relation(name: str) -> None:
     assert OF_GRAPHS[name]["test"]["ranking"]["mrr"] > OF_GRAPHS[name]["test"]["relation_frequency"]["mrr"] > 0.2
@@ -85,10 +85,10 @@ def test_results_are_kept_without_paths_of_the_machine(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="was not measured yet"):
         script().results(file, run)
     GraphRunner().evaluate(run, "test")
-    found = script().results(file, run)
-    assert found["test"]["ranking"]["questions"] == 16
-    assert set(found["data"]) == {"family/train.txt", "family/valid.txt", "family/test.txt"}
-    assert "host" not in found["host"]
+    result = script().results(file, run)
+    assert result["test"]["ranking"]["questions"] == 16
+    assert set(result["data"]) == {"family/train.txt", "family/valid.txt", "family/test.txt"}
+    assert "host" not in result["host"]
     other = tmp_path / "other"
     GraphRunner().train(load_settings("graph", file, ["--train.lr", "0.5"]), other)
     GraphRunner().evaluate(other, "test")

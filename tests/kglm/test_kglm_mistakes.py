@@ -48,23 +48,23 @@ def vectors_of_other_ids(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (dangling_id, ("valid.txt, line 1: entity 'Q404' is not in the list", "add it to the file of data.entities")),
         (unseen_relation, ("relation 'owns'", "test.txt, line 1", "--data.unseen_relations drop")),
         (empty_triples, ("train.txt is empty", "write a line head<TAB>relation<TAB>tail")),
         (empty_text, ("text.txt is empty (0 bytes)",)),
-        (vectors_of_another_width, ("v.vectors have 6 numbers, the graph's rows 4", "blink kglm reduce", "-d 4")),
-        (vectors_of_other_ids, ("none of the graph's 5 ids has a vector", "'Q1' there, 'ada' in the graph")),
+        (vectors_of_another_width, ("v.vectors are 6-dimensional, the graph's 4-dimensional", "blink kglm reduce", "-d 4")),
+        (vectors_of_other_ids, ("none of the graph's 5 ids has a vector", "'Q1' in the folder, 'ada' in the graph")),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_bad_data_is_one_line(tmp_path: Path, blink: Blink, spoil: Callable[[Path], str], said: tuple[str, ...]) -> None:
+def test_bad_data_is_one_line(tmp_path: Path, blink: Blink, spoil: Callable[[Path], str], message: tuple[str, ...]) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(spoil(family(tmp_path / "graph")))
     status, _, printed = blink("kglm", "train", file, "--out", tmp_path / "run")
     assert status == 1
-    assert [part for part in said if part not in printed] == []
+    assert [word for word in message if word not in printed] == []
     assert printed.strip().count("\n") == 0
     assert not (tmp_path / "run").exists()
 

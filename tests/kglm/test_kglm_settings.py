@@ -1,4 +1,4 @@
-"""Settings of runs: defaults, run files, overrides, and what is said of mistakes; and the folder of a run."""
+"""Settings of runs: defaults, run files, overrides, and what is message of mistakes; and the folder of a run."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def test_words_of_a_command_line_keep_the_type_of_their_setting() -> None:
 
 def test_where_several_names_may_stand_one_may_stand_alone(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
-    for graph, found in (("kg/a", ["kg/a"]), ("[kg/a, kg/b]", ["kg/a", "kg/b"]), ('""', [])):
+    for graph, graphs in (("kg/a", ["kg/a"]), ("[kg/a, kg/b]", ["kg/a", "kg/b"]), ('""', [])):
         file.write_text(f"kind: graph\ndata: {{graph: {graph}}}\n")
-        assert load_settings("graph", file).data.graph == found
-    for graph, found in (("kg/c", ["kg/c"]), ("[c, d]", ["c", "d"])):
-        assert load_settings("graph", file, ["--data.graph", graph]).data.graph == found
-        assert load_settings("graph").replace({"data.graph": graph}).data.graph == (found if graph[0] != "[" else [graph])
+        assert load_settings("graph", file).data.graph == graphs
+    for graph, graphs in (("kg/c", ["kg/c"]), ("[c, d]", ["c", "d"])):
+        assert load_settings("graph", file, ["--data.graph", graph]).data.graph == graphs
+        assert load_settings("graph").replace({"data.graph": graph}).data.graph == (graphs if graph[0] != "[" else [graph])
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--data.graph", "[a, 3]"], "sets data.graph to 3; it must be text"),
         (["--train.lrr", "1"], "train.lrr, which is unknown; did you mean train.lr?"),
@@ -72,10 +72,10 @@ def test_where_several_names_may_stand_one_may_stand_alone(tmp_path: Path) -> No
         (["--train.lr", "1", "--train.lr.x", "2"], "cannot both be set"),
     ],
 )
-def test_a_mistake_is_one_clear_line(words: list[str], said: str) -> None:
+def test_a_mistake_is_one_clear_line(words: list[str], message: str) -> None:
     with pytest.raises(SettingsError) as raised:
         load_settings("graph", None, words)
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
@@ -136,11 +136,11 @@ def test_the_nearest_of_the_allowed_is_named() -> None:
 
 def test_data_is_looked_for_here_then_in_the_named_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    there = tmp_path / "data" / "kg"
-    there.mkdir(parents=True)
+    folder = tmp_path / "data" / "kg"
+    folder.mkdir(parents=True)
     assert data_path("kg", "data") == Path("data/kg")
     monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "data"))
-    assert data_path("kg") == there
+    assert data_path("kg") == folder
     (tmp_path / "kg").mkdir()
     assert data_path("kg") == Path("kg")
     with pytest.raises(MissingFileError, match=r"--data\.root DIR"):

@@ -62,12 +62,12 @@ def test_both_directions_judge_a_triple_and_padding_is_never_read() -> None:
     ids, lengths = torch.tensor([[1, 7, 8, 9, 0, 0], [1, 5, 6, 7, 8, 9]]), torch.tensor([4, 6])
     alone = model.encoder.summary(ids[:1, :4], lengths[:1])
     torch.testing.assert_close(model.encoder.summary(ids, lengths)[:1], alone)
-    found = []
+    result = []
     for stack, row in ((model.encoder.forwards, [1, 7, 8, 9]), (model.encoder.backwards, [9, 8, 7, 1])):
         assert stack is not None
         below, _ = by_hand(stack.layers[0], model.encoder.words(torch.tensor(row)))
-        found.append(by_hand(stack.layers[1], below)[1])
-    torch.testing.assert_close(alone[0], torch.cat(found))
+        result.append(by_hand(stack.layers[1], below)[1])
+    torch.testing.assert_close(alone[0], torch.cat(result))
 
 
 def test_ids_are_reversed_within_their_lengths() -> None:
@@ -113,20 +113,20 @@ def test_padding_changes_no_loss() -> None:
 def test_perplexity_is_of_the_corpus_with_ends_and_without_dropout() -> None:
     model = toy_model(len(WORDS), cells=Cells("LSTM", (6,), 0.3)).train()
     text = lines("abcde", "xyxb", "a")
-    found = measure_perplexity(model, text)
+    result = measure_perplexity(model, text)
     assert model.training
     model.eval()
     losses = [model.line_losses(text.batch([i])).flatten().numpy() for i in range(3)]
     targets = [text.batch([i])[0, 1:].numpy() for i in range(3)]
     flat, ids = np.concatenate(losses).astype(float), np.concatenate(targets)
-    assert (found.tokens, found.lines, found.unknown, found.unknown_types) == (13, 3, 3, 2)
-    assert found.perplexity == pytest.approx(math.exp(flat.mean()), rel=1e-6)
-    assert found.without_unknown == pytest.approx(math.exp(flat[ids != UNK].mean()), rel=1e-6)
+    assert (result.tokens, result.lines, result.unknown, result.unknown_types) == (13, 3, 3, 2)
+    assert result.perplexity == pytest.approx(math.exp(flat.mean()), rel=1e-6)
+    assert result.without_unknown == pytest.approx(math.exp(flat[ids != UNK].mean()), rel=1e-6)
     penalised = flat.sum() + 3 * math.log(2)
-    assert found.unknown_penalised == pytest.approx(math.exp(penalised / 13), rel=1e-6)
-    assert found.bits_per_character == pytest.approx(penalised / math.log(2) / (2 * 10 + 3), rel=1e-6)
-    assert found.unknown_rate == pytest.approx(0.3)
-    assert found.vocabulary == len(WORDS)
+    assert result.unknown_penalised == pytest.approx(math.exp(penalised / 13), rel=1e-6)
+    assert result.bits_per_character == pytest.approx(penalised / math.log(2) / (2 * 10 + 3), rel=1e-6)
+    assert result.unknown_rate == pytest.approx(0.3)
+    assert result.vocabulary == len(WORDS)
 
 
 def test_a_uniform_model_has_the_vocabulary_as_its_perplexity() -> None:
@@ -139,16 +139,16 @@ def test_a_uniform_model_has_the_vocabulary_as_its_perplexity() -> None:
 
 def test_perplexity_does_not_depend_on_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     model, text = toy_model(len(WORDS)), lines("abcdefghij", "ab", "cdefg", "a", "hgfe")
-    whole = measure_perplexity(model, text).nats
+    full_nats = measure_perplexity(model, text).nats
     monkeypatch.setattr("blink.kglm.lm.perplexity.BATCH_WORDS", 1)
     assert [len(rows) for rows, _ in line_losses(model, text)] == [1] * 5
-    assert measure_perplexity(model, text).nats == pytest.approx(whole, rel=1e-6)
+    assert measure_perplexity(model, text).nats == pytest.approx(full_nats, rel=1e-6)
 
 
-@pytest.mark.parametrize(("kind", "cut"), [("LSTM", 3), ("BiLSTM", 4)])
-def test_the_original_counts_too_many_words(kind: str, cut: int) -> None:
+@pytest.mark.parametrize(("kind", "unscored"), [("LSTM", 3), ("BiLSTM", 4)])
+def test_the_original_counts_too_many_words(kind: str, unscored: int) -> None:
     model, text = toy_model(len(WORDS), cells=Cells(kind, (6,), 1.0)), lines("abcdef", "ghij")
-    scored = [model.line_losses(text.batch([row]))[0, : ids - cut].sum().item() for row, ids in ((0, 8), (1, 6))]
+    scored = [model.line_losses(text.batch([row]))[0, : ids - unscored].sum().item() for row, ids in ((0, 8), (1, 6))]
     assert measure_perplexity(model, text).as_the_original_counts == pytest.approx(math.exp(sum(scored) / (6 + 4)), rel=1e-6)
 
 
@@ -244,10 +244,10 @@ def test_vectors_of_entities_stand_beside_words() -> None:
     logits = model.logits(TripleBatch(ids, lengths, *rows))
     assert len(set(logits.tolist())) == 3
     assert model.tables is not None
-    seen = model.tables(TripleBatch(ids, lengths, *rows))
-    assert not seen[2].any()  # an unseen head leaves its words alone
+    features = model.tables(TripleBatch(ids, lengths, *rows))
+    assert not features[2].any()  # an unseen head leaves its words alone
     torch.testing.assert_close(
-        seen[0], model.tables.entities.weight[0] * model.tables.relations.weight[0] * model.tables.entities.weight[2]
+        features[0], model.tables.entities.weight[0] * model.tables.relations.weight[0] * model.tables.entities.weight[2]
     )
     with pytest.raises(ShapeError, match="needs their rows in the batch"):
         model.logits(TripleBatch(ids, lengths))
@@ -293,8 +293,8 @@ def test_options_out_of_range_are_told(kind: type, values: dict[str, object], me
 
 
 def test_a_network_comes_back_from_plain_values() -> None:
-    made = Network(30, 5, BOTH, Language(), HEADED, entities=3)
-    assert Network.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+    network = Network(30, 5, BOTH, Language(), HEADED, entities=3)
+    assert Network.from_dict(json.loads(json.dumps(network.to_dict()))) == network
 
 
 # -- samples ---------------------------------------------------------------------------------------------------------------
@@ -302,15 +302,15 @@ def test_a_network_comes_back_from_plain_values() -> None:
 
 def test_greedy_words_are_the_likeliest_of_the_whole_prefix() -> None:
     model = toy_model(len(WORDS), cells=Cells("BiLSTM", (6, 5), 0.5)).train()
-    made = generate(model, WORDS, "a b c", Sampling(words=6))
+    generated = generate(model, WORDS, "a b c", Sampling(words=6))
     assert model.training
     model.eval()
     ids = [BOS, *WORDS.ids("abc")]
-    for word in made:
+    for word in generated:
         logits, _ = model.next_logits(torch.tensor([ids]), None)
         assert WORDS.word(sample_word(logits[0], Sampling(), torch.Generator())) == word
         ids += WORDS.ids([word])
-    assert made == generate(model, WORDS, "a b c", Sampling(words=6))
+    assert generated == generate(model, WORDS, "a b c", Sampling(words=6))
 
 
 def test_the_end_of_a_prompt_matters() -> None:
@@ -325,8 +325,8 @@ def test_choice_keeps_to_top_k_and_top_p() -> None:
     logits[[5, 6, 7, 8]] = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
     random = torch.Generator().manual_seed(0)
 
-    def drawn(**how: float) -> set[int]:
-        return {sample_word(logits, Sampling(temperature=1.0, **how), random) for _ in range(200)}  # type: ignore[arg-type]
+    def drawn(**options: float) -> set[int]:
+        return {sample_word(logits, Sampling(temperature=1.0, **options), random) for _ in range(200)}  # type: ignore[arg-type]
 
     assert drawn() == {5, 6, 7, 8}
     assert drawn(top_k=2) == {5, 6}

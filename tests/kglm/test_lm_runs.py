@@ -204,13 +204,13 @@ def test_a_joint_run_learns_both_tasks(world: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(KglmRun, "draw", DRAW)
     lengthy = {"train__epochs": 3, "train__steps_per_epoch_lm": 40, "train__steps_per_epoch_kge": 40, "train__save_steps": 99}
     sizes = {"words__width": 16, "cells__layers": [16], "classifier__hidden": [16], "classifier__keep": 0.8}
-    found = run(world, tmp_path / "run", "joint", **lengthy, **sizes)
+    result = run(world, tmp_path / "run", "joint", **lengthy, **sizes)
     rows = trace(tmp_path / "run", "validation")
     assert rows[-1]["perplexity"] < 0.6 * rows[0]["perplexity"]
-    assert found["perplexity"] < 12
-    assert found["accuracy"] > 0.9  # towns and trades are told apart
-    assert {"easy", "same_type"} == set(found["test"]["triples"])
-    assert found["best"]["updates"].keys() == {LANGUAGE, TRIPLES}
+    assert result["perplexity"] < 12
+    assert result["accuracy"] > 0.9  # towns and trades are told apart
+    assert {"easy", "same_type"} == set(result["test"]["triples"])
+    assert result["best"]["updates"].keys() == {LANGUAGE, TRIPLES}
     assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -218,13 +218,13 @@ def test_all_figures_are_of_the_one_best_state(world: Path, tmp_path: Path) -> N
     run(world, tmp_path / "run", "joint", train__epochs=4, validation__keep_both=True)
     rows = trace(tmp_path / "run", "validation")
     score = [0.5 * row["nats"] + 0.5 * row["loss"] for row in rows]
-    found = read_json(tmp_path / "run" / "metrics.json")
-    chosen = rows[int(np.argmin(score))]
-    assert found["best"]["step"] == chosen["step"]
-    assert found["valid"]["perplexity"] == pytest.approx(chosen["perplexity"], rel=1e-6)
-    own = found["valid"]["each_by_its_own_best"]
-    assert own["perplexity"] == pytest.approx(min(row["perplexity"] for row in rows), rel=1e-6)
-    assert LanguageRunner().evaluate(tmp_path / "run", "valid") == found["valid"]
+    metrics = read_json(tmp_path / "run" / "metrics.json")
+    best_row = rows[int(np.argmin(score))]
+    assert metrics["best"]["step"] == best_row["step"]
+    assert metrics["valid"]["perplexity"] == pytest.approx(best_row["perplexity"], rel=1e-6)
+    separate_best = metrics["valid"]["each_by_its_own_best"]
+    assert separate_best["perplexity"] == pytest.approx(min(row["perplexity"] for row in rows), rel=1e-6)
+    assert LanguageRunner().evaluate(tmp_path / "run", "valid") == metrics["valid"]
 
 
 def test_a_run_that_gets_no_better_ends(world: Path, tmp_path: Path) -> None:
@@ -239,11 +239,11 @@ def test_a_run_that_gets_no_better_ends(world: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_with_a_changed_text_is_not_gone_on_with(world: Path, tmp_path: Path) -> None:
-    own = write_world(tmp_path / "world")
-    run(own, tmp_path / "run", train__epochs=1)
-    with (own / "lm" / "test.txt").open("a") as f:
+    world_folder = write_world(tmp_path / "world")
+    run(world_folder, tmp_path / "run", train__epochs=1)
+    with (world_folder / "lm" / "test.txt").open("a") as f:
         f.write("one more line\n")
-    with (own / "lm" / "test.ids").open("a") as f:
+    with (world_folder / "lm" / "test.ids").open("a") as f:
         f.write("Q99\n")
     with pytest.raises(MismatchError, match=r"test\.(txt|ids)"):
         LanguageRunner().train(KglmRun.open(tmp_path / "run").settings, tmp_path / "run", resume=True)
@@ -269,11 +269,11 @@ def test_a_loss_that_is_no_number_ends_the_run(world: Path, tmp_path: Path, monk
         ("lm", {"data.text_share": 0.0}, SettingsError, "data.text_share"),
         ("lm", {"words.init": "glove"}, SettingsError, "words.init is 'glove'"),
         ("lm", {"words.init": "neighbours", "words.width": 900}, SettingsError, "words.width is 900"),
-        ("lm", {"validation.choose": "accuracy"}, SettingsError, "no triples are learned"),
+        ("lm", {"validation.choose": "accuracy"}, SettingsError, "but there are no triples"),
         ("lm", {"train.lines": 0}, SettingsError, "train.lines is 0"),
         ("lm", {"train.learning_rate_lm": 0.0}, SettingsError, "learning rates"),
         ("lm", {"words.scale": 0.0}, SettingsError, "words.scale"),
-        ("joint", {"joint.alpha": 1.0, "validation.choose": "perplexity"}, SettingsError, "no text is learned"),
+        ("joint", {"joint.alpha": 1.0, "validation.choose": "perplexity"}, SettingsError, "but there is no text"),
         ("joint", {"data.text_test": ""}, SettingsError, "data.apart needs"),
         ("joint", {"data.apart": False}, DataError, "no valid triples"),
         ("joint", {"train.triples": 0}, SettingsError, "train.triples is 0"),
@@ -321,8 +321,8 @@ def test_word_vectors_of_a_file_and_of_the_wrong_width(tmp_path: Path) -> None:
     words = Vocabulary(("ulm", "bonn", "kiel"), (3, 2, 1))
     file = tmp_path / "v.txt"
     file.write_text("3 2\nbonn 1 2\nother 9 9\nulm 3 4\n")
-    table, own = read_vectors(file, words, 2)
-    assert own == 2
+    table, matched = read_vectors(file, words, 2)
+    assert matched == 2
     assert table[4:6].tolist() == [[3, 4], [1, 2]]
     np.testing.assert_allclose(table[6], np.mean([[1, 2], [9, 9], [3, 4]], axis=0), rtol=1e-6)
     file.write_text("unk 7 7\nulm 3 4\n")
@@ -398,11 +398,11 @@ def test_vectors_of_names_or_of_the_table_are_exported(world: Path, tmp_path: Pa
 
 
 def test_ids_lie_beside_packed_text_too(world: Path, tmp_path: Path) -> None:
-    own = write_world(tmp_path / "world")
-    text = own / "lm" / "train.txt"
-    (own / "lm" / "train.txt.gz").write_bytes(gzip.compress(text.read_bytes()))
+    world_folder = write_world(tmp_path / "world")
+    text = world_folder / "lm" / "train.txt"
+    (world_folder / "lm" / "train.txt.gz").write_bytes(gzip.compress(text.read_bytes()))
     text.unlink()
-    packed = read_inputs(settings_for(own, "joint", {"data.text": "lm/train.txt.gz"}))
+    packed = read_inputs(settings_for(world_folder, "joint", {"data.text": "lm/train.txt.gz"}))
     plain = read_inputs(settings_for(world, "joint"))
     assert packed.triples is not None
     assert plain.triples is not None

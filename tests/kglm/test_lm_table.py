@@ -73,12 +73,12 @@ def test_there_are_run_files_for_each_comparison() -> None:
 @pytest.mark.parametrize("file", RUN_FILES, ids=lambda path: path.stem)
 def test_a_run_file_trains(file: Path, data: Path, tmp_path: Path) -> None:
     settings = load_settings("joint", file, [*TINY, "--data.root", str(data)])
-    found = LanguageRunner().train(settings, tmp_path / "run")["test"]
+    metrics = LanguageRunner().train(settings, tmp_path / "run")["test"]
     tasks = schedule_of(settings).tasks
-    assert ("perplexity" in found) == ("language" in tasks)
-    assert ("triples" in found) == ("triples" in tasks)
+    assert ("perplexity" in metrics) == ("language" in tasks)
+    assert ("triples" in metrics) == ("triples" in tasks)
     if "triples" in tasks:
-        assert {"easy", "same_type", "published"} <= set(found["triples"])
+        assert {"easy", "same_type", "published"} <= set(metrics["triples"])
 
 
 def test_both_arms_of_the_fair_comparison_differ_in_alpha_alone() -> None:
@@ -101,16 +101,16 @@ def test_the_table_is_made_row_by_row_and_not_twice(
     words = ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results"), "--data", str(data), "--rows", rows]
     script.table.main([*words, "--seeds", "0,1", *TINY], standalone_mode=False)
     page = (tmp_path / "results" / "table.md").read_text()
-    found = json.loads((tmp_path / "results" / "metrics" / "fair-joint.json").read_text())
-    assert set(found["seeds"]) == {"0", "1"}
-    values = [found["seeds"][seed]["test"]["perplexity"] for seed in "01"]
+    metrics = json.loads((tmp_path / "results" / "metrics" / "fair-joint.json").read_text())
+    assert set(metrics["seeds"]) == {"0", "1"}
+    values = [metrics["seeds"][seed]["test"]["perplexity"] for seed in "01"]
     alone = json.loads((tmp_path / "results" / "metrics" / "fair-lm.json").read_text())["seeds"]
     ratios = [value / alone[seed]["test"]["perplexity"] for value, seed in zip(values, "01", strict=True)]
     assert f"perplexity, together / alone: **{sum(ratios) / 2:.4f} ±" in page
     assert f"| together | LSTM | 2 | {sum(values) / 2:.2f} ±" in page
     assert "issa serge coelo born 1967 | greedy" in page
-    own = json.loads((tmp_path / "results" / "metrics" / "original-joint.json").read_text())["seeds"]["0"]["valid"]
-    assert own["each_by_its_own_best"]["perplexity"] <= own["perplexity"]
+    valid_metrics = json.loads((tmp_path / "results" / "metrics" / "original-joint.json").read_text())["seeds"]["0"]["valid"]
+    assert valid_metrics["each_by_its_own_best"]["perplexity"] <= valid_metrics["perplexity"]
     monkeypatch.setattr(script, "_train", lambda *args: pytest.fail("a complete run was trained again"))
     script.table.main([*words, "--seeds", "0,1", *TINY], standalone_mode=False)
     assert (tmp_path / "results" / "table.md").read_text() == page

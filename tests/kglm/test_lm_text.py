@@ -44,18 +44,18 @@ def test_words_are_lower_case_and_never_empty(text: str) -> None:
 
 
 def test_a_vocabulary_keeps_the_most_frequent_then_the_first_in_the_alphabet() -> None:
-    found = toy_vocabulary(4)
-    assert found.words == ("the", "cat", "sat", "a")
-    assert found.counts == (3, 2, 2, 1)
-    assert [found.id(w) for w in ("the", "a", "dog", "unk")] == [4, 7, UNK, UNK]
-    assert len(found) == 8
-    assert found.text([BOS, 4, 5, UNK, EOS, PAD]) == "the cat unk"
+    vocabulary = toy_vocabulary(4)
+    assert vocabulary.words == ("the", "cat", "sat", "a")
+    assert vocabulary.counts == (3, 2, 2, 1)
+    assert [vocabulary.id(w) for w in ("the", "a", "dog", "unk")] == [4, 7, UNK, UNK]
+    assert len(vocabulary) == 8
+    assert vocabulary.text([BOS, 4, 5, UNK, EOS, PAD]) == "the cat unk"
     assert build_vocabulary(Counter({"x": 1, "y": 2}), 0, least_count=2).words == ("y",)
 
 
 def test_reserved_spellings_are_no_words() -> None:
-    found = build_vocabulary(Counter(dict.fromkeys(RESERVED, 9) | {"x": 1}), 0)
-    assert found.words == ("x",)
+    vocabulary = build_vocabulary(Counter(dict.fromkeys(RESERVED, 9) | {"x": 1}), 0)
+    assert vocabulary.words == ("x",)
 
 
 def test_a_vocabulary_without_words_is_refused() -> None:
@@ -64,11 +64,11 @@ def test_a_vocabulary_without_words_is_refused() -> None:
 
 
 def test_a_vocabulary_comes_back_from_its_file(tmp_path: Path) -> None:
-    made = toy_vocabulary()
-    made.save(tmp_path / "v.tsv")
+    vocabulary = toy_vocabulary()
+    vocabulary.save(tmp_path / "v.tsv")
     again = Vocabulary.load(tmp_path / "v.tsv")
-    assert again == made
-    assert again.digest == made.digest != toy_vocabulary(3).digest
+    assert again == vocabulary
+    assert again.digest == vocabulary.digest != toy_vocabulary(3).digest
 
 
 @pytest.mark.parametrize(

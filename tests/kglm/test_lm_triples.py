@@ -71,33 +71,33 @@ def test_a_triple_is_read_as_its_words() -> None:
 def test_easy_false_tails_are_those_of_other_relations(seed: int) -> None:
     graph = toy_graph()
     true = Facts.of(graph.train)
-    made = maker(graph).with_true(true, NegativeSampling("easy", 2, 3), np.random.default_rng(seed))
-    false = made.select(~made.label)
-    assert len(made) - len(true) == len(false)
+    facts = maker(graph).with_true(true, NegativeSampling("easy", 2, 3), np.random.default_rng(seed))
+    false = facts.select(~facts.label)
+    assert len(facts) - len(true) == len(false)
     assert (false.tail % 3 != false.relation).all()
-    per_triple = np.diff(np.flatnonzero(made.label), append=len(made)) - 1
+    per_triple = np.diff(np.flatnonzero(facts.label), append=len(facts)) - 1
     assert set(per_triple.tolist()) <= {1, 2}
     two = np.flatnonzero(per_triple == 2)
-    starts = np.flatnonzero(made.label)[two]
-    assert (made.tail[starts + 1] % 3 != made.tail[starts + 2] % 3).all()  # each of another relation
-    assert (made.head[starts + 1] == made.head[starts]).all()
+    starts = np.flatnonzero(facts.label)[two]
+    assert (facts.tail[starts + 1] % 3 != facts.tail[starts + 2] % 3).all()  # each of another relation
+    assert (facts.head[starts + 1] == facts.head[starts]).all()
 
 
 def test_easy_takes_own_tails_of_relations_that_are_named() -> None:
     graph = toy_graph()
     sampling = NegativeSampling("easy", 4, 4)
-    made = maker(graph, same=(1,)).with_true(Facts.of(graph.train), sampling, np.random.default_rng(0))
-    own = made.select(made.relation == 1)
-    assert (own.tail % 3 == 1).all()
-    assert len(own) == 2 * (graph.train[:, 1] == 1).sum()  # one false triple each, whatever is asked for
+    facts = maker(graph, same=(1,)).with_true(Facts.of(graph.train), sampling, np.random.default_rng(0))
+    negatives = facts.select(facts.relation == 1)
+    assert (negatives.tail % 3 == 1).all()
+    assert len(negatives) == 2 * (graph.train[:, 1] == 1).sum()  # one false triple each, whatever is asked for
 
 
 def test_easy_false_triples_that_spell_like_the_true_one_are_true() -> None:
     graph = toy_graph()
-    made = maker(graph, name_keys=np.zeros(12, dtype=np.int64)).with_true(
+    facts = maker(graph, name_keys=np.zeros(12, dtype=np.int64)).with_true(
         Facts.of(graph.train), NegativeSampling("easy", 2, 2), np.random.default_rng(0)
     )
-    assert made.label.all()
+    assert facts.label.all()
 
 
 @pytest.mark.parametrize("kind", ["same_type", "uniform"])
@@ -105,12 +105,14 @@ def test_easy_false_triples_that_spell_like_the_true_one_are_true() -> None:
 def test_filtered_false_triples_are_never_known_as_true(kind: str, both: bool) -> None:
     graph = toy_graph(triples=40)
     true = Facts.of(graph.train)
-    made = maker(graph).with_true(true, NegativeSampling(kind, 3, 3, both), np.random.default_rng(2))
-    false = made.select(~made.label)
+    facts = maker(graph).with_true(true, NegativeSampling(kind, 3, 3, both), np.random.default_rng(2))
+    false = facts.select(~facts.label)
     assert len(false) > len(true)
     assert not rows(false) & rows(true)
-    assert len(made.select(made.label)) == len(true)
-    heads_moved = (np.repeat(made.head[made.label], np.diff(np.flatnonzero(made.label), append=len(made))) != made.head).any()
+    assert len(facts.select(facts.label)) == len(true)
+    heads_moved = (
+        np.repeat(facts.head[facts.label], np.diff(np.flatnonzero(facts.label), append=len(facts))) != facts.head
+    ).any()
     assert heads_moved == both
     if kind == "same_type" and not both:
         assert (false.tail % 3 == false.relation).all()
@@ -119,9 +121,9 @@ def test_filtered_false_triples_are_never_known_as_true(kind: str, both: bool) -
 def test_a_false_triple_that_cannot_be_made_is_left_out() -> None:
     every = np.array([(h, 0, t) for h in range(3) for t in range(3)])
     graph = Graph(("a", "b", "c"), ("r",), {"train": every})
-    made = maker(graph).with_true(Facts.of(every), NegativeSampling("same_type", 2, 2), np.random.default_rng(0))
-    assert rows(made) == rows(Facts.of(every))
-    assert made.label.all()
+    facts = maker(graph).with_true(Facts.of(every), NegativeSampling("same_type", 2, 2), np.random.default_rng(0))
+    assert rows(facts) == rows(Facts.of(every))
+    assert facts.label.all()
     with pytest.raises(DataError, match="the graph has one relation; set"):
         maker(graph).with_true(Facts.of(every), NegativeSampling("easy", 2, 2), np.random.default_rng(0))
 
@@ -135,23 +137,23 @@ def test_false_triples_out_of_range_are_told(wrong: dict[str, object]) -> None:
 def test_a_held_out_entity_is_in_no_training_triple_as_head_nor_told_the_other_way_round() -> None:
     train = np.array([[0, 0, 1], [1, 0, 0], [2, 0, 3], [3, 0, 2], [4, 0, 2], [5, 0, 4]])
     graph = Graph(tuple("abcdef"), ("r",), {"train": train, "valid": train[:1]}, {"valid": train[:1]})
-    parts = split_by_head(graph, ["b"], ["c", "elsewhere"])
-    found = {name: {tuple(row) for row in part.tolist()} for name, part in parts.splits.items()}
-    assert found == {"train": {(4, 0, 2), (5, 0, 4)}, "valid": {(1, 0, 0)}, "test": {(2, 0, 3)}}
-    assert parts.negatives == {}
-    assert "2 triples dropped" in parts.notes[-1]
+    splits = split_by_head(graph, ["b"], ["c", "elsewhere"])
+    rows = {name: {tuple(row) for row in triples.tolist()} for name, triples in splits.splits.items()}
+    assert rows == {"train": {(4, 0, 2), (5, 0, 4)}, "valid": {(1, 0, 0)}, "test": {(2, 0, 3)}}
+    assert splits.negatives == {}
+    assert "2 triples dropped" in splits.notes[-1]
     with pytest.raises(DataError, match="no triple is left for test"):
         split_by_head(graph, ["b"], ["nobody"])
 
 
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=4, max_size=40), st.integers(0, 9))
 def test_lines_of_an_entity_are_held_out_together(subjects: list[str], seed: int) -> None:
-    chosen = held_out_lines(subjects, len(subjects), 0.5, seed)
-    inside = {s for s, held in zip(subjects, chosen, strict=True) if held}
-    outside = {s for s, held in zip(subjects, chosen, strict=True) if not held}
+    held_out = held_out_lines(subjects, len(subjects), 0.5, seed)
+    inside = {s for s, is_held_out in zip(subjects, held_out, strict=True) if is_held_out}
+    outside = {s for s, is_held_out in zip(subjects, held_out, strict=True) if not is_held_out}
     assert not inside & outside
     assert len(inside) == round(len(set(subjects)) * 0.5)
-    assert chosen.tolist() == held_out_lines(subjects, len(subjects), 0.5, seed).tolist()
+    assert held_out.tolist() == held_out_lines(subjects, len(subjects), 0.5, seed).tolist()
 
 
 def test_ids_must_be_as_many_as_lines(tmp_path: Path) -> None:
@@ -167,15 +169,15 @@ def test_figures_agree_with_scikit_learn(seed: int, count: int) -> None:
     random = np.random.default_rng(seed)
     logits = random.integers(-3, 4, count).astype(np.float32)  # with ties
     labels = np.concatenate([[True, False], random.random(count - 2) < 0.4])
-    found = measure_classification(logits, labels)
+    measured = measure_classification(logits, labels)
     judged = logits >= 0
-    assert found.accuracy == pytest.approx(metrics.accuracy_score(labels, judged))
-    assert found.roc_auc == pytest.approx(metrics.roc_auc_score(labels, logits))
-    assert found.pr_auc == pytest.approx(metrics.average_precision_score(labels, logits))
-    assert found.f1 == pytest.approx(metrics.f1_score(labels, judged))
-    assert found.recall == pytest.approx(metrics.recall_score(labels, judged))
-    assert found.precision == pytest.approx(metrics.precision_score(labels, judged, zero_division=0.0))
-    assert found.loss == pytest.approx(metrics.log_loss(labels, 1 / (1 + np.exp(-logits.astype(float)))), abs=1e-6)
+    assert measured.accuracy == pytest.approx(metrics.accuracy_score(labels, judged))
+    assert measured.roc_auc == pytest.approx(metrics.roc_auc_score(labels, logits))
+    assert measured.pr_auc == pytest.approx(metrics.average_precision_score(labels, logits))
+    assert measured.f1 == pytest.approx(metrics.f1_score(labels, judged))
+    assert measured.recall == pytest.approx(metrics.recall_score(labels, judged))
+    assert measured.precision == pytest.approx(metrics.precision_score(labels, judged, zero_division=0.0))
+    assert measured.loss == pytest.approx(metrics.log_loss(labels, 1 / (1 + np.exp(-logits.astype(float)))), abs=1e-6)
 
 
 def test_figures_need_both_kinds() -> None:

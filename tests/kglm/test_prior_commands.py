@@ -37,8 +37,8 @@ torch.set_num_threads(1)
 
 Run = Callable[..., tuple[int, str, str]]
 NAMES = ("Georgia", "Mercury", "Java", "Turing", "Oslo", "Victoria")
-OWN = ("--model", "model", "--kb", "kb")
-OPEN = (*OWN, "--device", "cpu", "--precision", "fp32")
+MODEL_OPTIONS = ("--model", "model", "--kb", "kb")
+OPEN = (*MODEL_OPTIONS, "--device", "cpu", "--precision", "fp32")
 ON = ("--on", "kb", "dev.jsonl")
 
 
@@ -56,21 +56,21 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     other.save_pretrained(folder / "stranger")
     toys.knowledge_base(folder / "strange-kb", other, rows)
     toys.knowledge_base(folder / "other-ids", model, [{**row, "kb_idx": f"m.{i}"} for i, row in enumerate(rows)])
-    known = [2 * n + n % 2 for n in range(len(NAMES))]
-    triples = [(f"Q{row}", f"P{i % 3}", f"X{i % 7}") for row in known for i in range(20)]
-    triples += [(f"Q{row ^ 1}", "P9", "X1") for row in known] + [("Q0", "P5", "Q3")]
+    entity_rows = [2 * n + n % 2 for n in range(len(NAMES))]
+    triples = [(f"Q{row}", f"P{i % 3}", f"X{i % 7}") for row in entity_rows for i in range(20)]
+    triples += [(f"Q{row ^ 1}", "P9", "X1") for row in entity_rows] + [("Q0", "P5", "Q3")]
     write_triples(folder / "graph" / "train.txt", triples)
     questions = [
         {"id": f"{i}", "text": f"where {verb} {name} {when}?", "mentions": [[7 + len(verb), 7 + len(verb) + len(name)]],
-         "label_id": [known[NAMES.index(name)]]}
+         "label_id": [entity_rows[NAMES.index(name)]]}
         for i, (name, verb, when) in enumerate((n, v, w) for n in NAMES for v in ("is", "lies") for w in ("now", "today"))
     ]  # fmt: skip
     plain = [{"id": q["id"], "text": q["text"]} for q in questions]
-    for name, part in (("dev", questions), ("train", questions), ("plain", plain)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
-    for part in (0, 1):
-        shutil.copytree(folder / "model", folder / f"fold{part}" / "best")
-        (folder / f"fold{part}" / "settings.json").write_text(json.dumps({"leave_out": f"{part}/2"}))
+    for name, fold in (("dev", questions), ("train", questions), ("plain", plain)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in fold))
+    for fold in (0, 1):
+        shutil.copytree(folder / "model", folder / f"fold{fold}" / "best")
+        (folder / f"fold{fold}" / "settings.json").write_text(json.dumps({"leave_out": f"{fold}/2"}))
     return folder
 
 
@@ -105,13 +105,13 @@ class TestPrior:
     def test_what_it_writes_and_says(self, blink: Run, tmp_path: Path) -> None:
         out, err = done(blink("kglm", "prior", "--graph", "graph", "--vectors", "signature", "--out", tmp_path / "p"))
         assert out == ""
-        made = read_prior(tmp_path / "p")
-        assert f"{len(made.table)} entities, {len(made.table.edges)} pairs of neighbours" in err
-        assert f"{len(made.table)} vectors of {made.table.vectors.shape[1]}" in err  # type: ignore[union-attr]
+        prior = read_prior(tmp_path / "p")
+        assert f"{len(prior.table)} entities, {len(prior.table.edges)} pairs of neighbours" in err
+        assert f"{len(prior.table)} vectors of {prior.table.vectors.shape[1]}" in err  # type: ignore[union-attr]
         assert f"next: blink kglm tune-prior {tmp_path / 'p'}" in err
-        degrees = dict(zip(made.table.ids, made.table.degrees.tolist(), strict=True))
+        degrees = dict(zip(prior.table.ids, prior.table.degrees.tolist(), strict=True))
         assert (degrees["Q0"], degrees["Q1"], degrees["Q3"]) == (21, 1, 21)
-        assert made.weights == ()
+        assert prior.weights == ()
         _, err = done(blink("kglm", "prior", "--graph", "graph", "--out", tmp_path / "p"))
         assert "no vectors" in err
 
@@ -137,18 +137,18 @@ class TestWeigh:
         before = f1(blink)
         shutil.copy(bare, "fresh.safetensors")
         out, err = done(blink("kglm", "tune-prior", "fresh.safetensors", "--model", "model", *ON, "--json", "-"))
-        found = json.loads(out)
-        assert found["popularity"] > 0.1
-        assert found["on"] == ["dev.jsonl"]
-        assert found["terms"] == ["popularity", "coherence"]  # without --train the vectors cannot be weighed
+        results = json.loads(out)
+        assert results["popularity"] > 0.1
+        assert results["on"] == ["dev.jsonl"]
+        assert results["terms"] == ["popularity", "coherence"]  # without --train the vectors cannot be weighed
         assert "stored in fresh.safetensors; next: blink eval DEV.jsonl --prior fresh.safetensors" in err
         after = f1(blink, "--prior", "fresh.safetensors")
-        assert after["all"]["weak"]["f1"] == pytest.approx(found["weak_f1"])
+        assert after["all"]["weak"]["f1"] == pytest.approx(results["weak_f1"])
         assert after["all"]["weak"]["f1"] > before["all"]["weak"]["f1"] + 0.2
-        assert after["threshold"] == found["cutoff"]
+        assert after["threshold"] == results["cutoff"]
         none = f1(blink, "--prior", "none")
-        for each in (none, before):
-            each.pop("questions_per_s")
+        for report in (none, before):
+            report.pop("questions_per_s")
         assert none == before
         linked = json.loads(done(blink("link", "where is Mercury now?", "--json", *OPEN, "--prior", "fresh.safetensors"))[0])
         assert [link["kb_id"] for link in linked["links"]] == ["Q3"]
@@ -170,18 +170,18 @@ class TestWeigh:
     def test_vectors_are_learned_where_texts_are_given(self, blink: Run, bare: Path, tmp_path: Path) -> None:
         train = ("--train", "train.jsonl", "--epochs", 3, "--width", 2, "--terms", "popularity,vector")
         folds = ("--fold", "fold0", "--fold", "fold1")
-        found = []
+        results = []
         for name, more in (("one", folds), ("two", folds), ("self", ())):
             shutil.copy(bare, tmp_path / name)
             _, err = done(blink("kglm", "tune-prior", tmp_path / name, "--model", "model", *ON, *train, *more))
             assert ("no --fold is named" in err) == (name == "self")
-            found.append(read_prior(tmp_path / name).weights[0])
-        assert found[0].about["terms"] == ["popularity", "vector"]
-        assert (found[0].text.shape, found[0].graph.shape[0]) == ((2, toys.HIDDEN), 2)
-        assert np.array_equal(found[0].text, found[1].text)
+            results.append(read_prior(tmp_path / name).weights[0])
+        assert results[0].about["terms"] == ["popularity", "vector"]
+        assert (results[0].text.shape, results[0].graph.shape[0]) == ((2, toys.HIDDEN), 2)
+        assert np.array_equal(results[0].text, results[1].text)
         # Folds of the same model read the same, in another order.
-        assert not np.array_equal(found[0].text, found[2].text)
-        assert f1(blink, "--prior", tmp_path / "one")["threshold"] == found[0].cutoff
+        assert not np.array_equal(results[0].text, results[2].text)
+        assert f1(blink, "--prior", tmp_path / "one")["threshold"] == results[0].cutoff
 
     @pytest.mark.parametrize(
         ("arguments", "words"),
@@ -243,12 +243,12 @@ class TestLinking:
         refused(blink("eval", "dev.jsonl", *OPEN, "--prior", prior, *more), *words)
 
     def test_through_a_pipe(self, blink: Run, weighed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        found = []
+        results = []
         for more in (("--threshold", 0.3), ("--prior", weighed)):
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"where is Mercury now?\n")))
             out, _ = done(blink("shell", *OPEN, *more))
-            found.append([link["kb_id"] for link in json.loads(out)["links"]])
-        assert found == [["Q2"], ["Q3"]]
+            results.append([link["kb_id"] for link in json.loads(out)["links"]])
+        assert results == [["Q2"], ["Q3"]]
 
     def test_labels(self, blink: Run, weighed: Path, tmp_path: Path) -> None:
         bounds = ("--sure", 0.2, "--doubtful", 0.1)
@@ -263,10 +263,12 @@ class TestLinking:
         shutil.copy(weighed, tmp_path / "again")
         for name, prior in (("plain", "none"), ("one", weighed), ("two", tmp_path / "moved")):
             done(blink("eval", "dev.jsonl", *OPEN, "--prior", prior, "--save-preds", tmp_path / f"{name}.npz"))
-        kept = {name: read_predictions(tmp_path / f"{name}.npz").provenance.parameters for name in ("plain", "one", "two")}
-        assert "prior" not in kept["plain"]
-        assert kept["one"] == kept["two"]
-        assert kept["one"]["prior"] == sha256(weighed)
+        parameters = {
+            name: read_predictions(tmp_path / f"{name}.npz").provenance.parameters for name in ("plain", "one", "two")
+        }
+        assert "prior" not in parameters["plain"]
+        assert parameters["one"] == parameters["two"]
+        assert parameters["one"]["prior"] == sha256(weighed)
         done(blink("eval", "--preds", tmp_path / "one.npz", "--dev", tmp_path / "two.npz"))
         preds = ("eval", "--preds", tmp_path / "one.npz", "--dev", tmp_path / "plain.npz")
         refused(blink(*preds), "was made with prior", "make both with the same options")
@@ -279,14 +281,14 @@ class TestLinking:
     ) -> None:
         plans: list[tuple[JobFolder, Plan]] = []
 
-        def begun(job: JobFolder, plan: Plan, *more: Any, **options: Any) -> bool:
+        def start(job: JobFolder, plan: Plan, *more: Any, **options: Any) -> bool:
             job.path.mkdir(parents=True, exist_ok=True)
             job.begin(plan)
             plans.append((job, plan))
             return False
 
         for command in (slurm_eval, slurm_link):
-            monkeypatch.setattr(command, "follow", begun)
+            monkeypatch.setattr(command, "follow", start)
         Path("texts.txt").write_text("where is Mercury now?\n")
         shutil.copy(weighed, "job.safetensors")
         link = ("slurm", "link", "texts.txt", "--shards", 1, *OPEN, "--out", tmp_path / "links.jsonl")
@@ -296,8 +298,8 @@ class TestLinking:
         monkeypatch.chdir(tmp_path)
         for job, _ in plans:
             done(blink("slurm", "task", job.path, "--shard", 0))
-        (part,) = (plans[0][0].path / "parts").iterdir()
-        assert [each["kb_id"] for each in json.loads(part.read_text())["links"]] == ["Q3"]
+        (file,) = (plans[0][0].path / "parts").iterdir()
+        assert [link["kb_id"] for link in json.loads(file.read_text())["links"]] == ["Q3"]
         assert json.loads((tmp_path / "scores" / "dev.json").read_text())["all"]["weak"]["f1"] > 0.9
         monkeypatch.chdir(weighed.parent)
         refused(blink(*link, "--prior", "nowhere"), "nowhere does not exist", "blink kglm prior")

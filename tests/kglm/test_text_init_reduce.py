@@ -32,34 +32,34 @@ def space(vectors: np.ndarray, kind: str = "entity", types: tuple[str, ...] = ("
 
 
 @given(st.integers(2, 40), st.integers(1, 8), st.booleans(), st.integers(0, 99))
-def test_components_equal_those_of_a_singular_value_decomposition(n: int, kept: int, whiten: bool, seed: int) -> None:
+def test_components_equal_those_of_a_singular_value_decomposition(n: int, components: int, whiten: bool, seed: int) -> None:
     vectors = cloud(n, 8, seed)
-    pca = Pca.fit(vectors, kept, whiten=whiten)
+    pca = Pca.fit(vectors, components, whiten=whiten)
     centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
     _, singular, rows = np.linalg.svd(centred, full_matrices=False)
-    real = min(kept, n - 1)  # the rest carries nothing
+    real = min(components, n - 1)  # the rest carries nothing
     scores = centred @ rows[:real].T
     if whiten:
         scores = scores / (singular[:real] / np.sqrt(n - 1))
     np.testing.assert_allclose(
         np.abs(pca.transform(vectors)[:, :real]), np.abs(scores), atol=2e-2 if whiten else 2e-3, rtol=1e-2
     )
-    assert pca.explained == pytest.approx((singular[:kept] ** 2).sum() / (singular**2).sum(), abs=1e-5)
+    assert pca.explained == pytest.approx((singular[:components] ** 2).sum() / (singular**2).sum(), abs=1e-5)
 
 
 def test_fewer_rows_than_numbers_give_zeros_at_the_end() -> None:
     """The original doubles rows before the fit and drops them afterwards, to the same end."""
     vectors = cloud(5, 10)
     for whiten in (False, True):
-        made = Pca.fit(vectors, 8, whiten=whiten).transform(vectors)
-        assert made.shape == (5, 8)
-        np.testing.assert_allclose(made[:, 4:], 0, atol=2e-5)
-        assert np.abs(made[:, :4]).max() > 0.1
+        reduced = Pca.fit(vectors, 8, whiten=whiten).transform(vectors)
+        assert reduced.shape == (5, 8)
+        np.testing.assert_allclose(reduced[:, 4:], 0, atol=2e-5)
+        assert np.abs(reduced[:, :4]).max() > 0.1
 
 
 def test_rows_that_are_all_alike() -> None:
-    made = Pca.fit(np.ones((4, 3), np.float32), 2, whiten=True).transform(np.ones((4, 3), np.float32))
-    assert np.array_equal(made, np.zeros((4, 2), np.float32))
+    reduced = Pca.fit(np.ones((4, 3), np.float32), 2, whiten=True).transform(np.ones((4, 3), np.float32))
+    assert np.array_equal(reduced, np.zeros((4, 2), np.float32))
 
 
 def test_new_rows_are_reduced_like_those_fitted_on(tmp_path: Path) -> None:
@@ -93,10 +93,10 @@ def test_tsne_keeps_groups_together() -> None:
     pytest.importorskip("sklearn")
     random = np.random.default_rng(0)
     groups = np.repeat([[0.0] * 60, [9.0] * 60], 12, axis=0) + random.normal(size=(24, 60))
-    made = project(groups.astype(np.float32), "tsne", settings=TsneSettings(99, learning_rate=20, iterations=500))
-    assert made.shape == (24, 2)
-    apart = np.linalg.norm(made[:, None] - made[None], axis=-1) + 1e9 * np.eye(24)
-    assert (apart.argmin(1) < 12).tolist() == [True] * 12 + [False] * 12  # each one's nearest is of its own group
+    projection = project(groups.astype(np.float32), "tsne", settings=TsneSettings(99, learning_rate=20, iterations=500))
+    assert projection.shape == (24, 2)
+    distances = np.linalg.norm(projection[:, None] - projection[None], axis=-1) + 1e9 * np.eye(24)
+    assert (distances.argmin(1) < 12).tolist() == [True] * 12 + [False] * 12  # each one's nearest is of its own group
     with pytest.raises(DataError, match="needs at least 4 rows"):
         project(groups[:3].astype(np.float32), "tsne")
 
@@ -112,29 +112,29 @@ def test_umap_where_it_is_installed() -> None:
 
 
 def test_reducing_stores_the_reduction_beside_the_vectors(tmp_path: Path) -> None:
-    made = space(cloud(30, 10))
-    done = reduce_vectors(made, tmp_path / "small.tsv", width=4)
+    vectors = space(cloud(30, 10))
+    done = reduce_vectors(vectors, tmp_path / "small.tsv", width=4)
     assert (done.before, done.after) == (10, 4)
     folder = read_folder(tmp_path / "small.vectors")
-    assert (folder.width, folder.ids, folder.meta["model"], folder.meta["reduced_from"]) == (4, made.ids, "m", 10)
+    assert (folder.width, folder.ids, folder.meta["model"], folder.meta["reduced_from"]) == (4, vectors.ids, "m", 10)
     assert np.array_equal(read_tsv(tmp_path / "small.tsv").vectors, folder.vectors)
-    part = Space("entity", ["new"], made.vectors[3:4], ["n"], [""], [1])
-    again = reduce_vectors(part, tmp_path / "new.tsv", width=2, fitted=tmp_path / "small.vectors", tsv=False)
+    single = Space("entity", ["new"], vectors.vectors[3:4], ["n"], [""], [1])
+    again = reduce_vectors(single, tmp_path / "new.tsv", width=2, fitted=tmp_path / "small.vectors", tsv=False)
     assert again.after == 4
     np.testing.assert_allclose(read_folder(tmp_path / "new.vectors").vectors[0], folder.vectors[3], atol=1e-5)
     assert not (tmp_path / "new.tsv").exists()
 
 
 def test_the_length_of_vectors_need_not_count(tmp_path: Path) -> None:
-    made = space(cloud(30, 10))
+    vectors = space(cloud(30, 10))
     longer = np.linspace(0.5, 9, 30)[:, None]
-    stretched = Space("entity", made.ids, made.vectors * longer, made.names, made.types, made.rows)
-    for one, name in ((made, "a"), (stretched, "b")):
+    stretched = Space("entity", vectors.ids, vectors.vectors * longer, vectors.names, vectors.types, vectors.rows)
+    for one, name in ((vectors, "a"), (stretched, "b")):
         reduce_vectors(one, tmp_path / f"{name}.tsv", width=4, normalize=True, tsv=False)
-    found = [read_folder(tmp_path / f"{name}.vectors").vectors for name in "ab"]
-    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+    arrays = [read_folder(tmp_path / f"{name}.vectors").vectors for name in "ab"]
+    np.testing.assert_allclose(arrays[0], arrays[1], atol=1e-5)
     reduce_vectors(stretched, tmp_path / "c.tsv", width=2, fitted=tmp_path / "a.vectors", tsv=False)
-    np.testing.assert_allclose(read_folder(tmp_path / "c.vectors").vectors, found[0], atol=1e-5)
+    np.testing.assert_allclose(read_folder(tmp_path / "c.vectors").vectors, arrays[0], atol=1e-5)
     zeros = np.zeros((2, 10), dtype=np.float32)
     assert np.isfinite(Pca.fit(zeros, 3, normalize=True).transform(zeros)).all()
 
@@ -163,36 +163,36 @@ def test_rare_types_share_one_colour() -> None:
 
 
 def test_relation_types_are_coloured_by_their_ends_or_source() -> None:
-    made = space(cloud(3, 2), "relation")
-    made.ids[:] = ["x::treats::B:A", "y::helps::A:B", "plain"]
-    assert colour_groups(made, "type") == ["A - B", "A - B", ""]
-    assert colour_groups(made, "resource") == ["x", "y", ""]
+    vectors = space(cloud(3, 2), "relation")
+    vectors.ids[:] = ["x::treats::B:A", "y::helps::A:B", "plain"]
+    assert colour_groups(vectors, "type") == ["A - B", "A - B", ""]
+    assert colour_groups(vectors, "resource") == ["x", "y", ""]
     with pytest.raises(SettingsError, match="--by resource does not go with vectors of the kind entity"):
         colour_groups(space(cloud(3, 2)), "resource")
 
 
 def test_types_from_a_table(tmp_path: Path) -> None:
-    made = space(cloud(4, 2))
+    vectors = space(cloud(4, 2))
     path = tmp_path / "types.tsv"
     path.write_text("Q0\tcity\tOslo\nQ2\triver\nQ77\tx\n", encoding="utf-8")
-    typed = with_types(made, path)
+    typed = with_types(vectors, path)
     assert typed.types == ["city", "b", "river", "a"]
     assert typed.names[:2] == ["Oslo", "name Q1"]
     path.write_text("Q0\n", encoding="utf-8")
     with pytest.raises(DataError, match="line 1: 1 fields; a line is id<TAB>type"):
-        with_types(made, path)
+        with_types(vectors, path)
     path.write_text("X\tcity\n", encoding="utf-8")
     with pytest.raises(DataError, match="knows none of the 4 ids"):
-        with_types(made, path)
+        with_types(vectors, path)
 
 
 def test_a_sample_keeps_rows_and_names_together() -> None:
-    made = space(cloud(50, 3))
-    part = sample(made, 9, seed=4)
-    assert len(part.ids) == 9
-    for name, vector in zip(part.ids, part.vectors, strict=True):
-        assert np.array_equal(vector, made.vectors[int(name[1:])])
-    assert sample(made, 50) is made
+    vectors = space(cloud(50, 3))
+    sampled = sample(vectors, 9, seed=4)
+    assert len(sampled.ids) == 9
+    for name, vector in zip(sampled.ids, sampled.vectors, strict=True):
+        assert np.array_equal(vector, vectors.vectors[int(name[1:])])
+    assert sample(vectors, 50) is vectors
 
 
 class Links(html.parser.HTMLParser):
@@ -200,20 +200,20 @@ class Links(html.parser.HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.links: list[str] = []
         self.scripts = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.scripts += tag == "script"
-        self.found += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
 
 
 def test_the_plot_command_draws_a_picture_and_a_page_that_loads_nothing(
     tmp_path: Path, blink: Callable[..., tuple[int, str, str]]
 ) -> None:
-    made = space(cloud(12, 4))
-    made.names[3] = "</script><script>alert(1)</script>"
-    write_folder(made, tmp_path / "v")
+    vectors = space(cloud(12, 4))
+    vectors.names[3] = "</script><script>alert(1)</script>"
+    write_folder(vectors, tmp_path / "v")
     status, _, err = blink("kglm", "plot", tmp_path / "v", "-m", "pca", "-o", tmp_path / "space", "--title", "a < b")
     assert status == 0
     assert "12 points of 3 types" in err
@@ -221,11 +221,11 @@ def test_the_plot_command_draws_a_picture_and_a_page_that_loads_nothing(
     page = (tmp_path / "space.html").read_text(encoding="utf-8")
     links = Links()
     links.feed(page)
-    assert (links.found, links.scripts) == ([], 2)
+    assert (links.links, links.scripts) == ([], 2)
     assert "http" not in page.replace("{{", "")
     data = json.loads(re.search(r'type="application/json">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
-    assert data["name"] == made.names
+    assert data["name"] == vectors.names
     assert [data["types"][t]["name"] for t in data["type"]] == ["a", "b", UNKNOWN] * 4
-    places = Pca.fit(made.vectors, 2).transform(made.vectors)
-    np.testing.assert_allclose(np.stack([data["x"], data["y"]], 1), places, atol=1e-3)
+    coordinates = Pca.fit(vectors.vectors, 2).transform(vectors.vectors)
+    np.testing.assert_allclose(np.stack([data["x"], data["y"]], 1), coordinates, atol=1e-3)
     assert data["title"] == "a < b"

@@ -145,17 +145,17 @@ def test_only_takes_ids_or_triples(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["entity", "relation"])
 def test_a_tsv_gives_back_the_same_float32(tmp_path: Path, kind: str) -> None:
-    made = space(7, 4, kind)
-    write_tsv(made, tmp_path / "out.tsv")
+    vectors = space(7, 4, kind)
+    write_tsv(vectors, tmp_path / "out.tsv")
     header, first = (tmp_path / "out.tsv").read_text(encoding="utf-8").splitlines()[:2]
     columns = ["entity_id", "entity_name", "entity_type"] if kind == "entity" else ["relation_type"]
     assert header.split("\t") == ["embedding_id", *columns, "embedding"]
     assert first.startswith("1\tQ0\t")
     assert first.count("|") == 3
     back = read_tsv(tmp_path / "out.tsv")
-    assert np.array_equal(back.vectors, made.vectors)
-    assert (back.kind, back.ids) == (kind, made.ids)
-    assert kind == "relation" or (back.names, back.types) == (made.names, made.types)
+    assert np.array_equal(back.vectors, vectors.vectors)
+    assert (back.kind, back.ids) == (kind, vectors.ids)
+    assert kind == "relation" or (back.names, back.types) == (vectors.names, vectors.types)
 
 
 @given(
@@ -167,19 +167,19 @@ def test_a_tsv_gives_back_the_same_float32(tmp_path: Path, kind: str) -> None:
 )
 def test_folders_and_tsvs_keep_any_id(tmp_path_factory: pytest.TempPathFactory, ids: list[str]) -> None:
     folder = tmp_path_factory.mktemp("v")
-    made = Space("entity", ids, np.ones((len(ids), 2), np.float32), ids, ids, list(range(len(ids))))
-    write_folder(made, folder)
-    write_tsv(made, folder / "out.tsv")
+    vectors = Space("entity", ids, np.ones((len(ids), 2), np.float32), ids, ids, list(range(len(ids))))
+    write_folder(vectors, folder)
+    write_tsv(vectors, folder / "out.tsv")
     assert read_space(folder).ids == read_space(folder / "out.tsv").ids == ids
     assert read_space(folder).names == ids
 
 
 def test_a_folder_says_what_it_holds(tmp_path: Path) -> None:
-    made = space(6, 3)
-    write_folder(made, tmp_path)
+    vectors = space(6, 3)
+    write_folder(vectors, tmp_path)
     back = read_folder(tmp_path)
-    assert np.array_equal(back.vectors, made.vectors)
-    norms = np.linalg.norm(made.vectors, axis=1)
+    assert np.array_equal(back.vectors, vectors.vectors)
+    norms = np.linalg.norm(vectors.vectors, axis=1)
     assert (back.meta["dim"], back.meta["rows"], back.meta["layout"]) == (3, 6, "real")
     assert back.meta["mean_norm"] == pytest.approx(norms.mean(), rel=1e-5)
 

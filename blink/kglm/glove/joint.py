@@ -1,7 +1,7 @@
-"""A graph and words learned together: ``alpha L_graph + (1 - alpha) L_words + mu L_alignment``.
+"""Joint training of a graph model and GloVe: ``alpha L_graph + (1 - alpha) L_words + mu L_alignment``.
 
-Each loss is a mean over its own batch, so that ``alpha`` weighs tasks and not sizes. With ``alpha`` 0 or 1 there is one task
-alone, which `WordLearner` or `GraphLearner` learns: no word of the other is read.
+Each loss is a mean over its batch, so ``alpha`` weights tasks independently of batch sizes. With ``alpha`` 0 or 1, there is one
+task, which `WordLearner` or `GraphLearner` trains, and the data of the other is not read.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from blink.runs.seeds import seed_for
 
 
 class JointLearner(GraphLearner):
-    """Learns a graph's vectors together with word vectors; the graph's validation chooses the best state.
+    """Trains a graph model jointly with word vectors; the graph's validation selects the best checkpoint.
 
-    A step is one of the graph. In mode ``sum`` a batch of words has part in it; in mode ``alternate`` it follows
-    ``joint.word_steps`` steps of words, on average. The alignment has part in each step of the graph.
+    A step is a step of the graph. In mode ``sum``, it includes a batch of words. In mode ``alternate``, it follows
+    ``joint.word_steps`` steps of words, on average. Each step of the graph includes the alignment loss.
 
     Args:
         graph: the graph.
         words: the text.
-        alignment: which words stand for which entities.
+        alignment: the alignment of entities and words.
         folder: the run.
 
     Raises:
-        SettingsError, MismatchError, DataError: as of `GraphLearner`; or widths do not go with the coupling.
+        SettingsError, MismatchError, DataError: see `GraphLearner`; or dimensions do not match the coupling.
     """
 
     settings: GloveSettings
@@ -61,10 +61,10 @@ class JointLearner(GraphLearner):
         elif options.coupling != "none" and options.mu > 0:
             self.coupling = make_coupling(self.settings, alignment, self.model).to(self.device)
             self._pairs = PairDraws(alignment, options.batch_size, seed_for(self.settings.seed, "aligned"), self.device)
-        # As parts of the model they are in its checkpoints and in its best state.
+        # As modules of the model, they are included in its checkpoints.
         self.model.add_module("glove", self.side.model)
         self.model.add_module("coupling", self.coupling)
-        self._optimisers = _Together(self._optimisers, self.side, self.coupling, options.map_lr)  # type: ignore[assignment]
+        self._optimisers = _JointOptimisers(self._optimisers, self.side, self.coupling, options.map_lr)  # type: ignore[assignment]
 
     def _tie(self, pairs: Alignment) -> None:
         if len(self.model.entity_tables) > 1:
@@ -75,7 +75,7 @@ class JointLearner(GraphLearner):
         self.side.optimizer = self.side.make_optimizer()
 
     def _gradients(self, number: int) -> dict[str, float]:
-        """Add up the gradients of all tasks; returns their weighted loss, and each alone."""
+        """Accumulate the gradients of all tasks; returns the weighted loss and the loss of each task."""
         options, losses = self.settings.joint, dict[str, float]()
         alpha = options.alpha if options.mode == "sum" else 1.0
         if options.mode == "alternate":
@@ -95,7 +95,7 @@ class JointLearner(GraphLearner):
         return {"loss": total, **losses}
 
     def _word_steps(self, first: int, last: int) -> dict[str, float]:
-        """Take steps of words alone; returns the loss of the last, if there is one."""
+        """Train steps of words; returns the loss of the last step, if any."""
         losses: dict[str, float] = {}
         for number in range(first, last):
             losses["word_loss"] = self.side.gradients(number)
@@ -104,29 +104,29 @@ class JointLearner(GraphLearner):
         return losses
 
     def _align(self, number: int, coupling: Coupling) -> tuple[float, float]:
-        """Add the gradients of the alignment; returns its loss, without and with its weight."""
+        """Add the gradients of the alignment loss; returns the loss without and with its weight."""
         batch = self._pairs.batch(number)
-        loss = coupling(batch, entity_numbers(self.model, batch.entities, self.settings.model.sparse), self.side.model)
+        loss = coupling(batch, entity_embeddings(self.model, batch.entities, self.settings.model.sparse), self.side.model)
         weighted = self.settings.joint.mu * loss
         weighted.backward()
         return loss.item(), weighted.item()
 
     def store(self, row: Mapping[str, Any], *, better: bool) -> None:
-        """Write the best state, and what words its rows are of."""
+        """Save the best checkpoint and its vocabulary."""
         self.side.words.vocabulary.save(self.folder.path / VOCABULARY_FILE)
         super().store(row, better=better)
 
     def validated(self, row: Mapping[str, Any], *, better: bool) -> dict[str, Any]:
-        """As of the graph, with the loss of held-out pairs of words."""
+        """Validation of the graph, with the loss on held-out pairs of words."""
         held_out = self.side.held_out_loss()
         return {**super().validated(row, better=better), **({} if held_out is None else {HELD_OUT: held_out})}
 
 
 def make_coupling(settings: GloveSettings, alignment: Alignment, model: GraphModel) -> Coupling:
-    """The coupling that settings describe.
+    """Create the coupling of the settings.
 
     Raises:
-        SettingsError: widths do not go with it.
+        SettingsError: dimensions do not match the coupling.
     """
     options = settings.joint
     width = sum(table[0].numel() for table in model.entity_tables)
@@ -136,20 +136,20 @@ def make_coupling(settings: GloveSettings, alignment: Alignment, model: GraphMod
     )  # fmt: skip
 
 
-def entity_numbers(model: GraphModel, ids: Tensor, sparse: bool = False) -> Tensor:
-    """All numbers of entities, of complex vectors both halves, with gradients. *Shape:* (n,) to (n, numbers)."""
+def entity_embeddings(model: GraphModel, ids: Tensor, sparse: bool = False) -> Tensor:
+    """Embeddings of entities with gradients, all tables concatenated. *Shape:* (n,) to (n, width)."""
     tables = [table.view(len(table), -1) for table in model.entity_tables]
     return torch.cat([functional.embedding(ids, table, sparse=sparse) for table in tables], 1)
 
 
-class _Together:
-    """The optimisers of all parts, which step together; a part without gradients stays as it is.
+class _JointOptimisers:
+    """The optimisers of graph, words and coupling, which step together; modules without gradients are unchanged.
 
     Args:
-        graph: of the graph.
-        side: of the words.
-        coupling: whose map learns by Adam.
-        map_lr: learning rate of that.
+        graph: optimisers of the graph model.
+        side: words, with their optimiser.
+        coupling: its map is trained by Adam.
+        map_lr: learning rate of the map.
     """
 
     def __init__(self, graph: Optimisers, side: WordSide, coupling: Coupling | None, map_lr: float) -> None:
@@ -158,7 +158,7 @@ class _Together:
         self._map = torch.optim.Adam(learned, lr=map_lr) if learned else None
 
     def step(self, rate: float) -> None:
-        """Move all parameters; ``rate`` is that of the graph."""
+        """Update all parameters; ``rate`` is the learning rate of the graph."""
         self._graph.step(rate)
         self._side.move()
         if self._map is not None:
@@ -171,7 +171,7 @@ class _Together:
         return [self._graph.state(), self._side.optimizer.state_dict(), *more]
 
     def load_state(self, states: list[Any]) -> None:
-        """Take back what `state` gave."""
+        """Restore the result of `state`."""
         self._graph.load_state(states[0])
         self._side.optimizer.load_state_dict(states[1])
         if self._map is not None:

@@ -1,4 +1,4 @@
-"""How words alone learn: by GloVe; the run resumes anywhere to the same bits, and ends with the best state."""
+"""Training of GloVe without a graph. Resumed runs have the same results, bit for bit; runs end with the best checkpoint."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from blink.kglm.settings import GloveSettings, Settings
 from blink.runs.learner import Due, Learner, TrainerState, every
 
 PREFIX = "glove."
-"""Begins the names of a word model's tensors in a best state, which may hold those of a graph too."""
+"""Prefix of the word model's tensors in a checkpoint, which may also have those of a graph."""
 HELD_OUT = "held_out_loss"
 
 
 class WordLearner(Learner):
-    """Learns GloVe. The best state is that of the lowest loss on held-out pairs, or without such, on all pairs.
+    """Trains GloVe. The best checkpoint has the lowest loss on held-out pairs, or on all pairs if none are held out.
 
     Args:
         words: the text.
@@ -43,7 +43,7 @@ class WordLearner(Learner):
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole run, if it does not end early."""
+        """Number of steps without early stopping."""
         return self.side.steps * self.settings.train.epochs
 
     def due(self, step: int) -> Due:
@@ -57,7 +57,7 @@ class WordLearner(Learner):
         )
 
     def finish(self) -> None:
-        """Put the best state into the model."""
+        """Load the best checkpoint into the model."""
         tensors = read_tensors(self.folder.best / MODEL_FILE)
         self.side.model.load_state_dict({name.removeprefix(PREFIX): value for name, value in tensors.items()})
 
@@ -66,11 +66,11 @@ class WordLearner(Learner):
         return {"words": self.words.vocabulary.digest, "side": self.side.state()}
 
     def load_state(self, state: Mapping[str, Any], progress: TrainerState) -> None:
-        """Return to a state.
+        """Restore the result of `state`.
 
         Raises:
-            MismatchError: it is of another text.
-            SettingsError: a longer run would lack its last validation.
+            MismatchError: the state is of another text.
+            SettingsError: the end of the run was not a regular validation, so a longer run would differ.
         """
         if state["words"] != self.words.vocabulary.digest:
             raise MismatchError(f"{self.folder.path} was begun with another text; bring its files back, or begin a new run")
@@ -78,7 +78,7 @@ class WordLearner(Learner):
         self.side.load_state(state["side"])
 
     def step(self, number: int) -> dict[str, float]:
-        """Take a step; returns its loss."""
+        """Train one step; returns its loss."""
         loss = self.side.gradients(number)
         self.side.move()
         return {"loss": loss}
@@ -96,7 +96,7 @@ class WordLearner(Learner):
         return {"epoch": step // self.side.steps, "step": step, "loss": means["loss"], "seconds": round(seconds, 3)}
 
     def validate(self, step: int) -> dict[str, Any]:
-        """Loss on held-out pairs, or without such, on all."""
+        """Loss on held-out pairs, or on all pairs if none are held out."""
         held_out = self.side.held_out_loss()
         loss = self.side.model.mean_loss(self.words.fitted) if held_out is None else held_out
         return {HELD_OUT: loss, "epoch": step // self.side.steps}
@@ -106,7 +106,7 @@ class WordLearner(Learner):
         return -float(row[HELD_OUT])
 
     def store(self, row: Mapping[str, Any], *, better: bool) -> None:
-        """Write the best state, and what words its rows are of."""
+        """Save the best checkpoint and its vocabulary."""
         if better:
             self.words.vocabulary.save(self.folder.path / VOCABULARY_FILE)
             tensors = {f"{PREFIX}{name}": value for name, value in self.side.model.state_dict().items()}
@@ -118,7 +118,7 @@ class WordLearner(Learner):
         return {**row, "rate": self.settings.words.lr}
 
     def summary(self, row: Mapping[str, Any], *, better: bool) -> str:
-        """A line about a validation."""
+        """Message about a validation."""
         return f"epoch {row['epoch']}: held-out loss {row[HELD_OUT]:.5f}" + (" (best)" if better else "")
 
 

@@ -1,4 +1,4 @@
-"""What can be done with a run of kind glove: train, measure, export."""
+"""Runs of kind glove: train, evaluate, export."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MAP_FILE = "word_map.npy"
 
 
 class GloveRunner:
-    """Runs of kind glove; see `blink.kglm.kinds.Runner`. ``joint.alpha`` says what there is: words, a graph, or both."""
+    """Runs of kind glove; see `blink.kglm.kinds.Runner`. ``joint.alpha`` determines the tasks: words, a graph, or both."""
 
     def train(
         self, settings: Settings, folder: Path, *, resume: bool = False, progress: Progress | None = None
@@ -60,10 +60,10 @@ class GloveRunner:
         return metrics
 
     def evaluate(self, folder: Path, split: str, *, progress: Progress | None = None) -> dict[str, Any]:
-        """Rank the answers of a split and classify its triples, as far as there is a graph; the loss on held-out pairs.
+        """Rank a split and classify its triples if there is a graph; compute the loss on held-out pairs for valid.
 
         Raises:
-            SettingsError: a run of words alone is asked for test.
+            SettingsError: a run without a graph has no test split.
         """
         run = KglmRun.open(folder).of(GloveSettings)
         graph, model = _best_graph(run)
@@ -78,7 +78,7 @@ class GloveRunner:
         return metrics
 
     def export(self, folder: Path, out: Path) -> dict[str, Any]:
-        """Write the vectors of the best state: of the graph as a run of kind graph does, of words as GloVe's program does."""
+        """Write the embeddings of the best checkpoint: entities and relations, and words in the format of GloVe's program."""
         run = KglmRun.open(folder).of(GloveSettings)
         graph, model = _best_graph(run)
         out.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ class GloveRunner:
 
 
 def write_word_vectors(path: Path, words: Sequence[str], vectors: np.ndarray) -> None:
-    """Write a word and its numbers a line, with blanks between them, as GloVe's program does. *Shape:* (n, width)."""
+    """Write word vectors in the format of GloVe's program, ``word value value ...`` lines. *Shape:* (n, width)."""
     with atomic_open(path) as f:
         for word, vector in zip(words, vectors.tolist(), strict=True):
             f.write(f"{word} {' '.join(f'{number:.6g}' for number in vector)}\n")
@@ -109,7 +109,7 @@ def _about(graph: Graph | None, words: Words | None) -> dict[str, Any]:
 def _learner(
     graph: Graph | None, words: Words | None, run: KglmRun[GloveSettings]
 ) -> tuple[GraphLearner | WordLearner, list[str]]:
-    """What learns these, and lines about it for the user."""
+    """The learner for the inputs, and messages for the user."""
     notes = [*(words.notes if words else ()), *(graph.notes if graph else ())]
     if graph is None:
         assert words is not None
@@ -125,10 +125,10 @@ def _learner(
 
 
 def _best_graph(run: KglmRun[GloveSettings]) -> tuple[Graph | None, GraphModel | None]:
-    """The graph and its model in the best state; None for a run of words alone.
+    """The graph and its best checkpoint; None for a run without a graph.
 
     Raises:
-        MissingFileError, MismatchError, DataError: there is no best state, or the files of the graph are not there or others.
+        MissingFileError, MismatchError, DataError: there is no best checkpoint, or files of the graph are missing or changed.
     """
     if run.settings.joint.alpha == 0:
         return None, None
@@ -137,27 +137,27 @@ def _best_graph(run: KglmRun[GloveSettings]) -> tuple[Graph | None, GraphModel |
     tensors = read_tensors(run.best / MODEL_FILE)
     if read_json(run.best / MODEL_ABOUT)["graph"] != graph.digest:
         raise MismatchError(f"{run.best} was trained on another graph; bring its files back, or train again")
-    state = model.state_dict()
-    model.load_state_dict({name: value for name, value in tensors.items() if name in state})
+    graph_state = model.state_dict()
+    model.load_state_dict({name: value for name, value in tensors.items() if name in graph_state})
     return graph, model.to(device_for(run.settings)).eval()
 
 
 def _word_rows(tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Rows of words and of contexts in a best state; of words that share a row with an entity, that. *Shapes:* (n, width)."""
+    """Word and context embeddings of a checkpoint, with shared rows from the entity table. *Shapes:* (n, width) both."""
     words, contexts = tensors[f"{PREFIX}words.weight"], tensors[f"{PREFIX}contexts.weight"]
     if f"{PREFIX}words.place" not in tensors:
         return words, contexts
-    row, alone = tensors[f"{PREFIX}words.place"], tensors[f"{PREFIX}words.alone"]
+    rows_in_table, alone = tensors[f"{PREFIX}words.place"], tensors[f"{PREFIX}words.alone"]
     rows = torch.empty_like(contexts)
-    rows[alone], rows[~alone] = words[row[alone]], tensors["entity_tables.0"][row[~alone]]
+    rows[alone], rows[~alone] = words[rows_in_table[alone]], tensors["entity_tables.0"][rows_in_table[~alone]]
     return rows, contexts
 
 
 def _held_out_loss(run: KglmRun[GloveSettings]) -> float:
-    """Loss of the best state on the held-out pairs, or where there are none on all.
+    """Loss of the best checkpoint on held-out pairs, or on all pairs if none are held out.
 
     Raises:
-        MismatchError: the text is not that of the run.
+        MismatchError: the text is not the text of the run.
     """
     settings, words = run.settings, read_text(run.settings)
     if words.vocabulary.digest != Vocabulary.load(run.path / VOCABULARY_FILE).digest:
@@ -172,7 +172,7 @@ def _held_out_loss(run: KglmRun[GloveSettings]) -> float:
 
 
 def _note_words(out: Path, run: KglmRun[GloveSettings], written: dict[str, Any]) -> None:
-    """Add what belongs to words to ``meta.json``, and the map from entities to words where one was learned."""
+    """Add the word vectors to ``meta.json``, and write the learned map from entities to words, if any."""
     before = read_json(out / META_FILE) if (out / META_FILE).is_file() else {"settings": run.settings.digest()}
     tensors = read_tensors(run.best / MODEL_FILE)
     more = {"kind": "glove", "words": written["words"], "word_dim": written["word_dim"], "word_vectors": WORD_VECTORS}

@@ -1,4 +1,4 @@
-"""How the language side learns: text and triples by turns or summed; the run resumes anywhere to the same bits."""
+"""Training of language models and triple classifiers. A resumed run has the same results, bit for bit."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from blink.runs.learner import Due, Learner, TrainerState, every
 from blink.runs.seeds import seed_for
 
 OWNERS = {"words": (), "cells": (), "language": (LANGUAGE,), "classifier": (TRIPLES,), "tables": (TRIPLES,)}
-"""Group of parameters -> the task whose learning rate it has; a group that is shared has that of the step's tasks."""
+"""Group of parameters -> the task of its learning rate; a shared group has the learning rate of the step's tasks."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a run learns.
+    """Training settings.
 
     Attributes:
-        seed: of dropout and sampled words; orders have their own.
-        epochs: of the schedule.
-        rates: learning rate of each task; a summed step has their mean by the losses' weights, where parts are shared.
-        clip: largest norm of a step's gradient; 0 clips nothing.
-        save_steps: steps between two checkpoints.
-        log_steps: steps between two rows of the trace.
-        every: epochs between two validations.
-        patience: validations without a better one that end the run; 0 never.
-        delta: a score must be better by more than this.
-        rule: what the best state is chosen by: ``loss`` (the weighted sum of the tasks' losses on the validation data, as
-            ``alpha`` weighs them), ``perplexity`` or ``accuracy``.
-        keep_both: keep the states of lowest perplexity and of highest accuracy too, as the original did.
+        seed: seed of dropout and sampled words.
+        epochs: number of epochs.
+        rates: learning rate of each task. For shared groups, a summed step uses the mean weighted by the loss weights.
+        clip: maximum norm of the gradient; 0 disables clipping.
+        save_steps: steps between checkpoints.
+        log_steps: steps between rows of the trace.
+        every: epochs between validations.
+        patience: number of validations without improvement that ends the run; 0 disables early stopping.
+        delta: minimum improvement of a score.
+        rule: criterion of the best checkpoint: ``loss`` (sum of the tasks' validation losses, weighted by ``alpha``),
+            ``perplexity`` or ``accuracy``.
+        keep_both: also save the checkpoints of lowest perplexity and highest accuracy, as the original does.
     """
 
     seed: int = 0
@@ -61,22 +61,22 @@ class Training:
 
 
 class LanguageLearner(Learner):
-    """Learns a language model, a triple classifier, or both.
+    """Trains a language model, a triple classifier, or both.
 
     Args:
-        model: what learns, on its device.
-        tasks: by name.
-        schedule: which learns when.
-        training: how.
-        validate: measures the model as it is; figures by name, with ``nats`` (mean loss per word) where text is learned, and
-            ``loss`` (mean per triple) and ``accuracy`` where triples are.
-        save_best: writes the model as it is to a folder of that name, with these figures.
-        digest: of the vocabulary; a state of another is refused.
+        model: the model, on its device.
+        tasks: tasks by name.
+        schedule: schedule of the tasks.
+        training: training settings.
+        validate: evaluates the model; returns metrics by name, with ``nats`` (mean loss per word) for text, and ``loss`` (mean
+            per triple) and ``accuracy`` for triples.
+        save_best: saves the model for a rule, with these metrics.
+        digest: hash of the vocabulary; a state of another vocabulary is refused.
 
     Attributes:
-        optimizer: one Adam over all groups of parameters; what has no gradient in a step stays as it is, moments included.
-        task_steps: steps of each task.
-        rules: by each rule that is kept, the value (lower is better) and the step of the best state.
+        optimizer: Adam over all groups; parameters without gradient in a step are unchanged, moments included.
+        task_steps: number of steps of each task.
+        rules: value (lower is better) and step of the best checkpoint by rule.
     """
 
     curves = ((LANGUAGE, TRIPLES), ("nats", "loss", "accuracy"))
@@ -103,9 +103,9 @@ class LanguageLearner(Learner):
         self.rules: dict[str, list[float]] = {}
         self._clock, self._epoch, self._rate = _Clock(), 0, 0.0
         if training.rule == "perplexity" and LANGUAGE not in schedule.tasks:
-            raise SettingsError("validation.choose is perplexity, and no text is learned; take accuracy or loss")
+            raise SettingsError("validation.choose is perplexity, but there is no text; set it to accuracy or loss")
         if training.rule == "accuracy" and TRIPLES not in schedule.tasks:
-            raise SettingsError("validation.choose is accuracy, and no triples are learned; take perplexity or loss")
+            raise SettingsError("validation.choose is accuracy, but there are no triples; set it to perplexity or loss")
 
     @property
     def total_steps(self) -> int:
@@ -113,20 +113,20 @@ class LanguageLearner(Learner):
         return self._schedule.steps(self._training.epochs)
 
     def due(self, step: int) -> Due:
-        """Validations after every so many epochs and the last, checkpoints after each epoch and between."""
+        """Validations after each ``every`` epochs and the last, checkpoints after each epoch and ``save_steps``."""
         training, (epoch, rest) = self._training, self._schedule.locate(step)
         ended = step > 0 and rest == 0
         validate = ended and (epoch % training.every == 0 or epoch == training.epochs)
         return Due(every(step, training.log_steps), ended, validate, ended or every(step, training.save_steps))
 
     def speeds(self) -> dict[str, float]:
-        """Such as ``{"words/s": 5200.0}``, since the learner was made."""
+        """Speeds since the start of the process, such as ``{"words/s": 5200.0}``."""
         return self._clock.speeds()
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Weights, optimiser, and what the tasks and rules have counted."""
+        """Weights, optimiser, and counters of tasks and rules."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -136,10 +136,10 @@ class LanguageLearner(Learner):
         }
 
     def load_state(self, state: Mapping[str, Any], progress: TrainerState) -> None:
-        """Return to a state.
+        """Restore the result of `state`.
 
         Raises:
-            SettingsError: it is of another vocabulary.
+            SettingsError: the state is of another vocabulary.
         """
         if state["vocabulary"] != self._digest:
             raise SettingsError("the run was begun with another vocabulary; bring its texts back, or begin a new run")
@@ -150,7 +150,7 @@ class LanguageLearner(Learner):
     # -- steps ---------------------------------------------------------------------------------------------------------
 
     def step(self, number: int) -> dict[str, float]:
-        """Take a step of the schedule: gradients of its tasks, clipped together, and the optimiser."""
+        """Train one step of the schedule; returns the losses of its tasks."""
         self._epoch, rest = self._schedule.locate(number)
         names = self._schedule.epoch(self._epoch)[rest]
         began = time.perf_counter()
@@ -179,7 +179,7 @@ class LanguageLearner(Learner):
         return {"step": step, "epoch": self._schedule.locate(step)[0] - 1, **means}
 
     def _gradients(self, name: str) -> float:
-        """Add the gradient of a task's loss. Chance follows from run, task and the task's own step, never from the other's."""
+        """Add the gradients of a task's loss. Its random numbers depend only on seed, task and the task's step."""
         began, device = time.perf_counter(), next(self.model.parameters()).device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed_for(self._training.seed, "chance", name, self.task_steps[name]))
@@ -191,8 +191,8 @@ class LanguageLearner(Learner):
     def _set_rates(self, names: tuple[str, ...]) -> float:
         """Set the learning rate of each group of parameters; returns the highest."""
         rates = []
-        for name_of_group, group in zip(self._groups, self.optimizer.param_groups, strict=True):
-            tasks = [name for name in OWNERS[name_of_group] if name in names] or names
+        for group_name, group in zip(self._groups, self.optimizer.param_groups, strict=True):
+            tasks = [name for name in OWNERS[group_name] if name in names] or names
             weights = [self._schedule.weight(name) for name in tasks]
             group["lr"] = sum(w * self._training.rates[n] for w, n in zip(weights, tasks, strict=True)) / sum(weights)
             rates.append(float(group["lr"]))
@@ -210,7 +210,7 @@ class LanguageLearner(Learner):
         return -self.value(self._training.rule, row)
 
     def value(self, rule: str, row: Mapping[str, Any]) -> float:
-        """What a rule makes of a validation; lower is better."""
+        """Value of a validation by a rule; lower is better."""
         if rule == "perplexity" and "nats" in row:
             return float(row["nats"])
         if rule == "accuracy" and "accuracy" in row:
@@ -219,8 +219,8 @@ class LanguageLearner(Learner):
         return (1 - alpha) * float(row.get("nats", 0.0)) + alpha * float(row.get("loss", 0.0))
 
     def store(self, row: Mapping[str, Any], *, better: bool) -> None:
-        """Write the state under each rule by which it is the best."""
-        for rule in self._kept_rules():
+        """Save the model for each rule by which it is the best."""
+        for rule in self._saved_rules():
             value, best = self.value(rule, row), self.rules.get(rule)
             if best is None or value < best[0] - self.delta:
                 self.rules[rule] = [value, row["step"]]
@@ -231,18 +231,18 @@ class LanguageLearner(Learner):
         return {**row, "best": better}
 
     def summary(self, row: Mapping[str, Any], *, better: bool) -> str:
-        """A line about a validation."""
-        displayed = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, float))
-        return f"epoch {row['epoch'] + 1}: {displayed}{'  (best)' if better else ''}"
+        """Message about a validation."""
+        figures = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, float))
+        return f"epoch {row['epoch'] + 1}: {figures}{'  (best)' if better else ''}"
 
-    def _kept_rules(self) -> list[str]:
+    def _saved_rules(self) -> list[str]:
         both = [r for r, task in (("perplexity", LANGUAGE), ("accuracy", TRIPLES)) if task in self._schedule.tasks]
         rule = self._training.rule
         return [rule, *(r for r in both if self._training.keep_both and r != rule)]
 
 
 class _Clock:
-    """Speeds of the tasks since it was made; what a step takes beside its gradients is shared among its tasks."""
+    """Speeds of the tasks. The time of a step outside gradients is divided among its tasks in proportion to their gradients."""
 
     def __init__(self) -> None:
         self._units: dict[str, list[float]] = {}
@@ -253,13 +253,13 @@ class _Clock:
         self._step.append((unit, units, seconds))
 
     def end_step(self, seconds: float) -> None:
-        """The step took so long in all."""
-        gradients = sum(spent for _, _, spent in self._step)
-        for unit, units, spent in self._step:
+        """End a step of ``seconds``."""
+        gradients = sum(task_seconds for _, _, task_seconds in self._step)
+        for unit, units, task_seconds in self._step:
             before = self._units.get(unit, (0.0, 0.0))
-            self._units[unit] = [before[0] + units, before[1] + seconds * spent / gradients]
+            self._units[unit] = [before[0] + units, before[1] + seconds * task_seconds / gradients]
         self._step = []
 
     def speeds(self) -> dict[str, float]:
-        """Such as ``{"words/s": 5200.0}``."""
-        return {f"{unit}/s": round(total / max(spent, 1e-9), 1) for unit, (total, spent) in self._units.items()}
+        """Units per second, such as ``{"words/s": 5200.0}``."""
+        return {f"{unit}/s": round(total / max(seconds, 1e-9), 1) for unit, (total, seconds) in self._units.items()}

@@ -35,9 +35,9 @@ class LanguageRunner:
     def train(
         self, settings: Settings, folder: Path, *, resume: bool = False, progress: Progress | None = None
     ) -> dict[str, Any]:
-        """Train to the end and measure the best state, or go on with a run that was ended."""
+        """Train or resume to the end, and evaluate the best checkpoint."""
         progress, run = progress or Progress(), KglmRun(folder, LanguageSections.of(settings))
-        if not resume:  # the run begins only when inputs and network are there, so that a mistake leaves nothing behind
+        if not resume:  # checked before inputs are read; nothing is written before they are valid
             run.require_free()
         keep_freed_memory()
         inputs = read_inputs(run.settings)
@@ -49,17 +49,17 @@ class LanguageRunner:
         return _measure_all(run, inputs, {"cost": loop.cost.row(), "speed": learner.speeds()})
 
     def evaluate(self, folder: Path, split: str, *, progress: Progress | None = None) -> dict[str, Any]:
-        """Measure the best state of a run on a split, and keep the figures in its ``metrics.json``."""
+        """Evaluate the best checkpoint of a run on a split, and store the metrics in ``metrics.json``."""
         choice("the split", split, SPLITS)
         run = KglmRun.open(folder).of(LanguageSections)
         saved = load_model(run.best)
         inputs = read_inputs(run.settings, saved.vocabulary)
-        figures = _States(run, saved, inputs).split(split)
-        run.add_metrics(split, figures)
-        return figures
+        metrics = _States(run, saved, inputs).split(split)
+        run.add_metrics(split, metrics)
+        return metrics
 
     def export(self, folder: Path, out: Path) -> dict[str, Any]:
-        """Write entity vectors for the linker: rows of the table of entities, or else what the cells keep of each name."""
+        """Write entity vectors for the linker; see `blink.kglm.lm.export`."""
         run = KglmRun.open(folder).of(LanguageSections)
         saved = load_model(run.best)
         if run.settings.kind == "lm":
@@ -70,10 +70,10 @@ class LanguageRunner:
 
 
 def _learner(inputs: Inputs, run: KglmRun[LanguageSections], progress: Progress, *, resumed: bool) -> LanguageLearner:
-    """A learner at the beginning; where a state follows, no time is spent on initial word vectors."""
+    """A new learner; before a checkpoint is loaded, initial word vectors are skipped."""
     settings = run.settings
-    random_words = {"words.init": "random", "words.scale": settings.words.scale or 1.0}
-    start = settings.replace(random_words) if resumed else settings
+    drawn = {"words.init": "random", "words.scale": settings.words.scale or 1.0}
+    start = settings.replace(drawn) if resumed else settings
     model = new_model(start, inputs, progress.say).to(device_for(settings))
     validation, training = settings.validation, training_of(settings)
     text = _some_lines(inputs.texts.get("valid"), validation.lines)
@@ -94,7 +94,7 @@ def _learner(inputs: Inputs, run: KglmRun[LanguageSections], progress: Progress,
 
 
 def _measure_all(run: KglmRun[LanguageSections], inputs: Inputs, cost: Mapping[str, Any]) -> dict[str, Any]:
-    """Measure the best state on all splits, and store the figures; ``cost`` is stored with them."""
+    """Evaluate the best checkpoint on all splits, and store the metrics and ``cost``."""
     saved = load_model(run.best)
     states, figures = _States(run, saved, inputs), dict[str, Any]()
     for split in SPLITS:
@@ -109,7 +109,7 @@ def _measure_all(run: KglmRun[LanguageSections], inputs: Inputs, cost: Mapping[s
 
 
 def training_of(settings: LanguageSections) -> Training:
-    """How a run learns."""
+    """The training settings of a run."""
     train, validation = settings.train, settings.validation
     of_text = train.learning_rate_lm
     return Training(
@@ -128,16 +128,16 @@ def training_of(settings: LanguageSections) -> Training:
 
 
 def tasks_of(settings: LanguageSections, inputs: Inputs, model: KGLanguageModel) -> dict[str, Task]:
-    """The tasks of a run that learn."""
-    train, figures = settings.train, dict[str, Task]()
+    """The tasks of a run."""
+    train, tasks = settings.train, dict[str, Task]()
     names = schedule_of(settings).tasks
     if LANGUAGE in names:
-        figures[LANGUAGE] = LanguageTask(
+        tasks[LANGUAGE] = LanguageTask(
             model, inputs.texts["train"], lines=train.lines, seed=settings.seed, shuffle=train.shuffle
         )
     if TRIPLES in names and inputs.triples is not None:
         triples, joint = inputs.triples, JointSettings.of(settings)
-        figures[TRIPLES] = TripleTask(
+        tasks[TRIPLES] = TripleTask(
             model,
             triples.texts,
             triples.train,
@@ -148,11 +148,11 @@ def tasks_of(settings: LanguageSections, inputs: Inputs, model: KGLanguageModel)
             redraw=joint.negatives.redraw,
             tables=tables_for(model, triples),
         )
-    return figures
+    return tasks
 
 
 def scores_of(model: KGLanguageModel, inputs: Inputs, text: Corpus | None) -> dict[str, Any]:
-    """Figures of a model on the validation data, for the choice of the best state."""
+    """Metrics of a model on the validation data, to select the best checkpoint."""
     row: dict[str, Any] = {}
     if model.language is not None and text is not None:
         measured = measure_perplexity(model, text)
@@ -168,39 +168,39 @@ def scores_of(model: KGLanguageModel, inputs: Inputs, text: Corpus | None) -> di
 
 
 def folder_of(rule: str, main: str) -> str:
-    """Folder of the best state by a rule: ``best`` by that of the run, ``best-perplexity`` or ``best-accuracy`` beside it."""
+    """Folder of the best checkpoint by a rule: ``best`` for the rule of the run, or ``best-perplexity``, ``best-accuracy``."""
     return BEST_FOLDER if rule == main else f"{BEST_FOLDER}-{rule}"
 
 
 class _States:
-    """The best state of a run, and each task's own best one where they were kept, to be measured.
+    """Evaluates the best checkpoint of a run, and the best of each task if they were saved.
 
     Args:
-        run: where they are.
-        saved: the best state.
+        run: the run.
+        saved: the best checkpoint.
         inputs: texts and triples.
     """
 
     def __init__(self, run: KglmRun[LanguageSections], saved: SavedModel, inputs: Inputs) -> None:
         device = device_for(run.settings)
         self._best = Evaluator(saved.model.to(device), inputs)
-        best_of_each = {rule: run.path / f"{BEST_FOLDER}-{rule}" for rule in ("perplexity", "accuracy")}
-        self._best_of_each = {
-            rule: Evaluator(load_model(path).model.to(device), inputs) for rule, path in best_of_each.items() if path.is_dir()
+        folders = {rule: run.path / f"{BEST_FOLDER}-{rule}" for rule in ("perplexity", "accuracy")}
+        self._by_rule = {
+            rule: Evaluator(load_model(folder).model.to(device), inputs) for rule, folder in folders.items() if folder.is_dir()
         }
 
     def split(self, split: str) -> dict[str, Any]:
-        """Figures of the best state; under ``each_by_its_own_best``, perplexity and accuracy of two states."""
-        figures, best_of_each = self._best.split(split), dict[str, Any]()
-        if "perplexity" in self._best_of_each:
-            best_of_each |= self._best_of_each["perplexity"].text(split)
-        if "accuracy" in self._best_of_each:
-            best_of_each |= self._best_of_each["accuracy"].triples(split)
-        return {**figures, "each_by_its_own_best": best_of_each} if best_of_each else figures
+        """Metrics of the best checkpoint, and of each task's best checkpoint under ``each_by_its_own_best``."""
+        metrics, separate = self._best.split(split), dict[str, Any]()
+        if "perplexity" in self._by_rule:
+            separate |= self._by_rule["perplexity"].text(split)
+        if "accuracy" in self._by_rule:
+            separate |= self._by_rule["accuracy"].triples(split)
+        return {**metrics, "each_by_its_own_best": separate} if separate else metrics
 
 
 def _some_lines(text: Corpus | None, most: int) -> Corpus | None:
-    """At most so many lines of a text, drawn once for all runs."""
+    """A fixed random sample of at most ``most`` lines of a text."""
     if text is None or not most or most >= len(text):
         return text
     return text.select(np.sort(np.random.default_rng(0x11E5).permutation(len(text))[:most]))
