@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole or not at all, the newest sound one is gone on from."""
+"""Checkpoints of a run: written whole or not at all; a run resumes from the newest sound one."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt$")
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
-    """Write the state after ``step`` steps, tensors and plain values only, and remove all but the newest `KEPT`.
+    """Write the state after ``step`` steps, tensors and plain values only, and remove all but the newest `MAX_CHECKPOINTS`.
 
-    The name holds a hash of the content: torch itself does not notice numbers that changed on the disk.
+    The name holds a hash of the content: torch itself does not notice values that changed on the disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
     unnamed = folder / "unnamed.pt"
@@ -43,13 +43,13 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
         unfinished.unlink()
     before = [path for path in checkpoints(folder) if _step(path) < step]
     for path in checkpoints(folder):
-        # Of the same step: that before its validation. Of later steps: damaged ones that were not gone on from.
+        # Of the same step: that before its validation. Of later steps: damaged ones, which the run did not resume from.
         if path != named and path not in before[1 - MAX_CHECKPOINTS :]:
             path.unlink()
 
 
 def learning_state(model: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> dict[str, Any]:
-    """What a checkpoint has to hold of the parts that learn, the optimizer, and the scaler of fp16."""
+    """What a checkpoint has to hold of the weights that learn, the optimizer, and the scaler of fp16."""
     scaler = accelerator.scaler
     return {
         "model": {n: p.detach() for n, p in model.named_parameters() if p.requires_grad},

@@ -10,8 +10,8 @@ from types import FrameType
 
 from blink.errors import BlinkError
 
-ASKING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
-"""Ctrl-C, a polite kill, and what Slurm sends before time is up."""
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+"""Ctrl-C, kill, and what Slurm sends before the time limit."""
 
 
 class Interrupted(BlinkError):
@@ -49,12 +49,12 @@ class StopSignals:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[StopSignals]:
-    """Listen to `ASKING` inside the block; outside the main thread, where Python takes no signals, to nothing."""
+    """Listen to `STOPPING` inside the block; outside the main thread, where Python takes no signals, to nothing."""
     signals = StopSignals()
     if threading.current_thread() is not threading.main_thread():
         yield signals
         return
-    before = {number: signal.signal(number, signals.take) for number in ASKING}
+    before = {number: signal.signal(number, signals.take) for number in STOPPING}
     try:
         yield signals
     finally:
