@@ -66,8 +66,8 @@ def test_one_text_or_a_list(linker: Linker) -> None:
     assert isinstance(one, LinkedText)
     several = linker([TEXT, "Oslo"])
     assert [t.text for t in several] == [TEXT, "Oslo"]
-    for found, alone in zip(several, (one, linker("Oslo")), strict=True):
-        assert [(x.start, x.end, x.row) for x in found.links] == [(x.start, x.end, x.row) for x in alone.links]
+    for batched, alone in zip(several, (one, linker("Oslo")), strict=True):
+        assert [(x.start, x.end, x.row) for x in batched.links] == [(x.start, x.end, x.row) for x in alone.links]
     assert linker([]) == []
     assert linker([TEXT, "Oslo"], spans=[[(13, 20)], []])[0].links[0].mention == "Georgia"
 
@@ -81,7 +81,7 @@ def test_plain_values(linker: Linker) -> None:
     assert [row["mention"] for row in rows] == [link.mention for link in linked.links]
     assert all(not isinstance(value, list | dict | tuple) for row in rows for value in row.values())
     first = linked.links[0]
-    assert all(str(part) in repr(first) for part in (first.title, first.kb_id, first.start, first.end, f"{first.score:.3f}"))
+    assert all(str(field) in repr(first) for field in (first.title, first.kb_id, first.start, first.end, f"{first.score:.3f}"))
     assert repr(first) in repr(linked)
     assert str(linker.kb.catalogue.path.parent) in repr(linker.kb)
 

@@ -47,8 +47,8 @@ def kb(model: BiEncoder, tmp_path_factory: pytest.TempPathFactory) -> KnowledgeB
 def prior(model: BiEncoder, kb: KnowledgeBase) -> Prior:
     ids = [entity.kb_id for entity in kb.catalogue if entity.kb_id]
     scorers = [scorer_fingerprint(model, network) for network in (model.reranker, None)]
-    each = [weights(s, text=toys.HIDDEN, vector=2.0, popularity=0.5, coherence=1.0, cutoff=-9.0) for s in scorers]
-    return Prior(table(ids), tuple(each))
+    prior_weights = [weights(s, text=toys.HIDDEN, vector=2.0, popularity=0.5, coherence=1.0, cutoff=-9.0) for s in scorers]
+    return Prior(table(ids), tuple(prior_weights))
 
 
 @pytest.fixture(scope="module")
