@@ -115,7 +115,7 @@ class JobFolder:
             differing = _differing(self.plan(), plan)
             if differing:
                 fault = f"{self.path} was begun with other {', '.join(differing)}"
-                raise MismatchError(f"{fault}; give the same ones, another --out, or remove that folder to begin anew")
+                raise MismatchError(f"{fault}; give the same ones, another --out, or remove that folder to start again")
             return
         for folder in (self.log, self.path / RECORDS_FOLDER, self.path / PROGRESS_FOLDER):
             folder.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ class JobFolder:
                 raise TypeError("of another version")
             self._plan = Plan(**{**values, "shards": tuple((int(a), int(b)) for a, b in values["shards"])})
         except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise DataError(f"{self.path / PLAN_FILE} is damaged ({error}); remove {self.path} and begin anew") from error
+            raise DataError(f"{self.path / PLAN_FILE} is damaged ({error}); remove {self.path} and start again") from error
         return self._plan
 
     # -- shards --------------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ class JobFolder:
     def check(self, shard: int) -> list[Path]:
         """The files of a shard, after a look at every byte of them.
 
-        Where something is wrong the record is removed, so that the same command makes the shard anew.
+        Where something is wrong the record is removed, so that the same command processes the shard again.
 
         Raises:
             MismatchError: a file, or rows, are missing, or a file is not what was written; it is named.
@@ -184,7 +184,7 @@ class JobFolder:
             for stale in (self._record_file(shard), self._progress_file(shard)):
                 stale.unlink(missing_ok=True)
             raise MismatchError(
-                f"{plan.name(shard)} is not sound: {wrong}; give the same command again, it makes this shard anew"
+                f"{plan.name(shard)} is not sound: {wrong}; give the same command again, it processes this shard again"
             )
         return files
 

@@ -69,7 +69,7 @@ class JobMonitor:
     """Submits a job and follows it.
 
     Args:
-        folder: of the job, begun.
+        folder: folder of a started job.
         submitter: runs it.
         nodes: that each shard runs on, at once.
         merge: merge the shards, where the plan has a merge.

@@ -63,7 +63,7 @@ def sbatch_script(job: Job, slurm: SlurmSettings) -> str:
 def _options(job: Job, slurm: SlurmSettings) -> Iterator[str]:
     yield f"job-name={shlex.quote(job.name)}"
     yield f"output={shlex.quote(str(job.log))}"
-    yield "open-mode=append"  # a job that is queued again goes on in the same log
+    yield "open-mode=append"  # a requeued job appends to the same log
     yield "requeue"
     yield f"signal=USR1@{slurm.signal_lead_s}"
     yield f"nodes={job.nodes}"

@@ -133,11 +133,11 @@ def _encode(job: JobFolder, plan: Plan, shard: int, say: Say) -> list[Path]:
     encoder = open_candidate_encoder(**plan.work["encoder"])
     if encoder.fingerprint != encoding.model:
         model = plan.work["encoder"]["model"] or "the starter"
-        raise SettingsError(f"{model} has changed since the job was begun; remove {job.path} and begin again")
+        raise SettingsError(f"{model} has changed since the job was started; remove {job.path} and start again")
     start, end = plan.shards[shard]
     with Catalogue.open(encoding.catalogue, skip_bad=encoding.skip_bad, sidecar=job.path / OFFSETS_FILE) as catalogue:
         if catalogue.sha256 != encoding.catalogue_sha256:
-            raise SettingsError(f"{catalogue.path} has changed since the job was begun; remove {job.path} and begin again")
+            raise SettingsError(f"{catalogue.path} has changed since the job was started; remove {job.path} and start again")
         chunks = job.path / CHUNKS_FOLDER / f"{shard:05d}"
         note = _noting(job, shard, sums=False)
         return [encoding.encode(catalogue, encoder.encode, start, end, chunks, note)]

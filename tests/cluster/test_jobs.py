@@ -59,7 +59,7 @@ class TestPlan:
     @pytest.mark.parametrize("text", ['{"format": 1}', '{"format": 2}', "[]"])
     def test_a_damaged_plan(self, job: JobFolder, text: str) -> None:
         (job.path / "job.json").write_text(text)
-        with pytest.raises(DataError, match=r"remove .* and begin anew"):
+        with pytest.raises(DataError, match=r"remove .* and start again"):
             JobFolder(job.path).plan()
 
     def test_names(self) -> None:
@@ -95,7 +95,7 @@ class TestShards:
     def test_damaged_ones_are_named_and_made_anew(self, job: JobFolder, content: object, message: str) -> None:
         content(finish(job, 1))  # type: ignore[operator]
         with pytest.raises(
-            MismatchError, match=rf"shard 1 \(entities 4 to 8\) is not sound: .*{message}.*makes this shard anew"
+            MismatchError, match=rf"shard 1 \(entities 4 to 8\) is not sound: .*{message}.*processes this shard again"
         ):
             job.check(1)
         assert 1 in job.missing()
