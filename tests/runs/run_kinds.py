@@ -52,8 +52,8 @@ def kglm_kind(prepare: Prepare, settings: Callable[[Path], Settings], epochs: in
 def graph_settings(data: Path) -> Settings:
     """Settings in which all that a checkpoint must hold changes all the time."""
     changes: dict[str, Any] = {
-        "train__batch_size": 4, "model__entity_dropout": 0.2, "model__relation_dropout": 0.1, "stop__every": 1, "stop__delta": 2.0,
-        "stop__patience": 0, "train__lr_factor": 0.7, "train__lr_patience": 2,
+        "train__batch_size": 4, "model__entity_dropout": 0.2, "model__relation_dropout": 0.1,
+        "stop__every": 1, "stop__delta": 2.0, "stop__patience": 0, "train__lr_factor": 0.7, "train__lr_patience": 2,
     }  # fmt: skip
     return graph_toys.toy_settings(data, **changes)
 
