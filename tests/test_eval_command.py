@@ -224,7 +224,7 @@ def test_texts_under_another_key(blink: Run, saved_predictions: None, home: Path
         (("dev.jsonl", "--plots", "x"), ("--plots belongs to --preds",)),
         (("--preds", "test.npz", "--save-preds", "x"), ("one of them",)),
         (("--preds", "nowhere.npz"), ("does not exist",)),
-        (("--preds", "dev.jsonl"), ("holds no readings",)),
+        (("--preds", "dev.jsonl"), ("holds no predictions",)),
         (("--preds", "kb"), ("predictions.npz",)),
         (("--preds", "test.npz", "--dev", "plain.npz"), ("has no gold",)),
         (("--preds", "plain.npz", "--mode", "joint_0"), ("no gold", "give --threshold")),

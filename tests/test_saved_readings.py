@@ -319,7 +319,7 @@ def zipped(**arrays: Any) -> bytes:
 )  # fmt: skip
 def test_files_that_are_no_readings(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "r.npz").write_bytes(content)
-    with pytest.raises(DataError, match="holds no readings"):
+    with pytest.raises(DataError, match="holds no predictions"):
         read_predictions(tmp_path / "r.npz")
 
 
@@ -331,7 +331,7 @@ def test_a_file_cut_off_or_of_another_format(samples: list[Sample], readings: li
     content = path.read_bytes()
     for size in (len(content) // 3, len(content) - 5):
         path.write_bytes(content[:size])
-        with pytest.raises(DataError, match="holds no readings"):
+        with pytest.raises(DataError, match="holds no predictions"):
             read_predictions(path)
     with pytest.raises(MismatchError, match="format 9"):
         stored(path, samples, readings, format=9)

@@ -1,8 +1,8 @@
-"""The bootstrap: how far micro averages would move on other texts of the same kind.
+"""Bootstrap intervals of micro averages.
 
-Questions are drawn with replacement, as many as there are; the spread of an average over many such draws estimates its
-spread over samples of texts (Efron and Tibshirani 1993, chapter 13; paired for two systems as in Berg-Kirkpatrick et
-al. 2012). Questions that are not independent, such as paraphrases, are drawn together, as one cluster.
+A resample draws as many texts as there are, with replacement. The spread of an average over many resamples estimates its
+sampling error (Efron and Tibshirani 1993, chapter 13; paired for two systems as in Berg-Kirkpatrick et al. 2012). Texts
+that are not independent, such as paraphrases, are drawn together as one cluster.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ _BLOCK_CELLS = 1 << 22  # int64 cells sampled at a time: 32 MiB
 
 
 def cluster_sums(counts: npt.NDArray[np.int64], clusters: Sequence[Hashable] | None) -> npt.NDArray[np.int64]:
-    """Add up the counts of the texts of each cluster; None makes every text its own cluster.
+    """Sum the counts of the texts of each cluster. With None, every text is its own cluster.
 
     Args:
         counts: one row per text. *Shape:* (n, k).
-        clusters: the cluster of each text; equal values belong together.
+        clusters: a cluster label per text.
 
     Returns:
         one row per cluster. *Shape:* (c, k).
 
     Raises:
-        ShapeError: there are not as many clusters as texts.
+        ShapeError: the number of labels is not the number of texts.
     """
     if clusters is None:
         return counts
     if len(clusters) != len(counts):
         raise ShapeError(f"{len(clusters)} clusters for {len(counts)} texts; give one for each")
-    numbers: dict[Hashable, int] = {}
-    cluster_of_row = [numbers.setdefault(cluster, len(numbers)) for cluster in clusters]
-    sums = np.zeros((len(numbers), counts.shape[1]), dtype=np.int64)
+    cluster_ids: dict[Hashable, int] = {}
+    cluster_of_row = [cluster_ids.setdefault(cluster, len(cluster_ids)) for cluster in clusters]
+    sums = np.zeros((len(cluster_ids), counts.shape[1]), dtype=np.int64)
     np.add.at(sums, cluster_of_row, counts)
     return sums
 
 
 def resample(counts: npt.NDArray[np.int64], n_resamples: int, seed: int) -> npt.NDArray[np.int64]:
-    """Draw rows with replacement, as many as there are, and sum them.
+    """Draw n of the n rows with replacement, and sum them.
 
-    Rows that are equal are interchangeable, so it is enough to draw how often each distinct row occurs: the same
-    distribution at a fraction of the cost, and independent of the order of the rows.
+    Equal rows are interchangeable. It suffices to draw how often each distinct row occurs, which gives the same distribution
+    at lower cost and does not depend on the order of the rows.
 
     Args:
         counts: one row per text or cluster, at least one. *Shape:* (n, k).
@@ -77,16 +77,16 @@ def f1_of(correct: npt.NDArray[np.int64], mentions: npt.NDArray[np.int64]) -> np
 
 
 def middle(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Bounds that hold the middle 95 % of ``values``."""
+    """The 2.5th and 97.5th percentile of ``values``."""
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 
 
 def two_sided_p(differences: npt.NDArray[np.float64]) -> float:
-    """How unlikely a difference as resampled is if there is none: twice the smaller share on either side of zero.
+    """Two-sided bootstrap p-value of "no difference": twice the smaller share of the resamples on either side of zero.
 
-    Resamples without any difference count for both sides, and one is added to both counts, so that the value is never
-    0 and is 1 for systems that do not differ.
+    Resamples with a difference of 0 count on both sides. One is added to both counts, so that p is never 0, and is 1 for
+    systems that do not differ.
     """
     below, above = int((differences <= 0).sum()), int((differences >= 0).sum())
     return min(1.0, 2 * (min(below, above) + 1) / (len(differences) + 1))

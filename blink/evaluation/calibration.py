@@ -1,8 +1,7 @@
-"""Whether probabilities mean what they say: reliability tables, expected calibration error, Brier score.
+"""Calibration of probabilities: reliability tables, expected calibration error, Brier score.
 
-A predictor is calibrated when of the predictions it gives probability p a share p is right. To measure it from finitely
-many predictions they are put into bins by their probability, and in each bin the mean probability (*confidence*) is held
-against the share that is right (*accuracy*).
+A predictor is calibrated if, of the predictions with probability p, a share p is right. Predictions are put into bins by
+their probability. In each bin the mean probability (*confidence*) is compared with the share that is right (*accuracy*).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from blink.errors import DataError, SettingsError, ShapeError
 
 Binning = Literal["width", "mass"]
 BINNINGS: tuple[Binning, ...] = ("width", "mass")
-"""How bins are cut: of equal width in probability, or of (nearly) equally many predictions."""
+"""Bins of equal width in probability, or of (nearly) equally many predictions."""
 
 BINS = 10
 
@@ -28,11 +27,11 @@ class ReliabilityBin:
     """One row of a reliability table.
 
     Attributes:
-        low: where the bin begins (of bins of equal mass: its smallest probability).
-        high: where it ends (its largest probability).
-        count: predictions in it, at least one.
-        confidence: their mean probability.
-        accuracy: the share of them that is right.
+        low: lower bound (of bins of equal mass: the smallest probability).
+        high: upper bound (the largest probability).
+        count: number of predictions, at least one.
+        confidence: mean probability of the predictions.
+        accuracy: share of the predictions that is right.
     """
 
     low: float
@@ -43,16 +42,16 @@ class ReliabilityBin:
 
     @property
     def gap(self) -> float:
-        """Accuracy less confidence: below 0 the predictor is too sure of itself."""
+        """Accuracy minus confidence; negative where the predictor is overconfident."""
         return self.accuracy - self.confidence
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The usual figures of one set of predictions.
+    """Calibration metrics of one set of predictions.
 
     Attributes:
-        count: predictions.
+        count: number of predictions.
         ece: expected calibration error over bins of equal width.
         ece_mass: the same over bins of equal mass.
         brier: Brier score.
@@ -66,12 +65,12 @@ class Calibration:
     bins: tuple[ReliabilityBin, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The object that stands for these figures in a report."""
+        """The JSON object of these metrics in a report."""
         return asdict(self) | {"bins": [asdict(row) for row in self.bins]}
 
 
 def calibration_of(probabilities: npt.ArrayLike, correct: npt.ArrayLike, bins: int = BINS) -> Calibration:
-    """All figures at once. Arguments and errors are those of `reliability_table`."""
+    """Compute all metrics. Arguments and errors are those of `reliability_table`."""
     p, right = _checked(probabilities, correct, bins)
     table = tuple(reliability_table(p, right, bins))
     ece_mass = expected_calibration_error(p, right, bins, "mass")
@@ -81,23 +80,22 @@ def calibration_of(probabilities: npt.ArrayLike, correct: npt.ArrayLike, bins: i
 def reliability_table(
     probabilities: npt.ArrayLike, correct: npt.ArrayLike, bins: int = BINS, binning: Binning = "width"
 ) -> list[ReliabilityBin]:
-    """Confidence and accuracy, bin by bin; empty bins are left out.
+    """Confidence and accuracy per bin. Empty bins are omitted.
 
-    Of equal width, bin m of M holds the probabilities in ((m - 1) / M, m / M], the first one 0 too (Guo et al. 2017,
-    section 2). Of equal mass (Nguyen and O'Connor 2015), predictions are ranked and cut into M parts; equal
-    probabilities are never parted, so the table does not depend on the order of the predictions, and there may be fewer
-    than M bins.
+    With equal width, bin m of M holds the probabilities in ((m - 1) / M, m / M], and the first bin also holds 0 (Guo et al.
+    2017, section 2). With equal mass (Nguyen and O'Connor 2015), predictions are sorted and split into M bins. Equal
+    probabilities share a bin, so the table does not depend on the order of the predictions and may have fewer than M bins.
 
     Args:
         probabilities: of each prediction to be right, from 0 to 1. *Shape:* (n,).
-        correct: whether it was. *Shape:* (n,), bool.
-        bins: M.
+        correct: whether each prediction is right. *Shape:* (n,), bool.
+        bins: number of bins M.
         binning: ``width`` or ``mass``.
 
     Raises:
-        ShapeError: the arrays are not two of one length.
+        ShapeError: the arrays are not one-dimensional and of equal length.
         DataError: there are no predictions, or a probability is not from 0 to 1.
-        SettingsError: there is no such binning, or no bin.
+        SettingsError: the binning is unknown, or ``bins`` is below 1.
     """
     p, right = _checked(probabilities, correct, bins)
     if binning not in BINNINGS:
@@ -118,15 +116,14 @@ def expected_calibration_error(
 ) -> float:
     """ECE: sum over bins of (share of the predictions in the bin) x |accuracy - confidence| (Naeini et al. 2015).
 
-    0 is calibrated, 1 is surely wrong always. Arguments and errors are those of `reliability_table`.
+    0 is perfectly calibrated; 1 is always wrong with probability 1. Arguments and errors are those of `reliability_table`.
     """
     table = reliability_table(probabilities, correct, bins, binning)
     return _weighted_gap(table, sum(row.count for row in table))
 
 
 def brier_score(probabilities: npt.ArrayLike, correct: npt.ArrayLike) -> float:
-    """Mean of (probability - correct)^2 (Brier 1950): calibration and sharpness in one; 0 is perfect, always 1/2 gives 1/4.
-
+    """Mean of (probability - correct)^2 (Brier 1950). It measures calibration and sharpness; a constant 1/2 scores 1/4.
     Arguments and errors are those of `reliability_table`.
     """
     p, right = _checked(probabilities, correct, 1)
@@ -134,7 +131,7 @@ def brier_score(probabilities: npt.ArrayLike, correct: npt.ArrayLike) -> float:
 
 
 def format_calibration(calibration: Calibration) -> str:
-    """Lay out a reliability table for a terminal, with the figures below it."""
+    """Format a reliability table for a terminal, with the metrics below it."""
     lines = [f"{'probability':>13}  {'links':>6}  {'mean':>6}  {'right':>6}"]
     for row in calibration.bins:
         lines.append(f"{f'{row.low:.2f} - {row.high:.2f}':>13}  {row.count:>6}  {row.confidence:>6.4f}  {row.accuracy:>6.4f}")
@@ -157,7 +154,7 @@ def _checked(
     if not np.isin(right, (0.0, 1.0)).all():
         raise DataError("correctness must be 0 or 1 for every prediction")
     if bins < 1:
-        raise SettingsError(f"{bins} bins asked for; use 1 or more, say {BINS}")
+        raise SettingsError(f"{bins} bins requested; use 1 or more, say {BINS}")
     return p, right
 
 
@@ -166,7 +163,7 @@ def _bins_of_width(p: npt.NDArray[np.float64], bins: int) -> npt.NDArray[np.int6
 
 
 def _bins_of_mass(p: npt.NDArray[np.float64], bins: int) -> npt.NDArray[np.int64]:
-    """A run of equal probabilities goes, whole, where its middle belongs."""
+    """Bin by rank; equal probabilities get the bin of their mean rank."""
     _, inverse, counts = np.unique(p, return_inverse=True, return_counts=True)
     middles = np.cumsum(counts) - counts / 2
     return np.minimum((middles * bins / len(p)).astype(np.int64), bins - 1)[inverse]

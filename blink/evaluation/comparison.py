@@ -1,7 +1,7 @@
-"""Two systems on the same texts: is one better, where, and on which kind of error.
+"""Paired comparison of two systems on the same texts: difference of F1, wins and losses, kinds of errors.
 
-The comparison is paired: every resample of the bootstrap holds the same texts for both systems, so that the variance of texts
-that are hard for both cancels out of the difference (Berg-Kirkpatrick et al. 2012).
+Every bootstrap resample holds the same texts for both systems, so that the variance of texts that are hard for both cancels
+out of the difference (Berg-Kirkpatrick et al. 2012).
 """
 
 from __future__ import annotations
@@ -37,22 +37,21 @@ from blink.files import read_json_lines
 N_RESAMPLES = 10_000
 _JSON_KEYS = {"fixed": "mended", "introduced": "made"}
 NO_MENTION = "none"
-"""The other side of a spurious prediction that only one system made."""
+"""State, in the other system, of a spurious prediction that only one system has."""
 STATES = (*GOLD_LABELS, SPURIOUS, NO_MENTION)
 """States of a mention in either system; all but `CORRECT` and `NO_MENTION` are errors."""
 ERRORS = tuple(label for label in STATES if label not in (CORRECT, NO_MENTION))
 _REMEDY = "give files written by `blink eval FILE --rows OUT`"
 _NO_CHANGE = (0.0, 0)
 Key: TypeAlias = tuple[str, str, int]
-"""Id and text of a record, and how many equal ones precede it in its file."""
+"""Id and text of a record, and how many records with both precede it in its file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
     """F1 of both systems under one matching over one set of texts.
 
-    ``difference`` is B less A; its middle 95 % over the resamples is from ``low`` to ``high``; ``p`` is two-sided, see
-    `two_sided_p`.
+    ``difference`` is B minus A, and ``low`` to ``high`` its 95 % bootstrap interval. ``p`` is two-sided, see `two_sided_p`.
     """
 
     a: float
@@ -65,7 +64,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class TextPair:
-    """One text as both systems linked it."""
+    """One text with the predictions of both systems."""
 
     a: EvaluatedText
     b: EvaluatedText
@@ -73,10 +72,10 @@ class TextPair:
     assessment_b: Assessment
 
     def change(self, matching: Matching) -> tuple[float, int]:
-        """How much better B is: F1 of this text in B less that in A, then wrong links in A less those in B.
+        """Improvement of B over A: F1 of the text in B minus A, then wrong links in A minus B.
 
-        F1 is 1 where there is neither gold nor prediction. Where no gold entity is in the catalogue, it is 0 whatever is
-        linked, and wrong links decide.
+        F1 is 1 where there is neither gold nor prediction. Where no gold entity is in the catalogue, F1 is 0 for every
+        prediction, and the wrong links break the tie.
         """
         (f1_a, wrong_a), (f1_b, wrong_b) = (
             (_text_f1(evaluated, assessment, matching), len(evaluated.predicted) - len(_hits(assessment, matching)))
@@ -90,17 +89,17 @@ class Comparison:
     """The result of `compare`.
 
     Attributes:
-        questions: how many texts there are.
-        covered: how many of them have all their gold in the catalogue.
+        questions: number of texts.
+        covered: number of texts with all their gold in the catalogue.
         differences: by ``all weak``, ``all strong``, ``covered weak`` and ``covered strong``.
-        won: texts that B links better than A, by matching.
-        lost: texts that B links worse.
-        wrong_links: links of A, and of B, that are no strong hit.
-        errors_a: how often A makes each error of `ERRORS`.
-        errors_b: how often B does.
+        won: number of texts that B links better than A, by matching.
+        lost: number of texts that B links worse.
+        wrong_links: number of links of A, and of B, that are no strong hit.
+        errors_a: number of errors of A, by error of `ERRORS`.
+        errors_b: the same for B.
         fixed: errors of A that B does not make, in the texts B won (strong); in JSON "mended".
         introduced: errors of B that A does not make, in the texts B lost (strong); in JSON "made".
-        transitions: ``(state in A, state in B)`` of every gold mention and spurious prediction, with how many there are.
+        transitions: number of gold mentions and spurious predictions, by ``(state in A, state in B)``.
     """
 
     questions: int
@@ -116,18 +115,18 @@ class Comparison:
     transitions: Mapping[tuple[str, str], int]
 
     def to_json(self) -> dict[str, Any]:
-        """The comparison as an object of plain values."""
+        """The comparison as a JSON object."""
         values = {_JSON_KEYS.get(name, name): value for name, value in asdict(self).items()}
         values["transitions"] = [{"a": a, "b": b, "mentions": n} for (a, b), n in sorted(self.transitions.items())]
         return values
 
 
 def read_records(path: str | Path) -> list[EvaluatedText]:
-    """Read a file of prediction records, one text a line, as `prediction_records` makes them.
+    """Read a JSON lines file of prediction records, as `prediction_records` yields them.
 
     Raises:
         MissingFileError: there is no such file.
-        DataError: it is empty, or a line is no such record; the message names the line.
+        DataError: the file is empty, or a line is not a prediction record; the message names the line.
     """
     texts = []
     for number, row in read_json_lines(path, _REMEDY):
@@ -149,7 +148,7 @@ def _evaluated(row: Mapping[str, Any]) -> EvaluatedText:
 
 
 def with_gold(texts: Sequence[EvaluatedText], samples: Iterable[Sample]) -> list[EvaluatedText]:
-    """Replace the gold of texts by that of samples, whose rows are those of the catalogue in use.
+    """Replace the gold of texts with that of samples, whose rows are those of the catalogue in use.
 
     Raises:
         MismatchError: a text is not among the samples.
@@ -171,7 +170,7 @@ def paired(a: Sequence[EvaluatedText], b: Sequence[EvaluatedText]) -> list[TextP
     """Pair the links of two systems, in the order of A.
 
     Raises:
-        MismatchError: they linked different texts, or their gold differs.
+        MismatchError: the two have different texts, or different gold.
     """
     by_key_a, by_key_b = _keyed(a), _keyed(b)
     if by_key_a.keys() != by_key_b.keys():
@@ -190,7 +189,7 @@ def _bare(gold: Sequence[EntitySpan]) -> list[tuple[str, int | None, int | None]
 
 
 def _keyed(items: Sequence[Any]) -> dict[Key, Any]:
-    """Texts or samples by what identifies them."""
+    """Texts or samples by their key."""
     counts: Counter[tuple[str, str]] = Counter()
     keyed: dict[Key, Any] = {}
     for item in items:
@@ -213,8 +212,8 @@ def compare(pairs: Sequence[TextPair], *, n_resamples: int = N_RESAMPLES, seed: 
     Args:
         pairs: from `paired`, at least one.
         n_resamples: bootstrap resamples of the texts.
-        seed: of the resampling; the result depends on nothing else, nor on the order of the texts.
-        by_group: resample groups of texts (``EvaluatedText.group``), such as paraphrases, rather than texts.
+        seed: of the resampling. The result does not depend on the order of the texts.
+        by_group: resample groups of texts (``EvaluatedText.group``), such as paraphrases, instead of texts.
     """
     covered = [pair for pair in pairs if pair.a.covered]
     differences = {
@@ -282,7 +281,7 @@ def _in_order(errors: Counter[str]) -> dict[str, int]:
 
 
 def _transitions(pair: TextPair) -> Counter[tuple[str, str]]:
-    """Gold mentions pair off by span and entity, spurious predictions where both systems made the same one."""
+    """Pairs of states: gold mentions pair by span and entity, spurious predictions pair with equal ones of the other system."""
     moves = Counter(zip(_gold_states(pair.a, pair.assessment_a), _gold_states(pair.b, pair.assessment_b), strict=True))
     in_a, in_b = (_spurious(*side) for side in ((pair.a, pair.assessment_a), (pair.b, pair.assessment_b)))
     moves[SPURIOUS, SPURIOUS] += (in_a & in_b).total()
@@ -303,15 +302,15 @@ def _spurious(evaluated: EvaluatedText, assessment: Assessment) -> Counter[tuple
 
 
 def examples(pairs: Sequence[TextPair], number: int, *, won: bool) -> list[TextPair]:
-    """The texts that B won, or lost, by most (strong, see `TextPair.change`); of equals the first."""
+    """The ``number`` texts with the largest improvement, or deterioration (strong, see `TextPair.change`); ties by order."""
     changes = [(pair.change("strong"), pair) for pair in pairs]
     selected = [(change, pair) for change, pair in changes if (change > _NO_CHANGE if won else change < _NO_CHANGE)]
-    # Stable in either direction: equals stay in the order of the file.
+    # sorted() is stable with reverse too: ties stay in the order of the file.
     return [pair for _, pair in sorted(selected, key=lambda item: item[0], reverse=won)][:number]
 
 
 def format_comparison(comparison: Comparison) -> str:
-    """Lay out a comparison for a terminal."""
+    """Format a comparison for a terminal."""
     return "\n".join(
         [
             f"questions = {comparison.questions}",

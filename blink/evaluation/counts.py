@@ -1,4 +1,4 @@
-"""What one text counts: its gold and predicted mentions matched, a label for each of them, and the sums of such counts."""
+"""Matched and labelled mentions of one text, and counts from which micro averages follow."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ UNKNOWN_ENTITY = "not_in_catalogue"
 SPURIOUS = "spurious"
 
 GOLD_LABELS = (CORRECT, WRONG_SPAN, WRONG_ENTITY, MISSED_SPAN, UNKNOWN_ENTITY)
-"""Labels of gold mentions; every mention has exactly one."""
+"""Labels of gold mentions. Every gold mention has exactly one."""
 PREDICTED_LABELS = (CORRECT, WRONG_SPAN, WRONG_ENTITY, SPURIOUS)
-"""Labels of predictions; every prediction has exactly one."""
+"""Labels of predictions. Every prediction has exactly one."""
 
 MATCHINGS: tuple[Matching, ...] = ("weak", "strong")
 CountRow: TypeAlias = tuple[int, int, int, int]
@@ -38,7 +38,7 @@ class Prediction(EntitySpan):
 class EvaluatedText:
     """A text with its gold and its predicted mentions.
 
-    ``id`` of a gold mention outside the catalogue is None or ``""``. ``covered`` is whether there is no such mention.
+    The ``id`` of a gold mention outside the catalogue is None or ``""``. ``covered`` says that there is no such mention.
     ``group`` is the same for texts with the same gold entities, see `group_of`.
     """
 
@@ -66,7 +66,7 @@ class Assessment:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Sums over texts from which all averages follow."""
+    """Sums over texts, from which the micro averages follow."""
 
     weak: int = 0
     strong: int = 0
@@ -90,12 +90,12 @@ class Scores:
 
     @property
     def precision(self) -> float:
-        """Share of the predictions that hit."""
+        """Share of the predictions that are hits."""
         return self.correct / self.predicted if self.predicted else 0.0
 
     @property
     def recall(self) -> float:
-        """Share of the gold mentions that were hit."""
+        """Share of the gold mentions that are hit."""
         return self.correct / self.gold if self.gold else 0.0
 
     @property
@@ -104,7 +104,7 @@ class Scores:
         return 2 * self.correct / (self.predicted + self.gold) if self.correct else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """The object that stands for these scores in a report."""
+        """The JSON object of these scores in a report."""
         keys = ("precision", "recall", "f1", "f1_low", "f1_high", "correct", "predicted", "gold")
         return {key: getattr(self, key) for key in keys}
 
@@ -113,7 +113,7 @@ def evaluated_text(sample: Sample, linked: LinkedText) -> EvaluatedText:
     """Pair a labelled sample with the links of its text. Ids are catalogue rows as strings.
 
     Raises:
-        DataError: the sample carries no gold mentions in characters.
+        DataError: the sample has no gold mentions with character offsets.
         MismatchError: the linked text is not the sample's.
     """
     if sample.mentions is None:
@@ -125,9 +125,9 @@ def evaluated_text(sample: Sample, linked: LinkedText) -> EvaluatedText:
 
 
 def group_of(sample: Sample) -> str:
-    """A key that samples with the same set of gold entities share: most likely they are paraphrases of one question.
+    """A key shared by samples with the same set of gold entities, which are most likely paraphrases of one question.
 
-    An entity is known by its Wikidata id, else by its row, else by its mention. A sample without gold is alone in its group.
+    An entity is identified by its Wikidata id, else by its row, else by its mention. A sample without gold forms its own group.
     """
     entities = (
         m.kb_id or (str(m.row) if m.row != NOT_IN_CATALOGUE else sample.text[m.start : m.end].lower())
@@ -144,11 +144,11 @@ def gold_spans(sample: Sample) -> tuple[EntitySpan, ...]:
 def assess(evaluated: EvaluatedText) -> Assessment:
     """Match the mentions of one text and label each of them.
 
-    A gold mention is ``not_in_catalogue``, whatever was predicted; or ``correct`` if hit strongly; or ``wrong_span`` if a
-    prediction of its entity overlaps it; or ``wrong_entity`` if any prediction overlaps it; or ``missed_span``.
-    A prediction is ``correct``, ``wrong_span`` or ``wrong_entity`` in the same way, or ``spurious`` if it overlaps no gold
-    mention. So ``correct`` adds up to the strong hits; ``wrong_span`` is the weak hits that are not strong and, rarely, a
-    mention whose overlapping partner is matched with another.
+    The first label that applies is assigned. A gold mention is ``not_in_catalogue`` if its entity is not in the catalogue,
+    ``correct`` if it is a strong hit, ``wrong_span`` if a prediction of its entity overlaps it, ``wrong_entity`` if any
+    prediction overlaps it, and else ``missed_span``. A prediction is ``correct``, ``wrong_span`` or ``wrong_entity`` by the
+    same rules, and ``spurious`` if it overlaps no gold mention. ``correct`` sums to the strong hits. ``wrong_span`` covers the
+    other weak hits and, rarely, a mention whose overlapping partner is matched with another mention.
     """
     with_id = [i for i, span in enumerate(evaluated.gold) if span.id]
     gold = [evaluated.gold[i] for i in with_id]
@@ -183,10 +183,7 @@ def _predicted_labels(
 
 
 def covered_mentions(evaluated: EvaluatedText) -> EvaluatedText:
-    """The text without its gold mentions outside the catalogue, and without the predictions there.
-
-    A prediction is dropped that shares a position with such a mention and with no other gold mention.
-    """
+    """The text without the gold mentions outside the catalogue, and without the predictions that overlap only those."""
     if all(span.id for span in evaluated.gold):
         return evaluated
     overlap = overlapping(evaluated.gold, evaluated.predicted)
@@ -200,7 +197,7 @@ def covered_mentions(evaluated: EvaluatedText) -> EvaluatedText:
 
 
 def _miss(span: EntitySpan, partners: Sequence[EntitySpan], label_alone: str) -> str:
-    """Label a mention that is no strong hit by the mentions on the other side that overlap it."""
+    """Label a mention that is not a strong hit by the mentions of the other side that overlap it."""
     if not partners:
         return label_alone
     return WRONG_SPAN if span.id and any(same_entity(span, other) for other in partners) else WRONG_ENTITY

@@ -1,10 +1,10 @@
-"""Folders of predictions as the original wrote them (``--save_preds_dir``), read so that thresholds can be tried on them.
+"""Reads folders of predictions in the original's format (``--save_preds_dir``) for threshold sweeps.
 
 Such a folder has ``biencoder_outs.jsonl`` and either ``predictions.npz``, as `blink.main_dense_all_ents` writes, or the
-original's five ``biencoder_*.npy``. Those are read where all rows have equally many mentions; otherwise they are arrays of
-pickled objects, which are never opened: unpickling runs whatever the file says.
+original's five ``biencoder_*.npy``. The latter can be read if all rows have equally many mentions; otherwise they are arrays
+of pickled objects, which are never opened, since unpickling can run any code.
 
-What the original pruned is not there: scores below the threshold that the folder was made with are incomplete.
+Predictions below the threshold that the folder was written with are incomplete, since the original prunes them.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ ARRAYS = {
     "nns": "biencoder_nns.npy",
     "cand_scores": "biencoder_cand_scores.npy",
 }
-"""Array of ``predictions.npz`` -> the original's file. Joint scores are made from the others, as the original's tuning did."""
+"""Array of ``predictions.npz`` -> the original's file. Joint scores are computed from these, as in the original's tuning."""
 _REMEDY = "make the folder again: blink/main_dense_all_ents.py --save_preds_dir"
-_LEAST_MENTIONS = 50  # the original's own number; how many were asked for is not recorded
+_LEAST_MENTIONS = 50  # the original's default; the folder does not record the number
 
 
 def is_legacy(folder: str | Path) -> bool:
-    """Whether a folder is one of the original's."""
+    """Whether a folder has the original's format."""
     return (Path(folder) / OUTS_FILE).is_file()
 
 
 def read_legacy(folder: str | Path) -> SavedPredictions:
     """Read a folder of predictions.
 
-    Its texts are word pieces, so characters stand for pieces here: position 0 is ``[CLS]``, and each text is as many
-    ``x``. Matching needs no more.
+    The folder has tokens and no characters. Each text becomes one ``x`` per token, with ``[CLS]`` at position 0, so that
+    character offsets are token offsets. Matching needs only those.
 
     Raises:
-        MissingFileError: one of its files is not there.
-        DataError: one is damaged, holds pickled objects, or they do not belong together.
+        MissingFileError: a file is missing.
+        DataError: a file is damaged or holds pickled objects, or the files do not belong together.
     """
     folder = Path(folder)
     rows = [row for _, row in read_json_lines(folder / OUTS_FILE, _REMEDY)]
@@ -59,7 +59,7 @@ def read_legacy(folder: str | Path) -> SavedPredictions:
     if len(rows) != len(spans):
         raise DataError(f"{folder} has {len(rows)} rows in {OUTS_FILE} and arrays of {len(spans)}; {_REMEDY}")
     try:
-        pairs = [_sample_and_reading(row, of_row) for row, of_row in zip(rows, spans, strict=True)]
+        pairs = [_sample_and_analysis(row, of_row) for row, of_row in zip(rows, spans, strict=True)]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(f"{folder / OUTS_FILE} is malformed ({type(error).__name__}: {error}); {_REMEDY}") from error
     most = max((len(s) for s in spans), default=0)
@@ -96,7 +96,7 @@ def _spans_of_rows(folder: Path) -> Iterator[ScoredSpans]:
 
 
 def _spans(columns: Mapping[str, np.ndarray]) -> ScoredSpans:
-    """Spans of one row; candidates are put best first, as all else expects them."""
+    """Spans of one row, with candidates sorted by score as `ScoredSpans` requires."""
     logits = columns["cand_scores"].astype(np.float32)
     order = np.argsort(-logits, axis=1, kind="stable")
     bounds = columns["mention_bounds"].astype(np.int64).reshape(-1, 2)
@@ -127,20 +127,20 @@ def _loaded(path: Path) -> Any:
         raise DataError(f"{path} {what}; {_REMEDY}") from error
 
 
-def _sample_and_reading(row: Mapping[str, Any], spans: ScoredSpans) -> tuple[Sample, Analysis]:
-    by = _shift(row, spans)
-    shifted = spans.shift(by)
+def _sample_and_analysis(row: Mapping[str, Any], spans: ScoredSpans) -> tuple[Sample, Analysis]:
+    offset = _shift(row, spans)
+    shifted = spans.shift(offset)
     gold = row.get("gold_triples")
-    # Positions count [CLS], triples do not.
+    # Positions of spans count [CLS], those of gold triples do not.
     mentions = None if gold is None else tuple(Mention(int(s) + 1, int(e) + 1, int(r)) for r, s, e in gold)
-    length = max([len(row["tokens"]) + 2 + by, *(m.end for m in mentions or ()), *(int(e) + 1 for e in shifted.end)])
+    length = max([len(row["tokens"]) + 2 + offset, *(m.end for m in mentions or ()), *(int(e) + 1 for e in shifted.end)])
     offsets = np.stack([np.arange(length), np.arange(1, length + 1)], axis=1)
     text = "x" * length
     return Sample(str(row["id"]), text, mentions), Analysis(text, offsets, shifted)
 
 
 def _shift(row: Mapping[str, Any], spans: ScoredSpans) -> int:
-    """How far the window lies inside the text: spans are places in the window, triples of labelled rows in the text."""
+    """Offset of the window in the text: spans are relative to the window, triples of labelled rows to the text."""
     if row.get("gold_triples") is None or not row["scores"] or not len(spans):
         return 0
     best = int(np.abs(joint_scores(spans)[:, 0] - row["scores"][0]).argmin())

@@ -1,8 +1,8 @@
-"""Which predicted mentions hit which gold mentions, counted as the original ELQ counted them.
+"""Matching of predicted with gold mentions, with the counts of the original ELQ.
 
 A *weak* hit needs overlapping spans, a *strong* hit equal spans; both need the same entity. Every gold mention and every
-prediction is used at most once, and hits may not cross when both sides are ordered by the end of their spans: the number
-of hits is the length of a longest common subsequence.
+prediction is in at most one hit, and hits may not cross when both sides are sorted by the end of their spans. The number of
+hits is thus the length of a longest common subsequence.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Matching = Literal["weak", "strong"]
 
 @dataclass(frozen=True, slots=True)
 class EntitySpan:
-    """An entity and the span ``[start, end)`` that names it, in any unit the two sides share.
+    """An entity and its span ``[start, end)``, in any unit that gold and predictions share.
 
-    Gold without spans has ``start`` and ``end`` None: then spans are ignored on both sides and everything overlaps.
-    An ``id`` of None is the same as ``""``; ids are compared without regard to case.
+    Gold without spans has ``start`` and ``end`` None; then spans are ignored on both sides and all mentions overlap.
+    An ``id`` of None equals ``""``. Ids are compared case-insensitively.
     """
 
     id: str | None
@@ -42,7 +42,7 @@ class MatchCounts(NamedTuple):
 
 
 class _Item(NamedTuple):
-    """A span in comparable form, with its position in the caller's list."""
+    """A span with a normalized id, and its index in the caller's list."""
 
     key: str
     start: int
@@ -60,10 +60,10 @@ def count_matches(gold: Sequence[EntitySpan], predicted: Sequence[EntitySpan]) -
 
 
 def match_pairs(gold: Sequence[EntitySpan], predicted: Sequence[EntitySpan], matching: Matching) -> list[tuple[int, int]]:
-    """Find one largest set of hits.
+    """Find a largest set of hits.
 
-    Of several largest sets, weak matching prefers one with the most equal spans; of those the order of the inputs decides, so
-    that equal inputs give equal pairs.
+    Of several largest sets, weak matching prefers one with the most equal spans. Remaining ties depend only on the order of
+    the inputs.
 
     Returns:
         ``(index in gold, index in predicted)``, ascending by gold index.
@@ -107,7 +107,7 @@ def _key(span: EntitySpan) -> str:
 
 
 def _comparable(gold: Sequence[EntitySpan], predicted: Sequence[EntitySpan]) -> tuple[list[_Item], list[_Item]]:
-    """Both sides in one form; one gold mention without a span switches spans off for all."""
+    """Normalized spans of both sides. Spans are ignored if any gold mention has none."""
     use_spans = all(span.has_span for span in gold)
     return _items(gold, use_spans), _items(predicted, use_spans)
 
@@ -134,15 +134,15 @@ def _strong_weights(gold: list[_Item], predicted: list[_Item]) -> list[list[int]
 
 
 def _weak_weights(gold: list[_Item], predicted: list[_Item]) -> list[list[int]]:
-    """Weights of hits, so large that equal spans, which add 1, only decide between sets of equally many hits."""
+    """Weights of hits. They are so large that the 1 for equal spans only breaks ties between sets of equally many hits."""
     hit = min(len(gold), len(predicted)) + 1
     return [[hit + (g[1:3] == p[1:3]) if g.key == p.key and _overlap(g, p) else 0 for p in predicted] for g in gold]
 
 
 def _heaviest_chain(weights: list[list[int]]) -> list[tuple[int, int]]:
-    """Cells that ascend in row and in column with the highest sum of weights; zero means 'not allowed'.
+    """Cells with the highest sum of weights that ascend in row and in column; a cell with weight 0 is not allowed.
 
-    The dynamic program of the longest common subsequence, with weights (Wagner and Fischer 1974).
+    This is the weighted longest common subsequence by dynamic programming (Wagner and Fischer 1974).
     """
     rows, columns = len(weights), len(weights[0])
     best = [[0] * (columns + 1) for _ in range(rows + 1)]

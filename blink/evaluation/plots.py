@@ -1,4 +1,4 @@
-"""Pictures of an evaluation, as PNG. matplotlib is imported here, where it is used, and no window is ever opened."""
+"""Plots of an evaluation as PNG files. matplotlib is imported when a plot is drawn; no window is opened."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CURVE_FILE, THRESHOLD_FILE, RELIABILITY_FILE = "precision_recall.png", "threshold.png", "reliability.png"
 COLOURS: dict[Matching, str] = {"weak": "#0072b2", "strong": "#d55e00"}
-"""Told apart by colour-blind readers too, and in grey: the strong curve is dashed."""
+"""Colours of the curves, distinguishable for colour-blind readers. The strong curve is dashed, for prints in grey."""
 LINES: dict[Matching, str] = {"weak": "-", "strong": "--"}
 DOTS_PER_INCH = 130
 
@@ -27,14 +27,14 @@ def draw_curves(folder: Path, points: Sequence[CurvePoint], selected: CurvePoint
     """Draw precision against recall, and scores against the threshold, over covered questions, weak and strong.
 
     Args:
-        folder: where the pictures go; it must be there.
+        folder: output folder, which must exist.
         points: in order of their thresholds.
         selected: the threshold to mark.
-        title: above each picture.
-        source: where the threshold was chosen, for the legend.
+        title: of each plot.
+        source: data that the threshold was selected on, for the legend.
 
     Returns:
-        the files.
+        the written files.
     """
     covered = any(p.covered.gold for p in points)
     title += ", covered questions" if covered else ", all questions"
@@ -49,7 +49,7 @@ def _precision_recall(
 ) -> Path:
     figure, axes = _figure(title, "recall", "precision")
     for matching, colour in COLOURS.items():
-        # Where nothing is predicted there is no precision: such points would draw a line down to 0.
+        # Precision is undefined without predictions; such points would draw a line down to 0.
         curve = [p.point(matching, covered=covered) for p in points if (p.covered if covered else p.overall).predicted]
         axes.plot([p.recall for p in curve], [p.precision for p in curve], LINES[matching], color=colour, label=matching)
         point = selected.point(matching, covered=covered)
@@ -82,7 +82,7 @@ def _by_threshold(
 
 
 def draw_reliability(path: Path, report: Calibration, title: str) -> Path:
-    """Draw a reliability diagram: accuracy against confidence by bin, the diagonal, and how many predictions a bin has."""
+    """Draw a reliability diagram: accuracy against confidence per bin, the diagonal, and the number of predictions per bin."""
     figure, axes = _figure(title, "probability", "share that is right")
     axes.plot([0, 1], [0, 1], color="#999", linewidth=1, label="calibrated")
     for row in report.bins:
@@ -105,7 +105,7 @@ def _figure(title: str, across: str, up: str) -> tuple[Figure, Axes]:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingFileError("pictures need matplotlib, which is not installed; pip install matplotlib") from error
-    # Not pyplot, which keeps figures and chooses a backend for the whole process.
+    # Not pyplot, which keeps figures alive and sets a backend for the whole process.
     figure: Any = Figure(figsize=(5.6, 4.6), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=10)

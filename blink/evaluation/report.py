@@ -1,9 +1,9 @@
-"""Precision, recall and F1 of linked texts, with bootstrap intervals, a label for every error, and text forms.
+"""Precision, recall and F1 of linked texts, with bootstrap intervals and error labels, as JSON and text.
 
-Micro averages: hits, predictions and gold mentions are summed over the texts before dividing. Figures come three times:
-over *all* texts; over the *covered* ones, those whose gold entities are all in the catalogue; and over *covered mentions*,
-those in the catalogue, of all texts, for texts of many mentions of which hardly one is covered. In the first a gold mention
-outside the catalogue counts as gold and can never be predicted right. Reports call texts questions, as the original did.
+All averages are micro averages: hits, predictions and gold mentions are summed over the texts before dividing. A report has
+three sections: *all* texts; *covered* texts, whose gold entities are all in the catalogue; and *covered mentions*, the gold
+mentions in the catalogue of all texts, for long texts of which hardly any is covered. In the first section a gold mention
+outside the catalogue counts as gold and is always missed. Reports call texts questions, as the original does.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Section:
     strong: Scores
 
     def to_json(self) -> dict[str, Any]:
-        """The object that stands for this set of texts in a report."""
+        """The JSON object of this section in a report."""
         return {"questions": self.questions, "weak": self.weak.to_json(), "strong": self.strong.to_json()}
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The result of ``evaluate``: scores of each section, and how often each label occurs."""
+    """The result of ``evaluate``: scores of each section, and counts of each label."""
 
     overall: Section
     covered: Section
@@ -61,7 +61,7 @@ class Report:
     predicted_labels: Mapping[str, int]
 
     def to_json(self, *, threshold: float | None, questions_per_s: float | None) -> dict[str, Any]:
-        """The report as an object of plain values. JSON has no infinity: such a threshold or speed becomes None."""
+        """The report as a JSON object. JSON has no infinity: an infinite threshold or speed becomes None."""
         return {
             "questions": self.overall.questions,
             "threshold": _finite(threshold),
@@ -80,17 +80,15 @@ def _sum(rows: Sequence[CountRow]) -> Counts:
 def evaluate(texts: Iterable[EvaluatedText], *, n_resamples: int = 1000, seed: int = 0, by_group: bool = False) -> Report:
     """Score texts, weakly and strongly, with 95 % bootstrap intervals of F1.
 
-    The sections are all texts, covered texts, and covered mentions: what `covered_mentions` keeps of each text, except for
-    texts of whose gold it keeps nothing.
-
-    The result depends neither on the order of the texts nor on anything but them, ``n_resamples`` and ``seed``.
+    The sections are all texts, covered texts, and covered mentions (see `covered_mentions`; texts whose gold mentions are all
+    outside the catalogue are omitted there). The result does not depend on the order of the texts.
 
     Args:
-        texts: read once; only their counts are kept.
+        texts: iterated once; only counts are held in memory.
         n_resamples: bootstrap resamples of the texts.
         seed: of the resampling.
-        by_group: resample groups of texts (``EvaluatedText.group``) rather than texts: paraphrases are no independent
-            evidence, and intervals that count them as such are too narrow.
+        by_group: resample groups of texts (``EvaluatedText.group``) instead of texts. Paraphrases are not independent
+            samples; intervals that treat them as independent are too narrow.
 
     Raises:
         SettingsError: ``n_resamples`` is less than 1.
@@ -132,7 +130,7 @@ def _section(rows: Sequence[_Row], n_resamples: int, seed: int, by_group: bool) 
 
 
 def prediction_records(texts: Iterable[EvaluatedText]) -> Iterator[dict[str, Any]]:
-    """Yield one object per text for a file of JSON lines: its mentions, each with its label, and its hits.
+    """Yield the prediction record of each text: its mentions with their labels, and its hits.
 
     ``pairs`` are indices into ``gold`` and ``predicted``.
     """
@@ -156,7 +154,7 @@ def prediction_records(texts: Iterable[EvaluatedText]) -> Iterator[dict[str, Any
 
 
 def _label_counts(assessment: Assessment) -> dict[str, int]:
-    """Count the labels of the gold mentions and the spurious predictions, leaving out labels that do not occur."""
+    """Count the labels of the gold mentions and the spurious predictions, without labels that do not occur."""
     spurious = (label for label in assessment.predicted_labels if label == SPURIOUS)
     return dict(Counter([*assessment.gold_labels, *spurious]))
 
@@ -167,10 +165,10 @@ def _mention_json(text: str, span: EntitySpan) -> dict[str, Any]:
 
 
 def format_report(report: Report) -> str:
-    """Lay out a report for a terminal: one line for each set of texts and matching, then the labels.
+    """Format a report for a terminal: one line per section and matching, then the labels.
 
-    The lines begin with ``all weak``, ``all strong``, ``covered weak``, ``covered strong`` and so on, and their columns keep
-    their order.
+    The lines begin with ``all weak``, ``all strong``, ``covered weak``, ``covered strong`` and so on. Programs may rely on the
+    order of the columns.
     """
     lines = [
         f"questions = {report.overall.questions}",
@@ -195,12 +193,12 @@ def _score_line(name: str, s: Scores) -> str:
 
 
 def format_console_metrics(overall: Counts, window: Counts, *, runtime_s: float | None = None) -> str:
-    """Lay out totals in the lines that the original ELQ printed, whatever the counts.
+    """Format totals as the original ELQ prints them.
 
     Args:
-        overall: against all gold mentions.
-        window: against the gold mentions inside the model's input window; the predictions are the same.
-        runtime_s: seconds spent linking; None leaves its line out.
+        overall: counts with all gold mentions.
+        window: counts with the gold mentions inside the model's input window, and the same predictions.
+        runtime_s: seconds spent linking; None omits the line.
     """
     lines = []
     for matching in MATCHINGS:

@@ -1,4 +1,4 @@
-"""The results of an evaluation in three forms: figures for JSON, a row for each text, and a report for a terminal."""
+"""The results of an evaluation: metrics as JSON, a row per text, and a report for a terminal."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Results:
     """What an evaluation writes.
 
     Attributes:
-        figures: values for JSON.
-        rows: a value for each text, for a file of JSON lines.
+        figures: metrics as a JSON object.
+        rows: an object per text, for a file of JSON lines.
         report: text for a terminal.
     """
 
@@ -30,20 +30,20 @@ class Results:
     report: str
 
     def write(self, figures: str | Path, rows: str | Path) -> None:
-        """Write figures as JSON, and rows as JSON lines."""
+        """Write the figures as JSON, and the rows as JSON lines."""
         write_json(figures, self.figures)
         write_json_lines(rows, self.rows)
 
 
 @dataclass(frozen=True)
 class RunFigures:
-    """The threshold that results are for, and the speed of the model; None where it is not known."""
+    """The threshold of the results, and the speed of the model; None if the speed is not known."""
 
     threshold: float
     questions_per_s: float | None
 
     def lines(self) -> str:
-        """The lines of a report."""
+        """The lines of the report."""
         speed = [] if self.questions_per_s is None else [f"questions per second = {self.questions_per_s:.1f}"]
         return "\n".join([f"threshold = {self.threshold:g}", *speed])
 
@@ -61,9 +61,9 @@ def labelled_results(
 
     Args:
         texts: with gold and predictions.
-        strata: of their gold mentions, or nothing.
+        strata: of their gold mentions; empty if not known.
         run: threshold and speed.
-        cluster: what intervals resample, ``none`` (texts) or ``paraphrase`` (groups of texts).
+        cluster: unit of resampling, ``none`` (texts) or ``paraphrase`` (groups of texts).
         more: further figures.
         before: text above the report.
     """
@@ -83,7 +83,7 @@ def usage_results(
     more: Mapping[str, Any] | None = None,
     before: str = "",
 ) -> Results:
-    """Results of texts without gold: how much is linked. Arguments as of `labelled_results`."""
+    """Results of texts without gold: numbers of links and their scores. Arguments are those of `labelled_results`."""
     usage = usage_of(predictions)
     figures = usage.to_json(threshold=run.threshold, questions_per_s=run.questions_per_s)
     rows = (_usage_row(*pair) for pair in zip(samples, predictions, strict=True))

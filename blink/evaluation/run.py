@@ -1,4 +1,4 @@
-"""One evaluation of a linker on a mention file: predictions, kept in a file if wanted, and results."""
+"""Evaluation of a linker on a mention file, with the option to save the predictions."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def evaluate_file(
     bars: Bars = no_bars,
     **options: Any,
 ) -> Results:
-    """Link the texts of a mention file, and compare the links with its gold, where it has any.
+    """Link the texts of a mention file, and score the links if the file has gold.
 
     Args:
         file: the mention file.
-        batch_size: texts that go through the model at once.
-        cluster: what intervals resample, ``none`` or ``paraphrase``.
+        batch_size: texts per forward pass.
+        cluster: unit of resampling for the intervals, ``none`` or ``paraphrase``.
         save_preds: file or folder for the predictions, see `predictions_file`.
         text_key: key of the texts in the file, see `read_samples`.
-        warn: called with warnings.
-        bars: progress.
-        **options: those of `open_linker`; None is the default.
+        warn: called with each warning.
+        bars: progress bars.
+        **options: of `open_linker`; None means the default.
     """
     samples = evaluation_samples(file, text_key)
     save_to = None if save_preds is None else predictions_file(save_preds)
@@ -63,7 +63,7 @@ def evaluate_file(
     linker = open_linker(**{"model": None, "kb": None} | set_options, warn=warn, bars=bars)
     samples = list(bind(samples, linker.catalogue))
     require_rows(samples, len(linker.catalogue))
-    run = _read(linker, samples, batch_size, _floor(linker, save_to is not None), bars)
+    run = _analyze(linker, samples, batch_size, _min_mention_log_prob(linker, save_to is not None), bars)
     strata = strata_in(linker, samples)
     if save_to is not None:
         parameters = options if text_key == TEXT_KEY else options | {"text_key": text_key}
@@ -79,27 +79,29 @@ def evaluate_file(
 @dataclass(frozen=True)
 class _Run:
     analyses: list[Analysis]
-    floor: float
+    min_mention_log_prob: float
     seconds: float
 
 
-def _read(linker: Linker, samples: Sequence[Sample], batch_size: int, floor: float, bars: Bars) -> _Run:
+def _analyze(linker: Linker, samples: Sequence[Sample], batch_size: int, min_mention_log_prob: float, bars: Bars) -> _Run:
     analyses = []
     started = time.perf_counter()
     with bars("linking", len(samples), "question") as progress:
-        for analysis in linker.analyze([s.text for s in samples], batch_size=batch_size, min_mention_log_prob=floor):
+        for analysis in linker.analyze(
+            [s.text for s in samples], batch_size=batch_size, min_mention_log_prob=min_mention_log_prob
+        ):
             analyses.append(analysis)
             progress.advance()
-    return _Run(analyses, floor, time.perf_counter() - started)
+    return _Run(analyses, min_mention_log_prob, time.perf_counter() - started)
 
 
-def _floor(linker: Linker, saving: bool) -> float:
-    """The log probability of a mention below which nothing is read: the linker's, or low enough for a sweep."""
+def _min_mention_log_prob(linker: Linker, saving: bool) -> float:
+    """The linker's ``min_mention_log_prob``, or a lower one if the predictions are saved for a sweep."""
     return min(linker.min_mention_log_prob, min(THRESHOLDS)) if saving else linker.min_mention_log_prob
 
 
 def strata_in(linker: Linker, samples: Sequence[Sample]) -> list[SampleStrata]:
-    """The ambiguity strata of the samples' gold mentions; empty where the knowledge base has no alias table."""
+    """The ambiguity strata of the samples' gold mentions; empty if the knowledge base has no alias table."""
     aliases = linker.kb.alias_table
     return [] if aliases is None else [strata_of(sample, aliases) for sample in samples]
 
@@ -108,8 +110,8 @@ def predictions_file(out: str) -> Path:
     """The file for predictions: ``out`` itself, or one in the folder ``out``, which is created.
 
     Raises:
-        MissingFileError: the folder of the file is not there.
-        SettingsError: ``out`` is a file of another kind.
+        MissingFileError: the folder of the file does not exist.
+        SettingsError: ``out`` is a file whose name does not end in ``.npz``.
     """
     path = Path(out)
     if path.suffix != ".npz" or path.is_dir():
@@ -134,20 +136,20 @@ def _provenance(file: str, linker: Linker, run: _Run, options: Mapping[str, Any]
         parameters=_parameters(linker, options),
         threshold=finite_or_none(linker.thresholds.score),
         mention_threshold=linker.thresholds.mention,
-        floor=finite_or_none(run.floor),
+        min_mention_log_prob=finite_or_none(run.min_mention_log_prob),
         seconds=round(run.seconds, 3),
     )
 
 
 def _short(path: str | Path) -> str:
-    """The end of a path: folders are often called ``best``."""
+    """The last two components of a path, since many folders are called ``best``."""
     return "/".join(Path(path).parts[-2:])
 
 
 def _parameters(linker: Linker, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What predictions depend on, besides model and knowledge base: options, and the values of the linker."""
+    """What predictions depend on, apart from model and knowledge base: options, and values of the linker."""
     parameters = {name: value for name, value in options.items() if name not in _ELSEWHERE}
-    # By its content: it is tuned again under the same name.
+    # By hash, since a prior that is tuned again keeps its file name.
     parameters |= {} if linker.options.prior_file is None else {"prior": sha256(linker.options.prior_file)}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in parameters.items()} | {
         "mode": linker.mode,
@@ -159,4 +161,4 @@ def _parameters(linker: Linker, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _ELSEWHERE = ("model", "kb", "threshold", "mention_threshold", "precision", "device", "prior")
-"""Options that predictions do not depend on, or that are stored under other names."""
+"""Options that predictions do not depend on, or that other fields hold."""

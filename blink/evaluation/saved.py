@@ -1,20 +1,20 @@
-"""The analyses of a run in one file, so that thresholds can be tried later, without the model.
+"""The analyses of a run in one file, for threshold sweeps without the model.
 
-The file is an ``.npz`` of plain arrays; ragged lists lie end to end, and the array named ``X_at`` says where each part of
-``X`` begins (one more number than parts).
+The file is an ``.npz`` of plain arrays. Ragged lists are concatenated; the array ``X_at`` holds the n + 1 offsets of the n
+slices of ``X``.
 
 | array | shape | meaning |
 | --- | --- | --- |
 | ``metadata`` | (bytes,) | JSON: `Provenance` |
-| ``ids``, ``texts`` | (bytes,) | UTF-8, a part for each text |
-| ``pieces`` | (pieces, 2) | characters ``[start, end)`` of the word pieces, a part for each text |
-| ``spans_at`` | (texts + 1,) | which spans are whose |
-| ``spans.NAME`` | (m, ...) | an array for each field of `ScoredSpans`; positions count the text's pieces |
+| ``ids``, ``texts`` | (bytes,) | UTF-8, a slice per text |
+| ``pieces`` | (tokens, 2) | characters ``[start, end)`` of the tokens, a slice per text |
+| ``spans_at`` | (texts + 1,) | offsets of each text's spans |
+| ``spans.NAME`` | (m, ...) | an array per field of `ScoredSpans`; positions are token indices in the text |
 | ``characters`` | (m, 2) | characters ``[start, end)`` of each span, for other programs |
 | ``labelled`` | (texts,) | whether a text has gold |
-| ``gold`` | (g, 3) | start, end, catalogue row or -1, a part for each text |
-| ``gold_ids`` | (bytes,) | UTF-8, the Wikidata id of each gold mention, or nothing |
-| ``gold_slices`` | (g,) | place in `STRATA`, or -1 |
+| ``gold`` | (g, 3) | start, end, catalogue row or -1, a slice per text |
+| ``gold_ids`` | (bytes,) | UTF-8, the Wikidata id of each gold mention, or empty |
+| ``gold_slices`` | (g,) | index into `STRATA`, or -1 |
 """
 
 from __future__ import annotations
@@ -50,20 +50,20 @@ _SLICE_NAMES = tuple(STRATA)
 
 @dataclass(frozen=True)
 class Provenance:
-    """What analyses were made from, and how.
+    """Data, model, knowledge base and parameters of saved analyses.
 
     Attributes:
         data: name of the mention file.
-        data_sha256: its hash.
+        data_sha256: hash of that file.
         model: name of the model.
-        model_sha256: hash of its weights and its settings, but for the cuts, which analyses do not depend on.
+        model_sha256: hash of its weights and settings, without the thresholds, which analyses do not depend on.
         kb: name of the knowledge base.
         kb_sha256: hash of its manifest.
-        parameters: of the linker: ``mode``, ``entities``, ``mentions`` and whatever else decides what is read.
-        threshold: the linker's own, which may be replaced.
-        mention_threshold: the same, where the mode has one.
-        floor: analyses are complete for thresholds down to this one; None for any.
-        seconds: spent linking.
+        parameters: of the linker: ``mode``, ``entities``, ``mentions`` and all else that analyses depend on.
+        threshold: of the linker; a sweep may replace it.
+        mention_threshold: the same, in modes that have one.
+        min_mention_log_prob: analyses are complete for thresholds down to this one; None for all thresholds. In JSON "floor".
+        seconds: time spent linking.
         format: version of the layout.
     """
 
@@ -76,59 +76,70 @@ class Provenance:
     parameters: dict[str, Any]
     threshold: float | None
     mention_threshold: float | None = None
-    floor: float | None = None
+    min_mention_log_prob: float | None = None
     seconds: float = 0.0
     format: int = FORMAT
 
     @property
     def mode(self) -> str:
-        """How the linker chose."""
+        """Decoding mode of the linker."""
         return str(self.parameters["mode"])
 
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of the metadata; see `from_json`."""
+        return {_JSON_KEYS.get(name, name): value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Provenance:
+        """Read what `to_json` returns."""
+        names = {key: name for name, key in _JSON_KEYS.items()}
+        return cls(**{names.get(key, key): value for key, value in values.items()})
+
     def require(self, path: str | Path, *, of: str = "", **hashes: str) -> None:
-        """Check hashes (fields of this class) of what stands beside the file now.
+        """Check hashes (fields of this class) against those of the files in use.
 
         Args:
             path: of the analyses, for the message.
-            of: where what stands beside it comes from, for the message.
-            **hashes: what each should be.
+            of: path of the file in use, for the message.
+            **hashes: expected values.
 
         Raises:
-            MismatchError: one is another.
+            MismatchError: a hash differs.
         """
-        for name, wanted in hashes.items():
-            if getattr(self, name) != wanted:
+        for name, expected in hashes.items():
+            if getattr(self, name) != expected:
                 kind = name.removesuffix("_sha256")
-                found = f"{path} was made with another {_KINDS[kind]} ({getattr(self, kind)}) than {of or 'the one given'}"
-                raise MismatchError(f"{found}, or it has changed since; {_REMEDY}")
+                message = f"{path} was made with another {_KINDS[kind]} ({getattr(self, kind)}) than {of or 'the one given'}"
+                raise MismatchError(f"{message}, or it has changed since; {_REMEDY}")
 
     def require_like(self, path: str | Path, other: Provenance, other_path: str | Path) -> None:
-        """Check that both were made by one model, knowledge base and set of parameters: thresholds do not carry over else.
+        """Check that both have the same model, knowledge base and parameters, without which a threshold is not comparable.
 
         Raises:
-            MismatchError: they were not.
+            MismatchError: one of these differs.
         """
         self.require(path, of=str(other_path), model_sha256=other.model_sha256, kb_sha256=other.kb_sha256)
         names = sorted(self.parameters.keys() | other.parameters.keys())
         unlike = [n for n in names if self.parameters.get(n) != other.parameters.get(n)]
         if unlike:
-            mine, theirs = (p.parameters.get(unlike[0]) for p in (self, other))
-            found = f"{path} was made with {unlike[0]} {mine!r}, {other_path} with {theirs!r}"
-            raise MismatchError(f"{found}; a threshold does not carry over: make both with the same options")
+            value, other_value = (p.parameters.get(unlike[0]) for p in (self, other))
+            message = f"{path} was made with {unlike[0]} {value!r}, {other_path} with {other_value!r}"
+            raise MismatchError(f"{message}; a threshold does not carry over: make both with the same options")
 
 
+_JSON_KEYS = {"min_mention_log_prob": "floor"}
 _KINDS = {"data": "mention file", "model": "model", "kb": "knowledge base"}
 
 
 @dataclass(frozen=True)
 class SavedPredictions:
-    """Readings with the samples they belong to.
+    """Analyses with their samples.
 
     Attributes:
-        samples: ids, texts and gold; rows are those of the catalogue that was linked to.
-        analyses: one for each sample.
-        provenance: what they were made from.
-        slices: for each sample, the slices of its gold mentions; empty where the knowledge base has no surface forms.
+        samples: ids, texts and gold; rows are those of the linker's catalogue.
+        analyses: one per sample.
+        provenance: of the analyses.
+        slices: per sample, the strata of its gold mentions; empty if the knowledge base has no alias table.
     """
 
     samples: Sequence[Sample]
@@ -138,7 +149,7 @@ class SavedPredictions:
 
     @property
     def labelled(self) -> bool:
-        """Whether there is gold to compare with."""
+        """Whether any sample has gold."""
         return any(sample.mentions is not None for sample in self.samples)
 
 
@@ -146,11 +157,11 @@ def write_predictions(path: str | Path, saved: SavedPredictions) -> None:
     """Write analyses, atomically.
 
     Raises:
-        ShapeError: fields of the spans cannot be laid end to end, or there are not as many analyses as samples.
+        ShapeError: fields of the spans cannot be concatenated, or the number of analyses is not that of the samples.
     """
     if len(saved.samples) != len(saved.analyses):
         raise ShapeError(f"{len(saved.analyses)} analyses for {len(saved.samples)} samples; give one for each")
-    metadata = json.dumps(asdict(saved.provenance), ensure_ascii=False).encode()
+    metadata = json.dumps(saved.provenance.to_json(), ensure_ascii=False).encode()
     arrays = {"metadata": np.frombuffer(metadata, dtype=np.uint8)}
     arrays |= _packed("ids", [s.id for s in saved.samples]) | _packed("texts", [s.text for s in saved.samples])
     arrays |= _analysis_arrays(saved.analyses) | _gold_arrays(saved)
@@ -164,19 +175,19 @@ def _analysis_arrays(analyses: Sequence[Analysis]) -> dict[str, np.ndarray]:
         "pieces_at": _starts([len(r.offsets) for r in analyses]),
         "pieces": np.concatenate([np.empty((0, 2), np.int32), *(np.asarray(r.offsets, np.int32) for r in analyses)]),
         "spans_at": _starts([len(r.spans) for r in analyses]),
-        "characters": np.array([at for of_text in bounds for at in of_text], dtype=np.int32).reshape(-1, 2),
+        "characters": np.array([span for of_text in bounds for span in of_text], dtype=np.int32).reshape(-1, 2),
         **{_SPANS + f.name: column for f in fields(ScoredSpans) if (column := _column(analyses, f.name)) is not None},
     }
 
 
 def _column(analyses: Sequence[Analysis], name: str) -> np.ndarray | None:
-    """A field of all spans, end to end; None if no spans have it. Which fields there are is `ScoredSpans`' affair."""
-    parts = [getattr(r.spans, name) for r in analyses if len(r.spans)] or [getattr(r.spans, name) for r in analyses[:1]]
-    if all(part is None for part in parts):
+    """A field of all spans, concatenated; None if no spans have it."""
+    arrays = [getattr(r.spans, name) for r in analyses if len(r.spans)] or [getattr(r.spans, name) for r in analyses[:1]]
+    if all(array is None for array in arrays):
         return None
-    if any(part is None or part.dtype.hasobject or part.shape[1:] != parts[0].shape[1:] for part in parts):
+    if any(array is None or array.dtype.hasobject or array.shape[1:] != arrays[0].shape[1:] for array in arrays):
         raise ShapeError(f"{name!r} of the spans differs in kind from text to text; read all texts with one linker")
-    return np.concatenate(parts)
+    return np.concatenate(arrays)
 
 
 def _gold_arrays(saved: SavedPredictions) -> dict[str, np.ndarray]:
@@ -192,23 +203,23 @@ def _gold_arrays(saved: SavedPredictions) -> dict[str, np.ndarray]:
 
 
 def read_predictions(path: str | Path) -> SavedPredictions:
-    """Read what `write_predictions` wrote.
+    """Read a file of `write_predictions`.
 
     Raises:
         MissingFileError: there is no such file.
-        DataError: it is damaged, or no such file.
+        DataError: it is damaged, or not a file of predictions.
         MismatchError: it was written by another version.
     """
-    path = require_file(path, "give readings written by blink eval FILE --save-preds OUT.npz")
+    path = require_file(path, "give predictions written by blink eval FILE --save-preds OUT.npz")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        provenance = Provenance(**json.loads(arrays["metadata"].tobytes()))
+        provenance = Provenance.from_json(json.loads(arrays["metadata"].tobytes()))
         if provenance.format != FORMAT or not provenance.mode:
             raise MismatchError(f"{path} is of format {provenance.format}, this version reads {FORMAT}; {_REMEDY}")
         return _unpacked_all(arrays, provenance)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} holds no readings, or is damaged ({type(error).__name__}: {error}); {_REMEDY}") from error
+        raise DataError(f"{path} holds no predictions, or is damaged ({type(error).__name__}: {error}); {_REMEDY}") from error
 
 
 def _unpacked_all(arrays: Arrays, provenance: Provenance) -> SavedPredictions:
@@ -216,12 +227,16 @@ def _unpacked_all(arrays: Arrays, provenance: Provenance) -> SavedPredictions:
     spans = {f.name: arrays[_SPANS + f.name] for f in fields(ScoredSpans) if _SPANS + f.name in arrays}
     unknown = [name for name in arrays if name.startswith(_SPANS) and name.removeprefix(_SPANS) not in spans]
     if unknown:
-        raise ValueError(f"{unknown[0]!r} is nothing that this version knows")
-    pieces = _parts(arrays["pieces_at"], len(arrays["pieces"]), len(samples))
-    places = _parts(arrays["spans_at"], len(spans["start"]), len(samples))
+        raise ValueError(f"{unknown[0]!r} is not a field that this version knows")
+    token_slices = _slices_between(arrays["pieces_at"], len(arrays["pieces"]), len(samples))
+    span_slices = _slices_between(arrays["spans_at"], len(spans["start"]), len(samples))
     analyses = [
-        Analysis(sample.text, arrays["pieces"][piece], ScoredSpans(**{name: column[place] for name, column in spans.items()}))
-        for sample, piece, place in zip(samples, pieces, places, strict=True)
+        Analysis(
+            sample.text,
+            arrays["pieces"][token_slice],
+            ScoredSpans(**{name: column[span_slice] for name, column in spans.items()}),
+        )
+        for sample, token_slice, span_slice in zip(samples, token_slices, span_slices, strict=True)
     ]
     return SavedPredictions(samples, analyses, provenance, _slices(arrays, len(samples)))
 
@@ -230,9 +245,9 @@ def _samples(arrays: Arrays) -> Iterator[Sample]:
     ids, texts, gold_ids = (_unpacked(arrays, name) for name in ("ids", "texts", "gold_ids"))
     gold, labelled = arrays["gold"].tolist(), arrays["labelled"].tolist()
     mentions = [Mention(s, e, row, kb_id or None) for (s, e, row), kb_id in zip(gold, gold_ids, strict=True)]
-    parts = _parts(arrays["gold_at"], len(gold), len(ids))
-    for name, text, part, known in zip(ids, texts, parts, labelled, strict=True):
-        yield Sample(name, text, tuple(mentions[part]) if known else None)
+    gold_slices = _slices_between(arrays["gold_at"], len(gold), len(ids))
+    for name, text, gold_slice, has_gold in zip(ids, texts, gold_slices, labelled, strict=True):
+        yield Sample(name, text, tuple(mentions[gold_slice]) if has_gold else None)
 
 
 def _slices(arrays: Arrays, samples: int) -> list[SampleStrata]:
@@ -240,7 +255,7 @@ def _slices(arrays: Arrays, samples: int) -> list[SampleStrata]:
     if all(code < 0 for code in codes):
         return []
     names = [None if code < 0 else _SLICE_NAMES[code] for code in codes]
-    return [tuple(names[part]) for part in _parts(arrays["gold_at"], len(names), samples)]
+    return [tuple(names[gold_slice]) for gold_slice in _slices_between(arrays["gold_at"], len(names), samples)]
 
 
 def _packed(name: str, strings: Sequence[str]) -> dict[str, np.ndarray]:
@@ -253,29 +268,29 @@ def _packed(name: str, strings: Sequence[str]) -> dict[str, np.ndarray]:
 
 def _unpacked(arrays: Arrays, name: str) -> list[str]:
     data, starts = arrays[name].tobytes(), arrays[f"{name}_at"]
-    return [data[part].decode() for part in _parts(starts, len(data), len(starts) - 1)]
+    return [data[chunk].decode() for chunk in _slices_between(starts, len(data), len(starts) - 1)]
 
 
 def _starts(lengths: Sequence[int]) -> np.ndarray:
     return np.cumsum([0, *lengths], dtype=np.int64)
 
 
-def _parts(starts: np.ndarray, total: int, parts: int) -> list[slice]:
-    """The slices between neighbouring starts, which must be so many and cover everything."""
+def _slices_between(starts: np.ndarray, total: int, count: int) -> list[slice]:
+    """The slices between consecutive starts; raises if they are not ``count`` or do not cover ``total``."""
     values = starts.tolist()
-    if len(values) != parts + 1 or values[0] != 0 or values[-1] != total or values != sorted(values):
-        raise ValueError("its parts do not fit each other")
+    if len(values) != count + 1 or values[0] != 0 or values[-1] != total or values != sorted(values):
+        raise ValueError("offsets do not fit the array")
     return [slice(*pair) for pair in pairwise(values)]
 
 
-_CUTS = ("threshold", "cutoff")
+_THRESHOLDS = ("threshold", "cutoff")
 _MODEL_FILES = {".json", ".safetensors", ".bin", ".npz", ".npy", ".txt"}
 
 
 def model_hash(model: str | Path) -> str:
-    """Hash of everything in a model's folder that decides what is read; of what is no folder, of its name.
+    """Hash of all files of a model's folder that analyses depend on; for a model that is not a folder, of its name.
 
-    The cuts among its settings are left out: choosing one from analyses must not make them stale.
+    The thresholds in its settings are excluded: setting one after a sweep must not invalidate the analyses.
     """
     digest = hashlib.sha256()
     folder = Path(model)
@@ -293,20 +308,22 @@ def _settings_hash(file: Path) -> str | None:
         values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         return None
-    kept = {k: v for k, v in values.items() if k not in _CUTS} if isinstance(values, dict) else values
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    values_without_thresholds = (
+        {k: v for k, v in values.items() if k not in _THRESHOLDS} if isinstance(values, dict) else values
+    )
+    return hashlib.sha256(json.dumps(values_without_thresholds, sort_keys=True).encode()).hexdigest()
 
 
 def finite_or_none(value: float | None) -> float | None:
-    """JSON has no infinity."""
+    """The value, or None for infinity and NaN, which JSON lacks."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def kb_hash(kb: str | Path) -> str:
-    """Hash of a knowledge base's manifest, which holds the hashes of its parts.
+    """Hash of a knowledge base's manifest, which holds the hashes of the other files.
 
     Raises:
-        MissingFileError: it is no knowledge base.
+        MissingFileError: the folder is not a knowledge base.
     """
     read_manifest(Path(kb))
     return sha256(Path(kb) / MANIFEST_FILE)

@@ -1,4 +1,4 @@
-"""Selection of a threshold on saved predictions, and results at it: the model does not run again."""
+"""Selection of a threshold on saved predictions, and results at it, without the model."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from blink.files import sha256
 from blink.linking.decoder import Decoder, Thresholds, mode_named
 
 WIDTHS = (1, 2, 3, 5, 10, 20, 50, 100)
-"""Numbers of candidates and of mentions that are evaluated, up to those of the predictions."""
+"""Numbers of candidates and of mentions that are evaluated, up to the numbers in the predictions."""
 MAX_PRINTED = 24
-"""Thresholds in the report; the figures have all."""
+"""Most thresholds in the report. The JSON figures have all."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class OperatingPoint:
     f1: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The object that stands for the point in a report."""
+        """The JSON object of this point in a report."""
         finite = self.threshold if math.isfinite(self.threshold) else None
         return {"threshold": finite, "source": self.source, "same_file": self.same_file, "f1": self.f1}
 
@@ -75,12 +75,12 @@ def evaluate_saved(request: SweepRequest) -> Results:
     """Score saved predictions at every threshold, select one, and return the results at it.
 
     Raises:
-        BlinkError: the predictions are not usable, or options contradict each other or the predictions.
+        BlinkError: the predictions cannot be used, or options contradict each other or the predictions.
     """
     _check(request)
     sweep = _Sweep.prepared(request)
     selected = _select(request, sweep)
-    cut = replace(sweep.decoder.thresholds, score=selected.threshold)
+    thresholds = replace(sweep.decoder.thresholds, score=selected.threshold)
     saved = sweep.saved
     seconds = saved.provenance.seconds
     run = RunFigures(selected.threshold, len(saved.samples) / seconds if seconds else None)
@@ -88,11 +88,11 @@ def evaluate_saved(request: SweepRequest) -> Results:
     pairs = zip(saved.analyses, saved.samples, strict=True)
     if saved.labelled:
         figures, text = _swept(request, sweep, selected)
-        texts = [question_at(sweep.decoder, *pair, cut) for pair in pairs]
+        texts = [question_at(sweep.decoder, *pair, thresholds) for pair in pairs]
         return labelled_results(texts, saved.slices, run, request.cluster, more=more | figures, before=text)
     if request.plots is not None:
         raise DataError(f"{request.preds} has no gold to draw curves of; leave --plots out")
-    predictions = [predicted_at(sweep.decoder, analysis, cut) for analysis, _ in pairs]
+    predictions = [predicted_at(sweep.decoder, analysis, thresholds) for analysis, _ in pairs]
     return usage_results(saved.samples, predictions, run, more=more, before=f"{_title(saved)}\n\n{_selection_line(selected)}")
 
 
@@ -102,8 +102,8 @@ class _Sweep:
 
     Attributes:
         saved: the predictions of the report.
-        dev: other predictions, that the threshold is selected on; None for the same.
-        decoder: decodes them.
+        dev: predictions that the threshold is selected on; None for the same.
+        decoder: of links.
         thresholds: in ascending order.
     """
 
@@ -120,13 +120,13 @@ class _Sweep:
         if dev is not None:
             saved.provenance.require_like(request.preds, dev.provenance, str(request.dev))
         decoder, source = _decoder(saved.provenance, request), dev or saved
-        thresholds = set(grid(source.analyses, decoder.mode, _floor_of(source.provenance)))
+        thresholds = set(grid(source.analyses, decoder.mode, _lowest_threshold(source.provenance)))
         requested = () if request.threshold is None or not math.isfinite(request.threshold) else (request.threshold,)
         return cls(saved, dev, decoder, tuple(sorted(thresholds.union(requested))))
 
 
 def _swept(request: SweepRequest, sweep: _Sweep, selected: OperatingPoint) -> tuple[dict[str, Any], str]:
-    """Figures and text of all thresholds and widths; with pictures if the request has a folder for them."""
+    """Figures and text of all thresholds and widths; with plots if the request names a folder."""
     saved = sweep.saved
     points = curve(sweep.decoder, saved.analyses, saved.samples, sweep.thresholds)
     widths = list(_widths(request, sweep))
@@ -142,13 +142,13 @@ def _swept(request: SweepRequest, sweep: _Sweep, selected: OperatingPoint) -> tu
 
 
 def _calibration(request: SweepRequest, sweep: _Sweep, selected: OperatingPoint) -> Calibration | None:
-    """Of the links at the selected threshold, where scores are probabilities; with a picture if there is a folder for it."""
+    """Calibration of the links at the selected threshold if scores are probabilities; with a plot if there is a folder."""
     saved = sweep.saved
     scores = [best_scores(analysis.spans, sweep.decoder.mode) for analysis in saved.analyses]
     if not all(((s >= 0) & (s <= 1)).all() for s in scores):
         return None
-    cut = replace(sweep.decoder.thresholds, score=selected.threshold)
-    probabilities, right = link_outcomes(sweep.decoder, saved.analyses, saved.samples, cut, request.choose_by)
+    thresholds = replace(sweep.decoder.thresholds, score=selected.threshold)
+    probabilities, right = link_outcomes(sweep.decoder, saved.analyses, saved.samples, thresholds, request.choose_by)
     if not probabilities:
         return None
     calibration = calibration_of(probabilities, right)
@@ -159,7 +159,7 @@ def _calibration(request: SweepRequest, sweep: _Sweep, selected: OperatingPoint)
 
 
 def _check(request: SweepRequest) -> None:
-    """Refuse now what would fail, or have no effect, later."""
+    """Raise for options that would fail, or have no effect, later."""
     if request.threshold is not None and request.dev is not None:
         raise SettingsError("--threshold and --dev both say which threshold counts; give one of them")
     if request.plots is not None and Path(request.plots).exists() and not Path(request.plots).is_dir():
@@ -167,7 +167,7 @@ def _check(request: SweepRequest) -> None:
 
 
 def _opened(path: str, request: SweepRequest) -> SavedPredictions:
-    """Predictions, with no more candidates and mentions than requested."""
+    """Read predictions, and limit candidates and mentions to the requested numbers."""
     file = Path(path) / FILE_NAME if Path(path).is_dir() else path
     saved = read_legacy(path) if is_legacy(path) else read_predictions(file)
     if request.entities is None and request.mentions is None:
@@ -200,9 +200,11 @@ def _require_current(provenance: Provenance, request: SweepRequest) -> None:
 
 def _decoder(provenance: Provenance, request: SweepRequest) -> Decoder:
     mode = request.mode or provenance.mode
-    if mode != provenance.mode and provenance.floor is not None and not mode.startswith("joint"):
-        limit = f"{request.preds} holds only mentions that mode {provenance.mode} may link above {provenance.floor:g}"
-        raise MismatchError(f"{limit}; for another mode write it again with --mode {mode}")
+    if mode != provenance.mode and provenance.min_mention_log_prob is not None and not mode.startswith("joint"):
+        scope = f"mode {provenance.mode} may link above {provenance.min_mention_log_prob:g}"
+        raise MismatchError(
+            f"{request.preds} holds only mentions that {scope}; for another mode write it again with --mode {mode}"
+        )
     score = provenance.threshold if request.threshold is None else request.threshold
     mention = provenance.mention_threshold if request.mention_threshold is None else request.mention_threshold
     if mode_named(mode).needs_mention_threshold and mention is None:
@@ -210,21 +212,23 @@ def _decoder(provenance: Provenance, request: SweepRequest) -> Decoder:
     return Decoder(mode, Thresholds(-math.inf if score is None else score, mention))
 
 
-def _floor_of(provenance: Provenance) -> float:
-    return -math.inf if provenance.floor is None else provenance.floor
+def _lowest_threshold(provenance: Provenance) -> float:
+    return -math.inf if provenance.min_mention_log_prob is None else provenance.min_mention_log_prob
 
 
 def _select(request: SweepRequest, sweep: _Sweep) -> OperatingPoint:
-    """The requested threshold; else the best one on development predictions; else the best one on these."""
+    """The requested threshold, else the best one on the development predictions, else the best one on these."""
     if request.threshold is not None:
         return _requested(request, request.threshold, sweep.saved.provenance)
     source = sweep.dev or sweep.saved
     if not source.labelled:
         if sweep.dev is not None:
-            raise DataError(f"{request.dev} has no gold, so no threshold can be chosen on it; give readings of a labelled file")
+            raise DataError(
+                f"{request.dev} has no gold, so no threshold can be chosen on it; give predictions of a labelled file"
+            )
         if sweep.decoder.mode != sweep.saved.provenance.mode:
             raise SettingsError(f"there is no gold to choose a threshold of mode {request.mode} on; give --threshold, or --dev")
-        return OperatingPoint(sweep.decoder.thresholds.score, "stored with the readings")
+        return OperatingPoint(sweep.decoder.thresholds.score, "stored with the predictions")
     best = _best(sweep, source, request.choose_by)
     return OperatingPoint(best.threshold, request.dev or request.preds, sweep.dev is None, best.f1)
 
@@ -232,8 +236,10 @@ def _select(request: SweepRequest, sweep: _Sweep) -> OperatingPoint:
 def _requested(request: SweepRequest, threshold: float, provenance: Provenance) -> OperatingPoint:
     if math.isnan(threshold):
         raise SettingsError("the threshold is not a number; give one such as -2.5")
-    if threshold < _floor_of(provenance):
-        limit = f"--threshold is {threshold:g}, but {request.preds} is complete only down to {provenance.floor:g}"
+    if threshold < _lowest_threshold(provenance):
+        limit = (
+            f"--threshold is {threshold:g}, but {request.preds} is complete only down to {provenance.min_mention_log_prob:g}"
+        )
         raise SettingsError(f"{limit}; read again with --save-preds and that threshold")
     return OperatingPoint(threshold, "given")
 
@@ -245,7 +251,7 @@ def _best(sweep: _Sweep, source: SavedPredictions, matching: Matching) -> SweepP
 
 
 def _widths(request: SweepRequest, sweep: _Sweep) -> Iterator[dict[str, Any]]:
-    """For fewer candidates, and for fewer mentions: the best threshold, and the figures at it."""
+    """The best threshold, and the figures at it, for fewer candidates and for fewer mentions."""
     parameters = sweep.saved.provenance.parameters
     available = {name: int(getattr(request, name) or parameters[name]) for name in ("entities", "mentions")}
     for name, most in available.items():
@@ -261,7 +267,8 @@ def _widths(request: SweepRequest, sweep: _Sweep) -> Iterator[dict[str, Any]]:
 
 def _origin(provenance: Provenance) -> dict[str, Any]:
     names = ("data", "data_sha256", "model", "model_sha256", "kb", "kb_sha256", "parameters", "floor")
-    return {name: getattr(provenance, name) for name in names}
+    values = provenance.to_json()
+    return {name: values[name] for name in names}
 
 
 def _title(saved: SavedPredictions) -> str:
@@ -275,7 +282,7 @@ def _selection_line(selected: OperatingPoint) -> str:
     if selected.same_file:
         return (
             f"threshold {selected.threshold:g}: chosen on the same file it is reported on, so the figures flatter; "
-            "choose it on development readings: --dev OTHER.npz"
+            "choose it on development predictions: --dev OTHER.npz"
         )
     return f"threshold {selected.threshold:g}: chosen on {selected.source}, where F1 is {selected.f1:.4f}"
 
@@ -284,7 +291,7 @@ _SECTIONS: tuple[tuple[bool, Matching], ...] = ((True, "weak"), (True, "strong")
 
 
 def _table(points: Sequence[CurvePoint], selected: OperatingPoint) -> str:
-    """Precision, recall and F1 by threshold; the selected one is marked."""
+    """Precision, recall and F1 by threshold, with the selected threshold marked."""
     names = [f"{'covered' if covered else 'all'} {matching}" for covered, matching in _SECTIONS]
     lines = [f"{'':>11}" + "".join(f"  {name:^20}" for name in names)]
     lines.append(f"{'threshold':>11}" + f"  {'P':>6} {'R':>6} {'F1':>6}" * len(names))

@@ -1,4 +1,4 @@
-"""Ambiguity strata: gold mentions by the entities that the alias table lists under their text."""
+"""Ambiguity strata: gold mentions, grouped by the entities that the alias table lists for their text."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ STRATA = {
     UNLISTED: "no name of any entity",
     OTHERS: "a name of other entities only",
 }
-"""Each gold mention in the catalogue is in one of these."""
+"""Stratum -> description. Each gold mention in the catalogue is in one stratum."""
 
 SampleStrata: TypeAlias = tuple["str | None", ...]
-"""The stratum of each gold mention of a sample; None where its entity is not in the catalogue."""
+"""The stratum of each gold mention of a sample; None if its entity is not in the catalogue."""
 
 
 @dataclass(frozen=True, slots=True)
 class StratumScores:
-    """Gold mentions of one stratum, and how many of them were hit."""
+    """Numbers of gold mentions of one stratum, and of their weak and strong hits."""
 
     gold: int
     weak: int
@@ -33,16 +33,16 @@ class StratumScores:
 
     @property
     def weak_recall(self) -> float | None:
-        """The share of them that was hit; None of none."""
+        """Share of the gold mentions that are weak hits; None without gold."""
         return self.weak / self.gold if self.gold else None
 
     @property
     def strong_recall(self) -> float | None:
-        """The share of them that was hit with the span exactly right; None of none."""
+        """Share of the gold mentions that are strong hits; None without gold."""
         return self.strong / self.gold if self.gold else None
 
     def to_json(self) -> dict[str, Any]:
-        """The object that stands for a stratum in a report."""
+        """The JSON object of this stratum in a report."""
         keys = ("gold", "weak", "strong", "weak_recall", "strong_recall")
         return {key: getattr(self, key) for key in keys}
 
@@ -58,7 +58,7 @@ def stratum_of(aliases: AliasTable, mention: str, row: int) -> str:
 
 
 def strata_of(sample: Sample, aliases: AliasTable) -> SampleStrata:
-    """The strata of a sample's gold mentions, whose rows are those of the catalogue of ``aliases``."""
+    """The strata of a sample's gold mentions; their rows must be those of the catalogue of ``aliases``."""
     return tuple(
         None if m.row == NOT_IN_CATALOGUE else stratum_of(aliases, sample.text[m.start : m.end], m.row)
         for m in sample.mentions or ()
@@ -66,11 +66,11 @@ def strata_of(sample: Sample, aliases: AliasTable) -> SampleStrata:
 
 
 def stratum_scores(texts: Sequence[EvaluatedText], strata: Sequence[SampleStrata]) -> dict[str, StratumScores]:
-    """Hits by stratum over the covered texts; recall only, since a wrong prediction belongs to no gold mention.
+    """Hits by stratum over the covered texts. There is no precision: a wrong prediction belongs to no gold mention.
 
     Args:
         texts: with gold and predictions.
-        strata: for each text, those of its gold mentions.
+        strata: per text, those of its gold mentions.
     """
     counts = {name: [0, 0, 0] for name in STRATA}
     for evaluated, names in zip(texts, strata, strict=True):
@@ -83,11 +83,11 @@ def stratum_scores(texts: Sequence[EvaluatedText], strata: Sequence[SampleStrata
                 counts[name][0] += 1
                 for column, hit in enumerate(hits, 1):
                     counts[name][column] += index in hit
-    return {name: StratumScores(*numbers) for name, numbers in counts.items()}
+    return {name: StratumScores(*values) for name, values in counts.items()}
 
 
 def format_strata(scores: Mapping[str, StratumScores]) -> str:
-    """Lay out the strata for a terminal."""
+    """Format the strata for a terminal."""
     lines = [f"{'covered mention is':<40}  {'gold':>6}  {'weak recall':>11}  {'strong recall':>13}"]
     for name, stratum in scores.items():
         weak, strong = ("-" if s is None else f"{s:.4f}" for s in (stratum.weak_recall, stratum.strong_recall))

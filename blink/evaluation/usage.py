@@ -1,4 +1,4 @@
-"""What can be said of links without gold: how many there are, in how many texts, with what scores, how fast."""
+"""Statistics of links over texts without gold: numbers of links and their scores."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from blink.evaluation.counts import Prediction
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Figures of links over texts without gold.
+    """Statistics of links over texts without gold.
 
     Attributes:
-        questions: texts.
-        links: links in all of them.
-        linked: texts with at least one link.
-        mean_score: mean score of the links; None where there are none.
-        median_score: their median score; None where there are none.
+        questions: number of texts.
+        links: number of links.
+        linked: number of texts with at least one link.
+        mean_score: mean score of the links; None without links.
+        median_score: median score of the links; None without links.
     """
 
     questions: int
@@ -31,23 +31,23 @@ class Usage:
 
     @property
     def links_per_question(self) -> float:
-        """Links in a text, on average."""
+        """Mean number of links per text."""
         return self.links / self.questions if self.questions else 0.0
 
     @property
     def share_linked(self) -> float:
-        """The share of texts with at least one link."""
+        """Share of the texts with at least one link."""
         return self.linked / self.questions if self.questions else 0.0
 
     def to_json(self, *, threshold: float, questions_per_s: float | None) -> dict[str, Any]:
-        """The figures as an object of plain values. JSON has no infinity: such a threshold becomes None."""
+        """The statistics as a JSON object. JSON has no infinity: an infinite threshold becomes None."""
         shares = {"links_per_question": self.links_per_question, "share_linked": self.share_linked}
         run = {"threshold": threshold if math.isfinite(threshold) else None, "questions_per_s": questions_per_s}
         return asdict(self) | shares | run
 
 
 def usage_of(predictions: Iterable[Iterable[Prediction]]) -> Usage:
-    """Sum up the links of texts."""
+    """Compute the statistics of the links of texts."""
     scores: list[float] = []
     questions = linked = 0
     for of_text in predictions:
@@ -60,7 +60,7 @@ def usage_of(predictions: Iterable[Iterable[Prediction]]) -> Usage:
 
 
 def format_usage(usage: Usage) -> str:
-    """Lay out the figures for a terminal."""
+    """Format the statistics for a terminal."""
     scores = (usage.mean_score, usage.median_score)
     mean, median = ("-" if score is None else f"{score:.3f}" for score in scores)
     return "\n".join(

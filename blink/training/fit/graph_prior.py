@@ -374,7 +374,7 @@ def choose_cutoff(sets: Sequence[DevPredictions], ranked: bool) -> tuple[float, 
 
     Of probabilities that are within `CAREFUL` of the best the highest is taken: a prior makes wrong links likelier too.
     """
-    tried = CUTOFFS if ranked else grid([a for each in sets for a in each.analyses], sets[0].decoder.mode, floor=LEAST_SCORE)
+    tried = CUTOFFS if ranked else grid([a for each in sets for a in each.analyses], sets[0].decoder.mode, lowest=LEAST_SCORE)
     sweeps = []
     for each in sets:
         points = curve(each.decoder, each.analyses, each.samples, tried)
