@@ -48,13 +48,13 @@ from blink.runs.provenance import git_revision
 from blink.training.fit.graph_prior import (
     DevPredictions,
     LabelledText,
-    choose_cutoff,
     fit_coherence,
-    fit_numbers,
+    fit_weights,
     learn_vectors,
     read_labelled,
+    select_cutoff,
 )
-from blink.training.fit.reranker_texts import fold_readers
+from blink.training.fit.reranker_texts import out_of_fold_models
 from blink.training.settings import Fold, PriorTuneSettings
 from scripts.harness import ROOT, as_help, data_option, parse_seeds, run_script, write_results
 from scripts.prior_ablation_page import ARMS, FILES, SCORES, Arm, table_of
@@ -128,7 +128,7 @@ class Bench:
         table, weights = self.table(arm, seed), PriorWeights("", self.ranked)
         if "vector" in arm.terms:
             weights = learn_vectors(learned_on, table, PriorTuneSettings(seed=seed), weights)
-        return table, fit_numbers(fitted_on, table, weights, arm.terms)
+        return table, fit_weights(fitted_on, table, weights, arm.terms)
 
     @cached_property
     def folds(self) -> list[tuple[list[int], list[LabelledText], list[LabelledText]]]:
@@ -224,7 +224,7 @@ def _bench(
     whole = load_model(model)
     main = Linker(whole, kb, rank=ranked)
     readers: list[tuple[Linker, Fold | None]] = []
-    for folder, fold in fold_readers(folds):
+    for folder, fold in out_of_fold_models(folds):
         half = load_model(folder)
         half.reranker = whole.reranker
         readers.append((Linker(half, kb, rank=ranked), fold))
@@ -338,7 +338,7 @@ def _whole_texts(
         texts = {
             name: DevPredictions(linker.decoder, samples[name], [t.with_prior(prior) for t in of]) for name, of in read.items()
         }
-        cutoff, _ = choose_cutoff([texts["dev"]], bench.ranked)
+        cutoff, _ = select_cutoff([texts["dev"]], bench.ranked)
         figures[arm.name] = {"cutoff": cutoff, "weights": _numbers(prior.graph_prior.weights)}
         for name, of in texts.items():
             point = curve(of.decoder, of.analyses, of.samples, [cutoff])[0]

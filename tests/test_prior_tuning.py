@@ -28,15 +28,15 @@ from blink.linking.scoring import link_probabilities
 from blink.model.biencoder import BiEncoder
 from blink.training.fit.calibration import CUTOFFS
 from blink.training.fit.graph_prior import (
-    CAREFUL,
-    SHRINK,
+    F1_TOLERANCE,
+    L2_PENALTY,
     DevPredictions,
     LabelledText,
-    choose_cutoff,
     fit_coherence,
-    fit_numbers,
+    fit_weights,
     learn_vectors,
     read_labelled,
+    select_cutoff,
 )
 from blink.training.settings import PriorTuneSettings
 
@@ -84,7 +84,7 @@ def surprise(texts: Sequence[LabelledText], prior_table: PriorTable, prior_weigh
 class TestNumbers:
     @pytest.mark.parametrize("ranked", [True, False])
     def test_what_is_planted_is_found(self, ranked: bool) -> None:
-        fitted = fit_numbers(popularity_texts(800, 0.6, ranked=ranked), TABLE, RANKED if ranked else PLAIN, ["popularity"])
+        fitted = fit_weights(popularity_texts(800, 0.6, ranked=ranked), TABLE, RANKED if ranked else PLAIN, ["popularity"])
         assert fitted.popularity == pytest.approx(0.6, abs=0.08)
         assert fitted.scale == pytest.approx(0.7, abs=0.08)
         assert fitted.shift == (pytest.approx(-1.2, abs=0.25) if ranked else 0.0)
@@ -93,11 +93,11 @@ class TestNumbers:
     @pytest.mark.parametrize("ranked", [True, False])
     def test_nothing_near_is_likelier(self, ranked: bool) -> None:
         texts, start = popularity_texts(100, 0.4, ranked=ranked), RANKED if ranked else PLAIN
-        fitted = fit_numbers(texts, TABLE, start, ["popularity"])
+        fitted = fit_weights(texts, TABLE, start, ["popularity"])
 
         def cost(prior_weights: PriorWeights) -> float:
             far = (prior_weights.scale - 1) ** 2 + prior_weights.shift**2 + prior_weights.popularity**2
-            return surprise(texts, TABLE, prior_weights) + SHRINK * far
+            return surprise(texts, TABLE, prior_weights) + L2_PENALTY * far
 
         least = cost(fitted)
         for name in ("scale", "popularity", *(["shift"] if ranked else [])):
@@ -108,30 +108,30 @@ class TestNumbers:
         # Of entities in the graph alone: which it lacks is no secret, however its degrees are dealt out.
         texts = popularity_texts(800, 0.6, unknown=0)
         order = np.random.default_rng(5).permutation(ENTITIES)
-        shuffled = fit_numbers(texts, replace(TABLE, degrees=TABLE.degrees[order]), RANKED, ["popularity"])
+        shuffled = fit_weights(texts, replace(TABLE, degrees=TABLE.degrees[order]), RANKED, ["popularity"])
         assert 0 <= shuffled.popularity < 0.12
-        assert fit_numbers(texts, TABLE, RANKED, ["popularity"]).popularity > 0.5
-        against = fit_numbers(popularity_texts(400, -0.6), TABLE, RANKED, ["popularity"])
-        without = fit_numbers(popularity_texts(400, -0.6), TABLE, RANKED, [])
+        assert fit_weights(texts, TABLE, RANKED, ["popularity"]).popularity > 0.5
+        against = fit_weights(popularity_texts(400, -0.6), TABLE, RANKED, ["popularity"])
+        without = fit_weights(popularity_texts(400, -0.6), TABLE, RANKED, [])
         assert against.popularity == 0.0
         assert (against.scale, against.shift) == (without.scale, without.shift)
-        assert fit_numbers(texts, TABLE, replace(RANKED, popularity=3.0), []).popularity == 0.0
+        assert fit_weights(texts, TABLE, replace(RANKED, popularity=3.0), []).popularity == 0.0
 
     def test_texts_without_gold_or_against_all_scores(self) -> None:
         texts = popularity_texts(50, 0.0)
         unsaid = [replace(text, counted=np.zeros(4, bool)) for text in texts]
         with pytest.raises(DataError, match="finds no gold mention"):
-            fit_numbers(unsaid, TABLE, RANKED, ["popularity"])
+            fit_weights(unsaid, TABLE, RANKED, ["popularity"])
         nothing = [replace(text, gold=np.full(4, -1)) for text in texts]
         with pytest.raises(DataError, match="finds no gold mention"):
-            fit_numbers(nothing, TABLE, PLAIN, [])
+            fit_weights(nothing, TABLE, PLAIN, [])
         with pytest.raises(DataError, match="below those of wrong ones"):
-            fit_numbers(popularity_texts(400, 0.0, ranked=False, scale=-2.0), TABLE, PLAIN, [])
+            fit_weights(popularity_texts(400, 0.0, ranked=False, scale=-2.0), TABLE, PLAIN, [])
 
     def test_spans_that_say_nothing_are_left_out(self) -> None:
         texts = popularity_texts(60, 0.5)
         wrong = [replace(text, gold=np.full(4, -1), counted=np.zeros(4, bool)) for text in texts]
-        assert fit_numbers([*texts, *wrong], TABLE, RANKED, ["popularity"]) == fit_numbers(texts, TABLE, RANKED, ["popularity"])
+        assert fit_weights([*texts, *wrong], TABLE, RANKED, ["popularity"]) == fit_weights(texts, TABLE, RANKED, ["popularity"])
 
 
 SETTINGS = PriorTuneSettings(width=2, epochs=30, batch_size=64, learning_rate=0.03)
@@ -179,16 +179,16 @@ class TestVectors:
         assert right(held_out, learned) > 0.7
         assert (learned.text.shape, learned.graph.shape, learned.gate.shape) == ((2, WIDTH), (2, 6), (6,))
         assert learned.text.dtype == learned.graph.dtype == learned.gate.dtype == np.float32
-        weighed = fit_numbers(held_out, TABLE, learned, ["popularity", "vector"])
+        weighed = fit_weights(held_out, TABLE, learned, ["popularity", "vector"])
         assert weighed.vector > 0.5
         assert surprise(held_out, TABLE, weighed) < 0.7 * surprise(held_out, TABLE, PLAIN)
-        assert fit_numbers(held_out, TABLE, learned, ["popularity"]).vector == 0.0
+        assert fit_weights(held_out, TABLE, learned, ["popularity"]).vector == 0.0
 
     def test_vectors_of_others_are_of_no_use(self, learned: PriorWeights) -> None:
         held_out = meant(150, seed=2, ranked=False)
         assert TABLE.vectors is not None
         shuffled = replace(TABLE, vectors=TABLE.vectors[np.random.default_rng(0).permutation(ENTITIES)])
-        assert fit_numbers(held_out, shuffled, learned, ["vector"]).vector < 0.1
+        assert fit_weights(held_out, shuffled, learned, ["vector"]).vector < 0.1
 
     def test_the_same_seed_learns_the_same(self) -> None:
         texts, short = meant(40, seed=1, ranked=True), SETTINGS.replace({"epochs": 2})
@@ -272,7 +272,7 @@ def read_already(seed: int, *, ranked: bool, clear: bool = False) -> tuple[DevPr
 class TestCutOff:
     def test_without_doubt_it_lies_between_right_and_wrong(self) -> None:
         dev, _ = read_already(0, ranked=True, clear=True)
-        cutoff, f1 = choose_cutoff([dev], True)
+        cutoff, f1 = select_cutoff([dev], True)
         scores = sorted({float(link_probabilities(r.spans)[i, 0]) for r in dev.analyses for i in (0, 1)})
         assert len(scores) == 2
         assert cutoff == max(c for c in CUTOFFS if c < scores[1])  # of those that are as good, the highest
@@ -283,7 +283,7 @@ class TestCutOff:
     @pytest.mark.parametrize("seed", [1, 2])
     def test_no_other_is_better(self, seed: int, ranked: bool) -> None:
         dev, samples = read_already(seed, ranked=ranked)
-        cutoff, f1 = choose_cutoff([dev], ranked)
+        cutoff, f1 = select_cutoff([dev], ranked)
 
         def mean(threshold: float) -> float:
             (point,) = curve(dev.decoder, dev.analyses, samples, [threshold])
@@ -291,7 +291,7 @@ class TestCutOff:
 
         assert f1 == pytest.approx(mean(cutoff))
         tried = CUTOFFS if ranked else [-0.1 * i for i in range(1, 60)]
-        slack = CAREFUL if ranked else 0.02  # elsewhere the thresholds tried are others
+        slack = F1_TOLERANCE if ranked else 0.02  # elsewhere the thresholds tried are others
         assert all(mean(threshold) <= f1 + slack for threshold in tried)
         if ranked:
             assert cutoff in CUTOFFS
@@ -379,7 +379,7 @@ def test_texts_in_which_nothing_is_found_are_told_from_a_fault(model: BiEncoder,
     texts = read_labelled(linker, labelled(kb), alignment)
     assert [len(text.spans) for text in texts] == [0, 0, 0, 0]
     with pytest.raises(DataError, match="finds no gold mention"):
-        fit_numbers(texts, TABLE, RANKED, ["popularity"])
+        fit_weights(texts, TABLE, RANKED, ["popularity"])
     assert fit_coherence(texts, TABLE, RANKED, ["neighbours"]).coherence == 0.0
 
 

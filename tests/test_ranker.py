@@ -341,7 +341,7 @@ class TestOnTexts:
             sample(1, "java the 8th", (0, 12, -1)),
             sample(2, "oslo 7 x", (0, 6, 7), partial=True),
         ]
-        spans = [labelled_spans(model, kb, [t], floor=float("-inf")) for t in texts]
+        spans = [labelled_spans(model, kb, [t], min_mention_log_prob=float("-inf")) for t in texts]
         assert (spans[0].target >= 0).sum() == 1
         index = int(np.flatnonzero(spans[0].target >= 0)[0])
         assert spans[0].features[index, spans[0].target[index], FEATURES.index("title")] == 1
@@ -361,11 +361,11 @@ class TestOnTexts:
         self, texts: tuple[str, ...], message: str, model: BiEncoder, kb: KnowledgeBase
     ) -> None:
         with pytest.raises(SettingsError, match=message):
-            labelled_spans(model, kb, [sample(i, text) for i, text in enumerate(texts)], floor=float("-inf"))
+            labelled_spans(model, kb, [sample(i, text) for i, text in enumerate(texts)], min_mention_log_prob=float("-inf"))
 
     def test_a_floor_above_every_span_is_said_to_be(self, model: BiEncoder, kb: KnowledgeBase) -> None:
         with pytest.raises(DataError, match=r"propose no span.*--floor"):
-            labelled_spans(model, kb, [sample(0, "oslo 7"), sample(1, "java 8")], floor=0.0)
+            labelled_spans(model, kb, [sample(0, "oslo 7"), sample(1, "java 8")], min_mention_log_prob=0.0)
 
     def test_calibrating_stores_a_cut_off(self, model: BiEncoder, kb: KnowledgeBase) -> None:
         texts = [
@@ -394,7 +394,7 @@ class TestOnTexts:
         assert sum(steps) == len(texts)
 
         def fitted(samples: list[Sample]) -> BiEncoder:
-            spans = labelled_spans(model, kb, samples, floor=ranker.min_mention_log_prob, precision="fp32")
+            spans = labelled_spans(model, kb, samples, min_mention_log_prob=ranker.min_mention_log_prob, precision="fp32")
             return ranked(model, ranker.scaled(fit_scaling(ranker, spans)))
 
         halves = [[s for s in texts if s.id in Fold(i, 2)] for i in (0, 1)]

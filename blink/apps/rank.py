@@ -86,7 +86,7 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
     from blink.kb.knowledge_base import KnowledgeBase
     from blink.model.biencoder import CONFIG_FILE
     from blink.training.fit.reranker import LabelledSpans
-    from blink.training.fit.reranker_texts import SpanReader, TextSource, model_folder, parse_reranker_mix
+    from blink.training.fit.reranker_texts import SpanExtractor, TextSource, model_folder, parse_reranker_mix
 
     mix = parse_reranker_mix(request.mix)
     targets = [model_folder(model) for model in request.models]
@@ -102,7 +102,7 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
         unseen = [s for s in questions if fold is None or s.id in fold]
         if not unseen:
             raise SettingsError(f"{folder} left out no text of --train; give the files that it was trained on")
-        spans += list(SpanReader(folder, settings, request.precision, bar).read(sources, unseen, mix))
+        spans += list(SpanExtractor(folder, settings, request.precision, bar).extract(sources, unseen, mix))
     ranker = _fit(LabelledSpans.concatenate(spans), settings)
     for target in targets:
         _store(ranker, target)
@@ -111,14 +111,14 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
 
 def _readers(request: RankRequest) -> Sequence[tuple[Path, Fold | None]]:
     """The models that read the questions, each with the fold that it was not trained on."""
-    from blink.training.fit.reranker_texts import fold_readers
+    from blink.training.fit.reranker_texts import out_of_fold_models
 
     if not request.folds and len(request.models) > 1:
         raise SettingsError("several models are named and no --fold: who is to read the texts? Name the folds, or one model")
     if not request.folds:
         say("no --fold is named: the model reads the texts itself, which must not be those it was trained on")
         return [(Path(request.models[0]), None)]
-    return fold_readers(request.folds)
+    return out_of_fold_models(request.folds)
 
 
 def _fit(spans: LabelledSpans, settings: RankSettings) -> RerankerNetwork:

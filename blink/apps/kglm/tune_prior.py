@@ -94,7 +94,7 @@ def tune(settings: PriorTuneSettings, request: TuneRequest) -> None:
     from blink.linking.graph_prior import scorer_fingerprint
     from blink.linking.starter import starter_model
     from blink.model.loading import load_model
-    from blink.training.fit.graph_prior import DevPredictions, choose_cutoff, fit_coherence, fit_numbers
+    from blink.training.fit.graph_prior import DevPredictions, fit_coherence, fit_weights, select_cutoff
     from blink.training.fit.graph_prior_texts import PriorTexts
 
     outputs = Outputs(request.json_out)
@@ -114,7 +114,7 @@ def tune(settings: PriorTuneSettings, request: TuneRequest) -> None:
     all_dev_texts = [text for set_texts in dev_texts for text in set_texts]
     if "vector" in terms:
         weights = _learn_vectors(_training_texts(model, texts, request), prior.table, settings, weights)
-    weights = fit_numbers(all_dev_texts, prior.table, weights, terms)
+    weights = fit_weights(all_dev_texts, prior.table, weights, terms)
     if "coherence" in terms:
         weights = fit_coherence(all_dev_texts, prior.table, weights, kinds)
     predictions = []
@@ -122,7 +122,7 @@ def tune(settings: PriorTuneSettings, request: TuneRequest) -> None:
         stages = PriorStages.from_prior(prior.table, weights, texts.alignment(dev_set.kb))
         rescored = [text.with_prior(stages) for text in set_texts]
         predictions.append(DevPredictions(dev_set.linker.decoder, dev_set.samples, rescored))
-    cutoff, f1 = choose_cutoff(predictions, weights.ranked)
+    cutoff, f1 = select_cutoff(predictions, weights.ranked)
     about = {"on": [Path(file).name for _, file in request.sets], "terms": list(terms), "weak_f1": f1}
     weights = replace(weights, cutoff=cutoff, about=about)
     write_prior(request.file, prior.with_weights(weights))

@@ -1,1 +1,1 @@
-"""What is fitted after training: reranker, calibration, weights of a graph prior."""
+"""Models fitted after training: reranker, calibration, weights of a graph prior."""

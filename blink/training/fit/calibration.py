@@ -1,4 +1,4 @@
-"""Makes the scores of a ranker probabilities, and finds the one below which a span is better left alone."""
+"""Calibrates the scores of a reranker to probabilities, and selects the cut-off below which a span is not linked."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from blink.training.settings import Fold
 CUTOFFS = tuple(round(0.02 * i, 2) for i in range(1, 48))
 """Probabilities that are tried as the cut-off."""
 HALVES = (Fold(0, 2), Fold(1, 2))
-"""Of the texts; probabilities that are fitted on one are measured on the other."""
+"""Folds of the texts. Probabilities fitted on one are measured on the other."""
 
 
 @dataclass(frozen=True)
 class DevSet:
-    """Labelled texts and the knowledge base they are linked to."""
+    """Labelled texts, and the knowledge base that they are linked to."""
 
     kb: KnowledgeBase
     samples: Sequence[Sample]
@@ -36,14 +36,14 @@ class DevSet:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What `calibrate` found.
+    """The result of `calibrate`.
 
     Attributes:
-        scaling: of the ranker's scores, fitted on all texts.
-        point: the cut-off that is best; its F1 is what was maximised.
-        held_out: how well probabilities hold that were fitted on one half of the texts, on every link of the other that some
-            cut-off would give.
-        held_out_links: the same on the links above the cut-off alone, which is what users see.
+        scaling: of the reranker's scores, fitted on all texts.
+        point: the best cut-off, with the F1 that was maximized.
+        held_out: calibration of probabilities that were fitted on one half of the texts, measured on every link of the other
+            half that any cut-off gives.
+        held_out_links: the same for the links above the cut-off, which are those that users get.
     """
 
     scaling: Scaling
@@ -55,55 +55,54 @@ class Calibrated:
 def calibrate(
     model: BiEncoder, sets: Sequence[DevSet], *, precision: str = "auto", progress: Callable[[int], None] = lambda texts: None
 ) -> Calibrated:
-    """Fit the probabilities of a model's ranker on development texts; ``model`` gets them, and the cut-off.
+    """Calibrate a model's reranker on development texts. Sets the scaling and the cut-off of ``model``.
 
-    The probabilities are fitted twice, on each half of the texts (which half is decided by ids), and measured on the links
-    that the other half would get; then on all of them. The cut-off is that of the largest weak F1, averaged over the sets
-    and over covered and all questions: where an entity is lacking nothing should be linked. Of cut-offs that are as good the
-    highest is taken.
+    The scaling is fitted on each half of the texts (by their ids) and measured on the links of the other half, and then fitted
+    on all texts. The cut-off has the largest weak F1, averaged over the sets and over covered and all texts, so that mentions
+    without an entity in the knowledge base count too. Of equally good cut-offs the highest is used.
 
-    The model reads every text once: other probabilities are other multiples of the same scores.
+    Every text is analyzed once, since a scaling only transforms the scores.
 
     Raises:
-        SettingsError: the model has no ranker.
-        DataError: half of the texts has no spans.
+        SettingsError: the model has no reranker.
+        DataError: a half of the texts has no spans.
     """
     if model.reranker is None:
         raise SettingsError("the model has no ranker, whose scores could be calibrated; fit one first: blink rank MODEL ...")
     if not all(any(s.id in half for dev in sets for s in dev.samples) for half in HALVES):
         raise DataError("one half of the development texts is empty; give more of them")
     ranker = model.reranker
-    read = [_read(model, dev, precision, progress) for dev in sets]
+    sets_read = [_read(model, dev, precision, progress) for dev in sets]
     probabilities: list[float] = []
     right: list[bool] = []
     for half, other in (HALVES, HALVES[::-1]):
-        scaling = _fitted(ranker, [each.part(half) for each in read])
-        for each in read:
-            # Every link that some cut-off would give, not only those above the one that is chosen in the end.
-            scores, hits = _outcomes(each.part(other), scaling)
+        scaling = _fitted(ranker, [of_set.fold(half) for of_set in sets_read])
+        for dev in sets_read:
+            # Every link that any cut-off gives, not only those above the selected one.
+            scores, hits = _outcomes(dev.fold(other), scaling)
             probabilities += scores
             right += hits
     if not probabilities:
         raise DataError("the model links nothing in the development texts; give more of them")
-    scaling = _fitted(ranker, read)
-    point = _best_cutoff(read, scaling)
+    scaling = _fitted(ranker, sets_read)
+    point = _best_cutoff(sets_read, scaling)
     model.reranker = ranker.scaled(scaling)
     model.config = model.config.replace(cutoff=point.threshold)
     links = [(p, hit) for p, hit in zip(probabilities, right, strict=True) if p > point.threshold]
-    seen = links or list(zip(probabilities, right, strict=True))
-    shown = calibration_of([p for p, _ in seen], [hit for _, hit in seen])
-    return Calibrated(scaling, point, calibration_of(probabilities, right), shown)
+    links_or_all = links or list(zip(probabilities, right, strict=True))
+    on_links = calibration_of([p for p, _ in links_or_all], [hit for _, hit in links_or_all])
+    return Calibrated(scaling, point, calibration_of(probabilities, right), on_links)
 
 
 @dataclass(frozen=True)
 class _Read:
-    """A set as a model read it.
+    """A development set with its analyses.
 
     Attributes:
         decoder: of links.
         samples: the texts.
-        analyses: of each, with the ranker's scores as they are before any scaling.
-        spans: of each, with what the scaling is fitted to.
+        analyses: one per text, with the reranker's unscaled scores.
+        spans: one per text, with the features and targets that the scaling is fitted to.
     """
 
     decoder: Decoder
@@ -111,18 +110,18 @@ class _Read:
     analyses: Sequence[Analysis]
     spans: Sequence[LabelledSpans]
 
-    def part(self, half: Fold) -> _Read:
-        """One half of it."""
-        chosen = [i for i, sample in enumerate(self.samples) if sample.id in half]
+    def fold(self, half: Fold) -> _Read:
+        """The texts of one half."""
+        indices = [i for i, sample in enumerate(self.samples) if sample.id in half]
         return _Read(
             self.decoder,
-            [self.samples[i] for i in chosen],
-            [self.analyses[i] for i in chosen],
-            [self.spans[i] for i in chosen],
+            [self.samples[i] for i in indices],
+            [self.analyses[i] for i in indices],
+            [self.spans[i] for i in indices],
         )
 
     def scaled(self, scaling: Scaling) -> list[Analysis]:
-        """The analyses that a ranker with this scaling would give: a scale above 0 leaves candidates in their order."""
+        """The analyses of a reranker with this scaling. A scale above 0 keeps the order of the candidates."""
         return [replace(analysis, spans=_rescaled(analysis.spans, scaling)) for analysis in self.analyses]
 
 
@@ -144,7 +143,7 @@ def _rescaled(spans: ScoredSpans, scaling: Scaling) -> ScoredSpans:
 
 
 def _fitted(ranker: RerankerNetwork, read: Sequence[_Read]) -> Scaling:
-    return fit_scaling(ranker, LabelledSpans.concatenate([spans for each in read for spans in each.spans]))
+    return fit_scaling(ranker, LabelledSpans.concatenate([spans for dev in read for spans in dev.spans]))
 
 
 def _outcomes(read: _Read, scaling: Scaling) -> tuple[list[float], list[bool]]:
@@ -153,11 +152,11 @@ def _outcomes(read: _Read, scaling: Scaling) -> tuple[list[float], list[bool]]:
 
 def _best_cutoff(read: Sequence[_Read], scaling: Scaling) -> SweepPoint:
     sweeps = []
-    for each in read:
-        found = curve(each.decoder, each.scaled(scaling), each.samples, CUTOFFS)
-        sweeps += [[p.point("weak", covered=covered) for p in found] for covered in (True, False)]
+    for dev in read:
+        by_cutoff = curve(dev.decoder, dev.scaled(scaling), dev.samples, CUTOFFS)
+        sweeps += [[p.point("weak", covered=covered) for p in by_cutoff] for covered in (True, False)]
     means = [_mean(points) for points in zip(*sweeps, strict=True)]
-    # F1 is flat around its best: there the most careful cut-off costs nothing.
+    # F1 is flat around its maximum: the highest cut-off on the plateau gives the fewest wrong links at no cost.
     return [p for p in means if p.f1 >= max(point.f1 for point in means) - PLATEAU][-1]
 
 

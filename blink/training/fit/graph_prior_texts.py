@@ -1,4 +1,4 @@
-"""The texts that a graph prior is fitted on, with the scores of the model that the prior is added to."""
+"""Texts that a graph prior is fitted on, with the scores of the model that the prior is added to."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from blink.linking.linker import Linker
 from blink.model.biencoder import BiEncoder
 from blink.progress import Bars, no_bars
 from blink.training.fit.graph_prior import LabelledText, read_labelled
-from blink.training.fit.reranker_texts import fold_readers
+from blink.training.fit.reranker_texts import out_of_fold_models
 
 
 @dataclass(frozen=True)
 class TextSet:
-    """Labelled texts over a knowledge base, and the linker that reads them, without a prior."""
+    """Labelled texts of a knowledge base, and a linker without a prior that analyzes them."""
 
     linker: Linker
     kb: str
@@ -28,11 +28,11 @@ class TextSet:
 
 
 class PriorTexts:
-    """Reads labelled texts over several knowledge bases, each of which is opened and aligned with the graph once.
+    """Analyzes labelled texts of several knowledge bases, each of which is opened and aligned with the graph once.
 
     Args:
-        table: what the prior knows of entities.
-        rank: with the model's reranker.
+        table: entities of the prior.
+        rank: whether to use the model's reranker.
         bars: progress over the texts.
     """
 
@@ -42,13 +42,13 @@ class PriorTexts:
         self._alignments: dict[str, EntityAlignment] = {}
 
     def open(self, model: BiEncoder, kb: str, files: Sequence[str]) -> TextSet:
-        """The texts of mention files, with a linker over the folder ``kb``."""
+        """The texts of mention files, with a linker for the knowledge base in the folder ``kb``."""
         base = self._base(kb)
         samples = [sample for file in files for sample in labelled_samples(file, base.catalogue)]
         return TextSet(Linker(model, base, rank=self._rank), kb, samples)
 
     def alignment(self, kb: str) -> EntityAlignment:
-        """The rows of a knowledge base in the table."""
+        """The alignment of a knowledge base with the table."""
         if kb not in self._alignments:
             self._alignments[kb] = EntityAlignment(self._table, self._base(kb).catalogue)
         return self._alignments[kb]
@@ -59,12 +59,12 @@ class PriorTexts:
             return read_labelled(texts.linker, texts.samples, self.alignment(texts.kb), progress=progress.advance)
 
     def read_folds(self, model: BiEncoder, texts: TextSet, folds: Sequence[str]) -> list[LabelledText]:
-        """The texts, each read by the model of a fold that was not trained on it, with the reranker of ``model``."""
+        """The texts, each analyzed by the model of a fold that was not trained on it, with the reranker of ``model``."""
         labelled = []
-        for folder, fold in fold_readers(folds):
-            reader = BiEncoder.from_pretrained(folder)
-            reader.reranker = model.reranker
-            linker = Linker(reader, self._base(texts.kb), rank=self._rank)
+        for folder, fold in out_of_fold_models(folds):
+            fold_model = BiEncoder.from_pretrained(folder)
+            fold_model.reranker = model.reranker
+            linker = Linker(fold_model, self._base(texts.kb), rank=self._rank)
             labelled += self.read(TextSet(linker, texts.kb, [s for s in texts.samples if s.id in fold]))
         return labelled
 

@@ -1,4 +1,4 @@
-"""Fits the ranker: on spans that a model proposes in labelled texts it was not trained on."""
+"""Fits the reranker on spans that a model detects in labelled texts that it was not trained on."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from blink.training.settings import RankSettings
 
 Layers: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
 PRIOR = 1e-4
-"""Weight of the square of the logarithm of the scale, beside the mean cross-entropy of a span."""
+"""Weight of the squared logarithm of the scale, added to the mean cross-entropy per span."""
 LEAST_SPREAD = 1e-3
-"""A feature that never changes in the data must not become huge when it does change."""
+"""Least standard deviation of a feature: one that is constant in the training data must not become huge elsewhere."""
 
 
 @dataclass(frozen=True)
 class LabelledSpans:
-    """Spans with the evidence for their candidates, and which candidate is right.
+    """Spans with the features of their candidates, and the index of the right candidate.
 
     Attributes:
         features: *Shape:* (n, candidates, features), float32.
-        real: which candidates there are. *Shape:* (n, candidates), bool.
-        target: place of the right candidate, -1 where none is: no mention, or of something the knowledge base lacks.
+        real: mask of candidates, false for padding. *Shape:* (n, candidates), bool.
+        target: index of the right candidate, -1 for NIL: no mention, or an entity that is not a candidate.
             *Shape:* (n,), int64.
     """
 
@@ -47,19 +47,19 @@ class LabelledSpans:
         return len(self.target)
 
     @classmethod
-    def concatenate(cls, parts: Sequence[LabelledSpans]) -> LabelledSpans:
-        """Several in one; narrow ones are filled up with candidates that are not real.
+    def concatenate(cls, spans: Sequence[LabelledSpans]) -> LabelledSpans:
+        """Concatenate spans, padded to the largest number of candidates.
 
         Raises:
-            DataError: there is no span at all.
+            DataError: there is no span.
         """
-        if not sum(map(len, parts)):
+        if not sum(map(len, spans)):
             raise DataError("the models propose no span in the labelled texts; train them longer, or lower --floor")
-        width = max(p.features.shape[1] for p in parts)
+        width = max(p.features.shape[1] for p in spans)
         return cls(
-            np.concatenate([_widened(p.features, width) for p in parts]),
-            np.concatenate([_widened(p.real, width) for p in parts]),
-            np.concatenate([p.target for p in parts]),
+            np.concatenate([_widened(p.features, width) for p in spans]),
+            np.concatenate([_widened(p.real, width) for p in spans]),
+            np.concatenate([p.target for p in spans]),
         )
 
 
@@ -71,24 +71,24 @@ def labelled_spans(
     kb: KnowledgeBase,
     samples: Sequence[Sample],
     *,
-    floor: float,
+    min_mention_log_prob: float,
     precision: str = "auto",
     progress: Callable[[int], None] = lambda texts: None,
 ) -> LabelledSpans:
-    """Let a model propose spans and gather what speaks for their candidates.
+    """Detect spans with a model, and compute the features of their candidates.
 
-    A span is right if it is exactly a gold mention. Of texts that are labelled in part, other spans are left out.
+    A span is a mention if it equals a gold mention. In partially labelled texts, other spans are excluded.
 
     Raises:
         SettingsError: the knowledge base has no names, or a text is empty or longer than one window.
-        DataError: there is no span above the floor.
+        DataError: there is no span above ``min_mention_log_prob``.
     """
     require_one_window(model, samples)
     if kb.names is None or kb.vectors is None:
         raise SettingsError("a ranker needs the names of a knowledge base; build one with `blink kb build`")
     linker = Linker(model, kb, rank=False, precision=precision)
     labelled = []
-    analyses = linker.analyze([s.text for s in samples], keep=("features",), min_mention_log_prob=floor)
+    analyses = linker.analyze([s.text for s in samples], keep=("features",), min_mention_log_prob=min_mention_log_prob)
     for sample, analysis in zip(samples, analyses, strict=True):
         labelled.append(label_spans(sample, analysis))
         progress(1)
@@ -96,11 +96,11 @@ def labelled_spans(
 
 
 def label_spans(sample: Sample, analysis: Analysis) -> LabelledSpans:
-    """Join the features of a text's spans with the gold mentions.
+    """Label the spans of a text by its gold mentions.
 
     Args:
         sample: the text with its gold mentions.
-        analysis: of it, with features.
+        analysis: of the text, with features.
     """
     if not len(analysis.spans):
         return _NO_SPANS
@@ -118,12 +118,12 @@ def label_spans(sample: Sample, analysis: Analysis) -> LabelledSpans:
 def fit_reranker(
     spans: LabelledSpans, settings: RankSettings, progress: Callable[[float], None] = lambda loss: None
 ) -> RerankerNetwork:
-    """Fit a ranker by the cross-entropy of the right candidate, or of "nothing", among all of a span.
+    """Fit a reranker by the cross-entropy of the right candidate, or NIL, over all candidates of a span and NIL.
 
     Args:
-        spans: of texts that the model was not trained on: of those it was, it is too sure.
+        spans: of texts that the model was not trained on, since it is overconfident on its training texts.
         settings: see `RankSettings`.
-        progress: called with the mean loss of each epoch of each member.
+        progress: called with the mean loss of each epoch of each member of the ensemble.
     """
     features, real = torch.from_numpy(spans.features), torch.from_numpy(spans.real)
     mean, spread = features[real].mean(0), features[real].std(0).clamp(min=LEAST_SPREAD)
@@ -143,21 +143,23 @@ def _fit_member(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=steps)
     for _ in range(settings.epochs):
         total = 0.0
-        for chosen in torch.from_numpy(random.permutation(len(targets))).split(settings.batch_size):
-            target, there = _some_absent(torch.from_numpy(targets)[chosen], real[chosen], settings.absent, random)
-            scores = net(features[chosen] * _some_left_out(len(chosen), settings.left_out, random)).squeeze(-1)
-            loss = _cross_entropy(scores, there, target)
+        for indices in torch.from_numpy(random.permutation(len(targets))).split(settings.batch_size):
+            target, is_candidate = _drop_gold_candidates(
+                torch.from_numpy(targets)[indices], real[indices], settings.absent, random
+            )
+            scores = net(features[indices] * _feature_mask(len(indices), settings.left_out, random)).squeeze(-1)
+            loss = _cross_entropy(scores, is_candidate, target)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-            total += loss.item() * len(chosen)
+            total += loss.item() * len(indices)
         progress(total / len(targets))
     return [(m.weight.detach().numpy(), m.bias.detach().numpy()) for m in net if isinstance(m, nn.Linear)]
 
 
 def _merged(members: Sequence[Layers]) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """One network that gives the mean of several: they lie side by side in its layers."""
+    """Layers of one network that computes the mean of several: their weights form block-diagonal matrices."""
     layers = []
     for depth in range(len(members[0])):
         weights, biases = zip(*(member[depth] for member in members), strict=True)
@@ -172,9 +174,11 @@ def _merged(members: Sequence[Layers]) -> tuple[tuple[np.ndarray, np.ndarray], .
 
 
 def fit_scaling(ranker: RerankerNetwork, spans: LabelledSpans) -> Scaling:
-    """Scale and shift under which the scores of a ranker give the likeliest probabilities.
+    """Fit scale and shift of a reranker's scores by the cross-entropy (Platt 1999; Guo et al. 2017).
 
-    Two numbers, fitted to the cross-entropy of spans that the ranker was not fitted on (Platt 1999; Guo et al. 2017).
+    Args:
+        ranker: the reranker; its present scaling is ignored.
+        spans: that the reranker was not fitted on.
     """
     raw = torch.from_numpy(ranker.scaled(Scaling()).scores(spans.features, spans.real)).masked_fill(
         ~torch.from_numpy(spans.real), 0
@@ -186,7 +190,7 @@ def fit_scaling(ranker: RerankerNetwork, spans: LabelledSpans) -> Scaling:
     def loss() -> Tensor:
         optimizer.zero_grad()
         value = _cross_entropy(raw * numbers[0].exp() + numbers[1], real, target)
-        # Of a few texts without an error the likeliest scale would be infinite.
+        # For a few texts without errors the maximum-likelihood scale is infinite.
         value = value + PRIOR * numbers[0].square()
         value.backward()
         return value
@@ -197,15 +201,15 @@ def fit_scaling(ranker: RerankerNetwork, spans: LabelledSpans) -> Scaling:
 
 
 def require_one_window(model: BiEncoder, samples: Sequence[Sample]) -> None:
-    """Check that a model reads each text at once.
+    """Check that each text fits one window of a model.
 
     Raises:
-        SettingsError: a text is empty or longer than one window; it is named.
+        SettingsError: a text is empty or longer than one window; the message names it.
     """
     room = model.config.max_context_length - 2
-    for sample, pieces in zip(samples, model.tokenizer.tokenize([s.text for s in samples]), strict=True):
-        if not 0 < len(pieces.ids) <= room:
-            what = "longer than one window" if len(pieces.ids) else "empty"
+    for sample, encoding in zip(samples, model.tokenizer.tokenize([s.text for s in samples]), strict=True):
+        if not 0 < len(encoding.ids) <= room:
+            what = "longer than one window" if len(encoding.ids) else "empty"
             raise SettingsError(f"the labelled text {sample.id} is {what}; fit on questions or sentences")
 
 
@@ -214,29 +218,29 @@ def _widened(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def _network(inputs: int, settings: RankSettings) -> nn.Sequential:
-    parts: list[nn.Module] = []
+    layers: list[nn.Module] = []
     for size in (inputs, settings.hidden):
-        parts += [nn.Linear(size, settings.hidden), nn.GELU(approximate="tanh"), nn.Dropout(settings.dropout)]
-    return nn.Sequential(*parts, nn.Linear(settings.hidden, 1))
+        layers += [nn.Linear(size, settings.hidden), nn.GELU(approximate="tanh"), nn.Dropout(settings.dropout)]
+    return nn.Sequential(*layers, nn.Linear(settings.hidden, 1))
 
 
 def _cross_entropy(scores: Tensor, real: Tensor, target: Tensor) -> Tensor:
-    """Of the right candidate against all of its span and "nothing", which has score 0 and is target -1."""
+    """Mean cross-entropy of the right candidate over the candidates and NIL, which has score 0 and target -1."""
     nothing = scores.new_zeros(len(scores), 1)
     logits = torch.cat([nothing, scores.masked_fill(~real, float("-inf"))], dim=1)
     return nn.functional.cross_entropy(logits, target + 1)
 
 
-def _some_absent(target: Tensor, real: Tensor, share: float, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Take the right candidate away from some spans, which then name nothing."""
-    taken = torch.from_numpy(random.random(len(target)) < share) & (target >= 0)
+def _drop_gold_candidates(target: Tensor, real: Tensor, rate: float, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Remove the right candidate from a share ``rate`` of the spans, whose target becomes NIL."""
+    dropped = torch.from_numpy(random.random(len(target)) < rate) & (target >= 0)
     real = real.clone()
-    real[taken, target[taken]] = False
-    return target.masked_fill(taken, -1), real
+    real[dropped, target[dropped]] = False
+    return target.masked_fill(dropped, -1), real
 
 
-def _some_left_out(spans: int, share: float, random: np.random.Generator) -> Tensor:
-    """1 for the features of a span that count, 0 for a group that is left out. *Shape:* (spans, 1, features)."""
-    kept = random.random((spans, len(FEATURE_GROUPS))) >= share
+def _feature_mask(spans: int, rate: float, random: np.random.Generator) -> Tensor:
+    """Dropout of whole feature groups: 0 for a share ``rate`` of the groups, else 1. *Shape:* (spans, 1, features)."""
+    mask = random.random((spans, len(FEATURE_GROUPS))) >= rate
     of_feature = np.repeat(np.arange(len(FEATURE_GROUPS)), [len(names) for names in FEATURE_GROUPS.values()])
-    return torch.from_numpy(kept[:, None, of_feature].astype(np.float32))
+    return torch.from_numpy(mask[:, None, of_feature].astype(np.float32))

@@ -1,4 +1,4 @@
-"""The texts that a reranker is fitted on, and the models that read them: none may read a text it was trained on."""
+"""Texts that a reranker is fitted on, analyzed by models that were not trained on them."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from blink.training.fit.reranker import LabelledSpans, labelled_spans
 from blink.training.settings import Fold, RankSettings, parse_fold, parse_mix
 
 SYNTHETIC_SEED = 104_729
-"""Another seed for synthetic texts than that of training, so that they are other texts."""
+"""Seed of synthetic texts, other than the seed of training, so that the texts differ from those trained on."""
 
 
 def model_folder(model: str | Path) -> Path:
     """The folder of a model.
 
     Raises:
-        MissingFileError: it is none.
+        MissingFileError: it is not a model folder.
     """
     return require_file(Path(model) / CONFIG_FILE, f"{model} must be a model folder, as `blink train` writes it").parent
 
 
 def parse_reranker_mix(text: str) -> dict[str, float]:
-    """Synthetic texts per question, and how often each question itself counts.
+    """Synthetic texts per question, by source, and the number of repetitions of each question.
 
     Raises:
-        SettingsError: a source is not known or not allowed here, or questions count other than a whole number of times.
+        SettingsError: a source is unknown or not allowed here, or the value of questions is not an integer.
     """
     mix = parse_mix(text)
     if not mix.get("questions", 1.0).is_integer():
@@ -45,7 +45,7 @@ def parse_reranker_mix(text: str) -> dict[str, float]:
     return mix
 
 
-def fold_readers(folds: Sequence[str]) -> list[tuple[Path, Fold]]:
+def out_of_fold_models(folds: Sequence[str]) -> list[tuple[Path, Fold]]:
     """Models of run folders of `blink train --leave-out`, each with the fold of texts that it was not trained on.
 
     Raises:
@@ -63,20 +63,20 @@ def fold_readers(folds: Sequence[str]) -> list[tuple[Path, Fold]]:
 
 @dataclass(frozen=True)
 class TextSource:
-    """A knowledge base, and what makes synthetic texts over it; None where the mixture has none."""
+    """A knowledge base and its synthesizer, which is None if the mixture has no synthetic texts."""
 
     kb: KnowledgeBase
     synthesizer: Synthesizer | None
 
     @classmethod
     def of(cls, kb: KnowledgeBase, mix: Mapping[str, float], triples: str | None, damage: float) -> TextSource:
-        """The source over a knowledge base.
+        """The source of a knowledge base.
 
         Args:
             kb: the knowledge base.
             mix: see `parse_reranker_mix`.
             triples: file of facts for relational texts, if any.
-            damage: share of mentions that are misspelt.
+            damage: share of mentions that are augmented, see `blink.training.data.noise`.
         """
         if not any(share for name, share in mix.items() if name != "questions"):
             return cls(kb, None)
@@ -84,7 +84,7 @@ class TextSource:
         return cls(kb, Synthesizer(kb.catalogue, facts, (), augmentation=damage))
 
     def synthesize(self, mix: Mapping[str, float], count: int, questions: Sequence[Sample]) -> list[Sample]:
-        """Texts for ``count`` questions; entity replacement only where some of them are of this knowledge base."""
+        """Texts for ``count`` questions; with entity replacement only if ``questions`` are of this knowledge base."""
         if self.synthesizer is None:
             return []
         shares = {name: share for name, share in mix.items() if name != "questions" and (questions or name != "swapped")}
@@ -93,8 +93,8 @@ class TextSource:
 
 
 @dataclass(frozen=True)
-class SpanReader:
-    """A model that proposes spans in labelled texts.
+class SpanExtractor:
+    """Extracts labelled spans from texts with a model.
 
     Args:
         model: folder of the model.
@@ -108,10 +108,10 @@ class SpanReader:
     precision: str = "auto"
     bars: Bars = no_bars
 
-    def read(
+    def extract(
         self, sources: Sequence[TextSource], questions: Sequence[Sample], mix: Mapping[str, float]
     ) -> Iterator[LabelledSpans]:
-        """Spans of the questions, which are of the first knowledge base, and of synthetic texts over each.
+        """Spans of the questions, which belong to the first knowledge base, and of synthetic texts of each.
 
         Raises:
             MismatchError: a knowledge base was built with another model.
@@ -126,5 +126,5 @@ class SpanReader:
 
     def _spans(self, model: BiEncoder, kb: KnowledgeBase, texts: Sequence[Sample]) -> LabelledSpans:
         with self.bars(f"reading {kb.catalogue.path.parent.name}", len(texts), "text") as progress:
-            floor = self.settings.floor
-            return labelled_spans(model, kb, texts, floor=floor, precision=self.precision, progress=progress.advance)
+            least, advance = self.settings.floor, progress.advance
+            return labelled_spans(model, kb, texts, min_mention_log_prob=least, precision=self.precision, progress=advance)
