@@ -33,7 +33,7 @@ from examples.luke.options import Common
 if TYPE_CHECKING:
     import numpy as np
 
-    from examples.luke.whole import WholeModel
+    from examples.luke.pretrained import PretrainedLuke
 
 META_FILE = "meta.json"
 FORMAT = 1
@@ -60,15 +60,15 @@ def command(common: Common, /, model_file: str | None, out: str, id_map: str | N
       python -m examples.cli export-entities --model-file luke_large_500k.tar.gz --out entities --id-map enwiki_ids.tsv
     """
     from blink.apps.common import bar, say
-    from examples.luke.whole import load_whole
+    from examples.luke.pretrained import load_pretrained
 
     source = model_file or common.model_file
     if source is None:
         raise SettingsError("no model was named; give --model-file: LUKE's archive, a folder of transformers, or a name")
     ids = read_id_map(id_map) if id_map else None
     redirects = read_id_map(redirects_file, "source<TAB>target") if redirects_file else {}
-    model = load_whole(source, common.tokenizer, say)
-    choice = choose_rows(model.entities, ids, redirects)
+    model = load_pretrained(source, common.tokenizer, say)
+    choice = select_rows(model.entities, ids, redirects)
     with bar("writing entities", len(choice.rows), "entity") as progress:
         write_entities(Path(out), model, choice, source, progress.advance)
     omitted = f"; {len(choice.unmatched)} titles are left out, see {UNMATCHED_FILE}" if choice.unmatched else ""
@@ -119,7 +119,7 @@ def read_id_map(path: str, form: str = "title<TAB>Wikidata id") -> dict[str, str
     return ids
 
 
-def choose_rows(entities: Mapping[str, int], ids: Mapping[str, str] | None, redirects: Mapping[str, str]) -> Rows:
+def select_rows(entities: Mapping[str, int], ids: Mapping[str, str] | None, redirects: Mapping[str, str]) -> Rows:
     """All rows but the special ones; with a map, those whose title, or what it leads to by now, has an id.
 
     Of titles with the same id, the first, which is the most frequent, has it.
@@ -159,7 +159,7 @@ def _id_of(titles: Sequence[str], ids: Mapping[str, str], redirects: Mapping[str
     return next((ids[name] for name in both if name is not None and name in ids), None)
 
 
-def write_entities(out: Path, whole: WholeModel, choice: Rows, source: str, advance: Any = lambda count: None) -> None:
+def write_entities(out: Path, pretrained: PretrainedLuke, choice: Rows, source: str, advance: Any = lambda count: None) -> None:
     """Write the files; a folder of an earlier export has no ``meta.json`` while it is replaced."""
     import torch
     from safetensors.torch import save
@@ -168,7 +168,7 @@ def write_entities(out: Path, whole: WholeModel, choice: Rows, source: str, adva
 
     out.mkdir(parents=True, exist_ok=True)
     (out / META_FILE).unlink(missing_ok=True)
-    model, rows = whole.model, torch.tensor(choice.rows)
+    model, rows = pretrained.model, torch.tensor(choice.rows)
     embeddings = model.luke.entity_embeddings
     table = embeddings.entity_embeddings.weight.detach()
     project = getattr(embeddings, "entity_embedding_dense", torch.nn.Identity())
@@ -185,7 +185,7 @@ def write_entities(out: Path, whole: WholeModel, choice: Rows, source: str, adva
     width = model.config.hidden_size
     _save_chunks(out / "entity_vectors.npy", (len(rows), width), projected())
     _save_chunks(out / ARRAYS["raw"], (len(rows), table.shape[1]), (table[chunk].numpy() for chunk in rows.split(ROWS_AT_ONCE)))
-    counts = link_counts(Path(whole.folder))
+    counts = link_counts(Path(pretrained.folder))
     _save_small(out, model.entity_predictions.bias.detach()[rows].numpy(), [counts.get(title, 0) for title in choice.titles])
     with atomic_open(out / "entity_ids.txt") as f:
         f.writelines(f"{name}\n" for name in choice.ids)
@@ -204,7 +204,7 @@ def write_entities(out: Path, whole: WholeModel, choice: Rows, source: str, adva
 
 
 def _save_chunks(path: Path, shape: tuple[int, int], chunks: Iterator[np.ndarray]) -> None:
-    """Write an array of float32 piece by piece: the whole may be gigabytes."""
+    """Write an array of float32 segment by segment: the whole may be gigabytes."""
     import numpy as np
 
     with atomic_open(path, "wb") as f:

@@ -1,1 +1,1 @@
-"""Entity disambiguation (AIDA and five other sets): which of its candidates is a mention?"""
+"""Entity disambiguation (AIDA and five other sets): selects one of the candidates of each mention."""

@@ -1,8 +1,8 @@
-"""Reads the public sets of entity disambiguation: candidates in a table, words in a CoNLL file, names of persons in a list.
+"""Reads the public data sets of entity disambiguation: a table of candidates, a CoNLL file of words, a list of persons.
 
 A row of the table is a mention: document, document, mention, left words, right words, ``CANDIDATES``, a candidate
-``id,prior,title`` in each of the next columns (or ``EMPTYCAND``), ``GT:``, and last the gold entity as ``rank,id,prior,title``,
-or ``-1,id,title`` where it is no candidate.
+``id,prior,title`` in each of the next columns (or ``EMPTYCAND``), ``GT:``, and the gold entity as ``rank,id,prior,title``,
+or ``-1,id,title`` if it is not a candidate.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ SETS = {
 }
 """Name of a set to its table of mentions and its file of words."""
 REMEDY = "get the sets as examples/entity_disambiguation/README.md says"
-LEFT_OUT = frozenset(("Jiří_Třanovský",))
-"""Documents that published scores do not count (Le and Titov 2018)."""
+UNSCORED_DOCUMENTS = frozenset(("Jiří_Třanovský",))
+"""Documents that published scores exclude (Le and Titov 2018)."""
 _LINKED_COLUMNS = 6
 _NO_WORD = re.compile(r"\W+")
 _LAYOUT = "expected document, document, mention, left, right, CANDIDATES, candidates, GT:, gold, with tabulators between them"
@@ -39,7 +39,7 @@ _LAYOUT = "expected document, document, mention, left, right, CANDIDATES, candid
 
 @dataclass(frozen=True)
 class Candidate:
-    """An entity that a mention may mean, and how often its words do."""
+    """An entity that a mention may refer to, and its prior probability."""
 
     title: str
     prior: float
@@ -51,9 +51,9 @@ class Mention:
 
     Attributes:
         where: file and line.
-        text: its words as the table has them.
+        text: its words, from the table.
         title: its entity.
-        candidates: most frequent first.
+        candidates: by falling prior.
         start, end: its words in the document, end exclusive.
     """
 
@@ -67,7 +67,7 @@ class Mention:
 
 @dataclass(frozen=True)
 class Document:
-    """A text, whose mentions are decided together.
+    """A text and its mentions.
 
     Attributes:
         where: file and line of its first mention.
@@ -84,23 +84,23 @@ class Document:
 
 @dataclass(frozen=True)
 class Titles:
-    """How titles of the sets, which are old, become those of the model.
+    """Maps the old titles of the data sets to those of the model.
 
     Attributes:
         redirects: old title to new one.
-        known: titles that there are; mentions of others are left out. None leaves out none.
+        existing: titles that exist; mentions of others are ignored. None keeps all mentions.
     """
 
     redirects: Mapping[str, str]
-    known: Set[str] | None = None
+    existing: Set[str] | None = None
 
     def new(self, title: str) -> str:
-        """The title by its new name."""
+        """The current form of a title."""
         return self.redirects.get(title, title)
 
 
 def read_titles(titles_file: str | None, redirects_file: str | None) -> Titles:
-    """Read lists of titles: a title a line, and ``source<TAB>target`` a line.
+    """Read a list of titles, one per line, and redirects, ``source<TAB>target`` per line.
 
     Raises:
         MissingFileError: a file is not there.
@@ -113,8 +113,8 @@ def read_titles(titles_file: str | None, redirects_file: str | None) -> Titles:
         if not tab:
             raise DataError(f"{redirects_file}, line {number}: expected source<TAB>target; {remedy}")
         redirects[source] = target
-    known = frozenset(line for _, line in _lines(require_file(titles_file, remedy))) if titles_file else None
-    return Titles(redirects, known)
+    existing = frozenset(line for _, line in _lines(require_file(titles_file, remedy))) if titles_file else None
+    return Titles(redirects, existing)
 
 
 def read_documents(folder: Path, split: str, titles: Titles | None = None) -> list[Document]:
@@ -138,11 +138,11 @@ def read_documents(folder: Path, split: str, titles: Titles | None = None) -> li
         by_document[name].append(mention)
     documents = []
     for name, mentions in by_document.items():
-        if name not in LEFT_OUT:
+        if name not in UNSCORED_DOCUMENTS:
             text = _text_of(name, mentions[0], texts, words_file)
-            located = text.place([_with_longer_name(m, mentions, persons) for m in mentions], words_file)
-            known = (_renamed(m, titles) for m in located if titles.known is None or titles.new(m.title) in titles.known)
-            documents.append(Document(mentions[0].where, name, tuple(text.words), tuple(known)))
+            located = text.locate([_with_longer_name(m, mentions, persons) for m in mentions], words_file)
+            usable = (_renamed(m, titles) for m in located if titles.existing is None or titles.new(m.title) in titles.existing)
+            documents.append(Document(mentions[0].where, name, tuple(text.words), tuple(usable)))
     return documents
 
 
@@ -157,7 +157,7 @@ def _read_table(path: Path) -> Iterator[tuple[str, Mention]]:
         none = columns[6] == "EMPTYCAND"
         candidates = [] if none else [_candidate(column, where) for column in columns[6:-2]]
         ordered = sorted((c for c in candidates if c.title), key=lambda c: -c.prior)
-        if title := _gold(columns[-1], where):  # without a title, the mention means nothing in Wikipedia
+        if title := _gold(columns[-1], where):  # mentions without a title have no entity in Wikipedia
             yield columns[0], Mention(where, columns[2], title, tuple(ordered))
 
 
@@ -185,7 +185,7 @@ def _unescaped(title: str) -> str:
 
 
 def _with_longer_name(mention: Mention, others: Sequence[Mention], persons: Set[str]) -> Mention:
-    """A part of a person's name has the candidates of the longer names in its document, their priors averaged."""
+    """Give a partial name of a person the candidates of the longer names in its document, with averaged priors."""
     pattern = re.compile(rf"(?<!\S){re.escape(mention.text.lower())}(?!\S)")
     longer = [
         other
@@ -212,14 +212,14 @@ def _renamed(mention: Mention, titles: Titles) -> Mention:
 
 
 class _Text:
-    """Words of a document, and where its linked mentions stand."""
+    """Words of a document, and the spans of its linked mentions."""
 
     def __init__(self) -> None:
         self.words: list[str] = []
         self.spans: list[tuple[int, int]] = []
 
     def add(self, columns: Sequence[str], where: str) -> None:
-        """Take in a line: a word, and in lines of linked mentions ``B`` or ``I``, mention, title, address and number."""
+        """Add a line: a word, and for linked mentions also ``B`` or ``I``, mention, title, URL and number."""
         here = len(self.words)
         self.words.append(columns[0])
         if len(columns) < _LINKED_COLUMNS:
@@ -229,10 +229,10 @@ class _Text:
         elif columns[1] == "I" and self.spans and self.spans[-1][1] == here:
             self.spans[-1] = (self.spans[-1][0], here + 1)
         else:
-            raise DataError(f"{where}: found {columns[1]!r} where a mention begins with B and goes on with I; mend the line")
+            raise DataError(f"{where}: found {columns[1]!r} where a mention begins with B and continues with I; fix the line")
 
-    def place(self, mentions: Sequence[Mention], path: Path) -> Iterator[Mention]:
-        """The mentions with their words; both are in the order of the text, and some spans are not in the table."""
+    def locate(self, mentions: Sequence[Mention], path: Path) -> Iterator[Mention]:
+        """The mentions with their spans; both are in text order, and some spans are not in the table."""
         spans = iter(self.spans)
         for mention in mentions:
             for start, end in spans:
@@ -240,7 +240,7 @@ class _Text:
                     yield replace(mention, start=start, end=end)
                     break
             else:
-                problem = f"{path.name} has no mention {mention.text!r} behind those of the rows before"
+                problem = f"{path.name} has no mention {mention.text!r} after those of the rows before"
                 raise DataError(f"{mention.where}: {problem}; the two files must list mentions in the same order")
 
 

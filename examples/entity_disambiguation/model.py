@@ -1,4 +1,4 @@
-"""The model: LUKE with its head for masked entities, which chooses among the candidates of each mention.
+"""The model: LUKE with its masked-entity head, which scores the candidates of each mention.
 
 Yamada et al. 2022, "Global Entity Disambiguation with BERT", section 3.
 """
@@ -13,10 +13,10 @@ from transformers import LukeConfig, LukeModel
 from transformers.models.luke.modeling_luke import EntityPredictionHeadTransform, LukePreTrainedModel
 
 from examples.luke.convert import MASK, PAD
-from examples.luke.whole import WholeModel, make_plain
+from examples.luke.pretrained import PretrainedLuke, make_plain
 
 NO_CANDIDATE = -1e32
-"""Score of what is no candidate: finite, so that a row without any has no gradient that is no number."""
+"""Score of padding: finite, so that a row without candidates has no NaN gradient."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class DisambiguationOutput:
 
 
 class CandidateHead(nn.Module):
-    """LUKE's head for masked entities without its decoder, which is the table of entities.
+    """LUKE's masked-entity head without its decoder, which is the entity table.
 
     Attributes:
         transform: from a state to an entity's vector.
@@ -43,8 +43,7 @@ class CandidateHead(nn.Module):
 class LukeForEntityDisambiguation(LukePreTrainedModel):
     """Scores the candidates of masked entities: transform(state) . E[candidate] + bias[candidate].
 
-    The table of entities and their biases do not learn. The vector of the masked entity does, though it has a row of the table:
-    it is a parameter of its own, which takes the place of that row.
+    Entity table and biases are frozen. The vector of the masked entity is trained: a separate parameter replaces its row.
 
     Attributes:
         mask_embedding: vector of a masked entity. *Shape:* (entity size,).
@@ -82,11 +81,11 @@ class LukeForEntityDisambiguation(LukePreTrainedModel):
 
 
 @torch.no_grad()
-def begin(model: LukeForEntityDisambiguation, source: WholeModel) -> None:
-    """Give a new model, whose encoder is in place, the pre-trained head and the vector of the masked entity."""
+def begin(model: LukeForEntityDisambiguation, source: PretrainedLuke) -> None:
+    """Copy the pre-trained head and the vector of the masked entity into a new model with a loaded encoder."""
     weights = {name: value.clone() for name, value in source.model.entity_predictions.state_dict().items()}
     del weights["decoder.weight"]
-    pad = source.entities[PAD]  # which the encoder has in row 0, wherever it was
+    pad = source.entities[PAD]  # the encoder has moved it to row 0
     weights["bias"][[0, pad]] = weights["bias"][[pad, 0]]
     model.entity_predictions.load_state_dict(weights, strict=True)
     mask = source.entities[MASK]

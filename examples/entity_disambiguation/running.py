@@ -1,4 +1,4 @@
-"""What the commands of entity disambiguation do."""
+"""Implementation of the commands of entity disambiguation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from blink.apps.common import say
 from blink.errors import MissingFileError, SettingsError
 from blink.files import atomic_open
 from examples.entity_disambiguation.data import REMEDY, SETS, read_documents, read_titles
-from examples.entity_disambiguation.task import EntityDisambiguation, Reading
+from examples.entity_disambiguation.task import DisambiguationOptions, EntityDisambiguation
 from examples.entity_disambiguation.windows import Limits
 from examples.luke.convert import save_folder
 from examples.luke.loading import load_base
 from examples.luke.options import Common, Plan
+from examples.luke.pretrained import PretrainedLuke, load_pretrained
 from examples.luke.run import WEIGHTS_FILE, run_task
-from examples.luke.whole import WholeModel, load_whole
 
 
 def run_disambiguation(common: Common, plan: Plan, **options: Any) -> None:
@@ -28,20 +28,20 @@ def run_disambiguation(common: Common, plan: Plan, **options: Any) -> None:
     files = tuple(Path(options[name]) for name in ("titles_file", "redirects_file") if options[name])
     task_options = {name: options[name] for name in ("max_mention_length", "masked_entity_prob", "inference_mode")}
     task = EntityDisambiguation(
-        Reading(limits, **task_options, titles=titles, title_files=files), functools.partial(_source, common)
+        DisambiguationOptions(limits, **task_options, titles=titles, title_files=files), functools.partial(_source, common)
     )
     if not plan.do_train and plan.do_eval and not plan.checkpoint_file and common.model_file:
         _assemble(task, common)
     run_task(task, common, plan)
 
 
-def _source(common: Common) -> WholeModel:
-    assert common.model_file is not None  # or there would be no new model
-    return load_whole(common.model_file, common.tokenizer, say)
+def _source(common: Common) -> PretrainedLuke:
+    assert common.model_file is not None  # a new model is made from it
+    return load_pretrained(common.model_file, common.tokenizer, say)
 
 
 def _assemble(task: EntityDisambiguation, common: Common) -> None:
-    """Put the pre-trained model into the folder of the run, from where it is evaluated, unless a fine-tuned one is there."""
+    """Write the pre-trained model into the run's folder for evaluation, unless a fine-tuned one exists."""
     if common.output_dir is None:
         raise SettingsError("a pre-trained model is evaluated from a folder of its own; give --output-dir before the task")
     if (Path(common.output_dir) / WEIGHTS_FILE).is_file():
@@ -54,10 +54,10 @@ def _assemble(task: EntityDisambiguation, common: Common) -> None:
 
 
 def write_candidates(out: str, data_dir: str, redirects_file: str | None) -> None:
-    """Write the titles of all candidates, and of the right entities, of the sets in a folder.
+    """Write the titles of all candidates and gold entities of the data sets in a folder.
 
     Raises:
-        MissingFileError: none of the sets is there.
+        MissingFileError: the folder has none of the data sets.
     """
     folder, titles = Path(data_dir), read_titles(None, redirects_file)
     available = [name for name, (table, _) in SETS.items() if (folder / table).is_file()]

@@ -1,4 +1,4 @@
-"""Entity disambiguation: all mentions of a document are masked entities at once; each is one of its candidates."""
+"""Entity disambiguation: all mentions of a document are masked entities, and the model scores their candidates."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from examples.entity_disambiguation.model import NO_CANDIDATE, LukeForEntityDisa
 from examples.entity_disambiguation.windows import Decided, Limits, document_inputs
 from examples.luke.features import Feature, collate
 from examples.luke.loading import HeadClass, Vocabulary
+from examples.luke.pretrained import PretrainedLuke
 from examples.luke.task import TRAIN, Task
-from examples.luke.whole import WholeModel
 
 GLOBAL, LOCAL = "global", "local"
 NO_LABEL = -100
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How documents are read and decided.
+class DisambiguationOptions:
+    """How documents are encoded and mentions decided.
 
     Attributes:
-        limits: what is read at once.
-        max_mention_length: pieces of a mention that have a position.
-        masked_entity_prob: share of the mentions that are masked in training; the others are shown with their entity.
-        inference_mode: ``local`` decides all mentions at once, ``global`` the surest first, and goes on with it as an entity.
+        limits: sizes of an input.
+        max_mention_length: tokens of a mention that have a position.
+        masked_entity_prob: fraction of mentions masked in training; the others have their gold entity.
+        inference_mode: ``local`` decides all mentions at once, ``global`` one by one, each decision as input of the next.
         titles: old titles to new ones.
-        title_files: what they were read from.
+        title_files: their files.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -48,7 +48,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a mention was taken for, None without candidates, and the model's probability of it among them."""
+    """Predicted title, None without candidates, and its probability among the candidates."""
 
     title: str | None
     probability: float = 0.0
@@ -58,11 +58,11 @@ Answers = list[list[Answer]]
 
 
 class EntityDisambiguation(Task[Document]):
-    """AIDA and five other sets; scored by the share of mentions with the right entity.
+    """AIDA and five other sets; scored by accuracy over mentions.
 
     Args:
-        reading: how documents are read and decided.
-        source: loads the pre-trained model, whose head a new model begins with.
+        options: how documents are encoded and mentions decided.
+        source: loads the pre-trained model, whose head initialises a new model.
     """
 
     name: ClassVar[str] = "entity-disambiguation"
@@ -70,11 +70,11 @@ class EntityDisambiguation(Task[Document]):
     splits: ClassVar[tuple[str, ...]] = tuple(name for name in SETS if name != TRAIN)
     all_entities: ClassVar[bool] = True
 
-    def __init__(self, reading: Reading, source: Callable[[], WholeModel]) -> None:
-        self.reading, self._source = reading, source
+    def __init__(self, options: DisambiguationOptions, source: Callable[[], PretrainedLuke]) -> None:
+        self.options, self._source = options, source
 
     def head(self) -> HeadClass:
-        """The head for masked entities, over candidates."""
+        """The masked-entity head, over candidates."""
         return LukeForEntityDisambiguation
 
     def file(self, split: str) -> str:
@@ -83,33 +83,33 @@ class EntityDisambiguation(Task[Document]):
 
     def read(self, folder: Path, split: str) -> list[Document]:
         """See `examples.entity_disambiguation.data`."""
-        return read_documents(folder, split, self.reading.titles)
+        return read_documents(folder, split, self.options.titles)
 
-    def told(self, examples: Sequence[Document]) -> str:
-        """Documents and mentions, and how many of those have their entity among the candidates."""
+    def summary(self, examples: Sequence[Document]) -> str:
+        """Numbers of documents, mentions, and mentions whose gold entity is a candidate."""
         mentions = [m for d in examples for m in d.mentions]
         covered = sum(any(c.title == m.title for c in m.candidates) for m in mentions)
         return f"{len(examples)} documents, {len(mentions)} mentions, {covered} with their entity among the candidates"
 
     def labels(self, examples: Sequence[Document]) -> tuple[str, ...]:
-        """There are no classes; the model wants one."""
+        """One dummy class, which transformers requires."""
         return ("entity",)
 
     def head_settings(self) -> dict[str, Any]:
-        """A new model knows no masked entity until `adopt` gives it its head."""
+        """No masked entity yet; `adopt` sets it together with the head."""
         return {"entity_mask_id": None}
 
     def choices(self) -> dict[str, Any]:
-        """How documents are read and decided."""
-        options = {k: v for k, v in vars(self.reading).items() if k not in ("limits", "titles", "title_files")}
-        return {**vars(self.reading.limits), **options}
+        """How documents are encoded and mentions decided."""
+        options = {k: v for k, v in vars(self.options).items() if k not in ("limits", "titles", "title_files")}
+        return {**vars(self.options.limits), **options}
 
     def sources(self) -> list[Path]:
         """Lists of titles and of redirects."""
-        return list(self.reading.title_files)
+        return list(self.options.title_files)
 
     def adopt(self, labels: tuple[str, ...], model: nn.Module) -> None:
-        """Give a new model the head of the pre-trained one; neither the table of entities nor their biases learn."""
+        """Initialise the head of a new model from the pre-trained one; freeze entity table and biases."""
         assert isinstance(model, LukeForEntityDisambiguation)
         if model.config.entity_mask_id is None:
             begin(model, self._source())
@@ -119,16 +119,16 @@ class EntityDisambiguation(Task[Document]):
     def features(self, examples: Sequence[Document], vocabulary: Vocabulary, *, training: bool) -> Iterator[list[Feature]]:
         """See `examples.entity_disambiguation.windows`."""
         for index, document in enumerate(examples):
-            yield document_inputs(index, document, vocabulary, self.reading.limits, training=training)
+            yield document_inputs(index, document, vocabulary, self.options.limits, training=training)
 
     # -- a batch -------------------------------------------------------------------------------------------------
 
     def inputs(self, features: Sequence[Feature], vocabulary: Vocabulary) -> dict[str, Tensor]:
-        """Besides the usual: rows of candidates, and in training the place of the right one where a mention is shown with it.
+        """The usual inputs, rows of candidates, and in training the index of the gold candidate of unmasked mentions.
 
-        Which mentions are shown is drawn from torch's generator.
+        The unmasked mentions are drawn from torch's generator.
         """
-        batch = collate(features, vocabulary.pieces.pad, min(self.reading.max_mention_length, vocabulary.max_mention_length))
+        batch = collate(features, vocabulary.tokenizer.pad, min(self.options.max_mention_length, vocabulary.max_mention_length))
         decided: list[Decided] = [f.note for f in features]
         width = max(len(rows) for d in decided for rows in d.candidates)
         candidates = torch.full((*batch["entity_ids"].shape, max(width, 1)), -1)
@@ -143,22 +143,22 @@ class EntityDisambiguation(Task[Document]):
         return {**batch, "candidates": candidates, "shown": unmasked}
 
     def decisions(self, feature: Feature) -> int:
-        """The masked mentions: at least one."""
-        return max(1, round(len(feature.label) * self.reading.masked_entity_prob))
+        """Number of masked mentions, at least one."""
+        return max(1, round(len(feature.label) * self.options.masked_entity_prob))
 
     def logits(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        """Scores of candidates. *Shape:* (n, entities, candidates). A mention that is shown has its entity as the only one."""
+        """Scores of candidates. *Shape:* (n, entities, candidates). Unmasked mentions keep only their gold candidate."""
         unmasked = inputs.pop("shown")
         if model.training:
             positions = torch.arange(inputs["candidates"].shape[2], device=unmasked.device)
             others = (unmasked.unsqueeze(-1) >= 0) & (positions != unmasked.unsqueeze(-1))
             return model(**inputs).logits.masked_fill(others, NO_CANDIDATE)
-        if self.reading.inference_mode == LOCAL:
+        if self.options.inference_mode == LOCAL:
             return model(**inputs).logits
-        return one_by_one(model, inputs)
+        return decide_one_by_one(model, inputs)
 
     def loss(self, logits: Tensor, features: Sequence[Feature]) -> Tensor:
-        """Cross-entropy over candidates; that of a mention that is shown is 0."""
+        """Cross-entropy over candidates; 0 for unmasked mentions."""
         gold = torch.full(logits.shape[:2], NO_LABEL, device=logits.device)
         for i, feature in enumerate(features):
             gold[i, : len(feature.label)] = torch.tensor(feature.label, device=logits.device)
@@ -192,7 +192,7 @@ class EntityDisambiguation(Task[Document]):
         return {"accuracy": recall, "precision": precision, "recall": recall, "f1": f1}
 
     def write(self, folder: Path, split: str, examples: Sequence[Document], answers: Answers) -> None:
-        """``test_predictions.jsonl``: an object for each mention."""
+        """``test_predictions.jsonl``: one object per mention."""
         with atomic_open(folder / f"{split}_predictions.jsonl") as f:
             for document, of_document in zip(examples, answers, strict=True):
                 for mention, answer in zip(document.mentions, of_document, strict=True):
@@ -201,11 +201,11 @@ class EntityDisambiguation(Task[Document]):
 
 
 @torch.no_grad()
-def one_by_one(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+def decide_one_by_one(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
     """Decide the mentions of each text in the order of the model's confidence (Yamada et al. 2022, section 3.3).
 
     Returns:
-        scores of candidates at the moment at which a mention was decided. *Shape:* (n, entities, candidates).
+        scores of candidates when their mention was decided. *Shape:* (n, entities, candidates).
     """
     ids, candidates = inputs["entity_ids"].clone(), inputs["candidates"]
     texts = torch.arange(len(ids), device=ids.device)
@@ -213,17 +213,17 @@ def one_by_one(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
     undecided = (candidates >= 0).any(-1)
     while undecided.any():
         logits = model(**{**inputs, "entity_ids": ids}).logits.float()
-        sure, best = logits.softmax(-1).max(-1)
-        surest = sure.masked_fill(~undecided, -1.0).argmax(1)
+        confidence, best = logits.softmax(-1).max(-1)
+        surest = confidence.masked_fill(~undecided, -1.0).argmax(1)
         active = undecided[texts, surest]  # texts that are done have none left
-        rows, at = texts[active], surest[active]
-        scores[rows, at] = logits[rows, at]
-        ids[rows, at] = candidates[rows, at, best[rows, at]]
-        undecided[rows, at] = False
+        rows, columns = texts[active], surest[active]
+        scores[rows, columns] = logits[rows, columns]
+        ids[rows, columns] = candidates[rows, columns, best[rows, columns]]
+        undecided[rows, columns] = False
     return scores
 
 
 def _answer(mention: Mention, scores: np.ndarray) -> Answer:
     best = int(scores.argmax())
-    shares = np.exp(scores - scores[best])
-    return Answer(mention.candidates[best].title, float(1 / shares.sum()))
+    exponentials = np.exp(scores - scores[best])
+    return Answer(mention.candidates[best].title, float(1 / exponentials.sum()))

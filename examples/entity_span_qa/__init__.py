@@ -1,1 +1,1 @@
-"""Cloze questions over entities (ReCoRD): which entity of the passage fills the gap?"""
+"""Cloze questions over entities (ReCoRD): the entity of the passage that fills the gap."""

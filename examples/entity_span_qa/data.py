@@ -16,8 +16,8 @@ class Candidate:
     """An entity of a passage.
 
     Attributes:
-        start, end: in characters; ``end`` lies behind it.
-        text: as it stands there.
+        start, end: in characters, end exclusive.
+        text: its characters.
     """
 
     start: int
@@ -30,12 +30,12 @@ class ClozeExample:
     """A question with a gap.
 
     Attributes:
-        where: file and place.
+        where: file, passage and question.
         id: of the question.
         query: the sentence with the gap.
         passage: what it is about.
-        candidates: entities of the passage, by their place.
-        answers: spans of the candidates that are right.
+        candidates: entities of the passage, in order.
+        answers: spans of the gold candidates.
         gold: their texts.
     """
 
@@ -56,10 +56,10 @@ def read_cloze(folder: Path, split: str) -> list[ClozeExample]:
         DataError: it is malformed; the message names file, passage and question.
     """
     path = data_file(folder, f"{split}.json", REMEDY)
-    whole = read_object(path)
-    questions = [e for passage in whole.rows("data", "passage") for e in _passage(passage)]
+    document = read_object(path)
+    questions = [e for passage in document.rows("data", "passage") for e in _passage(passage)]
     if not questions:
-        raise whole.error("there are no questions; look at the file")
+        raise document.error("there are no questions; look at the file")
     return questions
 
 
@@ -78,7 +78,7 @@ def _question(row: Row, passage: str, candidates: tuple[Candidate, ...]) -> Cloz
     answers = row.rows("answers", "answer") if "answers" in row else []
     spans = frozenset(_span(answer, passage) for answer in answers)
     gold = tuple(answer.text("text") for answer in answers)
-    # Line breaks mean nothing here; spaces in their stead leave all offsets as they are.
+    # Line breaks have no meaning here; a space instead of each keeps all offsets.
     plain = passage.replace("\n", " ")
     return ClozeExample(row.where, row.text("id"), query.replace("\n", " "), plain, candidates, spans, gold)
 

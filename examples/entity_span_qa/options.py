@@ -15,11 +15,11 @@ class ClozeOptions(Settings):
     """Options of the task."""
 
     max_seq_length: Annotated[int, Field(ge=16)] = 512
-    """Pieces per input, special ones included."""
+    """Tokens per input, special ones included."""
     max_query_length: Positive = 90
-    """Pieces of the question."""
+    """Tokens of the question."""
     doc_stride: Positive = 128
-    """Pieces from one window of a long passage to the next."""
+    """Tokens from one window of a long passage to the next."""
 
     @model_validator(mode="after")
     def _require_room(self) -> ClozeOptions:

@@ -21,7 +21,7 @@ from examples.luke.metrics import record_scores
 from examples.luke.task import Task, label_tensor
 
 HIGHLIGHT_MARKER, GAP_MARKER, ENTITY_MARKER = FIRST, SECOND, THIRD
-"""They begin as the pieces of ``@``, ``#`` and ``*``."""
+"""Their embeddings are initialised from ``@``, ``#`` and ``*``."""
 IGNORED = -1
 
 Answers = dict[str, str]
@@ -60,7 +60,7 @@ class EntitySpanQa(Task[ClozeExample]):
         return ("right",)
 
     def features(self, examples: Sequence[ClozeExample], vocabulary: Vocabulary, *, training: bool) -> Iterator[list[Feature]]:
-        """An input for each window of the passage that shows a whole candidate."""
+        """An input for each window of the passage that contains a complete candidate."""
         limit = min(self.options.max_seq_length, vocabulary.max_length)
         for i, example in enumerate(examples):
             yield list(self._windows(i, example, vocabulary, limit, training))
@@ -68,7 +68,7 @@ class EntitySpanQa(Task[ClozeExample]):
     def _windows(
         self, index: int, example: ClozeExample, vocabulary: Vocabulary, limit: int, training: bool
     ) -> Iterator[Feature]:
-        pieces, mask = vocabulary.pieces, vocabulary.entities[MASK]
+        tokenizer, mask = vocabulary.tokenizer, vocabulary.entities[MASK]
         query, gap = encode_query(example.query, vocabulary, self.options.max_query_length)
         passage, spans = encode_passage(example, vocabulary)
         offset = len(query) + 3
@@ -80,11 +80,11 @@ class EntitySpanQa(Task[ClozeExample]):
             entities = [EntitySlot(mask, gap + 1, gap + 2), *(EntitySlot(mask, *slot) for slot in slots)]
             candidates = [example.candidates[n] for n in inside]
             label = [int((c.start, c.end) in example.answers) for c in candidates] if training else []
-            words = [pieces.begin, *query, pieces.end, pieces.end, *passage[start:end], pieces.end]
+            words = [tokenizer.begin, *query, tokenizer.end, tokenizer.end, *passage[start:end], tokenizer.end]
             yield Feature(index, example.where, words, entities, label, [c.text for c in candidates])
 
     def loss(self, logits: Tensor, features: Sequence[Feature]) -> Tensor:
-        """Binary cross-entropy of each candidate; those that fill up count for nothing."""
+        """Sum of the binary cross-entropies of candidates, without padding."""
         gold = label_tensor(features, IGNORED, logits.device)
         real = gold != IGNORED
         return nn.functional.binary_cross_entropy_with_logits(logits[real], gold[real].float(), reduction="sum")
@@ -98,14 +98,14 @@ class EntitySpanQa(Task[ClozeExample]):
         return [row[: len(f.entities) - 1] for row, f in zip(logits.cpu().numpy(), features, strict=True)]
 
     def decode(self, examples: Sequence[ClozeExample], features: Sequence[Feature], outputs: Sequence[np.ndarray]) -> Answers:
-        """The text of the candidate with the greatest logit in all windows; no answer where no window shows one."""
+        """The text of the candidate with the greatest logit in all windows; no answer if no window contains one."""
         scored: dict[int, list[tuple[float, str]]] = defaultdict(list)
         for feature, row in zip(features, outputs, strict=True):
             scored[feature.example] += zip(row.tolist(), feature.note, strict=True)
         return {e.id: max(scored[i], key=lambda pair: pair[0])[1] for i, e in enumerate(examples) if scored[i]}
 
     def score(self, examples: Sequence[ClozeExample], answers: Answers) -> dict[str, float]:
-        """Exact match and F1 of normalised texts, in per cent, as the script of ReCoRD has them; no answer counts 0."""
+        """Exact match and F1 of normalised texts, in per cent, as in the script of ReCoRD; no answer counts 0."""
         return record_scores([(e.id, e.gold) for e in examples], answers)
 
     def write(self, folder: Path, split: str, examples: Sequence[ClozeExample], answers: Answers) -> None:
@@ -114,25 +114,25 @@ class EntitySpanQa(Task[ClozeExample]):
 
 
 def encode_query(query: str, vocabulary: Vocabulary, limit: int) -> tuple[list[int], int]:
-    """Ids of a question and where its gap is in them; one that is too long is cut far from the gap."""
+    """Ids of a question and the index of its gap; a long question is truncated far from the gap."""
     before, after = query.split(PLACEHOLDER)
-    ids = vocabulary.pieces.encode(before)
+    ids = vocabulary.tokenizer.encode(before)
     gap = len(ids)
-    ids += [vocabulary.markers[GAP_MARKER], *vocabulary.pieces.encode(after, space=False)]
+    ids += [vocabulary.markers[GAP_MARKER], *vocabulary.tokenizer.encode(after, space=False)]
     ids, [(gap, _)] = keep_near(ids, [(gap, gap + 1)], limit)
     return ids, gap
 
 
 def encode_passage(example: ClozeExample, vocabulary: Vocabulary) -> tuple[list[int], list[tuple[int, int]]]:
-    """Ids of a passage, with markers around its candidates, and where those are, markers included."""
-    text, pieces = example.passage, vocabulary.pieces
+    """Ids of a passage with markers around its candidates, and the bounds of these, markers included."""
+    text, tokenizer = example.passage, vocabulary.tokenizer
 
     def encode(start: int, end: int) -> list[int]:
         ids: list[int] = []
         for n, segment in enumerate(text[start:end].split(HIGHLIGHT)):
             if n:
                 ids.append(vocabulary.markers[HIGHLIGHT_MARKER])
-            ids += pieces.encode(segment, space=n == 0 and (start == 0 or text[start - 1].isspace()))
+            ids += tokenizer.encode(segment, space=n == 0 and (start == 0 or text[start - 1].isspace()))
         return ids
 
     marked = [MarkedSpan(c.start, c.end, vocabulary.markers[ENTITY_MARKER]) for c in example.candidates]

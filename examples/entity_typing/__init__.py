@@ -1,1 +1,1 @@
-"""Entity typing (Open Entity): what kinds of thing is this mention?"""
+"""Entity typing (Open Entity): the types of a mention."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from examples.luke.reading import Row, data_file, read_rows
 
 NINE_TYPES = ("entity", "event", "group", "location", "object", "organization", "person", "place", "time")
-"""Kept of the thousands of the original release, as is usual."""
+"""The types that are evaluated, of thousands in the original release."""
 BRACKETS = {"-LRB-": "(", "-LCB-": "(", "-LSB-": "(", "-RRB-": ")", "-RCB-": ")", "-RSB-": ")"}
 REMEDY = "get Open Entity as examples/entity_typing/README.md says"
 

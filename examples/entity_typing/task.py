@@ -1,4 +1,4 @@
-"""Entity typing: the mention between markers, one ``[MASK]`` entity over it, a yes or no for each type."""
+"""Entity typing: markers around the mention, one ``[MASK]`` entity on it, a binary decision for each type."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Answers = list[tuple[str, ...]]
 
 
 class EntityTyping(Task[TypingExample]):
-    """Open Entity: several types a mention, or none; scored by micro-averaged F1."""
+    """Open Entity: any number of types per mention, scored by micro-averaged F1."""
 
     name: ClassVar[str] = "entity-typing"
     original_markers: ClassVar[tuple[str, ...]] = (FIRST,)
@@ -38,7 +38,7 @@ class EntityTyping(Task[TypingExample]):
         return read_typing(folder, split)
 
     def labels(self, examples: Sequence[TypingExample]) -> tuple[str, ...]:
-        """All types that occur, in alphabetical order.
+        """All types that occur, sorted.
 
         Raises:
             DataError: there are none.
@@ -49,17 +49,17 @@ class EntityTyping(Task[TypingExample]):
         return types
 
     def features(self, examples: Sequence[TypingExample], vocabulary: Vocabulary, *, training: bool) -> Iterator[list[Feature]]:
-        """One input an example; a text that is too long is cut far from the mention."""
-        pieces, mask = vocabulary.pieces, vocabulary.entities[MASK]
+        """One input per example; a long text is truncated far from the mention."""
+        tokenizer, mask = vocabulary.tokenizer, vocabulary.entities[MASK]
         for i, e in enumerate(examples):
 
             def encode(start: int, end: int, text: str = e.text) -> list[int]:
-                return pieces.encode(without_codes(text[start:end]))
+                return tokenizer.encode(without_codes(text[start:end]))
 
             ids, spans = encode_marked(len(e.text), [MarkedSpan(e.start, e.end, vocabulary.markers[FIRST])], encode)
             ids, [(start, end)] = keep_near(ids, spans, vocabulary.max_length - 2)
             label = [int(name in e.labels) for name in vocabulary.labels] if training else []
-            words = [pieces.begin, *ids, pieces.end]
+            words = [tokenizer.begin, *ids, tokenizer.end]
             yield [Feature(i, e.where, words, [EntitySlot(mask, start + 1, end + 1)], label)]
 
     def loss(self, logits: Tensor, features: Sequence[Feature]) -> Tensor:

@@ -26,7 +26,7 @@ QUERIES = ("w2e_query", "e2w_query", "e2e_query")
 """Of entity-aware attention; before it is trained, all are the same as ``query``."""
 FIRST, SECOND = "<ent>", "<ent2>"
 MARKED_LIKE = {FIRST: "@", SECOND: "#"}
-"""Markers of transformers' tokenizer, and the word pieces whose rows they begin with."""
+"""Markers of transformers' tokenizer, and the tokens whose rows they begin with."""
 PAD, UNKNOWN, MASK, MASK2 = "[PAD]", "[UNK]", "[MASK]", "[MASK2]"
 SPECIAL_ENTITIES = (PAD, UNKNOWN, MASK, MASK2)
 
@@ -53,7 +53,7 @@ def to_transformers(archive: Archive, tokenizer: str | None = None) -> tuple[Luk
         if needed not in state:
             raise CheckpointError(f"the weights hold no {needed.removeprefix('luke.')}; is it a LUKE model?")
     words = len(state[EMBEDDED])
-    vocab = {piece: i for piece, i in vocab.items() if i < words}
+    vocab = {token: i for token, i in vocab.items() if i < words}
     _add_markers(state, vocab)
     titles = _add_second_mask(state, archive.entities)
     if archive.config.get("use_entity_aware_attention") is False:  # such weights were there and never used
@@ -119,7 +119,7 @@ def copy_queries(state: dict[str, Tensor]) -> None:
 
 
 def word_vocabulary(name: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Word pieces and merges of a byte-level tokenizer such as RoBERTa's, by name or folder.
+    """Tokens and merges of a byte-level tokenizer such as RoBERTa's, by name or folder.
 
     Raises:
         CheckpointError: there is none of that name, or it is of another kind.
@@ -224,7 +224,7 @@ def _add_markers(state: dict[str, Tensor], vocab: dict[str, int]) -> None:
             continue
         if like not in vocab:
             raise CheckpointError(
-                f"the tokenizer has no piece {like!r}, from which the marker {marker} is made; is it RoBERTa's?"
+                f"the tokenizer has no token {like!r}, from which the marker {marker} is made; is it RoBERTa's?"
             )
         vocab[marker] = len(state[EMBEDDED])
         for name in (EMBEDDED, "lm_head.decoder.weight", "lm_head.decoder.bias", "lm_head.bias"):
@@ -256,10 +256,10 @@ def _add_second_mask(state: dict[str, Tensor], entities: Sequence[EntityRow]) ->
 
 
 def _config(values: Mapping[str, Any], state: Mapping[str, Tensor]) -> LukeConfig:
-    known = {k: v for k, v in values.items() if k not in ("bert_model_name", "architectures", "model_type")}
+    settings = {k: v for k, v in values.items() if k not in ("bert_model_name", "architectures", "model_type")}
     sizes = {"vocab_size": len(state[EMBEDDED]), "entity_vocab_size": len(state[ENTITY_TABLE])}
     ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}  # older files have others, of BERT
-    return LukeConfig(**{**known, **sizes, **ids, "use_entity_aware_attention": True, "tie_word_embeddings": True})
+    return LukeConfig(**{**settings, **sizes, **ids, "use_entity_aware_attention": True, "tie_word_embeddings": True})
 
 
 def _fill(model: LukeForMaskedLM, state: dict[str, Tensor]) -> None:

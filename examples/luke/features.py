@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 NO_POSITION = -1
-"""Fills the position table of an entity that covers fewer pieces than another."""
+"""Fills the position table of an entity that covers fewer tokens than another."""
 
 
 @dataclass(frozen=True, slots=True)  # there are millions
 class EntitySlot:
-    """An entity beside the words: its id and the word pieces that it covers.
+    """An entity beside the words: its id and the tokens that it covers.
 
     Attributes:
         id: row of the entity table.
-        start: first piece.
-        end: piece behind the last.
+        start: first token.
+        end: token behind the last.
     """
 
     id: int
@@ -35,7 +35,7 @@ class Feature:
     Attributes:
         example: index of the example that it belongs to; a long one has several.
         where: the example in words, for messages.
-        words: ids of word pieces, those around the text included.
+        words: ids of tokens, those around the text included.
         entities: the entities beside the words.
         label: what is to be learnt, in the task's own form; empty where it is not known.
         note: what the task needs to understand the model's answer.
@@ -55,7 +55,7 @@ class MarkedSpan:
 
     Attributes:
         start, end: in the unit of the text (characters or tokens); ``end`` lies behind it.
-        marker: id of the piece before and after it.
+        marker: id of the token before and after it.
     """
 
     start: int
@@ -66,7 +66,7 @@ class MarkedSpan:
 def encode_marked(
     length: int, spans: Sequence[MarkedSpan], encode: Callable[[int, int], list[int]]
 ) -> tuple[list[int], list[tuple[int, int]]]:
-    """Encode a text piece by piece between the borders of spans, with markers around the spans; they may overlap.
+    """Encode a text segment by segment between the borders of spans, with markers around the spans; they may overlap.
 
     Args:
         length: of the text.
@@ -94,9 +94,9 @@ def encode_marked(
 
 
 def keep_near(ids: Sequence[int], spans: Sequence[tuple[int, int]], limit: int) -> tuple[list[int], list[tuple[int, int]]]:
-    """Cut a text to ``limit`` pieces: those nearest to a span stay.
+    """Cut a text to ``limit`` tokens: those nearest to a span stay.
 
-    Of spans that are longer than the limit themselves, first and last piece (the markers) and as much as fits behind the first
+    Of spans that are longer than the limit themselves, first and last token (the markers) and as much as fits behind the first
     stays.
 
     Returns:
@@ -116,7 +116,7 @@ def keep_near(ids: Sequence[int], spans: Sequence[tuple[int, int]], limit: int) 
 
 
 def windows(length: int, size: int, stride: int) -> list[tuple[int, int]]:
-    """Windows of at most ``size`` over ``length`` pieces, each ``stride`` further (or its own length, if that is less)."""
+    """Windows of at most ``size`` over ``length`` tokens, each ``stride`` further (or its own length, if that is less)."""
     bounds: list[tuple[int, int]] = []
     start = 0
     while start < length:
@@ -128,17 +128,37 @@ def windows(length: int, size: int, stride: int) -> list[tuple[int, int]]:
     return bounds
 
 
+def context(begin: int, end: int, length: int, limit: int) -> tuple[int, int]:
+    """Bounds of a span with its context: up to half of the room on the shorter side, the rest on the other.
+
+    Args:
+        begin: index of the span's first token.
+        end: index of the token after its last.
+        length: tokens of the document.
+        limit: maximum tokens of the window, at least those of the span.
+    """
+    before, after = begin, length - end
+    room = limit - (end - begin)
+    if before < after:
+        before = min(before, room // 2)
+        after = min(after, room - before)
+    else:
+        after = min(after, room // 2)
+        before = min(before, room - after)
+    return begin - before, end + after
+
+
 def collate(features: Sequence[Feature], pad: int, longest_mention: int) -> dict[str, Tensor]:
     """The model's inputs for a batch; without any entity in it, those of words only.
 
     Args:
         features: n features.
-        pad: id of the word piece that fills up.
-        longest_mention: pieces of an entity beyond it have no position.
+        pad: id of the token that fills up.
+        longest_mention: tokens of an entity beyond it have no position.
 
     Returns:
         ``input_ids`` and ``attention_mask``, *Shape:* (n, words), ``entity_ids`` and ``entity_attention_mask``,
-        *Shape:* (n, entities), and ``entity_position_ids``, *Shape:* (n, entities, pieces); all int64.
+        *Shape:* (n, entities), and ``entity_position_ids``, *Shape:* (n, entities, tokens); all int64.
     """
     words = max(len(f.words) for f in features)
     batch = {

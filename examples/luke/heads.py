@@ -69,8 +69,8 @@ class LukeForSpans(LukePreTrainedModel):
         """Classify spans.
 
         Args:
-            entity_start_positions: first piece of each span. *Shape:* (n, spans), int64.
-            entity_end_positions: last piece of each span. *Shape:* (n, spans), int64.
+            entity_start_positions: first token of each span. *Shape:* (n, spans), int64.
+            entity_end_positions: last token of each span. *Shape:* (n, spans), int64.
             inputs: see `examples.luke.features.collate`; with source ``word``, entities are not looked at.
 
         Returns:

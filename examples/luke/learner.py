@@ -75,8 +75,8 @@ class TuneLearner(Learner):
         """Take a step on this process's share of its inputs; returns the mean loss."""
         began, accelerator = time.perf_counter(), self.stepper.accelerator
         inputs = self._order[number]
-        share = inputs[accelerator.process_index :: accelerator.num_processes]
-        loss = self.stepper.step(number, [self._features[i] for i in share])
+        inputs_of_process = inputs[accelerator.process_index :: accelerator.num_processes]
+        loss = self.stepper.step(number, [self._features[i] for i in inputs_of_process])
         self._inputs_per_s = len(inputs) / (time.perf_counter() - began)
         return {"loss": loss}
 

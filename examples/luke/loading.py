@@ -31,7 +31,7 @@ from examples.luke.convert import (
     copy_queries,
     is_further_query,
 )
-from examples.luke.pieces import Pieces
+from examples.luke.tokenizer import PlainTokenizer
 
 THIRD = "[ENTITY]"
 """A third marker, which transformers' tokenizer does not know: its id is in the model's settings."""
@@ -52,15 +52,15 @@ class Vocabulary:
     """What features are made with.
 
     Attributes:
-        pieces: text to ids.
+        tokenizer: text to ids.
         entities: id of each entity, by title.
         markers: id of each marker, by name.
         labels: names of the classes, in the order of their ids.
-        max_mention_length: pieces of an entity that count.
-        max_length: pieces the model reads at once.
+        max_mention_length: tokens of an entity that count.
+        max_length: tokens the model reads at once.
     """
 
-    pieces: Pieces
+    tokenizer: PlainTokenizer
     entities: Mapping[str, int]
     markers: Mapping[str, int]
     labels: tuple[str, ...]
@@ -90,7 +90,7 @@ class TunedModel:
         config, tokenizer = self.model.config, self.tokenizer
         markers = {m: tokenizer.convert_tokens_to_ids(m) for m in (FIRST, SECOND)} | getattr(config, "extra_markers", {})
         return Vocabulary(
-            pieces=Pieces(tokenizer),
+            tokenizer=PlainTokenizer(tokenizer),
             entities=tokenizer.entity_vocab,
             markers=markers,
             labels=self.labels,
@@ -130,7 +130,7 @@ class Base:
         tokenizer = with_entities(tokenizer, ids)
         extra = {}
         for marker in markers:
-            like = Pieces(tokenizer).encode(MARKED_LIKE[marker], space=False)
+            like = PlainTokenizer(tokenizer).encode(MARKED_LIKE[marker], space=False)
             extra[marker] = len(state[_WORDS])
             state[_WORDS] = torch.cat([state[_WORDS], state[_WORDS][like[-1]][None]])
         config = copy.deepcopy(self.config)
@@ -169,7 +169,7 @@ def load_base(source: str, tokenizer: str | None, say: Callable[[str], None]) ->
     config: Any = model.config
     config.use_entity_aware_attention = True
     state = dict(model.state_dict())
-    _mend(source, state, missing)
+    _complete(source, state, missing)
     if not isinstance(words, LukeTokenizer):
         raise CheckpointError(f"{source!r} has a {type(words).__name__}; these tasks need LUKE's (mLUKE has another)")
     return Base(config, state, words)
@@ -272,7 +272,7 @@ def few(names: set[str]) -> str:
     return ", ".join(first) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _mend(source: str, state: dict[str, Tensor], missing: set[str]) -> None:
+def _complete(source: str, state: dict[str, Tensor], missing: set[str]) -> None:
     """Fill in what a checkpoint may lack, and refuse one that lacks more."""
     names = {name.removeprefix("luke.") for name in missing}
     for name in filter(is_further_query, list(names)):

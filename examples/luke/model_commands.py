@@ -19,15 +19,15 @@ TINY_LINKS = EXAMPLES / "reading_comprehension" / "tiny" / "links.jsonl"
 @click.command("make-tiny-model")
 @click.argument("folder", metavar="DIR")
 @click.option(
-    "--text", "texts", multiple=True, metavar="FILE", help="Make word pieces from it; may be repeated.  [default: tiny sets]"
+    "--text", "texts", multiple=True, metavar="FILE", help="Make tokens from it; may be repeated.  [default: tiny sets]"
 )
 @click.option("--titles", metavar="FILE", help="Titles of entities, one a line.  [default: those that the tiny sets link]")
 @click.option("--size", type=click.IntRange(8), default=64, show_default=True, help="Width of states, a multiple of 8.")
 @click.option("--layers", type=click.IntRange(1), default=2, show_default=True, help="Layers.")
-@click.option("--pieces", type=click.IntRange(300), default=600, show_default=True, help="Word pieces at most.")
+@click.option("--pieces", "vocab_size", type=click.IntRange(300), default=600, show_default=True, help="Tokens at most.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the weights.")
 def make_tiny_model(
-    folder: str, texts: tuple[str, ...], titles: str | None, size: int, layers: int, pieces: int, seed: int
+    folder: str, texts: tuple[str, ...], titles: str | None, size: int, layers: int, vocab_size: int, seed: int
 ) -> None:
     """Make a small LUKE with random weights, to try the tasks on their tiny sets without network.
 
@@ -42,7 +42,7 @@ def make_tiny_model(
     files = [_file(f) for f in texts] if texts else [f for task in TASKS for f in sorted((EXAMPLES / task / "tiny").iterdir())]
     names = _file(titles).read_text(encoding="utf-8").splitlines() if titles else sorted(set(_linked()))
     contents = (f.read_text(encoding="utf-8") for f in files)
-    make(Path(folder), contents, [n for n in names if n.strip()], size=size, layers=layers, pieces=pieces, seed=seed)
+    make(Path(folder), contents, [n for n in names if n.strip()], size=size, layers=layers, vocab_size=vocab_size, seed=seed)
     say(f"a tiny model is in {folder}; next: --model-file={folder} before one of the tasks")
 
 
@@ -86,12 +86,12 @@ def create_model_archive(model: str, out: str, compress: str, bert_model_name: s
     """
     from examples.luke.archive import write_archive
     from examples.luke.convert import link_counts, to_archive
-    from examples.luke.whole import load_whole
+    from examples.luke.pretrained import load_pretrained
 
-    whole = load_whole(model, None, say)
-    folder = Path(whole.folder)
-    name = bert_model_name or (str(folder.resolve()) if folder.is_dir() else whole.folder)
-    write_archive(to_archive(whole.model, whole.tokenizer, name, link_counts(folder)), Path(out), compress)
+    pretrained = load_pretrained(model, None, say)
+    folder = Path(pretrained.folder)
+    name = bert_model_name or (str(folder.resolve()) if folder.is_dir() else pretrained.folder)
+    write_archive(to_archive(pretrained.model, pretrained.tokenizer, name, link_counts(folder)), Path(out), compress)
     say(f"the archive is {out}; it names the tokenizer {name}")
 
 

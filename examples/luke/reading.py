@@ -24,7 +24,7 @@ class Row:
     def __init__(self, values: Any, where: str) -> None:
         self.where = where
         if not isinstance(values, Mapping):
-            raise self.error(f"found {shown(values)}; an object in braces is expected")
+            raise self.error(f"found {shortened(values)}; an object in braces is expected")
         self._values = values
 
     def __contains__(self, key: str) -> bool:
@@ -47,7 +47,7 @@ class Row:
         items = self._typed(key, list)
         wrong = next((item for item in items if not isinstance(item, str)), None)
         if wrong is not None:
-            raise self.error(f"{key!r} holds {shown(wrong)}; texts are expected")
+            raise self.error(f"{key!r} holds {shortened(wrong)}; texts are expected")
         return [writable(item) for item in items]
 
     def rows(self, key: str, name: str) -> list[Row]:
@@ -87,7 +87,7 @@ class Row:
             raise self.error(f"{key!r} is missing; there are {', '.join(map(repr, self._values)) or 'no fields'}")
         value = self._values[key]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise self.error(f"{key!r} is {shown(value)}; {NAMES[kind]} is expected")
+            raise self.error(f"{key!r} is {shortened(value)}; {NAMES[kind]} is expected")
         return value
 
 
@@ -96,7 +96,7 @@ def writable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def shown(value: Any) -> str:
+def shortened(value: Any) -> str:
     """A value as it stands in JSON, cut short."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 40 else text[:39] + "…"
@@ -149,26 +149,26 @@ def _array(path: Path) -> Iterator[tuple[str, Any]]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
     decoder = json.JSONDecoder()
-    at, number, line, counted = text.index("[") + 1, 0, 1, 0
+    position, number, line, counted = text.index("[") + 1, 0, 1, 0
     while True:
-        at = _past_space(text, at)
-        if text[at : at + 1] == "]":
+        position = _past_space(text, position)
+        if text[position : position + 1] == "]":
             return
-        line, counted = line + text.count("\n", counted, at), at
+        line, counted = line + text.count("\n", counted, position), position
         where = f"{path}, line {line} (item {(number := number + 1)})"
         try:
-            value, at = decoder.raw_decode(text, at)
+            value, position = decoder.raw_decode(text, position)
         except (json.JSONDecodeError, RecursionError) as error:
             problem = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deep"
             raise DataError(f"{where}: not JSON ({problem}); mend or remove the item") from error
         yield where, value
-        at = _past_space(text, at)
-        if text[at : at + 1] not in (",", "]"):
+        position = _past_space(text, position)
+        if text[position : position + 1] not in (",", "]"):
             raise DataError(f"{where}: the item is followed by neither ',' nor ']'; the file may be cut short")
-        at += text[at] == ","
+        position += text[position] == ","
 
 
-def _past_space(text: str, at: int) -> int:
-    while at < len(text) and text[at] in " \t\r\n":
-        at += 1
-    return at
+def _past_space(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position

@@ -163,7 +163,7 @@ class Run:
         vocabulary = tuned.vocabulary()
         task.adopt(tuned.labels, tuned.model)
         features = self._features(examples, vocabulary, "train", training=True)
-        self._say(f"train: {task.told(examples)}, {len(features)} inputs of the model")
+        self._say(f"train: {task.summary(examples)}, {len(features)} inputs of the model")
         if settings.gradient_checkpointing:
             tuned.model.gradient_checkpointing_enable({"use_reentrant": False})
         tuned.model.to(self.accelerator.device)
@@ -175,9 +175,9 @@ class Run:
             "inputs": len(features),
             "model_file": self.common.model_file,
         }
-        with self._bar("fine-tuning", total, "step") as shown:
+        with self._bar("fine-tuning", total, "step") as progress_bar:
             learner = self._learner(stepper, features, tuned, vocabulary)
-            progress = self._progress(shown)
+            progress = self._progress(progress_bar)
             loop = make_loop(
                 learner, self.folder, about=self._about(), identity=identity, progress=progress, logger=self._logger
             )
@@ -200,16 +200,16 @@ class Run:
             store=lambda step: save_folder(tuned.model, tuned.tokenizer, self.folder),
         )
 
-    def _progress(self, shown: Bar) -> Progress:
+    def _progress(self, progress_bar: Bar) -> Progress:
         def step(values: Mapping[str, float]) -> None:
-            shown.advance()
-            shown.note(f"loss {values['loss']:.4f}, {values['inputs/s']:.0f} inputs/s")
+            progress_bar.advance()
+            progress_bar.note(f"loss {values['loss']:.4f}, {values['inputs/s']:.0f} inputs/s")
 
         def validated(row: Mapping[str, Any]) -> None:
             if scores := scores_of(row):
                 self._say(f"epoch {row['epoch']}: dev {', '.join(f'{k} {v:.4f}' for k, v in scores.items())}")
 
-        return Progress(start=lambda total, done: shown.advance(done), step=step, validated=validated)
+        return Progress(start=lambda total, done: progress_bar.advance(done), step=step, validated=validated)
 
     def _load_stored(self, tuned: TunedModel) -> None:
         """Go back to the weights that were kept, as they are on the disk."""
@@ -222,7 +222,7 @@ class Run:
         if tuned is None or self.plan.checkpoint_file:
             if tuned is not None and self.accelerator.is_main_process:
                 say(f"evaluating {self.plan.checkpoint_file}, as --checkpoint-file asks, not the weights just trained")
-            tuned, self._splits = self._load_tuned(), {}  # whose word pieces may be others
+            tuned, self._splits = self._load_tuned(), {}  # whose tokens may be others
         self.task.adopt(tuned.labels, tuned.model)
         vocabulary = tuned.vocabulary()
         tuned.model.to(self.accelerator.device)
@@ -233,8 +233,8 @@ class Run:
                 self._say(f"{self.data} holds no {self.task.file(name)}; it is left out")
                 continue
             split = self._split(name, vocabulary)
-            with self._bar(f"evaluating {name}", len(split.features), "input") as shown:
-                scores = evaluator.evaluate(split, self.folder, shown.advance)
+            with self._bar(f"evaluating {name}", len(split.features), "input") as progress_bar:
+                scores = evaluator.evaluate(split, self.folder, progress_bar.advance)
             results |= {f"{name}_{k}" if self.task.prefixed else k: v for k, v in scores.items()}
         about = {**self._about(), "checkpoint": self.plan.checkpoint_file, "seed": self.settings.seed}
         if self.accelerator.is_main_process:
@@ -246,7 +246,7 @@ class Run:
             examples = self.task.read(self.data, name)
             self._splits[name] = Split(name, examples, self._features(examples, vocabulary, name))
             inputs = len(self._splits[name].features)
-            self._say(f"{name}: {self.task.told(examples)}, {inputs} inputs of the model")
+            self._say(f"{name}: {self.task.summary(examples)}, {inputs} inputs of the model")
         return self._splits[name]
 
     # -- models --------------------------------------------------------------------------------------------------

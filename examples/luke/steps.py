@@ -36,7 +36,7 @@ class Order:
 
     def __init__(self, count: int, group: int, seed: int) -> None:
         self._count, self._group, self._seed = count, group, seed
-        self._known: tuple[int, list[int]] = (-1, [])
+        self._epoch_order: tuple[int, list[int]] = (-1, [])
 
     @property
     def steps(self) -> int:
@@ -45,10 +45,10 @@ class Order:
 
     def __getitem__(self, step: int) -> list[int]:
         epoch, position = divmod(step, self.steps)
-        if self._known[0] != epoch:
+        if self._epoch_order[0] != epoch:
             generator = torch.Generator().manual_seed(step_seed(self._seed, epoch))
-            self._known = epoch, torch.randperm(self._count, generator=generator).tolist()
-        return self._known[1][position * self._group : (position + 1) * self._group]
+            self._epoch_order = epoch, torch.randperm(self._count, generator=generator).tolist()
+        return self._epoch_order[1][position * self._group : (position + 1) * self._group]
 
 
 class Stepper:
@@ -155,8 +155,8 @@ class Stepper:
         for bucket in buckets(used, BUCKET):
             flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in bucket])
             flat = self.accelerator.reduce(flat, "sum")
-            for parameter, piece in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
-                parameter.grad = piece.view_as(parameter)
+            for parameter, gradient in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
+                parameter.grad = gradient.view_as(parameter)
 
     def _over_processes(self, value: float) -> float:
         return value if self.accelerator.num_processes == 1 else sum(gather_object([value]))

@@ -87,7 +87,7 @@ class Task(ABC, Generic[Example]):
         """The examples that are learnt from."""
         return self.read(folder, TRAIN)
 
-    def told(self, examples: Sequence[Example]) -> str:
+    def summary(self, examples: Sequence[Example]) -> str:
         """How many there are of what counts, so that a user sees whether the data is all there."""
         return f"{len(examples)} examples"
 
@@ -117,7 +117,7 @@ class Task(ABC, Generic[Example]):
 
     def inputs(self, features: Sequence[Feature], vocabulary: Vocabulary) -> dict[str, Tensor]:
         """A batch for the model."""
-        return collate(features, vocabulary.pieces.pad, vocabulary.max_mention_length)
+        return collate(features, vocabulary.tokenizer.pad, vocabulary.max_mention_length)
 
     def logits(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """The model's answer to a batch, in float32."""

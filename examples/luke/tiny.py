@@ -36,30 +36,30 @@ def make_tiny_model(
     *,
     size: int = 64,
     layers: int = 2,
-    pieces: int = 600,
+    vocab_size: int = 600,
     seed: int = 0,
 ) -> None:
     """Write a model of random weights, in transformers' layout.
 
     Args:
         folder: where to.
-        texts: what the word pieces are made from.
+        texts: what the tokens are made from.
         titles: entities of its table, beside the special ones.
         size: width of its states, a multiple of 4.
         layers: their number.
-        pieces: word pieces at most.
+        vocab_size: tokens at most.
         seed: of the weights.
     """
-    tokenizer = tiny_tokenizer(texts, titles, pieces)
+    tokenizer = tiny_tokenizer(texts, titles, vocab_size)
     torch.manual_seed(seed)
     with quiet_transformers():
         model = LukeForMaskedLM(tiny_config(tokenizer, size, layers))
-    begin_alike(model, tokenizer)
+    tie_special_rows(model, tokenizer)
     counts = [EntityRow((title,), 0) for title in sorted(tokenizer.entity_vocab, key=tokenizer.entity_vocab.get)]
     save_folder(model, tokenizer, folder, counts)
 
 
-def tiny_tokenizer(texts: Iterable[str], titles: Sequence[str], pieces: int = 600) -> Any:
+def tiny_tokenizer(texts: Iterable[str], titles: Sequence[str], vocab_size: int = 600) -> Any:
     """A tokenizer made from texts, byte-level like RoBERTa's."""
     words = Tokenizer(models.BPE())
     words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -67,7 +67,7 @@ def tiny_tokenizer(texts: Iterable[str], titles: Sequence[str], pieces: int = 60
     words.train_from_iterator(
         texts,
         trainers.BpeTrainer(
-            vocab_size=pieces, special_tokens=list(WORD_SPECIALS), initial_alphabet=alphabet, show_progress=False
+            vocab_size=vocab_size, special_tokens=list(WORD_SPECIALS), initial_alphabet=alphabet, show_progress=False
         ),
     )
     trained = json.loads(words.to_str())["model"]
@@ -97,7 +97,7 @@ def tiny_config(tokenizer: Any, size: int, layers: int) -> LukeConfig:
 
 
 @torch.no_grad()
-def begin_alike(model: LukeForMaskedLM, tokenizer: Any) -> None:
+def tie_special_rows(model: LukeForMaskedLM, tokenizer: Any) -> None:
     """Make rows equal that are so in a published model: markers and their signs, both masks, all queries, tied decoders."""
     state = model.state_dict()
     words = state["luke.embeddings.word_embeddings.weight"]

@@ -1,1 +1,1 @@
-"""Named entity recognition (CoNLL-2003): every span of a sentence is a name of some kind, or is none."""
+"""Named entity recognition (CoNLL-2003): each span of a sentence is classified as a type of name, or as none."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blink.errors import DataError
-from examples.luke.reading import data_file, shown
+from examples.luke.reading import data_file, shortened
 from examples.ner.tags import TAG, TagSpan, tag_spans
 
 FILES = {"train": "eng.train", "dev": "eng.testa", "test": "eng.testb"}
@@ -23,9 +23,9 @@ class Sentence:
     """A sentence.
 
     Attributes:
-        line: where it begins.
+        line: number of its first line.
         words: its words.
-        tags: their gold tags, as they stand in the file.
+        tags: their gold tags, as in the file.
     """
 
     line: int
@@ -40,7 +40,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Document:
-    """Sentences that belong together: each is read with those around it.
+    """Sentences that are context of each other.
 
     Attributes:
         file: its name.
@@ -54,7 +54,7 @@ class Document:
 def read_documents(folder: Path, split: str) -> list[Document]:
     """The documents of ``eng.train``, ``eng.testa`` or ``eng.testb``.
 
-    Neither the line ``-DOCSTART-`` before the first document nor the empty line behind the last sentence is needed.
+    The ``-DOCSTART-`` line before the first document and the empty line after the last sentence are optional.
 
     Raises:
         MissingFileError: the file is not there.
@@ -88,7 +88,7 @@ def _sentences(path: Path) -> Iterator[Sentence | None]:
                 yield None
             continue
         if len(columns) < 2 or not TAG.fullmatch(columns[-1]):
-            problem = f"found {shown(line.strip())}; a word, and in the last column O, B-TYPE or I-TYPE, are expected"
+            problem = f"found {shortened(line.strip())}; a word, and in the last column O, B-TYPE or I-TYPE, are expected"
             raise DataError(f"{path}, line {number}: {problem}")
         first_line = first_line if words else number
         words.append(columns[0])

@@ -15,19 +15,19 @@ class NerOptions(Settings):
     """Options of the task."""
 
     max_seq_length: Annotated[int, Field(ge=8)] = 512
-    """Pieces per input, special ones included."""
+    """Tokens per input, special ones included."""
     max_entity_length: Positive = 128
-    """Candidates that are scored at once."""
+    """Candidates per input."""
     max_mention_length: Positive = 16
-    """Pieces of a candidate."""
+    """Tokens of a candidate."""
     no_entity_feature: bool = False
     """Classify by word states only."""
     no_word_feature: bool = False
     """Classify by entity states only."""
     train_on_dev_set: bool = False
-    """Learn from eng.testa, the development set, too."""
+    """Train on eng.testa, the development set, too."""
     strict: bool = False
-    """Stop at gold names longer than --max-mention-length, rather than warn."""
+    """Fail on gold names longer than --max-mention-length instead of warning."""
 
     @model_validator(mode="after")
     def _require_room(self) -> NerOptions:
@@ -40,5 +40,5 @@ class NerOptions(Settings):
 
     @property
     def source(self) -> str:
-        """What is classified by; see `examples.luke.heads.LukeForSpans`."""
+        """States that are classified; see `examples.luke.heads.LukeForSpans`."""
         return "word" if self.no_entity_feature else "entity" if self.no_word_feature else "both"

@@ -1,4 +1,4 @@
-"""Which words are read around a sentence, and which spans of it are looked at."""
+"""Windows around sentences and the candidate spans in them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from examples.luke.features import context
+
 
 @dataclass(frozen=True)
 class Window:
-    """Word pieces that are read at once, and the candidates in them.
+    """Tokens of one input, and the candidates in them.
 
     Attributes:
-        start, end: pieces of the document.
-        candidates: spans in words of the document: first, and the one behind the last.
+        start, end: bounds in tokens of the document, end exclusive.
+        candidates: spans in words of the document, end exclusive.
     """
 
     start: int
@@ -22,60 +24,40 @@ class Window:
 
 
 def sentence_windows(borders: Sequence[int], first: int, last: int, limit: int, longest: int, most: int) -> Iterator[Window]:
-    """Windows that together show all candidates of a sentence, each with as much as fits of the document around it.
+    """Windows that together contain all candidates of a sentence, each with as much context as fits.
 
-    Candidates are the spans of whole words of at most ``longest`` pieces, by start, then by end. Where there are more than
-    ``most``, they are shared out evenly over windows of the same pieces. A sentence that does not fit is read in parts that
-    overlap by ``longest``, so that every candidate lies whole in one.
+    Candidates are spans of whole words with at most ``longest`` tokens, ordered by start, then by end. More than ``most``
+    candidates are spread evenly over windows of the same tokens. A sentence that is longer than ``limit`` is split into
+    windows that overlap by ``longest`` tokens, so that every candidate is complete in one of them.
 
     Args:
-        borders: piece at which each word of the document begins, and the number of all.
-        first: first word of the sentence.
-        last: word behind its last.
-        limit: pieces that are read at once.
-        longest: pieces of a candidate.
-        most: candidates that are looked at, at once.
+        borders: index of the first token of each word of the document, then the number of tokens.
+        first: index of the sentence's first word.
+        last: index of the word after its last.
+        limit: maximum tokens of a window.
+        longest: maximum tokens of a candidate.
+        most: maximum candidates of a window.
     """
     begin, end = borders[first], borders[last]
     if end - begin <= limit:
         bounds = [(*context(begin, end, borders[-1], limit), begin, end)]
     else:
         step = limit - longest
-        bounds = [(at, min(at + limit, end), at, at + step) for at in range(begin, end, step)]
-    for start, stop, owned, owned_end in bounds:
+        bounds = [(start, min(start + limit, end), start, start + step) for start in range(begin, end, step)]
+    for start, stop, owned_start, owned_end in bounds:
         candidates = [
             (i, j)
             for i in range(first, last)
-            if owned <= borders[i] < owned_end
+            if owned_start <= borders[i] < owned_end
             for j in range(i + 1, last + 1)
-            if 0 < borders[j] - borders[i] <= longest  # a word of odd spaces has no pieces
+            if 0 < borders[j] - borders[i] <= longest  # a word of unusual spaces has no tokens
         ]
-        for share in shares(candidates, most):
-            yield Window(start, stop, share)
+        for chunk in split_evenly(candidates, most):
+            yield Window(start, stop, chunk)
 
 
-def context(begin: int, end: int, length: int, limit: int) -> tuple[int, int]:
-    """Pieces around a sentence: half of the room on its poorer side, or all there is, the rest on the other.
-
-    Args:
-        begin: first piece of the sentence.
-        end: piece behind its last.
-        length: pieces of the document.
-        limit: pieces that are read at once, no fewer than the sentence has.
-    """
-    before, after = begin, length - end
-    room = limit - (end - begin)
-    if before < after:
-        before = min(before, room // 2)
-        after = min(after, room - before)
-    else:
-        after = min(after, room // 2)
-        before = min(before, room - after)
-    return begin - before, end + after
-
-
-def shares(items: Sequence[tuple[int, int]], most: int) -> list[list[tuple[int, int]]]:
-    """Items in their order, in as few parts of at most ``most`` as there can be, nearly equal."""
+def split_evenly(items: Sequence[tuple[int, int]], most: int) -> list[list[tuple[int, int]]]:
+    """Split items, in order, into the fewest chunks of at most ``most`` items, of nearly equal size."""
     if not items:
         return []
     size = math.ceil(len(items) / math.ceil(len(items) / most))

@@ -1,4 +1,4 @@
-"""Tags of words and the spans they stand for, in both schemes; the score of one against the other."""
+"""Tags of words in both IOB schemes, their spans, and entity scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class TagSpan:
 
     Attributes:
         start: first word.
-        end: word behind the last.
+        end: word after the last.
         type: its kind.
     """
 
@@ -27,7 +27,7 @@ class TagSpan:
 def tag_spans(tags: Sequence[str]) -> list[TagSpan]:
     """The spans of a sentence's tags.
 
-    A span begins at ``B-``, and at ``I-`` behind ``O`` or another type; so tags of IOB1 (``B-`` only between neighbours of one
+    A span begins at ``B-``, and at ``I-`` after ``O`` or another type. So tags of IOB1 (``B-`` only between neighbours of one
     type) and of IOB2 (``B-`` always) give the same.
     """
     spans: list[TagSpan] = []

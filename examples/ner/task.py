@@ -1,4 +1,4 @@
-"""Named entity recognition: every span of a sentence is an entity of the input, and gets a type or none."""
+"""Named entity recognition: each span of a sentence is an entity of the input, classified as a type or as none."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from examples.luke.convert import MASK
 from examples.luke.features import EntitySlot, Feature, collate
 from examples.luke.heads import LukeForSpans
 from examples.luke.loading import HeadClass, Vocabulary
-from examples.luke.pieces import Pieces, is_punctuation
 from examples.luke.task import DEV, TRAIN, Task, label_tensor
+from examples.luke.tokenizer import PlainTokenizer, is_punctuation
 from examples.ner.data import FILES, Document, read_documents
 from examples.ner.options import NerOptions
 from examples.ner.spans import sentence_windows
@@ -51,11 +51,11 @@ class Ner(Task[Document]):
         self.options = options or NerOptions()
 
     def head(self) -> HeadClass:
-        """A linear layer on the states of first and last piece and of the entity, or on some of them."""
+        """A linear layer on the states of first token, last token and entity, or on a subset of them."""
         return LukeForEntitySpanClassification if self.options.source == "both" else LukeForSpans
 
     def head_settings(self) -> dict[str, Any]:
-        """What spans are classified by."""
+        """Which states are classified."""
         return {} if self.options.source == "both" else {"span_source": self.options.source}
 
     def choices(self) -> dict[str, Any]:
@@ -71,11 +71,11 @@ class Ner(Task[Document]):
         return read_documents(folder, split)
 
     def read_for_training(self, folder: Path) -> list[Document]:
-        """The training documents, with those of the development set if that is wanted."""
+        """The training documents, and with ``train_on_dev_set`` those of the development set."""
         return self.read(folder, TRAIN) + (self.read(folder, DEV) if self.options.train_on_dev_set else [])
 
-    def told(self, examples: Sequence[Document]) -> str:
-        """Documents, sentences and gold names; of the last there are fewer where tags were read by the wrong scheme."""
+    def summary(self, examples: Sequence[Document]) -> str:
+        """Numbers of documents, sentences and gold names; tags read by the wrong scheme show as fewer names."""
         sentences = [s for d in examples for s in d.sentences]
         names = sum(len(s.spans) for s in sentences)
         return f"{len(examples)} documents, {len(sentences)} sentences, {names} names"
@@ -86,10 +86,10 @@ class Ner(Task[Document]):
         return CONLL if types <= set(CONLL[1:]) else (NIL, *sorted(types))
 
     def features(self, examples: Sequence[Document], vocabulary: Vocabulary, *, training: bool) -> Iterator[list[Feature]]:
-        """One input for each sentence, more where it has many candidates.
+        """One input for each sentence, more for one with many candidates.
 
         Raises:
-            DataError: strictly, when a gold name is longer than a candidate may be.
+            DataError: with ``strict``, a gold name is longer than a candidate may be.
         """
         missed: list[str] = []
         for i, document in enumerate(examples):
@@ -104,10 +104,10 @@ class Ner(Task[Document]):
     def _document(
         self, index: int, document: Document, vocabulary: Vocabulary, training: bool, missed: list[str]
     ) -> Iterator[Feature]:
-        options, pieces = self.options, vocabulary.pieces
-        by_word = [word_pieces(pieces, word) for s in document.sentences for word in s.words]
+        options, tokenizer = self.options, vocabulary.tokenizer
+        by_word = [word_tokens(tokenizer, word) for s in document.sentences for word in s.words]
         borders = list(itertools.accumulate(map(len, by_word), initial=0))
-        flat = [piece for ids in by_word for piece in ids]
+        flat = [token for ids in by_word for token in ids]
         ids_of = {name: n for n, name in enumerate(vocabulary.labels)}
         limit = min(options.max_seq_length, vocabulary.max_length) - 2
         first = 0
@@ -118,15 +118,15 @@ class Ner(Task[Document]):
             for w in sentence_windows(borders, first, last, limit, options.max_mention_length, options.max_entity_length):
                 positions = [(borders[i] - w.start + 1, borders[j] - w.start + 1) for i, j in w.candidates]
                 entities = [EntitySlot(vocabulary.entities[MASK], *position) for position in positions]
-                words = [pieces.begin, *flat[w.start : w.end], pieces.end]
+                words = [tokenizer.begin, *flat[w.start : w.end], tokenizer.end]
                 label = [ids_of[gold.get(c, NIL)] for c in w.candidates] if training else []
                 yield Feature(index, where, words, entities, label, w.candidates)
             missed += [where for i, j in gold if borders[j] - borders[i] > options.max_mention_length]
             first = last
 
     def inputs(self, features: Sequence[Feature], vocabulary: Vocabulary) -> dict[str, Tensor]:
-        """A batch, with the first and last piece of each candidate."""
-        batch = collate(features, vocabulary.pieces.pad, self.options.max_mention_length)
+        """A batch, with the first and last token of each candidate."""
+        batch = collate(features, vocabulary.tokenizer.pad, self.options.max_mention_length)
         shape = batch["entity_ids"].shape
         for name in ("entity_start_positions", "entity_end_positions"):
             batch[name] = torch.zeros(shape, dtype=torch.long)
@@ -137,7 +137,7 @@ class Ner(Task[Document]):
         return batch
 
     def loss(self, logits: Tensor, features: Sequence[Feature]) -> Tensor:
-        """Cross-entropy of each candidate; those that fill up count for nothing."""
+        """Sum of the cross-entropies of candidates, without padding."""
         gold = label_tensor(features, IGNORED, logits.device)
         return nn.functional.cross_entropy(logits.flatten(0, 1), gold.flatten(), ignore_index=IGNORED, reduction="sum")
 
@@ -152,7 +152,7 @@ class Ner(Task[Document]):
         return [row[: len(f.entities)] for row, f in zip(both, features, strict=True)]
 
     def decode(self, examples: Sequence[Document], features: Sequence[Feature], outputs: Sequence[np.ndarray]) -> Answers:
-        """The surest candidates first, each unless it overlaps one before."""
+        """Candidates by falling score, each unless it overlaps an earlier one."""
         scored: dict[int, list[tuple[float, TagSpan]]] = defaultdict(list)
         for feature, rows in zip(features, outputs, strict=True):
             for (start, end), (logit, kind) in zip(feature.note, rows.tolist(), strict=True):
@@ -166,7 +166,7 @@ class Ner(Task[Document]):
         return entity_scores(gold, [tags for document in answers for tags in document])
 
     def write(self, folder: Path, split: str, examples: Sequence[Document], answers: Answers) -> None:
-        """``dev_predictions.txt``: word, gold and predicted tag (IOB1) a line, an empty line behind each sentence."""
+        """``dev_predictions.txt``: word, gold and predicted tag (IOB1) a line, an empty line after each sentence."""
         with atomic_open(folder / f"{split}_predictions.txt") as f:
             for document, predicted in zip(examples, answers, strict=True):
                 for sentence, tags in zip(document.sentences, predicted, strict=True):
@@ -176,7 +176,7 @@ class Ner(Task[Document]):
 
 
 def greedy(scored: Sequence[tuple[float, TagSpan]]) -> list[TagSpan]:
-    """Spans by falling score, each unless it overlaps one that was taken; of equals the first."""
+    """Spans by falling score, each unless it overlaps an accepted one; the first of equal ones."""
     accepted: list[TagSpan] = []
     used: set[int] = set()
     for _, span in sorted(scored, key=lambda pair: -pair[0]):
@@ -187,10 +187,10 @@ def greedy(scored: Sequence[tuple[float, TagSpan]]) -> list[TagSpan]:
     return accepted
 
 
-def word_pieces(pieces: Pieces, word: str) -> list[int]:
-    """Pieces of a word: with a space before it, but for what follows its predecessor directly (``'s``, single signs)."""
+def word_tokens(tokenizer: PlainTokenizer, word: str) -> list[int]:
+    """Ids of a word, with a space before it unless it attaches to the word before (``'s``, single punctuation marks)."""
     alone = word.startswith("'") or (len(word) == 1 and is_punctuation(word))
-    return pieces.encode(word, space=not alone)
+    return tokenizer.encode(word, space=not alone)
 
 
 def _by_sentence(document: Document, spans: Sequence[TagSpan]) -> list[list[str]]:

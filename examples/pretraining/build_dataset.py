@@ -10,9 +10,9 @@ from typing import Any
 
 from blink.errors import DataError, SettingsError
 from blink.files import locked, sha256, write_json
-from examples.luke.pieces import Pieces
-from examples.pretraining.dataset import FORMAT, METADATA_FILE, VOCAB_FILE, PackedDataset, join_parts, save_part, to_arrays
-from examples.pretraining.dump_db import DumpDb, begin_folder, read_part
+from examples.luke.tokenizer import PlainTokenizer
+from examples.pretraining.dataset import FORMAT, METADATA_FILE, VOCAB_FILE, PackedDataset, join_shards, save_shard, to_arrays
+from examples.pretraining.dump_db import DumpDb, begin_folder, read_shard
 from examples.pretraining.pool import spread
 from examples.pretraining.sentences import make_splitter
 from examples.pretraining.settings import DatasetChoice
@@ -87,11 +87,11 @@ def _build(
     tokenizer = load_tokenizer(tokenizer_name)
     tokenizer.save_pretrained(work / "tokenizer")
     write_title_index(work, vocab.ids(choice.language), db.redirects())
-    parts = [work / f"part-{number:06d}.npz" for number in range(len(db.parts))]
-    jobs = [job for job in _jobs(db, parts, choice.max_num_documents) if not job.target.is_file()]
-    for windows in spread(_make_part, jobs, pool_size, _set_up, (work, choice, vocab.row(UNK))):
+    shards = [work / f"part-{number:06d}.npz" for number in range(len(db.shards))]
+    jobs = [job for job in _jobs(db, shards, choice.max_num_documents) if not job.target.is_file()]
+    for windows in spread(_make_shard, jobs, pool_size, _set_up, (work, choice, vocab.row(UNK))):
         progress(windows)
-    counts = join_parts([part for part in parts if part.is_file()], folder)
+    counts = join_shards([shard for shard in shards if shard.is_file()], folder)
     if not counts["number_of_items"]:
         raise DataError(
             "no window is left: no sentence holds a link that the vocabulary knows; check --vocab-size and the dump"
@@ -102,25 +102,25 @@ def _build(
     write_json(folder / METADATA_FILE, {"format": FORMAT, **counts, **about, "entity_vocab_size": len(vocab)})
 
 
-def _jobs(db: DumpDb, parts: list[Path], most: int | None) -> Iterator[_Job]:
+def _jobs(db: DumpDb, shards: list[Path], most: int | None) -> Iterator[_Job]:
     chunk = db.metadata["chunk_size"]
-    for number, (source, target) in enumerate(zip(db.parts, parts, strict=True)):
+    for number, (source, target) in enumerate(zip(db.shards, shards, strict=True)):
         if most is None:
             yield _Job(source, target, None)
-        elif (left := most - number * chunk) > 0:
-            yield _Job(source, target, left)
+        elif (n_articles := most - number * chunk) > 0:
+            yield _Job(source, target, n_articles)
 
 
 class _Worker:
     """What each process keeps between parts."""
 
     def __init__(self, work: Path, choice: DatasetChoice, unk: int) -> None:
-        pieces = Pieces(load_tokenizer(str(work / "tokenizer")))
+        plain_tokenizer = PlainTokenizer(load_tokenizer(str(work / "tokenizer")))
         self.rows, self.choice = TitleIndex(work), choice
-        self.maker = WindowMaker(pieces, make_splitter(choice.sentence_splitter), self.rows.get, unk, choice.limits)
+        self.maker = WindowMaker(plain_tokenizer, make_splitter(choice.sentence_splitter), self.rows.get, unk, choice.limits)
 
     def windows(self, job: _Job) -> Iterator[tuple[int, Window]]:
-        for number, article in enumerate(read_part(job.source)):
+        for number, article in enumerate(read_shard(job.source)):
             if number == job.articles:
                 return
             row = self.rows.get(article.title)
@@ -135,9 +135,9 @@ def _set_up(work: Path, choice: DatasetChoice, unk: int) -> None:
     _worker[:] = [_Worker(work, choice, unk)]
 
 
-def _make_part(job: _Job) -> int:
+def _make_shard(job: _Job) -> int:
     windows = list(_worker[0].windows(job))
-    save_part(job.target, to_arrays(windows))
+    save_shard(job.target, to_arrays(windows))
     return len(windows)
 
 

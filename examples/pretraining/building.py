@@ -29,7 +29,7 @@ def make_dump_db(dump: str, out: str, pool_size: int, chunk_size: int) -> None:
 
         progress = BuildProgress(read, lambda pages: progress_bar.note(f"{pages} new articles"))
         db = build_dump_db(dump, out, pool_size=pool_size, chunk_size=chunk_size, progress=progress)
-    say(f"{out}: {db.metadata['articles']} articles and {db.metadata['redirects']} redirects, in {len(db.parts)} files")
+    say(f"{out}: {db.metadata['articles']} articles and {db.metadata['redirects']} redirects, in {len(db.shards)} files")
 
 
 def make_entity_vocab(
@@ -45,7 +45,7 @@ def make_entity_vocab(
     """Choose a vocabulary."""
     db = DumpDb(dump_db)
     choice = VocabChoice(vocab_size, min_count, read_white_list(white_list), white_list_only, language)
-    with bar("counting links", len(db.parts), "file") as progress:
+    with bar("counting links", len(db.shards), "file") as progress:
         vocab = build_vocab(db, choice, pool_size, progress.advance)
     vocab.write(out, language)
     say(f"{out}: {len(vocab)} entities, first {', '.join(first_titles(vocab))}")
@@ -57,14 +57,14 @@ def make_dataset(dump_db: str, tokenizer: str, vocab: str, out: str, **options: 
     choice = DatasetChoice(limits=take_settings(WindowLimits, options), **options)
     db = DumpDb(dump_db)
     n_windows = 0
-    with bar("making windows", len(db.parts), "file") as progress_bar:
+    with bar("making windows", len(db.shards), "file") as progress_bar:
 
-        def part(windows: int) -> None:
+        def count_windows(windows: int) -> None:
             nonlocal n_windows
             n_windows += windows
             progress_bar.advance()
             progress_bar.note(f"{n_windows} new windows")
 
-        data = build_dataset(db, tokenizer, vocab, out, choice, pool_size=pool_size, progress=part)
+        data = build_dataset(db, tokenizer, vocab, out, choice, pool_size=pool_size, progress=count_windows)
     about = data.metadata
-    say(f"{out}: {len(data)} windows, {about['number_of_words']} word pieces, {about['number_of_links']} links")
+    say(f"{out}: {len(data)} windows, {about['number_of_words']} tokens, {about['number_of_links']} links")

@@ -118,7 +118,7 @@ def build_dataset(dump_db: str, tokenizer: str, vocab: str, out: str, **options:
     "--entity-emb-size", type=click.IntRange(1), default=256, show_default=True, help="Width of a new table of entities."
 )
 @settings_options(MaskSettings, without=("whole_word_masking",))
-@click.option("--whole-word-masking/--subword-masking", default=True, show_default=True, help="Hide words, or pieces of words.")
+@click.option("--whole-word-masking/--subword-masking", default=True, show_default=True, help="Hide words, or tokens of words.")
 @settings_options(FreezeSettings)
 @click.option("--cls-entity-prediction", is_flag=True, help="Predict the page's own entity from the state of <s> too.")
 @click.option("--batch-size", type=click.IntRange(1), default=2048, show_default=True, help="Windows of a step.")

@@ -1,10 +1,10 @@
 """The packed dataset: flat arrays of words, links and pages that are mapped from disk, not read.
 
 =====================  =======================  =========================================================
-``word_ids.npy``       (words,) int32           pieces of all windows, without ``<s>`` and ``</s>``
-``word_offsets.npy``   (windows + 1,) int64     where each window's pieces begin
+``word_ids.npy``       (words,) int32           tokens of all windows, without ``<s>`` and ``</s>``
+``word_offsets.npy``   (windows + 1,) int64     where each window's tokens begin
 ``entity_ids.npy``     (links,) int32           entity row of each link
-``entity_spans.npy``   (links, 2) int16         first piece and end (exclusive), counted from the window's first piece
+``entity_spans.npy``   (links, 2) int16         first token and end (exclusive), counted from the window's first token
 ``entity_offsets.npy`` (windows + 1,) int64     where each window's links begin
 ``page_ids.npy``       (windows,) int32         entity row of the page, or -1
 =====================  =======================  =========================================================
@@ -48,9 +48,9 @@ class Item:
     """A window of the dataset.
 
     Attributes:
-        words: piece ids. *Shape:* (words,), int32.
+        words: token ids. *Shape:* (words,), int32.
         entities: entity rows. *Shape:* (links,), int32.
-        spans: first piece and end (exclusive) of each link. *Shape:* (links, 2), int16.
+        spans: first token and end (exclusive) of each link. *Shape:* (links, 2), int16.
         page: entity row of the page, or -1.
     """
 
@@ -99,17 +99,20 @@ class PackedDataset(Sequence[Item]):
     def __len__(self) -> int:
         return len(self._arrays["page_ids"])
 
-    def __getitem__(self, at: Any) -> Any:
+    def __getitem__(self, index: Any) -> Any:
         """The window at a place, counted from 0."""
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
-        if not 0 <= at < len(self):
-            raise IndexError(at)
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
         arrays = self._arrays
-        words = slice(*(int(n) for n in arrays["word_offsets"][at : at + 2]))
-        links = slice(*(int(n) for n in arrays["entity_offsets"][at : at + 2]))
+        words = slice(*(int(n) for n in arrays["word_offsets"][index : index + 2]))
+        links = slice(*(int(n) for n in arrays["entity_offsets"][index : index + 2]))
         return Item(
-            arrays["word_ids"][words], arrays["entity_ids"][links], arrays["entity_spans"][links], int(arrays["page_ids"][at])
+            arrays["word_ids"][words],
+            arrays["entity_ids"][links],
+            arrays["entity_spans"][links],
+            int(arrays["page_ids"][index]),
         )
 
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -135,14 +138,14 @@ def to_arrays(windows: Sequence[tuple[int, Window]]) -> Arrays:
     return {name: np.asarray(values[name], dtype=kind) for name, kind in LAYOUT.items()}
 
 
-def save_part(path: Path, arrays: Arrays) -> None:
+def save_shard(path: Path, arrays: Arrays) -> None:
     """Write the arrays of a part of a dataset."""
     with atomic_open(path, "wb") as f:
         np.savez(f, allow_pickle=False, **arrays)
 
 
-def load_part(path: Path) -> Arrays:
-    """Read what `save_part` wrote.
+def load_shard(path: Path) -> Arrays:
+    """Read what `save_shard` wrote.
 
     Raises:
         CheckpointError: the file is damaged.
@@ -154,20 +157,20 @@ def load_part(path: Path) -> Arrays:
         raise CheckpointError(f"{path} is damaged ({error}); remove it and build again") from error
 
 
-def join_parts(parts: Sequence[Path], folder: Path, progress: Callable[[], None] = lambda: None) -> dict[str, int]:
+def join_shards(shards: Sequence[Path], folder: Path, progress: Callable[[], None] = lambda: None) -> dict[str, int]:
     """Write the arrays of a dataset from those of its parts, one part in memory at a time.
 
     Returns:
         how many windows, words and links there are.
     """
     sizes = dict.fromkeys(LAYOUT, 0)
-    for part in parts:
-        for name, values in load_part(part).items():
+    for shard in shards:
+        for name, values in load_shard(shard).items():
             sizes[name] += len(values) - name.endswith("_offsets")
     joined = {name: _mapped(folder, name, size) for name, size in sizes.items()}
     done = dict.fromkeys(LAYOUT, 0)
-    for part in parts:
-        arrays = load_part(part)
+    for shard in shards:
+        arrays = load_shard(shard)
         for unit in ("word", "entity"):
             arrays[f"{unit}_offsets"] = arrays[f"{unit}_offsets"][1:] + done[f"{unit}_ids"]
         for name, values in arrays.items():

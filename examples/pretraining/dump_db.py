@@ -59,8 +59,8 @@ class DumpDb:
         if not (self.folder / METADATA_FILE).is_file():
             raise MissingFileError(f"{self.folder} is not complete; {remedy} (it goes on where it was stopped)")
         self.metadata: dict[str, Any] = read_json(self.folder / METADATA_FILE, remedy)
-        self.parts = [_part(self.folder, i) for i in range(self.metadata.get("parts", 0))]
-        gone = [path.name for path in self.parts if not path.is_file()]
+        self.shards = [_shard_path(self.folder, i) for i in range(self.metadata.get("parts", 0))]
+        gone = [path.name for path in self.shards if not path.is_file()]
         if self.metadata.get("format") != _FORMAT or gone:
             problem = f"lacks {gone[0]}" if gone else "is of another version"
             raise CheckpointError(f"{self.folder} {problem}; remove the folder and {remedy}")
@@ -76,7 +76,7 @@ class DumpDb:
             return {line.rstrip("\n") for line in f}
 
 
-def read_part(path: Path) -> Iterator[Article]:
+def read_shard(path: Path) -> Iterator[Article]:
     """The articles of a part.
 
     Raises:
@@ -101,10 +101,10 @@ def resolve(title: str, redirects: dict[str, str]) -> str:
 
 @dataclass(frozen=True)
 class BuildProgress:
-    """Hooks for a progress bar: ``read`` gets the bytes of the dump that were read, ``part`` the articles that were parsed."""
+    """Hooks for a progress bar: ``read`` gets the bytes read of the dump, ``parsed`` the number of parsed articles."""
 
     read: Callable[[int], None] = lambda done: None
-    part: Callable[[int], None] = lambda pages: None
+    parsed: Callable[[int], None] = lambda pages: None
 
 
 def build_dump_db(
@@ -172,20 +172,20 @@ def _build(dump: Dump, folder: Path, pool_size: int, chunk_size: int, progress: 
         def jobs() -> Iterator[tuple[Path, Site, list[RawPage]]]:
             pages = articles()
             while chunk := list(itertools.islice(pages, chunk_size)):
-                path = _part(folder, counts["parts"])
+                path = _shard_path(folder, counts["parts"])
                 counts["parts"] += 1
                 counts["articles"] += len(chunk)
                 yield path, dump.site, [] if path.is_file() else chunk
 
-        for pages_done in itertools.accumulate(spread(_write_part, jobs(), pool_size)):
-            progress.part(pages_done)
+        for pages_done in itertools.accumulate(spread(_write_shard, jobs(), pool_size)):
+            progress.parsed(pages_done)
     for leftover in folder.glob(".*.part"):  # of a build that was killed
         leftover.unlink()
     about = {"format": _FORMAT, "dump": dump.path.name, "chunk_size": chunk_size, **counts, "site": asdict(dump.site)}
     write_json(folder / METADATA_FILE, about)
 
 
-def _write_part(job: tuple[Path, Site, list[RawPage]]) -> int:
+def _write_shard(job: tuple[Path, Site, list[RawPage]]) -> int:
     path, site, pages = job
     if pages:
         lines = (_line(page, paragraphs(page.text, site)) for page in pages)
@@ -194,7 +194,7 @@ def _write_part(job: tuple[Path, Site, list[RawPage]]) -> int:
     return len(pages)
 
 
-def _part(folder: Path, number: int) -> Path:
+def _shard_path(folder: Path, number: int) -> Path:
     return folder / f"pages-{number:06d}.jsonl.gz"
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from examples.luke.features import EntitySlot, Feature
-from examples.luke.pieces import Pieces
+from examples.luke.tokenizer import PlainTokenizer
 from examples.pretraining.dataset import Item, PackedDataset
 from examples.pretraining.settings import MaskSettings
 from examples.pretraining.vocabulary import MASK, SPECIAL, EntityVocab
 
-Places = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,17 @@ class Masked:
 
     Attributes:
         feature: what the model is shown.
-        word_places: hidden pieces, counted from ``<s>``.
+        word_positions: hidden tokens, counted from ``<s>``.
         words: what they were.
-        entity_places: hidden entities, counted from the first.
+        entity_positions: hidden entities, counted from the first.
         entities: what they were.
     """
 
     feature: Feature
-    word_places: Places
-    words: Places
-    entity_places: Places
-    entities: Places
+    word_positions: Indices
+    words: Indices
+    entity_positions: Indices
+    entities: Indices
 
 
 class Masker:
@@ -41,16 +41,18 @@ class Masker:
 
     Args:
         settings: how much.
-        pieces: of the model's tokenizer.
-        word_count: pieces of the model; random ones are drawn from those behind the padding.
+        tokens: of the model's tokenizer.
+        word_count: tokens of the model; random ones are drawn from those behind the padding.
         word_mask: id of ``<mask>``.
         vocab: of entities.
     """
 
-    def __init__(self, settings: MaskSettings, pieces: Pieces, word_count: int, word_mask: int, vocab: EntityVocab) -> None:
+    def __init__(
+        self, settings: MaskSettings, tokenizer: PlainTokenizer, word_count: int, word_mask: int, vocab: EntityVocab
+    ) -> None:
         self.settings, self._word_mask, self._entity_mask = settings, word_mask, vocab.row(MASK)
-        self._opens = np.array([pieces.opens_word(i) for i in range(word_count)])
-        self._word_range = (pieces.pad + 1, word_count)
+        self._opens = np.array([tokenizer.opens_word(i) for i in range(word_count)])
+        self._word_range = (tokenizer.pad + 1, word_count)
         self._entity_range = (len(SPECIAL), len(vocab))
 
     def mask(self, feature: Feature, chance: np.random.Generator) -> Masked:
@@ -69,12 +71,13 @@ class Masker:
         masked = replace(feature, words=words.tolist(), entities=slots)
         return Masked(masked, positions, right_words, hidden, right_entities)
 
-    def _entities(self, count: int, chance: np.random.Generator) -> Places:
-        share = self.settings.masked_entity_prob
-        return np.sort(chance.permutation(count)[: max(1, round(share * count))]) if count and share else np.zeros(0, np.int64)
+    def _entities(self, count: int, chance: np.random.Generator) -> Indices:
+        probability = self.settings.masked_entity_prob
+        n_masked = max(1, round(probability * count)) if count and probability else 0
+        return np.sort(chance.permutation(count)[:n_masked]) if n_masked else np.zeros(0, np.int64)
 
-    def _words(self, words: Places, below: Sequence[EntitySlot], chance: np.random.Generator) -> list[Places]:
-        """Words to hide, as groups of pieces: those below hidden entities, then others at random while they fit."""
+    def _words(self, words: Indices, below: Sequence[EntitySlot], chance: np.random.Generator) -> list[Indices]:
+        """Words to hide, as groups of tokens: those below hidden entities, then others at random while they fit."""
         count = len(words) - 2
         if not self.settings.masked_lm_prob or count < 1:
             return []
@@ -84,16 +87,16 @@ class Masker:
         covered = {position for slot in below for position in range(slot.start, slot.end)}
         first = [group for group in groups if covered.intersection(group.tolist())] if covered else []
         budget -= sum(map(len, first))
-        kept = list(first)
+        selected = list(first)
         for i in chance.permutation(len(groups)):
             if budget <= 0:
                 break
             if len(groups[i]) <= budget and not (covered and covered.intersection(groups[i].tolist())):
-                kept.append(groups[i])
+                selected.append(groups[i])
                 budget -= len(groups[i])
-        return kept
+        return selected
 
-    def _replace_words(self, words: Places, group: Places, chance: np.random.Generator) -> None:
+    def _replace_words(self, words: Indices, group: Indices, chance: np.random.Generator) -> None:
         """One draw for the whole word."""
         draw, settings = chance.random(), self.settings
         if draw < settings.random_word_prob:
@@ -126,11 +129,11 @@ class Windows(Sequence[Feature]):
     def __len__(self) -> int:
         return self._size
 
-    def __getitem__(self, at: int) -> Feature:  # type: ignore[override]
-        if not 0 <= at < self._size:
-            raise IndexError(at)
-        item: Item = self._data[at]
+    def __getitem__(self, index: int) -> Feature:  # type: ignore[override]
+        if not 0 <= index < self._size:
+            raise IndexError(index)
+        item: Item = self._data[index]
         words = [self._begin, *item.words.tolist(), self._end]
         spans = zip(item.entities.tolist(), item.spans.tolist(), strict=True)
         slots = [EntitySlot(entity, start + 1, end + 1) for entity, (start, end) in spans]
-        return Feature(at, f"window {at}", words, slots, note=item.page)
+        return Feature(index, f"window {index}", words, slots, note=item.page)

@@ -19,7 +19,11 @@ AHEAD = 2
 
 
 def spread(
-    work: Callable[[Job], Result], jobs: Iterable[Job], size: int, setup: Callable[..., None] | None = None, given: Any = ()
+    work: Callable[[Job], Result],
+    jobs: Iterable[Job],
+    size: int,
+    setup: Callable[..., None] | None = None,
+    setup_arguments: Any = (),
 ) -> Iterator[Result]:
     """Yield ``work(job)`` for each job, in their order, from ``size`` processes; with one, from this process.
 
@@ -27,18 +31,18 @@ def spread(
         work: a function of a module, as processes are started afresh.
         jobs: read only as fast as they are worked on.
         size: number of processes.
-        setup: called with ``given`` once in each process, before its first job.
-        given: arguments of ``setup``.
+        setup: called with ``setup_arguments`` once in each process, before its first job.
+        setup_arguments: arguments of ``setup``.
 
     Raises:
         SettingsError: a process died, for want of memory in most cases.
     """
     if size == 1:
         if setup is not None:
-            setup(*given)
+            setup(*setup_arguments)
         yield from map(work, jobs)
         return
-    with ProcessPoolExecutor(size, multiprocessing.get_context("spawn"), setup, tuple(given)) as pool:
+    with ProcessPoolExecutor(size, multiprocessing.get_context("spawn"), setup, tuple(setup_arguments)) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
             for job in jobs:

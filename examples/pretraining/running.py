@@ -36,13 +36,13 @@ from examples.luke.launching import (
 )
 from examples.luke.learner import TuneLearner, make_loop, scores_of, total_steps
 from examples.luke.options import Common
-from examples.luke.pieces import Pieces
 from examples.luke.settings import TuneSettings
+from examples.luke.tokenizer import PlainTokenizer
 from examples.pretraining.build_dataset import load_tokenizer
 from examples.pretraining.dataset import METADATA_FILE, VOCAB_FILE, PackedDataset
 from examples.pretraining.masking import Masker, Windows
 from examples.pretraining.settings import FreezeSettings, MaskSettings
-from examples.pretraining.start import freeze, from_luke, from_roberta, require_pieces, store
+from examples.pretraining.start import freeze, from_luke, from_roberta, require_same_tokens, store
 from examples.pretraining.steps import PretrainStepper, evaluate
 
 MODEL_FOLDER = "model"
@@ -136,12 +136,12 @@ class _Run:
         with quiet_transformers():
             tokenizer = load_tokenizer(str(self.data.folder))
         model = self._model()
-        require_pieces(model, tokenizer, self.data)
+        require_same_tokens(model, tokenizer, self.data)
         stepper = self._stepper(model, tokenizer)
         windows = self._windows(tokenizer)
         learner = self._learner(stepper, windows, tokenizer, model)
-        with bar("pre-training", stepper.total, "step") as shown:
-            progress = self._progress(shown, stepper)
+        with bar("pre-training", stepper.total, "step") as progress_bar:
+            progress = self._progress(progress_bar, stepper)
             loop = make_loop(learner, self.folder, about=self._about(), identity=self._identity(), progress=progress)
             loop.run(resume=self.plan.resume)
         scores = learner.epochs[-1] if learner.epochs else {}
@@ -167,11 +167,11 @@ class _Run:
         return model.to(self.accelerator.device)
 
     def _stepper(self, model: LukeForMaskedLM, tokenizer: Any) -> PretrainStepper:
-        pieces = Pieces(tokenizer)
-        masker = Masker(self.plan.masks, pieces, model.config.vocab_size, tokenizer.mask_token_id, self.data.vocab())
+        plain_tokenizer = PlainTokenizer(tokenizer)
+        masker = Masker(self.plan.masks, plain_tokenizer, model.config.vocab_size, tokenizer.mask_token_id, self.data.vocab())
         total = total_steps(len(self.data), self.settings, self.accelerator)
         longest = self.data.metadata["max_mention_length"]
-        return PretrainStepper(model, masker, longest, pieces.pad, self.settings, self.accelerator, total)
+        return PretrainStepper(model, masker, longest, plain_tokenizer.pad, self.settings, self.accelerator, total)
 
     def _windows(self, tokenizer: Any, size: int | None = None) -> Windows:
         return Windows(self.data, tokenizer.cls_token_id, tokenizer.sep_token_id, size)
@@ -196,21 +196,21 @@ class _Run:
             store=store_model,
         )
 
-    def _progress(self, shown: Bar, stepper: PretrainStepper) -> Progress:
+    def _progress(self, progress_bar: Bar, stepper: PretrainStepper) -> Progress:
         trace, done = Trace(self.folder / TRACE_FILE), 0
 
         def start(total: int, before: int) -> None:
             nonlocal done
             done = before
-            shown.advance(before)
+            progress_bar.advance(before)
 
         def step(values: Mapping[str, float]) -> None:
             nonlocal done
             done += 1
             if self.accelerator.is_main_process:
                 trace.add("losses", {"step": done, **stepper.last})
-            shown.advance()
-            shown.note(f"loss {values['loss']:.4f}, {values['inputs/s']:.0f} windows/s")
+            progress_bar.advance()
+            progress_bar.note(f"loss {values['loss']:.4f}, {values['inputs/s']:.0f} windows/s")
 
         def validated(row: Mapping[str, Any]) -> None:
             scores = ", ".join(f"{name} {value:.4f}" for name, value in scores_of(row).items())

@@ -46,10 +46,10 @@ def _icu_splitter(locale: str) -> Splitter:
     breaks = icu.BreakIterator.createSentenceInstance(icu.Locale(locale))
 
     def split(text: str) -> list[tuple[int, int]]:
-        whole = icu.UnicodeString(text)  # ICU counts in 16-bit units, in which rare characters take two
-        breaks.setText(whole)
+        unicode_text = icu.UnicodeString(text)  # ICU counts in 16-bit units, in which rare characters take two
+        breaks.setText(unicode_text)
         units = [0, *breaks]
-        boundaries = [len(str(whole[:unit])) for unit in units]
+        boundaries = [len(str(unicode_text[:unit])) for unit in units]
         return [(a, b) for a, b in itertools.pairwise(boundaries) if b > a]
 
     return split

@@ -17,7 +17,7 @@ class MaskSettings(Settings):
     """How much is hidden, and how."""
 
     masked_lm_prob: Probability = 0.15
-    """Share of the word pieces that are hidden; 0 hides none."""
+    """Share of the tokens that are hidden; 0 hides none."""
     masked_entity_prob: Probability = 0.15
     """Share of the entities that are hidden; 0 hides none."""
     random_word_prob: Probability = 0.1
@@ -29,7 +29,7 @@ class MaskSettings(Settings):
     unmasked_entity_prob: Probability = 0.0
     """Share of the hidden entities that stay as they are."""
     whole_word_masking: bool = True
-    """Hide the pieces of a word together."""
+    """Hide the tokens of a word together."""
     mask_words_in_entity_span: bool = False
     """Hide the words below a hidden entity too; they count among the hidden words."""
     word_only_training: bool = False
@@ -61,13 +61,13 @@ class WindowLimits(Settings):
     """What is kept of an article."""
 
     max_seq_length: Annotated[int, Field(ge=3)] = 512
-    """Word pieces of a window, special ones included."""
+    """Tokens of a window, special ones included."""
     max_entity_length: Positive = 128
     """Links of a window; those behind are dropped."""
     max_mention_length: Positive = 30
-    """Word pieces of a link; those behind are dropped from its span."""
+    """Tokens of a link; those behind are dropped from its span."""
     min_sentence_length: Positive = 5
-    """Word pieces of a sentence; shorter ones are dropped."""
+    """Tokens of a sentence; shorter ones are dropped."""
     abstract_only: bool = False
     """Only the text before the first heading of a page."""
     include_sentences_without_entities: bool = False

@@ -15,12 +15,12 @@ from blink.errors import CheckpointError, MismatchError, SettingsError
 from blink.model.pretrained import first_line, quiet_transformers
 from examples.luke.archive import Archive
 from examples.luke.convert import MARKED_LIKE, save_folder, to_archive, to_transformers
-from examples.luke.whole import load_whole, make_plain
+from examples.luke.pretrained import load_pretrained, make_plain
 from examples.pretraining.dataset import PackedDataset
 from examples.pretraining.settings import FreezeSettings
 from examples.pretraining.vocabulary import EntityVocab
 
-NEW_PARTS = ("luke.entity_embeddings.", "entity_predictions.", "cls_entity.")
+NEW_PREFIXES = ("luke.entity_embeddings.", "entity_predictions.", "cls_entity.")
 """Beginnings of the names of what RoBERTa does not have, which alone learns in the first stage."""
 _TABLE = "luke.entity_embeddings.entity_embeddings.weight"
 _SHARED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps",
@@ -64,7 +64,7 @@ def from_roberta(name: str, vocab: EntityVocab, entity_emb_size: int) -> LukeFor
     }
     report = model.load_state_dict(state, strict=False)
     assert not report.unexpected_keys
-    assert all(k.startswith((*NEW_PARTS, "luke.pooler.")) for k in report.missing_keys)
+    assert all(k.startswith((*NEW_PREFIXES, "luke.pooler.")) for k in report.missing_keys)
     return tied(model)
 
 
@@ -74,14 +74,14 @@ def from_luke(source: str, data: PackedDataset, tokenizer: str | None, say: Call
     Raises:
         MismatchError: it has other entities than the dataset.
     """
-    whole = load_whole(source, tokenizer, say)
-    make_plain(whole.model.luke, whole.model.config)
-    archive = to_archive(whole.model, whole.tokenizer, source)
+    pretrained = load_pretrained(source, tokenizer, say)
+    make_plain(pretrained.model.luke, pretrained.model.config)
+    archive = to_archive(pretrained.model, pretrained.tokenizer, source)
     titles, vocab = [row.names[0] for row in archive.entities], data.vocab()
     if titles != vocab.titles:
         problem = f"the model {source!r} has {len(titles)} entities, the dataset {data.folder} has {len(vocab)} or others"
         raise MismatchError(f"{problem}; take the dataset that the model was trained on, or one with its vocabulary")
-    aware = whole.model.config.use_entity_aware_attention
+    aware = pretrained.model.config.use_entity_aware_attention
     config = LukeConfig(**{**archive.config, "use_entity_aware_attention": aware})
     with quiet_transformers():
         model = LukeForMaskedLM(config)
@@ -104,7 +104,7 @@ def freeze(model: nn.Module, settings: FreezeSettings) -> None:
         SettingsError: none would learn.
     """
     for name, parameter in model.named_parameters():
-        new = name.startswith(NEW_PARTS)
+        new = name.startswith(NEW_PREFIXES)
         frozen = (name == _TABLE and settings.freeze_entity_emb) or (settings.fix_bert_weights and not new)
         frozen |= name == "entity_predictions.bias" and settings.disable_entity_prediction_bias
         parameter.requires_grad_(not frozen)
@@ -127,14 +127,14 @@ def store(model: LukeForMaskedLM, data: PackedDataset, encoder_name: str, folder
     save_folder(converted, tokenizer, folder, rows)
 
 
-def require_pieces(model: LukeForMaskedLM, tokenizer: Any, data: PackedDataset) -> None:
+def require_same_tokens(model: LukeForMaskedLM, tokenizer: Any, data: PackedDataset) -> None:
     """Make sure that the words of a dataset are those of a model.
 
     Raises:
         MismatchError: the dataset was tokenised otherwise.
     """
-    pieces = set(tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)) - set(MARKED_LIKE)
-    n_pieces, known = len(pieces), model.config.vocab_size
-    if n_pieces > known or tokenizer.mask_token_id is None:
-        problem = f"the dataset {data.folder} was made with a tokenizer of {n_pieces} pieces, the model has {known}"
+    tokens = set(tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)) - set(MARKED_LIKE)
+    n_tokens, vocab_size = len(tokens), model.config.vocab_size
+    if n_tokens > vocab_size or tokenizer.mask_token_id is None:
+        problem = f"the dataset {data.folder} was made with a tokenizer of {n_tokens} tokens, the model has {vocab_size}"
         raise MismatchError(f"{problem}; make the dataset with the model's tokenizer")

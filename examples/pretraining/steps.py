@@ -57,8 +57,8 @@ def predict(model: LukeForMaskedLM, masked: Sequence[Masked], pad: int, longest_
     Args:
         model: with plain attention; where it has a part ``cls_entity``, the entity of the page is predicted too.
         masked: n windows.
-        pad: id of the word piece that fills up.
-        longest_mention: pieces of an entity that have a position.
+        pad: id of the token that fills up.
+        longest_mention: tokens of an entity that have a position.
 
     Returns:
         sums by kind.
@@ -67,11 +67,11 @@ def predict(model: LukeForMaskedLM, masked: Sequence[Masked], pad: int, longest_
     inputs = {k: v.to(device) for k, v in collate([m.feature for m in masked], pad, longest_mention).items()}
     states = model.luke(**inputs)
     sums: dict[str, Sums] = {}
-    picked, labels = _pick(states.last_hidden_state, [m.word_places for m in masked], [m.words for m in masked])
+    picked, labels = _select(states.last_hidden_state, [m.word_positions for m in masked], [m.words for m in masked])
     sums["word"] = _classified(model.lm_head(picked), labels)
     if states.entity_last_hidden_state is not None:
-        positions, entities = [m.entity_places for m in masked], [m.entities for m in masked]
-        picked, labels = _pick(states.entity_last_hidden_state, positions, entities)
+        positions, entities = [m.entity_positions for m in masked], [m.entities for m in masked]
+        picked, labels = _select(states.entity_last_hidden_state, positions, entities)
         sums["entity"] = _classified(model.entity_predictions(picked), labels)
     cls_entity: nn.Linear | None = getattr(model, "cls_entity", None)
     if cls_entity is not None:
@@ -83,7 +83,7 @@ def predict(model: LukeForMaskedLM, masked: Sequence[Masked], pad: int, longest_
     return sums
 
 
-def _pick(states: Tensor, positions: Sequence[Any], labels: Sequence[Any]) -> tuple[Tensor, Tensor]:
+def _select(states: Tensor, positions: Sequence[Any], labels: Sequence[Any]) -> tuple[Tensor, Tensor]:
     rows = torch.from_numpy(np.repeat(np.arange(len(positions)), [len(p) for p in positions])).to(states.device)
     columns = torch.from_numpy(np.concatenate(positions)).to(states.device)
     return states[rows, columns], torch.from_numpy(np.concatenate(labels)).to(states.device)
@@ -100,8 +100,8 @@ class PretrainStepper(Stepper):
     Args:
         model: what learns, on its device.
         masker: hides words and entities; what it hides of a window follows from seed, step and window.
-        longest_mention: pieces of an entity that have a position.
-        pad: id of the word piece that fills up.
+        longest_mention: tokens of an entity that have a position.
+        pad: id of the token that fills up.
         settings: of the run.
         accelerator: device, number format and processes.
         total: steps of the run.

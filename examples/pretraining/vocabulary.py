@@ -15,7 +15,7 @@ from blink.data.arrays import save_array
 from blink.errors import DataError, SettingsError
 from blink.files import atomic_open, read_json, require_file
 from examples.luke.archive import EntityRow, read_entities, read_titles
-from examples.pretraining.dump_db import DumpDb, read_part, resolve
+from examples.pretraining.dump_db import DumpDb, read_shard, resolve
 from examples.pretraining.pool import spread
 
 PAD, UNK, MASK, MASK2 = "[PAD]", "[UNK]", "[MASK]", "[MASK2]"
@@ -140,13 +140,13 @@ def build_vocab(
         SettingsError: nothing is left.
     """
     counts: Counter[str] = Counter()
-    for links in spread(_count, db.parts, pool_size):
+    for links in spread(_count, db.shards, pool_size):
         counts.update(links)
         progress()
-    return choose(_resolved(counts, db.titles(), db.redirects()), choice)
+    return select_titles(_resolved(counts, db.titles(), db.redirects()), choice)
 
 
-def choose(counts: Counter[str], choice: VocabChoice) -> EntityVocab:
+def select_titles(counts: Counter[str], choice: VocabChoice) -> EntityVocab:
     """The vocabulary of counted titles: white-listed ones, then by falling count, ties in the order of the alphabet.
 
     Raises:
@@ -166,7 +166,7 @@ def choose(counts: Counter[str], choice: VocabChoice) -> EntityVocab:
 
 
 def _count(path: Path) -> Counter[str]:
-    return Counter(link.title for article in read_part(path) for paragraph in article.paragraphs for link in paragraph.links)
+    return Counter(link.title for article in read_shard(path) for paragraph in article.paragraphs for link in paragraph.links)
 
 
 def _resolved(counts: Counter[str], titles: set[str], redirects: dict[str, str]) -> Counter[str]:
@@ -204,8 +204,8 @@ class TitleIndex:
     def get(self, title: str) -> int | None:
         """The row of a title, or None."""
         key = _key(title)
-        at = int(np.searchsorted(self._keys, key))
-        return int(self._rows[at]) if at < len(self._keys) and self._keys[at] == key else None
+        index = int(np.searchsorted(self._keys, key))
+        return int(self._rows[index]) if index < len(self._keys) and self._keys[index] == key else None
 
 
 def write_title_index(folder: Path, ids: dict[str, int], redirects: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from examples.luke.pieces import Pieces
+from examples.luke.tokenizer import PlainTokenizer
 from examples.pretraining.dump_db import Article
 from examples.pretraining.sentences import Splitter
 from examples.pretraining.settings import WindowLimits
@@ -22,9 +22,9 @@ class Window:
     """Consecutive sentences of a page.
 
     Attributes:
-        words: word piece ids, without ``<s>`` and ``</s>``.
+        words: token ids, without ``<s>`` and ``</s>``.
         entities: entity row of each link.
-        spans: first piece and end (exclusive) of each link, counted from the window's first piece.
+        spans: first token and end (exclusive) of each link, counted from the window's first token.
     """
 
     words: list[int] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Window:
     spans: list[tuple[int, int]] = field(default_factory=list)
 
     def add(self, other: Window) -> None:
-        """Append the pieces and links of another window."""
+        """Append the tokens and links of another window."""
         shift = len(self.words)
         self.words += other.words
         self.entities += other.entities
@@ -43,7 +43,7 @@ class WindowMaker:
     """Cuts articles into windows.
 
     Args:
-        pieces: the tokenizer.
+        tokens: the tokenizer.
         split: where sentences end.
         row_of: title to its entity row, or None; redirects are its business.
         unk: row of ``[UNK]``.
@@ -51,9 +51,9 @@ class WindowMaker:
     """
 
     def __init__(
-        self, pieces: Pieces, split: Splitter, row_of: Callable[[str], int | None], unk: int, limits: WindowLimits
+        self, tokenizer: PlainTokenizer, split: Splitter, row_of: Callable[[str], int | None], unk: int, limits: WindowLimits
     ) -> None:
-        self._pieces, self._split, self._row_of, self._limits = pieces, split, row_of, limits
+        self._tokenizer, self._split, self._row_of, self._limits = tokenizer, split, row_of, limits
         self._unknown = unk if limits.include_unk_entities else None
 
     def windows(self, article: Article) -> Iterator[Window]:
@@ -64,12 +64,12 @@ class WindowMaker:
             if not limits.min_sentence_length <= len(sentence.words) <= room:
                 continue
             if len(window.words) + len(sentence.words) > room:
-                yield from self._kept(window)
+                yield from self._filter(window)
                 window = Window()
             window.add(sentence)
-        yield from self._kept(window)
+        yield from self._filter(window)
 
-    def _kept(self, window: Window) -> Iterator[Window]:
+    def _filter(self, window: Window) -> Iterator[Window]:
         if window.words and (window.entities or self._limits.include_sentences_without_entities):
             most = self._limits.max_entity_length
             yield Window(window.words, window.entities[:most], window.spans[:most])
@@ -81,25 +81,25 @@ class WindowMaker:
                     yield self._sentence(paragraph, start, end)
 
     def _sentence(self, paragraph: Paragraph, start: int, end: int) -> Window:
-        """Tokenise a sentence piece by piece: the text between links, and that of each link."""
-        text, at, sentence = paragraph.text, start, Window()
+        """Tokenise a sentence segment by segment: the text between links, and that of each link."""
+        text, position, sentence = paragraph.text, start, Window()
         for link in paragraph.links:
             row = self._row_of(link.title)
             row = self._unknown if row is None else row
-            if row is None or link.start < at or link.end > end:
+            if row is None or link.start < position or link.end > end:
                 continue
-            sentence.words += self._encode(text, at, link.start)
+            sentence.words += self._encode(text, position, link.start)
             first = len(sentence.words)
             sentence.words += self._encode(text, link.start, link.end)
-            if (pieces := len(sentence.words) - first) > 0:
+            if (n_tokens := len(sentence.words) - first) > 0:
                 sentence.entities.append(row)
-                sentence.spans.append((first, first + min(pieces, self._limits.max_mention_length)))
-            at = link.end
-        sentence.words += self._encode(text, at, end)
+                sentence.spans.append((first, first + min(n_tokens, self._limits.max_mention_length)))
+            position = link.end
+        sentence.words += self._encode(text, position, end)
         return sentence
 
     def _encode(self, text: str, start: int, end: int) -> list[int]:
         """Ids of a part of a text, with single spaces, none behind, and one in front where a word begins."""
-        piece = _SPACES.sub(" ", text[start:end])
-        begins = start == 0 or text[start - 1].isspace() or piece.startswith(" ")
-        return self._pieces.encode(piece.strip(), space=begins)
+        segment = _SPACES.sub(" ", text[start:end])
+        begins = start == 0 or text[start - 1].isspace() or segment.startswith(" ")
+        return self._tokenizer.encode(segment.strip(), space=begins)

@@ -19,12 +19,12 @@ class AnswerWindow:
     """A window of a passage, as the model reads it.
 
     Attributes:
-        offset: where in the input its pieces begin.
-        whole: for each piece, whether no other window shows more around it: 1 or 0.
+        offset: where in the input its tokens begin.
+        has_most_context: for each token, whether no other window shows more around it: 1 or 0.
     """
 
     offset: int
-    whole: Sequence[int]
+    has_most_context: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,21 @@ class Answered:
 
 
 def best_spans(logits: np.ndarray, window: AnswerWindow, count: int, longest: int) -> list[tuple[int, int]]:
-    """Spans of an input, of its ``count`` best starts and ends: inside the passage, in order, at most ``longest`` pieces.
+    """Spans of an input, of its ``count`` best starts and ends: inside the passage, in order, at most ``longest`` tokens.
 
     Args:
-        logits: start and end of each piece. *Shape:* (pieces, 2).
+        logits: start and end of each token. *Shape:* (tokens, 2).
         window: what of the input is passage.
         count: starts and ends that are looked at.
-        longest: pieces of an answer.
+        longest: tokens of an answer.
     """
     starts, ends = (np.argsort(-logits[:, i], kind="stable")[:count].tolist() for i in (0, 1))
-    passage = range(window.offset, window.offset + len(window.whole))
+    passage = range(window.offset, window.offset + len(window.has_most_context))
     return [
         (start, end)
         for start in starts
         for end in ends
-        if start in passage and end in passage and window.whole[start - window.offset] and 0 <= end - start < longest
+        if start in passage and end in passage and window.has_most_context[start - window.offset] and 0 <= end - start < longest
     ]
 
 
@@ -93,10 +93,10 @@ def answer(
 
     Args:
         inputs: logits and window of each input of the question.
-        text: gives the text of input, first and last piece.
+        text: gives the text of input, first and last token.
         count: possible answers to keep, and starts and ends to look at.
-        longest: pieces of an answer.
-        negative: whether "there is none" is an answer; it is the span of the first piece alone.
+        longest: tokens of an answer.
+        negative: whether "there is none" is an answer; it is the span of the first token alone.
         threshold: how far that one must score above the best.
     """
     spans = [(n, s, e) for n, (logits, window) in enumerate(inputs) for s, e in best_spans(logits, window, count, longest)]
@@ -117,11 +117,11 @@ def answer(
     return Answered("" if odds > threshold else candidates[0].text, ranked, odds)
 
 
-def probabilities(found: Sequence[Scored]) -> list[float]:
+def probabilities(candidates: Sequence[Scored]) -> list[float]:
     """Softmax of the scores."""
-    top = max(s.score for s in found)
-    shares = [math.exp(s.score - top) for s in found]
-    return [share / sum(shares) for share in shares]
+    top = max(s.score for s in candidates)
+    shares = [math.exp(s.score - top) for s in candidates]
+    return [exponential / sum(shares) for exponential in shares]
 
 
 def squad_scores(

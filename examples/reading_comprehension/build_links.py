@@ -21,7 +21,7 @@ from typing import IO
 
 from blink.errors import DataError
 from blink.files import atomic_open
-from examples.pretraining.dump_db import DumpDb, read_part, resolve
+from examples.pretraining.dump_db import DumpDb, read_shard, resolve
 from examples.pretraining.pool import spread
 from examples.reading_comprehension.links import Link
 
@@ -58,21 +58,21 @@ class Names:
     """Texts that are counted.
 
     Attributes:
-        known: their words.
+        texts: their words.
         longest: first word to the number of words of the longest that begins with it.
     """
 
-    known: frozenset[Words]
+    texts: frozenset[Words]
     longest: Mapping[str, int]
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Names:
         """From texts; one without any word is left out."""
-        known = frozenset(words for text in texts if (words := words_of(text)))
+        names = frozenset(words for text in texts if (words := words_of(text)))
         longest: dict[str, int] = {}
-        for words in known:
+        for words in names:
             longest[words[0]] = max(longest.get(words[0], 0), len(words))
-        return cls(known, longest)
+        return cls(names, longest)
 
 
 def write_links(
@@ -96,13 +96,13 @@ def write_links(
     redirects, known_titles = db.redirects(), db.titles()
     selection = frozenset(resolve(title, redirects) for title in titles)
     pages: dict[str, list[tuple[str, str]]] = {}
-    for linked in spread(partial(_linked, selection), db.parts, pool_size):
+    for linked in spread(partial(_linked, selection), db.shards, pool_size):
         pages |= linked
         advance(1)
     if not pages:
         raise DataError(f"{db.folder} holds none of the {len(titles)} articles; is it a dump of the language of the data?")
     names, counts = Names.of(text for links in pages.values() for text, _ in links), Counts()
-    for counted in spread(partial(_counted, names), db.parts, pool_size):
+    for counted in spread(partial(_counted, names), db.shards, pool_size):
         counts.add(counted)
         advance(1)
     with text_file(out) as f:
@@ -135,10 +135,10 @@ def occurring(text: str, names: Names) -> set[Words]:
     """Those of the texts that occur in another, at the borders of words."""
     words = words_of(text)
     occurrences: set[Words] = set()
-    for at, first in enumerate(words):
+    for start, first in enumerate(words):
         for length in range(1, names.longest.get(first, 0) + 1):
-            if words[at : at + length] in names.known:
-                occurrences.add(words[at : at + length])
+            if words[start : start + length] in names.texts:
+                occurrences.add(words[start : start + length])
     return occurrences
 
 
@@ -157,22 +157,22 @@ def text_file(path: Path) -> Iterator[IO[str]]:
         yield text
 
 
-def _linked(selection: frozenset[str], part: Path) -> dict[str, list[tuple[str, str]]]:
+def _linked(selection: frozenset[str], shard: Path) -> dict[str, list[tuple[str, str]]]:
     """Text and target of the links of those articles of a part that are wanted."""
     return {
         article.title: [(p.text[link.start : link.end], link.title) for p in article.paragraphs for link in p.links]
-        for article in read_part(part)
+        for article in read_shard(shard)
         if article.title in selection
     }
 
 
-def _counted(names: Names, part: Path) -> Counts:
+def _counted(names: Names, shard: Path) -> Counts:
     counts = Counts()
-    for article in read_part(part):
+    for article in read_shard(shard):
         occurrences: set[Words] = set()
         for paragraph in article.paragraphs:
             occurrences |= occurring(paragraph.text, names)
             anchors = (words_of(paragraph.text[link.start : link.end]) for link in paragraph.links)
-            counts.links.update(words for words in anchors if words in names.known)
+            counts.links.update(words for words in anchors if words in names.texts)
         counts.articles.update(occurrences)
     return counts

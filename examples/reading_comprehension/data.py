@@ -77,16 +77,16 @@ def read_squad(folder: Path, split: str, with_negative: bool) -> list[SquadExamp
     """
     other = folder / file_name(split, not with_negative)
     hint = f"{other.name} is there: say --{'no' if with_negative else 'with'}-negative" if other.is_file() else REMEDY
-    whole = read_object(data_file(folder, file_name(split, with_negative), hint))
+    document = read_object(data_file(folder, file_name(split, with_negative), hint))
     questions = [
         _question(qa, passage)
-        for article in whole.rows("data", "article")
+        for article in document.rows("data", "article")
         for paragraph in article.rows("paragraphs", "paragraph")
         for passage in [_passage(article.text("title"), paragraph.text("context"))]
         for qa in paragraph.rows("qas", "question")
     ]
     if not questions:
-        raise whole.error("there are no questions; look at the file")
+        raise document.error("there are no questions; look at the file")
     return questions
 
 

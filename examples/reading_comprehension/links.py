@@ -126,7 +126,7 @@ def _json(path: Path, content: bytes) -> Any:
 
 
 def _from_lines(path: Path, content: bytes, selection: frozenset[str]) -> dict[str, list[Link]]:
-    found: dict[str, list[Link]] = {}
+    links_of_page: dict[str, list[Link]] = {}
     for number, line in enumerate(content.split(b"\n"), 1):
         if line.strip():
             row = parse_json_line(line, path, number)
@@ -138,8 +138,8 @@ def _from_lines(path: Path, content: bytes, selection: frozenset[str]) -> dict[s
                 expected = "'title', and 'links' with [text, title, probability] lists, are expected"
                 raise DataError(f"{path}, line {number}: {expected}") from error
             if title in selection:
-                found[title] = links
-    return found
+                links_of_page[title] = links
+    return links_of_page
 
 
 def _texts(path: Path, value: Any) -> dict[str, str]:

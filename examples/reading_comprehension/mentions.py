@@ -9,7 +9,7 @@ from pathlib import Path
 
 from examples.luke.features import EntitySlot
 from examples.luke.loading import Vocabulary
-from examples.luke.pieces import Pieces
+from examples.luke.tokenizer import PlainTokenizer
 from examples.reading_comprehension.links import Link, mention_table, normalise_mention, read_links, read_redirects
 
 
@@ -56,10 +56,10 @@ class MentionTable:
         self.titles = titles
         self._sorted = sorted(titles)
 
-    def goes_on(self, text: str) -> bool:
+    def has_prefix(self, text: str) -> bool:
         """Whether a linked text begins so."""
-        at = bisect.bisect_left(self._sorted, text)
-        return at < len(self._sorted) and self._sorted[at].startswith(text)
+        start = bisect.bisect_left(self._sorted, text)
+        return start < len(self._sorted) and self._sorted[start].startswith(text)
 
 
 def find_mentions(ids: Sequence[int], table: MentionTable, vocabulary: Vocabulary, longest: int) -> list[EntitySlot]:
@@ -71,43 +71,43 @@ def find_mentions(ids: Sequence[int], table: MentionTable, vocabulary: Vocabular
         ids: the text.
         table: of the article.
         vocabulary: of the model.
-        longest: pieces of a mention.
+        longest: tokens of a mention.
     """
     if not table.titles:
         return []
-    words = _words(ids, vocabulary.pieces)
-    texts = [vocabulary.pieces.text(ids[start:end]) for start, end in words]
+    words = _words(ids, vocabulary.tokenizer)
+    texts = [vocabulary.tokenizer.text(ids[start:end]) for start, end in words]
     entities: list[EntitySlot] = []
-    at = 0
-    while at < len(words):
-        match = _longest_match(words, texts, at, table, longest)
+    position = 0
+    while position < len(words):
+        match = _longest_match(words, texts, position, table, longest)
         if match is None:
-            at += 1
+            position += 1
             continue
         last, title = match
         entity = vocabulary.entity(title)
         if entity is not None:
-            entities.append(EntitySlot(entity, words[at][0], words[last][1]))
-        at = last + 1
+            entities.append(EntitySlot(entity, words[position][0], words[last][1]))
+        position = last + 1
     return entities
 
 
 def _longest_match(
-    words: Sequence[tuple[int, int]], texts: Sequence[str], at: int, table: MentionTable, longest: int
+    words: Sequence[tuple[int, int]], texts: Sequence[str], start: int, table: MentionTable, longest: int
 ) -> tuple[int, str] | None:
     """Last word and title of the longest mention that begins at a word."""
     match, text_so_far = None, ""
-    for n in range(at, len(words)):
+    for n in range(start, len(words)):
         text_so_far += texts[n]
         text = normalise_mention(text_so_far)
-        if words[n][1] - words[at][0] > longest or not table.goes_on(text):
+        if words[n][1] - words[start][0] > longest or not table.has_prefix(text):
             break
         if text in table.titles:
             match = n, table.titles[text]
     return match
 
 
-def _words(ids: Sequence[int], pieces: Pieces) -> list[tuple[int, int]]:
-    """Words as pieces from one to another; a sign of punctuation is one too. What stands before the first is none."""
-    starts = [i for i, piece in enumerate(ids) if pieces.opens_word(piece)]
+def _words(ids: Sequence[int], tokenizer: PlainTokenizer) -> list[tuple[int, int]]:
+    """Words as tokens from one to another; a sign of punctuation is one too. What stands before the first is none."""
+    starts = [i for i, token in enumerate(ids) if tokenizer.opens_word(token)]
     return list(zip(starts, [*starts[1:], len(ids)], strict=True)) if starts else []

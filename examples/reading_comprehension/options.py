@@ -17,15 +17,15 @@ class QaOptions(Settings):
     with_negative: bool = True
     """SQuAD 2.0, where questions may have no answer; else 1.1."""
     doc_stride: Positive = 128
-    """Pieces from one window of a long passage to the next."""
+    """Tokens from one window of a long passage to the next."""
     max_query_length: Positive = 64
-    """Pieces of the question."""
+    """Tokens of the question."""
     max_seq_length: Annotated[int, Field(ge=16)] = 512
-    """Pieces per input, special ones included."""
+    """Tokens per input, special ones included."""
     max_entity_length: Positive = 128
     """Entities of an input."""
     max_answer_length: Positive = 30
-    """Pieces of an answer."""
+    """Tokens of an answer."""
     n_best_size: Positive = 20
     """Possible answers that are kept."""
     null_score_diff_threshold: float = 0.0

@@ -19,8 +19,8 @@ from blink.files import write_json
 from examples.luke.convert import ENTITY_TABLE
 from examples.luke.features import EntitySlot, Feature, windows
 from examples.luke.loading import HeadClass, Vocabulary
-from examples.luke.pieces import Pieces
 from examples.luke.task import Task
+from examples.luke.tokenizer import PlainTokenizer
 from examples.reading_comprehension.answers import Answered, AnswerWindow, answer, probabilities, squad_scores
 from examples.reading_comprehension.data import Answer, Passage, SquadExample, file_name, read_squad
 from examples.reading_comprehension.mentions import MentionDictionary, MentionTable, find_mentions
@@ -29,7 +29,7 @@ from examples.reading_comprehension.options import QaOptions
 logger = logging.getLogger(__name__)
 
 NO_ANSWER = (0, 0)
-"""Start and end where there is no answer in sight: the first piece of the input."""
+"""Start and end where there is no answer in sight: the first token of the input."""
 
 Answers = dict[str, Answered]
 
@@ -39,8 +39,8 @@ class EncodedPassage:
     """A passage as ids.
 
     Attributes:
-        ids: its pieces.
-        begins: piece at which each word begins, and the number of all.
+        ids: its tokens.
+        begins: token at which each word begins, and the number of all.
         table: what its article links.
     """
 
@@ -64,10 +64,10 @@ class ReadingComprehension(Task[SquadExample]):
 
     def __init__(self, options: QaOptions | None = None) -> None:
         self.options = options or QaOptions()
-        self._pieces: Pieces | None = None
+        self._tokenizer: PlainTokenizer | None = None
 
     def head(self) -> HeadClass:
-        """Two numbers for each piece."""
+        """Two numbers for each token."""
         return LukeForQuestionAnswering
 
     def choices(self) -> dict[str, Any]:
@@ -98,10 +98,10 @@ class ReadingComprehension(Task[SquadExample]):
 
     def features(self, examples: Sequence[SquadExample], vocabulary: Vocabulary, *, training: bool) -> Iterator[list[Feature]]:
         """An input for each window of the passage."""
-        self._pieces = vocabulary.pieces
+        self._tokenizer = vocabulary.tokenizer
         mentions = self._mentions({e.passage.title for e in examples})
         for passage, group in itertools.groupby(enumerate(examples), key=lambda pair: pair[1].passage):
-            encoded = encode_passage(passage, vocabulary.pieces, mentions.table(passage.title))
+            encoded = encode_passage(passage, vocabulary.tokenizer, mentions.table(passage.title))
             for i, example in group:
                 yield list(self._windows(i, example, encoded, vocabulary, training))
 
@@ -125,9 +125,9 @@ class ReadingComprehension(Task[SquadExample]):
     def _windows(
         self, index: int, example: SquadExample, passage: EncodedPassage, vocabulary: Vocabulary, training: bool
     ) -> Iterator[Feature]:
-        options, pieces, longest = self.options, vocabulary.pieces, vocabulary.max_mention_length
-        query = pieces.encode(example.question)[: options.max_query_length]
-        gold = [tighten(passage, a, pieces) for a in example.answers] if training and not example.impossible else []
+        options, tokenizer, longest = self.options, vocabulary.tokenizer, vocabulary.max_mention_length
+        query = tokenizer.encode(example.question)[: options.max_query_length]
+        gold = [tighten(passage, a, tokenizer) for a in example.answers] if training and not example.impossible else []
         offset = len(query) + 3
         spans = windows(
             len(passage.ids), min(options.max_seq_length, vocabulary.max_length) - len(query) - 4, options.doc_stride
@@ -140,7 +140,7 @@ class ReadingComprehension(Task[SquadExample]):
             entities = [*in_query, *in_passage][: options.max_entity_length]
             inside = [(a - start + offset, b - start + offset) for a, b in gold if start <= a and b < end]
             label = list(inside[0] if inside else NO_ANSWER) if training else []
-            words = [pieces.begin, *query, pieces.end, pieces.end, *window_ids, pieces.end]
+            words = [tokenizer.begin, *query, tokenizer.end, tokenizer.end, *window_ids, tokenizer.end]
             yield Feature(
                 index,
                 example.where,
@@ -151,7 +151,7 @@ class ReadingComprehension(Task[SquadExample]):
             )
 
     def logits(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        """Start and end of each piece, in float32. *Shape:* (n, pieces, 2)."""
+        """Start and end of each token, in float32. *Shape:* (n, tokens, 2)."""
         output = model(**inputs)
         return torch.stack([output.start_logits, output.end_logits], dim=-1).float()
 
@@ -164,7 +164,7 @@ class ReadingComprehension(Task[SquadExample]):
         return nn.functional.cross_entropy(logits, gold, reduction="sum") / 2
 
     def outputs(self, logits: Tensor, features: Sequence[Feature]) -> list[np.ndarray]:
-        """Logits of the pieces that are there. *Shape:* (pieces, 2)."""
+        """Logits of the tokens that are there. *Shape:* (tokens, 2)."""
         return [row[: len(f.words)] for row, f in zip(logits.cpu().numpy(), features, strict=True)]
 
     def decode(self, examples: Sequence[SquadExample], features: Sequence[Feature], outputs: Sequence[np.ndarray]) -> Answers:
@@ -175,11 +175,11 @@ class ReadingComprehension(Task[SquadExample]):
         return {e.id: self._answer([features[n] for n in of[i]], [outputs[n] for n in of[i]]) for i, e in enumerate(examples)}
 
     def _answer(self, features: Sequence[Feature], outputs: Sequence[np.ndarray]) -> Answered:
-        pieces, options = self._pieces, self.options
-        assert pieces is not None  # features were made before
+        tokenizer, options = self._tokenizer, self.options
+        assert tokenizer is not None  # features were made before
 
         def text(n: int, start: int, end: int) -> str:
-            return pieces.text(features[n].words[start : end + 1]).strip()
+            return tokenizer.text(features[n].words[start : end + 1]).strip()
 
         return answer(
             [(logits, feature.note) for logits, feature in zip(outputs, features, strict=True)],
@@ -199,16 +199,16 @@ class ReadingComprehension(Task[SquadExample]):
     def write(self, folder: Path, split: str, examples: Sequence[SquadExample], answers: Answers) -> None:
         """``predictions_.json``, ``nbest_predictions_.json`` and, for 2.0, ``null_odds_.json``, as the original names them."""
         write_json(folder / "predictions_.json", {name: answered.text for name, answered in answers.items()})
-        write_json(folder / "nbest_predictions_.json", {name: _shown(answered) for name, answered in answers.items()})
+        write_json(folder / "nbest_predictions_.json", {name: _nbest_rows(answered) for name, answered in answers.items()})
         if self.options.with_negative:
             write_json(folder / "null_odds_.json", {name: answered.null_odds for name, answered in answers.items()})
 
 
-def encode_passage(passage: Passage, pieces: Pieces, table: MentionTable) -> EncodedPassage:
+def encode_passage(passage: Passage, tokenizer: PlainTokenizer, table: MentionTable) -> EncodedPassage:
     """Ids of a passage, word by word, each with a space before it."""
-    by_word = [pieces.encode(word) for word in passage.words]
+    by_word = [tokenizer.encode(word) for word in passage.words]
     begins = list(itertools.accumulate(map(len, by_word), initial=0))
-    return EncodedPassage([piece for ids in by_word for piece in ids], begins, table)
+    return EncodedPassage([token for ids in by_word for token in ids], begins, table)
 
 
 def moved(entities: Sequence[EntitySlot], by: int) -> list[EntitySlot]:
@@ -216,19 +216,19 @@ def moved(entities: Sequence[EntitySlot], by: int) -> list[EntitySlot]:
     return [EntitySlot(e.id, e.start + by, e.end + by) for e in entities]
 
 
-def tighten(passage: EncodedPassage, gold: Answer, pieces: Pieces) -> tuple[int, int]:
-    """First and last piece of an answer: of those of its words, the span whose text is the answer's, if there is one."""
+def tighten(passage: EncodedPassage, gold: Answer, tokenizer: PlainTokenizer) -> tuple[int, int]:
+    """First and last token of an answer: of those of its words, the span whose text is the answer's, if there is one."""
     first, last = passage.begins[gold.start], max(passage.begins[gold.end + 1] - 1, passage.begins[gold.start])
-    gold_text = pieces.text(pieces.encode(gold.text)).strip()
+    gold_text = tokenizer.text(tokenizer.encode(gold.text)).strip()
     for start in range(first, last + 1):
         for end in range(last, start - 1, -1):
-            if pieces.text(passage.ids[start : end + 1]).strip() == gold_text:
+            if tokenizer.text(passage.ids[start : end + 1]).strip() == gold_text:
                 return start, end
     return first, last
 
 
 def most_context(spans: Sequence[tuple[int, int]], length: int) -> list[int]:
-    """For each piece, the window that shows most on the poorer side of it; of equals, the first."""
+    """For each token, the window that shows most on the poorer side of it; of equals, the first."""
     owners, best = [0] * length, [-1.0] * length
     for n, (start, end) in enumerate(spans):
         for position in range(start, end):
@@ -238,7 +238,7 @@ def most_context(spans: Sequence[tuple[int, int]], length: int) -> list[int]:
     return owners
 
 
-def _shown(answered: Answered) -> list[dict[str, Any]]:
+def _nbest_rows(answered: Answered) -> list[dict[str, Any]]:
     shares = probabilities(answered.best)
     return [
         {"text": s.text, "probability": p, "start_logit": s.start, "end_logit": s.end}

@@ -1,1 +1,1 @@
-"""Relation classification (TACRED): how is the subject related to the object?"""
+"""Relation classification (TACRED): the relation of a subject to an object."""

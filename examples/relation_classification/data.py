@@ -18,7 +18,7 @@ class RelationExample:
     Attributes:
         where: file and line.
         tokens: words of the sentence.
-        subject, object: first token, and the one behind the last.
+        subject, object: bounds in tokens, end exclusive.
         relation: gold, `NO_RELATION` for none.
     """
 

@@ -1,4 +1,4 @@
-"""Relation classification: subject and object between markers, an entity over each, one label of all."""
+"""Relation classification: markers around subject and object, a ``[MASK]`` entity on each, one label per example."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from examples.relation_classification.data import NO_RELATION, RelationExample, 
 
 
 class RelationClassification(Task[RelationExample]):
-    """TACRED: one of 42 relations, scored by micro-averaged F1 that leaves ``no_relation`` out."""
+    """TACRED: one of 42 relations, scored by micro-averaged F1 without ``no_relation``."""
 
     name: ClassVar[str] = "relation-classification"
     original_markers: ClassVar[tuple[str, ...]] = (FIRST, SECOND)
@@ -41,20 +41,20 @@ class RelationClassification(Task[RelationExample]):
     def features(
         self, examples: Sequence[RelationExample], vocabulary: Vocabulary, *, training: bool
     ) -> Iterator[list[Feature]]:
-        """One input an example, the subject's entity first wherever it stands; long texts are cut far from both."""
-        pieces, markers = vocabulary.pieces, vocabulary.markers
+        """One input per example, the subject's entity first; long texts are truncated far from both mentions."""
+        tokenizer, markers = vocabulary.tokenizer, vocabulary.markers
         ids_of = {name: i for i, name in enumerate(vocabulary.labels)}
         masks = vocabulary.entities[MASK], vocabulary.entities[MASK2]
         for i, e in enumerate(examples):
 
             def encode(start: int, end: int, tokens: tuple[str, ...] = e.tokens) -> list[int]:
-                return pieces.encode(" ".join(tokens[start:end]))
+                return tokenizer.encode(" ".join(tokens[start:end]))
 
             marked = [MarkedSpan(*e.subject, markers[FIRST]), MarkedSpan(*e.object, markers[SECOND])]
             ids, spans = keep_near(*encode_marked(len(e.tokens), marked, encode), vocabulary.max_length - 2)
             entities = [EntitySlot(m, start + 1, end + 1) for m, (start, end) in zip(masks, spans, strict=True)]
             label = [ids_of[e.relation]] if training else []
-            yield [Feature(i, e.where, [pieces.begin, *ids, pieces.end], entities, label)]
+            yield [Feature(i, e.where, [tokenizer.begin, *ids, tokenizer.end], entities, label)]
 
     def loss(self, logits: Tensor, features: Sequence[Feature]) -> Tensor:
         """Cross-entropy."""
@@ -68,12 +68,12 @@ class RelationClassification(Task[RelationExample]):
         return [self.class_names[int(row.argmax())] for row in outputs]
 
     def score(self, examples: Sequence[RelationExample], answers: list[str]) -> dict[str, float]:
-        """Precision, recall and F1 of relations, ``no_relation`` not among them."""
+        """Precision, recall and F1 of relations, without ``no_relation``."""
         return micro_scores(
             [{e.relation} - {NO_RELATION} for e in examples], [{predicted} - {NO_RELATION} for predicted in answers]
         )
 
     def write(self, folder: Path, split: str, examples: Sequence[RelationExample], answers: list[str]) -> None:
-        """``dev_predictions.txt``: a relation a line."""
+        """``dev_predictions.txt``: one relation per line."""
         with atomic_open(folder / f"{split}_predictions.txt") as f:
             f.writelines(f"{predicted}\n" for predicted in answers)

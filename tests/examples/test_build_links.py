@@ -48,7 +48,7 @@ def db(tmp_path: Path) -> DumpDb:
 def test_links_of_the_articles_that_are_asked_for(db: DumpDb, tmp_path: Path, name: str) -> None:
     progress: list[int] = []
     assert write_links(db, {"Donau", "Unknown"}, tmp_path / name, advance=progress.append) == 1
-    assert sum(progress) == 2 * len(db.parts)
+    assert sum(progress) == 2 * len(db.shards)
     links = read_links(tmp_path / name, ["Danube", "Black Sea"])
     assert links == {
         "Danube": [

@@ -22,8 +22,8 @@ from transformers import AutoTokenizer, LukeForEntityClassification
 from examples.cli import COMMANDS, cli
 from examples.luke.archive import write_archive
 from examples.luke.convert import to_archive
+from examples.luke.pretrained import load_pretrained
 from examples.luke.steps import Stepper
-from examples.luke.whole import load_whole
 
 Examples = Callable[..., tuple[int, str]]
 
@@ -182,7 +182,7 @@ class TestRuns:
         self, run_examples: Examples, tiny_folder: Path, tasks: Path, tmp_path: Path
     ) -> None:
         archive = tmp_path / "luke_tiny.tar.gz"
-        pretrained = load_whole(str(tiny_folder), None, print)
+        pretrained = load_pretrained(str(tiny_folder), None, print)
         write_archive(to_archive(pretrained.model, pretrained.tokenizer, str(tiny_folder)), archive)
         arguments = ("entity-typing", "run", *data_flags("entity-typing", tasks), *SHORT, "--num-train-epochs=1")
         outputs = []

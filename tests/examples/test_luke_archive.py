@@ -42,7 +42,7 @@ from examples.luke.convert import (
 from examples.luke.features import EntitySlot, Feature, collate
 from examples.luke.heads import LukeForCloze
 from examples.luke.loading import THIRD, Base, TunedModel, load_base, load_tuned, with_entities
-from examples.luke.whole import load_whole
+from examples.luke.pretrained import load_pretrained
 
 ENTITY_TABLE = "entity_embeddings.entity_embeddings.weight"
 
@@ -62,7 +62,7 @@ def logits(model: Any, titles: dict[str, int]) -> tuple[torch.Tensor, torch.Tens
 @pytest.fixture(scope="module")
 def pretrained(tiny_folder: Path) -> tuple[LukeForMaskedLM, Any]:
     """The tiny model with its predictors, and its tokenizer."""
-    loaded = load_whole(str(tiny_folder), None, print)
+    loaded = load_pretrained(str(tiny_folder), None, print)
     return loaded.model, loaded.tokenizer
 
 
@@ -179,7 +179,7 @@ class TestConversion:
     @pytest.mark.parametrize("attention", ["aware, learnt", "aware, copies", "plain", "plain, queries unused"])
     def test_logits_whatever_the_attention(self, attention: str, tiny_folder: Path, tmp_path: Path) -> None:
         """A model of transformers to an archive on disk, and back through the cache that ``--model-file`` fills."""
-        loaded = load_whole(str(tiny_folder), None, print)
+        loaded = load_pretrained(str(tiny_folder), None, print)
         torch.manual_seed(1)
         model, config = loaded.model, loaded.model.config
         config.use_entity_aware_attention = not attention.startswith("plain")
@@ -193,7 +193,7 @@ class TestConversion:
             archive = replace(archive, state={k: v for k, v in archive.state.items() if not is_further_query(k)})
         assert any(map(is_further_query, archive.state)) == (attention in ("aware, learnt", "plain, queries unused"))
         write_archive(archive, tmp_path / "luke.tar.gz")
-        back = load_whole(str(tmp_path / "luke.tar.gz"), None, print)
+        back = load_pretrained(str(tmp_path / "luke.tar.gz"), None, print)
         assert back.model.config.use_entity_aware_attention
         pairs = zip(logits(back.model, back.entities), logits(model, loaded.entities), strict=True)
         assert max(float((ours - theirs).abs().max()) for ours, theirs in pairs) < 1e-5
@@ -231,7 +231,7 @@ class TestConversion:
         model, words = to_transformers(read_archive(published))
         save_folder(model, words, tmp_path / "m")
         assert "lm_head.decoder.weight" in load_file(tmp_path / "m" / "model.safetensors")
-        back = load_whole(str(tmp_path / "m"), None, print).model
+        back = load_pretrained(str(tmp_path / "m"), None, print).model
         assert torch.equal(back.lm_head.decoder.weight, back.luke.embeddings.word_embeddings.weight)
 
     def test_copied_queries_are_plain_attention(self, tiny_base: Base) -> None:
@@ -355,7 +355,7 @@ class TestBase:
             back = load_tuned(tmp_path / "out", LukeForEntityClassification, fail, self.never)
             assert back.vocabulary().entities == tuned.vocabulary().entities
             assert back.vocabulary().markers == tuned.vocabulary().markers
-            assert back.vocabulary().pieces.encode("Vienna, 1571") == tuned.vocabulary().pieces.encode("Vienna, 1571")
+            assert back.vocabulary().tokenizer.encode("Vienna, 1571") == tuned.vocabulary().tokenizer.encode("Vienna, 1571")
 
     def test_weights_that_lack_something_are_refused(self, tiny_folder: Path, tmp_path: Path) -> None:
         shutil.copytree(tiny_folder, tmp_path / "m")

@@ -13,38 +13,38 @@ from transformers import LukeModel, LukeTokenizer
 
 from examples.luke.features import EntitySlot, Feature, MarkedSpan, collate, encode_marked, keep_near, windows
 from examples.luke.loading import Base, Vocabulary
-from examples.luke.pieces import Pieces, is_punctuation
+from examples.luke.tokenizer import PlainTokenizer, is_punctuation
 
 
 class TestPieces:
     @pytest.mark.parametrize("text", ["a [MASK] b", "[UNK] [PAD] [MASK2]", "</s> <mask> <ent>", "@placeholder <ent2>"])
     def test_nothing_in_a_text_is_special(self, vocabulary: Vocabulary, tiny_base: Base, text: str) -> None:
-        ids = vocabulary.pieces.encode(text)
-        assert vocabulary.pieces.text(ids) == " " + text
-        special = {vocabulary.pieces.begin, vocabulary.pieces.end, vocabulary.pieces.pad, *vocabulary.markers.values()}
+        ids = vocabulary.tokenizer.encode(text)
+        assert vocabulary.tokenizer.text(ids) == " " + text
+        special = {vocabulary.tokenizer.begin, vocabulary.tokenizer.end, vocabulary.tokenizer.pad, *vocabulary.markers.values()}
         assert max(ids) < tiny_base.config.vocab_size
         assert special.isdisjoint(ids)
 
     def test_the_library_gives_such_texts_ids_without_a_row(self, tiny_base: Base) -> None:
-        # The reason for `Pieces`; once this fails, the library has fixed it.
+        # The reason for `PlainTokenizer`; once this fails, the library has fixed it.
         assert max(tiny_base.tokenizer("a [MASK] b")["input_ids"]) >= tiny_base.config.vocab_size
 
     def test_a_space_before_the_first_word_is_up_to_the_caller(self, vocabulary: Vocabulary) -> None:
-        tokenizer = vocabulary.pieces
+        tokenizer = vocabulary.tokenizer
         assert tokenizer.encode("Bern") == tokenizer.encode(" Bern") != tokenizer.encode("Bern", space=False)
         assert tokenizer.text(tokenizer.encode("Bern", space=False)) == "Bern"
 
     def test_agrees_with_the_tokenizer_of_transformers(self, vocabulary: Vocabulary, tiny_base: Base) -> None:
         tokenizer: LukeTokenizer = tiny_base.tokenizer
         text = " Clara Schumann played in Zürich, didn't she?"
-        assert tokenizer(text)["input_ids"][1:-1] == vocabulary.pieces.encode(text)
+        assert tokenizer(text)["input_ids"][1:-1] == vocabulary.tokenizer.encode(text)
 
     def test_empty_and_broken_texts(self, vocabulary: Vocabulary) -> None:
-        assert vocabulary.pieces.encode("") == vocabulary.pieces.encode("  \n") == []
-        assert vocabulary.pieces.text(vocabulary.pieces.encode("a\ud800b")) == " a?b"
+        assert vocabulary.tokenizer.encode("") == vocabulary.tokenizer.encode("  \n") == []
+        assert vocabulary.tokenizer.text(vocabulary.tokenizer.encode("a\ud800b")) == " a?b"
 
     def test_words_open_at_a_space_or_a_sign(self, vocabulary: Vocabulary) -> None:
-        tokenizer = vocabulary.pieces
+        tokenizer = vocabulary.tokenizer
         ids = tokenizer.encode("Kepler's (old) Planet.")
         opened = [i for i in ids if tokenizer.opens_word(i)]
         assert [tokenizer.text([i]) for i in opened if not tokenizer.text([i]).startswith(" ")] == ["'", "(", ")", "."]
@@ -59,7 +59,7 @@ class TestPieces:
     @given(st.text(max_size=60))
     def test_text_survives_but_for_the_space_around_it(self, vocabulary: Vocabulary, text: str) -> None:
         text = text.encode("utf-8", "replace").decode()
-        assert vocabulary.pieces.text(vocabulary.pieces.encode(text)).strip() == text.strip()
+        assert vocabulary.tokenizer.text(vocabulary.tokenizer.encode(text)).strip() == text.strip()
 
     def test_a_tokenizer_made_to_prefix_spaces_gives_the_same(self, tiny_base: Base) -> None:
         tokenizer = tiny_base.tokenizer
@@ -74,7 +74,7 @@ class TestPieces:
 
         Prefixing.backend_tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True)
         Prefixing.backend_tokenizer.decoder = Decoder()
-        assert Pieces(Prefixing).encode("x.", space=False) == Pieces(tokenizer).encode("x.", space=False)
+        assert PlainTokenizer(Prefixing).encode("x.", space=False) == PlainTokenizer(tokenizer).encode("x.", space=False)
 
 
 def marked(text: str, *spans: tuple[int, int, str]) -> tuple[str, list[str]]:

@@ -20,14 +20,14 @@ from examples.entity_span_qa.task import EntitySpanQa, encode_passage, encode_qu
 from examples.entity_typing.data import TypingExample
 from examples.entity_typing.task import EntityTyping
 from examples.luke.convert import FIRST, MASK, MASK2, SECOND
-from examples.luke.features import EntitySlot, Feature
+from examples.luke.features import EntitySlot, Feature, context
 from examples.luke.loading import THIRD, Vocabulary
 from examples.luke.task import Task
 from examples.ner.data import Document, Sentence
 from examples.ner.options import NerOptions
-from examples.ner.spans import context, sentence_windows, shares
+from examples.ner.spans import sentence_windows, split_evenly
 from examples.ner.tags import TagSpan
-from examples.ner.task import CONLL, Ner, greedy, word_pieces
+from examples.ner.task import CONLL, Ner, greedy, word_tokens
 from examples.reading_comprehension.answers import AnswerWindow, Scored, answer, best_spans, probabilities
 from examples.reading_comprehension.data import Answer, Passage, SquadExample
 from examples.reading_comprehension.links import Link
@@ -45,10 +45,10 @@ def features(task: Task[Any], examples: list[Any], vocabulary: Vocabulary, train
 
 def text_of(vocabulary: Vocabulary, ids: Any) -> str:
     """Ids as text, with the markers by their signs."""
-    signs = {vocabulary.pieces.begin: "<", vocabulary.pieces.end: ">", **dict(zip(
+    signs = {vocabulary.tokenizer.begin: "<", vocabulary.tokenizer.end: ">", **dict(zip(
         (vocabulary.markers[m] for m in (FIRST, SECOND, THIRD)), "@#*", strict=True
     ))}  # fmt: skip
-    return "".join(signs.get(i) or vocabulary.pieces.text([i]) for i in ids)
+    return "".join(signs.get(i) or vocabulary.tokenizer.text([i]) for i in ids)
 
 
 def with_labels(vocabulary: Vocabulary, *labels: str) -> Vocabulary:
@@ -69,7 +69,7 @@ class TestTyping:
         text = "aa " * 2000 + "Bern" + " bb" * 2000
         [f] = features(EntityTyping(), [TypingExample("x", text, 6000, 6004, ())], vocabulary)
         assert len(f.words) == vocabulary.max_length == 512
-        assert (f.words[0], f.words[-1]) == (vocabulary.pieces.begin, vocabulary.pieces.end)
+        assert (f.words[0], f.words[-1]) == (vocabulary.tokenizer.begin, vocabulary.tokenizer.end)
         assert text_of(vocabulary, f.words[f.entities[0].start : f.entities[0].end]) == "@ Bern@"
 
     def test_labels_logits_and_files(self, vocabulary: Vocabulary, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ class TestCandidates:
     @pytest.mark.parametrize(("count", "sizes"), [(128, [128]), (129, [65, 64]), (256, [128, 128]), (257, [86, 86, 85])])
     def test_shared_out_evenly(self, count: int, sizes: list[int]) -> None:
         items = [(i, i + 1) for i in range(count)]
-        groups = shares(items, 128)
+        groups = split_evenly(items, 128)
         assert [len(s) for s in groups] == sizes
         assert [i for s in groups for i in s] == items
 
@@ -206,9 +206,9 @@ class TestCandidates:
 
 class TestNer:
     def test_pieces_of_words(self, vocabulary: Vocabulary) -> None:
-        tokenizer = vocabulary.pieces
+        tokenizer = vocabulary.tokenizer
         for word, space in (("Bern", True), ("'s", False), (".", False), ("$", False), ("...", True), ("é", True)):
-            assert tokenizer.text(word_pieces(tokenizer, word)) == (" " if space else "") + word
+            assert tokenizer.text(word_tokens(tokenizer, word)) == (" " if space else "") + word
 
     def test_each_sentence_is_read_with_its_document(self, vocabulary: Vocabulary) -> None:
         vocabulary = with_labels(vocabulary, *CONLL)
@@ -281,7 +281,7 @@ class TestNer:
     @pytest.mark.parametrize("tags", ["I-PER I-PER O B-PER", "B-PER I-PER O B-PER"])
     def test_gold_names_are_counted_whatever_the_scheme(self, tags: str) -> None:
         marked = " ".join(f"w/{tag}" for tag in tags.split())
-        assert Ner().told([document(marked, marked), document("w/O")]) == "2 documents, 3 sentences, 4 names"
+        assert Ner().summary([document(marked, marked), document("w/O")]) == "2 documents, 3 sentences, 4 names"
 
     def test_options_that_leave_nothing(self) -> None:
         with pytest.raises(SettingsError, match="leave nothing to classify by"):
@@ -364,7 +364,7 @@ class TestCloze:
 
 class TestMentions:
     def mentions(self, vocabulary: Vocabulary, text: str, table: dict[str, str], longest: int = 30) -> list[tuple[str, str]]:
-        ids = vocabulary.pieces.encode(text)
+        ids = vocabulary.tokenizer.encode(text)
         titles = {i: t for t, i in vocabulary.entities.items()}
         slots = find_mentions(ids, MentionTable(table), vocabulary, longest)
         return [(text_of(vocabulary, ids[m.start : m.end]).strip(), titles[m.id]) for m in slots]
@@ -384,7 +384,7 @@ class TestMentions:
 
     def test_a_mention_of_too_many_pieces_is_none(self, vocabulary: Vocabulary) -> None:
         table = {"black sea": "Black Sea"}
-        n_tokens = len(vocabulary.pieces.encode("Black Sea"))
+        n_tokens = len(vocabulary.tokenizer.encode("Black Sea"))
         assert self.mentions(vocabulary, "Black Sea", table, n_tokens) == [("Black Sea", "Black Sea")]
         assert self.mentions(vocabulary, "Black Sea", table, n_tokens - 1) == []
 
@@ -434,7 +434,7 @@ class TestReadingComprehension:
     def test_entities_are_cut_at_their_limit_questions_first(self, vocabulary: Vocabulary, tasks: Path) -> None:
         [f] = features(self.task(tasks, max_entity_length=2), [squad("Vienna?")], vocabulary)
         assert len(f.entities) == 2
-        assert f.entities[0].start < f.words.index(vocabulary.pieces.end)
+        assert f.entities[0].start < f.words.index(vocabulary.tokenizer.end)
 
     def test_windows_first_answer_inside_and_none(self, vocabulary: Vocabulary, tasks: Path) -> None:
         words = ("aa",) * 300 + ("Vienna",) + ("bb",) * 300
@@ -458,9 +458,9 @@ class TestReadingComprehension:
         ],
     )
     def test_answers_are_tightened_to_their_text(self, vocabulary: Vocabulary, gold: Answer, text: str) -> None:
-        encoded = encode_squad(PASSAGE, vocabulary.pieces, MentionTable({}))
-        start, end = tighten(encoded, gold, vocabulary.pieces)
-        assert vocabulary.pieces.text(encoded.ids[start : end + 1]) == text
+        encoded = encode_squad(PASSAGE, vocabulary.tokenizer, MentionTable({}))
+        start, end = tighten(encoded, gold, vocabulary.tokenizer)
+        assert vocabulary.tokenizer.text(encoded.ids[start : end + 1]) == text
 
     def test_most_context(self) -> None:
         assert most_context([(0, 6), (3, 9)], 9) == [0, 0, 0, 0, 0, 1, 1, 1, 1]

@@ -17,11 +17,11 @@ from torch import nn
 from blink.errors import DataError, MissingFileError
 from examples.entity_disambiguation.data import SETS, Candidate, Document, Mention, Titles, read_documents, read_titles
 from examples.entity_disambiguation.model import NO_CANDIDATE, DisambiguationOutput, LukeForEntityDisambiguation
-from examples.entity_disambiguation.task import Answer, EntityDisambiguation, Reading, one_by_one
-from examples.entity_disambiguation.windows import SPLIT_MODES, Limits, candidate_rows, document_inputs, gold_place
+from examples.entity_disambiguation.task import Answer, DisambiguationOptions, EntityDisambiguation, decide_one_by_one
+from examples.entity_disambiguation.windows import SPLIT_MODES, Limits, candidate_rows, document_inputs, gold_index
 from examples.luke.loading import Vocabulary, load_base
+from examples.luke.pretrained import load_pretrained
 from examples.luke.tiny import make_tiny_model
-from examples.luke.whole import load_whole
 
 TINY = Path(__file__).resolve().parents[2] / "examples" / "entity_disambiguation" / "tiny"
 
@@ -42,8 +42,8 @@ def luke(documents: list[Document], tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-def new_task(luke: Path, **reading: Any) -> EntityDisambiguation:
-    return EntityDisambiguation(Reading(**reading), lambda: load_whole(str(luke), None, print))
+def new_task(luke: Path, **options: Any) -> EntityDisambiguation:
+    return EntityDisambiguation(DisambiguationOptions(**options), lambda: load_pretrained(str(luke), None, print))
 
 
 def new_model(task: EntityDisambiguation, luke: Path) -> tuple[LukeForEntityDisambiguation, Vocabulary]:
@@ -212,7 +212,7 @@ def test_every_mention_is_answered_once(
     inputs = document_inputs(3, document, vocabulary, limits, training=training)
     answered = [n for f in inputs for n in f.note.mentions[: f.note.answered]]
     assert sorted(answered) == list(range(mentions))
-    java = vocabulary.pieces.encode("Java")
+    java = vocabulary.tokenizer.encode("Java")
     for f in inputs:
         assert f.example == 3
         assert len(f.words) <= size
@@ -225,7 +225,7 @@ def test_every_mention_is_answered_once(
 
 def test_a_part_around_each_mention_has_it_in_the_middle(vocabulary: Vocabulary) -> None:
     document = long_document(9, 5)
-    n_tokens = len(vocabulary.pieces.encode("Java"))
+    n_tokens = len(vocabulary.tokenizer.encode("Java"))
     limits = Limits(max_seq_length=22, split_mode="per_mention")
     inputs = document_inputs(0, document, vocabulary, limits, training=False)
     middle = inputs[4]
@@ -242,9 +242,9 @@ def test_candidates_become_rows(vocabulary: Vocabulary) -> None:
     java, sun, unknown = (vocabulary.entities[t] for t in ("Java", "Sun", "[UNK]"))
     assert candidate_rows(mention, vocabulary, Limits()) == (java, unknown, sun, -1, -1)
     assert candidate_rows(mention, vocabulary, Limits(max_candidate_length=2)) == (java, unknown)
-    assert gold_place(mention, vocabulary, Limits()) == 2
-    assert gold_place(mention, vocabulary, Limits(max_candidate_length=2)) is None
-    assert gold_place(Mention("x", "x", "Nowhere", mention.candidates), vocabulary, Limits()) is None
+    assert gold_index(mention, vocabulary, Limits()) == 2
+    assert gold_index(mention, vocabulary, Limits(max_candidate_length=2)) is None
+    assert gold_index(Mention("x", "x", "Nowhere", mention.candidates), vocabulary, Limits()) is None
 
 
 # --- the model ------------------------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def batch_of(task: EntityDisambiguation, documents: list[Document], vocabulary: 
 def test_scores_are_those_of_the_pre_trained_head(luke: Path, documents: list[Document]) -> None:
     task = new_task(luke)
     model, vocabulary = new_model(task, luke)
-    pretrained = load_whole(str(luke), None, print).model.eval()
+    pretrained = load_pretrained(str(luke), None, print).model.eval()
     pretrained.entity_predictions.bias.normal_()
     model.entity_predictions.bias.copy_(pretrained.entity_predictions.bias)
     _, inputs = batch_of(task, documents[:4], vocabulary)
@@ -333,7 +333,7 @@ def test_the_surest_is_decided_first_and_read_on_with() -> None:
     candidates = torch.tensor([[[10, 11], [20, 21], [30, 31], [-1, -1]], [[10, -1], [20, 21], [-1, -1], [-1, -1]]])
     inputs = {"entity_ids": torch.full((2, 4), mask), "candidates": candidates}
     model = Agreeing()
-    scores = one_by_one(model, inputs)
+    scores = decide_one_by_one(model, inputs)
     assert scores.argmax(-1)[0, :3].tolist() == [1, 1, 1]
     assert model.passes == [
         [[mask] * 4, [mask] * 4],
@@ -348,7 +348,7 @@ def test_the_surest_is_decided_first_and_read_on_with() -> None:
 def test_the_metric_by_hand() -> None:
     mentions = tuple(Mention("x", "m", title, (Candidate("A", 1.0),) if title != "C" else ()) for title in ("A", "B", "A", "C"))
     answers = [[Answer("A"), Answer("A"), Answer("A"), Answer(None)]]
-    task = EntityDisambiguation(Reading(), lambda: pytest.fail("no model is needed"))
+    task = EntityDisambiguation(DisambiguationOptions(), lambda: pytest.fail("no model is needed"))
     scores = task.score([Document("x", "d", (), mentions)], answers)
     assert scores == pytest.approx({"accuracy": 0.5, "precision": 2 / 3, "recall": 0.5, "f1": 4 / 7})
     nothing = task.score([Document("x", "d", (), mentions)], [[Answer(None)] * 4])

@@ -14,11 +14,11 @@ from pretraining_toys import Examples
 from safetensors.torch import load_file
 
 from blink.errors import DataError, MissingFileError
-from examples.export_entities import choose_rows, read_id_map
+from examples.export_entities import read_id_map, select_rows
 from examples.luke.archive import write_archive
 from examples.luke.convert import SPECIAL_ENTITIES, save_folder, to_archive
+from examples.luke.pretrained import load_pretrained
 from examples.luke.tiny import make_tiny_model
-from examples.luke.whole import load_whole
 
 TITLES = ("Java", "Sun", 'The "Sun"', "Bern (city)", "Paris, Texas")
 
@@ -27,7 +27,7 @@ TITLES = ("Java", "Sun", 'The "Sun"', "Bern (city)", "Paris, Texas")
 def luke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("luke") / "tiny"
     make_tiny_model(folder, ["Java and the Sun"], TITLES, size=32)
-    pretrained = load_whole(str(folder), None, print)
+    pretrained = load_pretrained(str(folder), None, print)
     with torch.no_grad():
         pretrained.model.entity_predictions.bias.normal_()
     save_folder(pretrained.model, pretrained.tokenizer, folder)
@@ -47,7 +47,7 @@ def test_the_files_give_the_models_own_scores(examples: Examples, luke: Path, tm
     )
     arrays = exported(tmp_path / "out")
     ids = (tmp_path / "out" / "entity_ids.txt").read_text().splitlines()
-    pretrained = load_whole(str(luke), None, print)
+    pretrained = load_pretrained(str(luke), None, print)
     rows = [pretrained.entities[title] for title in ids]
     assert tuple(ids) == TITLES
     assert not set(ids) & set(SPECIAL_ENTITIES)
@@ -110,7 +110,7 @@ def test_titles_become_ids_and_the_rest_is_listed(examples: Examples, luke: Path
     ]
     all_rows = exported(tmp_path / "out")
     assert {len(values) for values in all_rows.values()} == {3}
-    pretrained = load_whole(str(luke), None, print)
+    pretrained = load_pretrained(str(luke), None, print)
     bern = pretrained.model.luke.entity_embeddings.entity_embeddings.weight[pretrained.entities["Bern (city)"]]
     np.testing.assert_array_equal(all_rows["entity_raw_vectors"][2], bern.detach().numpy())
     assert json.loads((tmp_path / "out" / "meta.json").read_text())["ids"] == "wikidata"
@@ -120,7 +120,7 @@ def test_an_archive_is_exported_too_with_its_counts(
     examples: Examples, luke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    pretrained = load_whole(str(luke), None, print)
+    pretrained = load_pretrained(str(luke), None, print)
     write_archive(
         to_archive(pretrained.model, pretrained.tokenizer, str(luke), {"Java": 7, "Sun": 5}), tmp_path / "luke.tar.gz"
     )
@@ -141,9 +141,9 @@ def test_ids_are_unique_and_nothing_is_lost(ids: dict[str, str], titles: list[st
     entities = {title: row for row, title in enumerate([*SPECIAL_ENTITIES, *titles])}
     if not set(titles) & set(ids):
         with pytest.raises(DataError, match="in the map"):
-            choose_rows(entities, ids, {})
+            select_rows(entities, ids, {})
         return
-    selection = choose_rows(entities, ids, {})
+    selection = select_rows(entities, ids, {})
     assert len(set(selection.ids)) == len(selection.ids)
     assert sorted([*selection.titles, *(t for t, _ in selection.unmatched)]) == sorted(titles)
     assert list(selection.rows) == sorted(selection.rows)
@@ -155,7 +155,7 @@ def test_ids_are_unique_and_nothing_is_lost(ids: dict[str, str], titles: list[st
 
 def test_models_without_titles_are_refused() -> None:
     with pytest.raises(DataError, match="lite"):
-        choose_rows({title: row for row, title in enumerate(SPECIAL_ENTITIES)}, None, {})
+        select_rows({title: row for row, title in enumerate(SPECIAL_ENTITIES)}, None, {})
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from pretraining_toys import TINY_DUMP, roberta_tokenizer, tiny_texts, write_dump
 
 from blink.errors import CheckpointError, DataError, MismatchError, MissingFileError, SettingsError
-from examples.luke.pieces import Pieces
+from examples.luke.tokenizer import PlainTokenizer
 from examples.pretraining import dump_db
 from examples.pretraining.build_dataset import build_dataset
-from examples.pretraining.dataset import PackedDataset, join_parts, save_part, to_arrays
+from examples.pretraining.dataset import PackedDataset, join_shards, save_shard, to_arrays
 from examples.pretraining.dump import Dump
-from examples.pretraining.dump_db import Article, BuildProgress, DumpDb, build_dump_db, read_part, resolve
+from examples.pretraining.dump_db import Article, BuildProgress, DumpDb, build_dump_db, read_shard, resolve
 from examples.pretraining.sentences import make_splitter, split_by_rules
 from examples.pretraining.settings import DatasetChoice, WindowLimits
 from examples.pretraining.vocabulary import (
@@ -29,9 +29,9 @@ from examples.pretraining.vocabulary import (
     TitleIndex,
     VocabChoice,
     build_vocab,
-    choose,
     read_vocab,
     read_white_list,
+    select_titles,
     write_title_index,
 )  # fmt: skip
 from examples.pretraining.wikitext import PageLink, Paragraph, paragraphs
@@ -70,8 +70,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_pages_come_back_as_they_were_parsed(db: DumpDb) -> None:
-    articles = [article for shard in db.parts for article in read_part(shard)]
-    assert [p.name for p in db.parts] == [f"pages-{i:06d}.jsonl.gz" for i in range(4)]
+    articles = [article for shard in db.shards for article in read_shard(shard)]
+    assert [p.name for p in db.shards] == [f"pages-{i:06d}.jsonl.gz" for i in range(4)]
     assert len(articles) == db.metadata["articles"] == 34
     assert articles[0].title == "Mercury (planet)"
     assert {link.title for p in articles[0].paragraphs for link in p.links} >= {"Sun", "Planet Mercury", "MESSENGER"}
@@ -95,12 +95,12 @@ def test_a_build_that_was_stopped_goes_on_to_the_same_files(
             raise Stop
 
     with pytest.raises(Stop):
-        build_dump_db(TINY_DUMP, tmp_path / "db", chunk_size=10, progress=BuildProgress(part=stop_at_the_third))
+        build_dump_db(TINY_DUMP, tmp_path / "db", chunk_size=10, progress=BuildProgress(parsed=stop_at_the_third))
     with pytest.raises(MissingFileError, match="not complete"):
         DumpDb(tmp_path / "db")
     written: list[Path] = []
-    write = dump_db._write_part
-    monkeypatch.setattr(dump_db, "_write_part", lambda job: written.append(job[0]) or write(job) if job[2] else write(job))
+    write = dump_db._write_shard
+    monkeypatch.setattr(dump_db, "_write_shard", lambda job: written.append(job[0]) or write(job) if job[2] else write(job))
     build_dump_db(TINY_DUMP, tmp_path / "db", chunk_size=10)
     assert [p.name for p in written] == ["pages-000003.jsonl.gz"]
     assert contents(tmp_path / "db") == contents(db.folder)
@@ -128,10 +128,10 @@ def test_damaged_folders_of_pages(db: DumpDb, tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"is a file, not a folder of parsed pages; make it with: .*build-dump-db"):
         DumpDb(TINY_DUMP)
     damaged = build_dump_db(TINY_DUMP, tmp_path / "db", chunk_size=10)
-    damaged.parts[1].write_bytes(damaged.parts[1].read_bytes()[:-20])
+    damaged.shards[1].write_bytes(damaged.shards[1].read_bytes()[:-20])
     with pytest.raises(DataError, match="damaged"):
-        list(read_part(damaged.parts[1]))
-    damaged.parts[1].unlink()
+        list(read_shard(damaged.shards[1]))
+    damaged.shards[1].unlink()
     with pytest.raises(CheckpointError, match="lacks pages-000001"):
         DumpDb(tmp_path / "db")
 
@@ -153,8 +153,8 @@ def test_the_vocabulary_counts_links_behind_redirects(db: DumpDb) -> None:
     assert list(counts.values())[3:] == sorted(list(counts.values())[3:], reverse=True)
     links = Counter(
         resolve(link.title, db.redirects())
-        for shard in db.parts
-        for a in read_part(shard)
+        for shard in db.shards
+        for a in read_shard(shard)
         for p in a.paragraphs
         for link in p.links
     )
@@ -180,9 +180,9 @@ def test_which_titles_are_chosen(
     allowed = {t for t, n in counts.items() if t in listed or (n >= least and not listed_only)}
     if not allowed:
         with pytest.raises(SettingsError, match="no title is left"):
-            choose(Counter(counts), choice)
+            select_titles(Counter(counts), choice)
         return
-    titles = choose(Counter(counts), choice).titles[3:]
+    titles = select_titles(Counter(counts), choice).titles[3:]
     assert len(titles) == min(len(allowed), size - 3)
     assert set(titles) <= allowed
     ranks = [(t not in listed, -counts[t], t) for t in titles]
@@ -193,7 +193,7 @@ def test_which_titles_are_chosen(
 @pytest.mark.parametrize("language", [None, "de"])
 @pytest.mark.parametrize("name", ["v.jsonl", "v.tsv"])
 def test_vocabularies_are_read_as_written(name: str, language: str | None, tmp_path: Path) -> None:
-    vocab = choose(Counter({"Bern": 3, 'Ü "x"': 2, "a: b": 1}), VocabChoice(language=language))
+    vocab = select_titles(Counter({"Bern": 3, 'Ü "x"': 2, "a: b": 1}), VocabChoice(language=language))
     vocab.write(tmp_path / name, language)
     assert read_vocab(tmp_path / name) == vocab
     assert read_vocab(tmp_path / name).ids(language) == {"Bern": 3, 'Ü "x"': 4, "a: b": 5}
@@ -264,7 +264,9 @@ def test_icu_splits_too() -> None:
 
 def maker(tokenizer: Any, **limits: Any) -> WindowMaker:
     rows = {"Java": 3, "Sun": 4}
-    return WindowMaker(Pieces(tokenizer), split_by_rules, rows.get, 1, WindowLimits(**{"min_sentence_length": 1, **limits}))
+    return WindowMaker(
+        PlainTokenizer(tokenizer), split_by_rules, rows.get, 1, WindowLimits(**{"min_sentence_length": 1, **limits})
+    )
 
 
 def article(*texts: str) -> Article:
@@ -296,7 +298,7 @@ def test_links_become_spans_of_pieces(tokenizer: Any) -> None:
 
 def test_pieces_between_links_are_tokenised_alone(tokenizer: Any) -> None:
     (window,) = maker(tokenizer).windows(article("xx[Java]xx"))
-    luke_tokenizer = Pieces(tokenizer)
+    luke_tokenizer = PlainTokenizer(tokenizer)
     assert window.words == luke_tokenizer.encode("xx") + luke_tokenizer.encode("Java", space=False) + luke_tokenizer.encode(
         "xx", space=False
     )
@@ -335,7 +337,7 @@ def test_limits_of_mentions_and_entities(tokenizer: Any) -> None:
 @pytest.mark.parametrize(("length", "windows"), [(12, [10]), (11, [5, 5]), (7, [5, 5]), (6, [])])
 def test_sentences_are_packed_to_the_limit_and_longer_ones_dropped(tokenizer: Any, length: int, windows: list[int]) -> None:
     sentence = "[Java] [Sun] [Java] [Sun]."
-    one = len(Pieces(tokenizer).encode("Java Sun Java Sun."))
+    one = len(PlainTokenizer(tokenizer).encode("Java Sun Java Sun."))
     assert one == 5
     packed = list(maker(tokenizer, max_seq_length=length).windows(article(sentence, sentence)))
     assert [len(w.words) for w in packed] == windows
@@ -366,8 +368,8 @@ def test_parts_join_to_the_arrays_of_the_whole(tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("joined")
     paths = [folder / f"{i}.npz" for i in range(len(shards))]
     for path, windows in zip(paths, shards, strict=True):
-        save_part(path, to_arrays(windows))
-    counts = join_parts(paths, folder)
+        save_shard(path, to_arrays(windows))
+    counts = join_shards(paths, folder)
     arrays = to_arrays([window for windows in shards for window in windows])
     for name, values in arrays.items():
         joined = np.load(folder / f"{name}.npy")

@@ -17,17 +17,17 @@ from transformers import LukeForMaskedLM, RobertaForMaskedLM
 
 from blink.errors import CheckpointError, MismatchError, SettingsError
 from examples.luke.features import EntitySlot, Feature, collate
-from examples.luke.pieces import Pieces
+from examples.luke.pretrained import load_pretrained, make_plain
 from examples.luke.settings import TuneSettings
-from examples.luke.whole import load_whole, make_plain
+from examples.luke.tokenizer import PlainTokenizer
 from examples.pretraining.dataset import PackedDataset
 from examples.pretraining.masking import Masked, Masker, Windows
 from examples.pretraining.settings import FreezeSettings, MaskSettings
-from examples.pretraining.start import NEW_PARTS, freeze, from_luke, from_roberta, store
+from examples.pretraining.start import NEW_PREFIXES, freeze, from_luke, from_roberta, store
 from examples.pretraining.steps import PretrainStepper, count, evaluate, predict
-from examples.pretraining.vocabulary import MASK, VocabChoice, choose
+from examples.pretraining.vocabulary import MASK, VocabChoice, select_titles
 
-VOCAB = choose(Counter({f"title {i}": 50 - i for i in range(40)}), VocabChoice())
+VOCAB = select_titles(Counter({f"title {i}": 50 - i for i in range(40)}), VocabChoice())
 ENTITY_MASK = VOCAB.row(MASK)
 
 
@@ -37,11 +37,11 @@ def tokenizer() -> Any:
 
 
 def masker(tokenizer: Any, **settings: Any) -> Masker:
-    return Masker(MaskSettings(**settings), Pieces(tokenizer), len(tokenizer), tokenizer.mask_token_id, VOCAB)
+    return Masker(MaskSettings(**settings), PlainTokenizer(tokenizer), len(tokenizer), tokenizer.mask_token_id, VOCAB)
 
 
 def feature(tokenizer: Any, text: str, entities: int = 0) -> Feature:
-    words = [0, *Pieces(tokenizer).encode(text), 2]
+    words = [0, *PlainTokenizer(tokenizer).encode(text), 2]
     return Feature(0, "x", words, [EntitySlot(3 + i, 1 + i, 2 + i) for i in range(entities)], note=-1)
 
 
@@ -57,7 +57,7 @@ def test_what_is_hidden(tokenizer: Any, length: int, entities: int, whole_words:
     masking = masker(tokenizer, whole_word_masking=whole_words, mask_words_in_entity_span=below)
     masked = masking.mask(original, np.random.default_rng(seed))
     budget = max(1, round(0.15 * length))
-    positions = masked.word_places.tolist()
+    positions = masked.word_positions.tolist()
     assert len(set(positions)) == len(positions)
     assert {0, length + 1}.isdisjoint(positions)
     assert masked.words.tolist() == [original.words[i] for i in positions]
@@ -68,8 +68,8 @@ def test_what_is_hidden(tokenizer: Any, length: int, entities: int, whole_words:
     if not whole_words and not below:
         assert len(positions) == budget
     assert len(masked.entities) == (max(1, round(0.15 * entities)) if entities else 0)
-    assert masked.entities.tolist() == [slots[i].id for i in masked.entity_places]
-    hidden = set(masked.entity_places.tolist())
+    assert masked.entities.tolist() == [slots[i].id for i in masked.entity_positions]
+    hidden = set(masked.entity_positions.tolist())
     assert [s.id for s in masked.feature.entities] == [ENTITY_MASK if i in hidden else s.id for i, s in enumerate(slots)]
     if below:
         assert {p for i in hidden for p in range(slots[i].start, slots[i].end)} <= set(positions)
@@ -78,13 +78,13 @@ def test_what_is_hidden(tokenizer: Any, length: int, entities: int, whole_words:
 def test_words_are_hidden_whole(tokenizer: Any) -> None:
     text = "thermometer, Jakarta thermometer Jakarta."
     original = feature(tokenizer, text)
-    luke_tokenizer = Pieces(tokenizer)
+    luke_tokenizer = PlainTokenizer(tokenizer)
     words = [(i, luke_tokenizer.opens_word(w)) for i, w in enumerate(original.words)][1:-1]
     starts = [i for i, opens in words if opens]
     assert len(starts) < len(words)  # there are words of several tokens
     for seed in range(30):
         masked = masker(tokenizer, masked_lm_prob=0.5).mask(original, np.random.default_rng(seed))
-        hidden = set(masked.word_places.tolist())
+        hidden = set(masked.word_positions.tolist())
         for start, end in zip(starts, [*starts[1:], len(original.words) - 1], strict=True):
             assert hidden.isdisjoint(range(start, end)) or hidden.issuperset(range(start, end))
 
@@ -96,7 +96,7 @@ def test_shares_of_masked_random_and_kept_words(tokenizer: Any) -> None:
     for seed in range(400):
         masked = masking.mask(original, np.random.default_rng(seed))
         assert len(masked.words) == 15
-        for position, right in zip(masked.word_places, masked.words, strict=True):
+        for position, right in zip(masked.word_positions, masked.words, strict=True):
             now = masked.feature.words[position]
             kinds["mask" if now == mask else "kept" if now == right else "random"] += 1
             assert now > tokenizer.pad_token_id
@@ -190,7 +190,7 @@ def test_a_stored_model_goes_on_as_it_was(roberta: Path, dataset: PackedDataset,
 def test_a_stored_model_is_ready_for_fine_tuning(roberta: Path, dataset: PackedDataset, tmp_path: Path) -> None:
     model = model_of(roberta, dataset).eval()
     store(model, dataset, "roberta-base", tmp_path / "luke")
-    pretrained = load_whole(str(tmp_path / "luke"), None, print)
+    pretrained = load_pretrained(str(tmp_path / "luke"), None, print)
     words, entities = model.config.vocab_size, model.config.entity_vocab_size
     assert pretrained.model.config.use_entity_aware_attention
     assert pretrained.tokenizer.convert_tokens_to_ids("<ent>") == words
@@ -207,7 +207,7 @@ def test_a_stored_model_is_ready_for_fine_tuning(roberta: Path, dataset: PackedD
 @torch.no_grad()
 def test_queries_that_have_learnt_stay(roberta: Path, dataset: PackedDataset, tmp_path: Path) -> None:
     store(model_of(roberta, dataset), dataset, "roberta-base", tmp_path / "luke")
-    pretrained = load_whole(str(tmp_path / "luke"), None, print)
+    pretrained = load_pretrained(str(tmp_path / "luke"), None, print)
     pretrained.model.luke.encoder.layer[1].attention.self.e2e_query.weight += 0.1
     make_plain(pretrained.model.luke, pretrained.model.config)
     assert pretrained.model.config.use_entity_aware_attention
@@ -226,7 +226,7 @@ def stepper(
     if pages:
         torch.manual_seed(5)
         model.cls_entity = torch.nn.Linear(model.config.hidden_size, model.config.entity_emb_size)
-    hide = Masker(MaskSettings(masked_entity_prob=0.3), Pieces(tokenizer), model.config.vocab_size, 4, dataset.vocab())
+    hide = Masker(MaskSettings(masked_entity_prob=0.3), PlainTokenizer(tokenizer), model.config.vocab_size, 4, dataset.vocab())
     values = {
         "train_batch_size": 8,
         "eval_batch_size": 8,
@@ -267,8 +267,8 @@ def test_the_loss_is_that_of_the_library(roberta: Path, dataset: PackedDataset) 
     batch = collate([m.feature for m in masked], 1, 30)
     labels, entity_labels = (torch.full_like(batch[k], -100) for k in ("input_ids", "entity_ids"))
     for row, m in enumerate(masked):
-        labels[row, m.word_places] = torch.from_numpy(m.words)
-        entity_labels[row, m.entity_places] = torch.from_numpy(m.entities)
+        labels[row, m.word_positions] = torch.from_numpy(m.words)
+        entity_labels[row, m.entity_positions] = torch.from_numpy(m.entities)
     with torch.no_grad():
         expected = model(**batch, labels=labels, entity_labels=entity_labels)
         sums = predict(model, masked, 1, 30)
@@ -292,7 +292,7 @@ def test_the_first_stage_changes_new_parameters_alone(roberta: Path, dataset: Pa
     for number in range(3):
         learner.step(number, [windows[i] for i in range(8 * number, 8 * number + 8)])
     changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
-    assert changed == {name for name in before if name.startswith(NEW_PARTS)}
+    assert changed == {name for name in before if name.startswith(NEW_PREFIXES)}
     assert "luke.entity_embeddings.entity_embeddings.weight" in changed
 
 

@@ -1,4 +1,4 @@
-"""Word pieces as plain ids: nothing in a text is special, and nothing is cut unasked."""
+"""Tokens as plain ids: nothing in a text is special, and nothing is cut unasked."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from tokenizers import Tokenizer, pre_tokenizers
 
 CACHED_CHARACTERS = 32
-CACHED_PIECES = 6
+CACHED_TOKENS = 6
 CACHED_TEXTS = 1 << 18
 """Words come again and again: short texts are remembered, in both directions, up to this number."""
 
 
-class Pieces:
-    """Turns text into ids of word pieces.
+class PlainTokenizer:
+    """Turns text into ids of tokens.
 
     It takes over vocabulary and merges of a LUKE tokenizer, but none of its special tokens: those are registered as words too,
     so that a text with ``[MASK]`` in it would get an id for which the model has no row, and one with ``</s>`` would end early.
@@ -29,10 +29,10 @@ class Pieces:
 
     def __init__(self, tokenizer: Any) -> None:
         backend = tokenizer.backend_tokenizer
-        self._own = Tokenizer(backend.model)
+        self._backend = Tokenizer(backend.model)
         # The space before a word is up to the caller, whatever the tokenizer was made with.
-        self._own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        self._own.decoder = backend.decoder
+        self._backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        self._backend.decoder = backend.decoder
         self.begin, self.end, self.pad = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
         self._cache: dict[tuple[str, bool], tuple[int, ...]] = {}
         self._texts: dict[tuple[int, ...], str] = {}
@@ -46,10 +46,10 @@ class Pieces:
             space: read it as if a space stood before it, as words in the middle of a text have one.
         """
         text = text.rstrip()
-        known = self._cache.get((text, space))
-        if known is not None:
-            return list(known)
-        ids: list[int] = self._own.encode(self._prefixed(text, space)).ids if text else []
+        cached = self._cache.get((text, space))
+        if cached is not None:
+            return list(cached)
+        ids: list[int] = self._backend.encode(self._prefixed(text, space)).ids if text else []
         if len(text) <= CACHED_CHARACTERS and len(self._cache) < CACHED_TEXTS:
             self._cache[text, space] = tuple(ids)
         return ids
@@ -57,19 +57,19 @@ class Pieces:
     def text(self, ids: Sequence[int]) -> str:
         """The text that ids stand for, with the space before it where the first has one."""
         key = tuple(ids)
-        known = self._texts.get(key)
-        if known is None:
-            known = self._own.decode(list(ids), skip_special_tokens=False)
-            if len(key) <= CACHED_PIECES and len(self._texts) < CACHED_TEXTS:
-                self._texts[key] = known
-        return known
+        cached = self._texts.get(key)
+        if cached is None:
+            cached = self._backend.decode(list(ids), skip_special_tokens=False)
+            if len(key) <= CACHED_TOKENS and len(self._texts) < CACHED_TEXTS:
+                self._texts[key] = cached
+        return cached
 
-    def opens_word(self, piece: int) -> bool:
-        """Whether a word can begin with this piece: it has a space before it, or is punctuation."""
-        if piece not in self._opens:
-            text = self.text([piece])
-            self._opens[piece] = text[:1] == " " or (bool(text) and is_punctuation(text[0]))
-        return self._opens[piece]
+    def opens_word(self, token: int) -> bool:
+        """Whether a word can begin with this token: it has a space before it, or is punctuation."""
+        if token not in self._opens:
+            text = self.text([token])
+            self._opens[token] = text[:1] == " " or (bool(text) and is_punctuation(text[0]))
+        return self._opens[token]
 
     def _prefixed(self, text: str, space: bool) -> str:
         if not text.isascii():

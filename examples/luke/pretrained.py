@@ -21,7 +21,7 @@ _DECODER = "lm_head.decoder.weight"
 
 
 @dataclass(frozen=True)
-class WholeModel:
+class PretrainedLuke:
     """A model and its tokenizer.
 
     Attributes:
@@ -41,7 +41,7 @@ class WholeModel:
         return ids
 
 
-def load_whole(source: str, tokenizer: str | None, say: Callable[[str], None]) -> WholeModel:
+def load_pretrained(source: str, tokenizer: str | None, say: Callable[[str], None]) -> PretrainedLuke:
     """Load a pre-trained model: the published archive, a folder of transformers, or a name.
 
     Args:
@@ -55,12 +55,12 @@ def load_whole(source: str, tokenizer: str | None, say: Callable[[str], None]) -
     """
     folder = open_source(source, tokenizer, say)
     model, words, missing = read_folder(LukeForMaskedLM, folder, f"the model {source!r}", REMEDY)
-    _require_whole(source, model, words, missing)
-    return WholeModel(model, words, folder)
+    _require_both_heads(source, model, words, missing)
+    return PretrainedLuke(model, words, folder)
 
 
 @torch.no_grad()
-def _require_whole(source: str, model: LukeForMaskedLM, tokenizer: Any, missing: set[str]) -> None:
+def _require_both_heads(source: str, model: LukeForMaskedLM, tokenizer: Any, missing: set[str]) -> None:
     if _DECODER in missing:  # transformers no longer ties it, and would leave it random
         model.lm_head.decoder.weight.copy_(model.luke.embeddings.word_embeddings.weight)
     lacking = missing - {f"luke.{name}" for name in POOLER} - {_DECODER}
