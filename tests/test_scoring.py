@@ -75,7 +75,8 @@ def test_log_softmax_is_a_distribution_over_what_is_there(values: list[float], m
     assert np.exp(logs.astype(np.float64)).sum() == pytest.approx(1, abs=1e-5)
     assert (logs <= 1e-6).all()
     assert logs[0, len(values) :].tolist() == [NONE] * missing
-    assert logs[0, : len(values)].argmax() == np.array(values, np.float32).argmax()
+    present = logs[0, : len(values)]
+    assert present[np.array(values, np.float32).argmax()] == present.max()  # close logits can tie after rounding
 
 
 @given(st.lists(st.floats(-50, 50, width=32), min_size=2, max_size=5), st.integers(-1000, 1000))

@@ -29,7 +29,7 @@ from blink.cluster.jobs import JobFolder, Plan
 from blink.data.prior_file import Prior, read_prior, write_prior
 from blink.evaluation.saved import read_predictions
 from blink.files import sha256
-from blink.linking import opening
+from blink.linking import starter
 from blink.linking.linker import Linker
 from blink.linking.starter import prior_of
 
@@ -312,7 +312,7 @@ class TestLinking:
         assert plans[0][1].work["prior"] == "none"
 
     def test_the_starter_s_own_stands_in_over_its_own_alone(self, weighed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(opening, "starter_prior", lambda: weighed)
+        monkeypatch.setattr(starter, "starter_prior", lambda: weighed)
         assert prior_of(None, None, {}) == weighed
         assert prior_of(None, None, {"prior": None, "rank": True, "without": ()}) == weighed
         assert prior_of(None, None, {"prior": "mine"}) == prior_of("model", "kb", {"prior": "mine"}) == Path("mine")
