@@ -17,7 +17,7 @@ from rich.text import Text
 from blink.files import atomic_open
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXT = "Mercury orbits the Sun, Freddie Mercury sang for Queen, and Java is an island of Indonesia."
+TEXT = "Freddie Mercury sang for Queen, and the Nile flows through Egypt."
 PROMPT = "text>"
 START_TIMEOUT_S = 120
 
@@ -67,12 +67,12 @@ def to_svg(screen: str, columns: int) -> str:
 
 @click.command()
 @click.option("--out", default="docs/shell.svg", show_default=True, help="The picture.")
-@click.option("--columns", default=100, show_default=True, help="Width of the terminal, in characters.")
-@click.option("--rows", default=28, show_default=True, help="Height of the terminal, in lines.")
+@click.option("--columns", default=92, show_default=True, help="Width of the terminal, in characters.")
+@click.option("--rows", default=24, show_default=True, help="Height of the terminal, in lines.")
 @click.argument("lines", nargs=-1)
 def main(out: str, columns: int, rows: int, lines: tuple[str, ...]) -> None:
     """Type LINES into the shell and draw its screen (needs tmux)."""
-    screen = capture(list(lines) or [TEXT, ":explain 1"], columns, rows)
+    screen = capture(list(lines) or [TEXT], columns, rows)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     with atomic_open(out) as f:
         f.write(to_svg(screen, columns))
