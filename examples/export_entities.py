@@ -29,6 +29,7 @@ import click
 from blink.errors import DataError, SettingsError
 from blink.files import atomic_open, require_file, write_json
 from examples.luke.options import Common
+from examples.luke.reading import text_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,20 +101,13 @@ def read_id_map(path: str, form: str = "title<TAB>Wikidata id") -> dict[str, str
         DataError: a line has another form, or a title has two ids.
     """
     ids: dict[str, str] = {}
-    with require_file(path, _MAP_REMEDY).open("rb") as f:
-        for number, raw in enumerate(f, 1):
-            try:
-                line = raw.decode("utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise DataError(f"{path}, line {number}: not UTF-8; save the file as UTF-8") from error
-            if not line.strip():
-                continue
-            title, tab, value = line.partition("\t")
-            title, value = title.replace("_", " ").strip(), value.strip()
-            if not tab or not title or not value or "\t" in value:
-                raise DataError(f"{path}, line {number}: found {line[:60]!r}; expected {form}")
-            if ids.setdefault(title, value) != value:
-                raise DataError(f"{path}, line {number}: {title!r} is {ids[title]} and {value}; keep one of them")
+    for number, line in text_lines(require_file(path, _MAP_REMEDY)):
+        title, tab, value = line.partition("\t")
+        title, value = title.replace("_", " ").strip(), value.strip()
+        if not tab or not title or not value or "\t" in value:
+            raise DataError(f"{path}, line {number}: found {line[:60]!r}; expected {form}")
+        if ids.setdefault(title, value) != value:
+            raise DataError(f"{path}, line {number}: {title!r} is {ids[title]} and {value}; keep one of them")
     if not ids:
         raise DataError(f"{path} is empty; expected {form} a line")
     return ids
@@ -161,9 +155,11 @@ def _id_of(titles: Sequence[str], ids: Mapping[str, str], redirects: Mapping[str
 
 def write_entities(out: Path, pretrained: PretrainedLuke, choice: Rows, source: str, advance: Any = lambda count: None) -> None:
     """Write the files; a folder of an earlier export has no ``meta.json`` while it is replaced."""
+    import numpy as np
     import torch
     from safetensors.torch import save
 
+    from blink.data.arrays import save_array
     from examples.luke.convert import link_counts
 
     out.mkdir(parents=True, exist_ok=True)
@@ -186,7 +182,8 @@ def write_entities(out: Path, pretrained: PretrainedLuke, choice: Rows, source: 
     _save_chunks(out / "entity_vectors.npy", (len(rows), width), projected())
     _save_chunks(out / ARRAYS["raw"], (len(rows), table.shape[1]), (table[chunk].numpy() for chunk in rows.split(ROWS_AT_ONCE)))
     counts = link_counts(Path(pretrained.folder))
-    _save_small(out, model.entity_predictions.bias.detach()[rows].numpy(), [counts.get(title, 0) for title in choice.titles])
+    save_array(out / ARRAYS["biases"], model.entity_predictions.bias.detach()[rows].float().numpy())
+    save_array(out / ARRAYS["counts"], np.array([counts.get(title, 0) for title in choice.titles], dtype=np.int64))
     with atomic_open(out / "entity_ids.txt") as f:
         f.writelines(f"{name}\n" for name in choice.ids)
     _write_tables(out, choice)
@@ -212,15 +209,6 @@ def _save_chunks(path: Path, shape: tuple[int, int], chunks: Iterator[np.ndarray
         np.lib.format.write_array_header_2_0(f, header)
         for chunk in chunks:
             f.write(np.ascontiguousarray(chunk, dtype=np.float32).tobytes())
-
-
-def _save_small(out: Path, biases: np.ndarray, counts: Sequence[int]) -> None:
-    import numpy as np
-
-    from blink.data.arrays import save_array
-
-    save_array(out / ARRAYS["biases"], biases.astype(np.float32))
-    save_array(out / ARRAYS["counts"], np.array(counts, dtype=np.int64))
 
 
 def _write_tables(out: Path, choice: Rows) -> None:

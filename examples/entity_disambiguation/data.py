@@ -15,7 +15,7 @@ from pathlib import Path
 
 from blink.errors import DataError
 from blink.files import require_file
-from examples.luke.reading import data_file
+from examples.luke.reading import data_file, text_lines
 
 PERSONS_FILE = "persons.txt"
 SETS = {
@@ -108,12 +108,12 @@ def read_titles(titles_file: str | None, redirects_file: str | None) -> Titles:
     """
     remedy = "build-dump-db writes titles.txt and redirects.tsv"
     redirects: dict[str, str] = {}
-    for number, line in _lines(require_file(redirects_file, remedy)) if redirects_file else ():
+    for number, line in text_lines(require_file(redirects_file, remedy)) if redirects_file else ():
         source, tab, target = line.partition("\t")
         if not tab:
             raise DataError(f"{redirects_file}, line {number}: expected source<TAB>target; {remedy}")
         redirects[source] = target
-    existing = frozenset(line for _, line in _lines(require_file(titles_file, remedy))) if titles_file else None
+    existing = frozenset(line for _, line in text_lines(require_file(titles_file, remedy))) if titles_file else None
     return Titles(redirects, existing)
 
 
@@ -131,7 +131,7 @@ def read_documents(folder: Path, split: str, titles: Titles | None = None) -> li
     """
     titles = titles or Titles({})
     table, words_file = (data_file(folder, name, REMEDY) for name in SETS[split])
-    persons = frozenset(line for _, line in _lines(data_file(folder, PERSONS_FILE, REMEDY)))
+    persons = frozenset(line for _, line in text_lines(data_file(folder, PERSONS_FILE, REMEDY)))
     texts = _read_words(words_file)
     by_document: dict[str, list[Mention]] = defaultdict(list)
     for name, mention in _read_table(table):
@@ -150,7 +150,7 @@ def read_documents(folder: Path, split: str, titles: Titles | None = None) -> li
 
 
 def _read_table(path: Path) -> Iterator[tuple[str, Mention]]:
-    for number, line in _lines(path):
+    for number, line in text_lines(path):
         where, columns = f"{path}, line {number}", line.split("\t")
         if len(columns) < 9 or columns[5] != "CANDIDATES" or columns[-2] != "GT:":
             raise DataError(f"{where}: found {len(columns)} columns; {_LAYOUT}")
@@ -247,7 +247,7 @@ class _Text:
 def _read_words(path: Path) -> dict[str, _Text]:
     texts: dict[str, _Text] = {}
     text = None
-    for number, line in _lines(path):
+    for number, line in text_lines(path):
         if line.startswith("-DOCSTART-"):
             name = line.removeprefix("-DOCSTART-").strip().removeprefix("(")
             text = texts.setdefault(name.split()[0] if name else "", _Text())
@@ -268,19 +268,3 @@ def _text_of(name: str, first: Mention, texts: Mapping[str, _Text], path: Path) 
 
 def _plain(text: str) -> str:
     return _NO_WORD.sub("", text.lower())
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, with their numbers from 1.
-
-    Raises:
-        DataError: a line is not UTF-8.
-    """
-    with path.open("rb") as f:
-        for number, raw in enumerate(f, 1):
-            try:
-                line = raw.decode("utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise DataError(f"{path}, line {number}: not UTF-8; save the file as UTF-8") from error
-            if line.strip():
-                yield number, line

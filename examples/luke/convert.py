@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -156,7 +157,8 @@ def converted(path: Path, tokenizer: str | None, say: Callable[[str], None]) -> 
     salt = tokenizer or "its-own"
     stem = (path.parent if path.suffix == ".bin" else path).name.split(".")[0]
     marks = [sample_hash(f) for f in (weights, weights.parent / METADATA) if f == weights or path.is_dir()]
-    folder = cache / f"{stem}-{_short_hash([*marks, salt, str(VERSION)])}"
+    key = hashlib.sha256("\0".join([*marks, salt, str(VERSION)]).encode()).hexdigest()[:16]
+    folder = cache / f"{stem}-{key}"
     with locked(cache, wait=True):  # several processes of one run want it at once
         if not folder.is_dir():
             say(f"converting {path} for transformers, once, into {folder}")
@@ -281,9 +283,3 @@ def _fill(model: LukeForMaskedLM, state: dict[str, Tensor]) -> None:
         raise CheckpointError(
             f"the weights do not fit the settings in {METADATA} ({first_line(error)}); is it a LUKE model?"
         ) from error
-
-
-def _short_hash(strings: Sequence[str]) -> str:
-    import hashlib
-
-    return hashlib.sha256("\0".join(strings).encode()).hexdigest()[:16]

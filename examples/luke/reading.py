@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from blink.errors import DataError, MissingFileError
 from blink.files import read_json, read_json_lines
 
 NAMES = {str: "a text", int: "a whole number", list: "a list", dict: "an object", bool: "true or false", float: "a number"}
+_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class Row:
@@ -128,6 +130,22 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise DataError(f"{path} holds no examples; look at the file")
 
 
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, with their numbers from 1.
+
+    Raises:
+        DataError: a line is not UTF-8.
+    """
+    with path.open("rb") as f:
+        for number, raw in enumerate(f, 1):
+            try:
+                line = raw.decode("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise DataError(f"{path}, line {number}: not UTF-8; save the file as UTF-8") from error
+            if line.strip():
+                yield number, line
+
+
 def read_object(path: Path) -> Row:
     """A file that is one object."""
     return Row(read_json(path), str(path))
@@ -151,7 +169,7 @@ def _array(path: Path) -> Iterator[tuple[str, Any]]:
     decoder = json.JSONDecoder()
     position, number, line, counted = text.index("[") + 1, 0, 1, 0
     while True:
-        position = _past_space(text, position)
+        position = _SPACE.match(text, position).end()  # type: ignore[union-attr]
         if text[position : position + 1] == "]":
             return
         line, counted = line + text.count("\n", counted, position), position
@@ -162,13 +180,7 @@ def _array(path: Path) -> Iterator[tuple[str, Any]]:
             problem = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deep"
             raise DataError(f"{where}: not JSON ({problem}); mend or remove the item") from error
         yield where, value
-        position = _past_space(text, position)
+        position = _SPACE.match(text, position).end()  # type: ignore[union-attr]
         if text[position : position + 1] not in (",", "]"):
             raise DataError(f"{where}: the item is followed by neither ',' nor ']'; the file may be cut short")
         position += text[position] == ","
-
-
-def _past_space(text: str, position: int) -> int:
-    while position < len(text) and text[position] in " \t\r\n":
-        position += 1
-    return position

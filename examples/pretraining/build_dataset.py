@@ -1,4 +1,4 @@
-"""Parsed pages and an entity vocabulary to a packed dataset, in parallel; a build that was killed goes on."""
+"""Builds a packed dataset from parsed pages and an entity vocabulary, in parallel; a stopped build is resumed."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ def build_dataset(
     pool_size: int = 1,
     progress: Callable[[int], None] = lambda windows: None,
 ) -> PackedDataset:
-    """Make a dataset; parts that an earlier, stopped build completed are not made again.
+    """Build a dataset; shards that an earlier, stopped build completed are kept.
 
     Args:
         db: parsed pages.
         tokenizer_name: folder or name of a byte-level BPE tokenizer, as RoBERTa and LUKE have.
         vocab_path: entity vocabulary.
-        folder: where to.
-        choice: what goes in.
+        folder: output folder.
+        choice: contents of the dataset.
         pool_size: processes.
-        progress: called after each part with the windows it gave.
+        progress: called after each shard with its number of windows.
 
     Raises:
         MismatchError: the folder was begun with other settings or files, or the tokenizer is of another kind.
-        DataError: nothing is left; or an input is malformed.
+        DataError: there are no windows, or an input is malformed.
     """
     folder, work = Path(folder), Path(folder) / _WORK_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def _build(
     counts = join_shards([shard for shard in shards if shard.is_file()], folder)
     if not counts["number_of_items"]:
         raise DataError(
-            "no window is left: no sentence holds a link that the vocabulary knows; check --vocab-size and the dump"
+            "no window is left: no sentence has a link to a title of the vocabulary; check --vocab-size and the dump"
         )
     vocab.write(folder / VOCAB_FILE, choice.language)
     AutoTokenizer.from_pretrained(work / "tokenizer").save_pretrained(folder)
@@ -112,7 +112,7 @@ def _jobs(db: DumpDb, shards: list[Path], most: int | None) -> Iterator[_Job]:
 
 
 class _Worker:
-    """What each process keeps between parts."""
+    """State of a process between shards."""
 
     def __init__(self, work: Path, choice: DatasetChoice, unk: int) -> None:
         plain_tokenizer = PlainTokenizer(load_tokenizer(str(work / "tokenizer")))
@@ -142,10 +142,10 @@ def _make_shard(job: _Job) -> int:
 
 
 def load_tokenizer(name: str) -> Any:
-    """A tokenizer of a folder or of a name.
+    """A tokenizer, by folder or name.
 
     Raises:
-        SettingsError: there is none, or it is not of the kind that reads fast.
+        SettingsError: there is none, or it is not a fast tokenizer.
     """
     from transformers import AutoTokenizer
 

@@ -1,4 +1,4 @@
-"""What the commands that make data do: progress on standard error, and a line about the result."""
+"""Implementation of the commands that build data: progress on standard error, and a line about the result."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def make_entity_vocab(
     white_list_only: bool,
     pool_size: int,
 ) -> None:
-    """Choose a vocabulary."""
+    """Build an entity vocabulary."""
     db = DumpDb(dump_db)
     choice = VocabChoice(vocab_size, min_count, read_white_list(white_list), white_list_only, language)
     with bar("counting links", len(db.shards), "file") as progress:
@@ -52,7 +52,7 @@ def make_entity_vocab(
 
 
 def make_dataset(dump_db: str, tokenizer: str, vocab: str, out: str, **options: Any) -> None:
-    """Make a dataset."""
+    """Build a dataset."""
     pool_size = options.pop("pool_size")
     choice = DatasetChoice(limits=take_settings(WindowLimits, options), **options)
     db = DumpDb(dump_db)

@@ -17,7 +17,7 @@ COMPUTED = (
     "train_batch_size", "eval_batch_size", "num_train_epochs", "warmup_proportion", "precision", "fp16_min_loss_scale",
     "fp16_max_loss_scale", "save_steps", "keep",
 )  # fmt: skip
-"""Settings of fine-tuning that have no option of their name: they are computed, or fixed, or named otherwise."""
+"""Settings of fine-tuning without an option of their name: computed, fixed, or under another name."""
 
 
 @click.group("pretraining", cls=TaskGroup)
@@ -25,7 +25,7 @@ def command() -> None:
     """Pre-train LUKE: dump, entity vocabulary, packed dataset, masked words and masked entities.
 
     \b
-    The whole way, here with the tiny dump; a real one is enwiki-20181220-pages-articles.xml.bz2:
+    All steps, with the tiny dump; a real one is enwiki-20181220-pages-articles.xml.bz2:
       E="python -m examples.cli"
       $E pretraining build-dump-db examples/pretraining/tiny/dump.xml db
       $E pretraining build-entity-vocab db entity_vocab.jsonl --vocab-size 500000
@@ -40,11 +40,11 @@ def command() -> None:
 @click.argument("dump", metavar="DUMP.xml.bz2")
 @click.argument("out", metavar="DIR")
 @POOL
-@click.option("--chunk-size", type=click.IntRange(1), default=1000, show_default=True, help="Articles in a file, and of a job.")
+@click.option("--chunk-size", type=click.IntRange(1), default=1000, show_default=True, help="Articles per file and job.")
 def build_dump_db(dump: str, out: str, pool_size: int, chunk_size: int) -> None:
     """Parse a MediaWiki XML dump (plain, .gz or .bz2) into a folder that the next commands read.
 
-    A build that was stopped goes on where it was. The folder holds articles, redirects.tsv and titles.txt.
+    A stopped build is resumed. The folder contains articles, redirects.tsv and titles.txt.
 
     \b
     Example:
@@ -60,14 +60,14 @@ def build_dump_db(dump: str, out: str, pool_size: int, chunk_size: int) -> None:
 @click.argument("out", metavar="OUT.jsonl")
 @click.option("--vocab-size", type=click.IntRange(4), default=1_000_000, show_default=True, help="Rows, special ones included.")
 @click.option("--min-count", type=click.IntRange(0), default=0, show_default=True, help="Fewest links to a title.")
-@click.option("--language", metavar="CODE", help="Noted with each title, such as de.")
-@click.option("-w", "--white-list", "white_list", multiple=True, metavar="FILE", help="Titles, one a line, that come first.")
-@click.option("--white-list-only", is_flag=True, help="Take no others.")
+@click.option("--language", metavar="CODE", help="Language of the titles, such as de.")
+@click.option("-w", "--white-list", "white_list", multiple=True, metavar="FILE", help="Titles, one per line, to include.")
+@click.option("--white-list-only", is_flag=True, help="Include only these titles.")
 @POOL
 def build_entity_vocab(dump_db: str, out: str, **options: Any) -> None:
-    """Choose the titles that most links lead to, redirects followed.
+    """Select the titles with the most links, redirects followed.
 
-    OUT.jsonl has an entity a line; a name that ends in .tsv gives the older form, title<TAB>count.
+    OUT.jsonl has one entity per line; a name in .tsv gives the older format, title<TAB>count.
 
     \b
     Example (the published vocabulary has 500,000 rows):
@@ -91,17 +91,17 @@ def build_entity_vocab(dump_db: str, out: str, **options: Any) -> None:
 @click.option(
     "--include-unk-entities/--skip-unk-entities", default=False, help="Keep links to other titles as [UNK], or drop them."
 )
-@click.option("--max-num-documents", type=click.IntRange(1), help="Articles, from the first.  [default: all]")
-@click.option("--predefined-entities-only", is_flag=True, help="Only articles that are in the vocabulary themselves.")
-@click.option("--language", metavar="CODE", help="Whose titles of a vocabulary with languages count.")
+@click.option("--max-num-documents", type=click.IntRange(1), help="Number of articles, from the first.  [default: all]")
+@click.option("--predefined-entities-only", is_flag=True, help="Only articles whose title is in the vocabulary.")
+@click.option("--language", metavar="CODE", help="Language of the titles, for a multilingual vocabulary.")
 @POOL
 def build_dataset(dump_db: str, tokenizer: str, vocab: str, out: str, **options: Any) -> None:
-    """Cut articles into windows of sentences with their links. A build that was stopped goes on where it was.
+    """Split articles into windows of sentences with their links. A stopped build is resumed.
 
-    TOKENIZER is a folder or a name, such as roberta-base; VOCAB is what build-entity-vocab wrote.
+    TOKENIZER is a folder or a name, such as roberta-base; VOCAB is the output of build-entity-vocab.
 
     \b
-    Example (as the published model was made):
+    Example (settings of the published model):
       python -m examples.cli pretraining build-dataset enwiki-db roberta-large entity_vocab.jsonl dataset \\
           --include-unk-entities --pool-size 16
     """
@@ -111,34 +111,36 @@ def build_dataset(dump_db: str, tokenizer: str, vocab: str, out: str, **options:
 
 
 @command.command("train")
-@click.option("--dataset-dir", required=True, metavar="DIR", help="What build-dataset made.")
-@click.option("--output-dir", "output_dir", metavar="DIR", help="Folder of the run; may stand before the name of the task too.")
-@click.option("--bert-model-name", metavar="NAME", help="RoBERTa that a new model begins with; otherwise give --model-file.")
+@click.option("--dataset-dir", required=True, metavar="DIR", help="Output of build-dataset.")
+@click.option("--output-dir", "output_dir", metavar="DIR", help="Folder of the run; also accepted before the command.")
+@click.option("--bert-model-name", metavar="NAME", help="RoBERTa that initialises a new model, or give --model-file.")
 @click.option(
-    "--entity-emb-size", type=click.IntRange(1), default=256, show_default=True, help="Width of a new table of entities."
+    "--entity-emb-size", type=click.IntRange(1), default=256, show_default=True, help="Dimension of a new entity table."
 )
 @settings_options(MaskSettings, without=("whole_word_masking",))
-@click.option("--whole-word-masking/--subword-masking", default=True, show_default=True, help="Hide words, or tokens of words.")
+@click.option("--whole-word-masking/--subword-masking", default=True, show_default=True, help="Mask words, or single tokens.")
 @settings_options(FreezeSettings)
 @click.option("--cls-entity-prediction", is_flag=True, help="Predict the page's own entity from the state of <s> too.")
-@click.option("--batch-size", type=click.IntRange(1), default=2048, show_default=True, help="Windows of a step.")
+@click.option("--batch-size", type=click.IntRange(1), default=2048, show_default=True, help="Windows per step.")
 @click.option("--num-epochs", "num_train_epochs", type=float, default=20.0, show_default=True, help="May be a fraction.")
-@click.option("--warmup-steps", type=click.IntRange(0), default=2500, show_default=True, help="Steps with a rising rate.")
+@click.option("--warmup-steps", type=click.IntRange(0), default=2500, show_default=True, help="Steps of linear warm-up.")
 @settings_options(TuneSettings, without=COMPUTED, defaults={"seed": 4, "adam_b2": 0.999}, bounds=True)
 @PRECISION[0]
 @PRECISION[1]
 @click.option("--cpu", is_flag=True, help="The same as --num-gpus 0.")
-@click.option("--save-interval-steps", "save_steps", type=click.IntRange(0), default=0, show_default=True, help="0: epochs.")
+@click.option(
+    "--save-interval-steps", "save_steps", type=click.IntRange(0), default=0, show_default=True, help="0: after each epoch."
+)
 @click.option(
     "--eval-windows", type=click.IntRange(0), default=1000, show_default=True, help="Windows evaluated after each epoch."
 )
-@click.option("--resume", is_flag=True, help="Go on with the run in --output-dir, to the weights of an undisturbed one.")
+@click.option("--resume", is_flag=True, help="Resume the run in --output-dir, to the weights of an uninterrupted one.")
 @click.pass_obj
 def train(common: Common, /, **options: Any) -> None:
-    """Train on hidden words and hidden entities.
+    """Train to predict masked words and masked entities.
 
-    The folder gets model/ for fine-tuning, trace.jsonl, results.json and checkpoints. Two stages, as published: first
-    --fix-bert-weights at 5e-4, from --bert-model-name; then everything, from the first's model.
+    The folder contains model/ for fine-tuning, trace.jsonl, results.json and checkpoints. Two stages, as published: first
+    --fix-bert-weights at 5e-4, from --bert-model-name; then all parameters, from the model of the first stage.
 
     \b
     Example:

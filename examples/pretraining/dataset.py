@@ -1,20 +1,20 @@
-"""The packed dataset: flat arrays of words, links and pages that are mapped from disk, not read.
+"""The packed dataset: flat, memory-mapped arrays of tokens, links and pages.
 
 =====================  =======================  =========================================================
 ``word_ids.npy``       (words,) int32           tokens of all windows, without ``<s>`` and ``</s>``
-``word_offsets.npy``   (windows + 1,) int64     where each window's tokens begin
+``word_offsets.npy``   (windows + 1,) int64     offset of each window's first token
 ``entity_ids.npy``     (links,) int32           entity row of each link
 ``entity_spans.npy``   (links, 2) int16         first token and end (exclusive), counted from the window's first token
-``entity_offsets.npy`` (windows + 1,) int64     where each window's links begin
+``entity_offsets.npy`` (windows + 1,) int64     offset of each window's first link
 ``page_ids.npy``       (windows,) int32         entity row of the page, or -1
 =====================  =======================  =========================================================
 
-Beside them lie ``metadata.json``, ``entity_vocab.jsonl`` and the tokenizer's files.
+The folder also contains ``metadata.json``, ``entity_vocab.jsonl`` and the tokenizer's files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,14 +61,14 @@ class Item:
 
 
 class PackedDataset(Sequence[Item]):
-    """A folder that ``build-dataset`` made; arrays stay on disk.
+    """A folder written by ``build-dataset``, with memory-mapped arrays.
 
     Attributes:
         metadata: lengths, counts and the tokenizer's class.
 
     Raises:
         MissingFileError: the folder or a file of it is not there.
-        CheckpointError: the arrays do not belong together, or are of another version.
+        CheckpointError: the arrays are inconsistent, or of another version.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -100,7 +100,7 @@ class PackedDataset(Sequence[Item]):
         return len(self._arrays["page_ids"])
 
     def __getitem__(self, index: Any) -> Any:
-        """The window at a place, counted from 0."""
+        """The window at an index, or a list of windows for a slice."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not 0 <= index < len(self):
@@ -120,12 +120,12 @@ class PackedDataset(Sequence[Item]):
         return np.diff(self._arrays["word_offsets"])
 
     def vocab(self) -> EntityVocab:
-        """The entity vocabulary whose rows the links name."""
+        """The entity vocabulary of the links."""
         return read_vocab(self.folder / VOCAB_FILE)
 
 
 def to_arrays(windows: Sequence[tuple[int, Window]]) -> Arrays:
-    """Windows, each behind the entity row of its page, as the arrays of a dataset."""
+    """Pack pairs of page row and window into the arrays of a dataset."""
     spans = [span for _, window in windows for span in window.spans]
     values: dict[str, Any] = {
         "word_ids": [word for _, window in windows for word in window.words],
@@ -139,7 +139,7 @@ def to_arrays(windows: Sequence[tuple[int, Window]]) -> Arrays:
 
 
 def save_shard(path: Path, arrays: Arrays) -> None:
-    """Write the arrays of a part of a dataset."""
+    """Write the arrays of a shard, atomically."""
     with atomic_open(path, "wb") as f:
         np.savez(f, allow_pickle=False, **arrays)
 
@@ -157,11 +157,11 @@ def load_shard(path: Path) -> Arrays:
         raise CheckpointError(f"{path} is damaged ({error}); remove it and build again") from error
 
 
-def join_shards(shards: Sequence[Path], folder: Path, progress: Callable[[], None] = lambda: None) -> dict[str, int]:
-    """Write the arrays of a dataset from those of its parts, one part in memory at a time.
+def join_shards(shards: Sequence[Path], folder: Path) -> dict[str, int]:
+    """Write the arrays of a dataset from those of its shards, with one shard in memory.
 
     Returns:
-        how many windows, words and links there are.
+        numbers of windows, tokens and links.
     """
     sizes = dict.fromkeys(LAYOUT, 0)
     for shard in shards:
@@ -177,7 +177,6 @@ def join_shards(shards: Sequence[Path], folder: Path, progress: Callable[[], Non
             first = done[name] + name.endswith("_offsets")
             joined[name][first : first + len(values)] = values
             done[name] += len(values)
-        progress()
     for values in joined.values():
         values.flush()
     return {"number_of_items": sizes["page_ids"], "number_of_words": sizes["word_ids"], "number_of_links": sizes["entity_ids"]}

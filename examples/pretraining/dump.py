@@ -1,4 +1,4 @@
-"""Reads a MediaWiki XML dump (``pages-articles``), plain or packed by gzip or bzip2, one page at a time."""
+"""Reads a MediaWiki XML dump (``pages-articles``), plain or compressed with gzip or bzip2, one page at a time."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class RawPage:
     """A page of the dump's main namespace.
 
     Attributes:
-        page_id: number of the page in its wiki.
+        page_id: id of the page in its wiki.
         title: its title, with spaces.
         text: wikitext of its last revision.
-        redirect: title that the page leads to, or None for an article.
+        redirect: target title of a redirect, None for an article.
     """
 
     page_id: int
@@ -40,10 +40,10 @@ class RawPage:
 
 @dataclass(frozen=True)
 class Site:
-    """How a wiki names its pages.
+    """Title conventions of a wiki.
 
     Attributes:
-        first_letter: whether titles begin with a capital whatever a link writes.
+        first_letter: whether titles begin with a capital, whatever the case in a link.
         namespaces: prefix in lower case to the number of its namespace.
     """
 
@@ -51,12 +51,12 @@ class Site:
     namespaces: dict[str, int] = field(default_factory=lambda: {"category": _CATEGORY, "file": _FILE, "image": _FILE})
 
     def namespace(self, title: str) -> int:
-        """Number of the namespace that a title or a link lies in; 0 for articles."""
+        """Namespace number of a title or a link; 0 for articles."""
         prefix, colon, _ = title.partition(":")
         return self.namespaces.get(" ".join(prefix.replace("_", " ").split()).lower(), 0) if colon else 0
 
     def is_media_or_category(self, target: str) -> bool:
-        """Whether a link shows a picture or sorts the page, rather than leading somewhere."""
+        """Whether a link is an image or a category rather than a hyperlink."""
         return self.namespace(target) in (_CATEGORY, _FILE)
 
     def is_interlanguage(self, target: str) -> bool:
@@ -64,19 +64,19 @@ class Site:
         return bool(_INTERLANGUAGE.match(target)) and self.namespace(target) == 0
 
     def title(self, target: str) -> str:
-        """The title that a link's target names: without ``#section``, with spaces, and a capital where the wiki has one."""
+        """The title of a link's target: without ``#section``, with spaces, and capitalised if the wiki does so."""
         title = " ".join(target.partition("#")[0].replace("_", " ").split()).removeprefix(":").strip()
         return title[:1].upper() + title[1:] if self.first_letter else title
 
 
 class Dump:
-    """A dump, read from its beginning each time it is iterated; memory holds one page.
+    """A dump, read from the start by each iteration, with one page in memory.
 
     Args:
-        path: the file; its first bytes tell how it is packed.
+        path: the file; the compression follows from its first bytes.
 
     Attributes:
-        site: known as soon as the first page was read.
+        site: title conventions, read before the first page.
 
     Raises:
         MissingFileError: there is no such file.
@@ -88,7 +88,7 @@ class Dump:
         self.bytes = self.path.stat().st_size
 
     def pages(self, progress: Callable[[int], None] = lambda done: None) -> Iterator[RawPage]:
-        """Articles and redirects, in the dump's order; ``progress`` gets the bytes of the file that were read.
+        """Articles and redirects, in the dump's order; ``progress`` gets the bytes read of the file.
 
         Raises:
             DataError: the file is no dump, or is cut short.
@@ -121,7 +121,7 @@ class Dump:
             elif _name(element) == "page":
                 if (page := self._page(element)) is not None:
                     yield page
-                root.clear()  # what was read would pile up
+                root.clear()  # frees the memory of parsed pages
 
     def _page(self, element: ElementTree.Element) -> RawPage | None:
         title = _text(element, "title")
@@ -131,7 +131,7 @@ class Dump:
         revisions = [child for child in element if _name(child) == "revision"]
         text = _text(revisions[-1], "text") if revisions else ""
         redirect = _child(element, "redirect")
-        target = None if redirect is None else redirect.get("title") or _redirect_in(text)  # old dumps do not name it
+        target = None if redirect is None else redirect.get("title") or _redirect_in(text)  # old dumps have no attribute
         return RawPage(int(_text(element, "id") or 0), title, text, self.site.title(target) if target else None)
 
 
@@ -144,7 +144,7 @@ def _unpacked(raw: IO[bytes]) -> Any:
 
 
 def _name(element: ElementTree.Element) -> str:
-    return element.tag.rpartition("}")[2]  # dumps differ in the version that their namespace names
+    return element.tag.rpartition("}")[2]  # the namespace contains the version of the export format
 
 
 def _child(element: ElementTree.Element, name: str) -> ElementTree.Element | None:
@@ -162,7 +162,7 @@ def _redirect_in(text: str) -> str | None:
 
 
 def _site(element: ElementTree.Element) -> Site:
-    namespaces = dict(Site().namespaces)  # the English names hold in every wiki
+    namespaces = dict(Site().namespaces)  # the English names are valid in every wiki
     for child in element.iter():
         if _name(child) == "namespace" and child.text:
             namespaces[child.text.lower()] = int(child.get("key", "0"))

@@ -1,7 +1,7 @@
-"""The dump as parsed pages: a folder of packed JSON lines that later commands read, part by part and in parallel.
+"""The parsed dump: a folder of compressed JSON lines in shards, which later commands read in parallel.
 
-``pages-000000.jsonl.gz`` and so on hold articles, ``titles.txt`` their titles, ``redirects.tsv`` a redirect a line. A build
-that was killed goes on behind the parts that are complete.
+``pages-000000.jsonl.gz`` and so on contain articles, ``titles.txt`` their titles, ``redirects.tsv`` one redirect per line. A
+stopped build is resumed after its complete shards.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ REDIRECTS_FILE = "redirects.tsv"
 TITLES_FILE = "titles.txt"
 _BEGUN_FILE = "begun.json"
 _FORMAT = 1
-_PATIENCE = 16
-"""Redirects that are followed one after the other; more are a circle."""
+_MAX_REDIRECTS = 16
+"""Maximum redirects to follow from a title; more are a cycle."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class Article:
 
 
 class DumpDb:
-    """A folder that `build_dump_db` made.
+    """A folder written by `build_dump_db`.
 
     Attributes:
-        parts: files of articles, in the dump's order.
-        metadata: counts, and where the dump came from.
+        shards: files of articles, in the dump's order.
+        metadata: counts, and the source dump.
 
     Raises:
-        MissingFileError: the folder is not there, or its build did not come to its end.
-        CheckpointError: it is of another version, or a part was removed.
+        MissingFileError: the folder does not exist, or its build is not complete.
+        CheckpointError: it is of another version, or a shard is missing.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -57,7 +57,7 @@ class DumpDb:
             problem = "is a file, not a folder of parsed pages" if self.folder.is_file() else "does not exist"
             raise MissingFileError(f"{self.folder} {problem}; {remedy}")
         if not (self.folder / METADATA_FILE).is_file():
-            raise MissingFileError(f"{self.folder} is not complete; {remedy} (it goes on where it was stopped)")
+            raise MissingFileError(f"{self.folder} is not complete; {remedy} (it resumes a stopped build)")
         self.metadata: dict[str, Any] = read_json(self.folder / METADATA_FILE, remedy)
         self.shards = [_shard_path(self.folder, i) for i in range(self.metadata.get("parts", 0))]
         gone = [path.name for path in self.shards if not path.is_file()]
@@ -66,7 +66,7 @@ class DumpDb:
             raise CheckpointError(f"{self.folder} {problem}; remove the folder and {remedy}")
 
     def redirects(self) -> dict[str, str]:
-        """Every redirect's title to the title that it names, which may be a redirect again."""
+        """Title of each redirect to its target, which may be a redirect itself."""
         with (self.folder / REDIRECTS_FILE).open(encoding="utf-8") as f:
             return dict(line.rstrip("\n").split("\t") for line in f)
 
@@ -77,7 +77,7 @@ class DumpDb:
 
 
 def read_shard(path: Path) -> Iterator[Article]:
-    """The articles of a part.
+    """The articles of a shard.
 
     Raises:
         DataError: the file is damaged.
@@ -91,8 +91,8 @@ def read_shard(path: Path) -> Iterator[Article]:
 
 
 def resolve(title: str, redirects: dict[str, str]) -> str:
-    """Follow redirects from a title to an article; of a circle, any of its titles."""
-    for _ in range(_PATIENCE):
+    """Follow redirects from a title to an article; a cycle ends at any of its titles."""
+    for _ in range(_MAX_REDIRECTS):
         if (target := redirects.get(title)) is None:
             break
         title = target
@@ -115,13 +115,13 @@ def build_dump_db(
     chunk_size: int = 1000,
     progress: BuildProgress | None = None,
 ) -> DumpDb:
-    """Parse a dump into a folder; parts that an earlier, stopped build completed are not parsed again.
+    """Parse a dump into a folder; shards that an earlier, stopped build completed are kept.
 
     Args:
         dump_path: the dump.
-        folder: where to; made if need be.
+        folder: output folder, created if needed.
         pool_size: processes that parse.
-        chunk_size: articles in a part.
+        chunk_size: articles per shard.
         progress: hooks for a progress bar.
 
     Raises:
@@ -140,11 +140,11 @@ def build_dump_db(
 
 
 def begin_folder(folder: Path, request: dict[str, Any]) -> None:
-    """Note in an empty folder what it is made from; a folder that was begun must be made from the same.
+    """Record the inputs of a build in an empty folder, or compare them with those of a started build.
 
     Raises:
         SettingsError: the folder holds something else.
-        MismatchError: it was begun with another request.
+        MismatchError: it was started with other inputs.
     """
     request_file = folder / _BEGUN_FILE
     if not request_file.is_file():

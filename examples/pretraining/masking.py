@@ -1,4 +1,4 @@
-"""What is hidden from the model: words as RoBERTa hides them, and entities (Yamada et al. 2020, section 3.4)."""
+"""Masking of words, as in RoBERTa, and of entities (Yamada et al. 2020, section 3.4)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Masked:
-    """A window with something hidden.
+    """A masked window.
 
     Attributes:
-        feature: what the model is shown.
-        word_positions: hidden tokens, counted from ``<s>``.
-        words: what they were.
-        entity_positions: hidden entities, counted from the first.
-        entities: what they were.
+        feature: the input of the model.
+        word_positions: masked tokens, counted from ``<s>``. *Shape:* (masked words,).
+        words: their original ids.
+        entity_positions: masked entities, counted from the first. *Shape:* (masked entities,).
+        entities: their original rows.
     """
 
     feature: Feature
@@ -37,12 +37,12 @@ class Masked:
 
 
 class Masker:
-    """Hides words and entities of windows.
+    """Masks words and entities of windows.
 
     Args:
-        settings: how much.
+        settings: probabilities and units.
         tokens: of the model's tokenizer.
-        word_count: tokens of the model; random ones are drawn from those behind the padding.
+        word_count: vocabulary size; random tokens are drawn from those after the padding.
         word_mask: id of ``<mask>``.
         vocab: of entities.
     """
@@ -56,7 +56,7 @@ class Masker:
         self._entity_range = (len(SPECIAL), len(vocab))
 
     def mask(self, feature: Feature, chance: np.random.Generator) -> Masked:
-        """Hide something of a window; all chance is drawn from ``chance``."""
+        """Mask words and entities of a window at random."""
         settings = self.settings
         words, slots = np.array(feature.words), [] if settings.word_only_training else list(feature.entities)
         hidden = self._entities(len(slots), chance)
@@ -77,7 +77,7 @@ class Masker:
         return np.sort(chance.permutation(count)[:n_masked]) if n_masked else np.zeros(0, np.int64)
 
     def _words(self, words: Indices, below: Sequence[EntitySlot], chance: np.random.Generator) -> list[Indices]:
-        """Words to hide, as groups of tokens: those below hidden entities, then others at random while they fit."""
+        """Words to mask, as groups of tokens: those of masked entities, then random others within the budget."""
         count = len(words) - 2
         if not self.settings.masked_lm_prob or count < 1:
             return []
@@ -97,7 +97,7 @@ class Masker:
         return selected
 
     def _replace_words(self, words: Indices, group: Indices, chance: np.random.Generator) -> None:
-        """One draw for the whole word."""
+        """Replace the tokens of a word, with one draw."""
         draw, settings = chance.random(), self.settings
         if draw < settings.random_word_prob:
             words[group] = chance.integers(*self._word_range, size=len(group))
@@ -119,7 +119,7 @@ class Windows(Sequence[Feature]):
     Args:
         data: the dataset.
         begin, end: ids around a text.
-        size: of the first windows alone; None takes all.
+        size: number of windows, from the first; None for all.
     """
 
     def __init__(self, data: PackedDataset, begin: int, end: int, size: int | None = None) -> None:

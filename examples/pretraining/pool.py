@@ -1,4 +1,4 @@
-"""Work spread over processes: results in order, memory bounded."""
+"""Maps a function over jobs in several processes, with ordered results and bounded memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 AHEAD = 2
-"""Jobs that wait for each process."""
+"""Queued jobs per process."""
 
 
 def spread(
@@ -28,14 +28,14 @@ def spread(
     """Yield ``work(job)`` for each job, in their order, from ``size`` processes; with one, from this process.
 
     Args:
-        work: a function of a module, as processes are started afresh.
-        jobs: read only as fast as they are worked on.
+        work: a module-level function, as processes are spawned.
+        jobs: consumed lazily.
         size: number of processes.
         setup: called with ``setup_arguments`` once in each process, before its first job.
         setup_arguments: arguments of ``setup``.
 
     Raises:
-        SettingsError: a process died, for want of memory in most cases.
+        SettingsError: a process died, most often out of memory.
     """
     if size == 1:
         if setup is not None:
@@ -52,6 +52,6 @@ def spread(
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
-            raise SettingsError("a process of the pool died, perhaps for want of memory; take a smaller --pool-size") from error
+            raise SettingsError("a process of the pool died, perhaps out of memory; lower --pool-size") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""What ``pretraining train`` does: start or go on, train, store the model after each epoch."""
+"""Implementation of ``pretraining train``: start or resume, train, save the model after each epoch."""
 
 from __future__ import annotations
 
@@ -48,24 +48,24 @@ from examples.pretraining.steps import PretrainStepper, evaluate
 MODEL_FOLDER = "model"
 RESULTS_FILE = "results.json"
 STORED_EVERY_S = 60.0
-"""The model for fine-tuning is written after an epoch, but for epochs that are shorter; and at the end."""
+"""Minimum time between two writes of the model for fine-tuning after epochs; it is always written at the end."""
 
 
 @dataclass(frozen=True)
 class PretrainPlan:
-    """What a run of pre-training is asked to do.
+    """Options of a run of pre-training.
 
     Attributes:
         dataset_dir: the packed dataset.
-        bert_model_name: the RoBERTa that a new model begins with; None goes on from ``--model-file``.
-        entity_emb_size: width of a new model's table of entities.
+        bert_model_name: RoBERTa that initialises a new model; None starts from ``--model-file``.
+        entity_emb_size: dimension of a new model's entity table.
         batch_size: windows of a step, over all batches and processes.
-        warmup_steps: steps with a rising rate.
+        warmup_steps: steps of linear warm-up.
         eval_windows: windows, from the first, that are evaluated after each epoch; 0 for none.
         cls_entity_prediction: predict the vector of the page's entity from the state of ``<s>`` too.
-        resume: go on with the run in the output folder.
-        masks: what is hidden.
-        frozen: what does not learn.
+        resume: resume the run in the output folder.
+        masks: settings of masking.
+        frozen: parameters that are not trained.
         settings: see `examples.luke.settings.TuneSettings`; batch size and warm-up are filled in.
     """
 
@@ -86,7 +86,7 @@ def run_pretraining(common: Common, plan: PretrainPlan) -> None:
     """Train, in one process or several.
 
     Raises:
-        SystemExit: a signal stopped the run, whose state is saved; or one of several processes failed.
+        SystemExit: a signal stopped the run after its state was saved, or a process failed.
     """
     if common.output_dir is None:
         raise SettingsError("no folder for the run; give --output-dir")
@@ -102,10 +102,10 @@ def run_pretraining(common: Common, plan: PretrainPlan) -> None:
 
 
 def _settings(plan: PretrainPlan, windows: int, processes: int) -> TuneSettings:
-    """Settings of the loop, in which a step of all windows is split evenly.
+    """Settings of the loop, with a step split evenly into batches and processes.
 
     Raises:
-        SettingsError: it cannot be.
+        SettingsError: the batch size cannot be split evenly, or the warm-up is longer than the run.
     """
     split = plan.settings["gradient_accumulation_steps"] * processes
     size, rest = divmod(plan.batch_size, split)
@@ -131,7 +131,7 @@ class _Run:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> None:
-        """Do it."""
+        """Train, then write results."""
         torch.manual_seed(self.settings.seed)
         with quiet_transformers():
             tokenizer = load_tokenizer(str(self.data.folder))
@@ -152,9 +152,7 @@ class _Run:
     def _model(self) -> LukeForMaskedLM:
         plan = self.plan
         if (plan.bert_model_name is None) == (self.common.model_file is None):
-            raise SettingsError(
-                "give what to begin with: --bert-model-name of a RoBERTa, or --model-file of a LUKE, one of them"
-            )
+            raise SettingsError("give either --bert-model-name (a RoBERTa) or --model-file (a LUKE)")
         if plan.bert_model_name is not None:
             model = from_roberta(plan.bert_model_name, self.data.vocab(), plan.entity_emb_size)
         else:
@@ -231,7 +229,7 @@ class _Run:
         }
 
     def _criterion(self) -> str:
-        """A score that every evaluation has, though the last weights are kept whatever it is."""
+        """A score of every evaluation; the last weights are kept whatever it is."""
         masks = self.plan.masks
         return "word_accuracy" if masks.masked_lm_prob else "entity_accuracy"
 

@@ -1,4 +1,4 @@
-"""Where sentences end."""
+"""Sentence splitters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ABBREVIATION = re.compile(
 
 
 def split_by_rules(text: str) -> list[tuple[int, int]]:
-    """Sentences end at . ! ? before a capital or a digit, but not behind an initial or a common English abbreviation."""
+    """Sentences end at . ! ? before a capital or a digit, except after an initial or a common English abbreviation."""
     ends = [m.end() for m in _END.finditer(text) if not _ABBREVIATION.search(text, max(m.start() - 12, 0), m.end())]
     bounds = [0, *(end for end in ends if end < len(text)), len(text)]
     return [(a, b) for a, b in itertools.pairwise(bounds) if b > a]
@@ -40,13 +40,13 @@ def _icu_splitter(locale: str) -> Splitter:
         icu = importlib.import_module("icu")
     except ImportError as error:
         problem = f"the sentence splitter of the locale {locale!r} needs PyICU, which is not installed"
-        raise SettingsError(f"{problem}; run: pip install pyicu, or take --sentence-splitter rules") from error
+        raise SettingsError(f"{problem}; run: pip install pyicu, or give --sentence-splitter rules") from error
     if locale.partition("_")[0] not in icu.Locale.getISOLanguages():
-        raise SettingsError(f"ICU knows no locale {locale!r}; name one such as en or de, or take --sentence-splitter rules")
+        raise SettingsError(f"ICU knows no locale {locale!r}; give one such as en or de, or --sentence-splitter rules")
     breaks = icu.BreakIterator.createSentenceInstance(icu.Locale(locale))
 
     def split(text: str) -> list[tuple[int, int]]:
-        unicode_text = icu.UnicodeString(text)  # ICU counts in 16-bit units, in which rare characters take two
+        unicode_text = icu.UnicodeString(text)  # ICU counts 16-bit units; rare characters have two
         breaks.setText(unicode_text)
         units = [0, *breaks]
         boundaries = [len(str(unicode_text[:unit])) for unit in units]

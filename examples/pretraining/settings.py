@@ -1,4 +1,4 @@
-"""What pre-training hides and what it leaves as it is."""
+"""Settings of masking, frozen parameters, windows and datasets."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class MaskSettings(Settings):
-    """How much is hidden, and how."""
+    """Probabilities and units of masking."""
 
     masked_lm_prob: Probability = 0.15
-    """Share of the tokens that are hidden; 0 hides none."""
+    """Fraction of the tokens that are masked; 0 masks none."""
     masked_entity_prob: Probability = 0.15
-    """Share of the entities that are hidden; 0 hides none."""
+    """Fraction of the entities that are masked; 0 masks none."""
     random_word_prob: Probability = 0.1
-    """Share of the hidden words that are replaced at random."""
+    """Fraction of the masked words that are replaced by random ones."""
     unmasked_word_prob: Probability = 0.1
-    """Share of the hidden words that stay as they are."""
+    """Fraction of the masked words that are unchanged."""
     random_entity_prob: Probability = 0.0
-    """Share of the hidden entities that are replaced at random."""
+    """Fraction of the masked entities that are replaced by random ones."""
     unmasked_entity_prob: Probability = 0.0
-    """Share of the hidden entities that stay as they are."""
+    """Fraction of the masked entities that are unchanged."""
     whole_word_masking: bool = True
-    """Hide the tokens of a word together."""
+    """Mask all tokens of a word together."""
     mask_words_in_entity_span: bool = False
-    """Hide the words below a hidden entity too; they count among the hidden words."""
+    """Mask the words of a masked entity too; they count as masked words."""
     word_only_training: bool = False
-    """No entities at all."""
+    """Train without entities."""
 
     @model_validator(mode="after")
     def _require_hidden(self) -> MaskSettings:
@@ -42,32 +42,32 @@ class MaskSettings(Settings):
             if both > 1:
                 raise SettingsError(f"random_{kind}_prob and unmasked_{kind}_prob are {both:g} together; at most 1 is allowed")
         if not self.masked_lm_prob and (not self.masked_entity_prob or self.word_only_training):
-            raise SettingsError("neither words nor entities are hidden; raise masked_lm_prob or masked_entity_prob")
+            raise SettingsError("neither words nor entities are masked; raise masked_lm_prob or masked_entity_prob")
         return self
 
 
 class FreezeSettings(Settings):
-    """What of a model does not learn."""
+    """Parameters that are not trained."""
 
     fix_bert_weights: bool = False
-    """First stage: only what RoBERTa does not have learns."""
+    """First stage: train only parameters that RoBERTa does not have."""
     freeze_entity_emb: bool = False
-    """The table of entities does not learn."""
+    """Freeze the entity table."""
     disable_entity_prediction_bias: bool = False
-    """No biases of entities."""
+    """Freeze the biases of the entity predictor."""
 
 
 class WindowLimits(Settings):
-    """What is kept of an article."""
+    """Limits of the windows of an article."""
 
     max_seq_length: Annotated[int, Field(ge=3)] = 512
     """Tokens of a window, special ones included."""
     max_entity_length: Positive = 128
-    """Links of a window; those behind are dropped."""
+    """Links of a window; later ones are dropped."""
     max_mention_length: Positive = 30
-    """Tokens of a link; those behind are dropped from its span."""
+    """Tokens of a link; its span is truncated to them."""
     min_sentence_length: Positive = 5
-    """Tokens of a sentence; shorter ones are dropped."""
+    """Minimum tokens of a sentence; shorter ones are dropped."""
     abstract_only: bool = False
     """Only the text before the first heading of a page."""
     include_sentences_without_entities: bool = False
@@ -77,15 +77,15 @@ class WindowLimits(Settings):
 
 
 class DatasetChoice(Settings):
-    """What a dataset is made of."""
+    """Contents of a dataset."""
 
     limits: WindowLimits = WindowLimits()
     """Lengths, and which links and sentences are kept."""
     sentence_splitter: str = "rules"
     """``rules`` or an ICU locale."""
     language: str | None = None
-    """Whose titles of a vocabulary of many languages count."""
+    """Language of the titles, for a multilingual vocabulary."""
     max_num_documents: Positive | None = None
-    """Articles from the beginning of the dump; None takes all."""
+    """Number of articles, from the first; None for all."""
     predefined_entities_only: bool = False
-    """Only articles that have an entity row themselves."""
+    """Only articles whose title is in the vocabulary."""

@@ -1,4 +1,4 @@
-"""What pre-training begins with, RoBERTa with new entity parameters or LUKE, and how models are stored for fine-tuning."""
+"""Initial models of pre-training (RoBERTa with new entity parameters, or LUKE), and models saved for fine-tuning."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from examples.pretraining.settings import FreezeSettings
 from examples.pretraining.vocabulary import EntityVocab
 
 NEW_PREFIXES = ("luke.entity_embeddings.", "entity_predictions.", "cls_entity.")
-"""Beginnings of the names of what RoBERTa does not have, which alone learns in the first stage."""
+"""Name prefixes of parameters that RoBERTa does not have; the first stage trains only these."""
 _TABLE = "luke.entity_embeddings.entity_embeddings.weight"
 _SHARED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps",
            "hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings", "type_vocab_size", "vocab_size",
@@ -32,7 +32,7 @@ def from_roberta(name: str, vocab: EntityVocab, entity_emb_size: int) -> LukeFor
     """A LUKE with a RoBERTa's weights; entity parameters are drawn from torch's generator.
 
     Raises:
-        CheckpointError: there is no RoBERTa of that name, or it has no head for words.
+        CheckpointError: there is no RoBERTa of that name, or it has no language-model head.
     """
     with quiet_transformers():
         try:
@@ -51,7 +51,7 @@ def from_roberta(name: str, vocab: EntityVocab, entity_emb_size: int) -> LukeFor
         missing = set(report["missing_keys"]) - {"lm_head.decoder.weight", "lm_head.decoder.bias", "lm_head.bias"}
         if missing:
             raise CheckpointError(
-                f"the model {name!r} lacks {', '.join(sorted(missing)[:3])}; give a RoBERTa with its head for words"
+                f"the model {name!r} lacks {', '.join(sorted(missing)[:3])}; give a RoBERTa with its language-model head"
             )
         sizes: dict[str, Any] = {
             "entity_vocab_size": len(vocab),
@@ -69,10 +69,10 @@ def from_roberta(name: str, vocab: EntityVocab, entity_emb_size: int) -> LukeFor
 
 
 def from_luke(source: str, data: PackedDataset, tokenizer: str | None, say: Callable[[str], None]) -> LukeForMaskedLM:
-    """A LUKE to go on with; its attention is plain again, and rows that only fine-tuning needs are left out.
+    """A pre-trained LUKE with plain attention and without the rows that only fine-tuning needs.
 
     Raises:
-        MismatchError: it has other entities than the dataset.
+        MismatchError: its entities differ from those of the dataset.
     """
     pretrained = load_pretrained(source, tokenizer, say)
     make_plain(pretrained.model.luke, pretrained.model.config)
@@ -80,7 +80,7 @@ def from_luke(source: str, data: PackedDataset, tokenizer: str | None, say: Call
     titles, vocab = [row.names[0] for row in archive.entities], data.vocab()
     if titles != vocab.titles:
         problem = f"the model {source!r} has {len(titles)} entities, the dataset {data.folder} has {len(vocab)} or others"
-        raise MismatchError(f"{problem}; take the dataset that the model was trained on, or one with its vocabulary")
+        raise MismatchError(f"{problem}; give the dataset that the model was trained on, or one with its vocabulary")
     aware = pretrained.model.config.use_entity_aware_attention
     config = LukeConfig(**{**archive.config, "use_entity_aware_attention": aware})
     with quiet_transformers():
@@ -92,16 +92,16 @@ def from_luke(source: str, data: PackedDataset, tokenizer: str | None, say: Call
 
 
 def tied(model: LukeForMaskedLM) -> LukeForMaskedLM:
-    """The model, whose decoder of words shares its weights with the table of words, which transformers 5 no longer sees to."""
+    """Tie the weights of word decoder and word embeddings, which transformers 5 no longer does."""
     model.lm_head.decoder.weight = model.luke.embeddings.word_embeddings.weight
     return model
 
 
 def freeze(model: nn.Module, settings: FreezeSettings) -> None:
-    """Let all parameters learn but those that are to stay as they are.
+    """Set which parameters are trained.
 
     Raises:
-        SettingsError: none would learn.
+        SettingsError: all parameters are frozen.
     """
     for name, parameter in model.named_parameters():
         new = name.startswith(NEW_PREFIXES)
@@ -109,11 +109,11 @@ def freeze(model: nn.Module, settings: FreezeSettings) -> None:
         frozen |= name == "entity_predictions.bias" and settings.disable_entity_prediction_bias
         parameter.requires_grad_(not frozen)
     if not any(p.requires_grad for p in model.parameters()):
-        raise SettingsError("nothing of the model is left to learn; leave out --fix-bert-weights or --freeze-entity-emb")
+        raise SettingsError("all parameters of the model are frozen; omit --fix-bert-weights or --freeze-entity-emb")
 
 
 def store(model: LukeForMaskedLM, data: PackedDataset, encoder_name: str, folder: Path) -> None:
-    """Write a model as fine-tuning wants it: with markers, a second mask, and further queries that are copies."""
+    """Write a model for fine-tuning: with markers, a second mask and copied queries for entity-aware attention."""
     state: dict[str, Tensor] = {
         name.removeprefix("luke."): value.detach().cpu().clone()
         for name, value in model.state_dict().items()
@@ -128,13 +128,13 @@ def store(model: LukeForMaskedLM, data: PackedDataset, encoder_name: str, folder
 
 
 def require_same_tokens(model: LukeForMaskedLM, tokenizer: Any, data: PackedDataset) -> None:
-    """Make sure that the words of a dataset are those of a model.
+    """Check that dataset and model have the same tokens.
 
     Raises:
-        MismatchError: the dataset was tokenised otherwise.
+        MismatchError: the dataset has another tokenizer.
     """
     tokens = set(tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)) - set(MARKED_LIKE)
     n_tokens, vocab_size = len(tokens), model.config.vocab_size
     if n_tokens > vocab_size or tokenizer.mask_token_id is None:
-        problem = f"the dataset {data.folder} was made with a tokenizer of {n_tokens} tokens, the model has {vocab_size}"
-        raise MismatchError(f"{problem}; make the dataset with the model's tokenizer")
+        problem = f"the dataset {data.folder} was built with a tokenizer of {n_tokens} tokens, the model has {vocab_size}"
+        raise MismatchError(f"{problem}; build the dataset with the model's tokenizer")

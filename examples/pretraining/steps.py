@@ -1,4 +1,4 @@
-"""One step of pre-training: mean loss of the hidden words, plus that of the hidden entities, of the whole step."""
+"""One step of pre-training: mean loss of the masked words plus mean loss of the masked entities."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from examples.luke.steps import Stepper
 from examples.pretraining.masking import Masked, Masker
 
 MEASURES = {"word": ("loss", "accuracy"), "entity": ("loss", "accuracy"), "page": ("loss",)}
-"""What is predicted (hidden words, hidden entities, and the entity of the page from the state of ``<s>``), and told of it."""
+"""Predictions (masked words, masked entities, the page's entity from the state of ``<s>``) and their measures."""
 EVALUATION_SEED = 20_181_220
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Of one kind of prediction, over a batch.
+    """Sums over a batch for one kind of prediction.
 
     Attributes:
         loss: sum of the losses; scalar.
-        correct: predictions that are right.
+        correct: number of correct predictions.
     """
 
     loss: Tensor
@@ -41,7 +41,7 @@ class Sums:
 
 
 def count(masked: Sequence[Masked], *, pages: bool) -> dict[str, int]:
-    """How many predictions of each kind there are in windows."""
+    """Number of predictions of each kind in windows."""
     return {
         "word": sum(len(m.words) for m in masked),
         "entity": sum(len(m.entities) for m in masked),
@@ -50,15 +50,15 @@ def count(masked: Sequence[Masked], *, pages: bool) -> dict[str, int]:
 
 
 def predict(model: LukeForMaskedLM, masked: Sequence[Masked], pad: int, longest_mention: int) -> dict[str, Sums]:
-    """Predict what is hidden in a batch.
+    """Predict the masked words and entities of a batch.
 
-    Words and entities that are not hidden go into no decoder: of 500,000 entities, that would be most of the time.
+    Only masked positions are decoded: with 500,000 entities, the decoder takes most of the time.
 
     Args:
-        model: with plain attention; where it has a part ``cls_entity``, the entity of the page is predicted too.
+        model: with plain attention; with a module ``cls_entity``, the entity of the page is predicted too.
         masked: n windows.
         pad: id of the token that fills up.
-        longest_mention: tokens of an entity that have a position.
+        longest_mention: maximum tokens of an entity that have a position.
 
     Returns:
         sums by kind.
@@ -99,15 +99,15 @@ class PretrainStepper(Stepper):
 
     Args:
         model: what learns, on its device.
-        masker: hides words and entities; what it hides of a window follows from seed, step and window.
-        longest_mention: tokens of an entity that have a position.
+        masker: masks words and entities, reproducibly by seed, step and window.
+        longest_mention: maximum tokens of an entity that have a position.
         pad: id of the token that fills up.
         settings: of the run.
         accelerator: device, number format and processes.
         total: steps of the run.
 
     Attributes:
-        last: of the step before: mean loss of each kind, and shares of right words and entities.
+        last: mean loss of each kind and accuracies of the last step.
         pages: whether the entity of the page is predicted too.
     """
 
@@ -123,7 +123,7 @@ class PretrainStepper(Stepper):
         accelerator: Accelerator,
         total: int,
     ) -> None:
-        # There is no task: what a step computes of its inputs stands here.
+        # This class computes the loss itself and needs no task.
         super().__init__(model, cast(Any, None), cast(Any, None), settings, accelerator, total)
         self.masker, self.longest_mention, self.pad = masker, longest_mention, pad
         self.pages = hasattr(model, "cls_entity")
@@ -132,14 +132,14 @@ class PretrainStepper(Stepper):
     def step(self, number: int, features: Sequence[Feature]) -> float:
         """Take step ``number`` (from 0) on this process's windows, batch after batch.
 
-        Sums of a batch are divided by the predictions of the whole step in all processes, kind by kind: so the gradient is
+        Sums of a batch are divided by the predictions of the whole step in all processes, per kind. So the gradient is
         that of mean loss of words plus mean loss of entities, however the step is split.
 
         Returns:
             the loss of the step, over all processes.
 
         Raises:
-            SettingsError: loss or gradient is no number; the step and its windows are named.
+            SettingsError: loss or gradient is not finite; the message names step and windows.
         """
         process, size, seed = self.accelerator.process_index, self.settings.train_batch_size, self.settings.seed
         torch.manual_seed(step_seed(seed, number, process))
@@ -149,7 +149,7 @@ class PretrainStepper(Stepper):
         self.optimizer.zero_grad(set_to_none=True)
         losses = [self._predict_and_learn(masked[i : i + size], totals, number) for i in range(0, len(masked), size)]
         self._update(number, features)
-        # Named by what all processes know: one of them may have no window in a short step, or none with an entity.
+        # Names follow from the totals of all processes: one of them may have no window, or none with an entity.
         names = [f"{kind}_{what}" for kind, total in totals.items() if total for what in MEASURES[kind]]
         self.last = {name: self._over_processes(sum(micro_batch.get(name, 0.0) for micro_batch in losses)) for name in names}
         return sum(v for k, v in self.last.items() if k.endswith("_loss"))
@@ -169,9 +169,9 @@ class PretrainStepper(Stepper):
 
 @torch.no_grad()
 def evaluate(stepper: PretrainStepper, features: Sequence[Feature], size: int) -> dict[str, float]:
-    """Mean losses and shares of right predictions on windows, of the kinds that there are.
+    """Mean losses and accuracies on windows, for the kinds with predictions.
 
-    The same is hidden each time, whatever the batches.
+    The masks are the same each time, whatever the batch size.
     """
     model, accelerator = stepper.model, stepper.accelerator
     model.eval()

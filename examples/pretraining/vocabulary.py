@@ -1,4 +1,4 @@
-"""The entity vocabulary: which titles have a row of their own in the entity embeddings, and in which order."""
+"""The entity vocabulary: the titles with a row in the entity table, in order."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from examples.pretraining.pool import spread
 
 PAD, UNK, MASK, MASK2 = "[PAD]", "[UNK]", "[MASK]", "[MASK2]"
 SPECIAL = (PAD, UNK, MASK)
-"""Rows 0 to 2 of a vocabulary in training; `MASK2` gets a row behind the titles when the model is written for fine-tuning."""
+"""Rows 0 to 2 in training; `MASK2` gets a row after the titles when the model is written for fine-tuning."""
 _REMEDY = "make it with: python -m examples.cli pretraining build-entity-vocab"
 
 
 @dataclass(frozen=True)
 class EntityVocab:
-    """Which title has which row.
+    """Maps titles to rows.
 
     Attributes:
-        rows: names and counts, in order; of a vocabulary with languages, names are like ``de:Bern``.
+        rows: names and counts, in order; multilingual names are like ``de:Bern``.
     """
 
     rows: tuple[EntityRow, ...]
@@ -43,13 +43,13 @@ class EntityVocab:
         return [row.names[0] for row in self.rows]
 
     def ids(self, language: str | None = None) -> dict[str, int]:
-        """Title to row; of a vocabulary with languages, the titles of one of them. Special rows are left out."""
+        """Title to row without special rows; for a multilingual vocabulary, the titles of one language."""
         prefix = f"{language}:" if language else ""
         every = ((name, number) for number, row in enumerate(self.rows) for name in row.names)
         return {n.removeprefix(prefix): number for n, number in every if n.startswith(prefix) and n not in (*SPECIAL, MASK2)}
 
     def row(self, special: str) -> int:
-        """The row of a special entity, which is looked up by name as vocabularies order them differently.
+        """The row of a special entity, by name, as vocabularies order them differently.
 
         Raises:
             DataError: there is none.
@@ -60,9 +60,9 @@ class EntityVocab:
         raise DataError(f"the entity vocabulary has no {special}; {_REMEDY}")
 
     def write(self, path: str | Path, language: str | None = None) -> None:
-        """Write as ``.tsv`` (title, count) or, by any other name, as JSON lines; one row a line.
+        """Write as ``.tsv`` (title, count) or, with any other suffix, as JSON lines; one row per line.
 
-        ``language`` is noted with each title, but for special rows.
+        ``language`` is written with each title except special rows.
         """
         path = Path(path)
         with atomic_open(path) as f:
@@ -108,14 +108,14 @@ def _read_map(path: Path) -> Iterator[EntityRow]:
 
 @dataclass(frozen=True)
 class VocabChoice:
-    """Which titles a vocabulary takes.
+    """Criteria for titles of a vocabulary.
 
     Attributes:
         size: rows, special ones included.
-        min_count: fewest links to a title.
-        white_list: titles that come first, whatever their count, if there is a link to them at all.
-        white_list_only: take no others.
-        language: noted with each title.
+        min_count: minimum links to a title.
+        white_list: titles that come first, whatever their count, if there is at least one link to them.
+        white_list_only: include only these.
+        language: language of the titles.
     """
 
     size: int = 1_000_000
@@ -128,16 +128,16 @@ class VocabChoice:
 def build_vocab(
     db: DumpDb, choice: VocabChoice, pool_size: int = 1, progress: Callable[[], None] = lambda: None
 ) -> EntityVocab:
-    """Count the links to each article, redirects followed, and keep the titles that most lead to.
+    """Count the links to each article, redirects followed, and select the most frequent titles.
 
     Args:
         db: parsed pages.
-        choice: what is kept.
+        choice: criteria.
         pool_size: processes that count.
-        progress: called after each part.
+        progress: called after each shard.
 
     Raises:
-        SettingsError: nothing is left.
+        SettingsError: no title is left.
     """
     counts: Counter[str] = Counter()
     for links in spread(_count, db.shards, pool_size):
@@ -147,10 +147,10 @@ def build_vocab(
 
 
 def select_titles(counts: Counter[str], choice: VocabChoice) -> EntityVocab:
-    """The vocabulary of counted titles: white-listed ones, then by falling count, ties in the order of the alphabet.
+    """The vocabulary of counted titles: white-listed ones, then by falling count, ties in alphabetical order.
 
     Raises:
-        SettingsError: nothing is left.
+        SettingsError: no title is left.
     """
     first = [t for t in choice.white_list if counts[t] > 0]
     others = (
@@ -178,7 +178,7 @@ def _resolved(counts: Counter[str], titles: set[str], redirects: dict[str, str])
 
 
 def read_white_list(paths: Iterable[str | Path]) -> frozenset[str]:
-    """Titles of files of one title a line; blank lines are passed over.
+    """Titles of files of one title a line; blank lines are skipped.
 
     Raises:
         MissingFileError: a file is not there.
@@ -191,7 +191,7 @@ def read_white_list(paths: Iterable[str | Path]) -> frozenset[str]:
 
 
 class TitleIndex:
-    """Titles and the redirects to them as sorted hashes in two files, which all processes map rather than hold.
+    """Titles and their redirects as sorted hashes in two files, memory-mapped by all processes.
 
     Args:
         folder: what `write_title_index` wrote.
@@ -209,9 +209,9 @@ class TitleIndex:
 
 
 def write_title_index(folder: Path, ids: dict[str, int], redirects: dict[str, str]) -> None:
-    """Write the files of a `TitleIndex`: every title of the vocabulary, and every redirect that ends at one.
+    """Write the files of a `TitleIndex`: all titles of the vocabulary and all redirects to them.
 
-    A vocabulary may be older than the dump: what one of its titles leads to by now has the row of that title.
+    A vocabulary may be older than the dump: the current target of a renamed title gets its row.
     """
     index = dict(ids)
     for title, row in ids.items():
@@ -233,5 +233,5 @@ def _key(title: str) -> np.uint64:
 
 
 def first_titles(vocab: EntityVocab, count: int = 3) -> Sequence[str]:
-    """The most frequent titles, to say what was found."""
+    """The most frequent titles, for messages."""
     return [t for t in vocab.titles if t not in (*SPECIAL, MASK2)][:count]

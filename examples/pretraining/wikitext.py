@@ -1,4 +1,4 @@
-"""Wikitext to plain paragraphs whose links are character spans."""
+"""Wikitext to plain paragraphs with links as character spans."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOT_SHOWN = frozenset({
     "ref", "references", "gallery", "table", "math", "chem", "timeline", "imagemap", "syntaxhighlight", "source", "score",
     "style", "script", "templatestyles",
 })  # fmt: skip
-"""Tags whose content is no running text."""
+"""Tags whose content is not running text."""
 _TRAIL = re.compile(r"[^\W\d_]+")
 
 
@@ -24,8 +24,8 @@ class PageLink:
     """A link in a paragraph.
 
     Attributes:
-        title: title that it names, redirects not yet followed.
-        start, end: characters of the paragraph that it covers, end exclusive.
+        title: target title, redirects not followed.
+        start, end: bounds in characters of the paragraph, end exclusive.
     """
 
     title: str
@@ -38,7 +38,7 @@ class Paragraph:
     """A line of running text.
 
     Attributes:
-        abstract: whether it stands before the page's first heading.
+        abstract: whether it precedes the page's first heading.
     """
 
     text: str
@@ -47,7 +47,7 @@ class Paragraph:
 
 
 def require_parser() -> None:
-    """Make sure that the wikitext parser is there.
+    """Check that the wikitext parser is installed.
 
     Raises:
         SettingsError: it is not installed.
@@ -59,7 +59,7 @@ def require_parser() -> None:
 
 
 def paragraphs(wikitext: str, site: Site) -> list[Paragraph]:
-    """The running text of a page: no templates, tables, notes, pictures or categories."""
+    """The running text of a page, without templates, tables, notes, pictures and categories."""
     import mwparserfromhell
 
     reader = _Reader(site)
@@ -135,4 +135,4 @@ _HANDLERS: dict[str, Callable[[_Reader, Any], None]] = {
     "Tag": _Reader.read_tag,
     "Heading": _Reader.read_heading,
 }
-"""What each kind of node adds; templates, comments and arguments add nothing."""
+"""Handler of each type of node; templates, comments and arguments are ignored."""

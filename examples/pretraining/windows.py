@@ -1,4 +1,4 @@
-"""Articles to windows: sentences tokenised around their links and packed up to the model's length."""
+"""Articles to windows: sentences are tokenised around their links and packed up to the maximum length."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from examples.pretraining.settings import WindowLimits
 from examples.pretraining.wikitext import Paragraph
 
 SPECIAL_WORDS = 2
-"""``<s>`` and ``</s>``, which a window leaves room for."""
+"""``<s>`` and ``</s>``."""
 _SPACES = re.compile(r"\s+")
 
 
@@ -40,14 +40,14 @@ class Window:
 
 
 class WindowMaker:
-    """Cuts articles into windows.
+    """Splits articles into windows.
 
     Args:
         tokens: the tokenizer.
-        split: where sentences end.
-        row_of: title to its entity row, or None; redirects are its business.
+        split: the sentence splitter.
+        row_of: returns the entity row of a title or None, redirects followed.
         unk: row of ``[UNK]``.
-        limits: what is kept.
+        limits: sizes of windows, and which links are included.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class WindowMaker:
                     yield self._sentence(paragraph, start, end)
 
     def _sentence(self, paragraph: Paragraph, start: int, end: int) -> Window:
-        """Tokenise a sentence segment by segment: the text between links, and that of each link."""
+        """Tokenise the text of each link, and the text between links, separately."""
         text, position, sentence = paragraph.text, start, Window()
         for link in paragraph.links:
             row = self._row_of(link.title)
@@ -99,7 +99,7 @@ class WindowMaker:
         return sentence
 
     def _encode(self, text: str, start: int, end: int) -> list[int]:
-        """Ids of a part of a text, with single spaces, none behind, and one in front where a word begins."""
+        """Ids of a segment with normalised spaces, and a leading one if it begins a word."""
         segment = _SPACES.sub(" ", text[start:end])
         begins = start == 0 or text[start - 1].isspace() or segment.startswith(" ")
         return self._tokenizer.encode(segment.strip(), space=begins)

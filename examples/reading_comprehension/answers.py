@@ -1,4 +1,4 @@
-"""From logits to answers, and their score, as the scripts of SQuAD have them."""
+"""Answers from logits, and their scores, as in the scripts of SQuAD."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from examples.luke.metrics import answer_f1, best_over, exact_match, normalise_answer
 
 NOTHING_FOUND = "empty"
-"""The answer where there is no valid span."""
+"""The answer if there is no valid span."""
 
 
 @dataclass(frozen=True)
 class AnswerWindow:
-    """A window of a passage, as the model reads it.
+    """A window of a passage in an input.
 
     Attributes:
-        offset: where in the input its tokens begin.
-        has_most_context: for each token, whether no other window shows more around it: 1 or 0.
+        offset: index in the input of its first token.
+        has_most_context: for each token, 1 if no other window has more context around it, else 0.
     """
 
     offset: int
@@ -32,7 +32,7 @@ class Scored:
     """A possible answer.
 
     Attributes:
-        text: its text; empty for "there is none".
+        text: its text; empty for no answer.
         start, end: logits.
     """
 
@@ -51,9 +51,9 @@ class Answered:
     """The answer to a question.
 
     Attributes:
-        text: what is answered.
+        text: the answer.
         best: possible answers, best first.
-        null_odds: by how much "there is none" scores above the best; None where there always is one.
+        null_odds: score of no answer minus that of the best; None if every question has an answer.
     """
 
     text: str
@@ -62,12 +62,12 @@ class Answered:
 
 
 def best_spans(logits: np.ndarray, window: AnswerWindow, count: int, longest: int) -> list[tuple[int, int]]:
-    """Spans of an input, of its ``count`` best starts and ends: inside the passage, in order, at most ``longest`` tokens.
+    """Valid spans of an input's ``count`` best starts and ends: within the passage, at most ``longest`` tokens.
 
     Args:
         logits: start and end of each token. *Shape:* (tokens, 2).
-        window: what of the input is passage.
-        count: starts and ends that are looked at.
+        window: the passage's bounds in the input.
+        count: starts and ends that are considered.
         longest: tokens of an answer.
     """
     starts, ends = (np.argsort(-logits[:, i], kind="stable")[:count].tolist() for i in (0, 1))
@@ -93,11 +93,11 @@ def answer(
 
     Args:
         inputs: logits and window of each input of the question.
-        text: gives the text of input, first and last token.
-        count: possible answers to keep, and starts and ends to look at.
+        text: returns the text between two tokens (input, first, last).
+        count: maximum candidates, and starts and ends that are considered.
         longest: tokens of an answer.
-        negative: whether "there is none" is an answer; it is the span of the first token alone.
-        threshold: how far that one must score above the best.
+        negative: whether a question may have no answer, which is scored as the span of the first token.
+        threshold: minimum margin of no answer over the best candidate.
     """
     spans = [(n, s, e) for n, (logits, window) in enumerate(inputs) for s, e in best_spans(logits, window, count, longest)]
     spans.sort(key=lambda span: -float(inputs[span[0]][0][span[1], 0] + inputs[span[0]][0][span[2], 1]))
@@ -127,12 +127,12 @@ def probabilities(candidates: Sequence[Scored]) -> list[float]:
 def squad_scores(
     questions: Sequence[tuple[str, Sequence[str]]], answers: Mapping[str, str], odds: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """Exact match and F1 in per cent, of all questions, of those with an answer and of those without.
+    """Exact match and F1 in per cent, of all questions, of those with and of those without an answer.
 
     Args:
-        questions: id and gold texts of each; a question without answer has none.
-        answers: by id; a question that is not there counts for nothing, as in the script.
-        odds: of "there is none", by id; with them, the best scores over all thresholds are added.
+        questions: id and gold texts of each; no texts for a question without answer.
+        answers: by id; questions without an entry are not counted, as in the script.
+        odds: null odds by id; with them, the best scores over all thresholds are added.
     """
     gold_texts = {name: [g for g in gold if normalise_answer(g)] or [""] for name, gold in questions if name in answers}
     exact = {name: best_over(exact_match, answers[name], gold) for name, gold in gold_texts.items()}
@@ -149,7 +149,7 @@ def squad_scores(
             scores[f"{prefix}f1"] = 100 * sum(f1[n] for n in names) / len(names)
             scores[f"{prefix}total"] = len(names)
     for name, metric in (("exact", exact), ("f1", f1)) if odds is not None else ():
-        assert odds is not None  # says the line above
+        assert odds is not None
         scores |= dict(
             zip((f"best_{name}", f"best_{name}_thresh"), _best_threshold(metric, answers, odds, answerable), strict=True)
         )
@@ -159,7 +159,7 @@ def squad_scores(
 def _best_threshold(
     metric: Mapping[str, float], answers: Mapping[str, str], odds: Mapping[str, float], answerable: set[str]
 ) -> tuple[float, float]:
-    """The best score over all thresholds on the odds, and that threshold; begins with no question answered."""
+    """The best score over all thresholds on the odds, and that threshold; starts from no question answered."""
     score = best = float(sum(1 for name in metric if name not in answerable))
     threshold = 0.0
     for name in sorted((n for n in odds if n in metric), key=lambda n: odds[n]):

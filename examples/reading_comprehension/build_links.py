@@ -1,8 +1,8 @@
-"""Makes the files of links and redirects from a parsed dump of Wikipedia, for the articles that a data set asks about.
+"""Builds the files of links and redirects from a parsed Wikipedia dump, for the articles of a data set.
 
-The probability of a link's text is the number of links with that text over the number of articles that hold it, at most 1.
-Texts are compared by their words in lower case. The dump is read twice: for the links of the articles that are asked for, and
-to count their texts everywhere.
+The probability of a link's text is the number of links with that text over the number of articles that contain it, at most 1.
+Texts are compared by their lower-case words. The dump is read twice: for the links of the selected articles, and to count
+their texts in all articles.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ Advance = Callable[[int], None]
 
 @dataclass
 class Counts:
-    """What is counted of texts.
+    """Counts of texts.
 
     Attributes:
         links: links with that text.
-        articles: articles that hold it.
+        articles: articles that contain it.
     """
 
     links: Counter[Words] = field(default_factory=Counter)
     articles: Counter[Words] = field(default_factory=Counter)
 
     def add(self, other: Counts) -> None:
-        """Add the counts of another part."""
+        """Add other counts."""
         self.links.update(other.links)
         self.articles.update(other.articles)
 
     def probability(self, text: str) -> float:
-        """Share of the articles with a text that link it; 0 where there are none."""
+        """Fraction of the articles with a text that link it; 0 without such articles."""
         n_articles = self.articles[words_of(text)]
         return min(1.0, self.links[words_of(text)] / n_articles) if n_articles else 0.0
 
@@ -67,7 +67,7 @@ class Names:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Names:
-        """From texts; one without any word is left out."""
+        """Create from texts, except those without words."""
         names = frozenset(words for text in texts if (words := words_of(text)))
         longest: dict[str, int] = {}
         for words in names:
@@ -78,17 +78,17 @@ class Names:
 def write_links(
     db: DumpDb, titles: Collection[str], out: Path, *, pool_size: int = 1, advance: Advance = lambda count: None
 ) -> int:
-    """Write the links of articles, an article a line, for `examples.reading_comprehension.links.read_links`.
+    """Write the links of articles, one article per line, for `examples.reading_comprehension.links.read_links`.
 
     Args:
         db: the parsed dump.
         titles: the articles; redirects are followed.
-        out: the file, packed if its name ends in ``.gz``.
+        out: the file, compressed if its name ends in ``.gz``.
         pool_size: processes that read the dump.
-        advance: is told of every part of the dump that was read, of twice as many as there are.
+        advance: called after each shard that was read; every shard is read twice.
 
     Returns:
-        how many of the articles were found.
+        the number of articles in the dump.
 
     Raises:
         DataError: none of them is in the dump.
@@ -119,7 +119,7 @@ def write_links(
 
 
 def write_redirects(db: DumpDb, out: Path) -> int:
-    """Write all redirects, each to the article that it ends at; returns their number."""
+    """Write all redirects with their final targets; returns their number."""
     redirects = db.redirects()
     with text_file(out) as f:
         json.dump({title: resolve(title, redirects) for title in sorted(redirects)}, f, ensure_ascii=False, indent=0)
@@ -127,12 +127,12 @@ def write_redirects(db: DumpDb, out: Path) -> int:
 
 
 def words_of(text: str) -> Words:
-    """Words and signs of a text, in lower case."""
+    """Words and punctuation of a text, in lower case."""
     return tuple(_WORDS.findall(text.lower()))
 
 
 def occurring(text: str, names: Names) -> set[Words]:
-    """Those of the texts that occur in another, at the borders of words."""
+    """The names that occur in a text, at word boundaries."""
     words = words_of(text)
     occurrences: set[Words] = set()
     for start, first in enumerate(words):
@@ -144,7 +144,7 @@ def occurring(text: str, names: Names) -> set[Words]:
 
 @contextmanager
 def text_file(path: Path) -> Iterator[IO[str]]:
-    """A file for text, atomic, packed if its name says so."""
+    """Open a text file for atomic writing, compressed if its name ends in ``.gz``."""
     if path.suffix != ".gz":
         with atomic_open(path) as f:
             yield f
@@ -158,7 +158,7 @@ def text_file(path: Path) -> Iterator[IO[str]]:
 
 
 def _linked(selection: frozenset[str], shard: Path) -> dict[str, list[tuple[str, str]]]:
-    """Text and target of the links of those articles of a part that are wanted."""
+    """Text and target of the links of a shard's selected articles."""
     return {
         article.title: [(p.text[link.start : link.end], link.title) for p in article.paragraphs for link in p.links]
         for article in read_shard(shard)

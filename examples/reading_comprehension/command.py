@@ -18,7 +18,7 @@ USUAL_FILES = {
     "link_redirects_file": "enwiki_20160305_redirects.pkl",
     "model_redirects_file": "enwiki_20181220_redirects.pkl",
 }
-"""Taken from the working folder where they are there and no others are named."""
+"""Default files, used if they exist in the working folder."""
 
 
 @click.group("reading-comprehension", cls=TaskGroup)
@@ -34,7 +34,7 @@ def command() -> None:
 def run(common: Common, /, **options: Any) -> None:
     """Fine-tune on the training questions, choose weights by the development set and evaluate it.
 
-    The original keeps the weights of the last epoch: --keep last. Without a file of links, words alone are read.
+    The original keeps the weights of the last epoch: --keep last. Without a file of links, inputs have no entities.
 
     \b
     Example (published: EM 89.8, F1 95.0 on dev):
@@ -50,7 +50,7 @@ def run(common: Common, /, **options: Any) -> None:
     plan = take_plan(options)
     options |= link_files(options)
     if options["wiki_link_db_file"] is None and not options["no_entity"]:
-        say("no file of links is there (--wiki-link-db-file); reading words without entities")
+        say("there is no file of links (--wiki-link-db-file); inputs have words only")
     run_task(ReadingComprehension(QaOptions(**options)), common, plan)
 
 
@@ -60,7 +60,7 @@ def run(common: Common, /, **options: Any) -> None:
 @click.option("--data-dir", metavar="DIR", default="data/squad", show_default=True, help="Folder with SQuAD, of any version.")
 @click.option("--pool-size", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 def build_wiki_link_db(dump_db: str, out: str, data_dir: str, pool_size: int) -> None:
-    """Write what the pages of SQuAD's articles link, for --wiki-link-db-file.
+    """Write the links of the pages of SQuAD's articles, for --wiki-link-db-file.
 
     DUMP_DB is a folder of parsed pages (pretraining build-dump-db).
 
@@ -96,7 +96,7 @@ def generate_redirect_file(dump_db: str, out: str) -> None:
 
 
 def _titles(folder: Path) -> set[str]:
-    """Titles of the articles in the files of SQuAD that are there."""
+    """Titles of the articles in the available files of SQuAD."""
     from examples.reading_comprehension.data import file_name, read_squad
 
     kinds = [(split, negative) for split in ("train", "dev") for negative in (False, True)]
@@ -109,10 +109,10 @@ def _titles(folder: Path) -> set[str]:
 
 
 def link_files(options: dict[str, Any]) -> dict[str, str | None]:
-    """The files that were named, or the usual ones that are there.
+    """The named files, or the default ones that exist.
 
     Raises:
-        MissingFileError: one that was named is not there.
+        MissingFileError: a named file does not exist.
     """
     files: dict[str, str | None] = {}
     for name, usual in USUAL_FILES.items():

@@ -19,7 +19,7 @@ class Answer:
 
     Attributes:
         text: its text.
-        start, end: first and last word of the passage that it touches.
+        start, end: first and last word of the passage that it overlaps.
     """
 
     text: str
@@ -32,9 +32,9 @@ class Passage:
     """A paragraph of an article.
 
     Attributes:
-        title: of the article, as Wikipedia shows it.
+        title: of the article, unescaped.
         text: the paragraph.
-        words: what stands between its spaces.
+        words: its words, split at spaces.
     """
 
     title: str
@@ -47,12 +47,12 @@ class SquadExample:
     """A question.
 
     Attributes:
-        where: file and place.
+        where: file, article, paragraph and question.
         id: of the question.
         question: the question.
-        passage: where the answer may stand.
-        answers: gold answers; none for a question without.
-        impossible: whether it is marked as one without answer.
+        passage: the paragraph.
+        answers: gold answers, empty for a question without answer.
+        impossible: whether it is marked as unanswerable.
     """
 
     where: str
@@ -72,11 +72,11 @@ def read_squad(folder: Path, split: str, with_negative: bool) -> list[SquadExamp
     """The questions of a split.
 
     Raises:
-        MissingFileError: the file is not there; a hint is given where the other version is.
+        MissingFileError: the file does not exist; the message says if the other version does.
         DataError: it is malformed; the message names file, article, paragraph and question.
     """
     other = folder / file_name(split, not with_negative)
-    hint = f"{other.name} is there: say --{'no' if with_negative else 'with'}-negative" if other.is_file() else REMEDY
+    hint = f"{other.name} exists: give --{'no' if with_negative else 'with'}-negative" if other.is_file() else REMEDY
     document = read_object(data_file(folder, file_name(split, with_negative), hint))
     questions = [
         _question(qa, passage)
@@ -110,5 +110,5 @@ def _answer(row: Row, passage: Passage) -> Answer:
 
 
 def _word_at(text: str, position: int) -> int:
-    """The word that the character at ``place`` belongs to; a space, to the one before it."""
+    """Index of the word at a character; a space belongs to the word before it."""
     return max(sum(1 for w in _SPACES.split(text[: position + 1]) if w) - 1, 0)

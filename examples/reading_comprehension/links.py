@@ -1,12 +1,11 @@
 """Hyperlinks of Wikipedia's pages, and redirects between its titles: the files of the published models, and plain JSON.
 
-The published files (``enwiki_20160305.pkl``, ``enwiki_*_redirects.pkl``) are pickles. They are read by a reader that knows
-texts, numbers, lists and dicts, and of all classes only the two of marisa-trie that hold the links; any other name in a file
-ends the reading, so that nothing in a file is run.
+The published files (``enwiki_20160305.pkl``, ``enwiki_*_redirects.pkl``) are pickles. The unpickler accepts strings, numbers,
+lists, dicts and the two marisa-trie classes that store the links. It refuses any other class, so no code in a file is run.
 
-Plain JSON, also compressed (``.gz``), takes their place:
+JSON files, also compressed (``.gz``), are an alternative:
 
-- links, ``.jsonl``: ``{"title": "Bern", "links": [["the Aare", "Aare", 0.8], ...]}`` a line, with link probabilities;
+- links, ``.jsonl``: ``{"title": "Bern", "links": [["the Aare", "Aare", 0.8], ...]}`` per line, with link probabilities;
 - links, ``.json``: ``{"Bern": {"the Aare": "Aare"}}``, all of them with probability 1;
 - redirects, ``.json``: ``{"Berne": "Bern"}``.
 """
@@ -38,9 +37,9 @@ class Link:
     """A hyperlink of a page.
 
     Attributes:
-        text: what is shown.
-        target: title that it leads to.
-        probability: of pages that hold the text, the share that link it.
+        text: the anchor text.
+        target: title of the linked page.
+        probability: fraction of the pages with the text that link it.
     """
 
     text: str
@@ -49,11 +48,11 @@ class Link:
 
 
 def read_links(path: Path, titles: Iterable[str]) -> dict[str, list[Link]]:
-    """The links of pages; of pages that the file does not know, none.
+    """The links of pages; pages that are not in the file have none.
 
     Args:
         path: the file.
-        titles: pages that are asked for; others are not kept.
+        titles: pages to return.
 
     Raises:
         MissingFileError: the file is not there.
@@ -81,11 +80,11 @@ def read_redirects(path: Path) -> dict[str, str]:
 
 
 def mention_table(links: Iterable[Link], least: float) -> dict[str, str]:
-    """Normalised text to title, for the links of a page; texts that lead to two titles are left out.
+    """Normalised text to title, for the links of a page; ambiguous texts are dropped.
 
     Args:
         links: of the page.
-        least: probability below which a link does not count.
+        least: minimum probability of a link.
     """
     targets: dict[str, set[str]] = {}
     for link in links:
@@ -107,7 +106,7 @@ def _is_json(path: Path, suffix: str) -> bool:
 
 
 def _content(path: Path) -> bytes:
-    """The bytes of a file, unpacked by what they begin with."""
+    """The bytes of a file, decompressed by their magic number."""
     packed = require_file(path, f"give {EXPECTED}").read_bytes()
     unpackers: Mapping[bytes, Callable[[bytes], bytes]] = {
         b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7z": lzma.decompress, b"x": zlib.decompress,
@@ -158,7 +157,7 @@ def _texts_of_texts(path: Path, value: Any) -> dict[str, dict[str, str]]:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads plain values and the tries, and refuses every other name."""
+    """Reads plain values and the tries, and refuses every other class."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "marisa_trie" and name in TRIES:
@@ -174,7 +173,7 @@ def _plain_pickle(path: Path, content: bytes) -> Any:
         return _PlainUnpickler(io.BytesIO(content)).load()
     except SettingsError:
         raise
-    except Exception as error:  # damaged pickles raise whatever their opcodes stumble over
+    except Exception as error:  # damaged pickles raise arbitrary exceptions
         raise DataError(f"{path} cannot be read ({error}); give {EXPECTED}") from error
 
 

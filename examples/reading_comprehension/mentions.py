@@ -1,4 +1,4 @@
-"""Finds the entities that a question or passage mentions, by the texts that their page links."""
+"""Finds the entities that a question or passage mentions, by the anchor texts of the article's page."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from examples.reading_comprehension.links import Link, mention_table, normalise_
 
 @dataclass
 class MentionDictionary:
-    """What the pages of Wikipedia link, for the pages that questions are asked about.
+    """Links of the Wikipedia pages that questions are about.
 
     Attributes:
         links: of each page.
         page_redirects: title of an article to that of the page in ``links``.
         entity_redirects: title of a target to that in the model's vocabulary.
-        least: probability below which a link does not count.
+        least: minimum probability of a link.
     """
 
     links: Mapping[str, Sequence[Link]] = field(default_factory=dict)
@@ -33,20 +33,20 @@ class MentionDictionary:
     def read(
         cls, links: Path | None, page_redirects: Path | None, entity_redirects: Path | None, titles: Iterable[str], least: float
     ) -> MentionDictionary:
-        """Read the files, those that there are, for articles with these titles."""
+        """Read the files that are not None, for articles with these titles."""
         pages = read_redirects(page_redirects) if page_redirects is not None else {}
         entities = read_redirects(entity_redirects) if entity_redirects is not None else {}
         links_by_page = read_links(links, {pages.get(t, t) for t in titles}) if links is not None else {}
         return cls(links_by_page, pages, entities, least)
 
     def table(self, title: str) -> MentionTable:
-        """What the page of an article links, by today's titles."""
+        """The links of an article's page, by the titles of the model's vocabulary."""
         titles = mention_table(self.links.get(self.page_redirects.get(title, title), ()), self.least)
         return MentionTable({text: self.entity_redirects.get(target, target) for text, target in titles.items()})
 
 
 class MentionTable:
-    """What the page of an article links.
+    """The links of an article's page.
 
     Args:
         titles: normalised text to title of the entity.
@@ -57,21 +57,21 @@ class MentionTable:
         self._sorted = sorted(titles)
 
     def has_prefix(self, text: str) -> bool:
-        """Whether a linked text begins so."""
+        """Whether an anchor text begins with ``text``."""
         start = bisect.bisect_left(self._sorted, text)
         return start < len(self._sorted) and self._sorted[start].startswith(text)
 
 
 def find_mentions(ids: Sequence[int], table: MentionTable, vocabulary: Vocabulary, longest: int) -> list[EntitySlot]:
-    """Entities in a text, from left to right, the longest match first; matched words are not looked at again.
+    """Entities in a text by greedy longest match, from left to right.
 
-    A match begins and ends at the borders of words. One whose entity the model does not know takes its words all the same.
+    Matches begin and end at word boundaries and do not overlap. A match with an unknown entity still consumes its words.
 
     Args:
         ids: the text.
         table: of the article.
         vocabulary: of the model.
-        longest: tokens of a mention.
+        longest: maximum tokens of a mention.
     """
     if not table.titles:
         return []
@@ -108,6 +108,6 @@ def _longest_match(
 
 
 def _words(ids: Sequence[int], tokenizer: PlainTokenizer) -> list[tuple[int, int]]:
-    """Words as tokens from one to another; a sign of punctuation is one too. What stands before the first is none."""
+    """Bounds of words in tokens, punctuation included; tokens before the first word are skipped."""
     starts = [i for i, token in enumerate(ids) if tokenizer.opens_word(token)]
     return list(zip(starts, [*starts[1:], len(ids)], strict=True)) if starts else []

@@ -15,7 +15,7 @@ class QaOptions(Settings):
     """Options of the task; for the files see `examples.reading_comprehension.links`."""
 
     with_negative: bool = True
-    """SQuAD 2.0, where questions may have no answer; else 1.1."""
+    """SQuAD 2.0, with unanswerable questions; else 1.1."""
     doc_stride: Positive = 128
     """Tokens from one window of a long passage to the next."""
     max_query_length: Positive = 64
@@ -27,13 +27,13 @@ class QaOptions(Settings):
     max_answer_length: Positive = 30
     """Tokens of an answer."""
     n_best_size: Positive = 20
-    """Possible answers that are kept."""
+    """Candidate answers that are written."""
     null_score_diff_threshold: float = 0.0
-    """How far "there is none" must score above the best answer."""
+    """Minimum margin of no answer over the best answer."""
     min_mention_link_prob: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Probability below which a link does not count."""
+    """Minimum probability of a link."""
     no_entity: bool = False
-    """Show words only."""
+    """Use words only."""
     wiki_link_db_file: str | None = None
     """Links of Wikipedia's pages.  [default: enwiki_20160305.pkl, if it exists]"""
     link_redirects_file: str | None = None

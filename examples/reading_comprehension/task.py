@@ -1,4 +1,4 @@
-"""Extractive question answering: start and end of the answer, with the entities that are mentioned beside the words."""
+"""Extractive question answering: start and end of the answer, with mentioned entities as inputs besides the words."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from examples.reading_comprehension.options import QaOptions
 logger = logging.getLogger(__name__)
 
 NO_ANSWER = (0, 0)
-"""Start and end where there is no answer in sight: the first token of the input."""
+"""Start and end of an input without the answer: its first token."""
 
 Answers = dict[str, Answered]
 
@@ -40,8 +40,8 @@ class EncodedPassage:
 
     Attributes:
         ids: its tokens.
-        begins: token at which each word begins, and the number of all.
-        table: what its article links.
+        begins: index of the first token of each word, then the number of tokens.
+        table: links of its article.
     """
 
     ids: list[int]
@@ -50,7 +50,7 @@ class EncodedPassage:
 
 
 class ReadingComprehension(Task[SquadExample]):
-    """SQuAD: scored by exact match and F1 of the answer's text. The entity table does not learn.
+    """SQuAD: scored by exact match and F1 of the answer's text. The entity table is frozen.
 
     Args:
         options: of the task.
@@ -67,7 +67,7 @@ class ReadingComprehension(Task[SquadExample]):
         self._tokenizer: PlainTokenizer | None = None
 
     def head(self) -> HeadClass:
-        """Two numbers for each token."""
+        """Two logits per token."""
         return LukeForQuestionAnswering
 
     def choices(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class ReadingComprehension(Task[SquadExample]):
         return ("start", "end")
 
     def adopt(self, labels: tuple[str, ...], model: nn.Module) -> None:
-        """The entity table stays as it is: few of its rows are seen."""
+        """Freeze the entity table, of which the data has few rows."""
         model.get_parameter(ENTITY_TABLE).requires_grad_(False)
 
     def features(self, examples: Sequence[SquadExample], vocabulary: Vocabulary, *, training: bool) -> Iterator[list[Feature]]:
@@ -119,7 +119,7 @@ class ReadingComprehension(Task[SquadExample]):
         without = sum(1 for title in titles if not dictionary.table(title).titles)
         if without:
             where = options.wiki_link_db_file
-            logger.warning("%d of %d articles have no links in %s; they are read without entities", without, len(titles), where)
+            logger.warning("%d of %d articles have no links in %s; their inputs have no entities", without, len(titles), where)
         return dictionary
 
     def _windows(
@@ -156,7 +156,7 @@ class ReadingComprehension(Task[SquadExample]):
         return torch.stack([output.start_logits, output.end_logits], dim=-1).float()
 
     def loss(self, logits: Tensor, features: Sequence[Feature]) -> Tensor:
-        """Mean of the cross-entropies of start and end; what fills up the batch is no place for either."""
+        """Mean of the cross-entropies of start and end, with padding masked."""
         gold = torch.tensor([list(f.label) for f in features], device=logits.device)
         lengths = torch.tensor([len(f.words) for f in features], device=logits.device)
         filling = torch.arange(logits.shape[1], device=logits.device) >= lengths[:, None]
@@ -164,7 +164,7 @@ class ReadingComprehension(Task[SquadExample]):
         return nn.functional.cross_entropy(logits, gold, reduction="sum") / 2
 
     def outputs(self, logits: Tensor, features: Sequence[Feature]) -> list[np.ndarray]:
-        """Logits of the tokens that are there. *Shape:* (tokens, 2)."""
+        """Logits without padding. *Shape:* (tokens, 2)."""
         return [row[: len(f.words)] for row, f in zip(logits.cpu().numpy(), features, strict=True)]
 
     def decode(self, examples: Sequence[SquadExample], features: Sequence[Feature], outputs: Sequence[np.ndarray]) -> Answers:
@@ -176,7 +176,7 @@ class ReadingComprehension(Task[SquadExample]):
 
     def _answer(self, features: Sequence[Feature], outputs: Sequence[np.ndarray]) -> Answered:
         tokenizer, options = self._tokenizer, self.options
-        assert tokenizer is not None  # features were made before
+        assert tokenizer is not None  # set by `features`
 
         def text(n: int, start: int, end: int) -> str:
             return tokenizer.text(features[n].words[start : end + 1]).strip()
@@ -191,7 +191,7 @@ class ReadingComprehension(Task[SquadExample]):
         )
 
     def score(self, examples: Sequence[SquadExample], answers: Answers) -> dict[str, float]:
-        """Exact match and F1 of normalised texts, in per cent, as the script of SQuAD 2.0 gives them for both versions."""
+        """Exact match and F1 of normalised texts, in per cent, as in the script of SQuAD 2.0."""
         odds = {name: answered.null_odds for name, answered in answers.items() if answered.null_odds is not None}
         questions = [(e.id, [a.text for a in e.answers]) for e in examples]
         return squad_scores(questions, {name: answered.text for name, answered in answers.items()}, odds or None)
@@ -205,19 +205,19 @@ class ReadingComprehension(Task[SquadExample]):
 
 
 def encode_passage(passage: Passage, tokenizer: PlainTokenizer, table: MentionTable) -> EncodedPassage:
-    """Ids of a passage, word by word, each with a space before it."""
+    """Tokenise the words of a passage, each with a space before it."""
     by_word = [tokenizer.encode(word) for word in passage.words]
     begins = list(itertools.accumulate(map(len, by_word), initial=0))
     return EncodedPassage([token for ids in by_word for token in ids], begins, table)
 
 
 def moved(entities: Sequence[EntitySlot], by: int) -> list[EntitySlot]:
-    """Entities of a part of the input, at their place in the whole."""
+    """Entities with their bounds shifted by an offset."""
     return [EntitySlot(e.id, e.start + by, e.end + by) for e in entities]
 
 
 def tighten(passage: EncodedPassage, gold: Answer, tokenizer: PlainTokenizer) -> tuple[int, int]:
-    """First and last token of an answer: of those of its words, the span whose text is the answer's, if there is one."""
+    """First and last token of an answer: the span in its words that has exactly its text, else all its words."""
     first, last = passage.begins[gold.start], max(passage.begins[gold.end + 1] - 1, passage.begins[gold.start])
     gold_text = tokenizer.text(tokenizer.encode(gold.text)).strip()
     for start in range(first, last + 1):
@@ -228,7 +228,7 @@ def tighten(passage: EncodedPassage, gold: Answer, tokenizer: PlainTokenizer) ->
 
 
 def most_context(spans: Sequence[tuple[int, int]], length: int) -> list[int]:
-    """For each token, the window that shows most on the poorer side of it; of equals, the first."""
+    """For each token, the first window with the most context on its shorter side."""
     owners, best = [0] * length, [-1.0] * length
     for n, (start, end) in enumerate(spans):
         for position in range(start, end):
@@ -239,8 +239,8 @@ def most_context(spans: Sequence[tuple[int, int]], length: int) -> list[int]:
 
 
 def _nbest_rows(answered: Answered) -> list[dict[str, Any]]:
-    shares = probabilities(answered.best)
+    odds = probabilities(answered.best)
     return [
         {"text": s.text, "probability": p, "start_logit": s.start, "end_logit": s.end}
-        for s, p in zip(answered.best, shares, strict=True)
+        for s, p in zip(answered.best, odds, strict=True)
     ]

@@ -280,7 +280,7 @@ class TestSquad:
 
     def test_the_other_version_is_pointed_at(self, tmp_path: Path) -> None:
         written(tmp_path, "dev-v1.1.json", squad())
-        with pytest.raises(MissingFileError, match=r"holds no dev-v2.0.json; dev-v1.1.json is there: say --no-negative"):
+        with pytest.raises(MissingFileError, match=r"holds no dev-v2.0.json; dev-v1.1.json exists: give --no-negative"):
             read_squad(tmp_path, "dev", True)
 
 
