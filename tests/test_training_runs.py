@@ -93,7 +93,7 @@ class TestDamaged:
         training = trainer(toy, run, **FROZEN)
         training.run(resume=True)
         assert_equal(weights(training), undisturbed)
-        assert f"{newest} is cut short or damaged; going on from {before.name}" in caplog.text
+        assert f"{newest} is cut short or damaged; continuing from {before.name}" in caplog.text
 
     def test_all_of_them(self, toy: Path, run: Path) -> None:
         for path in checkpoints(run / CHECKPOINTS_FOLDER):

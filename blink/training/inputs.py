@@ -1,4 +1,4 @@
-"""What a training run of the linker begins with, from the names of files: texts, knowledge base, model and folder."""
+"""Inputs of a linker's training run, from names of files: texts, knowledge base, model and folder."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from blink.training.data.synthetic import Synthesizer
 
 STREAMED_BYTES = 64 << 20
-"""Training files from this size on stay on disk."""
+"""Training files of at least this size are read from disk batch by batch."""
 MAX_CHECKED_ROWS = 1000
-"""Rows of such a file that are checked for labels before training begins."""
+"""Rows of such a file that are checked for labels before training starts."""
 MAX_REPLACED_ROWS = 20_000
-"""Rows of such a file whose entities are replaced by others, where the mixture has such texts."""
+"""Rows of such a file that entity replacement uses."""
 
 
 @dataclass(frozen=True)
 class RunInputs:
-    """Files and changes that a run is made of, besides `TrainSettings`; see the options of ``blink train``."""
+    """Files and changes of a run, in addition to `TrainSettings`; see the options of ``blink train``."""
 
     kb: str | None
     model: str
@@ -60,8 +60,8 @@ class RunInputs:
         """Training and development files.
 
         Raises:
-            SettingsError: none are named.
-            MissingFileError: the folder named as ``data`` lacks one.
+            SettingsError: no files are named.
+            MissingFileError: the folder ``data`` lacks a file.
         """
         train, dev = list(self.train_files), list(self.dev_files)
         if self.data is not None:
@@ -76,12 +76,12 @@ class RunInputs:
         return train, dev
 
     def sources(self) -> list[Path]:
-        """All files that the run depends on, but for the knowledge base: their hashes are its provenance."""
+        """All files that the run depends on, except for the knowledge base; their hashes are its provenance."""
         train, dev = self.mention_files()
         return [Path(f) for f in (*train, *dev, self.triples, self.pseudo, *self._weights()) if f]
 
     def knowledge_base(self) -> KnowledgeBase:
-        """The named knowledge base, or one over files of the original's.
+        """The named knowledge base, or one from files of the original.
 
         Raises:
             SettingsError: neither is named.
@@ -107,7 +107,7 @@ class RunInputs:
         return KnowledgeBase(catalogue, index, vectors=vectors.numpy())
 
     def starting_model(self, seed: int) -> BiEncoder:
-        """The model to train, with heads and adapters drawn with ``seed`` where they are new."""
+        """The model to train. New heads and adapters are initialized with ``seed``."""
         import torch
 
         from blink.training.start import Start, starting_model
@@ -126,22 +126,22 @@ class RunInputs:
         """The folder of the run.
 
         Raises:
-            SettingsError: no folder is named, and the default one holds a run.
+            SettingsError: no folder is named, and the default one has a run.
         """
         if self.out is not None:
             return Path(self.out)
         data = self.data or self.mention_files()[0][0]
         folder = default_folder(settings, data, self.model, config)
         if (folder / "settings.json").is_file() and not self.resume:
-            raise SettingsError(f"{folder} holds a run already; go on with it by --resume, or name another folder by --out")
+            raise SettingsError(f"{folder} holds a run already; continue it with --resume, or name another folder with --out")
         return folder
 
     def train_samples(self, catalogue: Catalogue, folder: Path, leave_out: str) -> Sequence[Sample]:
-        """Training texts: in memory, or, of large files, on disk with their offsets in the folder of the run.
+        """Training texts: in memory, or for large files on disk, with their offsets in the folder of the run.
 
         Raises:
-            DataError: they have no gold mentions.
-            SettingsError: a fold of a large file is to be left out.
+            DataError: the texts have no gold mentions.
+            SettingsError: a fold of a large file is to be held out.
         """
         files, fold = self.mention_files()[0], parse_fold(leave_out)
         if max(require_file(f, "give a labelled mention file").stat().st_size for f in files) < STREAMED_BYTES:
@@ -159,7 +159,7 @@ class RunInputs:
         return [s for file in self.mention_files()[1] for s in labelled_samples(file, catalogue)]
 
     def synthesizer(self, settings: TrainSettings, kb: KnowledgeBase, questions: Sequence[Sample]) -> Synthesizer | None:
-        """What makes synthetic texts, where the mixture has any."""
+        """The generator of synthetic texts; None if the mixture has none."""
         from blink.training.data.synthetic import Synthesizer, read_triples
 
         if not set(parse_mix(settings.mix)) - {"questions"}:
@@ -175,7 +175,7 @@ class RunInputs:
         return self.checkpoint or (self.model if is_checkpoint(self.model) else None)
 
     def _weights(self) -> list[Path]:
-        """Files of the model that is trained further."""
+        """Weight files of the model that is trained further."""
         if (checkpoint := self._checkpoint()) is None:
             return []
         path = Path(checkpoint)
@@ -183,9 +183,9 @@ class RunInputs:
 
 
 def default_folder(settings: TrainSettings, data: str, model: str, config: ModelConfig) -> Path:
-    """The folder that the original's script would name after data and settings.
+    """The folder that the original's script names after data and settings.
 
-    ``data`` is a folder, or a file that is named after its split or after what it holds.
+    ``data`` is a folder, or a file that is named after its split or its data set.
     """
     path = Path(data)
     name = path.resolve().parent.name if path.stem in ("train", "valid", "dev") else path.resolve().with_suffix("").name

@@ -1,4 +1,4 @@
-"""The accelerator: device, number format, processes and trackers of a run."""
+"""The accelerator of a run: device, precision, processes and trackers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from blink.training.settings import TrainSettings
 
 MIXED = {"bf16": "bf16", "fp16": "fp16", "fp32": "no"}
 PATIENCE = timedelta(hours=12)
-"""How long processes wait for the first of them, which validates and encodes catalogues on its own."""
+"""Timeout of the processes that wait for the main one, which validates and encodes catalogues alone."""
 
 
 def make_accelerator(settings: TrainSettings, device: torch.device, folder: Path) -> Accelerator:
-    """Start the accelerator of a run, on ``device`` or, of several processes, each on its own.
+    """Start the accelerator of a run on ``device``; with several processes, each uses its own device.
 
     Raises:
-        SettingsError: the number format needs another device, or the tracker is not installed.
+        SettingsError: the precision needs another device, or the tracker is not installed.
     """
     if settings.tracker == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
         raise SettingsError("the tracker tensorboard is not installed; run: pip install tensorboard, or leave --tracker out")
@@ -42,6 +42,6 @@ def make_accelerator(settings: TrainSettings, device: torch.device, folder: Path
 
 
 def _forget_last_run() -> None:
-    # The library keeps device and number format for the whole process; a process may train several times.
+    # The library stores device and precision per process, and a process may train several times.
     alone = not PartialState._shared_state or PartialState().num_processes == 1
     AcceleratorState._reset_state(reset_partial_state=alone)

@@ -1,4 +1,4 @@
-"""How a linker's model learns: batches of epochs, mined negatives, validation on development texts."""
+"""The learner of a linker: batches, mined negatives, validation on development texts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ BEST_FILE = "best.json"
 
 
 class LinkerLearner(Learner):
-    """Learns the model of a `Stepper`.
+    """Trains the model of a `Stepper`.
 
     Args:
         stepper: takes the steps.
-        epochs: what they read.
-        negatives: gives batches mined negatives; None where no loss needs them.
+        epochs: batches of the steps.
+        negatives: adds mined negatives to batches; None if no loss needs them.
         validation: scores and stores the model.
-        rank: which micro-batches this process computes.
+        rank: of this process.
         folder: of the run.
     """
 
@@ -69,7 +69,7 @@ class LinkerLearner(Learner):
         return {**self.stepper.state(), "negatives": None if self._negatives is None else self._negatives.state()}
 
     def load_state(self, state: Mapping[str, Any], progress: TrainerState) -> None:
-        """Return to a state, with the threshold of the best validation."""
+        """Restore a state, with the threshold of the best validation."""
         self.stepper.load_state(dict(state))
         if self._negatives is not None:
             self._negatives.load_state(state["negatives"])
@@ -79,7 +79,7 @@ class LinkerLearner(Learner):
     # -- steps ---------------------------------------------------------------------------------------------------------
 
     def step(self, number: int) -> dict[str, float]:
-        """Take a step; returns the losses of entities and spans."""
+        """Take a step, and return the losses of entities and spans."""
         index, batch = divmod(number, self.epochs.steps)
         epoch = self.epochs[index]
         self.model.train()
@@ -91,7 +91,7 @@ class LinkerLearner(Learner):
         return losses
 
     def describe_step(self, number: int) -> str:
-        """Names a step in messages."""
+        """The name of a step in messages."""
         epoch, batch = divmod(number, self.epochs.steps)
         return f"epoch {epoch + 1}, step {batch + 1}"
 
@@ -108,7 +108,7 @@ class LinkerLearner(Learner):
     # -- validation ----------------------------------------------------------------------------------------------------
 
     def validate(self, step: int) -> dict[str, Any]:
-        """The best point of the threshold sweep over the development texts; the main process scores for all."""
+        """Scores at the best threshold on the development texts, computed by the main process."""
         points = [self.validation.score() if self._accelerator.is_main_process else None]
         if self._accelerator.num_processes > 1:
             broadcast_object_list(points)
@@ -121,13 +121,13 @@ class LinkerLearner(Learner):
         return float(row["f1"])
 
     def validated(self, row: Mapping[str, Any], *, better: bool) -> dict[str, Any]:
-        """Give the model the threshold of the best validation."""
+        """Set the model's threshold to that of the best validation."""
         if better:
             self.model.config = self.model.config.replace(threshold=row["threshold"])
         return dict(row)
 
     def store(self, row: Mapping[str, Any], *, better: bool) -> None:
-        """Write the last model, the best, and that of the epoch where each is kept."""
+        """Write the last model, the best one, and that of the epoch if all are kept."""
         ends_epoch = self.settings.keep_epochs and every(row["step"], self.epochs.steps)
         self.validation.store(best=better, epoch=self.settings.first_epoch + row["epoch"] if ends_epoch else None)
         if better:
@@ -139,5 +139,5 @@ class LinkerLearner(Learner):
 
 
 def point_of(row: Mapping[str, Any]) -> SweepPoint:
-    """The point on the threshold sweep that the row of a validation holds."""
+    """The point on the threshold sweep in the row of a validation."""
     return SweepPoint(**{field.name: row[field.name] for field in dataclasses.fields(SweepPoint)})

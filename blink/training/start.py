@@ -1,4 +1,4 @@
-"""The model a run begins with: a pretrained encoder, a trained model, or a checkpoint of the original."""
+"""The initial model of a run: a pretrained encoder, a trained model, or a checkpoint of the original."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from blink.model.pretrained import load_encoder
 from blink.training.step.towers import standalone
 
 DEFAULT_RANK = 64
-"""Rank of the adapters of a fresh model, unless another is asked for."""
+"""Default rank of the adapters of a fresh model."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """What to begin with.
+    """Options of the initial model.
 
     Attributes:
-        encoder: pretrained encoder, by name or folder, of a fresh model.
-        checkpoint: model folder, or the original's ``.bin``, to begin with instead; None for a fresh model.
-        candidate_only: take the candidate encoder alone from ``checkpoint``, and a fresh context encoder.
+        encoder: name or folder of the pretrained encoder of a fresh model.
+        checkpoint: model folder, or the original's ``.bin``; None for a fresh model.
+        candidate_only: load only the candidate encoder of ``checkpoint``, with a fresh context encoder.
         adapter_rank: rank of the context encoder's adapters; 0 trains the whole encoder; None is `DEFAULT_RANK` for a fresh
-            model, and leaves a checkpoint as it is.
+            model, and no change for a checkpoint.
         changes: settings of the model that differ from those of the encoder or checkpoint.
     """
 
@@ -41,7 +41,7 @@ class Start:
 
 
 def is_checkpoint(name: str) -> bool:
-    """Whether ``name`` is a whole model, rather than a pretrained encoder."""
+    """Whether ``name`` is a whole model, and not a pretrained encoder."""
     path = Path(name)
     if path.suffix == ".bin" or (path / ORIGINAL_SETTINGS).is_file():
         return True
@@ -49,12 +49,12 @@ def is_checkpoint(name: str) -> bool:
 
 
 def starting_model(start: Start) -> BiEncoder:
-    """Load or make the model, with both encoders, a mention head and, where they are asked for, adapters.
+    """Load or create the model, with both encoders, a mention head and, if requested, adapters.
 
     Raises:
-        MissingFileError: there is nothing of that name.
-        CheckpointError: it is damaged, or lacks what is asked of it.
-        MismatchError: context and candidate encoder read different word pieces.
+        MissingFileError: the encoder or checkpoint does not exist.
+        CheckpointError: the checkpoint is damaged, or lacks the requested encoder.
+        MismatchError: context and candidate encoder have different vocabularies.
     """
     changes = {k: v for k, v in (start.changes or {}).items() if v is not None}
     if start.checkpoint is None:
@@ -81,21 +81,21 @@ def _load(path: Path) -> BiEncoder:
 
 
 def _with_fresh_context(loaded: BiEncoder, encoder: str, changes: dict[str, Any]) -> BiEncoder:
-    """The loaded candidate encoder beside a pretrained context encoder."""
+    """The loaded candidate encoder with a pretrained context encoder."""
     loaded = standalone(loaded)
     if loaded.candidate_encoder is None:
         raise CheckpointError("the checkpoint holds no candidate encoder, which --load_cand_enc_only asks for; give another")
     context = load_encoder(encoder)
-    words = context.get_input_embeddings().num_embeddings  # type: ignore[operator]
-    if words != len(loaded.tokenizer):
-        difference = f"{encoder} knows {words} word pieces, the candidate encoder {len(loaded.tokenizer)}"
+    size = context.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    if size != len(loaded.tokenizer):
+        difference = f"{encoder} has a vocabulary of {size} tokens, the candidate encoder of {len(loaded.tokenizer)}"
         raise MismatchError(f"{difference}; give encoders of one vocabulary")
-    return _joined(loaded, _mendable(loaded.config).replace(**changes), context)
+    return _joined(loaded, _with_mention_detection(loaded.config).replace(**changes), context)
 
 
 def _with_heads(loaded: BiEncoder, changes: dict[str, Any]) -> BiEncoder:
-    """The loaded model itself, or with fresh heads where it has none or others are asked for."""
-    config = _mendable(loaded.config).replace(**changes)
+    """The loaded model, with fresh heads if it has none or others are requested."""
+    config = _with_mention_detection(loaded.config).replace(**changes)
     same = all(getattr(config, k) == getattr(loaded.config, k) for k in ("aggregation", "mention_scorer"))
     if same and loaded.candidate_encoder is not None:
         loaded.config = config
@@ -103,8 +103,8 @@ def _with_heads(loaded: BiEncoder, changes: dict[str, Any]) -> BiEncoder:
     return _joined(loaded, config, loaded.context_encoder)
 
 
-def _mendable(config: ModelConfig) -> ModelConfig:
-    """A BLINK checkpoint has no mention head and one mention a text; it is to get what finding mentions needs."""
+def _with_mention_detection(config: ModelConfig) -> ModelConfig:
+    """Add mention detection to the settings of a BLINK checkpoint, which has no mention head and one mention per text."""
     scorer = "qa_linear" if config.mention_scorer == "none" else config.mention_scorer
     return config.replace(mention_scorer=scorer, aggregation="all_avg" if config.aggregation == "cls" else config.aggregation)
 

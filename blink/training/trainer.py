@@ -1,4 +1,4 @@
-"""The training of a linker: a context encoder learns to propose mentions and to meet entity vectors, frozen or learning too."""
+"""Training of a linker: mention detection and retrieval, with frozen or trained entity vectors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from blink.training.step.towers import EntityVectors, LearningVectors, StoredVec
 from blink.training.validation import Validation
 
 CHANGED_BY_A_RUN = ("threshold", "candidate_fingerprint")
-"""Settings of a model that training itself changes."""
+"""Settings of a model that training changes."""
 
 
 class Trainer:
@@ -39,23 +39,23 @@ class Trainer:
 
     Args:
         model: the model, trainable; changed in place.
-        kb: knowledge base whose vectors the model's candidate encoder made.
+        kb: knowledge base with vectors of the model's candidate encoder.
         questions: labelled texts, bound to the catalogue's rows; a `MentionStore` is read batch by batch.
-        dev: labelled texts on which the best epoch and the threshold are chosen.
+        dev: labelled texts for the selection of the best epoch and the threshold.
         folder: the run's folder: settings, ``trace.jsonl``, curves, checkpoints, last and best model.
         settings: see `TrainSettings`.
-        synthesizer: makes the synthetic texts that ``settings.mix`` adds to the questions.
-        device: where to train; of several processes, each has its own device of that kind.
-        sources: files that the texts come from; the trace notes their hashes, and a resumed run needs the same contents,
-            in the same order.
+        synthesizer: generates the synthetic texts of ``settings.mix``.
+        device: of the training; with several processes, each uses its own device of that type.
+        sources: files of the texts. The trace holds their hashes, and a resumed run needs the same contents, in the same
+            order.
 
     Attributes:
-        learner: what learns.
-        loop: what runs it.
+        learner: model, batches and validation.
+        loop: runs the learner.
 
     Raises:
-        SettingsError: this model, knowledge base or device does not have what the settings need.
-        MismatchError: the vectors were made by another model.
+        SettingsError: the model, knowledge base or device does not support the settings.
+        MismatchError: the vectors are those of another model.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Trainer:
 
     @property
     def state(self) -> TrainerState:
-        """How far the run is."""
+        """Progress of the run."""
         return self.loop.state
 
     @property
@@ -112,19 +112,19 @@ class Trainer:
         return point_of(self.state.best) if self.state.best else None
 
     def run(self, *, resume: bool = False, progress: Progress | None = None) -> SweepPoint:
-        """Train to the end; keep the state that is best on ``dev``, with its threshold.
+        """Train to the end, and store the model that is best on ``dev``, with its threshold.
 
         Args:
-            resume: continue from the folder's newest checkpoint, to the weights that an undisturbed run gives.
+            resume: continue from the folder's newest checkpoint; the weights equal those of an uninterrupted run.
             progress: hooks for a progress bar.
 
         Returns:
-            the best validation's point on the threshold sweep.
+            precision, recall and F1 of the best validation at its threshold.
 
         Raises:
-            Interrupted: a signal asked the run to stop; its state is saved.
-            SettingsError: a loss is not a number; the batch is named.
-            MismatchError: the folder's run was begun with other settings or files.
+            Interrupted: a signal stopped the run; its state is saved.
+            SettingsError: a loss is NaN or infinite; the message names the batch.
+            MismatchError: the folder's run has other settings or files.
         """
         self.loop.progress = progress or Progress()
         if self.settings.tracker != "none":
@@ -182,7 +182,7 @@ def _require_fit(model: BiEncoder, kb: KnowledgeBase, learns_entities: bool) -> 
     if learns_entities:
         if model.candidate_encoder is None:
             raise SettingsError(
-                "the entity tower is to learn, and the model was loaded without it; load it with candidate=True"
+                "the settings train the entity tower, and the model was loaded without it; load it with candidate=True"
             )
         return
     kb.require_model(model.config.candidate_fingerprint)

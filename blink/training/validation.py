@@ -1,4 +1,4 @@
-"""Scores a model in training on development texts, and stores it with the knowledge base that its entity vectors make."""
+"""Scores a model in training on development texts, and stores it with a knowledge base of its entity vectors."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from blink.training.step.towers import as_stored, standalone
 BEST_FOLDER = "best"
 LAST_FOLDER = "last"
 EPOCH_FOLDER = "epoch_{}"
-"""The model of one epoch, counted from 0, where each is kept."""
+"""Folder of the model of an epoch, counted from 0, if all are kept."""
 KB_SUFFIX = "-kb"
-"""Behind the name of a model's folder: the knowledge base of its entity vectors, where those learn too."""
+"""Suffix of a model's folder for the knowledge base of its entity vectors, if those are trained."""
 
 
 class Validation:
@@ -28,11 +28,11 @@ class Validation:
 
     Args:
         model: in training.
-        kb: the knowledge base that the run began with.
+        kb: the knowledge base of the run.
         dev: labelled texts.
         folder: of the run.
-        device: where the model is.
-        learns_entities: whether entity vectors change; then each validation encodes the catalogue anew.
+        device: of the model.
+        learns_entities: whether entity vectors are trained; then each validation encodes the catalogue again.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Validation:
         self._device, self._learns_entities = device, learns_entities
 
     def score(self) -> SweepPoint:
-        """Covered weak F1 at the threshold that is best, with entity vectors as the model makes them now."""
+        """Covered weak F1 at the best threshold, with the current entity vectors."""
         self._model.eval()
         model = standalone(self._model) if self._learns_entities else self._model
         kb = self._encoded(model) if self._learns_entities else self._kb
@@ -57,11 +57,11 @@ class Validation:
         return best_point(sweep(linker.decoder, analyses, self._dev))
 
     def store(self, *, best: bool, epoch: int | None = None) -> None:
-        """Store the model that was just scored as the last one, and as the best one where it is; with its knowledge base.
+        """Store the model as the last one and, if it is the best so far, as the best one, with its knowledge base.
 
         Args:
             best: whether it is the best so far.
-            epoch: the epoch that it ends, where the model of each is kept.
+            epoch: number of the epoch, if the model of each epoch is kept.
         """
         model = as_stored(self._model, self._learns_entities)
         model.save_pretrained(self._folder / LAST_FOLDER)

@@ -1,1 +1,1 @@
-"""What a linker is trained on: labelled and synthetic texts, and the batches of each epoch."""
+"""Training data of a linker: labelled and synthetic texts, and the batches of each epoch."""

@@ -1,4 +1,4 @@
-"""What each epoch reads, and which process computes what of a batch."""
+"""Batches of each epoch, and their distribution over processes and micro-batches."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Rank:
-    """Which micro-batches of every batch a process computes.
+    """The rank of a process, which determines its micro-batches of every batch.
 
     Attributes:
-        index: of the process.
-        processes: how many there are.
-        micro_batches: how many each computes one after the other.
+        index: rank of the process, from 0.
+        processes: number of processes.
+        micro_batches: number of micro-batches per process and batch.
     """
 
     index: int = 0
@@ -37,7 +37,7 @@ class Rank:
     micro_batches: int = 1
 
     def split(self, texts: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
-        """Numbers of the texts of each of this process's micro-batches; a small batch may leave it fewer, or none."""
+        """Text indices of this process's micro-batches; a small batch gives fewer of them, or none."""
         first, n = self.index * self.micro_batches, self.micro_batches
         shards = np.array_split(texts, self.processes * n)[first : first + n]
         return [shard for shard in shards if len(shard)]
@@ -47,9 +47,9 @@ class Epoch:
     """The batches of one epoch.
 
     Args:
-        texts: what they hold; examples already, or samples that are tokenized with their batch.
-        batches: numbers of the texts that each batch holds.
-        pieces: the tokenizer.
+        texts: examples, or samples that are tokenized when their batch is requested.
+        batches: indices of the texts of each batch.
+        tokenizer: of the model.
         context_length: longest input.
     """
 
@@ -57,38 +57,38 @@ class Epoch:
         self,
         texts: Sequence[Example] | Sequence[Sample],
         batches: list[npt.NDArray[np.int64]],
-        pieces: Tokenizer,
+        tokenizer: Tokenizer,
         context_length: int,
     ) -> None:
         self._texts, self._batches = texts, batches
-        self._pieces, self._context_length = pieces, context_length
+        self._tokenizer, self._context_length = tokenizer, context_length
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def micro_batches(self, number: int, rank: Rank) -> list[Batch]:
-        """What a process computes of batch ``number``."""
-        return [collate(self._examples(texts), self._pieces.pad_id) for texts in rank.split(self._batches[number])]
+        """The micro-batches of batch ``number`` that a process computes."""
+        return [collate(self._examples(texts), self._tokenizer.pad_id) for texts in rank.split(self._batches[number])]
 
     def _examples(self, numbers: npt.NDArray[np.int64]) -> list[Example]:
         texts = [self._texts[int(i)] for i in numbers]
         examples = [t for t in texts if isinstance(t, Example)]
         samples = [t for t in texts if isinstance(t, Sample)]
-        return examples or examples_from(samples, self._pieces, self._context_length)
+        return examples or examples_from(samples, self._tokenizer, self._context_length)
 
 
 class Epochs:
-    """The epochs of a run: the mixture of each, in the order that its seed draws.
+    """The epochs of a run, each with its mixture of texts in an order drawn from the seed.
 
     Args:
-        questions: labelled texts; those of a `MentionStore` are read when their batch comes.
+        questions: labelled texts; those of a `MentionStore` are read when their batch is requested.
         settings: the mixture, its order, and whether questions are distributed over the epochs.
-        synthesizer: makes the texts that the mixture asks for beside the questions.
-        pieces: the tokenizer.
+        synthesizer: generates the synthetic texts of the mixture; None if it has none.
+        tokenizer: of the model.
         context_length: longest input.
 
     Attributes:
-        steps: batches an epoch.
+        steps: batches per epoch.
 
     Raises:
         DataError: there are no texts, or a text has no labels.
@@ -99,11 +99,11 @@ class Epochs:
         questions: Sequence[Sample],
         settings: TrainSettings,
         synthesizer: Synthesizer | None,
-        pieces: Tokenizer,
+        tokenizer: Tokenizer,
         context_length: int,
     ) -> None:
         self._questions, self._settings, self._synthesizer = questions, settings, synthesizer
-        self._pieces, self._context_length = pieces, context_length
+        self._tokenizer, self._context_length = tokenizer, context_length
         self._mix = parse_mix(settings.mix)
         self._cached: tuple[int, Epoch] | None = None
         self._per_epoch = self._questions_per_epoch()
@@ -123,17 +123,17 @@ class Epochs:
         generator = None if self._settings.in_order else np.random.default_rng([self._settings.seed, number])
         if isinstance(self._questions, MentionStore):
             batches = order(samples.lengths(), self._settings.batch_size, generator)
-            return Epoch(samples, batches, self._pieces, self._context_length)
-        examples = examples_from(samples, self._pieces, self._context_length)
+            return Epoch(samples, batches, self._tokenizer, self._context_length)
+        examples = examples_from(samples, self._tokenizer, self._context_length)
         lengths = np.array([len(e.ids) for e in examples], dtype=np.int64)
-        return Epoch(examples, order(lengths, self._settings.batch_size, generator), self._pieces, self._context_length)
+        return Epoch(examples, order(lengths, self._settings.batch_size, generator), self._tokenizer, self._context_length)
 
     def _question_numbers(self, number: int) -> npt.NDArray[np.int64]:
         """Numbers of the questions of an epoch."""
         numbers = self._epoch_numbers(number)
         repeats, fraction = divmod(self._mix.get("questions", 1.0), 1)
-        generator = np.random.default_rng(self._seed(number)).permutation(len(numbers))[: round(fraction * len(numbers))]
-        return np.concatenate([*[numbers] * int(repeats), numbers[generator] if fraction else numbers[:0]])
+        sample = np.random.default_rng(self._seed(number)).permutation(len(numbers))[: round(fraction * len(numbers))]
+        return np.concatenate([*[numbers] * int(repeats), numbers[sample] if fraction else numbers[:0]])
 
     def _epoch_numbers(self, number: int) -> npt.NDArray[np.int64]:
         """Numbers of the questions that an epoch draws from."""
@@ -146,11 +146,11 @@ class Epochs:
         return list(mixed(questions, mix, self._synthesizer, self._seed(number)))
 
     def _seed(self, number: int) -> int:
-        """Of an epoch's texts; runs whose seeds are neighbours share none."""
+        """Seed of the texts of an epoch; runs with consecutive seeds share none."""
         return self._settings.seed + SEED_STRIDE * number
 
     def _questions_per_epoch(self) -> int:
-        """All of them; or, distributed, as many as let each be read once."""
+        """All questions; if they are distributed over the epochs, an equal share of them."""
         count = len(self._questions)
         if not self._settings.distribute:
             return count
@@ -165,7 +165,7 @@ class Epochs:
 
 
 class _EpochTexts(Sequence[Sample]):
-    """Some questions, then synthetic texts; a question is read when it is indexed."""
+    """Questions by number, followed by synthetic texts. A question is read when it is indexed."""
 
     def __init__(self, questions: Sequence[Sample], numbers: npt.NDArray[np.int64], synthetic: Sequence[Sample] = ()) -> None:
         self._questions, self._numbers, self._synthetic = questions, numbers, synthetic
@@ -189,7 +189,7 @@ class _EpochTexts(Sequence[Sample]):
         return self._synthetic[index - len(self._numbers)]
 
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Bytes of each text's line: what is known of its length without reading it."""
+        """Bytes of each text's line, as an estimate of its length that needs no reading."""
         assert isinstance(self._questions, MentionStore)
         synthetic = np.array([len(s.text.encode()) for s in self._synthetic], dtype=np.int64)
         return np.concatenate([self._questions.line_bytes[self._numbers], synthetic])

@@ -27,9 +27,9 @@ class Example:
     Attributes:
         ids: with special tokens.
         bounds: first and last position of each mention, inclusive.
-        rows: catalogue row of each mention, -1 where it has none.
-        partial: whether there may be more mentions than these.
-        sample: id of the text it was made from.
+        rows: catalogue row of each mention, or -1.
+        partial: whether the text may have further mentions that are not labelled.
+        sample: id of the text.
     """
 
     ids: list[int]
@@ -41,18 +41,18 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples as tensors; mentions of all texts in one list.
+    """Examples as tensors, with the mentions of all texts concatenated.
 
     Attributes:
         ids: *Shape:* (batch, seq), int64.
         mask: true at real tokens. *Shape:* (batch, seq), bool.
-        text: row in the batch of each gold mention. *Shape:* (mentions,), int64.
-        start: its first position. *Shape:* (mentions,), int64.
-        end: its last position, inclusive. *Shape:* (mentions,), int64.
-        rows: its catalogue row or -1. *Shape:* (mentions,), int64.
-        partial: whether a text may have more mentions than these. *Shape:* (batch,), bool.
-        negatives: catalogue rows to tell each mention's entity from, -1 where there are fewer; None where no objective asks
-            for them. *Shape:* (mentions, k), int64.
+        text: index in the batch of each gold mention's text. *Shape:* (mentions,), int64.
+        start: first position of each mention. *Shape:* (mentions,), int64.
+        end: last position of each mention, inclusive. *Shape:* (mentions,), int64.
+        rows: catalogue row of each mention, or -1. *Shape:* (mentions,), int64.
+        partial: whether a text may have further mentions that are not labelled. *Shape:* (batch,), bool.
+        negatives: catalogue rows of each mention's hard negatives, padded with -1; None if no objective needs them.
+            *Shape:* (mentions, k), int64.
         samples: ids of the texts.
     """
 
@@ -72,11 +72,11 @@ class Batch:
         return Batch(**values)
 
 
-def examples_from(samples: Iterable[Sample], pieces: Tokenizer, context_length: int) -> list[Example]:
-    """Cut labelled samples into examples.
+def examples_from(samples: Iterable[Sample], tokenizer: Tokenizer, context_length: int) -> list[Example]:
+    """Tokenize labelled samples.
 
-    Stored word pieces are used where a sample has them (they may differ from those of the text). Texts longer than the
-    window are cut around their mentions, see `window_around_gold`.
+    Stored token ids are used where a sample has them (they may differ from those of the text). Texts longer than the
+    context length are truncated to a window around their mentions, see `window_around_gold`.
 
     Raises:
         DataError: a sample has no labels.
@@ -85,17 +85,17 @@ def examples_from(samples: Iterable[Sample], pieces: Tokenizer, context_length: 
     unlabelled = next((s.id for s in samples if not s.labelled), None)
     if unlabelled is not None:
         raise DataError(f"sample {unlabelled!r} has no labels; training needs 'mentions' with 'label_id' or 'wikidata_id'")
-    cut = pieces.tokenize([s.text for s in samples])
-    return [_example(s, p, pieces, context_length) for s, p in zip(samples, cut, strict=True)]
+    encodings = tokenizer.tokenize([s.text for s in samples])
+    return [_example(s, e, tokenizer, context_length) for s, e in zip(samples, encodings, strict=True)]
 
 
 def order(
     lengths: npt.NDArray[np.int64], batch_size: int, generator: np.random.Generator | None
 ) -> list[npt.NDArray[np.int64]]:
-    """Places of the texts of each batch, drawn with ``generator`` or in order; one of them may be smaller.
+    """Indices of the texts of each batch: in random order with a ``generator``, else in order. One batch may be smaller.
 
-    Drawn texts are sorted by length within pools of `POOL` batches, whose batches are drawn again: a batch is padded
-    little, and its texts are still a chance mixture.
+    In random order, texts are sorted by length within pools of `POOL` batches, and the batches are shuffled. Batches then
+    need little padding and are still random.
     """
     count = len(lengths)
     if generator is None:
@@ -108,7 +108,7 @@ def order(
 
 
 def collate(examples: Sequence[Example], pad_id: int) -> Batch:
-    """Stack examples into a batch padded to its longest."""
+    """Stack examples into a batch, padded to the longest."""
     ids, mask = pad([e.ids for e in examples], pad_id)
     table = [(i, s, e, row) for i, x in enumerate(examples) for (s, e), row in zip(x.bounds, x.rows, strict=True)]
     text, start, end, rows = torch.tensor(table, dtype=torch.long).reshape(-1, 4).T.contiguous()
@@ -117,23 +117,23 @@ def collate(examples: Sequence[Example], pad_id: int) -> Batch:
     return Batch(torch.from_numpy(ids), torch.from_numpy(mask), text, start, end, rows, partial, samples=samples)
 
 
-def token_spans(sample: Sample, pieces: Encoding) -> list[tuple[int, int, int]]:
-    """Gold mentions as pieces ``[start, end)`` and row: every piece that a mention's characters touch."""
+def token_spans(sample: Sample, encoding: Encoding) -> list[tuple[int, int, int]]:
+    """Start, end and row of each gold mention, in tokens ``[start, end)``: all tokens that overlap its characters."""
     spans = []
     for mention in sample.mentions or ():
-        touched = pieces.tokens_of(mention.start, mention.end)
+        touched = encoding.tokens_of(mention.start, mention.end)
         if touched is not None:
             spans.append((*touched, mention.row))
     return spans
 
 
-def _example(sample: Sample, cut: Encoding, pieces: Tokenizer, context_length: int) -> Example:
+def _example(sample: Sample, encoding: Encoding, tokenizer: Tokenizer, context_length: int) -> Example:
     if sample.token_ids is not None and sample.token_mentions is not None:
-        pieces.require_known(sample.token_ids)
+        tokenizer.require_known(sample.token_ids)
         ids, spans = list(sample.token_ids), [(m.start, m.end, m.row) for m in sample.token_mentions]
     else:
-        ids, spans = cut.ids.tolist(), token_spans(sample, cut)
+        ids, spans = encoding.ids.tolist(), token_spans(sample, encoding)
     gold = window_around_gold(len(ids), [(s, e) for s, e, _ in spans], context_length)
     window = ids[gold.window.start : gold.window.end]
-    rows = [spans[i][2] for i in gold.kept]
-    return Example([pieces.cls_id, *window, pieces.sep_id], list(gold.bounds), rows, sample.partial, sample.id)
+    rows = [spans[i][2] for i in gold.mentions]
+    return Example([tokenizer.cls_id, *window, tokenizer.sep_id], list(gold.bounds), rows, sample.partial, sample.id)

@@ -1,4 +1,4 @@
-"""Augmentation of names, as people write them: misspelt, shortened, joined, in the plural."""
+"""Augmentation of names: misspellings, abbreviations, joined words, plurals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SMALL_WORDS = frozenset(("a", "an", "and", "at", "de", "for", "in", "of", "on", 
 
 
 def augmented(name: str, random: np.random.Generator) -> str:
-    """A spelling of ``name`` that no dictionary lists; the name itself where no augmentation fits."""
+    """``name`` changed by a random augmentation; unchanged if none applies."""
     candidates = [augmentation for augmentation, fits in AUGMENTATIONS.items() if fits(name)]
     return candidates[random.integers(len(candidates))](name, random) if candidates else name
 
@@ -76,7 +76,7 @@ def plural(name: str, random: np.random.Generator) -> str:
 
 
 def _inner(name: str, random: np.random.Generator, keep: int = 0) -> int:
-    """A position after the first letter with ``keep`` characters behind it: first letters are seldom wrong."""
+    """A position after the first letter, followed by ``keep`` letters. First letters are rarely misspelt."""
     positions = [i for i in range(1, len(name) - keep) if name[i : i + 1 + keep].isalpha()]
     return positions[random.integers(len(positions))] if positions else 1
 
@@ -105,4 +105,4 @@ AUGMENTATIONS: dict[Callable[[str, np.random.Generator], str], Callable[[str], b
     initials: _words(3),
     plural: lambda name: name[:1].islower() and name[-1:].isalpha(),
 }
-"""Each augmentation with the names it fits."""
+"""Augmentation -> whether it applies to a name."""

@@ -1,6 +1,7 @@
 """Synthetic training texts: entity replacement, template filling, distant supervision, and texts without entities.
 
-The real question sets are small and all alike; these teach the mention head other frames and the absence of entities.
+The labelled question sets are small and uniform. Synthetic texts train the mention head on other sentence frames, and on texts
+without entities.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from blink.training.data.noise import augmented
 COMMON_NOUN_TAILS = frozenset(
     ("P106", "P136", "P1303", "P509", "P101", "P641", "P1050", "P2348", "P452", "P2283", "P1056", "P780", "P3095")
 )
-"""Relations whose tail is a common noun (occupation, genre, instrument, ...): filled in, but no mention."""
+"""Relations whose tail is a common noun (occupation, genre, instrument, ...). It fills the template but is not a mention."""
 
 ROLES: dict[str, tuple[tuple[str, int], ...]] = {
     "person": (("P106", 0), ("P19", 0), ("P27", 0), ("P26", 1)),
@@ -34,15 +35,15 @@ ROLES: dict[str, tuple[tuple[str, int], ...]] = {
     "organisation": (("P69", 1), ("P108", 1), ("P264", 1), ("P463", 1), ("P102", 1)),
     "work": (("P161", 0), ("P57", 0), ("P495", 0)),
 }
-"""Which entities fill a kind of slot: heads (0) or tails (1) of these relations."""
+"""Kind of slot -> the relations whose heads (0) or tails (1) fill it."""
 
 ALIAS_SHARE = 0.25
 CONCEPT = "concept"
-"""Common nouns, which fill slots but are no mentions: so that not everything the catalogue lists is linked."""
+"""Kind of common nouns, which fill slots but are not mentions, so that not every name of the catalogue is linked."""
 SLOT = re.compile(r"\{(\w)\}")
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 LENGTHS = (30, 160)
-"""Shortest and longest sentence, in characters, that is taken from a description."""
+"""Shortest and longest sentence of a description that is used, in characters."""
 MAX_NEIGHBOURS = 60
 MAX_DEFINITION_LENGTH = 90
 DEFINITIONS = (
@@ -51,7 +52,7 @@ DEFINITIONS = (
     "the {d} is called {a}", "{d}: {a}", "my favourite {d} is {a} and always will be", "a {d} named {a}",
     "We talked about {a} for hours. Such a {d}!",
 )  # fmt: skip
-"""Texts that put a short description, without the name it describes, beside that name."""
+"""Templates that join a name ``a`` with the short description ``d`` of its entity."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,10 @@ class Triple:
 
 
 def read_triples(path: str | Path, catalogue: Catalogue) -> list[Triple]:
-    """Read ``head<TAB>relation<TAB>tail`` (Wikidata ids); triples with an end outside the catalogue are left out.
+    """Read ``head<TAB>relation<TAB>tail`` (Wikidata ids), without triples whose entities are not in the catalogue.
 
     Raises:
-        DataError: it is not UTF-8, or a line has not three columns.
+        DataError: the file is not UTF-8, or a line does not have three columns.
     """
     triples = []
     try:
@@ -85,7 +86,7 @@ def read_triples(path: str | Path, catalogue: Catalogue) -> list[Triple]:
 
 
 class Synthesizer:
-    """Makes labelled synthetic texts.
+    """Generates labelled synthetic texts.
 
     Args:
         catalogue: whose titles and aliases fill the slots.
@@ -132,13 +133,13 @@ class Synthesizer:
             self._slots = {k: t for k, t in self._slots.items() if not any("{c}" in template for template in t)}
 
     def of_questions(self, questions: Sequence[Sample]) -> Synthesizer:
-        """The same, but that `replace_entities` replaces the mentions of other questions."""
+        """A copy whose `replace_entities` uses other questions."""
         other = copy.copy(self)
         other._questions = _replaceable(questions)
         return other
 
     def make(self, source: str, count: int, seed: int) -> list[Sample]:
-        """Make ``count`` texts of one of `MAKERS`; the same seed gives the same texts.
+        """Generate ``count`` texts of a source of `MAKERS`; the same seed gives the same texts.
 
         Raises:
             SettingsError: the source is unknown, or needs triples or questions that were not given.
@@ -153,7 +154,7 @@ class Synthesizer:
         return Sample(name, str(random.choice(self._plain)), ())
 
     def replace_entities(self, random: np.random.Generator, name: str) -> Sample:
-        """A real question whose mentions were replaced by other entities of their kind."""
+        """A question whose mentions are replaced with other entities of their kind."""
         if not self._questions:
             raise SettingsError("swapping entities needs labelled questions whose entities are in the catalogue; give --train")
         question = self._questions[random.integers(len(self._questions))]
@@ -161,20 +162,20 @@ class Synthesizer:
         offset = 0
         for mention in sorted(question.mentions or (), key=lambda m: (m.start, m.end)):
             if mention.start < offset:
-                continue  # nested gold: the outer mention stands
+                continue  # nested gold: the outer mention is used
             kind = self._kind_of.get(mention.row, "any")
             segments += [question.text[offset : mention.start], self._form(self._draw(kind, random), random)]
             offset = mention.end
         return _assemble(name, [*segments, question.text[offset:]])
 
     def draw_pseudo_labelled(self, random: np.random.Generator, name: str) -> Sample:
-        """A text as a model labelled it."""
+        """A text labelled by a model."""
         if not self._pseudo_labelled:
             raise SettingsError("the source pseudo needs texts that a model has labelled (blink label); give --pseudo FILE")
         return self._pseudo_labelled[int(random.integers(len(self._pseudo_labelled)))]
 
     def fill_relation(self, random: np.random.Generator, name: str) -> Sample:
-        """A template of a relation, filled with a triple."""
+        """A template of a relation, filled with the names of a triple."""
         if not self._triples:
             raise SettingsError("templates over relations need triples; give --triples")
         relations = sorted(self._triples)
@@ -187,7 +188,7 @@ class Synthesizer:
         return _fill(name, str(random.choice(self._templates[relation])), slots)
 
     def fill_slots(self, random: np.random.Generator, name: str) -> Sample:
-        """An everyday text about one or two entities of a kind, some beside a common noun that is no mention."""
+        """An everyday text about one or two entities of a kind; some templates add a common noun, which is not a mention."""
         kind = sorted(self._slots)[random.integers(len(self._slots))]
         slots = {slot: self._form(self._draw(kind, random), random) for slot in "ab"}
         if self._kinds[CONCEPT]:
@@ -195,11 +196,11 @@ class Synthesizer:
         return _fill(name, str(random.choice(self._slots[kind])), slots)
 
     def describe(self, random: np.random.Generator, name: str) -> Sample:
-        """A text about an entity from its own description; labelled in part.
+        """A text from the description of an entity, partially labelled (distant supervision).
 
-        Distant supervision: what else is said around a name is what tells namesakes apart. Half of the entities share a
-        name with another. A sentence that names the entity, or a neighbour in the graph, is taken as it stands, but half
-        of the time with another of the entity's names; a description without its name is put beside it.
+        Half of the entities share a name with another entity, so that the model learns to disambiguate by context. A sentence
+        that names the entity, or a neighbour in the graph, is used, in half of the cases with another name of the entity. A
+        short description without the name is joined with it by a template.
         """
         while True:
             entity = self._catalogue[self._draw_entity(random)]
@@ -210,7 +211,7 @@ class Synthesizer:
     def _draw_entity(self, random: np.random.Generator) -> int:
         if self._namesakes and random.random() < 0.5:
             return int(self._namesakes[random.integers(len(self._namesakes))])
-        # By kind first: most descriptions are of people.
+        # The kind is drawn first, since most descriptions are of people.
         kind = (*sorted(ROLES), "all")[random.integers(len(ROLES) + 1)]
         rows = self._kinds.get(kind) or range(len(self._catalogue))
         return int(rows[random.integers(len(rows))])
@@ -234,7 +235,7 @@ class Synthesizer:
         for match in re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", sentence, re.IGNORECASE) if pattern else ():
             form = match[0]
             if form.casefold() not in rows:
-                continue  # matched by another folding of case than Python's
+                continue  # matched by case rules of `re` that differ from casefold
             row = rows[form.casefold()]
             if row == entity.row and random.random() < 0.5:
                 forms = self._forms(entity)
@@ -265,7 +266,7 @@ class Synthesizer:
             form = str(entity.aliases[random.integers(len(entity.aliases))])
         if random.random() < self._augmentation:
             other = augmented(form, random)
-            # A form that is some entity's name would teach that the name means another.
+            # An augmented name that is the name of another entity would be a wrong label.
             if len(other) > 1 and normalise(other) not in self._known:
                 form = other
         return form, row
@@ -279,7 +280,7 @@ MAKERS: dict[str, Callable[[Synthesizer, np.random.Generator, str], Sample]] = {
     "related": Synthesizer.fill_relation,
     "slotted": Synthesizer.fill_slots,
 }
-"""Makers of synthetic texts, by the name of the source in the settings."""
+"""Source in the settings -> the method that generates its texts."""
 
 
 def _replaceable(questions: Sequence[Sample]) -> list[Sample]:
@@ -322,19 +323,19 @@ def _read_text(name: str) -> str:
 
 
 def mixed(questions: Sequence[Sample], mix: dict[str, float], synthesizer: Synthesizer | None, seed: int) -> Iterator[Sample]:
-    """The texts of an epoch: the questions, and of each other source its share of their number.
+    """The texts of an epoch: the questions, and synthetic texts in proportion to their number.
 
     Args:
         questions: labelled texts.
         mix: source -> texts per question, such as ``{"questions": 1, "plain": 0.25}``.
-        synthesizer: makes what is not a question; None where ``mix`` has questions only.
+        synthesizer: generates the synthetic texts; None if ``mix`` has questions only.
         seed: of this epoch.
     """
-    repeats, segment = divmod(mix.get("questions", 1.0), 1)
+    repeats, fraction = divmod(mix.get("questions", 1.0), 1)
     for _ in range(int(repeats)):
         yield from questions
-    if segment:
-        rows_drawn = np.random.default_rng(seed).permutation(len(questions))[: round(segment * len(questions))]
+    if fraction:
+        rows_drawn = np.random.default_rng(seed).permutation(len(questions))[: round(fraction * len(questions))]
         yield from (questions[i] for i in rows_drawn)
     for source, share in mix.items():
         if source != "questions" and synthesizer is not None:

@@ -1,7 +1,7 @@
-"""The losses of joint training; a step adds an entity loss and the span loss, unweighted.
+"""The losses of joint training. The loss of a step is the unweighted sum of an entity loss and the span loss.
 
-Each is a mean over a whole batch. A batch may be computed in parts, by several processes even: a part gives its sum, divided
-by the total of all parts, so that the parts' losses and gradients add up to those of the whole.
+Each loss is a mean over a whole batch, which may be computed in micro-batches by several processes. The sum of a micro-batch
+is divided by the total of the batch, so that losses and gradients of the micro-batches add up to those of the batch.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from blink.training.data.examples import Batch
 
 
 def catalogue_loss(mentions: Tensor, rows: Tensor, entities: Tensor, total: int | None = None) -> Tensor:
-    """Cross-entropy of each mention against the whole catalogue: an exact softmax, where sampled negatives approximate.
+    """Cross-entropy of each mention over the whole catalogue: the exact softmax that sampled negatives approximate.
 
-    L = -mean_i log( exp(m_i . e_gold(i)) / sum_j exp(m_i . e_j) ), entity vectors e held fixed.
+    L = -mean_i log( exp(m_i . e_gold(i)) / sum_j exp(m_i . e_j) ), for frozen entity vectors e.
 
     Args:
         mentions: mention vectors. *Shape:* (n, d).
-        rows: gold rows; mentions with `NOT_IN_CATALOGUE` are left out. *Shape:* (n,), int64.
-        entities: all entity vectors; the matmul runs in their number format. *Shape:* (entities, d).
-        total: mentions in the catalogue, of the whole batch; by default those given.
+        rows: gold rows; mentions with `NOT_IN_CATALOGUE` are ignored. *Shape:* (n,), int64.
+        entities: all entity vectors; their dtype is that of the product. *Shape:* (entities, d).
+        total: mentions in the catalogue, of the whole batch; by default those in ``rows``.
 
     Returns:
-        scalar; zero (with a gradient path) where no mention has a row.
+        scalar; zero (with a gradient path) if no mention has a row.
     """
     known = rows != NOT_IN_CATALOGUE
     logits = (mentions[known].to(entities.dtype) @ entities.T).float()
@@ -37,26 +37,26 @@ def catalogue_loss(mentions: Tensor, rows: Tensor, entities: Tensor, total: int 
 def in_batch_loss(logits: Tensor, gold: Tensor, total: int | None = None) -> Tensor:
     """Cross-entropy of each mention's scores (Wu et al. 2020; Li et al. 2020).
 
-    Where each entity has one column, no mention meets its own entity as a negative. With a column a mention, as the
-    original has it, a repeated entity is a negative of itself.
+    With one column per distinct entity, no gold entity is a negative of its mention. With one column per mention, as in the
+    original, a repeated entity is a negative of itself.
 
     Args:
         logits: scores of entities. *Shape:* (mentions, entities), float.
-        gold: the column of each mention's entity. *Shape:* (mentions,), int64.
-        total: mentions of the whole batch; by default those given.
+        gold: column of each mention's entity. *Shape:* (mentions,), int64.
+        total: mentions of the whole batch; by default those in ``gold``.
     """
     summed = functional.cross_entropy(logits, gold, reduction="sum")
     return summed / max(len(logits) if total is None else total, 1)
 
 
 def choice_loss(gold: Tensor, others: Tensor, present: Tensor, total: int | None = None) -> Tensor:
-    """Cross-entropy of each mention's entity against negatives of its own.
+    """Cross-entropy of each mention's entity over the entity and the mention's hard negatives.
 
     Args:
         gold: scores of the mentions' entities. *Shape:* (mentions,), float.
         others: scores of their negatives. *Shape:* (mentions, k), float.
-        present: which negatives there are. *Shape:* (mentions, k), bool.
-        total: mentions of the whole batch; by default those given.
+        present: mask of the negatives, false for padding. *Shape:* (mentions, k), bool.
+        total: mentions of the whole batch; by default those in ``gold``.
     """
     logits = torch.cat([gold[:, None], others.masked_fill(~present, float("-inf"))], dim=1)
     return in_batch_loss(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device), total)
@@ -68,8 +68,8 @@ def pair_loss(gold: Tensor, others: Tensor, counted: Tensor, total: int | None =
     Args:
         gold: scores of the mentions' entities. *Shape:* (mentions,), float.
         others: scores of their negatives. *Shape:* (mentions, k), float.
-        counted: which negatives count. *Shape:* (mentions, k), bool.
-        total: pairs of the whole batch; by default those given.
+        counted: mask of the negatives that count. *Shape:* (mentions, k), bool.
+        total: pairs of the whole batch; by default those that count here.
     """
     summed = functional.softplus(-gold).sum() + functional.softplus(others[counted]).sum()
     return summed / max(len(gold) + int(counted.sum()) if total is None else total, 1)
@@ -78,8 +78,8 @@ def pair_loss(gold: Tensor, others: Tensor, counted: Tensor, total: int | None =
 def span_loss(scores: SpanScores, batch: Batch, total: int | None = None) -> Tensor:
     """Binary cross-entropy of every span of the batch: 1 for gold mentions, 0 for all others (Li et al. 2020, eq. 7).
 
-    Gold mentions longer than the model's spans are left out. Of a text that is labelled in part, only the labelled
-    mentions count: any other span may be a mention too.
+    Gold mentions longer than the model's spans are ignored. In partially labelled texts only the labelled mentions count,
+    since other spans may be mentions too.
 
     Args:
         scores: of all spans of ``batch``.
@@ -91,14 +91,14 @@ def span_loss(scores: SpanScores, batch: Batch, total: int | None = None) -> Ten
     width = batch.end - batch.start
     short = width < logits.shape[2]
     targets[batch.text[short], batch.start[short], width[short]] = 1.0
-    real = ~torch.isneginf(logits)  # a NaN counts, and shows in the loss
+    real = ~torch.isneginf(logits)  # NaN is included, so that it shows in the loss
     counted = real & (~batch.partial[:, None, None] | (targets > 0))
     summed = functional.binary_cross_entropy_with_logits(logits[counted], targets[counted], reduction="sum")
-    # Over all spans, so that a mention weighs the same in a text that is labelled in part.
+    # Divided by all spans, so that a mention has the same weight in a partially labelled text.
     return summed / (real.sum().clamp(min=1) if total is None else max(total, 1))
 
 
 def span_count(mask: Tensor, max_mention_length: int) -> int:
-    """How many spans the texts of a batch have. ``mask``: true at real tokens. *Shape:* (batch, seq), bool."""
+    """Number of spans in a batch. ``mask`` is true at real tokens. *Shape:* (batch, seq), bool."""
     widths = torch.arange(max_mention_length + 1, device=mask.device)
     return int((mask.sum(1)[:, None] - widths).clamp(min=0).sum())

@@ -1,4 +1,4 @@
-"""Hard negatives: entities that the model being trained takes for a mention's own, and namesakes of it."""
+"""Hard negatives: the nearest wrong entities of a mention, and other entities of its name."""
 
 from __future__ import annotations
 
@@ -29,36 +29,36 @@ class Miner:
     """Finds negatives in an index.
 
     Args:
-        index: over the entity vectors as the model has them now.
-        pieces: spells a mention out of its tokens.
-        forms: titles and aliases; None leaves namesakes out.
-        mined: entities a mention, nearest first.
-        namesakes: most entities a mention that bear its name, beside those.
-        bad: whether a catalogue row is a broken line, which names nothing.
+        index: of the model's current entity vectors.
+        tokenizer: decodes mentions.
+        aliases: titles and aliases; None for no entities of the same name.
+        mined: nearest entities per mention.
+        namesakes: most entities per mention that have its name among their aliases, in addition to the nearest ones.
+        bad: whether a catalogue row is a broken line, which is not an entity.
     """
 
     def __init__(
         self,
         index: Index,
-        pieces: Tokenizer,
-        forms: AliasTable | None,
+        tokenizer: Tokenizer,
+        aliases: AliasTable | None,
         *,
         mined: int,
         namesakes: int,
         bad: Callable[[int], bool] = lambda row: False,
     ) -> None:
-        self._index, self._pieces, self._forms, self._bad = index, pieces, forms, bad
-        self._mined, self._namesakes = mined, namesakes if forms is not None else 0
+        self._index, self._tokenizer, self._aliases, self._bad = index, tokenizer, aliases, bad
+        self._mined, self._namesakes = mined, namesakes if aliases is not None else 0
 
     def full(self, batch: Batch, vectors: Tensor) -> Tensor:
-        """The nearest entities that are not the mention's own, then its namesakes; none twice.
+        """The nearest entities other than the gold entity, then entities of the mention's name, without duplicates.
 
         Args:
             batch: on the CPU.
             vectors: of its mentions. *Shape:* (mentions, d).
 
         Returns:
-            catalogue rows, -1 where there are fewer. *Shape:* (mentions, mined + namesakes), int64.
+            catalogue rows, padded with -1. *Shape:* (mentions, mined + namesakes), int64.
         """
         nearest = self._search(vectors, self._mined + 1)
         table = np.full((len(nearest), self._mined + self._namesakes), NOT_IN_CATALOGUE, dtype=np.int64)
@@ -71,7 +71,7 @@ class Miner:
         return torch.from_numpy(table)
 
     def nearest(self, batch: Batch, vectors: Tensor) -> Tensor:
-        """The nearest entities in order, -1 in the place of the mention's own. Arguments and result as of `full`."""
+        """The nearest entities in order, with -1 instead of the gold entity. Arguments and result are those of `full`."""
         nearest = self._search(vectors, self._mined)
         gold = batch.rows.numpy()[:, None]
         return torch.from_numpy(np.where((nearest == gold) | (gold == NOT_IN_CATALOGUE), NOT_IN_CATALOGUE, nearest))
@@ -85,23 +85,23 @@ class Miner:
         return row not in (gold, NOT_IN_CATALOGUE) and not self._bad(row)
 
     def _named(self, batch: Batch, mention: int, excluded: set[int]) -> list[int]:
-        if not self._namesakes or self._forms is None:
+        if not self._namesakes or self._aliases is None:
             return []
         text, start, end = (int(column[mention]) for column in (batch.text, batch.start, batch.end))
-        name = self._pieces.decode(batch.ids[text, start : end + 1].tolist())
-        rows = dict.fromkeys(match.row for match in self._forms.lookup(name, self._namesakes + len(excluded)))
+        name = self._tokenizer.decode(batch.ids[text, start : end + 1].tolist())
+        rows = dict.fromkeys(match.row for match in self._aliases.lookup(name, self._namesakes + len(excluded)))
         return [row for row in rows if row not in excluded][: self._namesakes]
 
 
 class NegativeSource:
-    """Gives the batches of a run their negatives, mined for all batches up to the next refresh at once.
+    """Adds negatives to the batches of a run. They are mined for all batches up to the next refresh at once.
 
     Args:
-        stepper: embeds mentions with the model as it is.
-        kb: its catalogue, names and, where entity vectors stay as they are, its index.
+        stepper: embeds mentions with the current model.
+        kb: catalogue, aliases and, for frozen entity vectors, index.
         mode: ``full`` or ``nearest``, see `Miner`.
-        settings: how many, and how often.
-        learns_entities: whether entity vectors change; then the catalogue is encoded anew for each mining.
+        settings: number of negatives, and steps between refreshes.
+        learns_entities: whether entity vectors are trained; then the catalogue is encoded again at each refresh.
     """
 
     def __init__(
@@ -115,14 +115,14 @@ class NegativeSource:
     def add(
         self, micro_batches: Sequence[Batch], step: int, number: int, of_batch: Callable[[int], list[Batch]], batches: int
     ) -> list[Batch]:
-        """Give a process's micro-batches of a batch their negatives.
+        """Add negatives to the micro-batches of this process.
 
         Args:
             micro_batches: of batch ``number`` of the epoch.
             step: of the run.
             number: of the batch in its epoch.
-            of_batch: the micro-batches of any batch of the epoch.
-            batches: how many it has.
+            of_batch: returns the micro-batches of any batch of the epoch.
+            batches: number of batches of the epoch.
         """
         if not self._first <= step < self._first + len(self._tables):
             end = min((number // self._settings.refresh_steps + 1) * self._settings.refresh_steps, batches)
@@ -134,12 +134,12 @@ class NegativeSource:
         return [replace(batch, negatives=rows) for batch, rows in zip(micro_batches, table, strict=True)]
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint has to hold: the negatives of every process."""
+        """State for a checkpoint: the negatives of every process."""
         state = {"first": self._first, "tables": self._tables}
         return {"processes": gather_object([state]) if self._stepper.accelerator.num_processes > 1 else [state]}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go back to a state; with another number of processes, mine anew."""
+        """Restore a state; with another number of processes, negatives are mined again."""
         accelerator = self._stepper.accelerator
         if len(state["processes"]) == accelerator.num_processes:
             state = state["processes"][accelerator.process_index]
@@ -157,7 +157,7 @@ class NegativeSource:
         )
 
     def _encoded(self) -> npt.NDArray[np.float32]:
-        """Vectors of the catalogue as the model makes them now; each process encodes a share."""
+        """Vectors of the catalogue by the current model, each process encoding a share."""
         model, accelerator = self._stepper.model, self._stepper.accelerator
         model.eval()
         shares = np.array_split(np.arange(len(self._kb.catalogue)), accelerator.num_processes)

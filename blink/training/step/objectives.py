@@ -1,11 +1,11 @@
-"""The entity losses by name: what each compares a mention with, and what its sum is divided by.
+"""Entity losses by name, with the negatives that each uses.
 
-| name | a mention's entity against |
+| name | negatives of a mention |
 | --- | --- |
-| ``catalogue`` | all other entities: exact, for entity vectors that stay as they are |
-| ``in_batch`` | the other entities of the batch, of all processes; its own is never among them |
-| ``hard_negatives`` | entities mined for it, see `blink.training.step.negatives` |
-| ``hard_negatives_bce`` | the same, each pair on its own by binary cross-entropy: the original's ``--adversarial_training`` |
+| ``catalogue`` | all other entities: an exact softmax, for frozen entity vectors |
+| ``in_batch`` | the other entities of the batch, of all processes |
+| ``hard_negatives`` | entities mined for the mention, see `blink.training.step.negatives` |
+| ``hard_negatives_bce`` | the same, with binary cross-entropy per pair, as the original's ``--adversarial_training`` |
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Entities:
 
     Attributes:
         rows: catalogue rows, ascending. *Shape:* (n,), int64.
-        vectors: their vectors. *Shape:* (n, d), float32.
-        batch: places of the entities that mentions of the batch name. *Shape:* (named,), int64.
-        catalogue: vectors of all entities, where an objective asks for them. *Shape:* (entities, d).
+        vectors: of these rows. *Shape:* (n, d), float32.
+        batch: indices into ``rows`` of the gold entities of the batch. *Shape:* (named,), int64.
+        catalogue: vectors of all entities, if an objective needs them. *Shape:* (entities, d).
     """
 
     rows: Tensor
@@ -39,7 +39,7 @@ class Entities:
     catalogue: Tensor | None = None
 
     def vectors_of(self, rows: Tensor) -> Tensor:
-        """Vectors of catalogue rows, all of which must be here. ``rows``: any shape; result: the same and (d,)."""
+        """Vectors of catalogue rows, all of which must be in ``self.rows``. *Shape:* that of ``rows`` with (d,) appended."""
         return self.vectors[torch.searchsorted(self.rows, rows)]
 
 
@@ -48,11 +48,11 @@ class Objective:
     """An entity loss.
 
     Attributes:
-        loss: of a part of a batch: its mention vectors (m, d), the part, the entities, and the total of the batch.
-        count: what a part adds to that total.
+        loss: of a micro-batch, from its mention vectors (m, d), the micro-batch, the entities and the total of the batch.
+        count: contribution of a micro-batch to that total.
         whole_catalogue: whether it needs the vectors of all entities.
-        mined: whether it needs negatives, and how they are mined: ``full`` (as many as asked for, and namesakes) or
-            ``nearest`` (what is nearest, with gaps where the mention's own entity is).
+        mined: how its negatives are mined: ``full`` (the requested number, and entities of the same name) or ``nearest`` (the
+            nearest entities, with a gap at the gold entity); None if it needs none.
     """
 
     loss: Callable[[Tensor, Batch, Entities, int], Tensor]
@@ -119,7 +119,7 @@ def _pairs(mentions: Tensor, batch: Batch, entities: Entities, total: int) -> Te
 
 
 def counted_pairs(batch: Batch) -> Tensor:
-    """Which negatives of known mentions count: the r-th of each, unless some mention of the same text lacks its r-th.
+    """Mask of the negatives that count: the r-th of a mention, unless a mention of the same text lacks its r-th.
 
     Returns:
         *Shape:* (known mentions, k), bool.

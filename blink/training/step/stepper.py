@@ -1,4 +1,4 @@
-"""One step of training: the loss of a whole batch, computed in micro-batches by any number of processes, and the update."""
+"""A training step: the loss of a batch, computed in micro-batches by any number of processes, and the update."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from blink.training.step.objectives import Entities, Objective, needed_rows, par
 from blink.training.step.towers import EntityVectors, autocast
 
 TOP_LAYERS = {"all_encoder_layers": None, "top4_layers": 4, "top_layer": 1, "additional_layers": 0}
-"""How many of the upper layers learn, by the original's names; None is all of them, without embeddings."""
+"""Number of upper layers that are trained, by the original's names; None means all layers, without the embeddings."""
 
 
 @dataclass(frozen=True)
 class GlobalBatchInfo:
-    """What all processes have to know of a batch before any of them computes.
+    """Totals and entities of a batch over all processes.
 
     Attributes:
-        totals: what each objective's sum is divided by.
-        spans: spans of all texts.
-        named: entities that its mentions name. *Shape:* (n,), int64, ascending.
-        needed: those and the negatives. *Shape:* (n,), int64, ascending.
+        totals: divisor of each objective.
+        spans: number of spans of all texts.
+        named: gold rows of the mentions. *Shape:* (n,), int64, ascending.
+        needed: gold rows and negatives. *Shape:* (n,), int64, ascending.
     """
 
     totals: tuple[int, ...]
@@ -49,11 +49,11 @@ class Stepper:
     """Takes the steps of a run.
 
     Args:
-        model: what learns, on its device.
+        model: on its device.
         accelerator: device, dtype and processes.
         settings: of the run.
-        vectors: where entity vectors come from.
-        catalogue: vectors of all entities, for objectives that ask for them. *Shape:* (entities, d).
+        vectors: source of entity vectors.
+        catalogue: vectors of all entities, for objectives that need them. *Shape:* (entities, d).
         total_steps: length of the schedule.
     """
 
@@ -78,13 +78,13 @@ class Stepper:
     def step(self, number: int, batches: Sequence[Batch], where: str) -> dict[str, float]:
         """Take step ``number`` of the run on this process's micro-batches.
 
-        Dropout follows from the step alone, so a resumed run draws what an undisturbed one draws.
+        The seed of dropout depends only on the step, so that a resumed run equals an uninterrupted one.
 
         Returns:
-            the batch's entity and span loss, of all processes together.
+            entity and span loss of the batch, over all processes.
 
         Raises:
-            SettingsError: a loss or gradient is no number; ``where``, the step and the texts are named.
+            SettingsError: a loss or gradient is NaN or infinite; the message names ``where`` and the texts.
         """
         torch.manual_seed(step_seed(self.settings.seed, number, self.accelerator.process_index))
         info = self._agree(batches)
@@ -102,13 +102,13 @@ class Stepper:
         return dict(zip(("entity", "span"), self._over_processes(sums), strict=True))
 
     def rate(self, step: int) -> float:
-        """Share of the peak learning rate at a step: never 0, neither at the first step nor the last, however short the run."""
+        """Learning rate at a step, relative to its peak: linear warm-up and decay, above 0 at every step."""
         warm = max(1, round(self.settings.warmup * self.total_steps))
         return min((step + 1) / warm, (self.total_steps - step) / max(1, self.total_steps - warm + 1), 1.0)
 
     @torch.no_grad()
     def embed(self, batch: Batch) -> Tensor:
-        """Vectors of a batch's mentions as the model makes them now, without dropout; the model goes on training after."""
+        """Mention vectors of a batch by the current model, without dropout. The model is in training mode afterwards."""
         self.model.eval()
         on_device = batch.to(self.accelerator.device)
         with autocast(self.accelerator):
@@ -118,11 +118,11 @@ class Stepper:
         return vectors
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint has to hold of weights and optimizer."""
+        """State of weights and optimizer for a checkpoint."""
         return learning_state(self.model, self.optimizer, self.accelerator)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go back to a state."""
+        """Restore a state."""
         load_learning_state(state, self.model, self.optimizer, self.accelerator)
 
     def _agree(self, batches: Sequence[Batch]) -> GlobalBatchInfo:
@@ -138,7 +138,7 @@ class Stepper:
 
     def _open(self, info: GlobalBatchInfo) -> Entities:
         device = self.accelerator.device
-        if all(objective.needs_catalogue for objective in self.objectives):  # no others are asked for
+        if all(objective.needs_catalogue for objective in self.objectives):  # no other vectors are needed
             none = torch.empty(0, dtype=torch.long, device=device)
             return Entities(none, torch.empty(0, device=device), none, self._catalogue)
         batch = torch.searchsorted(info.needed, info.named)
@@ -159,21 +159,21 @@ class Stepper:
         if self.accelerator.num_processes > 1:
             self._sum_gradients()
         norm = self.accelerator.clip_grad_norm_(self.trained, self.settings.max_grad_norm)
-        if self.accelerator.scaler is None:  # which passes over such steps itself, and takes a smaller scale
+        if self.accelerator.scaler is None:  # a scaler skips such steps itself, and lowers its scale
             _require_finite(norm, "gradient", batches=batches, where=where)
         for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * self.rate(number)
         self.optimizer.step()
 
     def _sum_gradients(self) -> None:
-        """Sum, not mean: each process's loss is divided by the totals of all."""
+        """Sum the gradients of all processes. Not their mean: the loss of each is divided by the totals of all."""
         touched = torch.tensor([float(p.grad is not None) for p in self.trained], device=self.accelerator.device)
         touched = self.accelerator.reduce(touched, "sum")
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in self.trained])
         flat = self.accelerator.reduce(flat, "sum")
-        pieces = flat.split([p.numel() for p in self.trained])
-        for parameter, piece, by in zip(self.trained, pieces, touched.tolist(), strict=True):
-            parameter.grad = piece.view_as(parameter) if by else None  # as a process alone would have it
+        gradients = flat.split([p.numel() for p in self.trained])
+        for parameter, gradient, count in zip(self.trained, gradients, touched.tolist(), strict=True):
+            parameter.grad = gradient.view_as(parameter) if count else None  # as in a run with one process
 
     def _over_processes(self, sums: Sequence[float]) -> list[float]:
         if self.accelerator.num_processes == 1:
@@ -183,7 +183,7 @@ class Stepper:
 
 
 def parameter_groups(model: BiEncoder, settings: TrainSettings) -> list[dict[str, Any]]:
-    """The weights that learn, by rate and decay: encoders at one rate, heads at another; biases and norms do not decay."""
+    """Trained weights by learning rate and weight decay: encoders and heads have own rates, biases and norms no decay."""
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -195,10 +195,10 @@ def parameter_groups(model: BiEncoder, settings: TrainSettings) -> list[dict[str
 
 
 def freeze_layers(encoder: nn.Module, layers: str) -> None:
-    """Let only the upper layers of an encoder learn, see `TOP_LAYERS`; ``all`` changes nothing.
+    """Freeze all but the upper layers of an encoder, see `TOP_LAYERS`; ``all`` freezes nothing.
 
     Raises:
-        SettingsError: the encoder's layers are not numbered in the way of BERT and its kin.
+        SettingsError: the names of the encoder's parameters do not number the layers as in BERT.
     """
     if layers == "all":
         return

@@ -1,4 +1,4 @@
-"""The two ways entity vectors come into a step: as the knowledge base holds them, or encoded anew and learning."""
+"""Entity vectors of a step: frozen ones of the knowledge base, or trained ones of the candidate encoder."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from blink.model.tokenizer import pad
 
 
 class EntityVectors(Protocol):
-    """Where a step's entity vectors come from."""
+    """A source of entity vectors for a step."""
 
     def open(self, rows: Tensor) -> Tensor:
         """Vectors of catalogue rows, the same on every process. ``rows``: (n,), int64; result: (n, d), float32."""
 
     def backward(self) -> None:
-        """Pass on, to what made the vectors, the gradients that a whole step has left at them."""
+        """Backpropagate the gradients of a whole step at the vectors to the encoder."""
 
 
 class StoredVectors:
-    """The vectors of a knowledge base; nothing is passed on to what made them.
+    """The frozen vectors of a knowledge base.
 
     Args:
-        vectors: all of them. *Shape:* (entities, d).
-        device: where a step wants them.
+        vectors: of all entities. *Shape:* (entities, d).
+        device: of the step.
     """
 
     def __init__(self, vectors: np.ndarray, device: torch.device) -> None:
@@ -44,21 +44,21 @@ class StoredVectors:
         return torch.from_numpy(np.asarray(self._vectors[rows.cpu().numpy()], dtype=np.float32)).to(self._device)
 
     def backward(self) -> None:
-        """Nothing."""
+        """Do nothing: the vectors are frozen."""
 
 
 class LearningVectors:
-    """Vectors that the candidate encoder makes in each step, each process its share.
+    """Vectors of the candidate encoder, which encodes the entities of each step; every process encodes a share.
 
-    Every part of a batch adds its gradient at the vectors; once all have, each process passes the sum of all processes
-    on through the vectors that it made. So the gradient is that of the whole batch, however it was split.
+    The micro-batches accumulate their gradients at the vectors. Each process then backpropagates the sum of all processes
+    through the vectors that it encoded, so that the gradient is that of the whole batch, however it is split.
 
     Args:
         model: the bi-encoder.
-        catalogue: whose entities are encoded.
+        catalogue: of the entities.
         accelerator: the processes.
-        chunk: entities encoded at a time; with more, only one chunk's layers are kept at hand, and computed again on the
-            way back. 0 encodes all at once.
+        chunk: entities per forward pass; activations are stored for one chunk only and recomputed in the backward pass. 0
+            encodes all entities at once.
     """
 
     def __init__(self, model: BiEncoder, catalogue: Catalogue, accelerator: Accelerator, chunk: int = 0) -> None:
@@ -116,13 +116,13 @@ class LearningVectors:
 
 
 def autocast(accelerator: Accelerator) -> AbstractContextManager[None]:
-    """The number format of the encoders' work."""
+    """The autocast context of the encoders."""
     context: AbstractContextManager[None] = accelerator.autocast()
     return context
 
 
 def prepare_towers(model: BiEncoder, entity_tower: str) -> None:
-    """Set what of the candidate encoder learns: ``frozen``, ``adapters`` (of the context encoder's rank) or ``trained``."""
+    """Freeze or train the candidate encoder: ``frozen``, ``adapters`` (of the context encoder's rank) or ``trained``."""
     tower = model.candidate_encoder
     if tower is None:
         return
@@ -135,13 +135,13 @@ def prepare_towers(model: BiEncoder, entity_tower: str) -> None:
 
 
 def as_stored(model: BiEncoder, learns_entities: bool) -> BiEncoder:
-    """The model itself where it can be stored beside its base, or whole; else a `standalone` copy."""
+    """The model itself if it can be stored whole or as a difference to its base; else a `standalone` copy."""
     adapted = model.context_encoder is not None and has_adapters(model.context_encoder)
     return standalone(model) if learns_entities or (adapted and model.config.base is None) else model
 
 
 def standalone(model: BiEncoder) -> BiEncoder:
-    """A copy that stands on its own: adapters merged into both encoders, and no base beside which they would be stored."""
+    """A copy without a base model, with the adapters of both encoders merged."""
     towers = {"context_encoder": model.context_encoder, "candidate_encoder": model.candidate_encoder}
     present = {name: tower for name, tower in towers.items() if tower is not None}
     state = {k: v.detach() for k, v in model.state_dict().items() if not k.startswith(tuple(towers))}
@@ -162,9 +162,9 @@ def standalone(model: BiEncoder) -> BiEncoder:
 
 
 def merged_state(tower: nn.Module) -> dict[str, Tensor]:
-    """The weights of an encoder with its adapters folded in.
+    """The weights of an encoder with its adapters merged.
 
-    Folding them into a deep copy instead would break the encoder: torch parametrises through a class that both share.
+    Merging them in a deep copy would break the encoder, since torch parametrizes through a class that both share.
     """
     state = {}
     for name, tensor in tower.state_dict().items():
