@@ -149,9 +149,9 @@ def test_kept_mentions_keep_their_tokens(case: tuple[int, list[tuple[int, int]],
     before = list(spans)
     gold_window = window_around_gold(n, spans, length)
     assert spans == before
-    assert len(gold_window.kept) == len(gold_window.bounds)
-    assert bool(gold_window.kept) == bool(spans)
-    for mention, (first, last) in zip(gold_window.kept, gold_window.bounds, strict=True):
+    assert len(gold_window.mentions) == len(gold_window.bounds)
+    assert bool(gold_window.mentions) == bool(spans)
+    for mention, (first, last) in zip(gold_window.mentions, gold_window.bounds, strict=True):
         start, end = spans[mention]
         assert 1 <= first <= last <= length - 2
         # Position 1 of the input is the window's first token.
@@ -164,11 +164,11 @@ def test_mentions_are_kept_by_position_and_the_rest_dropped_from_the_end(case: t
     n, spans, length = case
     gold_window = window_around_gold(n, spans, length)
     by_position = sorted(range(len(spans)), key=lambda i: spans[i])
-    assert list(gold_window.kept) == by_position[: len(gold_window.kept)]
-    if spans and len(gold_window.kept) < len(spans):
-        first, dropped = spans[by_position[0]], spans[by_position[len(gold_window.kept)]]
+    assert list(gold_window.mentions) == by_position[: len(gold_window.mentions)]
+    if spans and len(gold_window.mentions) < len(spans):
+        first, dropped = spans[by_position[0]], spans[by_position[len(gold_window.mentions)]]
         assert dropped[1] - first[0] > length - 2 or any(
-            spans[i][1] - first[0] > length - 2 for i in by_position[len(gold_window.kept) :]
+            spans[i][1] - first[0] > length - 2 for i in by_position[len(gold_window.mentions) :]
         )
 
 
@@ -177,8 +177,8 @@ def test_a_text_that_fits_is_kept_whole(case: tuple[int, list[tuple[int, int]], 
     n, spans, _ = case
     gold_window = window_around_gold(n, spans, n + 2)
     assert gold_window.window == Window(0, n)
-    assert [(spans[i][0] + 1, spans[i][1]) for i in gold_window.kept] == list(gold_window.bounds)
-    assert len(gold_window.kept) == len(spans)
+    assert [(spans[i][0] + 1, spans[i][1]) for i in gold_window.mentions] == list(gold_window.bounds)
+    assert len(gold_window.mentions) == len(spans)
 
 
 def test_a_mention_that_holds_a_later_one_keeps_its_end() -> None:
@@ -187,5 +187,5 @@ def test_a_mention_that_holds_a_later_one_keeps_its_end() -> None:
 
 def test_without_gold_the_beginning_is_kept() -> None:
     gold_window = window_around_gold(40, [], 20)
-    assert (gold_window.window, gold_window.kept, gold_window.bounds) == (Window(0, 18), (), ())
+    assert (gold_window.window, gold_window.mentions, gold_window.bounds) == (Window(0, 18), (), ())
     assert window_around_gold(0, [], 20).window == Window(0, 0)

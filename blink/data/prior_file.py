@@ -1,8 +1,7 @@
-"""A prior over entities in one file: what a knowledge graph tells of them, and how much of it counts beside a model's scores.
+"""File format of graph priors: features of entities from a knowledge graph, and their weights relative to a model's scores.
 
-The file is a safetensors file. It is made from a graph without any model (`blink.kglm.prior_table`) and gets its weights
-later, a set for each kind of scores that it is added to. A linker joins it to a knowledge base by the ids of entities, never
-by rows.
+The file is a safetensors file. It is computed from a graph without a model (`blink.kglm.prior_table`); weights are added later,
+one set per scorer. A linker aligns it with a knowledge base by the ids of entities, not by rows.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from blink.files import atomic_open, require_file
 
 FORMAT = 1
 NO_PRIOR = "none"
-"""In place of a file: no prior."""
+"""Name that stands for no prior, instead of a file."""
 RELATEDNESS = ("neighbours", "cosine", "plausibility")
-"""How much two entities have to do with each other; see `blink.linking.coherence`."""
+"""Measures of the relatedness of two entities; see `blink.linking.coherence`."""
 LAYOUTS = ("real", "re_im")
-"""How relation vectors meet those of entities: number by number, or as complex ones."""
+"""Layouts of relation vectors: real, or real and imaginary halves."""
 _REMEDY = "give a file that `blink kglm prior` wrote"
 
 
@@ -36,8 +35,8 @@ class Relations:
     """Relation vectors, for the plausibility of "these two entities are related".
 
     Attributes:
-        vectors: one a relation; how they meet entity vectors says ``layout``. *Shape:* (relations, d), float32.
-        bias: the score that one random pair of entities in a thousand exceeds. *Shape:* (relations,), float32.
+        vectors: one per relation. *Shape:* (relations, d), float32.
+        bias: score that 0.1 % of random pairs of entities exceed. *Shape:* (relations,), float32.
         spread: standard deviation of the scores of random pairs. *Shape:* (relations,), float32.
         layout: ``real`` (DistMult) or ``re_im`` (ComplEx).
     """
@@ -49,7 +48,7 @@ class Relations:
 
 
 def multiplied(heads: np.ndarray, relation: np.ndarray, layout: str) -> np.ndarray:
-    """Vectors whose inner product with a tail is the score of the triple, see `Relations`. *Shape:* as ``heads``."""
+    """Vectors whose inner product with a tail is the score of the triple, see `Relations`. *Shape:* that of ``heads``."""
     if layout == "real":
         return heads * relation
     (a, b), (c, d) = np.split(heads, 2, axis=-1), np.split(relation, 2, axis=-1)
@@ -58,15 +57,15 @@ def multiplied(heads: np.ndarray, relation: np.ndarray, layout: str) -> np.ndarr
 
 @dataclass(frozen=True)
 class PriorTable:
-    """What a graph tells of entities.
+    """Features of entities from a knowledge graph.
 
     Attributes:
-        ids: of the entities, each once.
-        degrees: training triples that each is in. *Shape:* (n,), int64.
-        edges: pairs of entities that a triple joins, the smaller place first, sorted, each once. *Shape:* (edges, 2), int32.
-        vectors: entity vectors, as they were learned; zeros where an entity has none. *Shape:* (n, d), float32.
-        relations: relation vectors, where the vectors are of a model that multiplies.
-        about: where it comes from: hashes, names, counts.
+        ids: of the entities, without duplicates.
+        degrees: number of training triples of each entity. *Shape:* (n,), int64.
+        edges: sorted, distinct pairs of entities with a triple, the smaller index first. *Shape:* (edges, 2), int32.
+        vectors: learned entity vectors; zeros for an entity without one. *Shape:* (n, d), float32.
+        relations: relation vectors, if the entity vectors are those of a multiplicative model.
+        about: provenance: hashes, names, counts.
     """
 
     ids: tuple[str, ...]
@@ -80,34 +79,34 @@ class PriorTable:
         return len(self.ids)
 
     def directions(self) -> np.ndarray:
-        """The vectors centred and at length 1; zeros where there is none. *Shape:* (n, d), float32; (n, 0) without any."""
+        """The vectors, centred and normalized; zeros stay zeros. *Shape:* (n, d), float32; (n, 0) without vectors."""
         if self.vectors is None:
             return np.zeros((len(self), 0), dtype=np.float32)
-        there = self.vectors.any(axis=1, keepdims=True)
-        if not there.any():
+        has_vector = self.vectors.any(axis=1, keepdims=True)
+        if not has_vector.any():
             return np.zeros_like(self.vectors)
-        centred = np.where(there, self.vectors - self.vectors.mean(0, where=there), 0)
+        centred = np.where(has_vector, self.vectors - self.vectors.mean(0, where=has_vector), 0)
         lengths = np.linalg.norm(centred, axis=1, keepdims=True)
         return (centred / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class PriorWeights:
-    """How much of a prior counts beside one model's scores, see `blink.linking.graph_prior` for the formula.
+    """Weights of a prior for one scorer, see `blink.linking.graph_prior` for the formula.
 
     Attributes:
-        scores: id of the scores, see `blink.linking.graph_prior.scorer_fingerprint`.
-        ranked: whether they are a ranker's log-odds, or a bi-encoder's inner products.
+        scores: fingerprint of the scorer, see `blink.linking.graph_prior.scorer_fingerprint`.
+        ranked: whether the scores are a reranker's log-odds, or a bi-encoder's inner products.
         scale, shift: of the scores.
         popularity: weight of log(1 + degree).
         vector: weight of the agreement of mention and graph vector.
         coherence: weight of the agreement among the mentions of a text.
         relatedness: one of `RELATEDNESS`.
-        cutoff: the score above which a link is kept, unless the caller says otherwise.
-        text: projects mention vectors. *Shape:* (r, d_text), float32; r = 0 where vectors do not count.
-        graph: projects graph vectors. *Shape:* (r, d), float32.
-        gate: its logit is this times the graph vector, plus ``gate_bias``. *Shape:* (d,), float32.
-        about: what they were fitted on, and what came out.
+        cutoff: default threshold of links.
+        text: projection of mention vectors. *Shape:* (r, d_text), float32; r = 0 if vectors are not used.
+        graph: projection of graph vectors. *Shape:* (r, d), float32.
+        gate: weights of the gate, whose logit is ``gate`` times the graph vector plus ``gate_bias``. *Shape:* (d,), float32.
+        about: data and results of the fit.
     """
 
     scores: str
@@ -134,11 +133,11 @@ class Prior:
     weights: tuple[PriorWeights, ...] = ()
 
     def weights_for_scorer(self, scores: str) -> PriorWeights | None:
-        """The weights for the scores of that id; None where there are none."""
+        """The weights for a scorer's fingerprint; None if the prior has none."""
         return next((w for w in self.weights if w.scores == scores), None)
 
     def with_weights(self, weights: PriorWeights) -> Prior:
-        """The same prior with these weights, in place of any for the same scores."""
+        """The prior with these weights, which replace any for the same scorer."""
         return replace(self, weights=(*(w for w in self.weights if w.scores != weights.scores), weights))
 
 
@@ -146,14 +145,14 @@ _ARRAYS = ("text", "graph", "gate")
 _TABLE = ("degrees", "edges", "vectors")
 _RELATIONS = ("vectors", "bias", "spread")
 _HALF = ("vectors", "relations.vectors")
-"""Stored in half the room; they are float32 again when read."""
+"""Arrays that are stored as float16, and converted to float32 when read."""
 
 
 def write_prior(path: str | Path, prior: Prior) -> None:
     """Write a prior, atomically.
 
     Raises:
-        DataError: its vectors hold what is no number in half the room.
+        DataError: its vectors hold values that are not finite in float16.
     """
     table = prior.table
     tensors: dict[str, np.ndarray] = {"ids": _packed(table.ids)}
@@ -167,7 +166,7 @@ def write_prior(path: str | Path, prior: Prior) -> None:
     for name in _HALF:
         if name in stored and not np.isfinite(stored[name]).all():
             raise DataError(
-                f"the {name} of the prior hold numbers that are not finite, or above 65,504; train or scale them anew"
+                f"the {name} of the prior hold numbers that are not finite, or above 65,504; train or scale them again"
             )
     about = {
         "format": FORMAT,
@@ -235,8 +234,8 @@ def _problems(table: PriorTable, n: int, weights: Sequence[PriorWeights]) -> Ite
         yield f"edges of shape {edges.shape} that do not fit {n:,} entities"
     if table.relations is not None:
         yield from _relation_problems(table.relations, width)
-    for each in weights:
-        yield from _weight_problems(each, width)
+    for one in weights:
+        yield from _weight_problems(one, width)
 
 
 def _relation_problems(relations: Relations, width: int) -> Iterator[str]:

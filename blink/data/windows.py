@@ -1,4 +1,4 @@
-"""Windows over texts longer than the model reads at once, and the window the original cuts around gold mentions."""
+"""Windows of texts that exceed the model's context length, and the original's window around gold mentions."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Window:
 def split_into_windows(n_tokens: int, room: int, overlap: int) -> list[Window]:
     """Cover ``n_tokens`` with windows of at most ``room`` tokens that overlap by ``overlap``.
 
-    The last window is moved left to be full, so every token has as much context as the text offers. Any span of at
-    most ``overlap + 1`` tokens lies whole in at least one window. A text without tokens has no window.
+    The last window starts early enough to be full, so that every token has the largest possible context. Any span of at
+    most ``overlap + 1`` tokens is inside at least one window. A text without tokens has no window.
 
     Raises:
-        SettingsError: ``overlap`` leaves windows no way forward.
+        SettingsError: ``overlap`` is not from 0 to below ``room``.
     """
     if not 0 <= overlap < room:
         raise SettingsError(f"windows of {room} tokens cannot overlap by {overlap}; the context length must be larger")
@@ -37,17 +37,17 @@ def split_into_windows(n_tokens: int, room: int, overlap: int) -> list[Window]:
 
 
 def window_overlap(room: int, longest_span: int) -> int:
-    """How far windows of ``room`` tokens overlap: a quarter, or more for spans of ``longest_span + 1`` tokens to lie whole in
-    one; but a short window still has to move on.
+    """Overlap of windows of ``room`` tokens: a quarter, or more so that a window contains each span of ``longest_span + 1``
+    tokens, but always less than ``room``.
     """
     return min(max(longest_span, room // 4), room - 1)
 
 
 def owning_windows(windows: Sequence[Window], starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Which window decides about each span ``[start, end)``; overlapping windows may score it twice, one is asked.
+    """The window that each span ``[start, end)`` is assigned to, since overlapping windows may both score it.
 
-    Of two neighbours it is the one that shows more context towards the other: the span goes left while its middle lies
-    left of the middle of their overlap. A span no longer than the overlap lies whole in its owner.
+    Of two consecutive windows, the span is assigned to the one with more context around it: to the first if the middle of the
+    span is before the middle of their overlap. A span no longer than the overlap is inside its window.
 
     Args:
         windows: as from `split_into_windows`.
@@ -55,7 +55,7 @@ def owning_windows(windows: Sequence[Window], starts: np.ndarray, ends: np.ndarr
         ends: one past the last tokens. *Shape:* (n,).
 
     Returns:
-        positions in ``windows``. *Shape:* (n,), int64.
+        indices into ``windows``. *Shape:* (n,), int64.
     """
     borders = np.array([a.end + b.start for a, b in pairwise(windows)], dtype=np.int64)
     return np.searchsorted(borders, np.asarray(starts) + np.asarray(ends), side="left")
@@ -63,28 +63,27 @@ def owning_windows(windows: Sequence[Window], starts: np.ndarray, ends: np.ndarr
 
 @dataclass(frozen=True, slots=True)
 class GoldWindow:
-    """The window cut around the gold mentions of a labelled row.
+    """The window around the gold mentions of a labelled row.
 
     Attributes:
-        window: tokens that are kept.
-        kept: for each mention that fits, its place in the caller's list; by position.
-        bounds: inclusive bounds of the kept mentions in the model's input, where ``[CLS]`` is position 0.
+        window: tokens of the window.
+        mentions: indices of the mentions inside the window, in order of position.
+        bounds: inclusive bounds of these mentions in the model's input, where ``[CLS]`` is position 0.
     """
 
     window: Window
-    kept: tuple[int, ...]
+    mentions: tuple[int, ...]
     bounds: tuple[tuple[int, int], ...]
 
 
 def window_around_gold(n_tokens: int, spans: Sequence[tuple[int, int]], context_length: int) -> GoldWindow:
-    """Cut the window that the original cuts for a labelled row: the gold mentions in the middle of ``context_length``.
+    """The window of the original for a labelled row, with the gold mentions in its middle.
 
-    Mentions are taken by position; the last ones are dropped until first and last fit together, and a single one that
-    does not fit is shortened. Nothing of the caller's is changed.
+    The last mentions are dropped until the others fit into the window; a single mention that does not fit is truncated.
 
     Args:
         n_tokens: length of the text, without special tokens.
-        spans: gold mentions ``[start, end)``, in any order; none means the beginning of the text is kept.
+        spans: gold mentions ``[start, end)``, in any order; without any, the window is the beginning of the text.
         context_length: input length, ``[CLS]`` and ``[SEP]`` included.
     """
     room = context_length - 2
@@ -96,7 +95,7 @@ def window_around_gold(n_tokens: int, spans: Sequence[tuple[int, int]], context_
         order.pop()
     last = min(spans[order[-1]][1], first + room)
     window = _centred(first, last, n_tokens, context_length)
-    # Not shortened to the last mention's end: a mention may hold a later one and reach beyond it.
+    # Not truncated at the end of the last mention, since an earlier mention may contain it and end later.
     bounds = tuple((spans[i][0] - window.start + 1, min(spans[i][1], window.end) - window.start) for i in order)
     return GoldWindow(window, tuple(order), bounds)
 
@@ -105,9 +104,9 @@ def _centred(first: int, last: int, n_tokens: int, context_length: int) -> Windo
     core = last - first
     left_quota = (context_length - core) // 2 - 1
     right_quota = context_length - core - left_quota - 2
-    left, right = first, n_tokens - last
-    if left <= left_quota and right > right_quota:
-        right_quota += left_quota - left
-    elif left > left_quota and right <= right_quota:
-        left_quota += right_quota - right
-    return Window(first - min(left, max(left_quota, 0)), last + min(right, max(right_quota, 0)))
+    tokens_before, tokens_after = first, n_tokens - last
+    if tokens_before <= left_quota and tokens_after > right_quota:
+        right_quota += left_quota - tokens_before
+    elif tokens_before > left_quota and tokens_after <= right_quota:
+        left_quota += right_quota - tokens_after
+    return Window(first - min(tokens_before, max(left_quota, 0)), last + min(tokens_after, max(right_quota, 0)))

@@ -1,1 +1,1 @@
-"""What everything that trains shares: typed settings, and the folder, checkpoints and trace of a run."""
+"""Shared parts of all training: typed settings, the loop, and the folder, checkpoints and trace of a run."""

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole or not at all; a run resumes from the newest sound one."""
+"""Checkpoints of a run, written atomically. A run resumes from the newest one that is not damaged."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINTS_FOLDER = "checkpoints"
 MAX_CHECKPOINTS = 2
-"""Checkpoints that are kept: the newest, and one in case that is damaged."""
+"""Checkpoints to keep: the newest, and one more in case the newest is damaged."""
 FORMAT = 1
 
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt$")
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
-    """Write the state after ``step`` steps, tensors and plain values only, and remove all but the newest `MAX_CHECKPOINTS`.
+    """Write the state after ``step`` steps (tensors and plain values), and remove all but the newest `MAX_CHECKPOINTS`.
 
-    The name holds a hash of the content: torch itself does not notice values that changed on the disk.
+    The name contains a hash of the content, since torch does not detect values that changed on the disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
     unnamed = folder / "unnamed.pt"
@@ -43,13 +43,13 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
         unfinished.unlink()
     before = [path for path in checkpoints(folder) if _step(path) < step]
     for path in checkpoints(folder):
-        # Of the same step: that before its validation. Of later steps: damaged ones, which the run did not resume from.
+        # Includes the checkpoint before this step's validation, and damaged ones of later steps.
         if path != named and path not in before[1 - MAX_CHECKPOINTS :]:
             path.unlink()
 
 
 def learning_state(model: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> dict[str, Any]:
-    """What a checkpoint has to hold of the weights that learn, the optimizer, and the scaler of fp16."""
+    """State of the trained weights, the optimizer and the fp16 scaler for a checkpoint."""
     scaler = accelerator.scaler
     return {
         "model": {n: p.detach() for n, p in model.named_parameters() if p.requires_grad},
@@ -61,7 +61,7 @@ def learning_state(model: nn.Module, optimizer: torch.optim.Optimizer, accelerat
 def load_learning_state(
     state: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator
 ) -> None:
-    """Go back to a state of `learning_state`."""
+    """Restore a state of `learning_state`."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
@@ -72,9 +72,9 @@ def load_learning_state(
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Read the newest checkpoint that is sound, onto the CPU; None where there is none at all.
+    """Read the newest checkpoint that is not damaged, onto the CPU; None if there is no checkpoint.
 
-    One that is damaged is passed over, with a warning that names it.
+    A damaged checkpoint is skipped with a warning.
 
     Raises:
         CheckpointError: all are damaged.
@@ -86,8 +86,8 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
         except CheckpointError as error:
             before = paths[paths.index(path) - 1] if path != paths[0] else None
             if before is None:
-                raise CheckpointError(f"{error}; there is no older checkpoint: start anew without --resume") from error
-            logger.warning("%s; going on from %s, the one before it", error, before.name)
+                raise CheckpointError(f"{error}; there is no older checkpoint: start again without --resume") from error
+            logger.warning("%s; continuing from %s, the one before it", error, before.name)
         else:
             return state
     return None

@@ -1,4 +1,4 @@
-"""What a run costs: time and memory."""
+"""Time and memory of a run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import torch
 
 @dataclass
 class Cost:
-    """What a run has cost so far, over all its continuations.
+    """Time of a run so far, over all its continuations.
 
     Attributes:
-        wall_seconds: time on the clock.
-        cpu_seconds: time of all cores together.
+        wall_seconds: elapsed time.
+        cpu_seconds: CPU time of all cores.
     """
 
     wall_seconds: float = 0.0
@@ -26,7 +26,7 @@ class Cost:
     _since: tuple[float, float] = field(default_factory=lambda: _clocks(), repr=False)
 
     def row(self) -> dict[str, Any]:
-        """Seconds, threads and peak memory, as metrics keep them."""
+        """Seconds, threads and peak memory, as stored with metrics."""
         wall, cpu = _clocks()
         return {
             "wall_seconds": round(self.wall_seconds + wall - self._since[0], 1),

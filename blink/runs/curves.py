@@ -11,15 +11,15 @@ import numpy as np
 from blink.files import atomic_open
 
 SMOOTHED_OVER = 25
-"""Rows of losses that a smooth curve is the mean of, at most."""
+"""Window of the moving mean of a loss, in rows of the trace."""
 
 
 def draw_curves(rows: Sequence[dict[str, Any]], losses: Sequence[str], scores: Sequence[str], path: Path) -> None:
-    """Draw columns of a trace into a PNG, which takes the place of an earlier one when it is complete.
+    """Draw columns of a trace as a PNG, written atomically.
 
     Args:
         rows: of a trace.
-        losses: columns of its ``step`` rows, drawn on a log scale where all of them are above 0.
+        losses: columns of its ``step`` rows, drawn on a log scale if all values are above 0.
         scores: columns of its ``validation`` rows.
         path: the PNG.
     """
@@ -53,7 +53,7 @@ def _column(rows: Sequence[dict[str, Any]], kind: str, name: str) -> tuple[np.nd
 
 
 def _line(axes: Any, rows: Sequence[dict[str, Any]], name: str) -> float:
-    """Draw a loss, faint as it is and clear as a moving mean; returns its smallest value."""
+    """Draw a loss and its moving mean, and return its smallest value."""
     steps, values = _column(rows, "step", name)
     if not len(values):
         return 1.0

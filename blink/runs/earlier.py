@@ -1,4 +1,4 @@
-"""Checkpoints of earlier versions, whose loops each counted in a record of its own, in the form of the present one."""
+"""Converts the training state in checkpoints of earlier versions to the current form."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ EARLIER_NAMES = {"waited": "stale", "own": "task_steps"}
 
 
 def current_state(saved: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], due: Callable[[int], Due]) -> dict[str, Any]:
-    """A checkpoint in the present form: a `TrainerState` under `STATE_KEY`, the rest for the learner.
+    """A checkpoint in the current form: a `TrainerState` under `STATE_KEY`, and the state of the learner.
 
     Args:
-        saved: of this or an earlier version.
-        rows: of the run's trace, in which the rows of validations are found.
-        due: what follows a step.
+        saved: checkpoint of this or an earlier version.
+        rows: of the run's trace, with the rows of validations.
+        due: of the learner, see `Learner.due`.
     """
     key = next(key for key in EARLIER_KEYS if key in saved)
     record = {EARLIER_NAMES.get(name, name): value for name, value in saved[key].items()}
@@ -43,7 +43,7 @@ def current_state(saved: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], d
 
 
 def _best(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The row of the best validation: stored, or marked in the trace, or found there by its epoch."""
+    """The row of the best validation: the stored one, else that of the trace with the mark or epoch of the best."""
     best = record.get("best") or {}
     validations = [row for row in rows if row["kind"] == "validation" and row["step"] <= record["step"]]
     if "best_epoch" in record:

@@ -1,4 +1,4 @@
-"""What a field of settings can hold: named types, the class of sections, and a field's type and range for those who ask."""
+"""Types of settings: annotated field types, the base class of sections, and the type and range of a field."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 @dataclass(frozen=True)
 class Allowed:
-    """What a message says of a value outside the range of a field, where the bounds alone would say too little."""
+    """Text of a message about values outside the range of a field, instead of the bounds."""
 
     text: str
 
@@ -27,7 +27,7 @@ def _one_line(value: str) -> str:
 
 
 MAX_SEED = (1 << 32) - 1
-"""Larger seeds would leave the 64 bits that random generators take, once epochs and steps are mixed in."""
+"""Larger seeds, combined with epochs and steps, would exceed the 64 bits of random generators."""
 
 Natural = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -41,7 +41,7 @@ Line = Annotated[str, AfterValidator(_one_line)]
 
 
 class Section(BaseModel):
-    """Settings that belong together; the fields are values, or further sections."""
+    """A group of settings. Fields are values or further sections."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
@@ -60,14 +60,14 @@ class Section(BaseModel):
 
 
 class Shape(NamedTuple):
-    """What a field holds.
+    """Type and range of a field.
 
     Attributes:
-        kind: its plain type, such as ``int``, ``list`` or a `Section`; ``str`` of a choice.
-        choices: the names that a choice allows.
-        bounds: ``ge``, ``gt``, ``le``, ``lt`` and ``allow_inf_nan``, those that it has.
-        allowed: what a message says of a value outside them.
-        item: the type of what a list or dictionary holds.
+        kind: plain type, such as ``int``, ``list`` or a `Section`; ``str`` for a choice.
+        choices: allowed names of a choice.
+        bounds: those of ``ge``, ``gt``, ``le``, ``lt`` and ``allow_inf_nan`` that are set.
+        allowed: text of a message about values outside the bounds.
+        item: type of the items of a list or dictionary.
     """
 
     kind: Any
@@ -78,17 +78,18 @@ class Shape(NamedTuple):
 
     @property
     def is_section(self) -> bool:
-        """Whether it holds further settings."""
+        """Whether the field is a section."""
         return isinstance(self.kind, type) and issubclass(self.kind, Section)
 
 
 def shape_of(annotation: Any, metadata: Iterable[Any] = ()) -> Shape:
-    """The shape of a type, ``Annotated`` and ``| None`` aside."""
+    """The shape of a type, without ``Annotated`` and ``| None``."""
     constraints = list(metadata)
     while typing.get_origin(annotation) in (typing.Union, UnionType, Annotated):
         annotation, *more = typing.get_args(annotation)
         constraints += more
-    constraints = [m for each in constraints for m in (each.metadata if isinstance(each, FieldInfo) else [each])]
+    nested = ((c.metadata if isinstance(c, FieldInfo) else [c]) for c in constraints)
+    constraints = [constraint for metadata_of in nested for constraint in metadata_of]
     keys = ("ge", "gt", "le", "lt", "allow_inf_nan")
     bounds = {key: getattr(c, key) for c in constraints for key in keys if getattr(c, key, None) is not None}
     allowed = next((c.text for c in constraints if isinstance(c, Allowed)), f"it must be {in_words(bounds)}")
@@ -106,14 +107,14 @@ def shapes(kind: type[Section]) -> dict[str, Shape]:
 
 def names(kind: type[Section], prefix: str = "") -> list[str]:
     """Full names of all settings of a class."""
-    found: list[str] = []
+    full_names: list[str] = []
     for name, shape in shapes(kind).items():
-        found += names(shape.kind, f"{prefix}{name}.") if shape.is_section else [f"{prefix}{name}"]
-    return found
+        full_names += names(shape.kind, f"{prefix}{name}.") if shape.is_section else [f"{prefix}{name}"]
+    return full_names
 
 
 def in_words(bounds: Mapping[str, Any]) -> str:
-    """Bounds such as ``from 0 to below 1``; empty where there are none."""
+    """Bounds as text, such as ``from 0 to below 1``; empty without bounds."""
     low = f"at least {bounds['ge']}" if "ge" in bounds else f"above {bounds['gt']}" if "gt" in bounds else ""
     high = f"at most {bounds['le']}" if "le" in bounds else f"below {bounds['lt']}" if "lt" in bounds else ""
     if "ge" in bounds and high:

@@ -1,4 +1,4 @@
-"""Losses that are not numbers end a run."""
+"""Stops a run whose loss is NaN or infinite."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from blink.errors import BlinkError
 
 
 class NotFinite(BlinkError):
-    """A loss or score is infinite or not a number."""
+    """A loss or score is NaN or infinite."""
 
 
 def require_finite(loss: float, where: str, advice: str = "lower the learning rate, and begin a new run") -> None:
-    """Stop a run whose loss is not a number.
+    """Check a loss.
 
     Args:
         loss: the loss.
-        where: names the step.
-        advice: what to do then.
+        where: name of the step, for the message.
+        advice: next step for the user, for the message.
 
     Raises:
-        NotFinite: it is infinite or not a number.
+        NotFinite: the loss is NaN or infinite.
     """
     if not math.isfinite(loss):
         raise NotFinite(f"the loss is {loss} at {where}; {advice}")

@@ -20,12 +20,12 @@ BEST_FOLDER = "best"
 
 
 class RunFolder:
-    """A run on the disk.
+    """A run on disk.
 
     Args:
         path: the folder.
-        identity: settings of the run and what else decides its weights, plain values; mappings are compared key by key.
-        mutable: names of settings that may differ when the run is resumed.
+        identity: settings of the run and all else that its weights depend on; mappings are compared key by key.
+        mutable: names of settings that may change when the run is resumed.
 
     Attributes:
         trace: its ``trace.jsonl``; rows have a kind: ``run`` (provenance), ``step``, ``epoch``, ``validation``, ``test``.
@@ -41,17 +41,17 @@ class RunFolder:
         return self.path / BEST_FOLDER
 
     def begin(self, about: Mapping[str, Any]) -> None:
-        """Begin a run, with ``about`` as the first row of its trace; that of an earlier run goes."""
+        """Start a run with ``about`` as the first row of its trace. Checkpoints and trace of an earlier run are removed."""
         self.path.mkdir(parents=True, exist_ok=True)
         clear_checkpoints(self.path / CHECKPOINTS_FOLDER)
         self.write_identity()
         self.trace.begin(about)
 
     def require_same(self, about: Mapping[str, Any]) -> None:
-        """Check that the run was begun with the same settings and files.
+        """Check that the run has the same settings and files.
 
         Raises:
-            MismatchError: it was not; what differs is named.
+            MismatchError: some differ; the message names them.
         """
         stored, current = self.stored_identity(), flattened(self.identity)
         changed = [name for name, value in current.items() if name not in self.mutable and stored.get(name) != value]
@@ -60,52 +60,52 @@ class RunFolder:
             raise MismatchError(f"{message}; give the same ones, or another folder")
 
     def resume(self, step: int, about: Mapping[str, Any], *, pending: bool) -> None:
-        """Note that the run continues after ``step``; rows of later steps, which are repeated, leave the trace.
+        """Record in the trace that the run continues after ``step``, and drop rows of later steps, which are repeated.
 
-        ``pending``: the validation after that step is repeated too.
+        With ``pending``, the validation after that step is repeated too.
         """
         self.trace.resume(step, about, pending=pending)
 
     def stored_identity(self) -> dict[str, Any]:
-        """What the run was begun with, by full names."""
+        """The stored identity of the run, by full names."""
         return flattened(read_json(self.path / SETTINGS_FILE))
 
     def write_identity(self) -> None:
-        """Store what the run is begun with."""
+        """Store the identity of the run."""
         write_json(self.path / SETTINGS_FILE, dict(self.identity))
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write a checkpoint (tensors and plain values), whole or not at all; the newest two are kept."""
+        """Write a checkpoint (tensors and plain values) atomically, and keep the newest two."""
         save_checkpoint(self.path / CHECKPOINTS_FOLDER, step, state)
 
     def load(self) -> dict[str, Any]:
-        """The newest sound checkpoint, on the CPU; empty where the run was stopped before its first.
+        """The newest checkpoint that is not damaged, on the CPU; empty if there is no checkpoint.
 
         Raises:
-            CheckpointError: all are damaged.
+            CheckpointError: all checkpoints are damaged.
         """
         return load_checkpoint(self.path / CHECKPOINTS_FOLDER) or {}
 
     def metrics(self) -> dict[str, Any]:
-        """What was measured so far, by split."""
+        """Metrics so far, by split."""
         path = self.path / METRICS_FILE
         return read_json(path) if path.is_file() else {}
 
     def add_metrics(self, split: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Store what was measured on a split in ``metrics.json``; returns the whole of it."""
+        """Store the metrics of a split in ``metrics.json``, and return the metrics of all splits."""
         metrics = {**self.metrics(), split: dict(values)}
         write_json(self.path / METRICS_FILE, metrics)
         return metrics
 
     def draw(self, losses: Sequence[str], scores: Sequence[str]) -> None:
-        """Draw these columns of the trace into ``curves.png``: losses of its steps, scores of its validations."""
+        """Draw columns of the trace into ``curves.png``: losses of steps, scores of validations."""
         from blink.runs.curves import draw_curves
 
         draw_curves(self.trace.rows(), losses, scores, self.path / CURVES_FILE)
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with names such as ``model.aggregation``."""
+    """Nested mappings as one mapping, with names such as ``model.aggregation``."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         inner = flattened(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else {f"{prefix}{name}": value}

@@ -1,4 +1,4 @@
-"""What learns in a run: the mathematics that `blink.runs.loop.Loop` puts in order."""
+"""The interface of learners, which `blink.runs.loop.Loop` runs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 
 @dataclass
 class TrainerState:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
         step: steps done.
         pending: whether the validation after that step is still to be done.
-        best: row of the best validation; empty before the first.
-        stale: validations since it.
-        validated: step of the last validation; -1 before the first.
-        sums: by name of a loss, its sum over the steps of this epoch and their number.
+        best: row of the best validation; empty before the first validation.
+        stale: validations since the best one.
+        validated: step of the last validation; -1 before the first one.
+        sums: name of a loss -> its sum over the steps of this epoch, and the number of steps.
         seconds: time of the steps of this epoch.
     """
 
@@ -32,13 +32,13 @@ class TrainerState:
 
 
 class Due(NamedTuple):
-    """What follows a step.
+    """Actions after a step.
 
     Attributes:
-        log: its losses go into the trace.
-        epoch_end: it is the last of its epoch.
-        validate: a validation.
-        save: a checkpoint; there is one before each validation too.
+        log: write its losses into the trace.
+        epoch_end: the step is the last of its epoch.
+        validate: validate the model.
+        save: write a checkpoint; one is written before each validation too.
     """
 
     log: bool = False
@@ -48,13 +48,13 @@ class Due(NamedTuple):
 
 
 class Learner(ABC):
-    """Learns in steps. Whatever a step depends on follows from its number and from `state`.
+    """Trains a model in steps. A step depends only on its number and on `state`.
 
     Attributes:
-        patience: validations without a better one that end the run; 0 never does.
-        delta: a validation is better if its score exceeds that of the best by more than this.
+        patience: validations without improvement after which the run ends; 0 for no limit.
+        delta: least improvement of the score of a better validation.
         curves: columns of the trace to draw, losses of steps and scores of validations; None draws nothing.
-        advice: what to do if a loss is not a number.
+        advice: next step for the user if a loss is NaN or infinite.
     """
 
     patience: int = 0
@@ -65,46 +65,46 @@ class Learner(ABC):
     @property
     @abstractmethod
     def total_steps(self) -> int:
-        """Steps of the whole run, unless patience ends it."""
+        """Steps of the whole run, unless patience ends it earlier."""
 
     @abstractmethod
     def step(self, number: int) -> Mapping[str, float]:
-        """Take step ``number``, counted from 0; returns its losses by name."""
+        """Take step ``number``, counted from 0, and return its losses by name."""
 
     @abstractmethod
     def due(self, step: int) -> Due:
-        """What follows after ``step`` steps; a function of that number alone."""
+        """Actions after ``step`` steps; must depend on that number only."""
 
     @abstractmethod
     def validate(self, step: int) -> dict[str, Any]:
-        """Scores of the model after ``step`` steps; the epoch among them where the trace is to hold it."""
+        """Scores of the model after ``step`` steps, as a row of the trace."""
 
     @abstractmethod
     def score(self, row: Mapping[str, Any]) -> float:
-        """The score of a validation by which the best is chosen; greater is better."""
+        """The score that determines the best validation; higher is better."""
 
     @abstractmethod
     def store(self, row: Mapping[str, Any], *, better: bool) -> None:
-        """Write the model that was just validated, as far as it is to be kept; of several processes, in the main one."""
+        """Store the validated model as needed; called in the main process only."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """What `load_state` needs: tensors and plain values. Called in all processes."""
+        """The state for `load_state`: tensors and plain values. Called in all processes."""
 
     @abstractmethod
     def load_state(self, state: Mapping[str, Any], progress: TrainerState) -> None:
-        """Return to a state.
+        """Restore a state.
 
         Args:
             state: a result of `state`.
-            progress: how far the run was then.
+            progress: of the run at that state.
 
         Raises:
             BlinkError: the state does not belong to this run.
         """
 
     def describe_step(self, number: int) -> str:
-        """Names a step, counted from 0, in messages."""
+        """The name of a step, counted from 0, in messages."""
         return f"step {number + 1}"
 
     def step_row(self, losses: Mapping[str, float], seconds: float) -> dict[str, Any]:
@@ -112,15 +112,15 @@ class Learner(ABC):
         return dict(losses)
 
     def displayed(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> Mapping[str, float]:
-        """What a progress bar shows of the step just taken; ``step`` counts from 1."""
+        """Values for the progress bar after a step; ``step`` counts from 1."""
         return losses
 
     def epoch_row(self, step: int, means: Mapping[str, float], seconds: float) -> dict[str, Any] | None:
-        """The row of the trace for an epoch that ended with ``step``: its mean losses; None writes none."""
+        """The row of the trace for an epoch that ended with ``step``, from its mean losses; None writes no row."""
         return None
 
     def validated(self, row: Mapping[str, Any], *, better: bool) -> dict[str, Any]:
-        """Change what follows from a validation, such as a learning rate; returns its row for the trace."""
+        """Update the learner after a validation, such as its learning rate, and return the row for the trace."""
         return dict(row)
 
     def summary(self, row: Mapping[str, Any], *, better: bool) -> str:
@@ -132,5 +132,5 @@ class Learner(ABC):
 
 
 def every(steps: int, interval: int) -> bool:
-    """Whether ``steps`` is a multiple of an interval; of 0, never."""
+    """Whether ``steps`` is a multiple of ``interval``; False for an interval of 0."""
     return bool(interval) and steps % interval == 0

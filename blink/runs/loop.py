@@ -1,7 +1,7 @@
-"""The loop of every run: steps, trace, checkpoints, validations, the best state, signals; it resumes to the same bits.
+"""The training loop: steps, trace, checkpoints, validations, signals. A resumed run gives bitwise equal weights.
 
-After a step: its row in the trace, the end of an epoch, a checkpoint, then the validation. The checkpoint before a validation
-notes that it is pending, so that a run that was killed while validating repeats the validation and not the steps.
+After each step, the loop writes its row to the trace, ends the epoch, writes a checkpoint and validates, as due. The
+checkpoint before a validation marks it as pending, so that a run killed during validation repeats only the validation.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from blink.runs.progress import Progress
 from blink.runs.signals import Interrupted, StopSignals, stop_signals
 
 DRAW_INTERVAL_S = 30.0
-"""Between two drawings of the curves before the end of a run."""
+"""Least time between two drawings of the curves during a run."""
 
 RowLogger = Callable[[str, Mapping[str, Any]], None]
-"""Gets the kind of a row (``step`` or ``validation``) and the row, as the trace does."""
+"""Called with the kind of a row (``step`` or ``validation``) and the row of the trace."""
 
 
 class Loop:
     """Runs a learner to its end.
 
     Args:
-        learner: what learns.
+        learner: model, steps and validation.
         folder: of the run.
-        about: where the run comes from, the first row of its trace, see `blink.runs.provenance`.
+        about: provenance, the first row of the trace, see `blink.runs.provenance`.
         progress: hooks for a progress bar.
-        processes: that compute the run together; None is this one alone.
-        loggers: get the rows of steps and validations too.
+        processes: process group of the run; None for a single process.
+        loggers: called with the rows of steps and validations.
 
     Attributes:
-        state: how far the run is.
-        cost: what it has cost.
+        state: progress of the run.
+        cost: time and memory of the run.
     """
 
     def __init__(
@@ -63,12 +63,12 @@ class Loop:
         """Train to the end.
 
         Args:
-            resume: continue from the newest checkpoint, to the weights that an undisturbed run gives; without one, begin.
+            resume: continue from the newest checkpoint, if there is one; the weights equal those of an uninterrupted run.
 
         Raises:
-            Interrupted: a signal asked the run to stop; its state is saved.
-            NotFinite: a loss is not a number; the step is named.
-            MismatchError: the folder's run was begun with other settings or files.
+            Interrupted: a signal stopped the run; its state is saved.
+            NotFinite: a loss is NaN or infinite; the message names the step.
+            MismatchError: the folder's run has other settings or files.
         """
         self._begin(resume)
         self.progress.start(self.learner.total_steps, self.state.step)
@@ -84,7 +84,7 @@ class Loop:
 
     @property
     def done(self) -> bool:
-        """Whether the run is at its end."""
+        """Whether the run has ended, by steps or patience."""
         patience = self.learner.patience
         return self.state.step >= self.learner.total_steps or 0 < patience <= self.state.stale
 
@@ -147,7 +147,7 @@ class Loop:
         self._validate_pending(signals)
 
     def _end_epoch(self) -> None:
-        """Write the row of an epoch that has ended and has none yet."""
+        """Write the row of an epoch that has ended, once."""
         state = self.state
         if not (state.sums and self.learner.due(state.step).epoch_end):
             return
@@ -162,7 +162,7 @@ class Loop:
     def _validate_pending(self, signals: StopSignals) -> None:
         if not self.state.pending:
             return
-        # The step before is saved, and a validation is repeated. Of several processes, none may leave the others waiting.
+        # A single process may stop at once: its last step is saved. With several, the others would wait for it.
         signals.urgent = self.processes.count == 1
         try:
             self._validate()

@@ -1,4 +1,4 @@
-"""What a run needs of the processes that compute it together."""
+"""Process groups of a run: a single process, or those of an accelerator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class ProcessGroup(Protocol):
-    """The processes of a run."""
+    """The group of processes that compute a run."""
 
     @property
     def count(self) -> int:
@@ -17,13 +17,13 @@ class ProcessGroup(Protocol):
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes files."""
+        """Whether this process writes the files."""
 
     def maximum(self, value: int) -> int:
         """The largest value of all processes; each must call it."""
 
     def wait(self) -> None:
-        """Return when all processes have called it."""
+        """Block until all processes have called it."""
 
 
 class SingleProcess:
@@ -65,5 +65,5 @@ class AcceleratorGroup:
         return int(max(gather_object([value])))
 
     def wait(self) -> None:
-        """Return when all processes have called it."""
+        """Block until all processes have called it."""
         self._accelerator.wait_for_everyone()

@@ -1,4 +1,4 @@
-"""What a run reports while it works."""
+"""Hooks for the progress of a run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class Progress:
     """Hooks for a progress bar and messages; the defaults do nothing.
 
     Attributes:
-        start: gets the steps of the whole run and those already done.
-        step: gets what to show after each step, such as ``{"loss": 0.31}``.
-        validated: gets the row of each validation, as the trace holds it.
-        say: gets a line of text for the user.
+        start: called with the steps of the whole run and those already done.
+        step: called after each step with the values to display, such as ``{"loss": 0.31}``.
+        validated: called with the row of each validation, as in the trace.
+        say: called with a line of text for the user.
     """
 
     start: Callable[[int, int], None] = lambda total, done: None
-    step: Callable[[Mapping[str, float]], None] = lambda shown: None
+    step: Callable[[Mapping[str, float]], None] = lambda values: None
     validated: Callable[[Mapping[str, Any]], None] = lambda row: None
     say: Callable[[str], None] = lambda line: None

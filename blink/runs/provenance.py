@@ -1,4 +1,4 @@
-"""Where a run comes from: the first line of its trace, enough to make the same run again."""
+"""Provenance of a run, the first line of its trace: all that is needed to repeat the run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import blink
 from blink.files import sample_hash, sha256
 
 MAX_HASHED_BYTES = 1 << 30
-"""Files above this many bytes are compared by hashes of blocks of them."""
+"""Larger files are compared by hashes of sampled blocks."""
 
 
 def provenance(files: Sequence[Path], device: torch.device, processes: int = 1) -> dict[str, Any]:
-    """Revision, versions, host, device, and hashes of what is read."""
+    """Revision, versions, host, device, and hashes of the input files."""
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "git": git_revision(Path(blink.__file__).resolve().parents[1]),
@@ -37,7 +37,7 @@ def provenance(files: Sequence[Path], device: torch.device, processes: int = 1) 
 
 
 def differing_data(first: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
-    """What a run and its continuation read differently: files, which may have moved but stay in order, and the entities.
+    """Inputs that differ between a run and its continuation: files (by content and order, not by path) and the catalogue.
 
     Traces of older releases lack one or the other, which is then not compared.
 
@@ -49,7 +49,7 @@ def differing_data(first: Mapping[str, Any], about: Mapping[str, Any]) -> list[s
     stored: dict[str, str] = first.get("files", current)
     common = set(stored.values()) & set(current.values())
     names = [name for files in (stored, current) for name, digest in files.items() if digest not in common]
-    if not names:  # the same files; what each is for follows from its place in the order
+    if not names:  # the same files; the order tells their purpose
         moved = zip_longest(stored.items(), current.items(), fillvalue=("", ""))
         names = [f"{name or before} in another place" for (before, was), (name, digest) in moved if was != digest]
     catalogue = about.get("catalogue")
@@ -74,14 +74,14 @@ def git_revision(folder: Path) -> str | None:
 
 
 def device_name(device: torch.device) -> str:
-    """Such as ``cuda: NVIDIA H200`` or ``cpu: x86_64, 2 threads``."""
+    """Name of a device, such as ``cuda: NVIDIA H200`` or ``cpu: x86_64, 2 threads``."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     return f"{device.type}: {platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file; of a huge one, a hash of its size and of blocks of it."""
+    """SHA-256 of a file; for a huge one, a hash of its size and of sampled blocks."""
     return sha256(path) if path.stat().st_size <= MAX_HASHED_BYTES else f"blocks:{sample_hash(path)}"
 
 

@@ -1,4 +1,4 @@
-"""Seeds that follow from what they are for, so that a resumed run draws what an undisturbed one draws."""
+"""Seeds derived from their purpose, so that a resumed run draws the same random numbers as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import hashlib
 import torch
 
 SEED_STRIDE = 1_000_003
-"""Between the seeds of one run and the next: runs whose seeds are neighbours draw nothing alike."""
+"""Distance between the seed ranges of runs, so that runs with consecutive seeds share no random numbers."""
 PROCESS_STRIDE = 7_919_000_003
 
 
 def seed_for(*purpose: int | str) -> int:
-    """A seed that follows from its arguments, such as run, purpose and step; neighbouring ones have unrelated seeds."""
+    """A seed derived from its arguments, such as run, purpose and step, by a hash."""
     digest = hashlib.blake2b(repr(purpose).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def step_seed(seed: int, number: int, process: int = 0) -> int:
-    """The seed of a step or epoch of a run, in one of its processes."""
+    """The seed of a step or epoch of a run in one process."""
     return seed * SEED_STRIDE + number + process * PROCESS_STRIDE
 
 

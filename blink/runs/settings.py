@@ -1,14 +1,12 @@
-"""Typed settings from several sources: defaults, a file, the environment and flags, the later over the earlier.
+"""Typed settings from several sources: defaults, a file, the environment and flags. Later sources override earlier ones.
 
-A class of settings is a `pydantic` model: a field says its type, its range (see `blink.runs.fields`) and, in the text
-below it, its use.
-`Settings.load` lays sources over each other, checks the whole once, and turns the first mistake into one line that names
-the setting, the value, the source that set it and what is allowed. `Settings.replace` does the same for changes in code.
+A class of settings is a `pydantic` model: a field defines its type, its range (see `blink.runs.fields`) and, in its
+docstring, its meaning. `Settings.load` merges the sources, validates the result once, and reports the first error in one line
+with the setting, the value, its source and what is allowed. `Settings.replace` does the same for changes in code.
 
-Pydantic checks ranges and rules across fields, and says where in nested values a mistake is. tyro and OmegaConf would stop at
-types; tyro would also be a second command-line layer beside click, and OmegaConf's values are untyped to a type checker.
-Of pydantic-settings, its models of the environment, files and flags are not used: they merge values before a message could
-say which of the sources a wrong one came from, which is what `Source` keeps.
+Pydantic validates ranges and rules across fields, and locates errors in nested values. tyro and OmegaConf validate types only;
+tyro would also add a second command-line layer to click, and OmegaConf's values are untyped for a type checker. The sources of
+pydantic-settings are not used, since they merge values before an error could name the source of a value, as `Source` does.
 """
 
 from __future__ import annotations
@@ -43,9 +41,9 @@ class Settings(Section):
     """
 
     WRONG_TYPE: ClassVar[str] = "{name} is {value} (from {source})"
-    """How a message names a value of another type and the source it comes from."""
+    """Template of a message about a value of a wrong type."""
     WRONG_CHOICE: ClassVar[str] = "allowed are"
-    """How a message begins to list what is allowed."""
+    """Start of the list of allowed values in a message."""
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -55,10 +53,10 @@ class Settings(Section):
 
     @classmethod
     def load(cls: type[S], sources: Iterable[Source]) -> S:
-        """Settings from sources, each laid over those before it.
+        """Settings from sources, each of which overrides those before it.
 
         Raises:
-            SettingsError: a setting is unknown (the nearest known is named), or its value not allowed.
+            SettingsError: a setting is unknown (the message suggests the nearest one), or its value is not allowed.
         """
         sources, values = list(sources), dict[str, Any]()
         for source in sources:
@@ -67,23 +65,23 @@ class Settings(Section):
             return cls(**values)
         except SettingsError as error:
             if not isinstance(error.__cause__, ValidationError):
-                raise  # a rule across fields, in its own words
+                raise  # a rule across fields, with its own message
             raise SettingsError(_explained(cls, error.__cause__.errors()[0], sources)) from error.__cause__
 
     def replace(self: S, changes: Mapping[str, Any]) -> S:
-        """These settings with others under full names, such as ``{"train.epochs": 3}``.
+        """A copy with changes by full names, such as ``{"train.epochs": 3}``.
 
         Raises:
-            SettingsError: a name is unknown, or a value not allowed.
+            SettingsError: a name is unknown, or a value is not allowed.
         """
         return self.load([Source("", dict(self)), Source("", nested(changes))])
 
     def digest(self) -> str:
-        """A hash of all values: the same for the same settings."""
+        """A hash of all values, equal for equal settings."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
     def write(self, path: str | Path) -> None:
-        """Write all values as YAML, or as JSON where the name ends in ``.json``; atomically."""
+        """Write all values atomically as YAML, or as JSON if the name ends in ``.json``."""
         if Path(path).suffix == ".json":
             return write_json(path, self.to_dict())
         with atomic_open(path) as f:
@@ -91,7 +89,7 @@ class Settings(Section):
 
     @classmethod
     def read(cls: type[S], path: str | Path) -> S:
-        """The settings that `write` wrote, or a person; what the file leaves out has the default of its field.
+        """Read settings from a file; fields that the file lacks have their defaults.
 
         Raises:
             MissingFileError, DataError: there is no such file, or it is damaged.
@@ -102,12 +100,12 @@ class Settings(Section):
 
 @dataclass(frozen=True)
 class Source:
-    """Where settings come from.
+    """A source of settings.
 
     Attributes:
         name: of the file, variable or flag, for messages.
-        values: by section and name, nested.
-        text: values are words that a person typed, of no type yet: of a command line, a variable, an ini file.
+        values: nested by section and name.
+        text: whether values are untyped strings, as those of a command line, a variable or an ini file.
     """
 
     name: str
@@ -124,10 +122,10 @@ def origins(sources: Iterable[Source]) -> dict[str, str]:
 
 
 def read_settings_file(path: str | Path) -> dict[str, Any]:
-    """The mapping in a file of YAML, or of JSON where the name ends in ``.json``; an empty file is an empty mapping.
+    """The mapping in a YAML file, or in a JSON file if the name ends in ``.json``; an empty file is an empty mapping.
 
     Raises:
-        MissingFileError, DataError: there is no such file, or it is no mapping.
+        MissingFileError, DataError: there is no such file, or it is not a mapping.
     """
     path = require_file(path, "name a run file, such as those in examples/kglm")
     if path.suffix == ".json":
@@ -146,7 +144,7 @@ def from_flags(arguments: Sequence[str]) -> Source:
     """The source of ``--section.name value`` and ``--section.name=value`` on a command line.
 
     Raises:
-        SettingsError: an argument is no such thing, or a value is missing.
+        SettingsError: an argument is not a flag, or a value is missing.
     """
     return Source("the command line", nested(dict(_flags(arguments))), text=True)
 
@@ -177,7 +175,7 @@ def from_environment(environment: Mapping[str, str], variables: Mapping[str, str
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by full names as nested ones.
+    """Nested values from values by full names.
 
     Raises:
         SettingsError: a name is both a value and a section.
@@ -220,7 +218,7 @@ def _at(values: Any, keys: Sequence[str]) -> Any:
 
 
 def _typed(kind: type[Section], values: Mapping[str, Any], source: Source, prefix: str = "") -> dict[str, Any]:
-    """``values`` with text turned into what the fields of a class hold, as far as it can be."""
+    """``values`` with strings converted to the types of the fields, where possible."""
     known = shapes(kind)
     named = {str(key): value for key, value in values.items()}
     return {key: _value(known[key], value, source, f"{prefix}{key}") if key in known else value for key, value in named.items()}
@@ -237,9 +235,9 @@ def _value(shape: Shape, value: Any, source: Source, name: str) -> Any:
         item = shape_of(shape.item)
         return {str(key): _value(item, inner, source, f"{name}.{key}") for key, inner in value.items()}
     if shape.kind is float and isinstance(value, str):
-        return _number(value)  # YAML takes 1e-3, without a dot, for text
+        return _number(value)  # YAML reads 1e-3, without a dot, as a string
     if shape.kind is list and isinstance(value, str):
-        return [value] if value else []  # a lone name where several may stand
+        return [value] if value else []  # a single name for a list
     return value
 
 
@@ -286,22 +284,22 @@ def choice(name: str, value: Any, allowed: Iterable[str]) -> str:
 
 
 def meant(word: str, known: Iterable[str], cutoff: float = 0.5, form: str = "; did you mean {}?") -> str:
-    """A hint at the known word that is nearest to ``word``; empty where none is near."""
+    """A hint with the known word most similar to ``word``; empty if none is similar."""
     near = difflib.get_close_matches(word, list(known), 1, cutoff)
     return form.format(near[0]) if near else ""
 
 
 def _explained(kind: type[Settings], error: ErrorDetails, sources: Sequence[Source]) -> str:
-    """The line that says what is wrong, by whom it was set and what is allowed."""
+    """A one-line message with the error, the source of the value and what is allowed."""
     keys = [key for key in error["loc"] if isinstance(key, str)]
     name, source, value = ".".join(keys), "", error["input"]
     mistyped = error["type"].endswith("_type")
-    for each in sources:
+    for candidate in sources:
         try:
-            raw = _at(each.values, keys)
+            raw = _at(candidate.values, keys)
         except (AttributeError, KeyError):
             continue
-        source, value = each.name, raw if mistyped and len(keys) == len(error["loc"]) else value
+        source, value = candidate.name, raw if mistyped and len(keys) == len(error["loc"]) else value
     if error["type"] == "extra_forbidden":
         inner = next(_leaves(value), "").split(".") if isinstance(value, Mapping) and value else []
         keys = [*keys, *inner]
@@ -312,8 +310,8 @@ def _explained(kind: type[Settings], error: ErrorDetails, sources: Sequence[Sour
     if error["type"] == "value_error":
         return f"{name} {error['ctx']['error']}{f' (from {source})' if source else ''}"
     form = kind.WRONG_TYPE if mistyped else "{name} is {value} (from {source})"
-    found = form.format(name=name, value=repr(value), source=source) if source else f"{name} is {value!r}"
-    return f"{found}; {_allowed(kind, keys, error)}"
+    message = form.format(name=name, value=repr(value), source=source) if source else f"{name} is {value!r}"
+    return f"{message}; {_allowed(kind, keys, error)}"
 
 
 def _allowed(kind: type[Settings], keys: Sequence[str], error: ErrorDetails) -> str:
@@ -333,7 +331,7 @@ def _allowed(kind: type[Settings], keys: Sequence[str], error: ErrorDetails) -> 
 
 
 def _nearest(kind: type[Settings], keys: Sequence[str]) -> str:
-    """A hint at known settings of the name in another section, at those it may abbreviate, or at the nearest one."""
+    """A hint with known settings of the same name in another section, of that abbreviation, or of a similar name."""
     known, name, last = names(kind), ".".join(keys), keys[-1]
     leaves = {full: full.rsplit(".", 1)[-1] for full in known}
     near = (

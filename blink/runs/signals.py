@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it finishes its step and saves, then ends."""
+"""Signals that stop a run. The run finishes its step and saves its state before it ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 from blink.errors import BlinkError
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
-"""Ctrl-C, kill, and what Slurm sends before the time limit."""
+"""Ctrl-C, kill, and the signal that Slurm sends before the time limit."""
 
 
 class Interrupted(BlinkError):
@@ -27,11 +27,11 @@ class Interrupted(BlinkError):
 
 
 class StopSignals:
-    """What was asked for.
+    """The signal received so far.
 
     Attributes:
-        received: number of the signal that came; 0 while none has.
-        urgent: whether a signal ends the work at once, by `Interrupted`: where all is saved already.
+        received: number of the received signal; 0 before any.
+        urgent: whether a signal raises `Interrupted` at once, because the state is saved already.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class StopSignals:
         self.urgent = False
 
     def take(self, number: int, frame: FrameType | None) -> None:
-        """Note a signal; a second Ctrl-C ends the process without waiting for the step."""
+        """Handle a signal. A second Ctrl-C ends the process without waiting for the step."""
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
@@ -49,7 +49,7 @@ class StopSignals:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[StopSignals]:
-    """Listen to `STOPPING` inside the block; outside the main thread, where Python takes no signals, to nothing."""
+    """Handle the signals `STOPPING` inside the block; no effect outside the main thread, where Python receives no signals."""
     signals = StopSignals()
     if threading.current_thread() is not threading.main_thread():
         yield signals

@@ -1,4 +1,4 @@
-"""``trace.jsonl``: what a run did, a JSON line at a time; its first line says where the run comes from."""
+"""``trace.jsonl``: the rows of a run as JSON lines. The first line is its provenance."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Trace:
         self._write([{"kind": "run", **first}])
 
     def resume(self, step: int, first: Mapping[str, Any], *, pending: bool) -> None:
-        """Drop the rows of steps after ``step``, which are repeated, and note that the run continues from there.
+        """Drop the rows of steps after ``step``, which are repeated, and add a row for the continuation.
 
-        ``pending``: the validation after that step is repeated too.
+        With ``pending``, the validation after that step is repeated too.
         """
 
         def stays(row: Mapping[str, Any]) -> bool:
@@ -46,7 +46,7 @@ class Trace:
         return read_trace(self.path)
 
     def first(self) -> dict[str, Any]:
-        """The row about the run; empty where there is none."""
+        """The provenance of the run; empty without a trace."""
         return next(iter(self.rows()), {})
 
     def _write(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -55,7 +55,7 @@ class Trace:
 
 
 def read_trace(path: Path) -> list[dict[str, Any]]:
-    """The rows of a trace; a last line that a kill truncated is left out."""
+    """The rows of a trace, without a truncated last line."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:

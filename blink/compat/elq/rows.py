@@ -144,7 +144,7 @@ class RowMaker:
         return Row(sample, ids, (gold_window.window,), True, offset, reported, _visible(gold_window, gold))
 
     def _elq_gold(self, gold_window: GoldWindow, gold: Sequence[Gold]) -> tuple[Gold, ...]:
-        visible = [gold[i] for i in gold_window.kept]
+        visible = [gold[i] for i in gold_window.mentions]
         room = self._length - 2
         shift = gold_window.window.start if len(visible) == len(gold) else 0
         # A single mention that is too long was shortened before.
@@ -191,7 +191,7 @@ def _stored_gold(sample: Sample) -> list[Gold] | None:
 
 
 def _visible(gold_window: GoldWindow, gold: Sequence[Gold]) -> tuple[Gold, ...]:
-    return tuple((s - 1, e, gold[i][2]) for (s, e), i in zip(gold_window.bounds, gold_window.kept, strict=True))
+    return tuple((s - 1, e, gold[i][2]) for (s, e), i in zip(gold_window.bounds, gold_window.mentions, strict=True))
 
 
 def _token_span(mention: Mention, encoding: Encoding) -> Gold:
