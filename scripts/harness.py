@@ -164,14 +164,14 @@ class CommandRows(Generic[R]):
         """Say now what would fail, or mix figures of different things, later.
 
         Raises:
-            MismatchError: the folder of a row was begun with other options or files.
+            MismatchError: the folder of a row was started with other options or files.
         """
         for row in rows:
             file, request = self.plan.folder(row.name) / REQUEST, self.request(row)
             if file.is_file() and (before := read_json(file)) != request:
                 what = "options" if before.get("commands") != request["commands"] else "files"
                 raise MismatchError(
-                    f"{file.parent} was begun with other {what}; give the same ones, another folder by --out, or remove it"
+                    f"{file.parent} was started with other {what}; give the same ones, another folder by --out, or remove it"
                 )
 
     def make(self, row: R, progress: str) -> None:

@@ -178,11 +178,11 @@ def test_other_options_or_files_are_refused(blink: Blink, home: Path, tmp_path: 
     table_rows = ablation.chosen_rows("train", "base", None)
     with pytest.raises(BlinkError):
         ablation.make_tables(ablation.Work(plan(home, tmp_path), runner), table_rows, tmp_path / "results")
-    with pytest.raises(MismatchError, match="was begun with other options; give the same"):
+    with pytest.raises(MismatchError, match="was started with other options; give the same"):
         ablation.make_tables(ablation.Work(plan(home, tmp_path, epochs=2), runner), table_rows, tmp_path / "results")
     record = tmp_path / "train" / "base" / "asked.json"
     record.write_text(json.dumps({**json.loads(record.read_text()), "inputs": {}}))
-    with pytest.raises(MismatchError, match="was begun with other files"):
+    with pytest.raises(MismatchError, match="was started with other files"):
         ablation.make_tables(ablation.Work(plan(home, tmp_path), runner), table_rows, tmp_path / "results")
 
 

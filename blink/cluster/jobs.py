@@ -114,7 +114,7 @@ class JobFolder:
         if self.has_plan():
             differing = _differing(self.plan(), plan)
             if differing:
-                fault = f"{self.path} was begun with other {', '.join(differing)}"
+                fault = f"{self.path} was started with other {', '.join(differing)}"
                 raise MismatchError(f"{fault}; give the same ones, another --out, or remove that folder to start again")
             return
         for folder in (self.log, self.path / RECORDS_FOLDER, self.path / PROGRESS_FOLDER):

@@ -57,7 +57,7 @@ class KglmRun(RunFolder, Generic[K]):
         if wrong := [name for name in names if name not in MUTABLE_ON_RESUME]:
             allowed = ", ".join(MUTABLE_ON_RESUME)
             raise SettingsError(
-                f"{path} was begun with another {wrong[0]}; only {allowed} may change, begin a new run for the rest"
+                f"{path} was started with another {wrong[0]}; only {allowed} may change, begin a new run for the rest"
             )
         return KglmRun(path, changed)
 
@@ -97,13 +97,13 @@ class KglmRun(RunFolder, Generic[K]):
         return {**row, **of_run, **(more or {})}
 
     def require_same(self, about: Mapping[str, Any]) -> None:
-        """Check that the run was begun with the same files; `open` has compared the settings.
+        """Check that the run was started with the same files; `open` has compared the settings.
 
         Raises:
             MismatchError: a file has other contents than when the run was begun.
         """
         if other := differing_data(self.trace.first(), about):
-            raise MismatchError(f"{self.path} was begun with other contents of {other[0]}; bring them back, or begin a new run")
+            raise MismatchError(f"{self.path} was started with other contents of {other[0]}; bring them back, or begin a new run")
 
     def resume(self, step: int, about: Mapping[str, Any], *, pending: bool) -> None:
         """As of `RunFolder`; stores the settings, of which some may be new."""

@@ -56,7 +56,7 @@ class RunFolder:
         stored, current = self.stored_identity(), flattened(self.identity)
         changed = [name for name, value in current.items() if name not in self.mutable and stored.get(name) != value]
         if changed := [*changed, *differing_data(self.trace.first(), about)]:
-            message = f"{self.path} was begun with other settings or files ({', '.join(changed)})"
+            message = f"{self.path} was started with other settings or files ({', '.join(changed)})"
             raise MismatchError(f"{message}; give the same ones, or another folder")
 
     def resume(self, step: int, about: Mapping[str, Any], *, pending: bool) -> None:

@@ -51,7 +51,7 @@ def build_dataset(
         progress: called after each shard with its number of windows.
 
     Raises:
-        MismatchError: the folder was begun with other settings or files, or the tokenizer is of another kind.
+        MismatchError: the folder was started with other settings or files, or the tokenizer is of another kind.
         DataError: there are no windows, or an input is malformed.
     """
     folder, work = Path(folder), Path(folder) / _WORK_FOLDER

@@ -152,7 +152,7 @@ def begin_folder(folder: Path, request: dict[str, Any]) -> None:
             raise SettingsError(f"{folder} holds other files; name a new or empty folder")
         write_json(request_file, request)
     elif changed := [key for key, value in request.items() if read_json(request_file).get(key) != value]:
-        problem = f"{folder} was begun with another {' and '.join(changed)}"
+        problem = f"{folder} was started with another {' and '.join(changed)}"
         raise MismatchError(f"{problem}; give the same, or name another folder")
 
 

@@ -213,9 +213,9 @@ class TestEncode:
         write_catalogue(catalogue, rows(ROWS, seed=1))
         status, _, err = blink(*words)
         assert status == 1
-        assert "was begun with other catalogue; give the same ones" in err
+        assert "was started with other catalogue; give the same ones" in err
         status, _, err = blink(*words, "--batch-size", 8)
-        assert "was begun with other catalogue, encoder;" in err
+        assert "was started with other catalogue, encoder;" in err
 
     def test_a_shard_stopped_half_way_goes_on(
         self, toy: Path, tmp_path: Path, blink: Blink, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch

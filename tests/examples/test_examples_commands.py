@@ -144,7 +144,7 @@ class TestGoingOn:
         assert self.run(run_examples, tiny_folder, tmp_path, "entity-typing", tasks, "--num-train-epochs=1")[0] == 0
         status, err = self.run(run_examples, tiny_folder, tmp_path, "entity-typing", tasks, "--learning-rate=1", "--resume")
         assert status == 1
-        assert "was begun with other settings or files (num_train_epochs, learning_rate)" in err
+        assert "was started with other settings or files (num_train_epochs, learning_rate)" in err
 
     @pytest.mark.slow
     @pytest.mark.timeout(900)

@@ -123,7 +123,7 @@ def test_a_finished_run_is_not_trained_over(tmp_path: Path, run_file: Path, blin
     status, _, err = blink("kglm", "eval", tmp_path / "run", "--split", "dev")
     assert (status, "no dev triples (only train, valid, test)" in err) == (1, True)
     status, _, err = blink("kglm", "resume", tmp_path / "run", "--train.lr", "1")
-    assert (status, "was begun with another train.lr" in err) == (1, True)
+    assert (status, "was started with another train.lr" in err) == (1, True)
 
 
 @pytest.mark.parametrize("command", ["train", "resume", "eval", "export"])

@@ -305,7 +305,7 @@ class TestLinking:
         refused(blink(*link, "--prior", "nowhere"), "nowhere does not exist", "blink kglm prior")
         done(blink("kglm", "tune-prior", "job.safetensors", "--model", "model", *ON, "--no-rank"))
         status, _, err = blink(*link, "--prior", "job.safetensors")
-        assert (status, len(err.splitlines())) == (1, 1)  # the job was begun with what the file held then
+        assert (status, len(err.splitlines())) == (1, 1)  # the job was started with what the file held then
         plans.clear()
         done(blink(*link[:-1], tmp_path / "none.jsonl", "--prior", "none"))
         assert "prior" not in plans[0][1].inputs
