@@ -111,7 +111,7 @@ class Learner(ABC):
         """The row of the trace for the step just taken."""
         return dict(losses)
 
-    def displayed(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> Mapping[str, float]:
+    def progress_row(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> Mapping[str, float]:
         """Values for the progress bar after a step; ``step`` counts from 1."""
         return losses
 

@@ -127,7 +127,7 @@ class Loop:
             state.sums[name] = [total + loss, count + 1]
         if self.learner.due(state.step).log:
             self._record("step", {"step": state.step, **self.learner.step_row(losses, seconds)})
-        self.progress.step(self.learner.displayed(state.step, losses, state.best))
+        self.progress.step(self.learner.progress_row(state.step, losses, state.best))
 
     def _require_finite(self, losses: Mapping[str, float], number: int) -> None:
         for name, loss in losses.items():

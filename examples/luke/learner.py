@@ -84,7 +84,7 @@ class TuneLearner(Learner):
         """Loss, learning rate and time."""
         return {**losses, "rate": self.stepper.optimizer.param_groups[0]["lr"], "seconds": seconds}
 
-    def displayed(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> dict[str, float]:
+    def progress_row(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> dict[str, float]:
         """Loss and speed."""
         return {**losses, "inputs/s": self._inputs_per_s}
 

@@ -87,7 +87,7 @@ class WordLearner(Learner):
         """Loss and learning rate."""
         return {**losses, "rate": self.settings.words.lr}
 
-    def displayed(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> dict[str, float]:
+    def progress_row(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> dict[str, float]:
         """Epoch and loss."""
         return {"epoch": 1 + (step - 1) // self.side.steps, **losses}
 

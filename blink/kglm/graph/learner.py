@@ -132,7 +132,7 @@ class GraphLearner(Learner):
         """Losses and learning rate."""
         return {**losses, "rate": self.rate}
 
-    def displayed(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> dict[str, float]:
+    def progress_row(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> dict[str, float]:
         """Epoch, loss and the best validation."""
         mrr = {"mrr": best["mrr"]} if best else {}
         return {"epoch": 1 + (step - 1) // self._batches.steps, "loss": losses["loss"], **mrr}

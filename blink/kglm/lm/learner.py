@@ -170,7 +170,7 @@ class LanguageLearner(Learner):
         """Epoch, losses, the highest learning rate and speeds."""
         return {"epoch": self._epoch, **losses, "rate": self._rate, **self.speeds()}
 
-    def displayed(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> dict[str, float]:
+    def progress_row(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> dict[str, float]:
         """Losses and speeds."""
         return {**losses, **self.speeds()}
 
