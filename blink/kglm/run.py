@@ -57,7 +57,7 @@ class KglmRun(RunFolder, Generic[K]):
         if wrong := [name for name in names if name not in MUTABLE_ON_RESUME]:
             allowed = ", ".join(MUTABLE_ON_RESUME)
             raise SettingsError(
-                f"{path} was started with another {wrong[0]}; only {allowed} may change, begin a new run for the rest"
+                f"{path} was started with another {wrong[0]}; only {allowed} may change, start a new run for the rest"
             )
         return KglmRun(path, changed)
 
@@ -103,7 +103,9 @@ class KglmRun(RunFolder, Generic[K]):
             MismatchError: a file has other contents than when the run was begun.
         """
         if other := differing_data(self.trace.first(), about):
-            raise MismatchError(f"{self.path} was started with other contents of {other[0]}; bring them back, or begin a new run")
+            raise MismatchError(
+                f"{self.path} was started with other contents of {other[0]}; bring them back, or start a new run"
+            )
 
     def resume(self, step: int, about: Mapping[str, Any], *, pending: bool) -> None:
         """As of `RunFolder`; stores the settings, of which some may be new."""
@@ -136,7 +138,7 @@ def require_scheduled(state: TrainerState, total_steps: int, steps: int, every: 
     last = state.step if state.pending else state.validated
     if last == state.step < total_steps and last % (steps * every):
         message = f"the run ended between two validations of stop.every {every}, with one more that a longer run lacks"
-        raise SettingsError(f"{message}; begin a new run, or end runs that are to be made longer at a multiple of {every}")
+        raise SettingsError(f"{message}; start a new run, or end runs that are to be made longer at a multiple of {every}")
 
 
 def device_for(settings: Settings) -> str:

@@ -11,7 +11,7 @@ class NotFinite(BlinkError):
     """A loss or score is NaN or infinite."""
 
 
-def require_finite(loss: float, where: str, advice: str = "lower the learning rate, and begin a new run") -> None:
+def require_finite(loss: float, where: str, advice: str = "lower the learning rate, and start a new run") -> None:
     """Check a loss.
 
     Args:

@@ -60,7 +60,7 @@ class Learner(ABC):
     patience: int = 0
     delta: float = 0.0
     curves: tuple[Sequence[str], Sequence[str]] | None = None
-    advice: str = "lower the learning rate, and begin a new run"
+    advice: str = "lower the learning rate, and start a new run"
 
     @property
     @abstractmethod

@@ -34,7 +34,7 @@ class WordLearner(Learner):
     """
 
     curves = (("loss",), (HELD_OUT,))
-    advice = "lower words.lr, and begin again"
+    advice = "lower words.lr, and start again"
 
     def __init__(self, words: Words, folder: KglmRun[GloveSettings]) -> None:
         self.words, self.folder, self.settings = words, folder, folder.settings
@@ -73,7 +73,7 @@ class WordLearner(Learner):
             SettingsError: the end of the run was not a regular validation, so a longer run would differ.
         """
         if state["words"] != self.words.vocabulary.digest:
-            raise MismatchError(f"{self.folder.path} was started with another text; bring its files back, or begin a new run")
+            raise MismatchError(f"{self.folder.path} was started with another text; bring its files back, or start a new run")
         require_scheduled(progress, self.total_steps, self.side.steps, self.settings.stop.every)
         self.side.load_state(state["side"])
 

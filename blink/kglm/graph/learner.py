@@ -45,7 +45,7 @@ class GraphLearner(Learner):
 
     curves: tuple[Sequence[str], Sequence[str]] = (("loss",), METRICS)
     settings: GraphSections
-    advice = "lower train.lr, or raise a regulariser, and begin again"
+    advice = "lower train.lr, or raise a regulariser, and start again"
 
     def __init__(self, graph: Graph, folder: KglmRun[GraphSections]) -> None:
         self.graph, self.folder, self.settings = graph, folder, folder.settings
@@ -107,7 +107,7 @@ class GraphLearner(Learner):
             SettingsError: the end of the run was not a regular validation, so a longer run would differ.
         """
         if state["graph"] != self.graph.digest:
-            raise MismatchError(f"{self.folder.path} was started with another graph; bring its files back, or begin a new run")
+            raise MismatchError(f"{self.folder.path} was started with another graph; bring its files back, or start a new run")
         require_scheduled(progress, self.total_steps, self._batches.steps, self.settings.stop.every)
         self.model.load_state_dict(state["model"])
         self._optimisers.load_state(state["optimisers"])

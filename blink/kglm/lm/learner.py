@@ -80,7 +80,7 @@ class LanguageLearner(Learner):
     """
 
     curves = ((LANGUAGE, TRIPLES), ("nats", "loss", "accuracy"))
-    advice = "lower the learning rate, and begin again"
+    advice = "lower the learning rate, and start again"
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class LanguageLearner(Learner):
             SettingsError: the state is of another vocabulary.
         """
         if state["vocabulary"] != self._digest:
-            raise SettingsError("the run was started with another vocabulary; bring its texts back, or begin a new run")
+            raise SettingsError("the run was started with another vocabulary; bring its texts back, or start a new run")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.task_steps, self.rules = dict(state["task_steps"]), dict(state["rules"])
