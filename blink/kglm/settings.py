@@ -13,6 +13,8 @@ from blink.runs.fields import Allowed, KeptShare, Natural, NonNegative, Positive
 K = TypeVar("K", bound="Settings")
 PositiveFloat = Annotated[float, Field(gt=0)]
 Dropout = Annotated[float, Field(ge=0, lt=1), Allowed("dropout is a share: give numbers below 1, and at least 0")]
+LearningRate = Annotated[float, Field(gt=0), Allowed("learning rates must be above 0")]
+Widths = Annotated[list[Positive], Field(min_length=1), Allowed("give the width of each layer, such as [256]")]
 NegativeKind = Literal["easy", "same_type", "uniform"]
 
 
@@ -260,16 +262,34 @@ class Words(Section):
     learn: bool
 
 
-class CellsSection(Section):
-    """Recurrent cells, see `blink.kglm.lm.options.Cells`."""
+class Cells(Section):
+    """Recurrent cells.
+
+    Attributes:
+        kind: ``LSTM``, or ``BiLSTM`` with a second stack for the backward direction.
+        layers: width of each layer, the lowest first.
+        keep: fraction of each layer's output that dropout keeps.
+    """
 
     kind: Literal["LSTM", "BiLSTM"]
-    layers: list[Positive]
+    layers: Widths
     keep: KeptShare
 
+    @property
+    def backward(self) -> bool:
+        """Whether there is a backward stack."""
+        return self.kind == "BiLSTM"
 
-class LanguageSection(Section):
-    """The next-word task, see `blink.kglm.lm.options.Language`."""
+
+class Language(Section):
+    """The next-word task.
+
+    Attributes:
+        softmax: training loss; evaluation always uses the full softmax.
+        samples: number of sampled words.
+        tied: whether input and output embeddings are tied.
+        backward: also train the backward cells to predict the previous word.
+    """
 
     softmax: Literal["full", "sampled"]
     samples: Positive
@@ -284,7 +304,7 @@ class LanguageTrain(Section):
     steps_per_epoch_lm: Natural
     lines: Positive
     shuffle: bool
-    learning_rate_lm: float
+    learning_rate_lm: LearningRate
     clip: NonNegative
     save_steps: Positive
     log_steps: Positive
@@ -306,8 +326,8 @@ class LanguageSections(Settings):
     data: LanguageData
     vocabulary: Vocabulary
     words: Words
-    cells: CellsSection
-    language: LanguageSection
+    cells: Cells
+    language: Language
     train: LanguageTrain
     validation: Validation
 
@@ -333,10 +353,21 @@ class JointVocabulary(Vocabulary):
     count: Literal["text", "names", "both"]
 
 
-class ClassifierSection(Section):
-    """The triple classifier, see `blink.kglm.lm.options.Classifier`."""
+class Classifier(Section):
+    """The triple classifier.
 
-    hidden: list[Positive]
+    Attributes:
+        hidden: widths of the hidden layers after the cells.
+        keep: fraction of the last hidden layer that dropout keeps.
+        penalty: weight of the L2 penalty, half the sum of the layers' squared weights.
+        balance: weight of true triples in the loss.
+        reach_words: whether gradients of its loss reach the word table; in the original they do not.
+        entity_width: dimension of entity and relation embeddings; 0 for none.
+        entity_keep: fraction of entity embeddings that are kept in a step; the others are set to 0.
+        align: weight of the distance between an entity's embedding and the mean of its word vectors.
+    """
+
+    hidden: Widths
     keep: KeptShare
     penalty: NonNegative
     balance: PositiveFloat
@@ -373,7 +404,7 @@ class JointTrain(LanguageTrain):
 
     steps_per_epoch_kge: Natural
     triples: Positive
-    learning_rate_kge: float
+    learning_rate_kge: LearningRate
 
 
 class JointValidation(Validation):
@@ -389,7 +420,7 @@ class JointSettings(LanguageSections):
     kind: Literal["joint"]
     data: JointData
     vocabulary: JointVocabulary
-    classifier: ClassifierSection
+    classifier: Classifier
     negatives: JointNegatives
     joint: JointSection
     train: JointTrain

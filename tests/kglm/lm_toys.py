@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from blink.kglm.config import load_settings
-from blink.kglm.lm.model import KGLanguageModel
-from blink.kglm.lm.options import Cells, Classifier, Language, Network
-from blink.kglm.settings import Settings
+from blink.kglm.lm.model import KGLanguageModel, Network
+from blink.kglm.settings import Cells, Classifier, JointSettings, Language, Settings
 
+DEFAULTS = JointSettings.of(load_settings("joint"))
 TOWNS = ("ulm", "bonn", "kiel", "jena", "hof")
 TRADES = ("painter", "sailor", "baker", "smith")
 NAMES = ("ada", "bert", "cleo", "dirk", "edna", "fred", "gina", "hans")
@@ -69,16 +69,26 @@ def settings_for(world: Path, kind: str = "lm", changes: Mapping[str, Any] | Non
     return load_settings(kind).replace({"device": "cpu", **data, **(changes or {})})
 
 
+def language_options(**changes: Any) -> Language:
+    """The default language options of a joint run, with changes."""
+    return Language(**{**DEFAULTS.language.to_dict(), **changes})
+
+
+def classifier_options(**changes: Any) -> Classifier:
+    """The default classifier options of a joint run, with changes."""
+    return Classifier(**{**DEFAULTS.classifier.to_dict(), **changes})
+
+
 def toy_model(
     vocabulary: int = 30,
     *,
     cells: Cells | None = None,
-    language: Language | None = Language(),  # noqa: B008 - frozen
+    language: Language | None = DEFAULTS.language,
     classifier: Classifier | None = None,
     seed: int = 0,
     **more: Any,
 ) -> KGLanguageModel:
     """A small network with random weights, in evaluation mode."""
-    cells = cells or Cells("LSTM", (6,), 0.6)
-    network = Network(vocabulary, 5, cells, language, classifier, **more)
+    cells = cells or Cells(kind="LSTM", layers=[6], keep=0.6)
+    network = Network(vocabulary=vocabulary, width=5, cells=cells, language=language, classifier=classifier, **more)
     return KGLanguageModel(network, seed).eval()

@@ -13,18 +13,18 @@ from torch import Tensor
 from blink.errors import SettingsError, ShapeError
 from blink.kglm.lm.corpus import Corpus, encode
 from blink.kglm.lm.generation import Sampling, format_columns, generate, sample_word
-from blink.kglm.lm.model import KGLanguageModel, TripleBatch, reversed_ids
-from blink.kglm.lm.options import Cells, Classifier, Language, Network, section
+from blink.kglm.lm.model import KGLanguageModel, Network, TripleBatch, reversed_ids
 from blink.kglm.lm.perplexity import line_losses, measure_perplexity
 from blink.kglm.lm.softmax import sampled_loss, token_losses
 from blink.kglm.lm.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
-from tests.kglm.lm_toys import toy_model
+from blink.kglm.settings import Cells
+from tests.kglm.lm_toys import DEFAULTS, classifier_options, language_options, toy_model
 
 torch.set_num_threads(1)
 
 WORDS = Vocabulary(tuple("abcdefghij"), tuple(range(10, 0, -1)))
-BOTH = Cells("BiLSTM", (6,), 0.6)
-HEADED = Classifier(hidden=(7, 5), keep=0.5)
+BOTH = Cells(kind="BiLSTM", layers=[6], keep=0.6)
+HEADED = classifier_options(hidden=[7, 5], keep=0.5)
 
 
 def lines(*texts: str) -> Corpus:
@@ -58,7 +58,7 @@ def test_losses_of_a_line_follow_from_the_equations() -> None:
 
 @torch.no_grad()
 def test_both_directions_judge_a_triple_and_padding_is_never_read() -> None:
-    model = toy_model(cells=Cells("BiLSTM", (6, 4), 0.6), classifier=HEADED)
+    model = toy_model(cells=Cells(kind="BiLSTM", layers=[6, 4], keep=0.6), classifier=HEADED)
     ids, lengths = torch.tensor([[1, 7, 8, 9, 0, 0], [1, 5, 6, 7, 8, 9]]), torch.tensor([4, 6])
     alone = model.encoder.summary(ids[:1, :4], lengths[:1])
     torch.testing.assert_close(model.encoder.summary(ids, lengths)[:1], alone)
@@ -78,21 +78,21 @@ def test_ids_are_reversed_within_their_lengths() -> None:
 def test_the_next_word_is_not_seen() -> None:
     """Neither kind of cells may look ahead: what comes later changes no loss before it."""
     for kind in ("LSTM", "BiLSTM"):
-        model = toy_model(len(WORDS), cells=Cells(kind, (6, 5), 0.6))
+        model = toy_model(len(WORDS), cells=Cells(kind=kind, layers=[6, 5], keep=0.6))
         one, other = (model.line_losses(lines(text).batch([0]))[0] for text in ("abcde", "abcij"))
         assert one[:3].equal(other[:3])
         assert not one[3:].equal(other[3:])
 
 
 def test_a_backward_stack_changes_nothing_of_the_language_model() -> None:
-    one, both = (toy_model(len(WORDS), cells=Cells(kind, (6,), 0.6)) for kind in ("LSTM", "BiLSTM"))
+    one, both = (toy_model(len(WORDS), cells=Cells(kind=kind, layers=[6], keep=0.6)) for kind in ("LSTM", "BiLSTM"))
     ids = lines("abcdef", "gh").batch([0, 1])
     assert one.line_losses(ids).equal(both.line_losses(ids))
 
 
 def test_backward_cells_learn_from_text_only_where_asked() -> None:
     for backward in (False, True):
-        model = toy_model(len(WORDS), cells=BOTH, language=Language(backward=backward))
+        model = toy_model(len(WORDS), cells=BOTH, language=language_options(backward=backward))
         model.language_loss(lines("abcd", "ef").batch([0, 1])).backward()
         assert model.encoder.backwards is not None
         assert all((p.grad is not None) == backward for p in model.encoder.backwards.parameters())
@@ -111,7 +111,7 @@ def test_padding_changes_no_loss() -> None:
 
 
 def test_perplexity_is_of_the_corpus_with_ends_and_without_dropout() -> None:
-    model = toy_model(len(WORDS), cells=Cells("LSTM", (6,), 0.3)).train()
+    model = toy_model(len(WORDS), cells=Cells(kind="LSTM", layers=[6], keep=0.3)).train()
     text = lines("abcde", "xyxb", "a")
     result = measure_perplexity(model, text)
     assert model.training
@@ -147,7 +147,7 @@ def test_perplexity_does_not_depend_on_batches(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(("kind", "unscored"), [("LSTM", 3), ("BiLSTM", 4)])
 def test_the_original_counts_too_many_words(kind: str, unscored: int) -> None:
-    model, text = toy_model(len(WORDS), cells=Cells(kind, (6,), 1.0)), lines("abcdef", "ghij")
+    model, text = toy_model(len(WORDS), cells=Cells(kind=kind, layers=[6], keep=1.0)), lines("abcdef", "ghij")
     scored = [model.line_losses(text.batch([row]))[0, : ids - unscored].sum().item() for row, ids in ((0, 8), (1, 6))]
     assert measure_perplexity(model, text).as_the_original_counts == pytest.approx(math.exp(sum(scored) / (6 + 4)), rel=1e-6)
 
@@ -177,14 +177,14 @@ def test_the_sampled_gradient_is_about_that_of_the_full_softmax() -> None:
 
 
 def test_a_sampled_softmax_is_for_training_alone() -> None:
-    model, ids = toy_model(len(WORDS), language=Language(softmax="sampled", samples=3)), lines("abcd").batch([0])
+    model, ids = toy_model(len(WORDS), language=language_options(softmax="sampled", samples=3)), lines("abcd").batch([0])
     assert model.language_loss(ids).item() == model.language_loss(ids).item()
     torch.testing.assert_close(model.language_loss(ids), model.line_losses(ids).mean())
 
 
 def test_a_tied_model_predicts_by_the_table_it_reads() -> None:
     for width in (5, 6):  # as wide as the words, and not
-        model = toy_model(len(WORDS), cells=Cells("LSTM", (width,), 1.0), language=Language(tied=True))
+        model = toy_model(len(WORDS), cells=Cells(kind="LSTM", layers=[width], keep=1.0), language=language_options(tied=True))
         names = {name for name, _ in model.named_parameters()}
         assert "language.weight" not in names
         assert ("language.onto.weight" in names) == (width != 5)
@@ -195,7 +195,7 @@ def test_a_tied_model_predicts_by_the_table_it_reads() -> None:
 
 
 def classifier_gradients(**changes: object) -> KGLanguageModel:
-    model = toy_model(cells=BOTH, classifier=section(Classifier, {**vars(HEADED), **changes})).train()
+    model = toy_model(cells=BOTH, classifier=classifier_options(**{**HEADED.to_dict(), **changes})).train()
     batch = TripleBatch(torch.tensor([[1, 7, 8], [1, 9, 0]]), torch.tensor([3, 2]))
     model.classifier_loss(batch, torch.tensor([1.0, 0.0])).backward()
     return model
@@ -211,7 +211,7 @@ def test_the_classifier_reaches_the_shared_table_but_as_in_the_original() -> Non
 
 
 def test_the_penalty_is_half_the_squared_weights() -> None:
-    model = toy_model(cells=BOTH, classifier=Classifier(hidden=(7, 5), penalty=0.01, balance=3.0))
+    model = toy_model(cells=BOTH, classifier=classifier_options(hidden=[7, 5], penalty=0.01, balance=3.0))
     batch, labels = TripleBatch(torch.tensor([[1, 7, 8], [1, 9, 5]]), torch.tensor([3, 3])), torch.tensor([1.0, 0.0])
     logits = model.logits(batch)
     plain = (3 * torch.nn.functional.softplus(-logits[0]) + torch.nn.functional.softplus(logits[1])) / 2
@@ -237,7 +237,7 @@ def test_the_random_numbers_of_the_caller_are_left_alone() -> None:
 
 
 def test_vectors_of_entities_stand_beside_words() -> None:
-    options = Classifier(hidden=(7,), entity_width=4, entity_keep=1.0)
+    options = classifier_options(hidden=[7], entity_width=4, entity_keep=1.0)
     model = toy_model(cells=BOTH, classifier=options, entities=3, relations=2)
     ids, lengths = torch.tensor([[1, 7, 8]] * 3), torch.tensor([3] * 3)
     rows = (torch.tensor([0, 1, -1]), torch.tensor([0, 0, 1]), torch.tensor([2, 2, 2]))
@@ -254,7 +254,7 @@ def test_vectors_of_entities_stand_beside_words() -> None:
 
 
 def test_the_distance_of_entities_from_their_words_is_taken_down_by_learning() -> None:
-    model = toy_model(classifier=Classifier(hidden=(7,), entity_width=4, align=1.0), entities=3, relations=2).train()
+    model = toy_model(classifier=classifier_options(hidden=[7], entity_width=4, align=1.0), entities=3, relations=2).train()
     names, lengths = torch.tensor([[1, 7, 8], [1, 9, 0], [1, 5, 6]]), torch.tensor([3, 2, 3])
     words = model.name_vectors(names, lengths).detach()
     torch.testing.assert_close(words[1], model.encoder.words.weight[9])
@@ -276,32 +276,32 @@ def test_frozen_words_are_in_no_group() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "values", "message"),
+    ("name", "value", "message"),
     [
-        (Cells, {"kind": "GRU"}, "cells.kind is 'GRU'"),
-        (Cells, {"layers": []}, "cells.layers"),
-        (Cells, {"keep": 0.0}, "cells.keep"),
-        (Language, {"softmax": "adaptive"}, "language.softmax"),
-        (Language, {"samples": 0}, "language.samples"),
-        (Classifier, {"hidden": [0]}, "classifier.hidden"),
-        (Classifier, {"balance": 0.0}, "balance"),
+        ("cells.kind", "GRU", "cells.kind is 'GRU'"),
+        ("cells.layers", [], "cells.layers"),
+        ("cells.keep", 0.0, "cells.keep"),
+        ("language.softmax", "adaptive", "language.softmax"),
+        ("language.samples", 0, "language.samples"),
+        ("classifier.hidden", [0], "classifier.hidden"),
+        ("classifier.balance", 0.0, "balance"),
     ],
 )
-def test_options_out_of_range_are_told(kind: type, values: dict[str, object], message: str) -> None:
+def test_options_out_of_range_are_told(name: str, value: object, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        section(kind, values)
+        DEFAULTS.replace({name: value})
 
 
 def test_a_network_comes_back_from_plain_values() -> None:
-    network = Network(30, 5, BOTH, Language(), HEADED, entities=3)
-    assert Network.from_dict(json.loads(json.dumps(network.to_dict()))) == network
+    network = Network(vocabulary=30, width=5, cells=BOTH, language=DEFAULTS.language, classifier=HEADED, entities=3)
+    assert Network.model_validate(json.loads(json.dumps(network.to_dict()))) == network
 
 
 # -- samples ---------------------------------------------------------------------------------------------------------------
 
 
 def test_greedy_words_are_the_likeliest_of_the_whole_prefix() -> None:
-    model = toy_model(len(WORDS), cells=Cells("BiLSTM", (6, 5), 0.5)).train()
+    model = toy_model(len(WORDS), cells=Cells(kind="BiLSTM", layers=[6, 5], keep=0.5)).train()
     generated = generate(model, WORDS, "a b c", Sampling(words=6))
     assert model.training
     model.eval()

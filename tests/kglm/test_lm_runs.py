@@ -18,7 +18,7 @@ from blink.errors import CheckpointError, DataError, MismatchError, MissingFileE
 from blink.files import read_json
 from blink.kglm.lm.inputs import read_inputs
 from blink.kglm.lm.model import KGLanguageModel
-from blink.kglm.lm.network import new_model
+from blink.kglm.lm.network import new_model, schedule_of
 from blink.kglm.lm.runner import LanguageRunner, tasks_of
 from blink.kglm.lm.saved import load_model, save_model
 from blink.kglm.lm.schedule import LANGUAGE, TRIPLES, Schedule
@@ -26,7 +26,7 @@ from blink.kglm.lm.vectors import neighbour_vectors, read_vectors, rescaled
 from blink.kglm.lm.vocabulary import PAD, Vocabulary
 from blink.kglm.run import KglmRun
 from blink.runs.finite import NotFinite
-from tests.kglm.lm_toys import settings_for, toy_model, write_world
+from tests.kglm.lm_toys import DEFAULTS, settings_for, toy_model, write_world
 
 pytest.importorskip("yaml", reason="the extra 'kglm' is not installed")
 torch.set_num_threads(1)
@@ -111,11 +111,18 @@ def test_weights_of_a_sum() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"alpha": 1.5}, {"mode": "both"}, {"order": "random"}, {"every": 0}, {"language": 0, "triples": 0}, {"triples": -1}],
+    [
+        {"joint.alpha": 1.5},
+        {"joint.mode": "both"},
+        {"joint.order": "random"},
+        {"joint.every": 0},
+        {"train.steps_per_epoch_lm": 0, "train.steps_per_epoch_kge": 0},
+        {"train.steps_per_epoch_kge": -1},
+    ],
 )
 def test_schedules_out_of_range_are_told(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
-        Schedule(**{"language": 1, "triples": 1, **wrong})
+        schedule_of(DEFAULTS.replace(wrong))
 
 
 # -- single tasks inside joint runs ----------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,51 +12,12 @@ from blink.errors import SettingsError
 from blink.kglm.lm.model import KGLanguageModel
 from blink.kglm.lm.schedule import LANGUAGE, TRIPLES, Schedule
 from blink.kglm.lm.tasks import Task
+from blink.kglm.settings import JointTrain, JointValidation, LanguageSections
 from blink.runs.learner import Due, Learner, TrainerState, every
 from blink.runs.seeds import seed_for
 
 OWNERS = {"words": (), "cells": (), "language": (LANGUAGE,), "classifier": (TRIPLES,), "tables": (TRIPLES,)}
 """Group of parameters -> the task of its learning rate; a shared group has the learning rate of the step's tasks."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """Training settings.
-
-    Attributes:
-        seed: seed of dropout and sampled words.
-        epochs: number of epochs.
-        rates: learning rate of each task. For shared groups, a summed step uses the mean weighted by the loss weights.
-        clip: maximum norm of the gradient; 0 disables clipping.
-        save_steps: steps between checkpoints.
-        log_steps: steps between rows of the trace.
-        every: epochs between validations.
-        patience: number of validations without improvement that ends the run; 0 disables early stopping.
-        delta: minimum improvement of a score.
-        rule: criterion of the best checkpoint: ``loss`` (sum of the tasks' validation losses, weighted by ``alpha``),
-            ``perplexity`` or ``accuracy``.
-        keep_both: also save the checkpoints of lowest perplexity and highest accuracy, as the original does.
-    """
-
-    seed: int = 0
-    epochs: int = 30
-    rates: Mapping[str, float] = field(default_factory=lambda: {LANGUAGE: 1e-3, TRIPLES: 1e-3})
-    clip: float = 5.0
-    save_steps: int = 500
-    log_steps: int = 20
-    every: int = 1
-    patience: int = 0
-    delta: float = 0.0
-    rule: str = "loss"
-    keep_both: bool = False
-
-    def __post_init__(self) -> None:
-        if min(self.epochs, self.save_steps, self.log_steps, self.every) < 1 or min(self.clip, self.patience, self.delta) < 0:
-            raise SettingsError(
-                "epochs and steps between saves, rows and validations must be at least 1; clip, patience, delta 0"
-            )
-        if min(self.rates.values()) <= 0:
-            raise SettingsError(f"learning rates are {dict(self.rates)}; they must be above 0")
 
 
 class LanguageLearner(Learner):
@@ -67,7 +27,7 @@ class LanguageLearner(Learner):
         model: the model, on its device.
         tasks: tasks by name.
         schedule: schedule of the tasks.
-        training: training settings.
+        settings: settings of the run.
         validate: evaluates the model; returns metrics by name, with ``nats`` (mean loss per word) for text, and ``loss`` (mean
             per triple) and ``accuracy`` for triples.
         save_best: saves the model for a rule, with these metrics.
@@ -87,37 +47,40 @@ class LanguageLearner(Learner):
         model: KGLanguageModel,
         tasks: Mapping[str, Task],
         schedule: Schedule,
-        training: Training,
+        settings: LanguageSections,
         *,
         validate: Callable[[], Mapping[str, Any]],
         save_best: Callable[[str, Mapping[str, Any]], None],
         digest: str,
     ) -> None:
-        self.model, self._tasks, self._schedule, self._training = model, tasks, schedule, training
+        self.model, self._tasks, self._schedule, self._settings = model, tasks, schedule, settings
         self._measure, self._save_best, self._digest = validate, save_best, digest
-        self.patience, self.delta = training.patience, training.delta
+        train, self._rule = settings.train, settings.validation.choose
+        self.patience, self.delta = settings.validation.patience, settings.validation.delta
+        triple_rate = train.learning_rate_kge if isinstance(train, JointTrain) else train.learning_rate_lm
+        self._rates = {LANGUAGE: train.learning_rate_lm, TRIPLES: triple_rate}
         self._groups = [name for name, _ in model.groups()]
         groups = [{"params": list(parameters)} for _, parameters in model.groups()]
-        self.optimizer = torch.optim.Adam(groups, lr=training.rates[LANGUAGE], fused=True)
+        self.optimizer = torch.optim.Adam(groups, lr=train.learning_rate_lm, fused=True)
         self.task_steps = {LANGUAGE: 0, TRIPLES: 0}
         self.rules: dict[str, list[float]] = {}
         self._clock, self._epoch, self._rate = _Clock(), 0, 0.0
-        if training.rule == "perplexity" and LANGUAGE not in schedule.tasks:
+        if self._rule == "perplexity" and LANGUAGE not in schedule.tasks:
             raise SettingsError("validation.choose is perplexity, but there is no text; set it to accuracy or loss")
-        if training.rule == "accuracy" and TRIPLES not in schedule.tasks:
+        if self._rule == "accuracy" and TRIPLES not in schedule.tasks:
             raise SettingsError("validation.choose is accuracy, but there are no triples; set it to perplexity or loss")
 
     @property
     def total_steps(self) -> int:
         """Steps of the schedule."""
-        return self._schedule.steps(self._training.epochs)
+        return self._schedule.steps(self._settings.train.epochs)
 
     def due(self, step: int) -> Due:
         """Validations after each ``every`` epochs and the last, checkpoints after each epoch and ``save_steps``."""
-        training, (epoch, rest) = self._training, self._schedule.locate(step)
+        train, (epoch, rest) = self._settings.train, self._schedule.locate(step)
         ended = step > 0 and rest == 0
-        validate = ended and (epoch % training.every == 0 or epoch == training.epochs)
-        return Due(every(step, training.log_steps), ended, validate, ended or every(step, training.save_steps))
+        validate = ended and (epoch % self._settings.validation.every == 0 or epoch == train.epochs)
+        return Due(every(step, train.log_steps), ended, validate, ended or every(step, train.save_steps))
 
     def speeds(self) -> dict[str, float]:
         """Speeds since the start of the process, such as ``{"words/s": 5200.0}``."""
@@ -157,8 +120,8 @@ class LanguageLearner(Learner):
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         losses = {name: self._gradients(name) for name in names}
-        if self._training.clip:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._training.clip)
+        if clip := self._settings.train.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         self._rate = self._set_rates(names)
         self.optimizer.step()
         self._clock.end_step(time.perf_counter() - began)
@@ -182,7 +145,7 @@ class LanguageLearner(Learner):
         """Add the gradients of a task's loss. Its random numbers depend only on seed, task and the task's step."""
         began, device = time.perf_counter(), next(self.model.parameters()).device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed_for(self._training.seed, "chance", name, self.task_steps[name]))
+            torch.manual_seed(seed_for(self._settings.seed, "chance", name, self.task_steps[name]))
             loss = self._tasks[name].loss(self.task_steps[name])
             (loss.value * self._schedule.weight(name)).backward()
         self._clock.note(self._tasks[name].unit, loss.units, time.perf_counter() - began)
@@ -194,7 +157,7 @@ class LanguageLearner(Learner):
         for group_name, group in zip(self._groups, self.optimizer.param_groups, strict=True):
             tasks = [name for name in OWNERS[group_name] if name in names] or names
             weights = [self._schedule.weight(name) for name in tasks]
-            group["lr"] = sum(w * self._training.rates[n] for w, n in zip(weights, tasks, strict=True)) / sum(weights)
+            group["lr"] = sum(w * self._rates[n] for w, n in zip(weights, tasks, strict=True)) / sum(weights)
             rates.append(float(group["lr"]))
         return max(rates)
 
@@ -207,7 +170,7 @@ class LanguageLearner(Learner):
 
     def score(self, row: Mapping[str, Any]) -> float:
         """The value of the run's rule below 0."""
-        return -self.value(self._training.rule, row)
+        return -self.value(self._rule, row)
 
     def value(self, rule: str, row: Mapping[str, Any]) -> float:
         """Value of a validation by a rule; lower is better."""
@@ -236,9 +199,10 @@ class LanguageLearner(Learner):
         return f"epoch {row['epoch'] + 1}: {figures}{'  (best)' if better else ''}"
 
     def _saved_rules(self) -> list[str]:
-        both = [r for r, task in (("perplexity", LANGUAGE), ("accuracy", TRIPLES)) if task in self._schedule.tasks]
-        rule = self._training.rule
-        return [rule, *(r for r in both if self._training.keep_both and r != rule)]
+        validation, both = self._settings.validation, (("perplexity", LANGUAGE), ("accuracy", TRIPLES))
+        if not isinstance(validation, JointValidation) or not validation.keep_both:
+            return [self._rule]
+        return [self._rule, *(rule for rule, task in both if task in self._schedule.tasks and rule != self._rule)]
 
 
 class _Clock:

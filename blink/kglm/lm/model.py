@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from blink.errors import SettingsError, ShapeError
-from blink.kglm.lm.options import Cells, Classifier, Language, Network
 from blink.kglm.lm.softmax import sampled_loss, token_losses
 from blink.kglm.lm.vocabulary import PAD
+from blink.kglm.settings import Cells, Classifier, Language
+from blink.runs.fields import Positive, Section
 from blink.runs.seeds import seed_for
 
 State = tuple[tuple[Tensor, Tensor], ...]
@@ -28,6 +29,28 @@ State = tuple[tuple[Tensor, Tensor], ...]
 
 ENTITY_SCALE = 0.5
 """Standard deviation of the values of a new entity embedding; products of three values are then about 1/8."""
+
+
+class Network(Section):
+    """Configuration of a network; a task that is None has no layers.
+
+    Attributes:
+        vocabulary: number of ids.
+        width: dimension of word vectors.
+        learn_words: whether the word table is trained.
+        scale: standard deviation of the values of random word vectors.
+        entities, relations: rows of the entity and relation tables; 0 without tables.
+    """
+
+    vocabulary: int
+    width: Positive
+    cells: Cells
+    language: Language | None = None
+    classifier: Classifier | None = None
+    learn_words: bool = True
+    scale: float = 0.3
+    entities: int = 0
+    relations: int = 0
 
 
 class TripleBatch(NamedTuple):
@@ -279,7 +302,7 @@ class KGLanguageModel(nn.Module):
             self.language = LanguageHead(network, network.language) if network.language else None
             torch.manual_seed(seed_for(seed, "classifier"))
             options = network.classifier
-            width = network.cells.summary_width + (options.entity_width if options else 0)
+            width = network.cells.layers[-1] * (1 + network.cells.backward) + (options.entity_width if options else 0)
             self.classifier = ClassifierHead(width, options) if options else None
             torch.manual_seed(seed_for(seed, "tables"))
             self.tables = EntityTable(network, options) if options and options.entity_width else None

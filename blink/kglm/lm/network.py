@@ -9,8 +9,7 @@ import torch
 from blink.errors import SettingsError
 from blink.kglm.config import data_path
 from blink.kglm.lm.inputs import Inputs
-from blink.kglm.lm.model import KGLanguageModel
-from blink.kglm.lm.options import Cells, Classifier, Language, Network, section
+from blink.kglm.lm.model import KGLanguageModel, Network
 from blink.kglm.lm.schedule import LANGUAGE, TRIPLES, Schedule
 from blink.kglm.lm.vectors import neighbour_vectors, read_vectors, rescaled
 from blink.kglm.lm.vocabulary import PAD
@@ -30,16 +29,14 @@ def schedule_of(settings: LanguageSections) -> Schedule:
 def network_of(settings: LanguageSections, inputs: Inputs) -> Network:
     """The network configuration of a run; a task without steps is left out."""
     tasks, words = schedule_of(settings).tasks, settings.words
-    classifier = None
-    if TRIPLES in tasks:
-        classifier = section(Classifier, JointSettings.of(settings).classifier.to_dict())
+    classifier = JointSettings.of(settings).classifier if TRIPLES in tasks else None
     with_tables = classifier is not None and classifier.entity_width and inputs.triples is not None
     rows = [len(ids) for ids in inputs.triples.table_ids] if with_tables and inputs.triples else [0, 0]
     return Network(
         vocabulary=len(inputs.vocabulary),
         width=words.width,
-        cells=section(Cells, settings.cells.to_dict()),
-        language=section(Language, settings.language.to_dict()) if LANGUAGE in tasks else None,
+        cells=settings.cells,
+        language=settings.language if LANGUAGE in tasks else None,
         classifier=classifier,
         learn_words=words.learn,
         scale=words.scale or 1.0,

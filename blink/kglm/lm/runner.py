@@ -12,7 +12,7 @@ from blink.errors import SettingsError
 from blink.kglm.lm.corpus import Corpus
 from blink.kglm.lm.export import write_export
 from blink.kglm.lm.inputs import SPLITS, Inputs, describe_inputs, read_inputs
-from blink.kglm.lm.learner import LanguageLearner, Training
+from blink.kglm.lm.learner import LanguageLearner
 from blink.kglm.lm.measures import Evaluator, classify_and_measure, tables_for
 from blink.kglm.lm.memory import keep_freed_memory
 from blink.kglm.lm.model import KGLanguageModel
@@ -22,7 +22,7 @@ from blink.kglm.lm.saved import SavedModel, load_model, save_model
 from blink.kglm.lm.schedule import LANGUAGE, TRIPLES
 from blink.kglm.lm.tasks import LanguageTask, Task, TripleTask
 from blink.kglm.run import KglmRun, device_for
-from blink.kglm.settings import JointSettings, JointTrain, JointValidation, LanguageSections, Settings
+from blink.kglm.settings import JointSettings, LanguageSections, Settings
 from blink.runs.folder import BEST_FOLDER
 from blink.runs.loop import Loop
 from blink.runs.progress import Progress
@@ -75,18 +75,17 @@ def _learner(inputs: Inputs, run: KglmRun[LanguageSections], progress: Progress,
     drawn = {"words.init": "random", "words.scale": settings.words.scale or 1.0}
     start = settings.replace(drawn) if resumed else settings
     model = new_model(start, inputs, progress.say).to(device_for(settings))
-    validation, training = settings.validation, training_of(settings)
-    text = _some_lines(inputs.texts.get("valid"), validation.lines)
+    text = _some_lines(inputs.texts.get("valid"), settings.validation.lines)
 
     def save_best(rule: str, row: Mapping[str, Any]) -> None:
         ids = inputs.triples.table_ids if model.tables is not None and inputs.triples is not None else ([], [])
-        save_model(run.path / folder_of(rule, training.rule), model, inputs.vocabulary, ids[0], ids[1], row)
+        save_model(run.path / folder_of(rule, settings.validation.choose), model, inputs.vocabulary, ids[0], ids[1], row)
 
     return LanguageLearner(
         model,
         tasks_of(settings, inputs, model),
         schedule_of(settings),
-        training,
+        settings,
         validate=lambda: scores_of(model, inputs, text),
         save_best=save_best,
         digest=inputs.vocabulary.digest,
@@ -106,25 +105,6 @@ def _measure_all(run: KglmRun[LanguageSections], inputs: Inputs, cost: Mapping[s
         run.add_metrics(name, values)
     last = figures.get("test") or figures["valid"]
     return {**{k: v for k, v in last.items() if isinstance(v, float)}, **run.metrics()}
-
-
-def training_of(settings: LanguageSections) -> Training:
-    """The training settings of a run."""
-    train, validation = settings.train, settings.validation
-    of_text = train.learning_rate_lm
-    return Training(
-        seed=settings.seed,
-        epochs=train.epochs,
-        rates={LANGUAGE: of_text, TRIPLES: train.learning_rate_kge if isinstance(train, JointTrain) else of_text},
-        clip=train.clip,
-        save_steps=train.save_steps,
-        log_steps=train.log_steps,
-        every=validation.every,
-        patience=validation.patience,
-        delta=validation.delta,
-        rule=validation.choose,
-        keep_both=isinstance(validation, JointValidation) and validation.keep_both,
-    )
 
 
 def tasks_of(settings: LanguageSections, inputs: Inputs, model: KGLanguageModel) -> dict[str, Task]:

@@ -11,8 +11,7 @@ import torch
 
 from blink.errors import CheckpointError, MismatchError, MissingFileError
 from blink.files import atomic_open, read_json, write_json
-from blink.kglm.lm.model import KGLanguageModel
-from blink.kglm.lm.options import Network
+from blink.kglm.lm.model import KGLanguageModel, Network
 from blink.kglm.lm.vocabulary import VOCABULARY_FILE, Vocabulary
 from blink.kglm.run import read_tensors, write_tensors
 from blink.runs.folder import BEST_FOLDER
@@ -79,7 +78,7 @@ def load_model(folder: str | Path) -> SavedModel:
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise CheckpointError(f"{path} holds no language model of this version; name the folder of a run of kind lm or joint")
     vocabulary = Vocabulary.load(path / VOCABULARY_FILE)
-    network = Network.from_dict(config["network"])
+    network = Network.model_validate(config["network"])
     if vocabulary.digest != config["vocabulary"] or len(vocabulary) != network.vocabulary:
         raise MismatchError(f"{path / VOCABULARY_FILE} is not the vocabulary of this model; copy the whole folder again")
     with torch.random.fork_rng(devices=[]):

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from blink.errors import SettingsError
-from blink.runs.settings import choice
 
 LANGUAGE, TRIPLES = "language", "triples"
-MODES = ("alternate", "sum")
-ORDERS = ("interleaved", "blocks")
 
 Step = tuple[str, ...]
 """The tasks that are trained in a step."""
@@ -42,12 +39,6 @@ class Schedule:
     every: int = 1
 
     def __post_init__(self) -> None:
-        choice("joint.mode", self.mode, MODES)
-        choice("joint.order", self.order, ORDERS)
-        if not 0 <= self.alpha <= 1:
-            raise SettingsError(f"joint.alpha is {self.alpha}; it must be from 0 (text alone) to 1 (triples alone)")
-        if min(self.language, self.triples) < 0 or self.every < 1:
-            raise SettingsError("steps per epoch must not be negative, and joint.every at least 1")
         if not self.tasks:
             raise SettingsError("no task has a step; set train.steps_per_epoch_lm or train.steps_per_epoch_kge above 0")
 

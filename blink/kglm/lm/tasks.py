@@ -107,7 +107,7 @@ class TripleTask:
         self._rows, self._seed, self._redraw, self._tables = rows, seed_for(seed, TRIPLES), redraw, tables
         self._has_negatives = not facts.label.all()
         self._epoch, self._first_step = -1, 0
-        self._labelled, self._order, self._sizes = facts, list[np.ndarray](), list[int]()
+        self._labelled, self._order = facts, list[np.ndarray]()
 
     def loss(self, step: int) -> Loss:
         """Weighted cross-entropy with its penalty, and the alignment distance if the model has entity embeddings."""
