@@ -11,10 +11,10 @@ import torch
 
 from blink.errors import CheckpointError, MismatchError, MissingFileError, SettingsError
 from blink.kglm.config import kind_of, load_settings
-from blink.kglm.settings import Settings
+from blink.kglm.settings import GraphSections, Settings
 from blink.runs.checkpoints import CHECKPOINTS_FOLDER, checkpoints
 from blink.runs.folder import TRACE_FILE, RunFolder
-from blink.runs.learner import TrainerState
+from blink.runs.learner import Due, Learner, TrainerState, every
 from blink.runs.loop import Loop
 from blink.runs.provenance import differing_data, provenance
 
@@ -123,22 +123,55 @@ def run_to_end(loop: Loop, *, resume: bool) -> dict[str, Any]:
     return {**state.best, "steps": state.step, **loop.cost.row()}
 
 
-def require_scheduled(state: TrainerState, total_steps: int, steps: int, every: int) -> None:
-    """Check that a longer run would have the last validation of the state that it continues.
+class EpochLearner(Learner):
+    """A learner whose epochs have equal numbers of steps, and whose validations and checkpoints follow epochs.
 
     Args:
-        state: continued from.
-        total_steps: of the longer run.
-        steps: of an epoch.
-        every: epochs between two validations.
+        folder: the run.
 
-    Raises:
-        SettingsError: the shorter run ended with a validation that the longer one lacks.
+    Attributes:
+        epoch_steps: steps per epoch.
     """
-    last = state.step if state.pending else state.validated
-    if last == state.step < total_steps and last % (steps * every):
-        message = f"the run ended between two validations of stop.every {every}, with one more that a longer run lacks"
-        raise SettingsError(f"{message}; start a new run, or end runs that are to be made longer at a multiple of {every}")
+
+    settings: GraphSections
+    epoch_steps: int
+
+    def __init__(self, folder: KglmRun[GraphSections]) -> None:
+        self.folder, self.settings = folder, folder.settings
+        self.patience, self.delta = self.settings.stop.patience, self.settings.stop.delta
+        self.device = torch.device(device_for(self.settings))
+
+    @property
+    def total_steps(self) -> int:
+        """Number of steps without early stopping."""
+        return self.epoch_steps * self.settings.train.epochs
+
+    def due(self, step: int) -> Due:
+        """Validations after ``stop.every`` epochs and at the end, checkpoints after ``train.save_epochs``."""
+        train, steps = self.settings.train, self.epoch_steps
+        return Due(
+            log=every(step, train.log_steps),
+            epoch_end=every(step, steps),
+            validate=every(step, steps * self.settings.stop.every) or step == self.total_steps,
+            save=every(step, steps * train.save_epochs),
+        )
+
+    def epoch_row(self, step: int, means: Mapping[str, float], seconds: float) -> dict[str, Any]:
+        """Mean loss and time."""
+        return {"epoch": step // self.epoch_steps, "step": step, "loss": means["loss"], "seconds": round(seconds, 3)}
+
+    def require_scheduled(self, state: TrainerState) -> None:
+        """Check that this run, if it is longer than the run of a state, also has the last validation of that state.
+
+        Raises:
+            SettingsError: the shorter run ended with a validation that the longer run does not have.
+        """
+        last, interval = state.step if state.pending else state.validated, self.settings.stop.every
+        if last == state.step < self.total_steps and last % (self.epoch_steps * interval):
+            raise SettingsError(
+                f"the run ended between two validations of stop.every {interval}, with one more that a longer run lacks; "
+                f"start a new run, or end runs that are to be made longer at a multiple of {interval}"
+            )
 
 
 def device_for(settings: Settings) -> str:

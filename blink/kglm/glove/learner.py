@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from blink.errors import MismatchError
 from blink.files import write_json
 from blink.kglm.glove.inputs import Words
 from blink.kglm.glove.learning import WordSide
 from blink.kglm.graph.learner import MODEL_ABOUT, MODEL_FILE
 from blink.kglm.lm.vocabulary import VOCABULARY_FILE
-from blink.kglm.run import KglmRun, device_for, read_tensors, require_scheduled, write_tensors
+from blink.kglm.run import EpochLearner, KglmRun, read_tensors, write_tensors
 from blink.kglm.settings import GloveSettings, Settings
-from blink.runs.learner import Due, Learner, TrainerState, every
+from blink.runs.learner import TrainerState
 
 PREFIX = "glove."
 """Prefix of the word model's tensors in a checkpoint, which may also have those of a graph."""
 HELD_OUT = "held_out_loss"
 
 
-class WordLearner(Learner):
+class WordLearner(EpochLearner):
     """Trains GloVe. The best checkpoint has the lowest loss on held-out pairs, or on all pairs if none are held out.
 
     Args:
@@ -33,28 +31,14 @@ class WordLearner(Learner):
         SettingsError: a setting is not allowed.
     """
 
+    settings: GloveSettings
     curves = (("loss",), (HELD_OUT,))
     advice = "lower words.lr, and start again"
 
     def __init__(self, words: Words, folder: KglmRun[GloveSettings]) -> None:
-        self.words, self.folder, self.settings = words, folder, folder.settings
-        self.patience, self.delta = self.settings.stop.patience, self.settings.stop.delta
-        self.side = WordSide(words, self.settings, torch.device(device_for(self.settings)))
-
-    @property
-    def total_steps(self) -> int:
-        """Number of steps without early stopping."""
-        return self.side.steps * self.settings.train.epochs
-
-    def due(self, step: int) -> Due:
-        """Validations after ``stop.every`` epochs and at the end, checkpoints after ``train.save_epochs``."""
-        train, steps = self.settings.train, self.side.steps
-        return Due(
-            log=every(step, train.log_steps),
-            epoch_end=every(step, steps),
-            validate=every(step, steps * self.settings.stop.every) or step == self.total_steps,
-            save=every(step, steps * train.save_epochs),
-        )
+        super().__init__(folder)
+        self.words, self.side = words, WordSide(words, self.settings, self.device)
+        self.epoch_steps = self.side.steps
 
     def finish(self) -> None:
         """Load the best checkpoint into the model."""
@@ -74,7 +58,7 @@ class WordLearner(Learner):
         """
         if state["words"] != self.words.vocabulary.digest:
             raise MismatchError(f"{self.folder.path} was started with another text; bring its files back, or start a new run")
-        require_scheduled(progress, self.total_steps, self.side.steps, self.settings.stop.every)
+        self.require_scheduled(progress)
         self.side.load_state(state["side"])
 
     def step(self, number: int) -> dict[str, float]:
@@ -89,17 +73,13 @@ class WordLearner(Learner):
 
     def progress_row(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> dict[str, float]:
         """Epoch and loss."""
-        return {"epoch": 1 + (step - 1) // self.side.steps, **losses}
-
-    def epoch_row(self, step: int, means: Mapping[str, float], seconds: float) -> dict[str, Any]:
-        """Mean loss and time."""
-        return {"epoch": step // self.side.steps, "step": step, "loss": means["loss"], "seconds": round(seconds, 3)}
+        return {"epoch": 1 + (step - 1) // self.epoch_steps, **losses}
 
     def validate(self, step: int) -> dict[str, Any]:
         """Loss on held-out pairs, or on all pairs if none are held out."""
         held_out = self.side.held_out_loss()
         loss = self.side.model.mean_loss(self.words.fitted) if held_out is None else held_out
-        return {HELD_OUT: loss, "epoch": step // self.side.steps}
+        return {HELD_OUT: loss, "epoch": step // self.epoch_steps}
 
     def score(self, row: Mapping[str, Any]) -> float:
         """The loss below 0."""

@@ -22,16 +22,16 @@ from blink.kglm.graph.optimisers import Optimisers
 from blink.kglm.graph.ranking import rank, summary
 from blink.kglm.graph.start import start_from_vectors
 from blink.kglm.graph.triples import Graph
-from blink.kglm.run import KglmRun, device_for, read_tensors, require_scheduled, write_tensors
+from blink.kglm.run import EpochLearner, KglmRun, read_tensors, write_tensors
 from blink.kglm.settings import GraphSections, Settings
-from blink.runs.learner import Due, Learner, TrainerState, every
+from blink.runs.learner import TrainerState
 from blink.runs.seeds import generator_for, seed_for
 
 MODEL_FILE, MODEL_ABOUT = "model.safetensors", "model.json"
 METRICS = ("mrr", "hits@1", "hits@3", "hits@10")
 
 
-class GraphLearner(Learner):
+class GraphLearner(EpochLearner):
     """Trains the model of a run's settings.
 
     Args:
@@ -44,16 +44,14 @@ class GraphLearner(Learner):
     """
 
     curves: tuple[Sequence[str], Sequence[str]] = (("loss",), METRICS)
-    settings: GraphSections
     advice = "lower train.lr, or raise a regulariser, and start again"
 
     def __init__(self, graph: Graph, folder: KglmRun[GraphSections]) -> None:
-        self.graph, self.folder, self.settings = graph, folder, folder.settings
+        super().__init__(folder)
+        self.graph = graph
         train, options = self.settings.train, self.settings
         if options.model.sparse and train.type != "negative":
             raise SettingsError("model.sparse needs train.type negative: the other types touch every row in each step")
-        self.patience, self.delta = options.stop.patience, options.stop.delta
-        self.device = torch.device(device_for(options))
         self.model = make_model(options, len(graph.entities), len(graph.relations))
         self.start_note = start_from_vectors(self.model, graph, options)
         self.model.to(self.device)
@@ -61,27 +59,13 @@ class GraphLearner(Learner):
         splits = [torch.from_numpy(graph.train), torch.from_numpy(graph.split("valid"))]
         answers = answers_of(splits[:1], *size)
         self._batches = Batches(graph, answers, options)
+        self.epoch_steps = self._batches.steps
         self._negatives = Negatives(graph, answers.to(self.device), options) if train.type == "negative" else None
         self._loss_options = loss_options(train, self.model.interaction.distance)
         self._optimisers = Optimisers(self.model, train, options.model.sparse)
         self._valid = self._ranked(splits[1]).to(self.device)
         self._filter = answers_of(splits, *size).to(self.device)  # without test triples, which must not influence training
         self.rate, self._rate_stale = train.lr, 0
-
-    @property
-    def total_steps(self) -> int:
-        """Number of steps without early stopping."""
-        return self._batches.steps * self.settings.train.epochs
-
-    def due(self, step: int) -> Due:
-        """Validations after ``stop.every`` epochs and at the end, checkpoints after ``train.save_epochs``."""
-        train, steps = self.settings.train, self._batches.steps
-        return Due(
-            log=every(step, train.log_steps),
-            epoch_end=every(step, steps),
-            validate=every(step, steps * self.settings.stop.every) or step == self.total_steps,
-            save=every(step, steps * train.save_epochs),
-        )
 
     def finish(self) -> None:
         """Load the best checkpoint into the model."""
@@ -108,7 +92,7 @@ class GraphLearner(Learner):
         """
         if state["graph"] != self.graph.digest:
             raise MismatchError(f"{self.folder.path} was started with another graph; bring its files back, or start a new run")
-        require_scheduled(progress, self.total_steps, self._batches.steps, self.settings.stop.every)
+        self.require_scheduled(progress)
         self.model.load_state_dict(state["model"])
         self._optimisers.load_state(state["optimisers"])
         self.rate, self._rate_stale = state["rate"], state["rate_stale"]
@@ -125,7 +109,7 @@ class GraphLearner(Learner):
 
     def describe_step(self, number: int) -> str:
         """Name of a step in messages."""
-        epoch, rest = divmod(number, self._batches.steps)
+        epoch, rest = divmod(number, self.epoch_steps)
         return f"step {number + 1} (epoch {epoch + 1}, step {rest + 1})"
 
     def step_row(self, losses: Mapping[str, float], seconds: float) -> dict[str, Any]:
@@ -135,11 +119,7 @@ class GraphLearner(Learner):
     def progress_row(self, step: int, losses: Mapping[str, float], best: Mapping[str, Any]) -> dict[str, float]:
         """Epoch, loss and the best validation."""
         mrr = {"mrr": best["mrr"]} if best else {}
-        return {"epoch": 1 + (step - 1) // self._batches.steps, "loss": losses["loss"], **mrr}
-
-    def epoch_row(self, step: int, means: Mapping[str, float], seconds: float) -> dict[str, Any]:
-        """Mean loss and time."""
-        return {"epoch": step // self._batches.steps, "step": step, "loss": means["loss"], "seconds": round(seconds, 3)}
+        return {"epoch": 1 + (step - 1) // self.epoch_steps, "loss": losses["loss"], **mrr}
 
     def _ranked(self, valid: Tensor) -> Tensor:
         """The validation triples that select the best checkpoint. *Shape:* (n, 3)."""
@@ -187,7 +167,7 @@ class GraphLearner(Learner):
         sizes = self.settings.eval.to_dict()
         ranks = rank(self.model.exact(), self._valid, self._filter, len(self.graph.entities), **sizes)
         scores = {name: float(value) for name, value in summary(ranks.realistic).items() if name != "questions"}
-        return {**scores, "epoch": step // self._batches.steps}
+        return {**scores, "epoch": step // self.epoch_steps}
 
     def score(self, row: Mapping[str, Any]) -> float:
         """The metric ``stop.metric``."""
