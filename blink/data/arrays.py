@@ -1,4 +1,4 @@
-"""Arrays on disk, one a ``.npy`` file: written whole or not at all, mapped rather than read, never unpickled."""
+"""Arrays in ``.npy`` files: written atomically, memory-mapped, never unpickled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from blink.files import atomic_open, require_file
 
 
 def save_array(path: str | Path, values: np.ndarray) -> None:
-    """Write an array of numbers, of any shape, atomically.
+    """Write a numeric array atomically.
 
     Raises:
         ValueError: it holds Python objects.
@@ -22,16 +22,16 @@ def save_array(path: str | Path, values: np.ndarray) -> None:
 
 
 def map_array(path: str | Path, remedy: str, *, damaged: str | None = None) -> np.ndarray:
-    """Map an array, in the shape and the kind of numbers that it was saved in.
+    """Memory-map an array.
 
     Args:
         path: the file.
-        remedy: what makes the file, for messages.
-        damaged: what to do about a damaged file, where that is something else.
+        remedy: how to create the file, for messages.
+        damaged: remedy for a damaged file, if it differs.
 
     Raises:
         MissingFileError: there is no such file.
-        MismatchError: it is no array of numbers, or is cut short.
+        MismatchError: it is not a numeric array, or is truncated.
     """
     path = require_file(path, remedy)
     try:

@@ -1,12 +1,12 @@
-"""Reads mention files: one question or document a line, labelled or not, and the raw arrays of the question sets.
+"""Reads mention files: one text per line, labelled or not, and the raw arrays of the question sets.
 
-Five layouts are known, told apart by their keys (`LAYOUTS`):
+There are five layouts, which differ in their keys (`LAYOUTS`):
 
 | layout | keys |
 | --- | --- |
 | labelled | ``text``, ``mentions`` (characters), ``label_id`` and/or ``wikidata_id``, perhaps ``tokenized_*`` |
 | tokenised | ``tokenized_text_ids``, ``tokenized_mention_idxs``, ``label_id``, no ``mentions`` |
-| legacy | ``context_left``, ``mention``, ``context_right``: parallel lists, one entry a mention |
+| legacy | ``context_left``, ``mention``, ``context_right``: parallel lists, one entry per mention |
 | raw | ``utterance``, ``entities``, ``entities_pos``: a file that is one JSON array |
 | unlabelled | ``text`` |
 """
@@ -29,11 +29,11 @@ TEXT_KEY = "text"
 
 
 def read_samples(path: str | Path, text_key: str = TEXT_KEY) -> Iterator[Sample]:
-    """Yield the samples of a mention file, in order, one line in memory at a time (a raw array is read whole).
+    """Yield the samples of a mention file in order, with one line in memory at a time (a raw array is read whole).
 
     Args:
         path: the file.
-        text_key: key of another spelling of each text, character for character, such as the one with its capital letters.
+        text_key: key of another form of each text with the same character offsets, such as the cased text.
 
     Raises:
         MissingFileError: there is no such file.
@@ -55,10 +55,10 @@ def read_samples(path: str | Path, text_key: str = TEXT_KEY) -> Iterator[Sample]
 
 
 def parse_row(row: Any, default_id: str = "", text_key: str = TEXT_KEY) -> Sample:
-    """Turn one decoded row into a `Sample`; the layout is decided row by row.
+    """Convert one decoded row to a `Sample`. Rows of a file may differ in layout.
 
     Raises:
-        DataError: the row is of no known layout, its lists disagree, or the text under ``text_key`` spells another text.
+        DataError: the layout is unknown, lists differ in length, or the text under ``text_key`` differs in length.
     """
     if not isinstance(row, dict):
         raise DataError(f"a row must be a JSON object, found {type(row).__name__}")
@@ -71,7 +71,7 @@ def parse_row(row: Any, default_id: str = "", text_key: str = TEXT_KEY) -> Sampl
 
 
 class Rows(Protocol):
-    """The part of a catalogue that `bind` needs."""
+    """The interface of a catalogue that `bind` needs."""
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -84,11 +84,11 @@ class Rows(Protocol):
 
 
 def bind(samples: Iterable[Sample], catalogue: Rows) -> Iterator[Sample]:
-    """Point gold mentions at the rows of the catalogue in use.
+    """Bind gold mentions to the rows of the catalogue in use.
 
-    A stored row is kept when the catalogue agrees about its Wikidata id, or has none to compare. Otherwise, as in files
-    made for another catalogue, the row is looked up by id; an unknown id becomes `NOT_IN_CATALOGUE`. Mentions in
-    tokens get the rows of the character mentions with the same index.
+    A stored row is kept if its Wikidata id is that of the catalogue, or either has no id. Otherwise, as in files for another
+    catalogue, the row is looked up by id; an unknown id gives `NOT_IN_CATALOGUE`. Token mentions get the rows of the
+    character mentions with the same index.
     """
 
     def row_in(mention: Mention) -> int:
@@ -112,10 +112,10 @@ def bind(samples: Iterable[Sample], catalogue: Rows) -> Iterator[Sample]:
 
 
 def require_rows(samples: Iterable[Sample], entities: int) -> None:
-    """Check that gold mentions name rows of a catalogue of so many entities, or none.
+    """Check that the rows of gold mentions exist in a catalogue of so many entities.
 
     Raises:
-        MismatchError: one names a row beyond its end; the sample is named.
+        MismatchError: a row is beyond its end; the message names the sample.
     """
     for sample in samples:
         rows = [m.row for m in sample.mentions or ()] + [m.row for m in sample.token_mentions or ()]
@@ -128,7 +128,7 @@ def require_rows(samples: Iterable[Sample], entities: int) -> None:
 
 
 def labelled_samples(file: str, catalogue: Rows) -> list[Sample]:
-    """Read a labelled mention file; entities are rows of the catalogue.
+    """Read a labelled mention file, bound to the rows of the catalogue.
 
     Raises:
         MissingFileError: there is no such file.
@@ -144,14 +144,14 @@ def labelled_samples(file: str, catalogue: Rows) -> list[Sample]:
 
 
 def evaluation_samples(file: str | Path, text_key: str = TEXT_KEY) -> list[Sample]:
-    """The samples of a mention file, all with gold in characters, or all without any gold.
+    """The samples of a mention file, either all with character-level gold, or all without gold.
 
     Args:
         file: the mention file.
         text_key: key of its texts, see `read_samples`.
 
     Raises:
-        DataError: some have gold and some have none, or it is in tokens.
+        DataError: only some samples have gold, or gold is token-level.
     """
     samples = list(read_samples(file, text_key))
     unlabelled = next((s.id for s in samples if s.mentions is None), None)
@@ -233,14 +233,14 @@ LAYOUTS: dict[str, Callable[[Row, str], Sample]] = {
     "tokenized_text_ids": _tokenised,
     "text": _labelled_or_not,
 }
-"""Distinctive key -> parser; the first key that a row has decides."""
+"""Key -> parser of the layout; the first key that a row has determines its layout."""
 
 
 def _parallel(name: str, first: Any, others: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
-    """Zip lists of one row; a missing one counts as a list of None.
+    """Zip the lists of one row. A missing list is replaced with None values.
 
     Raises:
-        DataError: they differ in length.
+        DataError: the lists differ in length.
     """
     if not isinstance(first, list):
         raise DataError(f"{name!r} must be a list, found {type(first).__name__}")
@@ -249,7 +249,7 @@ def _parallel(name: str, first: Any, others: Mapping[str, Any]) -> Iterator[tupl
             length = len(column) if isinstance(column, list) else type(column).__name__
             raise DataError(f"{key!r} and {name!r} must be lists of one length; found {length} and {len(first)}")
     columns = (itertools.repeat(None) if column is None else column for column in others.values())
-    return zip(first, *columns)  # noqa: B905 - endless columns are meant to be cut
+    return zip(first, *columns)  # noqa: B905 - repeat(None) is endless
 
 
 def _token_mentions(row: Row) -> tuple[TokenMention, ...] | None:
@@ -273,7 +273,7 @@ def _text(row: Row) -> str:
 
 
 def _respelt(sample: Sample, row: Row, key: str) -> Sample:
-    """The same sample with the text under ``key``; stored tokens belong to the other spelling and are dropped."""
+    """The sample with the text under ``key``, without stored tokens, which belong to the other text."""
     text = row.get(key)
     if not isinstance(text, str):
         problem = f"found {type(text).__name__}" if key in row else f"the row has only {', '.join(map(repr, row))}"

@@ -1,4 +1,4 @@
-"""Mention files that stay on disk: ``store[i]`` parses one line, so that millions of rows can be trained on."""
+"""Mention files read from disk row by row: ``store[i]`` parses one line, for training on millions of rows."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ OFFSETS_FOLDER = "offsets"
 
 
 class MentionStore(Sequence[Sample]):
-    """The rows of mention files of one JSON object a line, bound to a catalogue.
+    """The rows of mention files with one JSON object per line, bound to a catalogue.
 
-    One pass finds where lines begin and stores the offsets in a folder of the caller's. The files themselves are only read.
+    One scan stores the offsets of the lines in the caller's folder. The files themselves are not changed.
 
     Args:
         paths: the files, concatenated in this order.
-        catalogue: whose rows gold mentions are bound to.
-        folder: where the tables of line offsets are stored and memory-mapped.
+        catalogue: of the rows of gold mentions.
+        folder: of the memory-mapped tables of line offsets.
 
     Attributes:
         line_bytes: length of each row's line. *Shape:* (rows,), int64.
 
     Raises:
-        MissingFileError: a file is not there.
+        MissingFileError: a file is missing.
         DataError: a file has no rows, or is one JSON array.
     """
 
@@ -58,7 +58,7 @@ class MentionStore(Sequence[Sample]):
         """The sample of a row.
 
         Raises:
-            DataError: its line is malformed, or the file has changed; file and row are named.
+            DataError: its line is malformed, or the file has changed; the message names file and row.
         """
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
@@ -93,7 +93,7 @@ class MentionStore(Sequence[Sample]):
 
 
 def line_table(path: Path, folder: Path) -> npt.NDArray[np.int64]:
-    """Where the non-blank lines of a file begin and how long they are, memory-mapped from ``folder``; written there if missing.
+    """Offsets and lengths of the non-blank lines of a file, memory-mapped from ``folder`` and written there if missing.
 
     Returns:
         first byte and number of bytes. *Shape:* (rows, 2), int64.
@@ -130,7 +130,7 @@ def _lines(path: Path) -> npt.NDArray[np.int64]:
 
 
 def _blank(path: Path, lines: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Mask of blank lines. Only short lines are read, longer ones are taken to have content."""
+    """Mask of blank lines. Only short lines are read; longer ones are assumed to have content."""
     blank = np.zeros(len(lines), dtype=bool)
     with path.open("rb") as f:
         for i in np.flatnonzero(lines[:, 1] < 64):

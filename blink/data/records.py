@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 NOT_IN_CATALOGUE = -1
-"""Catalogue row of a gold entity that the catalogue lacks: it counts as gold and can never be found."""
+"""Catalogue row of a gold entity that is not in the catalogue. It counts as gold and is always missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class Sample:
     """One line of a mention file.
 
     ``mentions`` is None when the line carries no labels, and empty when it is labelled as having none.
-    ``token_ids`` and ``token_mentions`` are the stored word pieces of the original's format, where present.
-    ``partial`` says that only some of the mentions are labelled: what is not labelled then counts for nothing.
+    ``token_ids`` and ``token_mentions`` are the stored tokens of the original's format, if present.
+    ``partial`` means that only some of the mentions are labelled; other spans are then ignored.
     """
 
     id: str
@@ -81,7 +81,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A mention linked to an entity: ``text[start:end] == mention``; ``candidates`` are best first, the winner included."""
+    """A mention linked to an entity: ``text[start:end] == mention``; ``candidates`` are best first and include the entity."""
 
     start: int
     end: int
@@ -113,7 +113,7 @@ class LinkedText:
         return self.links
 
     def to_json(self) -> dict[str, Any]:
-        """The object that ``blink link --json`` prints."""
+        """The JSON object of ``blink link --json``."""
         return {"text": self.text, "links": [_link_json(link) for link in self.links]}
 
     def to_dict(self) -> dict[str, Any]:

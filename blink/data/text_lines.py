@@ -1,4 +1,4 @@
-"""Texts from a file, one a line, checked to be text."""
+"""Reads and checks texts from a file, one per line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def check_text(text: str, where: str) -> str:
     """Return ``text`` if it can be linked.
 
     Raises:
-        DataError: it holds a NUL or half a surrogate pair, so it is not text but something else, or was cut apart.
+        DataError: it contains a NUL or a lone surrogate.
     """
     at = next((i for i, c in enumerate(text) if c == "\0" or "\ud800" <= c <= "\udfff"), None)
     if at is None:

@@ -1,4 +1,4 @@
-"""The alias table of a catalogue on disk: which entities a string is a title or an alias of."""
+"""The alias table of a catalogue on disk: titles and aliases to entities."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from blink.errors import MismatchError
 KEYS_FILE = "forms.keys.npy"
 VALUES_FILE = "forms.rows.npy"
 REBUILD = "build the knowledge base again (blink kb build)"
-"""What to do about files derived from a catalogue that are missing or damaged."""
+"""Remedy in messages about missing or damaged files that are derived from a catalogue."""
 VARIANT, ALIAS, BARE_TITLE, TITLE = 0, 1, 2, 3
-"""What a string is to an entity; larger is stronger.
+"""Kinds of matches, from weak to strong.
 
-A variant differs from a title or alias only in spaces, hyphens and a final s. A bare title is a title without the brackets
-at its end: of entities with one name, the best known usually has the title that needs no brackets."""
+A variant differs from a title or alias only in spaces, hyphens, accents and a final s. A bare title is a title without the
+brackets at its end. Among entities of the same name, the most popular one usually has a title without brackets."""
 
 NO_LIMIT = 1 << 30
-"""More matches than any string has."""
+"""Limit that exceeds the matches of any string."""
 
 _BRACKETS = re.compile(r"\s*\([^()]*\)$")
 _NOT_WORD = re.compile(r"[\W_]+")
 _MAX_LENGTH_WITH_FINAL_S = 3
 """Strings up to this length keep a final s: ``us`` is not ``u``."""
 _BLOCK = 200_000
-"""Rows of the table that are built at a time: Python tuples of millions of strings would take gigabytes."""
+"""Rows of the table that are built at a time, to limit the memory of Python tuples."""
 
 
 @dataclass(frozen=True)
 class AliasMatch:
-    """An entity that a string names; ``kind`` is `VARIANT`, `ALIAS`, `BARE_TITLE` or `TITLE`."""
+    """An entity that a string matches; ``kind`` is `VARIANT`, `ALIAS`, `BARE_TITLE` or `TITLE`."""
 
     row: int
     kind: int
 
 
 class AliasTable:
-    """Looks strings up among titles and aliases; the table is sorted by hash and mapped from disk.
+    """Looks strings up among titles and aliases. The table is sorted by hash and memory-mapped.
 
-    The strings themselves are not stored: of n strings about n**2 / 2**65 pairs share a 64-bit hash, which is 0.0003 pairs
-    for 100 million.
+    The strings are not stored. Of n strings about n**2 / 2**65 pairs share a 64-bit hash, which is 0.0003 pairs for 100
+    million strings.
 
     Args:
         keys: hashes of normalized strings, ascending. *Shape:* (pairs,), uint64.
-        values: row * 4 + kind of each. *Shape:* (pairs,), int64.
+        values: row * 4 + kind of each pair. *Shape:* (pairs,), int64.
     """
 
     def __init__(self, keys: np.ndarray, values: np.ndarray) -> None:
@@ -64,8 +64,8 @@ class AliasTable:
         """Map the table of a knowledge base.
 
         Raises:
-            MissingFileError: its files are not there.
-            MismatchError: they are damaged or not of one table.
+            MissingFileError: a file of the table is missing.
+            MismatchError: the files are damaged or belong to different tables.
         """
         keys, values = (map_array(Path(folder) / name, REBUILD) for name in (KEYS_FILE, VALUES_FILE))
         if keys.dtype != np.uint64 or values.dtype != np.int64 or keys.ndim != 1 or keys.shape != values.shape:
@@ -80,7 +80,7 @@ class AliasTable:
         return self._matches(_key(normalise(text)), limit)
 
     def lookup_variants(self, text: str, limit: int = NO_LIMIT) -> list[AliasMatch]:
-        """At most ``limit`` entities that have ``text`` as title or alias, but for spaces, hyphens, accents and a final s.
+        """At most ``limit`` entities whose title or alias is ``text`` up to spaces, hyphens, accents and a final s.
 
         ``sci-fi`` is a variant of ``SciFi``, ``vitamins`` of ``vitamin``, ``star war`` of ``Star Wars``.
         """
@@ -112,7 +112,7 @@ def build_alias_table(entities: Iterable[Entity], folder: str | Path) -> int:
 
 
 def normalise(text: str) -> str:
-    """The form in which strings are compared: case-folded, without accents (NFKD), words separated by single spaces."""
+    """The normalized form of a string: case-folded, without accents (NFKD), words separated by single spaces."""
     plain = unicodedata.normalize("NFKD", text.casefold())
     return _NOT_WORD.sub(" ", "".join(c for c in plain if not unicodedata.combining(c))).strip()
 
@@ -123,7 +123,7 @@ def without_brackets(title: str) -> str:
 
 
 def _pairs(entity: Entity) -> Iterator[tuple[int, int]]:
-    """Key and value of each string that names an entity; of several kinds for one string, the strongest."""
+    """Key and value of each name of an entity, with the strongest kind of each name."""
     kinds: dict[int, int] = {}
     aliases = [(alias, ALIAS) for alias in entity.aliases]
     for name, name_kind in (*aliases, (without_brackets(entity.title), BARE_TITLE), (entity.title, TITLE)):
@@ -137,7 +137,7 @@ def _pairs(entity: Entity) -> Iterator[tuple[int, int]]:
 
 def _variant(text: str) -> str:
     joined = normalise(text).replace(" ", "")
-    # The mark keeps a variant from matching a title or alias as it is written.
+    # The prefix separates variants from titles and aliases.
     return "~" + (joined.rstrip("s") if len(joined) > _MAX_LENGTH_WITH_FINAL_S else joined) if joined else ""
 
 

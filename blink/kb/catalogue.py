@@ -1,8 +1,8 @@
-"""The catalogue ``entity.jsonl``: one entity a line, whose 0-based line number is the row used everywhere.
+"""The catalogue ``entity.jsonl``: one entity per line, whose 0-based line number is its row.
 
-The file stays on disk and is memory-mapped; a line is parsed when it is asked for. Where the lines begin, which of them
-are broken and which row carries which id stand in a sidecar file beside the catalogue, made by one pass over it. The
-sidecar belongs to one state of one catalogue (size and time of change), so two catalogues never share titles.
+The file is memory-mapped, and a line is parsed when it is requested. A sidecar file next to the catalogue, written by one scan,
+holds the offsets of the lines, the broken lines and the rows of the ids. It is valid for one state of the catalogue (size and
+modification time).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ logger = logging.getLogger(__name__)
 
 
 class Catalogue:
-    """The entities of one ``entity.jsonl``, read from disk by row. Made by :meth:`open`; reads are thread-safe.
+    """The entities of one ``entity.jsonl``, read from disk by row. Use :meth:`open`; reads are thread-safe.
 
-    With ``skip_bad`` a broken line keeps its row number, so that rows still agree with the vectors; it reads as an
-    entity with the title ``""``, :meth:`is_bad` is true for it, and no id leads to it.
+    With ``skip_bad`` a broken line keeps its row, so that rows agree with the vectors. It reads as an entity with the title
+    ``""``, :meth:`is_bad` is true for it, and no id maps to it.
     """
 
     def __init__(self, path: Path, lines: mmap.mmap | bytes, table: LineTable) -> None:
@@ -47,18 +47,18 @@ class Catalogue:
     def open(
         cls, path: str | Path, *, skip_bad: bool = False, sidecar: Path | None = None, progress: Progress | None = None
     ) -> Catalogue:
-        """Open a catalogue; the first time, or after it changed, this reads all of it and writes the sidecar.
+        """Open a catalogue. The first call, and the first after a change, scans the file and writes the sidecar.
 
         Args:
-            path: ``entity.jsonl``; UTF-8, one JSON object a line with ``title`` and, optionally, ``text``, ``kb_idx``
+            path: ``entity.jsonl``; UTF-8, one JSON object per line with ``title`` and, optionally, ``text``, ``kb_idx``
                 (id), ``idx`` (address) and ``aliases``.
             skip_bad: leave the rows of broken lines empty and look up repeated ids on their last line, with a warning.
             sidecar: file for the offsets instead of ``<path>.offsets`` (or the user's cache, if that cannot be written).
-            progress: called during the first pass.
+            progress: called during the scan.
 
         Raises:
             MissingFileError: there is no such file.
-            DataError: a line is broken or an id stands on two lines, and ``skip_bad`` is off.
+            DataError: a line is broken or two lines have the same id, and ``skip_bad`` is off.
         """
         path = require_file(path, "give the path of a catalogue (entity.jsonl)")
         sidecars = [sidecar] if sidecar is not None else sidecar_paths(path)
@@ -82,7 +82,7 @@ class Catalogue:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """Path of the file."""
         return self._path
 
     @property
@@ -166,7 +166,7 @@ class Catalogue:
             raise DataError(f"{self._path} changed on disk since it was opened ({error}); open it again") from error
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if isinstance(self._lines, mmap.mmap):
             self._lines.close()
 

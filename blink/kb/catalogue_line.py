@@ -1,4 +1,4 @@
-"""One line of a catalogue: a JSON object, checked, as an entity; and the sort key of its id."""
+"""Parses and checks one line of a catalogue, and computes the sort key of its id."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def parse_line(line: bytes) -> dict[str, Any]:
     """The object on a line of the catalogue.
 
     Raises:
-        ValueError: the line is broken; the message says what was found.
+        ValueError: the line is broken; the message names the fault.
     """
     if not line.strip():
         raise ValueError("the line is blank")
@@ -46,7 +46,7 @@ def _check(value: dict[str, Any]) -> None:
 
 
 def _check_encodable(value: dict[str, Any]) -> None:
-    """Half of a surrogate pair, written as an escape, is JSON but no text: it could not be tokenised or printed."""
+    """Reject lone surrogates in escapes, which are valid JSON but cannot be tokenized or printed."""
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:

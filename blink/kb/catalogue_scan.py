@@ -1,4 +1,4 @@
-"""The one pass over a catalogue: checks every line, notes where it begins and its id, hashes the bytes."""
+"""Scans a catalogue: checks every line, collects offsets and ids, and hashes the bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from blink.kb.catalogue_line import id_sort_key, parse_line
 from blink.kb.catalogue_sidecar import FileStamp, LineTable
 
 Progress = Callable[[int, int], None]
-"""Called with (bytes read, bytes in all) while a catalogue is scanned."""
+"""Called with (bytes read, total bytes) during a scan."""
 
 _BLOCK_BYTES = 4 << 20
 _LONGEST_LINE_BYTES = 64 << 20
@@ -28,9 +28,9 @@ _REMEDY = "fix the line, or pass --skip-bad to leave its row empty"
 
 @dataclass
 class _LineCollector:
-    """One pass over a catalogue, line by line.
+    """Collects offsets, ids and faults of the lines of a catalogue.
 
-    Blank lines count as broken only once a line with content follows them: those at the end belong to no row.
+    Blank lines are broken only if a line with content follows; those at the end of the file are not rows.
     """
 
     path: Path
@@ -87,7 +87,7 @@ class _LineCollector:
         self.problem = self.problem or message
 
     def offsets(self) -> npt.NDArray[np.uint64]:
-        """Begin of every line and the end of the last, blank lines at the end of the file left out."""
+        """Start of every line and the end of the last, without blank lines at the end of the file."""
         self.starts.append(self.end)
         return np.frombuffer(self.starts, dtype=np.uint64)[: len(self.starts) - self.blank]
 
@@ -96,7 +96,7 @@ def _blocks(f: IO[bytes], path: Path) -> Iterator[bytes]:
     """Blocks of whole lines.
 
     Raises:
-        DataError: a line is longer than 64 MiB; such a file is not one object a line.
+        DataError: a line is longer than 64 MiB.
     """
     while block := f.read(_BLOCK_BYTES):
         if not block.endswith(b"\n"):
@@ -109,10 +109,10 @@ def _blocks(f: IO[bytes], path: Path) -> Iterator[bytes]:
 
 
 def scan_catalogue(path: Path, f: IO[bytes], skip_bad: bool, progress: Progress | None) -> LineTable:
-    """Read the whole catalogue once: check every line, note where it begins and its id, hash the bytes.
+    """Read the whole catalogue once: check every line, collect offsets and ids, and hash the bytes.
 
     Raises:
-        DataError: a line is broken or an id stands on two lines and ``skip_bad`` is off, or the file changes meanwhile.
+        DataError: a line is broken or two lines have the same id and ``skip_bad`` is off, or the file changes meanwhile.
     """
     stamp, scan, digest, position = FileStamp.of(f), _LineCollector(path, skip_bad), hashlib.sha256(), 0
     for block in _blocks(f, path):
@@ -121,7 +121,7 @@ def scan_catalogue(path: Path, f: IO[bytes], skip_bad: bool, progress: Progress 
         scan.add_block(block[bom_bytes:], position + bom_bytes)
         position += len(block)
         if position > stamp.size:
-            break  # it grows while it is read
+            break  # the file grows during the scan
         if progress:
             progress(position, stamp.size)
     if FileStamp.of(f) != stamp or position != stamp.size:
@@ -151,7 +151,7 @@ def _line_at(f: IO[bytes], offsets: npt.NDArray[np.uint64], row: int) -> bytes:
 def _sorted_ids(
     scan: _LineCollector, f: IO[bytes], offsets: npt.NDArray[np.uint64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], list[tuple[int, int]]]:
-    """Sort the ids for look-up, and keep of a repeated id the last row only.
+    """Sort the ids for look-up. Of a repeated id only the last row is kept.
 
     Returns:
         sort keys and rows. *Shape:* (ids,), and for every row that lost its id (that row, the next row with the id).
@@ -172,7 +172,7 @@ def _sorted_ids(
 def _same_hashed_id(
     f: IO[bytes], offsets: npt.NDArray[np.uint64], keys: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], at: int
 ) -> int | None:
-    """The next entry with the same id as entry ``at``: equal hashes may come from different ids."""
+    """The next entry with the same id as entry ``at``, since different ids may have equal hashes."""
     kb_id = parse_line(_line_at(f, offsets, int(rows[at])))["kb_idx"]
     for other in range(at + 1, len(keys)):
         if keys[other] != keys[at]:

@@ -1,6 +1,6 @@
-"""The sidecar of a catalogue: where its lines begin, which are broken, and which row has which id.
+"""The sidecar of a catalogue: offsets of its lines, broken lines, and rows of ids.
 
-It is written beside the catalogue, or into the user's cache, and belongs to one state (size and time of change) of one file.
+It is written next to the catalogue, or into the user's cache, and is valid for one state (size and modification time) of it.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ class FileStamp:
 
     @classmethod
     def of(cls, handle: IO[bytes]) -> FileStamp:
-        """The present state of an open file."""
+        """The current state of an open file."""
         status = os.fstat(handle.fileno())
         return cls(status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True)
 class LineTable:
-    """What one pass over a catalogue collects.
+    """The result of a scan.
 
     Attributes:
-        stamp: the state of the file that was read.
+        stamp: state of the file.
         sha256: hex digest of the catalogue.
-        problem: first thing wrong with it, or None; raised again when it is opened without ``skip_bad``.
-        repeated_ids: rows that lost their id to a later row.
-        offsets: where each line begins; the last entry is the end of the last line. *Shape:* (n + 1,), uint64.
-        bad: one bit a row, set for broken lines. *Shape:* (ceil(n / 8),), uint8.
+        problem: first fault of the catalogue, or None; raised when it is opened without ``skip_bad``.
+        repeated_ids: number of rows whose id occurs again on a later row.
+        offsets: start of each line; the last entry is the end of the last line. *Shape:* (n + 1,), uint64.
+        bad: one bit per row, set for broken lines. *Shape:* (ceil(n / 8),), uint8.
         keys: sort keys of the ids, ascending. *Shape:* (ids,), int64.
         rows: row of each key. *Shape:* (ids,), int64.
     """
@@ -76,7 +76,7 @@ def _aligned(position: int) -> int:
 
 
 def _write_sidecar(path: Path, table: LineTable) -> None:
-    """Write the table atomically: a prefix, a JSON header, then the raw arrays, each at a multiple of 64 bytes."""
+    """Write the table atomically: a prefix, a JSON header, and the raw arrays, each aligned to 64 bytes."""
     body, crc = [], 0
     for name, dtype in _ARRAYS.items():
         values = np.ascontiguousarray(getattr(table, name), dtype=dtype)
@@ -104,7 +104,7 @@ def _write_sidecar(path: Path, table: LineTable) -> None:
 
 
 def read_sidecar(path: Path, stamp: FileStamp) -> LineTable | None:
-    """Map a sidecar, or return None where there is none, or it is damaged or of another state of the catalogue."""
+    """Map a sidecar; None if it is missing, damaged, or of another state of the catalogue."""
     try:
         with path.open("rb") as f:
             raw = memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ))
@@ -150,7 +150,7 @@ def sidecar_paths(path: Path) -> list[Path]:
 
 
 def store_sidecar(paths: list[Path], table: LineTable) -> LineTable:
-    """Write the sidecar to the first path that can be written and return it mapped; if none can, return ``table``."""
+    """Write the sidecar to the first writable path and return it mapped; if no path is writable, return ``table``."""
     for path in paths:
         try:
             if path is not paths[0]:

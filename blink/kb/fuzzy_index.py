@@ -1,11 +1,11 @@
-"""The fuzzy index of a catalogue on disk: finds entities with a similar title or alias, and measures how similar.
+"""The fuzzy index of a catalogue on disk: entities with similar titles or aliases, and measures of similarity.
 
 Names are compared by their sets of character trigrams (Dice's coefficient, 2|A & B| / (|A| + |B|); Dice 1945, for words by
-Angell et al. 1983), by their words and by their initials. All three are hashed, so the index is a few arrays of integers
-mapped from disk, whatever the script of the names.
+Angell et al. 1983), by their words and by their initials. All three are hashed, so that the index consists of memory-mapped
+integer arrays for names of any script.
 
-A search is the shortlist-then-score of approximate string matching with inverted lists: the lists of the query's rarest
-trigrams give candidates, the candidates that share most of them are scored in full.
+A search first makes a shortlist from the inverted lists of the query's rarest trigrams. The names that share most of these
+trigrams are then scored with all trigrams.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from blink.data.records import Entity
 from blink.kb.alias_table import REBUILD, normalise, without_brackets
 
 N_TRIGRAMS = 1 << 16
-"""Trigrams are hashed to this many numbers."""
+"""Number of hash values of trigrams."""
 MAX_NAMES_PER_ENTITY = 32
-"""Names of an entity that are indexed; a few entities have hundreds."""
+"""Most names of an entity that are indexed; a few entities have hundreds."""
 MAX_POSTINGS = 1 << 14
-"""Postings read in one search, rarest trigram first: a common trigram has millions, and they tell names apart least."""
+"""Most postings read in one search, rarest trigram first. Common trigrams have millions of postings and little information."""
 SHORTLIST_SIZE = 192
-"""Names that are scored in full: those that share most of the rare trigrams."""
+"""Names of the shortlist, those that share most of the rare trigrams."""
 MIN_SIMILARITY = 0.4
-"""Similarity below which a name is no match."""
+"""Least similarity of a match."""
 MEASURES = ("dice", "words_found", "words_covered", "initials")
 """Columns of `FuzzyIndex.compare`."""
 _CONTAINED_DISCOUNT = 0.9
@@ -57,11 +57,11 @@ class FuzzyIndex:
         first: first name of each row, and the number of names. *Shape:* (entities + 1,), int64.
         rows: row of each name. *Shape:* (names,), int32.
         gram_at: first trigram of each name, and the end. *Shape:* (names + 1,), int64.
-        grams: hashed trigrams of the names, each once. *Shape:* (trigrams,), uint16.
+        grams: distinct hashed trigrams of each name. *Shape:* (trigrams,), uint16.
         posting_at: first posting of each trigram, and the end. *Shape:* (N_TRIGRAMS + 1,), int64.
         postings: names that have the trigram. *Shape:* (trigrams,), int32.
         word_at: first word of each name, and the end. *Shape:* (names + 1,), int64.
-        words: hashed words of the names, each once. *Shape:* (words,), uint32.
+        words: distinct hashed words of each name. *Shape:* (words,), uint32.
         initials: hash of each name's initials; 0 for names of one word. *Shape:* (names,), uint32.
         by_initials: names in the order of their initials. *Shape:* (names,), int32.
     """
@@ -82,10 +82,10 @@ class FuzzyIndex:
         """Map the index of a knowledge base.
 
         Raises:
-            MissingFileError: its files are not there.
-            MismatchError: they are damaged.
+            MissingFileError: a file of the index is missing.
+            MismatchError: a file is damaged.
         """
-        # As plain arrays: every slice of a memmap would cost a Python call more.
+        # As plain arrays, since every slice of a memmap costs an extra Python call.
         return cls(**{f.name: np.asarray(map_array(Path(folder) / file_of(f.name), REBUILD)) for f in fields(cls)})
 
     def similar(self, text: str, limit: int = 8) -> list[int]:
@@ -94,7 +94,7 @@ class FuzzyIndex:
         return list(dict.fromkeys(rows))[:limit]
 
     def compare(self, text: str, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """How similar ``text`` is to the names of entities: of each measure the best among an entity's names.
+        """Similarity of ``text`` to the names of entities: for each measure the maximum over an entity's names.
 
         Args:
             text: a mention.
@@ -137,8 +137,8 @@ class FuzzyIndex:
         names, shared = self._shortlist(query)
         n_trigrams = self.gram_at[names + 1] - self.gram_at[names]
         dice = 2 * shared / (n_trigrams + len(query))
-        # Dice punishes a name for being longer than the query, although a family name alone is how a person is mentioned.
-        # Of a longer name the similarity is therefore at least the mean of Dice and the share of the query that it contains.
+        # Dice is low for names longer than the query, although people are often mentioned by their family name alone.
+        # For a longer name the similarity is therefore at least the mean of Dice and the share of the query that it contains.
         contained = _CONTAINED_DISCOUNT * shared / len(query)
         similarity = np.where(n_trigrams > len(query), np.maximum(dice, (dice + contained) / 2), dice)
         matches = np.flatnonzero(similarity >= MIN_SIMILARITY)
@@ -150,13 +150,13 @@ class FuzzyIndex:
         """Names that share the most trigrams with a query, and how many. *Shape:* (names,), int64, each."""
         begin, end = self.posting_at[query.astype(np.int64)], self.posting_at[query.astype(np.int64) + 1]
         rarest_first = np.argsort(end - begin, kind="stable")
-        # As many lists as fit into the budget, but at least one.
+        # All lists within the limit, but at least one.
         n_lists = max(1, int(np.searchsorted(np.cumsum((end - begin)[rarest_first]), MAX_POSTINGS)))
         lists = rarest_first[:n_lists]
         positions, _ = _expand(begin[lists], end[lists])
         names, counts = np.unique(self.postings[positions], return_counts=True)
         if len(names) > SHORTLIST_SIZE:
-            # The square root is the length normalization of cosine similarity: without it long names always come first.
+            # The length normalization of cosine similarity, without which long names always come first.
             weight = counts / np.sqrt(self.gram_at[names + 1] - self.gram_at[names])
             names = names[np.sort(np.argpartition(-weight, SHORTLIST_SIZE)[:SHORTLIST_SIZE])]
         return names, _overlap(self.gram_at, self.grams, names, query)[0]
@@ -198,7 +198,7 @@ def build_fuzzy_index(entities: Iterable[Entity], count: int, folder: str | Path
 
 
 class _NameColumns:
-    """Names as columns of bare numbers: a Python object for each of millions of names would take gigabytes."""
+    """Names as typed columns, since Python objects for millions of names would take gigabytes."""
 
     def __init__(self) -> None:
         self.rows, self.initials = array("i"), array("I")
@@ -218,10 +218,10 @@ class _NameColumns:
 
 
 def _postings(grams: np.ndarray, gram_at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Invert the trigrams of names into the names of trigrams: ``posting_at`` and ``postings`` of `FuzzyIndex`.
+    """Invert the trigrams of names: ``posting_at`` and ``postings`` of `FuzzyIndex`.
 
-    A counting sort in blocks, since sorting all trigrams at once takes four times the memory: a first pass counts, which
-    gives the bounds of each list, a second one sorts each block and appends its names to the lists.
+    This is a counting sort in blocks, since sorting all trigrams at once takes four times the memory. A first pass counts the
+    names per trigram; a second one sorts each block and appends its names to the lists.
     """
     starts = range(0, len(grams), _BLOCK)
     sizes = np.zeros(N_TRIGRAMS, dtype=np.int64)
@@ -255,7 +255,7 @@ def _names(entity: Entity) -> list[str]:
 def _hashed(text: str) -> _HashedName:
     form = normalise(text)
     words = form.split()
-    padded = f" {form} "  # so that trigrams tell where a name begins and ends
+    padded = f" {form} "  # so that trigrams include the start and end of a name
     trigrams = {zlib.crc32(padded[i : i + 3].encode()) % N_TRIGRAMS for i in range(len(padded) - 2)} if form else set()
     letters = "".join(w[0] for w in words if len(words) > 1)
     return _HashedName(
@@ -266,7 +266,7 @@ def _hashed(text: str) -> _HashedName:
 
 
 def _initials_hash(text: str) -> int:
-    """Hash of a mention as initials; 1, which no name has, if it cannot be initials."""
+    """Hash of a mention as initials; 1, the hash of no name, if it cannot be initials."""
     letters = text.strip().casefold().replace(".", "")
     return _hash(letters) if 2 <= len(letters) <= 6 and letters.isalpha() else 1
 
@@ -276,7 +276,7 @@ def _hash(text: str) -> int:
 
 
 def _bounds(sizes: np.ndarray) -> np.ndarray:
-    """Begin of each of several consecutive ranges, and the end of the last. *Shape:* (n,) gives (n + 1,), int64."""
+    """Start of each of n consecutive ranges, and the end of the last. *Shape:* (n,) gives (n + 1,), int64."""
     bounds = np.zeros(len(sizes) + 1, dtype=np.int64)
     np.cumsum(sizes, out=bounds[1:])
     return bounds
@@ -299,7 +299,7 @@ def _expand(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _overlap(bounds: np.ndarray, items: np.ndarray, names: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many items (trigrams or words) each name shares with the query, and how many it has. *Shape:* (names,) each."""
+    """Number of items (trigrams or words) that each name shares with the query, and that it has. *Shape:* (names,) each."""
     begin, end = bounds[names], bounds[names + 1]
     positions, owner = _expand(begin, end)
     shared = np.isin(items[positions], query)

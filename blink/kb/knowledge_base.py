@@ -1,4 +1,4 @@
-"""A knowledge base: catalogue, entity vectors and index in one folder, bound together and to a model by a manifest."""
+"""A knowledge base: a folder with catalogue, entity vectors, index and a manifest with their hashes and model."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ VECTORS_FILE = "vectors.npy"
 INDEX_FILE = "index.faiss"
 CHUNKS_FOLDER = "chunks"
 WORK_FOLDER = ".build"
-"""Where a build gathers what moves into its folder at the end."""
+"""Subfolder for the files of a build until it is complete."""
 INDEX_KINDS = ("flat", "hnsw", "ivfflat")
-"""How a knowledge base is searched; ``flat`` multiplies the stored vectors themselves, it has no index file."""
+"""Kinds of indexes; ``flat`` searches the stored vectors directly and has no index file."""
 FORMAT = 5
 MAX_CANDIDATES_PER_ALIAS = 16
-"""Entities of one name that become candidates of a mention."""
+"""Most entities of one name that are candidates of a mention."""
 NAME_FILES = (KEYS_FILE, VALUES_FILE, *FUZZY_FILES, POPULARITY_FILE)
-"""What is derived from the catalogue's titles and aliases."""
+"""Files derived from the catalogue's titles and aliases."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What belongs together.
+    """Sizes, hashes and model of a knowledge base.
 
     Attributes:
-        entities: rows of catalogue, vectors and index.
-        dim: numbers in a vector.
+        entities: number of rows of catalogue, vectors and index.
+        dim: dimension of the vectors.
         catalogue_sha256: hash of ``entity.jsonl``.
-        model: fingerprint of the candidate encoder that made the vectors.
+        model: fingerprint of the candidate encoder of the vectors.
         index: ``flat``, ``hnsw`` or ``ivfflat``.
         dtype: ``fp32`` or ``fp16``.
-        samples: `sample_hash` of every other file, by name: they are too large to be hashed whole at each opening.
-        skipped: broken lines of the catalogue that were passed over; their rows are never linked.
-        metric: how vectors are compared, always the inner product.
+        samples: `sample_hash` of every other file, by name, since hashing them whole at each opening would be slow.
+        skipped: number of broken lines of the catalogue; their rows are never linked.
+        metric: of the vectors, always the inner product.
         format: version of this layout.
     """
 
@@ -72,8 +72,8 @@ class NameIndex:
     """Entities by title and alias.
 
     Attributes:
-        alias_table: exact look-up, up to case, accents and punctuation.
-        fuzzy_index: similar names.
+        alias_table: look-up up to case, accents and punctuation.
+        fuzzy_index: look-up of similar names.
         popularity: see `blink.kb.popularity`. *Shape:* (entities, 4), float32.
     """
 
@@ -82,9 +82,9 @@ class NameIndex:
     popularity: np.ndarray
 
     def candidates(self, text: str) -> list[AliasMatch]:
-        """The entities named ``text``, or else those of which it is a variant; titles first, then by row.
+        """The entities named ``text``, else those with it as a variant; titles first, then by row.
 
-        Of more than `MAX_CANDIDATES_PER_ALIAS` the most popular are returned, titles before aliases.
+        At most `MAX_CANDIDATES_PER_ALIAS` are returned, the most popular ones, titles before aliases.
         """
         matches = self.alias_table.lookup(text) or self.alias_table.lookup_variants(text)
         if len(matches) <= MAX_CANDIDATES_PER_ALIAS:
@@ -99,10 +99,10 @@ class KnowledgeBase:
 
     Args:
         catalogue: the entities, row = id.
-        index: finds rows by vector.
-        manifest: present when read from a folder.
-        vectors: the entity vectors, where they are available besides the index. *Shape:* (entities, dim).
-        names: entities by title and alias, where they were indexed.
+        index: of the entity vectors.
+        manifest: of a knowledge base that was read from a folder.
+        vectors: the entity vectors, if they are available apart from the index. *Shape:* (entities, dim).
+        names: entities by title and alias, if they are indexed.
 
     Raises:
         MismatchError: catalogue and index differ in size.
@@ -132,7 +132,7 @@ class KnowledgeBase:
         return f"KnowledgeBase({str(self._folder or self.catalogue.path)!r}, {len(self.catalogue):,} entities)"
 
     def __reduce__(self) -> tuple[Callable[[Path], KnowledgeBase], tuple[Path]]:
-        """Pickled and copied as its folder, which is opened again: maps of files cannot leave their process.
+        """Pickle and copy by folder, which is opened again, since memory maps cannot be pickled.
 
         Raises:
             DataError: it was not read from a folder.
@@ -143,16 +143,16 @@ class KnowledgeBase:
 
     @property
     def alias_table(self) -> AliasTable | None:
-        """The alias table, where there is one."""
+        """The alias table; None if names are not indexed."""
         return None if self.names is None else self.names.alias_table
 
     @classmethod
     def open(cls, folder: str | Path) -> KnowledgeBase:
-        """Open a knowledge base written by `build_knowledge_base`; nothing is read wholly but a flat index's vectors.
+        """Open a knowledge base written by `build_knowledge_base`. Its files are memory-mapped.
 
         Raises:
-            MissingFileError: the folder, or a file in it, is not there.
-            MismatchError: its files do not belong together; the message says which to rebuild.
+            MissingFileError: the folder, or a file in it, is missing.
+            MismatchError: its files do not belong together; the message names the remedy.
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
@@ -174,10 +174,10 @@ class KnowledgeBase:
         return base
 
     def require_model(self, fingerprint: str | None) -> None:
-        """Check that the vectors were made by the candidate encoder with this fingerprint; None is not checked.
+        """Check that the vectors are those of the candidate encoder with this fingerprint; None is not checked.
 
         Raises:
-            MismatchError: they were made by another.
+            MismatchError: they are those of another model.
         """
         if self.manifest is not None and fingerprint is not None and self.manifest.model != fingerprint:
             raise MismatchError(
@@ -190,7 +190,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read a knowledge base's manifest.
 
     Raises:
-        MissingFileError: it is not there.
+        MissingFileError: there is no manifest.
         DataError: it is not a manifest of this format.
     """
     if not (folder / MANIFEST_FILE).is_file():
@@ -213,7 +213,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 @dataclass(frozen=True)
 class BuildProgress:
-    """Hooks of `build_knowledge_base`: ``stage`` gets (name, total rows), ``advance`` the rows finished since last time."""
+    """Hooks of `build_knowledge_base`: ``stage`` is called with name and total rows, ``advance`` with newly finished rows."""
 
     stage: Callable[[str, int], None] = lambda name, total: None
     advance: Callable[[int], None] = lambda rows: None
@@ -233,22 +233,22 @@ def build_knowledge_base(
 ) -> Manifest:
     """Build a knowledge base from a catalogue.
 
-    A killed build continues where it was: finished chunks of vectors are kept. What stood in ``out`` before stays in
-    use until everything new is complete.
+    A build that was killed resumes with the finished chunks of vectors. An earlier knowledge base in ``out`` stays in use until
+    the new one is complete.
 
     Args:
         source: the ``entity.jsonl``.
-        out: the folder to make.
+        out: output folder.
         encode: candidate encoder.
-        model: its fingerprint.
+        model: fingerprint of the encoder.
         index: ``flat``, ``hnsw`` or ``ivfflat``.
         dtype: ``fp32`` or ``fp16`` for the stored vectors.
-        chunk_rows: rows encoded between two saves.
-        skip_bad: go on over broken lines of the catalogue; they keep their row and can never be linked.
+        chunk_rows: rows per chunk of vectors.
+        skip_bad: skip broken lines of the catalogue, which keep their row and are never linked.
         progress: hooks for a progress bar.
 
     Raises:
-        BlinkError: the catalogue or an option is not usable.
+        BlinkError: the catalogue or an option is invalid.
     """
     if index not in INDEX_KINDS:
         raise SettingsError(f"the index is {index!r}; allowed are {', '.join(INDEX_KINDS)}")
@@ -257,7 +257,7 @@ def build_knowledge_base(
     source = require_file(source, "give a catalogue: one JSON object with a title a line")
     work.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        work.mkdir(exist_ok=True)  # another build may have ended, and cleared it away, a moment ago
+        work.mkdir(exist_ok=True)  # a concurrent build may just have ended and removed it
         progress.stage("reading catalogue", 0)
         with _open_source(source, work, skip_bad) as catalogue:
             sizes = {} if chunk_rows is None else {"chunk_rows": chunk_rows}
@@ -278,7 +278,7 @@ def build_knowledge_base(
 
 
 def _open_source(source: Path, work: Path, skip_bad: bool) -> Catalogue:
-    # Nothing is written beside the source, which may be anybody's.
+    # The sidecar is not written next to the source, whose folder may belong to somebody else.
     catalogue = Catalogue.open(source, skip_bad=skip_bad, sidecar=work / (CATALOGUE_FILE + SIDECAR_SUFFIX))
     if not len(catalogue):
         catalogue.close()
@@ -293,7 +293,7 @@ def _build_names(catalogue: Catalogue, work: Path) -> None:
 
 
 def _index(work: Path, kind: str) -> int:
-    """Join the chunks of vectors and index them; returns the size of a vector."""
+    """Merge the chunks of vectors, index them, and return their dimension."""
     merge_chunks(work / CHUNKS_FOLDER, work / VECTORS_FILE)
     vectors = load_vectors(work / VECTORS_FILE)
     (work / INDEX_FILE).unlink(missing_ok=True)  # of a build that failed
@@ -310,9 +310,9 @@ def _samples(folder: Path) -> dict[str, str]:
 
 
 def _install(work: Path, out: Path, manifest: Manifest) -> None:
-    # Written before anything is touched: from here on there are renames only, which need no room on the disk.
+    # Written before the renames below, which need no disk space and so cannot fail for lack of it.
     write_json(work / MANIFEST_FILE, asdict(manifest))
-    # Without a manifest the folder is no knowledge base: a kill between these renames leaves an error, never a mixture.
+    # Without a manifest the folder is not a knowledge base: a kill between the renames cannot leave a mixture of two.
     (out / MANIFEST_FILE).unlink(missing_ok=True)
     for name in (CATALOGUE_FILE, CATALOGUE_FILE + SIDECAR_SUFFIX, VECTORS_FILE, INDEX_FILE, *NAME_FILES):
         if (work / name).is_file():
@@ -324,9 +324,9 @@ def _install(work: Path, out: Path, manifest: Manifest) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    # Copied, not linked: an edit of the source must not reach what the vectors were made from.
+    # Copied, not linked: edits of the source must not change the knowledge base.
     with source.open("rb") as old, atomic_open(target, "wb") as new:
         shutil.copyfileobj(old, new, 1 << 20)
-    # The offsets know the file they belong to by its size and time.
+    # The sidecar identifies its file by size and modification time.
     stat = source.stat()
     os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))

@@ -1,4 +1,4 @@
-"""How popular an entity is, estimated from the catalogue alone: a few numbers a row, on disk."""
+"""Popularity features of entities, estimated from the catalogue, as a table on disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLUMNS = ("popularity", "aliases", "words", "common_noun")
 """Names of the columns, which are features of the reranker."""
 POPULARITY = COLUMNS.index("popularity")
 NO_ID = 2.0
-"""Popularity of an entity without a Wikidata id: that of one numbered 100,000."""
+"""Popularity of an entity without a Wikidata id, which is that of Q100000."""
 
 _WIKIDATA = re.compile(r"Q(\d+)")
 
@@ -26,11 +26,11 @@ _WIKIDATA = re.compile(r"Q(\d+)")
 def describe(entity: Entity) -> tuple[float, float, float, float]:
     """The columns of one entity.
 
-    - popularity: 7 - log10 of the Wikidata number. Items were numbered roughly in the order in which somebody needed
-      them, so that popular ones have low numbers: Q64 is Berlin.
-    - aliases: log(1 + aliases); popular entities have many names.
+    - popularity: 7 - log10 of the Wikidata number. Numbers were assigned in order of creation, so that popular entities
+      have low numbers, such as Q64 for Berlin.
+    - aliases: log(1 + number of aliases).
     - words: log(1 + words of the description).
-    - common_noun: 1 where the title begins with a lowercase letter.
+    - common_noun: 1 if the title begins with a lowercase letter.
     """
     number = _WIKIDATA.fullmatch(entity.kb_id or "")
     popularity = 7 - np.log10(int(number[1]) + 10) if number else NO_ID
@@ -54,7 +54,7 @@ def open_popularity(folder: str | Path, rows: int) -> np.ndarray:
     """Map the table. *Shape:* (entities, 4), float32.
 
     Raises:
-        MissingFileError: it is not there.
+        MissingFileError: the table is missing.
         MismatchError: it is damaged, or of another catalogue.
     """
     path = Path(folder) / POPULARITY_FILE

@@ -1,4 +1,4 @@
-"""Entity vectors: encoding a catalogue in chunks that survive a kill, and reading what others encoded."""
+"""Entity vectors: encoding of a catalogue in resumable chunks, and reading of vectors."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ CHUNK_ROWS = 5000
 
 @dataclass(frozen=True)
 class EncodingPlan:
-    """What is encoded, how, and into which chunks; stored beside the chunks, so that a later run knows whether they fit.
+    """Catalogue, model and chunks of an encoding. It is stored with the chunks, so that a later run can check them.
 
     Attributes:
-        rows: rows of the catalogue.
-        catalogue: its SHA-256.
+        rows: end of the encoded rows: that of the catalogue, or of a shard of it.
+        catalogue: SHA-256 of the catalogue.
         model: fingerprint of the candidate encoder.
         dtype: ``fp32`` or ``fp16``.
-        chunk_rows: rows a chunk.
-        first: row that is encoded first, where it is only a part of the catalogue that ends before ``rows``.
+        chunk_rows: rows per chunk.
+        first: first encoded row; above 0 for a shard of the catalogue.
     """
 
     rows: int
@@ -50,12 +50,12 @@ class EncodingPlan:
             raise SettingsError(f"a chunk of {self.chunk_rows} rows is not possible; give at least 1")
 
     def chunks(self) -> list[tuple[int, int]]:
-        """Bounds ``[start, end)`` of all chunks; the last one takes the tail, however short."""
+        """Bounds ``[start, end)`` of all chunks; the last one may be shorter."""
         return [(s, min(s + self.chunk_rows, self.rows)) for s in range(self.first, self.rows, self.chunk_rows)]
 
 
 def prepare_chunks(plan: EncodingPlan, folder: Path) -> None:
-    """Make the folder for the chunks of a plan; chunks of another plan in it are removed."""
+    """Create the folder for the chunks of a plan, and remove chunks of another plan from it."""
     folder.mkdir(parents=True, exist_ok=True)
     plan_file = folder / "plan.json"
     if _stored_plan(plan_file) != plan:
@@ -71,14 +71,14 @@ def encode_chunks(
     folder: Path,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Encode the catalogue into one file a chunk; finished chunks of the same plan are kept.
+    """Encode the catalogue into one file per chunk. Finished chunks of the same plan are reused.
 
     Args:
         catalogue: the entities.
         encode: the candidate encoder.
-        plan: what to make.
-        folder: where the chunks go; chunks of another plan in it are removed.
-        progress: called with the number of rows finished, each time.
+        plan: of the encoding.
+        folder: of the chunks; chunks of another plan in it are removed.
+        progress: called with the rows of each finished chunk.
     """
     prepare_chunks(plan, folder)
     for start, end in plan.chunks():
@@ -90,7 +90,7 @@ def encode_chunks(
 
 
 def _encode_rows(catalogue: Catalogue, encode: Encoder, plan: EncodingPlan, start: int, end: int) -> np.ndarray:
-    with np.errstate(over="ignore"):  # a number too large for fp16 becomes infinite, which is refused
+    with np.errstate(over="ignore"):  # a value too large for fp16 becomes infinite, which is rejected below
         vectors = encode(list(catalogue.iter(start, end))).astype(DTYPES[plan.dtype])
     if len(vectors) != end - start or not np.isfinite(vectors).all():
         raise DataError(f"the encoder gave no finite {plan.dtype} vector for every row of [{start}, {end}); check its weights")
@@ -98,10 +98,10 @@ def _encode_rows(catalogue: Catalogue, encode: Encoder, plan: EncodingPlan, star
 
 
 def merge_chunks(folder: Path, out: Path) -> None:
-    """Join the chunks of ``folder`` into one file of all vectors.
+    """Merge the chunks of ``folder`` into one file of all vectors.
 
     Raises:
-        MismatchError: a chunk is missing, damaged or of another shape than its name says; it is named.
+        MismatchError: a chunk is missing, damaged or has a wrong shape; the message names it.
     """
     plan = _read_plan(folder / "plan.json")
     dim: int | None = None
@@ -125,7 +125,7 @@ def merge_chunks(folder: Path, out: Path) -> None:
 
 
 def chunk_file(folder: Path, start: int, end: int) -> Path:
-    """Where the vectors of rows ``[start, end)`` lie."""
+    """File of the vectors of rows ``[start, end)``."""
     return folder / f"{start:08d}_{end:08d}.npy"
 
 
@@ -143,7 +143,7 @@ def load_vectors(path: str | Path) -> np.ndarray:
 
 
 def _stored_plan(path: Path) -> EncodingPlan | None:
-    """The plan of an earlier run, or None where there is none that can be read: then its chunks are of no use."""
+    """The plan of an earlier run; None if it is missing or unreadable, so that its chunks cannot be reused."""
     try:
         return _read_plan(path)
     except BlinkError:

@@ -1,4 +1,4 @@
-"""Builds an index of one of the kinds over a matrix of vectors."""
+"""Builds an index of a matrix of vectors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from blink.kb.index.faiss_index import DEFAULT_PROBES, FaissIndex
 from blink.kb.index.protocol import Index
 
 Progress = Callable[[int, int], None]
-"""Called with (vectors done, vectors in all) while an index is built."""
+"""Called with (vectors done, total vectors) while an index is built."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class IndexOptions:
     """Parameters of the index kinds; the defaults are those of the published indexes.
 
     Attributes:
-        lists: cells of an inverted file; fewer are made where there are not 39 vectors for each.
+        lists: cells of an inverted file; fewer if there are less than 39 vectors per cell.
         probes: cells visited by a search.
         links: neighbours of a vector in the graph (M).
         ef_construction: breadth of the search while the graph is built.
         ef_search: breadth of a search in the graph.
         block_rows: vectors added at a time.
-        seed: of the sample that the cells are learned from.
+        seed: of the sample that the cells are trained on.
     """
 
     lists: int = 100
@@ -41,7 +41,7 @@ class IndexOptions:
     seed: int = 0
 
 
-_POINTS_PER_LIST = (39, 256)  # fewest and most vectors a cell that k-means in FAISS trains from
+_POINTS_PER_LIST = (39, 256)  # fewest and most vectors per cell for k-means in FAISS
 
 
 def _new_flat(vectors: npt.NDArray[Any], _options: IndexOptions) -> Any:
@@ -81,19 +81,19 @@ _FAISS_KINDS: dict[str, Callable[[npt.NDArray[Any], IndexOptions], Any]] = {
 }
 
 INDEX_KINDS: tuple[str, ...] = ("exact", *_FAISS_KINDS)
-"""What ``build_index`` can build."""
+"""Kinds of ``build_index``."""
 
 
 def build_index(
     vectors: npt.NDArray[Any], kind: str = "flat", options: IndexOptions | None = None, *, progress: Progress | None = None
 ) -> Index:
-    """Build an index over the vectors, which may be a memory map: they are read in blocks.
+    """Build an index of vectors, which may be a memory map; they are read in blocks.
 
     Args:
-        vectors: one line an entity, of any float type. *Shape:* (n, d).
-        kind: one of ``INDEX_KINDS``: ``exact`` keeps using ``vectors`` itself, the others copy them. ``flat`` is
+        vectors: one row per entity, of any float dtype. *Shape:* (n, d).
+        kind: one of ``INDEX_KINDS``: ``exact`` searches ``vectors`` without a copy, the others copy them. ``flat`` is
             exhaustive, ``hnsw`` a graph (fastest, largest, slow to build), ``ivfflat`` cells around means.
-        options: parameters; the defaults where None.
+        options: parameters; None for the defaults.
         progress: called after each block.
 
     Raises:
@@ -122,10 +122,10 @@ def build_index(
 
 
 def _finite(vectors: npt.NDArray[Any], rows: range | npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Some rows as contiguous float32.
+    """Rows as contiguous float32.
 
     Raises:
-        DataError: one of them holds NaN or infinity.
+        DataError: a row holds NaN or infinity.
     """
     subset = vectors[rows.start : rows.stop] if isinstance(rows, range) else vectors[rows]
     block = np.ascontiguousarray(subset, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Exact search made faster: a bfloat16 shortlist, scored again in float32."""
+"""Two-stage search: a bfloat16 shortlist, rescored in float32."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 class CoarseIndex:
     """Search in two stages: bfloat16 products give a shortlist, float32 products score it.
 
-    Reading the matrix limits the speed of exact search on a CPU, and bfloat16 halves what is read. It rounds each factor by at
-    most 2**-8 of itself, which reorders neighbours but hardly moves an entity by dozens of ranks: a shortlist a few times
-    as long as the result holds the best, and their float32 scores are those of exact search (the scheme of FAISS's
-    ``IndexRefine``). The copy in bfloat16 costs half the memory of the float32 matrix.
+    Memory bandwidth limits exact search on a CPU, and bfloat16 halves the bytes read. It rounds each factor by at most 2**-8
+    of its value, which reorders close entities but rarely changes a rank by dozens. A shortlist a few times as long as the
+    result therefore contains the best entities, and their float32 scores are those of exact search (the scheme of FAISS's
+    ``IndexRefine``). The bfloat16 copy takes half the memory of the float32 matrix.
 
     Args:
-        exact: the index whose vectors are searched; on the CPU.
+        exact: the index of the vectors; on the CPU.
         depth: least length of the shortlist; it is also at least four times the number of hits.
-        block_rows: vectors multiplied at a time: as many as leave the scores in the processor's cache.
+        block_rows: vectors multiplied at a time, so that the scores fit into the processor's cache.
         query_rows: queries multiplied at a time.
     """
 
@@ -53,7 +53,7 @@ class CoarseIndex:
         depth = max(4 * k, self._depth)
         if not len(checked) or self.size <= depth:
             return self._exact.search(queries, k)
-        # Allocated once: small results between large temporaries would fragment the memory.
+        # Allocated once, since small results between large temporaries fragment the memory.
         scores, rows = np.empty((len(checked), k), np.float32), np.empty((len(checked), k), np.int64)
         with torch.inference_mode():
             for start in range(0, len(checked), self._query_rows):
@@ -61,7 +61,7 @@ class CoarseIndex:
                 best_scores, best_rows = self._rescore(block, self._shortlist(block.to(torch.bfloat16), depth), k)
                 scores[start : start + len(block)] = best_scores.numpy()
                 rows[start : start + len(block)] = best_rows.numpy()
-        if not np.isfinite(scores).all():  # the exact search names the vector at fault
+        if not np.isfinite(scores).all():  # exact search raises an error that names the vector
             return self._exact.search(queries, k)
         return padded_hits(scores, rows, k)
 

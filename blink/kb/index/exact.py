@@ -1,4 +1,4 @@
-"""Exact search: blocks of a matrix of any size times blocks of the queries."""
+"""Exact search by blockwise matrix products."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 
 
 class ExactIndex:
-    """Exact search: blocks of the matrix times blocks of the queries, with a running best k. Memory stays bounded.
+    """Exact search in bounded memory: blocks of the matrix times blocks of the queries, with a running best k.
 
-    On a GPU the matrix is copied to the device once, when the index is made, if it fits there; otherwise, and on the CPU,
-    its blocks are read in place (a memory map costs no memory) at each search, the last partial block included. Equal
-    scores are ordered by row.
+    On a GPU the matrix is copied to the device once if it fits. Otherwise, and on the CPU, its blocks are read at each search
+    from the array or memory map. Equal scores are ordered by row.
     """
 
     def __init__(
@@ -33,13 +32,13 @@ class ExactIndex:
         query_rows: int = 256,
         on_device: bool | None = None,
     ) -> None:
-        """Take a matrix; nothing is copied unless it is moved to a GPU.
+        """Wrap a matrix, which is copied only to move it to a GPU.
 
         Args:
             vectors: array, memory map or tensor of float32, float16 or (tensor only) bfloat16. *Shape:* (n, d).
-            device: where to multiply.
-            dtype: precision of the factors; products are summed in float32 either way. ``"bf16"`` halves the memory
-                on the device and moves a score by about 0.4% of the largest terms in its sum.
+            device: of the products.
+            dtype: precision of the factors; sums are in float32 in both cases. ``"bf16"`` halves the memory on the device
+                and changes a score by about 0.4% of the largest terms in its sum.
             block_rows: vectors multiplied at a time.
             query_rows: queries multiplied at a time; scores take ``4 * block_rows * query_rows`` bytes.
             on_device: whether to keep the matrix on the device; by default on a GPU with enough free memory.
@@ -66,7 +65,7 @@ class ExactIndex:
 
     @property
     def dim(self) -> int:
-        """Width of the vectors."""
+        """Dimension of the vectors."""
         return int(self._vectors.shape[1])
 
     @property
@@ -76,12 +75,12 @@ class ExactIndex:
 
     @property
     def matrix(self) -> torch.Tensor:
-        """The vectors, as they are stored. *Shape:* (size, dim)."""
+        """The stored vectors. *Shape:* (size, dim)."""
         return self._vectors
 
     @property
     def on_device(self) -> bool:
-        """Whether the matrix is on the device, rather than being read block by block."""
+        """Whether the matrix is on the device, and not read block by block."""
         return self._vectors.device.type == self._device.type
 
     def search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
@@ -153,13 +152,13 @@ def _as_tensor(vectors: npt.NDArray[Any] | torch.Tensor) -> torch.Tensor:
 
     if isinstance(vectors, torch.Tensor):
         return vectors
-    with warnings.catch_warnings():  # torch warns that a read-only map must not be written to; it is not
+    with warnings.catch_warnings():  # torch warns about read-only maps, which are never written here
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(vectors)
 
 
 def _multiplies_mixed(device: torch.device) -> bool:
-    """Whether this device and this release of torch multiply bfloat16 into float32."""
+    """Whether this device and release of torch support bfloat16 products summed in float32."""
     import torch
 
     if device.type != "cuda":
@@ -173,10 +172,10 @@ def _multiplies_mixed(device: torch.device) -> bool:
 
 
 def _best(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k largest of each line, by score and then by column.
+    """The k largest scores of each row, by score and then by column.
 
-    ``topk`` returns any of several equal scores at the end of the list; one more than ``k`` shows where that may have
-    happened, and only those lines are sorted as a whole.
+    ``topk`` breaks ties arbitrarily. One more score than ``k`` shows which rows have a tie at the end of the list, and only
+    those rows are sorted completely.
     """
     if scores.shape[1] <= k:
         return sorted_by_score(scores)
@@ -194,7 +193,7 @@ def _best(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
 def _merged(
     one: tuple[torch.Tensor, torch.Tensor], other: tuple[torch.Tensor, torch.Tensor], k: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The best k of two lists, the first of which holds the lower rows."""
+    """The best k of two lists of hits, the first of which has the lower rows."""
     import torch
 
     scores, order = sorted_by_score(torch.cat([one[0], other[0]], dim=1))
@@ -203,6 +202,6 @@ def _merged(
 
 
 def sorted_by_score(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each line in descending order, equal scores in the order of their columns: the scores, and their columns."""
+    """Scores of each row in descending order, ties by column, and their columns."""
     scores, order = scores.sort(dim=1, descending=True, stable=True)
     return scores, order

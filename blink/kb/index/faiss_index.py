@@ -1,4 +1,4 @@
-"""Indexes of FAISS, in memory and in files, the original's included."""
+"""FAISS indexes in memory and in files, including those of the original."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from blink.files import atomic_open, require_file
 from blink.kb.index.protocol import NO_ROW, Hits, checked_queries, padded_hits
 
 DEFAULT_PROBES = 75
-_UNSET_PROBES = 1  # what FAISS puts into a file whose maker set none
+_UNSET_PROBES = 1  # the value in a file if none was set
 
 
 class FaissIndex:
-    """A FAISS index whose answers are inner products.
+    """A FAISS index that scores by inner product.
 
-    Two forms are supported: an index with the inner-product metric, and the reduction of inner product to distance in
-    which every stored vector x of width d is lengthened to [x ; sqrt(phi - |x|^2)], so that all have the squared norm
-    phi, and is searched by squared L2 distance D from [q ; 0] (Bachrach et al. 2014, the Euclidean transformation). There
-    q.x = (|q|^2 + phi - D) / 2.
+    Two forms are supported: an index with the inner-product metric, and the reduction of inner product to L2 distance
+    (Bachrach et al. 2014, the Euclidean transformation). The latter stores [x ; sqrt(phi - |x|^2)] for every vector x, so that
+    all have the squared norm phi. From the squared L2 distance D to [q ; 0] follows q.x = (|q|^2 + phi - D) / 2.
 
     Attributes:
         phi: the squared norm of the stored vectors in the second form; None in the first.
@@ -44,7 +43,7 @@ class FaissIndex:
 
     @property
     def dim(self) -> int:
-        """Width of the vectors that are searched with."""
+        """Dimension of the queries."""
         return int(self.faiss_index.d) - (self.phi is not None)
 
     @property
@@ -74,10 +73,10 @@ class FaissIndex:
 
 
 def _common_squared_norm(index: Any) -> float:
-    """Recover phi, the squared norm that all vectors of an L2 index share.
+    """The squared norm phi of all vectors of an L2 index, from a sample of them.
 
     Raises:
-        CheckpointError: a few vectors, spread over the index, differ in norm, so that distances do not determine products.
+        CheckpointError: the norms differ, so that distances do not determine inner products.
     """
     if not index.ntotal:
         return 0.0
@@ -97,13 +96,13 @@ def _one_line(error: Exception) -> str:
 
 
 def read_index(path: str | Path) -> FaissIndex:
-    """Read an index that FAISS wrote, the original's ``faiss_*_index.pkl`` included: in spite of the name no pickles.
+    """Read a FAISS index file, such as the original's ``faiss_*_index.pkl``, which is not a pickle in spite of its name.
 
-    An inverted-file index keeps the number of lists to visit that its file names; where that was never set, it is 75.
+    An inverted-file index has the number of probes stored in its file, or 75 if none was set.
 
     Raises:
         MissingFileError: there is no such file.
-        CheckpointError: it is cut short or no FAISS index, or its metric is of no use here.
+        CheckpointError: it is truncated or not a FAISS index, or its metric is not supported.
     """
     import faiss
 
@@ -125,10 +124,10 @@ def write_index(index: FaissIndex, path: str | Path) -> None:
     """Write an index atomically, in FAISS's own format.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; an earlier file at ``path`` is untouched.
+        OSError: the disk is full or the folder is not writable; an earlier file at ``path`` is unchanged.
     """
     import faiss
 
-    with atomic_open(path, "wb") as f:  # through a callback: FAISS's own writer reports no full disk at closing
+    with atomic_open(path, "wb") as f:  # through a callback, since FAISS's writer ignores a full disk at closing
         writer = faiss.PyCallbackIOWriter(f.write)  # type: ignore[attr-defined,unused-ignore]
         faiss.write_index(index.faiss_index, writer)

@@ -1,7 +1,4 @@
-"""What every index offers: search by inner product, best first.
-
-A row is the 0-based line of the catalogue.
-"""
+"""The interface of indexes: search by inner product. Rows are 0-based lines of the catalogue."""
 
 from __future__ import annotations
 
@@ -13,16 +10,16 @@ import numpy.typing as npt
 from blink.errors import DataError, MismatchError, SettingsError, ShapeError
 
 Hits = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
-"""Scores and rows, both of *shape* (queries, k), best first; -inf and -1 where there are fewer than k hits."""
+"""Scores and rows, both of *shape* (queries, k), best first, padded with -inf and -1."""
 NO_ROW = -1
 
 
 class Index(Protocol):
-    """Vectors of all entities, searchable by inner product."""
+    """An index of entity vectors."""
 
     @property
     def dim(self) -> int:
-        """Width of the vectors that are searched with."""
+        """Dimension of the queries."""
 
     @property
     def size(self) -> int:
@@ -33,14 +30,14 @@ class Index(Protocol):
 
         Args:
             queries: *Shape:* (m, dim), float32.
-            k: hits a query, at least 1; may exceed ``size``.
+            k: hits per query, at least 1; may exceed ``size``.
 
         Returns:
-            scores, float32, and rows, int64, best first. *Shape:* (m, k) each; -inf and -1 where hits run out.
+            scores, float32, and rows, int64, best first, padded with -inf and -1. *Shape:* (m, k) each.
 
         Raises:
             ShapeError: ``queries`` is not a matrix.
-            MismatchError: the width of the queries is not ``dim``.
+            MismatchError: the dimension of the queries is not ``dim``.
             SettingsError: ``k`` is below 1.
             DataError: a query holds NaN.
         """
@@ -62,6 +59,6 @@ def checked_queries(queries: npt.NDArray[Any], k: int, dim: int) -> npt.NDArray[
 
 
 def padded_hits(scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], k: int) -> Hits:
-    """Fill up to ``k`` columns with -inf and `NO_ROW`. *Shape:* (m, hits) gives (m, k), each."""
+    """Pad hits to ``k`` columns with -inf and `NO_ROW`. *Shape:* (m, hits) gives (m, k), each."""
     missing = ((0, 0), (0, k - scores.shape[1]))
     return np.pad(scores, missing, constant_values=-np.inf), np.pad(rows, missing, constant_values=NO_ROW)
