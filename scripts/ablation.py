@@ -2,13 +2,13 @@
 
 Two parts, each of rows that differ from a reference row in one thing:
 
-train   Each row trains a model (a short run) and evaluates it without a ranker: sources of texts, damage, objective, entity
+train   Each row trains a model (a short run) and evaluates it without a reranker: sources of texts, damage, objective, entity
         tower. Every row takes equally many steps: a row without a source has more of the others, so that what is measured
         is what texts teach, not how many there are. All texts are drawn in one long epoch, --epochs times the shares, with
         one validation at its end: no row profits from a choice among more states than another, and an entity tower that
         learns encodes the catalogue once.
-rank    Nothing is trained: a model with a ranker is read without one kind of evidence after the other, and without the
-        ranker; each at its own cut-off and at the threshold that is best for it on the development file.
+rank    Nothing is trained: a model with a reranker is read without one kind of evidence after the other, and without the
+        reranker; each at its own cut-off and at the threshold that is best for it on the development file.
 
 Each row is a folder, OUT/PART/ROW: run/ (what was trained), the readings and figures of both files, log.txt with everything
 that its commands said, asked.json with commands and hashes of what they read, and when it is complete, report.json. Rows that
@@ -119,7 +119,7 @@ def rank_rows() -> list[Row]:
     """The rows that only read."""
     without = [Row("rank", f"no-{kind}", f"without {kind}", "full", options=("--without", kind)) for kind in FEATURE_GROUPS]
     raw = Row("rank", "no-rank", "the bi-encoder's own joint score", "full", options=("--no-rank",))
-    return [Row("rank", "full", "the whole ranker"), *without, raw]
+    return [Row("rank", "full", "the whole reranker"), *without, raw]
 
 
 ROWS = {"train": train_rows(), "rank": rank_rows()}
@@ -139,7 +139,7 @@ class Plan:
         part: of the table.
         data: folder of the data.
         kb: knowledge base.
-        model: the encoder to begin with, or the model with a ranker.
+        model: the encoder to begin with, or the model with a reranker.
         epochs: length of training.
         pseudo: file of texts that a model has labelled.
         device: where models run.
@@ -345,15 +345,15 @@ def require_model(part: str, model: str | None) -> str:
 
     Raises:
         SettingsError: the part needs one and none is named.
-        MissingFileError: it has no ranker.
+        MissingFileError: it has no reranker.
     """
     if part == "train":
         return model or ENCODER
     from blink.model.reranker import RANKER_FILE
 
     if model is None:
-        raise SettingsError("part rank needs a model with a ranker; give --model DIR (blink rank, then blink calibrate)")
-    require_file(Path(model) / RANKER_FILE, f"{model} has no ranker to take apart; fit one: blink rank {model}")
+        raise SettingsError("part rank needs a model with a reranker; give --model DIR (blink rank, then blink calibrate)")
+    require_file(Path(model) / RANKER_FILE, f"{model} has no reranker to take apart; fit one: blink rank {model}")
     return model
 
 

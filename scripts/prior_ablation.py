@@ -2,11 +2,11 @@
 
 Gold mentions are given to the linker, so that entities alone are in question, and counted where they are ambiguous: the
 mention is a name of several entities of the knowledge base, the right one among them. Two kinds of scores are tried: the
-bi-encoder's own (text only) and the ranker's, which knows names and popularity already.
+bi-encoder's own (text only) and the reranker's, which knows names and popularity already.
 
 Questions of WebQSP train are read by models that were not trained on them (--fold). They are cut into five parts; for each,
 projections are learned on three others and the weights of the terms fitted on the fourth. For the other files, projections are
-learned on all of them and weights fitted on WebQSP dev, as `blink kglm weigh` does. Every arm has the same candidates.
+learned on all of them and weights fitted on WebQSP dev, as `blink kglm tune-prior` does. Every arm has the same candidates.
 Differences are paired: questions are drawn 10,000 times (paraphrases together), hits averaged over the seeds.
 
 Then whole texts, mentions found by the model: cut-offs of every arm, text alone included, are chosen on WebQSP dev.
@@ -110,7 +110,7 @@ class Bench:
     def weights(
         self, arm: Arm, seed: int, learned_on: Sequence[LabelledText], fitted_on: Sequence[LabelledText]
     ) -> PriorStages | None:
-        """The prior of an arm, weighed; None for the arm without one."""
+        """The prior of an arm with fitted weights; None for the arm without one."""
         if not arm.terms:
             return None
         # What arms share is made once: coherence comes on top of the same vectors.
@@ -145,7 +145,7 @@ class Bench:
 
 @click.command(help=as_help(__doc__))
 @data_option()
-@click.option("--model", default="models/starter", show_default=True, metavar="DIR", help="Model with a ranker.")
+@click.option("--model", default="models/starter", show_default=True, metavar="DIR", help="Model with a reranker.")
 @click.option("--kb", required=True, metavar="DIR", help="Knowledge base.")
 @click.option(
     "--fold",

@@ -102,7 +102,7 @@ def link(start: int, end: int, score: float, text: str) -> Link:
 
 
 def weighing(shift: float, **weights: float) -> RerankerNetwork:
-    """A ranker whose score is the weighted sum of some features."""
+    """A reranker whose score is the weighted sum of some features."""
     weight = np.array([[weights.get(name, 0.0) for name in FEATURES]], dtype=np.float32)
     ones = np.ones(len(FEATURES), dtype=np.float32)
     return RerankerNetwork(FEATURES, 0 * ones, ones, ((weight, np.array([shift], dtype=np.float32)),), float("-inf"))

@@ -220,7 +220,7 @@ def test_a_ranker_is_taken_apart(blink: Blink, home: Path, ranked: Path, tmp_pat
 
 
 def test_a_model_without_a_ranker(home: Path) -> None:
-    with pytest.raises(BlinkError, match="has no ranker to take apart; fit one: blink rank"):
+    with pytest.raises(BlinkError, match="has no reranker to take apart; fit one: blink rank"):
         ablation.require_model("rank", str(home / "base"))
     with pytest.raises(SettingsError, match="give --model DIR"):
         ablation.require_model("rank", None)

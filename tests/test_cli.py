@@ -61,6 +61,11 @@ class TestContract:
             assert link["candidates"][0]["row"] == link["row"]
             assert 0 < link["score"] <= 1
 
+    def test_the_starter_has_a_name(self, blink: Run, starter: Path) -> None:
+        named = blink("link", "The Nile flows through Egypt.", "--json", "--model", "starter")
+        assert named == blink("link", "The Nile flows through Egypt.", "--json")
+        assert "Q3392" in named[1]
+
     def test_link_reads_a_file_and_keeps_blank_lines(self, blink: Run, starter: Path, tmp_path: Path) -> None:
         file = tmp_path / "texts.txt"
         file.write_bytes("\ufeffParis is in France\r\n\r\nhello\n".encode())

@@ -140,9 +140,9 @@ def test_no_weights_leave_scores_as_they_are(seed: int) -> None:
 def test_weights_for_vectors_of_another_width(changes: dict[str, Any]) -> None:
     prior_table = table(["Q1", "Q2"])
     prior_weights = replace(weights("ranker-1", text=5, vector=1.0), **changes)
-    with pytest.raises(MismatchError, match=r"the prior has 6; weigh it again: blink kglm weigh"):
+    with pytest.raises(MismatchError, match=r"the prior has 6; tune it again: blink kglm tune-prior"):
         GraphPrior(prior_table, prior_weights, AsTheyAre(2))
-    with pytest.raises(MismatchError, match=r"the prior has 0; weigh it again"):
+    with pytest.raises(MismatchError, match=r"the prior has 0; tune it again"):
         GraphPrior(replace(prior_table, vectors=None), weights("ranker-1", text=5, vector=1.0), AsTheyAre(2))
     GraphPrior(prior_table, replace(prior_weights, vector=0.0), AsTheyAre(2))  # what does not count does no harm
 
@@ -204,7 +204,7 @@ def prior(model: BiEncoder, kb: KnowledgeBase) -> Prior:
     prior_table = table(ids, bare=3)
     weights_by_scorer = [
         weights(
-            scorer_fingerprint(model, ranker),
+            scorer_fingerprint(model, reranker),
             text=toys.HIDDEN,
             vector=4.0,
             popularity=0.8,
@@ -212,7 +212,7 @@ def prior(model: BiEncoder, kb: KnowledgeBase) -> Prior:
             shift=-0.2,
             cutoff=cutoff,
         )
-        for ranker, cutoff in ((model.reranker, 0.31), (None, -6.5))
+        for reranker, cutoff in ((model.reranker, 0.31), (None, -6.5))
     ]
     return Prior(prior_table, tuple(weights_by_scorer))
 
@@ -336,7 +336,7 @@ def test_a_file_will_do(model: BiEncoder, kb: KnowledgeBase, prior: Prior, tmp_p
 
 def test_mentions_of_another_width(model: BiEncoder, kb: KnowledgeBase, prior: Prior) -> None:
     wrong = weights(scorer_fingerprint(model, model.reranker), text=toys.HIDDEN + 1, vector=1.0)
-    with pytest.raises(MismatchError, match=r"mentions of 33 numbers, the model makes vectors of 32; weigh it for this model"):
+    with pytest.raises(MismatchError, match=r"33-dimensional mention vectors, the model has 32 dimensions; tune it"):
         open_toy(model, kb, prior=prior.with_weights(wrong))
 
 
@@ -344,15 +344,15 @@ def test_mentions_of_another_width(model: BiEncoder, kb: KnowledgeBase, prior: P
 
 
 def test_the_id_tells_scores_apart(model: BiEncoder) -> None:
-    ranker = model.reranker
-    assert ranker is not None
+    reranker = model.reranker
+    assert reranker is not None
     others = [
         weighing(-3.0, alias=3.1),
         weighing(-2.0, alias=3.0, is_fuzzy_match=3.0, popularity_gap=2.0, dice=4.0, logit=0.02),
-        ranker.scaled(Scaling(2.0)),
-        ranker.without(["dice"]),
+        reranker.scaled(Scaling(2.0)),
+        reranker.without(["dice"]),
     ]
-    ids = [scorer_fingerprint(model, network) for network in (ranker, *others, None)]
+    ids = [scorer_fingerprint(model, network) for network in (reranker, *others, None)]
     trained = copy.deepcopy(model)
     heads = [p for name, p in trained.named_parameters() if not name.startswith(("context_encoder.", "candidate_encoder."))]
     with torch.no_grad():
@@ -360,7 +360,7 @@ def test_the_id_tells_scores_apart(model: BiEncoder) -> None:
     ids += [scorer_fingerprint(trained, None), scorer_fingerprint(toys.model(7), None)]
     assert len(set(ids)) == len(ids)
     assert all(name.startswith("ranker-") == (index < 5) for index, name in enumerate(ids))
-    assert scorer_fingerprint(trained, ranker) == ids[0]  # a ranker's scores are the ranker's
+    assert scorer_fingerprint(trained, reranker) == ids[0]  # a reranker's scores do not depend on the encoder
 
 
 def test_the_id_stays_with_what_does_not_change_scores(model: BiEncoder, kb: KnowledgeBase, tmp_path: Path) -> None:
@@ -378,11 +378,11 @@ def test_the_id_stays_with_what_does_not_change_scores(model: BiEncoder, kb: Kno
 
 def test_what_is_said_of_weights_that_are_not_there(model: BiEncoder, kb: KnowledgeBase, prior: Prior) -> None:
     name = scorer_fingerprint(model, model.reranker)
-    with pytest.raises(MismatchError, match=rf"not weighed yet, the linker has ranked scores \({name}\).*blink kglm weigh"):
+    with pytest.raises(MismatchError, match=rf"not tuned yet, the linker has ranked scores \({name}\).*blink kglm tune-prior"):
         weights_for(Prior(prior.table), name)
-    with pytest.raises(MismatchError, match=r"weighed for 2 other kinds.*a bi-encoder's own scores \(encoder-0\)"):
+    with pytest.raises(MismatchError, match=r"tuned for 2 other kinds.*a bi-encoder's own scores \(encoder-0\)"):
         weights_for(prior, "encoder-0")
-    with pytest.raises(MismatchError, match="weighed for 2 other kinds"):
+    with pytest.raises(MismatchError, match="tuned for 2 other kinds"):
         open_toy(model, kb, prior=prior, without=["spelling"])
     assert weights_for(prior, name) is prior.weights[0]
     assert json.dumps(dict(prior.weights[0].about)) == "{}"

@@ -59,7 +59,7 @@ def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def trained(blink: Run, home: Path) -> None:
-    """Runs ``a`` and ``b``, which left a half out each, and ``all``, which has no ranker yet."""
+    """Runs ``a`` and ``b``, which left a half out each, and ``all``, which has no reranker yet."""
     if not (home / "runs").exists():
         for name, more in (("a", ("--leave-out", "0/2")), ("b", ("--leave-out", "1/2")), ("all", ())):
             done(blink(*TRAIN, *TRAIN_OPTIONS, "--out", f"runs/{name}", *more))
@@ -68,7 +68,7 @@ def trained(blink: Run, home: Path) -> None:
 
 @pytest.fixture
 def ranked(blink: Run, trained: None, home: Path) -> None:
-    """The ranker of ``all``, not calibrated."""
+    """The reranker of ``all``, not calibrated."""
     if not (home / MODEL / RANKER_FILE).exists():
         done(blink("rank", MODEL, *RANK, *FOLDS))
 
@@ -86,9 +86,9 @@ def calibrated(blink: Run, ranked: None, home: Path) -> dict[str, Any]:
 def unsure(ranked: None, tmp_path: Path) -> Path:
     """The same model with probabilities that are neither 0 nor 1."""
     folder = shutil.copytree(MODEL, tmp_path / "unsure")
-    ranker = RerankerNetwork.load(folder)
-    assert ranker is not None
-    ranker.scaled(Scaling(0.5)).save(folder)
+    reranker = RerankerNetwork.load(folder)
+    assert reranker is not None
+    reranker.scaled(Scaling(0.5)).save(folder)
     return folder
 
 
@@ -171,7 +171,7 @@ class TestCalibrate:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (("unranked", "--on", "kb", "dev.jsonl"), ("has no ranker", "blink rank")),
+            (("unranked", "--on", "kb", "dev.jsonl"), ("has no reranker", "blink rank")),
             (("nowhere", "--on", "kb", "dev.jsonl"), ("nowhere/config.json does not exist",)),
             ((MODEL, "--on", "other", "train.jsonl"), ("12 entities",)),
             ((MODEL, "--on", "other", "dev.jsonl"), ("other were made by another model",)),

@@ -1,4 +1,4 @@
-"""The ranker: what it weighs, that it can be switched off, stored, fitted and calibrated."""
+"""The reranker: what it weighs, that it can be switched off, stored, fitted and calibrated."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ def kb(model: BiEncoder, tmp_path_factory: pytest.TempPathFactory) -> KnowledgeB
 
 
 def weighing(shift: float = -5.0, min_mention_log_prob: float = float("-inf"), **weights: float) -> RerankerNetwork:
-    """A ranker without hidden layer: the score is the weighted sum of some features."""
+    """A reranker without hidden layer: the score is the weighted sum of some features."""
     weight = np.array([[weights.get(name, 0.0) for name in FEATURES]], dtype=np.float32)
     ones = np.ones(len(FEATURES), dtype=np.float32)
     return RerankerNetwork(FEATURES, 0 * ones, ones, ((weight, np.array([shift], dtype=np.float32)),), min_mention_log_prob)
 
 
-def ranked(model: BiEncoder, ranker: RerankerNetwork | None) -> BiEncoder:
-    """The same model with a ranker."""
+def ranked(model: BiEncoder, reranker: RerankerNetwork | None) -> BiEncoder:
+    """The same model with a reranker."""
     biencoder = BiEncoder(model.config, model.tokenizer, context=model.context_encoder, candidate=model.candidate_encoder)
     biencoder.load_state_dict(model.state_dict())
-    biencoder.reranker = ranker
+    biencoder.reranker = reranker
     return biencoder.eval()
 
 
@@ -127,7 +127,7 @@ class TestLinking:
             Linker(ranked(model, weighing()), kb, without=["smell"], **OPTIONS)
 
     def test_probability_needs_a_ranker(self, model: BiEncoder, kb: KnowledgeBase) -> None:
-        with pytest.raises(SettingsError, match="needs a ranker"):
+        with pytest.raises(SettingsError, match="needs a reranker"):
             Linker(model, kb, mode="probability", **OPTIONS)
 
     def test_a_ranker_of_other_evidence_is_refused(self, model: BiEncoder, kb: KnowledgeBase) -> None:
@@ -240,15 +240,15 @@ def separable(n: int = 400, seed: int = 0) -> LabelledSpans:
     return LabelledSpans(features, np.ones((n, 4), dtype=bool), target)
 
 
-def probabilities(ranker: RerankerNetwork, spans: LabelledSpans) -> np.ndarray:
+def probabilities(reranker: RerankerNetwork, spans: LabelledSpans) -> np.ndarray:
     """Of "nothing" and of each candidate."""
-    scores = ranker.scores(spans.features, spans.real).astype(float)
+    scores = reranker.scores(spans.features, spans.real).astype(float)
     odds = np.exp(np.concatenate([np.zeros((len(spans), 1)), scores], axis=1))
     return np.asarray(odds / odds.sum(1, keepdims=True))
 
 
-def cross_entropy(ranker: RerankerNetwork, spans: LabelledSpans) -> float:
-    return float(-np.log(probabilities(ranker, spans)[np.arange(len(spans)), spans.target + 1]).mean())
+def cross_entropy(reranker: RerankerNetwork, spans: LabelledSpans) -> float:
+    return float(-np.log(probabilities(reranker, spans)[np.arange(len(spans)), spans.target + 1]).mean())
 
 
 @pytest.mark.quick
@@ -256,9 +256,9 @@ class TestFitting:
     settings = RankSettings(epochs=12, batch_size=32, left_out=0.0, absent=0.0, members=1)
 
     def test_it_learns_what_decides(self) -> None:
-        ranker = fit_reranker(separable(), self.settings)
+        reranker = fit_reranker(separable(), self.settings)
         test = separable(seed=1)
-        scores = ranker.scores(test.features, test.real)
+        scores = reranker.scores(test.features, test.real)
         best = np.where(scores.max(1) > 0, scores.argmax(1), -1)
         assert (best == test.target).mean() > 0.97
 
@@ -283,32 +283,32 @@ class TestFitting:
         assert not np.allclose(merged, alone[0], atol=1)
 
     def test_as_many_members_are_fitted_as_were_asked_for(self) -> None:
-        ranker = fit_reranker(separable(50), self.settings.replace({"epochs": 1, "hidden": 8, "members": 2}))
-        first, second = np.split(ranker.layers[0][0], 2)
+        reranker = fit_reranker(separable(50), self.settings.replace({"epochs": 1, "hidden": 8, "members": 2}))
+        first, second = np.split(reranker.layers[0][0], 2)
         assert first.shape == second.shape == (8, len(FEATURES))
         assert not np.allclose(first, second, atol=0.01)
 
     def test_it_is_the_network_that_was_fitted(self) -> None:
         losses: list[float] = []
-        ranker = fit_reranker(separable(), self.settings.replace({"dropout": 0.0, "epochs": 8}), losses.append)
+        reranker = fit_reranker(separable(), self.settings.replace({"dropout": 0.0, "epochs": 8}), losses.append)
         data = separable()
-        assert cross_entropy(ranker, data) == pytest.approx(losses[-1], rel=0.2)
+        assert cross_entropy(reranker, data) == pytest.approx(losses[-1], rel=0.2)
 
     def test_scaling_recovers_what_was_done_to_scores(self) -> None:
-        ranker, data = weighing(-1.0, title=2.0, dice=1.0), separable(4000, seed=2)
-        right = probabilities(ranker, data)
+        reranker, data = weighing(-1.0, title=2.0, dice=1.0), separable(4000, seed=2)
+        right = probabilities(reranker, data)
         # Targets are drawn by the reranker's own probabilities.
         drawn = (np.random.default_rng(5).random((len(data), 1)) > right.cumsum(1)).sum(1).clip(max=right.shape[1] - 1)
         data = replace(data, target=drawn - 1)
-        weight, bias = ranker.layers[-1]
-        distorted = replace(ranker, layers=(*ranker.layers[:-1], (weight * 3, bias * 3 + 2)))
+        weight, bias = reranker.layers[-1]
+        distorted = replace(reranker, layers=(*reranker.layers[:-1], (weight * 3, bias * 3 + 2)))
         fitted = fit_scaling(distorted, data)
         assert fitted.scale == pytest.approx(1 / 3, rel=0.1)
         assert fitted.shift == pytest.approx(-2 / 3, abs=0.1)
         restored = distorted.scaled(fitted)
         assert np.allclose(probabilities(restored, data), right, atol=0.03)
         assert cross_entropy(restored, data) < 0.9 * cross_entropy(distorted, data)
-        assert cross_entropy(restored, data) <= cross_entropy(ranker, data) + 1e-4
+        assert cross_entropy(restored, data) <= cross_entropy(reranker, data) + 1e-4
         assert fit_scaling(restored, data) == fitted  # it is of the raw scores, whatever they were scaled by before
 
     def test_narrow_and_wide_spans_go_together(self) -> None:
@@ -379,7 +379,7 @@ class TestOnTexts:
         assert biencoder.reranker.scaling == calibration.scaling
         assert calibration.point.f1 > 0.95
         assert 0 <= calibration.held_out.ece <= 1
-        with pytest.raises(SettingsError, match="has no ranker"):
+        with pytest.raises(SettingsError, match="has no reranker"):
             calibrate(ranked(model, None), [DevSet(kb, texts)])
 
     def test_calibrating_reads_once_what_each_scaling_would_have_read(self, model: BiEncoder, kb: KnowledgeBase) -> None:
@@ -388,14 +388,14 @@ class TestOnTexts:
         texts = [
             sample(i, f"where is {title}?", (9, 9 + len(title), (i + (i % 3 == 0)) % 20)) for i, title in enumerate(titles)
         ]
-        ranker = weighing(-3.0, title=4.0, dice=1.0)
+        reranker = weighing(-3.0, title=4.0, dice=1.0)
         steps: list[int] = []
-        calibration = calibrate(ranked(model, ranker), [DevSet(kb, texts)], precision="fp32", progress=steps.append)
+        calibration = calibrate(ranked(model, reranker), [DevSet(kb, texts)], precision="fp32", progress=steps.append)
         assert sum(steps) == len(texts)
 
         def fitted(samples: list[Sample]) -> BiEncoder:
-            spans = labelled_spans(model, kb, samples, min_mention_log_prob=ranker.min_mention_log_prob, precision="fp32")
-            return ranked(model, ranker.scaled(fit_scaling(ranker, spans)))
+            spans = labelled_spans(model, kb, samples, min_mention_log_prob=reranker.min_mention_log_prob, precision="fp32")
+            return ranked(model, reranker.scaled(fit_scaling(reranker, spans)))
 
         halves = [[s for s in texts if s.id in Fold(i, 2)] for i in (0, 1)]
         scores: list[float] = []

@@ -121,7 +121,7 @@ def test_help_names_every_command_and_keeps_the_width() -> None:
 
 
 class TestProbabilities:
-    """What a linker with a ranker shows: its scores are probabilities."""
+    """What a linker with a reranker shows: its scores are probabilities."""
 
     @staticmethod
     def linker(threshold: float = 0.5) -> ToyLinker:

@@ -8,17 +8,14 @@ from typing import Any
 import click
 
 from blink.apps.common import Bar, say
+from blink.apps.model_options import model_option
 from blink.files import require_file
 
 
 @click.command()
 @click.argument("catalogue", metavar="ENTITY.jsonl")
 @click.option("--out", required=True, metavar="DIR", help="Folder to make; one that is there is replaced when all is done.")
-@click.option(
-    "--model",
-    metavar="DIR",
-    help="Model whose candidate encoder reads the entities, or the name of a pretrained encoder.  [default: the starter]",
-)
+@model_option("Model whose candidate encoder encodes the entities, or a pretrained encoder.  [default: the starter]")
 @click.option(
     "--index",
     type=click.Choice(["flat", "hnsw", "ivfflat"]),
@@ -32,7 +29,7 @@ from blink.files import require_file
     type=click.IntRange(1),
     default=5000,
     show_default=True,
-    help="Entities between two saves; a killed build goes on from the last.",
+    help="Entities between two saves; a killed build continues from the last.",
 )
 @click.option("--skip-bad", is_flag=True, help="Pass over broken lines; they keep their row and are never linked.")
 @click.option(

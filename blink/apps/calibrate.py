@@ -1,4 +1,4 @@
-"""``blink calibrate``: makes the scores of a model with a ranker probabilities, and finds its cut-off."""
+"""``blink calibrate``: makes the scores of a model with a reranker probabilities, and finds its cut-off."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def calibrate(model: str, sets: tuple[tuple[str, str], ...], json_out: str | Non
 def calibrate_model(
     model: str, sets: Sequence[tuple[str, str]], precision: str, outputs: Outputs, plots: str | None = None
 ) -> None:
-    """Calibrate a stored model's ranker on (knowledge base, mention file) pairs, and store cut-off and probabilities.
+    """Calibrate a stored model's reranker on (knowledge base, mention file) pairs, and store cut-off and probabilities.
 
     Args:
         model: model folder.
@@ -69,7 +69,7 @@ def calibrate_model(
     with bar("calibrating", sum(len(dev.samples) for dev in dev_sets), "text") as progress:
         result = calibrate(loaded, dev_sets, precision=precision, progress=progress.advance)
     if loaded.reranker is None:
-        raise MismatchError(f"{folder} lost its ranker; fit it again: blink rank")
+        raise MismatchError(f"{folder} lost its reranker; fit it again: blink rank")
     loaded.reranker.save(folder)
     store_settings(folder, loaded.config)
     outputs.write(_figures(result), (), _report(result, len(sets)))

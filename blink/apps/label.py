@@ -60,7 +60,7 @@ def label_file(file: str, out: str, min_confidence: float, max_uncertain: float,
     """Write the texts of a mention file in which the linker is certain of every span, with its links as gold.
 
     Raises:
-        SettingsError: the model has no ranker, so its scores are no probabilities; or ``min_confidence`` is the smaller one.
+        SettingsError: the model has no reranker, so its scores are no probabilities; or ``min_confidence`` is the smaller one.
     """
     if not max_uncertain <= min_confidence:
         fault = f"--min-confidence {min_confidence:g} is below --max-uncertain {max_uncertain:g}"
@@ -69,7 +69,7 @@ def label_file(file: str, out: str, min_confidence: float, max_uncertain: float,
     samples = [s for s in read_samples(file) if s.text.strip()]
     linker = open_linker(**options)
     if linker.mode != "probability":
-        raise SettingsError("labelling needs probabilities; give a model with a ranker (blink rank), without --no-rank")
+        raise SettingsError("labelling needs probabilities; give a model with a reranker (blink rank), without --no-rank")
     count = 0
     target = contextlib.nullcontext(sys.stdout) if out == "-" else atomic_open(out)
     with target as f, bar("labelling", len(samples), "text") as progress:

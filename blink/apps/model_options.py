@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,11 +14,22 @@ if TYPE_CHECKING:
     from blink.linking.linker import Linker
 
 
+def model_option(text: str) -> Callable[[Any], Any]:
+    """``--model`` with a help text; the starter is None, whether it is named or left out."""
+    return click.option("--model", metavar="DIR", callback=_starter_is_none, help=text)
+
+
+def _starter_is_none(_context: click.Context, _option: click.Parameter, model: str | None) -> str | None:
+    from blink.linking.starter import names_starter
+
+    return None if model is None or names_starter(model) else model
+
+
 def model_options(command: Any) -> Any:
     """The options that name a model and a knowledge base, and how the model runs."""
     for option in reversed(
         [
-            click.option("--model", metavar="DIR", help="Model folder.  [default: the starter]"),
+            model_option("Model folder.  [default: the starter]"),
             click.option(
                 "--kb", metavar="DIR", help="Knowledge base folder, made by `blink kb build`.  [default: the starter's]"
             ),
@@ -25,20 +37,20 @@ def model_options(command: Any) -> Any:
                 "--threshold",
                 type=float,
                 metavar="X",
-                help="Keep links that score above X: a probability where the model has a ranker, else a log-probability (at "
+                help="Keep links that score above X: a probability where the model has a reranker, else a log-probability (at "
                 "most 0).  [default: the model's own]",
             ),
             click.option(
                 "--rank/--no-rank",
                 default=True,
                 show_default=True,
-                help="Weigh names, spelling and popularity by the model's ranker; without, scores are the bi-encoder's own.",
+                help="Weigh names, spelling and popularity by the model's reranker; without, scores are the bi-encoder's own.",
             ),
             click.option(
                 "--without",
                 multiple=True,
                 type=click.Choice(list(FEATURE_GROUPS)),
-                help="A kind of evidence that the ranker does without; may be repeated.",
+                help="A kind of evidence that the reranker does without; may be repeated.",
             ),
             click.option(
                 "--prior",

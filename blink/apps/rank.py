@@ -1,4 +1,4 @@
-"""``blink rank``: fits the ranker of a model."""
+"""``blink rank``: fits the reranker of a model."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ if TYPE_CHECKING:
 @precision_option
 @settings_options(RankSettings)
 def rank(**options: Any) -> None:
-    """Fit the ranker of a model: how much names, spelling, popularity and the encoder's scores count.
+    """Fit the reranker of a model: how much names, spelling, popularity and the encoder's scores count.
 
     Of several models, seeds of one recipe, each gets the same.
 
-    The ranker must learn from texts that the reading model was not trained on, or it would trust that model too much. So
-    the questions are trained on in parts, each time leaving one out, and the ranker learns from the parts left out.
+    The reranker must learn from texts that the reading model was not trained on, or it would trust that model too much. So
+    the questions are trained on in parts, each time leaving one out, and the reranker learns from the parts left out.
 
     \b
     Example:
@@ -81,7 +81,7 @@ class RankRequest:
 
 
 def rank_model(settings: RankSettings, request: RankRequest) -> None:
-    """Fit a ranker and store it with each of the models."""
+    """Fit a reranker and store it with each of the models."""
     from blink.data.mention_files import labelled_samples
     from blink.kb.knowledge_base import KnowledgeBase
     from blink.model.biencoder import CONFIG_FILE
@@ -91,7 +91,7 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
     mix = parse_reranker_mix(request.mix)
     targets = [model_folder(model) for model in request.models]
     base = KnowledgeBase.open(request.kb)
-    # The folds read the texts, but the ranker is for these models, which have to fit the knowledge base too.
+    # The folds read the texts, but the reranker is for these models, which have to fit the knowledge base too.
     for target in targets:
         base.require_model(read_json(target / CONFIG_FILE).get("candidate_fingerprint"))
     questions = [s for file in request.train_files for s in labelled_samples(file, base.catalogue)]
@@ -103,10 +103,10 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
         if not unseen:
             raise SettingsError(f"{folder} left out no text of --train; give the files that it was trained on")
         spans += list(SpanExtractor(folder, settings, request.precision, bar).extract(sources, unseen, mix))
-    ranker = _fit(LabelledSpans.concatenate(spans), settings)
+    reranker = _fit(LabelledSpans.concatenate(spans), settings)
     for target in targets:
-        _store(ranker, target)
-        say(f"the ranker is stored with {target}; next: blink calibrate {target} --on {request.kb} DEV.jsonl")
+        _store(reranker, target)
+        say(f"the reranker is stored with {target}; next: blink calibrate {target} --on {request.kb} DEV.jsonl")
 
 
 def _readers(request: RankRequest) -> Sequence[tuple[Path, Fold | None]]:
@@ -134,10 +134,10 @@ def _fit(spans: LabelledSpans, settings: RankSettings) -> RerankerNetwork:
         return fit_reranker(spans, settings, report)
 
 
-def _store(ranker: RerankerNetwork, model: Path) -> None:
+def _store(reranker: RerankerNetwork, model: Path) -> None:
     from blink.model.biencoder import CONFIG_FILE, store_settings
     from blink.model.config import ModelConfig
 
-    ranker.save(model)
+    reranker.save(model)
     config = ModelConfig.from_dict(read_json(model / CONFIG_FILE))
-    store_settings(model, config.replace(cutoff=ModelConfig.cutoff))  # the old one was for another ranker
+    store_settings(model, config.replace(cutoff=ModelConfig.cutoff))  # the old one was for another reranker

@@ -73,7 +73,7 @@ class CandidateGenerator:
             SettingsError: the knowledge base has no names.
         """
         if self.names is None or self.vectors is None:
-            raise SettingsError("a ranker needs the names of a knowledge base; build one with `blink kb build`")
+            raise SettingsError("a reranker needs the names of a knowledge base; build one with `blink kb build`")
         lookups = [self._cached_lookup(string) for string in strings]
         dense = [set(row) for row in spans.rows.tolist()]
         added = [[r for r in lookup.rows if r not in known] for lookup, known in zip(lookups, dense, strict=True)]

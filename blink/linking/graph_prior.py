@@ -50,8 +50,8 @@ def weights_for(prior: Prior, scores: str) -> PriorWeights:
     found = prior.weights_for_scorer(scores)
     if found is None:
         kinds = "ranked scores" if scores.startswith("ranker") else "a bi-encoder's own scores"
-        has = "is not weighed yet" if not prior.weights else f"is weighed for {len(prior.weights)} other kinds of scores"
-        raise MismatchError(f"the prior {has}, the linker has {kinds} ({scores}); weigh it for this model: blink kglm weigh")
+        has = "is not tuned yet" if not prior.weights else f"is tuned for {len(prior.weights)} other kinds of scores"
+        raise MismatchError(f"the prior {has}, the linker has {kinds} ({scores}); tune it: blink kglm tune-prior")
     return found
 
 
@@ -104,8 +104,8 @@ class GraphPrior:
         self.weights, self.alignment = weights, alignment
         width = 0 if table.vectors is None else table.vectors.shape[1]
         if weights.vector and not len(weights.graph.T) == len(weights.gate) == width:
-            found = f"graph vectors of {len(weights.graph.T)} numbers (gate {len(weights.gate)}), the prior has {width}"
-            raise MismatchError(f"the weights are for {found}; weigh it again: blink kglm weigh")
+            found = f"graph vectors of {len(weights.graph.T)} dimensions (gate {len(weights.gate)}), the prior has {width}"
+            raise MismatchError(f"the weights are for {found}; tune it again: blink kglm tune-prior")
         self._degrees = table.degrees
         # The last row is that of entities the graph lacks.
         self._popularity = _with_zero_row(weights.popularity * np.log1p(table.degrees).astype(np.float32))

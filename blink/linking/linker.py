@@ -351,7 +351,7 @@ class Linker:
         mode = options.mode or default_mode
         mode_named(mode)
         if mode == PROBABILITY and reranker is None:
-            raise SettingsError("thresholding probability needs a ranker, and a knowledge base with names; fit one: blink rank")
+            raise SettingsError("mode probability needs a reranker and a knowledge base with names; fit one: blink rank")
         threshold = model.config.cutoff if mode == PROBABILITY else model.config.threshold
         if prior is not None and mode == default_mode:
             threshold = prior.weights.cutoff

@@ -95,7 +95,7 @@ def entity_scores(spans: ScoredSpans) -> np.ndarray:
 
 
 def link_probabilities(spans: ScoredSpans) -> np.ndarray:
-    """Probability that a span names each of its entities, where the ranker's scores stand for inner products.
+    """Probability that a span names each of its entities, where the reranker's scores replace inner products.
 
     A softmax over the entities and "nothing in the knowledge base", which has score 0: so what a row lacks to 1 is the
     probability that the span is not to be linked.

@@ -102,7 +102,7 @@ class Stages:
 def _context_length(model: BiEncoder, detector: MentionDetector, options: LinkerOptions) -> int:
     length = model.config.max_context_length if options.context_length is None else options.context_length
     if not 3 <= length <= detector.positions:
-        raise SettingsError(f"context_length is {length}; this model reads 3 to {detector.positions} word pieces at once")
+        raise SettingsError(f"context_length is {length}; this model reads 3 to {detector.positions} tokens at once")
     return length
 
 
@@ -119,6 +119,6 @@ def _prior_stages(model: BiEncoder, kb: KnowledgeBase, reranker: Reranker | None
     prior = options.prior if isinstance(options.prior, Prior) else read_prior(options.prior)
     weights = weights_for(prior, scorer_fingerprint(model, None if reranker is None else reranker.network))
     if len(weights.text) and weights.text.shape[1] != model.entity_size:
-        found = f"mentions of {weights.text.shape[1]} numbers, the model makes vectors of {model.entity_size}"
-        raise MismatchError(f"the prior is weighed for {found}; weigh it for this model: blink kglm weigh")
+        found = f"{weights.text.shape[1]}-dimensional mention vectors, the model has {model.entity_size} dimensions"
+        raise MismatchError(f"the prior is tuned for {found}; tune it for this model: blink kglm tune-prior")
     return PriorStages.from_prior(prior.table, weights, EntityAlignment(prior.table, kb.catalogue))

@@ -41,12 +41,10 @@ class Sources:
 def starter_sources(model: str | Path, kb: str | Path | None, options: Mapping[str, Any], bars: Bars = no_bars) -> Sources:
     """Folders by name: ``starter`` is the starter's model, a knowledge base that is not named the starter's, with its prior.
 
-    A folder of the name ``starter`` in the working directory goes before the starter.
-
     Raises:
         SettingsError: a model is named without a knowledge base.
     """
-    if model != STARTER or (Path(model) / CONFIG_FILE).is_file():
+    if not names_starter(model):
         require_kb(str(model), None if kb is None else str(kb))
         assert kb is not None
         return Sources(Path(model), Path(kb), options.get("prior"))
@@ -54,6 +52,11 @@ def starter_sources(model: str | Path, kb: str | Path | None, options: Mapping[s
     if prior is None:
         prior = prior_of(None, None if kb is None else str(kb), options)
     return Sources(starter_model(), starter_kb(bars) if kb is None else Path(kb), prior)
+
+
+def names_starter(model: str | Path) -> bool:
+    """Whether ``model`` is the name of the starter; a model folder ``starter`` in the working directory has precedence."""
+    return model == STARTER and not (Path(model) / CONFIG_FILE).is_file()
 
 
 def require_kb(model: str | None, kb: str | None) -> None:
@@ -71,7 +74,7 @@ def prior_of(model: str | None, kb: str | None, options: Mapping[str, Any]) -> P
     file = options.get("prior")
     if file is not None:
         return None if file == NO_PRIOR else Path(file)
-    # The starter's prior is tuned for the scores of the whole ranker.
+    # The starter's prior is tuned for the scores of the whole reranker.
     full_ranker = options.get("rank", True) and not options.get("without")
     return starter_prior() if model is None and kb is None and full_ranker else None
 

@@ -95,7 +95,7 @@ class RerankerNetwork:
         """
         unknown = sorted(set(names) - set(self.features))
         if unknown:
-            raise SettingsError(f"the ranker has no feature {unknown[0]!r}; it has {', '.join(self.features)}")
+            raise SettingsError(f"the reranker has no feature {unknown[0]!r}; it has {', '.join(self.features)}")
         return replace(self, off=self.off | frozenset(names))
 
     def scaled(self, scaling: Scaling) -> RerankerNetwork:

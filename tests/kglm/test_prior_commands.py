@@ -81,19 +81,19 @@ def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def bare(blink: Run, home: Path) -> Path:
-    """The prior of the graph, not weighed yet."""
+    """The prior of the graph, not tuned yet."""
     if not (home / "bare.safetensors").exists():
         done(blink("kglm", "prior", "--graph", "graph", "--vectors", "signature", "--out", "bare.safetensors"))
     return home / "bare.safetensors"
 
 
 @pytest.fixture
-def weighed(blink: Run, bare: Path, home: Path) -> Path:
-    """The prior, weighed for the ranker's scores."""
-    if not (home / "weighed.safetensors").exists():
-        shutil.copy(bare, "weighed.safetensors")
-        done(blink("kglm", "tune-prior", "weighed.safetensors", "--model", "model", *ON))
-    return home / "weighed.safetensors"
+def tuned(blink: Run, bare: Path, home: Path) -> Path:
+    """The prior, tuned for the reranker's scores."""
+    if not (home / "tuned.safetensors").exists():
+        shutil.copy(bare, "tuned.safetensors")
+        done(blink("kglm", "tune-prior", "tuned.safetensors", "--model", "model", *ON))
+    return home / "tuned.safetensors"
 
 
 def f1(blink: Run, *more: object) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class TestWeigh:
         results = json.loads(out)
         assert results["popularity"] > 0.1
         assert results["on"] == ["dev.jsonl"]
-        assert results["terms"] == ["popularity", "coherence"]  # without --train the vectors cannot be weighed
+        assert results["terms"] == ["popularity", "coherence"]  # without --train the vectors cannot be fitted
         assert "stored in fresh.safetensors; next: blink eval DEV.jsonl --prior fresh.safetensors" in err
         after = f1(blink, "--prior", "fresh.safetensors")
         assert after["all"]["weak"]["f1"] == pytest.approx(results["weak_f1"])
@@ -153,17 +153,17 @@ class TestWeigh:
         linked = json.loads(done(blink("link", "where is Mercury now?", "--json", *OPEN, "--prior", "fresh.safetensors"))[0])
         assert [link["kb_id"] for link in linked["links"]] == ["Q3"]
 
-    def test_several_kinds_of_scores_stay_side_by_side(self, blink: Run, weighed: Path, home: Path) -> None:
-        shutil.copy(weighed, "both.safetensors")
+    def test_several_kinds_of_scores_stay_side_by_side(self, blink: Run, tuned: Path, home: Path) -> None:
+        shutil.copy(tuned, "both.safetensors")
         out, _ = done(blink("kglm", "tune-prior", "both.safetensors", "--model", "model", *ON, "--no-rank"))
         assert "scores are multiplied by" in out
         ranked, plain = read_prior("both.safetensors").weights
         assert (ranked.ranked, plain.ranked) == (True, False)
-        alone = read_prior(weighed).weights[0]
+        alone = read_prior(tuned).weights[0]
         assert (ranked.scale, ranked.popularity, ranked.cutoff) == (alone.scale, alone.popularity, alone.cutoff)
         assert f1(blink, "--prior", "both.safetensors")["threshold"] == ranked.cutoff
         assert f1(blink, "--prior", "both.safetensors", "--no-rank")["threshold"] == plain.cutoff
-        done(blink("kglm", "weigh", "both.safetensors", "--model", "model", *ON))  # again, in place of what was there
+        done(blink("kglm", "weigh", "both.safetensors", "--model", "model", *ON))  # again, and replaces the earlier weights
         assert [w.ranked for w in read_prior("both.safetensors").weights] == [False, True]
         assert read_prior("both.safetensors").weights[1].popularity == alone.popularity
 
@@ -174,7 +174,7 @@ class TestWeigh:
         for name, more in (("one", folds), ("two", folds), ("self", ())):
             shutil.copy(bare, tmp_path / name)
             _, err = done(blink("kglm", "tune-prior", tmp_path / name, "--model", "model", *ON, *train, *more))
-            assert ("no --fold is named" in err) == (name == "self")
+            assert ("no --fold is given" in err) == (name == "self")
             results.append(read_prior(tmp_path / name).weights[0])
         assert results[0].about["terms"] == ["popularity", "vector"]
         assert (results[0].text.shape, results[0].graph.shape[0]) == ((2, toys.HIDDEN), 2)
@@ -197,8 +197,8 @@ class TestWeigh:
                 ("PRIOR", "--model", "model", "--on", "other-ids", "dev.jsonl"),
                 ("no entity of the knowledge base", "other-ids", "'m.0'", "its ids"),
             ),
-            (("PRIOR", "--model", "stranger", "--on", "strange-kb", "dev.jsonl"), ("has no ranker", "--no-rank")),
-            (("PRIOR", "--model", "model", *ON, "--terms", "vector"), ("the term vector cannot be weighed", "give --train")),
+            (("PRIOR", "--model", "stranger", "--on", "strange-kb", "dev.jsonl"), ("no reranker in the model", "--no-rank")),
+            (("PRIOR", "--model", "model", *ON, "--terms", "vector"), ("the term vector cannot be fitted", "give --train")),
             (("PRIOR", "--model", "model", *ON, "--terms", "smell"), ("--terms has 'smell'", "popularity, vector, coherence")),
             (("PRIOR", "--model", "model", *ON, "--relatedness", "smell"), ("--relatedness has 'smell'", "plausibility")),
             (("PRIOR", "--model", "model", *ON, "--relatedness", "plausibility"), ("no relation vectors", "ComplEx")),
@@ -229,46 +229,46 @@ class TestLinking:
             ("", (), ("blink kglm prior",)),
             ("kb", (), ("kb is a folder",)),
             ("dev.jsonl", (), ("dev.jsonl is no prior",)),
-            ("bare.safetensors", (), ("not weighed yet", "ranked scores", "blink kglm weigh")),
+            ("bare.safetensors", (), ("not tuned yet", "ranked scores", "blink kglm tune-prior")),
             (
-                "weighed.safetensors",
+                "tuned.safetensors",
                 ("--no-rank",),
-                ("weighed for 1 other", "a bi-encoder's own scores", "blink kglm weigh"),
+                ("tuned for 1 other", "a bi-encoder's own scores", "blink kglm tune-prior"),
             ),
-            ("weighed.safetensors", ("--without", "spelling"), ("weighed for 1 other", "ranked scores")),
+            ("tuned.safetensors", ("--without", "spelling"), ("tuned for 1 other", "ranked scores")),
         ],
     )
-    def test_mistakes(self, blink: Run, weighed: Path, prior: str, more: tuple[str, ...], words: tuple[str, ...]) -> None:
+    def test_mistakes(self, blink: Run, tuned: Path, prior: str, more: tuple[str, ...], words: tuple[str, ...]) -> None:
         refused(blink("link", "where is Oslo?", *OPEN, "--prior", prior, *more), *words)
         refused(blink("eval", "dev.jsonl", *OPEN, "--prior", prior, *more), *words)
 
-    def test_through_a_pipe(self, blink: Run, weighed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_through_a_pipe(self, blink: Run, tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         results = []
-        for more in (("--threshold", 0.3), ("--prior", weighed)):
+        for more in (("--threshold", 0.3), ("--prior", tuned)):
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"where is Mercury now?\n")))
             out, _ = done(blink("shell", *OPEN, *more))
             results.append([link["kb_id"] for link in json.loads(out)["links"]])
         assert results == [["Q2"], ["Q3"]]
 
-    def test_labels(self, blink: Run, weighed: Path, tmp_path: Path) -> None:
+    def test_labels(self, blink: Run, tuned: Path, tmp_path: Path) -> None:
         bounds = ("--sure", 0.2, "--doubtful", 0.1)
-        done(blink("label", "plain.jsonl", *OPEN, "--prior", weighed, "--out", tmp_path / "l.jsonl", *bounds))
+        done(blink("label", "plain.jsonl", *OPEN, "--prior", tuned, "--out", tmp_path / "l.jsonl", *bounds))
         rows = [json.loads(line) for line in (tmp_path / "l.jsonl").read_text().splitlines()]
         gold = {q["text"]: q for q in map(json.loads, Path("dev.jsonl").read_text().splitlines())}
         assert len(rows) == len(gold)
         assert all(row["label_id"] == gold[row["text"]]["label_id"] for row in rows)
 
-    def test_saved_readings_know_their_prior_by_what_it_holds(self, blink: Run, weighed: Path, tmp_path: Path) -> None:
-        shutil.copy(weighed, tmp_path / "moved")
-        shutil.copy(weighed, tmp_path / "again")
-        for name, prior in (("plain", "none"), ("one", weighed), ("two", tmp_path / "moved")):
+    def test_saved_readings_know_their_prior_by_what_it_holds(self, blink: Run, tuned: Path, tmp_path: Path) -> None:
+        shutil.copy(tuned, tmp_path / "moved")
+        shutil.copy(tuned, tmp_path / "again")
+        for name, prior in (("plain", "none"), ("one", tuned), ("two", tmp_path / "moved")):
             done(blink("eval", "dev.jsonl", *OPEN, "--prior", prior, "--save-preds", tmp_path / f"{name}.npz"))
         parameters = {
             name: read_predictions(tmp_path / f"{name}.npz").provenance.parameters for name in ("plain", "one", "two")
         }
         assert "prior" not in parameters["plain"]
         assert parameters["one"] == parameters["two"]
-        assert parameters["one"]["prior"] == sha256(weighed)
+        assert parameters["one"]["prior"] == sha256(tuned)
         done(blink("eval", "--preds", tmp_path / "one.npz", "--dev", tmp_path / "two.npz"))
         preds = ("eval", "--preds", tmp_path / "one.npz", "--dev", tmp_path / "plain.npz")
         refused(blink(*preds), "was made with prior", "make both with the same options")
@@ -277,7 +277,7 @@ class TestLinking:
         refused(blink("eval", "--preds", tmp_path / "one.npz", "--dev", tmp_path / "again.npz"), "was made with prior")
 
     def test_jobs_find_it_from_wherever_they_run(
-        self, blink: Run, weighed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, blink: Run, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         plans: list[tuple[JobFolder, Plan]] = []
 
@@ -290,18 +290,18 @@ class TestLinking:
         for command in (slurm_eval, slurm_link):
             monkeypatch.setattr(command, "follow", start)
         Path("texts.txt").write_text("where is Mercury now?\n")
-        shutil.copy(weighed, "job.safetensors")
+        shutil.copy(tuned, "job.safetensors")
         link = ("slurm", "link", "texts.txt", "--shards", 1, *OPEN, "--out", tmp_path / "links.jsonl")
         done(blink(*link, "--prior", "job.safetensors"))
         done(blink("slurm", "eval", "dev.jsonl", *OPEN, "--prior", "job.safetensors", "--out", tmp_path / "scores"))
-        assert [plan.inputs["prior"] for _, plan in plans] == [sha256(weighed)] * 2
+        assert [plan.inputs["prior"] for _, plan in plans] == [sha256(tuned)] * 2
         monkeypatch.chdir(tmp_path)
         for job, _ in plans:
             done(blink("slurm", "task", job.path, "--shard", 0))
         (file,) = (plans[0][0].path / "parts").iterdir()
         assert [link["kb_id"] for link in json.loads(file.read_text())["links"]] == ["Q3"]
         assert json.loads((tmp_path / "scores" / "dev.json").read_text())["all"]["weak"]["f1"] > 0.9
-        monkeypatch.chdir(weighed.parent)
+        monkeypatch.chdir(tuned.parent)
         refused(blink(*link, "--prior", "nowhere"), "nowhere does not exist", "blink kglm prior")
         done(blink("kglm", "tune-prior", "job.safetensors", "--model", "model", *ON, "--no-rank"))
         status, _, err = blink(*link, "--prior", "job.safetensors")
@@ -311,10 +311,10 @@ class TestLinking:
         assert "prior" not in plans[0][1].inputs
         assert plans[0][1].work["prior"] == "none"
 
-    def test_the_starter_s_own_stands_in_over_its_own_alone(self, weighed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(starter, "starter_prior", lambda: weighed)
-        assert prior_of(None, None, {}) == weighed
-        assert prior_of(None, None, {"prior": None, "rank": True, "without": ()}) == weighed
+    def test_the_starter_s_own_stands_in_over_its_own_alone(self, tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(starter, "starter_prior", lambda: tuned)
+        assert prior_of(None, None, {}) == tuned
+        assert prior_of(None, None, {"prior": None, "rank": True, "without": ()}) == tuned
         assert prior_of(None, None, {"prior": "mine"}) == prior_of("model", "kb", {"prior": "mine"}) == Path("mine")
         for model, kb, options in (
             (None, None, {"prior": "none"}),
@@ -326,8 +326,8 @@ class TestLinking:
         ):
             assert prior_of(model, kb, options) is None
 
-    def test_the_shell_says_what_the_graph_knows(self, weighed: Path) -> None:
-        linker = Linker.from_pretrained("model", "kb", device="cpu", precision="fp32", prior=weighed)
+    def test_the_shell_says_what_the_graph_knows(self, tuned: Path) -> None:
+        linker = Linker.from_pretrained("model", "kb", device="cpu", precision="fp32", prior=tuned)
         console = Script("where is Mercury now?", ":explain 1", width=200)
         Session(linker, console).run()
         assert "Mercury 1: a name of it, shared with 1 other" in console.output[-1]

@@ -15,8 +15,8 @@ COMMANDS = {
     "embed": ("blink.apps.kglm.embed:embed", "Encode texts of entities or relations with a pretrained language model."),
     "reduce": ("blink.apps.kglm.reduce:reduce", "Reduce the dimension of vectors."),
     "plot": ("blink.apps.kglm.plot:plot", "Draw vectors by type: a PNG, and an interactive page."),
-    "prior": ("blink.apps.kglm.build_prior:prior", "Write what a linker needs of a graph into one file."),
-    "tune-prior": ("blink.apps.kglm.tune_prior:tune_prior", "Fit the weights of a prior beside a model's scores."),
+    "prior": ("blink.apps.kglm.build_prior:prior", "Write the graph data that a linker needs into one file."),
+    "tune-prior": ("blink.apps.kglm.tune_prior:tune_prior", "Fit the weights of a prior for a model's scores."),
     "weigh": ("blink.apps.kglm.tune_prior:tune_prior", HIDDEN),
 }
 """Name -> where the command is, and its short help."""
@@ -26,13 +26,13 @@ COMMANDS = {
 def kglm() -> None:
     """Learn embeddings from a knowledge graph and its texts.
 
-    What to learn stands in a run file (see examples/kglm); its kind decides the defaults. A run is a folder: settings.yaml,
+    A run file says what to learn (see examples/kglm); its kind selects the defaults. A run is a folder: settings.yaml,
     trace.jsonl, checkpoints, best/, metrics.json and curves.png. Needs: pip install 'blink-linker[kglm]'.
 
     \b
     Example:
       blink kglm train examples/kglm/complex-codex-s.yaml --out experiments/complex
-      blink kglm resume experiments/complex                     go on after a kill
+      blink kglm resume experiments/complex                     continue after a kill
       blink kglm eval experiments/complex --split test
       blink kglm export experiments/complex --out vectors       for the linker
     """

@@ -1,4 +1,4 @@
-"""``blink kglm tune-prior``: fits the weights of a prior beside the scores of a model."""
+"""``blink kglm tune-prior``: fits the weights of a prior for the scores of a model."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from blink.apps.common import bar, say
+from blink.apps.model_options import model_option
 from blink.apps.options import labelled_sets, settings_options, take_settings
 from blink.apps.outputs import Outputs
 from blink.data.prior_file import RELATEDNESS, PriorTable, PriorWeights, read_prior, write_prior
@@ -26,8 +27,8 @@ TERMS = ("popularity", "vector", "coherence")
 
 @click.command()
 @click.argument("file", metavar="FILE")
-@click.option("--model", metavar="DIR", help="Model whose scores the prior is added to.  [default: the starter]")
-@click.option("--rank/--no-rank", default=True, show_default=True, help="Add it to the ranker's scores, or to inner products.")
+@model_option("Model whose scores the prior is added to.  [default: the starter]")
+@click.option("--rank/--no-rank", default=True, show_default=True, help="Add it to reranked scores, or to inner products.")
 @labelled_sets("decides the weight of each term")
 @click.option(
     "--train",
@@ -42,7 +43,7 @@ TERMS = ("popularity", "vector", "coherence")
     "folds",
     multiple=True,
     metavar="RUN",
-    help="Run folder of `blink train --leave-out`: its model reads the part of --train that it was not trained on.",
+    help="Run folder of `blink train --leave-out`: its model scores the fold of --train that it was not trained on.",
 )
 @click.option("--terms", metavar="LIST", help=f"Terms to fit, of {','.join(TERMS)}.  [default: all that can be fitted]")
 @click.option(
@@ -55,12 +56,12 @@ TERMS = ("popularity", "vector", "coherence")
 @click.option("--json", "json_out", metavar="OUT", help="Write the figures as JSON; - is standard output.")
 @settings_options(PriorTuneSettings)
 def tune_prior(**options: Any) -> None:
-    """Fit the weights of a prior beside a model's scores, and store them in the prior's file.
+    """Fit the weights of a prior for a model's scores, and store them in the prior's file.
 
     Scale, shift and the weights of popularity and vector are those of the highest likelihood of the development texts, none
     below 0; then the weight of coherence, then the cut-off of the best weak F1. The agreement of vectors with mentions is
-    learned from --train, which the model that reads it must not have been trained on (--fold). Weights are stored by the scores
-    that they belong to: tune it again for another model, or with --no-rank, and the file has both.
+    learned from --train, on which the model that scores it must not have been trained (--fold). Weights are stored with the
+    scores that they belong to: tune again for another model, or with --no-rank, and the file has both.
 
     \b
     Example:
@@ -74,7 +75,7 @@ def tune_prior(**options: Any) -> None:
 
 @dataclass(frozen=True)
 class TuneRequest:
-    """The options of ``blink kglm tune-prior`` besides `PriorTuneSettings`; see its help."""
+    """The options of ``blink kglm tune-prior`` except `PriorTuneSettings`; see its help."""
 
     file: str
     model: str | None
@@ -108,7 +109,7 @@ def tune(settings: PriorTuneSettings, request: TuneRequest) -> None:
     dev = [texts.open(model, kb, [file]) for kb, file in request.sets]
     reranker = dev[0].linker.stages.reranker
     if request.rank and reranker is None:
-        raise SettingsError("the model has no ranker (or the knowledge base no names); weigh beside its own scores: --no-rank")
+        raise SettingsError("no reranker in the model, or no names in the knowledge base; tune for inner products: --no-rank")
     weights = PriorWeights(scorer_fingerprint(model, None if reranker is None else reranker.network), reranker is not None)
     dev_texts = [texts.read(dev_set) for dev_set in dev]
     all_dev_texts = [text for set_texts in dev_texts for text in set_texts]
@@ -145,11 +146,11 @@ def _learn_vectors(
 
 
 def _training_texts(model: BiEncoder, texts: PriorTexts, request: TuneRequest) -> list[LabelledText]:
-    """The texts of --train, none of them read by a model that was trained on it where folds are named."""
+    """The texts of --train, with folds each is scored by a model that was not trained on it."""
     training = texts.open(model, request.kb or request.sets[0][0], request.train_files)
     if request.folds:
         return texts.read_folds(model, training, request.folds)
-    say("no --fold is named: the model reads the texts itself, which must not be those it was trained on")
+    say("no --fold is given: --model scores the texts of --train, and must not have been trained on them")
     return texts.read(training)
 
 
@@ -163,7 +164,7 @@ def _terms(request: TuneRequest, table: PriorTable) -> list[str]:
     terms = _listed("--terms", request.terms, TERMS)
     if "vector" in terms and not can["vector"]:
         lacks = "the prior has no vectors: make it with --vectors" if table.vectors is None else "it is learned: give --train"
-        raise SettingsError(f"the term vector cannot be weighed, for {lacks}, or leave it out of --terms")
+        raise SettingsError(f"the term vector cannot be fitted: {lacks}, or leave it out of --terms")
     return terms
 
 

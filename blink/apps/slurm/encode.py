@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from blink.apps.common import say
+from blink.apps.model_options import model_option
 from blink.apps.slurm.follow import follow
 from blink.apps.slurm.options import cluster_options, merge_option, take_cluster
 from blink.cluster.jobs import JOB_FOLDER, JobFolder, split_into_shards
@@ -19,7 +20,7 @@ WHOLE_FILE = "all.t7"
 @click.command()
 @click.argument("catalogue", metavar="ENTITY.jsonl")
 @click.option("--out", required=True, metavar="DIR", help="Folder of the result; jobs leave their logs in DIR/slurm.")
-@click.option("--model", metavar="DIR", help="Model whose candidate encoder reads the entities.  [default: the starter]")
+@model_option("Model whose candidate encoder encodes the entities.  [default: the starter]")
 @click.option(
     "--layout",
     type=click.Choice(["kb", "t7"]),

@@ -68,15 +68,15 @@ def calibrate(
         DataError: a half of the texts has no spans.
     """
     if model.reranker is None:
-        raise SettingsError("the model has no ranker, whose scores could be calibrated; fit one first: blink rank MODEL ...")
+        raise SettingsError("the model has no reranker, whose scores could be calibrated; fit one first: blink rank MODEL ...")
     if not all(any(s.id in half for dev in sets for s in dev.samples) for half in HALVES):
         raise DataError("one half of the development texts is empty; give more of them")
-    ranker = model.reranker
+    reranker = model.reranker
     sets_read = [_read(model, dev, precision, progress) for dev in sets]
     probabilities: list[float] = []
     right: list[bool] = []
     for half, other in (HALVES, HALVES[::-1]):
-        scaling = _fitted(ranker, [of_set.fold(half) for of_set in sets_read])
+        scaling = _fitted(reranker, [of_set.fold(half) for of_set in sets_read])
         for dev in sets_read:
             # Every link that any cut-off gives, not only those above the selected one.
             scores, hits = _outcomes(dev.fold(other), scaling)
@@ -84,9 +84,9 @@ def calibrate(
             right += hits
     if not probabilities:
         raise DataError("the model links nothing in the development texts; give more of them")
-    scaling = _fitted(ranker, sets_read)
+    scaling = _fitted(reranker, sets_read)
     point = _best_cutoff(sets_read, scaling)
-    model.reranker = ranker.scaled(scaling)
+    model.reranker = reranker.scaled(scaling)
     model.config = model.config.replace(cutoff=point.threshold)
     links = [(p, hit) for p, hit in zip(probabilities, right, strict=True) if p > point.threshold]
     links_or_all = links or list(zip(probabilities, right, strict=True))
@@ -142,8 +142,8 @@ def _rescaled(spans: ScoredSpans, scaling: Scaling) -> ScoredSpans:
     return replace(spans, entity_logits=spans.entity_logits * scaling.scale + scaling.shift)
 
 
-def _fitted(ranker: RerankerNetwork, read: Sequence[_Read]) -> Scaling:
-    return fit_scaling(ranker, LabelledSpans.concatenate([spans for dev in read for spans in dev.spans]))
+def _fitted(reranker: RerankerNetwork, read: Sequence[_Read]) -> Scaling:
+    return fit_scaling(reranker, LabelledSpans.concatenate([spans for dev in read for spans in dev.spans]))
 
 
 def _outcomes(read: _Read, scaling: Scaling) -> tuple[list[float], list[bool]]:

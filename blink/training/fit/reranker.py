@@ -85,7 +85,7 @@ def labelled_spans(
     """
     require_one_window(model, samples)
     if kb.names is None or kb.vectors is None:
-        raise SettingsError("a ranker needs the names of a knowledge base; build one with `blink kb build`")
+        raise SettingsError("a reranker needs the names of a knowledge base; build one with `blink kb build`")
     linker = Linker(model, kb, rank=False, precision=precision)
     labelled = []
     analyses = linker.analyze([s.text for s in samples], keep=("features",), min_mention_log_prob=min_mention_log_prob)
@@ -173,14 +173,14 @@ def _merged(members: Sequence[Layers]) -> tuple[tuple[np.ndarray, np.ndarray], .
     return tuple(layers)
 
 
-def fit_scaling(ranker: RerankerNetwork, spans: LabelledSpans) -> Scaling:
+def fit_scaling(reranker: RerankerNetwork, spans: LabelledSpans) -> Scaling:
     """Fit scale and shift of a reranker's scores by the cross-entropy (Platt 1999; Guo et al. 2017).
 
     Args:
-        ranker: the reranker; its present scaling is ignored.
+        reranker: the reranker; its present scaling is ignored.
         spans: that the reranker was not fitted on.
     """
-    raw = torch.from_numpy(ranker.scaled(Scaling()).scores(spans.features, spans.real)).masked_fill(
+    raw = torch.from_numpy(reranker.scaled(Scaling()).scores(spans.features, spans.real)).masked_fill(
         ~torch.from_numpy(spans.real), 0
     )
     real, target = torch.from_numpy(spans.real), torch.from_numpy(spans.target)

@@ -41,7 +41,7 @@ def parse_reranker_mix(text: str) -> dict[str, float]:
             f"--mix has questions={mix['questions']:g}; each counts a whole number of times, such as questions=1"
         )
     if "pseudo" in mix:
-        raise SettingsError("blink rank takes no pseudo in --mix: a ranker learns from gold; leave pseudo out")
+        raise SettingsError("blink rank takes no pseudo in --mix: a reranker learns from gold; leave pseudo out")
     return mix
 
 
