@@ -364,7 +364,7 @@ class TestOnTexts:
             labelled_spans(model, kb, [sample(i, text) for i, text in enumerate(texts)], min_mention_log_prob=float("-inf"))
 
     def test_a_floor_above_every_span_is_said_to_be(self, model: BiEncoder, kb: KnowledgeBase) -> None:
-        with pytest.raises(DataError, match=r"propose no span.*--floor"):
+        with pytest.raises(DataError, match=r"propose no span.*--min-mention-log-prob"):
             labelled_spans(model, kb, [sample(0, "oslo 7"), sample(1, "java 8")], min_mention_log_prob=0.0)
 
     def test_calibrating_stores_a_cut_off(self, model: BiEncoder, kb: KnowledgeBase) -> None:

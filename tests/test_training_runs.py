@@ -285,7 +285,8 @@ class TestSettings:
         "wrong",
         [
             {"learning_rate": 0.0}, {"learning_rate": INF}, {"learning_rate": NAN}, {"weight_decay": -1.0},
-            {"weight_decay": NAN}, {"seed": -1}, {"seed": 1 << 64}, {"floor": NAN}, {"floor": INF},
+            {"weight_decay": NAN}, {"seed": -1}, {"seed": 1 << 64}, {"min_mention_log_prob": NAN},
+            {"min_mention_log_prob": INF},
         ],
     )  # fmt: skip
     def test_wrong_ones_of_a_ranker(self, wrong: dict[str, Any]) -> None:

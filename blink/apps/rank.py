@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.option("--triples", metavar="FILE", help="head<TAB>relation<TAB>tail with Wikidata ids, for --mix.")
 @click.option("--damage", type=click.FloatRange(0, 1), default=0.15, show_default=True, help="As for `blink train`.")
 @precision_option
-@settings_options(RankSettings)
+@settings_options(RankSettings, earlier={"min_mention_log_prob": "--floor"})
 def rank(**options: Any) -> None:
     """Fit the reranker of a model: how much names, spelling, popularity and the encoder's scores count.
 

@@ -183,8 +183,8 @@ def read_prior(path: str | Path) -> Prior:
 
     Raises:
         MissingFileError: there is no such file.
-        DataError: it is no prior, or is damaged.
-        MismatchError: it is of another version, or its parts do not belong together.
+        DataError: it is not a prior, or is damaged.
+        MismatchError: it is of another version, or its arrays do not belong together.
     """
     path = require_file(path, _REMEDY)
     try:

@@ -1,4 +1,4 @@
-"""Every option of training, once: the command's flags, the stored JSON and the trainer all come from here."""
+"""Options of training, from which the flags of the commands and the stored JSON are derived."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ OBJECTIVE_NAMES = ("catalogue", "in_batch", "hard_negatives", "hard_negatives_bc
 """Entity losses; see `blink.training.step.objectives`."""
 
 MUTABLE_ON_RESUME = frozenset(("save_steps", "log_steps", "patience", "tracker", "keep_epochs", "first_epoch"))
-"""What may differ between a run and its continuation: it decides nothing about the weights of a step."""
+"""Settings that may change when a run is resumed, since the weights do not depend on them."""
 
 
 def parse_mix(text: str) -> dict[str, float]:
-    """Read shares such as ``questions=1,related=0.5``.
+    """Parse a mixture such as ``questions=1,related=0.5``.
 
     Raises:
         SettingsError: a source is unknown or a share is not a finite number of at least 0.
@@ -61,10 +61,10 @@ class Fold:
 
 
 def parse_fold(text: str) -> Fold | None:
-    """Read ``0/2``; of nothing, None.
+    """Parse a fold such as ``0/2``; None for an empty text.
 
     Raises:
-        SettingsError: it is no fold of several.
+        SettingsError: it is not a fold of at least two.
     """
     index, _, count = text.partition("/")
     if not text:
@@ -75,10 +75,10 @@ def parse_fold(text: str) -> Fold | None:
 
 
 def parse_objective(text: str) -> tuple[str, ...]:
-    """Read a sum of entity losses such as ``in_batch+hard_negatives``.
+    """Parse a sum of entity losses such as ``in_batch+hard_negatives``.
 
     Raises:
-        SettingsError: one is unknown, or named twice.
+        SettingsError: a loss is unknown, or named twice.
     """
     names = tuple(name.strip() for name in text.split("+"))
     wrong = next((n for n in names if n not in OBJECTIVE_NAMES), None)
@@ -91,7 +91,7 @@ def parse_objective(text: str) -> tuple[str, ...]:
 
 
 def _readable(read: Callable[[str], Any]) -> AfterValidator:
-    """A constraint on text: that ``read``, which names mistakes, reads it."""
+    """A constraint on text: ``read`` parses it without an error."""
 
     def check(text: str) -> str:
         read(text)
@@ -219,7 +219,7 @@ class RankSettings(Settings):
     in the knowledge base."""
     left_out: Share = 0.05
     """Share of spans that lose a whole group of features, so that groups can be switched off later."""
-    floor: Annotated[float, Field(allow_inf_nan=False)] = -5.0
-    """Spans are left out whose log probability of a mention is not above it."""
+    min_mention_log_prob: Annotated[float, Field(allow_inf_nan=False)] = -5.0
+    """Least log probability of a span to be a mention, for the spans that the reranker is fitted on and applied to."""
     seed: Seed = 52313
     """Of weights, order and everything drawn."""

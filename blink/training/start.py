@@ -76,7 +76,7 @@ def _load(path: Path) -> BiEncoder:
     paths = [weights.with_name(ORIGINAL_SETTINGS), weights.parent.parent / ORIGINAL_SETTINGS, weights.with_suffix(".json")]
     settings = next((p for p in paths if p.is_file()), None)
     if settings is None:
-        raise MissingFileError(f"{weights} has no settings beside it; put its {ORIGINAL_SETTINGS} or .json there")
+        raise MissingFileError(f"{weights} has no settings next to it; put its {ORIGINAL_SETTINGS} or .json there")
     return read_original(OriginalFiles(weights, settings), candidate=True)
 
 

@@ -54,7 +54,9 @@ class LabelledSpans:
             DataError: there is no span.
         """
         if not sum(map(len, spans)):
-            raise DataError("the models propose no span in the labelled texts; train them longer, or lower --floor")
+            raise DataError(
+                "the models propose no span in the labelled texts; train them longer, or lower --min-mention-log-prob"
+            )
         width = max(p.features.shape[1] for p in spans)
         return cls(
             np.concatenate([_widened(p.features, width) for p in spans]),
@@ -129,7 +131,7 @@ def fit_reranker(
     mean, spread = features[real].mean(0), features[real].std(0).clamp(min=LEAST_SPREAD)
     features = (features - mean) / spread
     members = [_fit_member(features, real, spans.target, settings, i, progress) for i in range(settings.members)]
-    return RerankerNetwork(FEATURES, mean.numpy(), spread.numpy(), _merged(members), settings.floor)
+    return RerankerNetwork(FEATURES, mean.numpy(), spread.numpy(), _merged(members), settings.min_mention_log_prob)
 
 
 def _fit_member(

@@ -126,5 +126,5 @@ class SpanExtractor:
 
     def _spans(self, model: BiEncoder, kb: KnowledgeBase, texts: Sequence[Sample]) -> LabelledSpans:
         with self.bars(f"reading {kb.catalogue.path.parent.name}", len(texts), "text") as progress:
-            least, advance = self.settings.floor, progress.advance
+            least, advance = self.settings.min_mention_log_prob, progress.advance
             return labelled_spans(model, kb, texts, min_mention_log_prob=least, precision=self.precision, progress=advance)
