@@ -1,4 +1,4 @@
-"""Entity-aware tasks on LUKE: fine-tuning, evaluation and what they need, run by ``python -m examples.cli``.
+"""Entity-aware tasks on LUKE: fine-tuning, evaluation and their tools, run by ``python -m examples.cli``.
 
 Thin code around the LUKE classes of transformers. Nothing of ``blink`` imports this package.
 """

@@ -1,4 +1,4 @@
-"""``python -m examples.cli``: LUKE's tasks, and tools around its models."""
+"""``python -m examples.cli``: LUKE's tasks, and tools for its models."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ COMMANDS = {
     "convert": "examples.luke.model_commands:convert",
     "create-model-archive": "examples.luke.model_commands:create_model_archive",
 }
-"""Name -> module:command. A module is imported when its command is asked for, and imports torch when that runs."""
+"""Name -> module:command. A module is imported when its command is used, and imports torch when that runs."""
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 class LazyGroup(TaskGroup):
-    """A group that imports a command when it is asked for."""
+    """A group that imports a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of `COMMANDS`."""
+        """Names of the commands, in the order of `COMMANDS`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

@@ -1,15 +1,15 @@
-"""The entities of a LUKE as files for the linker: vectors, biases and ids, in the layout that its prior reads.
+"""Exports the entities of a LUKE for the linker: vectors, biases and ids, in the layout of its prior.
 
 =========================  ==============================================================================================
-``entity_vectors.npy``     (rows, H) float32: vectors as the encoder is shown them, projected to its width
-``entity_raw_vectors.npy`` (rows, D) float32: rows of the table, which the head for masked entities multiplies
-``entity_biases.npy``      (rows,) float32: of that head; how likely an entity is before anything is read
-``entity_counts.npy``      (rows,) int64: links to the title, 0 where the model's folder does not say
-``entity_ids.txt``         an id a line: title, or Wikidata id; each once
+``entity_vectors.npy``     (rows, H) float32: vectors at the encoder's input, projected to its width
+``entity_raw_vectors.npy`` (rows, D) float32: rows of the table, as used by the masked-entity head
+``entity_biases.npy``      (rows,) float32: biases of that head, a log prior up to a constant
+``entity_counts.npy``      (rows,) int64: links to the title, 0 if the model's folder has no counts
+``entity_ids.txt``         one unique id per line: title, or Wikidata id
 ``entity_labels.tsv``      id, name, type, row: title and row of the model's table
 ``mention_transform.safetensors``  ``dense.weight``, ``dense.bias``, ``LayerNorm.weight``, ``LayerNorm.bias``
-``unmatched.tsv``          titles without a Wikidata id, and titles whose id another, more frequent one has
-``meta.json``              what all this is; written last
+``unmatched.tsv``          titles without a Wikidata id, and titles whose id a more frequent title has
+``meta.json``              settings of the export; written last
 =========================  ==============================================================================================
 
 The score of an entity for a masked mention with state h is ``raw . t + bias`` with ``t = LayerNorm(gelu(dense(h)))``: a dot
@@ -42,16 +42,14 @@ ROWS_AT_ONCE = 1 << 15
 ARRAYS = {"raw": "entity_raw_vectors.npy", "biases": "entity_biases.npy", "counts": "entity_counts.npy"}
 UNMATCHED_FILE = "unmatched.tsv"
 TRANSFORM_FILE = "mention_transform.safetensors"
-_MAP_REMEDY = "give a file of title<TAB>Wikidata id, a line each"
+_MAP_REMEDY = "give a file with title<TAB>Wikidata id per line"
 
 
 @click.command("export-entities")
 @click.option("--model-file", metavar="MODEL", help="LUKE's archive, a folder of transformers, or a name.")
 @click.option("--out", required=True, metavar="DIR", help="Folder for the files.")
-@click.option("--id-map", metavar="FILE", help="title<TAB>Wikidata id a line; titles without one are left out and listed.")
-@click.option(
-    "--redirects-file", metavar="FILE", help="source<TAB>target a line: titles that have changed since the model's dump."
-)
+@click.option("--id-map", metavar="FILE", help="title<TAB>Wikidata id per line; titles without an id are skipped and listed.")
+@click.option("--redirects-file", metavar="FILE", help="source<TAB>target per line: titles renamed since the model's dump.")
 @click.pass_obj
 def command(common: Common, /, model_file: str | None, out: str, id_map: str | None, redirects_file: str | None) -> None:
     """Write the vectors and biases of a model's entities for the linker: .npy tables, a file of ids, and meta.json.
@@ -78,13 +76,13 @@ def command(common: Common, /, model_file: str | None, out: str, id_map: str | N
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows of the table are written, under which id.
+    """Rows of the entity table to export, and their ids.
 
     Attributes:
         rows: in the order of the table.
-        ids: of each.
-        titles: of each.
-        unmatched: title and reason of those that are left out.
+        ids: id of each row.
+        titles: title of each row.
+        unmatched: title and reason of skipped rows.
     """
 
     rows: Sequence[int]
@@ -94,7 +92,7 @@ class Rows:
 
 
 def read_id_map(path: str, form: str = "title<TAB>Wikidata id") -> dict[str, str]:
-    """Read pairs of a line each; underscores in titles are spaces.
+    """Read pairs, one per line; underscores in titles become spaces.
 
     Raises:
         MissingFileError: there is no such file.
@@ -114,9 +112,9 @@ def read_id_map(path: str, form: str = "title<TAB>Wikidata id") -> dict[str, str
 
 
 def select_rows(entities: Mapping[str, int], ids: Mapping[str, str] | None, redirects: Mapping[str, str]) -> Rows:
-    """All rows but the special ones; with a map, those whose title, or what it leads to by now, has an id.
+    """All rows except the special ones; with a map, those whose title, or its redirect target, has an id.
 
-    Of titles with the same id, the first, which is the most frequent, has it.
+    Of titles with the same id, the first (the most frequent) is exported.
 
     Raises:
         DataError: no row is left.
@@ -154,7 +152,7 @@ def _id_of(titles: Sequence[str], ids: Mapping[str, str], redirects: Mapping[str
 
 
 def write_entities(out: Path, pretrained: PretrainedLuke, choice: Rows, source: str, advance: Any = lambda count: None) -> None:
-    """Write the files; a folder of an earlier export has no ``meta.json`` while it is replaced."""
+    """Write the files; ``meta.json`` of an earlier export is removed first and written last."""
     import numpy as np
     import torch
     from safetensors.torch import save
@@ -201,7 +199,7 @@ def write_entities(out: Path, pretrained: PretrainedLuke, choice: Rows, source: 
 
 
 def _save_chunks(path: Path, shape: tuple[int, int], chunks: Iterator[np.ndarray]) -> None:
-    """Write an array of float32 segment by segment: the whole may be gigabytes."""
+    """Write a float32 array in chunks, as it may have gigabytes."""
     import numpy as np
 
     with atomic_open(path, "wb") as f:

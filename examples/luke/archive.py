@@ -1,8 +1,8 @@
-"""The layout LUKE's models were published in: a tar of weights, settings and the entity vocabulary.
+"""The published layout of LUKE's models: a tar of weights, settings and the entity vocabulary.
 
 ``luke_large_500k.tar.gz`` holds ``pytorch_model.bin``, ``metadata.json`` and ``entity_vocab.tsv`` (or ``.jsonl``), but no
-tokenizer, which is found by the name in the settings. The same files in a folder are read too. Nothing in an archive is run,
-and nothing of it is unpacked but these files.
+tokenizer; the settings name it. The same files in a folder are read too. No code of an archive is run,
+and only these files are unpacked.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class EntityRow:
     """A row of the entity table.
 
     Attributes:
-        names: titles that share the row; with a language, in multilingual models, as ``de:Bern``.
-        count: links to it in the pages it was made from.
+        names: titles of the row; in multilingual models with a language, as ``de:Bern``.
+        count: number of links to it in the pages of the vocabulary.
     """
 
     names: tuple[str, ...]
@@ -64,7 +64,7 @@ class Archive:
 
     @property
     def encoder_name(self) -> str:
-        """The encoder it grew from, by which the tokenizer is known."""
+        """Name of the initial encoder, which has the word tokenizer."""
         return str(self.config.get("bert_model_name", ""))
 
 
@@ -79,7 +79,7 @@ def read_archive(path: Path) -> Archive:
     """Read a published model.
 
     Raises:
-        MissingFileError: there is none at ``path``, or it lacks a file.
+        MissingFileError: ``path`` does not exist or lacks a file.
         CheckpointError: it cannot be read.
     """
     with ExitStack() as stack:
@@ -91,7 +91,7 @@ def read_archive(path: Path) -> Archive:
         if not isinstance(metadata, dict) or not isinstance(metadata.get("model_config"), dict):
             raise CheckpointError(f"{METADATA} of {path} has no 'model_config'; is it a LUKE model?")
         state = read_state(files[WEIGHTS])
-        if TITLES in files:  # where there are both, it is the one that the model was trained with
+        if TITLES in files:  # of both, the one that the model was trained with
             entities = list(read_titles(files[TITLES]))
         elif ENTITIES in files:
             entities = list(read_entities(files[ENTITIES]))
@@ -106,7 +106,7 @@ def write_archive(archive: Archive, path: Path, compress: str = "gz") -> None:
     Args:
         archive: the model.
         path: the tar.
-        compress: ``gz``, ``bz2``, ``xz`` or, for none, empty.
+        compress: ``gz``, ``bz2``, ``xz`` or, for no compression, empty.
     """
     weights = io.BytesIO()
     torch.save(archive.state, weights)
@@ -123,16 +123,16 @@ def write_archive(archive: Archive, path: Path, compress: str = "gz") -> None:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Weights of a ``.bin`` file, onto the CPU; tensors and plain values only, nothing in it is run.
+    """Weights of a ``.bin`` file on the CPU; only tensors and plain values are loaded.
 
     Raises:
-        CheckpointError: the file is damaged, or holds more than weights.
+        CheckpointError: the file is damaged, or contains more than weights.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
         problem = "is damaged, or holds more than weights"
-        raise CheckpointError(f"{path.name} {problem}; get it again from where it was published") from error
+        raise CheckpointError(f"{path.name} {problem}; download it again") from error
     while isinstance(state, dict) and isinstance(state.get("module"), dict):  # of DeepSpeed
         state = state["module"]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
@@ -141,7 +141,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def read_titles(path: Path) -> Iterator[EntityRow]:
-    """Rows of a ``entity_vocab.tsv``: title, tabulator, count.
+    """Rows of a ``entity_vocab.tsv``: title, tab, count.
 
     Raises:
         DataError: a line has another form.
@@ -175,7 +175,7 @@ def read_entities(path: Path) -> Iterator[EntityRow]:
 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[dict[str, Path]]:
-    """The files of the layout out of a tar, wherever in it they lie, in a folder of our own."""
+    """Unpack the files of the layout from any folder of a tar into a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="luke-") as folder:
         files: dict[str, Path] = {}
         try:
@@ -190,9 +190,9 @@ def _unpacked(path: Path) -> Iterator[dict[str, Path]]:
                             while block := content.read(1 << 24):
                                 f.write(block)
         except (tarfile.TarError, EOFError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of what is read
+            if isinstance(error, OSError) and error.errno is not None:  # an error of the disk, not of the archive
                 raise
-            raise CheckpointError(f"{path} is cut short or damaged ({error}); get it again") from error
+            raise CheckpointError(f"{path} is truncated or damaged ({error}); download it again") from error
         yield files
 
 

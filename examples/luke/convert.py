@@ -1,4 +1,4 @@
-"""From the published layout to transformers and back: weights, settings, entity vocabulary and tokenizer."""
+"""Converts the published layout to transformers and back: weights, settings, entity vocabulary and tokenizer."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from blink.model.pretrained import first_line, quiet_transformers
 from examples.luke.archive import METADATA, TITLES, WEIGHTS, Archive, EntityRow, read_archive, read_titles
 
 HEADS = ("lm_head.", "entity_predictions.")
-"""Weights that stand beside the encoder; all others belong to it."""
+"""Name prefixes of the heads; all other weights belong to the encoder."""
 QUERIES = ("w2e_query", "e2w_query", "e2e_query")
-"""Of entity-aware attention; before it is trained, all are the same as ``query``."""
+"""Queries of entity-aware attention, initialised as copies of ``query``."""
 FIRST, SECOND = "<ent>", "<ent2>"
 MARKED_LIKE = {FIRST: "@", SECOND: "#"}
-"""Markers of transformers' tokenizer, and the tokens whose rows they begin with."""
+"""Markers of transformers' tokenizer, and the tokens whose embeddings initialise them."""
 PAD, UNKNOWN, MASK, MASK2 = "[PAD]", "[UNK]", "[MASK]", "[MASK2]"
 SPECIAL_ENTITIES = (PAD, UNKNOWN, MASK, MASK2)
 
 EMBEDDED = "luke.embeddings.word_embeddings.weight"
 ENTITY_TABLE = "luke.entity_embeddings.entity_embeddings.weight"
 VERSION = 1
-"""Of this conversion: what an older one has left in the cache is made anew."""
+"""Version of the conversion; cached results of older versions are not used."""
 
 
 def to_transformers(archive: Archive, tokenizer: str | None = None) -> tuple[LukeForMaskedLM, LukeTokenizer]:
-    """Turn a published model into one of transformers, with its tokenizer.
+    """Convert a published model into one of transformers, with its tokenizer.
 
     Args:
         archive: the model.
-        tokenizer: name or folder of the word tokenizer, if not that in the archive.
+        tokenizer: name or folder of the word tokenizer; None for the one that the archive names.
 
     Raises:
-        CheckpointError: weights are missing or of another model, or the tokenizer cannot be had.
+        CheckpointError: weights are missing or of another model, or the tokenizer cannot be loaded.
     """
     vocab, merges = word_vocabulary(tokenizer or archive.encoder_name)
     state = {k if k.startswith(HEADS) else f"luke.{k}": v for k, v in archive.state.items()}
@@ -57,7 +57,7 @@ def to_transformers(archive: Archive, tokenizer: str | None = None) -> tuple[Luk
     vocab = {token: i for token, i in vocab.items() if i < words}
     _add_markers(state, vocab)
     titles = _add_second_mask(state, archive.entities)
-    if archive.config.get("use_entity_aware_attention") is False:  # such weights were there and never used
+    if archive.config.get("use_entity_aware_attention") is False:  # the file may contain them although they are unused
         state = {name: value for name, value in state.items() if not is_further_query(name)}
     copy_queries(state)
     config = _config(archive.config, state)
@@ -75,16 +75,16 @@ def to_transformers(archive: Archive, tokenizer: str | None = None) -> tuple[Luk
 
 
 def to_archive(model: LukeForMaskedLM, tokenizer: Any, encoder_name: str, counts: Mapping[str, int] | None = None) -> Archive:
-    """Turn a model of transformers into the published layout, which has no markers, second mask and extra queries.
+    """Convert a model of transformers into the published layout, which has no markers, second mask and extra queries.
 
-    Extra queries that have learnt something of their own are kept; readers of the layout ignore them.
+    Trained extra queries are kept; readers of the layout ignore them.
     """
     state = {k.removeprefix("luke."): v.detach().clone() for k, v in model.state_dict().items()}
     words = tokenizer.convert_tokens_to_ids(FIRST)
     for name in ("embeddings.word_embeddings.weight", "lm_head.decoder.weight", "lm_head.decoder.bias", "lm_head.bias"):
         state[name] = state[name][:words]
     ids: dict[str, int] = tokenizer.entity_vocab
-    # Without the second mask, and with padding in row 0, where the layout has it.
+    # Without the second mask, and with padding in row 0, as in the layout.
     titles = sorted((t for t in ids if t != MASK2), key=lambda t: (t != PAD, ids[t]))
     rows = [ids[title] for title in titles]
     for name in ("entity_embeddings.entity_embeddings.weight", "entity_predictions.decoder.weight", "entity_predictions.bias"):
@@ -108,22 +108,22 @@ def to_archive(model: LukeForMaskedLM, tokenizer: Any, encoder_name: str, counts
 
 
 def is_further_query(name: str) -> bool:
-    """Whether a weight is one that only entity-aware attention has."""
+    """Whether a weight belongs to the extra queries of entity-aware attention."""
     return any(f".{query}." in name for query in QUERIES)
 
 
 def copy_queries(state: dict[str, Tensor]) -> None:
-    """Give every layer that lacks them the queries of entity-aware attention, which then is plain attention still."""
+    """Add missing queries of entity-aware attention as copies, which leaves the attention unchanged."""
     for name in [n for n in state if ".attention.self.query." in n]:
         for query in QUERIES:
             state.setdefault(name.replace(".query.", f".{query}."), state[name].clone())
 
 
 def word_vocabulary(name: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Tokens and merges of a byte-level tokenizer such as RoBERTa's, by name or folder.
+    """Vocabulary and merges of a byte-level tokenizer such as RoBERTa's, by name or folder.
 
     Raises:
-        CheckpointError: there is none of that name, or it is of another kind.
+        CheckpointError: it does not exist, or is of another type.
     """
     with quiet_transformers():
         try:
@@ -131,10 +131,10 @@ def word_vocabulary(name: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
             settings = json.loads(tokenizer.backend_tokenizer.to_str())
         except (OSError, ValueError, AttributeError, TypeError) as error:
             problem = f"cannot load the tokenizer {name!r}, which the archive names ({first_line(error)})"
-            raise CheckpointError(f"{problem}; give its folder by --tokenizer, or a connection to fetch it") from error
+            raise CheckpointError(f"{problem}; give its folder by --tokenizer, or connect to a network") from error
     if settings["model"]["type"] != "BPE" or settings["pre_tokenizer"]["type"] != "ByteLevel":
         raise CheckpointError(
-            f"the tokenizer {name!r} is no byte-level BPE, as RoBERTa has it; other archives cannot be converted"
+            f"the tokenizer {name!r} is not a byte-level BPE tokenizer like RoBERTa's; such archives cannot be converted"
         )
     vocab: dict[str, int] = dict(settings["model"]["vocab"])
     vocab |= {token["content"]: token["id"] for token in settings["added_tokens"] if token["content"] not in SPECIAL_ENTITIES}
@@ -142,16 +142,16 @@ def word_vocabulary(name: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 
 def converted(path: Path, tokenizer: str | None, say: Callable[[str], None]) -> Path:
-    """A folder of transformers with a published model, made once and kept in the cache (``$XDG_CACHE_HOME/blink/luke``).
+    """Convert a published model once, into a folder of the cache (``$XDG_CACHE_HOME/blink/luke``).
 
     Args:
         path: the archive: tar, folder or weights file.
         tokenizer: see `to_transformers`.
-        say: is told where it goes.
+        say: gets a message with the folder.
     """
     weights = path if path.is_file() else path / WEIGHTS
     if not weights.is_file():
-        raise MissingFileError(f"{path} holds no {WEIGHTS}; name a model in the published layout")
+        raise MissingFileError(f"{path} holds no {WEIGHTS}; give a model in the published layout")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "blink" / "luke"
     cache.mkdir(parents=True, exist_ok=True)
     salt = tokenizer or "its-own"
@@ -159,7 +159,7 @@ def converted(path: Path, tokenizer: str | None, say: Callable[[str], None]) -> 
     marks = [sample_hash(f) for f in (weights, weights.parent / METADATA) if f == weights or path.is_dir()]
     key = hashlib.sha256("\0".join([*marks, salt, str(VERSION)]).encode()).hexdigest()[:16]
     folder = cache / f"{stem}-{key}"
-    with locked(cache, wait=True):  # several processes of one run want it at once
+    with locked(cache, wait=True):  # several processes of a run may convert at once
         if not folder.is_dir():
             say(f"converting {path} for transformers, once, into {folder}")
             convert(path, folder, tokenizer)
@@ -167,20 +167,20 @@ def converted(path: Path, tokenizer: str | None, say: Callable[[str], None]) -> 
 
 
 def convert(path: Path, folder: Path, tokenizer: str | None = None) -> None:
-    """Write a published model as a folder of transformers, with ``entity_vocab.tsv`` for the counts; complete or not at all."""
+    """Write a published model as a folder of transformers, with ``entity_vocab.tsv`` for the counts, atomically."""
     archive = read_archive(path)
     model, words = to_transformers(archive, tokenizer)
     save_folder(model, words, folder, archive.entities)
 
 
 def save_folder(model: PreTrainedModel, tokenizer: Any, folder: Path, entities: Sequence[EntityRow] = ()) -> None:
-    """Write model and tokenizer so that ``from_pretrained`` reads them; each file takes the place of an older one as a whole.
+    """Write model and tokenizer for ``from_pretrained``; each file is replaced atomically.
 
     Args:
         model: the model.
         tokenizer: its tokenizer.
-        folder: made if it is not there.
-        entities: for a table of titles and counts beside them.
+        folder: created if needed.
+        entities: rows of a table of titles and counts, if any.
     """
     is_new = not folder.exists()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -196,7 +196,7 @@ def save_folder(model: PreTrainedModel, tokenizer: Any, folder: Path, entities: 
         if is_new:
             temporary.rename(folder)
             return
-        # The weights last: what stands there before fits the files of any epoch of the same run.
+        # Weights last: the other files are the same in every epoch of a run.
         for file in sorted(temporary.iterdir(), key=lambda p: p.suffix == ".safetensors"):
             file.replace(folder / file.name)
     finally:
@@ -204,7 +204,7 @@ def save_folder(model: PreTrainedModel, tokenizer: Any, folder: Path, entities: 
 
 
 def _open_to_all(folder: Path) -> None:
-    """Give a temporary folder and its files the rights that the user's other files have."""
+    """Give a temporary folder and its files the user's default permissions."""
     mask = os.umask(0)
     os.umask(mask)
     folder.chmod(0o777 & ~mask)
@@ -213,20 +213,20 @@ def _open_to_all(folder: Path) -> None:
 
 
 def link_counts(folder: Path) -> dict[str, int]:
-    """Title to number of links, of a converted model; empty where the folder has no such table."""
+    """Title to number of links for a converted model; empty if the folder has no such table."""
     with suppress(FileNotFoundError):
         return {row.names[0]: row.count for row in read_titles(folder / TITLES)}
     return {}
 
 
 def _add_markers(state: dict[str, Tensor], vocab: dict[str, int]) -> None:
-    """Rows and ids for the two markers, unless the model has them already."""
+    """Add rows and ids of the two markers, unless the model has them."""
     for marker, like in MARKED_LIKE.items():
         if marker in vocab:
             continue
         if like not in vocab:
             raise CheckpointError(
-                f"the tokenizer has no token {like!r}, from which the marker {marker} is made; is it RoBERTa's?"
+                f"the tokenizer has no token {like!r}, which initialises the marker {marker}; is it RoBERTa's?"
             )
         vocab[marker] = len(state[EMBEDDED])
         for name in (EMBEDDED, "lm_head.decoder.weight", "lm_head.decoder.bias", "lm_head.bias"):
@@ -235,9 +235,9 @@ def _add_markers(state: dict[str, Tensor], vocab: dict[str, int]) -> None:
 
 
 def _add_second_mask(state: dict[str, Tensor], entities: Sequence[EntityRow]) -> dict[str, int]:
-    """A row for the second entity that is asked for, which begins like the first; the ids of all titles.
+    """Add a row for the second mask, initialised from the first; returns the ids of all titles.
 
-    Padding is moved to row 0 if it is elsewhere: the table never learns that row, and it must not be the mask's.
+    Padding is moved to row 0: that row of the table gets no gradient, so it must not be the mask's.
     """
     titles = {name: i for i, row in enumerate(entities) for name in row.names}
     rows = len(state[ENTITY_TABLE])
@@ -265,11 +265,11 @@ def _config(values: Mapping[str, Any], state: Mapping[str, Tensor]) -> LukeConfi
 
 
 def _fill(model: LukeForMaskedLM, state: dict[str, Tensor]) -> None:
-    """Load all weights, strictly but for what may be missing: tied ones, and the pooler, which no task uses."""
+    """Load all weights strictly, except those that may be missing: tied ones, and the pooler, which no task uses."""
     table = state[ENTITY_TABLE]
     if len(state.get("entity_predictions.decoder.weight", table)) != len(table):
         raise CheckpointError("the entity predictor and the entity table differ in size; the weights are of two models")
-    # transformers ties the decoder of words no more; saved apart, it cannot come back as random numbers.
+    # transformers no longer ties the word decoder; as a separate weight, it cannot be initialised at random.
     state.setdefault("lm_head.decoder.weight", state[EMBEDDED].clone())
     state.setdefault("entity_predictions.decoder.weight", table)
     if "lm_head.bias" in state:

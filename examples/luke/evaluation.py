@@ -1,4 +1,4 @@
-"""Evaluation: the model's answers to a split, their score, and the files they go to."""
+"""Evaluation: answers to a split, their scores, and their files."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Split:
-    """A split that is ready to be evaluated.
+    """A split with its features.
 
     Attributes:
         name: ``dev`` or ``test``.
-        examples: what is asked.
+        examples: its examples.
         features: the model's inputs for them.
     """
 
@@ -41,9 +41,9 @@ class Evaluator:
     Args:
         model: the model, on its device.
         task: the task.
-        vocabulary: what the features were made with.
-        batch_size: inputs at once.
-        accelerator: device, number format and processes; each process computes its share.
+        vocabulary: ids and limits of the features.
+        batch_size: inputs per batch.
+        accelerator: device, precision and processes, which split the inputs.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Evaluator:
         return [output for _, output in sorted(outputs, key=lambda pair: pair[0])]
 
     def _batches(self, features: Sequence[Feature]) -> Iterable[list[int]]:
-        """Batches of this process: inputs of like length together, so that little is computed on padding."""
+        """Batches of this process, of inputs of similar length, to minimise padding."""
         by_length = sorted(range(len(features)), key=lambda i: (-len(features[i].words), -len(features[i].entities), i))
         batches = [by_length[i : i + self._size] for i in range(0, len(by_length), self._size)]
         return batches[self._accelerator.process_index :: self._accelerator.num_processes]

@@ -1,4 +1,4 @@
-"""Inputs of the model at the level of ids: marked spans, windows over long texts, and batches."""
+"""Inputs of the model as ids: marked spans, windows over long texts, and batches."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 NO_POSITION = -1
-"""Fills the position table of an entity that covers fewer tokens than another."""
+"""Padding of the positions of an entity."""
 
 
 @dataclass(frozen=True, slots=True)  # there are millions
 class EntitySlot:
-    """An entity beside the words: its id and the tokens that it covers.
+    """An entity of an input: its id and the tokens that it covers.
 
     Attributes:
         id: row of the entity table.
         start: first token.
-        end: token behind the last.
+        end: token after the last.
     """
 
     id: int
@@ -34,11 +34,11 @@ class Feature:
 
     Attributes:
         example: index of the example that it belongs to; a long one has several.
-        where: the example in words, for messages.
-        words: ids of tokens, those around the text included.
-        entities: the entities beside the words.
-        label: what is to be learnt, in the task's own form; empty where it is not known.
-        note: what the task needs to understand the model's answer.
+        where: source of the example, for messages.
+        words: token ids, special tokens included.
+        entities: the entities of the input.
+        label: targets, in the form of the task; empty if unknown.
+        note: data that the task needs for decoding.
     """
 
     example: int
@@ -51,11 +51,11 @@ class Feature:
 
 @dataclass(frozen=True)
 class MarkedSpan:
-    """A span of a text that stands between two markers.
+    """A span of a text that is marked by tokens before and after it.
 
     Attributes:
-        start, end: in the unit of the text (characters or tokens); ``end`` lies behind it.
-        marker: id of the token before and after it.
+        start, end: in the unit of the text (characters or tokens), end exclusive.
+        marker: id of the marker.
     """
 
     start: int
@@ -66,15 +66,15 @@ class MarkedSpan:
 def encode_marked(
     length: int, spans: Sequence[MarkedSpan], encode: Callable[[int, int], list[int]]
 ) -> tuple[list[int], list[tuple[int, int]]]:
-    """Encode a text segment by segment between the borders of spans, with markers around the spans; they may overlap.
+    """Encode the segments of a text between the bounds of spans, with markers around the spans, which may overlap.
 
     Args:
         length: of the text.
         spans: the spans.
-        encode: gives the ids of the text from one place to another.
+        encode: returns the ids of the text between two offsets.
 
     Returns:
-        ids, and for each span where it begins and ends in them, markers included.
+        ids, and the bounds of each span in them, markers included.
     """
     ids: list[int] = []
     begins, ends = [0] * len(spans), [0] * len(spans)
@@ -94,13 +94,12 @@ def encode_marked(
 
 
 def keep_near(ids: Sequence[int], spans: Sequence[tuple[int, int]], limit: int) -> tuple[list[int], list[tuple[int, int]]]:
-    """Cut a text to ``limit`` tokens: those nearest to a span stay.
+    """Truncate a text to the ``limit`` tokens nearest to a span.
 
-    Of spans that are longer than the limit themselves, first and last token (the markers) and as much as fits behind the first
-    stays.
+    A span longer than the limit keeps its first and last token (the markers) and as much as fits after the first.
 
     Returns:
-        the ids that stay, and the spans in them.
+        the remaining ids, and the spans in them.
     """
     if len(ids) <= limit:
         return list(ids), list(spans)
@@ -149,12 +148,12 @@ def context(begin: int, end: int, length: int, limit: int) -> tuple[int, int]:
 
 
 def collate(features: Sequence[Feature], pad: int, longest_mention: int) -> dict[str, Tensor]:
-    """The model's inputs for a batch; without any entity in it, those of words only.
+    """The model's inputs for a batch; without entities, only those of words.
 
     Args:
         features: n features.
-        pad: id of the token that fills up.
-        longest_mention: tokens of an entity beyond it have no position.
+        pad: id of the padding token.
+        longest_mention: maximum tokens of an entity that have a position.
 
     Returns:
         ``input_ids`` and ``attention_mask``, *Shape:* (n, words), ``entity_ids`` and ``entity_attention_mask``,

@@ -1,6 +1,6 @@
-"""The two heads that transformers has no class for: cloze questions, and spans without one of their two sources.
+"""Two heads that transformers lacks: cloze questions, and spans with only one of two sources.
 
-Both follow the paper (Yamada et al. 2020, sections 4.4 and A); they save and load as any model of transformers.
+Both follow the paper (Yamada et al. 2020, sections 4.4 and A); they are saved and loaded like any model of transformers.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from transformers.models.luke.modeling_luke import LukePreTrainedModel
 
 @dataclass
 class HeadOutput:
-    """What a head gives."""
+    """Output of a head."""
 
     logits: Tensor
 
 
 class LukeForCloze(LukePreTrainedModel):
-    """Scores each entity of a passage as the filler of a gap: Linear(gap ; candidate) to one number.
+    """Scores each entity of a passage as the filler of a gap: Linear([gap ; candidate]) -> 1.
 
-    Entity 0 of an input is the gap, the others are the candidates.
+    Entity 0 of an input is the gap, the others are candidates.
     """
 
     def __init__(self, config: LukeConfig) -> None:
@@ -41,7 +41,7 @@ class LukeForCloze(LukePreTrainedModel):
             inputs: see `examples.luke.features.collate`.
 
         Returns:
-            logits. *Shape:* (n, entities - 1); those of padding mean nothing.
+            logits. *Shape:* (n, entities - 1); those of padding are undefined.
         """
         entities = self.luke(**inputs).entity_last_hidden_state
         gap, candidates = entities[:, :1], entities[:, 1:]
@@ -71,7 +71,7 @@ class LukeForSpans(LukePreTrainedModel):
         Args:
             entity_start_positions: first token of each span. *Shape:* (n, spans), int64.
             entity_end_positions: last token of each span. *Shape:* (n, spans), int64.
-            inputs: see `examples.luke.features.collate`; with source ``word``, entities are not looked at.
+            inputs: see `examples.luke.features.collate`; with source ``word``, entities are ignored.
 
         Returns:
             logits. *Shape:* (n, spans, labels).

@@ -1,4 +1,4 @@
-"""Where a run computes: the CPU, a GPU, or several of them with a process for each."""
+"""Devices and processes of a run: the CPU, a GPU, or several GPUs with a process each."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from blink.runs.signals import Interrupted
 from examples.luke.settings import TuneSettings
 
 MIXED = {"bf16": "bf16", "fp16": "fp16", "fp32": "no"}
-PATIENCE = timedelta(hours=12)
-"""How long processes wait for the first of them, which converts archives on its own."""
+TIMEOUT = timedelta(hours=12)
+"""How long processes wait for the first one, which converts archives."""
 MODULE = "examples.cli"
 
 
 def in_process_group() -> bool:
-    """Whether this is one of several processes that a launcher has started."""
+    """Whether this is one of several processes of a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
@@ -37,11 +37,11 @@ def resolve_gpus(requested: int | None, available: int) -> int:
     """GPUs to use.
 
     Args:
-        requested: as many as were asked for; None is one, if there is one.
-        available: as many as there are.
+        requested: requested number; None for one if available.
+        available: available number.
 
     Raises:
-        SettingsError: more are asked for than there are.
+        SettingsError: more are requested than available.
     """
     if requested is None:
         return min(available, 1)
@@ -53,24 +53,24 @@ def resolve_gpus(requested: int | None, available: int) -> int:
 
 
 def launch_command(gpus: int, port: int, arguments: Sequence[str]) -> list[str]:
-    """The command that runs this program again, in a process for each GPU."""
+    """The command that starts this program with a process for each GPU."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(gpus)]
     return [*launcher, "--master-addr", "127.0.0.1", "--master-port", str(port), "-m", MODULE, *arguments]
 
 
 def launch(command: Sequence[str]) -> int:
-    """Run a launcher to its end; its processes end their step and save when this one is asked to stop.
+    """Run a launcher; a signal to this process makes its processes finish their step and save.
 
     Returns:
         its exit status.
     """
     process = subprocess.Popen(command)
 
-    def passed_on(number: int, frame: FrameType | None) -> None:
-        process.send_signal(signal.SIGTERM)  # the one that launchers know how to hand on
+    def forward_signal(number: int, frame: FrameType | None) -> None:
+        process.send_signal(signal.SIGTERM)  # launchers forward this signal
 
-    # Ctrl-C reaches the launcher from the terminal; here it must not end the wait.
-    handlers: dict[int, Any] = {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: passed_on, signal.SIGUSR1: passed_on}
+    # The launcher gets Ctrl-C from the terminal; this process must continue to wait.
+    handlers: dict[int, Any] = {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: forward_signal, signal.SIGUSR1: forward_signal}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         return process.wait()
@@ -80,45 +80,45 @@ def launch(command: Sequence[str]) -> int:
 
 
 def make_accelerator(settings: TuneSettings, gpus: int) -> Accelerator:
-    """Start the accelerator of a run on the CPU (0 GPUs) or a GPU; of several processes, each on its own."""
-    # The library keeps device and number format for the whole process; a process may run several tasks.
+    """Create the accelerator of a run on the CPU (0 GPUs) or on the GPU of this process."""
+    # The library keeps device and precision for the whole process; a process may run several tasks.
     AcceleratorState._reset_state(reset_partial_state=not PartialState._shared_state or PartialState().num_processes == 1)
-    # The factor begins at its greatest, is halved when gradients overflow, and grows back; see Stepper._bound_scale.
+    # The loss scale starts at its maximum, is halved when gradients overflow, and grows again; see Stepper._bound_scale.
     scaler = GradScalerKwargs(init_scale=settings.fp16_max_loss_scale, growth_interval=200)
     return Accelerator(
         mixed_precision=MIXED[settings.precision],
         cpu=gpus == 0,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE), scaler],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT), scaler],
     )
 
 
 @contextmanager
-def ending_in_a_line(accelerator: Accelerator, remedy: str) -> Iterator[None]:
-    """Let a run end in one line when it is stopped, or when memory is not enough.
+def errors_in_one_line(accelerator: Accelerator, remedy: str) -> Iterator[None]:
+    """End a run with one line if it is stopped or runs out of memory.
 
     Args:
         accelerator: of the run.
-        remedy: what helps where memory is not enough.
+        remedy: advice for running out of memory.
 
     Raises:
-        SystemExit: a signal stopped the run, whose state is saved.
-        SettingsError: there is not enough memory on the GPU.
+        SystemExit: a signal stopped the run after its state was saved.
+        SettingsError: the GPU is out of memory.
     """
     try:
         yield
     except Interrupted as stop:
         if accelerator.is_main_process:
-            say(f"{stop}; go on with the same command and --resume")
+            say(f"{stop}; continue with the same command and --resume")
         raise SystemExit(128 + stop.signal) from stop
     except torch.OutOfMemoryError as error:
         raise SettingsError(f"out of GPU memory; {remedy} for the same step") from error
 
 
 def settings_for(values: dict[str, Any], gpus: int) -> dict[str, Any]:
-    """Settings of a run with a number format that its device has: float16 is for GPUs."""
+    """Settings of a run with a precision of its device: float16 is for GPUs."""
     if values["precision"] != "fp16" or gpus:
         return values
-    say("--fp16 needs a GPU; going on in float32")
+    say("--fp16 needs a GPU; continuing in float32")
     return {**values, "precision": "fp32"}
 
 

@@ -1,4 +1,4 @@
-"""Models to begin with, and checkpoints of fine-tuned ones."""
+"""Loads pre-trained models and fine-tuned checkpoints."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from examples.luke.convert import (
 from examples.luke.tokenizer import PlainTokenizer
 
 THIRD = "[ENTITY]"
-"""A third marker, which transformers' tokenizer does not know: its id is in the model's settings."""
+"""A third marker, missing in transformers' tokenizer: its id is in the model's settings."""
 MARKED_LIKE = {THIRD: "*"}
 POSITIONS_UNUSED = 2
-"""Positions count from behind the id of padding, which is 1."""
+"""Positions start after the padding id, 1."""
 POOLER = ("pooler.dense.weight", "pooler.dense.bias")
-"""Weights that no task uses: some models have them, some have not."""
+"""Weights that no task uses and only some models have."""
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 REMEDY = "give LUKE's archive (.tar.gz), a folder of transformers, or a name"
@@ -49,15 +49,15 @@ HeadClass = type[PreTrainedModel]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What features are made with.
+    """Ids and limits for features.
 
     Attributes:
-        tokenizer: text to ids.
+        tokenizer: converts text to ids.
         entities: id of each entity, by title.
         markers: id of each marker, by name.
-        labels: names of the classes, in the order of their ids.
-        max_mention_length: tokens of an entity that count.
-        max_length: tokens the model reads at once.
+        labels: names of the classes, in order of their ids.
+        max_mention_length: maximum tokens of an entity that have a position.
+        max_length: maximum tokens of an input.
     """
 
     tokenizer: PlainTokenizer
@@ -68,7 +68,7 @@ class Vocabulary:
     max_length: int
 
     def entity(self, title: str) -> int | None:
-        """Row of an entity, None for one the model does not know."""
+        """Row of an entity, None for an unknown one."""
         return self.entities.get(title)
 
 
@@ -81,12 +81,12 @@ class TunedModel:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the classes; as many as the head has."""
+        """Names of the classes of the head."""
         names: Any = self.model.config.id2label
         return tuple(names[i] for i in sorted(names))
 
     def vocabulary(self) -> Vocabulary:
-        """What its features are made with."""
+        """Ids and limits for its features."""
         config, tokenizer = self.model.config, self.tokenizer
         markers = {m: tokenizer.convert_tokens_to_ids(m) for m in (FIRST, SECOND)} | getattr(config, "extra_markers", {})
         return Vocabulary(
@@ -105,7 +105,7 @@ class Base:
 
     Attributes:
         config: its settings.
-        state: weights of LukeModel, those of entity-aware attention among them.
+        state: weights of LukeModel, with those of entity-aware attention.
         tokenizer: its tokenizer, with the entity vocabulary.
     """
 
@@ -116,13 +116,13 @@ class Base:
     def with_head(
         self, head: HeadClass, labels: Sequence[str], *, all_entities: bool, markers: Sequence[str] = (), **settings: Any
     ) -> TunedModel:
-        """A model with a fresh head on these weights; it is drawn from torch's generator.
+        """A model with these weights and a new head, drawn from torch's generator.
 
         Args:
             head: class of the model.
             labels: names of the classes.
-            all_entities: keep the whole entity table, rather than its special rows only.
-            markers: of `MARKED_LIKE`, those that the task adds.
+            all_entities: keep the full entity table instead of its special rows only.
+            markers: markers of `MARKED_LIKE` that the task adds.
             settings: for the model's configuration.
         """
         state, tokenizer = dict(self.state), self.tokenizer
@@ -152,19 +152,19 @@ _WORDS, _TABLE = EMBEDDED.removeprefix("luke."), ENTITY_TABLE.removeprefix("luke
 def load_base(source: str, tokenizer: str | None, say: Callable[[str], None]) -> Base:
     """Load a pre-trained model: the published archive, a folder of transformers, or a name.
 
-    Attention is entity-aware from here on: a model that was trained with plain attention begins with copies of its queries.
+    The result has entity-aware attention: plain attention is extended by copies of its queries.
 
     Args:
         source: path or name.
-        tokenizer: of an archive, the word tokenizer if not the one it names.
-        say: is told what takes long.
+        tokenizer: word tokenizer of an archive; None for the one that it names.
+        say: gets messages about slow steps.
 
     Raises:
-        MissingFileError: there is nothing at that path.
-        CheckpointError: it cannot be read, or is no LUKE model.
+        MissingFileError: the path does not exist.
+        CheckpointError: it cannot be read, or is not a LUKE model.
     """
     folder = open_source(source, tokenizer, say)
-    # A model of plain attention may hold further queries that it never used; read as what it is, it has none.
+    # The checkpoint of a model with plain attention may contain unused extra queries; they are not loaded.
     model, words, missing = read_folder(LukeModel, folder, f"the model {source!r}", REMEDY)
     config: Any = model.config
     config.use_entity_aware_attention = True
@@ -176,20 +176,20 @@ def load_base(source: str, tokenizer: str | None, say: Callable[[str], None]) ->
 
 
 def load_tuned(path: Path, head: HeadClass, base: Callable[[], Base], blank: Callable[[Base], TunedModel]) -> TunedModel:
-    """Load a fine-tuned model: a folder of transformers, a file in one, or weights alone, such as the original published.
+    """Load a fine-tuned model: a folder of transformers, a file in one, or weights only, as the original published.
 
     Args:
         path: folder or file.
         head: class of the model.
-        base: loads the model that weights alone belong to.
-        blank: makes a model for the task from it, into which they go.
+        base: loads the pre-trained model, for weights only.
+        blank: creates the model of the task from it, into which the weights are loaded.
 
     Raises:
-        MissingFileError: there is nothing.
-        CheckpointError: it is damaged, or was trained for another task: a head is never left random.
+        MissingFileError: it does not exist.
+        CheckpointError: it is damaged, or was trained for another task; a head is never random.
     """
     folder = path if path.is_dir() else path.parent
-    # The original's commands name pytorch_model.bin in an output folder, where ours has model.safetensors.
+    # The original's commands name pytorch_model.bin in an output folder, which here has model.safetensors.
     weights_there = path.is_dir() or path.name in WEIGHTS_FILES or not path.exists()
     if weights_there and (folder / "config.json").is_file() and any((folder / f).is_file() for f in WEIGHTS_FILES):
         return _tuned_folder(folder, head)
@@ -202,17 +202,17 @@ def load_tuned(path: Path, head: HeadClass, base: Callable[[], Base], blank: Cal
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Weights of a ``.safetensors`` or ``.bin`` file, onto the CPU."""
+    """Weights of a ``.safetensors`` or ``.bin`` file on the CPU."""
     if path.suffix != ".safetensors":
         return read_state(path)
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is cut short or damaged; give another checkpoint") from error
+        raise CheckpointError(f"{path} is truncated or damaged; give another checkpoint") from error
 
 
 def with_entities(tokenizer: Any, ids: dict[str, int]) -> Any:
-    """A copy of a tokenizer with another entity vocabulary, which is what it saves too."""
+    """A copy of a tokenizer with another entity vocabulary, which is saved with it."""
     extended = copy.deepcopy(tokenizer)
     extended.entity_vocab = extended.init_kwargs["entity_vocab"] = ids
     extended.init_kwargs.pop("entity_vocab_file", None)
@@ -222,7 +222,7 @@ def with_entities(tokenizer: Any, ids: dict[str, int]) -> Any:
 
 
 def open_source(source: str, tokenizer: str | None, say: Callable[[str], None]) -> str:
-    """Folder of transformers, or name there, that a model is read from; an archive is converted into one.
+    """Folder of transformers, or name there, of a model; an archive is converted into a folder.
 
     Args:
         source: archive, folder or name.
@@ -240,13 +240,13 @@ def open_source(source: str, tokenizer: str | None, say: Callable[[str], None]) 
 
 
 def read_folder(kind: HeadClass, folder: str, name: str, remedy: str) -> tuple[Any, Any, set[str]]:
-    """A model in float32, its tokenizer, and the names of weights that it has and the folder has not: those are random.
+    """A model in float32, its tokenizer, and the names of weights that the folder lacks, which are random.
 
     Args:
         kind: class of the model.
         folder: of transformers, or a name there.
-        name: what it is called in messages.
-        remedy: what they advise.
+        name: its name in messages.
+        remedy: advice in messages.
 
     Raises:
         CheckpointError: it cannot be read, or is no LUKE model.
@@ -259,21 +259,21 @@ def read_folder(kind: HeadClass, folder: str, name: str, remedy: str) -> tuple[A
             read: Any = kind.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
             words = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            # The library's message on this is about one of its arguments.
+            # The library's message names one of its arguments instead.
             problem = "its weights have other shapes" if "mismatched_sizes" in str(error) else first_line(error)
             raise CheckpointError(f"cannot load {name} ({problem}); {remedy}") from error
     model, report = read
     return model, words, set(report["missing_keys"])
 
 
-def few(names: set[str]) -> str:
-    """The first of some names, and how many there are beside them."""
+def first_names(names: set[str]) -> str:
+    """The first names, and the number of the others."""
     first = sorted(names)[:3]
     return ", ".join(first) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _complete(source: str, state: dict[str, Tensor], missing: set[str]) -> None:
-    """Fill in what a checkpoint may lack, and refuse one that lacks more."""
+    """Add weights that a checkpoint may lack, and refuse one that lacks others."""
     names = {name.removeprefix("luke.") for name in missing}
     for name in filter(is_further_query, list(names)):
         del state[name]
@@ -281,11 +281,11 @@ def _complete(source: str, state: dict[str, Tensor], missing: set[str]) -> None:
     copy_queries(state)
     names -= set(POOLER)
     if names:
-        raise CheckpointError(f"the model {source!r} lacks {few(names)}; is it a whole LUKE model?")
+        raise CheckpointError(f"the model {source!r} lacks {first_names(names)}; is it a complete LUKE model?")
 
 
 def _with_pooler(state: Mapping[str, Tensor], encoder_state: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
-    """Weights for a model with the weights ``own``: with its pooler, if it has one and they do not, without, if it has none."""
+    """Weights that fit a model: its own pooler if they lack one, no pooler if the model has none."""
     pooler = {prefix + name for name in POOLER}
     return {
         **{name: encoder_state[name] for name in pooler & encoder_state.keys()},
@@ -294,7 +294,7 @@ def _with_pooler(state: Mapping[str, Tensor], encoder_state: Mapping[str, Tensor
 
 
 def _entity_rows(table: Tensor, ids: Mapping[str, int], all_entities: bool) -> tuple[Tensor, dict[str, int]]:
-    """The rows that a task needs, padding first: row 0 never learns, which must not befall the mask (as in lite models)."""
+    """The rows that a task needs, padding first: row 0 gets no gradient and must not be the mask's (as in lite models)."""
     if not all_entities:
         return table[[ids[title] for title in SPECIAL_ENTITIES]], {title: i for i, title in enumerate(SPECIAL_ENTITIES)}
     first, pad = 0, ids[PAD]
@@ -309,16 +309,16 @@ def _tuned_folder(folder: Path, head: HeadClass) -> TunedModel:
     model, tokenizer, missing = read_folder(head, str(folder), f"the checkpoint {folder}", "was it trained for this task?")
     missing -= {f"luke.{name}" for name in POOLER}
     if missing:
-        raise CheckpointError(f"the checkpoint {folder} lacks {few(missing)}; was it trained for this task?")
+        raise CheckpointError(f"the checkpoint {folder} lacks {first_names(missing)}; was it trained for this task?")
     return TunedModel(model, tokenizer)
 
 
 RENAMED = {"typing.": "classifier."}
-"""Beginnings of names in the original's checkpoints, and in transformers."""
+"""Name prefixes in the original's checkpoints, and in transformers."""
 
 
 def _tuned_weights(path: Path, state: dict[str, Tensor], blank: TunedModel) -> TunedModel:
-    """Put the original's weights of a task into a model made for that task."""
+    """Load the original's weights of a task into a new model of that task."""
     model_state = blank.model.state_dict()
     tops = {name.split(".")[0] for name in model_state} - {"luke"}
     weights: dict[str, Tensor] = {}
@@ -329,7 +329,7 @@ def _tuned_weights(path: Path, state: dict[str, Tensor], blank: TunedModel) -> T
     weights.pop("luke.embeddings.position_ids", None)
     for name in (EMBEDDED, ENTITY_TABLE):
         if name not in weights:
-            raise CheckpointError(f"the checkpoint {path} lacks {name}; give weights of a whole model")
+            raise CheckpointError(f"the checkpoint {path} lacks {name}; give weights of a complete model")
     weights[EMBEDDED] = _word_rows(path, weights[EMBEDDED], model_state[EMBEDDED], blank)
     weights[ENTITY_TABLE] = _table_rows(path, weights[ENTITY_TABLE], model_state[ENTITY_TABLE], blank)
     try:
@@ -342,14 +342,14 @@ def _tuned_weights(path: Path, state: dict[str, Tensor], blank: TunedModel) -> T
 
 
 def _word_rows(path: Path, stored: Tensor, fresh: Tensor, blank: TunedModel) -> Tensor:
-    """The original appends the rows of a task's markers, and those only, to RoBERTa's; the order is that of our own."""
+    """Reorder token rows: the original appends only the task's markers to RoBERTa's tokens, in order."""
     if stored.shape == fresh.shape:
         return stored
     plain = blank.tokenizer.convert_tokens_to_ids(FIRST)
     added = len(stored) - plain
     markers = blank.model.config.task_markers
     if added != len(markers):
-        problem = f"has {added} words more than RoBERTa, where this task adds {len(markers)}"
+        problem = f"has {added} more tokens than RoBERTa, this task adds {len(markers)}"
         raise CheckpointError(f"the checkpoint {path} {problem}; was it trained for this task?")
     rows = fresh.clone()
     rows[:plain] = stored[:plain]
@@ -360,7 +360,7 @@ def _word_rows(path: Path, stored: Tensor, fresh: Tensor, blank: TunedModel) -> 
 
 
 def _table_rows(path: Path, stored: Tensor, fresh: Tensor, blank: TunedModel) -> Tensor:
-    """The original keeps padding, mask and perhaps a second mask, or the whole table without second mask."""
+    """Reorder entity rows: the original has padding, one or two masks only, or the full table without second mask."""
     if stored.shape == fresh.shape:
         return stored
     ids: dict[str, int] = blank.tokenizer.entity_vocab

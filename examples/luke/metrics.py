@@ -1,4 +1,4 @@
-"""Metrics that several tasks share: micro-averaged scores, and the normalised answers of SQuAD and ReCoRD."""
+"""Shared metrics: micro-averaged scores, and normalised answers of SQuAD and ReCoRD."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def micro_scores(gold: Sequence[AbstractSet[Hashable]], predicted: Sequence[AbstractSet[Hashable]]) -> dict[str, float]:
-    """Precision, recall and F1 over all items of all examples together; 0 where nothing is there to divide by.
+    """Precision, recall and F1 over all items of all examples; 0 instead of a division by 0.
 
     Args:
-        gold: the right items of each example.
-        predicted: those that were found.
+        gold: gold items of each example.
+        predicted: predicted items of each example.
     """
     correct = sum(len(g & p) for g, p in zip(gold, predicted, strict=True))
     n_predicted, n_gold = sum(map(len, predicted)), sum(map(len, gold))
@@ -26,17 +26,17 @@ def micro_scores(gold: Sequence[AbstractSet[Hashable]], predicted: Sequence[Abst
 
 
 def normalise_answer(text: str) -> str:
-    """Lower case, without punctuation (ASCII), articles and superfluous spaces, as the scripts of SQuAD and ReCoRD have it."""
+    """Lower case, without punctuation (ASCII), articles and extra spaces, as in the scripts of SQuAD and ReCoRD."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
 def exact_match(prediction: str, gold: str) -> float:
-    """1 where two answers are the same when normalised, else 0."""
+    """1 if two normalised answers are equal, else 0."""
     return float(normalise_answer(prediction) == normalise_answer(gold))
 
 
 def answer_f1(prediction: str, gold: str) -> float:
-    """F1 over the words of two normalised answers; of answers without words, 1 where both have none, else 0."""
+    """F1 over the words of two normalised answers; of answers without words, 1 if both have none, else 0."""
     predicted, right = normalise_answer(prediction).split(), normalise_answer(gold).split()
     if not predicted or not right:
         return float(predicted == right)
@@ -46,14 +46,14 @@ def answer_f1(prediction: str, gold: str) -> float:
 
 
 def best_over(metric: Callable[[str, str], float], prediction: str, golds: Sequence[str]) -> float:
-    """The metric against the gold answer that suits the prediction best."""
+    """The maximum of a metric over the gold answers."""
     return max(metric(prediction, gold) for gold in golds)
 
 
 def record_scores(questions: Sequence[tuple[str, Sequence[str]]], answers: Mapping[str, str]) -> dict[str, float]:
-    """Exact match and F1 over questions, in per cent, as the script of ReCoRD has them.
+    """Exact match and F1 over questions, in per cent, as in the script of ReCoRD.
 
-    Each answer is held against the gold text that suits it best.
+    Each answer is compared with the best matching gold text.
 
     Args:
         questions: id and gold texts of each.

@@ -1,4 +1,4 @@
-"""Commands around models: a tiny one to try things with, and the published layout."""
+"""Commands for models: a tiny random model, and the published layout."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ TINY_LINKS = EXAMPLES / "reading_comprehension" / "tiny" / "links.jsonl"
 @click.command("make-tiny-model")
 @click.argument("folder", metavar="DIR")
 @click.option(
-    "--text", "texts", multiple=True, metavar="FILE", help="Make tokens from it; may be repeated.  [default: tiny sets]"
+    "--text", "texts", multiple=True, metavar="FILE", help="Training text of the tokenizer; repeatable.  [default: tiny sets]"
 )
-@click.option("--titles", metavar="FILE", help="Titles of entities, one a line.  [default: those that the tiny sets link]")
-@click.option("--size", type=click.IntRange(8), default=64, show_default=True, help="Width of states, a multiple of 8.")
-@click.option("--layers", type=click.IntRange(1), default=2, show_default=True, help="Layers.")
-@click.option("--pieces", "vocab_size", type=click.IntRange(300), default=600, show_default=True, help="Tokens at most.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the weights.")
+@click.option("--titles", metavar="FILE", help="Titles of entities, one per line.  [default: those that the tiny sets link]")
+@click.option("--size", type=click.IntRange(8), default=64, show_default=True, help="Hidden size, a multiple of 8.")
+@click.option("--layers", type=click.IntRange(1), default=2, show_default=True, help="Number of layers.")
+@click.option("--pieces", "vocab_size", type=click.IntRange(300), default=600, show_default=True, help="Maximum tokens.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the weights.")
 def make_tiny_model(
     folder: str, texts: tuple[str, ...], titles: str | None, size: int, layers: int, vocab_size: int, seed: int
 ) -> None:
@@ -49,11 +49,11 @@ def make_tiny_model(
 @click.command("convert")
 @click.argument("model", metavar="MODEL")
 @click.argument("folder", metavar="DIR")
-@click.option("--tokenizer", metavar="NAME", help="Word tokenizer, by name or folder.  [default: the one the archive names]")
+@click.option("--tokenizer", metavar="NAME", help="Word tokenizer, by name or folder.  [default: named by the archive]")
 def convert(model: str, folder: str, tokenizer: str | None) -> None:
     """Convert LUKE's archive, or a folder of its files, into a folder of transformers.
 
-    The tasks do so by themselves; this keeps the result where you want it.
+    The tasks convert archives themselves, into a cache; this command writes to a folder of your choice.
 
     \b
     Example:
@@ -63,7 +63,7 @@ def convert(model: str, folder: str, tokenizer: str | None) -> None:
 
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise SettingsError(f"{folder} is there and not empty; name a new folder")
+        raise SettingsError(f"{folder} exists and is not empty; name a new folder")
     write(Path(model), target, tokenizer)
     say(f"the model is in {folder}")
 
@@ -72,11 +72,13 @@ def convert(model: str, folder: str, tokenizer: str | None) -> None:
 @click.argument("model", metavar="MODEL")
 @click.argument("out", metavar="FILE")
 @click.option(
-    "--compress", type=click.Choice(["", "gz", "bz2", "xz"]), default="gz", show_default=True, help="Empty: not at all."
+    "--compress",
+    type=click.Choice(["", "gz", "bz2", "xz"]),
+    default="gz",
+    show_default=True,
+    help="Compression; empty for none.",
 )
-@click.option(
-    "--bert-model-name", metavar="NAME", help="Word tokenizer that the archive is to name.  [default: the model's folder]"
-)
+@click.option("--bert-model-name", metavar="NAME", help="Word tokenizer that the archive names.  [default: the model's folder]")
 def create_model_archive(model: str, out: str, compress: str, bert_model_name: str | None) -> None:
     """Write a pre-trained model (a folder of transformers, or a name there) as an archive in the published layout.
 

@@ -1,4 +1,4 @@
-"""Command-line options that all tasks share, under the original's names; today's additions stand beside them."""
+"""Command-line options that all tasks share: the original's, and additional ones."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Common:
     Attributes:
         model_file: archive, folder or name of the pre-trained model.
         output_dir: folder of the run; None for one with a random name.
-        num_gpus: GPUs; None is one where there is one.
-        master_port: port by which several processes meet.
-        tokenizer: of an archive, the word tokenizer if not the one it names.
+        num_gpus: number of GPUs; None for one if available.
+        master_port: port of the process group.
+        tokenizer: word tokenizer of an archive; None for the one that it names.
         logger: ``comet`` or ``tensorboard``; None for neither.
         comet: options of Comet.
     """
@@ -44,14 +44,14 @@ class Common:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a task's ``run`` is asked to do.
+    """Options of a task's ``run``.
 
     Attributes:
         data_dir: folder of the data.
-        checkpoint_file: fine-tuned weights that are evaluated, rather than those of the run.
+        checkpoint_file: fine-tuned weights to evaluate instead of those of the run.
         do_train: fine-tune.
         do_eval: evaluate and write predictions.
-        resume: go on with the run in the output folder.
+        resume: resume the run in the output folder.
         settings: of fine-tuning, see `examples.luke.settings.TuneSettings`.
     """
 
@@ -64,10 +64,10 @@ class Plan:
 
 
 class TaskGroup(click.Group):
-    """A group of commands that shows its help where none of them is named."""
+    """A group of commands that prints its help if no command is given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """See click; without words, the help is shown as it stands, and that is no mistake."""
+        """See click; without arguments, print the help and exit with status 0."""
         if not args:
             click.echo(ctx.get_help())
             ctx.exit()
@@ -75,7 +75,7 @@ class TaskGroup(click.Group):
 
 
 def common_options(command: Command) -> Command:
-    """A decorator that gives the whole command the options of `Common`."""
+    """A decorator that adds the options of `Common` to a command."""
     for name in reversed(COMET_SWITCHES):
         command = click.option(f"--comet-{name}", is_flag=True, hidden=True)(command)
     command = click.option("--comet-offline-dir", default=".", hidden=True)(command)
@@ -91,34 +91,36 @@ _COMMON = (
         metavar="MODEL",
         help="LUKE's archive (luke_large_500k.tar.gz), a folder of transformers, or a name there.",
     ),
-    click.option("--output-dir", metavar="DIR", help="Folder of the run, made if needed.  [default: exp_ and eight letters]"),
+    click.option(
+        "--output-dir", metavar="DIR", help="Folder of the run, created if needed.  [default: exp_ + eight letters]"
+    ),
     click.option(
         "--num-gpus", type=click.IntRange(0), help="GPUs, each with a process; 0 is the CPU.  [default: 1 if there is one]"
     ),
     click.option(
         "--tokenizer", metavar="NAME", help="Word tokenizer of an archive, by name or folder.  [default: the one it names]"
     ),
-    click.option("--master-port", type=int, default=29500, show_default=True, help="Port by which several processes meet."),
+    click.option("--master-port", type=int, default=29500, show_default=True, help="Port of the process group."),
     click.option(
-        "--experiment-logger", "--logger", "logger", type=click.Choice(["comet", "tensorboard"]), help="Send numbers there."
+        "--experiment-logger", "--logger", "logger", type=click.Choice(["comet", "tensorboard"]), help="Log metrics there, too."
     ),
     click.option("--local-rank", "--local_rank", "local_rank", type=int, default=-1, hidden=True),
 )
 
 
 def take_common(options: MutableMapping[str, Any]) -> Common:
-    """Gather the options before the name of the task; ``--local-rank`` has no effect any more, launchers say it otherwise."""
+    """Take the options before the name of the task; ``--local-rank`` has no effect, launchers set environment variables."""
     options.pop("local_rank")
     comet = {k.removeprefix("comet_"): options.pop(k) for k in list(options) if k.startswith("comet_")}
     return Common(**options, comet=comet)
 
 
 def run_options(data_dir: str, **defaults: Any) -> Callable[[Command], Command]:
-    """A decorator that gives a task's ``run`` the options of `Plan`.
+    """A decorator that adds the options of `Plan` to a task's ``run``.
 
     Args:
-        data_dir: where the data is looked for.
-        defaults: settings that differ from those of `TuneSettings`; they are the published ones.
+        data_dir: default folder of the data.
+        defaults: published settings that differ from the defaults of `TuneSettings`.
     """
     data = click.option("--data-dir", metavar="DIR", default=data_dir, show_default=True, help="Folder of the data.")
     settings = settings_options(TuneSettings, without=("precision",), defaults=defaults, bounds=True)
@@ -139,7 +141,7 @@ _PLAN = (
     ),
     click.option("--do-train/--no-train", default=True, show_default=True, help="Fine-tune."),
     click.option("--do-eval/--no-eval", default=True, show_default=True, help="Evaluate, and write predictions."),
-    click.option("--resume", is_flag=True, help="Continue the run in --output-dir, to the weights of an undisturbed one."),
+    click.option("--resume", is_flag=True, help="Resume the run in --output-dir, to the weights of an uninterrupted one."),
 )
 PRECISION = (
     click.option("--fp16", is_flag=True, help="Mixed precision with float16 (on a GPU)."),
@@ -156,18 +158,18 @@ def take_precision(options: MutableMapping[str, Any]) -> str:
     """
     half, brain = options.pop("fp16"), options.pop("bf16")
     if half and brain:
-        raise click.UsageError("--fp16 and --bf16 are two number formats; give one of them")
+        raise click.UsageError("--fp16 and --bf16 are two precisions; give one of them")
     return "bf16" if brain else "fp16" if half else "fp32"
 
 
 def take_plan(options: MutableMapping[str, Any]) -> Plan:
-    """Collect the options that all tasks share, and take them out of a command's options; what is left is the task's own.
+    """Take the options that all tasks share out of a command's options; the task's options remain.
 
     Raises:
-        click.UsageError: both number formats are asked for.
+        click.UsageError: two precisions are given.
     """
     precision, level = take_precision(options), options.pop("fp16_opt_level")
-    if precision == "fp16" and level == "O0":  # which computed in float32 in the original's library
+    if precision == "fp16" and level == "O0":  # the original's library computed in float32 at this level
         precision = "fp32"
     settings = {name: options.pop(name) for name in TuneSettings.model_fields if name != "precision"} | {"precision": precision}
     plan = {name: options.pop(name) for name in ("data_dir", "checkpoint_file", "do_train", "do_eval", "resume")}

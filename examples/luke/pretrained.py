@@ -1,6 +1,6 @@
-"""A pre-trained model with both its heads, for words and for entities.
+"""A pre-trained model with both heads, for words and for entities.
 
-Pre-training goes on from it, entity disambiguation takes its head, archives and exports are made of it.
+Pre-training continues from it, entity disambiguation uses its entity head, archives and exports are written from it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from transformers import LukeConfig, LukeForMaskedLM, LukeModel
 
 from blink.errors import CheckpointError
 from examples.luke.convert import QUERIES
-from examples.luke.loading import POOLER, REMEDY, few, open_source, read_folder
+from examples.luke.loading import POOLER, REMEDY, first_names, open_source, read_folder
 
 _DECODER = "lm_head.decoder.weight"
 
@@ -27,7 +27,7 @@ class PretrainedLuke:
     Attributes:
         model: with both heads, on the CPU, in float32.
         tokenizer: with the entity vocabulary.
-        folder: of transformers that it was read from, or its name.
+        folder: folder of transformers of the model, or its name.
     """
 
     model: LukeForMaskedLM
@@ -46,12 +46,12 @@ def load_pretrained(source: str, tokenizer: str | None, say: Callable[[str], Non
 
     Args:
         source: path or name.
-        tokenizer: of an archive, the word tokenizer if not the one it names.
-        say: is told what takes long.
+        tokenizer: word tokenizer of an archive; None for the one that it names.
+        say: gets messages about slow steps.
 
     Raises:
-        MissingFileError: there is nothing at that path.
-        CheckpointError: it cannot be read, is no LUKE model, or lacks a head, as fine-tuned ones do.
+        MissingFileError: the path does not exist.
+        CheckpointError: it cannot be read, is not a LUKE model, or lacks a head, as fine-tuned ones do.
     """
     folder = open_source(source, tokenizer, say)
     model, words, missing = read_folder(LukeForMaskedLM, folder, f"the model {source!r}", REMEDY)
@@ -61,11 +61,11 @@ def load_pretrained(source: str, tokenizer: str | None, say: Callable[[str], Non
 
 @torch.no_grad()
 def _require_both_heads(source: str, model: LukeForMaskedLM, tokenizer: Any, missing: set[str]) -> None:
-    if _DECODER in missing:  # transformers no longer ties it, and would leave it random
+    if _DECODER in missing:  # transformers no longer ties it
         model.lm_head.decoder.weight.copy_(model.luke.embeddings.word_embeddings.weight)
     lacking = missing - {f"luke.{name}" for name in POOLER} - {_DECODER}
     if lacking:
-        problem = f"the model {source!r} lacks {few(lacking)}"
+        problem = f"the model {source!r} lacks {first_names(lacking)}"
         raise CheckpointError(f"{problem}; give a pre-trained model: fine-tuned ones have no heads for words and entities")
     rows, titles = model.config.entity_vocab_size, getattr(tokenizer, "entity_vocab", None)
     if not titles or max(titles.values()) >= rows:
@@ -74,9 +74,9 @@ def _require_both_heads(source: str, model: LukeForMaskedLM, tokenizer: Any, mis
 
 
 def make_plain(luke: LukeModel, config: LukeConfig) -> None:
-    """Take out the further queries of entity-aware attention while they are copies: attention is the same without them.
+    """Remove the extra queries of entity-aware attention if they are all copies, which leaves the attention unchanged.
 
-    It so stays plain in training. Queries that have learnt something of their own are left in.
+    The attention then stays plain in training. Trained extra queries are kept.
     """
     encoder: Any = luke.encoder
     layers = [layer.attention.self for layer in encoder.layer]

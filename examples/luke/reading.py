@@ -1,4 +1,4 @@
-"""Reading data files: errors name the file, the line and what was expected there."""
+"""Reads data files, with errors that name file, line and the expected value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class Row:
-    """An object of a data file, whose fields are checked as they are taken.
+    """An object of a data file, with fields that are checked on access.
 
     Args:
         values: the object.
@@ -41,11 +41,11 @@ class Row:
         return self._typed(key, int)
 
     def flag(self, key: str, default: bool) -> bool:
-        """A field that is true or false, or is not there."""
+        """An optional field that is true or false."""
         return self._typed(key, bool) if key in self._values else default
 
     def texts(self, key: str) -> list[str]:
-        """A field that is a list of texts; one text alone is refused, since it would be taken apart into characters."""
+        """A field that is a list of texts; a single text is refused, as it would be split into characters."""
         items = self._typed(key, list)
         wrong = next((item for item in items if not isinstance(item, str)), None)
         if wrong is not None:
@@ -61,17 +61,17 @@ class Row:
         return Row(self._typed(key, dict), f"{self.where}, {key!r}")
 
     def span(self, start_key: str, end_key: str, length: int, unit: str, *, inclusive: bool = False) -> tuple[int, int]:
-        """Two fields that say where something begins and ends among ``length`` units.
+        """Two fields with the bounds of a span in a text of ``length`` units.
 
         Args:
             start_key: name of the first field.
             end_key: name of the second.
-            length: units there are.
+            length: number of units.
             unit: what is counted, in the plural.
-            inclusive: the second field names the last unit, rather than the one behind it.
+            inclusive: whether the second field is the last unit rather than the one after it.
 
         Returns:
-            first unit, and the one behind the last.
+            first unit, and the one after the last.
         """
         start, end = self.number(start_key), self.number(end_key) + int(inclusive)
         if not 0 <= start < end <= length:
@@ -94,12 +94,12 @@ class Row:
 
 
 def writable(text: str) -> str:
-    """A text as long as before; halves of surrogate pairs, which JSON can hold and files cannot, become question marks."""
+    """Replace halves of surrogate pairs, which JSON may contain and files may not, by question marks of the same length."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def shortened(value: Any) -> str:
-    """A value as it stands in JSON, cut short."""
+    """A value as JSON, truncated for messages."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 40 else text[:39] + "…"
 
@@ -108,10 +108,10 @@ def data_file(folder: Path, name: str, remedy: str) -> Path:
     """A file of a data folder.
 
     Raises:
-        MissingFileError: folder or file is not there.
+        MissingFileError: folder or file does not exist.
     """
     if not folder.is_dir():
-        raise MissingFileError(f"the data folder {folder} does not exist; name another by --data-dir, or {remedy}")
+        raise MissingFileError(f"the data folder {folder} does not exist; give another by --data-dir, or {remedy}")
     if not (folder / name).is_file():
         raise MissingFileError(f"{folder} holds no {name}; {remedy}")
     return folder / name
@@ -161,7 +161,7 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _array(path: Path) -> Iterator[tuple[str, Any]]:
-    """Items of an array one by one, so that each is known by its line."""
+    """Items of an array with their lines."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -178,9 +178,9 @@ def _array(path: Path) -> Iterator[tuple[str, Any]]:
             value, position = decoder.raw_decode(text, position)
         except (json.JSONDecodeError, RecursionError) as error:
             problem = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deep"
-            raise DataError(f"{where}: not JSON ({problem}); mend or remove the item") from error
+            raise DataError(f"{where}: not JSON ({problem}); fix or remove the item") from error
         yield where, value
         position = _SPACE.match(text, position).end()  # type: ignore[union-attr]
         if text[position : position + 1] not in (",", "]"):
-            raise DataError(f"{where}: the item is followed by neither ',' nor ']'; the file may be cut short")
+            raise DataError(f"{where}: the item is followed by neither ',' nor ']'; the file may be truncated")
         position += text[position] == ","

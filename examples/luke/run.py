@@ -26,7 +26,7 @@ from examples.luke.convert import save_folder
 from examples.luke.evaluation import Evaluator, Split
 from examples.luke.features import Feature
 from examples.luke.launching import (
-    ending_in_a_line,
+    errors_in_one_line,
     gpu_count,
     in_process_group,
     launch,
@@ -66,7 +66,7 @@ def run_task(task: Task[Any], common: Common, plan: Plan, arguments: Sequence[st
         again = ["--output-dir", str(folder), *(sys.argv[1:] if arguments is None else arguments)]
         raise SystemExit(launch(launch_command(gpus, common.master_port, again)))
     accelerator = make_accelerator(settings, gpus)
-    with ending_in_a_line(accelerator, "lower --train-batch-size and raise --gradient-accumulation-steps"):
+    with errors_in_one_line(accelerator, "lower --train-batch-size and raise --gradient-accumulation-steps"):
         Run(task, common, plan, settings, accelerator).run()
 
 

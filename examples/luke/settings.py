@@ -1,4 +1,4 @@
-"""Every setting of fine-tuning, once: command line, stored JSON and the loop all come from here."""
+"""Settings of fine-tuning, for the command line, stored JSON and the loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from blink.runs.fields import Natural, NonNegative, Positive, Rate, Seed
 from blink.runs.settings import Settings
 
 MUTABLE_ON_RESUME = frozenset(("save_steps", "eval_batch_size"))
-"""What may differ between a run and its continuation: it decides nothing about the weights of a step."""
+"""Settings that may change when a run is resumed: they do not influence the weights."""
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -20,45 +20,45 @@ class TuneSettings(Settings):
     """Settings of fine-tuning."""
 
     train_batch_size: Positive
-    """Inputs that a process computes at once."""
+    """Inputs per batch and process."""
     eval_batch_size: Positive
-    """Inputs computed at once in evaluation."""
+    """Inputs per batch in evaluation."""
     num_train_epochs: Rate
-    """Passes over the data; 0.5 is half of one."""
+    """Epochs; may be a fraction."""
     seed: Seed
-    """Of new weights, order and dropout."""
+    """Seed of new weights, order and dropout."""
     gradient_accumulation_steps: Positive = 1
     """Batches per step and process."""
     learning_rate: Rate = 1e-5
-    """Peak rate."""
+    """Peak learning rate."""
     lr_schedule: Literal["warmup_linear", "warmup_constant"] = "warmup_linear"
-    """After the warm-up, warmup_linear falls to 0, warmup_constant stays."""
+    """After the warm-up, warmup_linear decays to 0, warmup_constant is constant."""
     warmup_proportion: Fraction = 0.06
-    """Share of the steps with a rising rate."""
+    """Fraction of the steps with linear warm-up."""
     weight_decay: NonNegative = 0.01
-    """Decoupled decay of all weights but biases and those of layer norms."""
+    """Decoupled weight decay, except for biases and layer norms."""
     max_grad_norm: NonNegative = 0.0
-    """Gradients are clipped to this norm; 0 clips nothing."""
+    """Maximum gradient norm; 0 for no clipping."""
     adam_b1: Fraction = 0.9
     """Decay of AdamW's running mean of gradients."""
     adam_b2: Fraction = 0.98
     """Decay of AdamW's running mean of squared gradients."""
     adam_eps: Rate = 1e-6
-    """Added to the square root of the latter."""
+    """Added to the square root of that mean."""
     adam_correct_bias: bool = True
-    """Correct the running means of the first steps, as torch does; the published runs did not."""
+    """Correct the bias of the running means, as torch does; the published runs did not."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Precision of the layers."""
     fp16_min_loss_scale: Annotated[float, Field(ge=2**-14)] = 1.0
-    """Least factor on the loss in fp16, which keeps small gradients above 0."""
+    """Minimum loss scale in fp16, which prevents underflow of gradients."""
     fp16_max_loss_scale: float = 4.0
-    """Greatest factor on the loss in fp16."""
+    """Maximum loss scale in fp16."""
     save_steps: Natural = 0
-    """Steps between two checkpoints, of which there is one after each epoch too."""
+    """Steps between checkpoints; there is also one after each epoch."""
     keep: Literal["best", "last"] = "best"
-    """Weights that a run keeps: those best on the development set, or the last."""
+    """Weights to keep: the best on the development set, or the last."""
     gradient_checkpointing: bool = False
-    """Compute layers again in the backward pass instead of keeping them: slower, less memory."""
+    """Recompute activations in the backward pass: slower, less memory."""
 
     @model_validator(mode="after")
     def _require_ordered_scales(self) -> TuneSettings:

@@ -1,4 +1,4 @@
-"""What a task says of itself; all else (models, the loop, evaluation, files) is the same for all."""
+"""The interface of a task; models, loop, evaluation and files are shared by all tasks."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ DEV, TEST, TRAIN = "dev", "test", "train"
 
 
 class Task(ABC, Generic[Example]):
-    """A task: its files, its inputs, its loss, its answers and their score.
+    """A task: its files, inputs, loss, answers and scores.
 
     Attributes:
-        name: as on the command line.
-        criterion: score on the development set by which weights are kept.
-        splits: what is evaluated, in order; the first is the development set.
-        prefixed: whether results bear the name of their split.
-        all_entities: whether the model keeps its whole entity table, which then does not learn.
+        name: its name on the command line.
+        criterion: score on the development set that selects the best weights.
+        splits: splits to evaluate; the first is the development set.
+        prefixed: whether names of results begin with their split.
+        all_entities: whether the model has the full, frozen entity table.
         markers: markers that the task adds to the vocabulary.
-        original_markers: markers that its original checkpoints have behind RoBERTa's words, in their order.
-        class_names: of the model in use.
+        original_markers: markers that its original checkpoints have after RoBERTa's tokens, in order.
+        class_names: classes of the current model.
     """
 
     name: ClassVar[str]
@@ -42,7 +42,7 @@ class Task(ABC, Generic[Example]):
     original_markers: ClassVar[tuple[str, ...]] = ()
     class_names: tuple[str, ...] = ()
 
-    # -- what differs --------------------------------------------------------------------------------------------
+    # -- required methods -----------------------------------------------------------------------------------------
 
     @abstractmethod
     def head(self) -> HeadClass:
@@ -53,7 +53,7 @@ class Task(ABC, Generic[Example]):
         """The examples of a split.
 
         Raises:
-            MissingFileError: the file is not there.
+            MissingFileError: the file does not exist.
             DataError: it is malformed; the message names file and line.
         """
 
@@ -63,15 +63,15 @@ class Task(ABC, Generic[Example]):
 
     @abstractmethod
     def features(self, examples: Sequence[Example], vocabulary: Vocabulary, *, training: bool) -> Iterable[list[Feature]]:
-        """Inputs of the model for each example, with labels if it is for training."""
+        """Inputs of the model for each example, with labels for training."""
 
     @abstractmethod
     def loss(self, logits: Tensor, features: Sequence[Feature]) -> Tensor:
-        """Sum of the losses of all that is decided in a batch."""
+        """Sum of the losses of all decisions of a batch."""
 
     @abstractmethod
     def decode(self, examples: Sequence[Example], features: Sequence[Feature], outputs: Sequence[np.ndarray]) -> Any:
-        """Answers to examples, from the model's outputs for their features."""
+        """Answers to examples from the outputs for their features."""
 
     @abstractmethod
     def score(self, examples: Sequence[Example], answers: Any) -> dict[str, float]:
@@ -79,16 +79,16 @@ class Task(ABC, Generic[Example]):
 
     @abstractmethod
     def write(self, folder: Path, split: str, examples: Sequence[Example], answers: Any) -> None:
-        """Write the answers to a split as the original does, atomically."""
+        """Write the answers to a split in the original's format, atomically."""
 
-    # -- what differs for some -----------------------------------------------------------------------------------
+    # -- optional methods -----------------------------------------------------------------------------------------
 
     def read_for_training(self, folder: Path) -> list[Example]:
-        """The examples that are learnt from."""
+        """The training examples."""
         return self.read(folder, TRAIN)
 
     def summary(self, examples: Sequence[Example]) -> str:
-        """How many there are of what counts, so that a user sees whether the data is all there."""
+        """Counts of the data for the log, by which a user sees whether it is complete."""
         return f"{len(examples)} examples"
 
     def head_settings(self) -> dict[str, Any]:
@@ -96,15 +96,15 @@ class Task(ABC, Generic[Example]):
         return {}
 
     def choices(self) -> dict[str, Any]:
-        """Options of the task, which a run and its continuation must share."""
+        """Options of the task, which must not change when a run is resumed."""
         return {}
 
     def sources(self) -> list[Path]:
-        """Files that are read beside those of the data folder."""
+        """Files outside the data folder that the task reads."""
         return []
 
     def adopt(self, labels: tuple[str, ...], model: nn.Module) -> None:
-        """Take over the classes of a model, ``self.class_names``, before it is used."""
+        """Prepare for a model: set ``class_names`` and freeze parameters."""
         self.class_names = labels
 
     def file(self, split: str) -> str:
@@ -112,24 +112,24 @@ class Task(ABC, Generic[Example]):
         return f"{split}.json"
 
     def decisions(self, feature: Feature) -> int:
-        """How many decisions there are in an input; the loss of a step is the mean over all of them."""
+        """Number of decisions of an input; the loss of a step is the mean over all decisions."""
         return 1
 
     def inputs(self, features: Sequence[Feature], vocabulary: Vocabulary) -> dict[str, Tensor]:
-        """A batch for the model."""
+        """Inputs of the model for a batch."""
         return collate(features, vocabulary.tokenizer.pad, vocabulary.max_mention_length)
 
     def logits(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        """The model's answer to a batch, in float32."""
+        """The model's logits for a batch, in float32."""
         logits: Tensor = model(**inputs).logits
         return logits.float()
 
     def outputs(self, logits: Tensor, features: Sequence[Feature]) -> list[np.ndarray]:
-        """What decoding needs of a batch's answer, an array for each feature."""
+        """Outputs that decoding needs, one array per feature."""
         return list(logits.cpu().numpy())
 
 
 def label_tensor(features: Sequence[Feature], filler: int, device: torch.device) -> Tensor:
-    """Labels of a batch, filled up to the longest. *Shape:* (n, labels), int64."""
+    """Labels of a batch, padded to the longest. *Shape:* (n, labels), int64."""
     width = max(len(f.label) for f in features)
     return torch.tensor([[*f.label, *[filler] * (width - len(f.label))] for f in features], device=device)

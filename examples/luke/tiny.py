@@ -1,4 +1,4 @@
-"""A small LUKE model with random weights, to try commands with: made in a second, without a network."""
+"""A small LUKE model with random weights, to try commands without a network."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def make_tiny_model(
     """Write a model of random weights, in transformers' layout.
 
     Args:
-        folder: where to.
-        texts: what the tokens are made from.
-        titles: entities of its table, beside the special ones.
-        size: width of its states, a multiple of 4.
-        layers: their number.
+        folder: output folder.
+        texts: training texts of the tokenizer.
+        titles: entities of its table, besides the special ones.
+        size: hidden size, a multiple of 4.
+        layers: number of layers.
         vocab_size: tokens at most.
         seed: of the weights.
     """
@@ -60,7 +60,7 @@ def make_tiny_model(
 
 
 def tiny_tokenizer(texts: Iterable[str], titles: Sequence[str], vocab_size: int = 600) -> Any:
-    """A tokenizer made from texts, byte-level like RoBERTa's."""
+    """A byte-level tokenizer like RoBERTa's, trained on texts."""
     words = Tokenizer(models.BPE())
     words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -78,7 +78,7 @@ def tiny_tokenizer(texts: Iterable[str], titles: Sequence[str], vocab_size: int 
 
 
 def tiny_config(tokenizer: Any, size: int, layers: int) -> LukeConfig:
-    """Settings of a small model for a tokenizer; without dropout, so that it learns by heart what little it is shown."""
+    """Settings of a small model for a tokenizer; without dropout, so that it overfits tiny data."""
     return LukeConfig(
         vocab_size=tokenizer.convert_tokens_to_ids(SECOND) + 1,
         entity_vocab_size=len(tokenizer.entity_vocab),
@@ -90,7 +90,7 @@ def tiny_config(tokenizer: Any, size: int, layers: int) -> LukeConfig:
         max_position_embeddings=514,
         type_vocab_size=1,
         layer_norm_eps=1e-5,
-        initializer_range=0.5 * size**-0.5,  # so that layers as narrow as these pass on what they see
+        initializer_range=0.5 * size**-0.5,  # larger than usual, for narrow layers
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
@@ -98,7 +98,7 @@ def tiny_config(tokenizer: Any, size: int, layers: int) -> LukeConfig:
 
 @torch.no_grad()
 def tie_special_rows(model: LukeForMaskedLM, tokenizer: Any) -> None:
-    """Make rows equal that are so in a published model: markers and their signs, both masks, all queries, tied decoders."""
+    """Copy weights that are equal in published models: markers, both masks, queries, decoders."""
     state = model.state_dict()
     words = state["luke.embeddings.word_embeddings.weight"]
     for marker, like in MARKED_LIKE.items():

@@ -1,4 +1,4 @@
-"""Tokens as plain ids: nothing in a text is special, and nothing is cut unasked."""
+"""Tokenizer without special tokens and truncation."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from tokenizers import Tokenizer, pre_tokenizers
 CACHED_CHARACTERS = 32
 CACHED_TOKENS = 6
 CACHED_TEXTS = 1 << 18
-"""Words come again and again: short texts are remembered, in both directions, up to this number."""
+"""Maximum short texts that are cached, in both directions."""
 
 
 class PlainTokenizer:
-    """Turns text into ids of tokens.
+    """Converts text into token ids.
 
-    It takes over vocabulary and merges of a LUKE tokenizer, but none of its special tokens: those are registered as words too,
-    so that a text with ``[MASK]`` in it would get an id for which the model has no row, and one with ``</s>`` would end early.
+    It uses vocabulary and merges of a LUKE tokenizer without its special tokens. Otherwise ``[MASK]`` in a text would get an id
+    for which the model has no row, and ``</s>`` would end the text.
 
     Args:
         tokenizer: LUKE's tokenizer, byte-level like RoBERTa's.
 
     Attributes:
-        begin, end, pad: ids that stand around a text and behind it.
+        begin, end, pad: ids of the special tokens around and after a text.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         backend = tokenizer.backend_tokenizer
         self._backend = Tokenizer(backend.model)
-        # The space before a word is up to the caller, whatever the tokenizer was made with.
+        # The caller decides on the space before a word, whatever the setting of the tokenizer.
         self._backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         self._backend.decoder = backend.decoder
         self.begin, self.end, self.pad = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
@@ -42,8 +42,8 @@ class PlainTokenizer:
         """Ids of a text.
 
         Args:
-            text: any text; one that ends in spaces loses them.
-            space: read it as if a space stood before it, as words in the middle of a text have one.
+            text: any text; trailing spaces are removed.
+            space: encode with a leading space, as a word inside a text.
         """
         text = text.rstrip()
         cached = self._cache.get((text, space))
@@ -55,7 +55,7 @@ class PlainTokenizer:
         return ids
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text that ids stand for, with the space before it where the first has one."""
+        """Decode ids, with a leading space if the first token has one."""
         key = tuple(ids)
         cached = self._texts.get(key)
         if cached is None:
@@ -65,7 +65,7 @@ class PlainTokenizer:
         return cached
 
     def opens_word(self, token: int) -> bool:
-        """Whether a word can begin with this token: it has a space before it, or is punctuation."""
+        """Whether a word can begin with this token: it has a leading space, or is punctuation."""
         if token not in self._opens:
             text = self.text([token])
             self._opens[token] = text[:1] == " " or (bool(text) and is_punctuation(text[0]))
@@ -73,7 +73,7 @@ class PlainTokenizer:
 
     def _prefixed(self, text: str, space: bool) -> str:
         if not text.isascii():
-            text = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair, which JSON can hold
+            text = text.encode("utf-8", "replace").decode("utf-8")  # JSON may contain half a surrogate pair
         return " " + text if space and not text[0].isspace() else text
 
 

@@ -91,7 +91,7 @@ class Dump:
         """Articles and redirects, in the dump's order; ``progress`` gets the bytes read of the file.
 
         Raises:
-            DataError: the file is no dump, or is cut short.
+            DataError: the file is no dump, or is truncated.
         """
         has_root = False
         with self.path.open("rb") as raw, _unpacked(raw) as stream:
@@ -103,7 +103,7 @@ class Dump:
             except _BROKEN as error:
                 if isinstance(error, DataError):
                     raise
-                where = "is cut short or damaged" if has_root else "is no MediaWiki XML dump"
+                where = "is truncated or damaged" if has_root else "is no MediaWiki XML dump"
                 raise DataError(f"{self.path} {where} ({error}); {_REMEDY}, whole") from error
         if not has_root:
             raise DataError(f"{self.path} holds no pages; {_REMEDY}")

@@ -125,7 +125,7 @@ def build_dump_db(
         progress: hooks for a progress bar.
 
     Raises:
-        DataError: the dump is malformed or cut short.
+        DataError: the dump is malformed or truncated.
         MismatchError: the folder was begun from another dump or with another chunk size.
         SettingsError: the folder holds something else, or another process builds it.
     """

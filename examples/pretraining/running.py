@@ -25,7 +25,7 @@ from blink.runs.progress import Progress
 from blink.runs.provenance import provenance
 from blink.runs.trace import Trace
 from examples.luke.launching import (
-    ending_in_a_line,
+    errors_in_one_line,
     gpu_count,
     in_process_group,
     launch,
@@ -97,7 +97,7 @@ def run_pretraining(common: Common, plan: PretrainPlan) -> None:
     plan = replace(plan, settings=settings_for(plan.settings, gpus))
     settings = _settings(plan, len(data), int(os.environ["WORLD_SIZE"]) if in_process_group() else 1)
     accelerator = make_accelerator(settings, gpus)
-    with ending_in_a_line(accelerator, "raise --gradient-accumulation-steps"):
+    with errors_in_one_line(accelerator, "raise --gradient-accumulation-steps"):
         _Run(common, plan, data, settings, accelerator).run()
 
 
@@ -152,7 +152,7 @@ class _Run:
     def _model(self) -> LukeForMaskedLM:
         plan = self.plan
         if (plan.bert_model_name is None) == (self.common.model_file is None):
-            raise SettingsError("give either --bert-model-name (a RoBERTa) or --model-file (a LUKE)")
+            raise SettingsError("give --bert-model-name (a RoBERTa) or --model-file (a LUKE), one of them")
         if plan.bert_model_name is not None:
             model = from_roberta(plan.bert_model_name, self.data.vocab(), plan.entity_emb_size)
         else:

@@ -114,7 +114,7 @@ def _content(path: Path) -> bytes:
     try:
         return next((unpack(packed) for magic, unpack in unpackers.items() if packed.startswith(magic)), packed)
     except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
-        raise DataError(f"{path} is cut short or damaged; get it again") from error
+        raise DataError(f"{path} is truncated or damaged; download it again") from error
 
 
 def _json(path: Path, content: bytes) -> Any:

@@ -129,7 +129,7 @@ class TestGoingOn:
         status, err = self.run(run_examples, tiny_folder, interrupted, task, tasks)
         assert status == 128 + signal.SIGTERM
         assert "stopped after step 7 of 15, saved in" in err
-        assert err.rstrip().endswith("go on with the same command and --resume")
+        assert err.rstrip().endswith("continue with the same command and --resume")
         assert not (interrupted / "results.json").exists()
         monkeypatch.setattr(Stepper, "step", step)
         assert self.run(run_examples, tiny_folder, interrupted, task, tasks, "--resume")[0] == 0
@@ -196,7 +196,7 @@ class TestRuns:
         arguments = ("entity-typing", "run", *data_flags("entity-typing", tasks), *SHORT, "--fp16")
         status, err = run_examples(f"--model-file={tiny_folder}", f"--output-dir={tmp_path}", "--num-gpus=0", *arguments)
         assert status == 0
-        assert "--fp16 needs a GPU; going on in float32" in err
+        assert "--fp16 needs a GPU; continuing in float32" in err
         scores = json.loads((tmp_path / "results.json").read_text())
         assert {"dev_f1", "dev_precision", "test_recall", "dev_f1_epoch0", "dev_f1_epoch2", "best_epoch"} <= set(scores)
         assert (tmp_path / "dev_predictions.jsonl").read_text().count("\n") == 20
@@ -278,7 +278,7 @@ class TestErrors:
             ((), ("--no-train", "--no-eval"), 1, "leave nothing to do"),
             ((), ("--no-train",), 1, "holds no fine-tuned model; give --checkpoint-file"),
             ((), ("--no-train", "--checkpoint-file=none.bin"), 1, "the checkpoint none.bin does not exist"),
-            ((), ("--fp16", "--bf16"), 2, "--fp16 and --bf16 are two number formats"),
+            ((), ("--fp16", "--bf16"), 2, "--fp16 and --bf16 are two precisions"),
             ((), ("--learning-rate=0",), 1, "learning_rate is 0.0; it must be above 0"),
             ((), ("--train-batch-size=0",), 2, "'--train-batch-size'"),
             (("--logger=wandb",), (), 2, "'wandb' is not one of 'comet', 'tensorboard'"),
@@ -418,7 +418,7 @@ class TestModels:
         one, other = (load_file(f / "model.safetensors") for f in (tiny_folder, folder))
         assert all(torch.equal(value, other[name]) for name, value in one.items())
         status, err = run_examples("convert", archive, folder)
-        assert (status, "is there and not empty" in err) == (1, True)
+        assert (status, "exists and is not empty" in err) == (1, True)
 
     def test_tiny_models_are_the_same_for_the_same_seed(
         self, run_examples: Examples, tiny_folder: Path, tmp_path: Path

@@ -132,7 +132,7 @@ class TestLayout:
 
     def test_what_is_cut_short_or_lacks_a_file_is_named(self, published: Path, tmp_path: Path) -> None:
         (tmp_path / "cut.tar.gz").write_bytes(published.read_bytes()[:-2000])
-        with pytest.raises(CheckpointError, match=r"cut.tar.gz is cut short or damaged"):
+        with pytest.raises(CheckpointError, match=r"cut.tar.gz is truncated or damaged"):
             read_archive(tmp_path / "cut.tar.gz")
         with tarfile.open(tmp_path / "x.tar", "w") as tar:
             tar.addfile(tarfile.TarInfo("readme"))
@@ -463,7 +463,7 @@ class TestCheckpoints:
         state = {k.removeprefix("luke."): v for k, v in other.model.state_dict().items()}
         state["embeddings.word_embeddings.weight"] = torch.zeros(600 + 3, 64)
         torch.save(state, tmp_path / "w.bin")
-        with pytest.raises(CheckpointError, match="has 3 words more than RoBERTa, where this task adds 1"):
+        with pytest.raises(CheckpointError, match="has 3 more tokens than RoBERTa, this task adds 1"):
             load_tuned(tmp_path / "w.bin", LukeForEntityClassification, lambda: tiny_base, self.tuned)
 
     def test_entities_of_another_model_are_refused(self, tiny_base: Base, tmp_path: Path) -> None:

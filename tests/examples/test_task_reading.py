@@ -345,8 +345,8 @@ class TestLinks:
             ("l.json", b"[", "not valid JSON"),
             ("l.pkl", b"\x80\x04.", "cannot be read"),
             ("l.pkl", pickle.dumps({"title_trie": 1}), "holds no links of pages"),
-            ("l.pkl", zlib.compress(b"x" * 100)[:-8], "cut short or damaged"),
-            ("l.jsonl.gz", b"\x1f\x8b\x08", "cut short or damaged"),
+            ("l.pkl", zlib.compress(b"x" * 100)[:-8], "truncated or damaged"),
+            ("l.jsonl.gz", b"\x1f\x8b\x08", "truncated or damaged"),
         ],
     )
     def test_what_is_malformed_is_named(self, tmp_path: Path, name: str, content: bytes, message: str) -> None:

@@ -190,7 +190,7 @@ def test_bf16_trains_too(examples: Examples, dataset: PackedDataset, roberta: Pa
         (["build-dataset", "none", "roberta-base", "vocab", "out"], 1, "none does not exist; make it with"),
         (["train", "--dataset-dir", "none"], 1, "give --output-dir"),
         (["train", "--dataset-dir", "none", "--output-dir", "out"], 1, "the dataset none does not exist; make it with"),
-        (["train", "--dataset-dir", "x", "--fp16", "--bf16"], 2, "two number formats"),
+        (["train", "--dataset-dir", "x", "--fp16", "--bf16"], 2, "two precisions"),
         (["train", "--dataset-dir", "x", "--random-word-prob", "0.9", "--unmasked-word-prob", "0.9"], 1, "at most 1"),
         (["nonsense"], 2, "nonsense"),
     ],
