@@ -1,4 +1,4 @@
-"""How a model is fine-tuned: the steps of its epochs, the scores of each epoch, the weights that are kept."""
+"""The learner of fine-tuning: steps, scores of each epoch, weights to keep."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class TuneLearner(Learner):
 
     Args:
         stepper: takes the steps.
-        features: what is learnt from.
-        criterion: score by which the best epoch is chosen, greater is better.
-        validate: scores on the development set, in all processes; None where there is no such set.
-        store: writes the weights that are to be kept after so many steps, in the main process.
+        features: training inputs.
+        criterion: score that selects the best epoch; greater is better.
+        validate: returns scores on the development set, in all processes; None without one.
+        store: writes the weights to keep, given the step, in the main process.
 
     Attributes:
         epochs: scores of each epoch so far.
@@ -67,7 +67,7 @@ class TuneLearner(Learner):
         return {**self.stepper.state(), "epochs": list(self.epochs), "best_epoch": self.best_epoch}
 
     def load_state(self, state: Mapping[str, Any], progress: TrainerState) -> None:
-        """Return to a state."""
+        """Restore a state."""
         self.stepper.load_state(dict(state))
         self.epochs, self.best_epoch = list(state["epochs"]), state["best_epoch"]
 
@@ -97,14 +97,14 @@ class TuneLearner(Learner):
         return float(row["epoch"] if self.settings.keep == "last" else row[self.criterion])
 
     def validated(self, row: Mapping[str, Any], *, better: bool) -> dict[str, Any]:
-        """Note the scores of the epoch."""
+        """Record the scores of the epoch."""
         self.epochs.append(scores_of(row))
         if better:
             self.best_epoch = row["epoch"]
         return dict(row)
 
     def store(self, row: Mapping[str, Any], *, better: bool) -> None:
-        """Write the weights, if they are to be kept."""
+        """Write the weights if they are better."""
         if better:
             self._store(row["step"])
 
@@ -121,12 +121,12 @@ def make_loop(
     """The loop of a run.
 
     Args:
-        learner: what learns.
-        folder: of the run: settings, ``trace.jsonl``, checkpoints.
-        about: where the run comes from, see `blink.runs.provenance`.
-        identity: what a continuation must share beside the settings.
+        learner: the learner.
+        folder: folder of the run: settings, ``trace.jsonl``, checkpoints.
+        about: provenance, see `blink.runs.provenance`.
+        identity: values besides the settings that must not change on resume.
         progress: hooks for a progress bar.
-        logger: takes losses and scores too.
+        logger: additional logger of losses and scores.
     """
     group, target = AcceleratorGroup(learner.stepper.accelerator), logger or Silent()
 

@@ -1,4 +1,4 @@
-"""Where the numbers of a run may go beside its own trace: Comet, as in the original, or TensorBoard."""
+"""Loggers besides the trace of a run: Comet, as in the original, or TensorBoard."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ PACKAGES = {"comet": "comet_ml", "tensorboard": "tensorboard"}
 
 
 class Logger(Protocol):
-    """Takes numbers by name."""
+    """Logs metrics by name."""
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Note numbers of a step."""
+        """Log the metrics of a step."""
 
     def close(self) -> None:
-        """Nothing comes any more."""
+        """End logging."""
 
 
 class Silent:
-    """Takes everything and keeps nothing."""
+    """Logs nothing."""
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Nothing."""
@@ -34,7 +34,7 @@ class Silent:
 
 
 class Comet:
-    """Sends to comet.com, or writes below a folder for later.
+    """Logs to comet.com, or into an offline folder.
 
     Args:
         options: of comet_ml.Experiment, and ``offline`` with ``offline_dir``.
@@ -50,16 +50,16 @@ class Comet:
         self._experiment.log_parameters(dict(parameters))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Note numbers of a step."""
+        """Log the metrics of a step."""
         self._experiment.log_metrics(dict(values), step=step)
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send remaining metrics."""
         self._experiment.end()
 
 
 class TensorBoard:
-    """Writes event files into the run's folder."""
+    """Logs event files into the run's folder."""
 
     def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -67,17 +67,17 @@ class TensorBoard:
         self._writer = SummaryWriter(str(folder))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Note numbers of a step."""
+        """Log the metrics of a step."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write remaining metrics."""
         self._writer.close()
 
 
 def make_logger(kind: str | None, folder: Path, options: Mapping[str, Any], parameters: Mapping[str, Any]) -> Logger:
-    """The logger of that name; None is one that keeps nothing.
+    """The logger of a name; None for one that logs nothing.
 
     Raises:
         SettingsError: its package is not installed.

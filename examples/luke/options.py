@@ -91,9 +91,7 @@ _COMMON = (
         metavar="MODEL",
         help="LUKE's archive (luke_large_500k.tar.gz), a folder of transformers, or a name there.",
     ),
-    click.option(
-        "--output-dir", metavar="DIR", help="Folder of the run, created if needed.  [default: exp_ + eight letters]"
-    ),
+    click.option("--output-dir", metavar="DIR", help="Folder of the run, created if needed.  [default: exp_ + eight letters]"),
     click.option(
         "--num-gpus", type=click.IntRange(0), help="GPUs, each with a process; 0 is the CPU.  [default: 1 if there is one]"
     ),

@@ -1,4 +1,4 @@
-"""What a task's ``run`` does: read, fine-tune, evaluate, write."""
+"""Runs a task: read, fine-tune, evaluate, write."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ WEIGHTS_FILE = "model.safetensors"
 
 
 def run_task(task: Task[Any], common: Common, plan: Plan, arguments: Sequence[str] | None = None) -> None:
-    """Do what a task's ``run`` is asked for, in one process or several.
+    """Run a task, in one process or several.
 
     Args:
         task: the task.
         common: options before the name of the task.
-        plan: options behind it.
-        arguments: of the whole command, to start it again in several processes; None is those of this process.
+        plan: options after it.
+        arguments: command-line arguments, to start the command in several processes; None for those of this process.
 
     Raises:
-        SystemExit: a signal stopped the run, whose state is saved; or one of several processes failed.
+        SystemExit: a signal stopped the run after its state was saved, or a process failed.
     """
     gpus = resolve_gpus(common.num_gpus, gpu_count())
     settings = TuneSettings(**settings_for(plan.settings, gpus))
@@ -71,7 +71,7 @@ def run_task(task: Task[Any], common: Common, plan: Plan, arguments: Sequence[st
 
 
 class SilentBar(Bar):
-    """A bar that shows nothing."""
+    """A progress bar without output."""
 
     def __init__(self) -> None:
         pass
@@ -92,7 +92,7 @@ class Run:
     Args:
         task: the task.
         common: options before the name of the task.
-        plan: options behind it.
+        plan: options after it.
         settings: of fine-tuning, checked.
         accelerator: device, number format and processes.
     """
@@ -107,9 +107,9 @@ class Run:
         self._logger: Logger = Silent()
 
     def run(self) -> None:
-        """Do it."""
+        """Fine-tune and evaluate, then write results."""
         if not (self.plan.do_train or self.plan.do_eval):
-            raise SettingsError("--no-train and --no-eval together leave nothing to do; leave one of them out")
+            raise SettingsError("--no-train and --no-eval together leave nothing to do; omit one of them")
         self._require_data()
         results: dict[str, float] = {}
         if self.accelerator.is_main_process:
@@ -127,7 +127,7 @@ class Run:
     # -- data ----------------------------------------------------------------------------------------------------
 
     def _require_data(self) -> None:
-        """Look for the files before anything long begins."""
+        """Check that the files exist before slow steps."""
         if not self.data.is_dir():
             raise MissingFileError(f"the data folder {self.data} does not exist; name another by --data-dir")
         dev = self.task.splits[0]
@@ -182,7 +182,7 @@ class Run:
                 learner, self.folder, about=self._about(), identity=identity, progress=progress, logger=self._logger
             )
             loop.run(resume=self.plan.resume)
-        for epoch, scores in enumerate(learner.epochs):  # by the original's names
+        for epoch, scores in enumerate(learner.epochs):  # names of the original
             results |= {f"dev_{name}_epoch{epoch}": value for name, value in scores.items()}
         results["best_epoch"] = learner.best_epoch
         self._load_stored(tuned)
@@ -212,7 +212,7 @@ class Run:
         return Progress(start=lambda total, done: progress_bar.advance(done), step=step, validated=validated)
 
     def _load_stored(self, tuned: TunedModel) -> None:
-        """Go back to the weights that were kept, as they are on the disk."""
+        """Load the weights that the run kept."""
         self.accelerator.wait_for_everyone()
         tuned.model.load_state_dict(load_file(self.folder / WEIGHTS_FILE), strict=True)
 
@@ -222,7 +222,7 @@ class Run:
         if tuned is None or self.plan.checkpoint_file:
             if tuned is not None and self.accelerator.is_main_process:
                 say(f"evaluating {self.plan.checkpoint_file}, as --checkpoint-file asks, not the weights just trained")
-            tuned, self._splits = self._load_tuned(), {}  # whose tokens may be others
+            tuned, self._splits = self._load_tuned(), {}  # its tokenizer may differ
         self.task.adopt(tuned.labels, tuned.model)
         vocabulary = tuned.vocabulary()
         tuned.model.to(self.accelerator.device)
@@ -262,7 +262,7 @@ class Run:
 
     def _with_head(self, base: Base) -> TunedModel:
         task, labels = self.task, self.task.labels(self._training_examples())
-        torch.manual_seed(self.settings.seed)  # here, so that the head is the same in all processes, however they got the base
+        torch.manual_seed(self.settings.seed)  # the same head in all processes
         return base.with_head(
             task.head(),
             labels,
@@ -275,20 +275,20 @@ class Run:
     def _load_tuned(self) -> TunedModel:
         path = Path(self.plan.checkpoint_file) if self.plan.checkpoint_file else self.folder
         if not self.plan.checkpoint_file and not (self.folder / WEIGHTS_FILE).is_file():
-            raise MissingFileError(f"{self.folder} holds no fine-tuned model; give --checkpoint-file, or leave --no-train out")
+            raise MissingFileError(f"{self.folder} holds no fine-tuned model; give --checkpoint-file, or omit --no-train")
         return load_tuned(path, self.task.head(), self._load_base, self._with_head)
 
     # -- the rest ------------------------------------------------------------------------------------------------
 
     def _about(self) -> dict[str, Any]:
-        """Where the run comes from; files are told apart by their contents."""
+        """Provenance of the run; files are identified by their contents."""
         names = ("train", *self.task.splits)
         files = [*(self.data / self.task.file(n) for n in names if self._exists(n)), *self.task.sources()]
         about = provenance(files, self.accelerator.device, self.accelerator.num_processes)
         return {**about, "task": self.task.name, "model_file": self.common.model_file}
 
     def _bar(self, name: str, total: int, unit: str) -> AbstractContextManager[Bar]:
-        """A progress bar; of several processes, the first shows it."""
+        """A progress bar in the first process, a silent one in others."""
         return bar(name, total, unit) if self.accelerator.is_main_process else nullcontext(SilentBar())
 
     def _say(self, text: str) -> None:
@@ -297,10 +297,10 @@ class Run:
 
 
 def _output_dir(common: Common) -> Path:
-    """The folder of the run, made if it is not there.
+    """The folder of the run, created if needed.
 
     Raises:
-        SettingsError: there are several processes, which would each make up a name.
+        SettingsError: several processes would generate different names.
     """
     if common.output_dir is None and in_process_group():
         raise SettingsError("several processes share one folder; name it by --output-dir")

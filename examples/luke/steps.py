@@ -1,4 +1,4 @@
-"""One step of fine-tuning, the same however it is split into batches and over processes."""
+"""One step of fine-tuning, with the same gradient for any split into micro-batches and processes."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ NO_DECAY = ("bias", "LayerNorm.weight")
 MAX_NAMED = 4
 """Inputs that a message about a bad batch names."""
 BUCKET = 1 << 25
-"""Numbers of gradients that are summed over processes at once."""
+"""Gradient elements that are summed over processes at once."""
 
 
 class Order:
-    """Which inputs a step takes: all of them in an epoch, in an order that follows from seed and epoch.
+    """Inputs of each step: a permutation per epoch, which depends on seed and epoch.
 
     Args:
-        count: inputs.
-        group: inputs of a step; the last step of an epoch takes what is left.
+        count: number of inputs.
+        group: inputs per step; the last step of an epoch may have fewer.
         seed: of the run.
     """
 
@@ -55,12 +55,12 @@ class Stepper:
     """Takes the steps of a run.
 
     Args:
-        model: what learns, on its device.
-        task: gives inputs and loss.
-        inputs: makes a batch of features.
-        settings: of the run.
-        accelerator: device, number format and processes.
-        total: steps of the run.
+        model: the model, on its device.
+        task: computes inputs and loss.
+        inputs: collates features into a batch.
+        settings: settings of the run.
+        accelerator: device, precision and processes.
+        total: number of steps of the run.
     """
 
     def __init__(
@@ -82,16 +82,16 @@ class Stepper:
         )
 
     def step(self, number: int, features: Sequence[Feature]) -> float:
-        """Take step ``number`` (from 0) on this process's inputs, batch after batch.
+        """Take step ``number`` (from 0) on this process's inputs, micro-batch by micro-batch.
 
-        Each batch's loss is a sum, divided by the decisions of the whole step in all processes: so one batch of eight gives the
-        gradient of two of four, of a short last step too.
+        The loss of a batch is a sum, divided by the decisions of the step in all processes. So one batch of eight gives the
+        gradient of two of four, also in a short last step.
 
         Returns:
             the mean loss of the step, over all processes.
 
         Raises:
-            SettingsError: loss or gradient is no number; the step and its inputs are named.
+            SettingsError: loss or gradient is not finite; the message names step and inputs.
         """
         process, size = self.accelerator.process_index, self.settings.train_batch_size
         torch.manual_seed(step_seed(self.settings.seed, number, process))  # dropout follows from the step
@@ -105,11 +105,11 @@ class Stepper:
         return self._over_processes(loss)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint has to hold of weights and optimizer."""
+        """Weights and optimizer state for a checkpoint."""
         return learning_state(self.model, self.optimizer, self.accelerator)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go back to a state."""
+        """Restore a state."""
         load_learning_state(state, self.model, self.optimizer, self.accelerator)
 
     def _backward(self, features: Sequence[Feature], decisions: float, number: int) -> float:
@@ -125,7 +125,7 @@ class Stepper:
         if self.accelerator.num_processes > 1:
             self._sum_gradients()
         norm = self.accelerator.clip_grad_norm_(self.trained, self.settings.max_grad_norm or math.inf)
-        if self.accelerator.scaler is None:  # which passes over such steps itself, and takes a smaller factor
+        if self.accelerator.scaler is None:  # the scaler skips such steps and lowers the scale
             _require_finite(float(norm), "gradient", number, features)
         self._set_rate(number)
         self.optimizer.step()
@@ -146,12 +146,12 @@ class Stepper:
             scaler.update(bounded)
 
     def _sum_gradients(self) -> None:
-        """Sum, not mean: each process's loss is divided by the decisions of all."""
+        """Sum gradients over processes: each loss is already divided by the decisions of all."""
         touched = torch.tensor([float(p.grad is not None) for p in self.trained], device=self.accelerator.device)
         touched = self.accelerator.reduce(touched, "sum")
         used = [
             p for p, by in zip(self.trained, touched.tolist(), strict=True) if by
-        ]  # others stay as they are, decay included
+        ]  # others are not updated, not even by decay
         for bucket in buckets(used, BUCKET):
             flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in bucket])
             flat = self.accelerator.reduce(flat, "sum")
@@ -163,7 +163,7 @@ class Stepper:
 
 
 def parameter_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """The weights that learn, those with decay first; biases and weights of layer norms have none."""
+    """Trained weights, first those with decay, then those without: biases and layer norms."""
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     plain = [p for n, p in named if any(marker in n for marker in NO_DECAY)]
     decayed = [p for n, p in named if not any(marker in n for marker in NO_DECAY)]
@@ -171,7 +171,7 @@ def parameter_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
 
 
 def rate_share(step: int, total: int, settings: TuneSettings) -> float:
-    """Share of the peak learning rate at a step (from 0): never 0, neither at the first step nor the last."""
+    """Fraction of the peak learning rate at a step (from 0), above 0 at all steps."""
     warm = int(total * settings.warmup_proportion)
     rising = (step + 1) / (warm + 1)
     falling = (total - step) / max(1, total - warm) if settings.lr_schedule == "warmup_linear" else 1.0
@@ -181,9 +181,9 @@ def rate_share(step: int, total: int, settings: TuneSettings) -> float:
 def adam_values(count: int, rate: float, decay: float, settings: TuneSettings) -> dict[str, float]:
     """Values for torch's AdamW at its ``count``-th step, from 1.
 
-    torch corrects the running means for their start at 0 (Kingma & Ba 2015, section 3). To undo that, as the original did,
-    rate and epsilon are changed so that rate * m / (sqrt(v) + eps) comes out; the decay, which torch multiplies by the rate,
-    is kept.
+    torch corrects the bias of the running means (Kingma & Ba 2015, section 3). To undo that, as the original did,
+    rate and epsilon are scaled to give rate * m / (sqrt(v) + eps). The decay, which torch multiplies by the rate,
+    is scaled back.
     """
     if settings.adam_correct_bias:
         return {"lr": rate, "eps": settings.adam_eps, "weight_decay": decay}
@@ -192,7 +192,7 @@ def adam_values(count: int, rate: float, decay: float, settings: TuneSettings) -
 
 
 def buckets(parameters: Iterable[nn.Parameter], size: int) -> list[list[nn.Parameter]]:
-    """Parameters in their order, in groups of about ``size`` numbers."""
+    """Parameters in order, in groups of about ``size`` elements."""
     groups: list[list[nn.Parameter]] = []
     room = 0
     for parameter in parameters:
@@ -210,5 +210,5 @@ def _require_finite(value: float, what: str, number: int, features: Sequence[Fea
             f" and {len(features) - MAX_NAMED} more" if len(features) > MAX_NAMED else ""
         )
         raise SettingsError(
-            f"the {what} is {value} at step {number + 1}, with {names}; lower --learning-rate, or look at these examples"
+            f"the {what} is {value} at step {number + 1}, with {names}; lower --learning-rate, or check these examples"
         )
