@@ -207,9 +207,9 @@ def _assembled(about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> P
     vectors = full.get("vectors")
     table = PriorTable(tuple(_unpacked(full["ids"])), full["degrees"], full["edges"], vectors, relations, about["about"])
     weights = []
-    for i, numbers in enumerate(about["weights"]):
+    for i, values in enumerate(about["weights"]):
         arrays: dict[str, Any] = {name: full[f"weights.{i}.{name}"] for name in _ARRAYS}
-        weights.append(PriorWeights(**numbers, **arrays))
+        weights.append(PriorWeights(**values, **arrays))
     return Prior(table, tuple(weights))
 
 
@@ -234,25 +234,25 @@ def _problems(table: PriorTable, n: int, weights: Sequence[PriorWeights]) -> Ite
         yield f"edges of shape {edges.shape} that do not fit {n:,} entities"
     if table.relations is not None:
         yield from _relation_problems(table.relations, width)
-    for one in weights:
-        yield from _weight_problems(one, width)
+    for weights_of_scorer in weights:
+        yield from _weight_problems(weights_of_scorer, width)
 
 
 def _relation_problems(relations: Relations, width: int) -> Iterator[str]:
     shapes = [relations.vectors.shape, relations.bias.shape, relations.spread.shape]
     n = len(relations.vectors)
     if shapes != [(n, width), (n,), (n,)]:
-        yield f"relation vectors, biases and spreads of shapes {shapes} for vectors of {width} numbers"
+        yield f"relation vectors, biases and spreads of shapes {shapes} for {width}-dimensional vectors"
     if relations.layout not in LAYOUTS or (relations.layout == "re_im" and width % 2):
-        yield f"relation vectors of layout {relations.layout!r} and {width} numbers; layouts are {', '.join(LAYOUTS)}"
+        yield f"relation vectors of layout {relations.layout!r} and dimension {width}; layouts are {', '.join(LAYOUTS)}"
 
 
 def _weight_problems(weights: PriorWeights, width: int) -> Iterator[str]:
     wide = len(weights.text) or weights.vector
     if any(getattr(weights, name).ndim != 2 for name in ("text", "graph")) or weights.gate.ndim != 1:
-        yield "weights that are no matrices"
+        yield "weights that are not matrices"
     elif len(weights.graph) != len(weights.text) or (wide and not weights.graph.shape[1] == len(weights.gate) == width):
-        yield f"weights for vectors of {weights.graph.shape[1]} numbers, it has vectors of {width}"
+        yield f"weights for {weights.graph.shape[1]}-dimensional vectors, it has vectors of dimension {width}"
     if weights.relatedness not in RELATEDNESS:
         yield f"relatedness {weights.relatedness!r}; allowed are {', '.join(RELATEDNESS)}"
     if not 0 < weights.scale < math.inf:

@@ -166,7 +166,7 @@ class KnowledgeBase:
         vectors = load_vectors(folder / VECTORS_FILE)
         index: Index = ExactIndex(vectors) if manifest.index == "flat" else read_index(folder / INDEX_FILE)
         if (index.size, index.dim) != (manifest.entities, manifest.dim):
-            sizes = f"{index.size} vectors of {index.dim} numbers"
+            sizes = f"{index.size} vectors of dimension {index.dim}"
             raise MismatchError(f"{folder} holds {sizes}, its manifest says {manifest.entities} of {manifest.dim}; {rebuild}")
         names = NameIndex(AliasTable.open(folder), FuzzyIndex.open(folder), open_popularity(folder, manifest.entities))
         base = cls(catalogue, index, manifest, vectors, names)

@@ -115,7 +115,7 @@ def merge_chunks(folder: Path, out: Path) -> None:
         shape, dtype = vectors.shape, np.dtype(DTYPES[plan.dtype])
         dim = dim or shape[1]
         if shape != (end - start, dim) or vectors.dtype != dtype:
-            actual = f"{shape[0]} x {shape[1]} numbers ({vectors.dtype})"
+            actual = f"{shape[0]} x {shape[1]} values ({vectors.dtype})"
             raise MismatchError(f"{path} holds {actual}, expected {end - start} x {dim} ({dtype}); delete it and encode again")
     with atomic_open(out, "wb") as f:
         header = {"descr": np.dtype(DTYPES[plan.dtype]).str, "fortran_order": False, "shape": (plan.rows - plan.first, dim)}
