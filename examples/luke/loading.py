@@ -226,8 +226,8 @@ def open_source(source: str, tokenizer: str | None, say: Callable[[str], None]) 
 
     Args:
         source: archive, folder or name.
-        tokenizer: of an archive, the word tokenizer if not the one it names.
-        say: is told what takes long.
+        tokenizer: word tokenizer of an archive; None for the one that it names.
+        say: gets messages about slow steps.
 
     Raises:
         MissingFileError: there is nothing at that path.

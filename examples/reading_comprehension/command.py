@@ -72,7 +72,7 @@ def build_wiki_link_db(dump_db: str, out: str, data_dir: str, pool_size: int) ->
     from examples.reading_comprehension.build_links import write_links
 
     titles, db = _titles(Path(data_dir)), DumpDb(dump_db)
-    with bar("reading", 2 * len(db.shards), "part") as progress:
+    with bar("reading", 2 * len(db.shards), "shard") as progress:
         n_articles = write_links(db, titles, Path(out), pool_size=pool_size, advance=progress.advance)
     say(f"{out}: links of {n_articles} of {len(titles)} articles")
 
