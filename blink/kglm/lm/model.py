@@ -166,7 +166,7 @@ class Encoder(nn.Module):
             reach_words: whether gradients reach the word table.
 
         Returns:
-            *Shape:* (batch, `Cells.summary_width`).
+            *Shape:* (batch, width of the last layer times directions).
         """
         stacks = [(self.forwards, ids)]
         if self.backwards is not None:
