@@ -1,7 +1,7 @@
-"""Settings of runs: a class for each kind, defaults in one commented file of each, a run file and flags over them.
+"""Load the settings of a run: the defaults of its kind, then a run file, then flags.
 
-The defaults file is the manual and holds the values: every setting is there once, with its default and what it does. The
-class says type and range. That both name the same settings, `load_settings` finds out whenever it reads them.
+``defaults/KIND.yaml`` has the value and the documentation of each setting, and the class in `blink.kglm.settings` its type and
+range. `load_settings` raises an error if their names differ.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ DATA_VARIABLE = "BLINK_DATA"
 
 
 def load_settings(kind: str, file: str | Path | None = None, overrides: Sequence[str] = ()) -> Settings:
-    """The defaults of a kind, with a run file and overrides laid over them.
+    """Load the settings of a run. A run file overrides defaults, and flags override both.
 
     Args:
         kind: one of `KINDS`.
-        file: YAML run file; None takes the defaults.
-        overrides: words of a command line, such as ``["--train.lr", "0.1", "--model.dim=64"]``.
+        file: run file in YAML; None for the defaults alone.
+        overrides: arguments of a command line, such as ``["--train.lr", "0.1", "--model.dim=64"]``.
 
     Returns:
-        sections as attributes: ``settings.train.lr``.
+        settings with sections as attributes: ``settings.train.lr``.
 
     Raises:
-        SettingsError: an unknown setting (the nearest known is named), or a value of the wrong type or range.
+        SettingsError: a setting is unknown (the message suggests the nearest name), or a value has the wrong type or range.
         DataError: the run file is not YAML.
-        MissingFileError: there is no such run file.
+        MissingFileError: the run file does not exist.
     """
     choice("the kind of a run", kind, KINDS)
     defaults = DEFAULTS / f"{kind}.yaml"
@@ -48,25 +48,25 @@ def load_settings(kind: str, file: str | Path | None = None, overrides: Sequence
 
 
 def kind_of(file: str | Path) -> str:
-    """What kind of run a run file describes.
+    """The kind of run of a run file.
 
     Raises:
-        SettingsError: it does not say, or names none of `KINDS`.
+        SettingsError: the file has no kind, or none of `KINDS`.
     """
     kind = read_settings_file(file).get("kind")
     if kind is None:
         first, *others = KINDS
         raise SettingsError(
-            f"{file} does not say its kind; begin it with, for example, 'kind: {first}' (or {', '.join(others)})"
+            f"{file} does not say its kind; start it with, for example, 'kind: {first}' (or {', '.join(others)})"
         )
     return choice(f"kind in {file}", kind, KINDS)
 
 
 def extra(module: str) -> Any:
-    """Import a module that comes with the extra ``kglm``.
+    """Import a module of the extra ``kglm``.
 
     Raises:
-        SettingsError: it is not installed.
+        SettingsError: the module is not installed.
     """
     try:
         return importlib.import_module(module)
@@ -75,18 +75,18 @@ def extra(module: str) -> Any:
 
 
 def missing_extra(error: ModuleNotFoundError) -> SettingsError:
-    """What to say where a package of the extra is missing."""
+    """The error for a package of the extra that is not installed."""
     return SettingsError(f"this needs the package {error.name}; install it by: pip install 'blink-linker[kglm]'")
 
 
 def data_path(name: str, root: str = "") -> Path:
-    """Where a file or folder of data is that settings name.
+    """Resolve the path of a file or folder of data.
 
-    A path that exists as seen from the working folder is taken as it is; other relative paths are looked for in ``root``, or
-    where that is empty in ``$BLINK_DATA``.
+    A path that exists is returned unchanged. Other relative paths are resolved in ``root``, or in ``$BLINK_DATA`` if ``root`` is
+    empty.
 
     Raises:
-        MissingFileError: it is in neither of them.
+        MissingFileError: the path does not exist.
     """
     path, base = Path(name).expanduser(), root or os.environ.get(DATA_VARIABLE)
     if path.exists():

@@ -1,4 +1,4 @@
-"""Kinds of runs, and what runs them."""
+"""The runner of each kind of run."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ KINDS = {
     "joint": "blink.kglm.lm.runner:LanguageRunner",
     "glove": "blink.kglm.glove.runner:GloveRunner",
 }
-"""Kind -> module and class of its `Runner`, which is imported when it is asked for."""
+"""Kind -> module and class of its `Runner`; modules are imported on use."""
 
 
 class Runner(Protocol):
-    """What can be done with a run of some kind; folders are those of `blink.kglm.run.KglmRun`."""
+    """Trains, evaluates and exports runs of a kind; folders are those of `blink.kglm.run.KglmRun`."""
 
     def train(
         self, settings: Settings, folder: Path, *, resume: bool = False, progress: Progress | None = None
     ) -> dict[str, Any]:
-        """Train to the end, or go on with a run, and return the metrics that the folder keeps."""
+        """Train to the end, from the start or from the last checkpoint; returns the metrics of ``metrics.json``."""
 
     def evaluate(self, folder: Path, split: str, *, progress: Progress | None = None) -> dict[str, Any]:
-        """Measure the best state of a run on a split."""
+        """Evaluate the best checkpoint of a run on a split; returns the metrics."""
 
     def export(self, folder: Path, out: Path) -> dict[str, Any]:
-        """Write what the linker reads, and return what was written."""
+        """Write the embeddings for the linker; returns a description of the files."""
 
 
 def runner_for(kind: str) -> Runner:
     """The runner of a kind.
 
     Raises:
-        SettingsError: there is no such kind, or a package that it needs is not installed.
+        SettingsError: the kind is unknown, or a package that it needs is not installed.
     """
     module, name = KINDS[choice("the kind of a run", kind, KINDS)].split(":")
     try:
-        make: Callable[[], Runner] = getattr(importlib.import_module(module), name)
+        runner_class: Callable[[], Runner] = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
-    return make()
+    return runner_class()

@@ -1,4 +1,4 @@
-"""The folder of a run of `blink.kglm`, its device, and the tensors of its best state."""
+"""Shared code of all kinds of runs: the folder of a run, its device, intervals of epochs, and files of tensors."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ T = TypeVar("T", bound=Settings)
 
 SETTINGS_FILE = "settings.yaml"
 MUTABLE_ON_RESUME = ("train.epochs",)
-"""Settings that may differ when a run is resumed: a longer run passes through the states of a shorter one."""
+"""Settings that may change when a run is resumed: a longer run has the same states as a shorter one, and more."""
 
 
 class KglmRun(RunFolder, Generic[K]):
-    """A run on the disk, with its settings as YAML.
+    """The folder of a run, with its settings in ``settings.yaml``.
 
     Args:
-        path: the folder.
-        settings: of the run.
+        path: path of the folder.
+        settings: settings of the run.
     """
 
     def __init__(self, path: Path, settings: K) -> None:
@@ -40,15 +40,15 @@ class KglmRun(RunFolder, Generic[K]):
 
     @classmethod
     def open(cls, path: Path, overrides: Sequence[str] = ()) -> KglmRun[Settings]:
-        """A run that was begun; ``overrides`` may change `MUTABLE_ON_RESUME` alone.
+        """Open an existing run; ``overrides`` may only change the settings of `MUTABLE_ON_RESUME`.
 
         Raises:
-            MissingFileError: the folder holds no run.
-            SettingsError: another setting is to be changed.
+            MissingFileError: the folder has no run.
+            SettingsError: ``overrides`` change another setting.
         """
         if not (path / SETTINGS_FILE).is_file():
             raise MissingFileError(
-                f"{path} holds no run (no {SETTINGS_FILE}); make one by: blink kglm train RUN.yaml --out {path}"
+                f"{path} holds no run (no {SETTINGS_FILE}); start one by: blink kglm train RUN.yaml --out {path}"
             )
         kind = kind_of(path / SETTINGS_FILE)
         stored = load_settings(kind, path / SETTINGS_FILE).flat()
@@ -62,18 +62,18 @@ class KglmRun(RunFolder, Generic[K]):
         return KglmRun(path, changed)
 
     def of(self, kind: type[T]) -> KglmRun[T]:
-        """Take the run for one of a kind.
+        """The run with settings of a kind.
 
         Raises:
-            SettingsError: it is of another kind.
+            SettingsError: the run is of another kind.
         """
         return KglmRun(self.path, kind.of(self.settings, self.path))
 
     def require_free(self) -> None:
-        """Check that a new run may begin in the folder.
+        """Check that the folder has no run.
 
         Raises:
-            SettingsError: it holds one already.
+            SettingsError: it has one.
         """
         if (self.path / TRACE_FILE).is_file():
             raise SettingsError(
@@ -82,15 +82,15 @@ class KglmRun(RunFolder, Generic[K]):
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is a state to resume from."""
+        """Whether there is a checkpoint to resume from."""
         return bool(checkpoints(self.path / CHECKPOINTS_FOLDER))
 
     def about(self, sources: Sequence[Path] = (), more: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The first row of the trace: where the run comes from.
+        """The first row of the trace: the provenance of the run.
 
         Args:
-            sources: files that are read, whose hashes it notes.
-            more: what else it is to say.
+            sources: input files, which the row lists with their hashes.
+            more: further columns.
         """
         row = provenance(sources, torch.device(device_for(self.settings)))
         of_run = {"cores": os.cpu_count(), "settings": self.settings.digest(), "seed": self.settings.seed}
@@ -100,7 +100,7 @@ class KglmRun(RunFolder, Generic[K]):
         """Check that the run was started with the same files; `open` has compared the settings.
 
         Raises:
-            MismatchError: a file has other contents than when the run was begun.
+            MismatchError: the contents of a file have changed since.
         """
         if other := differing_data(self.trace.first(), about):
             raise MismatchError(
@@ -108,7 +108,7 @@ class KglmRun(RunFolder, Generic[K]):
             )
 
     def resume(self, step: int, about: Mapping[str, Any], *, pending: bool) -> None:
-        """As of `RunFolder`; stores the settings, of which some may be new."""
+        """See `RunFolder.resume`; also stores the settings, because `MUTABLE_ON_RESUME` may have changed."""
         self.write_identity()
         super().resume(step, about, pending=pending)
 
@@ -118,7 +118,7 @@ class KglmRun(RunFolder, Generic[K]):
 
 
 def run_to_end(loop: Loop, *, resume: bool) -> dict[str, Any]:
-    """Run a loop to its end; returns the row of the best validation, the steps, and what they cost."""
+    """Run a loop to its end; returns the row of the best validation, the number of steps, and their cost."""
     state = loop.run(resume=resume)
     return {**state.best, "steps": state.step, **loop.cost.row()}
 
@@ -175,10 +175,10 @@ class EpochLearner(Learner):
 
 
 def device_for(settings: Settings) -> str:
-    """``settings.device``, where that is ``auto`` a GPU if there is one.
+    """The device of the settings; ``auto`` selects a GPU if there is one.
 
     Raises:
-        SettingsError: there is no such device here.
+        SettingsError: the device is not available.
     """
     device = settings.device
     if device == "auto":
@@ -186,7 +186,7 @@ def device_for(settings: Settings) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise SettingsError(f"device is {device!r}, which is not here; give cpu, cuda or auto") from error
+        raise SettingsError(f"device is {device!r}, which is not available; give cpu, cuda or auto") from error
     return str(device)
 
 
@@ -202,18 +202,18 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: Mappin
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read what `write_tensors` wrote.
+    """Read a file of `write_tensors`.
 
     Raises:
-        MissingFileError: there is no such file.
-        CheckpointError: it is damaged.
+        MissingFileError: the file does not exist.
+        CheckpointError: the file is damaged.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise MissingFileError(f"{path} is missing: the run has no best state yet; go on with it by: blink kglm resume DIR")
+        raise MissingFileError(f"{path} is missing: the run has no best checkpoint yet; continue it by: blink kglm resume DIR")
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is cut short or damaged; make it again by: blink kglm resume DIR") from error
+        raise CheckpointError(f"{path} is incomplete or damaged; write it again by: blink kglm resume DIR") from error

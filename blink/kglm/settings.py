@@ -1,4 +1,4 @@
-"""Settings of each kind of run: type and range of every setting; values and what they are for are in ``defaults/``."""
+"""Types and ranges of the settings of each kind of run; ``defaults/`` has their values and documentation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from blink.runs.fields import Allowed, KeptShare, Natural, NonNegative, Positive
 
 K = TypeVar("K", bound="Settings")
 PositiveFloat = Annotated[float, Field(gt=0)]
-Dropout = Annotated[float, Field(ge=0, lt=1), Allowed("dropout is a share: give numbers below 1, and at least 0")]
+Dropout = Annotated[float, Field(ge=0, lt=1), Allowed("dropout is a fraction: give a number from 0 to below 1")]
 LearningRate = Annotated[float, Field(gt=0), Allowed("learning rates must be above 0")]
 Widths = Annotated[list[Positive], Field(min_length=1), Allowed("give the width of each layer, such as [256]")]
 NegativeKind = Literal["easy", "same_type", "uniform"]
@@ -22,8 +22,8 @@ class Settings(settings.Settings):
     """Settings of a run of any kind.
 
     Attributes:
-        kind: of the run, one of `KINDS`.
-        seed: of everything random.
+        kind: kind of the run, one of `KINDS`.
+        seed: seed of all random numbers.
         device: cpu, cuda, or auto.
     """
 
@@ -36,10 +36,10 @@ class Settings(settings.Settings):
 
     @classmethod
     def of(cls: type[K], settings: Settings, owner: object = "this") -> K:
-        """``settings``, which must be of this kind.
+        """Check that ``settings`` are of this kind, and return them.
 
         Raises:
-            SettingsError: they are of another, as the message says of ``owner``.
+            SettingsError: they are of another kind; the message names ``owner``.
         """
         if not isinstance(settings, cls):
             kinds = " or ".join(name for name, kind in KINDS.items() if issubclass(kind, cls))
@@ -51,7 +51,7 @@ class Settings(settings.Settings):
 
 
 class GraphFiles(Section):
-    """Files of triples beside the graph itself."""
+    """Files of triples in addition to the graph."""
 
     root: str
     valid: str
@@ -73,7 +73,7 @@ class GraphData(GraphFiles):
 
 
 class GraphModelSection(Section):
-    """Interaction and tables."""
+    """Interaction and embedding tables."""
 
     name: str
     dim: Positive
@@ -92,7 +92,7 @@ class GraphModelSection(Section):
 
 
 class GraphTrain(Section):
-    """Loss, optimiser and length of a run over triples."""
+    """Loss, optimiser and number of epochs of a run over triples."""
 
     type: Literal["1vsAll", "KvsAll", "negative"]
     loss: str
@@ -118,7 +118,7 @@ class GraphTrain(Section):
 
 
 class GraphNegatives(Section):
-    """Drawn entities."""
+    """Negative sampling."""
 
     count: Natural
     draw: Literal["uniform", "frequency", "batch"]
@@ -134,7 +134,7 @@ class GraphNegatives(Section):
 
 
 class Stop(Section):
-    """Validation, and the end of a run."""
+    """Validation and early stopping."""
 
     every: Positive
     patience: Natural
@@ -144,14 +144,14 @@ class Stop(Section):
 
 
 class Ranking(Section):
-    """How triples are ranked."""
+    """Evaluation by ranking."""
 
     batch_size: Positive
     chunk: Positive
 
 
 class GraphSections(Settings):
-    """What runs over triples share."""
+    """Settings of all runs over triples."""
 
     data: GraphData
     model: GraphModelSection
@@ -180,7 +180,7 @@ class GloveData(GraphData):
 
 
 class Vocabulary(Section):
-    """Which words there are."""
+    """Words of the vocabulary."""
 
     size: Natural
     least_count: Natural
@@ -207,7 +207,7 @@ class GloveWords(Section):
 
 
 class GloveJoint(Section):
-    """How words and the graph share a run."""
+    """Joint training of words and the graph."""
 
     alpha: Annotated[float, Field(ge=0, le=1), Allowed("give a share from 0 (words alone) to 1 (the graph alone)")]
     mode: Literal["sum", "alternate"]
@@ -298,7 +298,7 @@ class Language(Section):
 
 
 class LanguageTrain(Section):
-    """Length and rate of a run over text."""
+    """Number of steps and learning rate of a run over text."""
 
     epochs: Positive
     steps_per_epoch_lm: Natural
@@ -311,7 +311,7 @@ class LanguageTrain(Section):
 
 
 class Validation(Section):
-    """Validation, and the end of a run."""
+    """Validation and early stopping."""
 
     every: Positive
     lines: Natural
@@ -321,7 +321,7 @@ class Validation(Section):
 
 
 class LanguageSections(Settings):
-    """What runs over text share."""
+    """Settings of all runs over text."""
 
     data: LanguageData
     vocabulary: Vocabulary
@@ -348,7 +348,7 @@ class JointData(LanguageData, GraphFiles):
 
 
 class JointVocabulary(Vocabulary):
-    """Which words there are, and where they are counted."""
+    """Words of the vocabulary, and the source of their counts."""
 
     count: Literal["text", "names", "both"]
 
@@ -378,7 +378,7 @@ class Classifier(Section):
 
 
 class JointNegatives(Section):
-    """False triples, see `blink.kglm.lm.negatives`."""
+    """Negative sampling, see `blink.kglm.lm.negatives`."""
 
     kind: NegativeKind
     fewest: Positive
@@ -391,7 +391,7 @@ class JointNegatives(Section):
 
 
 class JointSection(Section):
-    """How the tasks share a run, see `blink.kglm.lm.schedule`."""
+    """Joint training of both tasks, see `blink.kglm.lm.schedule`."""
 
     mode: Literal["alternate", "sum"]
     alpha: Annotated[float, Field(ge=0, le=1), Allowed("it must be from 0 (text alone) to 1 (triples alone)")]
@@ -400,7 +400,7 @@ class JointSection(Section):
 
 
 class JointTrain(LanguageTrain):
-    """Length and rates of a run over text and triples."""
+    """Number of steps and learning rates of a run over text and triples."""
 
     steps_per_epoch_kge: Natural
     triples: Positive
@@ -408,7 +408,7 @@ class JointTrain(LanguageTrain):
 
 
 class JointValidation(Validation):
-    """Validation, and the end of a run."""
+    """Validation and early stopping."""
 
     triples: Natural
     keep_both: bool

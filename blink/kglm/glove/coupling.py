@@ -51,9 +51,8 @@ class TiedTable(nn.Module):
         self.register_buffer("place", row)
         self.register_buffer("alone", alone)
         self.weight = nn.Parameter(initial[alone].clone())
-        self._entities = [
-            entities
-        ]  # in a list, so that it is not registered: the graph's model owns the entity table and saves it
+        # In a list, so that it is not registered: the graph's model owns the entity table and saves it.
+        self._entities = [entities]
         self._sparse = sparse
 
     def forward(self, ids: Tensor) -> Tensor:
