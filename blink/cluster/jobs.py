@@ -135,7 +135,7 @@ class JobFolder:
         if self._plan is not None:
             return self._plan
         if not self.has_plan():
-            raise MissingFileError(f"{self.path} is no folder of a job (no {PLAN_FILE}); make one: blink slurm --help")
+            raise MissingFileError(f"{self.path} is no folder of a job (no {PLAN_FILE}); create one: blink slurm --help")
         values = read_json(self.path / PLAN_FILE)
         try:
             if values.pop("format") != FORMAT:
@@ -148,27 +148,27 @@ class JobFolder:
     # -- shards --------------------------------------------------------------------------------------------------
 
     def is_done(self, shard: int) -> bool:
-        """Whether a shard has left its record, which it writes last."""
+        """Whether a shard has a record, which is written last."""
         return self._record_file(shard).is_file()
 
     def missing(self) -> list[int]:
-        """Shards that are not done."""
-        # Listing a folder shows what other machines wrote sooner than asking for each file does.
+        """Numbers of the shards without a record."""
+        # On network file systems, a listing shows files of other machines earlier than a check of each file.
         done = set((self.path / RECORDS_FOLDER).iterdir())
         return [n for n in range(len(self.plan().shards)) if self._record_file(n) not in done]
 
     def finish(self, shard: int, rows: int, files: Iterable[Path]) -> None:
-        """Note that a shard is done, and what it made."""
+        """Write the record of a shard, with the hashes of its files."""
         hashes = {os.path.relpath(file.resolve(), self.path): sha256(file) for file in files}
         write_json(self._record_file(shard), asdict(Record(rows, hashes)))
 
     def check(self, shard: int) -> list[Path]:
-        """The files of a shard, after a look at every byte of them.
+        """Verify the hashes of a shard's files, and return the files.
 
-        Where something is wrong the record is removed, so that the same command processes the shard again.
+        If they are wrong, the record is removed, so that the same command processes the shard again.
 
         Raises:
-            MismatchError: a file, or rows, are missing, or a file is not what was written; it is named.
+            MismatchError: a file or rows are missing, or a file has changed; the message names it.
         """
         plan = self.plan()
         start, end = plan.shards[shard]
@@ -199,10 +199,10 @@ class JobFolder:
     def _record_file(self, shard: int) -> Path:
         return self.path / RECORDS_FOLDER / f"{shard:05d}.json"
 
-    # -- how far it is -------------------------------------------------------------------------------------------
+    # -- progress -----------------------------------------------------------------------------------------------
 
     def note(self, shard: int, done: int) -> None:
-        """Note how many units of a shard are done; only a bar reads it, so it may be lost."""
+        """Write the number of processed units of a shard. Only progress bars read it, so errors are ignored."""
         file = self._progress_file(shard)
         partial = file.with_suffix(".part")
         with contextlib.suppress(OSError):
@@ -210,7 +210,7 @@ class JobFolder:
             partial.replace(file)
 
     def noted(self, shard: int) -> int:
-        """Units of a shard that are done, as far as is known."""
+        """Last known number of processed units of a shard."""
         start, end = self.plan().shards[shard]
         if self.is_done(shard):
             return end - start
@@ -224,12 +224,12 @@ class JobFolder:
     # -- submissions ---------------------------------------------------------------------------------------------
 
     def submitted(self, submission: Submission) -> None:
-        """Note what was handed to the cluster."""
+        """Append a submission."""
         with (self.path / SUBMISSIONS_FILE).open("a", encoding="utf-8") as f:
             f.write(json.dumps(asdict(submission)) + "\n")
 
     def submissions(self) -> list[Submission]:
-        """What was handed to the cluster so far, oldest first."""
+        """All submissions to the cluster, oldest first."""
         file = self.path / SUBMISSIONS_FILE
         if not file.is_file():
             return []
@@ -237,25 +237,25 @@ class JobFolder:
         return [Submission(str(row["id"]), tuple(row["shards"])) for row in rows]
 
     def log_file(self, job: str, shard: int | None) -> Path:
-        """The log of a task."""
+        """Log file of a task."""
         return self.log / (f"{job}.out" if shard is None else f"{job}_{shard}.out")
 
-    # -- the end -------------------------------------------------------------------------------------------------
+    # -- merge ---------------------------------------------------------------------------------------------------
 
     def merged(self, files: Sequence[Path]) -> None:
-        """Note that all is done, and what was made of the shards."""
+        """Write the record of the merge, with the hashes of its files."""
         hashes = {os.path.relpath(file.resolve(), self.path): sha256(file) for file in files}
         write_json(self.path / MERGED_FILE, {"files": hashes})
 
     def has_merged(self) -> bool:
-        """Whether all is done, as far as a file says; see `is_merged`."""
+        """Whether the merge has a record; `is_merged` also verifies its files."""
         return (self.path / MERGED_FILE).is_file()
 
     def is_merged(self) -> bool:
-        """Whether all is done, and what was made is as it was.
+        """Whether the merge has a record and its files are unchanged.
 
         Raises:
-            MismatchError: what was made has been changed or removed since; it is named.
+            MismatchError: a file was changed or removed; the message names it.
         """
         if not self.has_merged():
             return False
@@ -266,7 +266,7 @@ class JobFolder:
 
 
 def _fault(file: Path, digest: str) -> str | None:
-    """What is wrong with a file, or None."""
+    """What is wrong with a file, or None if it has the hash ``digest``."""
     file = Path(os.path.normpath(file))
     if not file.is_file():
         return f"{file} is missing"
@@ -274,23 +274,23 @@ def _fault(file: Path, digest: str) -> str | None:
 
 
 def _differing(old: Plan, new: Plan) -> list[str]:
-    """Names of what two plans differ in; nothing where they are the same."""
+    """Names of the values in which two plans differ."""
     was, now = _comparable(old), _comparable(new)
     return sorted(k for k in was.keys() | now.keys() if was.get(k) != now.get(k))
 
 
 def _comparable(plan: Plan) -> dict[str, Any]:
     values = {**plan.work, **plan.inputs, "kind": plan.kind, "shards": plan.shards}
-    return json.loads(json.dumps(values))  # as it is on disk: tuples are lists there
+    return json.loads(json.dumps(values))  # as on disk, where tuples are lists
 
 
 def tail(file: Path, lines: int = 10) -> list[str]:
-    """The last lines of a log; nothing where there is none."""
+    """Last lines of a log; empty if it does not exist."""
     try:
         with file.open("rb") as f:
             f.seek(max(0, file.stat().st_size - (1 << 16)))
             text = f.read().decode("utf-8", errors="replace")
     except OSError:
         return []
-    # A bar draws its line again and again.
+    # A progress bar overwrites its line with carriage returns.
     return [line.split("\r")[-1].rstrip() for line in text.split("\n") if line.strip()][-lines:]

@@ -1,4 +1,4 @@
-"""Follows a job from its plan to its end: submits missing shards, waits for the others, reports a failure with its log."""
+"""Monitor a job until it ends: submit missing shards, wait, and report failures with their logs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from blink.cluster.submit import ENDED, PENDING, PYTHON, RUNNING, State, Submitt
 from blink.errors import BlinkError, SettingsError
 
 MAX_FAILED_POLLS = 10
-"""Polls of the queue that may fail in a row: its server may be restarting."""
+"""Maximum number of failed polls of the queue in a row; its server may be restarting."""
 
 
 class JobFailedError(BlinkError):
-    """A job has ended without having done its work.
+    """A job ended without its result.
 
     Attributes:
-        log: its log.
-        last_lines: the last lines of it.
+        log: log file of the job.
+        last_lines: last lines of the log.
     """
 
     def __init__(self, message: str, log: Path, last_lines: list[str]) -> None:
@@ -34,14 +34,14 @@ class JobStatus:
     """The state of a job.
 
     Attributes:
-        pending: shards that wait.
-        running: shards that are processed.
-        done: shards that are done.
-        failed: shards that ended without being done.
-        units: that are done.
-        total: units of all shards.
-        note: why the first waits, or the last line of a log.
-        merging: whether all shards are done, and the merge is not.
+        pending: number of shards in the queue.
+        running: number of running shards.
+        done: number of finished shards.
+        failed: number of shards that ended without a result.
+        units: number of processed units.
+        total: number of units of all shards.
+        note: reason why the first shard is pending, or the last line of a log.
+        merging: whether all shards are done and the merge is not.
     """
 
     pending: int
@@ -55,24 +55,24 @@ class JobStatus:
 
 
 def array_job(folder: JobFolder, plan: Plan, shards: tuple[int, ...], nodes: int = 1) -> Job:
-    """The job of shards."""
+    """The job array of some shards."""
     return Job(f"blink-{plan.kind}", folder.path, (*PYTHON, "slurm", "task", str(folder.path)), shards, nodes=nodes)
 
 
 def merge_job(folder: JobFolder, plan: Plan, after: tuple[str, ...]) -> Job:
-    """The job that merges all shards, after the jobs ``after``."""
+    """The job that merges all shards; it starts after the jobs ``after``."""
     command = (*PYTHON, "slurm", "task", str(folder.path), "--merge")
     return Job(f"blink-{plan.kind}-merge", folder.path, command, after=after, gpus=False)
 
 
 class JobMonitor:
-    """Submits a job and follows it.
+    """Submits and monitors a job.
 
     Args:
-        folder: folder of a started job.
-        submitter: runs it.
-        nodes: that each shard runs on, at once.
-        merge: merge the shards, where the plan has a merge.
+        folder: folder of a job with a plan.
+        submitter: submits to Slurm, or runs the job on this machine.
+        nodes: number of nodes per shard.
+        merge: merge the shards if the plan has a merge.
     """
 
     def __init__(self, folder: JobFolder, submitter: Submitter, *, nodes: int = 1, merge: bool = True) -> None:
@@ -81,7 +81,7 @@ class JobMonitor:
         self._merge = merge and self._plan.merges
 
     def submit(self) -> list[Submission]:
-        """Submit shards that are neither done nor in the queue, and what is to follow; returns what is new."""
+        """Submit shards that are neither done nor in the queue, and the merge; returns the new submissions."""
         before = self._folder.submissions()
         states = self._submitter.states([s.id for s in before])
         alive = [s for s in before if any(_alive(states, s.id, n) for n in s.shards or (None,))]
@@ -90,21 +90,21 @@ class JobMonitor:
         new = [self._submit(array_job(self._folder, self._plan, todo, self._nodes), todo)] if todo else []
         merging = [s.id for s in alive if not s.shards]
         if self._merge and not self._folder.has_merged() and (new or not merging):
-            for job in merging:  # it waits for less than there is now
+            for job in merging:  # it does not wait for the new shards
                 self._submitter.cancel(job)
             after = tuple(s.id for s in (*alive, *new) if s.shards)
             new.append(self._submit(merge_job(self._folder, self._plan, after), ()))
         return new
 
     def wait(self, show: Callable[[JobStatus], None]) -> None:
-        """Wait for the end.
+        """Wait until the job ends.
 
         Args:
-            show: called at each poll.
+            show: called after each poll.
 
         Raises:
-            JobFailedError: a job ended without having done its work, and none is left that could do it.
-            SettingsError: the cluster does not answer.
+            JobFailedError: work is missing, and no job that could do it is in the queue.
+            SettingsError: the cluster does not respond.
         """
         first, longest = self._submitter.poll_s
         began = quiet_since = time.monotonic()
@@ -159,7 +159,7 @@ class JobMonitor:
     def _note(self, tasks_in: Mapping[str, list[Task]], states: Mapping[Task, State]) -> str:
         if tasks_in[RUNNING]:
             return "".join(tail(self._folder.log_file(*tasks_in[RUNNING][0]), 1))
-        reason = states[tasks_in[PENDING][0]].reason if tasks_in[PENDING] else "None"  # Slurm writes so where it has none yet
+        reason = states[tasks_in[PENDING][0]].reason if tasks_in[PENDING] else "None"  # Slurm's text for no reason yet
         return "" if reason == "None" else f"waiting: {reason}"
 
     def _failure(self, states: Mapping[Task, State]) -> JobFailedError:

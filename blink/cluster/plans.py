@@ -1,4 +1,4 @@
-"""The plans of jobs: what is encoded, linked, evaluated or trained, its shards, and the hashes of what it depends on."""
+"""Plans of jobs that encode, link, evaluate or train: their parameters, their shards, and hashes of their inputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from blink.model.loading import require_model
 
 
 def training_plan(arguments: Sequence[str], out: Path) -> Plan:
-    """A training, which is one shard; ``arguments`` are those of ``blink train``."""
+    """The plan of a training, which has one shard; ``arguments`` are those of ``blink train``."""
     return Plan("train", {"arguments": list(arguments), "out": str(out)}, {}, ((0, 1),), "run", merges=False)
 
 
@@ -35,15 +35,15 @@ def training_plan(arguments: Sequence[str], out: Path) -> Plan:
 def encoding_of(
     catalogue: str, out: str, encoder: Mapping[str, Any], shard_rows: int, *, job: Path | None, **options: Any
 ) -> Encoding:
-    """The encoding of a catalogue, which is read once.
+    """The encoding of a catalogue. The catalogue is read once.
 
     Args:
         catalogue: path of the ``entity.jsonl``.
-        out: folder of the result.
+        out: output folder.
         encoder: model, precision, device and batch size, see `open_candidate_encoder`.
-        shard_rows: rows a shard.
-        job: folder of the job, where the offsets of the catalogue are kept for the shards; None to write nothing and open
-            no model.
+        shard_rows: rows per shard.
+        job: folder of the job, which stores the offsets of the catalogue for the shards; None to write no file and open no
+            model.
         **options: layout, index, dtype and skip_bad, see `Encoding`.
     """
     source = require_file(catalogue, "give a catalogue: one JSON object with a title a line").resolve()
@@ -54,7 +54,7 @@ def encoding_of(
 
 
 def _scan(source: Path, job: Path | None, *, skip_bad: bool) -> tuple[int, str]:
-    """Rows of a catalogue, and its hash; its offsets are written into the folder of the job, for the shards."""
+    """Number of rows and hash of a catalogue; writes its offsets into the folder of the job, for the shards."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) if job is None else job
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def _scan(source: Path, job: Path | None, *, skip_bad: bool) -> tuple[int, str]:
 
 
 def encoding_plan(encoding: Encoding, encoder: Mapping[str, Any], shards: tuple[tuple[int, int], ...]) -> Plan:
-    """The plan of an encoding in the given shards of rows."""
+    """The plan of an encoding with the given shards of rows."""
     values = asdict(encoding)
     inputs = {"catalogue": values.pop("catalogue_sha256"), "model": values.pop("model")}
     work = {"shard_rows": values.pop("shard_rows"), "encoding": values, "encoder": dict(encoder)}
@@ -73,7 +73,7 @@ def encoding_plan(encoding: Encoding, encoder: Mapping[str, Any], shards: tuple[
 
 
 def prepare_encoding(job: JobFolder, plan: Plan, encoding: Encoding) -> None:
-    """Make the folders of the result, and take over shards that `encode_chunk` has encoded."""
+    """Create the output folders, and reuse shards that `encode_chunk` has encoded."""
     if job.missing():
         encoding.prepare()
     for shard in job.missing():
@@ -89,24 +89,24 @@ def encode_chunk(
     """Encode rows ``[start, end)`` in this process, as a job of one shard in its own folder.
 
     Args:
-        encoding: of the whole catalogue, in the layout ``t7``.
-        chunk: start and end; an end of -1 is the last row.
+        encoding: encoding of the whole catalogue, in the layout ``t7``.
+        chunk: start and end; an end of -1 is the number of rows.
         encoder: see `encoding_of`.
-        dry_run: encode nothing.
+        dry_run: do not encode, only return the message.
         say: see `run_task`.
 
     Returns:
-        a line about the file.
+        a message about the file.
 
     Raises:
-        SettingsError: the layout is another, or there are no such rows.
+        SettingsError: the layout is not ``t7``, or the catalogue does not have these rows.
     """
     start, requested_end = chunk[0], encoding.rows if chunk[1] == -1 else chunk[1]
     if encoding.layout != "t7":
         raise SettingsError("--chunk makes one file of the original's layout; give --layout t7 too")
     if not 0 <= start < min(requested_end, encoding.rows):
         bounds = f"the chunk is {start} to {requested_end}; the catalogue has rows 0 to {encoding.rows}"
-        raise SettingsError(f"{bounds}: give a part of them")
+        raise SettingsError(f"{bounds}; give a range of these rows")
     encoding = replace(encoding, shard_rows=requested_end - start)
     end = min(requested_end, encoding.rows)
     file = encoding.file(start, end)
@@ -125,20 +125,20 @@ def encode_chunk(
 
 
 def linking_plan(file: str, out: str, shards: int, options: Mapping[str, Any], *, hashes: bool) -> tuple[Plan, Path]:
-    """Linking the lines of a file.
+    """The plan of linking the lines of a file.
 
     Args:
-        file: one text a line.
-        out: file to write.
-        shards: how many, at most.
-        options: those of `open_linker`, and ``batch_size``.
-        hashes: whether to hash what the plan depends on; not of a dry run.
+        file: file with one text per line.
+        out: output file.
+        shards: maximum number of shards.
+        options: options of `open_linker`, and ``batch_size``.
+        hashes: whether to hash the inputs; not needed for a dry run.
 
     Returns:
         the plan and the path of ``out``.
 
     Raises:
-        BlinkError: a file is not there or empty, or ``out`` cannot be written.
+        BlinkError: a file is missing or empty, or ``out`` cannot be written.
     """
     source = require_file(file, "give a file with one text per line").resolve()
     lines = count_lines(source)
@@ -146,7 +146,7 @@ def linking_plan(file: str, out: str, shards: int, options: Mapping[str, Any], *
         raise DataError(f"{source} is empty; give one text per line")
     target = Path(out).resolve()
     if target.is_dir() or not target.parent.is_dir():
-        fault = "is a folder" if target.is_dir() else f"cannot be made: {target.parent} does not exist"
+        fault = "is a folder" if target.is_dir() else f"cannot be written: {target.parent} does not exist"
         raise MissingFileError(f"{out} {fault}; name a file to write")
     work = {"file": str(source), "out": str(target), **_plain(options)}
     inputs = {"texts": sha256(source), **_linker_hashes(options)} if hashes else {}
@@ -154,19 +154,19 @@ def linking_plan(file: str, out: str, shards: int, options: Mapping[str, Any], *
 
 
 def evaluation_plan(files: Sequence[str], out: str, options: Mapping[str, Any], *, hashes: bool) -> tuple[Plan, Path]:
-    """An evaluation on each of several mention files.
+    """The plan of an evaluation on several mention files, with a shard per file.
 
     Args:
-        files: the mention files.
-        out: folder of the results.
-        options: those of `evaluate_file`.
-        hashes: whether to hash what the plan depends on; not of a dry run.
+        files: mention files.
+        out: output folder.
+        options: options of `evaluate_file`.
+        hashes: whether to hash the inputs; not needed for a dry run.
 
     Returns:
         the plan and the path of ``out``.
 
     Raises:
-        BlinkError: a file is not there, or two would have results of one name.
+        BlinkError: a file is missing, or the results of two files would have the same name.
     """
     paths = [require_file(file, "give a mention file").resolve() for file in files]
     folder = Path(out).resolve()
@@ -184,10 +184,10 @@ def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """A name for the results of each file: its stem, with the name of its folder where stems repeat.
+    """Name of each file's results: its stem, or ``FOLDER_STEM`` if stems are not unique.
 
     Raises:
-        SettingsError: these names repeat too.
+        SettingsError: these names are not unique either.
     """
     stems = [path.stem for path in paths]
     names = stems if len(set(stems)) == len(stems) else [f"{path.parent.name}_{path.stem}" for path in paths]
@@ -198,7 +198,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _linker_hashes(options: Mapping[str, Any]) -> dict[str, str]:
-    """Hashes that identify a linker; a missing model or knowledge base is an error before anything is submitted."""
+    """Hashes that identify a linker. Raises an error before a job is submitted if the model or knowledge base is missing."""
     model, kb = options["model"], options["kb"]
     require_kb(model, kb)
     prior = prior_of(model, kb, options)

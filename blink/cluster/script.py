@@ -1,4 +1,4 @@
-"""From the description of a job to its sbatch script: a pure function, which tests compare with golden files."""
+"""The sbatch script of a job, a pure function of its description; tests compare scripts with golden files."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ VARIABLES = {
     "partition": "SBATCH_PARTITION", "account": "SBATCH_ACCOUNT", "qos": "SBATCH_QOS", "constraint": "SBATCH_CONSTRAINT",
     "gpus": "SBATCH_GRES", "mem_gb": "SBATCH_MEM_PER_NODE", "time_min": "SBATCH_TIMELIMIT",
 }  # fmt: skip
-"""Setting -> the variable that says the same to any sbatch; there is none for CPUs."""
+"""Setting -> environment variable of sbatch; there is none for CPUs."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to run on the cluster.
+    """A job for the cluster.
 
     Attributes:
-        name: as queues show it.
-        folder: absolute folder of the job, where its logs go.
-        command: that every task runs, on every node.
-        array: numbers of its shards; nothing for a job that has none.
-        after: ids of jobs that must have succeeded before it begins.
-        nodes: that it runs on, at once.
-        gpus: whether it has use for GPUs.
+        name: name in the queue.
+        folder: absolute path of the job's folder, which contains its logs.
+        command: command of every task, on every node.
+        array: numbers of its shards; empty for a job without shards.
+        after: ids of jobs that must succeed before it starts.
+        nodes: number of nodes per task.
+        gpus: whether it uses GPUs.
     """
 
     name: str
@@ -46,16 +46,16 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """The log of a task; ``%A``, ``%a`` and ``%j`` stand for what Slurm puts there."""
+        """Log file of a task, with Slurm's placeholders ``%A``, ``%a`` and ``%j``."""
         return self.folder / LOG_FOLDER / ("%A_%a.out" if self.array else "%j.out")
 
 
 def sbatch_script(job: Job, slurm: SlurmSettings) -> str:
-    """The script that makes Slurm run a job."""
+    """The sbatch script of a job."""
     lines = ["#!/bin/bash", *(f"#SBATCH --{option}" for option in _options(job, slurm)), ""]
     if slurm.setup:
         lines += [*slurm.setup.splitlines(), ""]
-    # srun hands signals to the command, which a plain shell would not.
+    # srun forwards signals to the command; a plain shell would not.
     lines += [shlex.join(["exec", *_srun(job, slurm), *job.command]), ""]
     return "\n".join(lines)
 
@@ -79,7 +79,7 @@ def _options(job: Job, slurm: SlurmSettings) -> Iterator[str]:
 
 
 def _resources(slurm: SlurmSettings) -> Iterator[tuple[str, str]]:
-    """What is asked of the cluster, by setting, as Slurm writes it; what is not set is left to the cluster."""
+    """Resources by setting, in Slurm's notation; unset ones have the default of the cluster."""
     units = {"gpus": "gpu:{}", "mem_gb": "{}G"}
     for name in OPTIONS:
         value = getattr(slurm, name)
@@ -88,20 +88,20 @@ def _resources(slurm: SlurmSettings) -> Iterator[tuple[str, str]]:
 
 
 def sbatch_variables(slurm: SlurmSettings) -> dict[str, str]:
-    """Variables that make any sbatch obey the settings, for scripts that are submitted by hand."""
+    """Environment variables with which sbatch uses the settings for scripts that are submitted manually."""
     return {VARIABLES[name]: text for name, text in _resources(slurm) if name in VARIABLES}
 
 
 def _srun(job: Job, slurm: SlurmSettings) -> Iterator[str]:
     yield from ("srun", "--unbuffered")
     if slurm.cpus:
-        yield f"--cpus-per-task={slurm.cpus}"  # since Slurm 22.05 it does not follow from the job's
+        yield f"--cpus-per-task={slurm.cpus}"  # since Slurm 22.05, srun does not inherit it from the job
     if job.nodes > 1:
-        yield "--kill-on-bad-exit=1"  # the processes of a training wait for each other: one that failed ends all
+        yield "--kill-on-bad-exit=1"  # the processes of a training wait for each other, so one that fails must end all
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Numbers as Slurm writes them: ``0-3,7``."""
+    """Numbers in Slurm's notation, such as ``0-3,7``."""
     ranges_: list[list[int]] = []
     for number in sorted(numbers):
         if ranges_ and ranges_[-1][-1] == number - 1:

@@ -1,6 +1,6 @@
-"""What differs from one cluster to the next: partition, GPUs, time, folders of data. It comes from a file and the environment.
+"""Settings that depend on the cluster, such as partition, GPUs, time and data folders, from a file and the environment.
 
-None of it is set in code: where neither says anything, Slurm's own defaults hold.
+The code sets none of them: without a value in the file or the environment, Slurm's own defaults apply.
 """
 
 from __future__ import annotations
@@ -26,44 +26,44 @@ DEFAULT_SIZES = {"base": "bert-base-uncased", "large": "bert-large-uncased"}
 
 
 class SlurmSettings(Section):
-    """How jobs are submitted, and what each asks of the cluster; what is None is left to the cluster."""
+    """Submission of jobs, and the resources of each; None means the default of the cluster."""
 
     submit: Submit = "auto"
-    """Slurm, local (this machine), or auto: slurm where there is an sbatch."""
+    """``slurm``, ``local`` (this machine), or ``auto``: slurm if there is an sbatch."""
     partition: Line | None = None
-    """Of the cluster."""
+    """Partition of the cluster."""
     account: Line | None = None
-    """That is charged."""
+    """Account to charge."""
     qos: Line | None = None
     """Quality of service."""
     constraint: Line | None = None
-    """Features that a node must have."""
+    """Required features of a node."""
     nodes: Positive = 1
-    """That a training runs on."""
+    """Nodes of a training."""
     gpus: Natural | None = None
-    """Per node."""
+    """GPUs per node."""
     processes: Positive | None = None
-    """Of a training, per node; by default one per GPU, or one."""
+    """Processes of a training per node; by default one per GPU, or one without GPUs."""
     cpus: Positive | None = None
-    """Per node; they are also the threads of a process, unless OMP_NUM_THREADS is set."""
+    """CPUs per node; also the number of threads of a process, unless OMP_NUM_THREADS is set."""
     mem_gb: Positive | None = None
     """Memory per node, in gigabytes."""
     time_min: Positive | None = None
-    """Minutes after which a job is ended."""
+    """Time limit of a job, in minutes."""
     signal_lead_s: Positive = 120
-    """Seconds before that at which a job gets a signal, saves and is queued again."""
+    """Seconds before the time limit at which a job gets a signal, saves its progress and is requeued."""
     requeues: Natural = 20
-    """A job that was queued again so often fails instead; its time may be too short to get anywhere."""
+    """Maximum number of requeues; a job that exceeds it fails, because its time limit may be too short for progress."""
     parallel: Natural = 0
-    """Shards at a time; 0 is all of them in Slurm, one here."""
+    """Maximum number of shards that run at once; 0: all of them in Slurm, one on this machine."""
     shard_rows: Positive = 1_000_000
-    """Rows of a catalogue that one job encodes."""
+    """Rows of a catalogue per shard of an encoding."""
     setup: str = ""
-    """Lines of shell before the command, such as module load."""
+    """Shell lines before the command, such as module load."""
 
     @property
     def processes_per_node(self) -> int:
-        """Processes that a training has on each node."""
+        """Number of processes of a training per node."""
         return self.processes or self.gpus or 1
 
 
@@ -71,20 +71,20 @@ class Paths(Section):
     """Folders of data, models and results."""
 
     data: str = "data"
-    """Folder of the data sets, each in a folder of its own."""
+    """Folder of the data sets, with a subfolder for each."""
     models: str = "models"
     """Folder of entity.jsonl, released models and entity encodings."""
     experiments: str = "experiments"
     """Folder of training runs."""
     predictions: str = "saved_preds"
-    """Folder that an evaluation makes a folder of predictions in."""
+    """Folder of predictions, with a subfolder for each evaluation."""
 
 
 FREE_SECTIONS = {"data": "BLINK_DATA_", "sizes": "BLINK_SIZE_", "flags": "BLINK_FLAGS_"}
-"""Sections whose keys are names of the user's own, and how the variable of such a key begins."""
+"""Section with user-defined keys -> prefix of the environment variables of its keys."""
 FLAG_KINDS = ("train", "encode", "eval")
 KEYS = {"slurm": list(SlurmSettings.model_fields), "paths": list(Paths.model_fields), "flags": list(FLAG_KINDS)}
-"""Keys of the sections that take no others."""
+"""Allowed keys of the sections with fixed keys."""
 SECTIONS = ("slurm", "paths", *FREE_SECTIONS)
 
 VARIABLES = {
@@ -92,42 +92,42 @@ VARIABLES = {
     "BLINK_DATA_ROOT": "paths.data", "BLINK_MODELS_DIR": "paths.models", "BLINK_EXPERIMENTS_DIR": "paths.experiments",
     "BLINK_PREDICTIONS_DIR": "paths.predictions",
 }  # fmt: skip
-"""Environment variable -> setting; besides those of `FREE_SECTIONS`."""
+"""Environment variable -> setting, without those of `FREE_SECTIONS`."""
 EARLIER_KEYS = {"notice_s": "signal_lead_s"}
-"""Key of [slurm] in earlier versions -> its name; as variable and as flag too."""
+"""Key of [slurm] in earlier versions -> current key; also for variables and flags."""
 EARLIER_VARIABLES = {f"BLINK_{old.upper()}": f"slurm.{key}" for old, key in EARLIER_KEYS.items()}
 SHARD_VARIABLE, DRY_RUN_VARIABLE = "BLINK_SHARD", "BLINK_DRY_RUN"
 OTHER_VARIABLES = (FILE_VARIABLE, SHARD_VARIABLE, DRY_RUN_VARIABLE, *EARLIER_VARIABLES)
-"""Variables of ours that are no settings."""
+"""Other environment variables of BLINK, which are not settings."""
 
 
 class ClusterSettings(Settings):
-    """All settings, and the source of each of them."""
+    """All settings with their sources."""
 
     slurm: SlurmSettings = SlurmSettings()
-    """How jobs are submitted."""
+    """Submission of jobs."""
     paths: Paths = Paths()
     """Folders of data, models and results."""
     data: dict[str, str] = Field(default_factory=dict)
-    """Folders of data sets that are not in ``paths.data``, by name."""
+    """Folders of data sets outside ``paths.data``, by name."""
     sizes: dict[str, str] = Field(default_factory=DEFAULT_SIZES.copy)
-    """Encoders by size, as the launchers name them."""
+    """Encoders by the sizes of the launchers."""
     flags: dict[str, str] = Field(default_factory=dict)
-    """Arguments that are appended to those of a launcher, by kind."""
+    """Arguments to append to those of a launcher, by kind."""
     file: Path | None = None
-    """That was read, if any."""
+    """The settings file, if any."""
     origins: dict[str, str] = Field(default_factory=dict)
-    """``section.key`` -> the variable, file or flag it comes from; what is not there is a default."""
+    """``section.key`` -> the variable, file or flag that set it; settings without an entry have their default."""
 
     def data_folder(self, name: str) -> Path:
-        """The folder of a data set: one that is named for it, or the one of its name among the data."""
+        """The folder of a data set: from the section ``data``, or its subfolder of ``paths.data``."""
         return Path(self.data.get(name.lower(), str(Path(self.paths.data) / name)))
 
     def encoder(self, size: str) -> str:
-        """The pretrained encoder that a size stands for.
+        """The pretrained encoder of a size.
 
         Raises:
-            SettingsError: there is no such size.
+            SettingsError: the size is unknown.
         """
         if size.lower() not in self.sizes:
             allowed = ", ".join(sorted(self.sizes))
@@ -137,7 +137,7 @@ class ClusterSettings(Settings):
         return self.sizes[size.lower()]
 
     def extra_flags(self, kind: str) -> list[str]:
-        """Arguments that the settings append to those of a launcher.
+        """Arguments to append to those of a launcher.
 
         Raises:
             SettingsError: a quotation is not closed.
@@ -148,13 +148,13 @@ class ClusterSettings(Settings):
             raise SettingsError(f"flags.{kind} is {self.flags[kind]!r} ({error}); quote it as a shell would") from error
 
     def to_environment(self) -> dict[str, str]:
-        """Variables by which another process reads the same settings, whatever flags this one was given."""
+        """Environment variables that give another process the same settings, including those from flags."""
         values, flags = self.flat(), {name for name, origin in self.origins.items() if origin.startswith("--")}
         variables = {variable: str(values[name]) for variable, name in VARIABLES.items() if name in flags}
         return variables if self.file is None else {FILE_VARIABLE: str(self.file.resolve()), **variables}
 
     def origin(self, key: str) -> str:
-        """Where a setting such as ``slurm.partition`` comes from, in words."""
+        """The source of a setting such as ``slurm.partition``, for messages."""
         return self.origins.get(key, "default")
 
 
@@ -164,13 +164,13 @@ def load_settings(
     """Read the settings.
 
     Args:
-        environment: the process's own where it is None.
-        file: the settings file; where it is None, that of `find_file`.
-        flags: fields of `SlurmSettings` that were given on the command line; None is as if not given.
+        environment: environment variables; None for those of the process.
+        file: the settings file; None for that of `find_file`.
+        flags: fields of `SlurmSettings` from the command line; None values are ignored.
 
     Raises:
-        MissingFileError: the file that is named is not there.
-        SettingsError: a section or key is unknown, or a value not allowed; the message names file or variable.
+        MissingFileError: a settings file is named and does not exist.
+        SettingsError: a section or key is unknown, or a value is not allowed; the message names the file or variable.
     """
     environment = os.environ if environment is None else environment
     path = find_file(environment) if file is None else _require(Path(file), "--settings")
@@ -184,10 +184,10 @@ def load_settings(
 
 
 def find_file(environment: Mapping[str, str]) -> Path | None:
-    """The settings file: that which BLINK_CLUSTER names, else cluster.ini here, else that of the user, else none.
+    """The settings file of BLINK_CLUSTER, of the working folder, or of the user's configuration folder; None without any.
 
     Raises:
-        MissingFileError: the file that BLINK_CLUSTER names is not there.
+        MissingFileError: the file of BLINK_CLUSTER does not exist.
     """
     if environment.get(FILE_VARIABLE):
         return _require(Path(environment[FILE_VARIABLE]), FILE_VARIABLE)
@@ -219,7 +219,7 @@ def _from_file(path: Path) -> Source:
         for name, value in parser.items(section):
             key = EARLIER_KEYS.get(name, name) if section == "slurm" else name
             _require_key(section, key, str(path))
-            if value.strip():  # an empty value is as if not given
+            if value.strip():  # empty values are ignored
                 values.setdefault(section, {})[key] = value.strip()
     return Source(str(path), values, text=True)
 
@@ -238,7 +238,7 @@ def _from_environment(environment: Mapping[str, str]) -> list[Source]:
 
 
 def _refuse_misspelt(name: str) -> None:
-    """A variable that is nearly one of ours would be ignored in silence."""
+    """Raise an error for a variable with nearly the name of a setting, which would be ignored otherwise."""
     suggestion = meant(name, VARIABLES, 0.85, " (did you mean {}?)")
     if suggestion and name.startswith("BLINK_") and name not in (*VARIABLES, *OTHER_VARIABLES):
         raise SettingsError(f"{name} is no setting{suggestion}; correct or unset it")

@@ -1,4 +1,4 @@
-"""The tasks of jobs: how each kind of work processes a shard, and merges all of them."""
+"""Tasks of jobs: process a shard and merge all shards, for each kind of job."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ logger = logging.getLogger(__name__)
 
 NOTE_EVERY_S = 1.0
 MAX_WAIT_S = 600.0
-"""How long a task that got a signal to end waits for Slurm to end it."""
+"""Time that a task waits for Slurm to end it after SIGTERM."""
 PARTS_FOLDER, CHUNKS_FOLDER, OFFSETS_FILE = "parts", "chunks", "entity.offsets"
 SCORES_FILE = "scores.json"
 
 Say = Callable[[str], None]
 Run = Callable[[JobFolder, Plan, int, Say], list[Path]]
-"""Processes a shard; returns the files it wrote."""
+"""Processes a shard; returns the files that it wrote."""
 Merge = Callable[[JobFolder, Plan], list[Path]]
-"""Merges sound shards; returns the files of the result."""
+"""Merges verified shards; returns the files that it wrote."""
 
 
 def run_task(folder: str, shard: int | None, merge: bool, say: Say = logger.info) -> None:
-    """Run one shard of a job, or the merge of all; the scripts of the cluster call it.
+    """Process one shard of a job, or merge all; called by the scripts of the cluster.
 
     Args:
-        folder: of the job.
-        shard: its number; None is that of the environment.
+        folder: folder of the job.
+        shard: number of the shard; None takes it from the environment.
         merge: merge all shards instead.
-        say: called with lines for the log.
+        say: called with messages for the log.
 
     Raises:
-        SystemExit: a signal stopped it; what is done is kept, and if time was up, Slurm was asked to run it again.
-        BlinkError: the work cannot be done.
+        SystemExit: a signal stopped the task. Its progress is saved, and at the time limit Slurm is asked to requeue it.
+        BlinkError: the task failed.
     """
     job, settings = JobFolder(folder), load_settings()
     plan = job.plan()
     number = None if merge else _shard(shard, plan)
-    if settings.slurm.cpus is not None and plan.kind != "train":  # whose processes share them
+    if settings.slurm.cpus is not None and plan.kind != "train":  # the processes of a training share the CPUs
         os.environ.setdefault("OMP_NUM_THREADS", str(settings.slurm.cpus))
     say(f"{'merging' if number is None else plan.name(number)}: {plan.kind} {job.path.parent}")
     with _stopped_by_signals(settings, say), _disk_named(job.path.parent):
@@ -81,24 +81,24 @@ def _shard(requested: int | None, plan: Plan) -> int:
 
 @contextlib.contextmanager
 def _stopped_by_signals(settings: ClusterSettings, say: Say) -> Iterator[None]:
-    """End at a signal; what is done is on disk already. If time was up, Slurm is asked to run the job again."""
+    """Exit after a signal; progress is on disk already. At the time limit, Slurm is asked to requeue the job."""
     with stop_signals() as signals:
         signals.urgent = True
         try:
             yield
         except Interrupted as stop:
-            signals.urgent = False  # the same signal may come twice, from Slurm itself and handed on by srun
+            signals.urgent = False  # Slurm may send the same signal twice, directly and through srun
             again = stop.signal == signal.SIGUSR1 and requeue(settings.slurm.requeues)
             say("time is up: what is done is kept, and the job is queued again" if again else "stopped; what is done is kept")
             if stop.signal == signal.SIGTERM and "SLURM_JOB_ID" in os.environ:
-                # Slurm queues a pre-empted job again when it ends it; one that has ended by itself before then is over.
+                # Slurm requeues a pre-empted job only if the job is still running when Slurm ends it.
                 time.sleep(MAX_WAIT_S)
             raise SystemExit(128 + stop.signal) from stop
 
 
 @contextlib.contextmanager
 def _disk_named(folder: Path) -> Iterator[None]:
-    """Name a full disk: the error of a write does not."""
+    """Report a full disk with its path, which the error of a write does not have."""
     try:
         yield
     except OSError as error:
@@ -109,7 +109,7 @@ def _disk_named(folder: Path) -> Iterator[None]:
 
 
 def _noting(job: JobFolder, shard: int, *, sums: bool) -> Callable[[int], None]:
-    """A hook that records the progress of a shard, every `NOTE_EVERY_S`; it is called with increments, or with sums."""
+    """A hook that records the progress of a shard every `NOTE_EVERY_S`; called with increments, or with totals if ``sums``."""
     done, last = 0, 0.0
 
     def note(count: int) -> None:
@@ -178,7 +178,7 @@ def _link(job: JobFolder, plan: Plan, shard: int, say: Say) -> list[Path]:
 
 
 def _lines(file: str, start: int, end: int) -> Iterator[str]:
-    """Lines ``[start, end)`` of a file; those before are not decoded."""
+    """Lines ``[start, end)`` of a file; earlier lines are not decoded."""
     from blink.data.text_lines import decode_line
 
     with Path(file).open("rb") as f:
@@ -229,12 +229,12 @@ def _train(job: JobFolder, plan: Plan, shard: int, say: Say) -> list[Path]:
 
 
 def train_here(arguments: Sequence[str], settings: ClusterSettings, say: Say) -> None:
-    """Run ``blink train`` as the processes of this node; an existing run is resumed.
+    """Run ``blink train`` in the processes of this node; an existing run is resumed.
 
-    A run saves when its time is up; within a job of Slurm that job is queued again.
+    At the time limit, the run saves a checkpoint, and a job of Slurm is requeued.
 
     Raises:
-        SystemExit: it was stopped by a signal, or failed, with an error of its own.
+        SystemExit: a signal stopped the run, or it failed and has printed an error.
     """
     with _stopped_by_signals(settings, say):
         _train_processes(arguments, settings, say)
@@ -246,7 +246,7 @@ def _train_processes(arguments: Sequence[str], settings: ClusterSettings, say: S
     threads = None if slurm.cpus is None else max(1, slurm.cpus // slurm.processes_per_node)
     status = run_processes((*PYTHON, "train", *arguments), rank, threads)
     if status == STOPPED and rank.node and "SLURM_JOB_ID" in os.environ:
-        # The first node asks for the new start; an exit status of another would make Slurm end it before it can.
+        # The first node asks Slurm to requeue the job; another node that fails could make Slurm end the job before that.
         raise SystemExit(0)
     if status - 128 in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
         raise Interrupted("the training was stopped", status - 128)
@@ -262,4 +262,4 @@ TASKS: dict[str, tuple[Run, Merge]] = {
     "eval": (_evaluate, _merge_evaluated),
     "train": (_train, lambda job, plan: []),
 }
-"""Kind of work -> how it processes a shard, and how it merges all."""
+"""Kind of job -> the functions that process a shard and merge all."""

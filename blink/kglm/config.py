@@ -82,8 +82,7 @@ def missing_extra(error: ModuleNotFoundError) -> SettingsError:
 def data_path(name: str, root: str = "") -> Path:
     """Resolve the path of a file or folder of data.
 
-    A path that exists is returned unchanged. Other relative paths are resolved in ``root``, or in ``$BLINK_DATA`` if ``root`` is
-    empty.
+    A path that exists is returned unchanged. Other relative paths are resolved in ``root``, or without one in ``$BLINK_DATA``.
 
     Raises:
         MissingFileError: the path does not exist.
