@@ -216,4 +216,4 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is incomplete or damaged; write it again by: blink kglm resume DIR") from error
+        raise CheckpointError(f"{path} is cut short or damaged; write it again by: blink kglm resume DIR") from error
