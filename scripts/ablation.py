@@ -1,19 +1,19 @@
-"""Makes the ablation table: what each part of training, and each kind of evidence, is worth.
+"""Makes the ablation table: what each component of training, and each group of features, is worth.
 
-Two parts, each of rows that differ from a reference row in one thing:
+Two tables, each of rows that differ from a reference row in one thing:
 
 train   Each row trains a model (a short run) and evaluates it without a reranker: sources of texts, damage, objective, entity
         tower. Every row takes equally many steps: a row without a source has more of the others, so that what is measured
         is what texts teach, not how many there are. All texts are drawn in one long epoch, --epochs times the shares, with
         one validation at its end: no row profits from a choice among more states than another, and an entity tower that
         learns encodes the catalogue once.
-rank    Nothing is trained: a model with a reranker is read without one kind of evidence after the other, and without the
+rank    Nothing is trained: a model with a reranker is evaluated without one group of features after the other, and without the
         reranker; each at its own cut-off and at the threshold that is best for it on the development file.
 
-Each row is a folder, OUT/PART/ROW: run/ (what was trained), the readings and figures of both files, log.txt with everything
-that its commands said, asked.json with commands and hashes of what they read, and when it is complete, report.json. Rows that
-are complete are skipped; a row that was stopped goes on where its training was. After each row RESULTS/ablation.json and
-ablation.md are written anew from the folders; they hold what lies under OUT and nothing else.
+Each row is a folder, OUT/TABLE/ROW: run/ (the training run), predictions and figures of both files, log.txt with the output
+of its commands, asked.json with commands and hashes of their inputs, and, when it is complete, report.json. Rows that
+are complete are skipped; a stopped row continues its training. After each row RESULTS/ablation.json and
+ablation.md are rewritten from the folders under OUT, and hold nothing else.
 
 All thresholds come from the development file. Intervals of GraphQuestions and p values of differences draw paraphrases of a
 question together. Run it in the root of the repository, so that the commands in the table are short.
@@ -56,7 +56,7 @@ __all__ = ["ROWS", "Plan", "Row", "RowFailed", "Work", "chosen_rows", "last_line
 
 MIX = {"questions": 1.0, "related": 0.4, "slotted": 0.6, "plain": 0.3, "swapped": 0.4, "described": 0.6}
 """Texts per question of each source, in the row base."""
-MADE = {source: share for source, share in MIX.items() if source not in ("questions", "swapped")}
+SYNTHETIC = {source: share for source, share in MIX.items() if source not in ("questions", "swapped")}
 """Those that need no labelled question."""
 PSEUDO_SHARE = 0.5
 RATE = "0.001"
@@ -70,7 +70,7 @@ class Row:
     """One line of a table.
 
     Attributes:
-        part: ``train`` or ``rank``.
+        table: ``train`` or ``rank``.
         name: of the row and its folder.
         what: for readers, what is different.
         against: the row that it differs from in one thing; none for the first.
@@ -80,7 +80,7 @@ class Row:
         begins: the row whose model it begins with; none for the encoder alone.
     """
 
-    part: str
+    table: str
     name: str
     what: str
     against: str | None = None
@@ -103,7 +103,7 @@ def train_rows() -> list[Row]:
         row("questions", "labelled questions only", {"questions": 1.0}),
         *without,
         row("pseudo", "with questions that a model has labelled", {**MIX, "pseudo": PSEUDO_SHARE}),
-        row("pretrained", "texts made from catalogue and graph only, no question", {**MADE, "questions": 0.0}),
+        row("pretrained", "texts made from catalogue and graph only, no question", {**SYNTHETIC, "questions": 0.0}),
         row("tuned", "pretrained, then questions only", {"questions": 1.0}, against="questions", begins="pretrained"),
         row("no-damage", "names in made texts never misspelt", MIX, "--damage", "0"),
         row("in-batch", "objective: the other entities of the batch", MIX, *batch),
@@ -136,7 +136,7 @@ class Plan:
     """What the script was asked for; see its options.
 
     Attributes:
-        part: of the table.
+        table: of the table.
         data: folder of the data.
         kb: knowledge base.
         model: the encoder to begin with, or the model with a reranker.
@@ -147,7 +147,7 @@ class Plan:
         more: further options of every training.
     """
 
-    part: str
+    table: str
     data: Path
     kb: str
     model: str
@@ -159,11 +159,11 @@ class Plan:
 
     def folder(self, name: str) -> Path:
         """Of a row."""
-        return self.out / self.part / name
+        return self.out / self.table / name
 
     def commands(self, row: Row) -> list[Arguments]:
         """Arguments of ``blink`` that make a row, in order."""
-        trains = row.part == "train"
+        trains = row.table == "train"
         model, kb = (str(self.folder(row.name) / "run" / "best"), self.kb) if trains else (self.model, self.kb)
         reading = () if trains else row.options
         return [
@@ -229,7 +229,7 @@ class Plan:
             MissingFileError: something is not there.
         """
         files = [self.data / file for file in FILES.values()]
-        if row.part == "train":
+        if row.table == "train":
             files += [self.data / "WebQSP_EL/train.jsonl", self.data / "kg/codex-m/train.txt"]
             files += [Path(str(self.pseudo))] if "pseudo" in row.mix else []
         else:
@@ -278,7 +278,7 @@ def report_figures(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def compare_rows(work: Work, plan: Plan) -> None:
     """Compare each complete row with its reference row, where that has not been done since either was made."""
-    for row in ROWS[plan.part]:
+    for row in ROWS[plan.table]:
         if row.against is None or not (work.is_complete(row.name) and work.is_complete(row.against)):
             continue
         newest = max((plan.folder(name) / REPORT).stat().st_mtime_ns for name in (row.name, row.against))
@@ -303,11 +303,11 @@ def comparison_file(folder: Path, cut: str, name: str) -> Path:
 
 
 def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
-    """The complete rows under a folder, by part, with their comparisons."""
+    """The complete rows under a folder, by table, with their comparisons."""
     tables: dict[str, list[dict[str, Any]]] = {}
-    for part, rows in ROWS.items():
-        folders = [out / part / row.name for row in rows]
-        tables[part] = [{**read_json(f / REPORT), "compared": differences(f)} for f in folders if (f / REPORT).is_file()]
+    for table, rows in ROWS.items():
+        folders = [out / table / row.name for row in rows]
+        tables[table] = [{**read_json(f / REPORT), "compared": differences(f)} for f in folders if (f / REPORT).is_file()]
     return tables
 
 
@@ -324,35 +324,35 @@ def differences(folder: Path) -> dict[str, Any]:
 # -- the command -----------------------------------------------------------------------------------------------------
 
 
-def chosen_rows(part: str, names: str | None, pseudo: str | None) -> list[Row]:
+def chosen_rows(table: str, names: str | None, pseudo: str | None) -> list[Row]:
     """The rows that are asked for, in the order of the table.
 
     Raises:
         SettingsError: one is unknown, or needs a file that is not given.
     """
-    known = {row.name: row for row in ROWS[part]}
+    known = {row.name: row for row in ROWS[table]}
     selection = [n.strip() for n in names.split(",")] if names else [n for n in known if n != "pseudo" or pseudo]
     wrong = next((n for n in selection if n not in known), None)
     if wrong is not None:
-        raise SettingsError(f"--rows names {wrong!r}; part {part} has {', '.join(known)}")
+        raise SettingsError(f"--rows names {wrong!r}; table {table} has {', '.join(known)}")
     if "pseudo" in selection and pseudo is None:
         raise SettingsError("the row pseudo needs texts that a model has labelled (blink label); give --pseudo FILE")
     return [row for name, row in known.items() if name in selection]
 
 
-def require_model(part: str, model: str | None) -> str:
-    """The model of a part.
+def require_model(table: str, model: str | None) -> str:
+    """The model of a table's rows.
 
     Raises:
-        SettingsError: the part needs one and none is named.
+        SettingsError: the table needs one and none is given.
         MissingFileError: it has no reranker.
     """
-    if part == "train":
+    if table == "train":
         return model or ENCODER
     from blink.model.reranker import RANKER_FILE
 
     if model is None:
-        raise SettingsError("part rank needs a model with a reranker; give --model DIR (blink rank, then blink calibrate)")
+        raise SettingsError("table rank needs a model with a reranker; give --model DIR (blink rank, then blink calibrate)")
     require_file(Path(model) / RANKER_FILE, f"{model} has no reranker to take apart; fit one: blink rank {model}")
     return model
 
@@ -374,7 +374,7 @@ command goes on."""
 
 
 @click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 130})
-@click.argument("part", type=click.Choice(list(ROWS)))
+@click.argument("table", type=click.Choice(list(ROWS)))
 @data_option("Folder with WebQSP_EL/{train,dev}.jsonl, graphquestions_EL/train.jsonl and kg/codex-m/train.txt.")
 @click.option("--kb", required=True, metavar="DIR", help="Knowledge base, built with the encoder that is trained.")
 @click.option("--model", metavar="NAME", help=f"train: the encoder to begin with [default: {ENCODER}]; rank: a ranked model.")
@@ -395,15 +395,15 @@ command goes on."""
 @click.option("--dry-run", is_flag=True, help="Print the commands of the rows that are not complete, and stop.")
 @click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS OF blink train]")
 def main(
-    part: str, rows: str | None, jobs: int, threads: int | None, out: str, results: str, dry_run: bool, **options: Any
+    table: str, rows: str | None, jobs: int, threads: int | None, out: str, results: str, dry_run: bool, **options: Any
 ) -> None:
     """See `HELP`."""
-    selection = chosen_rows(part, rows, options["pseudo"])
-    options |= {"model": require_model(part, options["model"]), "data": Path(options["data"]), "out": Path(out)}
-    if part == "rank" and options["more"]:
-        raise SettingsError("options behind -- are those of blink train, and part rank trains nothing; leave them out")
+    selection = chosen_rows(table, rows, options["pseudo"])
+    options |= {"model": require_model(table, options["model"]), "data": Path(options["data"]), "out": Path(out)}
+    if table == "rank" and options["more"]:
+        raise SettingsError("options behind -- are those of blink train, and table rank trains nothing; leave them out")
     runner = Processes(threads or max((os.cpu_count() or 1) // jobs, 1))
-    make_tables(Work(Plan(part, **options), runner), selection, Path(results), jobs=jobs, dry_run=dry_run)
+    make_tables(Work(Plan(table, **options), runner), selection, Path(results), jobs=jobs, dry_run=dry_run)
 
 
 def make_tables(work: Work, rows: Sequence[Row], results: Path, *, jobs: int = 1, dry_run: bool = False) -> None:
@@ -416,14 +416,14 @@ def make_tables(work: Work, rows: Sequence[Row], results: Path, *, jobs: int = 1
         work.dry_run(todo)
         return
     say(f"{len(rows) - len(todo)} of {len(rows)} rows are complete; {len(todo)} to make")
-    (plan.out / plan.part).mkdir(parents=True, exist_ok=True)
+    (plan.out / plan.table).mkdir(parents=True, exist_ok=True)
 
     def write() -> None:
         compare_rows(work, plan)
         tables = collect(plan.out)
         write_results(results / "ablation", tables, markdown(tables))
 
-    with work.stops_at_termination(), locked(plan.out / plan.part):
+    with work.stops_at_termination(), locked(plan.out / plan.table):
         write()
         make_rows(todo, work.make, write, jobs=jobs, stop=work.stop)
     say(f"wrote {results / 'ablation.json'} and ablation.md, {work.elapsed()}")

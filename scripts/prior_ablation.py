@@ -59,7 +59,7 @@ from blink.training.settings import Fold, PriorTuneSettings
 from scripts.harness import ROOT, as_help, data_option, parse_seeds, run_script, write_results
 from scripts.prior_ablation_page import ARMS, FILES, SCORES, Arm, table_of
 
-PARTS = 5
+N_FOLDS = 5
 DRAWS = 10_000
 
 
@@ -93,12 +93,12 @@ class Bench:
     """All that is measured on, for one kind of scores."""
 
     ranked: bool
-    given: Mapping[str, Mentions]
+    gold_mentions: Mapping[str, Mentions]
     training: Sequence[LabelledText]
     dev: Sequence[LabelledText]
     tables: Mapping[str, PriorTable]
     joined: EntityAlignment
-    made: dict[Any, tuple[PriorTable, PriorWeights]] = field(default_factory=dict)
+    fitted: dict[Any, tuple[PriorTable, PriorWeights]] = field(default_factory=dict)
 
     def table(self, arm: Arm, seed: int) -> PriorTable:
         """The table of an arm."""
@@ -115,9 +115,9 @@ class Bench:
             return None
         # What arms share is made once: coherence comes on top of the same vectors.
         key = (arm.terms, arm.table, arm.shuffled, seed if "vector" in arm.terms else 0, id(learned_on), id(fitted_on))
-        if key not in self.made:
-            self.made[key] = self._without_coherence(arm, seed, learned_on, fitted_on)
-        table, weights = self.made[key]
+        if key not in self.fitted:
+            self.fitted[key] = self._without_coherence(arm, seed, learned_on, fitted_on)
+        table, weights = self.fitted[key]
         if arm.relatedness:
             weights = fit_coherence(fitted_on, table, weights, [arm.relatedness])
         return PriorStages.from_prior(table, weights, self.joined)
@@ -133,11 +133,11 @@ class Bench:
     @cached_property
     def folds(self) -> list[tuple[list[int], list[LabelledText], list[LabelledText]]]:
         """Of WebQSP train, for each part: its texts, and what projections are learned and weights fitted on."""
-        samples = self.given["train"].samples
-        groups = [[i for i, s in enumerate(samples) if s.id in Fold(number, PARTS)] for number in range(PARTS)]
+        samples = self.gold_mentions["train"].samples
+        groups = [[i for i, s in enumerate(samples) if s.id in Fold(number, N_FOLDS)] for number in range(N_FOLDS)]
         folds = []
         for number, tested in enumerate(groups):
-            fitted = groups[(number + 1) % PARTS]
+            fitted = groups[(number + 1) % N_FOLDS]
             learned = [i for other in groups for i in other if other is not tested and other is not fitted]
             folds.append((tested, [self.training[i] for i in learned], [self.training[i] for i in fitted]))
         return folds
@@ -173,7 +173,7 @@ def ablation(data: str, model: str, kb: str, folds: tuple[str, ...], priors: tup
     base, numbers = KnowledgeBase.open(kb), parse_seeds(seeds)
     joined = EntityAlignment(tables["kglm"], base.catalogue)
     samples = {name: labelled_samples(str(Path(data) / file), base.catalogue) for name, file in FILES.items()}
-    results = _begun(Path(f"{out}.json"), _provenance(data, model, kb, folds, files, numbers))
+    results = _resumed(Path(f"{out}.json"), _provenance(data, model, kb, folds, files, numbers))
     kinds = SCORES if load_model(model).reranker else ("text",)
     for scores in kinds:
         if scores in results["scores"]:
@@ -182,16 +182,16 @@ def ablation(data: str, model: str, kb: str, folds: tuple[str, ...], priors: tup
         bench, linker, graph = _bench(model, base, folds, samples, tables, joined, scores == "ranker")
         texts = _whole_texts(linker, samples, bench, {"dev": bench.dev, "graph": graph})
         results["scores"][scores] = {"mentions": _measure(bench, numbers), "texts": texts}
-        results["groups"] = {name: {g: int(m.sum()) for g, m in of.groups.items()} for name, of in bench.given.items()}
+        results["groups"] = {name: {g: int(m.sum()) for g, m in of.groups.items()} for name, of in bench.gold_mentions.items()}
         write_results(Path(out), results, table_of(results))
     say(f"wrote {out}.md and {out}.json")
 
 
-def _begun(file: Path, made: dict[str, Any]) -> dict[str, Any]:
+def _resumed(file: Path, provenance: dict[str, Any]) -> dict[str, Any]:
     """What a run that was killed has measured of the same inputs, with the same code; else nothing yet."""
     results: dict[str, Any] = read_json(file) if file.is_file() else {}
-    same = results.get("made") == made and made["git"] is not None and "+" not in made["git"]
-    return results if same and results["scores"].keys() != SCORES.keys() else {"made": made, "scores": {}}
+    same = results.get("made") == provenance and provenance["git"] is not None and "+" not in provenance["git"]
+    return results if same and results["scores"].keys() != SCORES.keys() else {"made": provenance, "scores": {}}
 
 
 def _provenance(
@@ -229,19 +229,19 @@ def _bench(
         half.reranker = whole.reranker
         readers.append((Linker(half, kb, rank=ranked), fold))
 
-    def read(linker: Linker, texts: Sequence[Sample], given: bool) -> list[LabelledText]:
-        with bar("reading", len(texts), "text") as shown:
-            return read_labelled(linker, texts, joined, gold_spans=given, progress=shown.advance)
+    def read(linker: Linker, texts: Sequence[Sample], gold: bool) -> list[LabelledText]:
+        with bar("reading", len(texts), "text") as progress:
+            return read_labelled(linker, texts, joined, gold_spans=gold, progress=progress.advance)
 
     readers = readers or [(main, None)]
-    parts = [(linker, [s for s in samples["train"] if fold is None or s.id in fold]) for linker, fold in readers]
+    folds_read = [(linker, [s for s in samples["train"] if fold is None or s.id in fold]) for linker, fold in readers]
     short = {name: of for name, of in samples.items() if name != "train"}
     degrees = tables["kglm"].degrees
-    of_parts = [s for _, of in parts for s in of], [t for p in parts for t in read(*p, True)]
-    given = {"train": _mentions(*of_parts, kb, joined, degrees)}
-    given |= {name: _mentions(of, read(main, of, True), kb, joined, degrees) for name, of in short.items()}
-    training = [text for part in parts for text in read(*part, False)]
-    bench = Bench(ranked, given, training, read(main, short["dev"], False), tables, joined)
+    of_parts = [s for _, of in folds_read for s in of], [t for p in folds_read for t in read(*p, True)]
+    gold_mentions = {"train": _mentions(*of_parts, kb, joined, degrees)}
+    gold_mentions |= {name: _mentions(of, read(main, of, True), kb, joined, degrees) for name, of in short.items()}
+    training = [text for fold_read in folds_read for text in read(*fold_read, False)]
+    bench = Bench(ranked, gold_mentions, training, read(main, short["dev"], False), tables, joined)
     return bench, main, read(main, short["graph"], False)
 
 
@@ -274,21 +274,21 @@ def _mentions(
 def _measure(bench: Bench, seeds: Sequence[int]) -> dict[str, Any]:
     """Hits of every arm on given mentions."""
     hits: dict[str, dict[str, np.ndarray]] = {}
-    with bar("arms", len(ARMS) * len(seeds), "arm") as shown:
+    with bar("arms", len(ARMS) * len(seeds), "arm") as progress:
         for arm in ARMS:
             of_seeds: list[dict[str, np.ndarray]] = []
             for seed in seeds:
                 # Without vectors nothing is drawn.
                 of_seeds.append(_hits_of(bench, arm, seed) if "vector" in arm.terms or not of_seeds else of_seeds[0])
-                shown.advance()
+                progress.advance()
             hits[arm.name] = {name: np.stack([of[name] for of in of_seeds]) for name in FILES}
     return {arm.name: {name: _figures(bench, hits, arm.name, name) for name in FILES} for arm in ARMS}
 
 
 def _hits_of(bench: Bench, arm: Arm, seed: int) -> dict[str, np.ndarray]:
     whole = bench.weights(arm, seed, bench.training, bench.dev)
-    hits = {name: of.hits(whole) for name, of in bench.given.items() if name != "train"}
-    train = bench.given["train"]
+    hits = {name: of.hits(whole) for name, of in bench.gold_mentions.items() if name != "train"}
+    train = bench.gold_mentions["train"]
     by_text: dict[int, np.ndarray] = {}
     for tested, learned_on, fitted_on in bench.folds:
         prior = bench.weights(arm, seed, learned_on, fitted_on)
@@ -297,7 +297,7 @@ def _hits_of(bench: Bench, arm: Arm, seed: int) -> dict[str, np.ndarray]:
 
 
 def _figures(bench: Bench, hits: Mapping[str, Mapping[str, np.ndarray]], arm: str, name: str) -> dict[str, Any]:
-    of, hits_of_arm = bench.given[name], hits[arm][name]
+    of, hits_of_arm = bench.gold_mentions[name], hits[arm][name]
     figures: dict[str, Any] = {group: _share(hits_of_arm, mask) for group, mask in of.groups.items()}
     for against in ("none", "degree", "shuffled"):
         other = hits[against][name] if against in hits else hits_of_arm

@@ -69,14 +69,14 @@ def table_of(results: Mapping[str, Any]) -> str:
 
 
 def _preface(results: Mapping[str, Any]) -> list[str]:
-    made, counts = results["made"], {name: groups["ambiguous"] for name, groups in results["groups"].items()}
+    provenance, counts = results["made"], {name: groups["ambiguous"] for name, groups in results["groups"].items()}
     sizes = ", ".join(f"{TITLES[name]} {count}" for name, count in counts.items())
-    model = "models that were not trained on them" if made["folds"] else "a model that was trained on no question"
+    model = "models that were not trained on them" if provenance["folds"] else "a model that was trained on no question"
     lines = [
         "Written by `python scripts/prior_ablation.py`; its help describes the method. Accuracy on ambiguous gold mentions "
-        f"({sizes}), mean of {len(made['seeds'])} seeds; differences are on WebQSP train, with 95 % intervals of 10,000 paired "
-        f"resamples of questions. The questions of WebQSP train are scored by {model}, and the weights of terms are fitted "
-        "out of fold. WebQSP dev also fitted the weights of terms."
+        f"({sizes}), mean of {len(provenance['seeds'])} seeds; differences are on WebQSP train, with 95 % intervals of 10,000 "
+        f"paired resamples of questions. The questions of WebQSP train are scored by {model}, "
+        "and the weights of terms are fitted out of fold. WebQSP dev also fitted the weights of terms."
     ]
     if "ranker" in results["scores"]:
         lines[0] += (

@@ -119,7 +119,7 @@ class TestRows:
         assert "pseudo" not in [r.name for r in ablation.chosen_rows("train", None, None)]
         assert "pseudo" in [r.name for r in ablation.chosen_rows("train", None, "some.jsonl")]
         assert [r.name for r in ablation.chosen_rows("train", "hard, base", None)] == ["base", "hard"]
-        with pytest.raises(SettingsError, match="names 'x'; part rank has full"):
+        with pytest.raises(SettingsError, match="names 'x'; table rank has full"):
             ablation.chosen_rows("rank", "x", None)
         with pytest.raises(SettingsError, match="--pseudo FILE"):
             ablation.chosen_rows("train", "pseudo", None)

@@ -120,8 +120,8 @@ def decide(spans: ScoredSpans, mode: str, thresholds: Thresholds) -> list[Decisi
         return []
     best = rules.scores(spans)[:, 0]
     rows = spans.rows[:, 0]
-    kept = np.flatnonzero(rules.keep(spans, best, thresholds) & (rows >= 0))
-    order = kept[np.lexsort((rows[kept], spans.end[kept], spans.start[kept], -best[kept].astype(np.float64)))]
+    linked = np.flatnonzero(rules.keep(spans, best, thresholds) & (rows >= 0))
+    order = linked[np.lexsort((rows[linked], spans.end[linked], spans.start[linked], -best[linked].astype(np.float64)))]
     return _emit(spans, rules, order, best, rows)
 
 
@@ -219,9 +219,9 @@ class Decoder:
 def _disjoint(decoded: Sequence[DecodedSpan]) -> list[DecodedSpan]:
     """Drop what shares a character with an earlier span: one character (a Hangul syllable) may be several tokens."""
     covered: set[int] = set()
-    kept = []
+    disjoint = []
     for span in decoded:
         if covered.isdisjoint(range(span.start, span.end)):
-            kept.append(span)
+            disjoint.append(span)
             covered.update(range(span.start, span.end))
-    return kept
+    return disjoint

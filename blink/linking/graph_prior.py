@@ -47,12 +47,12 @@ def weights_for(prior: Prior, scores: str) -> PriorWeights:
     Raises:
         MismatchError: it has none.
     """
-    found = prior.weights_for_scorer(scores)
-    if found is None:
+    weights = prior.weights_for_scorer(scores)
+    if weights is None:
         kinds = "ranked scores" if scores.startswith("ranker") else "a bi-encoder's own scores"
         has = "is not tuned yet" if not prior.weights else f"is tuned for {len(prior.weights)} other kinds of scores"
         raise MismatchError(f"the prior {has}, the linker has {kinds} ({scores}); tune it: blink kglm tune-prior")
-    return found
+    return weights
 
 
 class EntityAlignment:
@@ -78,9 +78,9 @@ class EntityAlignment:
                 self._indices[row] = index
         self.shared = sum(row is not None for row in rows)
         if not self.shared:
-            found = f"the prior has {table.ids[0]!r}, {catalogue.path} has {catalogue[0].kb_id!r}"
+            ids = f"the prior has {table.ids[0]!r}, {catalogue.path} has {catalogue[0].kb_id!r}"
             raise MismatchError(
-                f"no entity of the knowledge base is in the prior ({found}); make the prior from a graph with its ids"
+                f"no entity of the knowledge base is in the prior ({ids}); make the prior from a graph with its ids"
             )
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
@@ -104,8 +104,8 @@ class GraphPrior:
         self.weights, self.alignment = weights, alignment
         width = 0 if table.vectors is None else table.vectors.shape[1]
         if weights.vector and not len(weights.graph.T) == len(weights.gate) == width:
-            found = f"graph vectors of {len(weights.graph.T)} dimensions (gate {len(weights.gate)}), the prior has {width}"
-            raise MismatchError(f"the weights are for {found}; tune it again: blink kglm tune-prior")
+            sizes = f"graph vectors of {len(weights.graph.T)} dimensions (gate {len(weights.gate)}), the prior has {width}"
+            raise MismatchError(f"the weights are for {sizes}; tune it again: blink kglm tune-prior")
         self._degrees = table.degrees
         # The last row is that of entities the graph lacks.
         self._popularity = _with_zero_row(weights.popularity * np.log1p(table.degrees).astype(np.float32))
@@ -135,8 +135,8 @@ class GraphPrior:
 def gated(directions: np.ndarray, weights: PriorWeights) -> np.ndarray:
     """Projected graph vectors times their gates. *Shape:* (n, r), float32."""
     gate = 1 / (1 + np.exp(-(directions @ weights.gate + weights.gate_bias)))
-    there = directions.any(axis=1)
-    return ((gate * there)[:, None] * (directions @ weights.graph.T)).astype(np.float32)
+    has_vector = directions.any(axis=1)
+    return ((gate * has_vector)[:, None] * (directions @ weights.graph.T)).astype(np.float32)
 
 
 def projected(mentions: np.ndarray, weights: PriorWeights) -> np.ndarray:

@@ -337,8 +337,8 @@ class Linker:
             "features": windows.features,
             "scores_before_prior": lambda: self._linkable(windows.spans(batch.before_prior for batch in batches)),
         }
-        kept = {name: outputs[name]() for name in request.keep}
-        return Analysis(source.text, source.encoding.offsets, self._linkable(spans), requested, **kept)
+        extras = {name: outputs[name]() for name in request.keep}
+        return Analysis(source.text, source.encoding.offsets, self._linkable(spans), requested, **extras)
 
     def _linkable(self, spans: ScoredSpans) -> ScoredSpans:
         return without_broken_rows(spans, self.catalogue)

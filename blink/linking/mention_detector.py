@@ -147,14 +147,14 @@ class MentionDetector:
         if options.keep_all_if_none:
             passed |= ~passed.any(1, keepdim=True)
         passed &= logits > float("-inf")
-        spans, kept = [], []
+        spans, span_logits = [], []
         for row in range(len(logits)):
             bounds = torch.stack([start[row], end[row]], dim=1)[passed[row]]
             # By position, as a stable order of what follows.
             order = torch.argsort(bounds[:, 0] * hidden.mask.shape[1] + bounds[:, 1])
             spans.append(bounds[order])
-            kept.append(logits[row][passed[row]][order])
-        return self._embed(hidden, spans, kept)
+            span_logits.append(logits[row][passed[row]][order])
+        return self._embed(hidden, spans, span_logits)
 
     def _embed(self, hidden: _Hidden, spans: list[Tensor], logits: list[Tensor]) -> list[DetectedMentions]:
         counts = [len(s) for s in spans]

@@ -119,6 +119,6 @@ def _prior_stages(model: BiEncoder, kb: KnowledgeBase, reranker: Reranker | None
     prior = options.prior if isinstance(options.prior, Prior) else read_prior(options.prior)
     weights = weights_for(prior, scorer_fingerprint(model, None if reranker is None else reranker.network))
     if len(weights.text) and weights.text.shape[1] != model.entity_size:
-        found = f"{weights.text.shape[1]}-dimensional mention vectors, the model has {model.entity_size} dimensions"
-        raise MismatchError(f"the prior is tuned for {found}; tune it for this model: blink kglm tune-prior")
+        sizes = f"{weights.text.shape[1]}-dimensional mention vectors, the model has {model.entity_size} dimensions"
+        raise MismatchError(f"the prior is tuned for {sizes}; tune it for this model: blink kglm tune-prior")
     return PriorStages.from_prior(prior.table, weights, EntityAlignment(prior.table, kb.catalogue))

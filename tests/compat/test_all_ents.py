@@ -83,7 +83,10 @@ def test_only_numbers_are_joined_to_flags():
 @pytest.mark.quick
 @pytest.mark.parametrize(("line", "fields"), [
     (README_LINE, {"interactive": True, "threshold": -4.5, "mentions": 50, "mode": "joint", "detector": JOINT}),
-    (SLURM_LINE, {"threshold": -2.9, "mention_floor": -math.inf, "batch_size": 64, "mode": "joint", "save_to": Path("out")}),
+    (
+        SLURM_LINE,
+        {"threshold": -2.9, "min_mention_log_prob": -math.inf, "batch_size": 64, "mode": "joint", "save_to": Path("out")},
+    ),
     (E_LINE, {"threshold": -2.9, "mentions": 40, "entities": 5, "interactive": False}),
     ("-i", {"files": None, "threshold": None}),
     ("-i --biencoder_model m", {"threshold": -4.5}),
@@ -91,16 +94,19 @@ def test_only_numbers_are_joined_to_flags():
     ("--test_mentions f --biencoder_model m", {"threshold": -4.5}),
     ("--test_mentions f --biencoder_model m --final_thresholding joint_0", {"threshold": -2.9}),
     ("--test_mentions f --biencoder_model m --mention_classifier_threshold 0.5 --threshold -1", {"threshold": -1.0}),
-    ("--test_mentions f --mention_classifier_threshold 0.5", {"mention_floor": math.log(0.5)}),
-    ("--test_mentions f --final_thresholding top_entity_by_mention", {"mode": "best_entity_by_mention", "mention_floor": -4.5}),
+    ("--test_mentions f --mention_classifier_threshold 0.5", {"min_mention_log_prob": math.log(0.5)}),
+    (
+        "--test_mentions f --final_thresholding top_entity_by_mention",
+        {"mode": "best_entity_by_mention", "min_mention_log_prob": -4.5},
+    ),
     ("--test_mentions f --threshold_type top_entity_by_mention --mention_threshold -0.1", {"mode": "top_entity_by_mention"}),
     ("--test_mentions f --threshold_type joint_0 --final_thresholding joint", {"mode": "joint"}),
     ("--test_mentions f -n none", {"detector": GOLD}), ("--test_mentions f -n single", {"detector": SINGLE}),
     ("--test_mentions f", {"detector": JOINT, "device": "cpu", "precision": "auto"}),
     ("--test_mentions f -n joint_all_ents_pretokenized", {"detector": JOINT, "stored_tokens": True}),
-    ("--test_mentions f --compat elq --precision bf16", {"elq": True, "precision": "fp32", "mention_floor": -4.5}),
-    ("--test_mentions f --compat elq --threshold -1", {"mention_floor": -1.0}),
-    ("--test_mentions f --compat elq --mention_classifier_threshold 0 --threshold -1", {"mention_floor": -math.inf}),
+    ("--test_mentions f --compat elq --precision bf16", {"elq": True, "precision": "fp32", "min_mention_log_prob": -4.5}),
+    ("--test_mentions f --compat elq --threshold -1", {"min_mention_log_prob": -1.0}),
+    ("--test_mentions f --compat elq --mention_classifier_threshold 0 --threshold -1", {"min_mention_log_prob": -math.inf}),
 ])  # fmt: skip
 def test_flags_mean(line: str, fields: dict[str, Any]):
     resolved = plan(line)

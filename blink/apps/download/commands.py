@@ -102,9 +102,9 @@ def show_plan(folder: ModelsFolder, plan: Sequence[PlannedFile]) -> tuple[int, i
         text = "?" if size is None else f"{'~' * (exact is None)}{human_size(size)}"
         note = {"keep": "is here", "adopt": "is here, not recorded yet", "fetch": "to fetch"}[action]
         if action == "fetch":
-            part = size_of(folder.path / f"{file.target}.part")
-            note += f", {human_size(part)} so far" if part else ""
-            needed, unknown, count = needed + max((size or 0) - part, 0), unknown + (size is None), count + 1
+            received = size_of(folder.path / f"{file.target}.part")
+            note += f", {human_size(received)} so far" if received else ""
+            needed, unknown, count = needed + max((size or 0) - received, 0), unknown + (size is None), count + 1
         say(f"  {file.name:<28} {text:>10}  {note}")
     more = f", plus {unknown} of unknown size" if unknown else ""
     say(f"total to fetch: {human_size(needed)} in {count_files(count)}{more}; free disk: {human_size(free)}")
@@ -158,11 +158,11 @@ def show_list(groups: Mapping[str, str], files: Sequence[PublishedFile], models:
     """Print the table of ``--list``."""
     lines = [("name", "size", "groups", "target", "here", "purpose")]
     for file in files:
-        path, part = models / file.target, size_of(models / f"{file.target}.part")
+        path, received = models / file.target, size_of(models / f"{file.target}.part")
         exact = size_of(path) if path.is_file() else file.bytes
         size = exact if exact is not None else file.approx_bytes
         text = "?" if size is None else f"{'~' * (exact is None)}{human_size(size)}"
-        presence = "yes" if path.is_file() else f"{human_size(part)} so far" if part else "no"
+        presence = "yes" if path.is_file() else f"{human_size(received)} so far" if received else "no"
         target = f"{file.target} + folder" if file.unpack else file.target
         lines.append((file.name, text, ",".join(file.groups), target, presence, file.purpose))
     widths = [max(len(line[column]) for line in lines) for column in range(5)]

@@ -56,8 +56,8 @@ class Version(NamedTuple):
 
 def request(url: str, method: str, headers: Mapping[str, str], timeout_s: float) -> http.client.HTTPResponse:
     """Ask a server; redirects are followed. Raises `OSError` or `http.client.HTTPException`."""
-    asked = urllib.request.Request(url, headers={"User-Agent": "download_models.sh", **headers}, method=method)
-    response: http.client.HTTPResponse = urllib.request.urlopen(asked, timeout=timeout_s)
+    message = urllib.request.Request(url, headers={"User-Agent": "download_models.sh", **headers}, method=method)
+    response: http.client.HTTPResponse = urllib.request.urlopen(message, timeout=timeout_s)
     return response
 
 
@@ -109,20 +109,20 @@ class Transfer:
     def __init__(self, folder: ModelsFolder, file: PublishedFile, label: str, latest: Version) -> None:
         self._folder, self._file, self._label, self._latest = folder, file, label, latest
         self._url, self._target = folder.url(file), folder.path / file.target
-        self._part, self._meta = (self._target.with_name(self._target.name + end) for end in (".part", ".meta.part"))
+        self._partial, self._meta = (self._target.with_name(self._target.name + end) for end in (".part", ".meta.part"))
         self._can_resume = True
 
     def run(self, wait_s: int) -> None:
         """Download, check, record and name the file; wait between tries, each time twice as long."""
         try:
-            self._part.parent.mkdir(parents=True, exist_ok=True)
+            self._partial.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            folder = self._part.parent
+            folder = self._partial.parent
             raise DownloadError(f"cannot create {folder} ({error.strerror}); fix the permissions, then run again") from error
-        started, best, tries = time.monotonic(), size_of(self._part), 0
+        started, best, tries = time.monotonic(), size_of(self._partial), 0
         while problem := self._attempt():
-            if size_of(self._part) > best:
-                best, tries = size_of(self._part), 0
+            if size_of(self._partial) > best:
+                best, tries = size_of(self._partial), 0
             if tries == MAX_TRIES - 1:
                 advice = "check the network or set BLINK_MIRROR, then run again: it resumes"
                 raise DownloadError(f"{self._file.name}: gave up after {MAX_TRIES} tries: {problem}; {advice}")
@@ -135,7 +135,7 @@ class Transfer:
     def _attempt(self) -> str:
         """One request; returns why it did not complete the part, or nothing."""
         lines = self._meta.read_text(encoding="utf-8").split("\n") if self._meta.is_file() else []
-        version, offset = Version(*lines[:3]), size_of(self._part)
+        version, offset = Version(*lines[:3]), size_of(self._partial)
         if offset and version == self._latest and offset == version.size:
             return ""  # stopped between the last byte and the rename
         headers = {}
@@ -170,11 +170,11 @@ class Transfer:
             problem = self._append(response, offset, version.size)
         except OSError as error:
             room, fix = (
-                human_size(free_bytes(self._part.parent)),
+                human_size(free_bytes(self._partial.parent)),
                 "make room or set BLINK_MODELS_DIR, then run again: it resumes",
             )
-            raise DownloadError(f"cannot write {self._part} ({error.strerror}), free disk: {room}; {fix}") from error
-        size = size_of(self._part)
+            raise DownloadError(f"cannot write {self._partial} ({error.strerror}), free disk: {room}; {fix}") from error
+        size = size_of(self._partial)
         if problem or size < (version.size or 0):
             return f"the transfer broke off after {human_size(size)}: {problem or 'the server closed the connection'}"
         return ""
@@ -182,7 +182,7 @@ class Transfer:
     def _append(self, response: http.client.HTTPResponse, offset: int, length: int | None) -> str:
         """Write a body behind an offset of the part, up to the listed size; returns what went wrong with reading."""
         progress = Progress(self._label, offset, length)
-        with self._part.open("r+b" if offset else "wb", buffering=0) as sink, contextlib.closing(progress):
+        with self._partial.open("r+b" if offset else "wb", buffering=0) as sink, contextlib.closing(progress):
             size = sink.seek(offset)
             while self._file.bytes is None or size <= self._file.bytes:
                 try:
@@ -199,16 +199,16 @@ class Transfer:
 
     def _accept(self) -> None:
         """Check a complete part against the list, record it, give it its name."""
-        file, size, sha256, problem = self._file, size_of(self._part), sha256_of(self._part), ""
+        file, size, sha256, problem = self._file, size_of(self._partial), sha256_of(self._partial), ""
         if file.bytes not in (None, size):
             problem = f"got {size} bytes from {self._url}, the list says {file.bytes}; {OTHER_MIRROR}"
         elif file.sha256 not in (None, sha256):
             problem = f"what came from {self._url} has sha256 {sha256}, the list says {file.sha256}; {OTHER_MIRROR}"
         if problem:
-            self._part.unlink()
+            self._partial.unlink()
         else:
-            self._folder.record(file, sha256, self._part)
-            self._part.replace(self._target)
+            self._folder.record(file, sha256, self._partial)
+            self._partial.replace(self._target)
         self._meta.unlink(missing_ok=True)
         if problem:
             raise DownloadError(f"{file.name}: {problem}")
@@ -220,14 +220,14 @@ class Progress:
     def __init__(self, label: str, offset: int, length: int | None) -> None:
         self._label, self._offset, self._length = label, offset, length
         self._terminal = sys.stdout.isatty()
-        self._started = self._shown = time.monotonic()
+        self._started = self._last_shown = time.monotonic()
 
     def show(self, size: int) -> None:
         """Show it, if it is time."""
         now = time.monotonic()
-        if now - self._shown < (1 if self._terminal else PROGRESS_S):
+        if now - self._last_shown < (1 if self._terminal else PROGRESS_S):
             return
-        self._shown, rate = now, (size - self._offset) / (now - self._started)
+        self._last_shown, rate = now, (size - self._offset) / (now - self._started)
         text = f"{self._label}  {human_size(size)}"
         if self._length and rate > 0:
             left_min = int((self._length - size) / rate / 60) + 1

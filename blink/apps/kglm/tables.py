@@ -14,16 +14,16 @@ def metric_lines(metrics: Mapping[str, Any], indent: int = 0) -> Iterator[str]:
     metrics = {k: v for k, v in metrics.items() if k not in LONG}
     numbers = {k: v for k, v in metrics.items() if not isinstance(v, Mapping)}
     if numbers:
-        yield " " * indent + "  ".join(f"{key} {_shown(value)}" for key, value in numbers.items())
+        yield " " * indent + "  ".join(f"{key} {_formatted(value)}" for key, value in numbers.items())
     for key, value in metrics.items():
         if isinstance(value, Mapping):
             plain = not any(isinstance(v, Mapping) for v in value.values())
             if plain:
-                yield " " * indent + f"{key}: " + "  ".join(f"{k} {_shown(v)}" for k, v in value.items())
+                yield " " * indent + f"{key}: " + "  ".join(f"{k} {_formatted(v)}" for k, v in value.items())
             else:
                 yield " " * indent + f"{key}:"
                 yield from metric_lines(value, indent + 2)
 
 
-def _shown(value: Any) -> str:
+def _formatted(value: Any) -> str:
     return f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)

@@ -63,13 +63,13 @@ def _folder_for(folder: Path) -> Iterator[Path]:
     """The folder of a new run, locked; where a mistake ends the run before it begins, a folder made for it goes again."""
     from blink.files import locked
 
-    made = not folder.exists()
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with locked(folder):
             yield folder
     finally:
-        if made and not any(folder.iterdir()):
+        if is_new and not any(folder.iterdir()):
             folder.rmdir()
 
 
@@ -106,9 +106,9 @@ def shown_progress(name: str, unit: str) -> Iterator[Progress]:
         bars.append(Bar(name, total, unit))
         bars[-1].advance(done)
 
-    def step(shown: Mapping[str, float]) -> None:
+    def step(values: Mapping[str, float]) -> None:
         bars[-1].advance()
-        bars[-1].note(" ".join(f"{key} {value:.4g}" for key, value in shown.items()))
+        bars[-1].note(" ".join(f"{key} {value:.4g}" for key, value in values.items()))
 
     try:
         yield Progress(start=start, step=step, say=say)

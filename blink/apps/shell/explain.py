@@ -61,7 +61,7 @@ def explanation(number: int, linked: LinkedText, analysis: Analysis, linker: Lin
 
 
 def _figures(link: Link, spans: ScoredSpans, span: int, mode: str) -> Fragments:
-    rows = _PARTS.get(MODES[mode].scores, _parts_beside)(link, spans.select(np.array([span])))
+    rows = _SCORE_ROWS.get(MODES[mode].scores, _rows_of_inner_product)(link, spans.select(np.array([span])))
     width = max(len(percents) for _, _, percents, _ in rows)
     return [
         fragment
@@ -79,7 +79,7 @@ _Row = tuple[str, float, str, str]
 """A figure's name, its value, the same as a percentage or nothing, and what it means."""
 
 
-def _parts_of_probability(link: Link, spans: ScoredSpans) -> list[_Row]:
+def _rows_of_probability(link: Link, spans: ScoredSpans) -> list[_Row]:
     named = float(link_probabilities(spans).sum())
     entity = math.exp(float(log_softmax(spans.entity_logits)[0, 0]))
     return [
@@ -89,11 +89,11 @@ def _parts_of_probability(link: Link, spans: ScoredSpans) -> list[_Row]:
     ]
 
 
-def _parts_of_sum(link: Link, spans: ScoredSpans) -> list[_Row]:
+def _rows_of_sum(link: Link, spans: ScoredSpans) -> list[_Row]:
     return [*_shares(link, spans), ("score", link.score, share(link.score), "their sum")]
 
 
-def _parts_beside(link: Link, spans: ScoredSpans) -> list[_Row]:
+def _rows_of_inner_product(link: Link, spans: ScoredSpans) -> list[_Row]:
     return [*_shares(link, spans), ("score", link.score, "", "the inner product of mention and entity")]
 
 
@@ -106,9 +106,9 @@ def _shares(link: Link, spans: ScoredSpans) -> list[_Row]:
     ]
 
 
-_PARTS: dict[Callable[[ScoredSpans], np.ndarray], Callable[[Link, ScoredSpans], list[_Row]]] = {
-    joint_scores: _parts_of_sum,
-    link_probabilities: _parts_of_probability,
+_SCORE_ROWS: dict[Callable[[ScoredSpans], np.ndarray], Callable[[Link, ScoredSpans], list[_Row]]] = {
+    joint_scores: _rows_of_sum,
+    link_probabilities: _rows_of_probability,
 }
 """What the score of a mode is made of."""
 

@@ -1,4 +1,4 @@
-"""The features of a candidate in words."""
+"""Describes the features of a candidate in words."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def reasons(analysis: Analysis, span: int, link: Link, linker: Linker, view: Vie
     fragments: Fragments = []
     for candidate in link.candidates[:2]:
         if candidate.row in described:
-            parts = [*described[candidate.row], *_known(candidate.row, linker.stages.graph_prior)]
-            line = f"{one_line(candidate.title, 40)}: {'; '.join(parts) or 'nothing'}"
+            phrases = [*described[candidate.row], *_known(candidate.row, linker.stages.graph_prior)]
+            line = f"{one_line(candidate.title, 40)}: {'; '.join(phrases) or 'nothing'}"
             fragments.append(("", wrapped(line, view.room, 6, _LINES)))
     heading: Fragments = [("class:key", "    reasons"), ("class:faint", " (inner products in brackets)\n")]
     return [*heading, *fragments] if fragments else []
@@ -63,32 +63,32 @@ def _descriptions(features: CandidateFeatures, used: list[bool]) -> dict[int, li
     rows = [row for row in features.spans.rows[0].tolist() if row >= 0]
     real = features.values[0][features.spans.rows[0] >= 0]
     table = [{n: v for n, v, w in zip(FEATURES, values, used, strict=True) if w} for values in real.tolist()]
-    namesakes = [each for each in table if each.get("alias", 0) > 0]
-    best_known = [each for each in namesakes if each.get("popularity_gap", -1) == 0]
-    nearest = max((each.get("logit", 0) for each in table), default=0)
-    found = {}
-    for row, each in zip(rows, table, strict=True):
-        parts = _name(each, len(namesakes))
-        if len(namesakes) > 1 and each in namesakes and "popularity_gap" in each:
+    namesakes = [candidate for candidate in table if candidate.get("alias", 0) > 0]
+    best_known = [candidate for candidate in namesakes if candidate.get("popularity_gap", -1) == 0]
+    nearest = max((candidate.get("logit", 0) for candidate in table), default=0)
+    descriptions = {}
+    for row, candidate in zip(rows, table, strict=True):
+        phrases = _name(candidate, len(namesakes))
+        if len(namesakes) > 1 and candidate in namesakes and "popularity_gap" in candidate:
             # Namesakes without an id are all as well known as each other, as far as anyone can tell.
-            parts += ["less known than another"] if each["popularity_gap"] < 0 else []
-            parts += ["the best known of these"] if best_known == [each] else []
-        if "logit" in each:
-            fits = "best" if each["logit"] >= nearest else "less"
-            parts.append(f"fits the context {fits} ({each['logit']:.2f})")
-        found[row] = parts
-    return found
+            phrases += ["less known than another"] if candidate["popularity_gap"] < 0 else []
+            phrases += ["the best known of these"] if best_known == [candidate] else []
+        if "logit" in candidate:
+            fits = "best" if candidate["logit"] >= nearest else "less"
+            phrases.append(f"fits the context {fits} ({candidate['logit']:.2f})")
+        descriptions[row] = phrases
+    return descriptions
 
 
-def _name(each: Mapping[str, float], namesakes: int) -> list[str]:
+def _name(features: Mapping[str, float], namesakes: int) -> list[str]:
     """What the mention is to the entity as a name."""
-    kind = next((words for feature, words in _KINDS if each.get(feature, 0) > 0), None)
+    kind = next((words for feature, words in _KINDS if features.get(feature, 0) > 0), None)
     if kind is None:
-        if "dice" not in each:
+        if "dice" not in features:
             return []
-        return [f"spelt {100 * each['dice']:.0f} % like a name of it" if each["dice"] > 0 else "no name of it"]
-    if each.get("is_unambiguous", 0) > 0:
+        return [f"spelt {100 * features['dice']:.0f} % like a name of it" if features["dice"] > 0 else "no name of it"]
+    if features.get("is_unambiguous", 0) > 0:
         return [f"{kind}, and of nothing else"]
-    others = namesakes - 1 if each.get("alias", 0) > 0 else 0
+    others = namesakes - 1 if features.get("alias", 0) > 0 else 0
     shared = f", shared with {others} other{'s' * (others > 1)}" if others > 0 else ""
     return [f"{kind}{shared}"]

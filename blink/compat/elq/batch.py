@@ -31,9 +31,9 @@ ROWS_A_ROUND = 1024
 def link_file(plan: Plan, linker: Linker, samples: Iterable[Sample]) -> None:
     """Link the rows of a mention file, write or print the predictions, and print the metrics where there are labels."""
     totals = Totals()
-    with Results.open(plan.save_to, sys.stdout) as results, bar("linking", None, "text") as shown:
+    with Results.open(plan.save_to, sys.stdout) as results, bar("linking", None, "text") as progress:
         for _ in link_rows(plan, linker, samples, results, totals):
-            shown.advance()
+            progress.advance()
     if totals.labelled:
         print_metrics(totals)
     else:
@@ -60,10 +60,10 @@ def link_rows(
         scored = rows.score(chunk)
         done = [rows.decide(row, spans) for row, spans in zip(chunk, scored, strict=True)]
         totals.seconds += time.perf_counter() - started
-        for row, spans, each in zip(chunk, scored, done, strict=True):
-            results.add(row, spans, each)
-            totals.add(row, each)
-            yield each
+        for row, spans, prediction in zip(chunk, scored, done, strict=True):
+            results.add(row, spans, prediction)
+            totals.add(row, prediction)
+            yield prediction
     results.finish(totals.seconds)
 
 
@@ -108,11 +108,11 @@ class RowLinker:
             scored spans, in positions of each row's tokens.
         """
         as_they_stand = self._propose if self._plan.detector == JOINT else self._score_given
-        found: dict[int, ScoredSpans] = {}
+        scored: dict[int, ScoredSpans] = {}
         for stored, run in ((True, as_they_stand), (False, self._score_texts)):
-            chosen = [i for i, row in enumerate(rows) if (row.stored or self._plan.elq) == stored]
-            found.update(zip(chosen, run([rows[i] for i in chosen]), strict=True))
-        return [found[i] for i in range(len(rows))]
+            indices = [i for i, row in enumerate(rows) if (row.stored or self._plan.elq) == stored]
+            scored.update(zip(indices, run([rows[i] for i in indices]), strict=True))
+        return [scored[i] for i in range(len(rows))]
 
     def decide(self, row: Row, spans: ScoredSpans) -> RowPrediction:
         """Choose the links of a row, and count its hits."""
@@ -122,34 +122,34 @@ class RowLinker:
 
     def _propose(self, rows: Sequence[Row]) -> list[ScoredSpans]:
         elq = self._plan.elq
-        detector, least = self._linker.stages.detector, self._floor()
+        detector, least = self._linker.stages.detector, self._min_mention_log_prob()
         options = replace(detector.options, min_mention_log_prob=least, keep_all_if_none=elq, special_tokens=elq)
         inputs = [self._input(row, window.start, window.end) for row in rows for window in row.windows]
         mentions = detector.detect(inputs, self._plan.batch_size, options)
-        found = iter(self._linker.stages.candidates.retrieve(mentions))
+        scored = iter(self._linker.stages.candidates.retrieve(mentions))
         results = []
         for row in rows:
-            parts = [next(found).shift(window.start - 1) for window in row.windows]
-            results.append(_merged(parts, row.windows) if parts else ScoredSpans.none(self._plan.entities))
+            windows = [next(scored).shift(window.start - 1) for window in row.windows]
+            results.append(_merged(windows, row.windows) if windows else ScoredSpans.none(self._plan.entities))
         return results
 
-    def _floor(self) -> float:
+    def _min_mention_log_prob(self) -> float:
         # A joint score is never above the mention's, so no link is lost.
         joint = self._linker.mode == "joint" and not self._plan.elq
-        return max(self._plan.mention_floor, self._linker.thresholds.score) if joint else self._plan.mention_floor
+        return max(self._plan.min_mention_log_prob, self._linker.thresholds.score) if joint else self._plan.min_mention_log_prob
 
     def _score_given(self, rows: Sequence[Row]) -> list[ScoredSpans]:
         # Every mention has a window of its own, so none is left out.
-        cuts = [[window_around_gold(len(row.ids), [span], self._length) for span in self._given(row)] for row in rows]
+        cuts = [[window_around_gold(len(row.ids), [span], self._length) for span in self._given_spans(row)] for row in rows]
         inputs = [
             self._input(row, cut.window.start, cut.window.end) for row, of_row in zip(rows, cuts, strict=True) for cut in of_row
         ]
         bounds = [list(cut.bounds) for of_row in cuts for cut in of_row]
         mentions = self._linker.stages.detector.embed(inputs, bounds, self._plan.batch_size)
-        found = iter(self._linker.stages.candidates.retrieve(mentions))
-        return [self._joined([next(found).shift(cut.window.start - 1) for cut in of_row]) for of_row in cuts]
+        scored = iter(self._linker.stages.candidates.retrieve(mentions))
+        return [self._joined([next(scored).shift(cut.window.start - 1) for cut in of_row]) for of_row in cuts]
 
-    def _given(self, row: Row) -> list[tuple[int, int]]:
+    def _given_spans(self, row: Row) -> list[tuple[int, int]]:
         if self._plan.detector == GOLD:
             return [(start, end) for start, end, _ in row.gold or ()]
         return [(0, len(row.ids))] if row.ids else []
@@ -161,15 +161,15 @@ class RowLinker:
         elif self._plan.detector != JOINT:
             spans = [[(0, len(row.sample.text))] if row.ids else [] for row in rows]
         texts = [row.sample.text for row in rows]
-        size, least = self._plan.batch_size, self._floor()
+        size, least = self._plan.batch_size, self._min_mention_log_prob()
         analyses = self._linker.analyze(texts, spans=spans, batch_size=size, min_mention_log_prob=least)
         return [analysis.spans for analysis in analyses]
 
     def _input(self, row: Row, start: int, end: int) -> list[int]:
         return [self._model.tokenizer.cls_id, *row.ids[start:end], self._model.tokenizer.sep_id]
 
-    def _joined(self, parts: Sequence[ScoredSpans]) -> ScoredSpans:
-        return ScoredSpans.concatenate([ScoredSpans.none(self._plan.entities), *parts])
+    def _joined(self, spans: Sequence[ScoredSpans]) -> ScoredSpans:
+        return ScoredSpans.concatenate([ScoredSpans.none(self._plan.entities), *spans])
 
 
 def _every(spans: ScoredSpans, mode: str) -> list[Decision]:

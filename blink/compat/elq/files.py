@@ -96,7 +96,7 @@ def link_with(plan: Plan, model: BiEncoder, kb: KnowledgeBase) -> Linker:
         mentions=plan.mentions,
         entities=plan.entities,
         context_length=plan.context_length,
-        min_mention_log_prob=plan.mention_floor,
+        min_mention_log_prob=plan.min_mention_log_prob,
         precision=plan.precision,
         device=plan.device,
     )
@@ -192,6 +192,7 @@ def _read_vectors(path: Path) -> Tensor:
 
     vectors = read_tensors(path, _remedy(path))
     if not isinstance(vectors, torch.Tensor) or vectors.ndim != 2 or not vectors.is_floating_point():
-        found = f"a tensor of shape {tuple(vectors.shape)}, {vectors.dtype}" if isinstance(vectors, torch.Tensor) else "none"
-        raise MismatchError(f"{path} must hold one matrix of floats, a row for each entity; found {found}")
+        is_tensor = isinstance(vectors, torch.Tensor)
+        description = f"a tensor of shape {tuple(vectors.shape)}, {vectors.dtype}" if is_tensor else "none"
+        raise MismatchError(f"{path} must hold one matrix of floats, a row for each entity; found {description}")
     return vectors

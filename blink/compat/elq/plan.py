@@ -46,7 +46,7 @@ class Plan:
         mode: one of `blink.linking.decoder.MODES`; None for the starter's own, which ranks candidates by all evidence.
         threshold: of links; None for the model's own.
         mention_threshold: raw mention score, for the modes by mention.
-        mention_floor: mentions whose log probability is not above it are no mentions.
+        min_mention_log_prob: mentions whose log probability is not above it are no mentions.
         mentions: most mentions per window.
         entities: candidates per mention.
         batch_size: inputs at once.
@@ -66,7 +66,7 @@ class Plan:
     mode: str | None = "joint"
     threshold: float | None = None
     mention_threshold: float | None = None
-    mention_floor: float = -math.inf
+    min_mention_log_prob: float = -math.inf
     mentions: int = 50
     entities: int = 10
     batch_size: int = 8
@@ -102,7 +102,7 @@ def resolve(options: argparse.Namespace) -> Plan | None:
         mode=mode,
         threshold=threshold,
         mention_threshold=options.mention_threshold,
-        mention_floor=_mention_floor(options, mode, threshold, elq),
+        min_mention_log_prob=_min_mention_log_prob(options, mode, threshold, elq),
         mentions=options.top_k,
         entities=options.num_cand_entities,
         batch_size=options.eval_batch_size,
@@ -143,15 +143,15 @@ def _settings_of(weights: Path, named: str | None) -> Path | None:
         if named is not None:
             raise SettingsError(f"{weights} is a model folder, which holds its own settings; leave --biencoder_config out")
         return None
-    beside = weights.parent / "training_params.txt"
-    return Path(named or (beside if beside.is_file() else "models/elq_large_params.txt"))
+    default = weights.parent / "training_params.txt"
+    return Path(named or (default if default.is_file() else "models/elq_large_params.txt"))
 
 
 def _mode(options: argparse.Namespace, files: Files | None) -> str | None:
     old, new = FINAL_THRESHOLDING.get(options.final_thresholding), THRESHOLD_TYPES.get(options.threshold_type)
     if old is not None and new is not None and old != new:
-        given = f"--final_thresholding {options.final_thresholding} and --threshold_type {options.threshold_type}"
-        raise SettingsError(f"{given} contradict each other; give one of them")
+        flags = f"--final_thresholding {options.final_thresholding} and --threshold_type {options.threshold_type}"
+        raise SettingsError(f"{flags} contradict each other; give one of them")
     if old is None and new is None and files is None and options.threshold is None:
         return None
     mode = old or new or "joint"
@@ -179,7 +179,7 @@ def _threshold(options: argparse.Namespace, files: Files | None) -> float | None
     return -2.9 if of_july and not options.interactive else -4.5
 
 
-def _mention_floor(options: argparse.Namespace, mode: str | None, threshold: float | None, elq: bool) -> float:
+def _min_mention_log_prob(options: argparse.Namespace, mode: str | None, threshold: float | None, elq: bool) -> float:
     share = options.mention_classifier_threshold
     if share is not None:
         return math.log(share) if share > 0 else -math.inf

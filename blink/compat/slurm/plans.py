@@ -317,9 +317,9 @@ def _plan_encode(name: RunName, model: Model, settings: ClusterSettings, flags: 
     settings.encoder(name.model_size)
     run, out = name.folder(settings), str(name.encodings(settings))
     catalogue, _ = _entity_files(settings.data_folder(name.data), settings)
-    beside = [str(run / PARAMETERS)] if model.parameters is None and (run / PARAMETERS).is_file() else []
+    parameters = [str(run / PARAMETERS)] if model.parameters is None and (run / PARAMETERS).is_file() else []
     arguments = (str(catalogue), "--model", out, "--out", out, "--layout", "t7", *flags, *settings.extra_flags("encode"))
-    steps = (Step("copy", (*model.sources(), *beside, out)), Step("encode", arguments))
+    steps = (Step("copy", (*model.sources(), *parameters, out)), Step("encode", arguments))
     return Plan((catalogue,), (), (Path(out),), steps)
 
 
