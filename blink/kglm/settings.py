@@ -12,7 +12,7 @@ from blink.runs.fields import Allowed, KeptShare, Natural, NonNegative, Positive
 
 K = TypeVar("K", bound="Settings")
 PositiveFloat = Annotated[float, Field(gt=0)]
-Dropout = Annotated[float, Field(ge=0, lt=1), Allowed("dropout is a fraction: give a number from 0 to below 1")]
+Dropout = Annotated[float, Field(ge=0, lt=1), Allowed("dropout is a fraction: give numbers below 1, and at least 0")]
 LearningRate = Annotated[float, Field(gt=0), Allowed("learning rates must be above 0")]
 Widths = Annotated[list[Positive], Field(min_length=1), Allowed("give the width of each layer, such as [256]")]
 NegativeKind = Literal["easy", "same_type", "uniform"]

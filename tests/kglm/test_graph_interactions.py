@@ -69,9 +69,9 @@ def test_scores_are_what_their_formulas_say(name: str, arguments: dict[str, Any]
     p = arguments.get("p", 2)
     expected = torch.tensor([by_hand(name, p, entities[a], relations[b], entities[c]) for a, b, c in zip(h, r, t, strict=True)])
     assert torch.allclose(model.score_hrt(h, r, t), expected.double(), atol=1e-6)
-    everything = model.score_tails(h, r)
+    everything = model.scores(Queries(h, r, torch.zeros_like(h, dtype=torch.bool)))
     assert torch.allclose(everything.gather(1, t.unsqueeze(1)).squeeze(1), expected.double(), atol=1e-6)
-    everything = model.score_heads(r, t)
+    everything = model.scores(Queries(t, r, torch.ones_like(t, dtype=torch.bool)))
     assert torch.allclose(everything.gather(1, h.unsqueeze(1)).squeeze(1), expected.double(), atol=1e-6)
 
 
@@ -111,7 +111,7 @@ def test_all_ways_to_score_agree(name: str, reciprocal: bool) -> None:
     tails = ~queries.heads
     h, r, t = queries.anchors[tails], queries.relations[tails], answers[tails]
     assert torch.allclose(model.score_hrt(h, r, t), everything[tails].gather(1, t.unsqueeze(1)).squeeze(1), atol=1e-9)
-    heads = model.score_heads(queries.relations[~tails], queries.anchors[~tails])
+    heads = model.scores(Queries(queries.anchors[~tails], queries.relations[~tails], queries.heads[~tails]))
     assert torch.allclose(heads, everything[~tails], atol=1e-9)
 
 

@@ -141,14 +141,6 @@ class GraphModel(nn.Module):
         queries = Queries(heads, relations, torch.zeros_like(heads, dtype=torch.bool))
         return self.scores(queries, tails.unsqueeze(1)).squeeze(1)
 
-    def score_tails(self, heads: Tensor, relations: Tensor, candidates: Tensor | slice | None = None) -> Tensor:
-        """Scores of ``(h, r, ?)``. *Shapes:* (batch,) twice, and (batch, n); see `scores`."""
-        return self.scores(Queries(heads, relations, torch.zeros_like(heads, dtype=torch.bool)), candidates)
-
-    def score_heads(self, relations: Tensor, tails: Tensor, candidates: Tensor | slice | None = None) -> Tensor:
-        """Scores of ``(?, r, t)``. *Shapes:* (batch,) twice, and (batch, n); see `scores`."""
-        return self.scores(Queries(tails, relations, torch.ones_like(tails, dtype=torch.bool)), candidates)
-
     # -- vectors -----------------------------------------------------------------------------------------------------
 
     def entity_rows(self, ids: Tensor | slice) -> Rows:
@@ -204,9 +196,8 @@ def make_model(settings: GraphSections, entities: int, relations: int) -> GraphM
     """
     model = settings.model
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(
-            generator_for(settings.seed, "interaction").initial_seed()
-        )  # PyKEEN's modules use the global generator
+        # PyKEEN's modules use the global generator.
+        torch.manual_seed(generator_for(settings.seed, "interaction").initial_seed())
         interaction = make_interaction(model.name, model.dim, model.relation_dim or model.dim, model.arguments)
     graph_model = GraphModel(interaction, entities, relations, model)
     graph_model.start(settings.seed)

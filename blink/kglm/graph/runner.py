@@ -136,10 +136,9 @@ def classification(model: GraphModel, graph: Graph, seed: int) -> dict[str, Any]
             if sort == "hard":
                 false = graph.negatives.get(split)
             else:
-                drawn = sample_negatives(
+                false = sample_negatives(
                     graph.splits[split], true_triples, len(graph.entities), seed, same_relation=sort != "uniform"
                 )
-                false = drawn
             if false is not None and len(false):
                 labelled[split] = _labelled(model, graph.splits[split], false)
         if len(labelled) == 2:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,6 @@ from blink.kglm.lm.export import write_export
 from blink.kglm.lm.inputs import SPLITS, Inputs, describe_inputs, read_inputs
 from blink.kglm.lm.learner import LanguageLearner
 from blink.kglm.lm.measures import Evaluator, classify_and_measure, tables_for
-from blink.kglm.lm.memory import keep_freed_memory
 from blink.kglm.lm.model import KGLanguageModel
 from blink.kglm.lm.network import new_model, schedule_of
 from blink.kglm.lm.perplexity import measure_perplexity
@@ -27,6 +28,9 @@ from blink.runs.folder import BEST_FOLDER
 from blink.runs.loop import Loop
 from blink.runs.progress import Progress
 from blink.runs.settings import choice
+
+MMAP_MAX, TRIM_THRESHOLD = -4, -1
+"""Parameters of glibc's ``mallopt``."""
 
 
 class LanguageRunner:
@@ -177,6 +181,22 @@ class _States:
         if "accuracy" in self._by_rule:
             separate |= self._by_rule["accuracy"].triples(split)
         return {**metrics, "each_by_its_own_best": separate} if separate else metrics
+
+
+def keep_freed_memory() -> bool:
+    """Configure glibc to keep freed memory instead of returning it to the system.
+
+    Each step allocates gradients as large as the word table. By default such blocks come from the system, which clears them
+    page by page. Reusing them makes a step on a CPU a third faster.
+
+    Returns:
+        whether it was configured; other C libraries are left unchanged.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.gnu_get_libc_version  # noqa: B018 - only glibc has it
+        return bool(library.mallopt(MMAP_MAX, 0)) and bool(library.mallopt(TRIM_THRESHOLD, (1 << 31) - 1))
+    return False
 
 
 def _some_lines(text: Corpus | None, most: int) -> Corpus | None:

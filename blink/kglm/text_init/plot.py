@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -144,13 +145,9 @@ def write_html(points: Points, path: str | Path, title: str) -> None:
         "type": [numbers[kind] for kind in points.types],
         "name": points.names,
     }
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace(
-        "<", "\\u003c"
-    )  # "</script>" would end the script
-    page = TEMPLATE.read_text(encoding="utf-8").replace("{{title}}", _escaped(title)).replace("{{data}}", text)
+    # "</script>" would end the script.
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    title = html.escape(title, quote=False)
+    page = TEMPLATE.read_text(encoding="utf-8").replace("{{title}}", title).replace("{{data}}", text)
     with atomic_open(path) as f:
         f.write(page)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
