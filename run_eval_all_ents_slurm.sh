@@ -8,10 +8,10 @@
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
 #
-# Links a question set with a trained model and evaluates it. With bash right here, or with sbatch.
+# Links a question set with a trained model and evaluates it. With bash on this machine, or with sbatch.
 #
 #   bash run_eval_all_ents_slurm.sh WebQSP_EL test 'wiki_all_ents;all_mention_biencoder_all_avg_true_128_true_true_bert_large_qa_linear;15' joint 0.0 50 joint_0
-#   BLINK_DRY_RUN=1 bash run_eval_all_ents_slurm.sh ...     says what it would read, write and run
+#   BLINK_DRY_RUN=1 bash run_eval_all_ents_slurm.sh ...     prints what it would read, write and run
 #
 #   1 test_questions       folder of the data root: WebQSP_EL, graphquestions_EL, nq, ...
 #   2 subset               file in it, tokenized/SUBSET.jsonl
@@ -27,28 +27,16 @@
 #
 # Partition, account, GPUs, CPUs, memory and time are those of your cluster: give them to sbatch, or once in cluster.ini
 # (see examples/cluster.ini):  eval "$(blink slurm settings --export)"
-# Where data, models and runs lie: [paths] there, or BLINK_DATA_ROOT, BLINK_MODELS_DIR, BLINK_EXPERIMENTS_DIR.
+# Folders of data, models and runs: [paths] there, or BLINK_DATA_ROOT, BLINK_MODELS_DIR, BLINK_EXPERIMENTS_DIR.
 set -euo pipefail
 
-# Batch jobs run a copy of this script that lies elsewhere: the project is where it was submitted, or where BLINK_ROOT says.
-is_root() { [ -f "$1/blink/main_dense_all_ents.py" ]; }
-root=${BLINK_ROOT:-}
-if [ -z "$root" ]; then
-  root=$(realpath -m "$(dirname "$(realpath "$0")")")
-  is_root "$root" || root=${SLURM_SUBMIT_DIR:-$PWD}
-fi
-if ! is_root "$root"; then
-  echo "run_eval_all_ents_slurm.sh: this is not BLINK's folder: $root; submit the script from there, or set BLINK_ROOT" >&2
+# A batch job runs a copy of this script in Slurm's spool: the project is then the folder of submission, or BLINK_ROOT.
+name=run_eval_all_ents_slurm.sh marker=blink/main_dense_all_ents.py
+root=${BLINK_ROOT:-$(realpath -m "$(dirname "$(realpath "$0")")")}
+[ -n "${BLINK_ROOT:-}" ] || [ -f "$root/$marker" ] || root=${SLURM_SUBMIT_DIR:-$PWD}
+if [ ! -f "$root/$marker" ]; then
+  echo "$name: this is not BLINK's folder: $root; submit the script from there, or set BLINK_ROOT" >&2
   exit 1
 fi
-# What is named from where you are stays what it is.
-if [ -n "${BLINK_CLUSTER:-}" ]; then
-  BLINK_CLUSTER=$(realpath -m "$BLINK_CLUSTER")
-  export BLINK_CLUSTER
-fi
-cd "$root"
-
-python=${BLINK_PYTHON:-$root/.venv/bin/python}
-[ -x "$python" ] || python=$(command -v python3) || { echo "run_eval_all_ents_slurm.sh: no Python here; run make demo once, or set BLINK_PYTHON" >&2; exit 1; }
-export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+. "$root/blink/compat/slurm/launch.sh"
 exec "$python" -m blink.compat.slurm eval "$@"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import codecs
 import contextlib
 import errno
@@ -149,6 +150,19 @@ def read_json(path: str | Path, remedy: str = "check the path") -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # among them brackets too deep, and numbers of thousands of digits
         raise DataError(f"{path} is not valid JSON ({error}); {remedy}") from error
+
+
+def read_mapping(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object, or a Python dict of literals as the originals write settings; None if the file holds neither."""
+    text = path.read_text(encoding="utf-8", errors="replace").strip()
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            values = parse(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(values, dict):
+            return values
+    return None
 
 
 def read_json_lines(path: str | Path, remedy: str = "check the path") -> Iterator[tuple[int, Any]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from blink.errors import MissingFileError
+from blink.files import read_mapping
 
 WEIGHTS, PARAMETERS = "pytorch_model.bin", "training_params.txt"
 """Files of a model of the original."""
@@ -93,14 +92,4 @@ def require_model(run: Path, epoch: int) -> None:
 
 def read_parameters(path: Path) -> dict[str, Any]:
     """Read settings in JSON, or in the original's format, a Python dict; empty if they cannot be read."""
-    if not path.is_file():
-        return {}
-    text = path.read_text(encoding="utf-8", errors="replace")
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            values = parse(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        if isinstance(values, dict):
-            return values
-    return {}
+    return (read_mapping(path) if path.is_file() else None) or {}

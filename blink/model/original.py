@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import pickle
 import re
 from collections.abc import Mapping
@@ -15,7 +13,7 @@ import torch
 from torch import Tensor
 
 from blink.errors import CheckpointError, DataError, MissingFileError
-from blink.files import require_file
+from blink.files import read_mapping, require_file
 from blink.model.biencoder import BiEncoder, fingerprint
 from blink.model.config import MENTION_SCORERS, ModelConfig
 from blink.model.pretrained import encoder_folder, first_line
@@ -61,14 +59,9 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         DataError: it is neither.
     """
     path = require_file(path, "training writes it into the folder of the checkpoint")
-    text = path.read_text(encoding="utf-8", errors="replace").strip()
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            values = parse(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        if isinstance(values, dict):
-            return values
+    values = read_mapping(path)
+    if values is not None:
+        return values
     raise DataError(f"{path} holds neither a JSON object nor a Python dict; give the training_params.txt of the checkpoint")
 
 
