@@ -370,7 +370,7 @@ Rows of train: {", ".join(r.name for r in ROWS["train"])}
 Rows of rank:  {", ".join(r.name for r in ROWS["rank"])}
 
 How far a training is: the end of OUT/train/ROW/run/trace.jsonl. Ctrl-C stops, the state of training is saved, and the same
-command goes on."""
+command continues."""
 
 
 @click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 130})

@@ -65,7 +65,7 @@ def figure(metrics: Mapping[str, Any], name: str) -> float:
 
 
 def bars_of(name: str, metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The bars of a run file beside what was found, and whether they are met."""
+    """The targets of a run file next to the results, and whether they are met."""
     results = {}
     for bars, is_floor in ((BARS, True), (CEILINGS, False)):
         for key, bar in bars.get(name, {}).items():
@@ -162,7 +162,7 @@ def _ranks(path: Path) -> dict[tuple[str, ...], float]:
 @click.command()
 @click.argument("run_file", metavar="RUN.yaml")
 @click.argument("folder", metavar="DIR")
-@click.option("--out", metavar="FILE", help="[default: metrics/NAME.json beside the run file]")
+@click.option("--out", metavar="FILE", help="[default: metrics/NAME.json next to the run file]")
 @click.option("--against", metavar="DIR2", help="Another run on the same graph, to compare ranks with.")
 @click.option("--twin", "twins", metavar="DIR3", multiple=True, help="A run that must have come to the same bits.")
 def main(run_file: str, folder: str, out: str | None, against: str | None, twins: tuple[str, ...]) -> None:

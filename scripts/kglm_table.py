@@ -13,8 +13,8 @@ The language model of a BiLSTM reads forwards alone, so the baseline without tri
 last bit, and is trained once.
 
 Each row is a run file of examples/kglm with a few settings changed; each of its seeds is a run folder, OUT/ROW/seed-N. Runs
-that are complete are skipped; one that was stopped goes on. After each run RESULTS/metrics/ROW.json and RESULTS/table.md are
-written anew from the run folders.
+that are complete are skipped; a stopped one continues. After each run RESULTS/metrics/ROW.json and RESULTS/table.md are
+rewritten from the run folders.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def report(runs: Path, written: Path) -> None:
 
 
 def collect(folder: Path) -> dict[str, dict[str, Any]]:
-    """What was measured, by seed; provenance beside it."""
+    """Measurements by seed, with their provenance."""
     by_seed = {}
     for path in sorted(folder.glob("seed-*"), key=lambda p: int(p.name.split("-")[1])):
         if complete(path):

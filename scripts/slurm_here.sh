@@ -95,7 +95,7 @@ if [ "$cpus" -lt 4 ]; then cpus=4; fi
 memory_mb=$(awk '/^MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
 
 cat >"$SLURM_CONF" <<CONF
-$mark; it writes it anew at each start.
+$mark; it is rewritten at each start.
 ClusterName=here
 SlurmctldHost=$host(localhost)
 SlurmUser=root

@@ -109,7 +109,7 @@ class TestRank:
     def test_a_model_may_read_texts_of_its_own_and_made_ones(self, blink: Run, trained: None, tmp_path: Path) -> None:
         model = shutil.copytree("unranked", tmp_path / "model")
         _, err = done(blink("rank", model, *RANK, "--mix", "questions=1,plain=0.5,swapped=0.25"))
-        assert err.startswith("no --fold is named")
+        assert err.startswith("no --fold is given")
         assert (model / RANKER_FILE).is_file()
 
     def test_a_cut_off_for_another_ranker_does_not_stay(self, blink: Run, trained: None, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ class TestLinking:
         never = Linker(ranked(model, weighing()), kb, **OPTIONS)
         (one,), (other,) = without.analyze([TEXT]), never.analyze([TEXT])
         assert np.array_equal(one.spans.entity_logits, other.spans.entity_logits)
-        with pytest.raises(SettingsError, match="no evidence of kind 'smell'; allowed are context, names"):
+        with pytest.raises(SettingsError, match="no feature group 'smell'; allowed are context, names"):
             Linker(ranked(model, weighing()), kb, without=["smell"], **OPTIONS)
 
     def test_probability_needs_a_ranker(self, model: BiEncoder, kb: KnowledgeBase) -> None:

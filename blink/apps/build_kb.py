@@ -14,7 +14,7 @@ from blink.files import require_file
 
 @click.command()
 @click.argument("catalogue", metavar="ENTITY.jsonl")
-@click.option("--out", required=True, metavar="DIR", help="Folder to make; one that is there is replaced when all is done.")
+@click.option("--out", required=True, metavar="DIR", help="Output folder; an existing one is replaced at the end.")
 @model_option("Model whose candidate encoder encodes the entities, or a pretrained encoder.  [default: the starter]")
 @click.option(
     "--index",
@@ -31,16 +31,14 @@ from blink.files import require_file
     show_default=True,
     help="Entities between two saves; a killed build continues from the last.",
 )
-@click.option("--skip-bad", is_flag=True, help="Pass over broken lines; they keep their row and are never linked.")
-@click.option(
-    "--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Entities that go through the model at once."
-)
+@click.option("--skip-bad", is_flag=True, help="Skip broken lines; they keep their row and are never linked.")
+@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Entities per forward pass.")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16"]),
     default="auto",
     show_default=True,
-    help="Number format of the encoder.",
+    help="Precision of the encoder.",
 )
 @click.option("--device", metavar="NAME", help="Such as cpu or cuda.  [default: a GPU where there is one]")
 def build(catalogue: str, out: str, model: str | None, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""``blink calibrate``: makes the scores of a model with a reranker probabilities, and finds its cut-off."""
+"""``blink calibrate``: turns a reranker's scores into probabilities, and selects a cut-off."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--plots", metavar="DIR", help="Draw the reliability diagram as PNG.")
 @precision_option
 def calibrate(model: str, sets: tuple[tuple[str, str], ...], json_out: str | None, plots: str | None, precision: str) -> None:
-    """Make a ranked model's scores probabilities, and choose its cut-off, on development files.
+    """Turn a reranked model's scores into probabilities, and select its cut-off, on development files.
 
     Afterwards --threshold 0.5 keeps links that are right at least every other time; without it the cut-off holds, below
     which a mention is taken to name nothing in the knowledge base. Both are stored with the model. How well the
@@ -62,7 +62,7 @@ def calibrate_model(
     folder = model_folder(model)
     outputs.check()
     if plots is not None and Path(plots).exists() and not Path(plots).is_dir():
-        raise SettingsError(f"{plots} is a file; name a folder for the pictures")
+        raise SettingsError(f"{plots} is a file; give a folder for the plots")
     bases = {kb: KnowledgeBase.open(kb) for kb, _ in sets}
     dev_sets = [DevSet(bases[kb], labelled_samples(file, bases[kb].catalogue)) for kb, file in sets]
     loaded = BiEncoder.from_pretrained(folder)

@@ -19,7 +19,7 @@ COMMANDS = {
     "compare": ("blink.apps.compare:compare", "Compare two systems on the same questions."),
     "train": ("blink.compat.elq.training:train", "Train a model to find mentions and their entities."),
     "rank": ("blink.apps.rank:rank", "Fit the reranker of a model."),
-    "calibrate": ("blink.apps.calibrate:calibrate", "Make the scores of a model with a reranker probabilities."),
+    "calibrate": ("blink.apps.calibrate:calibrate", "Turn a reranker's scores into probabilities."),
     "label": ("blink.apps.label:label", "Label texts with a calibrated model, for training."),
     "shrink": ("blink.apps.shrink:shrink", "Store a model of adapters in a smaller file."),
     "slurm": ("blink.apps.slurm:slurm", "Train, encode, evaluate and link as jobs of a Slurm cluster."),

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option("--gold", metavar="FILE", help="Mention file whose gold counts, instead of what the rows say.")
+@click.option("--gold", metavar="FILE", help="Mention file with the gold entities, instead of those of the rows.")
 @click.option("--kb", metavar="DIR", help="Knowledge base that was evaluated: names entities by title, and binds --gold to it.")
-@click.option("--show", type=click.IntRange(0), default=0, show_default=True, help="Print so many questions won and lost.")
+@click.option("--show", type=click.IntRange(0), default=0, show_default=True, help="Number of questions won and lost to print.")
 @click.option("--json", "json_out", metavar="OUT", help="Write the figures as JSON; - is standard output.")
 @cluster_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the resampling.")

@@ -23,7 +23,7 @@ from blink.apps.outputs import Outputs
     help="Write a JSON line per question: gold, predictions, error labels; - is standard output. See `blink compare`.",
 )
 @cluster_option
-@click.option("--mode", metavar="NAME", help="How links are chosen among what was read.  [default: the linker's own]")
+@click.option("--mode", metavar="NAME", help="How links are selected from the scored spans.  [default: the linker's own]")
 @click.option("--mention-threshold", type=float, metavar="X", help="Raw mention score that some modes need.")
 @click.option(
     "--entities",
@@ -40,16 +40,16 @@ from blink.apps.outputs import Outputs
     help="Key of the texts to read in FILE, such as text_cased: the same texts, character for character.",
 )
 @click.option(
-    "--save-preds", metavar="OUT", help="Keep what the model saw: a file that ends in .npz, or a folder for predictions.npz."
+    "--save-preds", metavar="OUT", help="Save the predictions: a file that ends in .npz, or a folder for predictions.npz."
 )
-@click.option("--preds", metavar="NPZ", help="Evaluate what --save-preds kept, at every threshold; the model does not run.")
-@click.option("--dev", metavar="NPZ", help="With --preds: choose the threshold on these readings, of a development file.")
+@click.option("--preds", metavar="NPZ", help="Evaluate predictions of --save-preds at every threshold; the model does not run.")
+@click.option("--dev", metavar="NPZ", help="With --preds: select the threshold on these predictions, of a development file.")
 @click.option(
     "--choose-by",
     type=click.Choice(["weak", "strong"]),
     default="weak",
     show_default=True,
-    help="With --preds: the covered F1 that the threshold is chosen by.",
+    help="With --preds: the covered F1 that selects the threshold.",
 )
 @click.option("--plots", metavar="DIR", help="With --preds: draw precision-recall and threshold curves (PNG) into DIR.")
 @model_options
@@ -62,9 +62,9 @@ def evaluate(
     over the questions whose gold entities are all in the catalogue ("covered"); and over the gold mentions that are,
     whatever else their question holds ("covered mentions"). Of a file without gold it is reported how much is linked.
 
-    With --preds the readings of an earlier run are evaluated at every threshold, for fewer candidates and for fewer
+    With --preds the predictions of an earlier run are evaluated at every threshold, for fewer candidates and for fewer
     mentions. The threshold that is reported is --threshold, or else the best on --dev. A FILE, --model or --kb that is
-    named beside --preds must be what the readings were made with. A folder written by --save_preds_dir of the original
+    given with --preds must be what the predictions were made with. A folder written by --save_preds_dir of the original
     script will do too, where it holds no pickles.
 
     \b
@@ -80,12 +80,12 @@ def evaluate(
         if save_preds is not None:
             raise click.UsageError("--preds reads what --save-preds writes; give one of them")
         if options["text_key"] != "text":
-            raise click.UsageError("--text-key says what the model reads, which --preds has read; leave it out")
+            raise click.UsageError("--text-key names the model's input, which --preds already holds; leave it out")
         _evaluate_saved(preds, file, outputs, options)
         return
     for name in ("dev", "plots"):
         if options.pop(name) is not None:
-            raise click.UsageError(f"--{name} belongs to --preds; write readings first: blink eval FILE --save-preds OUT.npz")
+            raise click.UsageError(f"--{name} belongs to --preds; write them first: blink eval FILE --save-preds OUT.npz")
     if file is None:
         raise click.UsageError("there is nothing to evaluate; give a mention file, or --preds NPZ")
     options.pop("choose_by")
@@ -99,7 +99,7 @@ def _evaluate_file(file: str, outputs: Outputs, save_preds: str | None, options:
     results = evaluate_file(file, save_preds=save_preds, warn=say, bars=bar, **options)
     if save_preds is not None:
         saved = predictions_file(save_preds)
-        say(f"wrote {saved}; look again without the model: blink eval --preds {saved}")
+        say(f"wrote {saved}; evaluate again without the model: blink eval --preds {saved}")
     outputs.write(results.figures, results.rows, results.report)
 
 

@@ -76,7 +76,7 @@ def label_file(file: str, out: str, min_confidence: float, max_uncertain: float,
         for row in _labelled(linker, samples, min_confidence, max_uncertain, batch_size, progress.advance):
             f.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
-    bounds = f"no span's probability lies from {max_uncertain:g} to {min_confidence:g}"
+    bounds = f"no span's probability is from {max_uncertain:g} to {min_confidence:g}"
     say(f"{out}: {count:,} of {len(samples):,} texts, in which {bounds}")
 
 

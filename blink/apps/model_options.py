@@ -44,18 +44,18 @@ def model_options(command: Any) -> Any:
                 "--rank/--no-rank",
                 default=True,
                 show_default=True,
-                help="Weigh names, spelling and popularity by the model's reranker; without, scores are the bi-encoder's own.",
+                help="Rerank by names, spelling and popularity; --no-rank keeps the bi-encoder's own scores.",
             ),
             click.option(
                 "--without",
                 multiple=True,
                 type=click.Choice(list(FEATURE_GROUPS)),
-                help="A kind of evidence that the reranker does without; may be repeated.",
+                help="A group of features that the reranker ignores; may be repeated.",
             ),
             click.option(
                 "--prior",
                 metavar="FILE",
-                help="What a knowledge graph knows of the entities, made by `blink kglm prior` and tuned for the model by "
+                help="Graph data of the entities, written by `blink kglm prior` and tuned for the model by "
                 "`blink kglm tune-prior`; none leaves scores as they are.  [default: the starter's own, else none]",
             ),
             click.option(
@@ -63,14 +63,14 @@ def model_options(command: Any) -> Any:
                 type=click.IntRange(1),
                 default=64,
                 show_default=True,
-                help="Texts that go through the model at once.",
+                help="Texts per forward pass.",
             ),
             click.option(
                 "--precision",
                 type=click.Choice(["auto", "fp32", "bf16"]),
                 default="auto",
                 show_default=True,
-                help="Number format of the encoder; auto takes bf16 where the hardware has it.",
+                help="Precision of the encoder; auto is bf16 where the hardware has it.",
             ),
             click.option("--device", metavar="NAME", help="Such as cpu, cuda or cuda:1.  [default: a GPU where there is one]"),
         ]
@@ -92,7 +92,7 @@ cluster_option = click.option(
     type=click.Choice(["none", "paraphrase"]),
     default="none",
     show_default=True,
-    help="What intervals draw: single questions, or all questions with the same gold entities at once.",
+    help="What intervals resample: single questions, or all questions with the same gold entities at once.",
 )
 
 

@@ -26,7 +26,7 @@ class Outputs:
     rows: str | None = None
 
     def check(self) -> None:
-        """Check now what would otherwise fail when all the work is done.
+        """Check the outputs before the work begins.
 
         Raises:
             SettingsError: an output is a folder, or both are standard output.

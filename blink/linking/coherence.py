@@ -50,7 +50,7 @@ class Coherence:
 
     @classmethod
     def from_prior(cls, table: PriorTable, weights: PriorWeights, alignment: EntityAlignment) -> Coherence | None:
-        """The coherence that a prior's weights ask for; None where they ask for none.
+        """The coherence of a prior's weights; None if its weight is 0.
 
         Raises:
             MismatchError: the table lacks what it needs.
@@ -162,7 +162,7 @@ def _messages(
 
 
 def _updated(probabilities: np.ndarray, received: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """Probabilities after messages were added to the scores; the probability of "nothing" takes part in the normalisation."""
+    """Probabilities after messages were added to the scores; the normalisation includes "nothing"."""
     raised = probabilities * np.exp(np.minimum(received, 30))
     nothing = np.maximum(1 - totals, 0)
     return raised / np.maximum(raised.sum(1, keepdims=True) + nothing, 1e-12)
@@ -211,7 +211,7 @@ class _Plausibility:
     def __call__(self, indices: np.ndarray) -> np.ndarray:
         vectors, relations = self._vectors[indices], self._relations
         best = np.zeros((len(indices), len(indices)), dtype=np.float32)
-        # One relation at a time: all at once would take (entities, entities, relations) numbers.
+        # One relation at a time: all at once would take an (entities, entities, relations) array.
         for vector, bias, spread in zip(relations.vectors, relations.bias, relations.spread, strict=True):
             scores = (multiplied(vectors, vector, relations.layout) @ vectors.T - bias) / spread
             best = np.maximum(best, 1 / (1 + np.exp(-scores.clip(-30, 30))))
@@ -220,7 +220,7 @@ class _Plausibility:
 
 def _vectors_of(table: PriorTable) -> np.ndarray:
     if table.vectors is None:
-        raise MismatchError("the prior has no vectors; make it with --vectors, or take the relatedness neighbours")
+        raise MismatchError("the prior has no vectors; make it with --vectors, or use the relatedness neighbours")
     return table.vectors
 
 

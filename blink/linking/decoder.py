@@ -76,7 +76,7 @@ MODES: dict[str, Mode] = {
     "top_joint_by_mention": Mode(joint_scores, _every, once=True),
     "best_entity_by_mention": Mode(entity_scores, _every, once=True),
 }
-"""All modes, by name. The last two are what the original meant by its older ``--final_thresholding top_joint_by_mention``
+"""All modes, by name. The last two are those of the original's older ``--final_thresholding top_joint_by_mention``
 and ``top_entity_by_mention``, which crash there: the best entity of every predicted span, by descending score, each entity
 once."""
 
@@ -164,7 +164,7 @@ class Decoder:
 
     Args:
         mode: one of `MODES`.
-        thresholds: used unless a call names others.
+        thresholds: used unless a call gives others.
 
     Raises:
         SettingsError: there is no such mode, or the threshold is not a number.
@@ -217,7 +217,7 @@ class Decoder:
 
 
 def _disjoint(decoded: Sequence[DecodedSpan]) -> list[DecodedSpan]:
-    """Drop what shares a character with an earlier span: one character (a Hangul syllable) may be several tokens."""
+    """Drop spans that share a character with an earlier one: one character (a Hangul syllable) may be several tokens."""
     covered: set[int] = set()
     disjoint = []
     for span in decoded:

@@ -1,4 +1,4 @@
-"""The featurizer: measures how well each candidate fits its mention, as numbers for the reranker.
+"""The featurizer: measures how well each candidate fits its mention, as inputs of the reranker.
 
 The bi-encoder's inner products, names, spelling, popularity and the mention itself are measured; their weights are learned, see
 `blink.model.reranker`.
@@ -66,7 +66,7 @@ class CandidateFeatures:
 
     @classmethod
     def concatenate(cls, features: Sequence[CandidateFeatures]) -> CandidateFeatures:
-        """Several in one; narrow ones are padded with candidates of row -1."""
+        """Concatenate; narrow ones are padded with candidates of row -1."""
         width = max((f.values.shape[1] for f in features), default=0)
         padded = [f._padded(width) for f in features] or [cls(ScoredSpans.none(0), np.empty((0, 0, len(FEATURES)), np.float32))]
         return cls(ScoredSpans.concatenate([f.spans for f in padded]), np.concatenate([f.values for f in padded]))

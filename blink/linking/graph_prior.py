@@ -1,4 +1,4 @@
-"""The graph prior: adds what a knowledge graph says of entities to the scores of their mentions.
+"""The graph prior: adds terms of a knowledge graph to the scores of entities.
 
     S'(m, e) = scale * S(m, e) + shift + popularity * log(1 + degree(e)) + vector * g(e) * (A m) . (B v_e)
 
@@ -92,7 +92,7 @@ class GraphPrior:
     """Rescores candidates.
 
     Args:
-        table: what the graph says of entities.
+        table: degrees, edges and vectors of the graph's entities.
         weights: of the terms.
         alignment: of the knowledge base's entities with the table.
 

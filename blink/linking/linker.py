@@ -47,8 +47,8 @@ class Linker:
     """Finds the mentions of entities in texts and links them to a knowledge base.
 
     Attributes:
-        stages: what a text passes through before a decision, see `Stages`.
-        decoder: makes links of analyses.
+        stages: the stages before decoding, see `Stages`.
+        decoder: turns analyses into links.
 
     Args:
         model: a bi-encoder with a context encoder.
@@ -60,13 +60,13 @@ class Linker:
         mentions: most mentions considered per window of text.
         entities: candidates per mention. Scores depend on it: they are normalised over the candidates.
         rank: rerank candidates, if the model has a reranker; without it scores are the bi-encoder's own.
-        without: groups of features that the reranker does without, see `blink.model.config.FEATURE_GROUPS`.
+        without: groups of features that the reranker ignores, see `blink.model.config.FEATURE_GROUPS`.
         prior: a graph prior tuned for this model's scores, or its file; None (or ``none``) leaves scores as they are.
         context_length: window in tokens, ``[CLS]`` and ``[SEP]`` included; by default the model's own.
         min_mention_log_prob: mentions whose log probability is not above it are never considered.
         precision: ``auto``, ``fp32`` or ``bf16``.
         device: where the model runs; by default a GPU where there is one.
-        stages: stages by name that replace those of the model; None leaves a stage out.
+        stages: stages by name that replace those of the model; None disables a stage.
 
     Raises:
         MismatchError: model and knowledge base do not belong together.
@@ -132,7 +132,7 @@ class Linker:
             SettingsError: a model is named without a knowledge base.
         """
         sources = starter_sources(model, kb, options)
-        # The knowledge base first: opening it is quick, and says at once when a path is wrong.
+        # The knowledge base first: opening it is quick, and fails at once if a path is wrong.
         base = KnowledgeBase.open(sources.kb)
         # Pickles and copies open the folder again. The name of a packaged encoder stays a name.
         source = sources.model.resolve() if sources.model.is_dir() else sources.model
@@ -145,7 +145,7 @@ class Linker:
         return opened
 
     def __reduce__(self) -> tuple[Callable[..., Linker], tuple[Any, ...]]:
-        """Pickled and copied as model folder, knowledge base folder and options; a model in memory goes along as it is."""
+        """Pickled and copied as model folder, knowledge base folder and options; a model in memory is pickled itself."""
         options = {f.name: getattr(self.options, f.name) for f in fields(LinkerOptions)}
         if self.options.prior_file is not None:
             options["prior"] = self.options.prior_file.resolve()
@@ -172,7 +172,7 @@ class Linker:
 
     @property
     def thresholds(self) -> Thresholds:
-        """Of the links, unless a call names others."""
+        """Thresholds of the links, unless a call gives others."""
         return self.decoder.thresholds
 
     @property
@@ -217,7 +217,7 @@ class Linker:
             progress: called with the number of texts finished, each time.
 
         Raises:
-            DataError: a text is not well-formed Unicode, or a span lies outside its text.
+            DataError: a text is not well-formed Unicode, or a span is outside its text.
         """
         least = self.min_mention_log_prob
         for analysis in self.analyze(texts, batch_size=batch_size, spans=spans, min_mention_log_prob=least):
@@ -244,7 +244,7 @@ class Linker:
             min_mention_log_prob: mentions whose log probability is not above it are dropped at once.
 
         Raises:
-            DataError: a text is not well-formed Unicode, or a span lies outside its text.
+            DataError: a text is not well-formed Unicode, or a span is outside its text.
             SettingsError: an argument is out of range, or the knowledge base has no names for the features to keep.
         """
         if isinstance(texts, str):
@@ -271,7 +271,7 @@ class Linker:
         return LinkedText(analysis.text, tuple(links))
 
     def explain(self, text: str, thresholds: Thresholds | None = None, *, batch_size: int = 64) -> tuple[LinkedText, Analysis]:
-        """Link a text, and keep everything that its links follow from: one pass of the model for both."""
+        """Link a text, and return its analysis too, from one pass of the model."""
         keep = KEEP if self.stages.reranker is not None else tuple(name for name in KEEP if name != "features")
         (analysis,) = self.analyze([text], batch_size=batch_size, keep=keep)
         return self.decode(analysis, thresholds), analysis
@@ -314,7 +314,7 @@ class Linker:
             context = batch.input.context(batch.mentions)
             candidates = stages.candidates.expand(batch.retrieved, batch.mentions.vectors, context.strings)
             if stages.featurizer is None:
-                raise SettingsError("features are needed, and the stage that measures them is left out; give a featurizer")
+                raise SettingsError("the featurizer is disabled, and its features are needed; give a featurizer")
             features = stages.featurizer.measure(candidates, context)
             batch = replace(batch, features=features if "features" in request.keep else None)
             if stages.reranker is not None:
@@ -327,7 +327,7 @@ class Linker:
     def _merged(
         self, source: TokenizedText, batches: Sequence[WindowBatch], requested: _Requested, request: _Request
     ) -> Analysis:
-        """The windows of a text in one, and coherence."""
+        """Merge the windows of a text, and apply coherence."""
         windows = MergedWindows(batches, self.stages.candidates.size)
         spans = windows.spans(batch.spans for batch in batches)
         if self.stages.coherence is not None:
@@ -387,7 +387,7 @@ def _replaced(stages: Stages, changes: Mapping[str, Any]) -> Stages:
 
 
 def _rounds(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Split an iterable into lists; should it fail, what it yielded before is handed on first."""
+    """Split an iterable into lists; if it fails, the items before the failure are yielded first."""
     source = iter(texts)
     while True:
         chunk: list[str] = []

@@ -31,7 +31,7 @@ class DetectorOptions:
         min_mention_log_prob: spans whose log sigmoid mention score is not above it are dropped. A joint score never exceeds
             that number, so the threshold of the joint mode loses no link here.
         keep_all_if_none: where no span of an input passes, keep all of them, as the original does.
-        whole_words: leave out spans that begin or end inside a word.
+        whole_words: drop spans that begin or end inside a word.
         special_tokens: let spans touch ``[CLS]`` and ``[SEP]``, as the original does.
     """
 
@@ -70,7 +70,7 @@ class MentionDetector:
 
     Args:
         model: the bi-encoder, moved to the device; where the dtype differs, its context encoder is copied.
-        options: which spans are kept, unless a call says otherwise.
+        options: which spans are kept, unless a call overrides them.
         precision: ``auto``, ``fp32`` or ``bf16``, of the context encoder; the heads are float32 always.
         device: where the model runs; by default a GPU where there is one.
 

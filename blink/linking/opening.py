@@ -1,4 +1,4 @@
-"""Opens the linker of a model and a knowledge base by name; the starter is used for what is not named."""
+"""Opens the linker of a model and a knowledge base by name; the starter is the default."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def open_linker(
     from blink.linking.linker import Linker
 
     require_kb(model, kb)
-    # Not `model or ...`: an empty name is a mistake (an unset variable, perhaps), no request for the starter.
+    # Not `model or ...`: an empty name is a mistake (perhaps an unset variable), not the starter.
     folders = (starter_model() if model is None else model, starter_kb(bars) if kb is None else kb)
     linker = Linker.from_pretrained(*folders, threshold=threshold, **options | {"prior": prior_of(model, kb, options)})
     warning = None if threshold is None else threshold_warning(linker.mode, threshold)

@@ -27,7 +27,7 @@ class Reranker:
     def __init__(self, network: RerankerNetwork) -> None:
         if network.features != FEATURES:
             unlike = sorted(set(network.features) ^ set(FEATURES)) or ["their order"]
-            raise MismatchError(f"the model's reranker weighs other evidence ({unlike[0]}); fit it again: blink rank MODEL ...")
+            raise MismatchError(f"the model's reranker has other features ({unlike[0]}); fit it again: blink rank MODEL ...")
         self.network = network
         # Mention scores of the span and of those that overlap it carry no information about requested mentions.
         self._for_requested = network.without(FEATURE_GROUPS["mention"])

@@ -31,7 +31,7 @@ class ScoredSpans:
         return len(self.start)
 
     def select(self, indices: np.ndarray) -> ScoredSpans:
-        """Some of the spans (a mask or indices)."""
+        """Select spans by a mask or indices."""
         return ScoredSpans(*(getattr(self, name)[indices] for name in self.__dataclass_fields__))
 
     def shift(self, by: int) -> ScoredSpans:
@@ -51,12 +51,12 @@ class ScoredSpans:
 
     @classmethod
     def concatenate(cls, spans: Sequence[ScoredSpans]) -> ScoredSpans:
-        """The spans of several windows in one."""
+        """Concatenate the spans of several windows."""
         return cls(*(np.concatenate([getattr(p, name) for p in spans]) for name in cls.__dataclass_fields__))
 
     @classmethod
     def none(cls, k: int) -> ScoredSpans:
-        """No spans at all."""
+        """Empty spans."""
         empty = np.empty(0, dtype=np.int64)
         return cls(empty, empty, np.empty(0, np.float32), np.empty((0, k), np.int64), np.empty((0, k), np.float32))
 
@@ -73,7 +73,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     top = logits.max(-1, keepdims=True)
     shifted = logits - np.where(np.isfinite(top), top, 0)
     total = np.exp(shifted).sum(-1, keepdims=True)
-    # The sum is at least 1, the top's own share, unless every one of the row is -inf.
+    # The sum is at least 1, the term of the maximum, unless the whole row is -inf.
     return shifted - np.log(np.where(total > 0, total, 1))
 
 
@@ -90,7 +90,7 @@ def joint_scores(spans: ScoredSpans) -> np.ndarray:
 
 
 def entity_scores(spans: ScoredSpans) -> np.ndarray:
-    """The bare inner products. *Shape:* (m, k), float32."""
+    """The inner products. *Shape:* (m, k), float32."""
     return spans.entity_logits
 
 

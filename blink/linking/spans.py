@@ -1,4 +1,4 @@
-"""Spans as callers give them: pairs, labelled spans, mappings, numpy arrays, mentions and links."""
+"""Parses the spans of callers: pairs, labelled spans, mappings, numpy arrays, mentions and links."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blink.errors import DataError
 CharacterSpan: TypeAlias = tuple[int, int]
 """Characters ``[start, end)`` of a text."""
 SpanLike: TypeAlias = Sequence[Any] | Mapping[str, Any] | np.ndarray | Mention | Link
-"""What `character_span` understands."""
+"""Types that `character_span` accepts."""
 _REMEDY = "give (start, end), (start, end, label), or a mapping with 'start' and 'end'"
 
 

@@ -46,17 +46,17 @@ class LinkerOptions:
                 raise SettingsError(f"{name} is {value}; it must be at least 1")
         unknown = [group for group in self.without if group not in FEATURE_GROUPS]
         if unknown:
-            raise SettingsError(f"there is no evidence of kind {unknown[0]!r}; allowed are {', '.join(FEATURE_GROUPS)}")
+            raise SettingsError(f"there is no feature group {unknown[0]!r}; allowed are {', '.join(FEATURE_GROUPS)}")
 
     @property
     def prior_file(self) -> Path | None:
-        """The file of the prior, where one is named."""
+        """The file of the prior, if it is one."""
         return Path(self.prior) if isinstance(self.prior, str | Path) and self.prior != NO_PRIOR else None
 
 
 @dataclass(frozen=True)
 class Stages:
-    """Everything between a text and its analysis, in order. The stages that may be None can be left out."""
+    """Everything between a text and its analysis, in order. Stages that may be None are optional."""
 
     tokenizer: Tokenizer
     windows: Windows

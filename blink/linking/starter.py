@@ -1,4 +1,4 @@
-"""The starter: the model and knowledge base that come with BLINK, used where none is named."""
+"""The starter: the model and knowledge base that come with BLINK, used by default."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Sources:
 
 
 def starter_sources(model: str | Path, kb: str | Path | None, options: Mapping[str, Any], bars: Bars = no_bars) -> Sources:
-    """Folders by name: ``starter`` is the starter's model, a knowledge base that is not named the starter's, with its prior.
+    """Folders by name: ``starter`` is the starter's model, the default knowledge base is the starter's, with its prior.
 
     Raises:
         SettingsError: a model is named without a knowledge base.
@@ -60,7 +60,7 @@ def names_starter(model: str | Path) -> bool:
 
 
 def require_kb(model: str | None, kb: str | None) -> None:
-    """Check that a knowledge base is named with a model: that of the starter fits the starter alone.
+    """Check that a model comes with a knowledge base: that of the starter fits the starter alone.
 
     Raises:
         SettingsError: it is not.
@@ -135,7 +135,7 @@ def _build(catalogue: Path, folder: Path, model: Path, fingerprint: str, bars: B
 
     encoder = load_model(model, context=False, candidate=True)
     if encoder.candidate_fingerprint() != fingerprint:
-        raise MismatchError(f"the settings of {model} do not name the encoder they come with; clone the project again")
+        raise MismatchError(f"the settings of {model} do not match their encoder; clone the project again")
     with catalogue.open("rb") as f:
         count = sum(1 for _ in f)
     with bars("encoding the starter's entities, once", count, "entity") as progress:

@@ -1,4 +1,4 @@
-"""The windows stage: texts longer than one input are read in overlapping windows, requested spans in a window around each."""
+"""The windows stage: texts longer than one input are read in overlapping windows, requested spans get a window each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Windows:
     Args:
         tokenizer: whose special tokens frame an input.
         context_length: tokens of an input, ``[CLS]`` and ``[SEP]`` included.
-        max_mention_length: longest span that must lie whole in a window, in tokens less one.
+        max_mention_length: longest span that must fit in a window, in tokens less one.
     """
 
     def __init__(self, tokenizer: Tokenizer, context_length: int, max_mention_length: int) -> None:
@@ -36,7 +36,7 @@ class Windows:
         """A window for each requested span, with as much context as there is, on both sides.
 
         Raises:
-            DataError: a span lies outside its text, or holds no token.
+            DataError: a span is outside its text, or holds no token.
         """
         return [[self._around(text, *span) for span in of_text] for text, of_text in zip(texts, spans, strict=True)]
 
@@ -56,7 +56,7 @@ def _tokens_of(text: TokenizedText, start: int, end: int) -> tuple[int, int]:
     """Tokens ``[first, past)`` that a span of characters overlaps."""
     if not 0 <= start < end <= len(text.text):
         raise DataError(
-            f"span [{start}, {end}) lies outside the text of {len(text.text)} characters, or is empty; give character offsets"
+            f"span [{start}, {end}) is outside the text of {len(text.text)} characters, or is empty; give character offsets"
         )
     tokens = text.encoding.tokens_of(start, end)
     if tokens is None:

@@ -244,5 +244,5 @@ def test_sentences_of_two_runs_side_by_side(folder: Path, capsys: pytest.Capture
     assert rows[2]["text"] != sample(*runs, "--prompt", "ada moor", "--samples", "2", "--words", "5", "--seed", "9")[2]["text"]
     cli.main(["kglm", "generate", *runs, "--prompt", "ada zorro"], standalone_mode=False)
     output = capsys.readouterr()
-    assert "does not know zorro" in output.err
+    assert "has no zorro in its vocabulary" in output.err
     assert all(Path(run).name in output.out for run in runs)

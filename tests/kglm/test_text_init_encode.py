@@ -214,8 +214,8 @@ def test_the_entities_command(tmp_path: Path, bert: str, blink: Callable[..., tu
     arguments = ("kglm", "embed", "entities", "-e", source, "-m", bert, "-o", tmp_path / "out.tsv", "--device", "cpu")
     status, out, err = blink(*arguments)
     assert (status, out) == (0, "")
-    assert "3 vectors of 32 numbers" in err
-    assert "1 rows had no description and took their name; 1 had no text and were left out" in err
+    assert "3 32-dimensional vectors" in err
+    assert "1 rows had no description and took their name; 1 had no text and were skipped" in err
     vectors = read_tsv(tmp_path / "out.tsv")
     assert (vectors.ids, vectors.rows, vectors.types) == (["E1", "E3", "E4"], [1, 3, 4], ["Kind"] * 3)
     folder = read_folder(tmp_path / "out.vectors")

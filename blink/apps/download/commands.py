@@ -85,7 +85,7 @@ def make_plan(folder: ModelsFolder, files: Sequence[PublishedFile], *, read: boo
             continue
         if state.kind == "damaged":
             say(f"{file.name}: damaged ({state.problem}); fetching it again")
-        if not offline:  # each further question could take seconds to fail
+        if not offline:  # each further request could take seconds to fail
             version, offline = probe(folder, file)
         size = file.bytes if version.size is None else version.size
         plan.append(PlannedFile(file, "adopt" if state.kind == "unrecorded" else "fetch", size, version))

@@ -1,4 +1,4 @@
-"""``blink kglm prior``: what a linker needs of a graph, in one file."""
+"""``blink kglm prior``: the graph data of a linker, in one file."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ import click
 )
 @click.option("--out", required=True, metavar="FILE", help="The prior to write.")
 def prior(graphs: tuple[str, ...], vectors: str | None, data: str, out: str) -> None:
-    """Write what a linker needs of a graph into one file: degrees, edges, vectors, hashes.
+    """Write the graph data that a linker needs into one file: degrees, edges, vectors, hashes.
 
     The linker joins it to a knowledge base by the ids of entities; neither has to have all entities of the other. The weight
-    of the prior beside a model's scores is fitted by `blink kglm tune-prior`.
+    of the prior against a model's scores is fitted by `blink kglm tune-prior`.
 
     \b
     Example:

@@ -33,11 +33,11 @@ def encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--text", type=click.Choice(list(TEXTS)), default="name+description", show_default=True,
-                help="What is encoded of a row; what is missing is passed over. The original encodes the description.",
+                help="What is encoded of a row; missing fields are skipped. The original encodes the description.",
             ),
             click.option(
                 "--pooling", type=click.Choice(POOLINGS), default="mean", show_default=True,
-                help="mean of a text's words; cls: state of the first piece; plain: mean with special pieces, the original's.",
+                help="mean of a text's tokens; cls: state of the first token; plain: mean with special tokens, the original's.",
             ),
             click.option(
                 "--only", metavar="FILE", multiple=True,
@@ -45,12 +45,12 @@ def encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--max-length", type=click.IntRange(3), metavar="N",
-                help="Word pieces that texts are cut to.  [default: the model's limit, at most 512]",
+                help="Tokens that texts are truncated to.  [default: the model's limit, at most 512]",
             ),
-            click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Texts at once."),
+            click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Texts per forward pass."),
             click.option(
                 "--precision", type=click.Choice(["fp32", "bf16", "auto"]), default="fp32", show_default=True,
-                help="Number format of the model.",
+                help="Precision of the model.",
             ),
             click.option("--device", metavar="NAME", help="Such as cpu or cuda.  [default: a GPU where there is one]"),
             click.option(
@@ -75,7 +75,7 @@ def entities(table: str, node_ids: bool, **options: Any) -> None:
     OUT.tsv has the columns embedding_id, entity_id, entity_name, entity_type and embedding (numbers joined by |). OUT.vectors/
     has the same as entity_vectors.npy and entity_ids.txt, which `blink kglm train` can start a graph from.
 
-    A killed call goes on where it was when it is given again. Entities without any text are left out and counted.
+    A killed command continues when it is run again. Entities without text are skipped and counted.
 
     \b
     Examples:
@@ -91,7 +91,7 @@ def entities(table: str, node_ids: bool, **options: Any) -> None:
 @click.command("relation-types", context_settings=HELP)
 @click.option(
     "-r", "--relation-type-file", "table", required=True, metavar="FILE",
-    help="TSV with the columns relation_type and description (others are passed over); or a JSON object of relations.",
+    help="TSV with the columns relation_type and description (others are ignored); or a JSON object of relations.",
 )  # fmt: skip
 @encoder_options
 def relation_types(table: str, **options: Any) -> None:
@@ -139,7 +139,7 @@ def _embed(
         progress[0].advance(done)
         before.append(done)
         if done:
-            say(f"going on after {done:,} of {total:,} texts")
+            say(f"continuing after {done:,} of {total:,} texts")
 
     try:
         hooks = Progress(start, lambda count: progress[0].advance(count))
@@ -152,10 +152,10 @@ def _embed(
     rate = (
         f", {(result.encoded - before[0]) / max(result.seconds, 1e-9):,.0f} texts/s" if before else ", which were there already"
     )
-    say(f"{result.folder}: {result.encoded:,} vectors of {encoder.width} numbers{rate}")
-    say(f"{result.undescribed:,} rows had no description and took their name; {result.empty:,} had no text and were left out")
+    say(f"{result.folder}: {result.encoded:,} {encoder.width}-dimensional vectors{rate}")
+    say(f"{result.undescribed:,} rows had no description and took their name; {result.empty:,} had no text and were skipped")
     if result.empty:
-        say("whatever starts from these vectors draws those rows at random")
+        say("training that starts from these vectors initialises those rows at random")
 
 
 @click.group(context_settings=HELP)

@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True, metavar="DIR...")
-@click.option("--prompt", "prompts", multiple=True, default=("",), metavar="TEXT", help="How the line begins; may be repeated.")
-@click.option("--words", type=click.IntRange(1), default=20, show_default=True, help="Most words to add.")
-@click.option("--samples", type=click.IntRange(0), default=0, show_default=True, help="Sampled lines beside the greedy one.")
+@click.option("--prompt", "prompts", multiple=True, default=("",), metavar="TEXT", help="Start of the line; may be repeated.")
+@click.option("--words", type=click.IntRange(1), default=20, show_default=True, help="Maximum number of new words.")
+@click.option("--samples", type=click.IntRange(0), default=0, show_default=True, help="Sampled lines besides the greedy one.")
 @click.option("--temperature", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Of samples.")
-@click.option("--top-k", type=click.IntRange(0), default=0, show_default=True, help="Choose among the likeliest K; 0: all.")
+@click.option("--top-k", type=click.IntRange(0), default=0, show_default=True, help="Sample from the likeliest K; 0: all.")
 @click.option(
     "--top-p",
     type=click.FloatRange(0, 1, min_open=True),
     default=1.0,
     show_default=True,
-    help="Choose among the likeliest words that together have this probability.",
+    help="Sample from the likeliest words that together have this probability.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the samples.")
-@click.option("--unknown/--no-unknown", default=True, show_default=True, help="Whether the word unk may be chosen.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per line made.")
+@click.option("--unknown/--no-unknown", default=True, show_default=True, help="Whether the word unk may be generated.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per generated line.")
 def generate(
     folders: tuple[str, ...], prompts: tuple[str, ...], samples: int, seed: int, as_json: bool, **options: Any
 ) -> None:
@@ -82,4 +82,4 @@ def _tell_unknown(models: dict[str, SavedModel], prompts: tuple[str, ...]) -> No
     for name, saved in models.items():
         unknown = sorted({word for prompt in prompts for word in text_words(prompt) if saved.vocabulary.id(word) == UNK})
         if unknown:
-            say(f"{name} does not know {', '.join(unknown)}; read as unk")
+            say(f"{name} has no {', '.join(unknown)} in its vocabulary; read as unk")

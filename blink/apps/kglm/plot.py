@@ -20,9 +20,9 @@ from blink.apps.common import say
 )
 @click.option("-m", "--method", type=click.Choice(["tsne", "umap", "pca"]), default="tsne", show_default=True)
 @click.option(
-    "--by", "colour", type=click.Choice(["type", "resource"]), default="type", show_default=True, help="What gives the colour."
+    "--by", "colour", type=click.Choice(["type", "resource"]), default="type", show_default=True, help="What the colours show."
 )
-@click.option("--most", type=click.IntRange(4), default=5000, show_default=True, help="Points at most, drawn by chance.")
+@click.option("--most", type=click.IntRange(4), default=5000, show_default=True, help="Maximum number of points, sampled.")
 @click.option("-p", "--perplexity", type=click.IntRange(1), default=30, show_default=True, help="tsne only.")
 @click.option("--seed", default=0, show_default=True, help="Of the points drawn and of the layout.")
 @click.option("--title", help="Heading.  [default: made of the file's name]")

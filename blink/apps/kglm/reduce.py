@@ -14,7 +14,7 @@ from blink.apps.common import say
     "-e", "--embedding-file", "source", required=True, metavar="FILE", help="A TSV of vectors, or a folder OUT.vectors/."
 )
 @click.option("-o", "--output", required=True, metavar="OUT.tsv", help="The TSV; vectors as .npy go into OUT.vectors/.")
-@click.option("-d", "--dimensions", type=click.IntRange(1), default=2, show_default=True, help="Numbers per vector after.")
+@click.option("-d", "--dimensions", type=click.IntRange(1), default=2, show_default=True, help="Dimensions of the result.")
 @click.option(
     "-m", "--method", type=click.Choice(["pca", "tsne", "umap"]),
     help="pca for any width; tsne and umap for pictures of 2 or 3 dimensions.  [default: tsne for 2, else pca]",
@@ -42,7 +42,7 @@ def reduce(
 ) -> None:  # fmt: skip
     """Reduce the dimension of vectors.
 
-    Principal components are of centred vectors, largest first; they are stored beside the result as pca.safetensors, so that
+    Principal components are of centred vectors, largest first; they are stored with the result as pca.safetensors, so that
     vectors of further rows can be reduced alike (--fitted).
 
     \b

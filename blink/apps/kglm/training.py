@@ -23,9 +23,9 @@ OVERRIDES = {"ignore_unknown_options": True}
 )
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--SECTION.NAME VALUE]...")
 def train(run: str, out: str, data: str | None, overrides: tuple[str, ...]) -> None:
-    """Train what a run file describes; settings on the command line go over those of the file.
+    """Train what a run file describes; settings on the command line override those of the file.
 
-    Ctrl-C saves and ends; a run that was ended in any way goes on with `blink kglm resume DIR`.
+    Ctrl-C saves and ends; `blink kglm resume DIR` continues an interrupted run.
 
     \b
     Example:
@@ -43,7 +43,7 @@ def train(run: str, out: str, data: str | None, overrides: tuple[str, ...]) -> N
 @click.argument("folder", metavar="DIR")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--train.epochs N]")
 def resume(folder: str, overrides: tuple[str, ...]) -> None:
-    """Go on with a run, to the results of one that was never ended; a longer one with --train.epochs N.
+    """Continue a run, to the results of one without interruption; a longer one with --train.epochs N.
 
     \b
     Example:
@@ -60,7 +60,7 @@ def resume(folder: str, overrides: tuple[str, ...]) -> None:
 
 @contextlib.contextmanager
 def _folder_for(folder: Path) -> Iterator[Path]:
-    """The folder of a new run, locked; where a mistake ends the run before it begins, a folder made for it goes again."""
+    """The folder of a new run, locked; a folder made for a run that fails before it starts is removed."""
     from blink.files import locked
 
     is_new = not folder.exists()
@@ -88,7 +88,7 @@ def _run(kind: str, settings: Any, folder: Path, *, resume: bool) -> None:
         with shown_progress("training", "step") as progress:
             metrics = runner.train(settings, folder, resume=resume, progress=progress)
     except Interrupted as stop:
-        say(f"{stop}; go on with: blink kglm resume {folder}")
+        say(f"{stop}; continue with: blink kglm resume {folder}")
         raise SystemExit(128 + stop.signal) from stop
     say(f"the best state is in {folder / 'best'}: {brief(metrics)}")
     say(f"next: blink kglm eval {folder} --split test, or blink kglm export {folder} --out DIR")

@@ -1,4 +1,4 @@
-"""Answers as they are shown: a card per link, and what stands around them."""
+"""Formats answers: a card per link, and the messages around them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def labelled_card(number: int, link: Link, rank: int, entity: Entity, triple: tu
 
 
 def no_links(best: Link | None, threshold: float | None) -> Fragments:
-    """What to say when nothing is linked: the best guess that was turned down, and how to see it."""
+    """The message for a text without links: the best rejected link, and how to see it."""
     if best is None:
         return [("class:faint", "no links: the text holds nothing that reads as a mention\n")]
     fragments: Fragments = [
@@ -74,7 +74,7 @@ def banner(entities: int, example: str | None) -> Fragments:
 
 
 Card = Callable[[int, Link, int, Entity, tuple[int, int, int], View], Fragments]
-"""Shows a link: its number, the link, its rank, its entity, the original's triple, and how to show things."""
+"""Formats a link: from its number, the link, its rank, its entity, the original's triple, and the view."""
 
 
 @dataclass(frozen=True)

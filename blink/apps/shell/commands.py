@@ -1,4 +1,4 @@
-"""Colon commands: how they are looked up, what they are given, and the list of them that ``:help`` shows."""
+"""Colon commands: lookup, arguments, and the list that ``:help`` prints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Owner = TypeVar("Owner")
 
 @dataclass(frozen=True)
 class Command(Generic[Owner]):
-    """A colon command: what follows its name, what it does, and how."""
+    """A colon command: its argument, its description, and its function."""
 
     takes: str
     does: str
@@ -67,7 +67,7 @@ def count_from(typed: str, most: int, name: str) -> int:
 
 
 def help_text(commands: Mapping[str, Command[Any]], most_candidates: int, room: int, scale: Scale) -> Fragments:
-    """What can be typed, and what scores are, in lines of at most ``room`` columns."""
+    """The inputs of the shell and the meaning of scores, in lines of at most ``room`` columns."""
     rows = [
         ("a text", "its mentions are linked (put a blank before a text that begins with a colon)"),
         ("n", "after an answer: the next text"),

@@ -11,13 +11,13 @@ from blink.data.records import Entity
 from blink.kb.alias_table import without_brackets
 
 Name = tuple[str, str, str]
-"""What completion knows of an entity: folded name, name, title."""
+"""An entity for completion: folded name, name, title."""
 Ending = tuple[str, str, str]
-"""What is replaced (an end of the line), what with, and a note."""
+"""The replaced end of the line, the replacement, and a note."""
 
 
 def names_of(entities: Iterable[Entity]) -> list[Name]:
-    """Titles, without what stands in brackets at their end, and aliases; sorted for `completions`."""
+    """Titles, without a final part in brackets, and aliases; sorted for `completions`."""
     names = set()
     for entity in entities:
         names |= {(name.casefold(), name, entity.title) for name in (without_brackets(entity.title), *entity.aliases)}
@@ -25,7 +25,7 @@ def names_of(entities: Iterable[Entity]) -> list[Name]:
 
 
 def completions(line: str, names: list[Name], commands: Mapping[str, Command[Any]], most: int = 30) -> list[Ending]:
-    """What may stand for the end of ``line``: commands after a colon, else names of entities."""
+    """Completions of the end of ``line``: commands after a colon, else names of entities."""
     if line.startswith(":"):
         return [(line, f":{name}", command.does) for name, command in commands.items() if name.startswith(line[1:])]
     starts = [i for i, c in enumerate(line) if not c.isspace() and (i == 0 or line[i - 1].isspace())]

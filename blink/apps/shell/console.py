@@ -1,4 +1,4 @@
-"""Where lines come from and where answers go: the interface, and its plain form for pipes."""
+"""Input and output of the shell: the interface, and its plain form for pipes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from blink.apps.shell.render import Fragments
 
 
 class Console(Protocol):
-    """Where lines come from and where fragments go."""
+    """Reads lines and prints fragments."""
 
     @property
     def width(self) -> int:
@@ -22,7 +22,7 @@ class Console(Protocol):
         """Whether colours are shown."""
 
     def ask(self, prompt: str, hint: str | None = None) -> str:
-        """A line from the user. With ``hint``, which stands in the toolbar then, it does not go into the history.
+        """A line from the user. With ``hint``, which the toolbar shows, the line is not added to the history.
 
         Raises:
             EOFError: there are no more.
@@ -30,11 +30,11 @@ class Console(Protocol):
         """
 
     def show(self, fragments: Fragments) -> None:
-        """Bring fragments to the screen; they hold their line ends."""
+        """Print fragments, which include their line ends."""
 
 
 class Cancelled(Exception):
-    """Ctrl-C was pressed at a prompt; ``line`` is what stood there."""
+    """Ctrl-C was pressed at a prompt; ``line`` is the typed text."""
 
     def __init__(self, line: str) -> None:
         super().__init__(line)
@@ -42,7 +42,7 @@ class Cancelled(Exception):
 
 
 class LineConsole:
-    """Lines from an iterable, plain text to standard output; what was said is echoed, so that it reads as a dialogue."""
+    """Lines from an iterable, plain text to standard output; input is echoed, so that the output reads as a dialogue."""
 
     width = 10_000  # an error stays on one line
     colour = False
@@ -71,6 +71,6 @@ def _write(text: str) -> None:
 
 
 def stdin_lines() -> Iterator[str]:
-    """The lines of standard input; bytes that are not UTF-8 become lone surrogates, which the session refuses politely."""
+    """The lines of standard input; bytes that are not UTF-8 become lone surrogates, which the session refuses."""
     for raw in sys.stdin.buffer:
         yield raw.decode("utf-8", "surrogateescape").rstrip("\r\n")

@@ -41,7 +41,7 @@ def span_of(analysis: Analysis, link: Link) -> int:
 
 
 def triple_of(analysis: Analysis, link: Link) -> tuple[int, int, int]:
-    """The original's triple: the row of a link, its first word piece, and the one past its last."""
+    """The original's triple: the row of a link, its first token, and the one past its last."""
     span = span_of(analysis, link)
     return link.row, int(analysis.spans.start[span]), int(analysis.spans.end[span]) + 1
 
@@ -76,7 +76,7 @@ def _figures(link: Link, spans: ScoredSpans, span: int, mode: str) -> Fragments:
 
 
 _Row = tuple[str, float, str, str]
-"""A figure's name, its value, the same as a percentage or nothing, and what it means."""
+"""Name of a score, its value, as a percentage or empty, and its meaning."""
 
 
 def _rows_of_probability(link: Link, spans: ScoredSpans) -> list[_Row]:
@@ -110,7 +110,7 @@ _SCORE_ROWS: dict[Callable[[ScoredSpans], np.ndarray], Callable[[Link, ScoredSpa
     joint_scores: _rows_of_sum,
     link_probabilities: _rows_of_probability,
 }
-"""What the score of a mode is made of."""
+"""The rows that explain a mode's score."""
 
 
 def _losing_candidates(link: Link) -> Fragments:

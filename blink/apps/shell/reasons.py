@@ -23,7 +23,7 @@ _KINDS = (
     ("is_fuzzy_match", "nearly a name of it"),
     ("initials", "its initials"),
 )
-"""What a mention is to an entity, by the feature that says so; the strongest first."""
+"""How a mention names an entity, by feature; the strongest first."""
 
 
 def reasons(analysis: Analysis, span: int, link: Link, linker: Linker, view: View) -> Fragments:
@@ -52,7 +52,7 @@ def reasons(analysis: Analysis, span: int, link: Link, linker: Linker, view: Vie
 
 
 def _known(row: int, prior: GraphPrior | None) -> list[str]:
-    """How well a graph knows the entity, where that counts."""
+    """The entity's degree in the graph, if the prior uses popularity."""
     if prior is None or not prior.weights.popularity:
         return []
     return [f"known from the graph: {prior.degree(row):,} links"]
@@ -81,7 +81,7 @@ def _descriptions(features: CandidateFeatures, used: list[bool]) -> dict[int, li
 
 
 def _name(features: Mapping[str, float], namesakes: int) -> list[str]:
-    """What the mention is to the entity as a name."""
+    """How the mention names the entity."""
     kind = next((words for feature, words in _KINDS if features.get(feature, 0) > 0), None)
     if kind is None:
         if "dice" not in features:

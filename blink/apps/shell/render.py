@@ -1,4 +1,4 @@
-"""Texts and scores as they are shown: styled fragments and lines, made by pure functions."""
+"""Formats texts and scores as styled fragments and lines, by pure functions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LONGEST_GAP = 2000
 
 @dataclass(frozen=True)
 class View:
-    """How to show things.
+    """Display options.
 
     Attributes:
         width: columns of the terminal.
@@ -75,7 +75,7 @@ def ranks(links: tuple[Link, ...]) -> list[int]:
 
 
 def segments(linked: LinkedText) -> Iterator[tuple[int, int, int | None]]:
-    """Cut the text into ``(start, end, link)``: stretches of one link each (the best of those there), or of none."""
+    """Split the text into ``(start, end, link)``: stretches of one link each (the best of overlapping ones), or of none."""
     positions = ranks(linked.links)
     bounds = {0, len(linked.text)}.union(*((link.start, link.end) for link in linked.links))
     pieces = []
@@ -115,10 +115,10 @@ def name_of(kb_id: str | None, row: int) -> str:
 
 
 def score_text(score: float) -> str:
-    """A score as shown."""
+    """A score with three decimals."""
     return f"{score:.3f}"
 
 
 def threshold_text(threshold: float | None) -> str:
-    """A threshold as shown."""
+    """A threshold as text."""
     return "none" if threshold is None else f"{threshold:g}"

@@ -1,4 +1,4 @@
-"""The ways in: ``blink shell``, and the dialogue of the original's script."""
+"""Entry points: ``blink shell``, and the dialogue of the original's script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scores and thresholds are in the linker's mode, as help, hints and mistakes put it."""
+"""Descriptions of scores and thresholds by mode, for help, hints and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conversation: what was read, the settings, and the commands that change them."""
+"""The session: the last analysis, the settings, and the commands that change them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from blink.linking.opening import threshold_warning
 MOST_TITLES = 50_000
 """Catalogues with more entities do not complete titles: reading them all would stall the first Tab."""
 LONG_TEXT = 10_000
-"""Longer texts, in characters, are announced before they are read, and stay out of the history."""
+"""Longer texts, in characters, are announced before the model runs, and are not added to the history."""
 
 
 class Leave(Exception):
@@ -32,7 +32,7 @@ class Leave(Exception):
 
 
 class Session:
-    """A conversation: the last reading, the links chosen from it, and the settings that choose and show them.
+    """A session: the last analysis, the links decoded from it, and the settings for decoding and display.
 
     Args:
         linker: links the texts; it is not changed.
@@ -60,7 +60,7 @@ class Session:
 
     @property
     def view(self) -> View:
-        """How to show things now."""
+        """Current display options."""
         return View(self.console.width, self.console.colour, self.k)
 
     @property
@@ -75,7 +75,7 @@ class Session:
         return names_of(catalogue) if len(catalogue) <= MOST_TITLES else []
 
     def toolbar(self) -> Fragments:
-        """Settings in a line, and what can be typed now."""
+        """Settings in a line, and the available keys."""
         keys = ":help · Ctrl-D leaves" if self.analysis is None else ":explain N · :help · Ctrl-D leaves"
         settings = f"threshold {threshold_text(self.threshold)} · k {self.k} · {len(self.linker.catalogue):,} entities"
         return [("", f" {settings}  │  {keys}")]
@@ -84,19 +84,19 @@ class Session:
 
     @property
     def scale(self) -> Scale:
-        """What scores and thresholds are."""
+        """Descriptions of scores and thresholds."""
         return scale_of(self.linker.mode)
 
     @property
     def _deciding(self) -> str | None:
-        """The field of `Thresholds` that decides in the linker's mode; None where no threshold does."""
+        """The field of `Thresholds` that the linker's mode uses; None if it uses none."""
         if self.linker.mode == "top_entity_by_mention":
             return "mention"
         return None if self.linker.mode in ("top_joint_by_mention", "best_entity_by_mention") else "score"
 
     @property
     def threshold(self) -> float | None:
-        """The threshold that decides, or None if the linker's mode has none."""
+        """The threshold in use, or None if the linker's mode has none."""
         return None if self._deciding is None else getattr(self.thresholds, self._deciding)
 
     def _require_threshold(self) -> str:
@@ -136,7 +136,7 @@ class Session:
         self.console.show([("class:error", wrapped(str(error), self.console.width))])
 
     def handle(self, line: str) -> Fragments:
-        """Do what a line says, and return what to show.
+        """Execute a line, and return the output.
 
         Raises:
             BlinkError: the line cannot be followed; the message says why.
@@ -187,7 +187,7 @@ class Session:
     # Commands.
 
     def ask_threshold(self) -> Fragments:
-        """Ask for a threshold until it is one, and filter the last reading again; Ctrl-C keeps the old one."""
+        """Ask for a threshold until it is one, and filter the last analysis again; Ctrl-C keeps the old one."""
         self._require_threshold()
         scale = self.scale
         brief = f"; {scale.brief}" if scale.brief else ""
@@ -203,7 +203,7 @@ class Session:
                 self._complain(error)
 
     def set_threshold(self, threshold: float) -> Fragments:
-        """Keep links that score above ``threshold``; the last reading is filtered again, without the model."""
+        """Keep links that score above ``threshold``; the last analysis is filtered again, without the model."""
         self.thresholds = replace(self.thresholds, **{self._require_threshold(): threshold})
         warning = threshold_warning(self.linker.mode, threshold)
         fragments: Fragments = [("class:error", warning + "\n")] if warning else []
@@ -253,4 +253,4 @@ COMMANDS = {
     "help": Command("", "this list", Session.help_command),
     "quit": Command("", "leave", Session.quit_command),
 }
-"""Colon commands by name; a beginning that fits one of them only will do."""
+"""Colon commands by name; an unambiguous prefix is enough."""

@@ -38,7 +38,7 @@ def link_stream(linker: Linker, stream: BufferedIOBase, batch_size: int = 64) ->
 
 
 def line_blocks(stream: BufferedIOBase) -> Iterator[list[bytes]]:
-    """The whole lines that each read brings, without line feeds."""
+    """The complete lines of each read, without line feeds."""
     rest: list[bytes] = []
     while block := stream.read1(1 << 16):
         first, *others = block.split(b"\n")

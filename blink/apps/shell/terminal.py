@@ -100,7 +100,7 @@ def _completer(complete: Callable[[str], list[Ending]]) -> Completer:
 
 
 def history_file() -> Path | None:
-    """Where earlier texts are kept: in the user's state folder; None where there is no home."""
+    """File of earlier texts, in the user's state folder; None without a home folder."""
     with suppress(RuntimeError):
         return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "blink" / "history"
     return None

@@ -22,7 +22,7 @@ def slurm() -> None:
     """Train, encode, evaluate and link as jobs of a Slurm cluster.
 
     Where there is no Slurm the same commands do the same on this machine. A command waits for its jobs and shows how
-    they stand; interrupted or given again, it goes on: what is done is kept, jobs that wait or run are left alone, and
+    they are; after an interrupt the same command continues: finished shards are kept, waiting and running jobs stay, and
     only what is missing is submitted. Jobs save and queue themselves again when their time is up or they are pre-empted.
 
     Partition, account, GPUs, time and so on come from flags, else from the environment (BLINK_PARTITION ...), else from a

@@ -35,8 +35,8 @@ WHOLE_FILE = "all.t7"
     "--index", type=click.Choice(["flat", "hnsw", "ivfflat"]), default="flat", show_default=True, help="As of kb build."
 )
 @click.option("--dtype", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="How vectors are stored.")
-@click.option("--skip-bad", is_flag=True, help="Pass over broken lines; they keep their row and are never linked.")
-@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Entities at once in the model.")
+@click.option("--skip-bad", is_flag=True, help="Skip broken lines; they keep their row and are never linked.")
+@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Entities per forward pass.")
 @click.option(
     "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="Of the encoder."
 )

@@ -14,7 +14,7 @@ from blink.apps.slurm.options import cluster_options, merge_option, take_cluster
 from blink.cluster.jobs import JOB_FOLDER, JobFolder
 
 EVALUATION = ("cluster", "mode", "mention_threshold", "entities", "mentions", "text_key")
-"""Options of ``blink eval`` that ``blink slurm eval`` has too, besides those of models."""
+"""Options of ``blink eval`` that ``blink slurm eval`` has too, in addition to those of models."""
 
 
 @click.command("eval")

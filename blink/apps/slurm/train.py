@@ -35,7 +35,7 @@ def train(context: click.Context, /, arguments: tuple[str, ...], **options: Any)
     """
     root = context.find_root()
     command = root.command.get_command(root, "train") if isinstance(root.command, click.Group) else None
-    assert command is not None, "`blink train` stands beside `blink slurm`"
+    assert command is not None, "`blink train` is registered"
     settings, follow_options = take_cluster(options)
     out = read_train_out(command, arguments)
     plan = training_plan(arguments, out)

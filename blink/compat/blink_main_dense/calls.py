@@ -40,7 +40,7 @@ def load_models(args: object, logger: logging.Logger | None = None) -> Models:
     Args:
         args: has the attributes `FILES`, and either ``entity_encoding`` or ``faiss_index`` and ``index_path`` (or
             ``indexer_path``); and ``fast``, or else ``crossencoder_model`` and ``crossencoder_config``.
-        logger: told what is loaded.
+        logger: gets a line about what is loaded.
 
     Returns:
         what `run` takes, in its order; see `Models`.
@@ -100,7 +100,7 @@ def run(
     Args:
         args: has the attributes ``top_k`` and ``fast``, and perhaps ``test_mentions`` and ``test_entities``; the defaults
             are those of the original's command line.
-        logger: told what is done.
+        logger: gets a line about the work.
         biencoder: with the following: what `load_models` returned.
         biencoder_params: ``eval_batch_size`` and ``max_context_length`` are read at each call.
         crossencoder: None with ``fast``.

@@ -48,10 +48,10 @@ def print_metrics(totals: Totals) -> None:
 def link_rows(
     plan: Plan, linker: Linker, samples: Iterable[Sample], results: Results, totals: Totals
 ) -> Iterator[RowPrediction]:
-    """Link samples, write what comes of them and add it up.
+    """Link samples, write the predictions and add them to the totals.
 
     Yields:
-        what came of each sample, in order.
+        the prediction of each sample, in order.
     """
     rows = RowLinker(plan, linker)
     ready = rows.make(samples)
@@ -68,7 +68,7 @@ def link_rows(
 
 
 class RowLinker:
-    """Takes samples to rows, rows to scored spans, and these to links, as a plan says."""
+    """Turns samples into rows, rows into scored spans, and these into links, as a plan says."""
 
     def __init__(self, plan: Plan, linker: Linker) -> None:
         self._plan = plan
@@ -81,7 +81,7 @@ class RowLinker:
             context_length=self._length,
             overlap=window_overlap(self._length - 2, self._model.config.max_mention_length),
             position_limit=linker.stages.detector.positions,
-            # Names are compared in the text itself; where the model weighs them, tokens alone are not enough.
+            # Names are compared in the text itself; where the model weighs them, tokens alone do not suffice.
             from_text=linker.stages.reranker is not None,
             insist=plan.stored_tokens,
             whole=plan.detector != JOINT,
@@ -115,7 +115,7 @@ class RowLinker:
         return [scored[i] for i in range(len(rows))]
 
     def decide(self, row: Row, spans: ScoredSpans) -> RowPrediction:
-        """Choose the links of a row, and count its hits."""
+        """Decode the links of a row, and count its hits."""
         joint = self._plan.detector == JOINT
         links = decide(spans, self._linker.mode, self._linker.thresholds) if joint else _every(spans, self._linker.mode)
         return row_prediction(row, spans, links, self._linker.catalogue.title, self._model.tokenizer.decode)
@@ -173,7 +173,7 @@ class RowLinker:
 
 
 def _every(spans: ScoredSpans, mode: str) -> list[Decision]:
-    """Given mentions are all linked, each to its best entity, whose share among its candidates is the score."""
+    """Given mentions are all linked, each to its best entity, whose probability among its candidates is the score."""
     best = joint_scores(spans)[:, 0]
     best = np.exp(best) if mode == PROBABILITY else best
     order = np.argsort(-best, kind="stable").tolist()

@@ -33,19 +33,19 @@ Models: TypeAlias = "tuple[BiEncoder, dict[str, Any], Tensor | None, Index | Non
 """The model, its settings, entity vectors or (where one is named) an index, and title, text and Wikidata id by row."""
 WIKIDATA_FILE = "id2wikidata.json"
 IN_MEMORY = Path("test_data")
-"""Stands for the file of mentions where the caller passes them."""
+"""Path of the mention file in messages where the caller passes mentions."""
 
 
 def load_models(args: object, logger: logging.Logger | None = None) -> Models:
     """Open the files that a caller names.
 
-    Beside the catalogue `WIKIDATA_FILE` is written, which callers of the original read.
+    `WIKIDATA_FILE`, which callers of the original read, is written next to the catalogue.
 
     Args:
         args: has the attributes ``biencoder_model``, ``biencoder_config``, ``entity_catalogue``, and either
             ``entity_encoding`` or ``faiss_index`` and ``index_path``; perhaps ``eval_batch_size``, ``max_context_length``
             and ``use_cuda``.
-        logger: told what is loaded.
+        logger: gets a line about what is loaded.
 
     Returns:
         what `run` takes, in its order; see `Models`.
@@ -89,7 +89,7 @@ def run(
         args: has the attributes ``threshold``, ``threshold_type``, ``num_cand_mentions``, ``num_cand_entities``, and
             perhaps ``mention_threshold``, ``test_mentions``, ``save_preds_dir`` and ``interactive``; the defaults are those
             of the original's command line.
-        logger: told what is done.
+        logger: gets a line about the work.
         biencoder: with the following: what `load_models` returns.
         biencoder_params: ``eval_batch_size`` and ``max_context_length`` are read at each call.
         candidate_encoding: entity vectors, searched exactly where there is no index.
@@ -234,7 +234,7 @@ def _as_called(record: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _write_wikidata_ids(catalogue: Catalogue, logger: logging.Logger | None) -> None:
-    """Write row -> Wikidata id beside the catalogue, unless a newer file is there or the folder cannot be written."""
+    """Write row -> Wikidata id next to the catalogue, unless a newer file is there or the folder cannot be written."""
     path = catalogue.path.parent / WIKIDATA_FILE
     if path.is_file() and path.stat().st_mtime >= catalogue.path.stat().st_mtime:
         return

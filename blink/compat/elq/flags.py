@@ -56,7 +56,7 @@ FLAGS = (
     Flag(("--top_k", "--num_cand_mentions"), "JRE", "most mentions per text", count, 50),
     Flag(("--num_cand_entities",), "E", "entities retrieved per mention; scores depend on it", count, 10),
     Flag(("--biencoder_model",), "JRE", "checkpoint (.bin), or a model folder of `blink train`  [models/elq_wiki_large.bin]"),
-    Flag(("--biencoder_config",), "JRE", "its settings  [training_params.txt beside it or models/elq_large_params.txt]"),
+    Flag(("--biencoder_config",), "JRE", "its settings  [training_params.txt next to it or models/elq_large_params.txt]"),
     Flag(("--entity_catalogue",), "JRE", "catalogue  [models/entity.jsonl]"),
     Flag(("--entity_encoding",), "JRE", "entity vectors, for exact search  [models/all_entities_large.t7]"),
     Flag(("--faiss_index",), "RE", "kind of the index to search; none searches the vectors exactly", choices=INDEX_KINDS),

@@ -174,7 +174,7 @@ def _threshold(options: argparse.Namespace, files: Files | None) -> float | None
         return float(options.threshold)
     if files is None:
         return None
-    # J cannot be told a threshold; its files of predictions, and the published figures, were made with this one.
+    # J has no flag for a threshold; its predictions and the published figures used this one.
     of_july = options.mention_classifier_threshold is not None or options.final_thresholding == "joint_0"
     return -2.9 if of_july and not options.interactive else -4.5
 

@@ -44,7 +44,7 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def _samples(path: Path) -> Iterator[Sample]:
-    """The samples of a file; the first is read at once, so that a wrong path is told before a model is loaded."""
+    """The samples of a file; the first is read at once, so that a wrong path fails before a model is loaded."""
     from blink.data.mention_files import read_samples
 
     samples = read_samples(path)

@@ -1,4 +1,4 @@
-"""The flags of the original's training script, under their own names, beside today's options of ``blink train``.
+"""The flags of the original's training script, under their own names, next to the options of ``blink train``.
 
 Its defaults are not kept where they were defects: ``--last_epoch 0`` left out the first epoch, too few texts an epoch gave a
 learning rate of 0 throughout, ``--shuffle False`` meant true, ``--lowercase`` turned lower-casing off, the mention head and the

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from blink.kglm.settings import Settings
 
 PROMPT = "issa serge coelo born 1967"
-"""What the original goes on with."""
+"""The prompt that the original continues."""
 AS_BEFORE: Mapping[str, Any] = {"train.lines": 5, "validation.choose": "loss"}
 JOINT_AS_BEFORE: Mapping[str, Any] = {**AS_BEFORE, "joint.order": "blocks", "negatives.redraw": False}
 
@@ -94,7 +94,7 @@ def command(name: str) -> click.Command:
 
 
 def _train(kind: str, values: dict[str, Any]) -> None:
-    """Train; a log beside the run has the lines of the terminal."""
+    """Train; a log next to the run has the lines of the terminal."""
     from blink.files import locked
     from blink.kglm.run import KglmRun
 

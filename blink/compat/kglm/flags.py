@@ -91,7 +91,7 @@ FLAGS: tuple[Flag, ...] = (
          "Folder of the text, as in train_lm; train_kge only counts its vocabulary there, if it is given."),
     Flag(("data_location_kge",), str, same(None, KGE, JOINT),
          "Folder of the triples: train, valid, test with .tsv or .txt, false ones in train_negatives.tsv and so on; or .en "
-         "facts. Names beside them, if ids are no names: names.tsv, relations.tsv or relations.json."),
+         "facts. Names next to them, if ids are no names: names.tsv, relations.tsv or relations.json."),
     Flag(("dataset_kge",), str, same("FB13", KGE, JOINT), "A name for the triples; it goes into the log and selects nothing."),
     Flag(("model_name",), str, same("NAM_NER", *ALL), "Name of the model, in the names of folders and logs."),
     Flag(("exp_num",), str, same("99", *ALL), "Number of the experiment, behind that name."),

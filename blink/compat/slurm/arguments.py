@@ -107,7 +107,7 @@ TRAIN_ARGUMENTS = (
     MODEL_ARGUMENTS["scoring"],
     Argument("chunk_start", "first entity that predict encodes", _whole(0), "0"),
     Argument("chunk_end", "entity before which predict ends; -1 for the last", _whole(TO_THE_END), "1000000"),
-    Argument("epoch", f"{_EPOCH}; training goes on after it", _whole(WHOLE_RUN), str(WHOLE_RUN)),
+    Argument("epoch", f"{_EPOCH}; training continues after it", _whole(WHOLE_RUN), str(WHOLE_RUN)),
     Argument("eval_batch_size", "texts at once in validation", _whole(1), "32"),
 )
 """``examples/train_biencoder.sh``. The default of batch_size depends on data, see `TrainArguments`."""

@@ -1,4 +1,4 @@
-"""What the original's shell scripts do: from their arguments, and what lies on the disk, a plan of `blink` commands."""
+"""What the original's shell scripts do: from their arguments, and the files on disk, a plan of `blink` commands."""
 
 from __future__ import annotations
 
@@ -313,7 +313,7 @@ def _plan_predict(arguments: TrainArguments, run: Path, settings: ClusterSetting
 
 
 def _plan_encode(name: RunName, model: Model, settings: ClusterSettings, flags: Sequence[str]) -> Plan:
-    """Copy the model to where its vectors go, so that these are known by it, then encode."""
+    """Copy the model next to its vectors, which belong to it, then encode."""
     settings.encoder(name.model_size)
     run, out = name.folder(settings), str(name.encodings(settings))
     catalogue, _ = _entity_files(settings.data_folder(name.data), settings)

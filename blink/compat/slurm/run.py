@@ -117,7 +117,7 @@ def _train(step: Step, plan: Plan, settings: ClusterSettings) -> None:
 
     run = plan.writes[0]
     run.mkdir(parents=True, exist_ok=True)
-    # Beside what the original may have left there: its settings tell how its epochs are to be read.
+    # The original may have left its settings there, which say how to read its epochs.
     write_json(run / PARAMETERS, {**read_parameters(run / PARAMETERS), **plan.parameters})
     train_here(step.arguments, with_gpus_of_job(settings), say)
 
