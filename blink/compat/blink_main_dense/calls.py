@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from blink.compat.blink_main_dense.flags import SCRIPT
-from blink.compat.elq.files import open_files, require_files
+from blink.compat.elq.files import open_files, passed_index, require_files
 from blink.compat.elq.plan import Files
 from blink.compat.flags import require
 from blink.compat.tables import Column, Rows, page_id, text, title
@@ -47,7 +47,7 @@ def load_models(args: object, logger: logging.Logger | None = None) -> Models:
 
     Raises:
         SettingsError: an attribute is missing or its value not allowed.
-        MissingFileError: a file is not there; the message names the command that gets it.
+        MissingFileError: a file is not there; the message names the command that downloads it.
         BlinkError: a file cannot be read, or files do not belong together.
     """
     from blink.kb.index import ExactIndex
@@ -130,7 +130,8 @@ def run(
     samples: Sequence[Mapping[str, Any]] = test_data or _from_file(options, title2id, wikipedia_id2local_id)
     if logger is not None:
         logger.info("linking %d mentions", len(samples))
-    index = _index(candidate_encoding, faiss_indexer, biencoder)
+    device = str(next(biencoder.parameters()).device)
+    index = passed_index(candidate_encoding, faiss_indexer, "faiss_indexer", device)
     scores, rows = _retrieve(biencoder, biencoder_params, index, samples, options.top_k)
     labels = _labels(samples)
     accuracy, recall = (-1.0, -1.0) if labels is None else _retrieved(rows, labels, options.top_k)
@@ -214,16 +215,6 @@ def _from_file(
     return read_mentions(options.test_mentions, options.test_entities, title2id, pages)
 
 
-def _index(vectors: Tensor | None, index: Index | None, model: BiEncoder) -> Index:
-    from blink.kb.index import ExactIndex
-
-    if index is not None:
-        return index
-    if vectors is None:
-        raise SettingsError("neither candidate_encoding nor faiss_indexer is there; pass what load_models returned")
-    return ExactIndex(vectors, device=next(model.parameters()).device, on_device=False)
-
-
 def _retrieve(
     model: BiEncoder, settings: Mapping[str, Any], index: Index, samples: Sequence[Mapping[str, Any]], top_k: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -245,7 +236,7 @@ def _retrieve(
 
 
 def _labels(samples: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
-    """Rows of the labels; None where the first mention has none, which decides for all."""
+    """Rows of the labels; None where the first mention has none, as in the original."""
     import numpy as np
 
     first = samples[0]

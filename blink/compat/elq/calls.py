@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from blink.compat.elq.files import link_with, open_files, require_files
+from blink.compat.elq.files import link_with, open_files, passed_index, require_files
 from blink.compat.elq.flags import SCRIPT
 from blink.compat.elq.plan import resolve
 from blink.compat.flags import require
@@ -52,7 +52,7 @@ def load_models(args: object, logger: logging.Logger | None = None) -> Models:
 
     Raises:
         SettingsError: an attribute is missing or its value not allowed.
-        MissingFileError: a file is not there; the message names the command that gets it.
+        MissingFileError: a file is not there; the message names the command that downloads it.
         BlinkError: a file cannot be read, or files do not belong together.
     """
     from blink.kb.index import ExactIndex
@@ -140,7 +140,7 @@ def _named_files(options: argparse.Namespace) -> Files:
 
 
 def _settings(files: Files, options: argparse.Namespace) -> dict[str, Any]:
-    """``biencoder_params``: what the file of settings says, and what ``args`` put in its stead."""
+    """``biencoder_params``: the file of settings, overridden by ``args``."""
     import torch
 
     from blink.model.original import read_settings
@@ -164,7 +164,7 @@ def _plan(options: argparse.Namespace, settings: Mapping[str, Any], *, in_memory
     if kind == "top_entity_by_mention" and options.mention_threshold is None:
         raise SettingsError(f"args.mention_threshold is not set, which {kind} needs; set it to a number such as -0.6931")
     threshold = -4.5 if options.threshold is None else options.threshold
-    taken_over = {
+    overrides = {
         "compat": "none" if options.interactive else "elq",
         "test_mentions": str(IN_MEMORY) if in_memory else options.test_mentions,
         "threshold_type": kind,
@@ -174,22 +174,17 @@ def _plan(options: argparse.Namespace, settings: Mapping[str, Any], *, in_memory
         "max_context_length": settings.get("max_context_length", options.max_context_length),
         "use_cuda": not settings.get("no_cuda", True),
     }
-    plan = resolve(argparse.Namespace(**{**vars(options), **taken_over}))
+    plan = resolve(argparse.Namespace(**{**vars(options), **overrides}))
     assert plan is not None
     return replace(plan, truncates=True)
 
 
 def _knowledge_base(titles: Column[str], vectors: Tensor | None, index: Index | None, device: str) -> KnowledgeBase:
-    from blink.kb.index import ExactIndex
     from blink.kb.knowledge_base import KnowledgeBase
 
     if not isinstance(titles, Column):
         raise SettingsError(f"id2title is a {type(titles).__name__}; pass what load_models returned, all of it and in order")
-    if index is None:
-        if vectors is None:
-            raise SettingsError("neither candidate_encoding nor indexer is there; pass what load_models returned")
-        index = ExactIndex(vectors, device=device, on_device=False)
-    return KnowledgeBase(titles.catalogue, index)
+    return KnowledgeBase(titles.catalogue, passed_index(vectors, index, "indexer", device))
 
 
 def _samples(plan: Plan, test_data: Sequence[Mapping[str, Any]] | None) -> tuple[list[Sample], Sequence[Mapping[str, Any]]]:

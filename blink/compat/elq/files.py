@@ -1,4 +1,4 @@
-"""What a plan opens: the original's files, checked before and against each other, or the starter."""
+"""Opens the models and entities of a plan: the original's files, checked against each other, or the starter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from blink.apps.common import bar, say
 from blink.compat.elq.plan import Files, Plan
-from blink.errors import DataError, MismatchError, MissingFileError
+from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
 from blink.files import read_json
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def require_files(files: Files) -> None:
     """Check that all files are there.
 
     Raises:
-        MissingFileError: some are not; the message names each and the command that gets it.
+        MissingFileError: some are not; the message names each and the command that downloads it.
     """
     by_remedy: dict[str, list[Path]] = {}
     for path in files.needed():
@@ -183,6 +183,21 @@ def _open_index(files: Files, entities: int, device: str) -> Index:
             "give files that were made from one catalogue"
         )
     return index
+
+
+def passed_index(vectors: Tensor | None, index: Index | None, name: str, device: str) -> Index:
+    """The index that a caller passed to ``run`` as ``name``, or an exact one over the entity vectors passed.
+
+    Raises:
+        SettingsError: neither was passed.
+    """
+    from blink.kb.index import ExactIndex
+
+    if index is not None:
+        return index
+    if vectors is None:
+        raise SettingsError(f"neither candidate_encoding nor {name} is there; pass what load_models returned")
+    return ExactIndex(vectors, device=device, on_device=False)
 
 
 def _read_vectors(path: Path) -> Tensor:
