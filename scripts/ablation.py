@@ -72,7 +72,7 @@ class Row:
     Attributes:
         table: ``train`` or ``rank``.
         name: of the row and its folder.
-        what: for readers, what is different.
+        what: description of the difference.
         against: the row that it differs from in one thing; none for the first.
         mix: shares of the sources, where the row trains.
         options: further options of training, or of reading where nothing is trained.
@@ -213,7 +213,7 @@ class Plan:
         return row.begins
 
     def report(self, row: Row) -> dict[str, Any]:
-        """What a row is, what it ran on, and its figures at both thresholds."""
+        """A row with its provenance, and its figures at both thresholds."""
         figures = {cut: {name: report_figures(read_json(self.figures(row.name, cut, name))) for name in FILES} for cut in CUTS}
         return {"name": row.name, "what": row.what, "against": row.against, **made_on(self.folder(row.name)), **figures}
 

@@ -2,7 +2,7 @@
 
 A row has a name and what makes it: a function, or commands of ``blink``. `make_rows` makes rows and writes the results after
 each, so that a kill loses one row at the most, and continues behind a row that fails. `CommandRows` stores each row in a folder
-with its commands, the hashes of what they read, a log and a report; complete rows are skipped.
+with its commands, the hashes of their inputs, a log and a report; complete rows are skipped.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ ORIGINAL = (
 FIRST = ("fair-lm", "fair-joint", "fair-kge", "early-lm", "early-joint")
 ROWS = {row.name: row for row in (*FAIR, *SPEED, *ORIGINAL)}
 ROWS = {name: ROWS[name] for name in dict.fromkeys((*FIRST, *ROWS))}
-"""In the order in which they are made: what is asked most is there first."""
+"""In the order of their runs, the most important first."""
 PUBLISHED = {
     "original-lm": "437.22 (first table), 440.72 (second)",
     "original-lm-learning": "not made",

@@ -44,7 +44,7 @@ SCORES = {
     "entity-disambiguation": {"dev_accuracy": 1.0, "test_accuracy": 1.0},
     "pretraining": {"entity_accuracy": 1.0},
 }
-"""Task -> score of its results -> what it must be."""
+"""Task -> score of its results -> its target."""
 LIMIT_S = 60.0
 """Of computing, for all commands of a task; one thread takes no longer on the clock, where nothing else runs."""
 KILLS = 2
@@ -212,7 +212,7 @@ def same_again(words: Sequence[str], folder: Path) -> bool:
 
 
 def same_after_kills(words: Sequence[str], folder: Path, killed: list[int], chance: random.Random) -> list[str]:
-    """Kill a training, go on and kill it again, go on to the end; returns what is not as in the undisturbed one."""
+    """Kill and resume a training twice; returns the differences from an uninterrupted one."""
     first, other = output_of(words), folder / "killed"
     total = steps_of(first)
     again = with_output(words, other)
@@ -265,7 +265,7 @@ def main(tasks: Sequence[str], seed: int, out: str) -> None:
         say(f"{' | '.join(checks[-1].row())} {'; '.join(checks[-1].wrong) or 'passed'}")
         write_table(Path(out), checks, seed)
     if any(checked.wrong for checked in checks):
-        raise SettingsError(f"short of what is asked: {'; '.join(f'{c.task}: {w}' for c in checks for w in c.wrong)}")
+        raise SettingsError(f"targets are not met: {'; '.join(f'{c.task}: {w}' for c in checks for w in c.wrong)}")
 
 
 if __name__ == "__main__":

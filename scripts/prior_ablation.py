@@ -1,4 +1,4 @@
-"""What a knowledge graph's prior is worth: popularity, KG-LM vectors, coherence, and the controls that show what is behind it.
+"""Measures the gain from a knowledge graph's prior: popularity, KG-LM vectors, coherence, and controls.
 
 Gold mentions are given to the linker, so that entities alone are in question, and counted where they are ambiguous: the
 mention is a name of several entities of the knowledge base, the right one among them. Two kinds of scores are tried: the
@@ -9,7 +9,7 @@ projections are learned on three others and the weights of the terms fitted on t
 learned on all of them and weights fitted on WebQSP dev, as `blink kglm tune-prior` does. Every arm has the same candidates.
 Differences are paired: questions are drawn 10,000 times (paraphrases together), hits averaged over the seeds.
 
-Then whole texts, mentions found by the model: cut-offs of every arm, text alone included, are chosen on WebQSP dev.
+Then whole texts, mentions found by the model: cut-offs of every arm, text alone included, are selected on WebQSP dev.
 
     python scripts/prior_ablation.py --kb experiments/starter/kb \\
         --fold experiments/starter/half-0 --fold experiments/starter/half-1 \\
@@ -69,7 +69,7 @@ class Mentions:
 
     Attributes:
         texts: as read.
-        clusters: what is drawn together, of each text.
+        clusters: resampling unit of each text.
         groups: masks over all mentions, by name: ``ambiguous`` and its parts. *Shapes:* (mentions,), bool.
     """
 

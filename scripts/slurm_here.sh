@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A real Slurm on this machine alone, for trying and testing what is meant for a cluster.
+# A real Slurm on this machine alone, to try and test cluster jobs.
 #
 #   scripts/slurm_here.sh [start] [FOLDER]   install it where it is missing, write FOLDER/slurm.conf, start it, wait until it takes jobs
-#   scripts/slurm_here.sh stop [FOLDER]      end what it started
+#   scripts/slurm_here.sh stop [FOLDER]      stop the daemons that it started
 #
 # FOLDER is /etc/slurm, where Slurm's commands look by themselves; for any other, set SLURM_CONF=FOLDER/slurm.conf. One node,
 # this host; one partition, learnfair; jobs may be requeued; no accounting. Debian or Ubuntu, as root. A Slurm that runs

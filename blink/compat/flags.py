@@ -44,7 +44,7 @@ class Flag:
     Attributes:
         names: its spellings; the first long one names the value.
         releases: which releases have it.
-        help: what it does here.
+        help: its description.
         kind: type of its value; None for a switch.
         default: value where it is not given; None also says "not given".
         choices: allowed values, any if empty.
@@ -88,7 +88,7 @@ class FlagTable:
 
     Attributes:
         program: its name.
-        description: what it does.
+        description: of the program.
         flags: the flags.
     """
 

@@ -53,7 +53,7 @@ class Coherence:
         """The coherence of a prior's weights; None if its weight is 0.
 
         Raises:
-            MismatchError: the table lacks what it needs.
+            MismatchError: the table lacks its vectors or relations.
         """
         if not weights.coherence:
             return None
@@ -98,7 +98,7 @@ def relatedness_of(table: PriorTable, kind: str) -> Relatedness:
     - plausibility: the highest probability of any relation between the two, in either direction.
 
     Raises:
-        MismatchError: the table lacks what it needs.
+        MismatchError: the table lacks its vectors or relations.
         SettingsError: there is no such kind.
     """
     makers: dict[str, Callable[[PriorTable], Relatedness]] = {

@@ -17,7 +17,7 @@ class MergedWindows:
     """The windows of one text.
 
     Args:
-        batches: of each window; windows of requested spans own what they hold.
+        batches: of each window; windows of requested spans own all their spans.
         size: dense candidates of a mention, for a text without spans.
     """
 

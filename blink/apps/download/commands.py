@@ -117,7 +117,7 @@ def count_files(count: int) -> str:
 
 
 def fetch(folder: ModelsFolder, files: Sequence[PublishedFile], wait_s: int) -> None:
-    """Download what is not here, and unpack archives."""
+    """Download missing files, and unpack archives."""
     plan = make_plan(folder, files, read=True)
     needed, free = show_plan(folder, plan)
     if needed > free:

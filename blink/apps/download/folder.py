@@ -122,10 +122,10 @@ def select_files(files: Sequence[PublishedFile], names: Sequence[str], groups: S
     known_names = {key for file in files for key in (file.name, file.target)}
     for name in sorted(set(names) - known_names):
         allowed = ", ".join(file.name for file in files)
-        raise DownloadError(f"--only: unknown name '{name}'; allowed are: {allowed}; what they are: --list", 2)
+        raise DownloadError(f"--only: unknown name '{name}'; allowed are: {allowed}; descriptions: --list", 2)
     for group in sorted(set(groups) - set(known_groups)):
         allowed = ", ".join(known_groups)
-        raise DownloadError(f"--group: unknown group '{group}'; allowed are: {allowed}; what they hold: --list", 2)
+        raise DownloadError(f"--group: unknown group '{group}'; allowed are: {allowed}; descriptions: --list", 2)
     return [f for f in files if {f.name, f.target} & set(names) or {*f.groups, "all"} & set(groups)]
 
 
@@ -259,7 +259,7 @@ def unpack(path: Path, sha256: str) -> None:
         (temporary / marker.name).write_text(sha256 + "\n", encoding="utf-8")
         temporary.rename(folder)
     except (OSError, ValueError, KeyError, EOFError, zlib.error, tarfile.TarError) as error:
-        fix = "the archive stays, what came out of it was removed; fix that, then run again"
+        fix = "the archive is kept, its partial output was removed; fix that, then run again"
         raise DownloadError(f"cannot unpack {path}: {error}; {fix}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -83,7 +83,7 @@ def check_size(file: PublishedFile, url: str, size: int | None) -> None:
 
 
 def probe(folder: ModelsFolder, file: PublishedFile) -> tuple[Version, str]:
-    """Ask for the headers of a file; returns what they say, and why there was no answer."""
+    """Ask for the headers of a file; returns the version, and why there was no answer."""
     url, version = folder.url(file), Version()
     try:
         with request(url, "HEAD", {}, PROBE_TIMEOUT_S) as response:
@@ -100,7 +100,7 @@ class Transfer:
     """Downloads one file into its part, in as many requests as it takes.
 
     Args:
-        folder: that gets the file.
+        folder: destination of the file.
         file: to download.
         label: in front of its messages.
         latest: what the server said of the file just now.

@@ -29,7 +29,7 @@ TERMS = ("popularity", "vector", "coherence")
 @click.argument("file", metavar="FILE")
 @model_option("Model whose scores the prior is added to.  [default: the starter]")
 @click.option("--rank/--no-rank", default=True, show_default=True, help="Add it to reranked scores, or to inner products.")
-@labelled_sets("decides the weight of each term")
+@labelled_sets("determines the weight of each term")
 @click.option(
     "--train",
     "train_files",

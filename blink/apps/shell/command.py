@@ -1,4 +1,4 @@
-"""The command ``blink shell``; what it runs is imported when it is called."""
+"""The command ``blink shell``; imports the shell when it is called."""
 
 from __future__ import annotations
 

@@ -23,14 +23,14 @@ def slurm() -> None:
 
     Where there is no Slurm the same commands do the same on this machine. A command waits for its jobs and shows how
     they are; after an interrupt the same command continues: finished shards are kept, waiting and running jobs stay, and
-    only what is missing is submitted. Jobs save and queue themselves again when their time is up or they are pre-empted.
+    only missing shards are submitted. Jobs save and queue themselves again when their time is up or they are pre-empted.
 
     Partition, account, GPUs, time and so on come from flags, else from the environment (BLINK_PARTITION ...), else from a
     file: that which BLINK_CLUSTER names, or cluster.ini here, or ~/.config/blink/cluster.ini; see examples/cluster.ini.
 
     \b
     Try:
-      blink slurm settings                                        what is set, and where
+      blink slurm settings                                        settings and their sources
       blink slurm encode entity.jsonl --model M --out my-kb       a knowledge base, a job a million entities
       blink slurm link texts.txt --shards 100 --out links.jsonl   links of many texts
       blink slurm encode entity.jsonl --model M --out my-kb --dry-run

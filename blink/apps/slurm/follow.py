@@ -41,7 +41,7 @@ def follow(
     nodes: int = 1,
     prepare: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Submit what is missing and wait for the end, with a bar.
+    """Submit missing shards and wait for the end, with a bar.
 
     Args:
         job: the folder.
@@ -90,7 +90,7 @@ def _wait(monitor: JobMonitor, plan: Plan, *, local: bool) -> None:
             say(f"  | {one_line(line, 200)}")
         raise
     except KeyboardInterrupt:
-        say(f"{'what is done is kept' if local else 'the jobs continue'}; the same command continues")
+        say(f"{'finished shards are kept' if local else 'the jobs continue'}; the same command continues")
         raise
 
 

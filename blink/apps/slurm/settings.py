@@ -1,4 +1,4 @@
-"""``blink slurm settings``: what is set, and where."""
+"""``blink slurm settings``: settings and their sources."""
 
 from __future__ import annotations
 

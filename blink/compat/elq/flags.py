@@ -48,9 +48,9 @@ FLAGS = (
          "--mention_classifier_threshold or joint_0, else -4.5; the starter: a probability of its own]", number),
     Flag(("--mention_classifier_threshold",), "J", "keep mentions whose probability is above this", probability),
     Flag(("--mention_threshold",), "E", "keep mentions whose raw score is above this; for the modes by mention", number),
-    Flag(("--final_thresholding",), "JR", "how links are chosen, J's names: the modes by mention emit the best entity of "
+    Flag(("--final_thresholding",), "JR", "how links are decoded, J's names: the modes by mention emit the best entity of "
          "every mention, each entity once", choices=tuple(FINAL_THRESHOLDING)),
-    Flag(("--threshold_type",), "E", "how links are chosen, E's names: top_entity_by_mention keeps overlaps; "
+    Flag(("--threshold_type",), "E", "how links are decoded, E's names: top_entity_by_mention keeps overlaps; "
          "thresholded_entity_by_mention also needs an inner product above --threshold  [joint]",
          choices=tuple(THRESHOLD_TYPES)),
     Flag(("--top_k", "--num_cand_mentions"), "JRE", "most mentions per text", count, 50),

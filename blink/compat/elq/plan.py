@@ -78,7 +78,7 @@ class Plan:
 
 
 def resolve(options: argparse.Namespace) -> Plan | None:
-    """Work out what is to be done; None for nothing, where that is allowed.
+    """Resolve options to a plan; None if there is nothing to do, where that is allowed.
 
     Raises:
         SettingsError: flags contradict each other, or there is nothing to do.

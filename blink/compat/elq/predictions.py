@@ -1,4 +1,4 @@
-"""What is predicted of rows: the records of what was predicted, and counts of hits."""
+"""Prediction records of rows, and counts of hits."""
 
 from __future__ import annotations
 

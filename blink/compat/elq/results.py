@@ -63,7 +63,7 @@ class Results:
             self._spans.append(spans.shift(1 - row.start))
 
     def finish(self, seconds: float) -> None:
-        """Write what is written at the end."""
+        """Write the files of the whole run."""
         if self._folder is None:
             return
         spans = ScoredSpans.concatenate(self._spans)

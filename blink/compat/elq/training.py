@@ -2,7 +2,7 @@
 
 Its defaults are not kept where they were defects: ``--last_epoch 0`` left out the first epoch, too few texts an epoch gave a
 learning rate of 0 throughout, ``--shuffle False`` meant true, ``--lowercase`` turned lower-casing off, the mention head and the
-embeddings never learnt, and the best epoch was chosen on training texts.
+embeddings never learnt, and the best epoch was selected on training texts.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The original's KG-LM commands: ``flags`` (what they take), ``files`` (what they read), ``commands``, ``gen_embeddings``."""
+"""The original's KG-LM commands: ``flags``, ``files`` (inputs), ``commands``, ``gen_embeddings``."""

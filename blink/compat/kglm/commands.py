@@ -32,7 +32,7 @@ ABOUT = {
     "test_kge_lm": "Measure both tasks of a joint model, from its one best state, and make a sentence.",
 }
 NOTES = """
-The best state is chosen by the validation data, both tasks' figures come from that one state, dropout is off where anything
+The best state is selected on the validation data, both tasks' figures come from that one state, dropout is off where anything
 is measured, and word vectors learn in all three commands (in the original, in the joint one alone: --words.learn false). Any
 setting of `blink kglm train` may follow, such as --language.softmax sampled, which is much faster on a CPU.
 

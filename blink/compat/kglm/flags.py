@@ -23,7 +23,7 @@ class Flag:
         names: its spellings, the original's first; each is also taken with ``-`` for ``_``.
         kind: type of its value.
         default: by command.
-        help: what it is.
+        help: its description.
         settings: settings it gives, by their full names, from its value; None where it is read elsewhere or does nothing.
     """
 

@@ -1,1 +1,1 @@
-"""The original's shell scripts for a cluster: ``arguments`` (what they are called with), ``plans`` (what they do), ``run``."""
+"""The original's shell scripts for a cluster: ``arguments``, ``plans`` (steps), ``run``."""

@@ -26,8 +26,8 @@ class Argument:
 
     Attributes:
         name: as the original's script calls it, and as its field.
-        about: what it says, for messages.
-        read: its value from its text; raises ValueError, with what is allowed, where that is no value.
+        about: its meaning, for messages.
+        read: parses its text; raises ValueError, with the allowed values.
         default: text that stands for it where it is left out or empty; None where it must be given.
     """
 
@@ -121,7 +121,7 @@ ENCODE_ARGUMENTS = (
 """``run_slurm.sh``; it has no defaults."""
 
 FINAL_THRESHOLDING = ("joint", "joint_0", "top_joint_by_mention", "top_entity_by_mention")
-"""How links are chosen, by the names of the original that these scripts call."""
+"""Decoding modes by the names of the original in these scripts."""
 
 EVAL_ARGUMENTS = (
     Argument("test_questions", "question set", _name),
@@ -130,7 +130,7 @@ EVAL_ARGUMENTS = (
     Argument("ner", "part of the name of the output", _name),
     Argument("mention_classifier_threshold", "probability above which a mention is one", _share),
     Argument("top_k", "most mentions per text", _whole(1)),
-    Argument("final_thresholding", "how links are chosen", _one_of(*FINAL_THRESHOLDING)),
+    Argument("final_thresholding", "how links are decoded", _one_of(*FINAL_THRESHOLDING)),
     Argument("eval_batch_size", "texts at once", _whole(1), "64"),
     Argument("entity_encoding", "entity vectors", str, ""),
 )

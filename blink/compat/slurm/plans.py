@@ -105,7 +105,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Start:
-    """What a training starts from, and what that decides of it.
+    """The initial model of a training, and the settings it implies.
 
     Attributes:
         path_to_model: weights, or None for a fresh model.

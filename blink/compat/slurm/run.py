@@ -1,6 +1,6 @@
 """What the original's shell scripts call: ``python -m blink.compat.slurm train|encode|eval ARGUMENT...``.
 
-Each script says what it would do, and does nothing, where BLINK_DRY_RUN is set.
+With BLINK_DRY_RUN set, a script only prints its steps.
 """
 
 from __future__ import annotations
