@@ -75,7 +75,7 @@ class Row:
         what: description of the difference.
         against: the row that it differs from in one thing; none for the first.
         mix: shares of the sources, where the row trains.
-        options: further options of training, or of reading where nothing is trained.
+        options: further options of training, or of evaluation where nothing is trained.
         own_vectors: whether training makes entity vectors, and thereby a knowledge base.
         begins: the row whose model it begins with; none for the encoder alone.
     """
@@ -165,10 +165,10 @@ class Plan:
         """Arguments of ``blink`` that make a row, in order."""
         trains = row.table == "train"
         model, kb = (str(self.folder(row.name) / "run" / "best"), self.kb) if trains else (self.model, self.kb)
-        reading = () if trains else row.options
+        options = () if trains else row.options
         return [
             *([self._training(row)] if trains else []),
-            *self._evaluations(row, model, f"{model}-kb" if row.own_vectors else kb, reading),
+            *self._evaluations(row, model, f"{model}-kb" if row.own_vectors else kb, options),
         ]
 
     def _training(self, row: Row) -> Arguments:
@@ -183,9 +183,9 @@ class Plan:
             "--save-steps", "200", *row.options, *self._on(), *self.more, "--out", str(self.folder(row.name) / "run"),
         )  # fmt: skip
 
-    def _evaluations(self, row: Row, model: str, kb: str, reading: Arguments) -> Iterator[Arguments]:
+    def _evaluations(self, row: Row, model: str, kb: str, options: Arguments) -> Iterator[Arguments]:
         folder = self.folder(row.name)
-        opened = ("--model", model, "--kb", kb, *reading, *self._on())
+        opened = ("--model", model, "--kb", kb, *options, *self._on())
         for name, file in FILES.items():
             saved = ("--save-preds", str(folder / f"{name}.npz"))
             yield ("eval", str(self.data / file), *opened, *clustered(name), *saved, *self._written(row, "cut", name))

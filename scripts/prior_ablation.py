@@ -208,7 +208,7 @@ def _provenance(
     }
 
 
-# --- reading ------------------------------------------------------------------------------------------------------------
+# --- scoring ------------------------------------------------------------------------------------------------------------
 
 
 def _bench(
@@ -230,7 +230,7 @@ def _bench(
         readers.append((Linker(half, kb, rank=ranked), fold))
 
     def read(linker: Linker, texts: Sequence[Sample], gold: bool) -> list[LabelledText]:
-        with bar("reading", len(texts), "text") as progress:
+        with bar("scoring", len(texts), "text") as progress:
             return read_labelled(linker, texts, joined, gold_spans=gold, progress=progress.advance)
 
     readers = readers or [(main, None)]

@@ -285,7 +285,7 @@ def test_damaged_weights_are_one_line(copied: Path, spoil: str) -> None:
     )
     with pytest.raises(CheckpointError) as caught:
         BiEncoder.from_pretrained(copied)
-    assert_one_line(caught, str(path), "damaged", "copy the model folder anew")
+    assert_one_line(caught, str(path), "damaged", "copy the model folder again")
 
 
 @pytest.mark.parametrize("name", [CONFIG_FILE, WEIGHTS_FILE])

@@ -204,7 +204,7 @@ class TestStored:
         weighing().save(tmp_path)
         content = (tmp_path / RANKER_FILE).read_bytes()
         (tmp_path / RANKER_FILE).write_bytes(content[:keep])
-        with pytest.raises(CheckpointError, match="copy the model folder anew"):
+        with pytest.raises(CheckpointError, match="copy the model folder again"):
             RerankerNetwork.load(tmp_path)
 
     def test_layers_that_do_not_fit_are_refused(self, tmp_path: Path) -> None:

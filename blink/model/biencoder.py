@@ -226,7 +226,7 @@ class BiEncoder(nn.Module):
         values = read_json(folder / CONFIG_FILE, f"{folder} must be a model folder, as `blink train` writes it")
         towers = ("context_encoder", "candidate_encoder")
         if not isinstance(values, dict) or not all(isinstance(values.get(name, {}), dict) for name in towers):
-            raise CheckpointError(f"{folder / CONFIG_FILE} holds no settings; copy the model folder anew")
+            raise CheckpointError(f"{folder / CONFIG_FILE} holds no settings; copy the model folder again")
         config = ModelConfig.from_dict(values)
         if config.base is not None:
             model = cls._from_adapters(folder, config, context, candidate, trainable)
@@ -394,7 +394,7 @@ def _prefixed(module: nn.Module | None, prefix: str) -> dict[str, Tensor]:
 def _load_partial(tower: nn.Module, state: Mapping[str, Tensor]) -> None:
     trainable = {n: p for n, p in tower.named_parameters() if p.requires_grad}
     if trainable.keys() != state.keys() or any(trainable[n].shape != state[n].shape for n in trainable):
-        raise CheckpointError("the adapters do not fit the encoder they name; copy the model folder anew")
+        raise CheckpointError("the adapters do not fit the encoder they name; copy the model folder again")
     with torch.no_grad():
         for name, parameter in trainable.items():
             parameter.copy_(state[name])
@@ -408,9 +408,9 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def _load_tensors(path: Path, skip: tuple[str, ...] = ()) -> dict[str, Tensor]:
     if not path.is_file():
-        raise MissingFileError(f"{path} does not exist; copy the model folder anew, or train one with `blink train`")
+        raise MissingFileError(f"{path} does not exist; copy the model folder again, or train one with `blink train`")
     try:
         with safe_open(str(path), framework="pt") as f:
             return {k: f.get_tensor(k) for k in f.keys() if not (skip and k.startswith(skip))}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); copy the model folder anew") from error
+        raise CheckpointError(f"{path} is damaged ({error}); copy the model folder again") from error

@@ -132,7 +132,7 @@ class RerankerNetwork:
                 tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - no mapping
             return _assembled(about, tensors)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} is damaged ({error}); copy the model folder anew") from error
+            raise CheckpointError(f"{path} is damaged ({error}); copy the model folder again") from error
 
 
 def _assembled(about: Mapping[str, object], tensors: Mapping[str, np.ndarray]) -> RerankerNetwork:

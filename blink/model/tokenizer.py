@@ -17,7 +17,7 @@ from blink.model.pretrained import encoder_folder, first_line, quiet_transformer
 
 SYMBOL = r"[\p{So}\p{Sk}\p{Cs}\p{Co}]"
 TITLE_SEPARATOR = "[unused2]"
-"""Stands between title and description of an entity (BLINK, Wu et al. 2020); ``[SEP]`` where the vocabulary lacks it."""
+"""Separates title and description of an entity (BLINK, Wu et al. 2020); ``[SEP]`` where the vocabulary lacks it."""
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,6 @@ def help_text(commands: Mapping[str, Command[Any]], most_candidates: int, room: 
     )
     lines: Fragments = []
     for key, does in rows:
-        # The key stands where the first line of its wrapped explanation is indented.
+        # The key fills the indent of the first line of its wrapped explanation.
         lines += [("class:key", f"  {key:<16}"), ("", wrapped(does, room, 18)[18:])]
     return [*lines, ("class:faint", "\n" + wrapped(notes, room, 2) + "\n")]

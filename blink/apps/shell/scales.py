@@ -13,7 +13,7 @@ class Scale:
     """How a mode scores.
 
     Attributes:
-        about: what a score is, a sentence; ``{}`` stands for the number of candidates.
+        about: what a score is, a sentence; ``{}`` is replaced by the number of candidates.
         example: a threshold, as people type it.
         everything: the one that keeps every link.
         brief: what a score is, in a few words for a prompt; empty where that is what the original's users know.

@@ -1,4 +1,4 @@
-"""What the flags mean together, and what stands in for those not given."""
+"""Resolves flags, with their defaults, to a plan."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from blink.linking.decoder import MODES
 
 @dataclass(frozen=True)
 class Files:
-    """The original's files. ``index`` stands in for ``vectors`` where it is given.
+    """The original's files. ``index`` replaces ``vectors`` where it is given.
 
     ``weights`` may be the folder of a model that `blink train` wrote too, which holds its settings: then there are none.
     """

@@ -123,7 +123,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag(("vocab_size",), int, same(30, *ALL),
          "Thousands of words that are known, by frequency, such as 30 or 70.", lambda v: {"vocabulary.size": v * THOUSAND}),
 )  # fmt: skip
-"""All flags; one that means something else in another command stands here twice."""
+"""All flags; one that means something else in another command is listed twice."""
 
 
 def flags_of(command: str) -> list[Flag]:

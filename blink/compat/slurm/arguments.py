@@ -28,7 +28,7 @@ class Argument:
         name: as the original's script calls it, and as its field.
         about: its meaning, for messages.
         read: parses its text; raises ValueError, with the allowed values.
-        default: text that stands for it where it is left out or empty; None where it must be given.
+        default: value where it is omitted or empty; None if it is required.
     """
 
     name: str

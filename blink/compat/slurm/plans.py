@@ -327,7 +327,7 @@ def _plan_encode(name: RunName, model: Model, settings: ClusterSettings, flags: 
 
 
 def model_location(model_full: str, settings: ClusterSettings) -> tuple[Path, int]:
-    """Folder and epoch that a model's full name stands for.
+    """Folder and epoch of a model's full name.
 
     Raises:
         SettingsError: it has more than three parts, no whole number as its epoch, or is BLINK's own model.
