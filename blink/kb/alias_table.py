@@ -89,7 +89,9 @@ class AliasTable:
     def _matches(self, key: int | None, limit: int) -> list[AliasMatch]:
         if key is None:
             return []
-        begin, end = (int(self._keys.searchsorted(np.uint64(key), side=side)) for side in ("left", "right"))
+        begin = end = int(self._keys.searchsorted(np.uint64(key)))
+        while end < len(self._keys) and int(self._keys[end]) == key:  # few names share a key: faster than a second search
+            end += 1
         values: list[int] = self._values[begin:end].tolist()
         return sorted((AliasMatch(v >> 2, v & 3) for v in values), key=lambda m: (-m.kind, m.row))[:limit]
 

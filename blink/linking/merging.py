@@ -34,6 +34,9 @@ class MergedWindows:
 
     def spans(self, of_windows: Iterable[ScoredSpans]) -> ScoredSpans:
         """The spans of the text. ``of_windows``: some scores of each window's spans."""
+        if len(self._batches) == 1:  # nearly every text: nothing to copy
+            (spans,) = of_windows
+            return spans.shift(self._shifts[0])
         columns = zip(of_windows, self._owned, self._shifts, strict=True)
         return ScoredSpans.concatenate([ScoredSpans.none(self._size), *(s.select(mask).shift(by) for s, mask, by in columns)])
 
