@@ -158,26 +158,26 @@ class TestEvidence:
         assert kb.vectors is not None
         (reading,) = Linker(model, kb, **OPTIONS).analyze([TEXT], spans=[[(4, 10), (19, 31), (0, 3)]])
         spans = replace(reading.spans, mention_logits=np.array([1.0, 2.0, -20.0], dtype=np.float32))
-        evidence = measure(
+        features = measure(
             kb, spans, np.ones((3, toys.HIDDEN), np.float32), TextContext(["Oslo 7", "java the 8th", "see"], True)
         )
-        column = {name: evidence.values[..., i] for i, name in enumerate(FEATURES)}
-        oslo = evidence.spans.rows[0].tolist().index(7)
+        column = {name: features.values[..., i] for i, name in enumerate(FEATURES)}
+        oslo = features.spans.rows[0].tolist().index(7)
         assert [column[n][0, oslo] for n in ("alias", "bare_title", "title", "is_unambiguous", "in_alias_table", "dice")] == [
             1
         ] * 6
         assert column["is_lowercase"][:, 0].tolist() == [0, 1, 1]
         assert column["mention"][:, 0].tolist() == [1, 2, -12]
-        assert np.isfinite(evidence.values).all()
-        assert evidence.values.shape[2] == sum(map(len, FEATURE_GROUPS.values()))
+        assert np.isfinite(features.values).all()
+        assert features.values.shape[2] == sum(map(len, FEATURE_GROUPS.values()))
 
     def test_overlapping_spans_know_each_other(self, model: BiEncoder, kb: KnowledgeBase) -> None:
         assert kb.names is not None
         assert kb.vectors is not None
         bounds = np.array([1, 1, 6]), np.array([2, 1, 6])
         spans = ScoredSpans(*bounds, np.array([3, 1, 0], np.float32), np.zeros((3, 1), np.int64), np.ones((3, 1), np.float32))
-        evidence = measure(kb, spans, np.ones((3, toys.HIDDEN), np.float32), TextContext(["oslo 7", "oslo", "x"], False))
-        column = {name: evidence.values[:, 0, i].tolist() for i, name in enumerate(FEATURES)}
+        features = measure(kb, spans, np.ones((3, toys.HIDDEN), np.float32), TextContext(["oslo 7", "oslo", "x"], False))
+        column = {name: features.values[:, 0, i].tolist() for i, name in enumerate(FEATURES)}
         assert column["longer_name"] == [0, 1, 0]
         assert column["overlap_margin"] == [2, -2, 12]
         assert column["longer_mention"] == [12, -2, 12]
