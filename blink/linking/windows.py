@@ -56,7 +56,7 @@ def _tokens_of(text: TokenizedText, start: int, end: int) -> tuple[int, int]:
     """Tokens ``[first, past)`` that a span of characters overlaps."""
     if not 0 <= start < end <= len(text.text):
         raise DataError(
-            f"span [{start}, {end}) is outside the text of {len(text.text)} characters, or is empty; give character offsets"
+            f"span [{start}, {end}) lies outside the text of {len(text.text)} characters, or is empty; give character offsets"
         )
     tokens = text.encoding.tokens_of(start, end)
     if tokens is None:
