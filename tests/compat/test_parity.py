@@ -314,7 +314,7 @@ def test_windows_and_gold_bounds(parity: Path, model: BiEncoder, name: str, leng
         gold_window = window_around_gold(len(sample.token_ids or ()), [(m.start, m.end) for m in mentions], length)
         real = want["gold_mention_mask"][i].astype(bool)
         assert [list(b) for b in gold_window.bounds] == want["gold_mention_idxs"][i][real].tolist()
-        assert [mentions[k].row for k in gold_window.kept] == want["gold_label_idx"][i][real].tolist()
+        assert [mentions[k].row for k in gold_window.mentions] == want["gold_label_idx"][i][real].tolist()
 
 
 def test_word_pieces(parity: Path, model: BiEncoder):
