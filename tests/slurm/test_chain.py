@@ -24,7 +24,7 @@ from blink.model.loading import load_model
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
 ROWS, SHARD_ROWS = 30, 10
-RECIPE = "--epochs 12 --batch-size 8 --learning-rate 0.02 --precision fp32 --device cpu --save-steps 1"
+RECIPE = "--epochs 30 --batch-size 8 --learning-rate 0.02 --precision fp32 --device cpu --save-steps 1"
 DISTURBED = {"run": ("scontrol", "requeue"), "short-run": ("scancel", "--signal=USR1")}
 """Folder of a run -> what is done to its job while it trains."""
 INDEXED = "--index hnsw --precision fp32"
