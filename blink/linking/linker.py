@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -27,8 +26,6 @@ from blink.linking.starter import STARTER, starter_sources
 from blink.model.biencoder import BiEncoder
 from blink.model.loading import load_model
 
-CACHED_ENTITIES = 1 << 14
-"""Entities whose id and title are kept in memory."""
 TEXTS_PER_ROUND = 1024
 """Texts analyzed together at least, so that batches hold texts of like length whatever the batch size."""
 
@@ -119,8 +116,6 @@ class Linker:
         )
         self.stages = _replaced(Stages.build(model, kb, self.options), self._replaced_stages)
         self.decoder = self._make_decoder(model)
-        # Candidates recur from mention to mention, and each look-up parses a line of the catalogue.
-        self._id_and_title = lru_cache(maxsize=CACHED_ENTITIES)(partial(_id_and_title, kb.catalogue))
 
     @classmethod
     def from_pretrained(cls, model: str | Path = STARTER, kb: str | Path | None = None, **options: Any) -> Linker:
@@ -365,9 +360,9 @@ class Linker:
         return Decoder(mode, Thresholds(threshold, options.mention_threshold))
 
     def _link(self, analysis: Analysis, span: DecodedSpan, scores: np.ndarray) -> Link:
-        rows = (row for row in analysis.spans.rows[span.span].tolist() if row >= 0)
-        # Rows of -1 are at the end, so there are more scores than rows.
-        candidates = tuple(Candidate(row, *self._id_and_title(row), s) for row, s in zip(rows, scores.tolist(), strict=False))
+        entities = (self.catalogue[row] for row in analysis.spans.rows[span.span].tolist() if row >= 0)
+        # Rows of -1 are at the end, so there are more scores than entities.
+        candidates = tuple(Candidate(e.row, e.kb_id, e.title, float(s)) for e, s in zip(entities, scores, strict=False))
         best, mention = candidates[0], analysis.text[span.start : span.end]
         return Link(span.start, span.end, mention, best.row, best.kb_id, best.title, best.score, candidates)
 
@@ -381,11 +376,6 @@ def load(model: str | Path = STARTER, kb: str | Path | None = None, **options: A
         'Mona Lisa'
     """
     return Linker.from_pretrained(model, kb, **options)
-
-
-def _id_and_title(catalogue: Catalogue, row: int) -> tuple[str | None, str]:
-    entity = catalogue[row]
-    return entity.kb_id, entity.title
 
 
 def _replaced(stages: Stages, changes: Mapping[str, Any]) -> Stages:
