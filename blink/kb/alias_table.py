@@ -86,6 +86,17 @@ class AliasTable:
         """
         return self._matches(_key(_variant(text)), limit)
 
+    def subset(self, row_of: np.ndarray) -> AliasTable:
+        """The table without some entities; ``row_of`` is the new row of each entity, ascending, or -1. *Shape:* (entities,)."""
+        rows = row_of[self._values >> 2]
+        kept = rows >= 0
+        return AliasTable(self._keys[kept], rows[kept] << 2 | self._values[kept] & 3)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the table into ``folder``."""
+        for name, column in ((KEYS_FILE, self._keys), (VALUES_FILE, self._values)):
+            save_array(Path(folder) / name, column)
+
     def _matches(self, key: int | None, limit: int) -> list[AliasMatch]:
         if key is None:
             return []
@@ -108,8 +119,7 @@ def build_alias_table(entities: Iterable[Entity], folder: str | Path) -> int:
         blocks.append(np.array(block, dtype=np.uint64))
     table = np.concatenate(blocks)
     table = table[np.lexsort((table[:, 1], table[:, 0]))]
-    for name, column in ((KEYS_FILE, table[:, 0]), (VALUES_FILE, table[:, 1].astype(np.int64))):
-        save_array(Path(folder) / name, column)
+    AliasTable(table[:, 0], table[:, 1].astype(np.int64)).save(folder)
     return len(table)
 
 

@@ -96,6 +96,11 @@ class Catalogue:
         return len(self._bad)
 
     @property
+    def bad_rows(self) -> list[int]:
+        """Rows of broken lines, ascending."""
+        return sorted(self._bad)
+
+    @property
     def repeated_ids(self) -> int:
         """Number of rows whose id is looked up on a later row."""
         return self._tables.repeated_ids
@@ -125,6 +130,11 @@ class Catalogue:
         """The title of a row; ``""`` for a broken line. Raises as indexing does."""
         title: str = self._value(self._checked(row))["title"]
         return title
+
+    def line(self, row: int) -> bytes:
+        """The line of a row as it is in the file, without the line end. Raises as indexing does."""
+        row = self._checked(row)
+        return self._lines[int(self._tables.offsets[row]) : int(self._tables.offsets[row + 1])].rstrip(b"\r\n")
 
     def row_of(self, kb_id: str) -> int | None:
         """The row whose ``kb_idx`` is ``kb_id``, or None."""

@@ -88,6 +88,26 @@ class FuzzyIndex:
         # As plain arrays, since every slice of a memmap costs an extra Python call.
         return cls(**{f.name: np.asarray(map_array(Path(folder) / file_of(f.name), REBUILD)) for f in fields(cls)})
 
+    def subset(self, row_of: np.ndarray) -> FuzzyIndex:
+        """The index without some entities; ``row_of`` is the new row of each entity, ascending, or -1. *Shape:* (entities,)."""
+        names = np.flatnonzero(row_of[self.rows] >= 0)
+        gram_positions, _ = _expand(self.gram_at[names], self.gram_at[names + 1])
+        word_positions, _ = _expand(self.word_at[names], self.word_at[names + 1])
+        return _indexed(
+            int(np.count_nonzero(row_of >= 0)),
+            rows=row_of[self.rows[names]].astype(np.int32),
+            grams=self.grams[gram_positions],
+            gram_at=_bounds(self.gram_at[names + 1] - self.gram_at[names]),
+            words=self.words[word_positions],
+            word_at=_bounds(self.word_at[names + 1] - self.word_at[names]),
+            initials=self.initials[names],
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write the index into ``folder``."""
+        for field in fields(self):
+            save_array(Path(folder) / file_of(field.name), getattr(self, field.name))
+
     def similar(self, text: str, limit: int = 8) -> list[int]:
         """Rows of at most ``limit`` entities with a similar name, most similar first; up to half of them by initials."""
         rows = [*self._rows_by_initials(text)[: limit // 2], *self._rows_by_trigrams(_hashed(text).trigrams)]
@@ -177,24 +197,17 @@ def build_fuzzy_index(entities: Iterable[Entity], count: int, folder: str | Path
     for entity in entities:
         for name in _names(entity):
             columns.add(entity.row, _hashed(name))
-    rows, initials = np.frombuffer(columns.rows, np.int32), np.frombuffer(columns.initials, np.uint32)
-    grams, gram_at = np.frombuffer(columns.grams, np.uint16), _bounds(np.frombuffer(columns.gram_sizes, np.uint32))
-    posting_at, postings = _postings(grams, gram_at)
-    index = FuzzyIndex(
-        first=_bounds(np.bincount(rows, minlength=count)),
-        rows=rows,
-        gram_at=gram_at,
-        grams=grams,
-        posting_at=posting_at,
-        postings=postings,
-        word_at=_bounds(np.frombuffer(columns.word_sizes, np.uint32)),
+    index = _indexed(
+        count,
+        rows=np.frombuffer(columns.rows, np.int32),
+        grams=np.frombuffer(columns.grams, np.uint16),
+        gram_at=_bounds(np.frombuffer(columns.gram_sizes, np.uint32)),
         words=np.frombuffer(columns.words, np.uint32),
-        initials=initials,
-        by_initials=np.argsort(initials, kind="stable").astype(np.int32),
+        word_at=_bounds(np.frombuffer(columns.word_sizes, np.uint32)),
+        initials=np.frombuffer(columns.initials, np.uint32),
     )
-    for field in fields(FuzzyIndex):
-        save_array(Path(folder) / file_of(field.name), getattr(index, field.name))
-    return len(rows)
+    index.save(folder)
+    return len(index.rows)
 
 
 class _NameColumns:
@@ -215,6 +228,21 @@ class _NameColumns:
         self.grams.frombytes(name.trigrams.tobytes())
         self.word_sizes.append(len(name.words))
         self.words.frombytes(name.words.tobytes())
+
+
+def _indexed(count: int, *, rows: np.ndarray, grams: np.ndarray, gram_at: np.ndarray, **names: np.ndarray) -> FuzzyIndex:
+    """The index of names: adds the arrays of `FuzzyIndex` that follow from the others, for a catalogue of ``count`` rows."""
+    posting_at, postings = _postings(grams, gram_at)
+    return FuzzyIndex(
+        first=_bounds(np.bincount(rows, minlength=count)),
+        rows=rows,
+        grams=grams,
+        gram_at=gram_at,
+        posting_at=posting_at,
+        postings=postings,
+        by_initials=np.argsort(names["initials"], kind="stable").astype(np.int32),
+        **names,
+    )
 
 
 def _postings(grams: np.ndarray, gram_at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -272,8 +272,8 @@ def build_knowledge_base(
         _copy(source, work / CATALOGUE_FILE)
         if sha256(work / CATALOGUE_FILE) != plan.catalogue:
             raise DataError(f"{source} changed while its entities were encoded; build again, which encodes what it holds now")
-        manifest = Manifest(plan.rows, dim, plan.catalogue, model, index, dtype, _samples(work), skipped)
-        _install(work, out, manifest)
+        manifest = Manifest(plan.rows, dim, plan.catalogue, model, index, dtype, file_samples(work), skipped)
+        install(work, out, manifest)
     return manifest
 
 
@@ -304,12 +304,14 @@ def _index(work: Path, kind: str) -> int:
     return int(vectors.shape[1])
 
 
-def _samples(folder: Path) -> dict[str, str]:
+def file_samples(folder: Path) -> dict[str, str]:
+    """`sample_hash` of the files of a knowledge base except its catalogue, by name."""
     names = (VECTORS_FILE, INDEX_FILE, *NAME_FILES)
     return {name: sample_hash(folder / name) for name in names if (folder / name).is_file()}
 
 
-def _install(work: Path, out: Path, manifest: Manifest) -> None:
+def install(work: Path, out: Path, manifest: Manifest) -> None:
+    """Move the complete files of a knowledge base from ``work`` to ``out``, write its manifest there and remove ``work``."""
     # Written before the renames below, which need no disk space and so cannot fail for lack of it.
     write_json(work / MANIFEST_FILE, asdict(manifest))
     # Without a manifest the folder is not a knowledge base: a kill between the renames cannot leave a mixture of two.

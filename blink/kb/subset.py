@@ -1,0 +1,138 @@
+"""A knowledge base without some of its entities, from the vectors and names of the whole: nothing is encoded again."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from blink.data.arrays import save_array
+from blink.data.records import NOT_IN_CATALOGUE, Sample
+from blink.errors import DataError
+from blink.files import atomic_open, locked
+from blink.kb.catalogue import Catalogue
+from blink.kb.index import ExactIndex, FaissIndex, Index, build_index, write_index
+from blink.kb.knowledge_base import (
+    CATALOGUE_FILE,
+    INDEX_FILE,
+    VECTORS_FILE,
+    WORK_FOLDER,
+    KnowledgeBase,
+    Manifest,
+    NameIndex,
+    file_samples,
+    install,
+)
+from blink.kb.popularity import POPULARITY_FILE
+
+
+@dataclass(frozen=True)
+class Subset:
+    """A knowledge base without some entities of another.
+
+    Attributes:
+        base: the remaining entities, in the same order, with rows from 0.
+        row_of: new row of each row of the whole, or -1 if it was removed. *Shape:* (entities of the whole,), int64.
+    """
+
+    base: KnowledgeBase
+    row_of: npt.NDArray[np.int64]
+
+    def relabel(self, sample: Sample) -> Sample:
+        """The sample, bound to the whole, with gold rows of the subset; removed entities become `NOT_IN_CATALOGUE`."""
+
+        def row(old: int) -> int:
+            return NOT_IN_CATALOGUE if old == NOT_IN_CATALOGUE else int(self.row_of[old])
+
+        mentions = None if sample.mentions is None else tuple(replace(m, row=row(m.row)) for m in sample.mentions)
+        tokens = sample.token_mentions
+        tokens = None if tokens is None else tuple(replace(m, row=row(m.row)) for m in tokens)
+        return replace(sample, mentions=mentions, token_mentions=tokens)
+
+
+def subset(base: KnowledgeBase, rows_removed: Iterable[int], out: str | Path | None = None) -> Subset:
+    """Remove entities from a knowledge base.
+
+    The result gives the same links as a knowledge base built from the catalogue without these lines. Vectors and names are
+    slices of those of the whole, in memory; rows of broken lines are removed too. Without ``out`` the result is in memory
+    alone, except that a temporary file without a name holds its catalogue, and it cannot be pickled.
+
+    Args:
+        base: the whole, with stored vectors.
+        rows_removed: rows without which the result is; repeated ones are allowed.
+        out: folder to save the subset to; it then opens as any other knowledge base does.
+
+    Raises:
+        DataError: a row does not exist, no entity remains, or the whole has no stored vectors (or, with ``out``, no manifest).
+    """
+    if base.vectors is None or base.names is None:
+        fault = "the knowledge base has no stored vectors or names"
+        raise DataError(f"{fault}; build it again: blink kb build ENTITY.jsonl --out DIR")
+    row_of = _new_rows(base.catalogue, rows_removed)
+    rows = np.flatnonzero(row_of >= 0)
+    names = NameIndex(
+        base.names.alias_table.subset(row_of), base.names.fuzzy_index.subset(row_of), np.array(base.names.popularity[rows])
+    )
+    vectors = np.array(base.vectors[rows])
+    if out is not None:
+        return Subset(_saved(base, rows, vectors, names, Path(out)), row_of)
+    with tempfile.TemporaryDirectory() as folder:  # an open file outlives its folder
+        catalogue = _write_catalogue(base.catalogue, rows, Path(folder) / CATALOGUE_FILE)
+    kind = "flat" if base.manifest is None else base.manifest.index
+    manifest = None if base.manifest is None else _manifest(base.manifest, catalogue)
+    return Subset(KnowledgeBase(catalogue, _index(vectors, kind), manifest, vectors, names), row_of)
+
+
+def _new_rows(catalogue: Catalogue, rows_removed: Iterable[int]) -> npt.NDArray[np.int64]:
+    removed = np.fromiter(rows_removed, dtype=np.int64)
+    n = len(catalogue)
+    outside = removed[(removed < 0) | (removed >= n)]
+    if len(outside):
+        raise DataError(f"row {outside[0]} cannot be removed: {catalogue.path} has rows 0 to {n - 1}")
+    kept = np.ones(n, dtype=bool)
+    kept[removed] = False
+    kept[catalogue.bad_rows] = False
+    if not kept.any():
+        raise DataError(f"all {n} entities of {catalogue.path} would be removed; leave at least one")
+    return np.where(kept, np.cumsum(kept) - 1, NOT_IN_CATALOGUE).astype(np.int64)
+
+
+def _write_catalogue(whole: Catalogue, rows: npt.NDArray[np.int64], path: Path) -> Catalogue:
+    with atomic_open(path, "wb") as f:
+        for row in rows.tolist():
+            f.write(whole.line(row) + b"\n")
+    return Catalogue.open(path, skip_bad=True)  # ids may be repeated
+
+
+def _manifest(whole: Manifest, catalogue: Catalogue) -> Manifest:
+    digest, repeated = catalogue.sha256, catalogue.repeated_ids
+    return replace(whole, entities=len(catalogue), catalogue_sha256=digest, samples={}, skipped=repeated)
+
+
+def _index(vectors: np.ndarray, kind: str) -> Index:
+    return ExactIndex(vectors) if kind == "flat" else build_index(vectors, kind)
+
+
+def _saved(base: KnowledgeBase, rows: npt.NDArray[np.int64], vectors: np.ndarray, names: NameIndex, out: Path) -> KnowledgeBase:
+    if base.manifest is None:
+        raise DataError("only a knowledge base that was read from a folder can be saved as a subset; leave out the folder")
+    work = out / WORK_FOLDER
+    work.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        work.mkdir(exist_ok=True)  # a concurrent build may just have ended and removed it
+        with _write_catalogue(base.catalogue, rows, work / CATALOGUE_FILE) as catalogue:
+            manifest = _manifest(base.manifest, catalogue)
+        save_array(work / VECTORS_FILE, vectors)
+        (work / INDEX_FILE).unlink(missing_ok=True)  # of a build that failed
+        index = _index(vectors, base.manifest.index)
+        if isinstance(index, FaissIndex):
+            write_index(index, work / INDEX_FILE)
+        names.alias_table.save(work)
+        names.fuzzy_index.save(work)
+        save_array(work / POPULARITY_FILE, names.popularity)
+        install(work, out, replace(manifest, samples=file_samples(work)))
+    return KnowledgeBase.open(out)
