@@ -48,6 +48,7 @@ class Sample:
     ``mentions`` is None when the line carries no labels, and empty when it is labelled as having none.
     ``token_ids`` and ``token_mentions`` are the stored tokens of the original's format, if present.
     ``partial`` means that only some of the mentions are labelled; other spans are then ignored.
+    ``unlabelled`` are characters ``[start, end)`` that may be mentions without a label; spans there are ignored.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Sample:
     token_ids: tuple[int, ...] | None = None
     token_mentions: tuple[TokenMention, ...] | None = None
     partial: bool = False
+    unlabelled: tuple[tuple[int, int], ...] = ()
 
     @property
     def labelled(self) -> bool:

@@ -12,17 +12,21 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
-from blink.data.records import NOT_IN_CATALOGUE, Entity, Mention, Sample
+from blink.data.records import Entity, Sample
 from blink.errors import DataError, SettingsError
 from blink.files import require_file
 from blink.kb.alias_table import normalise, without_brackets
 from blink.kb.catalogue import Catalogue
+from blink.training.data.names import Names
 from blink.training.data.noise import augmented
+from blink.training.data.passages import Passages
+from blink.training.data.segments import NO_MENTION, Segment, assemble, filled
 
 COMMON_NOUN_TAILS = frozenset(
     ("P106", "P136", "P1303", "P509", "P101", "P641", "P1050", "P2348", "P452", "P2283", "P1056", "P780", "P3095")
@@ -40,7 +44,6 @@ ROLES: dict[str, tuple[tuple[str, int], ...]] = {
 ALIAS_SHARE = 0.25
 CONCEPT = "concept"
 """Kind of common nouns, which fill slots but are not mentions, so that not every name of the catalogue is linked."""
-SLOT = re.compile(r"\{(\w)\}")
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 LENGTHS = (30, 160)
 """Shortest and longest sentence of a description that is used, in characters."""
@@ -123,7 +126,7 @@ class Synthesizer:
             if triple.relation not in COMMON_NOUN_TAILS:
                 self._neighbours[triple.head].append(triple.tail)
                 self._neighbours[triple.tail].append(triple.head)
-        rows_of = _rows_of_forms(catalogue)
+        self._rows_of = rows_of = _rows_of_forms(catalogue)
         self._known = rows_of.keys()
         self._namesakes = sorted({row for form, rows in rows_of.items() if form and len(rows) > 1 for row in rows})
         everybody = sorted({row for rows in self._kinds.values() for row in rows})
@@ -146,7 +149,7 @@ class Synthesizer:
         """
         if source not in MAKERS:
             raise SettingsError(f"training source is {source!r}; allowed are questions, {', '.join(MAKERS)}")
-        random = np.random.default_rng([seed, sorted(MAKERS).index(source)])
+        random = np.random.default_rng([seed, STREAMS[source]])
         return [MAKERS[source](self, random, f"{source}-{i}") for i in range(count)]
 
     def draw_plain(self, random: np.random.Generator, name: str) -> Sample:
@@ -158,7 +161,7 @@ class Synthesizer:
         if not self._questions:
             raise SettingsError("swapping entities needs labelled questions whose entities are in the catalogue; give --train")
         question = self._questions[random.integers(len(self._questions))]
-        segments: list[str | tuple[str, int]] = []
+        segments: list[Segment] = []
         offset = 0
         for mention in sorted(question.mentions or (), key=lambda m: (m.start, m.end)):
             if mention.start < offset:
@@ -166,7 +169,7 @@ class Synthesizer:
             kind = self._kind_of.get(mention.row, "any")
             segments += [question.text[offset : mention.start], self._form(self._draw(kind, random), random)]
             offset = mention.end
-        return _assemble(name, [*segments, question.text[offset:]])
+        return assemble(name, [*segments, question.text[offset:]])
 
     def draw_pseudo_labelled(self, random: np.random.Generator, name: str) -> Sample:
         """A text labelled by a model."""
@@ -182,18 +185,18 @@ class Synthesizer:
         weights = np.sqrt([len(self._triples[r]) for r in relations])
         relation = relations[random.choice(len(relations), p=weights / weights.sum())]
         triple = self._triples[relation][random.integers(len(self._triples[relation]))]
-        slots = {"h": self._form(triple.head, random), "t": self._form(triple.tail, random)}
+        slots: dict[str, Segment] = {"h": self._form(triple.head, random), "t": self._form(triple.tail, random)}
         if relation in COMMON_NOUN_TAILS:
-            slots["t"] = (slots["t"][0], NOT_IN_CATALOGUE - 1)
-        return _fill(name, str(random.choice(self._templates[relation])), slots)
+            slots["t"] = (slots["t"][0], NO_MENTION)
+        return assemble(name, filled(str(random.choice(self._templates[relation])), slots))
 
     def fill_slots(self, random: np.random.Generator, name: str) -> Sample:
         """An everyday text about one or two entities of a kind; some templates add a common noun, which is not a mention."""
         kind = sorted(self._slots)[random.integers(len(self._slots))]
-        slots = {slot: self._form(self._draw(kind, random), random) for slot in "ab"}
+        slots: dict[str, Segment] = {slot: self._form(self._draw(kind, random), random) for slot in "ab"}
         if self._kinds[CONCEPT]:
-            slots["c"] = (self._form(self._draw(CONCEPT, random), random)[0], NOT_IN_CATALOGUE - 1)
-        return _fill(name, str(random.choice(self._slots[kind])), slots)
+            slots["c"] = (self._form(self._draw(CONCEPT, random), random)[0], NO_MENTION)
+        return assemble(name, filled(str(random.choice(self._slots[kind])), slots))
 
     def describe(self, random: np.random.Generator, name: str) -> Sample:
         """A text from the description of an entity, partially labelled (distant supervision).
@@ -206,7 +209,19 @@ class Synthesizer:
             entity = self._catalogue[self._draw_entity(random)]
             segments = self._described_segments(entity, random)
             if len(segments) > 1:
-                return replace(_assemble(name, segments), partial=True)
+                return replace(assemble(name, segments), partial=True)
+
+    def draw_passage(self, random: np.random.Generator, name: str) -> Sample:
+        """Sentences of a description with all names that can be told, see `blink.training.data.passages`."""
+        return self._passages.draw(random, name, self._draw_entity(random))
+
+    @cached_property
+    def _names(self) -> Names:
+        return Names(self._catalogue, self._neighbours, self._rows_of, self._kinds.get("person", ()))
+
+    @cached_property
+    def _passages(self) -> Passages:
+        return Passages(self._names)
 
     def _draw_entity(self, random: np.random.Generator) -> int:
         if self._namesakes and random.random() < 0.5:
@@ -216,7 +231,7 @@ class Synthesizer:
         rows = self._kinds.get(kind) or range(len(self._catalogue))
         return int(rows[random.integers(len(rows))])
 
-    def _described_segments(self, entity: Entity, random: np.random.Generator) -> list[str | tuple[str, int]]:
+    def _described_segments(self, entity: Entity, random: np.random.Generator) -> list[Segment]:
         if entity.text and len(entity.text) <= MAX_DEFINITION_LENGTH and not entity.text.endswith("."):
             forms = self._forms(entity)
             before, after = str(random.choice(DEFINITIONS)).split("{a}")
@@ -225,12 +240,12 @@ class Synthesizer:
         sentences = [s for s in SENTENCE.split(entity.text) if LENGTHS[0] <= len(s) <= LENGTHS[1]]
         return self._mark(str(sentences[random.integers(len(sentences))]), entity, random) if sentences else [""]
 
-    def _mark(self, sentence: str, entity: Entity, random: np.random.Generator) -> list[str | tuple[str, int]]:
+    def _mark(self, sentence: str, entity: Entity, random: np.random.Generator) -> list[Segment]:
         rows = {form.casefold(): entity.row for form in self._forms(entity)}
         for neighbour in self._neighbours.get(entity.row, ())[:MAX_NEIGHBOURS]:
             rows.setdefault(without_brackets(self._catalogue.title(neighbour)).casefold(), neighbour)
         pattern = "|".join(re.escape(form) for form in sorted(rows, key=len, reverse=True) if len(form) > 2)
-        segments: list[str | tuple[str, int]] = []
+        segments: list[Segment] = []
         offset = 0
         for match in re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", sentence, re.IGNORECASE) if pattern else ():
             form = match[0]
@@ -279,8 +294,14 @@ MAKERS: dict[str, Callable[[Synthesizer, np.random.Generator, str], Sample]] = {
     "swapped": Synthesizer.replace_entities,
     "related": Synthesizer.fill_relation,
     "slotted": Synthesizer.fill_slots,
+    "passage": Synthesizer.draw_passage,
 }
 """Source in the settings -> the method that generates its texts."""
+
+STREAMS = {
+    source: stream for stream, source in enumerate(("described", "plain", "pseudo", "related", "slotted", "swapped", "passage"))
+}
+"""Source -> number of its stream of random numbers, which must not change: a seed then gives the same texts."""
 
 
 def _replaceable(questions: Sequence[Sample]) -> list[Sample]:
@@ -294,28 +315,6 @@ def _rows_of_forms(catalogue: Catalogue) -> dict[str, set[int]]:
         for form in (without_brackets(entity.title), *entity.aliases):
             rows_of[normalise(form)].add(entity.row)
     return rows_of
-
-
-def _fill(name: str, template: str, slots: dict[str, tuple[str, int]]) -> Sample:
-    segments: list[str | tuple[str, int]] = []
-    offset = 0
-    for slot in SLOT.finditer(template):
-        segments += [template[offset : slot.start()], slots[slot[1]]]
-        offset = slot.end()
-    return _assemble(name, [*segments, template[offset:]])
-
-
-def _assemble(name: str, segments: Sequence[str | tuple[str, int]]) -> Sample:
-    text, mentions = "", []
-    for segment in segments:
-        if isinstance(segment, str):
-            text += segment
-            continue
-        form, row = segment
-        if row >= NOT_IN_CATALOGUE:
-            mentions.append(Mention(len(text), len(text) + len(form), row))
-        text += form
-    return Sample(name, text, tuple(mentions))
 
 
 def _read_text(name: str) -> str:
