@@ -142,6 +142,19 @@ class TestFolder:
         assert (status, "holds a run already" in err, err.count("\n")) == (1, True, 1)
         assert blink(*command, "--resume")[0] == 0
 
+    def test_auto_resumes_a_run_in_its_precision(
+        self, folder: Path, tmp_path: Path, blink: Blink, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        command = ("train", "--data", folder / "set", "--kb", folder / "kb", "--model", folder / "base", "--out", tmp_path)
+        quick = [option for option in QUICK if option not in ("--precision", "fp32")]
+        assert blink(*command, *quick, "--precision", "bf16")[0] == 0
+        monkeypatch.setattr("blink.training.launch.has_bf16", lambda device: False)
+        status, _, err = blink(*command, *quick, "--resume")
+        assert (status, "about three times" in err) == (0, True), err
+        status, _, err = blink(*command, *quick)
+        assert (status, "precision fp32, as" in err) == (0, True), err
+        assert json.loads((tmp_path / "settings.json").read_text())["precision"] == "fp32"
+
     def test_texts_are_needed(self, folder: Path, blink: Blink) -> None:
         status, _, err = blink("train", "--kb", folder / "kb")
         assert (status, "--data DIR" in err) == (1, True)

@@ -14,13 +14,14 @@ from training_toys import make_toy, question, trainer, weights
 
 from blink.errors import CheckpointError, MismatchError, SettingsError
 from blink.evaluation.sweep import SweepPoint
+from blink.files import read_json
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.model.biencoder import BiEncoder
 from blink.runs.checkpoints import CHECKPOINTS_FOLDER, MAX_CHECKPOINTS, checkpoints
 from blink.runs.folder import CURVES_FILE, TRACE_FILE
 from blink.runs.progress import Progress
 from blink.runs.signals import Interrupted
-from blink.training.launch import make_accelerator
+from blink.training.launch import make_accelerator, with_precision
 from blink.training.learner import BEST_FILE
 from blink.training.settings import RankSettings, TrainSettings
 
@@ -308,6 +309,36 @@ class TestSettings:
         assert vectors is not None
         assert vectors.dtype == kind
         assert torch.equal(vectors, torch.tensor(training.kb.vectors).to(kind))
+
+    @pytest.mark.parametrize(
+        ("precision", "hardware", "used", "words"),
+        [
+            ("auto", True, "bf16", "precision bf16"),
+            ("auto", False, "fp32", "precision fp32, as this cpu has no bfloat16"),
+            ("bf16", False, "bf16", "about three times as long as fp32"),
+            ("fp32", True, "fp32", "which is faster"),
+        ],
+    )
+    def test_the_precision_used_is_said_and_stored(
+        self, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, hardware: bool, used: str, words: str
+    ) -> None:
+        monkeypatch.setattr("blink.training.launch.has_bf16", lambda device: hardware)
+        lines: list[str] = []
+        trainer(toy, tmp_path, epochs=1, precision=precision).run(progress=Progress(say=lines.append))
+        assert [words in line for line in lines if "precision" in line] == [True]
+        assert read_json(tmp_path / "settings.json")["precision"] == used
+
+    @pytest.mark.parametrize("stored", ["bf16", "fp32"])
+    def test_a_resumed_run_keeps_its_precision(
+        self, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: str
+    ) -> None:
+        trainer(toy, tmp_path, epochs=1, precision=stored).run()
+        monkeypatch.setattr("blink.training.launch.has_bf16", lambda device: stored == "fp32")
+        cpu = torch.device("cpu")
+        assert with_precision(TrainSettings(), cpu, tmp_path).precision == stored
+        assert with_precision(TrainSettings(), cpu).precision != stored
+        assert with_precision(TrainSettings(), cpu, tmp_path / "none").precision != stored
+        assert with_precision(TrainSettings(precision="fp16"), cpu, tmp_path).precision == "fp16"
 
     def test_fp16_needs_a_gpu(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="needs a GPU"):

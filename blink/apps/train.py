@@ -102,6 +102,7 @@ def train_model(settings: TrainSettings, inputs: RunInputs) -> None:
     """
     from blink.model.precision import resolve_device
     from blink.runs.signals import Interrupted
+    from blink.training.launch import with_precision
     from blink.training.trainer import Trainer
 
     inputs.mention_files()
@@ -112,6 +113,7 @@ def train_model(settings: TrainSettings, inputs: RunInputs) -> None:
     folder = inputs.folder(settings, model.config)
     if inputs.out is None:
         say(f"the run goes into {folder}")
+    settings = with_precision(settings, device, folder if inputs.resume else None)
     questions = inputs.train_samples(kb.catalogue, folder, settings.leave_out)
     synthesizer = inputs.synthesizer(settings, kb, questions)
     trainer = Trainer(

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 
 from blink.errors import SettingsError
 
+logger = logging.getLogger(__name__)
+
 PRECISIONS = ("auto", "fp32", "bf16")
+SLOW_BF16 = "precision bf16 takes about three times as long as fp32 here: this %s has no bfloat16"
+"""Warning for a device without it, a template of the device's type."""
 
 
 def resolve_device(device: str | torch.device | None = None) -> torch.device:
@@ -43,11 +49,14 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     if precision not in PRECISIONS:
         raise SettingsError(f"precision is {precision!r}; allowed are {', '.join(PRECISIONS)}")
     if precision == "auto":
-        return torch.bfloat16 if _has_bf16(device) else torch.float32
+        return torch.bfloat16 if has_bf16(device) else torch.float32
+    if precision == "bf16" and not has_bf16(device):
+        logger.warning(SLOW_BF16, device.type)
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
-def _has_bf16(device: torch.device) -> bool:
+def has_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 natively."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # torch has no public question for this; a version without these answers "no".

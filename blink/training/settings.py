@@ -150,9 +150,10 @@ class TrainSettings(Settings):
     """Most entities per mention that have its name among their aliases, in addition to the mined ones."""
     refresh_steps: Positive = 100
     """Steps between two minings of negatives, each for the batches up to the next."""
-    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
-    """Precision of the encoders: bf16, fp16 (needs a GPU) or fp32. The objective catalogue compares with entity vectors in
-    bfloat16 for bf16 and in float32, twice the memory, for the others."""
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """Precision of the encoders: auto (bf16 where the hardware has it, else fp32; a resumed run keeps its own), bf16, fp16
+    (needs a GPU) or fp32. The objective catalogue compares with entity vectors in bfloat16 for bf16 and in float32, twice the
+    memory, for the others."""
     gradient_checkpointing: bool = False
     """Compute the layers again in the backward pass instead of keeping them: slower, less memory."""
     eval_steps: Natural = 0

@@ -22,7 +22,7 @@ from blink.runs.progress import Progress
 from blink.runs.provenance import provenance
 from blink.training.data.epochs import Epochs, Rank
 from blink.training.data.synthetic import Synthesizer
-from blink.training.launch import make_accelerator
+from blink.training.launch import make_accelerator, precision_note, with_precision
 from blink.training.learner import LinkerLearner, point_of
 from blink.training.settings import MUTABLE_ON_RESUME, TrainSettings
 from blink.training.step.negatives import NegativeSource
@@ -43,7 +43,7 @@ class Trainer:
         questions: labelled texts, bound to the catalogue's rows; a `MentionStore` is read batch by batch.
         dev: labelled texts for the selection of the best epoch and the threshold.
         folder: the run's folder: settings, ``trace.jsonl``, curves, checkpoints, last and best model.
-        settings: see `TrainSettings`.
+        settings: see `TrainSettings`; for the precision of a run to resume, see `with_precision`.
         synthesizer: generates the synthetic texts of ``settings.mix``.
         device: of the training; with several processes, each uses its own device of that type.
         sources: files of the texts. The trace holds their hashes, and a resumed run needs the same contents, in the same
@@ -73,9 +73,11 @@ class Trainer:
     ) -> None:
         self.learns_entities = settings.entity_tower != "frozen"
         _require_fit(model, kb, self.learns_entities)
+        device = device or torch.device("cpu")
+        settings = with_precision(settings, device)
         self.model, self.kb, self.folder, self.settings = model, kb, folder, settings
         identity = {**settings.to_dict(), "model": _without(model.config.to_dict(), CHANGED_BY_A_RUN)}
-        self.accelerator = make_accelerator(settings, device or torch.device("cpu"), folder)
+        self.accelerator = make_accelerator(settings, device, folder)
         self._prepare_model()
         epochs = Epochs(questions, settings, synthesizer, model.tokenizer, model.config.max_context_length)
         stepper = self._make_stepper(epochs.steps * settings.epochs)
@@ -127,6 +129,7 @@ class Trainer:
             MismatchError: the folder's run has other settings or files.
         """
         self.loop.progress = progress or Progress()
+        self.loop.progress.say(precision_note(self.settings.precision, self.accelerator.device))
         if self.settings.tracker != "none":
             plain = {k: v for k, v in self.settings.to_dict().items() if v is not None}
             self.accelerator.init_trackers("tensorboard", config=plain)

@@ -19,6 +19,7 @@ from accelerate.utils import GradScalerKwargs, InitProcessGroupKwargs
 
 from blink.apps.common import say
 from blink.errors import SettingsError
+from blink.model.precision import SLOW_BF16, has_bf16
 from blink.runs.signals import Interrupted
 from examples.luke.settings import TuneSettings
 
@@ -115,7 +116,9 @@ def errors_in_one_line(accelerator: Accelerator, remedy: str) -> Iterator[None]:
 
 
 def settings_for(values: dict[str, Any], gpus: int) -> dict[str, Any]:
-    """Settings of a run with a precision of its device: float16 is for GPUs."""
+    """Settings of a run with a precision of its device: float16 is for GPUs, and bfloat16 is slow where there is none."""
+    if values["precision"] == "bf16" and not has_bf16(device := torch.device("cuda" if gpus else "cpu")):
+        say(f"warning: {SLOW_BF16 % device.type}")
     if values["precision"] != "fp16" or gpus:
         return values
     say("--fp16 needs a GPU; continuing in float32")
