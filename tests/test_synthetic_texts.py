@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -34,7 +36,7 @@ LINES = [
     *({"title": f"Georgina Smith{i}", "text": f"Georgina Smith{i} (born 1950) is a painter.", "aliases": []} for i in range(4)),
 ]
 TRIPLES = [Triple(0, "P19", 1), Triple(1, "P17", 2), Triple(7, "P17", 2), Triple(0, "P27", 2)]
-NEW = ("passage",)
+NEW = ("passage", "sport")
 
 pytestmark = pytest.mark.quick
 
@@ -91,8 +93,23 @@ def test_some_entities_of_passages_count_as_unknown(synthesizer: Synthesizer) ->
     assert 0.03 < rows.count(-1) / len(rows) < 0.2
 
 
-def test_passages_need_prose(tmp_path: Path) -> None:
+def test_a_place_names_its_team_in_texts_about_play_only(synthesizer: Synthesizer) -> None:
+    rows: dict[str, set[int]] = defaultdict(set)
+    texts: dict[int, set[str]] = defaultdict(set)
+    for sample in synthesizer.make("sport", 500, 5):
+        for mention in sample.mentions or ():
+            rows[sample.text[mention.start : mention.end]].add(mention.row)
+            if len(sample.mentions or ()) == 1:
+                texts[mention.row].add(re.sub("Zorpville|Quondle", "X", sample.text))
+    assert rows["Zorpville"] == {1, 5}
+    assert rows["Quondle"] == {6, 7}
+    assert rows["Bears"] == {6}
+    assert not texts[1] & texts[5]
+
+
+@pytest.mark.parametrize("source", NEW)
+def test_sport_needs_teams_and_passages_need_prose(tmp_path: Path, source: str) -> None:
     path = tmp_path / "entity.jsonl"
     path.write_text(json.dumps({"title": "Zorp", "text": "a river"}) + "\n")
-    with Catalogue.open(path) as catalogue, pytest.raises(SettingsError, match="needs a catalogue with descriptions"):
-        Synthesizer(catalogue, [], []).make("passage", 1, 0)
+    with Catalogue.open(path) as catalogue, pytest.raises(SettingsError, match="needs a catalogue with"):
+        Synthesizer(catalogue, [], []).make(source, 1, 0)

@@ -14,7 +14,7 @@ from blink.errors import SettingsError
 from blink.runs.fields import Decay, Natural, Positive, Rate, Seed, Share
 from blink.runs.settings import Settings
 
-SYNTHETIC_SOURCES = ("described", "passage", "plain", "pseudo", "related", "slotted", "swapped")
+SYNTHETIC_SOURCES = ("described", "passage", "plain", "pseudo", "related", "slotted", "sport", "swapped")
 """Sources of synthetic texts, mixed with ``questions``; see `blink.training.data.synthetic`."""
 
 OBJECTIVE_NAMES = ("catalogue", "in_batch", "hard_negatives", "hard_negatives_bce")

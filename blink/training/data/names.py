@@ -37,6 +37,7 @@ TEAM = re.compile(
     r"(?: union| league)? (?:club|team|franchise|side)\b",
     re.IGNORECASE,
 )
+ATHLETE = re.compile(r"\b(?:footballer|(?:football|basketball|baseball|hockey|soccer) player)\b")
 PLACE = re.compile(
     r"\b(?:city|town|village|municipality|commune|capital|borough|metropolis|port|settlement|country|sovereign state|"
     r"republic|kingdom|nation)\b",
@@ -156,6 +157,7 @@ class Names:
         self.people = set(people)
         self.prose: list[int] = []
         self.places: list[int] = []
+        self.athletes: list[int] = []
         self.team_sports: dict[int, str] = {}
         self._languages: set[int] = set()
         self._lower: Counter[str] = Counter()
@@ -183,6 +185,8 @@ class Names:
                 words = title.split(" ")
                 self.first_names[words[0]] += len(words) > 1
                 self.surnames[words[-1]] += len(words) > 1
+                if ATHLETE.search(lead):
+                    self.athletes.append(entity.row)
                 continue
             definition = self.definition(entity)
             team = TEAM.search(definition)

@@ -27,6 +27,7 @@ from blink.training.data.names import Names
 from blink.training.data.noise import augmented
 from blink.training.data.passages import Passages
 from blink.training.data.segments import NO_MENTION, Segment, assemble, filled
+from blink.training.data.sport import SportTexts
 
 COMMON_NOUN_TAILS = frozenset(
     ("P106", "P136", "P1303", "P509", "P101", "P641", "P1050", "P2348", "P452", "P2283", "P1056", "P780", "P3095")
@@ -215,6 +216,14 @@ class Synthesizer:
         """Sentences of a description with all names that can be told, see `blink.training.data.passages`."""
         return self._passages.draw(random, name, self._draw_entity(random))
 
+    def draw_sport(self, random: np.random.Generator, name: str) -> Sample:
+        """A text about teams that are named by their city, or about the city, see `blink.training.data.sport`."""
+        return self._sport.draw(random, name)
+
+    @cached_property
+    def _sport(self) -> SportTexts:
+        return SportTexts(self._names, json.loads(_read_text("sport_templates.json")))
+
     @cached_property
     def _names(self) -> Names:
         return Names(self._catalogue, self._neighbours, self._rows_of, self._kinds.get("person", ()))
@@ -295,11 +304,14 @@ MAKERS: dict[str, Callable[[Synthesizer, np.random.Generator, str], Sample]] = {
     "related": Synthesizer.fill_relation,
     "slotted": Synthesizer.fill_slots,
     "passage": Synthesizer.draw_passage,
+    "sport": Synthesizer.draw_sport,
 }
 """Source in the settings -> the method that generates its texts."""
 
 STREAMS = {
-    source: stream for stream, source in enumerate(("described", "plain", "pseudo", "related", "slotted", "swapped", "passage"))
+    **{source: stream for stream, source in enumerate(("described", "plain", "pseudo", "related", "slotted", "swapped"))},
+    "passage": 6,
+    "sport": 7,
 }
 """Source -> number of its stream of random numbers, which must not change: a seed then gives the same texts."""
 
