@@ -31,11 +31,14 @@ LINES = [
     {"title": "Mercurio (god)", "text": "Mercurio is the god of trade in the stories of the south, and he wears a hat."},
     {"title": "Zorpville F.C.", "text": "association football club in Brelland", "aliases": ["Zorpville", "The Herons"]},
     {"title": "Quondle Bears", "text": "professional football team based in Quondle", "aliases": ["Bears"]},
+    {"title": "F.C. Sorn", "text": "association football club in Sornmark", "aliases": ["Sorn"]},
+    {"title": "Sorn United", "text": "football club", "aliases": ["Sorn"]},
+    {"title": "Sorn", "text": "city in Sornmark"},
     {"title": "Quondle", "text": "Quondle is a town in Brelland with a long wall."},
     {"title": "Georgina", "text": "Georgina is a country in the south with high hills and many lakes."},
     *({"title": f"Georgina Smith{i}", "text": f"Georgina Smith{i} (born 1950) is a painter.", "aliases": []} for i in range(4)),
 ]
-TRIPLES = [Triple(0, "P19", 1), Triple(1, "P17", 2), Triple(7, "P17", 2), Triple(0, "P27", 2)]
+TRIPLES = [Triple(0, "P19", 1), Triple(1, "P17", 2), Triple(10, "P17", 2), Triple(0, "P27", 2)]
 NEW = ("passage", "sport")
 
 pytestmark = pytest.mark.quick
@@ -102,7 +105,7 @@ def test_a_place_names_its_team_in_texts_about_play_only(synthesizer: Synthesize
             if len(sample.mentions or ()) == 1:
                 texts[mention.row].add(re.sub("Zorpville|Quondle", "X", sample.text))
     assert rows["Zorpville"] == {1, 5}
-    assert rows["Quondle"] == {6, 7}
+    assert rows["Quondle"] == {6, 10}
     assert rows["Bears"] == {6}
     assert not texts[1] & texts[5]
 

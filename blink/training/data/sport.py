@@ -89,9 +89,8 @@ class SportTexts:
         self._groups = [[t for t in g if t.bare or t.forms] for _, g in sorted(groups.items())]
         self._groups = [g for g in self._groups if sum(bool(t.bare) for t in g) > 1]
         self._weights = np.array([len(g) ** 0.7 - 1 for g in self._groups])
-        self._homes = {
-            nation: [t for g in self._groups for t in g if t.home >= 0 and t.nation == nation] for nation in (False, True)
-        }
+        based = [t for g in self._groups for t in g if t.home >= 0 and t.bare]
+        self._homes = {nation: [t for t in based if t.nation == nation] for nation in (False, True)}
 
     def draw(self, random: np.random.Generator, name: str) -> Sample:
         """A text about teams, about places that have one, or about both.
