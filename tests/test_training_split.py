@@ -60,7 +60,7 @@ def first_step(folder: Path, run: str, **settings: Any) -> tuple[dict[str, float
         "negatives": 3,
         **settings,
     }
-    training = Trainer(fresh(folder / "base"), kb, texts(kb), texts(kb)[:4], folder / run, TrainSettings(**options))
+    training = Trainer(fresh(folder / "base"), kb, texts(kb), [texts(kb)[:4]], folder / run, TrainSettings(**options))
     epoch = training.learner.epochs[0]
     batches = epoch.micro_batches(0, training.learner.rank)
     if training.learner._negatives is not None:
@@ -116,7 +116,7 @@ def run_on(folder: Path, *, resume: bool) -> dict[str, torch.Tensor]:
     """Weights after a run in several processes."""
     kb = KnowledgeBase.open(folder / "kb")
     settings = TrainSettings(epochs=2, batch_size=4, objective="in_batch+hard_negatives", precision="fp32", refresh_steps=2)
-    training = Trainer(fresh(folder / "base"), kb, texts(kb), texts(kb)[:4], folder / "run", settings)
+    training = Trainer(fresh(folder / "base"), kb, texts(kb), [texts(kb)[:4]], folder / "run", settings)
     training.run(resume=resume)
     return weights(training)
 

@@ -49,7 +49,7 @@ def trainer(toy: Path, run: Path, *, sources: Sequence[Path] = (), **settings: o
     questions = [question(i, kb) for i in range(30)]
     synthesizer = Synthesizer(kb.catalogue, [], questions)
     return Trainer(
-        fresh(toy / "base"), kb, questions, questions[:12], run, TrainSettings(**options),  # type: ignore[arg-type]
+        fresh(toy / "base"), kb, questions, [questions[:12]], run, TrainSettings(**options),  # type: ignore[arg-type]
         synthesizer=synthesizer, sources=sources,
     )  # fmt: skip
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "dev_files",
     multiple=True,
     metavar="FILE",
-    help="Labelled mention file that selects the epoch and the threshold; may be repeated.",
+    help="Labelled mention file that selects the epoch and the threshold; of several files the mean F1 counts.",
 )
 @click.option(
     "--data", metavar="DIR", help="Folder with train.jsonl, and valid.jsonl or dev.jsonl, instead of --train and --dev."
@@ -67,6 +67,11 @@ if TYPE_CHECKING:
 @click.option("--context-length", type=click.IntRange(3), help="Longest text, in tokens.  [default: the model's own, 128]")
 @click.option("--candidate-length", type=click.IntRange(3), hidden=True)
 @click.option("--max-mention-length", type=click.IntRange(0), hidden=True)
+@click.option(
+    "--reads-case/--no-reads-case",
+    default=None,
+    help="Read the capital letters of words, which the tokenizer drops.  [default: no; of a trained model: its own]",
+)
 @click.option("--triples", metavar="FILE", help="head<TAB>relation<TAB>tail with Wikidata ids, for --mix.")
 @click.option("--pseudo", metavar="FILE", help="Texts that a model has labelled (blink label), for pseudo=... in --mix.")
 @click.option("--resume", is_flag=True, help="Continue from the newest checkpoint in --out, as if never interrupted.")
@@ -108,7 +113,7 @@ def train_model(settings: TrainSettings, inputs: RunInputs) -> None:
     inputs.mention_files()
     device = resolve_device(inputs.device)
     kb = inputs.knowledge_base()
-    dev = inputs.dev_samples(kb.catalogue)
+    dev = inputs.dev_sets(kb.catalogue)
     model = inputs.starting_model(settings.seed)
     folder = inputs.folder(settings, model.config)
     if inputs.out is None:

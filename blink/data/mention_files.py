@@ -9,6 +9,9 @@ There are five layouts, which differ in their keys (`LAYOUTS`):
 | legacy | ``context_left``, ``mention``, ``context_right``: parallel lists, one entry per mention |
 | raw | ``utterance``, ``entities``, ``entities_pos``: a file that is one JSON array |
 | unlabelled | ``text`` |
+
+A labelled row may say what it does not label: ``partial`` (true: spans without a label are no evidence), or ``unlabelled``
+(characters that may hold mentions).
 """
 
 from __future__ import annotations
@@ -195,7 +198,9 @@ def _labelled_or_not(row: Row, sample_id: str) -> Sample:
     mentions = tuple(
         Mention(int(s), int(e), NOT_IN_CATALOGUE if r is None else int(r), q or None, t) for (s, e), r, q, t in table
     )
-    return Sample(sample_id, _text(row), mentions, _ids(row), _token_mentions(row))
+    unlabelled = tuple((int(start), int(end)) for start, end in row.get("unlabelled") or ())
+    partial = bool(row.get("partial", False))
+    return Sample(sample_id, _text(row), mentions, _ids(row), _token_mentions(row), partial, unlabelled)
 
 
 def _tokenised(row: Row, sample_id: str) -> Sample:

@@ -47,8 +47,8 @@ class Sample:
 
     ``mentions`` is None when the line carries no labels, and empty when it is labelled as having none.
     ``token_ids`` and ``token_mentions`` are the stored tokens of the original's format, if present.
-    ``partial`` means that only some of the mentions are labelled; other spans are then ignored.
-    ``unlabelled`` are characters ``[start, end)`` that may be mentions without a label; spans there are ignored.
+    ``partial`` means that only some of the mentions are labelled; other spans are then ignored. ``unlabelled`` are characters
+    ``[start, end)`` that may hold mentions without a label, such as names: only spans that touch them are ignored.
     """
 
     id: str

@@ -134,6 +134,12 @@ def sweep(
     return [point.point("weak") for point in curve(decoder, [r for r, _ in pairs], [s for _, s in pairs], thresholds)]
 
 
+def mean_point(points: Sequence[SweepPoint]) -> SweepPoint:
+    """The mean of points at one threshold."""
+    values = (sum(getattr(p, name) for p in points) / len(points) for name in ("precision", "recall", "f1"))
+    return SweepPoint(points[0].threshold, *values)
+
+
 def best_point(points: Sequence[SweepPoint], tolerance: float = 0.0) -> SweepPoint:
     """The point of highest F1; of those within ``tolerance`` of it the middle one, which is farthest from a drop of F1."""
     top = max(p.f1 for p in points)

@@ -41,7 +41,7 @@ class Windows:
         return [[self._around(text, *span) for span in of_text] for text, of_text in zip(texts, spans, strict=True)]
 
     def _input(self, text: TokenizedText, window: Window, requested: tuple[int, int] | None = None) -> WindowInput:
-        ids = text.encoding.ids[window.start : window.end].tolist()
+        ids = text.encoding.codes[window.start : window.end].tolist()
         return WindowInput(text, window, [self.tokenizer.cls_id, *ids, self.tokenizer.sep_id], requested)
 
     def _around(self, text: TokenizedText, start: int, end: int) -> WindowInput:

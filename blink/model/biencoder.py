@@ -23,6 +23,7 @@ from blink.files import atomic_open, read_json, sha256, write_json
 from blink.model.adapters import add_adapters, has_adapters, merge_adapters, shrunk, trained_state
 from blink.model.config import ModelConfig
 from blink.model.heads import MentionAggregator, MentionScorer, SpanScores, span_logits
+from blink.model.letter_case import CLASSES, STRIDE
 from blink.model.pretrained import encoder_folder, encoder_from_state, load_encoder, longest_input
 from blink.model.reranker import RANKER_FILE, RerankerNetwork
 from blink.model.tokenizer import Tokenizer, pad
@@ -67,12 +68,15 @@ class BiEncoder(nn.Module):
         self.tokenizer = tokenizer
         if config.isolate_symbols:
             tokenizer.isolate_symbols()
+        if config.reads_case:
+            tokenizer.read_case()
         self.context_encoder = context
         self.candidate_encoder = candidate
         self.mention_scorer: MentionScorer | None = None
         self.aggregator: MentionAggregator | None = None
         self.log_scale = nn.Parameter(torch.tensor(math.log(INITIAL_SCALE))) if config.cosine else None
         self.additional_linear: nn.Linear | None = None
+        self.case_embedding: nn.Embedding | None = None
         self.entity_size = entity_size or _width(candidate or context)
         if config.candidate_pooling == "linear" and candidate is not None:
             self.additional_linear = nn.Linear(_width(candidate), self.entity_size)
@@ -80,12 +84,22 @@ class BiEncoder(nn.Module):
             self.aggregator = MentionAggregator(config.aggregation, _width(context), self.entity_size)
             if config.mention_scorer != "none":
                 self.mention_scorer = MentionScorer(config.mention_scorer, _width(context))
+            if config.reads_case:
+                self.case_embedding = nn.Embedding.from_pretrained(torch.zeros(CLASSES, _width(context)), freeze=False)
 
     # -- texts ---------------------------------------------------------------------------------------------------
 
     def encode_context(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Token vectors of texts. ``ids`` and ``mask`` (true at real tokens): (batch, seq); result (batch, seq, hidden)."""
-        return _last_hidden(self._tower("context"), ids, mask)
+        """Token vectors of texts. ``ids`` (or codes, see `Encoding.codes`) and ``mask`` (true at real tokens): (batch, seq); result
+        (batch, seq, hidden).
+        """
+        tower = self._tower("context")
+        if self.case_embedding is None:
+            return _last_hidden(tower, ids, mask)
+        words = tower.get_input_embeddings()(ids % STRIDE)  # type: ignore[operator]
+        embedded = words + self.case_embedding(ids // STRIDE).to(words.dtype)
+        hidden: Tensor = tower(inputs_embeds=embedded, attention_mask=mask.long()).last_hidden_state
+        return hidden
 
     def score_spans(self, hidden: Tensor, mask: Tensor) -> SpanScores:
         """Score every span as a mention.

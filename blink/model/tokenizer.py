@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
 from blink.data.records import Entity
 from blink.errors import BlinkError, CheckpointError, DataError, MissingFileError
+from blink.model.letter_case import STRIDE, word_cases
 from blink.model.pretrained import encoder_folder, first_line, quiet_transformers
 
 SYMBOL = r"[\p{So}\p{Sk}\p{Cs}\p{Co}]"
@@ -27,10 +29,18 @@ class Encoding:
     Attributes:
         ids: without special tokens. *Shape:* (n,), int64.
         offsets: characters ``[start, end)`` of each token in the caller's string. *Shape:* (n, 2), int64.
+        cases: letter case of each token's word, see `blink.model.letter_case`; None where the model does not read it.
+            *Shape:* (n,), int64.
     """
 
     ids: np.ndarray
     offsets: np.ndarray
+    cases: np.ndarray | None = None
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """The ids as the context encoder reads them, with the letter case. *Shape:* (n,), int64."""
+        return self.ids if self.cases is None else self.ids + STRIDE * self.cases
 
     def tokens_of(self, start: int, end: int) -> tuple[int, int] | None:
         """Tokens ``[first, past)`` that overlap characters ``[start, end)``; None where none does, as in blanks."""
@@ -50,6 +60,7 @@ class Tokenizer:
         self.transformers_tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer
         self._isolates = False
+        self._reads_case = False
         self._backend.no_truncation()
         self._backend.no_padding()
         self.cls_id = _id(tokenizer.cls_token_id, tokenizer.bos_token_id)
@@ -106,6 +117,10 @@ class Tokenizer:
             self._backend.pre_tokenizer = pre_tokenizers.Sequence([split, self._backend.pre_tokenizer])
             self._isolates = True
 
+    def read_case(self) -> None:
+        """Report the letter case of the words of texts."""
+        self._reads_case = True
+
     def __len__(self) -> int:
         return len(self.transformers_tokenizer)
 
@@ -121,7 +136,8 @@ class Tokenizer:
             raise DataError(f"{problem}; give the model that the file was made for, or texts without stored ids")
 
     def inside_words(self, ids: np.ndarray) -> np.ndarray:
-        """Which tokens continue a word that begins before them. ``ids`` and result: (batch, seq), int64 and bool."""
+        """Which tokens continue a word that begins before them. ``ids`` (or codes) and result: (batch, seq), int64 and bool."""
+        ids = ids % STRIDE
         inside = self._always[ids]
         inside[:, 1:] |= self._joins[ids[:, 1:]] & self._ends[ids[:, :-1]]
         return inside
@@ -140,13 +156,17 @@ class Tokenizer:
             encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
         except (UnicodeEncodeError, TypeError) as error:
             raise DataError(_undecodable(texts)) from error
-        return [
-            Encoding(np.asarray(e.ids, dtype=np.int64), np.asarray(e.offsets, dtype=np.int64).reshape(-1, 2)) for e in encodings
-        ]
+        return [self._encoding(text, e.ids, e.offsets) for text, e in zip(texts, encodings, strict=True)]
+
+    def _encoding(self, text: str, ids: list[int], offsets: list[tuple[int, int]]) -> Encoding:
+        encoding = Encoding(np.asarray(ids, dtype=np.int64), np.asarray(offsets, dtype=np.int64).reshape(-1, 2))
+        if not self._reads_case:
+            return encoding
+        return replace(encoding, cases=word_cases(text, encoding.offsets, self.inside_words(encoding.ids[None])[0]))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of tokens, with the spaces that tokenisation put before punctuation removed."""
-        tokens = self.transformers_tokenizer.convert_ids_to_tokens([int(i) for i in ids])
+        """Text of tokens (ids or codes), with the spaces that tokenisation put before punctuation removed."""
+        tokens = self.transformers_tokenizer.convert_ids_to_tokens([int(i) % STRIDE for i in ids])
         return tidy(" ".join(tokens).replace(" ##", "").strip())
 
     def entity_ids(self, entities: Sequence[Entity], fields: str, length: int) -> list[list[int]]:

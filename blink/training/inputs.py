@@ -51,6 +51,7 @@ class RunInputs:
     context_length: int | None = None
     candidate_length: int | None = None
     max_mention_length: int | None = None
+    reads_case: bool | None = None
     triples: str | None = None
     pseudo: str | None = None
     resume: bool = False
@@ -118,6 +119,7 @@ class RunInputs:
             "max_context_length": self.context_length,
             "max_candidate_length": self.candidate_length,
             "max_mention_length": self.max_mention_length,
+            "reads_case": self.reads_case,
         }
         torch.manual_seed(seed)
         return starting_model(Start(self.model, self._checkpoint(), self.candidate_only, self.adapter_rank, changes))
@@ -154,9 +156,9 @@ class RunInputs:
             raise DataError(f"{files[0]} has no gold mentions; training needs 'mentions' with 'label_id' or 'wikidata_id'")
         return store
 
-    def dev_samples(self, catalogue: Catalogue) -> list[Sample]:
-        """Development texts."""
-        return [s for file in self.mention_files()[1] for s in labelled_samples(file, catalogue)]
+    def dev_sets(self, catalogue: Catalogue) -> list[list[Sample]]:
+        """Development texts of each file."""
+        return [labelled_samples(file, catalogue) for file in self.mention_files()[1]]
 
     def synthesizer(self, settings: TrainSettings, kb: KnowledgeBase, questions: Sequence[Sample]) -> Synthesizer | None:
         """The generator of synthetic texts; None if the mixture has none."""

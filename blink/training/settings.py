@@ -126,6 +126,11 @@ class TrainSettings(Settings):
     """Texts per question of each source, such as questions=1,related=0.5."""
     damage: Share = 0.15
     """Share of the names in synthetic texts that are misspelt, shortened or put in the plural."""
+    recase: Share = 0.0
+    """Share of the texts with capital letters that an epoch reads in another case, mostly lower."""
+    join: Share = 0.0
+    """Share of the texts that an epoch joins with others, up to the context length, so that long texts are read as well as short
+    ones."""
     leave_out: Annotated[str, _readable(parse_fold)] = ""
     """Fold I of N of the questions, as I/N, that is held out of training: a reranker learns from it (blink rank)."""
     distribute: bool = False

@@ -41,7 +41,7 @@ class Trainer:
         model: the model, trainable; changed in place.
         kb: knowledge base with vectors of the model's candidate encoder.
         questions: labelled texts, bound to the catalogue's rows; a `MentionStore` is read batch by batch.
-        dev: labelled texts for the selection of the best epoch and the threshold.
+        dev: sets of labelled texts, whose mean F1 selects the best epoch and the threshold.
         folder: the run's folder: settings, ``trace.jsonl``, curves, checkpoints, last and best model.
         settings: see `TrainSettings`; for the precision of a run to resume, see `with_precision`.
         synthesizer: generates the synthetic texts of ``settings.mix``.
@@ -63,7 +63,7 @@ class Trainer:
         model: BiEncoder,
         kb: KnowledgeBase,
         questions: Sequence[Sample],
-        dev: Sequence[Sample],
+        dev: Sequence[Sequence[Sample]],
         folder: Path,
         settings: TrainSettings,
         *,

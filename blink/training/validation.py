@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from blink.data.records import Sample
-from blink.evaluation.sweep import THRESHOLDS, SweepPoint, best_point, sweep
+from blink.evaluation.sweep import THRESHOLDS, SweepPoint, best_point, mean_point, sweep
 from blink.kb.knowledge_base import KnowledgeBase, build_knowledge_base
 from blink.linking.linker import Linker
 from blink.model.biencoder import BiEncoder
@@ -29,7 +29,7 @@ class Validation:
     Args:
         model: in training.
         kb: the knowledge base of the run.
-        dev: labelled texts.
+        dev: sets of labelled texts.
         folder: of the run.
         device: of the model.
         learns_entities: whether entity vectors are trained; then each validation encodes the catalogue again.
@@ -39,7 +39,7 @@ class Validation:
         self,
         model: BiEncoder,
         kb: KnowledgeBase,
-        dev: Sequence[Sample],
+        dev: Sequence[Sequence[Sample]],
         folder: Path,
         device: torch.device,
         learns_entities: bool,
@@ -48,13 +48,16 @@ class Validation:
         self._device, self._learns_entities = device, learns_entities
 
     def score(self) -> SweepPoint:
-        """Covered weak F1 at the best threshold, with the current entity vectors."""
+        """Covered weak F1 at the best threshold, averaged over the sets, with the current entity vectors."""
         self._model.eval()
         model = standalone(self._model) if self._learns_entities else self._model
         kb = self._encoded(model) if self._learns_entities else self._kb
         linker = Linker(model, kb, rank=False, precision="fp32", device=str(self._device))
-        analyses = list(linker.analyze([s.text for s in self._dev], min_mention_log_prob=min(THRESHOLDS)))
-        return best_point(sweep(linker.decoder, analyses, self._dev))
+        sweeps = []
+        for samples in self._dev:
+            analyses = list(linker.analyze([s.text for s in samples], min_mention_log_prob=min(THRESHOLDS)))
+            sweeps.append(sweep(linker.decoder, analyses, samples))
+        return best_point([mean_point(points) for points in zip(*sweeps, strict=True)])
 
     def store(self, *, best: bool, epoch: int | None = None) -> None:
         """Store the model as the last one and, if it is the best so far, as the best one, with its knowledge base.

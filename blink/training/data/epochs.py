@@ -12,12 +12,16 @@ import numpy.typing as npt
 
 from blink.data.mention_store import MentionStore
 from blink.data.records import Sample
-from blink.errors import DataError
+from blink.errors import DataError, SettingsError
 from blink.model.tokenizer import Tokenizer
 from blink.runs.seeds import SEED_STRIDE
 from blink.training.data.examples import Batch, Example, collate, examples_from, order
 from blink.training.data.synthetic import Synthesizer, mixed
+from blink.training.data.variation import joined, recased
 from blink.training.settings import TrainSettings, parse_mix
+
+VARIATION_SEED = 7
+"""Distinguishes the draws of variations from others of the same seed."""
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +96,7 @@ class Epochs:
 
     Raises:
         DataError: there are no texts, or a text has no labels.
+        SettingsError: texts that are read from disk batch by batch are to be joined or recased.
     """
 
     def __init__(
@@ -104,6 +109,8 @@ class Epochs:
     ) -> None:
         self._questions, self._settings, self._synthesizer = questions, settings, synthesizer
         self._tokenizer, self._context_length = tokenizer, context_length
+        if isinstance(questions, MentionStore) and (settings.recase or settings.join):
+            raise SettingsError("--recase and --join are for training files below 64 MiB; give smaller files, or 0 for both")
         self._mix = parse_mix(settings.mix)
         self._cached: tuple[int, Epoch] | None = None
         self._per_epoch = self._questions_per_epoch()
@@ -119,14 +126,24 @@ class Epochs:
 
     def _read(self, number: int) -> Epoch:
         numbers, synthetic = self._question_numbers(number), self._synthetic(number)
-        samples = _EpochTexts(self._questions, numbers, synthetic)
+        samples = self._varied(_EpochTexts(self._questions, numbers, synthetic), number)
         generator = None if self._settings.in_order else np.random.default_rng([self._settings.seed, number])
         if isinstance(self._questions, MentionStore):
+            assert isinstance(samples, _EpochTexts)  # a store has no variations
             batches = order(samples.lengths(), self._settings.batch_size, generator)
             return Epoch(samples, batches, self._tokenizer, self._context_length)
         examples = examples_from(samples, self._tokenizer, self._context_length)
         lengths = np.array([len(e.ids) for e in examples], dtype=np.int64)
         return Epoch(examples, order(lengths, self._settings.batch_size, generator), self._tokenizer, self._context_length)
+
+    def _varied(self, samples: _EpochTexts, number: int) -> Sequence[Sample]:
+        """The texts of an epoch, some of them joined or in another letter case."""
+        settings = self._settings
+        if not settings.recase and not settings.join:
+            return samples
+        random = np.random.default_rng([VARIATION_SEED, self._seed(number)])
+        texts = recased(samples, settings.recase, random)
+        return joined(texts, settings.join, self._context_length, random) if settings.join else texts
 
     def _question_numbers(self, number: int) -> npt.NDArray[np.int64]:
         """Numbers of the questions of an epoch."""

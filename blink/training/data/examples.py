@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from blink.data.records import Sample
-from blink.data.windows import window_around_gold
+from blink.data.windows import Window, window_around_gold
 from blink.errors import DataError
 from blink.model.tokenizer import Encoding, Tokenizer, pad
 
@@ -30,6 +30,7 @@ class Example:
         rows: catalogue row of each mention, or -1.
         partial: whether the text may have further mentions that are not labelled.
         sample: id of the text.
+        unlabelled: first and last position of what may hold mentions without a label, inclusive.
     """
 
     ids: list[int]
@@ -37,6 +38,7 @@ class Example:
     rows: list[int]
     partial: bool = False
     sample: str = ""
+    unlabelled: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Batch:
         negatives: catalogue rows of each mention's hard negatives, padded with -1; None if no objective needs them.
             *Shape:* (mentions, k), int64.
         samples: ids of the texts.
+        unlabelled: true at tokens that may belong to a mention without a label; None where there are none. *Shape:* (batch, seq),
+            bool.
     """
 
     ids: Tensor
@@ -65,6 +69,7 @@ class Batch:
     partial: Tensor
     negatives: Tensor | None = None
     samples: tuple[str, ...] = ()
+    unlabelled: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
@@ -114,7 +119,12 @@ def collate(examples: Sequence[Example], pad_id: int) -> Batch:
     text, start, end, rows = torch.tensor(table, dtype=torch.long).reshape(-1, 4).T.contiguous()
     partial = torch.tensor([e.partial for e in examples], dtype=torch.bool)
     samples = tuple(e.sample for e in examples)
-    return Batch(torch.from_numpy(ids), torch.from_numpy(mask), text, start, end, rows, partial, samples=samples)
+    unlabelled = torch.zeros(mask.shape, dtype=torch.bool) if any(e.unlabelled for e in examples) else None
+    for i, (first, last) in ((i, bounds) for i, e in enumerate(examples) for bounds in e.unlabelled):
+        assert unlabelled is not None
+        unlabelled[i, first : last + 1] = True
+    tensors = (torch.from_numpy(ids), torch.from_numpy(mask), text, start, end, rows, partial)
+    return Batch(*tensors, samples=samples, unlabelled=unlabelled)
 
 
 def token_spans(sample: Sample, encoding: Encoding) -> list[tuple[int, int, int]]:
@@ -132,8 +142,22 @@ def _example(sample: Sample, encoding: Encoding, tokenizer: Tokenizer, context_l
         tokenizer.require_known(sample.token_ids)
         ids, spans = list(sample.token_ids), [(m.start, m.end, m.row) for m in sample.token_mentions]
     else:
-        ids, spans = encoding.ids.tolist(), token_spans(sample, encoding)
+        ids, spans = encoding.codes.tolist(), token_spans(sample, encoding)
     gold = window_around_gold(len(ids), [(s, e) for s, e, _ in spans], context_length)
     window = ids[gold.window.start : gold.window.end]
     rows = [spans[i][2] for i in gold.mentions]
-    return Example([tokenizer.cls_id, *window, tokenizer.sep_id], list(gold.bounds), rows, sample.partial, sample.id)
+    return Example(
+        [tokenizer.cls_id, *window, tokenizer.sep_id],
+        list(gold.bounds),
+        rows,
+        sample.partial,
+        sample.id,
+        _unlabelled(sample, encoding, gold.window),
+    )
+
+
+def _unlabelled(sample: Sample, encoding: Encoding, window: Window) -> tuple[tuple[int, int], ...]:
+    """Positions in the window of the sample's unlabelled characters."""
+    touched = [encoding.tokens_of(start, end) for start, end in sample.unlabelled]
+    in_window = [(max(t[0], window.start), min(t[1], window.end)) for t in touched if t is not None]
+    return tuple((first - window.start + 1, past - window.start) for first, past in in_window if first < past)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from blink.data.records import Sample
 from blink.errors import DataError, SettingsError
 from blink.evaluation.calibration import Calibration, calibration_of
-from blink.evaluation.sweep import PLATEAU, SweepPoint, curve, link_outcomes
+from blink.evaluation.sweep import PLATEAU, SweepPoint, curve, link_outcomes, mean_point
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.analysis import Analysis
 from blink.linking.decoder import Decoder, Thresholds
@@ -155,11 +155,7 @@ def _best_cutoff(read: Sequence[_Read], scaling: Scaling) -> SweepPoint:
     for dev in read:
         by_cutoff = curve(dev.decoder, dev.scaled(scaling), dev.samples, CUTOFFS)
         sweeps += [[p.point("weak", covered=covered) for p in by_cutoff] for covered in (True, False)]
-    means = [_mean(points) for points in zip(*sweeps, strict=True)]
+    means = [mean_point(points) for points in zip(*sweeps, strict=True)]
     # F1 is flat around its maximum: the highest cut-off on the plateau gives the fewest wrong links at no cost.
     return [p for p in means if p.f1 >= max(point.f1 for point in means) - PLATEAU][-1]
 
-
-def _mean(points: Sequence[SweepPoint]) -> SweepPoint:
-    values = (sum(getattr(p, name) for p in points) / len(points) for name in ("precision", "recall", "f1"))
-    return SweepPoint(points[0].threshold, *values)

@@ -79,7 +79,7 @@ def span_loss(scores: SpanScores, batch: Batch, total: int | None = None) -> Ten
     """Binary cross-entropy of every span of the batch: 1 for gold mentions, 0 for all others (Li et al. 2020, eq. 7).
 
     Gold mentions longer than the model's spans are ignored. In partially labelled texts only the labelled mentions count,
-    since other spans may be mentions too.
+    since other spans may be mentions too, and elsewhere spans that touch unlabelled tokens do not count unless they are gold.
 
     Args:
         scores: of all spans of ``batch``.
@@ -92,10 +92,21 @@ def span_loss(scores: SpanScores, batch: Batch, total: int | None = None) -> Ten
     short = width < logits.shape[2]
     targets[batch.text[short], batch.start[short], width[short]] = 1.0
     real = ~torch.isneginf(logits)  # NaN is included, so that it shows in the loss
-    counted = real & (~batch.partial[:, None, None] | (targets > 0))
+    ignored = batch.partial[:, None, None]
+    if batch.unlabelled is not None:
+        ignored = ignored | _touching(batch.unlabelled, logits.shape[2])
+    counted = real & (~ignored | (targets > 0))
     summed = functional.binary_cross_entropy_with_logits(logits[counted], targets[counted], reduction="sum")
     # Divided by all spans, so that a mention has the same weight in a partially labelled text.
     return summed / (real.sum().clamp(min=1) if total is None else max(total, 1))
+
+
+def _touching(tokens: Tensor, widths: int) -> Tensor:
+    """The spans that hold any of the marked tokens. ``tokens``: (batch, seq), bool; result (batch, seq, widths), by width - 1."""
+    seq = tokens.shape[1]
+    before = functional.pad(tokens.long().cumsum(1), (1, 0))
+    past = (torch.arange(seq, device=tokens.device)[:, None] + torch.arange(1, widths + 1, device=tokens.device)).clamp(max=seq)
+    return before[:, past] > before[:, :seq, None]
 
 
 def span_count(mask: Tensor, max_mention_length: int) -> int:
