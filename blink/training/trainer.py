@@ -144,6 +144,9 @@ class Trainer:
         freeze_layers(self.model.context_encoder, self.settings.train_layers)
         prepare_towers(self.model, self.settings.entity_tower)
         self.model.to(self.accelerator.device)  # adapters are new
+        if self.accelerator.device.type == "cpu":
+            # The backward pass of the fused attention takes three times as long there.
+            self.model.context_encoder.set_attn_implementation("eager")  # type: ignore[operator]
         if self.settings.dropout is not None:
             _set_dropout(self.model, self.settings.dropout)
         if self.settings.gradient_checkpointing:
