@@ -86,7 +86,7 @@ def _texts(row: dict[str, Any], source: Source, common: set[str]) -> Iterator[di
     labels, ignored = [], []
     for (start, end), kb_id, title, label in gold:
         mention = text[start:end]
-        if source.names_only and not (mention.isupper() or re.search(r"(?<!\w)[^\W\d_a-z]", mention[:4])) or _is_demonym(mention, title):
+        if (source.names_only and not (mention.isupper() or re.search(r"(?<!\w)[^\W\d_a-z]", mention[:4]))) or _is_demonym(mention, title):
             ignored.append((start, end))
         else:
             labels.append((start, end, kb_id, title, label))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,20 @@ class TestLosses:
         assert torch.equal(span_loss(SpanScores(moved), batch), loss)
         moved[1, 2, 1] += 50  # labelled: a mention for certain
         assert span_loss(SpanScores(moved), batch) < loss
+
+    def test_spans_that_touch_unlabelled_tokens_count_only_where_they_are_gold(self) -> None:
+        mask = torch.ones(1, 6, dtype=torch.bool)
+        logits = span_logits(torch.randn(1, 6, 3), mask, 3).logits
+        unlabelled = torch.tensor([[False, False, False, True, True, False]])
+        batch = replace(self._batch(mask, gold=[(0, 2, 3)]), unlabelled=unlabelled)
+        loss = span_loss(SpanScores(logits), batch)
+        for start, width in [(s, w) for s in range(6) for w in range(4) if s + w < 6]:
+            moved = logits.clone()
+            moved[0, start, width] += 50
+            touches = start <= 4 and start + width >= 3
+            is_gold = (start, width) == (2, 1)
+            changed = not torch.equal(span_loss(SpanScores(moved), batch), loss)
+            assert changed == (is_gold or not touches), (start, width)
 
     @staticmethod
     def _batch(mask: torch.Tensor, gold: list[tuple[int, int, int]], partial: list[bool] | None = None) -> Batch:

@@ -90,8 +90,8 @@ class BiEncoder(nn.Module):
     # -- texts ---------------------------------------------------------------------------------------------------
 
     def encode_context(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Token vectors of texts. ``ids`` (or codes, see `Encoding.codes`) and ``mask`` (true at real tokens): (batch, seq); result
-        (batch, seq, hidden).
+        """Token vectors of texts, (batch, seq, hidden). ``ids`` (or codes, see `Encoding.codes`) and ``mask`` (true at real
+        tokens): (batch, seq).
         """
         tower = self._tower("context")
         if self.case_embedding is None:

@@ -55,8 +55,8 @@ class ModelConfig:
         lowercase: texts are lower-cased before they are tokenized.
         whole_words: only spans of whole words are proposed as mentions.
         isolate_symbols: texts are split around symbols such as emoji, see `Tokenizer.isolate_symbols`.
-        reads_case: the context encoder reads the capital letters of each word, which a lower-casing tokenizer drops, as one more
-            embedding of its tokens, see `blink.model.letter_case`.
+        reads_case: the context encoder reads the capital letters of each word, which a lower-casing tokenizer drops, as one
+            more embedding of its tokens, see `blink.model.letter_case`.
         threshold: the joint score above which a link is kept unless the caller says otherwise.
         cutoff: the probability above which a link is kept where candidates are ranked, unless the caller says otherwise.
         base: name or folder of the pretrained encoder that adapters were trained on; None where all weights are stored.

@@ -129,8 +129,8 @@ class TrainSettings(Settings):
     recase: Share = 0.0
     """Share of the texts with capital letters that an epoch reads in another case, mostly lower."""
     join: Share = 0.0
-    """Share of the texts that an epoch joins with others, up to the context length, so that long texts are read as well as short
-    ones."""
+    """Share of the texts that an epoch joins with others, up to the context length, so that long texts are read as well as
+    short ones."""
     leave_out: Annotated[str, _readable(parse_fold)] = ""
     """Fold I of N of the questions, as I/N, that is held out of training: a reranker learns from it (blink rank)."""
     distribute: bool = False

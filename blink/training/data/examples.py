@@ -56,8 +56,8 @@ class Batch:
         negatives: catalogue rows of each mention's hard negatives, padded with -1; None if no objective needs them.
             *Shape:* (mentions, k), int64.
         samples: ids of the texts.
-        unlabelled: true at tokens that may belong to a mention without a label; None where there are none. *Shape:* (batch, seq),
-            bool.
+        unlabelled: true at tokens that may belong to a mention without a label; None where there are none. *Shape:*
+            (batch, seq), bool.
     """
 
     ids: Tensor

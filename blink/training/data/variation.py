@@ -49,7 +49,7 @@ def joined(samples: Sequence[Sample], share: float, tokens: int, random: np.rand
             length += len(members[past].text) + 1
             past += 1
         separators = [SEPARATORS[k] for k in random.choice(len(SEPARATORS), size=past - at, p=(0.6, 0.25, 0.15))]
-        single.append(_joined(members[at:past], separators))
+        single.append(_joined(members[at:past], separators) if past - at > 1 else members[at])
         at = past
     return single
 

@@ -102,7 +102,7 @@ def span_loss(scores: SpanScores, batch: Batch, total: int | None = None) -> Ten
 
 
 def _touching(tokens: Tensor, widths: int) -> Tensor:
-    """The spans that hold any of the marked tokens. ``tokens``: (batch, seq), bool; result (batch, seq, widths), by width - 1."""
+    """The spans that hold any of the marked tokens. ``tokens``: (batch, seq), bool; result (batch, seq, widths)."""
     seq = tokens.shape[1]
     before = functional.pad(tokens.long().cumsum(1), (1, 0))
     past = (torch.arange(seq, device=tokens.device)[:, None] + torch.arange(1, widths + 1, device=tokens.device)).clamp(max=seq)
