@@ -2,10 +2,10 @@
 
     scripts/prose_files.py DATA OUT
 
-DATA holds gum/{train,dev}.jsonl and extra/{wned-wiki,fewrel-val,lcquad1-annotated}.jsonl, OUT gets a mention file for each, and
-gum-dev.jsonl with unchanged gold. The gold of the others is
-partial in different ways, see `SOURCES`: hyperlinks are not all names, two entities of a sentence are not all of its entities. A
-capitalised word outside the gold is then no evidence against a mention; lower-case words are. Paragraphs are cut at sentence ends.
+DATA holds gum/{train,dev}.jsonl and extra/{wned-wiki,fewrel-val,lcquad1-annotated}.jsonl. OUT gets a mention file for each, and
+gum-dev.jsonl with unchanged gold. The gold of the others is partial in different ways, see `SOURCES`: hyperlinks are not all
+names, two entities of a sentence are not all of its entities. A capitalised word outside the gold is then no evidence against a
+mention, lower-case words are. Paragraphs are cut at sentence ends.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blink.apps.common import say
 from blink.files import atomic_open
 
 MOST_CHARACTERS = 420
 """Longest text; longer paragraphs are cut at sentence ends."""
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"”')\]]*\s+(?=[\"“'(\[]?[A-Z0-9])")
 NAME = re.compile(r"\b[^\W\d_a-z][\w'’.-]*\w(?:\s+(?:(?:of|the|de|van|von|and|for)\s+)?[^\W\d_a-z][\w'’.-]*\w)*")
+CAPITAL = re.compile(r"(?<!\w)[^\W\d_a-z]")
 DEMONYM = re.compile(r"^[A-Z]\w+(?:ese|ish|ian|ean|can|ic|an|i|ch)$")
 
 
@@ -62,8 +64,8 @@ def main(data: Path, out: Path) -> None:
         texts = [text for row in rows[:: source.every] for text in _texts(row, source, common)]
         with atomic_open(out / _name(source)) as f:
             f.writelines(json.dumps(text, ensure_ascii=False) + "\n" for text in texts)
-        mentions = sum(len(t["mentions"]) for t in texts)
-        print(f"{_name(source)}: {len(texts)} texts, {mentions} mentions, {sum(len(t['unlabelled']) for t in texts)} unlabelled")
+        mentions, unlabelled = (sum(len(t[key]) for t in texts) for key in ("mentions", "unlabelled"))
+        say(f"{_name(source)}: {len(texts)} texts, {mentions} mentions, {unlabelled} stretches without labels")
     dev = [json.loads(line) for line in (data / "gum/dev.jsonl").read_text(encoding="utf-8").splitlines()]
     with atomic_open(out / "gum-dev.jsonl") as f:
         f.writelines(json.dumps({**row, "text": row["text_cased"]}, ensure_ascii=False) + "\n" for row in dev)
@@ -75,7 +77,7 @@ def _name(source: Source) -> str:
 
 
 def _common_words(texts: Iterable[str]) -> set[str]:
-    """Words that occur in lower case at least a third as often as with a capital letter: at a sentence start they are no names."""
+    """Words that occur in lower case at least a third as often as with a capital letter: no names at a sentence start."""
     counts = Counter(word for text in texts for word in re.findall(r"\w+", text))
     return {w.lower() for w, n in counts.items() if w.istitle() and 3 * counts[w.lower()] >= n}
 
@@ -86,7 +88,8 @@ def _texts(row: dict[str, Any], source: Source, common: set[str]) -> Iterator[di
     labels, ignored = [], []
     for (start, end), kb_id, title, label in gold:
         mention = text[start:end]
-        if (source.names_only and not (mention.isupper() or re.search(r"(?<!\w)[^\W\d_a-z]", mention[:4]))) or _is_demonym(mention, title):
+        is_name = mention.isupper() or CAPITAL.search(mention[:4]) is not None
+        if (source.names_only and not is_name) or _is_demonym(mention, title):
             ignored.append((start, end))
         else:
             labels.append((start, end, kb_id, title, label))
