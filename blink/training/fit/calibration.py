@@ -158,4 +158,3 @@ def _best_cutoff(read: Sequence[_Read], scaling: Scaling) -> SweepPoint:
     means = [mean_point(points) for points in zip(*sweeps, strict=True)]
     # F1 is flat around its maximum: the highest cut-off on the plateau gives the fewest wrong links at no cost.
     return [p for p in means if p.f1 >= max(point.f1 for point in means) - PLATEAU][-1]
-
