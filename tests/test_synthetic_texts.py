@@ -39,7 +39,7 @@ LINES = [
     *({"title": f"Georgina Smith{i}", "text": f"Georgina Smith{i} (born 1950) is a painter.", "aliases": []} for i in range(4)),
 ]
 TRIPLES = [Triple(0, "P19", 1), Triple(1, "P17", 2), Triple(10, "P17", 2), Triple(0, "P27", 2)]
-NEW = ("passage", "sport")
+NEW = ("passage", "sport", "lookalike", "notname", "enumeration")
 
 pytestmark = pytest.mark.quick
 
@@ -110,9 +110,43 @@ def test_a_place_names_its_team_in_texts_about_play_only(synthesizer: Synthesize
     assert not texts[1] & texts[5]
 
 
+def test_the_context_tells_entities_of_a_shared_name(synthesizer: Synthesizer) -> None:
+    samples = synthesizer.make("lookalike", 600, 5)
+    texts = {row: {s.text for s in samples for m in s.mentions or () if m.row == row} for row in (3, 4)}
+    assert texts[3]
+    assert texts[4]
+    assert not texts[3] & texts[4]
+    assert all("planet" in text or "old stories" in text for text in texts[3])
+
+
+def test_traps_are_not_mentions(synthesizer: Synthesizer) -> None:
+    samples = synthesizer.make("notname", 600, 5)
+    first_names = [s for s in samples if s.text == "Georgina said he would be late"]
+    assert first_names
+    assert all(not s.mentions for s in first_names)
+    assert {m.row for s in samples for m in s.mentions or () if s.text[m.start : m.end] == "Georgina"} == {11}
+
+
+def test_composed_names_are_unknown_as_a_whole(synthesizer: Synthesizer) -> None:
+    titles = {line["title"] for line in LINES}
+    samples = synthesizer.make("notname", 600, 5)
+    unknown = {s.text[m.start : m.end] for s in samples for m in s.mentions or () if m.row == -1}
+    assert len(unknown) > 20
+    assert not unknown & titles
+    assert any("Zorpville " in form or " Zorpville" in form or "Georgina" in form for form in unknown)
+
+
+def test_lists_label_each_name_alone(synthesizer: Synthesizer) -> None:
+    for sample in synthesizer.make("enumeration", 300, 5):
+        names = [sample.text[m.start : m.end] for m in sample.mentions or ()]
+        assert 3 <= len(names) <= 8
+        assert all(LINES[m.row]["title"].split(" (")[0] == n for m, n in zip(sample.mentions or (), names, strict=True))
+        assert all(sample.text[m.start - 1 : m.start] not in ("#", "@") for m in sample.mentions or ())
+
+
 @pytest.mark.parametrize("source", NEW)
-def test_sport_needs_teams_and_passages_need_prose(tmp_path: Path, source: str) -> None:
+def test_sources_need_material(tmp_path: Path, source: str) -> None:
     path = tmp_path / "entity.jsonl"
-    path.write_text(json.dumps({"title": "Zorp", "text": "a river"}) + "\n")
+    path.write_text(json.dumps({"title": "zorp", "text": "a river"}) + "\n")
     with Catalogue.open(path) as catalogue, pytest.raises(SettingsError, match="needs a catalogue with"):
         Synthesizer(catalogue, [], []).make(source, 1, 0)

@@ -14,7 +14,10 @@ from blink.errors import SettingsError
 from blink.runs.fields import Decay, Natural, Positive, Rate, Seed, Share
 from blink.runs.settings import Settings
 
-SYNTHETIC_SOURCES = ("described", "passage", "plain", "pseudo", "related", "slotted", "sport", "swapped")
+SYNTHETIC_SOURCES = (
+    "described", "enumeration", "lookalike", "notname",
+    "passage", "plain", "pseudo", "related", "slotted", "sport", "swapped",
+)  # fmt: skip
 """Sources of synthetic texts, mixed with ``questions``; see `blink.training.data.synthetic`."""
 
 OBJECTIVE_NAMES = ("catalogue", "in_batch", "hard_negatives", "hard_negatives_bce")

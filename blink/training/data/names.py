@@ -206,6 +206,11 @@ class Names:
         return match[2].strip() if match and match[2].count(" ") < 8 else ""
 
     @cached_property
+    def prose_rows(self) -> frozenset[int]:
+        """Rows of the entities whose description is a sentence or more."""
+        return frozenset(self.prose)
+
+    @cached_property
     def adjectives(self) -> frozenset[str]:
         """Capitalised adjectives such as ``American``, which occur before common nouns."""
         return frozenset(w for w, n in self._adjectives.items() if n > 2 and n > 0.03 * self._capital[w.lower()])

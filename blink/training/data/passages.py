@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from blink.data.records import NOT_IN_CATALOGUE, Entity, Sample
 from blink.errors import SettingsError
-from blink.kb.alias_table import without_brackets
+from blink.kb.alias_table import normalise, without_brackets
 from blink.training.data.names import LATIN_END, MAX_FORM_WORDS, WORD, Names
 from blink.training.data.segments import NO_MENTION, Segment, assemble
 
@@ -209,7 +210,16 @@ class Passages:
             passage = longer
         return passage
 
-    def labelled(self, name: str, text: str, entity: Entity, random: np.random.Generator) -> Sample:
+    def labelled(
+        self,
+        name: str,
+        text: str,
+        entity: Entity,
+        random: np.random.Generator,
+        *,
+        form: str | None = None,
+        known: Mapping[str, int] | None = None,
+    ) -> Sample:
         """A text with its names as mentions, some replaced with other forms, and the names that cannot be told unlabelled.
 
         Args:
@@ -217,18 +227,23 @@ class Passages:
             text: about ``entity``.
             entity: whose names, and those of its neighbours in the graph, are recognised.
             random: draws the forms, and the entities that count as absent from the catalogue.
+            form: of the entity in all its mentions; drawn if None.
+            known: further forms of the text -> row.
         """
-        mentions, unlabelled = self.spans(text, self._local_forms(entity, text))
-        unknown = {row for row in sorted({r for _, _, r in mentions}) if random.random() < UNKNOWN_SHARE}
+        mentions, unlabelled = self.spans(text, self._local_forms(entity, text) | dict(known or {}))
+        rows = sorted({row for _, _, row in mentions if form is None or row != entity.row})
+        unknown = {row for row in rows if random.random() < UNKNOWN_SHARE}
         segments: list[Segment] = []
         offset, seen_rows = 0, set[int]()
         hidden = [(start, end, NO_MENTION) for start, end in unlabelled]
         for start, end, row in sorted((*mentions, *hidden)):
-            form = text[start:end]
-            if row != NO_MENTION:
-                form = self._other_form(form, row, entity, row in seen_rows, random)
+            written = text[start:end]
+            if row == entity.row and form is not None:
+                written = form
+            elif row != NO_MENTION:
+                written = self._other_form(written, row, entity, row in seen_rows, random)
                 seen_rows.add(row)
-            segments += [text[offset:start], (form, NOT_IN_CATALOGUE if row in unknown else row)]
+            segments += [text[offset:start], (written, NOT_IN_CATALOGUE if row in unknown else row)]
             offset = end
         return with_unlabelled(name, [*segments, text[offset:]])
 
@@ -263,8 +278,11 @@ class Passages:
                     ambiguous.add(form)
         rows = {f: r for f, r in rows.items() if f not in ambiguous and len(f) > 2 and f[0].isupper()}
         own = [f for f in names.forms(entity) if len(f) > 1 and (f[0].isupper() or f[0].isdigit())]
-        rows |= dict.fromkeys(own, entity.row)
-        title_words = set(without_brackets(entity.title).split(" "))
+        title = without_brackets(entity.title)
+        certain = {title, names.surname(title) if entity.row in names.people else title}
+        for form in own:  # an alias shared with others, such as Liverpool in the description of its club, may name those
+            rows[form] = entity.row if form in certain or len(names.rows_of.get(normalise(form), ())) < 2 else NO_MENTION
+        title_words = set(title.split(" "))
         lead = re.match(
             r"(?:(?:The|Sir|Dame|Dr\.) )?((?:[^\W\d_a-z][\w.'’-]* ?(?:de |von |van |of |the )?)+)(?= \(| is | was |,)", text
         )

@@ -23,11 +23,14 @@ from blink.errors import DataError, SettingsError
 from blink.files import require_file
 from blink.kb.alias_table import normalise, without_brackets
 from blink.kb.catalogue import Catalogue
+from blink.training.data.enumerations import Enumerations
+from blink.training.data.lookalikes import Lookalikes
 from blink.training.data.names import Names
 from blink.training.data.noise import augmented
 from blink.training.data.passages import Passages
 from blink.training.data.segments import NO_MENTION, Segment, assemble, filled
 from blink.training.data.sport import SportTexts
+from blink.training.data.traps import Traps
 
 COMMON_NOUN_TAILS = frozenset(
     ("P106", "P136", "P1303", "P509", "P101", "P641", "P1050", "P2348", "P452", "P2283", "P1056", "P780", "P3095")
@@ -224,6 +227,31 @@ class Synthesizer:
     def _sport(self) -> SportTexts:
         return SportTexts(self._names, json.loads(_read_text("sport_templates.json")))
 
+    def draw_lookalike(self, random: np.random.Generator, name: str) -> Sample:
+        """A text about an entity that shares its name, see `blink.training.data.lookalikes`."""
+        return self._lookalikes.draw(random, name)
+
+    @cached_property
+    def _lookalikes(self) -> Lookalikes:
+        return Lookalikes(self._names, self._passages, json.loads(_read_text("lookalike_templates.json")))
+
+    def draw_trap(self, random: np.random.Generator, name: str) -> Sample:
+        """A text whose tempting words are not names of the catalogue, see `blink.training.data.traps`."""
+        return self._traps.draw(random, name)
+
+    def draw_enumeration(self, random: np.random.Generator, name: str) -> Sample:
+        """A list of names, see `blink.training.data.enumerations`."""
+        return self._enumerations.draw(random, name)
+
+    @cached_property
+    def _traps(self) -> Traps:
+        about_places = json.loads(_read_text("sport_templates.json"))["city"]
+        return Traps(self._names, json.loads(_read_text("trap_templates.json")), about_places)
+
+    @cached_property
+    def _enumerations(self) -> Enumerations:
+        return Enumerations(self._names, {kind: self._kinds.get(kind, ()) for kind in ROLES})
+
     @cached_property
     def _names(self) -> Names:
         return Names(self._catalogue, self._neighbours, self._rows_of, self._kinds.get("person", ()))
@@ -305,13 +333,29 @@ MAKERS: dict[str, Callable[[Synthesizer, np.random.Generator, str], Sample]] = {
     "slotted": Synthesizer.fill_slots,
     "passage": Synthesizer.draw_passage,
     "sport": Synthesizer.draw_sport,
+    "lookalike": Synthesizer.draw_lookalike,
+    "notname": Synthesizer.draw_trap,
+    "enumeration": Synthesizer.draw_enumeration,
 }
 """Source in the settings -> the method that generates its texts."""
 
 STREAMS = {
-    **{source: stream for stream, source in enumerate(("described", "plain", "pseudo", "related", "slotted", "swapped"))},
-    "passage": 6,
-    "sport": 7,
+    source: stream
+    for stream, source in enumerate(
+        [
+            "described",
+            "plain",
+            "pseudo",
+            "related",
+            "slotted",
+            "swapped",
+            "passage",
+            "sport",
+            "lookalike",
+            "notname",
+            "enumeration",
+        ]
+    )
 }
 """Source -> number of its stream of random numbers, which must not change: a seed then gives the same texts."""
 
