@@ -1,0 +1,97 @@
+"""What the scripts count that measure models on texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blink.data.records import Link, LinkedText
+from blink.errors import SettingsError
+from blink.files import read_json
+from scripts import model_rows, trap_figures
+from scripts.model_rows import Rate, named_models
+
+pytestmark = pytest.mark.quick
+
+
+def linked(text: str, *links: tuple[int, int, str], score: float = 0.9) -> LinkedText:
+    return LinkedText(text, tuple(Link(s, e, text[s:e], 0, kb_id, kb_id, score, ()) for s, e, kb_id in links))
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_intervals_hold_the_rate_and_shrink_with_more_texts(counts: tuple[int, int]) -> None:
+    rate = Rate(*counts)
+    low, high = rate.interval()
+    assert 0 <= low <= rate.value + 1e-12
+    assert rate.value - 1e-12 <= high <= 1
+    more_low, more_high = Rate(10 * rate.count, 10 * rate.total).interval()
+    assert more_high - more_low < high - low
+    mirrored = Rate(rate.total - rate.count, rate.total).interval()
+    assert mirrored == pytest.approx((1 - high, 1 - low))
+
+
+def test_intervals_are_those_of_wilson() -> None:
+    assert Rate(6, 40).interval() == pytest.approx((0.0706, 0.2907), abs=1e-4)  # statsmodels, proportion_confint
+    assert Rate(0, 0).interval() == (0, 1)
+
+
+class TestTeams:
+    def figures(self, *links: tuple[int, int, str]) -> dict[str, Any]:
+        gold = {"mentions": [[0, 5], [10, 16], [20, 24]], "wikidata_id": ["Q1", "Q2", "Q3"]}
+        row = gold | {"kinds": ["team", "team", "other"]}
+        return trap_figures.team_figures([row], [linked("Leeds and Boston in Asia", *links)])
+
+    def test_a_text_is_right_if_all_its_teams_are(self) -> None:
+        assert self.figures((0, 5, "Q1"), (10, 16, "Q2"))["texts"]["team"]["count"] == 1
+        assert self.figures((0, 5, "Q1"), (10, 16, "Q9"))["texts"]["team"]["count"] == 0
+        assert self.figures((0, 5, "Q1"))["texts"]["team"]["count"] == 0
+
+    def test_wrong_and_missed_mentions_are_told_apart(self) -> None:
+        mentions = self.figures((0, 5, "Q9"), (20, 24, "Q3"))["mentions"]
+        assert {name: mentions["team"][name] for name in ("count", "wrong", "missed")} == {"count": 0, "wrong": 1, "missed": 1}
+        assert mentions["other"]["count"] == 1
+
+
+def test_a_pair_is_right_if_both_texts_are() -> None:
+    rows = [
+        {"id": f"pair-{pair}-{side}", "pair": pair, "mentions": [[0, 4]], "wikidata_id": [f"Q{side}"], "alias_of": "first"}
+        for pair in (1, 2)
+        for side in (1, 2)
+    ]
+    texts = [linked("Mars", (0, 4, kb_id), score=0.99) for kb_id in ("Q1", "Q2", "Q1", "Q1")]
+    figures = trap_figures.lookalike_figures(rows, texts)
+    assert (figures["pairs"]["count"], figures["pairs"]["total"]) == (1, 2)
+    assert (figures["texts"]["count"], figures["texts"]["wrong"], figures["texts"]["wrong_and_certain"]) == (3, 1, 1)
+    assert {of: rate["count"] for of, rate in figures["by_alias"].items()} == {"alias": 2, "no alias": 1}
+
+
+@pytest.mark.parametrize(
+    ("links", "alone"), [((), 1), (((0, 4, "Q1"),), 0), (((2, 9, "Q1"),), 0), (((0, 4, "Q7"),), 1), (((5, 9, "Q1"),), 1)]
+)
+def test_a_trap_is_left_alone_without_other_links_on_its_span(links: tuple[tuple[int, int, str], ...], alone: int) -> None:
+    row = {"kind": "language", "tempting": [[0, 4]], "allowed": ["Q7"], "mentions": [], "wikidata_id": []}
+    assert trap_figures.trap_figures([row], [linked("Thai is easy", *links)])["alone"]["count"] == alone
+
+
+def test_results_keep_the_rows_of_other_names(tmp_path: Path) -> None:
+    def page(rows: Any) -> str:
+        return " ".join(f"{row['name']}{row['x']}" for row in rows)
+
+    stem = tmp_path / "figures"
+    model_rows.write_rows(stem, [{"name": "before", "x": 1}], page)
+    model_rows.write_rows(stem, [{"name": "after", "x": 2}], page)
+    model_rows.write_rows(stem, [{"name": "before", "x": 3}], page)
+    assert stem.with_suffix(".md").read_text() == "before3 after2"
+    assert [row["x"] for row in read_json(stem.with_suffix(".json"))] == [3, 2]
+
+
+def test_models_have_names() -> None:
+    models = named_models(["before=a/b", "c/after", "starter"])
+    assert [(m.name, m.folder) for m in models] == [("before", Path("a/b")), ("after", Path("c/after")), ("starter", None)]
+    for values in (["=x"], ["x="], ["a/m", "b/m"]):
+        with pytest.raises(SettingsError):
+            named_models(values)
