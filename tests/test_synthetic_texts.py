@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from blink.errors import SettingsError
 from blink.kb.catalogue import Catalogue
+from blink.training.data.passages import Passages
 from blink.training.data.synthetic import MAKERS, STREAMS, Synthesizer, Triple
 
 LINES = [
@@ -89,6 +90,19 @@ def test_parts_of_longer_names_are_unlabelled(synthesizer: Synthesizer) -> None:
     samples = synthesizer.make("passage", 300, 5)
     hidden = {s.text[start:end] for s in samples for start, end in s.unlabelled}
     assert {"University of Zorpville", "Jon Unknownson", "Maria Quillfeather", "Norvish"} <= hidden
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("He was a U.S. envoy in Brelland.", ["U.S."]),
+        ("It hired Paul A. Quillfeather of Zorpville.", ["Paul A. Quillfeather of Zorpville"]),
+        ("Brelland's envoy met Jon Unknownson.", ["Jon Unknownson"]),
+    ],
+)
+def test_capitalised_sequences_are_unlabelled_as_a_whole(synthesizer: Synthesizer, text: str, expected: list[str]) -> None:
+    _, unlabelled = Passages(synthesizer._names).spans(text, {"Quillfeather": 0, "Zorpville": 1, "Brelland": 2})
+    assert [text[start:end] for start, end in unlabelled] == expected
 
 
 def test_some_entities_of_passages_count_as_unknown(synthesizer: Synthesizer) -> None:

@@ -137,7 +137,7 @@ class Enumerations:
     def _name(self, pool: Sequence[int], random: np.random.Generator) -> tuple[str, int]:
         for rows in (pool, self._pools[-1]):
             for _ in range(TRIES):
-                row = int(rows[random.integers(len(rows))])
+                row = rows[int(random.integers(len(rows)))]
                 form = without_brackets(self._names.catalogue.title(row))
                 if form[:1].isupper() and self._names.usual_row(form) == row:
                     return form, row

@@ -45,6 +45,7 @@ PLACE = re.compile(
 )
 LANGUAGE = re.compile(r"\b(?:languages?|dialect|people|peoples|ethnic group|ethnic groups)\b")
 """Languages and peoples share their names with adjectives."""
+NATIONALITY = re.compile(r"[A-Z][a-z]+(?:an|ish|ese|nch|tch|lsh|eek|wiss|raqi|aeli)")
 NOT_ALIAS = re.compile(r"known as|['’]s$|[(){}\[\]/\\\"“”,;:|]|\d{3}")
 CALENDAR = frozenset(
     [
@@ -213,7 +214,9 @@ class Names:
     @cached_property
     def adjectives(self) -> frozenset[str]:
         """Capitalised adjectives such as ``American``, which occur before common nouns."""
-        return frozenset(w for w, n in self._adjectives.items() if n > 2 and n > 0.03 * self._capital[w.lower()])
+        counts = self._adjectives.items()
+        usual = (w for w, n in counts if n > 2 and (NATIONALITY.fullmatch(w) or n > 0.03 * self._capital[w.lower()]))
+        return frozenset(usual)
 
     def is_common(self, word: str) -> bool:
         """Whether a word also occurs in lower case, so that its capital letter may be that of a sentence or a heading."""

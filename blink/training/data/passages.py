@@ -62,7 +62,6 @@ LINK = re.compile(
     r"(?: (?:the|la|los|las|der|den))? | (?:the|d['’])"
 )
 """Between two capitalised words of one name."""
-CONNECTED_LISTS = re.compile(r" and | & ")
 SEPARATE = re.compile(r"['’]s ")
 ORDINARY = frozenset(
     [
@@ -160,7 +159,7 @@ HONORIFICS = frozenset(
 DATES = re.compile(
     r"(?:January|February|March|April|May|June|July|August|September|October|November|December)(?=,? \d)|"
     r"(?<=\d )(?:January|February|March|April|May|June|July|August|September|October|November|December)|"
-    r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|I|BC|AD|O|S|N"
+    r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|I|BC|AD"
 )
 
 
@@ -358,12 +357,17 @@ class Passages:
             if i in matches:
                 units.append((start, *matches[i]))
             elif not (units and start < units[-1][1]) and self._may_name(text, start, end):
-                units.append((start, end, NO_MENTION))
+                initial = end - start == 1 and text[end : end + 1] == "."
+                units.append((start, end + initial, NO_MENTION))
         return units
 
     def _may_name(self, text: str, start: int, end: int) -> bool:
         word = text[start:end]
-        if not any(c.isupper() or (ord(c) >= LATIN_END and c.isalpha()) for c in word) or word.lower() in ORDINARY:
+        if not any(c.isupper() or (ord(c) >= LATIN_END and c.isalpha()) for c in word):
+            return False
+        if len(word) == 1 and text[end : end + 1] == ".":
+            return True  # an initial
+        if word.lower() in ORDINARY:
             return False
         date = DATES.match(text, start)
         if date and date.end() == end:
@@ -379,7 +383,7 @@ class Passages:
         if gap.startswith(". "):
             word = text[a[0] : a[1]].rsplit(" ", 1)[-1]
             return gap == ". " and (len(word) == 1 or word in ABBREVIATIONS)
-        return LINK.fullmatch(gap) is not None
+        return not gap or LINK.fullmatch(gap) is not None
 
 
 def with_unlabelled(name: str, segments: list[Segment]) -> Sample:

@@ -11,7 +11,7 @@ import numpy as np
 from blink.data.records import NOT_IN_CATALOGUE, Sample
 from blink.errors import SettingsError
 from blink.kb.alias_table import normalise, without_brackets
-from blink.training.data.names import PARTICLES, TITLES, Names
+from blink.training.data.names import NATIONALITY, PARTICLES, TITLES, Names
 from blink.training.data.segments import NO_MENTION, Segment, assemble, filled
 
 T = TypeVar("T")
@@ -25,7 +25,6 @@ MIN_PEOPLE = 3
 TEMPTING_SHARE = 0.8
 """Share of first names that are also names of something else."""
 TRIES = 100
-NATIONALITY = re.compile(r"[A-Z][a-z]+(?:an|ish|ese|nch|tch|lsh|eek|wiss|raqi|aeli)")
 
 COMPOSED: dict[str, tuple[str, ...]] = {
     "person": ("{f} {s}", "{f} {s}", "{f} {i}. {s}", "{f} {t} {s}", "Dr {f} {s}", "{f} {s}-{o}"),
