@@ -3,7 +3,8 @@
     scripts/prose_files.py DATA OUT
 
 DATA holds gum/{train,dev}.jsonl and extra/{wned-wiki,fewrel-val,lcquad1-annotated}.jsonl. OUT gets a mention file for each, and
-gum-dev.jsonl with unchanged gold. The gold of the others is partial in different ways, see `SOURCES`: hyperlinks are not all
+gum-dev.jsonl and gum-other-genres.jsonl with unchanged gold: the latter are the genres of `DEV_GENRES`, of which no text is
+trained on. The gold of the others is partial in different ways, see `SOURCES`: hyperlinks are not all
 names, two entities of a sentence are not all of its entities. A capitalised word outside the gold is then no evidence against a
 mention, lower-case words are. Paragraphs are cut at sentence ends.
 """
@@ -28,6 +29,9 @@ SENTENCE_END = re.compile(r"(?<=[.!?])[\"”')\]]*\s+(?=[\"“'(\[]?[A-Z0-9])")
 NAME = re.compile(r"\b[^\W\d_a-z][\w'’.-]*\w(?:\s+(?:(?:of|the|de|van|von|and|for)\s+)?[^\W\d_a-z][\w'’.-]*\w)*")
 CAPITAL = re.compile(r"(?<!\w)[^\W\d_a-z]")
 DEMONYM = re.compile(r"^[A-Z]\w+(?:ese|ish|ian|ean|can|ic|an|i|ch)$")
+
+DEV_GENRES = ("gum_textbook", "gum_court")
+"""Beginnings of the ids of texts that are never trained on."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +63,28 @@ def main(data: Path, out: Path) -> None:
     """Write the files, and say what they hold."""
     out.mkdir(parents=True, exist_ok=True)
     for source in SOURCES:
-        rows = [json.loads(line) for line in (data / source.file).read_text(encoding="utf-8").splitlines()]
+        rows = [row for row in _rows(data / source.file) if not _is_dev(row)]
         common = _common_words(row["text_cased"] for row in rows)
         texts = [text for row in rows[:: source.every] for text in _texts(row, source, common)]
         with atomic_open(out / _name(source)) as f:
             f.writelines(json.dumps(text, ensure_ascii=False) + "\n" for text in texts)
         mentions, unlabelled = (sum(len(t[key]) for t in texts) for key in ("mentions", "unlabelled"))
         say(f"{_name(source)}: {len(texts)} texts, {mentions} mentions, {unlabelled} stretches without labels")
-    dev = [json.loads(line) for line in (data / "gum/dev.jsonl").read_text(encoding="utf-8").splitlines()]
-    with atomic_open(out / "gum-dev.jsonl") as f:
-        f.writelines(json.dumps({**row, "text": row["text_cased"]}, ensure_ascii=False) + "\n" for row in dev)
+    _write_cased(out / "gum-dev.jsonl", _rows(data / "gum/dev.jsonl"))
+    _write_cased(out / "gum-other-genres.jsonl", [row for row in _rows(data / "gum/train.jsonl") if _is_dev(row)])
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _is_dev(row: dict[str, Any]) -> bool:
+    return row["id"].startswith(DEV_GENRES)
+
+
+def _write_cased(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with atomic_open(path) as f:
+        f.writelines(json.dumps({**row, "text": row["text_cased"]}, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _name(source: Source) -> str:
