@@ -39,12 +39,14 @@ class Source:
     """How the gold of a file is read.
 
     Attributes:
+        name: of the written file, without its suffix.
         file: below the folder of the data.
         names_only: gold that does not begin with a capital letter is no name: it counts neither as a mention nor against one.
         complete: capitalised words outside the gold are no names.
         every: of so many texts one is used.
     """
 
+    name: str
     file: str
     names_only: bool = True
     complete: bool = False
@@ -52,10 +54,12 @@ class Source:
 
 
 SOURCES = (
-    Source("gum/train.jsonl"),
-    Source("extra/wned-wiki.jsonl"),
-    Source("extra/fewrel-val.jsonl", every=2),
-    Source("extra/lcquad1-annotated.jsonl", names_only=False, complete=True),
+    Source("gum", "gum/train.jsonl"),
+    # Names that GUM does not link have no article: mentions of nothing that a reranker may link, though they are names.
+    Source("gum-links", "gum/train.jsonl", complete=True),
+    Source("wned-wiki", "extra/wned-wiki.jsonl"),
+    Source("fewrel", "extra/fewrel-val.jsonl", every=3),
+    Source("lcquad", "extra/lcquad1-annotated.jsonl", names_only=False, complete=True),
 )
 
 
@@ -66,10 +70,10 @@ def main(data: Path, out: Path) -> None:
         rows = [row for row in _rows(data / source.file) if not _is_dev(row)]
         common = _common_words(row["text_cased"] for row in rows)
         texts = [text for row in rows[:: source.every] for text in _texts(row, source, common)]
-        with atomic_open(out / _name(source)) as f:
+        with atomic_open(out / f"{source.name}.jsonl") as f:
             f.writelines(json.dumps(text, ensure_ascii=False) + "\n" for text in texts)
         mentions, unlabelled = (sum(len(t[key]) for t in texts) for key in ("mentions", "unlabelled"))
-        say(f"{_name(source)}: {len(texts)} texts, {mentions} mentions, {unlabelled} stretches without labels")
+        say(f"{source.name}: {len(texts)} texts, {mentions} mentions, {unlabelled} stretches without labels")
     _write_cased(out / "gum-dev.jsonl", _rows(data / "gum/dev.jsonl"))
     _write_cased(out / "gum-other-genres.jsonl", [row for row in _rows(data / "gum/train.jsonl") if _is_dev(row)])
 
@@ -85,11 +89,6 @@ def _is_dev(row: dict[str, Any]) -> bool:
 def _write_cased(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     with atomic_open(path) as f:
         f.writelines(json.dumps({**row, "text": row["text_cased"]}, ensure_ascii=False) + "\n" for row in rows)
-
-
-def _name(source: Source) -> str:
-    path = Path(source.file)
-    return f"{path.parent.name}.jsonl" if path.stem == "train" else path.name
 
 
 def _common_words(texts: Iterable[str]) -> set[str]:

@@ -2,8 +2,8 @@
 
     scripts/starter_figures.py --kb KB --data DATA --out benchmarks/results/starter MODEL...
 
-The first model is the one that is committed; the others are further seeds of its recipe. Each set is evaluated by ``blink eval``,
-with intervals by bootstrap. A gold mention counts as covered if its entity is in the knowledge base.
+The first model is the one that is committed; the others are further seeds of its recipe. Each set is evaluated by
+``blink eval``, with intervals by bootstrap. A gold mention counts as covered if its entity is in the knowledge base.
 """
 
 from __future__ import annotations

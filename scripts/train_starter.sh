@@ -22,8 +22,8 @@ mkdir -p "$run"
 "$python" scripts/prose_files.py "$data" "$run/prose"
 questions="$data/WebQSP_EL/train.jsonl"
 prose="$run/prose"
-texts=(--train "$questions" --train "$prose/gum.jsonl" --train "$prose/wned-wiki.jsonl" --train "$prose/fewrel-val.jsonl"
-  --train "$prose/lcquad1-annotated.jsonl")
+texts=(--train "$questions" --train "$prose/gum.jsonl" --train "$prose/wned-wiki.jsonl" --train "$prose/fewrel.jsonl"
+  --train "$prose/lcquad.jsonl")
 
 train() {  # FOLD
   blink train --resume --model $base --mention-scorer qa_mlp --reads-case --out "$run/fold-$1" --kb "$run/kb" --triples "$facts" \
