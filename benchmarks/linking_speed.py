@@ -65,9 +65,10 @@ def link_padded(linker: Linker, matrix: torch.Tensor, texts: Sequence[str], batc
         for text_string, piece, (s, e, mention, row, entity, vector) in zip(batch, cut, columns, strict=True):
             spans = ScoredSpans(s - 1, e - 1, mention, row, entity)
             if stages.reranker is not None and stages.featurizer is not None and len(spans):
-                strings = [text_string[piece.offsets[a, 0] : piece.offsets[b, 1]] for a, b in zip(s - 1, e - 1, strict=True)]
-                context = TextContext(strings, any(c.isupper() for c in text_string))
-                features = stages.featurizer.measure(stages.candidates.expand(spans, vector, strings), context)
+                bounds = [(int(piece.offsets[a, 0]), int(piece.offsets[b, 1])) for a, b in zip(s - 1, e - 1, strict=True)]
+                cased = any(c.isupper() for c in text_string)
+                context = TextContext(text_string, bounds, (0, len(text_string)), cased)
+                features = stages.featurizer.measure(stages.candidates.expand(spans, vector, context.strings), context)
                 spans = stages.reranker.rerank(features, context, linker.options.entities)
             results.append(linker.decode(Analysis(text_string, piece.offsets, spans)))
     return results

@@ -57,9 +57,39 @@ def test_a_row_without_names_measures_zero(index: FuzzyIndex) -> None:
 
 
 def test_shares_of_words_are_of_the_mention_and_of_the_name(index: FuzzyIndex) -> None:
-    dice, of_mention, of_name, initials = index.compare("york library", [0])[0]
+    dice, of_mention, of_name, initials = index.compare("york library", [0])[0, :4]
     assert (of_mention, of_name, initials) == (1.0, 0.5, 0.0)
     assert 0.4 < dice < 1
+
+
+def test_rare_words_weigh_more(index: FuzzyIndex) -> None:
+    column = dict(zip(MEASURES, index.compare_all(["new stiglitz"], np.array([[0, 4]]))[0].T, strict=True))
+    assert column["words_found"].tolist() == [0.5, 0.5]
+    assert 0 < column["mention_coverage"][0] <= column["mention_coverage"][1] < 1
+    of_all = index.compare("Joseph E. Stiglitz", [4])[0]
+    assert of_all[[MEASURES.index(name) for name in ("mention_coverage", "name_coverage", "word_dice")]].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("mention", "context", "supported"),
+    [
+        ("Ferrell", "Will Ferrell and Ferrell", True),
+        ("Ferrell", "Tim and Ferrell", False),
+        ("Will Ferrell", "Will Ferrell", False),  # the mention has all of the name
+        ("Tim", "Will Ferrell and Tim", False),  # and here nothing of it
+    ],
+)
+def test_the_rest_of_a_name_may_be_in_the_text(index: FuzzyIndex, mention: str, context: str, supported: bool) -> None:
+    measured = index.compare_all([mention], np.array([[1]]), context)[0, 0, MEASURES.index("rest_in_context")]
+    assert (measured > 0) == supported
+
+
+@given(mentions=st.lists(st.sampled_from(["will", "new york", "Islam", "", "?", "jes"]), min_size=1, max_size=5))
+def test_mentions_are_measured_alike_together(index: FuzzyIndex, mentions: list[str]) -> None:
+    rows = np.array([[0, -1, i % 7, 5] for i in range(len(mentions))])
+    together = index.compare_all(mentions, rows, "will public library")
+    for mention, of_mention, measured in zip(mentions, rows, together, strict=True):
+        assert np.array_equal(index.compare_all([mention], of_mention[None], "will public library")[0], measured)
 
 
 def test_the_best_of_several_names_counts(index: FuzzyIndex) -> None:
@@ -72,7 +102,8 @@ def test_any_text_is_measured_between_0_and_1(index: FuzzyIndex, text: str) -> N
     rows = index.similar(text)
     assert len(set(rows)) == len(rows) <= 8
     measured = index.compare(text, list(range(7)))
-    assert ((measured >= 0) & (measured <= 1)).all()
+    assert ((measured[:, :-1] >= 0) & (measured[:, :-1] <= 1)).all()
+    assert (measured[:, -1] >= 0).all()
 
 
 @given(order=st.permutations([0, 1, 2, 4, 5, 6]))

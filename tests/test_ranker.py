@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +20,8 @@ from blink.evaluation.sweep import link_outcomes
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.candidates import CandidateGenerator
 from blink.linking.decoder import Thresholds
-from blink.linking.features import FEATURES, CandidateFeatures, CandidateFeaturizer, TextContext
+from blink.linking.features import FEATURES, CandidateFeatures, CandidateFeaturizer, TextContext, _surroundings
 from blink.linking.linker import Linker
-from blink.linking.reranker import Reranker
 from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities
 from blink.model.biencoder import BiEncoder
 from blink.model.config import FEATURE_GROUPS
@@ -58,6 +58,13 @@ def ranked(model: BiEncoder, reranker: RerankerNetwork | None) -> BiEncoder:
     biencoder.load_state_dict(model.state_dict())
     biencoder.reranker = reranker
     return biencoder.eval()
+
+
+def context_of(*strings: str, is_cased: bool) -> TextContext:
+    """Spans that are a text each, which are the lines of one."""
+    starts = np.cumsum([0, *(len(s) + 1 for s in strings)]).tolist()
+    text = "\n".join(strings)
+    return TextContext(text, [(a, a + len(s)) for a, s in zip(starts, strings, strict=False)], (0, len(text)), is_cased)
 
 
 def measure(kb: KnowledgeBase, spans: ScoredSpans, vectors: np.ndarray, context: TextContext) -> CandidateFeatures:
@@ -159,7 +166,7 @@ class TestEvidence:
         (reading,) = Linker(model, kb, **OPTIONS).analyze([TEXT], spans=[[(4, 10), (19, 31), (0, 3)]])
         spans = replace(reading.spans, mention_logits=np.array([1.0, 2.0, -20.0], dtype=np.float32))
         features = measure(
-            kb, spans, np.ones((3, toys.HIDDEN), np.float32), TextContext(["Oslo 7", "java the 8th", "see"], True)
+            kb, spans, np.ones((3, toys.HIDDEN), np.float32), context_of("Oslo 7", "java the 8th", "see", is_cased=True)
         )
         column = {name: features.values[..., i] for i, name in enumerate(FEATURES)}
         oslo = features.spans.rows[0].tolist().index(7)
@@ -176,11 +183,37 @@ class TestEvidence:
         assert kb.vectors is not None
         bounds = np.array([1, 1, 6]), np.array([2, 1, 6])
         spans = ScoredSpans(*bounds, np.array([3, 1, 0], np.float32), np.zeros((3, 1), np.int64), np.ones((3, 1), np.float32))
-        features = measure(kb, spans, np.ones((3, toys.HIDDEN), np.float32), TextContext(["oslo 7", "oslo", "x"], False))
+        features = measure(kb, spans, np.ones((3, toys.HIDDEN), np.float32), context_of("oslo 7", "oslo", "x", is_cased=False))
         column = {name: features.values[:, 0, i].tolist() for i, name in enumerate(FEATURES)}
         assert column["longer_name"] == [0, 1, 0]
         assert column["overlap_margin"] == [2, -2, 12]
         assert column["longer_mention"] == [12, -2, 12]
+
+    def test_neighbours_with_capitals_show_a_longer_name(self) -> None:
+        text = "Tim Cook met Ann. In Paris he saw Apple Park and NASA; then (Rome) at 7"
+        spans = ("Cook", "Paris", "Apple", "Park", "NASA", "Rome", "Ann", "7")
+        bounds = [(text.index(s), text.index(s) + len(s)) for s in spans]
+        columns = _surroundings(TextContext(text, bounds, (0, len(text)), True))
+        marked = {name: {s for s, v in zip(spans, column[:, 0], strict=True) if v > 0} for name, column in columns.items()}
+        assert marked["left_first_capital"] == {"Cook", "Paris"}
+        assert marked["left_capital"] == {"Park"}
+        assert marked["right_capital"] == {"Apple"}
+        assert marked["is_first"] == set()
+        assert marked["is_all_caps"] == {"NASA"}
+        assert marked["capitals"] == set(spans) - {"7"}
+
+    def test_the_first_word_of_a_sentence_is_known(self) -> None:
+        text = 'Rome fell.\n"Oslo won," he said. Paris (Rome) lost'
+        bounds = [m.span() for m in re.finditer(r"Rome|Oslo|Paris", text)]
+        assert _surroundings(TextContext(text, bounds, (0, 9), True))["is_first"][:, 0].tolist() == [1, 1, 1, 0]
+
+    @given(text=st.text(max_size=60), data=st.data())
+    def test_any_span_of_any_text_has_surroundings(self, text: str, data: st.DataObject) -> None:
+        start = data.draw(st.integers(0, len(text)))
+        bounds = [(start, data.draw(st.integers(start, len(text))))]
+        for column in _surroundings(TextContext(text, bounds, (0, len(text)), any(map(str.isupper, text)))).values():
+            assert column.shape == (1, 1)
+            assert np.isfinite(column).all()
 
 
 @pytest.mark.quick
@@ -416,8 +449,19 @@ class TestOnTexts:
         assert calibration.scaling.shift == pytest.approx(network.scaling.shift, abs=1e-5)
 
 
-def test_the_ranker_of_another_version_says_what_to_do(kb: KnowledgeBase) -> None:
-    assert kb.names is not None
-    assert kb.vectors is not None
-    with pytest.raises(MismatchError, match="blink rank"):
-        Reranker(replace(weighing(), features=FEATURES[::-1]))
+def test_the_ranker_of_an_earlier_version_selects_its_features_by_name(model: BiEncoder, kb: KnowledgeBase) -> None:
+    network = weighing(-3.0, title=4.0, dice=1.0, mention=0.1)
+    of_all = [FEATURES.index(name) for name in ("dice", "title", "mention")]
+    (weight, bias), names = network.layers[0], tuple(FEATURES[i] for i in of_all)
+    earlier = replace(
+        network, features=names, mean=network.mean[of_all], spread=network.spread[of_all], layers=((weight[:, of_all], bias),)
+    )
+    texts = [f"who left {name} {i}?" for i, name in enumerate(toys.NAMES)]
+    now, then = (list(Linker(ranked(model, n), kb, **OPTIONS).link(texts)) for n in (network, earlier))
+    assert sum(len(text.links) for text in now) > 5
+    for a, b in zip(now, then, strict=True):
+        assert [(x.start, x.end, x.row) for x in a.links] == [(x.start, x.end, x.row) for x in b.links]
+        assert [x.score for x in a.links] == pytest.approx([x.score for x in b.links], abs=1e-6)
+    without = Linker(ranked(model, earlier), kb, without=["surroundings", "spelling"], **OPTIONS)
+    assert without.stages.reranker is not None
+    assert without.stages.reranker.network.off == {"dice"}

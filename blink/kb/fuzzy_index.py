@@ -14,7 +14,7 @@ import zlib
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +33,24 @@ SHORTLIST_SIZE = 192
 """Names of the shortlist, those that share most of the rare trigrams."""
 MIN_SIMILARITY = 0.4
 """Least similarity of a match."""
-MEASURES = ("dice", "words_found", "words_covered", "initials")
-"""Columns of `FuzzyIndex.compare`."""
+MEASURES = (
+    "dice",
+    "words_found",
+    "words_covered",
+    "initials",
+    "mention_coverage",
+    "name_coverage",
+    "word_dice",
+    "rest_in_context",
+)
+"""Columns of `FuzzyIndex.compare_all`."""
+_BUCKETS = 1 << 20
+"""Buckets of words whose names are counted."""
+_LEAST_RARITY = 0.1
+"""Least rarity of a word, for catalogues of few names."""
 _CONTAINED_DISCOUNT = 0.9
 _BLOCK = 1 << 18
-"""Trigrams that are sorted at a time."""
+"""Trigrams that are sorted, or words that are counted, at a time."""
 
 
 @dataclass(frozen=True)
@@ -114,35 +127,86 @@ class FuzzyIndex:
         return list(dict.fromkeys(rows))[:limit]
 
     def compare(self, text: str, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Similarity of ``text`` to the names of entities: for each measure the maximum over an entity's names.
+        """`compare_all` of one mention: *Shape:* (n, measures)."""
+        return self.compare_all([text], np.asarray(rows)[None])[0]
+
+    def compare_all(self, mentions: Sequence[str], rows: np.ndarray, context: str = "") -> np.ndarray:
+        """Similarity of mentions to the names of entities: for each measure the maximum over an entity's names.
+
+        The rarity of a word is the logarithm of the inverse share of names that have it.
 
         Args:
-            text: a mention.
-            rows: entities; rows below 0 get zeros. *Shape:* (n,).
+            mentions: strings.
+            rows: candidates of each; rows below 0 get zeros. *Shape:* (m, n).
+            context: the text around the mentions.
 
         Returns:
-            Dice's coefficient of trigrams, share of the mention's words that the name has, share of the name's words that
-            the mention has, and whether the mention is the name's initials. *Shape:* (n, 4), float32, in [0, 1].
+            The columns `MEASURES`: Dice's coefficient of trigrams, share of the mention's words that the name has, share of
+            the name's words that the mention has, whether the mention is the name's initials; the two shares of words weighted
+            by rarity, Dice's coefficient of words weighted by rarity; and, where all words of the name that the mention lacks
+            are in the context, their rarity. *Shape:* (m, n, measures), float32; all but the last in [0, 1].
         """
-        rows = np.asarray(rows)
-        query, result = _hashed(text), np.zeros((len(rows), len(MEASURES)), dtype=np.float32)
-        valid = np.flatnonzero(rows >= 0)
-        names, owner = _expand(self.first[rows[valid]], self.first[rows[valid] + 1])
-        if not len(names) or not len(query.words):
-            return result
-        shared_trigrams, n_trigrams = _overlap(self.gram_at, self.grams, names, query.trigrams)
-        shared_words, n_words = _overlap(self.word_at, self.words, names, query.words)
+        result = np.zeros((rows.size, len(MEASURES)), dtype=np.float32)
+        candidates = np.flatnonzero(rows >= 0)
+        flat = rows.reshape(-1)[candidates]
+        names, owner = _expand(self.first[flat], self.first[flat + 1])
+        if not len(names):
+            return result.reshape(*rows.shape, -1)
+        candidate = candidates[owner]
+        mention = candidate // rows.shape[1]
+        queries = [_hashed(text) for text in mentions]
+        n_trigrams, n_words = (np.array([len(getattr(q, of)) for q in queries]) for of in ("trigrams", "words"))
+
+        is_trigram = np.zeros((len(queries), N_TRIGRAMS), dtype=np.bool_)
+        is_trigram[np.repeat(np.arange(len(queries)), n_trigrams), np.concatenate([q.trigrams for q in queries])] = True
+        positions, name = _expand(self.gram_at[names], self.gram_at[names + 1])
+        has = is_trigram[mention[name], self.grams[positions]]
+        shared_trigrams = np.bincount(name[has], minlength=len(names))
+
+        positions, name = _expand(self.word_at[names], self.word_at[names + 1])
+        words = self.words[positions]
+        rarity = self.rarity(words)
+        known = np.concatenate([q.words for q in queries])
+        keys = np.repeat(np.arange(len(queries), dtype=np.uint64), n_words) << np.uint64(32) | known  # ascending
+        shared = _is_in(mention[name].astype(np.uint64) << np.uint64(32) | words, keys)
+        shared_words = np.bincount(name[shared], minlength=len(names))
+        weight = np.bincount(name, rarity, len(names))
+        shared_weight = np.bincount(name[shared], rarity[shared], len(names))
+        mention_weight = np.bincount(np.repeat(np.arange(len(queries)), n_words), self.rarity(known), len(queries))[mention]
+        unexplained = ~shared & ~_is_in(words, _hashed(context).words)
+        in_context = (np.bincount(name[unexplained], minlength=len(names)) == 0) & (shared_words > 0)
+
+        sizes = self.gram_at[names + 1] - self.gram_at[names], self.word_at[names + 1] - self.word_at[names]
+        is_initials = self.initials[names] == np.array([_initials_hash(text) for text in mentions], dtype=np.int64)[mention]
         values = np.stack(
             [
-                2 * shared_trigrams / np.maximum(1, n_trigrams + len(query.trigrams)),
-                shared_words / len(query.words),
-                shared_words / np.maximum(1, n_words),
-                self.initials[names] == _initials_hash(text),
+                2 * shared_trigrams / np.maximum(1, sizes[0] + n_trigrams[mention]),
+                shared_words / np.maximum(1, n_words[mention]),
+                shared_words / np.maximum(1, sizes[1]),
+                is_initials & (n_words > 0)[mention],
+                shared_weight / np.maximum(_LEAST_RARITY, mention_weight),
+                shared_weight / np.maximum(_LEAST_RARITY, weight),
+                2 * shared_weight / np.maximum(_LEAST_RARITY, mention_weight + weight),
+                np.where(in_context, weight - shared_weight, 0),
             ],
             axis=1,
         ).astype(np.float32)
-        np.maximum.at(result, valid[owner], values)
-        return result
+        values[n_words[mention] == 0] = 0
+        # The names of a candidate are consecutive.
+        starts = np.flatnonzero(np.diff(owner, prepend=-1))
+        result[candidate[starts]] = np.maximum.reduceat(values, starts)
+        return result.reshape(*rows.shape, -1)
+
+    def rarity(self, words: np.ndarray) -> np.ndarray:
+        """log(names / names with the word) of hashed words; words that share a bucket count together. *Shape:* (n,)."""
+        return self._rarities[words & np.uint32(_BUCKETS - 1)]
+
+    @cached_property
+    def _rarities(self) -> np.ndarray:
+        counts = np.zeros(_BUCKETS, dtype=np.int64)
+        for start in range(0, len(self.words), _BLOCK):  # in blocks, since bincount copies its input
+            counts += np.bincount(self.words[start : start + _BLOCK] & np.uint32(_BUCKETS - 1), minlength=_BUCKETS)
+        return np.log(max(1, len(self.rows)) / np.maximum(1, counts)).clip(_LEAST_RARITY).astype(np.float32)
 
     def _rows_by_initials(self, text: str) -> list[int]:
         query = np.uint32(_initials_hash(text))
@@ -324,6 +388,14 @@ def _expand(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     owner = np.repeat(np.arange(len(sizes)), sizes)
     starts = np.cumsum(sizes) - sizes
     return np.arange(int(sizes.sum())) - starts[owner] + begin[owner], owner
+
+
+def _is_in(items: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    """Whether each item is in an ascending array. *Shape:* (items,), bool."""
+    if not len(ascending):
+        return np.zeros(len(items), dtype=np.bool_)
+    is_in: np.ndarray = ascending[np.searchsorted(ascending, items).clip(max=len(ascending) - 1)] == items
+    return is_in
 
 
 def _overlap(bounds: np.ndarray, items: np.ndarray, names: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

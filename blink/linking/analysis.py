@@ -47,10 +47,11 @@ class WindowInput:
     requested: tuple[int, int] | None = None
 
     def context(self, spans: ScoredSpans | DetectedMentions) -> TextContext:
-        """The text of each span. ``spans``: positions in ``ids``, where ``[CLS]`` is 0."""
+        """The text around spans. ``spans``: positions in ``ids``, where ``[CLS]`` is 0."""
         offsets, first = self.source.encoding.offsets, self.window.start - 1
         bounds = zip(offsets[spans.start + first, 0].tolist(), offsets[spans.end + first, 1].tolist(), strict=True)
-        return TextContext([self.source.text[start:end] for start, end in bounds], self.source.is_cased)
+        window = int(offsets[self.window.start, 0]), int(offsets[self.window.end - 1, 1])
+        return TextContext(self.source.text, list(bounds), window, self.source.is_cased)
 
 
 @dataclass(frozen=True)

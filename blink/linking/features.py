@@ -6,8 +6,10 @@ The bi-encoder's inner products, names, spelling, popularity and the mention its
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -20,6 +22,16 @@ from blink.model.config import FEATURE_GROUPS
 
 FEATURES = tuple(name for group in FEATURE_GROUPS.values() for name in group)
 """Features, in order."""
+_SURROUNDINGS = FEATURE_GROUPS["surroundings"]
+_REACH = 40
+"""Characters before and after a span that are searched for its neighbours."""
+_WORD = re.compile(r"[^\W\d_][\w'’]*")
+_LEFT = re.compile(r"(\w[\w'’.]*)[ \u00a0-]$")
+"""The word directly before a span."""
+_RIGHT = re.compile(r"[ \u00a0-](\w+)")
+"""The word directly after a span."""
+_OPENING = " \t\u00a0\"'“‘«([*#-–—"
+_SENTENCE_ENDS = ".!?:\n\r•|"
 
 
 @dataclass(frozen=True)
@@ -40,12 +52,21 @@ class TextContext:
     """The text around the spans.
 
     Attributes:
-        strings: text of each span.
+        text: the whole text.
+        bounds: characters ``[start, end)`` of each span.
+        window: characters ``[start, end)`` of the window that the spans are in.
         is_cased: whether the text has capital letters.
     """
 
-    strings: Sequence[str]
+    text: str
+    bounds: Sequence[tuple[int, int]]
+    window: tuple[int, int]
     is_cased: bool
+
+    @cached_property
+    def strings(self) -> list[str]:
+        """Text of each span."""
+        return [self.text[start:end] for start, end in self.bounds]
 
 
 @dataclass(frozen=True)
@@ -91,15 +112,18 @@ class CandidateFeaturizer:
     def measure(self, candidates: Candidates, context: TextContext) -> CandidateFeatures:
         """The features of all candidates of at least one span."""
         spans, matches = candidates.spans, candidates.matches
-        measured = {**_inner_products(spans), **_names(spans, matches), **self._spelling(spans, context.strings)}
+        measured = {**_inner_products(spans), **_names(spans, matches), **self._spelling(spans, context)}
         measured |= self._popularity(spans, measured["alias"])
+        measured |= _rivals(spans, measured["alias"])
+        measured |= _surroundings(context)
         measured |= _mention(spans, context, np.array([len(of_span) for of_span in matches]))
         m, k = spans.rows.shape
         values = np.stack([np.broadcast_to(measured[n], (m, k)) for n in FEATURES], axis=2).astype(np.float32)
         return CandidateFeatures(spans, values)
 
-    def _spelling(self, spans: ScoredSpans, strings: Sequence[str]) -> dict[str, np.ndarray]:
-        measured = np.stack([self.names.fuzzy_index.compare(s, rows) for s, rows in zip(strings, spans.rows, strict=True)])
+    def _spelling(self, spans: ScoredSpans, context: TextContext) -> dict[str, np.ndarray]:
+        window = context.text[slice(*context.window)]
+        measured = self.names.fuzzy_index.compare_all(context.strings, spans.rows, window)
         dice = measured[..., 0]
         columns = dict(zip(MEASURES, np.moveaxis(measured, 2, 0), strict=True))
         return {**columns, "behind_best_dice": dice - dice.max(1, keepdims=True)}
@@ -146,6 +170,55 @@ def _names(spans: ScoredSpans, matches: Sequence[Sequence[AliasMatch]]) -> dict[
         "namesakes": np.log1p(counts),
         "in_alias_table": counts > 0,
     }
+
+
+def _rivals(spans: ScoredSpans, is_alias: np.ndarray) -> dict[str, np.ndarray]:
+    """Inner products of the entities of the mention's name against those of other names."""
+    logits = np.where(spans.rows >= 0, spans.entity_logits, -np.inf)
+    named = np.where(is_alias, logits, -np.inf)
+    best_named, best_other = named.max(1, keepdims=True), np.where(is_alias, -np.inf, logits).max(1, keepdims=True)
+    return {
+        "named_margin": _difference(best_named, best_other),
+        "behind_best_named": _difference(logits, np.broadcast_to(best_named, logits.shape)),
+        "namesake_log_softmax": np.where(np.isfinite(named), log_softmax(named), 0).clip(-20),
+        "namesakes_ahead": np.log1p((named[:, None, :] > logits[:, :, None]).sum(2)),
+    }
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Subtract, limited to 20 either way; 0 where either is -inf."""
+    both = np.isfinite(a) & np.isfinite(b)
+    return np.subtract(a, b, out=np.zeros_like(a), where=both).clip(-20, 20)
+
+
+def _surroundings(context: TextContext) -> dict[str, np.ndarray]:
+    """Capitals of spans and of the words around them: ``Cook`` in ``Tim Cook`` is a piece of a longer name."""
+    text, table = context.text, np.zeros((len(context.bounds), len(_SURROUNDINGS)), dtype=np.float32)
+    words = _WORD.findall(text[slice(*context.window)])
+    text_capitals = sum(word[0].isupper() for word in words) / max(1, len(words))
+    for i, (start, end) in enumerate(context.bounds):
+        string = text[start:end]
+        left, right = _LEFT.search(text[max(0, start - _REACH) : start]), _RIGHT.match(text[end : end + _REACH])
+        left_capital = left is not None and left[1][0].isupper()
+        left_is_first = left is not None and _is_first(text, start - len(left[0]))
+        table[i] = (
+            left_capital and not left_is_first,
+            left_capital and left_is_first,
+            right is not None and right[1][0].isupper(),
+            _is_first(text, start),
+            len(string) > 1 and string.isupper(),
+            np.log1p(sum(word[0].isupper() for word in _WORD.findall(string))),
+            np.log(max(1, len(string))),
+            context.is_cased,
+            text_capitals,
+        )
+    return dict(zip(_SURROUNDINGS, table.T[:, :, None], strict=True))
+
+
+def _is_first(text: str, start: int) -> bool:
+    """Whether a sentence or the text begins at a character."""
+    before = text[max(0, start - _REACH) : start].rstrip(_OPENING)
+    return not before or before[-1] in _SENTENCE_ENDS
 
 
 def _mention(spans: ScoredSpans, context: TextContext, match_counts: np.ndarray) -> dict[str, np.ndarray]:

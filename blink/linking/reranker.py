@@ -21,16 +21,17 @@ class Reranker:
         network: of the model.
 
     Raises:
-        MismatchError: the network was fitted on other features than this version measures.
+        MismatchError: the network was fitted on features that this version does not measure.
     """
 
     def __init__(self, network: RerankerNetwork) -> None:
-        if network.features != FEATURES:
-            unlike = sorted(set(network.features) ^ set(FEATURES)) or ["their order"]
-            raise MismatchError(f"the model's reranker has other features ({unlike[0]}); fit it again: blink rank MODEL ...")
+        unknown = sorted(set(network.features) - set(FEATURES))
+        if unknown:
+            raise MismatchError(f"the model's reranker has other features ({unknown[0]}); fit it again: blink rank MODEL ...")
         self.network = network
+        self._columns = [FEATURES.index(name) for name in network.features]
         # Mention scores of the span and of those that overlap it carry no information about requested mentions.
-        self._for_requested = network.without(FEATURE_GROUPS["mention"])
+        self._for_requested = network.without([name for name in FEATURE_GROUPS["mention"] if name in network.features])
 
     def rerank(self, features: CandidateFeatures, context: TextContext, size: int) -> ScoredSpans:
         """Order candidates by log-odds against "nothing".
@@ -43,6 +44,6 @@ class Reranker:
         spans = features.spans
         requested = np.isposinf(spans.mention_logits)
         network = self._for_requested if requested.all() else self.network
-        scores = network.scores(features.values, spans.rows >= 0)
+        scores = network.scores(features.values[..., self._columns], spans.rows >= 0)
         scores[~requested & [string[:1] in SEPARATORS for string in context.strings]] = -np.inf
         return spans.reordered(scores, keep=size)

@@ -109,7 +109,9 @@ def _context_length(model: BiEncoder, detector: MentionDetector, options: Linker
 def _reranker(model: BiEncoder, kb: KnowledgeBase, options: LinkerOptions) -> Reranker | None:
     if not options.rank or model.reranker is None or kb.names is None or kb.vectors is None:
         return None
-    return Reranker(model.reranker.without([feature for group in options.without for feature in FEATURE_GROUPS[group]]))
+    left_out = {feature for group in options.without for feature in FEATURE_GROUPS[group]}
+    # A reranker of an earlier version has fewer features.
+    return Reranker(model.reranker.without([name for name in model.reranker.features if name in left_out]))
 
 
 def _prior_stages(model: BiEncoder, kb: KnowledgeBase, reranker: Reranker | None, options: LinkerOptions) -> PriorStages | None:

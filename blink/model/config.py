@@ -20,8 +20,30 @@ CANDIDATE_FIELDS = ("title_text", "title_aliases_text")
 
 FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
     "context": ("logit", "behind_best", "ahead_of_next", "log_softmax"),
-    "names": ("alias", "bare_title", "title", "is_unambiguous", "is_fuzzy_match", "namesakes", "in_alias_table"),
-    "spelling": ("dice", "words_found", "words_covered", "initials", "behind_best_dice"),
+    "names": (
+        "alias",
+        "bare_title",
+        "title",
+        "is_unambiguous",
+        "is_fuzzy_match",
+        "namesakes",
+        "in_alias_table",
+        "named_margin",
+        "behind_best_named",
+        "namesake_log_softmax",
+        "namesakes_ahead",
+    ),
+    "spelling": (
+        "dice",
+        "words_found",
+        "words_covered",
+        "initials",
+        "behind_best_dice",
+        "mention_coverage",
+        "name_coverage",
+        "word_dice",
+        "rest_in_context",
+    ),
     "popularity": ("popularity", "popularity_gap", "aliases", "words", "common_noun"),
     "mention": (
         "mention",
@@ -33,6 +55,17 @@ FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
         "longer_name",
         "shorter_name",
         "longer_mention",
+    ),
+    "surroundings": (
+        "left_capital",
+        "left_first_capital",
+        "right_capital",
+        "is_first",
+        "is_all_caps",
+        "capitals",
+        "length",
+        "is_cased",
+        "text_capitals",
     ),
 }
 """Features of the reranker, by group; a group can be switched off. How each is measured: `blink.linking.features`."""

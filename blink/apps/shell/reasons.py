@@ -39,7 +39,7 @@ def reasons(analysis: Analysis, span: int, link: Link, linker: Linker, view: Vie
     reranker = linker.stages.reranker
     if reranker is None or analysis.features is None:
         return []
-    used = [name not in reranker.network.off for name in FEATURES]
+    used = [name in reranker.network.features and name not in reranker.network.off for name in FEATURES]
     described = _descriptions(analysis.features.select(np.array([span])), used)
     fragments: Fragments = []
     for candidate in link.candidates[:2]:
