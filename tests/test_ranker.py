@@ -27,7 +27,7 @@ from blink.model.biencoder import BiEncoder
 from blink.model.config import FEATURE_GROUPS
 from blink.model.reranker import RANKER_FILE, RerankerNetwork, Scaling
 from blink.training.fit.calibration import DevSet, calibrate
-from blink.training.fit.reranker import LabelledSpans, _merged, fit_reranker, fit_scaling, labelled_spans
+from blink.training.fit.reranker import LabelledSpans, _merged, fit_reranker, fit_scaling, label_spans, labelled_spans
 from blink.training.settings import Fold, RankSettings
 
 TEXT = "see Oslo 7 and the java the 8th"
@@ -372,14 +372,31 @@ class TestOnTexts:
         texts = [
             sample(0, "oslo 7 is old", (0, 6, 7)),
             sample(1, "java the 8th", (0, 12, -1)),
-            sample(2, "oslo 7 x", (0, 6, 7), partial=True),
         ]
         spans = [labelled_spans(model, kb, [t], min_mention_log_prob=float("-inf")) for t in texts]
         assert (spans[0].target >= 0).sum() == 1
         index = int(np.flatnonzero(spans[0].target >= 0)[0])
         assert spans[0].features[index, spans[0].target[index], FEATURES.index("title")] == 1
         assert (spans[1].target == -1).all()
-        assert len(spans[0]) > len(spans[2]) == 1
+
+    def test_spans_that_may_be_mentions_without_a_label_are_left_out(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        text = "oslo 7 saw rome 2"  # words of one token: a span is a pair of first and last word
+        whole = sample(0, text, (0, 6, 7))
+        (analysis,) = Linker(model, kb, rank=False, **OPTIONS).analyze([text], keep=("features",))
+        bounds = analysis.span_characters()
+
+        def overlapping(start: int, end: int) -> int:
+            return sum(a < end and start < b for a, b in bounds)
+
+        assert len(label_spans(whole, analysis)) == len(bounds)
+        partial = label_spans(replace(whole, partial=True), analysis)
+        assert len(partial) == overlapping(0, 6) < len(bounds)
+        assert (partial.target >= 0).sum() == 1
+        unlabelled = label_spans(replace(whole, unlabelled=((11, 17),)), analysis)
+        assert len(unlabelled) == len(bounds) - overlapping(11, 17)
+        of_gold = label_spans(replace(whole, unlabelled=((0, 6),)), analysis)  # gold counts all the same
+        assert len(of_gold) == len(bounds) - overlapping(0, 6) + 1
+        assert (of_gold.target >= 0).sum() == 1
 
     @pytest.mark.parametrize(
         ("texts", "message"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -100,6 +100,9 @@ def labelled_spans(
 def label_spans(sample: Sample, analysis: Analysis) -> LabelledSpans:
     """Label the spans of a text by its gold mentions.
 
+    Left out are spans without gold in partially labelled texts, unless they overlap a gold mention, and spans without gold
+    that overlap `Sample.unlabelled`.
+
     Args:
         sample: the text with its gold mentions.
         analysis: of the text, with features.
@@ -113,8 +116,19 @@ def label_spans(sample: Sample, analysis: Analysis) -> LabelledSpans:
     gold_rows = np.array([gold.get(b, NOT_IN_CATALOGUE) for b in bounds])
     right = (rows == gold_rows[:, None]) & (gold_rows != NOT_IN_CATALOGUE)[:, None]
     target = np.where(right.any(1), right.argmax(1), -1)
-    counted = np.array([b in gold or not sample.partial for b in bounds])
+    counted = np.array([b in gold or not _unknown(b, sample) for b in bounds])
     return LabelledSpans(features.values[counted], (rows >= 0)[counted], target[counted])
+
+
+def _unknown(span: tuple[int, int], sample: Sample) -> bool:
+    """Whether a span without gold may still be a mention."""
+    return _overlaps(span, sample.unlabelled) or (
+        sample.partial and not _overlaps(span, [(m.start, m.end) for m in sample.mentions or ()])
+    )
+
+
+def _overlaps(span: tuple[int, int], others: Iterable[tuple[int, int]]) -> bool:
+    return any(start < span[1] and span[0] < end for start, end in others)
 
 
 def fit_reranker(
@@ -127,36 +141,63 @@ def fit_reranker(
         settings: see `RankSettings`.
         progress: called with the mean loss of each epoch of each member of the ensemble.
     """
-    features, real = torch.from_numpy(spans.features), torch.from_numpy(spans.real)
-    mean, spread = features[real].mean(0), features[real].std(0).clamp(min=LEAST_SPREAD)
-    features = (features - mean) / spread
-    members = [_fit_member(features, real, spans.target, settings, i, progress) for i in range(settings.members)]
-    return RerankerNetwork(FEATURES, mean.numpy(), spread.numpy(), _merged(members), settings.min_mention_log_prob)
+    inputs = _Inputs.of(spans)
+    members = [_fit_member(inputs, settings, i, progress) for i in range(settings.members)]
+    return RerankerNetwork(
+        FEATURES, inputs.mean.numpy(), inputs.spread.numpy(), _merged(members), settings.min_mention_log_prob
+    )
 
 
-def _fit_member(
-    features: Tensor, real: Tensor, targets: np.ndarray, settings: RankSettings, member: int, progress: Callable[[float], None]
-) -> Layers:
+@dataclass(frozen=True)
+class _Inputs:
+    """Spans without the padding of their candidates, which is most of the memory and time.
+
+    Attributes:
+        features: of all candidates, scaled by mean and spread. *Shape:* (candidates, features), float32.
+        mean, spread: of each feature. *Shape:* (features,), float32.
+        index: candidates of each span in ``features``, -1 for padding. *Shape:* (spans, width), int64.
+        target: as in `LabelledSpans`. *Shape:* (spans,), int64.
+    """
+
+    features: Tensor
+    mean: Tensor
+    spread: Tensor
+    index: Tensor
+    target: Tensor
+
+    @classmethod
+    def of(cls, spans: LabelledSpans) -> _Inputs:
+        features = torch.from_numpy(spans.features[spans.real])
+        mean, spread = features.mean(0), features.std(0).clamp(min=LEAST_SPREAD)
+        index = np.full(spans.real.shape, -1, dtype=np.int64)
+        index[spans.real] = np.arange(len(features))
+        scaled = features.sub_(mean).div_(spread)
+        return cls(scaled, mean, spread, torch.from_numpy(index), torch.from_numpy(spans.target))
+
+
+def _fit_member(inputs: _Inputs, settings: RankSettings, member: int, progress: Callable[[float], None]) -> Layers:
     torch.manual_seed(settings.seed + member)
     random = np.random.default_rng([settings.seed, member])
     net = _network(len(FEATURES), settings)
     optimizer = torch.optim.AdamW(net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    steps = settings.epochs * -(-len(targets) // settings.batch_size)
+    n_spans = len(inputs.target)
+    steps = settings.epochs * -(-n_spans // settings.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=steps)
     for _ in range(settings.epochs):
         total = 0.0
-        for indices in torch.from_numpy(random.permutation(len(targets))).split(settings.batch_size):
-            target, is_candidate = _drop_gold_candidates(
-                torch.from_numpy(targets)[indices], real[indices], settings.absent, random
-            )
-            scores = net(features[indices] * _feature_mask(len(indices), settings.left_out, random)).squeeze(-1)
+        for batch in torch.from_numpy(random.permutation(n_spans)).split(settings.batch_size):
+            index = inputs.index[batch]
+            target, is_candidate = _drop_gold_candidates(inputs.target[batch], index >= 0, settings.absent, random)
+            span, _ = is_candidate.nonzero(as_tuple=True)
+            features = inputs.features[index[is_candidate]] * _feature_mask(len(batch), settings.left_out, random)[span]
+            scores = features.new_zeros(is_candidate.shape).masked_scatter(is_candidate, net(features).squeeze(-1))
             loss = _cross_entropy(scores, is_candidate, target)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-            total += loss.item() * len(indices)
-        progress(total / len(targets))
+            total += loss.item() * len(batch)
+        progress(total / n_spans)
     return [(m.weight.detach().numpy(), m.bias.detach().numpy()) for m in net if isinstance(m, nn.Linear)]
 
 
@@ -242,7 +283,7 @@ def _drop_gold_candidates(target: Tensor, real: Tensor, rate: float, random: np.
 
 
 def _feature_mask(spans: int, rate: float, random: np.random.Generator) -> Tensor:
-    """Dropout of whole feature groups: 0 for a share ``rate`` of the groups, else 1. *Shape:* (spans, 1, features)."""
+    """Dropout of whole feature groups: 0 for a share ``rate`` of the groups, else 1. *Shape:* (spans, features)."""
     mask = random.random((spans, len(FEATURE_GROUPS))) >= rate
     of_feature = np.repeat(np.arange(len(FEATURE_GROUPS)), [len(names) for names in FEATURE_GROUPS.values()])
-    return torch.from_numpy(mask[:, None, of_feature].astype(np.float32))
+    return torch.from_numpy(mask[:, of_feature].astype(np.float32))
