@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
+from blink.data.sentences import PARAGRAPH, SENTENCE, WEAK
 from blink.errors import SettingsError
 
 
@@ -17,6 +18,21 @@ class Window:
 
     start: int
     end: int
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSizes:
+    """Sizes of windows of whole sentences, in tokens without special tokens.
+
+    Attributes:
+        room: most of a window.
+        target: where a window ends if it can.
+        overlap: of the windows of a sentence that is longer than ``room``.
+    """
+
+    room: int
+    target: int
+    overlap: int
 
 
 def split_into_windows(n_tokens: int, room: int, overlap: int) -> list[Window]:
@@ -41,6 +57,53 @@ def window_overlap(room: int, longest_span: int) -> int:
     tokens, but always less than ``room``.
     """
     return min(max(longest_span, room // 4), room - 1)
+
+
+def pack_sentences(n_tokens: int, bounds: np.ndarray, ranks: np.ndarray, sizes: WindowSizes) -> list[Window]:
+    """Cover ``n_tokens`` with windows of whole sentences, in order.
+
+    A window never runs over the end of a paragraph. It ends at the last sentence end that leaves it at most ``sizes.target``
+    tokens, or else at the first that leaves it at most ``sizes.room``; where there is none, at a weak boundary by the same
+    rule. What has no boundary within ``sizes.room`` tokens is covered by overlapping windows up to the next one, see
+    `split_into_windows`.
+
+    Args:
+        n_tokens: of the text.
+        bounds: tokens before which the text may be split, ascending. *Shape:* (b,), int64.
+        ranks: of the bounds, see `blink.data.sentences`. *Shape:* (b,), int64.
+        sizes: of the windows.
+    """
+    windows: list[Window] = []
+    paragraphs = [0, *bounds[ranks >= PARAGRAPH].tolist(), n_tokens]
+    for start, end in pairwise(paragraphs):
+        first, past = np.searchsorted(bounds, [start, end], side="right")
+        windows += _pack_paragraph(Window(start, end), bounds[first:past], ranks[first:past], sizes)
+    return windows
+
+
+def _pack_paragraph(paragraph: Window, bounds: np.ndarray, ranks: np.ndarray, sizes: WindowSizes) -> Iterator[Window]:
+    start = paragraph.start
+    while start < paragraph.end:
+        end = _window_end(start, paragraph.end, bounds, ranks, sizes)
+        for window in split_into_windows(end - start, sizes.room, sizes.overlap):
+            yield Window(start + window.start, start + window.end)
+        start = end
+
+
+def _window_end(start: int, last: int, bounds: np.ndarray, ranks: np.ndarray, sizes: WindowSizes) -> int:
+    if last - start <= sizes.target:
+        return last
+    first, past_target, past_room = np.searchsorted(bounds, [start, start + sizes.target, start + sizes.room], side="right")
+    for least in (SENTENCE, WEAK):
+        within = np.flatnonzero(ranks[first:past_target] >= least)
+        if len(within):
+            return int(bounds[first + within[-1]])
+        beyond = np.flatnonzero(ranks[past_target:past_room] >= least)
+        if len(beyond):
+            return int(bounds[past_target + beyond[0]])
+        if last - start <= sizes.room:
+            return last
+    return int(bounds[past_room]) if past_room < len(bounds) else last
 
 
 def owning_windows(windows: Sequence[Window], starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

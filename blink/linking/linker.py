@@ -63,6 +63,8 @@ class Linker:
         without: groups of features that the reranker ignores, see `blink.model.config.FEATURE_GROUPS`.
         prior: a graph prior tuned for this model's scores, or its file; None (or ``none``) leaves scores as they are.
         context_length: window in tokens, ``[CLS]`` and ``[SEP]`` included; by default the model's own.
+        window_length: tokens of the windows of a long text, which are of whole sentences; 0 for windows of ``context_length``
+            that overlap; by default the model's own.
         min_mention_log_prob: mentions whose log probability is not above it are never considered.
         precision: ``auto``, ``fp32`` or ``bf16``.
         device: where the model runs; by default a GPU where there is one.
@@ -92,6 +94,7 @@ class Linker:
         without: Sequence[str] = (),
         prior: str | Path | Prior | None = None,
         context_length: int | None = None,
+        window_length: int | None = None,
         min_mention_log_prob: float = float("-inf"),
         precision: str = "auto",
         device: str | None = None,
@@ -110,6 +113,7 @@ class Linker:
             without=tuple(without),
             prior=prior,
             context_length=context_length,
+            window_length=window_length,
             min_mention_log_prob=min_mention_log_prob,
             precision=precision,
             device=device,

@@ -36,6 +36,7 @@ class LinkerOptions:
     without: Sequence[str] = ()
     prior: str | Path | Prior | None = None
     context_length: int | None = None
+    window_length: int | None = None
     min_mention_log_prob: float = float("-inf")
     precision: str = "auto"
     device: str | None = None
@@ -89,7 +90,7 @@ class Stages:
         index = coarse_index(kb.index) if reduced else kb.index
         return cls(
             model.tokenizer,
-            Windows(model.tokenizer, _context_length(model, detector, options), model.config.max_mention_length),
+            _windows(model, detector, options),
             detector,
             CandidateGenerator(index, options.entities, kb.names, kb.vectors),
             None if kb.names is None else CandidateFeaturizer(kb.names),
@@ -99,11 +100,14 @@ class Stages:
         )
 
 
-def _context_length(model: BiEncoder, detector: MentionDetector, options: LinkerOptions) -> int:
+def _windows(model: BiEncoder, detector: MentionDetector, options: LinkerOptions) -> Windows:
     length = model.config.max_context_length if options.context_length is None else options.context_length
     if not 3 <= length <= detector.positions:
         raise SettingsError(f"context_length is {length}; this model reads 3 to {detector.positions} tokens at once")
-    return length
+    target = model.config.window_length if options.window_length is None else options.window_length
+    if target and target < 3:
+        raise SettingsError(f"window_length is {target}; it must be at least 3, or 0 for windows of a fixed length")
+    return Windows(model.tokenizer, length, model.config.max_mention_length, target)
 
 
 def _reranker(model: BiEncoder, kb: KnowledgeBase, options: LinkerOptions) -> Reranker | None:

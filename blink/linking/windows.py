@@ -1,10 +1,13 @@
-"""The windows stage: texts longer than one input are read in overlapping windows, requested spans get a window each."""
+"""The windows stage: long texts are read in windows, of whole sentences or of a fixed length; requested spans get one each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from blink.data.windows import Window, split_into_windows, window_overlap
+import numpy as np
+
+from blink.data.sentences import LINE_ENDS, boundaries
+from blink.data.windows import Window, WindowSizes, pack_sentences, split_into_windows, window_overlap
 from blink.errors import DataError
 from blink.linking.analysis import TokenizedText, WindowInput
 from blink.linking.spans import CharacterSpan
@@ -18,18 +21,20 @@ class Windows:
         tokenizer: whose special tokens frame an input.
         context_length: tokens of an input, ``[CLS]`` and ``[SEP]`` included.
         max_mention_length: longest span that must fit in a window, in tokens less one.
+        window_length: tokens of a window of whole sentences, special tokens included, which only a longer sentence exceeds;
+            0 for windows of ``context_length`` tokens that overlap.
     """
 
-    def __init__(self, tokenizer: Tokenizer, context_length: int, max_mention_length: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, context_length: int, max_mention_length: int, window_length: int = 0) -> None:
         self.tokenizer = tokenizer
         self.room = context_length - 2
         self.overlap = window_overlap(self.room, max_mention_length)
+        self.target = min(window_length - 2, self.room) if window_length else None
 
     def inputs(self, texts: Sequence[TokenizedText]) -> list[list[WindowInput]]:
         """The windows of each text; a text without tokens has none."""
         return [
-            [self._input(text, window) for window in split_into_windows(len(text.encoding.ids), self.room, self.overlap)]
-            for text in texts
+            [self._input(text, window) for window in self._split(text)] for text in texts
         ]
 
     def requested(self, texts: Sequence[TokenizedText], spans: Sequence[Sequence[CharacterSpan]]) -> list[list[WindowInput]]:
@@ -39,6 +44,14 @@ class Windows:
             DataError: a span is outside its text, or holds no token.
         """
         return [[self._around(text, *span) for span in of_text] for text, of_text in zip(texts, spans, strict=True)]
+
+    def _split(self, text: TokenizedText) -> list[Window]:
+        n_tokens = len(text.encoding.ids)
+        if self.target is None:
+            return split_into_windows(n_tokens, self.room, self.overlap)
+        if n_tokens <= self.target and LINE_ENDS.isdisjoint(text.text):
+            return [Window(0, n_tokens)] if n_tokens else []
+        return pack_sentences(n_tokens, *_token_bounds(text), WindowSizes(self.room, self.target, self.overlap))
 
     def _input(self, text: TokenizedText, window: Window, requested: tuple[int, int] | None = None) -> WindowInput:
         ids = text.encoding.codes[window.start : window.end].tolist()
@@ -50,6 +63,17 @@ class Windows:
         begin = max(0, min(first - (self.room - (past - first)) // 2, n_tokens - self.room))
         window = Window(begin, min(begin + self.room, n_tokens))
         return self._input(text, window, (first - begin + 1, min(past, window.end) - begin))
+
+
+def _token_bounds(text: TokenizedText) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens before which a text may be split, ascending, and the ranks of these boundaries. *Shape:* (b,), int64, each."""
+    sites = list(boundaries(text.text))
+    at = np.searchsorted(text.encoding.offsets[:, 0], [site.at for site in sites])
+    bounds, indices = np.unique(at, return_inverse=True)
+    ranks = np.zeros(len(bounds), dtype=np.int64)
+    np.maximum.at(ranks, indices, np.array([site.rank for site in sites], dtype=np.int64))
+    inside = (bounds > 0) & (bounds < len(text.encoding.ids))
+    return bounds[inside], ranks[inside]
 
 
 def _tokens_of(text: TokenizedText, start: int, end: int) -> tuple[int, int]:

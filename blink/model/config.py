@@ -80,6 +80,8 @@ class ModelConfig:
         mention_scorer: ``qa_linear``, ``qa_mlp`` (alias ``qa``), or ``none`` where there is no mention head.
         max_mention_length: largest ``end - start`` of inclusive token bounds, so 10 allows 11 tokens (as the original).
         max_context_length: window length in tokens, ``[CLS]`` and ``[SEP]`` included.
+        window_length: tokens of the windows of a long text, which are of whole sentences, special tokens included; 0 for windows
+            of ``max_context_length`` tokens that overlap.
         max_candidate_length: length of an entity's input in tokens, special tokens included.
         candidate_pooling: ``cls`` (the original), ``mean`` over tokens, or ``linear`` (pooler, then a linear layer).
         candidate_fields: what of an entity is read: ``title_text`` (the original) or ``title_aliases_text``.
@@ -102,6 +104,7 @@ class ModelConfig:
     mention_scorer: str = "qa_linear"
     max_mention_length: int = 10
     max_context_length: int = 128
+    window_length: int = 0
     max_candidate_length: int = 128
     candidate_pooling: str = "cls"
     candidate_fields: str = "title_text"
@@ -129,9 +132,10 @@ class ModelConfig:
         _require("mention_scorer", self.mention_scorer, (*MENTION_SCORERS, "none"))
         _require("candidate_pooling", self.candidate_pooling, CANDIDATE_POOLINGS)
         _require("candidate_fields", self.candidate_fields, CANDIDATE_FIELDS)
+        if self.window_length:
+            _require_least("window_length", self.window_length, 3)
         for name, least in (("max_mention_length", 0), ("max_context_length", 3), ("max_candidate_length", 3)):
-            if getattr(self, name) < least:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+            _require_least(name, getattr(self, name), least)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
@@ -161,6 +165,11 @@ def _require_type(name: str, value: object, kind: str) -> None:
     """A file of settings may hold anything."""
     if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
         raise SettingsError(f"{name} is {value!r}; it must be {kind.replace('str', 'text').replace('None', 'null')}")
+
+
+def _require_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise SettingsError(f"{name} is {value}; it must be at least {least}")
 
 
 def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -1,0 +1,95 @@
+"""Sentence ends of a text, by rules that need no model. They only bound windows, so a wrong one costs a little context."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+WEAK, SENTENCE, PARAGRAPH = 1, 2, 3
+"""Ranks of boundaries: a line end or a semicolon inside of a sentence, the end of a sentence, an empty line."""
+
+TERMINALS = ".!?…‥。！？｡؟۔।॥։።"
+"""Characters that end a sentence."""
+CLOSERS = "\"'”’»›)]}」』）】"
+"""Characters that may follow the end of a sentence and belong to it."""
+OPENERS = "\"'“‘„‚«‹([{¿¡-–—*•#「『（【"
+"""Characters that may begin a sentence, before its first letter."""
+LINE_ENDS = frozenset("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
+
+ABBREVIATIONS = frozenset(
+    "adj adm al approx apr art assn aug ave bd blvd brig bros bzw ca cap capt cf ch cmdr co col cpl cpt dec dept dr dra ed eds "
+    "est etc ex exc feb fig figs fr ft gen geo gov hon hr inc jan jr jul jun lt ltd maj mar mgr mlle mme mon mr mrs ms msgr mt "
+    "mts no nos nov nr oct op orig pp pres prof prop pvt rd rep rev revd sen sep sept sgt sq sr sra sta ste st str supt tel trans "
+    "univ usw viz vol vols vs".split()
+)
+"""Words whose full stop ends no sentence, or seldom one."""
+
+_END = f"(?:\\r\\n|[{''.join(sorted(LINE_ENDS))}])"
+_STOPS, _CLOSERS = f"[{re.escape(TERMINALS)}]", f"[{re.escape(CLOSERS)}]*"
+_SITE = re.compile(
+    rf"(?P<lines>{_END})(?P<more>\s*{_END})?\s*"
+    rf"|(?P<wide>[。！？｡।॥]+{_CLOSERS})"
+    # Not inside of a run of marks: each run is tried once.
+    rf"|(?P<stop>(?<!{_STOPS}){_STOPS}+{_CLOSERS})(?:\[\w{{1,3}}\])*(?=\s)"
+    r"|(?P<clause>;)(?=\s)"
+)
+_LAST_WORD = re.compile(r"[^\s(\[\"'“‘„«]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """Where a text may be split.
+
+    Attributes:
+        at: the character before which it is split, behind the marks that end the sentence and before any blank.
+        rank: `PARAGRAPH`, `SENTENCE` or `WEAK`.
+    """
+
+    at: int
+    rank: int
+
+
+def boundaries(text: str) -> Iterator[Boundary]:
+    """The boundaries inside of a text, in order.
+
+    A full stop, or another mark that ends a sentence, is a boundary before a blank and a capital letter, a digit or a quotation
+    mark; in texts without capital letters before any letter. It is none after an initial, an abbreviation or an ordinal number
+    (``C. S. Lewis``, ``Dr. King``, ``U.S. Steel``, ``3. Oktober``). A line end inside of a sentence is a weak boundary, since
+    lines may be wrapped.
+    """
+    is_cased = any(map(str.isupper, text))
+    end = len(text.rstrip())
+    for site in _SITE.finditer(text):
+        if 0 < site.start() and site.end() < end:
+            rank = _rank(text, site, is_cased)
+            if rank:
+                yield Boundary(site.start() if site["lines"] else site.end(), rank)
+
+
+def _rank(text: str, site: re.Match[str], is_cased: bool) -> int:
+    if site["lines"]:
+        # The boundary of a sentence that ends with its line is the mark before.
+        return PARAGRAPH if site["more"] else WEAK
+    if site["wide"]:
+        return SENTENCE
+    if site["clause"]:
+        return WEAK
+    if site["stop"] == "." and _abbreviates(text, site.start()):
+        return 0
+    return SENTENCE if _begins_sentence(text, site.end(), is_cased) else WEAK
+
+
+def _abbreviates(text: str, stop: int) -> bool:
+    """Whether the full stop at ``stop`` belongs to the word before it."""
+    match = _LAST_WORD.search(text, max(0, stop - 20), stop)
+    word = match[0] if match else ""
+    if word.isdigit():
+        return len(word) <= 2
+    return len(word) == 1 and word.isalpha() or "." in word or word.lower() in ABBREVIATIONS
+
+
+def _begins_sentence(text: str, at: int, is_cased: bool) -> bool:
+    while at < len(text) and (text[at].isspace() or text[at] in OPENERS):
+        at += 1
+    return at < len(text) and not (is_cased and text[at].islower())
