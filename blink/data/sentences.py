@@ -18,10 +18,10 @@ OPENERS = "\"'“‘„‚«‹([{¿¡-–—*•#「『（【"
 LINE_ENDS = frozenset("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 
 ABBREVIATIONS = frozenset(
-    "adj adm al approx apr art assn aug ave bd blvd brig bros bzw ca cap capt cf ch cmdr co col cpl cpt dec dept dr dra ed eds "
-    "est etc ex exc feb fig figs fr ft gen geo gov hon hr inc jan jr jul jun lt ltd maj mar mgr mlle mme mon mr mrs ms msgr mt "
-    "mts no nos nov nr oct op orig pp pres prof prop pvt rd rep rev revd sen sep sept sgt sq sr sra sta ste st str supt tel trans "
-    "univ usw viz vol vols vs".split()
+    """adj adm al approx apr art assn aug ave bd blvd brig bros bzw ca cap capt cf ch cmdr co col cpl cpt dec dept dr dra ed eds
+    est etc ex exc feb fig figs fr ft gen geo gov hon hr inc jan jr jul jun lt ltd maj mar mgr mlle mme mon mr mrs ms msgr mt
+    mts no nos nov nr oct op orig pp pres prof prop pvt rd rep rev revd sen sep sept sgt sq sr sra sta ste st str supt tel trans
+    univ usw viz vol vols vs""".split()  # noqa: SIM905 - one word a line would be a page
 )
 """Words whose full stop ends no sentence, or seldom one."""
 
@@ -61,7 +61,7 @@ def boundaries(text: str) -> Iterator[Boundary]:
     is_cased = any(map(str.isupper, text))
     end = len(text.rstrip())
     for site in _SITE.finditer(text):
-        if 0 < site.start() and site.end() < end:
+        if site.start() > 0 and site.end() < end:
             rank = _rank(text, site, is_cased)
             if rank:
                 yield Boundary(site.start() if site["lines"] else site.end(), rank)
@@ -86,7 +86,7 @@ def _abbreviates(text: str, stop: int) -> bool:
     word = match[0] if match else ""
     if word.isdigit():
         return len(word) <= 2
-    return len(word) == 1 and word.isalpha() or "." in word or word.lower() in ABBREVIATIONS
+    return (len(word) == 1 and word.isalpha()) or "." in word or word.lower() in ABBREVIATIONS
 
 
 def _begins_sentence(text: str, at: int, is_cased: bool) -> bool:

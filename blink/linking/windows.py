@@ -33,9 +33,7 @@ class Windows:
 
     def inputs(self, texts: Sequence[TokenizedText]) -> list[list[WindowInput]]:
         """The windows of each text; a text without tokens has none."""
-        return [
-            [self._input(text, window) for window in self._split(text)] for text in texts
-        ]
+        return [[self._input(text, window) for window in self._split(text)] for text in texts]
 
     def requested(self, texts: Sequence[TokenizedText], spans: Sequence[Sequence[CharacterSpan]]) -> list[list[WindowInput]]:
         """A window for each requested span, with as much context as there is, on both sides.

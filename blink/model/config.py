@@ -80,7 +80,7 @@ class ModelConfig:
         mention_scorer: ``qa_linear``, ``qa_mlp`` (alias ``qa``), or ``none`` where there is no mention head.
         max_mention_length: largest ``end - start`` of inclusive token bounds, so 10 allows 11 tokens (as the original).
         max_context_length: window length in tokens, ``[CLS]`` and ``[SEP]`` included.
-        window_length: tokens of the windows of a long text, which are of whole sentences, special tokens included; 0 for windows
+        window_length: tokens of a window of whole sentences of a long text, special tokens included; 0 for windows
             of ``max_context_length`` tokens that overlap.
         max_candidate_length: length of an entity's input in tokens, special tokens included.
         candidate_pooling: ``cls`` (the original), ``mean`` over tokens, or ``linear`` (pooler, then a linear layer).
