@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from blink.apps.common import bar
+from blink.apps.common import bar, say
 from blink.apps.model_options import precision_option
 from blink.apps.options import labelled_sets
 from blink.apps.outputs import Outputs
@@ -56,6 +57,7 @@ def calibrate_model(
     from blink.data.mention_files import labelled_samples
     from blink.kb.knowledge_base import KnowledgeBase
     from blink.model.biencoder import BiEncoder, store_settings
+    from blink.model.gold_checks import GoldChecker
     from blink.training.fit.calibration import DevSet, calibrate
     from blink.training.fit.reranker_texts import model_folder
 
@@ -64,8 +66,9 @@ def calibrate_model(
     if plots is not None and Path(plots).exists() and not Path(plots).is_dir():
         raise SettingsError(f"{plots} is a file; give a folder for the plots")
     bases = {kb: KnowledgeBase.open(kb) for kb, _ in sets}
-    dev_sets = [DevSet(bases[kb], labelled_samples(file, bases[kb].catalogue)) for kb, file in sets]
     loaded = BiEncoder.from_pretrained(folder)
+    checks = {kb: partial(GoldChecker.of(loaded, base.catalogue, say), require_ids=True) for kb, base in bases.items()}
+    dev_sets = [DevSet(bases[kb], labelled_samples(file, bases[kb].catalogue, checks[kb])) for kb, file in sets]
     with bar("calibrating", sum(len(dev.samples) for dev in dev_sets), "text") as progress:
         result = calibrate(loaded, dev_sets, precision=precision, progress=progress.advance)
     if loaded.reranker is None:

@@ -84,7 +84,8 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
     """Fit a reranker and store it with each of the models."""
     from blink.data.mention_files import labelled_samples
     from blink.kb.knowledge_base import KnowledgeBase
-    from blink.model.biencoder import CONFIG_FILE
+    from blink.model.biencoder import CONFIG_FILE, BiEncoder
+    from blink.model.gold_checks import GoldChecker
     from blink.training.fit.reranker import LabelledSpans
     from blink.training.fit.reranker_texts import SpanExtractor, TextSource, model_folder, parse_reranker_mix
 
@@ -94,7 +95,8 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
     # The folds read the texts, but the reranker is for these models, which have to fit the knowledge base too.
     for target in targets:
         base.require_model(read_json(target / CONFIG_FILE).get("candidate_fingerprint"))
-    questions = [s for file in request.train_files for s in labelled_samples(file, base.catalogue)]
+    check = GoldChecker.of(BiEncoder.from_pretrained(targets[0]), base.catalogue, say)
+    questions = [s for file in request.train_files for s in labelled_samples(file, base.catalogue, check)]
     bases = [base, *map(KnowledgeBase.open, request.also)]
     sources = [TextSource.of(kb, mix, request.triples, request.damage) for kb in bases]
     spans = []

@@ -105,6 +105,7 @@ def train_model(settings: TrainSettings, inputs: RunInputs) -> None:
     Raises:
         SystemExit: a signal stopped the run; its state is saved.
     """
+    from blink.model.gold_checks import GoldChecker
     from blink.model.precision import resolve_device
     from blink.runs.signals import Interrupted
     from blink.training.launch import with_precision
@@ -113,13 +114,14 @@ def train_model(settings: TrainSettings, inputs: RunInputs) -> None:
     inputs.mention_files()
     device = resolve_device(inputs.device)
     kb = inputs.knowledge_base()
-    dev = inputs.dev_sets(kb.catalogue)
     model = inputs.starting_model(settings.seed)
+    check = GoldChecker.of(model, kb.catalogue, say)
+    dev = inputs.dev_sets(kb.catalogue, check)
     folder = inputs.folder(settings, model.config)
     if inputs.out is None:
         say(f"the run goes into {folder}")
     settings = with_precision(settings, device, folder if inputs.resume else None)
-    questions = inputs.train_samples(kb.catalogue, folder, settings.leave_out)
+    questions = inputs.train_samples(kb.catalogue, folder, settings.leave_out, check)
     synthesizer = inputs.synthesizer(settings, kb, questions)
     trainer = Trainer(
         model, kb, questions, dev, folder, settings, synthesizer=synthesizer, device=device, sources=inputs.sources()

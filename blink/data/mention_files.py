@@ -16,23 +16,33 @@ A labelled row may say what it does not label: ``partial`` (true: spans without 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from blink.data.ids import wikidata_id
+from blink.data.offsets import CHARACTERS, Unit, UnitCounts, in_characters
 from blink.data.records import NOT_IN_CATALOGUE, Entity, Mention, Sample, TokenMention
 from blink.errors import DataError, MismatchError, MissingFileError
 from blink.files import read_json_lines, require_file
 
+logger = logging.getLogger(__name__)
+
 Row: TypeAlias = Mapping[str, Any]
-TEXT_KEY = "text"
+TEXT_KEY, LEGACY_KEY = "text", "context_left"
+MAX_ROWS_FOR_UNIT = 5000
+"""Rows of a file by which the unit of its offsets is determined."""
 
 
 def read_samples(path: str | Path, text_key: str = TEXT_KEY) -> Iterator[Sample]:
     """Yield the samples of a mention file in order, with one line in memory at a time (a raw array is read whole).
+
+    Offsets in bytes or in code units of UTF-16 become characters, with a warning, see `offset_unit`.
 
     Args:
         path: the file.
@@ -43,10 +53,10 @@ def read_samples(path: str | Path, text_key: str = TEXT_KEY) -> Iterator[Sample]
         DataError: the file is empty, or a row is malformed; the message names the line.
     """
     path = require_file(path, "give a mention file: JSON lines with 'text', or a raw question set")
-    count = -1
+    unit, count = offset_unit(_leading_rows(path), path), -1
     for count, (number, row) in enumerate(_rows(path)):
         try:
-            yield parse_row(row, default_id=str(count), text_key=text_key)
+            yield parse_row(row, default_id=str(count), text_key=text_key, unit=unit)
         except DataError as error:
             raise DataError(f"{path}, line {number}: {error}") from error
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
@@ -57,19 +67,44 @@ def read_samples(path: str | Path, text_key: str = TEXT_KEY) -> Iterator[Sample]
         raise DataError(f"{path} is empty; a mention file has one JSON object a line")
 
 
-def parse_row(row: Any, default_id: str = "", text_key: str = TEXT_KEY) -> Sample:
+def parse_row(row: Any, default_id: str = "", text_key: str = TEXT_KEY, unit: Unit = CHARACTERS) -> Sample:
     """Convert one decoded row to a `Sample`. Rows of a file may differ in layout.
+
+    Args:
+        row: the JSON object.
+        default_id: id of a row without one.
+        text_key: see `read_samples`.
+        unit: of the row's offsets.
 
     Raises:
         DataError: the layout is unknown, lists differ in length, or the text under ``text_key`` differs in length.
     """
+    sample = _parsed(row, default_id)
+    sample = sample if LEGACY_KEY in row else in_characters(sample, unit)  # legacy rows have no offsets
+    _check(sample)
+    return sample if text_key == TEXT_KEY else _respelt(sample, row, text_key)
+
+
+def offset_unit(rows: Iterable[Any], path: Path) -> Unit:
+    """The unit of a file's offsets, by some of its rows; a warning names the file if it is not characters."""
+    counts = UnitCounts()
+    with contextlib.suppress(DataError, KeyError, TypeError, ValueError, IndexError, OverflowError):  # reported when it is read
+        counts.add(_parsed(row, "") for row in rows if isinstance(row, dict) and LEGACY_KEY not in row)
+    if (unit := counts.unit()) != CHARACTERS:
+        misfits = f"{counts.misfits[CHARACTERS]} of {counts.spans} gold spans after a character that is not ASCII"
+        logger.warning(
+            "%s: offsets are %s, not characters, and were converted: as characters, %s cut words or lie outside the text",
+            path, unit, misfits,
+        )  # fmt: skip
+    return unit
+
+
+def _parsed(row: Any, default_id: str) -> Sample:
     if not isinstance(row, dict):
         raise DataError(f"a row must be a JSON object, found {type(row).__name__}")
     for key, parse in LAYOUTS.items():
         if key in row:
-            sample = parse(row, str(row.get("id", row.get("question_id", default_id))))
-            _check(sample)
-            return sample if text_key == TEXT_KEY else _respelt(sample, row, text_key)
+            return parse(row, str(row.get("id", row.get("question_id", default_id))))
     raise DataError(f"a row needs one of the keys {', '.join(map(repr, LAYOUTS))}; found {', '.join(map(repr, row)) or 'none'}")
 
 
@@ -89,16 +124,18 @@ class Rows(Protocol):
 def bind(samples: Iterable[Sample], catalogue: Rows) -> Iterator[Sample]:
     """Bind gold mentions to the rows of the catalogue in use.
 
-    A stored row is kept if its Wikidata id is that of the catalogue, or either has no id. Otherwise, as in files for another
-    catalogue, the row is looked up by id; an unknown id gives `NOT_IN_CATALOGUE`. Token mentions get the rows of the
-    character mentions with the same index.
+    A stored row is kept if its Wikidata id, in any form, is that of the catalogue, or either has no id. Otherwise, as in files
+    for another catalogue, the row is looked up by id; an unknown id gives `NOT_IN_CATALOGUE`. Token mentions get the rows of
+    the character mentions with the same index.
     """
 
     def row_in(mention: Mention) -> int:
         if mention.kb_id is None:
             return mention.row
-        if 0 <= mention.row < len(catalogue) and catalogue[mention.row].kb_id in (None, mention.kb_id):
-            return mention.row
+        if 0 <= mention.row < len(catalogue):
+            kb_id = catalogue[mention.row].kb_id
+            if kb_id in (None, mention.kb_id) or wikidata_id(kb_id) == (wikidata_id(mention.kb_id) or mention.kb_id):
+                return mention.row
         row = catalogue.row_of(mention.kb_id)
         return NOT_IN_CATALOGUE if row is None else row
 
@@ -130,8 +167,12 @@ def require_rows(samples: Iterable[Sample], entities: int) -> None:
             )
 
 
-def labelled_samples(file: str, catalogue: Rows) -> list[Sample]:
-    """Read a labelled mention file, bound to the rows of the catalogue.
+Check: TypeAlias = Callable[[str, Sequence[Sample]], None]
+"""Checks the gold of a file: called with its name and its samples."""
+
+
+def labelled_samples(file: str, catalogue: Rows, check: Check | None = None) -> list[Sample]:
+    """Read a labelled mention file, bound to the rows of the catalogue; ``check`` may refuse its gold.
 
     Raises:
         MissingFileError: there is no such file.
@@ -143,6 +184,8 @@ def labelled_samples(file: str, catalogue: Rows) -> list[Sample]:
     require_rows(samples, len(catalogue))
     if not any(s.mentions for s in samples):
         raise DataError(f"{file} has no gold mentions; training needs 'mentions' with 'label_id' or 'wikidata_id'")
+    if check is not None:
+        check(file, samples)
     return samples
 
 
@@ -170,6 +213,10 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
     with path.open("rb") as f:
         head = f.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
     yield from enumerate(_array(path), 1) if head.startswith(b"[") else read_json_lines(path)
+
+
+def _leading_rows(path: Path) -> Iterator[Any]:
+    return (row for _, row in itertools.islice(_rows(path), MAX_ROWS_FOR_UNIT))
 
 
 def _array(path: Path) -> list[Any]:
@@ -233,10 +280,10 @@ def _raw(row: Row, sample_id: str) -> Sample:
 
 
 LAYOUTS: dict[str, Callable[[Row, str], Sample]] = {
-    "context_left": _legacy,
+    LEGACY_KEY: _legacy,
     "utterance": _raw,
     "tokenized_text_ids": _tokenised,
-    "text": _labelled_or_not,
+    TEXT_KEY: _labelled_or_not,
 }
 """Key -> parser of the layout; the first key that a row has determines its layout."""
 

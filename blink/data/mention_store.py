@@ -5,12 +5,13 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from blink.data.mention_files import Rows, bind, parse_row, require_rows
+from blink.data.mention_files import MAX_ROWS_FOR_UNIT, Rows, bind, offset_unit, parse_row, require_rows
+from blink.data.offsets import Unit
 from blink.data.records import Sample
 from blink.errors import DataError
 from blink.files import atomic_open, parse_json_line, require_file, sample_hash
@@ -43,6 +44,7 @@ class MentionStore(Sequence[Sample]):
         self._tables = [line_table(path, Path(folder)) for path in self._paths]
         self._first = np.cumsum([0, *(len(t) for t in self._tables)])
         self._handles = [path.open("rb") for path in self._paths]
+        self._units = [self._unit(file) for file in range(len(self._paths))]
         self.line_bytes = np.concatenate([t[:, 1] for t in self._tables])
 
     def __len__(self) -> int:
@@ -78,13 +80,21 @@ class MentionStore(Sequence[Sample]):
         for handle in self._handles:
             handle.close()
 
-    def _parsed(self, file: int, row: int) -> Sample:
+    def _unit(self, file: int) -> Unit:
+        rows = len(self._tables[file])
+        sampled = np.linspace(0, rows - 1, min(rows, MAX_ROWS_FOR_UNIT), dtype=np.int64).tolist()
+        return offset_unit((self._decoded(file, row) for row in sampled), self._paths[file])
+
+    def _decoded(self, file: int, row: int) -> Any:
         start, length = self._tables[file][row]
         self._handles[file].seek(int(start))
-        path, number = self._paths[file], row + 1
         line = self._handles[file].read(int(length)).removeprefix(codecs.BOM_UTF8)
+        return parse_json_line(line, self._paths[file], row + 1)
+
+    def _parsed(self, file: int, row: int) -> Sample:
+        path, number = self._paths[file], row + 1
         try:
-            return parse_row(parse_json_line(line, path, number), default_id=str(row))
+            return parse_row(self._decoded(file, row), default_id=str(row), unit=self._units[file])
         except DataError as error:
             raise DataError(str(error) if str(error).startswith(str(path)) else f"{path}, row {number}: {error}") from error
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:

@@ -29,6 +29,7 @@ from blink.linking.analysis import Analysis
 from blink.linking.linker import Linker
 from blink.linking.opening import open_linker
 from blink.linking.starter import starter_kb, starter_model
+from blink.model.gold_checks import GoldChecker
 from blink.progress import Bars, no_bars
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,9 @@ def evaluate_file(
         warn: called with each warning.
         bars: progress bars.
         **options: of `open_linker`; None means the default.
+
+    Raises:
+        DataError: the file cannot be evaluated, or the model can get none of its gold mentions right.
     """
     samples = evaluation_samples(file, text_key)
     save_to = None if save_preds is None else predictions_file(save_preds)
@@ -63,6 +67,7 @@ def evaluate_file(
     linker = open_linker(**{"model": None, "kb": None} | set_options, warn=warn, bars=bars)
     samples = list(bind(samples, linker.catalogue))
     require_rows(samples, len(linker.catalogue))
+    GoldChecker.of(linker.model, linker.catalogue, warn)(file, samples)
     run = _analyze(linker, samples, batch_size, _min_mention_log_prob(linker, save_to is not None), bars)
     strata = strata_in(linker, samples)
     if save_to is not None:

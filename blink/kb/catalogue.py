@@ -11,12 +11,14 @@ import logging
 import mmap
 import operator
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 
+from blink.data.ids import wikidata_id
 from blink.data.records import Entity
 from blink.errors import DataError, MissingFileError
 from blink.files import require_file
@@ -25,6 +27,8 @@ from blink.kb.catalogue_scan import Progress, scan_catalogue
 from blink.kb.catalogue_sidecar import FileStamp, LineTable, read_sidecar, sidecar_paths, store_sidecar
 
 logger = logging.getLogger(__name__)
+
+_ROWS_FOR_ID_PREFIX = 1000
 
 
 class Catalogue:
@@ -137,9 +141,22 @@ class Catalogue:
         return self._lines[int(self._tables.offsets[row]) : int(self._tables.offsets[row + 1])].rstrip(b"\r\n")
 
     def row_of(self, kb_id: str) -> int | None:
-        """The row whose ``kb_idx`` is ``kb_id``, or None."""
+        """The row whose ``kb_idx`` is ``kb_id``, or None; ids of Wikidata match in any form, such as ``wd:Q42`` and ``Q42``."""
         if not kb_id:
             return None
+        row = self._row_of(kb_id)
+        if row is None and (plain := wikidata_id(kb_id)) is not None and (form := self._id_prefix + plain) != kb_id:
+            row = self._row_of(form)
+        return row
+
+    @cached_property
+    def _id_prefix(self) -> str:
+        """What precedes the ids of Wikidata here; nothing, as a rule."""
+        ids = (entity.kb_id for entity in self.iter(stop=_ROWS_FOR_ID_PREFIX) if entity.kb_id)
+        forms = ((kb_id, wikidata_id(kb_id)) for kb_id in ids)
+        return next((kb_id.removesuffix(plain) for kb_id, plain in forms if plain is not None and kb_id.endswith(plain)), "")
+
+    def _row_of(self, kb_id: str) -> int | None:
         try:
             key = id_sort_key(kb_id)
         except UnicodeEncodeError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import operator
+import re
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -118,6 +120,9 @@ def scan_catalogue(path: Path, f: IO[bytes], skip_bad: bool, progress: Progress 
     for block in _blocks(f, path):
         digest.update(block)
         bom_bytes = len(_BOM) if position == 0 and block.startswith(_BOM) else 0
+        if position == 0 and _begins_array(block[bom_bytes:]):
+            remedy = "write each of its objects on a line, as by: jq -c '.[]'"
+            raise DataError(f"{path} is one JSON array; a catalogue has one JSON object a line: {remedy}")
         scan.add_block(block[bom_bytes:], position + bom_bytes)
         position += len(block)
         if position > stamp.size:
@@ -140,6 +145,18 @@ def scan_catalogue(path: Path, f: IO[bytes], skip_bad: bool, progress: Progress 
             raise DataError(f"{path}, {message}")
         problem = problem or message
     return LineTable(stamp, digest.hexdigest(), problem, len(lost), offsets, np.packbits(bad), keys, rows)
+
+
+def _begins_array(block: bytes) -> bool:
+    """Whether a file begins as one array of objects. A line that is an array of its own is a broken line instead."""
+    first, _, others = block.lstrip().partition(b"\n")
+    if not re.fullmatch(rb"\[\s*(\{.*)?", first.strip(), re.DOTALL):
+        return False
+    try:
+        json.loads(first)
+    except ValueError:
+        return True
+    return not others.strip()
 
 
 def _line_at(f: IO[bytes], offsets: npt.NDArray[np.uint64], row: int) -> bytes:

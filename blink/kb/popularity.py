@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from blink.data.arrays import map_array, save_array
+from blink.data.ids import wikidata_id
 from blink.data.records import Entity
 from blink.errors import MismatchError
 from blink.kb.alias_table import REBUILD
@@ -20,8 +20,6 @@ POPULARITY = COLUMNS.index("popularity")
 NO_ID = 2.0
 """Popularity of an entity without a Wikidata id, which is that of Q100000."""
 
-_WIKIDATA = re.compile(r"Q(\d+)")
-
 
 def describe(entity: Entity) -> tuple[float, float, float, float]:
     """The columns of one entity.
@@ -32,8 +30,8 @@ def describe(entity: Entity) -> tuple[float, float, float, float]:
     - words: log(1 + words of the description).
     - common_noun: 1 if the title begins with a lowercase letter.
     """
-    number = _WIKIDATA.fullmatch(entity.kb_id or "")
-    popularity = 7 - np.log10(int(number[1]) + 10) if number else NO_ID
+    plain = wikidata_id(entity.kb_id or "")
+    popularity = NO_ID if plain is None else 7 - np.log10(int(plain[1:]) + 10)
     return (
         float(popularity),
         np.log1p(len(entity.aliases)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,13 @@ from blink.training.settings import TrainSettings, parse_fold, parse_mix
 if TYPE_CHECKING:
     from blink.model.biencoder import BiEncoder
     from blink.model.config import ModelConfig
+    from blink.model.gold_checks import GoldChecker
     from blink.training.data.synthetic import Synthesizer
 
 STREAMED_BYTES = 64 << 20
 """Training files of at least this size are read from disk batch by batch."""
 MAX_CHECKED_ROWS = 1000
-"""Rows of such a file that are checked for labels before training starts."""
+"""Rows of such a file that are checked before training starts."""
 MAX_REPLACED_ROWS = 20_000
 """Rows of such a file that entity replacement uses."""
 
@@ -138,27 +140,34 @@ class RunInputs:
             raise SettingsError(f"{folder} holds a run already; continue it with --resume, or name another folder with --out")
         return folder
 
-    def train_samples(self, catalogue: Catalogue, folder: Path, leave_out: str) -> Sequence[Sample]:
+    def train_samples(self, catalogue: Catalogue, folder: Path, leave_out: str, check: GoldChecker) -> Sequence[Sample]:
         """Training texts: in memory, or for large files on disk, with their offsets in the folder of the run.
 
         Raises:
-            DataError: the texts have no gold mentions.
+            DataError: the texts have no gold mentions, or none that the model can get right.
             SettingsError: a fold of a large file is to be held out.
         """
         files, fold = self.mention_files()[0], parse_fold(leave_out)
         if max(require_file(f, "give a labelled mention file").stat().st_size for f in files) < STREAMED_BYTES:
-            samples = [s for file in files for s in labelled_samples(file, catalogue)]
+            samples = [s for file in files for s in labelled_samples(file, catalogue, check)]
             return [s for s in samples if fold is None or s.id not in fold]
         if fold is not None:
             raise SettingsError(f"--leave-out is for files below {STREAMED_BYTES >> 20} MiB; give one in parts of your own")
         store = MentionStore(files, catalogue, folder / OFFSETS_FOLDER)
         if not any(s.mentions or s.token_mentions for s in store[:MAX_CHECKED_ROWS]):
             raise DataError(f"{files[0]} has no gold mentions; training needs 'mentions' with 'label_id' or 'wikidata_id'")
+        step = -(-len(store) // MAX_CHECKED_ROWS)
+        check(", ".join(files), store[::step])
         return store
 
-    def dev_sets(self, catalogue: Catalogue) -> list[list[Sample]]:
-        """Development texts of each file."""
-        return [labelled_samples(file, catalogue) for file in self.mention_files()[1]]
+    def dev_sets(self, catalogue: Catalogue, check: GoldChecker) -> list[list[Sample]]:
+        """Development texts of each file.
+
+        Raises:
+            DataError: a file has no gold mentions, or none that the model can get right.
+        """
+        check_ids = partial(check, require_ids=True)
+        return [labelled_samples(file, catalogue, check_ids) for file in self.mention_files()[1]]
 
     def synthesizer(self, settings: TrainSettings, kb: KnowledgeBase, questions: Sequence[Sample]) -> Synthesizer | None:
         """The generator of synthetic texts; None if the mixture has none."""
