@@ -31,6 +31,7 @@ NO_LIMIT = 1 << 30
 
 _BRACKETS = re.compile(r"\s*\([^()]*\)$")
 _NOT_WORD = re.compile(r"[\W_]+")
+_SOFT_HYPHEN = "\u00ad"
 _MAX_LENGTH_WITH_FINAL_S = 3
 """Strings up to this length keep a final s: ``us`` is not ``u``."""
 _BLOCK = 200_000
@@ -77,7 +78,7 @@ class AliasTable:
 
     def lookup(self, text: str, limit: int = NO_LIMIT) -> list[AliasMatch]:
         """At most ``limit`` entities that have ``text`` as title or alias; titles first, then by row."""
-        return self._matches(_key(normalise(text)), limit)
+        return self._matches(_key(normalise(text) or _symbols(text)), limit)
 
     def lookup_variants(self, text: str, limit: int = NO_LIMIT) -> list[AliasMatch]:
         """At most ``limit`` entities whose title or alias is ``text`` up to spaces, hyphens, accents and a final s.
@@ -125,7 +126,7 @@ def build_alias_table(entities: Iterable[Entity], folder: str | Path) -> int:
 
 def normalise(text: str) -> str:
     """The normalized form of a string: case-folded, without accents (NFKD), words separated by single spaces."""
-    plain = unicodedata.normalize("NFKD", text.casefold())
+    plain = unicodedata.normalize("NFKD", text.casefold().replace(_SOFT_HYPHEN, ""))
     return _NOT_WORD.sub(" ", "".join(c for c in plain if not unicodedata.combining(c))).strip()
 
 
@@ -139,12 +140,18 @@ def _pairs(entity: Entity) -> Iterator[tuple[int, int]]:
     kinds: dict[int, int] = {}
     aliases = [(alias, ALIAS) for alias in entity.aliases]
     for name, name_kind in (*aliases, (without_brackets(entity.title), BARE_TITLE), (entity.title, TITLE)):
-        for form, kind in ((normalise(name), name_kind), (_variant(name), VARIANT)):
+        for form, kind in ((normalise(name) or _symbols(name), name_kind), (_variant(name), VARIANT)):
             key = _key(form)
             if key is not None:
                 kinds[key] = max(kind, kinds.get(key, VARIANT))
     for key, kind in kinds.items():
         yield key, entity.row << 2 | kind
+
+
+def _symbols(text: str) -> str:
+    """The form of names without letters and digits, such as ``!!!``; "" for a single symbol, which is punctuation in texts."""
+    symbols = "".join(text.split())
+    return symbols if len(symbols) > 1 else ""
 
 
 def _variant(text: str) -> str:

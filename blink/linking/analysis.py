@@ -11,6 +11,7 @@ import numpy as np
 from blink.data.windows import Window
 from blink.linking.features import CandidateFeatures, TextContext
 from blink.linking.scoring import ScoredSpans
+from blink.model.breaks import TextBreaks
 from blink.model.tokenizer import Encoding
 
 KEEP = ("mention_vectors", "features", "scores_before_prior")
@@ -28,6 +29,11 @@ class TokenizedText:
     def is_cased(self) -> bool:
         """Whether the text has capital letters. Cached: a long text has thousands of windows."""
         return any(map(str.isupper, self.text))
+
+    @cached_property
+    def breaks(self) -> TextBreaks | None:
+        """What separates the names of the text; None where nothing does."""
+        return TextBreaks.of(self.text, self.encoding.offsets)
 
 
 @dataclass(frozen=True)

@@ -305,7 +305,9 @@ class Linker:
             least = max(request.min_mention_log_prob, detector.options.min_mention_log_prob)
             least = least if reranker is None else max(least, reranker.network.min_mention_log_prob)
             options = replace(detector.options, min_mention_log_prob=least)
-            mentions = detector.detect(ids, request.batch_size, options)
+            splitter = self.stages.splitter
+            split = None if splitter is None else lambda i, spans, scores: splitter.split(inputs[i], spans, scores)
+            mentions = detector.detect(ids, request.batch_size, options, split)
         retrieved = self.stages.candidates.retrieve(mentions)
         return [WindowBatch(*stage_outputs) for stage_outputs in zip(inputs, mentions, retrieved, strict=True)]
 

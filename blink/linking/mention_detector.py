@@ -8,16 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from blink.errors import SettingsError
 from blink.linking.analysis import DetectedMentions
+from blink.linking.splitting import SpanProposals
 from blink.model.biencoder import BiEncoder
 from blink.model.precision import resolve_device, resolve_precision
 from blink.model.pretrained import longest_input
 from blink.model.tokenizer import pad
 
+REPLACEABLE_RATIO = 4
+"""Proposals that are split for each that is kept, at most: other spans may replace the best."""
 LENGTH_STEP = 4
 """Inputs are padded to a multiple of this: matrix kernels are prepared once per shape, so few shapes are fast."""
 
@@ -59,6 +63,8 @@ class _Hidden:
     indices: list[int]
 
 
+Split: TypeAlias = Callable[[int, SpanProposals, np.ndarray], SpanProposals]
+"""Index of an input, its proposals and the scores of all its spans, to other proposals."""
 _Step: TypeAlias = Callable[[_Hidden], list[DetectedMentions]]
 
 
@@ -97,19 +103,29 @@ class MentionDetector:
         self.positions = longest_input(model.context_encoder)
 
     def detect(
-        self, inputs: Sequence[Sequence[int]], batch_size: int = 64, options: DetectorOptions | None = None
+        self,
+        inputs: Sequence[Sequence[int]],
+        batch_size: int = 64,
+        options: DetectorOptions | None = None,
+        split: Split | None = None,
     ) -> list[DetectedMentions]:
         """Detect the mentions of inputs (ids with special tokens, unpadded); one result an input, in order.
 
         Inputs are batched with others of the same padded length, so what an input is padded to never depends on its
         neighbours.
 
+        Args:
+            inputs: *Shape:* of each, (seq,).
+            batch_size: inputs that go through the model at once.
+            options: which spans are kept; by default those of the detector.
+            split: replaces the proposals of an input (its index, proposals, scores of all its spans), see `SpanSplitter`.
+
         Raises:
             CheckpointError: the model has no mention head.
         """
 
         def propose(hidden: _Hidden) -> list[DetectedMentions]:
-            return self._propose(hidden, options or self.options)
+            return self._propose(hidden, options or self.options, split)
 
         return self._run(inputs, batch_size, propose)
 
@@ -136,24 +152,29 @@ class MentionDetector:
             results.update(zip(indices, step(hidden), strict=True))
         return [results[i] for i in range(len(inputs))]
 
-    def _propose(self, hidden: _Hidden, options: DetectorOptions) -> list[DetectedMentions]:
+    def _propose(self, hidden: _Hidden, options: DetectorOptions, split: Split | None) -> list[DetectedMentions]:
         scores = self.model.score_spans(hidden.vectors, hidden.mask)
         if not options.special_tokens:
             scores = scores.without_ends(hidden.mask)
         if options.whole_words:
             scores = scores.whole_words(hidden.inside)
-        logits, start, end = scores.top(options.mentions)
+        logits, start, end = scores.top(options.mentions if split is None else REPLACEABLE_RATIO * options.mentions)
         passed = torch.nn.functional.logsigmoid(logits) > options.min_mention_log_prob
         if options.keep_all_if_none:
             passed |= ~passed.any(1, keepdim=True)
         passed &= logits > float("-inf")
+        rows = [(logits[row][passed[row]], start[row][passed[row]], end[row][passed[row]]) for row in range(len(logits))]
+        if split is not None:
+            all_scores = scores.logits.cpu().numpy()
+            for row, (i, (of_row, first, last)) in enumerate(zip(hidden.indices, rows, strict=True)):
+                proposals = SpanProposals(first.cpu().numpy(), last.cpu().numpy(), of_row.cpu().numpy())
+                rows[row] = _best(split(i, proposals, all_scores[row]), options)
         spans, span_logits = [], []
-        for row in range(len(logits)):
-            bounds = torch.stack([start[row], end[row]], dim=1)[passed[row]]
+        for of_row, first, last in rows:
             # By position, as a stable order of what follows.
-            order = torch.argsort(bounds[:, 0] * hidden.mask.shape[1] + bounds[:, 1])
-            spans.append(bounds[order])
-            span_logits.append(logits[row][passed[row]][order])
+            order = torch.argsort(first * hidden.mask.shape[1] + last)
+            spans.append(torch.stack([first, last], dim=1)[order])
+            span_logits.append(of_row[order])
         return self._embed(hidden, spans, span_logits)
 
     def _embed(self, hidden: _Hidden, spans: list[Tensor], logits: list[Tensor]) -> list[DetectedMentions]:
@@ -165,6 +186,15 @@ class MentionDetector:
             DetectedMentions(s[:, 0].cpu().numpy(), s[:, 1].cpu().numpy(), m.cpu().numpy(), v.cpu().numpy())
             for s, m, v in zip(spans, logits, vectors, strict=True)
         ]
+
+
+def _best(proposals: SpanProposals, options: DetectorOptions) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, first and last position of the best proposals of an input, after the split."""
+    best = np.lexsort((proposals.end, proposals.start, -proposals.logits))[: options.mentions]
+    logits, start, end = (torch.from_numpy(x[best]) for x in (proposals.logits, proposals.start, proposals.end))
+    passed = torch.nn.functional.logsigmoid(logits) > options.min_mention_log_prob
+    passed &= logits > float("-inf")
+    return logits[passed], start[passed], end[passed]
 
 
 def _with_dtype(model: BiEncoder, tower: nn.Module, dtype: torch.dtype) -> BiEncoder:

@@ -17,6 +17,7 @@ from blink.linking.features import CandidateFeaturizer
 from blink.linking.graph_prior import EntityAlignment, GraphPrior, scorer_fingerprint, weights_for
 from blink.linking.mention_detector import DetectorOptions, MentionDetector
 from blink.linking.reranker import Reranker
+from blink.linking.splitting import SpanSplitter
 from blink.linking.windows import Windows
 from blink.model.biencoder import BiEncoder
 from blink.model.config import FEATURE_GROUPS
@@ -62,6 +63,7 @@ class Stages:
     tokenizer: Tokenizer
     windows: Windows
     detector: MentionDetector
+    splitter: SpanSplitter | None
     candidates: CandidateGenerator
     featurizer: CandidateFeaturizer | None
     reranker: Reranker | None
@@ -92,6 +94,7 @@ class Stages:
             model.tokenizer,
             _windows(model, detector, options),
             detector,
+            SpanSplitter(kb.catalogue, kb.names) if model.config.hard_breaks else None,
             CandidateGenerator(index, options.entities, kb.names, kb.vectors),
             None if kb.names is None else CandidateFeaturizer(kb.names),
             reranker,

@@ -70,6 +70,8 @@ class BiEncoder(nn.Module):
             tokenizer.isolate_symbols()
         if config.reads_case:
             tokenizer.read_case()
+        if config.hard_breaks:
+            tokenizer.separate_blanks()
         self.context_encoder = context
         self.candidate_encoder = candidate
         self.mention_scorer: MentionScorer | None = None

@@ -92,6 +92,7 @@ class ModelConfig:
         isolate_symbols: texts are split around symbols such as emoji, see `Tokenizer.isolate_symbols`.
         reads_case: the context encoder reads the capital letters of each word, which a lower-casing tokenizer drops, as one
             more embedding of its tokens, see `blink.model.letter_case`.
+        hard_breaks: all blanks separate words, and no mention runs over separators of names, see `blink.model.breaks`.
         threshold: the joint score above which a link is kept unless the caller says otherwise.
         cutoff: the probability above which a link is kept where candidates are ranked, unless the caller says otherwise.
         base: name or folder of the pretrained encoder that adapters were trained on; None where all weights are stored.
@@ -113,6 +114,7 @@ class ModelConfig:
     whole_words: bool = False
     isolate_symbols: bool = False
     reads_case: bool = False
+    hard_breaks: bool = False
     threshold: float = -4.5
     cutoff: float = 0.5
     base: str | None = None

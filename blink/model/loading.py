@@ -18,6 +18,7 @@ ZERO_SHOT = ModelConfig(
     max_candidate_length=64,
     whole_words=True,
     isolate_symbols=True,
+    hard_breaks=True,
     threshold=-2.0,
 )
 """How entities are read by a sentence encoder that was never trained for linking."""

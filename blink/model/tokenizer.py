@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
 from blink.data.records import Entity
 from blink.errors import BlinkError, CheckpointError, DataError, MissingFileError
+from blink.model.breaks import blanks_as_spaces
 from blink.model.letter_case import STRIDE, word_cases
 from blink.model.pretrained import encoder_folder, first_line, quiet_transformers
 
@@ -61,6 +62,7 @@ class Tokenizer:
         self._backend = tokenizer.backend_tokenizer
         self._isolates = False
         self._reads_case = False
+        self._separates_blanks = False
         self._backend.no_truncation()
         self._backend.no_padding()
         self.cls_id = _id(tokenizer.cls_token_id, tokenizer.bos_token_id)
@@ -121,6 +123,10 @@ class Tokenizer:
         """Report the letter case of the words of texts."""
         self._reads_case = True
 
+    def separate_blanks(self) -> None:
+        """Let all blanks separate the words of texts, see `blanks_as_spaces`; the inputs of entities stay as they are."""
+        self._separates_blanks = True
+
     def __len__(self) -> int:
         return len(self.transformers_tokenizer)
 
@@ -152,6 +158,11 @@ class Tokenizer:
         Raises:
             DataError: a text holds half of a surrogate pair, which no encoding of text allows.
         """
+        if self._separates_blanks:
+            texts = [blanks_as_spaces(text) if isinstance(text, str) else text for text in texts]
+        return self._tokenize(texts)
+
+    def _tokenize(self, texts: Sequence[str]) -> list[Encoding]:
         try:
             encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
         except (UnicodeEncodeError, TypeError) as error:
@@ -178,7 +189,7 @@ class Tokenizer:
         for entity in entities:
             # A description has about five characters a token: text far beyond the limit need not be tokenized.
             values += [entity.title, ", ".join(entity.aliases), entity.text.strip()[: 16 * length]]
-        encodings = [e.ids.tolist() for e in self.tokenize(values)]
+        encodings = [e.ids.tolist() for e in self._tokenize(values)]
         rows = []
         for i in range(0, len(encodings), 3):
             title, aliases, text = encodings[i : i + 3]
