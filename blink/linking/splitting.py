@@ -311,9 +311,11 @@ class _Splitting:
 
     def _is_item(self, start: int, end: int, kind: int = 0) -> bool:
         """Whether a span is a name and written as one."""
-        return self._code(start, end) < LIST and not (
-            self._is_cased and self._string(start, end).islower()
-        ) and self._is_name(start, end, kind)
+        return (
+            self._code(start, end) < LIST
+            and not (self._is_cased and self._string(start, end).islower())
+            and self._is_name(start, end, kind)
+        )
 
     def _is_part_of_name(self, start: int, end: int) -> bool:
         return self._splitter.is_part_of_name(self._string(start, end))
