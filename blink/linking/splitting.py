@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,7 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from blink.kb.alias_table import BARE_TITLE
+from blink.kb.alias_table import ALIAS, BARE_TITLE
 from blink.kb.catalogue import Catalogue
 from blink.kb.knowledge_base import NameIndex
 from blink.linking.analysis import WindowInput
@@ -25,6 +26,18 @@ MAX_TOKENS_OF_ITEM = 8
 """Tokens of a name that is the end or the beginning of a longer item, at most."""
 MAX_ROWS_READ = 8
 """Entities of a name whose titles and aliases are read, at most."""
+MIN_ADJACENT_LOGIT = -5.0
+"""Score as a mention that each of several adjacent names must exceed: common nouns are titles too (Oakland Bay Bridge)."""
+LONG_ALIAS = 4
+"""Characters of an alias that is a name inside a longer span, at least: shorter ones are words (``so``, ``oh``) as often."""
+_COMMON_WORDS = re.compile(
+    "(?i:a|after|again|all|also|am|an|and|any|are|as|at|be|because|been|before|being|but|by|can|could|did|do|does|down|during|"
+    "few|for|from|had|has|have|he|her|here|hers|him|his|how|however|i|if|in|into|is|it|its|just|may|me|more|most|must|my|no|nor|"
+    "not|now|of|off|on|once|one|only|or|other|our|out|over|same|she|since|so|some|such|than|that|the|their|them|then|there|these|"
+    "they|this|those|though|through|to|too|two|under|until|up|us|was|we|well|were|what|when|where|which|while|who|why|will|with|"
+    "yes|yet|you|your|mr|mrs|ms|dr|sir)"
+)
+_CONNECTORS = frozenset({"of", "the", "de", "del", "la", "von", "van", "di", "du", "and", "&"})
 _SENTENCE_ENDS = (".", "!", "?", "…")
 _UNKNOWN, _VARIANT = -2, -1
 
@@ -138,8 +151,10 @@ class _Splitting:
         logits: dict[_Span, float] = {}
         columns = zip((proposals.start - 1).tolist(), (proposals.end - 1).tolist(), proposals.logits.tolist(), strict=True)
         for start, end, logit in columns:
-            for span in self._resolve(start, end):
-                logits[span] = max(logit, logits.get(span, self._score(span)))
+            spans, inherit = self._resolve(start, end)
+            for span in spans:
+                score = logits.get(span, self._score(span))
+                logits[span] = max(logit, score) if inherit else score
         for items in enumerations:
             known = [item.span for item in items if item.is_known]
             # Items of an enumeration are of a kind: all are mentions if two are. One alone may be an error.
@@ -151,13 +166,17 @@ class _Splitting:
 
     # -- proposals -----------------------------------------------------------------------------------------------
 
-    def _resolve(self, start: int, end: int) -> list[_Span]:
-        """The spans that a proposal becomes, itself in most cases."""
+    def _resolve(self, start: int, end: int) -> tuple[list[_Span], bool]:
+        """The spans that a proposal becomes, itself in most cases, and whether they have its score."""
         trimmed = self._trimmed(start, end)
         if trimmed is None:
-            return []
+            return [], False
         names = self._replacement(*trimmed)
-        return [trimmed] if names is None else names
+        if names is None:
+            return [trimmed], True
+        # Of "Vienna, capital of Austria" one part is a name: a mention that explains the other was proposed, not two.
+        code = self._code(*trimmed)
+        return names, code != LIST or all(self._names_of(*part) for part in self._parts(*trimmed, code) if part is not None)
 
     def _replacement(self, start: int, end: int) -> list[_Span] | None:
         """The names inside a span that replace it; None where nothing does."""
@@ -230,7 +249,7 @@ class _Splitting:
         names: list[_Span] = []
         while start <= end:
             name = next(((start, last) for last in range(end, start - 1, -1) if self._is_item(start, last, BARE_TITLE)), None)
-            if name is None:
+            if name is None or self._score(name) <= MIN_ADJACENT_LOGIT:
                 return None
             names.append(name)
             start = name[1] + 1
@@ -254,11 +273,20 @@ class _Splitting:
             reach = range(min(MAX_TOKENS_OF_ITEM, end - start + 1) - 1, -1, -1)
             first = next(((start, start + k) for k in reach if self._is_item(start, start + k)), None)
             last = next(((end - k, end) for k in reach if self._is_item(end - k, end)), None)
+            first = None if first is None or self._continues(range(first[1] + 1, end + 1)) else first
+            last = None if last is None or self._continues(range(last[0] - 1, start - 1, -1)) else last
             if first is not None:
                 run.append(_Item(first, is_known=True, is_whole=False))
             yield run
             run = [] if last is None or last == first else [_Item(last, is_known=True, is_whole=False)]
         yield run
+
+    def _continues(self, tokens: range) -> bool:
+        """Whether the words next to a name are of a longer name: they have a capital letter, connectors left out."""
+        if not self._is_cased:
+            return False
+        words = (self._string(token, token) for token in tokens)
+        return next((word[:1].isupper() for word in words if word not in _CONNECTORS), False)
 
     def _whole_item(self, start: int, end: int) -> _Item | None:
         string = self._string(start, end)
@@ -302,20 +330,16 @@ class _Splitting:
         return self._splitter.kind(string) > _UNKNOWN and (code < STRICT or self._splitter.is_written(string))
 
     def _is_name(self, start: int, end: int, kind: int = 0) -> bool:
+        """Whether a span is a whole name, of that kind at least, rather than a word or a number that happens to be a name."""
         string = self._string(start, end)
-        return (
-            self._splitter.kind(string) >= kind
-            and sum(map(str.isalnum, string)) > 1
-            and bool(np.isfinite(self._score((start, end))))
-        )
+        if _COMMON_WORDS.fullmatch(string) or (self._is_cased and string.islower()) or not any(map(str.isalpha, string)):
+            return False
+        least = max(kind, ALIAS if len(string) >= LONG_ALIAS else BARE_TITLE)
+        return self._splitter.kind(string) >= least and len(string) > 1 and bool(np.isfinite(self._score((start, end))))
 
     def _is_item(self, start: int, end: int, kind: int = 0) -> bool:
         """Whether a span is a name and written as one."""
-        return (
-            self._code(start, end) < LIST
-            and not (self._is_cased and self._string(start, end).islower())
-            and self._is_name(start, end, kind)
-        )
+        return self._code(start, end) < LIST and self._is_name(start, end, kind)
 
     def _is_part_of_name(self, start: int, end: int) -> bool:
         return self._splitter.is_part_of_name(self._string(start, end))

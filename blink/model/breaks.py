@@ -56,14 +56,13 @@ _CODES = {
 _LISTING = frozenset({"strict", "item", "listed", "conjunction"})
 
 _HYPHENS = re.compile(r"(?<=\w)[-\u2010\u2011](?=\w)")
-_WORD_BEFORE = re.compile(r"\w+\Z")
 _WORD = re.compile(r"\w+")
-_PREFIXES = frozenset(
-    "pro anti non ex pre post mid trans inter intra neo sub cross semi pan un all half near quasi ultra mini".split()
+_PREFIX = re.compile(
+    "(?i:pro|anti|non|ex|pre|post|mid|trans|inter|intra|neo|sub|cross|semi|pan|un|all|half|near|quasi|ultra|mini)"
 )
-_SUFFIXES = frozenset(
-    "based born style bred wide led backed bound area era inspired native trained educated made like owned listed speaking "
-    "funded run controlled occupied friendly related themed centric loving produced hosted only sized".split()
+_SUFFIX = re.compile(
+    "(?i:based|born|style|bred|wide|led|backed|bound|area|era|inspired|native|trained|educated|made|like|owned|listed|speaking|"
+    "funded|run|controlled|occupied|friendly|related|themed|centric|loving|produced|hosted|only|sized)"
 )
 _LONGEST_AFFIX = 24
 
@@ -150,11 +149,12 @@ def _marks(text: str) -> Iterator[tuple[int, int, int, bool]]:
         kind = mark.lastgroup or ""
         yield mark.start(), mark.end(), _CODES[kind], kind in _LISTING
     for hyphen in _HYPHENS.finditer(text):
-        before = _WORD_BEFORE.search(text, max(0, hyphen.start() - _LONGEST_AFFIX), hyphen.start())
-        after = _WORD.match(text, hyphen.end(), hyphen.end() + _LONGEST_AFFIX)
-        assert before is not None and after is not None  # the hyphen is between letters or digits
-        left, right = before.group(), after.group()
-        if left.lower() in _PREFIXES or (left.islower() and right[0].isupper()):
-            yield before.start(), hyphen.end(), LIST, False
-        if right.lower() in _SUFFIXES or (left[0].isupper() and right.islower()):
-            yield hyphen.start(), after.end(), LIST, False
+        before, after = (
+            text[max(0, hyphen.start() - _LONGEST_AFFIX) : hyphen.start()],
+            text[hyphen.end() : hyphen.end() + _LONGEST_AFFIX],
+        )
+        left, right = _WORD.findall(before)[-1], _WORD.findall(after)[0]
+        if _PREFIX.fullmatch(left) or (left.islower() and right[0].isupper()):
+            yield hyphen.start() - len(left), hyphen.end(), LIST, False
+        if _SUFFIX.fullmatch(right) or (left[0].isupper() and right.islower()):
+            yield hyphen.start(), hyphen.end() + len(right), LIST, False
