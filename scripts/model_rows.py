@@ -86,7 +86,8 @@ def count_cell(rate: Mapping[str, float]) -> str:
 
 def commands_of(rows: Sequence[Mapping[str, Any]]) -> str:
     """What made the rows, for the end of a page."""
-    lines = "\n".join(f"{shlex.join(row['command'])}  # {row['name']}: revision {row['git'][:12]}" for row in rows)
+    revisions = (str(row["git"])[:12] + "+changes" * ("+" in str(row["git"])) for row in rows)
+    lines = "\n".join(f"{shlex.join(row['command'])}  # {of}" for row, of in zip(rows, revisions, strict=True))
     return f"```\n{lines}\n```\n"
 
 

@@ -30,7 +30,7 @@ from blink.apps.common import say
 from blink.data.records import Link, LinkedText
 from blink.errors import SettingsError
 from blink.files import read_json_lines
-from blink.kb.knowledge_base import build_knowledge_base
+from blink.kb.knowledge_base import KnowledgeBase, build_knowledge_base
 from blink.linking.opening import open_candidate_encoder
 from scripts.harness import ROOT, as_help, markdown_table, print_json, run_script
 from scripts.model_rows import (
@@ -221,7 +221,8 @@ def main(models: Sequence[NamedModel], kb: str | None, prior: str | None, out: s
     for model in models:
         figures = measure(model, None if kb is None else Path(kb), prior, details)
         command = ["python", "scripts/trap_figures.py", *sys.argv[1:]]
-        rows.append(measured(model, {"kb": "starter and teams" if kb is None else Path(kb).name, **figures}, command))
+        base = "starter and teams" if kb is None else f"{len(KnowledgeBase.open(kb).catalogue):,} entities"
+        rows.append(measured(model, {"kb": base, **figures}, command))
         print_json(rows[-1])
     write_rows(Path(out), rows, markdown)
 

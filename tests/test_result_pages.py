@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scripts import ablation_page, harness, prior_ablation_page
+from scripts import ablation_page, harness, prior_ablation_page, trap_figures
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -28,6 +28,10 @@ def test_the_ablation() -> None:
 def test_what_a_prior_is_worth(stem: str) -> None:
     page = prior_ablation_page.table_of(stored(RESULTS / f"{stem}.json"))
     assert page == (RESULTS / f"{stem}.md").read_text(encoding="utf-8")
+
+
+def test_teams_lookalikes_and_traps() -> None:
+    assert trap_figures.markdown(stored(RESULTS / "traps.json")) == (RESULTS / "traps.md").read_text(encoding="utf-8")
 
 
 def test_language_models_and_triple_classifiers() -> None:
