@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blink.data.records import Link, LinkedText
+from blink.data.records import Link, LinkedText, Mention, Sample
 from blink.errors import SettingsError
 from blink.files import read_json
-from scripts import model_rows, trap_figures
+from blink.linking.linker import Linker
+from scripts import joined_texts, model_rows, trap_figures
 from scripts.model_rows import Rate, named_models
 
 pytestmark = pytest.mark.quick
@@ -95,3 +97,44 @@ def test_models_have_names() -> None:
     for values in (["=x"], ["x="], ["a/m", "b/m"]):
         with pytest.raises(SettingsError):
             named_models(values)
+
+
+class TestJoinedTexts:
+    SAMPLES = (
+        Sample("a", "Oslo is cold", (Mention(0, 4, 1),)),
+        Sample("b", "from Rome to Bonn", (Mention(5, 9, 2), Mention(13, 17, 3))),
+        Sample("c", "no names", ()),
+    )
+
+    @given(st.integers(0, 1000), st.sampled_from(list(joined_texts.SEPARATORS.values())))
+    def test_every_text_begins_where_it_is_said_to(self, seed: int, separator: str) -> None:
+        text, starts = joined_texts.joined(self.SAMPLES, separator, seed)
+        assert len(text) == sum(len(s.text) for s in self.SAMPLES) + 2 * len(separator)
+        for sample, start in zip(self.SAMPLES, starts, strict=True):
+            assert text[start : start + len(sample.text)] == sample.text
+
+    def test_orders_differ(self) -> None:
+        assert len({joined_texts.joined(self.SAMPLES, " ", seed)[0] for seed in range(20)}) == 6
+
+    def test_links_are_counted_at_the_offsets_of_the_joined_text(self) -> None:
+        rows = {"Oslo": 1, "Rome": 2, "Bonn": 3}
+
+        class LinksTheFirst(Linker):
+            """Links all names of one text, but only the first two of a longer text."""
+
+            def __init__(self) -> None:
+                pass
+
+            def link(self, texts: Iterable[str], **_options: Any) -> Iterator[LinkedText]:
+                for text in texts:
+                    names = sorted((text.index(name), name) for name in rows if name in text)
+                    yield LinkedText(
+                        text,
+                        tuple(Link(s, s + len(n), n, rows[n], n, n, 0.9, ()) for s, n in names[: 2 if len(text) > 20 else 3]),
+                    )
+
+        figures = joined_texts.measure(LinksTheFirst(), self.SAMPLES, 4)
+        assert (figures["mentions"], figures["right"]) == (3, 3)
+        for of in figures["separators"].values():
+            assert of["seeds"] == 4 * [{"right": 2, "lost": 1, "won": 0}]
+            assert of["net"] == of["lost"] == of["highest_net"] == pytest.approx(33.33)
