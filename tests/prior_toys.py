@@ -27,7 +27,8 @@ def table(ids: Sequence[str], seed: int = 0, *, width: int = 6, layout: str | No
         of = random.normal(size=(3, width)).astype(np.float16).astype(np.float32)
         bias, spread = random.normal(size=3).astype(np.float32), random.uniform(0.5, 2, size=3).astype(np.float32)
         relations = Relations(of, bias, spread, layout)
-    return PriorTable(tuple(ids), random.integers(0, 500, size=n), edges, vectors, relations, {"graph": "toy"})
+    triples = np.insert(ends, 1, random.integers(3, size=len(ends)), axis=1).astype(np.int32)
+    return PriorTable(tuple(ids), random.integers(0, 500, size=n), edges, vectors, relations, {"graph": "toy"}, triples)
 
 
 def weights(scores: str, *, text: int, graph: int = 6, seed: int = 0, width: int = 3, **numbers: Any) -> PriorWeights:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +25,7 @@ from blink.linking.coherence import (
     relatedness_of,
 )
 from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities
+from blink.linking.siblings import Siblings
 
 pytestmark = pytest.mark.quick
 
@@ -54,9 +56,14 @@ def plain_chances(scored: ScoredSpans, i: int, with_nothing: bool) -> list[float
 
 
 def mean_field(
-    scored: ScoredSpans, aligned: list[list[int]], phi: np.ndarray, weight: float, ranked: bool
+    scored: ScoredSpans,
+    aligned: list[list[int]],
+    phi: np.ndarray,
+    weight: float,
+    ranked: bool,
+    triples: Sequence[tuple[int, int, int]] = (),
 ) -> list[list[float]]:
-    """What is added to each score: the formula of the module's head, one number at a time."""
+    """What is added to each score: the formulas of `coherence` and `siblings`, one number at a time."""
     m, k = scored.rows.shape
     with_nothing = ranked and not all(x == math.inf for x in scored.mention_logits.tolist())
     first = [plain_chances(scored, i, with_nothing) for i in range(m)]
@@ -64,10 +71,32 @@ def mean_field(
     belief = [list(row) for row in first]
     added = [[0.0] * k for _ in range(m)]
 
+    entities_of_text = {entity for i in likely for entity in aligned[i] if entity >= 0}
+
+    def related(i: int, entity: int, other: int) -> float:
+        """How related a candidate of mention i is to another entity, with the messages of siblings."""
+        p = {candidate: first[i][f] for f, candidate in enumerate(aligned[i]) if candidate >= 0 and first[i][f]}
+
+        def shared(tail: int, relation: int) -> float | None:
+            heads = {h for h, r, t in triples if (r, t) == (relation, tail) and h != t and h in entities_of_text}
+            rivals = [p[h] for h in heads if h != other and h in p]
+            if other not in heads or tail not in p or not rivals:
+                return None
+            return float(phi[tail][other]) * min(p[tail] / max(rivals), 1)
+
+        value = float(phi[entity][other])
+        as_tail = [v - value for r in (0, 1) if (v := shared(entity, r)) is not None]
+        as_head = [
+            v - value
+            for h, r, t in triples
+            if h == entity and t != h and h in p and h != other and (v := shared(t, r)) is not None
+        ]
+        return value + min([0.0, *as_tail]) + max([0.0, *as_head])
+
     def received(i: int, entity: int, j: int) -> float:
         if entity < 0:
             return 0.0
-        return sum(belief[j][f] * phi[entity][other] for f, other in enumerate(aligned[j]) if other >= 0)
+        return sum(belief[j][f] * related(i, entity, other) for f, other in enumerate(aligned[j]) if other >= 0)
 
     for _ in range(4):
         for i in likely:
@@ -111,6 +140,22 @@ class TestMeanField:
         assert (np.isneginf(updated.entity_logits) == (updated.rows < 0)).all()
         for name in ("start", "end", "mention_logits"):
             assert np.array_equal(getattr(updated, name), getattr(scored, name))
+
+    @some
+    @given(st.integers(0, 10_000), st.integers(2, 6), st.integers(1, 4), st.booleans())
+    def test_with_siblings_too(self, seed: int, m: int, k: int, ranked: bool) -> None:
+        random = np.random.default_rng(seed)
+        scored = random_spans(random, m, k, ENTITIES + 2)
+        aligned, phi = AsTheyAre(ENTITIES)[scored.rows], any_relatedness(random)
+        triples = sorted({(int(h), int(r), int(t)) for h, r, t in random.integers((ENTITIES, 2, ENTITIES), size=(14, 3))})
+        siblings = Siblings(np.array(triples, np.int32), ENTITIES)
+        updated = mean_field_update(scored, aligned, of_matrix(phi), 1.5, ranked, siblings)
+        added = mean_field(scored, aligned.tolist(), phi, 1.5, ranked, triples)
+        expected = [
+            {row: score + more for row, score, more in zip(rows, scores, mores, strict=True) if row >= 0}
+            for rows, scores, mores in zip(scored.rows.tolist(), scored.entity_logits.tolist(), added, strict=True)
+        ]
+        close(updated, expected)
 
     @some
     @given(st.integers(0, 10_000), st.floats(0, 1000), st.booleans())
@@ -192,6 +237,69 @@ class TestMeanField:
         random = np.random.default_rng(0)
         scored = random_spans(random, 6, 4, ENTITIES)
         assert same(mean_field_update(scored, scored.rows, of_matrix(any_relatedness(random)), 0.0, True), scored)
+
+
+class TestSiblings:
+    CITY, CLUB, ANOTHER_CLUB, BAND, COUNTRY = range(5)
+    SEAT, FORMED_IN, COUNTRY_OF = range(3)
+    GRAPH = np.array(
+        [
+            (CLUB, SEAT, CITY),
+            (ANOTHER_CLUB, SEAT, CITY),
+            (BAND, FORMED_IN, CITY),
+            (CITY, COUNTRY_OF, COUNTRY),
+        ],
+        np.int32,
+    )
+
+    def updated(self, other: int, *, city: float, club: float, triples: bool = True) -> dict[int, float]:
+        """Scores of the city and of its club, the candidates of a mention next to a mention of another entity."""
+        table_of_graph = PriorTable(
+            tuple(f"Q{i}" for i in range(5)),
+            np.array([4, 1, 1, 1, 1]),
+            np.unique(np.sort(self.GRAPH[:, [0, 2]], axis=1), axis=0),
+            triples=self.GRAPH if triples else None,
+        )
+        scored = spans([[other, -1], [self.CITY, self.CLUB]], [[4.0, -math.inf], [city, club]])
+        scored = scored.reordered(scored.entity_logits)
+        prior = PriorStages.from_prior(table_of_graph, PriorWeights("ranker-1", True, coherence=2.0), AsTheyAre(5))
+        return by_row(prior.rescore(scored, np.ones((2, 1))))[1]
+
+    def test_a_club_does_not_speak_for_its_rivals_seat(self) -> None:
+        before = self.updated(self.ANOTHER_CLUB, city=1.0, club=1.5, triples=False)
+        assert before[self.CITY] > before[self.CLUB]  # the edge to the seat outweighs the text
+        for city, club in ((1.0, 1.5), (-1.0, 1.0), (1.0, 1.0), (3.0, 1.0)):
+            after = self.updated(self.ANOTHER_CLUB, city=city, club=club)
+            assert after[self.CITY] > city
+            # What is above the difference by the text is that both clubs have a neighbour in common.
+            assert after[self.CLUB] - after[self.CITY] >= club - city - 1e-5
+            if city >= club:
+                assert after[self.CLUB] - after[self.CITY] == pytest.approx(club - city, abs=1e-5)
+
+    def test_the_city_still_gains_where_the_text_is_about_it(self) -> None:
+        for other in (self.BAND, self.COUNTRY):
+            one, without = (self.updated(other, city=1.0, club=1.5, triples=triples) for triples in (True, False))
+            assert one == without
+            assert one[self.CITY] > one[self.CLUB]
+
+    def test_an_unlikely_tail_raises_nobody(self) -> None:
+        one, without = (self.updated(self.ANOTHER_CLUB, city=-9.0, club=1.5, triples=t) for t in (True, False))
+        assert one[self.CLUB] == pytest.approx(without[self.CLUB], abs=1e-3)
+
+    @some
+    @given(st.integers(0, 10_000), st.sets(st.integers(-1, 6)))
+    def test_groups_are_those_of_the_triples(self, seed: int, entities: set[int]) -> None:
+        triples = np.unique(np.random.default_rng(seed).integers((7, 2, 7), size=(20, 3)), axis=0).astype(np.int32)
+        some_entities = np.array(sorted(entities), dtype=np.int64)
+        groups = Counter(
+            (int(some_entities[tail]), tuple(some_entities[heads].tolist()))
+            for tail, heads in Siblings(triples, 7)(some_entities)
+        )
+        expected: dict[tuple[int, int], list[int]] = {}
+        for head, relation, tail in triples.tolist():
+            if head != tail and {head, tail} <= entities:
+                expected.setdefault((tail, relation), []).append(head)
+        assert groups == Counter((tail, tuple(heads)) for (tail, _), heads in expected.items() if len(heads) > 1)
 
 
 def test_equal_scores_go_to_the_smaller_row() -> None:

@@ -72,6 +72,11 @@ def test_odd_ids_and_weights_without_vectors_come_back() -> None:
     assert alike(there_and_back(prior), prior)
 
 
+def test_a_file_of_an_earlier_version_has_no_triples() -> None:
+    prior = Prior(replace(table(["Q1", "Q2"]), triples=None))
+    assert alike(there_and_back(prior), prior)
+
+
 def test_vectors_take_half_the_room_and_are_near_what_they_were(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     prior_table = replace(table([f"Q{i}" for i in range(50)]), vectors=random.normal(size=(50, 100)).astype(np.float32))
@@ -201,6 +206,8 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
         ({"edges": np.array([[0, 3]], np.int32)}, {}, MismatchError, ("edges", "3 entities")),
         ({"edges": np.array([[-1, 2]], np.int32)}, {}, MismatchError, ("edges", "3 entities")),
         ({"edges": np.array([0, 1], np.int32)}, {}, MismatchError, ("edges",)),
+        ({"triples": np.array([[0, 9, 3]], np.int32)}, {}, MismatchError, ("triples", "3 entities")),
+        ({"triples": np.array([[0, 1]], np.int32)}, {}, MismatchError, ("triples",)),
         ({"degrees": np.zeros(2, np.int64)}, {}, MismatchError, ("degrees", "3 entities")),
         ({"degrees": np.array([1, -1, 2])}, {}, MismatchError, ("a degree below 0",)),
         ({"vectors": np.zeros((4, 6), np.float16)}, {}, MismatchError, ("vectors", "3 entities")),

@@ -66,6 +66,7 @@ class PriorTable:
         vectors: learned entity vectors; zeros for an entity without one. *Shape:* (n, d), float32.
         relations: relation vectors, if the entity vectors are those of a multiplicative model.
         about: provenance: hashes, names, counts.
+        triples: heads, relations and tails by index; None in files of earlier versions. *Shape:* (triples, 3), int32.
     """
 
     ids: tuple[str, ...]
@@ -74,6 +75,7 @@ class PriorTable:
     vectors: np.ndarray | None = None
     relations: Relations | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    triples: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -142,7 +144,7 @@ class Prior:
 
 
 _ARRAYS = ("text", "graph", "gate")
-_TABLE = ("degrees", "edges", "vectors")
+_TABLE = ("degrees", "edges", "vectors", "triples")
 _RELATIONS = ("vectors", "bias", "spread")
 _HALF = ("vectors", "relations.vectors")
 """Arrays that are stored as float16, and converted to float32 when read."""
@@ -204,8 +206,8 @@ def _assembled(about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> P
     if about["layout"] is not None:
         of_relations = [full[f"relations.{name}"] for name in _RELATIONS]
         relations = Relations(of_relations[0], of_relations[1], of_relations[2], str(about["layout"]))
-    vectors = full.get("vectors")
-    table = PriorTable(tuple(_unpacked(full["ids"])), full["degrees"], full["edges"], vectors, relations, about["about"])
+    ids, optional = tuple(_unpacked(full["ids"])), {name: full.get(name) for name in ("vectors", "triples")}
+    table = PriorTable(ids, full["degrees"], full["edges"], relations=relations, about=about["about"], **optional)
     weights = []
     for i, values in enumerate(about["weights"]):
         arrays: dict[str, Any] = {name: full[f"weights.{i}.{name}"] for name in _ARRAYS}
@@ -229,9 +231,12 @@ def _problems(table: PriorTable, n: int, weights: Sequence[PriorWeights]) -> Ite
             yield f"{name} of shape {value.shape} for {n:,} entities"
     if table.degrees.min(initial=0) < 0:
         yield "a degree below 0"
-    edges = table.edges
-    if edges.ndim != 2 or edges.shape[1] != 2 or (len(edges) and (edges.min() < 0 or edges.max() >= n)):
-        yield f"edges of shape {edges.shape} that do not fit {n:,} entities"
+    for name, pairs, width_of_row in (("edges", table.edges, 2), ("triples", table.triples, 3)):
+        if pairs is None:
+            continue
+        ends = pairs[:, [0, -1]] if pairs.ndim == 2 and pairs.shape[1] == width_of_row else None
+        if ends is None or (len(ends) and (ends.min() < 0 or ends.max() >= n)):
+            yield f"{name} of shape {pairs.shape} that do not fit {n:,} entities"
     if table.relations is not None:
         yield from _relation_problems(table.relations, width)
     for weights_of_scorer in weights:

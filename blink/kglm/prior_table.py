@@ -73,7 +73,7 @@ def make_table(graph: Graph, vectors: str | None) -> PriorTable:
         relations = _relations(Path(vectors), space, table)
         about["vectors"] = {"name": Path(vectors).name, "sha256": sample_hash(vectors_file(Path(vectors), "entity"))}
         about["vectors"] |= {key: space.meta[key] for key in ("model", "kind", "settings") if key in space.meta}
-    return PriorTable(graph.entities, graph.degrees, edges, table, relations, about)
+    return PriorTable(graph.entities, graph.degrees, edges, table, relations, about, graph.train.astype(np.int32))
 
 
 def signatures(graph: Graph, width: int = SIGNATURE_WIDTH) -> np.ndarray:

@@ -7,6 +7,7 @@ q_i(e) is the probability that mention i names entity e. A few rounds of the upd
 start from the probabilities by the scores S alone (after Ganea et al. 2016, PBoH, eq. 3-5, and Le and Titov 2018, eq. 5-7).
 phi(e, e') is how related two entities are. The inner sum over e' is the message from mention j to the candidate e of mention i.
 n_i is the expected number of other mentions, at least one. Overlapping spans are alternatives and send each other no messages.
+Where a triple does not tell two candidates of a mention apart, both receive the same message (`blink.linking.siblings`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from blink.data.prior_file import PriorTable, PriorWeights, Relations, multiplie
 from blink.errors import MismatchError, SettingsError
 from blink.linking.graph_prior import EntityAlignment, GraphPrior
 from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities
+from blink.linking.siblings import Siblings, shared_messages
 
 Relatedness = Callable[[np.ndarray], np.ndarray]
 """From indices of entities in the table, without repetition, to how related each pair is. *Shapes:* (n,) to (n, n), float32,
@@ -43,10 +46,14 @@ class Coherence:
         weight: of the messages.
         ranked: whether scores are log-odds against "nothing" or inner products.
         alignment: of the knowledge base's entities with the table.
+        siblings: of the table; None where it has no triples.
     """
 
-    def __init__(self, related: Relatedness, weight: float, ranked: bool, alignment: EntityAlignment) -> None:
+    def __init__(
+        self, related: Relatedness, weight: float, ranked: bool, alignment: EntityAlignment, siblings: Siblings | None = None
+    ) -> None:
         self.related, self.weight, self.ranked, self.alignment = related, weight, ranked, alignment
+        self.siblings = siblings
 
     @classmethod
     def from_prior(cls, table: PriorTable, weights: PriorWeights, alignment: EntityAlignment) -> Coherence | None:
@@ -57,7 +64,8 @@ class Coherence:
         """
         if not weights.coherence:
             return None
-        return cls(relatedness_of(table, weights.relatedness), weights.coherence, weights.ranked, alignment)
+        related, siblings = relatedness_of(table, weights.relatedness), Siblings.from_table(table)
+        return cls(related, weights.coherence, weights.ranked, alignment, siblings)
 
     @property
     def min_mention_log_prob(self) -> float:
@@ -68,7 +76,8 @@ class Coherence:
         """The spans of a whole text with scores that agree."""
         if len(spans) < 2:
             return spans
-        return mean_field_update(spans, self.alignment[spans.rows], self.related, self.weight, self.ranked)
+        indices = self.alignment[spans.rows]
+        return mean_field_update(spans, indices, self.related, self.weight, self.ranked, self.siblings)
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,12 @@ def relatedness_of(table: PriorTable, kind: str) -> Relatedness:
 
 
 def mean_field_update(
-    spans: ScoredSpans, indices: np.ndarray, related: Relatedness, weight: float, ranked: bool
+    spans: ScoredSpans,
+    indices: np.ndarray,
+    related: Relatedness,
+    weight: float,
+    ranked: bool,
+    siblings: Siblings | None = None,
 ) -> ScoredSpans:
     """Add the messages of the module's head to the scores of a text; returns candidates in their new order.
 
@@ -122,6 +136,7 @@ def mean_field_update(
         related: how related entities are.
         weight: of the messages.
         ranked: whether scores are log-odds against "nothing" or inner products.
+        siblings: of the table; None: every candidate receives the messages for itself alone.
     """
     certain = np.isposinf(spans.mention_logits).all()
     probabilities = link_probabilities(spans) if ranked and not certain else np.exp(joint_scores(spans))
@@ -131,12 +146,17 @@ def mean_field_update(
     for start in range(0, len(active), GROUP_SIZE):
         group = active[start : start + GROUP_SIZE]
         if len(group) > 1:
-            logits[group] += _messages(spans.select(group), indices[group], probabilities[group], related, weight)
+            logits[group] += _messages(spans.select(group), indices[group], probabilities[group], related, weight, siblings)
     return spans.reordered(logits)
 
 
 def _messages(
-    spans: ScoredSpans, indices: np.ndarray, probabilities: np.ndarray, related: Relatedness, weight: float
+    spans: ScoredSpans,
+    indices: np.ndarray,
+    probabilities: np.ndarray,
+    related: Relatedness,
+    weight: float,
+    siblings: Siblings | None,
 ) -> np.ndarray:
     """The sum of messages to each candidate of a group of spans, after `ROUNDS` damped updates. *Shape:* (m, k), float32."""
     disjoint = (spans.start[:, None] > spans.end) | (spans.start > spans.end[:, None])
@@ -144,21 +164,30 @@ def _messages(
         return np.zeros(indices.shape, dtype=np.float32)
     entities, columns = np.unique(indices, return_inverse=True)
     columns = columns.reshape(indices.shape)
-    phi = related(entities[entities >= 0])
-    if (entities < 0).any():
-        phi = np.pad(phi, ((1, 0), (1, 0)))  # entities that the table lacks sort first, and are related to none
+    lacking = int((entities < 0).any())  # entities that the table lacks sort first, and are related to none
+    phi = np.pad(related(entities[lacking:]), ((lacking, 0), (lacking, 0)))
+    # By entity: candidates of several mentions share a column, so that all messages are two matrix products.
+    by_entity = partial(_by_entity, columns, len(entities))
+    shared = None if siblings is None else shared_messages(phi, by_entity(probabilities), siblings(entities))
     totals = probabilities.sum(1, keepdims=True)
     expected_others = np.maximum(disjoint @ totals, 1)
     received = np.zeros(indices.shape)
     beliefs = probabilities.astype(np.float64)
     for _ in range(ROUNDS):
-        # Beliefs by entity: candidates of several mentions share a column, so that all messages are two matrix products.
-        by_entity = np.zeros((len(indices), len(entities)))
-        np.add.at(by_entity, (np.arange(len(indices))[:, None], columns), beliefs)
-        messages = (disjoint @ by_entity) @ phi
+        sent = disjoint @ by_entity(beliefs)
+        messages = sent @ phi
+        if shared is not None:
+            shared.add(messages, sent)
         received = weight * np.take_along_axis(messages, columns, 1) / expected_others
         beliefs = (1 - DAMPING) * beliefs + DAMPING * _updated(probabilities, received, totals)
     return received.astype(np.float32)
+
+
+def _by_entity(columns: np.ndarray, entities: int, beliefs: np.ndarray) -> np.ndarray:
+    """Beliefs of the candidates of each mention, (m, k), in the columns of their entities, (m, entities)."""
+    sums = np.zeros((len(columns), entities))
+    np.add.at(sums, (np.arange(len(columns))[:, None], columns), beliefs)
+    return sums
 
 
 def _updated(probabilities: np.ndarray, received: np.ndarray, totals: np.ndarray) -> np.ndarray:

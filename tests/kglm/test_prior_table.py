@@ -53,6 +53,8 @@ class TestGraph:
         assert pairs == sorted(pairs)
         assert all(a < b for a, b in pairs)
         assert table.edges.dtype == np.int32
+        assert table.triples is not None
+        assert [(table.ids[h], graph.relations[r], table.ids[t]) for h, r, t in table.triples.tolist()] == rows
         assert (table.vectors, table.relations) == (None, None)
         assert table.about["graph"] == graph.digest
         assert table.about["triples"] == len(rows)

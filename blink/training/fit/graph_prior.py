@@ -25,6 +25,7 @@ from blink.linking.decoder import Decoder
 from blink.linking.graph_prior import EntityAlignment, GraphPrior, agreement, gated, projected
 from blink.linking.linker import Linker
 from blink.linking.scoring import ScoredSpans, link_probabilities, log_softmax
+from blink.linking.siblings import Siblings
 from blink.training.fit.calibration import CUTOFFS
 from blink.training.fit.reranker import require_one_window
 from blink.training.settings import PriorTuneSettings
@@ -314,10 +315,11 @@ def fit_coherence(
     best = alone
     least = sum(_negative_log_likelihood(text, weights.ranked) for text in before)
     for kind in kinds:
-        related = _cached(relatedness_of(table, kind))
+        related, siblings = _cached(relatedness_of(table, kind)), Siblings.from_table(table)
         for weight in COHERENCE[1:]:
             loss = sum(
-                _negative_log_likelihood(_coherent(text, related, weight, weights.ranked), weights.ranked) for text in before
+                _negative_log_likelihood(_coherent(text, related, weight, weights.ranked, siblings), weights.ranked)
+                for text in before
             )
             if loss < least - 1e-6:
                 least, best = loss, replace(weights, coherence=weight, relatedness=kind)
@@ -337,10 +339,10 @@ def _cached(related: Relatedness) -> Relatedness:
     return cached
 
 
-def _coherent(text: LabelledText, related: Relatedness, weight: float, ranked: bool) -> LabelledText:
+def _coherent(text: LabelledText, related: Relatedness, weight: float, ranked: bool, siblings: Siblings | None) -> LabelledText:
     if len(text.spans) < 2:
         return text
-    return replace(text, spans=mean_field_update(text.spans, text.indices, related, weight, ranked))
+    return replace(text, spans=mean_field_update(text.spans, text.indices, related, weight, ranked, siblings))
 
 
 def _negative_log_likelihood(text: LabelledText, ranked: bool) -> float:
