@@ -40,6 +40,13 @@ from blink.apps.outputs import Outputs
     help="Key of the texts to read in FILE, such as text_cased: the same texts, character for character.",
 )
 @click.option(
+    "--nil",
+    is_flag=True,
+    help="Also score gold mentions outside the catalogue, which are right if no link overlaps them: recall is the share of "
+    "them without a link, precision the share of the gold mentions without a link that are outside the catalogue. And the "
+    "share of all gold mentions whose exact span is proposed, and of those with a mention probability above 0.5.",
+)
+@click.option(
     "--save-preds", metavar="OUT", help="Save the predictions: a file that ends in .npz, or a folder for predictions.npz."
 )
 @click.option("--preds", metavar="NPZ", help="Evaluate predictions of --save-preds at every threshold; the model does not run.")

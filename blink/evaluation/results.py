@@ -56,6 +56,7 @@ def labelled_results(
     *,
     more: Mapping[str, Any] | None = None,
     before: str = "",
+    after: str = "",
 ) -> Results:
     """Results of texts with gold.
 
@@ -66,12 +67,13 @@ def labelled_results(
         cluster: unit of resampling, ``none`` (texts) or ``paraphrase`` (groups of texts).
         more: further figures.
         before: text above the report.
+        after: text below its tables.
     """
     report = evaluate(texts, by_group=cluster == "paraphrase")
     by_stratum = stratum_scores(texts, strata) if strata else {}
     figures = report.to_json(threshold=run.threshold, questions_per_s=run.questions_per_s)
     figures |= {"cluster": cluster, "slices": {name: scores.to_json() for name, scores in by_stratum.items()}}
-    sections = [before, format_report(report), format_strata(by_stratum) if by_stratum else "", run.lines()]
+    sections = [before, format_report(report), format_strata(by_stratum) if by_stratum else "", after, run.lines()]
     return Results(figures | dict(more or {}), prediction_records(texts), _joined(sections))
 
 

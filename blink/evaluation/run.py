@@ -11,7 +11,8 @@ from typing import Any
 
 from blink.data.mention_files import TEXT_KEY, bind, evaluation_samples, require_rows
 from blink.data.records import Sample
-from blink.errors import MissingFileError, SettingsError
+from blink.errors import DataError, MissingFileError, SettingsError
+from blink.evaluation.nil import nil_report
 from blink.evaluation.results import Results, RunFigures, labelled_results, usage_results
 from blink.evaluation.saved import (
     FILE_NAME,
@@ -42,6 +43,7 @@ def evaluate_file(
     cluster: str = "none",
     save_preds: str | None = None,
     text_key: str = TEXT_KEY,
+    nil: bool = False,
     warn: Callable[[str], None] = logger.warning,
     bars: Bars = no_bars,
     **options: Any,
@@ -54,6 +56,7 @@ def evaluate_file(
         cluster: unit of resampling for the intervals, ``none`` or ``paraphrase``.
         save_preds: file or folder for the predictions, see `predictions_file`.
         text_key: key of the texts in the file, see `read_samples`.
+        nil: score gold mentions outside the catalogue and detected spans too, see `blink.evaluation.nil`.
         warn: called with each warning.
         bars: progress bars.
         **options: of `open_linker`; None means the default.
@@ -62,6 +65,8 @@ def evaluate_file(
         DataError: the file cannot be evaluated, or the model can get none of its gold mentions right.
     """
     samples = evaluation_samples(file, text_key)
+    if nil and not any(s.labelled for s in samples):
+        raise DataError(f"{file} has no gold mentions to score; leave --nil out")
     save_to = None if save_preds is None else predictions_file(save_preds)
     set_options = {name: value for name, value in options.items() if value is not None}
     linker = open_linker(**{"model": None, "kb": None} | set_options, warn=warn, bars=bars)
@@ -77,7 +82,9 @@ def evaluate_file(
     figures = RunFigures(linker.thresholds.score, len(samples) / run.seconds)
     pairs = list(zip(run.analyses, samples, strict=True))
     if any(s.labelled for s in samples):
-        return labelled_results([question_at(linker.decoder, *pair) for pair in pairs], strata, figures, cluster)
+        texts = [question_at(linker.decoder, *pair) for pair in pairs]
+        more, after = nil_report(texts, run.analyses, samples) if nil else ({}, "")
+        return labelled_results(texts, strata, figures, cluster, more=more, after=after)
     return usage_results(samples, [predicted_at(linker.decoder, analysis) for analysis, _ in pairs], figures)
 
 

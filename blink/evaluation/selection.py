@@ -12,6 +12,7 @@ from blink.errors import DataError, MismatchError, MissingFileError, SettingsErr
 from blink.evaluation.calibration import Calibration, calibration_of, format_calibration
 from blink.evaluation.legacy import is_legacy, read_legacy
 from blink.evaluation.matching import Matching
+from blink.evaluation.nil import nil_report
 from blink.evaluation.plots import RELIABILITY_FILE, draw_curves, draw_reliability
 from blink.evaluation.results import Results, RunFigures, labelled_results, usage_results
 from blink.evaluation.saved import FILE_NAME, Provenance, SavedPredictions, kb_hash, model_hash, read_predictions
@@ -54,6 +55,7 @@ class SweepRequest:
     choose_by: Matching = "weak"
     plots: str | None = None
     cluster: str = "none"
+    nil: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,10 @@ def evaluate_saved(request: SweepRequest) -> Results:
     if saved.labelled:
         figures, text = _swept(request, sweep, selected)
         texts = [question_at(sweep.decoder, *pair, thresholds) for pair in pairs]
-        return labelled_results(texts, saved.slices, run, request.cluster, more=more | figures, before=text)
-    if request.plots is not None:
-        raise DataError(f"{request.preds} has no gold to draw curves of; leave --plots out")
+        nil, after = nil_report(texts, saved.analyses, saved.samples) if request.nil else ({}, "")
+        return labelled_results(texts, saved.slices, run, request.cluster, more=more | figures | nil, before=text, after=after)
+    if request.plots is not None or request.nil:
+        raise DataError(f"{request.preds} has no gold to draw curves of or to score; leave --plots and --nil out")
     predictions = [predicted_at(sweep.decoder, analysis, thresholds) for analysis, _ in pairs]
     return usage_results(saved.samples, predictions, run, more=more, before=f"{_title(saved)}\n\n{_selection_line(selected)}")
 
