@@ -27,7 +27,8 @@ TRAIN = ("train", "--train", "train.jsonl", "--dev", "dev.jsonl", "--kb", "kb", 
 FAST = ("--learning-rate", "0.02", "--head-learning-rate", "0.02")
 TRAIN_OPTIONS = (*FAST, "--batch-size", "8", "--precision", "fp32", "--device", "cpu")
 FOLDS = ("--fold", "runs/a", "--fold", "runs/b")
-RANK = ("--kb", "kb", "--train", "train.jsonl", "--floor", "-9", "--epochs", "10", "--batch-size", "256", "--members", "1")
+FIT = ("--floor", "-9", "--epochs", "10", "--batch-size", "256", "--members", "1", "--absent", "0")
+RANK = ("--kb", "kb", "--train", "train.jsonl", *FIT)
 RELATED = ("--mix", "questions=1,related=0.5", "--triples")
 MODEL = "runs/all/best"
 OPEN = ("--model", MODEL, "--kb", "kb", "--device", "cpu", "--precision", "fp32")
@@ -132,6 +133,8 @@ class TestRank:
             ((MODEL, *RANK, *FOLDS, "--also", "other"), ("other were made by another model",)),
             ((MODEL, *RANK, *FOLDS, "--train", "nowhere.jsonl"), ("nowhere.jsonl does not exist",)),
             ((MODEL, *RANK, *FOLDS, "--train", "plain.jsonl"), ("plain.jsonl has no gold",)),
+            ((MODEL, *RANK, *FOLDS, "--repeat", "dev.jsonl", "2"), ("--repeat names dev.jsonl", "no file of --train")),
+            ((MODEL, *RANK, *FOLDS, "--repeat", "train.jsonl", "0"), ("--repeat", "x>=1")),
             ((MODEL, *RANK, *FOLDS, "--kb", "runs"), ("runs", "not a knowledge base")),
             ((MODEL, *RANK, *FOLDS, "--members", "0"), ("members is 0",)),
             ((MODEL, *RANK, *FOLDS, "--mix", "smell=1"), ("'smell'", "questions")),

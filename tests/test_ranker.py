@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blink.data.records import LinkedText, Mention, Sample
+from blink.data.windows import split_into_windows
 from blink.errors import CheckpointError, DataError, MismatchError, SettingsError
 from blink.evaluation.calibration import calibration_of
 from blink.evaluation.sweep import link_outcomes
 from blink.kb.knowledge_base import KnowledgeBase
+from blink.kb.subset import subset
 from blink.linking.candidates import CandidateGenerator
 from blink.linking.decoder import Thresholds
 from blink.linking.features import FEATURES, CandidateFeatures, CandidateFeaturizer, TextContext, _surroundings
@@ -28,6 +30,7 @@ from blink.model.config import FEATURE_GROUPS
 from blink.model.reranker import RANKER_FILE, RerankerNetwork, Scaling
 from blink.training.fit.calibration import DevSet, calibrate
 from blink.training.fit.reranker import LabelledSpans, _merged, fit_reranker, fit_scaling, label_spans, labelled_spans
+from blink.training.fit.reranker_texts import LabelledTexts, SpanExtractor, TextSource
 from blink.training.settings import Fold, RankSettings
 
 TEXT = "see Oslo 7 and the java the 8th"
@@ -286,7 +289,7 @@ def cross_entropy(reranker: RerankerNetwork, spans: LabelledSpans) -> float:
 
 @pytest.mark.quick
 class TestFitting:
-    settings = RankSettings(epochs=12, batch_size=32, left_out=0.0, absent=0.0, members=1)
+    settings = RankSettings(epochs=12, batch_size=32, left_out=0.0, members=1)
 
     def test_it_learns_what_decides(self) -> None:
         reranker = fit_reranker(separable(), self.settings)
@@ -314,6 +317,15 @@ class TestFitting:
         merged = replace(weighing(), layers=_merged(members)).scores(data.features, data.real)
         assert np.allclose(merged, np.mean(alone, axis=0), atol=1e-4)
         assert not np.allclose(merged, alone[0], atol=1)
+
+    def test_spans_that_are_repeated_count_more(self) -> None:
+        data = separable(40)
+        contrary = replace(data, target=np.where(data.target >= 0, -1, 0))
+        for times in ((9, 1), (1, 9)):
+            both = LabelledSpans.concatenate([data.repeated(times[0]), contrary.repeated(times[1])])
+            reranker = fit_reranker(both, self.settings)
+            preferred, other = (data, contrary) if times[0] > times[1] else (contrary, data)
+            assert cross_entropy(reranker, preferred) < cross_entropy(reranker, other)
 
     def test_as_many_members_are_fitted_as_were_asked_for(self) -> None:
         reranker = fit_reranker(separable(50), self.settings.replace({"epochs": 1, "hidden": 8, "members": 2}))
@@ -398,20 +410,43 @@ class TestOnTexts:
         assert len(of_gold) == len(bounds) - overlapping(0, 6) + 1
         assert (of_gold.target >= 0).sum() == 1
 
-    @pytest.mark.parametrize(
-        ("texts", "message"),
-        [
-            (("oslo 7", "word " * 200), "text s1 is longer than one window"),
-            (("oslo 7", "", "java 8"), "text s1 is empty"),
-            (("oslo 7", "word " * 100, "", "java 8"), "text s1 is longer"),  # two windows and none: as many as texts
-            ((" ", "word " * 100), "text s0 is empty"),
-        ],
-    )
-    def test_texts_of_not_one_window_are_refused_by_name(
-        self, texts: tuple[str, ...], message: str, model: BiEncoder, kb: KnowledgeBase
-    ) -> None:
-        with pytest.raises(SettingsError, match=message):
-            labelled_spans(model, kb, [sample(i, text) for i, text in enumerate(texts)], min_mention_log_prob=float("-inf"))
+    def test_texts_of_several_windows_and_none_are_labelled(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        words = "word " * 100
+        text = f"oslo 7 {words}atlanta 2 {words}"
+        long = sample(1, text, (0, 6, 7), (text.index("atlanta"), text.index("atlanta") + 9, 2))
+        room = model.config.max_context_length - 2
+        assert len(split_into_windows(len(model.tokenizer.tokenize([text])[0].ids), room, 10)) > 1
+        assert len(labelled_spans(model, kb, [sample(0, ""), long], min_mention_log_prob=float("-inf"))) > 50
+        (analysis,) = Linker(model, kb, rank=False, mentions=5000, **OPTIONS).analyze([text], keep=("features",))
+        spans = label_spans(long, analysis)
+        title = spans.features[np.arange(len(spans)), spans.target, FEATURES.index("title")]
+        assert title[spans.target >= 0].tolist() == [1, 1]
+
+    def test_a_mention_outside_the_knowledge_base_names_nothing(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        reduced = subset(kb, [7])
+        labelled = reduced.relabel(sample(0, "oslo 7 is old", (0, 6, 7)))
+        spans = labelled_spans(model, reduced.base, [labelled], min_mention_log_prob=float("-inf"))
+        assert (spans.target == -1).all()
+        assert not spans.features[..., FEATURES.index("title")][spans.real].any()
+
+    @pytest.mark.parametrize("share", [0.0, 0.4])
+    def test_a_share_of_the_entities_is_absent(self, share: float, model: BiEncoder, kb: KnowledgeBase, tmp_path: Path) -> None:
+        model.save_pretrained(tmp_path)
+        names = [f"{toys.NAMES[i % 10]} {i}" for i in range(20)]
+        texts = [sample(i, f"see {name}", (4, 4 + len(name), i)) for i, name in enumerate(names)]
+        settings = RankSettings(absent=share, min_mention_log_prob=-1e9)
+
+        def targets(draw: int) -> list[int]:
+            extractor = SpanExtractor(tmp_path, settings, "fp32", draw=draw)
+            (spans,) = extractor.extract([TextSource(kb, None)], [LabelledTexts(texts, 2)], {"questions": 3.0})
+            assert spans.repeats is not None
+            assert set(spans.repeats.tolist()) == {6}
+            return list((spans.target >= 0).tolist())
+
+        first = targets(0)
+        assert first == targets(0)
+        assert sum(first) == 20 if share == 0 else 5 <= sum(first) < 20
+        assert share == 0 or first != targets(1)
 
     def test_a_floor_above_every_span_is_said_to_be(self, model: BiEncoder, kb: KnowledgeBase) -> None:
         with pytest.raises(DataError, match=r"propose no span.*--min-mention-log-prob"):

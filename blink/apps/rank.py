@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 @click.option("--kb", required=True, metavar="DIR", help="Knowledge base that the texts are linked to.")
 @click.option(
     "--train", "train_files", multiple=True, required=True, metavar="FILE", help="Labelled mention file; may be repeated."
+)
+@click.option(
+    "--repeat",
+    "repeats",
+    nargs=2,
+    type=(str, click.IntRange(1)),
+    multiple=True,
+    metavar="FILE N",
+    help="Count the texts of a --train file N times; may be repeated.",
 )
 @click.option(
     "--fold",
@@ -72,6 +81,7 @@ class RankRequest:
     models: Sequence[str]
     kb: str
     train_files: Sequence[str]
+    repeats: Sequence[tuple[str, int]]
     folds: Sequence[str]
     also: Sequence[str]
     mix: str
@@ -87,7 +97,7 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
     from blink.model.biencoder import CONFIG_FILE, BiEncoder
     from blink.model.gold_checks import GoldChecker
     from blink.training.fit.reranker import LabelledSpans
-    from blink.training.fit.reranker_texts import SpanExtractor, TextSource, model_folder, parse_reranker_mix
+    from blink.training.fit.reranker_texts import LabelledTexts, SpanExtractor, TextSource, model_folder, parse_reranker_mix
 
     mix = parse_reranker_mix(request.mix)
     targets = [model_folder(model) for model in request.models]
@@ -96,15 +106,18 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
     for target in targets:
         base.require_model(read_json(target / CONFIG_FILE).get("candidate_fingerprint"))
     check = GoldChecker.of(BiEncoder.from_pretrained(targets[0]), base.catalogue, say)
-    questions = [s for file in request.train_files for s in labelled_samples(file, base.catalogue, check)]
+    repeats = dict(request.repeats)
+    if unused := sorted(repeats.keys() - set(request.train_files)):
+        raise SettingsError(f"--repeat names {unused[0]}, which is no file of --train; name the file as there")
+    files = [LabelledTexts(labelled_samples(f, base.catalogue, check), repeats.get(f, 1)) for f in request.train_files]
     bases = [base, *map(KnowledgeBase.open, request.also)]
     sources = [TextSource.of(kb, mix, request.triples, request.damage) for kb in bases]
     spans = []
-    for folder, fold in _readers(request):
-        unseen = [s for s in questions if fold is None or s.id in fold]
-        if not unseen:
+    for i, (folder, fold) in enumerate(_readers(request)):
+        unseen = [replace(f, samples=[s for s in f.samples if fold is None or s.id in fold]) for f in files]
+        if not any(f.samples for f in unseen):
             raise SettingsError(f"{folder} left out no text of --train; give the files that it was trained on")
-        spans += list(SpanExtractor(folder, settings, request.precision, bar).extract(sources, unseen, mix))
+        spans += list(SpanExtractor(folder, settings, request.precision, bar, draw=i).extract(sources, unseen, mix))
     reranker = _fit(LabelledSpans.concatenate(spans), settings)
     for target in targets:
         _store(reranker, target)

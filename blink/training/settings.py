@@ -223,9 +223,9 @@ class RankSettings(Settings):
     """Size of the ensemble: networks fitted from different initial weights, whose scores are averaged."""
     dropout: Share = 0.1
     """Probability in the hidden layers."""
-    absent: Share = 0.05
-    """Share of gold entities that are removed from the candidates, so that the reranker learns to predict that a mention is not
-    in the knowledge base."""
+    absent: Share = 0.1
+    """Share of the entities of each knowledge base that are removed from it before the texts are linked, so that the reranker
+    learns from mentions of entities that are not in the knowledge base."""
     left_out: Share = 0.05
     """Share of spans that lose a whole group of features, so that groups can be switched off later."""
     min_mention_log_prob: Annotated[float, Field(allow_inf_nan=False)] = -5.0

@@ -17,7 +17,7 @@ from blink.linking.reranker import Reranker
 from blink.linking.scoring import ScoredSpans
 from blink.model.biencoder import BiEncoder
 from blink.model.reranker import RerankerNetwork, Scaling
-from blink.training.fit.reranker import LabelledSpans, fit_scaling, label_spans, require_one_window
+from blink.training.fit.reranker import LabelledSpans, fit_scaling, label_spans
 from blink.training.settings import Fold
 
 CUTOFFS = tuple(round(0.02 * i, 2) for i in range(1, 48))
@@ -127,7 +127,6 @@ class _Read:
 
 def _read(model: BiEncoder, dev: DevSet, precision: str, progress: Callable[[int], None]) -> _Read:
     assert model.reranker is not None
-    require_one_window(model, dev.samples)
     unscaled = Reranker(model.reranker.scaled(Scaling()))
     linker = Linker(model, dev.kb, precision=precision, stages={"reranker": unscaled})
     analyses, spans = [], []

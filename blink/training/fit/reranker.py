@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -24,8 +24,9 @@ from blink.training.settings import RankSettings
 Layers: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
 PRIOR = 1e-4
 """Weight of the squared logarithm of the scale, added to the mean cross-entropy per span."""
-LEAST_SPREAD = 1e-3
-"""Least standard deviation of a feature: one that is constant in the training data must not become huge elsewhere."""
+LEAST_SPREAD = 0.1
+"""Least standard deviation of a feature: one that is constant in the training data must not become huge elsewhere. Most
+features are 0 or 1, so that a rare one is at most 10."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,20 @@ class LabelledSpans:
         real: mask of candidates, false for padding. *Shape:* (n, candidates), bool.
         target: index of the right candidate, -1 for NIL: no mention, or an entity that is not a candidate.
             *Shape:* (n,), int64.
+        repeats: how often each span is used in an epoch; None for once. *Shape:* (n,), int64.
     """
 
     features: np.ndarray
     real: np.ndarray
     target: np.ndarray
+    repeats: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.target)
+
+    def repeated(self, times: int) -> LabelledSpans:
+        """The same spans, used so many times in an epoch."""
+        return replace(self, repeats=np.full(len(self), times, dtype=np.int64))
 
     @classmethod
     def concatenate(cls, spans: Sequence[LabelledSpans]) -> LabelledSpans:
@@ -62,6 +69,7 @@ class LabelledSpans:
             np.concatenate([_widened(p.features, width) for p in spans]),
             np.concatenate([_widened(p.real, width) for p in spans]),
             np.concatenate([p.target for p in spans]),
+            np.concatenate([np.ones(len(p), dtype=np.int64) if p.repeats is None else p.repeats for p in spans]),
         )
 
 
@@ -77,15 +85,14 @@ def labelled_spans(
     precision: str = "auto",
     progress: Callable[[int], None] = lambda texts: None,
 ) -> LabelledSpans:
-    """Detect spans with a model, and compute the features of their candidates.
+    """Detect spans with a model, and compute the features of their candidates. Texts may be longer than a window.
 
-    A span is a mention if it equals a gold mention. In partially labelled texts, other spans are excluded.
+    A span is a mention if it equals a gold mention, see `label_spans`.
 
     Raises:
-        SettingsError: the knowledge base has no names, or a text is empty or longer than one window.
+        SettingsError: the knowledge base has no names.
         DataError: there is no span above ``min_mention_log_prob``.
     """
-    require_one_window(model, samples)
     if kb.names is None or kb.vectors is None:
         raise SettingsError("a reranker needs the names of a knowledge base; build one with `blink kb build`")
     linker = Linker(model, kb, rank=False, precision=precision)
@@ -157,6 +164,7 @@ class _Inputs:
         mean, spread: of each feature. *Shape:* (features,), float32.
         index: candidates of each span in ``features``, -1 for padding. *Shape:* (spans, width), int64.
         target: as in `LabelledSpans`. *Shape:* (spans,), int64.
+        epoch: the spans of an epoch, in order, with their repetitions. *Shape:* (uses,), int64.
     """
 
     features: Tensor
@@ -164,6 +172,7 @@ class _Inputs:
     spread: Tensor
     index: Tensor
     target: Tensor
+    epoch: np.ndarray
 
     @classmethod
     def of(cls, spans: LabelledSpans) -> _Inputs:
@@ -172,7 +181,8 @@ class _Inputs:
         index = np.full(spans.real.shape, -1, dtype=np.int64)
         index[spans.real] = np.arange(len(features))
         scaled = features.sub_(mean).div_(spread)
-        return cls(scaled, mean, spread, torch.from_numpy(index), torch.from_numpy(spans.target))
+        epoch = np.repeat(np.arange(len(spans)), 1 if spans.repeats is None else spans.repeats)
+        return cls(scaled, mean, spread, torch.from_numpy(index), torch.from_numpy(spans.target), epoch)
 
 
 def _fit_member(inputs: _Inputs, settings: RankSettings, member: int, progress: Callable[[float], None]) -> Layers:
@@ -180,14 +190,14 @@ def _fit_member(inputs: _Inputs, settings: RankSettings, member: int, progress: 
     random = np.random.default_rng([settings.seed, member])
     net = _network(len(FEATURES), settings)
     optimizer = torch.optim.AdamW(net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    n_spans = len(inputs.target)
+    n_spans = len(inputs.epoch)
     steps = settings.epochs * -(-n_spans // settings.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=steps)
     for _ in range(settings.epochs):
         total = 0.0
-        for batch in torch.from_numpy(random.permutation(n_spans)).split(settings.batch_size):
+        for batch in torch.from_numpy(random.permutation(inputs.epoch)).split(settings.batch_size):
             index = inputs.index[batch]
-            target, is_candidate = _drop_gold_candidates(inputs.target[batch], index >= 0, settings.absent, random)
+            target, is_candidate = inputs.target[batch], index >= 0
             span, _ = is_candidate.nonzero(as_tuple=True)
             features = inputs.features[index[is_candidate]] * _feature_mask(len(batch), settings.left_out, random)[span]
             scores = features.new_zeros(is_candidate.shape).masked_scatter(is_candidate, net(features).squeeze(-1))
@@ -272,14 +282,6 @@ def _cross_entropy(scores: Tensor, real: Tensor, target: Tensor) -> Tensor:
     nothing = scores.new_zeros(len(scores), 1)
     logits = torch.cat([nothing, scores.masked_fill(~real, float("-inf"))], dim=1)
     return nn.functional.cross_entropy(logits, target + 1)
-
-
-def _drop_gold_candidates(target: Tensor, real: Tensor, rate: float, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Remove the right candidate from a share ``rate`` of the spans, whose target becomes NIL."""
-    dropped = torch.from_numpy(random.random(len(target)) < rate) & (target >= 0)
-    real = real.clone()
-    real[dropped, target[dropped]] = False
-    return target.masked_fill(dropped, -1), real
 
 
 def _feature_mask(spans: int, rate: float, random: np.random.Generator) -> Tensor:

@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from blink.data.records import Sample
 from blink.errors import SettingsError
 from blink.files import read_json, require_file
 from blink.kb.knowledge_base import KnowledgeBase
+from blink.kb.subset import Subset, subset
 from blink.model.biencoder import CONFIG_FILE, BiEncoder
 from blink.progress import Bars, no_bars
 from blink.training.data.synthetic import Synthesizer, read_triples
@@ -93,25 +96,38 @@ class TextSource:
 
 
 @dataclass(frozen=True)
+class LabelledTexts:
+    """Labelled texts, and how often each is used in an epoch of the fit."""
+
+    samples: Sequence[Sample]
+    repeats: int = 1
+
+
+@dataclass(frozen=True)
 class SpanExtractor:
     """Extracts labelled spans from texts with a model.
+
+    The texts are linked to knowledge bases without a share of their entities (`RankSettings.absent`), drawn by seed, so that
+    mentions of these entities have the features of mentions outside the knowledge base.
 
     Args:
         model: folder of the model.
         settings: of the reranker.
         precision: of the encoder.
         bars: progress over the texts.
+        draw: of the entities that are removed, besides the seed.
     """
 
     model: Path
     settings: RankSettings
     precision: str = "auto"
     bars: Bars = no_bars
+    draw: int = 0
 
     def extract(
-        self, sources: Sequence[TextSource], questions: Sequence[Sample], mix: Mapping[str, float]
+        self, sources: Sequence[TextSource], texts: Sequence[LabelledTexts], mix: Mapping[str, float]
     ) -> Iterator[LabelledSpans]:
-        """Spans of the questions, which belong to the first knowledge base, and of synthetic texts of each.
+        """Spans of labelled texts, which belong to the first knowledge base, and of synthetic texts of each.
 
         Raises:
             MismatchError: a knowledge base was built with another model.
@@ -119,12 +135,30 @@ class SpanExtractor:
         model = BiEncoder.from_pretrained(model_folder(self.model))
         for source in sources:
             source.kb.require_model(model.config.candidate_fingerprint)
-        yield from [self._spans(model, sources[0].kb, questions)] * int(mix.get("questions", 1.0))
-        for source in sources:
-            if texts := source.synthesize(mix, len(questions), questions if source is sources[0] else []):
-                yield self._spans(model, source.kb, texts)
+        questions = [sample for of_file in texts for sample in of_file.samples]
+        for i, source in enumerate(sources):
+            of_source = [] if i else [t for t in texts if t.samples]
+            synthetic = source.synthesize(mix, len(questions), [] if i else questions)
+            reduced = self._reduced(source.kb, i)
+            name = source.kb.catalogue.path.parent.name
+            for of_file in of_source:
+                yield self._spans(model, reduced, of_file.samples, name).repeated(
+                    of_file.repeats * int(mix.get("questions", 1.0))
+                )
+            if synthetic:
+                yield self._spans(model, reduced, synthetic, name)
 
-    def _spans(self, model: BiEncoder, kb: KnowledgeBase, texts: Sequence[Sample]) -> LabelledSpans:
-        with self.bars(f"reading {kb.catalogue.path.parent.name}", len(texts), "text") as progress:
-            least, advance = self.settings.min_mention_log_prob, progress.advance
-            return labelled_spans(model, kb, texts, min_mention_log_prob=least, precision=self.precision, progress=advance)
+    def _reduced(self, kb: KnowledgeBase, source: int) -> Subset:
+        random = np.random.default_rng([self.settings.seed, self.draw, source])
+        return subset(kb, np.flatnonzero(random.random(len(kb.catalogue)) < self.settings.absent))
+
+    def _spans(self, model: BiEncoder, reduced: Subset, texts: Sequence[Sample], name: str) -> LabelledSpans:
+        with self.bars(f"reading {name}", len(texts), "text") as progress:
+            return labelled_spans(
+                model,
+                reduced.base,
+                list(map(reduced.relabel, texts)),
+                min_mention_log_prob=self.settings.min_mention_log_prob,
+                precision=self.precision,
+                progress=progress.advance,
+            )
