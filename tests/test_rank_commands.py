@@ -27,7 +27,7 @@ TRAIN = ("train", "--train", "train.jsonl", "--dev", "dev.jsonl", "--kb", "kb", 
 FAST = ("--learning-rate", "0.02", "--head-learning-rate", "0.02")
 TRAIN_OPTIONS = (*FAST, "--batch-size", "8", "--precision", "fp32", "--device", "cpu")
 FOLDS = ("--fold", "runs/a", "--fold", "runs/b")
-FIT = ("--floor", "-9", "--epochs", "10", "--batch-size", "256", "--members", "1", "--absent", "0")
+FIT = ("--floor", "-9", "--epochs", "30", "--batch-size", "128", "--members", "1", "--absent", "0")
 RANK = ("--kb", "kb", "--train", "train.jsonl", *FIT)
 RELATED = ("--mix", "questions=1,related=0.5", "--triples")
 MODEL = "runs/all/best"
