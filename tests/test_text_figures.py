@@ -6,15 +6,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from blink.data.records import Link, LinkedText, Mention, Sample
-from blink.errors import SettingsError
+from blink.errors import DataError, SettingsError
 from blink.files import read_json
 from blink.linking.linker import Linker
-from scripts import joined_texts, model_rows, trap_figures
+from scripts import joined_texts, model_rows, nil_figures, trap_figures
 from scripts.model_rows import Rate, named_models
 
 pytestmark = pytest.mark.quick
@@ -138,3 +139,36 @@ class TestJoinedTexts:
         for of in figures["separators"].values():
             assert of["seeds"] == 4 * [{"right": 2, "lost": 1, "won": 0}]
             assert of["net"] == of["lost"] == of["highest_net"] == pytest.approx(33.33)
+
+
+class TestNamesThatTheCatalogueLacks:
+    SAMPLE = Sample(
+        "a", "Oslo and Rome and Bonn and Lima", (Mention(0, 4, 10), Mention(9, 13, 20), Mention(18, 22, 30), Mention(27, 31))
+    )
+
+    def counts(self, *links: tuple[int, int, int]) -> dict[str, int]:
+        text = LinkedText(self.SAMPLE.text, tuple(Link(s, e, "", row, None, "", 0.9, ()) for s, e, row in links))
+        row_of = np.full(31, -1)
+        row_of[[10, 30]] = 0, 1
+        return nil_figures.counts_of(self.SAMPLE, text, {20}, row_of)
+
+    def test_links_on_removed_names_are_wrong_and_not_predictions(self) -> None:
+        counts = self.counts((0, 4, 0), (5, 13, 0), (18, 22, 0), (23, 31, 1))
+        expected = {"removed_names": 1, "links_on_removed": 1, "weak": 1, "strong": 1, "predicted": 2, "gold": 2}
+        assert counts == expected
+
+    def test_nothing_on_a_removed_name_is_right(self) -> None:
+        counts = self.counts((0, 4, 0), (18, 21, 1))
+        assert (counts["links_on_removed"], counts["weak"], counts["strong"], counts["predicted"]) == (0, 2, 1, 2)
+
+    @given(st.sets(st.integers(0, 500), min_size=1, max_size=80), st.integers(0, 99))
+    def test_a_tenth_of_the_gold_entities_is_removed(self, rows: set[int], seed: int) -> None:
+        samples = [Sample(str(row), "x y", (Mention(0, 1, row), Mention(2, 3))) for row in rows for _ in range(2)]
+        removed = nil_figures.removed_rows(samples, seed)
+        assert removed <= rows
+        assert len(removed) == max(1, round(len(rows) / 10))
+        assert removed == nil_figures.removed_rows(samples[::-1], seed)
+
+    def test_gold_of_another_catalogue_is_refused(self) -> None:
+        with pytest.raises(DataError, match="no gold mention"):
+            nil_figures.removed_rows([Sample("a", "x", (Mention(0, 1),))], 0)
