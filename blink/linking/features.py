@@ -117,8 +117,9 @@ class CandidateFeaturizer:
         measured |= _rivals(spans, measured["alias"])
         measured |= _surroundings(context)
         measured |= _mention(spans, context, np.array([len(of_span) for of_span in matches]))
-        m, k = spans.rows.shape
-        values = np.stack([np.broadcast_to(measured[n], (m, k)) for n in FEATURES], axis=2).astype(np.float32)
+        values = np.empty((*spans.rows.shape, len(FEATURES)), dtype=np.float32)
+        for i, name in enumerate(FEATURES):
+            values[..., i] = measured[name]
         return CandidateFeatures(spans, values)
 
     def _spelling(self, spans: ScoredSpans, context: TextContext) -> dict[str, np.ndarray]:
