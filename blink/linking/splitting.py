@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +15,7 @@ from blink.kb.alias_table import ALIAS, BARE_TITLE
 from blink.kb.catalogue import Catalogue
 from blink.kb.knowledge_base import NameIndex
 from blink.linking.analysis import WindowInput
-from blink.model.breaks import HARD, LIST, NONE, STRICT, is_closed
+from blink.model.breaks import HARD, LIST, NONE, STRICT, blanks_as_spaces, is_closed
 
 CACHED_STRINGS = 1 << 14
 """Strings whose look-ups are kept in memory."""
@@ -299,15 +300,15 @@ class _Splitting:
 
     def _segments(self) -> Iterator[_Span]:
         """What the separators of enumerations leave."""
-        if sum(self._listing) + sum(gap > NONE for gap in self._gaps) < LEAST_ENUMERATION - 1:
+        if sum(self._listing) + sum(gap >= LIST for gap in self._gaps) < LEAST_ENUMERATION - 1:
             return
         first = 0
         for token in range(len(self._ids)):
-            if (self._gaps[token] or self._listing[token]) and first < token:
+            if (self._gaps[token] >= LIST or self._listing[token]) and first < token:
                 trimmed = self._piece(first, token - 1)
                 if trimmed is not None:
                     yield trimmed
-            if self._gaps[token]:
+            if self._gaps[token] >= LIST:
                 first = token
             if self._listing[token]:
                 first = token + 1
@@ -319,7 +320,7 @@ class _Splitting:
     def _separate_lines(self, items: list[_Item]) -> None:
         """Let no name run over the line ends between whole lines that are names."""
         for item in items[1:]:
-            if item.is_whole and self._gaps[item.span[0]]:
+            if item.is_whole and self._gaps[item.span[0]] >= LIST:
                 self._gaps[item.span[0]] = HARD
 
     # -- names ---------------------------------------------------------------------------------------------------
@@ -327,7 +328,11 @@ class _Splitting:
     def _is_joined(self, start: int, end: int, code: int) -> bool:
         """Whether a span is one name with the separators in it."""
         string = self._string(start, end)
-        return self._splitter.kind(string) > _UNKNOWN and (code < STRICT or self._splitter.is_written(string))
+        if self._splitter.kind(string) <= _UNKNOWN:
+            return False
+        # The name "Vienna, Austria" is none of two lines: look-ups ignore its comma.
+        exact = code >= STRICT or max(self._gaps[start + 1 : end + 1], default=NONE) >= LIST
+        return not exact or self._splitter.is_written(string)
 
     def _is_name(self, start: int, end: int, kind: int = 0) -> bool:
         """Whether a span is a whole name, of that kind at least, rather than a word or a number that happens to be a name."""
@@ -357,7 +362,9 @@ class _Splitting:
 
 
 def _compact(name: str) -> str:
-    return "".join(name.casefold().translate(_APOSTROPHES).split())
+    """A name with its symbols, but without blanks and accents."""
+    plain = unicodedata.normalize("NFKD", blanks_as_spaces(name).casefold().translate(_APOSTROPHES))
+    return "".join(c for c in plain if not (c.isspace() or unicodedata.combining(c)))
 
 
 _APOSTROPHES = str.maketrans("‘’`", "'''")

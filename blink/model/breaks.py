@@ -13,8 +13,8 @@ NONE, SENTENCE, LIST, STRICT, HARD = range(5)
 
 | code | marks | a name may run over it |
 | --- | --- | --- |
-| `SENTENCE` | ``and``, ``&``, quotes, the end of a sentence | unless the strings on both sides are names |
-| `LIST` | comma, slash, dash, bracket, one line end, affix (``pro-``, ``-based``) | unless a string on one side is a name |
+| `SENTENCE` | ``and``, quote, no-break space, end of a sentence | unless the strings on both sides are names |
+| `LIST` | comma, slash, dash, bracket, line end, blank without width, affix | unless a string on one side is a name |
 | `STRICT` | semicolon, pipe, bullet, number of an item | if the catalogue has the name with this mark |
 | `HARD` | tab, form feed, empty line and the like | never |
 """
@@ -27,7 +27,8 @@ _LINE_END = "(?:\r\n|[\n\r\x85\u2028])"
 _LINE_ENDS = re.compile(_LINE_END)
 _BLOCK = "[\t\x0b\x0c\x1c-\x1f\u2029]"
 _BLOCKS = re.compile(_BLOCK)
-_GAPS = re.compile(f"{_SPACE}*(?:{_LINE_END}|{_BLOCK}){_SPACE}*")
+_WITHOUT_WIDTH = re.compile("[\u200b\u2060\ufeff]")
+_GAPS = re.compile(f"{_SPACE}*(?:{_LINE_END}|[\t{_BLANK}]){_SPACE}*")
 
 _BULLETS = "•‣▪●◦■□∙⁃"
 _COMMAS = ",،、，"
@@ -37,8 +38,8 @@ _QUOTES = "\"“”„‟‘’‚`'"
 _CLOSING = {")": "(", "]": "[", "}": "{", ">": "<", "）": "（", "】": "【", "」": "「", "』": "『", "》": "《"}
 _MARKS = re.compile(
     rf"(?P<strict>[|;¦；{_BULLETS}])"
-    rf"|(?P<item>(?:^|(?<=[\n\r\x85\u2028\u2029]))[ \t]*(?:[*+{_DASHES}·]|\d{{1,3}}[.)])(?={_SPACE}))"
-    rf"|(?P<listed>[{_COMMAS}/–—―]|(?<={_SPACE})[{_DASHES}](?={_SPACE}))"
+    rf"|(?P<item>(?:^|(?<=[\n\r\x85\u2028\u2029]))[ \t]*(?:[{_DASHES}*+·]|\d{{1,3}}[.)])(?={_SPACE}))"
+    rf"|(?P<listed>[{_COMMAS}/–—―]|(?<={_SPACE})[{_DASHES}·](?={_SPACE}))"
     rf"|(?P<bracket>[{re.escape(_BRACKETS)}])"
     r"|(?P<quote>[\"“”„‟]|(?<!\w)['‘’`]|['‘’`](?!\w))"
     rf"|(?P<sentence>(?:[!?:]|(?<!\b\w)(?<!\b[A-Z]\w)\.)(?={_SPACE}+[^\sa-z]))"
@@ -68,7 +69,7 @@ _LONGEST_AFFIX = 24
 
 _EDGES = re.compile(f"[{re.escape(_BRACKETS + _QUOTES + _BULLETS + _COMMAS + _DASHES)}|;¦；:·*/\\\\_]")
 _START_EDGES = re.compile("[!?.…]")
-_ANY = re.compile(rf"[^\w\s'’.?!]|[.?!](?=\s)|['’](?!\w)|(?<!\w)['’.?!]|\b(?i:and|or)\b|{_LINE_END}|{_BLOCK}")
+_ANY = re.compile(rf"[^\w\s'’.?!]|[.?!](?=\s)|['’](?!\w)|(?<!\w)['’.?!]|\b(?i:and|or)\b|{_LINE_END}|[\t{_BLANK}]")
 
 
 def blanks_as_spaces(text: str) -> str:
@@ -140,7 +141,10 @@ def is_closed(text: str) -> bool:
 
 
 def _gap_code(blanks: str) -> int:
-    return HARD if _BLOCKS.search(blanks) or len(_LINE_ENDS.findall(blanks)) > 1 else LIST
+    line_ends = len(_LINE_ENDS.findall(blanks))
+    if line_ends > 1 or _BLOCKS.search(blanks):
+        return HARD
+    return LIST if line_ends or _WITHOUT_WIDTH.search(blanks) else SENTENCE
 
 
 def _marks(text: str) -> Iterator[tuple[int, int, int, bool]]:
