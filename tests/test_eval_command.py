@@ -246,6 +246,33 @@ def test_mistakes(blink: Run, saved_predictions: None, arguments: tuple[str, ...
     refused(blink("eval", *arguments), *words)
 
 
+def test_gold_that_cannot_be_right(blink: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = "😀😀 Oslo and Java again and again"
+    words = [(text[: text.index(word)], text[: text.index(word) + 4]) for word in ("Oslo", "Java")]
+    spans = {
+        "characters": [[len(a), len(b)] for a, b in words],
+        "bytes": [[len(a.encode()), len(b.encode())] for a, b in words],
+    }
+    reports = {}
+    for unit, mentions in spans.items():
+        row = {"text": text, "mentions": mentions, "wikidata_id": ["wd:Q107", "http://www.wikidata.org/entity/Q109"]}
+        (tmp_path / f"{unit}.jsonl").write_text(json.dumps(row) + "\n")
+        caplog.clear()
+        out, _ = done(blink("eval", tmp_path / f"{unit}.jsonl", *OPEN, "--json", "-"))
+        reports[unit] = json.loads(out)["all"]
+        assert reports[unit]["weak"]["gold"] == 2
+        assert json.loads(out)["labels"]["gold"]["not_in_catalogue"] == 0
+        assert ("offsets are bytes of UTF-8" in caplog.text) == (unit == "bytes")
+    assert reports["bytes"] == reports["characters"]
+    (tmp_path / "long.jsonl").write_text(json.dumps({"text": "oslo " * 60, "mentions": [[0, 299]], "label_id": [7]}) + "\n")
+    refused(blink("eval", tmp_path / "long.jsonl", *OPEN), "1 of 1 gold spans are longer than 5 tokens", "long.jsonl")
+
+
+def test_a_threshold_above_all_log_probabilities(blink: Run) -> None:
+    _, err = done(blink("eval", "dev.jsonl", *OPEN, "--threshold", 0.5))
+    assert err == "scores are log-probabilities, at most 0, and the threshold is 0.5: no link is above it\n"
+
+
 def test_a_failed_run_leaves_what_was_there(
     blink: Run, saved_predictions: None, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -229,6 +229,22 @@ class TestChecker:
         unnamed = self.sample("in Rome", (3, 7), row=-1)
         assert self.said(catalogue, [unnamed], require_ids=True) == []
 
+    def test_ends_that_are_included(self, catalogue: Catalogue) -> None:
+        with pytest.raises(DataError, match="words if they ended one character later: the end is excluded"):
+            self.said(catalogue, [self.sample("in Oslo or Rome", (3, 6), (11, 14))])
+        (line,) = self.said(catalogue, [self.sample("in Oslo or Rome", (3, 6), (11, 15))])
+        assert "later" not in line
+
+    def test_rows_of_another_catalogue(self, catalogue: Catalogue) -> None:
+        named = [self.sample("in Oslo", (3, 7), row=row, title=catalogue.title(row).upper()) for row in range(9)]
+        alias = self.sample("in Oslo", (3, 7), row=1, title=catalogue[1].aliases[0])
+        other = self.sample("in Oslo", (3, 7), row=5, title="Oslo")
+        assert self.said(catalogue, [*named, alias, other]) == []
+        (line,) = self.said(catalogue, [other, other, alias])
+        assert "2 of 3 gold rows ('label_id') have other titles in the catalogue (the first: 'Oslo' in 's')" in line
+        known = self.sample("in Oslo", (3, 7), row=5, title="Oslo", kb_id="Q105")
+        assert self.said(catalogue, [known]) == []
+
     def test_of_many_texts_a_sample_is_checked(self, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("blink.model.gold_checks.MAX_CHECKED_TEXTS", 4)
         wrong = self.sample("unMozartlike", (2, 8))

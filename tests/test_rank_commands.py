@@ -47,7 +47,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         title = kb.catalogue.title(i % 24)
         rows.append({"id": str(i), "text": f"where is {title}?", "mentions": [[9, 9 + len(title)]], "label_id": [i % 24]})
     plain = [{"id": f"p{i}", "text": f"who left {row['text'][9:-1]}"} for i, row in enumerate(rows[:12])]
-    for name, lines in (("train", rows), ("dev", rows[:12]), ("plain", plain)):
+    cut = [{"text": "unmozartlike", "mentions": [[1, 3]], "label_id": [2]}]
+    foreign = [{"text": "in Oslo", "mentions": [[3, 7]], "wikidata_id": ["/m/05l64"]}]
+    files = (("train", rows), ("dev", rows[:12]), ("plain", plain), ("cut", cut), ("foreign", foreign))
+    for name, lines in files:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
     (folder / "latin.tsv").write_bytes("Q101\té\tQ102\n".encode("latin-1"))
     return folder
@@ -135,6 +138,7 @@ class TestRank:
             ((MODEL, *RANK, *FOLDS, "--train", "plain.jsonl"), ("plain.jsonl has no gold",)),
             ((MODEL, *RANK, *FOLDS, "--repeat", "dev.jsonl", "2"), ("--repeat names dev.jsonl", "no file of --train")),
             ((MODEL, *RANK, *FOLDS, "--repeat", "train.jsonl", "0"), ("--repeat", "x>=1")),
+            ((MODEL, *RANK, *FOLDS, "--train", "cut.jsonl"), ("1 of 1 gold spans begin or end inside a word",)),
             ((MODEL, *RANK, *FOLDS, "--kb", "runs"), ("runs", "not a knowledge base")),
             ((MODEL, *RANK, *FOLDS, "--members", "0"), ("members is 0",)),
             ((MODEL, *RANK, *FOLDS, "--mix", "smell=1"), ("'smell'", "questions")),
@@ -180,6 +184,8 @@ class TestCalibrate:
             ((MODEL, "--on", "other", "dev.jsonl"), ("other were made by another model",)),
             ((MODEL, "--on", "kb", "nowhere.jsonl"), ("nowhere.jsonl does not exist",)),
             ((MODEL, "--on", "kb", "plain.jsonl"), ("plain.jsonl has no gold",)),
+            ((MODEL, "--on", "kb", "cut.jsonl"), ("cut.jsonl", "1 of 1 gold spans begin or end inside a word")),
+            ((MODEL, "--on", "kb", "foreign.jsonl"), ("none of the 1 gold ids is in the catalogue", "'/m/05l64'")),
             ((MODEL, "--on", "kb"), ("--on", "2 arguments")),
             ((MODEL,), ("--on",)),
             ((MODEL, "--on", "kb", "dev.jsonl", "--json", "no/where.json"), ("no does not exist",)),

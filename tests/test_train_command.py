@@ -155,6 +155,30 @@ class TestFolder:
         assert (status, "precision fp32, as" in err) == (0, True), err
         assert json.loads((tmp_path / "settings.json").read_text())["precision"] == "fp32"
 
+    def test_development_texts_that_are_trained_on_are_said(self, folder: Path, tmp_path: Path, blink: Blink) -> None:
+        command = ("train", "--data", folder / "set", "--kb", folder / "kb", "--model", folder / "base", "--out", tmp_path)
+        status, _, err = blink(*command, *QUICK)
+        assert (status, "8 of 8 development texts are training texts too" in err) == (0, True)
+
+    @pytest.mark.parametrize("which", ["--train", "--dev"])
+    @pytest.mark.parametrize(
+        ("wrong", "words"),
+        [
+            ({"text": "unmozartlike", "mentions": [[1, 3]], "label_id": [2]}, "1 of 1 gold spans begin or end inside a word"),
+            ({"text": "where is it " * 9, "mentions": [[0, 100]], "label_id": [2]}, "longer than 11 tokens"),
+        ],
+    )
+    def test_gold_that_no_model_proposes_is_refused(
+        self, folder: Path, tmp_path: Path, blink: Blink, which: str, wrong: dict[str, Any], words: str
+    ) -> None:
+        (tmp_path / "wrong.jsonl").write_text(json.dumps(wrong) + "\n")
+        files = {"--train": folder / "set" / "train.jsonl", "--dev": folder / "set" / "valid.jsonl"}
+        files[which] = tmp_path / "wrong.jsonl"
+        arguments = [argument for pair in files.items() for argument in pair]
+        options = ("--kb", folder / "kb", "--model", folder / "base", "--out", tmp_path / "run", *QUICK)
+        status, _, err = blink("train", *arguments, *options)
+        assert (status, words in err, err.count("\n")) == (1, True, 1), err
+
     def test_texts_are_needed(self, folder: Path, blink: Blink) -> None:
         status, _, err = blink("train", "--kb", folder / "kb")
         assert (status, "--data DIR" in err) == (1, True)

@@ -195,11 +195,16 @@ class TestMadeTexts:
         with pytest.raises(SettingsError, match=words):
             parse_mix(text)
 
-    def test_triples_outside_the_catalogue_are_left_out(self, kb: KnowledgeBase, tmp_path: Path) -> None:
+    def test_triples_outside_the_catalogue_are_left_out(
+        self, kb: KnowledgeBase, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         file = tmp_path / "t.tsv"
         file.write_text("Q101\tP19\tQ102\nQ101\tP19\tQ999999\n")
         rows_of_ids = kb.catalogue.row_of("Q101"), kb.catalogue.row_of("Q102")
         assert [(t.head, t.tail) for t in read_triples(file, kb.catalogue)] == [rows_of_ids]
+        file.write_text("Q999998\tP19\tQ999999\n")
+        assert read_triples(file, kb.catalogue) == []
+        assert "no triple has both of its entities in the catalogue (the first: 'Q999998 P19 Q999999')" in caplog.text
         file.write_text("Q101\tP19\n")
         with pytest.raises(DataError, match="line 1: found 2 columns"):
             read_triples(file, kb.catalogue)

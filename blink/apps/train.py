@@ -108,6 +108,7 @@ def train_model(settings: TrainSettings, inputs: RunInputs) -> None:
     from blink.model.gold_checks import GoldChecker
     from blink.model.precision import resolve_device
     from blink.runs.signals import Interrupted
+    from blink.training.inputs import shared_texts
     from blink.training.launch import with_precision
     from blink.training.trainer import Trainer
 
@@ -122,6 +123,8 @@ def train_model(settings: TrainSettings, inputs: RunInputs) -> None:
         say(f"the run goes into {folder}")
     settings = with_precision(settings, device, folder if inputs.resume else None)
     questions = inputs.train_samples(kb.catalogue, folder, settings.leave_out, check)
+    if note := shared_texts(questions, dev):
+        say(note)
     synthesizer = inputs.synthesizer(settings, kb, questions)
     trainer = Trainer(
         model, kb, questions, dev, folder, settings, synthesizer=synthesizer, device=device, sources=inputs.sources()

@@ -56,6 +56,8 @@ def threshold_warning(mode: str, threshold: float) -> str | None:
 
     Minus infinity is right in every mode: it keeps every link.
     """
+    if mode in ("joint", "joint_0") and threshold >= 0:
+        return f"scores are log-probabilities, at most 0, and the threshold is {threshold:g}: no link is above it"
     if mode != "probability" or 0 <= threshold <= 1 or threshold == float("-inf"):
         return None
     consequence = "every link is" if threshold < 0 else "no link is"

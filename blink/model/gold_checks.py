@@ -12,6 +12,7 @@ from blink.data.mention_files import Rows
 from blink.data.offsets import cuts_word
 from blink.data.records import NOT_IN_CATALOGUE, Mention, Sample
 from blink.errors import DataError
+from blink.kb.alias_table import normalise
 from blink.model.biencoder import BiEncoder
 from blink.model.config import ModelConfig
 from blink.model.tokenizer import Encoding, Tokenizer
@@ -49,17 +50,23 @@ class GoldCounts:
         blank: those that touch no token.
         impossible: those that the model never proposes: long or blank ones, and those whose ends are not ends of tokens (of
             words, where the model proposes whole words only).
+        inclusive: those inside a word that would be whole words if they ended one character later.
         known: those with a row of the catalogue.
+        titled: those bound by their row alone, whose file has a title to compare.
+        renamed: those whose row has another title in the catalogue.
         unknown: those with an id that is not in the catalogue.
         unknown_id: the first id that is not.
     """
 
     mentions: int = 0
+    inclusive: int = 0
     known: int = 0
+    titled: int = 0
     cut: _Tally = field(default_factory=_Tally)
     long: _Tally = field(default_factory=_Tally)
     blank: _Tally = field(default_factory=_Tally)
     impossible: _Tally = field(default_factory=_Tally)
+    renamed: _Tally = field(default_factory=_Tally)
     unknown: int = 0
     unknown_id: str = ""
 
@@ -98,15 +105,17 @@ class GoldChecker:
         """
         step = max(1, -(-len(samples) // MAX_CHECKED_TEXTS))
         counts, checked = self.count(samples[::step]), "" if step == 1 else f", in one of {step} texts,"
-        faults = [
-            f"{tally.count} of {counts.mentions} gold spans{checked} {problem}" for tally, problem in self._faults(counts)
-        ]
+        gold = f"of {counts.mentions} gold spans{checked}"
+        faults = [f"{tally.count} {gold} {problem} (the first: {tally.first})" for tally, problem in self._faults(counts)]
         if counts.mentions and counts.impossible.count == counts.mentions:
             reasons = "; ".join(faults) or f"their ends are not ends of its tokens (the first: {counts.impossible.first})"
-            remedy = f"give spans of whole words, in characters, of at most {self._limit} tokens"
+            remedy = f"{self._remark(counts)}; give spans of whole words and of at most {self._limit} tokens"
             raise DataError(f"{file}: the model can propose none of the gold spans: {reasons}; {remedy}")
         for fault in faults:
-            self.warn(f"{file}: {fault}; the model never proposes them as they are")
+            self.warn(f"{file}: {fault}; {self._remark(counts)}")
+        if counts.renamed.count > counts.titled / 2:
+            problem = f"{counts.renamed.count} of {counts.titled} gold rows ('label_id') have other titles in the catalogue"
+            self.warn(f"{file}: {problem} (the first: {counts.renamed.first}); give the knowledge base it was labelled for")
         if counts.unknown and not counts.known:
             problem = f"none of the {counts.unknown} gold ids is in the catalogue (the first: {counts.unknown_id!r}"
             line = f"{file}: {problem}, the catalogue has {self._example_id()}); give the knowledge base it was labelled for"
@@ -134,14 +143,19 @@ class GoldChecker:
                 counts.mentions += 1
                 touched = encoding.tokens_of(mention.start, mention.end)
                 is_long = touched is not None and touched[1] - touched[0] > self.config.max_mention_length + 1
+                is_cut = cuts_word(sample.text, mention.start, mention.end)
                 kinds = {
-                    "cut": cuts_word(sample.text, mention.start, mention.end),
+                    "cut": is_cut,
                     "long": is_long,
                     "blank": touched is None,
                     "impossible": is_long or touched is None or not bounds.hold(touched, mention),
                 }
+                counts.inclusive += is_cut and not cuts_word(sample.text, mention.start, mention.end + 1)
                 if mention.row != NOT_IN_CATALOGUE:
                     counts.known += 1
+                    if mention.kb_id is None and mention.title:
+                        counts.titled += 1
+                        kinds["renamed"] = not self._has_title(mention.row, mention.title)
                 elif mention.kb_id is not None:
                     counts.unknown += 1
                     counts.unknown_id = counts.unknown_id or mention.kb_id
@@ -154,7 +168,16 @@ class GoldChecker:
             (counts.long, f"are longer than {self._limit} tokens, the most of a mention"),
             (counts.blank, "touch no token"),
         )
-        return ((tally, f"{problem} (the first: {tally.first})") for tally, problem in faults if tally.count)
+        return ((tally, problem) for tally, problem in faults if tally.count)
+
+    def _remark(self, counts: GoldCounts) -> str:
+        if counts.cut.count and counts.inclusive == counts.cut.count == counts.mentions:
+            return "they would be words if they ended one character later: the end is excluded"
+        return "offsets count characters, the end is excluded"
+
+    def _has_title(self, row: int, title: str) -> bool:
+        entity = self.catalogue[row]
+        return normalise(title) in {normalise(name) for name in (entity.title, *entity.aliases)}
 
     @property
     def _limit(self) -> int:

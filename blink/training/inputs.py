@@ -193,6 +193,18 @@ class RunInputs:
         return sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".bin")) if path.is_dir() else [path]
 
 
+def shared_texts(questions: Sequence[Sample], dev: Sequence[Sequence[Sample]]) -> str | None:
+    """A warning about development texts that are trained on; None without such texts, or if texts are read from disk."""
+    if isinstance(questions, MentionStore):
+        return None
+    trained = {" ".join(sample.text.casefold().split()) for sample in questions}
+    texts = [" ".join(sample.text.casefold().split()) for samples in dev for sample in samples]
+    shared = sum(text in trained for text in texts)
+    if not shared:
+        return None
+    return f"{shared} of {len(texts)} development texts are training texts too: epoch and threshold are selected on known texts"
+
+
 def default_folder(settings: TrainSettings, data: str, model: str, config: ModelConfig) -> Path:
     """The folder that the original's script names after data and settings.
 

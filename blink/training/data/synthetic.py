@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,8 @@ from blink.training.data.passages import Passages
 from blink.training.data.segments import NO_MENTION, Segment, assemble, filled
 from blink.training.data.sport import SportTexts
 from blink.training.data.traps import Traps
+
+logger = logging.getLogger(__name__)
 
 COMMON_NOUN_TAILS = frozenset(
     ("P106", "P136", "P1303", "P509", "P101", "P641", "P1050", "P2348", "P452", "P2283", "P1056", "P780", "P3095")
@@ -89,6 +92,11 @@ def read_triples(path: str | Path, catalogue: Catalogue) -> list[Triple]:
         head, tail = catalogue.row_of(columns[0]), catalogue.row_of(columns[2])
         if head is not None and tail is not None:
             triples.append(Triple(head, columns[1], tail))
+    if lines and not triples:
+        line = lines[0].replace("\t", " ")
+        logger.warning(
+            "%s: no triple has both of its entities in the catalogue (the first: %r); it needs ids of it", path, line
+        )
     return triples
 
 
