@@ -174,7 +174,7 @@ class _Splitting:
             return [], False
         names = self._replacement(*trimmed)
         if names is None:
-            return [trimmed], True
+            return [trimmed], trimmed == (start, end) or self._looks_like_name(self._string(*trimmed))
         # Of "Vienna, capital of Austria" one part is a name: a mention that explains the other was proposed, not two.
         code = self._code(*trimmed)
         return names, code != LIST or all(self._names_of(*part) for part in self._parts(*trimmed, code) if part is not None)
@@ -337,10 +337,14 @@ class _Splitting:
     def _is_name(self, start: int, end: int, kind: int = 0) -> bool:
         """Whether a span is a whole name, of that kind at least, rather than a word or a number that happens to be a name."""
         string = self._string(start, end)
-        if _COMMON_WORDS.fullmatch(string) or (self._is_cased and string.islower()) or not any(map(str.isalpha, string)):
+        if not self._looks_like_name(string):
             return False
         least = max(kind, ALIAS if len(string) >= LONG_ALIAS else BARE_TITLE)
         return self._splitter.kind(string) >= least and len(string) > 1 and bool(np.isfinite(self._score((start, end))))
+
+    def _looks_like_name(self, string: str) -> bool:
+        is_word = _COMMON_WORDS.fullmatch(string) or (self._is_cased and string.islower())
+        return not is_word and any(map(str.isalpha, string))
 
     def _is_item(self, start: int, end: int, kind: int = 0) -> bool:
         """Whether a span is a name and written as one."""
