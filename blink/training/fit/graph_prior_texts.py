@@ -13,6 +13,7 @@ from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.graph_prior import EntityAlignment
 from blink.linking.linker import Linker
 from blink.model.biencoder import BiEncoder
+from blink.model.gold_checks import GoldChecker
 from blink.progress import Bars, no_bars
 from blink.training.fit.graph_prior import LabelledText, read_labelled
 from blink.training.fit.reranker_texts import out_of_fold_models
@@ -44,7 +45,8 @@ class PriorTexts:
     def open(self, model: BiEncoder, kb: str, files: Sequence[str]) -> TextSet:
         """The texts of mention files, with a linker for the knowledge base in the folder ``kb``."""
         base = self._base(kb)
-        samples = [sample for file in files for sample in labelled_samples(file, base.catalogue)]
+        check = GoldChecker.of(model, base.catalogue)
+        samples = [sample for file in files for sample in labelled_samples(file, base.catalogue, check)]
         return TextSet(Linker(model, base, rank=self._rank), kb, samples)
 
     def alignment(self, kb: str) -> EntityAlignment:
