@@ -19,6 +19,7 @@ ZERO_SHOT = ModelConfig(
     whole_words=True,
     isolate_symbols=True,
     hard_breaks=True,
+    window_length=64,
     threshold=-2.0,
 )
 """How entities are read by a sentence encoder that was never trained for linking."""

@@ -134,7 +134,11 @@ class Epochs:
             return Epoch(samples, batches, self._tokenizer, self._context_length)
         examples = examples_from(samples, self._tokenizer, self._context_length)
         lengths = np.array([len(e.ids) for e in examples], dtype=np.int64)
-        return Epoch(examples, order(lengths, self._settings.batch_size, generator), self._tokenizer, self._context_length)
+        batches = order(lengths, self._settings.batch_size, generator)
+        if number:
+            # Joined texts are not equally many in each epoch, but all epochs have as many steps as the first.
+            batches = [batches[i % len(batches)] for i in range(self.steps)]
+        return Epoch(examples, batches, self._tokenizer, self._context_length)
 
     def _varied(self, samples: _EpochTexts, number: int) -> Sequence[Sample]:
         """The texts of an epoch, some of them joined or in another letter case."""
