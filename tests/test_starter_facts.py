@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
+from prior_toys import AsTheyAre, by_row, spans
+
+from blink.data.prior_file import PriorTable, PriorWeights
+from blink.linking.coherence import Coherence
 
 pytestmark = pytest.mark.quick
 
@@ -123,3 +129,31 @@ def test_namesakes_are_told_apart(
 ) -> None:
     triples = {(titles[fact.head], labels[fact.relation], titles[fact.tail]) for fact in facts}
     assert (head, label, tail) in triples
+
+
+def test_no_club_speaks_for_the_seat_of_its_rival(facts: list[Fact]) -> None:
+    ids = sorted({end for fact in facts for end in (fact.head, fact.tail)})
+    index, relations = {name: i for i, name in enumerate(ids)}, sorted({fact.relation for fact in facts})
+    triples = np.array([(index[h], relations.index(r), index[t]) for h, r, t in facts], np.int32)
+    edges = np.unique(np.sort(triples[:, [0, 2]], axis=1), axis=0)
+    degrees = np.bincount(triples[:, [0, 2]].ravel(), minlength=len(ids))
+    with_triples = PriorTable(tuple(ids), degrees, edges, triples=triples)
+    weights = PriorWeights("ranker-1", True, coherence=2.0)
+
+    def gain(table: PriorTable, sender: str, seat: str, head: str) -> float:
+        """By how much a mention of ``sender`` raises the seat over another entity with this seat."""
+        scored = spans([[index[sender], -1], [index[seat], index[head]]], [[5.0, -np.inf], [1.0, 0.5]])
+        coherence = Coherence.from_prior(table, weights, AsTheyAre(len(ids)))
+        assert coherence is not None
+        scores = by_row(coherence.rescore(scored))[1]
+        return scores[index[seat]] - scores[index[head]] - 0.5
+
+    seats: dict[str, list[str]] = {}
+    for head, relation, tail in facts:
+        if relation == "P159":  # headquarters location
+            seats.setdefault(tail, []).append(head)
+    pairs = [(a, seat, b) for seat, heads in seats.items() for a in heads for b in heads if a != b]
+    before, after = ([gain(table, *pair) for pair in pairs] for table in (replace(with_triples, triples=None), with_triples))
+    assert len(pairs) > 50
+    assert sum(value > 0.1 for value in before) > 0.9 * len(pairs)
+    assert max(after) < 1e-5
