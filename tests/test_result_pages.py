@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scripts import ablation_page, harness, prior_ablation_page, trap_figures
+from scripts import ablation_page, harness, joined_texts, prior_ablation_page, trap_figures
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -32,6 +32,11 @@ def test_what_a_prior_is_worth(stem: str) -> None:
 
 def test_teams_lookalikes_and_traps() -> None:
     assert trap_figures.markdown(stored(RESULTS / "traps.json")) == (RESULTS / "traps.md").read_text(encoding="utf-8")
+
+
+def test_joined_texts() -> None:
+    page = joined_texts.markdown(stored(RESULTS / "joined_texts.json"))
+    assert page == (RESULTS / "joined_texts.md").read_text(encoding="utf-8")
 
 
 def test_language_models_and_triple_classifiers() -> None:
