@@ -128,7 +128,8 @@ class FuzzyIndex:
 
     def compare(self, text: str, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """`compare_all` of one mention: *Shape:* (n, measures)."""
-        return self.compare_all([text], np.asarray(rows)[None])[0]
+        measured: np.ndarray = self.compare_all([text], np.asarray(rows)[None])[0]
+        return measured
 
     def compare_all(self, mentions: Sequence[str], rows: np.ndarray, context: str = "") -> np.ndarray:
         """Similarity of mentions to the names of entities: for each measure the maximum over an entity's names.
@@ -199,14 +200,16 @@ class FuzzyIndex:
 
     def rarity(self, words: np.ndarray) -> np.ndarray:
         """log(names / names with the word) of hashed words; words that share a bucket count together. *Shape:* (n,)."""
-        return self._rarities[words & np.uint32(_BUCKETS - 1)]
+        rarity: np.ndarray = self._rarities[words & np.uint32(_BUCKETS - 1)]
+        return rarity
 
     @cached_property
     def _rarities(self) -> np.ndarray:
         counts = np.zeros(_BUCKETS, dtype=np.int64)
         for start in range(0, len(self.words), _BLOCK):  # in blocks, since bincount copies its input
             counts += np.bincount(self.words[start : start + _BLOCK] & np.uint32(_BUCKETS - 1), minlength=_BUCKETS)
-        return np.log(max(1, len(self.rows)) / np.maximum(1, counts)).clip(_LEAST_RARITY).astype(np.float32)
+        rarities: np.ndarray = np.log(max(1, len(self.rows)) / np.maximum(1, counts)).clip(_LEAST_RARITY).astype(np.float32)
+        return rarities
 
     def _rows_by_initials(self, text: str) -> list[int]:
         query = np.uint32(_initials_hash(text))

@@ -189,7 +189,7 @@ def _rivals(spans: ScoredSpans, is_alias: np.ndarray) -> dict[str, np.ndarray]:
 def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Subtract, limited to 20 either way; 0 where either is -inf."""
     both = np.isfinite(a) & np.isfinite(b)
-    return np.subtract(a, b, out=np.zeros_like(a), where=both).clip(-20, 20)
+    return np.where(both, np.where(both, a, 0) - np.where(both, b, 0), 0).clip(-20, 20)
 
 
 def _surroundings(context: TextContext) -> dict[str, np.ndarray]:
