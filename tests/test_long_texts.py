@@ -1,7 +1,15 @@
-"""Long texts in windows of whole sentences: joined texts link as they do one by one, whatever the lengths of windows."""
+"""Long texts in windows of whole sentences: joined texts link as they do one by one, whatever the lengths of windows;
+sections of long texts, which take constant memory."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +18,8 @@ from test_linker import TEXTS, assert_same, assert_sound, link_spans
 from blink.data.records import LinkedText
 from blink.errors import SettingsError
 from blink.kb.knowledge_base import KnowledgeBase
+from blink.linking import sections as module
+from blink.linking.analysis import KEEP
 from blink.linking.linker import Linker
 from blink.model.biencoder import BiEncoder
 from blink.model.config import ModelConfig
@@ -95,3 +105,117 @@ def test_windows_without_room_are_refused(model: BiEncoder, kb: KnowledgeBase, l
 def test_models_of_earlier_versions_have_windows_of_a_fixed_length(model: BiEncoder) -> None:
     assert ModelConfig.from_dict({"max_context_length": 32}).window_length == 0
     assert ModelConfig.from_dict(model.config.to_dict()).window_length == 16
+
+
+# --- sections ---------------------------------------------------------------------------------------------------------------
+
+LONG = "\n\n".join(" ".join(SENTENCES[i % 5 :] + SENTENCES[: i % 3]) for i in range(24))
+
+
+@pytest.mark.parametrize("size", [700, 1500])
+def test_sections_change_no_link_of_a_text_with_paragraphs(linker: Linker, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    expected = linker(LONG)
+    assert_sound(expected, linker.kb)
+    monkeypatch.setattr(module, "SECTION_CHARACTERS", size)
+    assert_same(linker(LONG), expected)
+    sections = list(linker.stream([LONG, "Oslo", LONG], batch_size=3))
+    assert len(sections) > 2 * len(LONG) // size > 2
+    assert [s.text for s in sections if s.is_last] == [s.text for s in sections if s.is_first] == [LONG, "Oslo", LONG]
+    links = [(x.start, x.end, x.row) for section in sections for x in section.links]
+    assert links == link_spans(expected) + link_spans(linker("Oslo")) + link_spans(expected)
+
+
+def test_sections_make_one_analysis(linker: Linker, monkeypatch: pytest.MonkeyPatch) -> None:
+    (expected,) = linker.analyze([LONG], keep=("mention_vectors",))
+    monkeypatch.setattr(module, "SECTION_CHARACTERS", 700)
+    (analysis,) = linker.analyze([LONG], keep=KEEP)
+    assert analysis.text == LONG
+    assert np.array_equal(analysis.offsets, expected.offsets)
+    for name in ("start", "end", "rows"):
+        assert np.array_equal(getattr(analysis.spans, name), getattr(expected.spans, name))
+    assert analysis.mention_vectors == pytest.approx(expected.mention_vectors, abs=1e-4)
+    assert analysis.features is not None
+    assert analysis.scores_before_prior is not None
+    assert np.array_equal(analysis.features.spans.start, expected.spans.start)
+    assert np.array_equal(analysis.scores_before_prior.end, expected.spans.end)
+    assert linker.decode(analysis) == linker(LONG)
+
+
+def test_modes_that_compare_all_spans_of_a_text_see_all_of_it(
+    model: BiEncoder, kb: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linker = Linker(model, kb, mode="top_joint_by_mention", **OPTIONS)
+    expected = linker(LONG)
+    assert len({link.row for link in expected.links}) == len(expected.links) > 1
+    monkeypatch.setattr(module, "SECTION_CHARACTERS", 200)
+    assert_same(linker(LONG), expected)
+
+
+def test_windows_of_a_fixed_length_are_not_split_into_sections(
+    model: BiEncoder, kb: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed = Linker(model, kb, threshold=-12.0, window_length=0, **OPTIONS)
+    expected = fixed(LONG)
+    monkeypatch.setattr(module, "SECTION_CHARACTERS", 200)
+    assert fixed(LONG) == expected
+
+
+@pytest.mark.parametrize("text", ["x" * 900, "oslo " * 300, "\n" * 900, "中" * 900, "a\u0301" * 400])
+def test_long_texts_without_boundaries(linker: Linker, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(module, "SECTION_CHARACTERS", 200)
+    assert_sound(linker(text), linker.kb)
+
+
+def test_long_texts_end_a_round(linker: Linker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROUND_CHARACTERS", 100)
+    texts = iter([LONG, "Oslo", "Turing", LONG])
+    assert next(linker.link(texts)).text == LONG
+    assert len(list(texts)) == 3
+
+
+def test_the_command_prints_sections_as_one_object(
+    linker: Linker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from blink.apps.link import print_links
+
+    texts = [LONG, "", "Oslo", " ".join(SENTENCES)]
+    expected = list(linker.link(texts))
+    monkeypatch.setattr(module, "SECTION_CHARACTERS", 700)
+    counts: list[int] = []
+    print_links(linker.stream(texts), True, counts.append)
+    assert sum(counts) == len(texts)
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [r["text"] for r in records] == texts
+    assert [[x["start"] for x in r["links"]] for r in records] == [[x.start for x in e.links] for e in expected]
+    print_links(linker.stream(texts), False)
+    out = capsys.readouterr().out
+    assert out.count(" -> ") == sum(len(e.links) for e in expected)
+    assert out.count("no links") == sum(not e.links for e in expected)
+
+
+@pytest.mark.slow
+def test_a_line_of_many_megabytes_takes_constant_memory(model: BiEncoder, kb: KnowledgeBase, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path / "model")
+    paragraph = " ".join(f"{s} Number {i}." for i, s in enumerate(SENTENCES)) + " "
+    peaks = []
+    for megabytes in (1, 6):
+        file = tmp_path / f"{megabytes}.txt"
+        file.write_text(paragraph * (megabytes * 1_000_000 // len(paragraph)) + "\n")
+        arguments = ["link", "--file", str(file), "--json", "--model", str(tmp_path / "model"), "--precision", "fp32"]
+        command = [
+            sys.executable,
+            "-m",
+            "blink.apps.cli",
+            *arguments,
+            "--kb",
+            str(kb.catalogue.path.parent),
+            "--threshold",
+            "-1",
+        ]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        peaks.append(usage.ru_maxrss / 1024)
+    # The line as bytes, as a string and as JSON are 15 MB more; tokens and scores of all of it would be hundreds.
+    assert peaks[1] - peaks[0] < 40

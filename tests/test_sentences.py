@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blink.data.sentences import PARAGRAPH, SENTENCE, WEAK, boundaries
+from blink.data.sentences import PARAGRAPH, SENTENCE, WEAK, boundaries, split_into_sections
 from blink.data.windows import Window, WindowSizes, owning_windows, pack_sentences
 
 pytestmark = pytest.mark.quick
@@ -90,6 +90,32 @@ def test_the_time_is_linear_in_the_text(unit: str) -> None:
     began = time.process_time()
     assert sum(1 for _ in boundaries("A" + unit * 200_000 + "b")) <= 200_000
     assert time.process_time() - began < 10  # hours, where each run of marks is tried from each of its characters
+
+
+# --- sections ---------------------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.sampled_from(["One.", " Two", "\n\n", "\n", ";", " ", "long" * 9, "。"]), max_size=60).map("".join),
+    st.integers(2, 40),
+)
+def test_sections_cover_a_text_and_end_at_its_best_boundary(text: str, size: int) -> None:
+    sections = list(split_into_sections(text, size))
+    assert "".join(text[a:b] for a, b in sections) == text
+    assert all(a < b for a, b in sections[1:])
+    assert all(b - a <= size for a, b in sections)
+    for start, end in sections[:-1]:
+        # Of several boundaries at one character, the highest rank counts.
+        rank = {b.at: b.rank for b in sorted(boundaries(text[start : start + size]), key=lambda b: b.rank)}
+        best = max((r for at, r in rank.items() if at > size // 2), default=0)
+        assert rank.get(end - start, 0) == best
+        blanks = [i for i in range(start + size // 2 + 1, start + size) if text[i].isspace()]
+        assert best or not blanks or end == blanks[-1]
+
+
+def test_a_short_text_is_one_section() -> None:
+    assert list(split_into_sections("", 10)) == [(0, 0)]
+    assert list(split_into_sections("One. Two.\n\n", 11)) == [(0, 11)]
 
 
 # --- windows of whole sentences ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from blink.apps.common import printable
 from blink.apps.link import describe
 from blink.apps.shell.cards import compact_card
 from blink.apps.shell.render import STYLE, View, marked_text, name_of, segments, wrapped
-from blink.data.records import Candidate, Entity, Link, LinkedText
+from blink.data.records import Candidate, Entity, Link, LinkedSection, LinkedText
 
 pytestmark = pytest.mark.quick
 
@@ -66,8 +66,9 @@ def test_nothing_shown_can_move_the_cursor(text: str) -> None:
 def test_blink_link_prints_nothing_that_changes_a_terminal() -> None:
     text = "see \x1b[31mParis\x9b2J\nnow"
     bad = Link(4, 16, text[4:16], 0, "Q1\x07", "Pa\x1b]0;ris\n", -1.0, (Candidate(0, "Q1\x07", "Pa\x1b]0;ris\n", -1.0),))
-    lines = list(describe(LinkedText(text, (bad,))))
-    assert lines == ["see \ufffd[31mParis\ufffd2J\nnow", "  4-16  \ufffd[31mParis\ufffd2 -> Pa\ufffd]0;ris (Q1\ufffd)  -1.000"]
+    printed = "".join(describe(LinkedSection(text, (bad,), True, True)))
+    lines = ["see \ufffd[31mParis\ufffd2J\nnow", "  4-16  \ufffd[31mParis\ufffd2 -> Pa\ufffd]0;ris (Q1\ufffd)  -1.000"]
+    assert printed == "".join(f"{line}\n" for line in lines)
     card = plain(compact_card(1, bad, 0, Entity(0, "One", "\x1bx", "Q1"), (0, 0, 1), View(60)))
     assert not set(card) & set("\x1b\x07\x9b")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
 
 from blink.apps.common import bar, one_line, printable
 from blink.apps.model_options import model_options, open_linker
-from blink.data.records import LinkedText
+from blink.data.records import LinkedSection
 from blink.data.text_lines import check_text, read_lines
 from blink.errors import DataError, SettingsError
 
@@ -46,27 +46,39 @@ def link_texts(texts: tuple[str, ...], file: str | None, as_json: bool, batch_si
     source = checked if texts else read_lines(file or "-")
     linker = open_linker(**options)
     with bar("linking", len(texts) or None, "text") as progress:
-        for linked in linker.link(source, batch_size=batch_size, progress=progress.advance):
-            print_linked(linked, as_json)
+        print_links(linker.stream(source, batch_size=batch_size), as_json, progress.advance)
 
 
-def print_linked(linked: LinkedText, as_json: bool) -> None:
-    """Print one text's links on standard output."""
-    if as_json:
-        # A terminal that is not UTF-8 gets escapes, which are the same JSON.
-        escaped = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-        sys.stdout.write(json.dumps(linked.to_json(), ensure_ascii=escaped) + "\n")
-    else:
-        sys.stdout.write("\n".join(describe(linked)) + "\n")
-    sys.stdout.flush()
+def print_links(sections: Iterable[LinkedSection], as_json: bool, advance: Callable[[int], None] = lambda _: None) -> None:
+    """Print the links of texts on standard output, section by section; ``advance`` is called with 1 after each text."""
+    pieces, n_links = _json_pieces if as_json else describe, 0
+    for section in sections:
+        n_links = 0 if section.is_first else n_links
+        sys.stdout.writelines(pieces(section, n_links))
+        sys.stdout.flush()
+        n_links += len(section.links)
+        if section.is_last:
+            advance(1)
 
 
-def describe(linked: LinkedText) -> Iterator[str]:
-    """The text, and a line per link, without characters that would change a terminal."""
-    yield printable(linked.text)
-    for link in linked.links:
+def _json_pieces(section: LinkedSection, n_before: int) -> Iterator[str]:
+    # A terminal that is not UTF-8 gets escapes, which are the same JSON.
+    escaped = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    if section.is_first:
+        yield f'{{"text": {json.dumps(section.text, ensure_ascii=escaped)}, "links": ['
+    for number, link in enumerate(section.links, n_before):
+        yield (", " if number else "") + json.dumps(link.to_json(), ensure_ascii=escaped)
+    if section.is_last:
+        yield "]}\n"
+
+
+def describe(section: LinkedSection, n_before: int = 0) -> Iterator[str]:
+    """The text, and a line per link, without characters that would change a terminal, behind ``n_before`` links of the text."""
+    if section.is_first:
+        yield f"{printable(section.text)}\n"
+    for link in section.links:
         name = one_line(link.kb_id or f"row {link.row}")
         target = f"{one_line(link.mention)} -> {one_line(link.title)} ({name})"
-        yield f"  {link.start}-{link.end}  {target}  {link.score:.3f}"
-    if not linked.links:
-        yield "  no links"
+        yield f"  {link.start}-{link.end}  {target}  {link.score:.3f}\n"
+    if section.is_last and not (n_before or section.links):
+        yield "  no links\n"

@@ -94,6 +94,12 @@ class Link:
     score: float
     candidates: tuple[Candidate, ...] = ()
 
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of the link, with its candidates."""
+        return {key: getattr(self, key) for key in _LINK_KEYS} | {
+            "candidates": [{key: getattr(c, key) for key in ("row", "kb_id", "title", "score")} for c in self.candidates]
+        }
+
     def __repr__(self) -> str:
         return f"Link({self.start}, {self.end}, {self.mention!r} -> {self.title!r} ({self.kb_id}), {self.score:.3f})"
 
@@ -116,7 +122,7 @@ class LinkedText:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of ``blink link --json``."""
-        return {"text": self.text, "links": [_link_json(link) for link in self.links]}
+        return {"text": self.text, "links": [link.to_json() for link in self.links]}
 
     def to_dict(self) -> dict[str, Any]:
         """The same object, as plain values."""
@@ -127,10 +133,21 @@ class LinkedText:
         return [{key: getattr(link, key) for key in _LINK_KEYS} for link in self.links]
 
 
+@dataclass(frozen=True, slots=True)
+class LinkedSection:
+    """A section of a text and its links, whose offsets are those of the whole text.
+
+    Attributes:
+        text: the whole text.
+        links: of the section, in order of position.
+        is_first: whether the text begins with it.
+        is_last: whether the text ends with it.
+    """
+
+    text: str
+    links: tuple[Link, ...]
+    is_first: bool
+    is_last: bool
+
+
 _LINK_KEYS = ("start", "end", "mention", "row", "kb_id", "title", "score")
-
-
-def _link_json(link: Link) -> dict[str, Any]:
-    return {key: getattr(link, key) for key in _LINK_KEYS} | {
-        "candidates": [{key: getattr(c, key) for key in ("row", "kb_id", "title", "score")} for c in link.candidates]
-    }

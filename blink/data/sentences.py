@@ -93,3 +93,28 @@ def _begins_sentence(text: str, at: int, is_cased: bool) -> bool:
     while at < len(text) and (text[at].isspace() or text[at] in OPENERS):
         at += 1
     return at < len(text) and not (is_cased and text[at].islower())
+
+
+def split_into_sections(text: str, size: int) -> Iterator[tuple[int, int]]:
+    """Split a text into sections of at most ``size`` characters that can be read one after the other.
+
+    A section ends in its second half, at the last boundary of the highest rank, or else at the last blank, or else at ``size``.
+    The sections cover the text; one of at most ``size`` characters is a single section.
+
+    Yields:
+        characters ``[start, end)`` of each section.
+    """
+    start = 0
+    while len(text) - start > size:
+        end = start + _section_end(text[start : start + size])
+        yield start, end
+        start = end
+    yield start, len(text)
+
+
+def _section_end(text: str) -> int:
+    half = len(text) // 2
+    ends = [b for b in boundaries(text) if b.at > half]
+    if ends:
+        return max(ends, key=lambda b: (b.rank, b.at)).at
+    return next((i for i in range(len(text) - 1, half, -1) if text[i].isspace()), len(text))

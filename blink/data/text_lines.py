@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from blink.errors import DataError, MissingFileError
+
+_BROKEN = re.compile("[\0\ud800-\udfff]")
 
 
 def read_lines(file: str) -> Iterator[str]:
@@ -51,8 +54,8 @@ def check_text(text: str, where: str) -> str:
     Raises:
         DataError: it contains a NUL or a lone surrogate.
     """
-    at = next((i for i, c in enumerate(text) if c == "\0" or "\ud800" <= c <= "\udfff"), None)
-    if at is None:
+    broken = _BROKEN.search(text)
+    if broken is None:
         return text
-    fault = "a NUL" if text[at] == "\0" else "a byte that is not UTF-8, or a lone surrogate,"
-    raise DataError(f"{where}: {fault} at character {at}; give well-formed text")
+    fault = "a NUL" if broken[0] == "\0" else "a byte that is not UTF-8, or a lone surrogate,"
+    raise DataError(f"{where}: {fault} at character {broken.start()}; give well-formed text")

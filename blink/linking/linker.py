@@ -11,16 +11,18 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 
 from blink.data.prior_file import Prior
-from blink.data.records import Candidate, Link, LinkedText
+from blink.data.records import Candidate, Link, LinkedSection, LinkedText
 from blink.errors import SettingsError
 from blink.kb.catalogue import Catalogue
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.analysis import KEEP, Analysis, TokenizedText, WindowBatch, WindowInput
 from blink.linking.candidates import without_broken_rows
-from blink.linking.decoder import JOINT, PROBABILITY, DecodedSpan, Decoder, Thresholds, mode_named
-from blink.linking.merging import MergedWindows
+from blink.linking.decoder import JOINT, MODES, PROBABILITY, DecodedSpan, Decoder, Thresholds, mode_named
+from blink.linking.document import NameMemory
+from blink.linking.merging import MergedWindows, merged_sections, with_added
 from blink.linking.scoring import ScoredSpans
-from blink.linking.spans import CharacterSpan, SpanLike, character_spans
+from blink.linking.sections import Section, rounds_of, sections_of
+from blink.linking.spans import CharacterSpan, SpanLike
 from blink.linking.stages import LinkerOptions, Stages
 from blink.linking.starter import STARTER, starter_sources
 from blink.model.biencoder import BiEncoder
@@ -65,6 +67,8 @@ class Linker:
         context_length: window in tokens, ``[CLS]`` and ``[SEP]`` included; by default the model's own.
         window_length: tokens of the windows of a long text, which are of whole sentences; 0 for windows of ``context_length``
             that overlap; by default the model's own.
+        document: let short mentions follow the full names of their text, see `blink.linking.document`; it needs a reranker. By
+            default as the model says.
         min_mention_log_prob: mentions whose log probability is not above it are never considered.
         precision: ``auto``, ``fp32`` or ``bf16``.
         device: where the model runs; by default a GPU where there is one.
@@ -95,6 +99,7 @@ class Linker:
         prior: str | Path | Prior | None = None,
         context_length: int | None = None,
         window_length: int | None = None,
+        document: bool | None = None,
         min_mention_log_prob: float = float("-inf"),
         precision: str = "auto",
         device: str | None = None,
@@ -114,6 +119,7 @@ class Linker:
             prior=prior,
             context_length=context_length,
             window_length=window_length,
+            document=document,
             min_mention_log_prob=min_mention_log_prob,
             precision=precision,
             device=device,
@@ -223,11 +229,35 @@ class Linker:
         Raises:
             DataError: a text is not well-formed Unicode, or a span is outside its text.
         """
-        least = self.min_mention_log_prob
-        for analysis in self.analyze(texts, batch_size=batch_size, spans=spans, min_mention_log_prob=least):
-            yield self.decode(analysis)
-            if progress is not None:
-                progress(1)
+        links: list[Link] = []
+        for section in self.stream(texts, batch_size=batch_size, spans=spans):
+            links += section.links
+            if section.is_last:
+                yield LinkedText(section.text, tuple(links))
+                links = []
+                if progress is not None:
+                    progress(1)
+
+    def stream(
+        self, texts: Iterable[str], *, batch_size: int = 64, spans: Iterable[Iterable[SpanLike]] | None = None
+    ) -> Iterator[LinkedSection]:
+        """Link texts, and yield the links of each section of a long text as soon as they are known: the memory that this takes
+        does not depend on the length of the texts, where the model has windows of whole sentences.
+
+        Args:
+            texts: any iterable; it is read a little ahead.
+            batch_size: windows that go through the model at once.
+            spans: the caller's mentions, as in `link`.
+
+        Yields:
+            the sections of all texts, in order; together they have the links of `link`.
+        """
+        request = _Request((), batch_size, self.min_mention_log_prob)
+        for section, analysis in self._analyzed(texts, spans, request, split=not MODES[self.mode].once):
+            links = self.decode(analysis).links
+            if not section.is_first:
+                links = tuple(replace(x, start=x.start + section.start, end=x.end + section.start) for x in links)
+            yield LinkedSection(section.whole, links, section.is_first, section.is_last)
 
     def analyze(
         self,
@@ -251,22 +281,15 @@ class Linker:
             DataError: a text is not well-formed Unicode, or a span is outside its text.
             SettingsError: an argument is out of range, or the knowledge base has no names for the features to keep.
         """
-        if isinstance(texts, str):
-            raise SettingsError(
-                "one string was given where texts are expected; give a list, or call the linker with the string"
-            )
-        if batch_size < 1:
-            raise SettingsError(f"the batch size is {batch_size}; it must be at least 1")
         unknown = sorted(set(keep) - set(KEEP))
         if unknown:
             raise SettingsError(f"analyses cannot keep {unknown[0]!r}; allowed are {', '.join(KEEP)}")
-        request = _Request(keep, batch_size, min_mention_log_prob)
-        requested = None if spans is None else iter(spans)
-        for chunk in _rounds(texts, max(TEXTS_PER_ROUND, batch_size)):
-            of_chunk = None if requested is None else [character_spans(s) for s in islice(requested, len(chunk))]
-            if of_chunk is not None and len(of_chunk) != len(chunk):
-                raise SettingsError("there are fewer lists of spans than texts; give one list (perhaps empty) for each text")
-            yield from self._analyze_round(chunk, of_chunk, request)
+        of_text: list[Analysis] = []
+        for section, analysis in self._analyzed(texts, spans, _Request(keep, batch_size, min_mention_log_prob)):
+            of_text.append(analysis)
+            if section.is_last:
+                yield merged_sections(section.whole, of_text)
+                of_text = []
 
     def decode(self, analysis: Analysis, thresholds: Thresholds | None = None) -> LinkedText:
         """Turn an analysis into links, at this linker's thresholds or at others; requested mentions are all linked."""
@@ -282,17 +305,35 @@ class Linker:
 
     # -- stages --------------------------------------------------------------------------------------------------
 
-    def _analyze_round(
-        self, texts: Sequence[str], spans: Sequence[tuple[CharacterSpan, ...]] | None, request: _Request
-    ) -> Iterator[Analysis]:
-        stages = self.stages
+    def _analyzed(
+        self, texts: Iterable[str], spans: Iterable[Iterable[SpanLike]] | None, request: _Request, *, split: bool = True
+    ) -> Iterator[tuple[Section, Analysis]]:
+        """The sections of texts with their analyses. ``split``: a long text has several."""
+        if isinstance(texts, str):
+            raise SettingsError(
+                "one string was given where texts are expected; give a list, or call the linker with the string"
+            )
+        if request.batch_size < 1:
+            raise SettingsError(f"the batch size is {request.batch_size}; it must be at least 1")
+        sections = sections_of(texts, spans, split=split and self.stages.windows.target is not None)
+        names = None
+        for chunk in rounds_of(sections, max(TEXTS_PER_ROUND, request.batch_size)):
+            for section, source, scored in self._scored_round(chunk, request):
+                if section.is_first:
+                    names = None if section.is_last else NameMemory()
+                yield section, self._merged(source, scored, section.requested, request, names)
+
+    def _scored_round(
+        self, sections: Sequence[Section], request: _Request
+    ) -> Iterator[tuple[Section, TokenizedText, list[WindowBatch]]]:
+        stages, texts = self.stages, [section.text for section in sections]
         sources = [TokenizedText(*pair) for pair in zip(texts, stages.tokenizer.tokenize(texts), strict=True)]
-        windows = stages.windows.inputs(sources) if spans is None else stages.windows.requested(sources, spans)
+        spans = [section.requested for section in sections if section.requested is not None]
+        # Either all texts have requested spans, or none.
+        windows = stages.windows.requested(sources, spans) if spans else stages.windows.inputs(sources)
         batches = iter(self._detected([window for of_text in windows for window in of_text], request))
-        requested = [None] * len(texts) if spans is None else spans
-        for source, of_text, of_caller in zip(sources, windows, requested, strict=True):
-            scored = [self._scored(batch, request) for batch in islice(batches, len(of_text))]
-            yield self._merged(source, scored, of_caller, request)
+        for section, source, of_text in zip(sections, sources, windows, strict=True):
+            yield section, source, [self._scored(batch, request) for batch in islice(batches, len(of_text))]
 
     def _detected(self, inputs: Sequence[WindowInput], request: _Request) -> list[WindowBatch]:
         """Mention detector and dense candidates, for all windows of a round."""
@@ -331,19 +372,29 @@ class Linker:
         return batch
 
     def _merged(
-        self, source: TokenizedText, batches: Sequence[WindowBatch], requested: _Requested, request: _Request
+        self,
+        source: TokenizedText,
+        batches: Sequence[WindowBatch],
+        requested: _Requested,
+        request: _Request,
+        names: NameMemory | None,
     ) -> Analysis:
-        """Merge the windows of a text, and apply coherence."""
-        windows = MergedWindows(batches, self.stages.candidates.size)
+        """Merge the windows of a text, and apply coherence and the document stage."""
+        stages, windows = self.stages, MergedWindows(batches, self.stages.candidates.size)
         spans = windows.spans(batch.spans for batch in batches)
-        if self.stages.coherence is not None:
-            spans = self.stages.coherence.rescore(spans)
+        if stages.coherence is not None:
+            spans = stages.coherence.rescore(spans)
+        proposed = len(spans)
+        if stages.document is not None and requested is None:
+            spans = stages.document.rescore(spans, source, names)
         outputs: dict[str, Callable[[], Any]] = {
             "mention_vectors": lambda: windows.mention_vectors(self.stages.detector.model.entity_size),
             "features": windows.features,
             "scores_before_prior": lambda: self._linkable(windows.spans(batch.before_prior for batch in batches)),
         }
         extras = {name: outputs[name]() for name in request.keep}
+        if len(spans) > proposed:
+            extras = with_added(extras, spans.select(np.arange(proposed, len(spans))))
         return Analysis(source.text, source.encoding.offsets, self._linkable(spans), requested, **extras)
 
     def _linkable(self, spans: ScoredSpans) -> ScoredSpans:
@@ -390,21 +441,3 @@ def _replaced(stages: Stages, changes: Mapping[str, Any]) -> Stages:
         names = ", ".join(f.name for f in fields(Stages))
         raise SettingsError(f"there is no stage {unknown[0]!r}; there are {names}")
     return replace(stages, **changes)
-
-
-def _rounds(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Split an iterable into lists; if it fails, the items before the failure are yielded first."""
-    source = iter(texts)
-    while True:
-        chunk: list[str] = []
-        failure: Exception | None = None
-        try:
-            chunk.extend(islice(source, size))
-        except Exception as error:
-            failure = error
-        if chunk:
-            yield chunk
-        if failure is not None:
-            raise failure
-        if not chunk:
-            return

@@ -1,15 +1,19 @@
-"""Merges the windows of a text: every span comes from the window that owns it, in positions of the text's tokens."""
+"""Merges the windows of a text, and its sections.
+
+Every span comes from the window that owns it, in positions of the text's tokens.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from blink.data.windows import owning_windows
-from blink.linking.analysis import WindowBatch
-from blink.linking.features import CandidateFeatures
+from blink.linking.analysis import KEEP, Analysis, WindowBatch
+from blink.linking.features import FEATURES, CandidateFeatures
 from blink.linking.scoring import ScoredSpans
 
 
@@ -50,3 +54,45 @@ class MergedWindows:
         columns = zip(self._batches, self._owned, self._shifts, strict=True)
         owned = [(b.features.select(mask), shift) for b, mask, shift in columns if b.features is not None]
         return CandidateFeatures.concatenate([replace(f, spans=f.spans.shift(shift)) for f, shift in owned])
+
+
+def with_added(outputs: Mapping[str, Any], added: ScoredSpans) -> dict[str, Any]:
+    """Stage outputs by name, and empty ones for spans that were added behind these stages."""
+    m, k = added.rows.shape
+    empty: dict[str, Callable[[Any], Any]] = {
+        "mention_vectors": lambda kept: np.zeros((m, kept.shape[1]), np.float32),
+        "features": lambda kept: CandidateFeatures(added, np.zeros((m, k, len(FEATURES)), np.float32)),
+        "scores_before_prior": lambda kept: replace(
+            added, rows=np.full((m, k), -1), entity_logits=np.full((m, k), -np.inf, np.float32)
+        ),
+    }
+    return {name: _concatenated([kept, empty[name](kept)]) for name, kept in outputs.items()}
+
+
+def merged_sections(text: str, sections: Sequence[Analysis]) -> Analysis:
+    """The analysis of a text from those of its sections, in order."""
+    if len(sections) == 1:
+        return sections[0]
+    characters = np.cumsum([0, *(len(section.text) for section in sections)])
+    tokens = np.cumsum([0, *(len(section.offsets) for section in sections)]).tolist()
+    offsets = np.concatenate([section.offsets + at for section, at in zip(sections, characters, strict=False)])
+    moved = [_shifted(section, by) for section, by in zip(sections, tokens, strict=False)]
+    merged = {name: _concatenated([of_section[name] for of_section in moved]) for name in ("spans", *KEEP)}
+    return Analysis(text, offsets, requested=None, **merged)
+
+
+def _shifted(section: Analysis, by: int) -> dict[str, Any]:
+    features, before = section.features, section.scores_before_prior
+    return {
+        "spans": section.spans.shift(by),
+        "mention_vectors": section.mention_vectors,
+        "features": None if features is None else replace(features, spans=features.spans.shift(by)),
+        "scores_before_prior": None if before is None else before.shift(by),
+    }
+
+
+def _concatenated(outputs: Sequence[Any]) -> Any:
+    """Outputs of a stage as one; None if the stage has none."""
+    if outputs[0] is None:
+        return None
+    return np.concatenate(outputs) if isinstance(outputs[0], np.ndarray) else type(outputs[0]).concatenate(outputs)

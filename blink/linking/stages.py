@@ -13,6 +13,7 @@ from blink.errors import MismatchError, SettingsError
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.candidates import CandidateGenerator, coarse_index
 from blink.linking.coherence import Coherence, PriorStages
+from blink.linking.document import Document
 from blink.linking.features import CandidateFeaturizer
 from blink.linking.graph_prior import EntityAlignment, GraphPrior, scorer_fingerprint, weights_for
 from blink.linking.mention_detector import DetectorOptions, MentionDetector
@@ -38,6 +39,7 @@ class LinkerOptions:
     prior: str | Path | Prior | None = None
     context_length: int | None = None
     window_length: int | None = None
+    document: bool | None = None
     min_mention_log_prob: float = float("-inf")
     precision: str = "auto"
     device: str | None = None
@@ -69,6 +71,7 @@ class Stages:
     reranker: Reranker | None
     graph_prior: GraphPrior | None
     coherence: Coherence | None
+    document: Document | None
 
     @classmethod
     def build(cls, model: BiEncoder, kb: KnowledgeBase, options: LinkerOptions) -> Stages:
@@ -100,6 +103,7 @@ class Stages:
             reranker,
             None if prior is None else prior.graph_prior,
             None if prior is None else prior.coherence,
+            _document(model, kb, reranker, options),
         )
 
 
@@ -111,6 +115,11 @@ def _windows(model: BiEncoder, detector: MentionDetector, options: LinkerOptions
     if target and target < 3:
         raise SettingsError(f"window_length is {target}; it must be at least 3, or 0 for windows of a fixed length")
     return Windows(model.tokenizer, length, model.config.max_mention_length, target)
+
+
+def _document(model: BiEncoder, kb: KnowledgeBase, reranker: Reranker | None, options: LinkerOptions) -> Document | None:
+    enabled = model.config.document if options.document is None else options.document
+    return Document(kb.catalogue) if enabled and reranker is not None else None
 
 
 def _reranker(model: BiEncoder, kb: KnowledgeBase, options: LinkerOptions) -> Reranker | None:

@@ -82,6 +82,7 @@ class ModelConfig:
         max_context_length: window length in tokens, ``[CLS]`` and ``[SEP]`` included.
         window_length: tokens of a window of whole sentences of a long text, special tokens included; 0 for windows
             of ``max_context_length`` tokens that overlap.
+        document: short mentions follow the full names of their text, see `blink.linking.document`.
         max_candidate_length: length of an entity's input in tokens, special tokens included.
         candidate_pooling: ``cls`` (the original), ``mean`` over tokens, or ``linear`` (pooler, then a linear layer).
         candidate_fields: what of an entity is read: ``title_text`` (the original) or ``title_aliases_text``.
@@ -106,6 +107,7 @@ class ModelConfig:
     max_mention_length: int = 10
     max_context_length: int = 128
     window_length: int = 0
+    document: bool = False
     max_candidate_length: int = 128
     candidate_pooling: str = "cls"
     candidate_fields: str = "title_text"

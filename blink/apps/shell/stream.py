@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from io import BufferedIOBase
 
-from blink.apps.link import print_linked
+from blink.apps.link import print_links
 from blink.data.text_lines import decode_line
 from blink.errors import DataError
 from blink.linking.linker import Linker
@@ -29,8 +29,7 @@ def link_stream(linker: Linker, stream: BufferedIOBase, batch_size: int = 64) ->
             except DataError as error:
                 broken = error
                 break
-        for linked in linker.link(texts, batch_size=batch_size):
-            print_linked(linked, as_json=True)
+        print_links(linker.stream(texts, batch_size=batch_size), as_json=True)
         if broken is not None:
             raise broken
     if not count:

@@ -128,7 +128,7 @@ class _Read:
 def _read(model: BiEncoder, dev: DevSet, precision: str, progress: Callable[[int], None]) -> _Read:
     assert model.reranker is not None
     unscaled = Reranker(model.reranker.scaled(Scaling()))
-    linker = Linker(model, dev.kb, precision=precision, stages={"reranker": unscaled})
+    linker = Linker(model, dev.kb, precision=precision, document=False, stages={"reranker": unscaled})
     analyses, spans = [], []
     for sample, analysis in zip(dev.samples, linker.analyze([s.text for s in dev.samples], keep=("features",)), strict=True):
         spans.append(label_spans(sample, analysis))

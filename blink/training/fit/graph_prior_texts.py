@@ -47,7 +47,7 @@ class PriorTexts:
         base = self._base(kb)
         check = GoldChecker.of(model, base.catalogue)
         samples = [sample for file in files for sample in labelled_samples(file, base.catalogue, check)]
-        return TextSet(Linker(model, base, rank=self._rank), kb, samples)
+        return TextSet(Linker(model, base, rank=self._rank, document=False), kb, samples)
 
     def alignment(self, kb: str) -> EntityAlignment:
         """The alignment of a knowledge base with the table."""
@@ -66,7 +66,7 @@ class PriorTexts:
         for folder, fold in out_of_fold_models(folds):
             fold_model = BiEncoder.from_pretrained(folder)
             fold_model.reranker = model.reranker
-            linker = Linker(fold_model, self._base(texts.kb), rank=self._rank)
+            linker = Linker(fold_model, self._base(texts.kb), rank=self._rank, document=False)
             labelled += self.read(TextSet(linker, texts.kb, [s for s in texts.samples if s.id in fold]))
         return labelled
 

@@ -1,0 +1,388 @@
+"""The document stage: short mentions follow the full name of the same text ("Angela Merkel ... Merkel").
+
+A full name is a mention of several words. Mentions of its last words, of its first word, of its initials where the text defines
+them ("World Health Organization (WHO)") and of the same words follow it. Such a mention s takes over the distribution of its
+name n with a weight,
+
+    p'(e | s) = w p(e | n) + (1 - w) p(e | s)
+
+w is the rate at which mentions of that kind name what their full name names, measured on documents (`RATES`). Where the full
+name is linked, this only raises its entity, which need not be among the candidates of s; mentions that no stage proposed are
+added. Where the full name names nothing in the knowledge base, it only lowers the candidates of s, which are namesakes. So
+scores stay probabilities.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+
+from blink.kb.alias_table import without_brackets
+from blink.kb.catalogue import Catalogue
+from blink.linking.analysis import TokenizedText
+from blink.linking.scoring import ScoredSpans, link_probabilities
+
+LAST, FIRST, INITIALS, SAME = "last", "first", "initials", "same"
+"""How a mention is related to its full name."""
+NONE, PARTIAL, WHOLE = "none", "partial", "whole"
+"""The best entity of a short mention other than that of its full name: not probable, known by a longer name, or by this one."""
+
+RATES = {
+    (LAST, NONE): 0.9,
+    (LAST, PARTIAL): 0.8,
+    (LAST, WHOLE): 0.25,
+    (FIRST, NONE): 0.6,
+    (FIRST, PARTIAL): 0.1,
+    (FIRST, WHOLE): 0.05,
+    (INITIALS, NONE): 0.95,
+    (INITIALS, PARTIAL): 0.9,
+    (INITIALS, WHOLE): 0.8,
+    (SAME, NONE): 0.95,
+    (SAME, PARTIAL): 0.8,
+    (SAME, WHOLE): 0.5,
+}
+"""Rates at which a mention names what its full name names."""
+MIN_PROBABILITY = 0.5
+"""Of a full name, as a link or as a mention."""
+MIN_RIVAL = 0.2
+"""Probability of an entity that is a rival."""
+MIN_ADDED = 0.8
+"""Probability of a full name whose short mentions are added where no stage proposed them."""
+NAMES_KEPT = 10_000
+"""Names of a text that are remembered from section to section."""
+
+LONGEST_SHORT = 4
+"""Words of a short mention."""
+
+_WORD = re.compile(r"[^\W_]+(?:[.'’&-](?!s\b)[^\W_]+)*")
+_DEFINITION = re.compile(r"\s*\(([^\W\d_]{2,8})\)")
+_JOINING = frozenset(("of", "in", "and", "for", "at", "on", "the", "to", "a", "an", "und", "et", "y"))
+"""Words behind which another name begins: the University of Vienna is not called Vienna."""
+_PARTICLES = frozenset(
+    (
+        "al",
+        "ben",
+        "bin",
+        "da",
+        "dal",
+        "de",
+        "del",
+        "den",
+        "der",
+        "di",
+        "dos",
+        "du",
+        "el",
+        "ibn",
+        "la",
+        "le",
+        "ter",
+        "van",
+        "von",
+        "zu",
+    )
+)
+"""Words in small letters inside of names of people."""
+_SUFFIXES = frozenset(("jr", "sr", "ii", "iii", "iv"))
+"""Words at the end of names of people that short mentions leave out."""
+_NOT_PLAIN = frozenset(",;:()/")
+
+Words: TypeAlias = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Antecedent:
+    """What a short mention may follow.
+
+    Attributes:
+        kind: how the mention is related to it.
+        rows: its candidates, best first. *Shape:* (k,), int64.
+        probabilities: of them. *Shape:* (k,), float32.
+    """
+
+    kind: str
+    rows: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether it names an entity."""
+        return float(self.probabilities[0]) >= MIN_PROBABILITY
+
+
+class NameMemory:
+    """Names of a text, by the words of the mentions that follow them; the least recent are dropped."""
+
+    def __init__(self) -> None:
+        self._names: OrderedDict[tuple[Words, bool, bool], Antecedent] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def add(self, words: Words, name: Antecedent) -> None:
+        """Remember a name. It replaces the last one of these words; of mentions of the same words the most probable stays."""
+        key = (words, name.kind == SAME, name.is_linked)
+        before = self._names.pop(key, None)
+        if before is not None and name.kind == SAME and before.probabilities[0] > name.probabilities[0]:
+            name = before
+        self._names[key] = name
+        if len(self._names) > NAMES_KEPT:
+            self._names.popitem(last=False)
+
+    def antecedent(self, words: Words) -> Antecedent | None:
+        """What a mention of these words follows: a longer name that is linked, or one that is not, or the same words."""
+        keys = ((words, False, True), (words, False, False), (words, True, True))
+        return next((self._names[key] for key in keys if key in self._names), None)
+
+
+class Document:
+    """Rescores the mentions of a text by its full names.
+
+    Args:
+        catalogue: of the knowledge base, for titles.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+
+    def rescore(self, spans: ScoredSpans, source: TokenizedText, memory: NameMemory | None = None) -> ScoredSpans:
+        """The spans with the evidence of full names, and behind them those that are added.
+
+        Args:
+            spans: of a text, or of a section of it, with log-odds against "nothing".
+            source: the text or section.
+            memory: names of the sections before, to which those of this one are added; None for a text of one section.
+        """
+        if not len(spans) or (memory is None and not _repeats_a_word(source.text)):
+            return spans
+        memory = NameMemory() if memory is None else memory
+        named = NamedSpans(spans, source)
+        for i in named.mentions:
+            if named.probabilities[i, 0] >= MIN_PROBABILITY:
+                memory.add(named.words[i], named.antecedent(i, SAME))
+        followed = followers(named, memory)
+        added = _added(named, memory)
+        if followed:
+            spans = self._updated(named, followed)
+        return ScoredSpans.concatenate([spans, added]) if len(added) else spans
+
+    def _updated(self, named: NamedSpans, followed: Mapping[int, Antecedent]) -> ScoredSpans:
+        spans, rows, logits = named.spans, named.spans.rows.copy(), named.spans.entity_logits.copy()
+        for i, name in followed.items():
+            if name.is_linked and named.probabilities[i][rows[i] == name.rows[0]].sum() >= name.probabilities[0]:
+                continue
+            rate = RATES[name.kind, self.rival_of(rows[i], named.probabilities[i], name, named.words[i])]
+            update = _raised if name.is_linked else _lowered
+            of_span, probabilities = update(rows[i], named.probabilities[i].astype(np.float64), name, rate)
+            order = np.argsort(-probabilities, kind="stable")
+            nothing = max(1 - probabilities.sum(), 1e-6)
+            with np.errstate(divide="ignore"):
+                rows[i], logits[i] = of_span[order], np.log(probabilities[order]) - np.log(nothing)
+        return replace(spans, rows=rows, entity_logits=logits)
+
+    def rival_of(self, rows: np.ndarray, probabilities: np.ndarray, name: Antecedent, words: Words) -> str:
+        """What the best entity of a mention is, other than that of its full name."""
+        others = np.flatnonzero(rows != name.rows[0]) if name.is_linked else np.arange(len(rows))
+        if not len(others) or probabilities[others[0]] < MIN_RIVAL:
+            return NONE
+        title = words_of(without_brackets(self.catalogue.title(int(rows[others[0]]))))
+        starts = range(len(title) - len(words) + 1)
+        return PARTIAL if len(title) > len(words) and any(title[k : k + len(words)] == words for k in starts) else WHOLE
+
+
+def words_of(string: str) -> Words:
+    """The words of a name, in small letters."""
+    return tuple(_WORD.findall(string.casefold()))
+
+
+def _repeats_a_word(text: str) -> bool:
+    words = words_of(text)
+    return len(set(words)) < len(words)
+
+
+class NamedSpans:
+    """Spans with their words.
+
+    Attributes:
+        spans: of a section.
+        source: the section.
+        probabilities: of the candidates. *Shape:* (m, k), float32.
+        characters: ``[start, end)`` of each span. *Shape:* (m, 2), int64.
+        words: of each span.
+        mentions: indices of disjoint spans that are mentions, by position.
+        names: those of them that have several words.
+    """
+
+    def __init__(self, spans: ScoredSpans, source: TokenizedText) -> None:
+        self.spans, self.source = spans, source
+        self.probabilities = link_probabilities(spans)
+        offsets = source.encoding.offsets
+        self.characters = np.stack([offsets[spans.start, 0], offsets[spans.end, 1]], axis=1)
+        self.words = [words_of(source.text[start:end]) for start, end in self.characters.tolist()]
+        self.is_mention = 1 / (1 + np.exp(-np.clip(spans.mention_logits, -30, 30)))
+        self.mentions = self._disjoint(np.maximum(self.is_mention, self.probabilities.sum(1)))
+        self.names = {i for i in self.mentions if len(self.words[i]) > 1}
+
+    def _disjoint(self, scores: np.ndarray) -> list[int]:
+        covered = np.zeros(int(self.spans.end.max()) + 1, dtype=bool)
+        mentions = []
+        for i in np.argsort(-scores, kind="stable").tolist():
+            if scores[i] < MIN_PROBABILITY:
+                break
+            tokens = slice(int(self.spans.start[i]), int(self.spans.end[i]) + 1)
+            if not covered[tokens].any():
+                covered[tokens] = True
+                mentions.append(i)
+        return sorted(mentions, key=lambda i: int(self.spans.start[i]))
+
+    def antecedent(self, i: int, kind: str) -> Antecedent:
+        """A span as a name that others follow."""
+        return Antecedent(kind, self.spans.rows[i], self.probabilities[i])
+
+    def covered(self, indices: Iterable[int]) -> np.ndarray:
+        """Tokens of some spans. *Shape:* (tokens + 1,), bool."""
+        covered = np.zeros(len(self.source.encoding.ids) + 1, dtype=bool)
+        for i in indices:
+            covered[int(self.spans.start[i]) : int(self.spans.end[i]) + 1] = True
+        return covered
+
+    def may_follow(self, i: int) -> bool:
+        """Whether a span may be a short mention: it begins with a capital letter, or is a mention where there are none."""
+        return (
+            self.source.text[self.characters[i, 0]].isupper() if self.source.is_cased else self.is_mention[i] >= MIN_PROBABILITY
+        )
+
+    def short_forms(self, i: int) -> Iterator[tuple[Words, str]]:
+        """Words of the mentions that may follow a name, and how they are related to it."""
+        start, end = self.characters[i].tolist()
+        words, is_linked = self.words[i], self.probabilities[i, 0] >= MIN_PROBABILITY
+        if (initials := _initials(words, self.source.text, end)) is not None:
+            yield (initials,), INITIALS
+        cased = _WORD.findall(self.source.text[start:end])
+        if _NOT_PLAIN.isdisjoint(self.source.text[start:end]) and _is_plain(cased, self.source.is_cased):
+            stem = words[:-1] if len(words) > 2 and words[-1] in _SUFFIXES else words
+            for k in range(1, len(words)):
+                if k < len(stem) and len(stem[k]) > 2 and not stem[k].isdigit():
+                    yield stem[k:], LAST
+                    if stem != words:
+                        yield words[k:], LAST
+            if is_linked and len(stem) <= 3 and len(words[0]) > 2:
+                yield words[:1], FIRST
+
+
+def _is_plain(words: list[str], is_cased: bool) -> bool:
+    """Whether the last words of a name stand for it."""
+    small = [w for w in words if not w[0].isupper()] if is_cased else []
+    return all(w in _PARTICLES for w in small) and _JOINING.isdisjoint(w.casefold() for w in words)
+
+
+def _initials(words: Words, text: str, end: int) -> str | None:
+    """The initials that a text defines in brackets behind a name."""
+    if (definition := _DEFINITION.match(text, end)) is None:
+        return None
+    defined = definition[1].casefold()
+    initials = ("".join(w[0] for w in words if w not in without) for without in (_JOINING | _PARTICLES, ()))
+    return defined if defined in initials else None
+
+
+def followers(named: NamedSpans, memory: NameMemory) -> dict[int, Antecedent]:
+    """What each short mention follows: the last full name before it that is linked, or else the first one behind it."""
+    spans, covered, followed = named.spans, named.covered(named.names), {}
+    inside = np.concatenate([[0], np.cumsum(covered)])
+    waiting = []
+    for i in np.lexsort((spans.end, spans.start)).tolist():
+        if i in named.names:
+            for words, kind in named.short_forms(i):
+                memory.add(words, named.antecedent(i, kind))
+        elif inside[spans.end[i] + 1] > inside[spans.start[i]]:
+            continue
+        name = memory.antecedent(named.words[i]) if named.may_follow(i) else None
+        if name is not None and name.kind != SAME and name.is_linked:
+            followed[i] = name
+        else:
+            waiting.append(i)
+    for i in waiting:
+        if named.may_follow(i) and (name := memory.antecedent(named.words[i])) is not None:
+            followed[i] = name
+    return followed
+
+
+def _raised(rows: np.ndarray, probabilities: np.ndarray, name: Antecedent, rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and probabilities of a mention whose full name is linked: those of other entities are lowered in proportion."""
+    entity = name.rows[0]
+    at = np.flatnonzero(rows == entity)
+    rows, index = (rows, int(at[0])) if len(at) else (np.append(rows[:-1], entity), len(rows) - 1)
+    probabilities = probabilities if len(at) else np.append(probabilities[:-1], 0)
+    before = probabilities[index]
+    after = max(before, rate * float(name.probabilities[0]) + (1 - rate) * before)
+    probabilities = probabilities * ((1 - after) / max(1 - before, 1e-6))
+    probabilities[index] = after
+    return rows, probabilities
+
+
+def _lowered(rows: np.ndarray, probabilities: np.ndarray, name: Antecedent, rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and probabilities of a mention whose full name is not linked."""
+    of_name = dict(zip(name.rows.tolist(), name.probabilities.tolist(), strict=True))
+    mixed = rate * np.array([of_name.get(row, 0.0) for row in rows.tolist()]) + (1 - rate) * probabilities
+    return rows, np.minimum(probabilities, mixed)
+
+
+def _added(named: NamedSpans, memory: NameMemory) -> ScoredSpans:
+    """Mentions of names in the text that no stage proposed; only where capital letters tell names from other words."""
+    k = named.spans.rows.shape[1]
+    if not named.source.is_cased:
+        return ScoredSpans.none(k)
+    offsets, text, spans = named.source.encoding.offsets, named.source.text, named.spans
+    proposed = set(zip(spans.start.tolist(), spans.end.tolist(), strict=True))
+    covered = named.covered(named.mentions)
+    columns = []
+    for start, end, name in _occurrences(text, memory):
+        first, last = int(np.searchsorted(offsets[:, 0], start)), int(np.searchsorted(offsets[:, 1], end))
+        whole = last < len(offsets) and (offsets[first, 0], offsets[last, 1]) == (start, end)
+        if whole and (first, last) not in proposed and not covered[first : last + 1].any():
+            columns.append((first, last, RATES[name.kind, NONE] * float(name.probabilities[0]), int(name.rows[0])))
+    if not columns:
+        return ScoredSpans.none(k)
+    firsts, lasts, probabilities, rows = map(np.array, zip(*columns, strict=True))
+    logits = np.log(probabilities) - np.log1p(-probabilities)
+    padding = ((0, 0), (0, k - 1))
+    return ScoredSpans(
+        firsts,
+        lasts,
+        logits.astype(np.float32),
+        np.pad(rows[:, None], padding, constant_values=-1),
+        np.pad(logits[:, None], padding, constant_values=-np.inf).astype(np.float32),
+    )
+
+
+def _occurrences(text: str, memory: NameMemory) -> Iterator[tuple[int, int, Antecedent]]:
+    """Characters ``[start, end)`` of mentions by a name, alone: no other word with a capital letter is next to them."""
+    matches = list(_WORD.finditer(text))
+    words = [match[0].casefold() for match in matches]
+    i = 0
+    while i < len(words):
+        step = 1
+        for n in range(min(LONGEST_SHORT, len(words) - i), 0, -1):
+            name = memory.antecedent(tuple(words[i : i + n]))
+            if name is None or name.kind == FIRST or not name.is_linked or name.probabilities[0] < MIN_ADDED:
+                continue
+            start, end = matches[i].start(), matches[i + n - 1].end()
+            alone = not _continues(text, matches, i - 1, i) and not _continues(text, matches, i + n - 1, i + n)
+            if text[start].isupper() and alone:
+                yield start, end, name
+                step = n
+                break
+        i += step
+
+
+def _continues(text: str, matches: list[re.Match[str]], left: int, right: int) -> bool:
+    """Whether two words with capital letters are next to each other, the first of them no article or preposition."""
+    if left < 0 or right >= len(matches) or matches[left][0].casefold() in _JOINING:
+        return False
+    between = text[matches[left].end() : matches[right].start()]
+    return between.isspace() and "\n" not in between and matches[left][0][0].isupper() and matches[right][0][0].isupper()
