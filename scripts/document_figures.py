@@ -29,7 +29,7 @@ from blink.data.records import Mention, Sample
 from blink.evaluation.counts import evaluated_text
 from blink.evaluation.report import evaluate
 from blink.linking.analysis import TokenizedText
-from blink.linking.document import RATES, Document, NamedSpans, NameMemory, followers
+from blink.linking.document import RATES, SAME, Document, NamedSpans, NameMemory, followers
 from blink.linking.linker import Linker
 from blink.linking.opening import open_linker
 from blink.linking.starter import starter_kb
@@ -79,6 +79,8 @@ def rates(linker: Linker, documents: Sequence[Sample]) -> dict[str, dict[str, in
         for i, name in followers(named, memory).items():
             rival = stage.rival_of(named.spans.rows[i], named.probabilities[i], name, named.words[i])
             row = gold.get(tuple(named.characters[i].tolist()))
+            if name.kind == SAME and int(name.rows[0]) == int(named.spans.rows[i, 0]):
+                continue  # nothing to learn where both agree
             if name.is_linked and int(name.rows[0]) in gold.values():
                 right = row == int(name.rows[0])
             elif not name.is_linked:
@@ -116,7 +118,9 @@ def rates_command(documents: str, text_key: str, model: str | None, kb: str | No
     """Count how often short mentions name what their full name names."""
     linker = _opened(model, kb)(document=False)
     of_kind = rates(linker, documents_of(bind(read_samples(documents, text_key), linker.catalogue)))
-    now = {f"{kind}, {rival}": rate for (kind, rival), rate in RATES.items()}
+    now = {
+        f"{kind}, {rival}, {'linked' if is_linked else 'not linked'}": rate for (kind, rival, is_linked), rate in RATES.items()
+    }
     print_json({"counts": of_kind, "rates": now}, out)
 
 

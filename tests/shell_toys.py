@@ -16,6 +16,7 @@ from blink.linking.decoder import Decoder, Thresholds
 from blink.linking.features import FEATURES
 from blink.linking.linker import Linker
 from blink.linking.scoring import ScoredSpans
+from blink.linking.sections import Section
 from blink.linking.stages import LinkerOptions
 from blink.model.reranker import RerankerNetwork
 
@@ -49,7 +50,7 @@ class ToyLinker(Linker):
         self.texts: list[str] = []
         self.before_reading: Callable[[], None] = lambda: None
 
-    def analyze(self, texts, **options):  # type: ignore[no-untyped-def]
+    def _analyzed(self, texts, spans, request, *, split=True):  # type: ignore[no-untyped-def]
         for text in texts:
             self.before_reading()
             self.texts.append(text)
@@ -61,7 +62,7 @@ class ToyLinker(Linker):
                     hits.append((first, last, mention, rows, logits))
             columns = [np.array([f[i] for f in hits]) for i in range(5)]
             scored = ScoredSpans(*columns) if hits else ScoredSpans.none(3)
-            yield Analysis(text, offsets, scored)
+            yield Section(text, 0, text), Analysis(text, offsets, scored)
 
 
 class Script:

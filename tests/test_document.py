@@ -109,20 +109,20 @@ def test_a_surname_follows_the_full_name_to_an_entity_that_is_no_candidate() -> 
     short = Proposed("Merkel", {"Vienna": 0.1}, occurrence=1)
     _, (name, title, probability) = rescored(text, MERKEL, short)
     assert (name, title) == ("Merkel", "Angela Merkel")
-    assert probability == pytest.approx(RATES[LAST, NONE] * 0.96, abs=1e-4)
+    assert probability == pytest.approx(RATES[LAST, NONE, True] * 0.96, abs=1e-4)
 
 
 def test_a_surname_follows_a_full_name_behind_it() -> None:
     text = "Merkel spoke. Then Angela Merkel left."
     (_, title, probability), _ = rescored(text, MERKEL, Proposed("Merkel", {"Vienna": 0.1}))
-    assert (title, probability) == ("Angela Merkel", pytest.approx(RATES[LAST, NONE] * 0.96, abs=1e-4))
+    assert (title, probability) == ("Angela Merkel", pytest.approx(RATES[LAST, NONE, True] * 0.96, abs=1e-4))
 
 
 def test_a_mention_that_no_stage_proposed_is_added() -> None:
     assert rescored("Angela Merkel spoke. Later, Merkel left, and the others of Merkel's party too.", MERKEL) == [
         ("Angela Merkel", "Angela Merkel", pytest.approx(0.96, abs=1e-4)),
-        ("Merkel", "Angela Merkel", pytest.approx(RATES[LAST, NONE] * 0.96, abs=1e-4)),
-        ("Merkel", "Angela Merkel", pytest.approx(RATES[LAST, NONE] * 0.96, abs=1e-4)),
+        ("Merkel", "Angela Merkel", pytest.approx(RATES[LAST, NONE, True] * 0.96, abs=1e-4)),
+        ("Merkel", "Angela Merkel", pytest.approx(RATES[LAST, NONE, True] * 0.96, abs=1e-4)),
     ]
 
 
@@ -145,9 +145,9 @@ def test_a_namesake_of_a_full_name_that_is_not_linked_is_lowered() -> None:
     text = "Tim Merkel won the match. Merkel is 19."
     full = Proposed("Tim Merkel", {"Angela Merkel": 0.1, "Max Merkel": 0.05})
     _, (name, title, probability) = rescored(text, full, Proposed("Merkel", {"Angela Merkel": 0.8}, occurrence=1))
-    rate = RATES[LAST, PARTIAL]
+    rate = RATES[LAST, PARTIAL, False]
     assert (name, title, probability) == ("Merkel", "Angela Merkel", pytest.approx(rate * 0.1 + (1 - rate) * 0.8, abs=1e-4))
-    assert probability < 0.3
+    assert probability < 0.5
 
 
 def test_a_linked_full_name_counts_more_than_one_that_is_not() -> None:
@@ -168,7 +168,7 @@ def test_initials_that_are_defined_in_brackets() -> None:
     band = [Proposed("WHO", {"The Who (band)": 0.6}, occurrence=n) for n in (0, 1)]
     of_text = rescored(text, full, *band)
     assert [title for _, title, _ in of_text] == ["World Health Organization"] * 3
-    assert of_text[2][2] == pytest.approx(RATES[INITIALS, PARTIAL] * 0.95, abs=1e-4)
+    assert of_text[2][2] == pytest.approx(RATES[INITIALS, PARTIAL, True] * 0.95, abs=1e-4)
     undefined = rescored(text.replace(" (WHO)", ""), full, Proposed("WHO", {"The Who (band)": 0.6}))
     assert undefined[1][1] == "The Who (band)"
 
@@ -192,7 +192,7 @@ def test_a_whole_name_of_another_entity_stays() -> None:
 
 def test_first_names_particles_and_suffixes() -> None:
     angela = Proposed("Angela", {"Vienna": 0.05}, occurrence=1)
-    probability = RATES[FIRST, NONE] * 0.96
+    probability = RATES[FIRST, NONE, True] * 0.96
     assert rescored("Angela Merkel spoke. Angela smiled.", MERKEL, angela)[1][2] == pytest.approx(probability, abs=1e-3)
     general = Proposed("Charles de Gaulle", {"Charles de Gaulle": 0.9})
     assert rescored("Charles de Gaulle left. De Gaulle and Gaulle.", general)[-1][:2] == ("Gaulle", "Charles de Gaulle")
@@ -206,7 +206,7 @@ def test_the_same_words_follow_their_most_probable_mention() -> None:
     text = "Obama spoke. Barack was there. Obama left. Obama!"
     obama = [Proposed("Obama", {"Barack Obama": p}, occurrence=n) for n, p in enumerate((0.3, 0.9, 0.6))]
     probabilities = [p for name, _, p in rescored(text, *obama) if name == "Obama"]
-    rate = RATES[SAME, NONE]
+    rate = RATES[SAME, NONE, True]
     assert probabilities == pytest.approx([rate * 0.9 + (1 - rate) * p for p in (0.3, 0.9, 0.6)], abs=1e-3)
 
 
@@ -222,7 +222,7 @@ def test_names_are_remembered_from_section_to_section() -> None:
     rescored("Angela Merkel spoke.", MERKEL, memory=memory)
     rescored("Nobody listened in Vienna.", Proposed("Vienna", {"Vienna": 0.9}), memory=memory)
     later = rescored("Merkel left.", Proposed("Merkel", {"Vienna": 0.1}), memory=memory)
-    assert later == [("Merkel", "Angela Merkel", pytest.approx(RATES[LAST, NONE] * 0.96, abs=1e-4))]
+    assert later == [("Merkel", "Angela Merkel", pytest.approx(RATES[LAST, NONE, True] * 0.96, abs=1e-4))]
     assert rescored("Merkel left.", Proposed("Merkel", {"Vienna": 0.1}), memory=NameMemory())[0][1] == "Vienna"
 
 
@@ -285,5 +285,6 @@ def test_only_followers_of_a_name_change(case: tuple[str, list[Proposed]]) -> No
 
 
 def test_all_kinds_have_a_rate() -> None:
-    assert set(RATES) == {(kind, rival) for kind in (LAST, FIRST, INITIALS, SAME) for rival in (NONE, PARTIAL, WHOLE)}
+    linked_kinds = {(kind, rival, True) for kind in (LAST, FIRST, INITIALS, SAME) for rival in (NONE, PARTIAL, WHOLE)}
+    assert set(RATES) == linked_kinds | {(kind, rival, False) for kind in (LAST, INITIALS) for rival in (NONE, PARTIAL, WHOLE)}
     assert all(0 <= rate <= 1 for rate in RATES.values())

@@ -33,20 +33,26 @@ NONE, PARTIAL, WHOLE = "none", "partial", "whole"
 """The best entity of a short mention other than that of its full name: not probable, known by a longer name, or by this one."""
 
 RATES = {
-    (LAST, NONE): 0.9,
-    (LAST, PARTIAL): 0.8,
-    (LAST, WHOLE): 0.25,
-    (FIRST, NONE): 0.6,
-    (FIRST, PARTIAL): 0.1,
-    (FIRST, WHOLE): 0.05,
-    (INITIALS, NONE): 0.95,
-    (INITIALS, PARTIAL): 0.9,
-    (INITIALS, WHOLE): 0.8,
-    (SAME, NONE): 0.95,
-    (SAME, PARTIAL): 0.8,
-    (SAME, WHOLE): 0.5,
+    (LAST, NONE, True): 0.8,
+    (LAST, PARTIAL, True): 0.8,
+    (LAST, WHOLE, True): 0.3,
+    (FIRST, NONE, True): 0.3,
+    (FIRST, PARTIAL, True): 0.1,
+    (FIRST, WHOLE, True): 0.1,
+    (INITIALS, NONE, True): 0.95,
+    (INITIALS, PARTIAL, True): 0.9,
+    (INITIALS, WHOLE, True): 0.8,
+    (SAME, NONE, True): 0.95,
+    (SAME, PARTIAL, True): 0.8,
+    (SAME, WHOLE, True): 0.5,
+    (LAST, NONE, False): 0.9,
+    (LAST, PARTIAL, False): 0.5,
+    (LAST, WHOLE, False): 0.5,
+    (INITIALS, NONE, False): 0.95,
+    (INITIALS, PARTIAL, False): 0.7,
+    (INITIALS, WHOLE, False): 0.7,
 }
-"""Rates at which a mention names what its full name names."""
+"""Rates at which a mention names what its full name names, by kind, rival, and whether the full name is linked."""
 MIN_PROBABILITY = 0.5
 """Of a full name, as a link or as a mention."""
 MIN_RIVAL = 0.2
@@ -162,9 +168,6 @@ class Document:
             return spans
         memory = NameMemory() if memory is None else memory
         named = NamedSpans(spans, source)
-        for i in named.mentions:
-            if named.probabilities[i, 0] >= MIN_PROBABILITY:
-                memory.add(named.words[i], named.antecedent(i, SAME))
         followed = followers(named, memory)
         added = _added(named, memory)
         if followed:
@@ -176,7 +179,7 @@ class Document:
         for i, name in followed.items():
             if name.is_linked and named.probabilities[i][rows[i] == name.rows[0]].sum() >= name.probabilities[0]:
                 continue
-            rate = RATES[name.kind, self.rival_of(rows[i], named.probabilities[i], name, named.words[i])]
+            rate = RATES[name.kind, self.rival_of(rows[i], named.probabilities[i], name, named.words[i]), name.is_linked]
             update = _raised if name.is_linked else _lowered
             of_span, probabilities = update(rows[i], named.probabilities[i].astype(np.float64), name, rate)
             order = np.argsort(-probabilities, kind="stable")
@@ -294,6 +297,9 @@ def followers(named: NamedSpans, memory: NameMemory) -> dict[int, Antecedent]:
     """What each short mention follows: the last full name before it that is linked, or else the first one behind it."""
     spans, covered, followed = named.spans, named.covered(named.names), {}
     inside = np.concatenate([[0], np.cumsum(covered)])
+    for i in named.mentions:
+        if named.probabilities[i, 0] >= MIN_PROBABILITY:
+            memory.add(named.words[i], named.antecedent(i, SAME))
     waiting = []
     for i in np.lexsort((spans.end, spans.start)).tolist():
         if i in named.names:
@@ -345,7 +351,7 @@ def _added(named: NamedSpans, memory: NameMemory) -> ScoredSpans:
         first, last = int(np.searchsorted(offsets[:, 0], start)), int(np.searchsorted(offsets[:, 1], end))
         whole = last < len(offsets) and (offsets[first, 0], offsets[last, 1]) == (start, end)
         if whole and (first, last) not in proposed and not covered[first : last + 1].any():
-            columns.append((first, last, RATES[name.kind, NONE] * float(name.probabilities[0]), int(name.rows[0])))
+            columns.append((first, last, RATES[name.kind, NONE, True] * float(name.probabilities[0]), int(name.rows[0])))
     if not columns:
         return ScoredSpans.none(k)
     firsts, lasts, probabilities, rows = map(np.array, zip(*columns, strict=True))
