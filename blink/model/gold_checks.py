@@ -106,13 +106,13 @@ class GoldChecker:
         step = max(1, -(-len(samples) // MAX_CHECKED_TEXTS))
         counts, checked = self.count(samples[::step]), "" if step == 1 else f", in one of {step} texts,"
         gold = f"of {counts.mentions} gold spans{checked}"
-        faults = [f"{tally.count} {gold} {problem} (the first: {tally.first})" for tally, problem in self._faults(counts)]
+        faults = [(f"{t.count} {gold} {problem} (the first: {t.first})", remark) for t, problem, remark in self._faults(counts)]
         if counts.mentions and counts.impossible.count == counts.mentions:
-            reasons = "; ".join(faults) or f"their ends are not ends of its tokens (the first: {counts.impossible.first})"
-            remedy = f"{self._remark(counts)}; give spans of whole words and of at most {self._limit} tokens"
-            raise DataError(f"{file}: the model can propose none of the gold spans: {reasons}; {remedy}")
-        for fault in faults:
-            self.warn(f"{file}: {fault}; {self._remark(counts)}")
+            reasons = "; ".join(f"{fault}; {remark}" for fault, remark in faults)
+            reasons = reasons or f"their ends are not ends of its tokens (the first: {counts.impossible.first})"
+            raise DataError(f"{file}: the model can propose none of the gold spans: {reasons}")
+        for fault, remark in faults:
+            self.warn(f"{file}: {fault}; {remark}")
         if counts.renamed.count > counts.titled / 2:
             problem = f"{counts.renamed.count} of {counts.titled} gold rows ('label_id') have other titles in the catalogue"
             self.warn(f"{file}: {problem} (the first: {counts.renamed.first}); give the knowledge base it was labelled for")
@@ -162,26 +162,20 @@ class GoldChecker:
                 for name in (name for name, applies in kinds.items() if applies):
                     getattr(counts, name).add(sample, mention)
 
-    def _faults(self, counts: GoldCounts) -> Iterator[tuple[_Tally, str]]:
+    def _faults(self, counts: GoldCounts) -> Iterator[tuple[_Tally, str, str]]:
+        units, limit = "offsets count characters, the end is excluded", self.config.max_mention_length + 1
+        is_inclusive = counts.cut.count and counts.inclusive == counts.cut.count == counts.mentions
+        ends = "they would be words if they ended one character later: the end is excluded" if is_inclusive else units
         faults = (
-            (counts.cut, "begin or end inside a word"),
-            (counts.long, f"are longer than {self._limit} tokens, the most of a mention"),
-            (counts.blank, "touch no token"),
+            (counts.cut, "begin or end inside a word", ends),
+            (counts.long, f"are longer than {limit} tokens, the most of a mention", "the model never proposes them"),
+            (counts.blank, "touch no token", units),
         )
-        return ((tally, problem) for tally, problem in faults if tally.count)
-
-    def _remark(self, counts: GoldCounts) -> str:
-        if counts.cut.count and counts.inclusive == counts.cut.count == counts.mentions:
-            return "they would be words if they ended one character later: the end is excluded"
-        return "offsets count characters, the end is excluded"
+        return (fault for fault in faults if fault[0].count)
 
     def _has_title(self, row: int, title: str) -> bool:
         entity = self.catalogue[row]
         return normalise(title) in {normalise(name) for name in (entity.title, *entity.aliases)}
-
-    @property
-    def _limit(self) -> int:
-        return self.config.max_mention_length + 1
 
     def _example_id(self) -> str:
         ids = (self.catalogue[row].kb_id for row in range(min(len(self.catalogue), 100)))
