@@ -54,7 +54,7 @@ unset OMP_NUM_THREADS
 folds=(--fold "$run/fold-0" --fold "$run/fold-1" --fold "$run/fold-2")
 links=(--train "$questions" --train "$prose/gum-links.jsonl" --train "$prose/wned-wiki.jsonl" --train "$prose/fewrel.jsonl"
   --train "$prose/lcquad.jsonl")
-blink rank "$run"/fold-{0,1,2}/best --kb "$run/kb" "${links[@]}" --repeat "$questions" 2 --repeat "$prose/gum-links.jsonl" 3 \
+blink rank "$run"/fold-{0,1,2}/best --kb "$run/kb" "${links[@]}" --repeat "$questions" 6 --repeat "$prose/gum-links.jsonl" 3 \
   "${folds[@]}" --triples "$facts" --seed "$seed" --damage 0.3 \
   --mix questions=1,swapped=0.2,related=0.1,slotted=0.15,plain=0.05,passage=0.1,sport=0.15,lookalike=0.3,notname=0.2,enumeration=0.05
 for fold in 0 1 2; do

@@ -356,6 +356,25 @@ class TestFitting:
         assert cross_entropy(restored, data) <= cross_entropy(reranker, data) + 1e-4
         assert fit_scaling(restored, data) == fitted  # it is of the raw scores, whatever they were scaled by before
 
+    def test_texts_without_capitals_have_a_shift_of_their_own(self, tmp_path: Path) -> None:
+        reranker, data = weighing(-1.0, title=2.0, dice=1.0), separable(4000, seed=2)
+        cased = np.random.default_rng(3).random(len(data)) < 0.5
+        data.features[..., FEATURES.index("is_cased")] = cased[:, None]
+        right = probabilities(reranker.scaled(Scaling(1.0, 0.0, 1.5)), data)
+        drawn = (np.random.default_rng(5).random((len(data), 1)) > right.cumsum(1)).sum(1).clip(max=right.shape[1] - 1)
+        fitted = fit_scaling(reranker, replace(data, target=drawn - 1))
+        assert fitted.uncased_shift == pytest.approx(1.5, abs=0.2)
+        scaled = reranker.scaled(fitted)
+        plain = scaled.scaled(replace(fitted, uncased_shift=0.0))
+        difference = scaled.scores(data.features, data.real) - plain.scores(data.features, data.real)
+        assert np.allclose(
+            difference[data.real], np.where(cased, 0.0, fitted.uncased_shift).repeat(data.real.sum(1)), atol=1e-4
+        )
+        scaled.save(tmp_path)
+        read = RerankerNetwork.load(tmp_path)
+        assert read is not None
+        assert read.scaling == fitted
+
     def test_narrow_and_wide_spans_go_together(self) -> None:
         wide = separable(10)
         narrow = LabelledSpans(wide.features[:, :2], wide.real[:, :2], np.minimum(wide.target, 1))

@@ -82,7 +82,7 @@ def calibrate_model(
 
 def _figures(result: Calibrated) -> dict[str, Any]:
     return {
-        "scaling": {"scale": result.scaling.scale, "shift": result.scaling.shift},
+        "scaling": vars(result.scaling),
         "cutoff": result.point.threshold,
         "weak_f1": result.point.f1,
         "held_out": result.held_out.to_json(),
@@ -99,7 +99,8 @@ def _report(result: Calibrated, sets: int) -> str:
     )
     mean = f" (mean of {sets} files)" if sets > 1 else ""
     return (
-        f"scores are multiplied by {result.scaling.scale:.3f} and moved by {result.scaling.shift:+.3f}\n"
+        f"scores are multiplied by {result.scaling.scale:.3f} and moved by {result.scaling.shift:+.3f}, "
+        f"in texts without capital letters by {result.scaling.uncased_shift:+.3f} more\n"
         f"fitted on one half, measured on the other: {measured}\n"
         f"cut-off {point.threshold:g}: weak F1 {point.f1:.4f}, mean of covered and all questions{mean}"
     )

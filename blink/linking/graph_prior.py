@@ -30,7 +30,8 @@ def scorer_fingerprint(model: BiEncoder, reranker: RerankerNetwork | None) -> st
         arrays = [reranker.mean, reranker.spread, *(array for layer in reranker.layers for array in layer)]
         # By the stored names, so that weights fitted with an earlier version still belong to these scores.
         off = sorted(STORED_FEATURES.get(name, name) for name in reranker.off)
-        digest.update(f"{reranker.scaling} {off}".encode())
+        shift = reranker.scaling.uncased_shift
+        digest.update(f"{reranker.scaling} {off}{f' {shift}' if shift else ''}".encode())
     else:
         towers = ("context_encoder.", "candidate_encoder.")
         heads = [value for name, value in model.named_parameters() if not name.startswith(towers)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from blink.errors import CheckpointError, SettingsError
 from blink.files import atomic_open
 
 RANKER_FILE = "ranker.safetensors"
+IS_CASED = "is_cased"
+"""Feature by which probabilities of texts without capital letters are scaled apart."""
 STORED_FEATURES = {
     "is_unambiguous": "only",
     "is_fuzzy_match": "near",
@@ -38,10 +40,20 @@ _CURRENT = {stored: feature for feature, stored in STORED_FEATURES.items()}
 
 @dataclass(frozen=True)
 class Scaling:
-    """Makes scores probabilities: they are multiplied by ``scale`` and moved by ``shift`` (Platt 1999; Guo et al. 2017)."""
+    """Makes scores probabilities: they are multiplied by ``scale`` and moved by ``shift`` (Platt 1999; Guo et al. 2017).
+
+    Where a text has no capital letters, as typed questions, a score says something else than in prose: it is moved by
+    ``uncased_shift`` as well.
+    """
 
     scale: float = 1.0
     shift: float = 0.0
+    uncased_shift: float = field(default=0.0, repr=False)  # stored weights of priors name the other two
+
+    def apply(self, scores: np.ndarray, is_cased: np.ndarray | bool) -> np.ndarray:
+        """Scale scores of spans in texts with or without capital letters. ``is_cased`` must broadcast with ``scores``."""
+        moved: np.ndarray = scores * self.scale + self.shift
+        return np.where(is_cased, moved, moved + self.uncased_shift) if self.uncased_shift else moved
 
 
 @dataclass(frozen=True)
@@ -84,8 +96,15 @@ class RerankerNetwork:
         weight, bias = self.layers[-1]
         raw = functional.linear(x, torch.from_numpy(weight), torch.from_numpy(bias)).squeeze(-1).numpy()
         scored = np.full(real.shape, -np.inf, dtype=np.float32)
-        scored[real] = raw * self.scaling.scale + self.scaling.shift
+        scored[real] = self.scaling.apply(raw, self.is_cased(features)[real])
         return scored
+
+    def is_cased(self, features: np.ndarray) -> np.ndarray:
+        """Whether the text of each candidate has capital letters; true where this is no feature. *Shape:* (m, candidates)."""
+        if IS_CASED not in self.features:
+            return np.ones(features.shape[:-1], dtype=bool)
+        cased: np.ndarray = features[..., self.features.index(IS_CASED)] > 0
+        return cased
 
     def without(self, names: Sequence[str]) -> RerankerNetwork:
         """The same network without some features.
@@ -112,6 +131,7 @@ class RerankerNetwork:
             "floor": self.min_mention_log_prob,
             "scale": self.scaling.scale,
             "shift": self.scaling.shift,
+            "uncased_shift": self.scaling.uncased_shift,
         }
         with atomic_open(Path(folder) / RANKER_FILE, "wb") as f:
             save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, f.name, {"ranker": json.dumps(about)})
@@ -149,5 +169,6 @@ def _assembled(about: Mapping[str, object], tensors: Mapping[str, np.ndarray]) -
         if tensors[name].shape != (len(features),):
             raise ValueError(f"its {name} has shape {tensors[name].shape} for {len(features)} features")
     scale, shift, min_log_prob = (float(str(about[key])) for key in ("scale", "shift", "floor"))
+    scaling = Scaling(scale, shift, float(str(about.get("uncased_shift", 0.0))))
     names = tuple(_CURRENT.get(str(name), str(name)) for name in features)
-    return RerankerNetwork(names, tensors["mean"], tensors["spread"], layers, min_log_prob, Scaling(scale, shift))
+    return RerankerNetwork(names, tensors["mean"], tensors["spread"], layers, min_log_prob, scaling)

@@ -122,7 +122,7 @@ class _Read:
 
     def scaled(self, scaling: Scaling) -> list[Analysis]:
         """The analyses of a reranker with this scaling. A scale above 0 keeps the order of the candidates."""
-        return [replace(analysis, spans=_rescaled(analysis.spans, scaling)) for analysis in self.analyses]
+        return [replace(analysis, spans=_rescaled(analysis, scaling)) for analysis in self.analyses]
 
 
 def _read(model: BiEncoder, dev: DevSet, precision: str, progress: Callable[[int], None]) -> _Read:
@@ -137,8 +137,9 @@ def _read(model: BiEncoder, dev: DevSet, precision: str, progress: Callable[[int
     return _Read(linker.decoder, dev.samples, analyses, spans)
 
 
-def _rescaled(spans: ScoredSpans, scaling: Scaling) -> ScoredSpans:
-    return replace(spans, entity_logits=spans.entity_logits * scaling.scale + scaling.shift)
+def _rescaled(analysis: Analysis, scaling: Scaling) -> ScoredSpans:
+    is_cased = any(map(str.isupper, analysis.text))
+    return replace(analysis.spans, entity_logits=scaling.apply(analysis.spans.entity_logits, is_cased))
 
 
 def _fitted(reranker: RerankerNetwork, read: Sequence[_Read]) -> Scaling:

@@ -227,7 +227,7 @@ def _merged(members: Sequence[Layers]) -> tuple[tuple[np.ndarray, np.ndarray], .
 
 
 def fit_scaling(reranker: RerankerNetwork, spans: LabelledSpans) -> Scaling:
-    """Fit scale and shift of a reranker's scores by the cross-entropy (Platt 1999; Guo et al. 2017).
+    """Fit scale and shifts of a reranker's scores by the cross-entropy (Platt 1999; Guo et al. 2017).
 
     Args:
         reranker: the reranker; its present scaling is ignored.
@@ -237,20 +237,21 @@ def fit_scaling(reranker: RerankerNetwork, spans: LabelledSpans) -> Scaling:
         ~torch.from_numpy(spans.real), 0
     )
     real, target = torch.from_numpy(spans.real), torch.from_numpy(spans.target)
-    numbers = torch.tensor([0.0, 0.0], requires_grad=True)  # log of the scale, shift
+    uncased = torch.from_numpy(~reranker.is_cased(spans.features)).float()
+    numbers = torch.tensor([0.0, 0.0, 0.0], requires_grad=True)  # log of the scale, shift, shift of texts without capitals
     optimizer = torch.optim.LBFGS([numbers], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        value = _cross_entropy(raw * numbers[0].exp() + numbers[1], real, target)
+        value = _cross_entropy(raw * numbers[0].exp() + numbers[1] + numbers[2] * uncased, real, target)
         # For a few texts without errors the maximum-likelihood scale is infinite.
-        value = value + PRIOR * numbers[0].square()
+        value = value + PRIOR * (numbers[0].square() + numbers[2].square())
         value.backward()
         return value
 
     optimizer.step(loss)
-    scale, shift = float(numbers[0].detach().exp()), float(numbers[1].detach())
-    return Scaling(scale, shift)
+    scale, shift, uncased_shift = float(numbers[0].detach().exp()), *numbers[1:].tolist()
+    return Scaling(scale, shift, uncased_shift)
 
 
 def require_one_window(model: BiEncoder, samples: Sequence[Sample]) -> None:
