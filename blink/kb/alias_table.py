@@ -126,8 +126,11 @@ def build_alias_table(entities: Iterable[Entity], folder: str | Path) -> int:
 
 def normalise(text: str) -> str:
     """The normalized form of a string: case-folded, without accents (NFKD), words separated by single spaces."""
-    plain = unicodedata.normalize("NFKD", text.casefold().replace(_SOFT_HYPHEN, ""))
-    return _NOT_WORD.sub(" ", "".join(c for c in plain if not unicodedata.combining(c))).strip()
+    plain = text.casefold()
+    if not plain.isascii():  # most names are, and have no accents
+        decomposed = unicodedata.normalize("NFKD", plain.replace(_SOFT_HYPHEN, ""))
+        plain = "".join(c for c in decomposed if not unicodedata.combining(c))
+    return _NOT_WORD.sub(" ", plain).strip()
 
 
 def without_brackets(title: str) -> str:
