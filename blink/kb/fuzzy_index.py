@@ -174,7 +174,7 @@ class FuzzyIndex:
         weight = np.bincount(name, rarity, len(names))
         shared_weight = np.bincount(name[shared], rarity[shared], len(names))
         mention_weight = np.bincount(np.repeat(np.arange(len(queries)), n_words), self.rarity(known), len(queries))[mention]
-        unexplained = ~shared & ~_is_in(words, _hashed(context).words)
+        unexplained = ~shared & ~_is_in(words, _word_hashes(normalise(context).split()))
         in_context = (np.bincount(name[unexplained], minlength=len(names)) == 0) & (shared_words > 0)
 
         sizes = self.gram_at[names + 1] - self.gram_at[names], self.word_at[names + 1] - self.word_at[names]
@@ -355,9 +355,14 @@ def _hashed(text: str) -> _HashedName:
     letters = "".join(w[0] for w in words if len(words) > 1)
     return _HashedName(
         np.array(sorted(trigrams), dtype=np.uint16),
-        np.array(sorted({_hash(w) for w in words}), dtype=np.uint32),
+        _word_hashes(words),
         _hash(letters) if len(letters) > 1 else 0,
     )
+
+
+def _word_hashes(words: Iterable[str]) -> np.ndarray:
+    """Hashes of words, ascending, without repetition. *Shape:* (hashes,), uint32."""
+    return np.array(sorted({_hash(word) for word in words}), dtype=np.uint32)
 
 
 def _initials_hash(text: str) -> int:
