@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,16 +30,16 @@ MIN_ADJACENT_LOGIT = -5.0
 """Score as a mention that each of several adjacent names must exceed: common nouns are titles too (Oakland Bay Bridge)."""
 LONG_ALIAS = 4
 """Characters of an alias that is a name inside a longer span, at least: shorter ones are words (``so``, ``oh``) as often."""
-_COMMON_WORDS = re.compile(
-    "(?i:a|after|again|all|also|am|an|and|any|are|as|at|be|because|been|before|being|but|by|can|could|did|do|does|down|during|"
-    "few|for|from|had|has|have|he|her|here|hers|him|his|how|however|i|if|in|into|is|it|its|just|may|me|more|most|must|my|no|nor|"
-    "not|now|of|off|on|once|one|only|or|other|our|out|over|same|she|since|so|some|such|than|that|the|their|them|then|there|these|"
-    "they|this|those|though|through|to|too|two|under|until|up|us|was|we|well|were|what|when|where|which|while|who|why|will|with|"
-    "yes|yet|you|your|mr|mrs|ms|dr|sir)"
+_COMMON_WORDS = frozenset(
+    """a after again all also am an and any are as at be because been before being but by can could did do does down during
+    few for from had has have he her here hers him his how however i if in into is it its just may me more most must my no nor
+    not now of off on once one only or other our out over same she since so some such than that the their them then there
+    these they this those though through to too two under until up us was we well were what when where which while who why
+    will with yes yet you your mr mrs ms dr sir""".split()  # noqa: SIM905 - one word a line would be a page
 )
 _CONNECTORS = frozenset({"of", "the", "de", "del", "la", "von", "van", "di", "du", "and", "&"})
 _SENTENCE_ENDS = (".", "!", "?", "…")
-_UNKNOWN, _VARIANT = -2, -1
+_UNKNOWN = -1
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,10 @@ class SpanProposals:
     start: np.ndarray
     end: np.ndarray
     logits: np.ndarray
+
+    def select(self, indices: np.ndarray) -> SpanProposals:
+        """Those of some spans (a mask or indices)."""
+        return SpanProposals(self.start[indices], self.end[indices], self.logits[indices])
 
 
 class SpanSplitter:
@@ -71,6 +74,7 @@ class SpanSplitter:
     def __init__(self, catalogue: Catalogue, names: NameIndex | None) -> None:
         self._catalogue, self._names = catalogue, names
         self._kind = lru_cache(maxsize=CACHED_STRINGS)(self._lookup)
+        self._is_variant = lru_cache(maxsize=CACHED_STRINGS)(self._lookup_variant)
 
     def split(self, window: WindowInput, proposals: SpanProposals, scores: np.ndarray) -> SpanProposals:
         """Replace the proposals of a window.
@@ -86,8 +90,12 @@ class SpanSplitter:
         return _Splitting(self, window, scores).split(proposals)
 
     def kind(self, string: str) -> int:
-        """Kind of the strongest entity named ``string``; -1 if it is a variant of a name, -2 if there is none."""
+        """Kind of the strongest entity named ``string``; -1 if there is none."""
         return self._kind(string)
+
+    def is_known(self, string: str) -> bool:
+        """Whether an entity is named ``string`` or a variant of it."""
+        return self._kind(string) > _UNKNOWN or self._is_variant(string)
 
     def is_written(self, string: str) -> bool:
         """Whether an entity has the name ``string`` with the same symbols."""
@@ -108,9 +116,10 @@ class SpanSplitter:
         if self._names is None:
             return _UNKNOWN
         matches = self._names.alias_table.lookup(string, 1)
-        if matches:
-            return matches[0].kind
-        return _VARIANT if self._names.alias_table.lookup_variants(string, 1) else _UNKNOWN
+        return matches[0].kind if matches else _UNKNOWN
+
+    def _lookup_variant(self, string: str) -> bool:
+        return self._names is not None and bool(self._names.alias_table.lookup_variants(string, 1))
 
 
 _Span: TypeAlias = tuple[int, int]
@@ -149,10 +158,12 @@ class _Splitting:
         enumerations = list(self._enumerations()) if self._has_breaks else []
         for items in enumerations:
             self._separate_lines(items)
+        bounds = list(zip((proposals.start - 1).tolist(), (proposals.end - 1).tolist(), strict=True))
+        resolved = [self._resolve(*span) for span in bounds]
+        if not enumerations and all(spans == [span] for span, (spans, _) in zip(bounds, resolved, strict=True)):
+            return proposals
         logits: dict[_Span, float] = {}
-        columns = zip((proposals.start - 1).tolist(), (proposals.end - 1).tolist(), proposals.logits.tolist(), strict=True)
-        for start, end, logit in columns:
-            spans, inherit = self._resolve(start, end)
+        for (spans, inherit), logit in zip(resolved, proposals.logits.tolist(), strict=True):
             for span in spans:
                 score = logits.get(span, self._score(span))
                 logits[span] = max(logit, score) if inherit else score
@@ -182,10 +193,11 @@ class _Splitting:
     def _replacement(self, start: int, end: int) -> list[_Span] | None:
         """The names inside a span that replace it; None where nothing does."""
         code = self._code(start, end)
+        if code == NONE:
+            plain = self._repeated(start, end) or self._adjacent(start, end)
+            return None if plain is None or self._is_joined(start, end, code) else plain
         if code < HARD and self._is_joined(start, end, code):
             return None
-        if code == NONE:
-            return self._repeated(start, end) or self._adjacent(start, end)
         parts = [part for part in self._parts(start, end, code) if part is not None]
         names = [self._names_of(*part) for part in parts]
         flat = [name for of_part in names for name in of_part]
@@ -245,7 +257,7 @@ class _Splitting:
 
     def _adjacent(self, start: int, end: int) -> list[_Span] | None:
         """The names of a span that is nothing but `LEAST_ENUMERATION` titles or more."""
-        if end - start + 1 < LEAST_ENUMERATION:
+        if not self._may_be_adjacent(start, end):
             return None
         names: list[_Span] = []
         while start <= end:
@@ -255,6 +267,13 @@ class _Splitting:
             names.append(name)
             start = name[1] + 1
         return names if len(names) >= LEAST_ENUMERATION and not self._is_part_of_name(names[0][0], end) else None
+
+    def _may_be_adjacent(self, start: int, end: int) -> bool:
+        """Whether the scores allow `LEAST_ENUMERATION` names, which most do not: look-ups take longer."""
+        others = LEAST_ENUMERATION - 1
+        firsts = ((start, last) for last in range(start, end - others + 1))
+        lasts = ((first, end) for first in range(start + others, end + 1))
+        return all(any(self._score(span) > MIN_ADJACENT_LOGIT for span in spans) for spans in (firsts, lasts))
 
     # -- enumerations --------------------------------------------------------------------------------------------
 
@@ -328,7 +347,7 @@ class _Splitting:
     def _is_joined(self, start: int, end: int, code: int) -> bool:
         """Whether a span is one name with the separators in it."""
         string = self._string(start, end)
-        if self._splitter.kind(string) <= _UNKNOWN:
+        if not self._splitter.is_known(string):
             return False
         # The name "Vienna, Austria" is none of two lines: look-ups ignore its comma.
         exact = code >= STRICT or max(self._gaps[start + 1 : end + 1], default=NONE) >= LIST
@@ -337,13 +356,12 @@ class _Splitting:
     def _is_name(self, start: int, end: int, kind: int = 0) -> bool:
         """Whether a span is a whole name, of that kind at least, rather than a word or a number that happens to be a name."""
         string = self._string(start, end)
-        if not self._looks_like_name(string):
+        if len(string) < 2 or self._score((start, end)) == -np.inf or not self._looks_like_name(string):
             return False
-        least = max(kind, ALIAS if len(string) >= LONG_ALIAS else BARE_TITLE)
-        return self._splitter.kind(string) >= least and len(string) > 1 and bool(np.isfinite(self._score((start, end))))
+        return self._splitter.kind(string) >= max(kind, ALIAS if len(string) >= LONG_ALIAS else BARE_TITLE)
 
     def _looks_like_name(self, string: str) -> bool:
-        is_word = _COMMON_WORDS.fullmatch(string) or (self._is_cased and string.islower())
+        is_word = string.casefold() in _COMMON_WORDS or (self._is_cased and string.islower())
         return not is_word and any(map(str.isalpha, string))
 
     def _is_item(self, start: int, end: int, kind: int = 0) -> bool:
