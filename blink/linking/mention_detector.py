@@ -135,8 +135,9 @@ class MentionDetector:
         """Embed requested spans (inclusive positions in the input); their mention logits are infinite."""
 
         def requested(hidden: _Hidden) -> list[DetectedMentions]:
-            bounds = [torch.tensor(spans[i], dtype=torch.long).reshape(-1, 2) for i in hidden.indices]
-            return self._embed(hidden, bounds, [torch.full((len(b),), float("inf")) for b in bounds])
+            bounds = [np.array(spans[i], dtype=np.int64).reshape(-1, 2) for i in hidden.indices]
+            logits = [np.full(len(b), np.inf, dtype=np.float32) for b in bounds]
+            return self._embed(hidden, [SpanProposals(b[:, 0], b[:, 1], of) for b, of in zip(bounds, logits, strict=True)])
 
         return self._run(inputs, batch_size, requested)
 
@@ -163,38 +164,31 @@ class MentionDetector:
         if options.keep_all_if_none:
             passed |= ~passed.any(1, keepdim=True)
         passed &= logits > float("-inf")
-        rows = [(logits[row][passed[row]], start[row][passed[row]], end[row][passed[row]]) for row in range(len(logits))]
+        # As arrays: an input has few proposals, and a call of torch takes longer than the work on them.
+        columns = [column.cpu().numpy() for column in (start, end, logits, passed)]
+        proposals = [SpanProposals(s[p], e[p], of_row[p]) for s, e, of_row, p in zip(*columns, strict=True)]
         if split is not None:
-            all_scores = scores.logits.cpu().numpy()
-            for row, (i, (of_row, first, last)) in enumerate(zip(hidden.indices, rows, strict=True)):
-                proposals = SpanProposals(first.cpu().numpy(), last.cpu().numpy(), of_row.cpu().numpy())
-                rows[row] = _best(split(i, proposals, all_scores[row]), options)
-        spans, span_logits = [], []
-        for of_row, first, last in rows:
-            # By position, as a stable order of what follows.
-            order = torch.argsort(first * hidden.mask.shape[1] + last)
-            spans.append(torch.stack([first, last], dim=1)[order])
-            span_logits.append(of_row[order])
-        return self._embed(hidden, spans, span_logits)
+            rows = zip(hidden.indices, proposals, scores.logits.cpu().numpy(), strict=True)
+            proposals = [_best(p, split(i, p, all_scores), options) for i, p, all_scores in rows]
+        # By position, as a stable order of what follows.
+        return self._embed(hidden, [p.select(np.lexsort((p.end, p.start))) for p in proposals])
 
-    def _embed(self, hidden: _Hidden, spans: list[Tensor], logits: list[Tensor]) -> list[DetectedMentions]:
-        counts = [len(s) for s in spans]
-        bounds = torch.cat(spans).to(self.device)
-        text = torch.repeat_interleave(torch.arange(len(spans), device=self.device), torch.tensor(counts, device=self.device))
-        vectors = self.model.embed_mentions(hidden.vectors, text, bounds[:, 0], bounds[:, 1]).split(counts)
-        return [
-            DetectedMentions(s[:, 0].cpu().numpy(), s[:, 1].cpu().numpy(), m.cpu().numpy(), v.cpu().numpy())
-            for s, m, v in zip(spans, logits, vectors, strict=True)
-        ]
+    def _embed(self, hidden: _Hidden, spans: Sequence[SpanProposals]) -> list[DetectedMentions]:
+        counts = [len(s.start) for s in spans]
+        text = np.repeat(np.arange(len(spans)), counts)
+        columns = (text, np.concatenate([s.start for s in spans]), np.concatenate([s.end for s in spans]))
+        vectors = self.model.embed_mentions(hidden.vectors, *(torch.from_numpy(c).to(self.device) for c in columns))
+        of_spans = np.split(vectors.cpu().numpy(), np.cumsum(counts)[:-1])
+        return [DetectedMentions(s.start, s.end, s.logits, v) for s, v in zip(spans, of_spans, strict=True)]
 
 
-def _best(proposals: SpanProposals, options: DetectorOptions) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, first and last position of the best proposals of an input, after the split."""
-    best = np.lexsort((proposals.end, proposals.start, -proposals.logits))[: options.mentions]
-    logits, start, end = (torch.from_numpy(x[best]) for x in (proposals.logits, proposals.start, proposals.end))
-    passed = torch.nn.functional.logsigmoid(logits) > options.min_mention_log_prob
-    passed &= logits > float("-inf")
-    return logits[passed], start[passed], end[passed]
+def _best(proposals: SpanProposals, split: SpanProposals, options: DetectorOptions) -> SpanProposals:
+    """The best proposals of an input, after the split; those before it have passed."""
+    if split is proposals and len(proposals.start) <= options.mentions:
+        return proposals
+    best = split.select(np.lexsort((split.end, split.start, -split.logits))[: options.mentions])
+    passed = torch.nn.functional.logsigmoid(torch.from_numpy(best.logits)).numpy() > options.min_mention_log_prob
+    return best.select(passed & (best.logits > -np.inf))
 
 
 def _with_dtype(model: BiEncoder, tower: nn.Module, dtype: torch.dtype) -> BiEncoder:
