@@ -5,10 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
-WEAK, SENTENCE, PARAGRAPH = 1, 2, 3
-"""Ranks of boundaries: a line end or a semicolon inside of a sentence, the end of a sentence, an empty line."""
+WEAK, SENTENCE, LINE, PARAGRAPH = range(1, 5)
+"""Ranks of boundaries: a semicolon or a line end inside of a sentence; the end of a sentence, or of a line of few words; the
+end of a line that is a text of its own; an empty line."""
 
+LEAST_WIDTH, SHARE_OF_FULL = 40, 0.8
+"""Wrapped lines have this width in characters, and this share of them no room for the first word of the next."""
+WIDTH_OF_TWO = 60
+"""Width of two wrapped lines."""
+WORDS_OF_TEXT = 3
+"""Words of a line that may be a text of its own, at least."""
 TERMINALS = ".!?…‥。！？｡؟۔।॥։።"
 """Characters that end a sentence."""
 CLOSERS = "\"'”’»›)]}」』）】"
@@ -34,6 +42,7 @@ _SITE = re.compile(
     rf"|(?P<stop>(?<!{_STOPS}){_STOPS}+{_CLOSERS})(?:\[\w{{1,3}}\])*(?=\s)"
     r"|(?P<clause>;)(?=\s)"
 )
+_EMPTY_LINE = re.compile(rf"{_END}\s*{_END}")
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘„«]*\Z")
 
 
@@ -43,7 +52,7 @@ class Boundary:
 
     Attributes:
         at: the character before which it is split, behind the marks that end the sentence and before any blank.
-        rank: `PARAGRAPH`, `SENTENCE` or `WEAK`.
+        rank: `PARAGRAPH`, `LINE`, `SENTENCE` or `WEAK`.
     """
 
     at: int
@@ -55,22 +64,50 @@ def boundaries(text: str) -> Iterator[Boundary]:
 
     A full stop, or another mark that ends a sentence, is a boundary before a blank and a capital letter, a digit or a quotation
     mark; in texts without capital letters before any letter. It is none after an initial, an abbreviation or an ordinal number
-    (``C. S. Lewis``, ``Dr. King``, ``U.S. Steel``, ``3. Oktober``). A line end inside of a sentence is a weak boundary, since
-    lines may be wrapped.
+    (``C. S. Lewis``, ``Dr. King``, ``U.S. Steel``, ``3. Oktober``). A line end is a weak boundary where lines are wrapped.
     """
     is_cased = any(map(str.isupper, text))
     end = len(text.rstrip())
+    lines = _Lines(text)
     for site in _SITE.finditer(text):
         if site.start() > 0 and site.end() < end:
-            rank = _rank(text, site, is_cased)
+            rank = lines.rank(site) if site["lines"] else _rank(text, site, is_cased)
             if rank:
                 yield Boundary(site.start() if site["lines"] else site.end(), rank)
 
 
+class _Lines:
+    """Ranks the line ends of a text, in order."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._paragraph, self._is_wrapped = text, (0, 0), False
+
+    def rank(self, site: re.Match[str]) -> int:
+        """The rank of a line end, or of several."""
+        if site["more"]:
+            return PARAGRAPH
+        start, end = self._paragraph
+        if site.start() >= end:
+            empty = _EMPTY_LINE.search(self._text, site.start())
+            start, end = self._paragraph = end, len(self._text) if empty is None else empty.end()
+            self._is_wrapped = _is_wrapped(self._text[start:end].strip().splitlines())
+        if self._is_wrapped:
+            return WEAK
+        around = self._text[max(start, site.start() - 200) : site.start()].splitlines()[-1:]
+        around += self._text[site.end() : site.end() + 200].splitlines()[:1]
+        return LINE if all(len(line.split()) >= WORDS_OF_TEXT for line in around) else SENTENCE
+
+
+def _is_wrapped(lines: list[str]) -> bool:
+    """Whether lines are as full as their words allow, so that line ends say nothing."""
+    width = max(map(len, lines))
+    if len(lines) < 3:
+        return width == len(lines[0]) >= WIDTH_OF_TWO and lines[0].rstrip()[-1:] not in TERMINALS + CLOSERS
+    full = [len(a) + len(b.split(maxsplit=1)[0]) >= width for a, b in pairwise(lines)]
+    return width >= LEAST_WIDTH and sum(full) >= SHARE_OF_FULL * len(full)
+
+
 def _rank(text: str, site: re.Match[str], is_cased: bool) -> int:
-    if site["lines"]:
-        # The boundary of a sentence that ends with its line is the mark before.
-        return PARAGRAPH if site["more"] else WEAK
     if site["wide"]:
         return SENTENCE
     if site["clause"]:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from blink.data.sentences import PARAGRAPH, SENTENCE, WEAK
+from blink.data.sentences import LINE, PARAGRAPH, SENTENCE, WEAK
 from blink.errors import SettingsError
 
 
@@ -62,7 +62,8 @@ def window_overlap(room: int, longest_span: int) -> int:
 def pack_sentences(n_tokens: int, bounds: np.ndarray, ranks: np.ndarray, sizes: WindowSizes) -> list[Window]:
     """Cover ``n_tokens`` with windows of whole sentences, in order.
 
-    A window never runs over the end of a paragraph. It ends at the last sentence end that leaves it at most ``sizes.target``
+    A window never runs over the end of a paragraph, nor of a line that is a text of its own, unless the whole paragraph has at
+    most ``sizes.target`` tokens. It ends at the last sentence end that leaves it at most ``sizes.target``
     tokens, or else at the first that leaves it at most ``sizes.room``; where there is none, at a weak boundary by the same
     rule. What has no boundary within ``sizes.room`` tokens is covered by overlapping windows up to the next one, see
     `split_into_windows`.
@@ -74,17 +75,18 @@ def pack_sentences(n_tokens: int, bounds: np.ndarray, ranks: np.ndarray, sizes: 
         sizes: of the windows.
     """
     windows: list[Window] = []
-    paragraphs = [0, *bounds[ranks >= PARAGRAPH].tolist(), n_tokens]
-    for start, end in pairwise(paragraphs):
+    for start, end in pairwise([0, *bounds[ranks >= PARAGRAPH].tolist(), n_tokens]):
         first, past = np.searchsorted(bounds, [start, end], side="right")
-        windows += _pack_paragraph(Window(start, end), bounds[first:past], ranks[first:past], sizes)
+        lines = bounds[first:past][ranks[first:past] >= LINE].tolist() if end - start > sizes.target else []
+        for line in pairwise([start, *(at for at in lines if at < end), end]):
+            windows += _pack_line(Window(*line), bounds, ranks, sizes)
     return windows
 
 
-def _pack_paragraph(paragraph: Window, bounds: np.ndarray, ranks: np.ndarray, sizes: WindowSizes) -> Iterator[Window]:
-    start = paragraph.start
-    while start < paragraph.end:
-        end = _window_end(start, paragraph.end, bounds, ranks, sizes)
+def _pack_line(line: Window, bounds: np.ndarray, ranks: np.ndarray, sizes: WindowSizes) -> Iterator[Window]:
+    start = line.start
+    while start < line.end:
+        end = _window_end(start, line.end, bounds, ranks, sizes)
         for window in split_into_windows(end - start, sizes.room, sizes.overlap):
             yield Window(start + window.start, start + window.end)
         start = end
@@ -93,7 +95,8 @@ def _pack_paragraph(paragraph: Window, bounds: np.ndarray, ranks: np.ndarray, si
 def _window_end(start: int, last: int, bounds: np.ndarray, ranks: np.ndarray, sizes: WindowSizes) -> int:
     if last - start <= sizes.target:
         return last
-    first, past_target, past_room = np.searchsorted(bounds, [start, start + sizes.target, start + sizes.room], side="right")
+    ends = [start, start + sizes.target, min(start + sizes.room, last)]
+    first, past_target, past_room = np.searchsorted(bounds, ends, side="right")
     for least in (SENTENCE, WEAK):
         within = np.flatnonzero(ranks[first:past_target] >= least)
         if len(within):
@@ -103,7 +106,7 @@ def _window_end(start: int, last: int, bounds: np.ndarray, ranks: np.ndarray, si
             return int(bounds[past_target + beyond[0]])
         if last - start <= sizes.room:
             return last
-    return int(bounds[past_room]) if past_room < len(bounds) else last
+    return min(int(bounds[past_room]), last) if past_room < len(bounds) else last
 
 
 def owning_windows(windows: Sequence[Window], starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

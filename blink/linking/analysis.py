@@ -36,6 +36,11 @@ class TokenizedText:
         return TextBreaks.of(self.text, self.encoding.offsets)
 
 
+def has_capitals(text: str, offsets: np.ndarray, window: Window) -> bool:
+    """Whether a window has capital letters. ``offsets``: of the tokens of the text, (n, 2)."""
+    return any(map(str.isupper, text[offsets[window.start, 0] : offsets[window.end - 1, 1]]))
+
+
 @dataclass(frozen=True)
 class WindowInput:
     """A window of a text, as the model reads it.
@@ -56,8 +61,18 @@ class WindowInput:
         """The text around spans. ``spans``: positions in ``ids``, where ``[CLS]`` is 0."""
         offsets, first = self.source.encoding.offsets, self.window.start - 1
         bounds = zip(offsets[spans.start + first, 0].tolist(), offsets[spans.end + first, 1].tolist(), strict=True)
-        window = int(offsets[self.window.start, 0]), int(offsets[self.window.end - 1, 1])
-        return TextContext(self.source.text, list(bounds), window, self.source.is_cased)
+        return TextContext(self.source.text, list(bounds), self.characters, self.is_cased)
+
+    @property
+    def characters(self) -> tuple[int, int]:
+        """Characters ``[start, end)`` of the window."""
+        offsets = self.source.encoding.offsets
+        return int(offsets[self.window.start, 0]), int(offsets[self.window.end - 1, 1])
+
+    @cached_property
+    def is_cased(self) -> bool:
+        """Whether the window has capital letters: texts that are joined, and lines of a chat, do not write alike."""
+        return has_capitals(self.source.text, self.source.encoding.offsets, self.window)
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ class _Splitting:
     def __init__(self, splitter: SpanSplitter, window: WindowInput, scores: np.ndarray) -> None:
         source, bounds = window.source, slice(window.window.start, window.window.end)
         self._splitter, self._scores = splitter, scores
-        self._text, self._is_cased = source.text, source.is_cased
+        self._text, self._is_cased = source.text, window.is_cased
         self._offsets: list[list[int]] = source.encoding.offsets[bounds].tolist()
         self._ids: list[int] = source.encoding.ids[bounds].tolist()
         breaks = source.breaks

@@ -9,7 +9,7 @@ import numpy as np
 from blink.data.sentences import LINE_ENDS, boundaries
 from blink.data.windows import Window, WindowSizes, pack_sentences, split_into_windows, window_overlap
 from blink.errors import DataError
-from blink.linking.analysis import TokenizedText, WindowInput
+from blink.linking.analysis import TokenizedText, WindowInput, has_capitals
 from blink.linking.spans import CharacterSpan
 from blink.model.tokenizer import Tokenizer
 
@@ -52,8 +52,11 @@ class Windows:
         return pack_sentences(n_tokens, *_token_bounds(text), WindowSizes(self.room, self.target, self.overlap))
 
     def _input(self, text: TokenizedText, window: Window, requested: tuple[int, int] | None = None) -> WindowInput:
-        ids = text.encoding.codes[window.start : window.end].tolist()
-        return WindowInput(text, window, [self.tokenizer.cls_id, *ids, self.tokenizer.sep_id], requested)
+        encoding = text.encoding
+        # Without a capital letter in the window, lower case tells nothing, whatever the rest of the text is like.
+        ids = encoding.codes if has_capitals(text.text, encoding.offsets, window) else encoding.ids
+        ids = [self.tokenizer.cls_id, *ids[window.start : window.end].tolist(), self.tokenizer.sep_id]
+        return WindowInput(text, window, ids, requested)
 
     def _around(self, text: TokenizedText, start: int, end: int) -> WindowInput:
         first, past = _tokens_of(text, start, end)
