@@ -11,6 +11,7 @@ import toys
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blink.linking.analysis import TokenizedText
 from blink.model.biencoder import BiEncoder
 from blink.model.config import ModelConfig
 from blink.model.letter_case import CLASSES, LOWER, MIXED, STRIDE, TITLE, UNKNOWN, UPPER
@@ -89,3 +90,34 @@ def test_entity_vectors_do_not_depend_on_it(tmp_path: Path, reads_case: bool) ->
     plain = BiEncoder.from_encoder(str(base), config)
     other = BiEncoder.from_encoder(str(base), config.replace(reads_case=reads_case))
     assert plain.candidate_fingerprint() == other.candidate_fingerprint()
+
+
+def test_a_sentence_in_lower_case_is_read_as_one_among_others() -> None:
+    question = "who was mozart married to?"
+    for text in (f"Vienna is a city. {question}", f"{question} Vienna is a city.", f"Vienna is a city\n{question}"):
+        (encoding,) = reading_tokenizer().tokenize([text])
+        start = text.index(question)
+        tokens = encoding.tokens_of(start, start + len(question))
+        assert tokens is not None
+        assert encoding.cases is not None
+        assert not encoding.cases[tokens[0] : tokens[1]].any()
+        cased = TokenizedText(text, encoding).cased_at([text.index("mozart"), text.index("city")])
+        assert np.broadcast_to(cased, 2).tolist() == [False, True]
+
+
+def test_words_behind_an_abbreviation_are_no_sentence() -> None:
+    text = "Vienna has approx. two million people. Paris has more, e.g. in summer."
+    (encoding,) = reading_tokenizer().tokenize([text])
+    assert encoding.cases is not None
+    words = [encoding.tokens_of(text.index(w), text.index(w) + len(w)) for w in ("million", "summer")]
+    assert all(encoding.cases[w[0]] == LOWER for w in words if w is not None)
+
+
+@given(st.lists(st.sampled_from(["Vienna", "is", "a city", "who was", "he", ". ", "? ", "\n", " "]), max_size=20))
+def test_what_is_cased_follows_the_line_or_sentence(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    (encoding,) = reading_tokenizer().tokenize([text])
+    starts = encoding.offsets[:, 0].tolist()
+    cased = np.broadcast_to(TokenizedText(text, encoding).cased_at(starts), len(starts))
+    capital = [text[start].isupper() for start in starts]
+    assert not (np.array(capital, dtype=bool) & ~cased).any()

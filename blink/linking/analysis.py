@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,7 @@ from blink.data.windows import Window
 from blink.linking.features import CandidateFeatures, TextContext
 from blink.linking.scoring import ScoredSpans
 from blink.model.breaks import TextBreaks
+from blink.model.letter_case import uncased_stretches
 from blink.model.tokenizer import Encoding
 
 KEEP = ("mention_vectors", "features", "scores_before_prior")
@@ -29,6 +31,23 @@ class TokenizedText:
     def is_cased(self) -> bool:
         """Whether the text has capital letters. Cached: a long text has thousands of windows."""
         return any(map(str.isupper, self.text))
+
+    @cached_property
+    def _uncased(self) -> tuple[np.ndarray, np.ndarray]:
+        """First and past-the-end characters of the stretches without capital letters."""
+        bounds = np.array(uncased_stretches(self.text), dtype=np.int64).reshape(-1, 2)
+        return bounds[:, 0], bounds[:, 1]
+
+    def cased_at(self, characters: Sequence[int]) -> np.ndarray | bool:
+        """Whether the line or sentence at each character has capital letters."""
+        if not self.is_cased:
+            return False
+        first, past = self._uncased
+        if not len(first):
+            return True
+        before = np.searchsorted(first, characters, side="right") - 1
+        uncased: np.ndarray = (before >= 0) & (np.asarray(characters) < past[before])
+        return ~uncased
 
     @cached_property
     def breaks(self) -> TextBreaks | None:
@@ -60,8 +79,9 @@ class WindowInput:
     def context(self, spans: ScoredSpans | DetectedMentions) -> TextContext:
         """The text around spans. ``spans``: positions in ``ids``, where ``[CLS]`` is 0."""
         offsets, first = self.source.encoding.offsets, self.window.start - 1
-        bounds = zip(offsets[spans.start + first, 0].tolist(), offsets[spans.end + first, 1].tolist(), strict=True)
-        return TextContext(self.source.text, list(bounds), self.characters, self.is_cased)
+        starts = offsets[spans.start + first, 0].tolist()
+        bounds = list(zip(starts, offsets[spans.end + first, 1].tolist(), strict=True))
+        return TextContext(self.source.text, bounds, self.characters, self.source.cased_at(starts))
 
     @property
     def characters(self) -> tuple[int, int]:

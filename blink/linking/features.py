@@ -55,13 +55,13 @@ class TextContext:
         text: the whole text.
         bounds: characters ``[start, end)`` of each span.
         window: characters ``[start, end)`` of the window that the spans are in.
-        is_cased: whether the text has capital letters.
+        is_cased: whether the line or sentence of each span has capital letters. *Shape:* (m,), or one value for all.
     """
 
     text: str
     bounds: Sequence[tuple[int, int]]
     window: tuple[int, int]
-    is_cased: bool
+    is_cased: np.ndarray | bool
 
     @cached_property
     def strings(self) -> list[str]:
@@ -197,6 +197,7 @@ def _surroundings(context: TextContext) -> dict[str, np.ndarray]:
     text, table = context.text, np.zeros((len(context.bounds), len(_SURROUNDINGS)), dtype=np.float32)
     words = _WORD.findall(text[slice(*context.window)])
     text_capitals = sum(word[0].isupper() for word in words) / max(1, len(words))
+    cased = np.broadcast_to(context.is_cased, len(context.bounds))
     for i, (start, end) in enumerate(context.bounds):
         string = text[start:end]
         left, right = _LEFT.search(text[max(0, start - _REACH) : start]), _RIGHT.match(text[end : end + _REACH])
@@ -210,7 +211,7 @@ def _surroundings(context: TextContext) -> dict[str, np.ndarray]:
             len(string) > 1 and string.isupper(),
             np.log1p(sum(word[0].isupper() for word in _WORD.findall(string))),
             np.log(max(1, len(string))),
-            context.is_cased,
+            cased[i],
             text_capitals,
         )
     return dict(zip(_SURROUNDINGS, table.T[:, :, None], strict=True))
@@ -234,7 +235,7 @@ def _mention(spans: ScoredSpans, context: TextContext, match_counts: np.ndarray)
     columns = {
         "mention": spans.mention_logits.clip(-12, 12),
         "width": np.log1p([s.count(" ") for s in strings]),
-        "is_lowercase": np.array([context.is_cased and s[:1].islower() for s in strings]),
+        "is_lowercase": np.array([s[:1].islower() for s in strings]) & context.is_cased,
         "is_capitalized": np.array([s[:1].isupper() for s in strings]),
         "is_numeric": np.array([s.replace(" ", "").isdigit() for s in strings]),
         "overlap_margin": (spans.mention_logits - strongest_overlap).clip(-12, 12),

@@ -97,7 +97,7 @@ class BiEncoder(nn.Module):
         """
         tower = self._tower("context")
         if self.case_embedding is None:
-            return _last_hidden(tower, ids, mask)
+            return _last_hidden(tower, ids % STRIDE, mask)  # the tokenizer may be shared with a model that reads case
         words = tower.get_input_embeddings()(ids % STRIDE)  # type: ignore[operator]
         embedded = words + self.case_embedding(ids // STRIDE).to(words.dtype)
         hidden: Tensor = tower(inputs_embeds=embedded, attention_mask=mask.long()).last_hidden_state

@@ -5,14 +5,19 @@ The class travels in the high bits of a token's id (its *code*), so that whateve
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 STRIDE = 1 << 20
 """A code is ``id + STRIDE * class``; no vocabulary is as large."""
 UNKNOWN, LOWER, TITLE, UPPER, MIXED = range(5)
 CLASSES = 5
-"""UNKNOWN: no letter, or in a line without any capital letter, whose lower case tells nothing; LOWER ``word``; TITLE ``Word``,
-``I``; UPPER ``WORD``; MIXED ``iPhone``, ``McDonald``."""
+"""UNKNOWN: no letter, or in a line or sentence without any capital letter, whose lower case tells nothing; LOWER ``word``;
+TITLE ``Word``, ``I``; UPPER ``WORD``; MIXED ``iPhone``, ``McDonald``."""
+LEAST_WORDS = 4
+"""Words of a sentence without capital letters, at least, that is read as one in lower case."""
+_END = re.compile(r"[.!?…][\"'”’)\]]*\s+|\n")
 
 
 def word_cases(text: str, offsets: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -34,12 +39,12 @@ def word_cases(text: str, offsets: np.ndarray, inside: np.ndarray) -> np.ndarray
     word = np.cumsum(first) - 1
     starts = offsets[first, 0].tolist()
     ends = np.maximum.reduceat(offsets[:, 1], np.flatnonzero(first)).tolist()
-    uncased = _uncased_lines(text)
+    uncased = uncased_stretches(text)
     of_word = np.fromiter((_case(text[s:e]) for s, e in zip(starts, ends, strict=True)), dtype=np.int64, count=len(starts))
     if uncased:
-        lines = np.searchsorted([start for start, _ in uncased], starts, side="right") - 1
+        before = np.searchsorted([start for start, _ in uncased], starts, side="right") - 1
         past = np.array([end for _, end in uncased])
-        of_word[(lines >= 0) & (np.array(starts) < past[lines])] = UNKNOWN
+        of_word[(before >= 0) & (np.array(starts) < past[before])] = UNKNOWN
     return of_word[word]
 
 
@@ -54,13 +59,22 @@ def _case(word: str) -> int:
     return UPPER if word.isupper() else MIXED
 
 
-def _uncased_lines(text: str) -> list[tuple[int, int]]:
-    """Characters ``[start, end)`` of the lines without a capital letter."""
-    if "\n" not in text:
-        return []
-    lines, start = [], 0
-    for line in text.split("\n"):
-        if not any(map(str.isupper, line)):
-            lines.append((start, start + len(line)))
-        start += len(line) + 1
-    return lines
+def uncased_stretches(text: str) -> list[tuple[int, int]]:
+    """Characters ``[start, end)`` of lines and sentences of a text that have no capital letter, although the text has some.
+
+    A few words without a capital letter, as behind an abbreviation, are no stretch.
+    """
+    stretches, start = [], 0
+    for match in _END.finditer(text + "\n"):
+        piece = text[start : match.end()]
+        ends_line = "\n" in match[0]
+        if not any(map(str.isupper, piece)) and (
+            (ends_line and _begins_line(text, start)) or len(piece.split()) >= LEAST_WORDS
+        ):
+            stretches.append((start, start + len(piece)))
+        start = match.end()
+    return stretches
+
+
+def _begins_line(text: str, start: int) -> bool:
+    return start == 0 or text[start - 1] == "\n"
