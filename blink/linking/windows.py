@@ -54,8 +54,8 @@ class Windows:
     def _input(self, text: TokenizedText, window: Window, requested: tuple[int, int] | None = None) -> WindowInput:
         encoding = text.encoding
         # Without a capital letter in the window, lower case tells nothing, whatever the rest of the text is like.
-        ids = encoding.codes if has_capitals(text.text, encoding.offsets, window) else encoding.ids
-        ids = [self.tokenizer.cls_id, *ids[window.start : window.end].tolist(), self.tokenizer.sep_id]
+        codes = encoding.codes if has_capitals(text.text, encoding.offsets, window) else encoding.ids
+        ids = [self.tokenizer.cls_id, *codes[window.start : window.end].tolist(), self.tokenizer.sep_id]
         return WindowInput(text, window, ids, requested)
 
     def _around(self, text: TokenizedText, start: int, end: int) -> WindowInput:
