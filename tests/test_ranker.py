@@ -205,6 +205,12 @@ class TestEvidence:
         assert marked["is_all_caps"] == {"NASA"}
         assert marked["capitals"] == set(spans) - {"7"}
 
+    @pytest.mark.parametrize("text", ["Rome Rome Rome", "anti-Paris Rome", "Rome Berlin-based", "anti-Oslo Rome Paris-born"])
+    def test_a_repeated_name_or_a_compound_is_no_longer_name(self, text: str) -> None:
+        bounds = [m.span() for m in re.finditer("Rome", text)]
+        columns = _surroundings(TextContext(text, bounds, (0, len(text)), True))
+        assert not any(columns[name].any() for name in ("left_capital", "left_first_capital", "right_capital"))
+
     def test_the_first_word_of_a_sentence_is_known(self) -> None:
         text = 'Rome fell.\n"Oslo won," he said. Paris (Rome) lost'
         bounds = [m.span() for m in re.finditer(r"Rome|Oslo|Paris", text)]

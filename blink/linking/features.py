@@ -26,10 +26,10 @@ _SURROUNDINGS = FEATURE_GROUPS["surroundings"]
 _REACH = 40
 """Characters before and after a span that are searched for its neighbours."""
 _WORD = re.compile(r"[^\W\d_][\w'’]*")
-_LEFT = re.compile(r"(\w[\w'’.]*)[ \u00a0-]$")
-"""The word directly before a span."""
-_RIGHT = re.compile(r"[ \u00a0-](\w+)")
-"""The word directly after a span."""
+_LEFT = re.compile(r"(?<![\w-])(\w[\w'’.]*)[ \u00a0-]$")
+"""The word directly before a span; a word within a compound such as ``anti-Vienna`` is no piece of a longer name."""
+_RIGHT = re.compile(r"[ \u00a0-]([^\W_]+)(?!\w|-[a-z])")
+"""The word directly after a span, other than in a compound such as ``Berlin-based``."""
 _OPENING = " \t\u00a0\"'“‘«([*#-–—"
 _SENTENCE_ENDS = ".!?:\n\r•|"
 
@@ -201,6 +201,9 @@ def _surroundings(context: TextContext) -> dict[str, np.ndarray]:
     for i, (start, end) in enumerate(context.bounds):
         string = text[start:end]
         left, right = _LEFT.search(text[max(0, start - _REACH) : start]), _RIGHT.match(text[end : end + _REACH])
+        # A name that is repeated is no longer name.
+        left = None if left is not None and left[1] == string else left
+        right = None if right is not None and right[1] == string else right
         left_capital = left is not None and left[1][0].isupper()
         left_is_first = left is not None and _is_first(text, start - len(left[0]))
         table[i] = (
