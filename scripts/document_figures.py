@@ -29,12 +29,15 @@ from blink.data.records import Mention, Sample
 from blink.evaluation.counts import evaluated_text
 from blink.evaluation.report import evaluate
 from blink.linking.analysis import TokenizedText
-from blink.linking.document import RATES, SAME, Document, NamedSpans, NameMemory, followers
+from blink.linking.document import MIN_SAME, RATES, SAME, Document, NamedSpans, NameMemory, followers
 from blink.linking.linker import Linker
 from blink.linking.opening import open_linker
 from blink.linking.starter import starter_kb
 from scripts.harness import as_help, markdown_table, print_json, run_script
 from scripts.joined_texts import measure
+
+MIN_NAMESAKE = 0.25
+"""Probability of an entity that a short mention would be linked to without its full name."""
 
 
 def joined(samples: Sequence[Sample], separator: str) -> Sample:
@@ -68,7 +71,7 @@ def on_documents(linker: Linker, documents: Sequence[Sample]) -> dict[str, Any]:
 def rates(linker: Linker, documents: Sequence[Sample]) -> dict[str, dict[str, int]]:
     """Counts of short mentions by kind and rival: followed (``right``) or not, of names whose entity the document has as gold.
 
-    For names that are not linked: whether the short mention names no entity of its candidates (``right``).
+    For names that are not linked: whether a short mention with a probable entity does not name it (``right``).
     """
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     stage = Document(linker.catalogue)
@@ -79,12 +82,13 @@ def rates(linker: Linker, documents: Sequence[Sample]) -> dict[str, dict[str, in
         for i, name in followers(named, memory).items():
             rival = stage.rival_of(named.spans.rows[i], named.probabilities[i], name, named.words[i])
             row = gold.get(tuple(named.characters[i].tolist()))
-            if name.kind == SAME and int(name.rows[0]) == int(named.spans.rows[i, 0]):
-                continue  # nothing to learn where both agree
+            best, itself = int(named.spans.rows[i, 0]), float(named.probabilities[i][named.spans.rows[i] == name.rows[0]].sum())
+            if (name.kind == SAME and itself < MIN_SAME) or (not name.is_linked and named.probabilities[i, 0] < MIN_NAMESAKE):
+                continue
             if name.is_linked and int(name.rows[0]) in gold.values():
                 right = row == int(name.rows[0])
             elif not name.is_linked:
-                right = row is None or row not in named.spans.rows[i].tolist()
+                right = row != best
             else:
                 continue
             counts[f"{name.kind}, {rival}, {'linked' if name.is_linked else 'not linked'}"]["right" if right else "wrong"] += 1

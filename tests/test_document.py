@@ -156,10 +156,23 @@ def test_a_linked_full_name_counts_more_than_one_that_is_not() -> None:
     assert rescored(text, MERKEL, tim, Proposed("Merkel", {"Angela Merkel": 0.3}, occurrence=2))[2][2] > 0.8
 
 
-def test_the_last_of_several_full_names_counts() -> None:
+def test_of_several_full_names_the_likely_one_counts_and_else_the_last() -> None:
     text = "Angela Merkel met Max Merkel. Merkel spoke."
-    maximilian = Proposed("Max Merkel", {"Max Merkel": 0.9})
-    assert rescored(text, MERKEL, maximilian, Proposed("Merkel", {"Angela Merkel": 0.3}, occurrence=2))[2][1] == "Max Merkel"
+    footballer = Proposed("Max Merkel", {"Max Merkel": 0.9})
+    for probabilities, title in (({"Angela Merkel": 0.3}, "Angela Merkel"), ({"Vienna": 0.04}, "Max Merkel")):
+        assert rescored(text, MERKEL, footballer, Proposed("Merkel", probabilities, occurrence=2))[2][1] == title
+
+
+def test_a_full_name_before_a_mention_counts_more_than_one_behind_it() -> None:
+    text = "Tim Merkel won. Merkel smiled. Angela Merkel smiled too."
+    tim, short = Proposed("Tim Merkel", {"Angela Merkel": 0.1}), Proposed("Merkel", {"Angela Merkel": 0.6}, occurrence=1)
+    assert rescored(text, tim, short, MERKEL)[1][2] < 0.3
+
+
+def test_names_of_which_it_is_not_known_whether_they_are_linked_have_no_followers() -> None:
+    text = "Angela Merkel spoke. Later Merkel left."
+    short = Proposed("Merkel", {"Angela Merkel": 0.4}, occurrence=1)
+    assert rescored(text, Proposed("Angela Merkel", {"Angela Merkel": 0.5}), short)[1][2] == pytest.approx(0.4, abs=1e-4)
 
 
 def test_initials_that_are_defined_in_brackets() -> None:
@@ -231,8 +244,8 @@ def test_the_memory_of_names_is_bounded() -> None:
     name = Antecedent(LAST, np.array([0]), np.array([0.9], dtype=np.float32))
     for i in range(NAMES_KEPT + 10):
         memory.add((f"name{i}",), name)
-    assert memory.antecedent(("name0",)) is None
-    assert memory.antecedent((f"name{NAMES_KEPT}",)) is name
+    for words, expected in (("name0",), None), ((f"name{NAMES_KEPT}",), name):
+        assert memory.full_name(words, np.array([0]), np.array([0.5])) is expected
     assert len(memory) == NAMES_KEPT
 
 

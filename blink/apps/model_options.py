@@ -59,6 +59,11 @@ def model_options(command: Any) -> Any:
                 "`blink kglm tune-prior`; none leaves scores as they are.  [default: the starter's own, else none]",
             ),
             click.option(
+                "--document/--no-document",
+                default=None,
+                help="Let short mentions follow the full names of their text.  [default: as the model says]",
+            ),
+            click.option(
                 "--batch-size",
                 type=click.IntRange(1),
                 default=64,

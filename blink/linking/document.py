@@ -33,32 +33,41 @@ NONE, PARTIAL, WHOLE = "none", "partial", "whole"
 """The best entity of a short mention other than that of its full name: not probable, known by a longer name, or by this one."""
 
 RATES = {
-    (LAST, NONE, True): 0.8,
-    (LAST, PARTIAL, True): 0.8,
-    (LAST, WHOLE, True): 0.3,
-    (FIRST, NONE, True): 0.3,
+    (LAST, NONE, True): 0.95,
+    (LAST, PARTIAL, True): 0.9,
+    (LAST, WHOLE, True): 0.05,
+    (FIRST, NONE, True): 0.4,
     (FIRST, PARTIAL, True): 0.1,
-    (FIRST, WHOLE, True): 0.1,
+    (FIRST, WHOLE, True): 0.0,
     (INITIALS, NONE, True): 0.95,
     (INITIALS, PARTIAL, True): 0.9,
     (INITIALS, WHOLE, True): 0.8,
-    (SAME, NONE, True): 0.95,
-    (SAME, PARTIAL, True): 0.8,
-    (SAME, WHOLE, True): 0.5,
-    (LAST, NONE, False): 0.9,
-    (LAST, PARTIAL, False): 0.5,
-    (LAST, WHOLE, False): 0.5,
+    (SAME, NONE, True): 0.9,
+    (SAME, PARTIAL, True): 0.5,
+    (SAME, WHOLE, True): 0.9,
+    (LAST, NONE, False): 0.95,
+    (LAST, PARTIAL, False): 0.85,
+    (LAST, WHOLE, False): 0.1,
     (INITIALS, NONE, False): 0.95,
-    (INITIALS, PARTIAL, False): 0.7,
-    (INITIALS, WHOLE, False): 0.7,
+    (INITIALS, PARTIAL, False): 0.9,
+    (INITIALS, WHOLE, False): 0.8,
 }
-"""Rates at which a mention names what its full name names, by kind, rival, and whether the full name is linked."""
-MIN_PROBABILITY = 0.5
-"""Of a full name, as a link or as a mention."""
-MIN_RIVAL = 0.2
+"""Rates at which a mention names what its full name names, by kind, rival, and whether the full name is linked; measured on GUM
+(`scripts/document_figures.py rates`), few of them on fewer than ten mentions."""
+MIN_MENTION = 0.5
+"""Of a full name, as a mention or as a link."""
+MIN_LINKED, MAX_UNLINKED = 0.7, 0.3
+"""Probability of the best entity of a name that is linked, and of one that is not; those between have no followers."""
+MIN_SAME = 0.2
+"""Probability that a mention has by itself, of the entity of another mention of the same words."""
+MIN_RIVAL = 0.05
 """Probability of an entity that is a rival."""
+MIN_OTHER_RIVAL = 0.3
+"""The same, where its title is of other words."""
 MIN_ADDED = 0.8
 """Probability of a full name whose short mentions are added where no stage proposed them."""
+MAX_NAMESAKES = 4
+"""Full names with the same short form that are remembered."""
 NAMES_KEPT = 10_000
 """Names of a text that are remembered from section to section."""
 
@@ -67,6 +76,8 @@ LONGEST_SHORT = 4
 
 _WORD = re.compile(r"[^\W_]+(?:[.'’&-](?!s\b)[^\W_]+)*")
 _DEFINITION = re.compile(r"\s*\(([^\W\d_]{2,8})\)")
+_LEFT, _RIGHT = re.compile(r"([^\W_][\w'’.-]*)[ \t]+\Z"), re.compile(r"[ \t]+([^\W_]+)")
+"""The word before a mention and the word behind it."""
 _JOINING = frozenset(("of", "in", "and", "for", "at", "on", "the", "to", "a", "an", "und", "et", "y"))
 """Words behind which another name begins: the University of Vienna is not called Vienna."""
 _PARTICLES = frozenset(
@@ -98,6 +109,8 @@ _SUFFIXES = frozenset(("jr", "sr", "ii", "iii", "iv"))
 """Words at the end of names of people that short mentions leave out."""
 _NOT_PLAIN = frozenset(",;:()/")
 
+_NO_ROWS, _NO_PROBABILITIES = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+
 Words: TypeAlias = tuple[str, ...]
 
 
@@ -118,32 +131,53 @@ class Antecedent:
     @property
     def is_linked(self) -> bool:
         """Whether it names an entity."""
-        return float(self.probabilities[0]) >= MIN_PROBABILITY
+        return float(self.probabilities[0]) >= MIN_LINKED
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether it is known whether it names an entity."""
+        return self.is_linked or float(self.probabilities[0]) <= MAX_UNLINKED
 
 
 class NameMemory:
     """Names of a text, by the words of the mentions that follow them; the least recent are dropped."""
 
     def __init__(self) -> None:
-        self._names: OrderedDict[tuple[Words, bool, bool], Antecedent] = OrderedDict()
+        self._names: OrderedDict[tuple[Words, bool, bool], list[Antecedent]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._names)
 
     def add(self, words: Words, name: Antecedent) -> None:
-        """Remember a name. It replaces the last one of these words; of mentions of the same words the most probable stays."""
+        """Remember a name. Of mentions of the same words the most probable stays, of full names the last `MAX_NAMESAKES`."""
+        if not name.is_certain:
+            return
         key = (words, name.kind == SAME, name.is_linked)
-        before = self._names.pop(key, None)
-        if before is not None and name.kind == SAME and before.probabilities[0] > name.probabilities[0]:
-            name = before
-        self._names[key] = name
+        before = self._names.pop(key, [])
+        if name.kind == SAME:
+            self._names[key] = [max([*before, name], key=lambda n: float(n.probabilities[0]))]
+        else:
+            others = [n for n in before if n.rows[0] != name.rows[0]]
+            self._names[key] = [name, *others][:MAX_NAMESAKES]
         if len(self._names) > NAMES_KEPT:
             self._names.popitem(last=False)
 
-    def antecedent(self, words: Words) -> Antecedent | None:
-        """What a mention of these words follows: a longer name that is linked, or one that is not, or the same words."""
-        keys = ((words, False, True), (words, False, False), (words, True, True))
-        return next((self._names[key] for key in keys if key in self._names), None)
+    def full_name(self, words: Words, rows: np.ndarray, probabilities: np.ndarray) -> Antecedent | None:
+        """The full name that a mention of these words follows: one that is linked before one that is not, and of several the
+        one whose entity is the most probable of the mention itself, or else the last.
+
+        Args:
+            words: of the mention.
+            rows: its candidates. *Shape:* (k,), int64.
+            probabilities: of them. *Shape:* (k,), float32.
+        """
+        names = self._names.get((words, False, True)) or self._names.get((words, False, False))
+        return None if names is None else max(names, key=lambda n: float(probabilities[rows == n.rows[0]].sum()))
+
+    def same(self, words: Words) -> Antecedent | None:
+        """The most probable mention of the same words."""
+        names = self._names.get((words, True, True))
+        return None if names is None else names[0]
 
 
 class Document:
@@ -177,7 +211,8 @@ class Document:
     def _updated(self, named: NamedSpans, followed: Mapping[int, Antecedent]) -> ScoredSpans:
         spans, rows, logits = named.spans, named.spans.rows.copy(), named.spans.entity_logits.copy()
         for i, name in followed.items():
-            if name.is_linked and named.probabilities[i][rows[i] == name.rows[0]].sum() >= name.probabilities[0]:
+            present = named.probabilities[i][rows[i] == name.rows[0]].sum()
+            if name.is_linked and not (MIN_SAME if name.kind == SAME else 0) <= present < name.probabilities[0]:
                 continue
             rate = RATES[name.kind, self.rival_of(rows[i], named.probabilities[i], name, named.words[i]), name.is_linked]
             update = _raised if name.is_linked else _lowered
@@ -190,12 +225,21 @@ class Document:
 
     def rival_of(self, rows: np.ndarray, probabilities: np.ndarray, name: Antecedent, words: Words) -> str:
         """What the best entity of a mention is, other than that of its full name."""
-        others = np.flatnonzero(rows != name.rows[0]) if name.is_linked else np.arange(len(rows))
-        if not len(others) or probabilities[others[0]] < MIN_RIVAL:
+        others = rows[(rows >= 0) & (rows != name.rows[0])] if name.is_linked else rows[rows >= 0]
+        titles = [without_brackets(self.catalogue.title(row)) for row in others.tolist()]
+        # A common noun is its whole name, however improbable in a text with capital letters.
+        if any(title.islower() and words_of(title) == words for title in titles):
+            return WHOLE
+        probability = probabilities[rows == others[0]][0] if len(others) else 0
+        if probability < MIN_RIVAL:
             return NONE
-        title = words_of(without_brackets(self.catalogue.title(int(rows[others[0]]))))
-        starts = range(len(title) - len(words) + 1)
-        return PARTIAL if len(title) > len(words) and any(title[k : k + len(words)] == words for k in starts) else WHOLE
+        title = words_of(titles[0])
+        if title == words:
+            return WHOLE
+        if any(title[k : k + len(words)] == words for k in range(len(title))):
+            return PARTIAL
+        # By an alias, or because the text is about it.
+        return WHOLE if probability >= MIN_OTHER_RIVAL else NONE
 
 
 def words_of(string: str) -> Words:
@@ -217,6 +261,8 @@ class NamedSpans:
         probabilities: of the candidates. *Shape:* (m, k), float32.
         characters: ``[start, end)`` of each span. *Shape:* (m, 2), int64.
         words: of each span.
+        is_mention: probability as a mention. *Shape:* (m,), float32.
+        scores: the higher of that and the probability of a link. *Shape:* (m,), float32.
         mentions: indices of disjoint spans that are mentions, by position.
         names: those of them that have several words.
     """
@@ -228,14 +274,15 @@ class NamedSpans:
         self.characters = np.stack([offsets[spans.start, 0], offsets[spans.end, 1]], axis=1)
         self.words = [words_of(source.text[start:end]) for start, end in self.characters.tolist()]
         self.is_mention = 1 / (1 + np.exp(-np.clip(spans.mention_logits, -30, 30)))
-        self.mentions = self._disjoint(np.maximum(self.is_mention, self.probabilities.sum(1)))
+        self.scores = np.maximum(self.is_mention, self.probabilities.sum(1))
+        self.mentions = self._disjoint(self.scores)
         self.names = {i for i in self.mentions if len(self.words[i]) > 1}
 
     def _disjoint(self, scores: np.ndarray) -> list[int]:
         covered = np.zeros(int(self.spans.end.max()) + 1, dtype=bool)
         mentions = []
         for i in np.argsort(-scores, kind="stable").tolist():
-            if scores[i] < MIN_PROBABILITY:
+            if scores[i] < MIN_MENTION:
                 break
             tokens = slice(int(self.spans.start[i]), int(self.spans.end[i]) + 1)
             if not covered[tokens].any():
@@ -255,15 +302,25 @@ class NamedSpans:
         return covered
 
     def may_follow(self, i: int) -> bool:
-        """Whether a span may be a short mention: it begins with a capital letter, or is a mention where there are none."""
+        """Whether a span may be a short mention: a mention, or where capital letters tell names, one that they set apart."""
+        start, end = self.characters[i].tolist()
+        text, is_mention = self.source.text, self.is_mention[i] >= MIN_MENTION
+        if not text[end - 1].isalnum() and "." not in text[start : end - 1]:
+            return False
         return (
-            self.source.text[self.characters[i, 0]].isupper() if self.source.is_cased else self.is_mention[i] >= MIN_PROBABILITY
+            text[start].isupper() and (is_mention or is_alone(text, start, end)) if self.source.is_cased else bool(is_mention)
         )
+
+    def is_inside(self, i: int) -> bool:
+        """Whether a span overlaps one that is more probably linked."""
+        spans = self.spans
+        overlapping = (spans.start <= spans.end[i]) & (spans.end >= spans.start[i])
+        return bool((self.probabilities[overlapping, 0] > self.probabilities[i, 0]).any())
 
     def short_forms(self, i: int) -> Iterator[tuple[Words, str]]:
         """Words of the mentions that may follow a name, and how they are related to it."""
         start, end = self.characters[i].tolist()
-        words, is_linked = self.words[i], self.probabilities[i, 0] >= MIN_PROBABILITY
+        words, is_linked = self.words[i], self.probabilities[i, 0] >= MIN_LINKED
         if (initials := _initials(words, self.source.text, end)) is not None:
             yield (initials,), INITIALS
         cased = _WORD.findall(self.source.text[start:end])
@@ -294,11 +351,11 @@ def _initials(words: Words, text: str, end: int) -> str | None:
 
 
 def followers(named: NamedSpans, memory: NameMemory) -> dict[int, Antecedent]:
-    """What each short mention follows: the last full name before it that is linked, or else the first one behind it."""
+    """What each short mention follows: a full name before it, or else one behind it, or else another mention of its words."""
     spans, covered, followed = named.spans, named.covered(named.names), {}
     inside = np.concatenate([[0], np.cumsum(covered)])
     for i in named.mentions:
-        if named.probabilities[i, 0] >= MIN_PROBABILITY:
+        if named.antecedent(i, SAME).is_linked:
             memory.add(named.words[i], named.antecedent(i, SAME))
     waiting = []
     for i in np.lexsort((spans.end, spans.start)).tolist():
@@ -307,13 +364,17 @@ def followers(named: NamedSpans, memory: NameMemory) -> dict[int, Antecedent]:
                 memory.add(words, named.antecedent(i, kind))
         elif inside[spans.end[i] + 1] > inside[spans.start[i]]:
             continue
-        name = memory.antecedent(named.words[i]) if named.may_follow(i) else None
-        if name is not None and name.kind != SAME and name.is_linked:
-            followed[i] = name
-        else:
+        if not named.may_follow(i):
+            continue
+        if (name := memory.full_name(named.words[i], spans.rows[i], named.probabilities[i])) is None:
             waiting.append(i)
+        else:
+            followed[i] = name
     for i in waiting:
-        if named.may_follow(i) and (name := memory.antecedent(named.words[i])) is not None:
+        name = memory.full_name(named.words[i], spans.rows[i], named.probabilities[i])
+        if name is None and not named.is_inside(i):
+            name = memory.same(named.words[i])
+        if name is not None:
             followed[i] = name
     return followed
 
@@ -374,21 +435,21 @@ def _occurrences(text: str, memory: NameMemory) -> Iterator[tuple[int, int, Ante
     while i < len(words):
         step = 1
         for n in range(min(LONGEST_SHORT, len(words) - i), 0, -1):
-            name = memory.antecedent(tuple(words[i : i + n]))
+            key = tuple(words[i : i + n])
+            name = memory.full_name(key, _NO_ROWS, _NO_PROBABILITIES) or memory.same(key)
             if name is None or name.kind == FIRST or not name.is_linked or name.probabilities[0] < MIN_ADDED:
                 continue
             start, end = matches[i].start(), matches[i + n - 1].end()
-            alone = not _continues(text, matches, i - 1, i) and not _continues(text, matches, i + n - 1, i + n)
-            if text[start].isupper() and alone:
+            if text[start].isupper() and is_alone(text, start, end):
                 yield start, end, name
                 step = n
                 break
         i += step
 
 
-def _continues(text: str, matches: list[re.Match[str]], left: int, right: int) -> bool:
-    """Whether two words with capital letters are next to each other, the first of them no article or preposition."""
-    if left < 0 or right >= len(matches) or matches[left][0].casefold() in _JOINING:
-        return False
-    between = text[matches[left].end() : matches[right].start()]
-    return between.isspace() and "\n" not in between and matches[left][0][0].isupper() and matches[right][0][0].isupper()
+def is_alone(text: str, start: int, end: int) -> bool:
+    """Whether no word with a capital letter is next to characters ``[start, end)``, other than an article or a preposition."""
+    left, right = _LEFT.search(text, max(0, start - 40), start), _RIGHT.match(text, end)
+    return (left is None or not left[1][0].isupper() or left[1].casefold() in _JOINING) and (
+        right is None or not right[1][0].isupper()
+    )
