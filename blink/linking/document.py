@@ -47,7 +47,7 @@ RATES = {
     (SAME, WHOLE, True): 0.9,
     (LAST, NONE, False): 0.95,
     (LAST, PARTIAL, False): 0.85,
-    (LAST, WHOLE, False): 0.1,
+    (LAST, WHOLE, False): 0.3,
     (INITIALS, NONE, False): 0.95,
     (INITIALS, PARTIAL, False): 0.9,
     (INITIALS, WHOLE, False): 0.8,
