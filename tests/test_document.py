@@ -182,6 +182,8 @@ def test_initials_that_are_defined_in_brackets() -> None:
     of_text = rescored(text, full, *band)
     assert [title for _, title, _ in of_text] == ["World Health Organization"] * 3
     assert of_text[2][2] == pytest.approx(RATES[INITIALS, PARTIAL, True] * 0.95, abs=1e-4)
+    unsure = Proposed("World Health Organization", {"World Health Organization": 0.4})
+    assert rescored(text, unsure, band[1])[1][1:] == ("World Health Organization", pytest.approx(0.9 * 0.4, abs=1e-3))
     undefined = rescored(text.replace(" (WHO)", ""), full, Proposed("WHO", {"The Who (band)": 0.6}))
     assert undefined[1][1] == "The Who (band)"
 

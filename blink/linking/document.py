@@ -6,10 +6,10 @@ name n with a weight,
 
     p'(e | s) = w p(e | n) + (1 - w) p(e | s)
 
-w is the rate at which mentions of that kind name what their full name names, measured on documents (`RATES`). Where the full
-name is linked, this only raises its entity, which need not be among the candidates of s; mentions that no stage proposed are
-added. Where the full name names nothing in the knowledge base, it only lowers the candidates of s, which are namesakes. So
-scores stay probabilities.
+w is the rate at which mentions of that kind name what their full name names, measured on documents (`RATES`). The entity of a
+full name that is linked need not be among the candidates of s, mentions that no stage proposed are added, and a mention that is
+surer of the entity than its name stays as it is. Where the full name names nothing in the knowledge base, only the candidates
+of s are lowered, which are namesakes. So scores stay probabilities.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ class Antecedent:
     @property
     def is_linked(self) -> bool:
         """Whether it names an entity."""
-        return float(self.probabilities[0]) >= MIN_LINKED
+        # Initials that a text defines name what their name names, whatever that is.
+        return float(self.probabilities[0]) >= (MAX_UNLINKED if self.kind == INITIALS else MIN_LINKED)
 
     @property
     def is_certain(self) -> bool:
@@ -215,12 +216,9 @@ class Document:
             if name.is_linked and not (MIN_SAME if name.kind == SAME else 0) <= present < name.probabilities[0]:
                 continue
             rate = RATES[name.kind, self.rival_of(rows[i], named.probabilities[i], name, named.words[i]), name.is_linked]
-            update = _raised if name.is_linked else _lowered
-            of_span, probabilities = update(rows[i], named.probabilities[i].astype(np.float64), name, rate)
-            order = np.argsort(-probabilities, kind="stable")
-            nothing = max(1 - probabilities.sum(), 1e-6)
+            rows[i], mixed = _mixed(rows[i], named.probabilities[i], name, rate)
             with np.errstate(divide="ignore"):
-                rows[i], logits[i] = of_span[order], np.log(probabilities[order]) - np.log(nothing)
+                logits[i] = np.log(mixed) - np.log(max(1 - mixed.sum(), 1e-6))
         return replace(spans, rows=rows, entity_logits=logits)
 
     def rival_of(self, rows: np.ndarray, probabilities: np.ndarray, name: Antecedent, words: Words) -> str:
@@ -379,24 +377,17 @@ def followers(named: NamedSpans, memory: NameMemory) -> dict[int, Antecedent]:
     return followed
 
 
-def _raised(rows: np.ndarray, probabilities: np.ndarray, name: Antecedent, rate: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and probabilities of a mention whose full name is linked: those of other entities are lowered in proportion."""
-    entity = name.rows[0]
-    at = np.flatnonzero(rows == entity)
-    rows, index = (rows, int(at[0])) if len(at) else (np.append(rows[:-1], entity), len(rows) - 1)
-    probabilities = probabilities if len(at) else np.append(probabilities[:-1], 0)
-    before = probabilities[index]
-    after = max(before, rate * float(name.probabilities[0]) + (1 - rate) * before)
-    probabilities = probabilities * ((1 - after) / max(1 - before, 1e-6))
-    probabilities[index] = after
-    return rows, probabilities
-
-
-def _lowered(rows: np.ndarray, probabilities: np.ndarray, name: Antecedent, rate: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and probabilities of a mention whose full name is not linked."""
-    of_name = dict(zip(name.rows.tolist(), name.probabilities.tolist(), strict=True))
-    mixed = rate * np.array([of_name.get(row, 0.0) for row in rows.tolist()]) + (1 - rate) * probabilities
-    return rows, np.minimum(probabilities, mixed)
+def _mixed(rows: np.ndarray, probabilities: np.ndarray, name: Antecedent, rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and probabilities of a mention with those of its name, best first; of a name that is not linked they add no row."""
+    of_name = {row: rate * p for row, p in zip(name.rows.tolist(), name.probabilities.tolist(), strict=True) if row >= 0}
+    of_span = {row: p for row, p in zip(rows.tolist(), probabilities.tolist(), strict=True) if row >= 0}
+    if name.is_linked:
+        mixed = {row: of_name.get(row, 0) + (1 - rate) * of_span.get(row, 0) for row in [*of_span, *of_name]}
+    else:
+        mixed = {row: min(p, of_name.get(row, 0) + (1 - rate) * p) for row, p in of_span.items()}
+    best = sorted(mixed.items(), key=lambda item: (-item[1], item[0]))[: len(rows)]
+    padded = best + [(-1, 0.0)] * (len(rows) - len(best))
+    return np.array([row for row, _ in padded]), np.array([p for _, p in padded])
 
 
 def _added(named: NamedSpans, memory: NameMemory) -> ScoredSpans:
