@@ -39,7 +39,9 @@ def test_c_filters_again_and_the_model_runs_once() -> None:
     assert output[1] == "the threshold is -2\n"
     assert [s.count("is not a number") for s in output[2:4]] == [1, 1]
     assert output[4].startswith("[Paris] in Georgia")
-    assert output[6].startswith("Paris in Georgia\n")
+    warning, answer = output[6].split("\n", 1)
+    assert "no link is above it" in warning
+    assert answer.startswith("Paris in Georgia\n")
     assert session.threshold == 0
     assert linker.thresholds == Thresholds(-2.0)
 

@@ -259,7 +259,7 @@ class TestSettings:
             ({"objective": "hard_negatives+hard_negatives_bce"}, "mined negatives in one form"),
             ({"entity_tower": "trained"}, "entity tower frozen"),
             ({"entity_tower": "cold"}, "allowed are frozen"),
-            ({"precision": "fp8"}, "allowed are bf16"),
+            ({"precision": "fp8"}, "allowed are auto, bf16"),
             ({"accumulation": 0}, "at least 1"),
             ({"warmup": 1.0}, "share"),
             ({"seed": -1}, "seed is -1; it must be"),

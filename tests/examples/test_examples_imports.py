@@ -15,7 +15,9 @@ TASKS = (
     *("entity_typing", "relation_classification", "ner", "entity_span_qa", "reading_comprehension"),
     *("entity_disambiguation", "pretraining"),
 )
-ALLOWED = re.compile(r"blink\.(errors|files|apps\.(common|options)|data\.arrays|model\.pretrained|(runs|training)\.\w+)")
+ALLOWED = re.compile(
+    r"blink\.(errors|files|apps\.(common|options)|data\.arrays|model\.(precision|pretrained)|(runs|training)\.\w+)"
+)
 BETWEEN_TASKS = {("reading_comprehension", "pretraining")}
 """Imports between tasks that are allowed: links of SQuAD's articles come from the parsed dump."""
 
