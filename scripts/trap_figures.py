@@ -10,7 +10,12 @@
 Teams and traps are linked over the starter's entities with `tests/data/teams-kb`, or over --kb; lookalikes over the catalogue
 `tests/data/lookalikes-kb` alone.
 
+--dev measures the development sets instead (30 teams and cities, 50 pairs, 60 traps, with the catalogues
+`tests/data/teams-dev-kb` and `tests/data/lookalikes-dev-kb`), prints the figures and writes no page. Choices between models,
+features and settings are made on these only; the test sets share no text and no name of a lookalike with them.
+
     python scripts/trap_figures.py --model before=OLD --model after=NEW
+    python scripts/trap_figures.py --dev --model before=OLD --model after=NEW
 """
 
 from __future__ import annotations
@@ -47,15 +52,18 @@ from scripts.model_rows import (
 
 DATA = ROOT / "tests" / "data"
 STARTER_CATALOGUE = ROOT / "models" / "starter-kb" / "entity.jsonl"
-CATALOGUES = {
-    "teams": (STARTER_CATALOGUE, DATA / "teams-kb" / "entity.jsonl"),
-    "lookalikes": (DATA / "lookalikes-kb" / "entity.jsonl",),
-}
-"""Knowledge base -> the catalogues that it joins."""
+DEVELOPMENT = "-dev"
+"""What the names of the development sets and of their catalogues end with."""
 CERTAIN = 0.99
 """Wrong links with a score from here on are counted."""
 
 Row = Mapping[str, Any]
+
+
+def catalogues_of(suffix: str) -> dict[str, tuple[Path, ...]]:
+    """Knowledge base -> the catalogues that it joins; ``suffix`` is `DEVELOPMENT`, or empty for the test sets."""
+    teams, lookalikes = (DATA / f"{name}{suffix}-kb" / "entity.jsonl" for name in ("teams", "lookalikes"))
+    return {"teams": (STARTER_CATALOGUE, teams), "lookalikes": (lookalikes,)}
 
 
 def build(catalogues: Sequence[Path], folder: Path, model: Path) -> Path:
@@ -145,16 +153,16 @@ SETS = {
 """Set -> its knowledge base, and what is measured."""
 
 
-def measure(model: NamedModel, kb: Path | None, prior: str | None, details: bool) -> dict[str, Any]:
-    """The figures of a model on all sets."""
+def measure(model: NamedModel, kb: Path | None, prior: str | None, details: bool, suffix: str = "") -> dict[str, Any]:
+    """The figures of a model on all sets; see `catalogues_of` for ``suffix``."""
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="traps-") as folder:
-        bases = {name: build(catalogues, Path(folder) / name, model.path) for name, catalogues in CATALOGUES.items()}
+        bases = {name: build(files, Path(folder) / name, model.path) for name, files in catalogues_of(suffix).items()}
         for name, (base, measure_set) in SETS.items():
             over_starter = base == "teams"
             base_folder = kb if kb is not None and over_starter else bases[base]
             linker = open_model(model, base_folder, prior if over_starter else None)
-            rows = [row for _, row in read_json_lines(DATA / f"{name}.jsonl")]
+            rows = [row for _, row in read_json_lines(DATA / f"{name}{suffix}.jsonl")]
             texts = list(linker.link([row["text"] for row in rows]))
             figures[name] = measure_set(rows, texts)
             if details:
@@ -213,18 +221,20 @@ def _details(row: Mapping[str, Any]) -> list[list[str]]:
     "--kb", metavar="DIR", help="Knowledge base for teams and traps.  [default: the starter's entities and the teams]"
 )
 @click.option("--details", is_flag=True, help="Print the texts that are not right.")
-def main(models: Sequence[NamedModel], kb: str | None, prior: str | None, out: str, details: bool) -> None:
+@click.option("--dev", is_flag=True, help="Measure the development sets, and write no page.")
+def main(models: Sequence[NamedModel], kb: str | None, prior: str | None, out: str, details: bool, dev: bool) -> None:
     """Measure models and write the page."""
     if kb is not None and not Path(kb).is_dir():
         raise SettingsError(f"--kb {kb} is no folder; name a knowledge base that was built with the models (blink kb build)")
     rows = []
     for model in models:
-        figures = measure(model, None if kb is None else Path(kb), prior, details)
+        figures = measure(model, None if kb is None else Path(kb), prior, details, DEVELOPMENT if dev else "")
         command = ["python", "scripts/trap_figures.py", *sys.argv[1:]]
         base = "starter and teams" if kb is None else f"{len(KnowledgeBase.open(kb).catalogue):,} entities"
         rows.append(measured(model, {"kb": base, **figures}, command))
         print_json(rows[-1])
-    write_rows(Path(out), rows, markdown)
+    if not dev:
+        write_rows(Path(out), rows, markdown)
 
 
 if __name__ == "__main__":
