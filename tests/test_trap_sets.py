@@ -110,7 +110,9 @@ def test_development_and_test_sets_share_no_text_and_no_name(name: str) -> None:
 
 
 def test_development_and_test_lookalikes_share_no_entity() -> None:
-    titles = [{normalise(without_brackets(e["title"])) for e in entities_of(f"lookalikes{suffix}").values()} for suffix in SUFFIXES]
+    titles = [
+        {normalise(without_brackets(e["title"])) for e in entities_of(f"lookalikes{suffix}").values()} for suffix in SUFFIXES
+    ]
     ids = [set(entities_of(f"lookalikes{suffix}")) for suffix in SUFFIXES]
     assert not titles[0] & titles[1]
     assert not ids[0] & ids[1]
