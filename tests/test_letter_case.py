@@ -17,6 +17,7 @@ from blink.model.config import ModelConfig
 from blink.model.letter_case import CLASSES, LOWER, MIXED, STRIDE, TITLE, UNKNOWN, UPPER
 from blink.model.loading import load_model
 from blink.model.tokenizer import Tokenizer
+from blink.training.start import Start, starting_model
 
 WORDS = {"paris": LOWER, "Paris": TITLE, "I": TITLE, "UNESCO": UPPER, "iPhone": MIXED, "McDonald": MIXED, "1984": UNKNOWN}
 
@@ -81,6 +82,28 @@ def test_a_model_reads_case_and_keeps_it_when_stored(tmp_path: Path) -> None:
         trained = model.encode_context(ids, mask)
         torch.testing.assert_close(loaded.encode_context(ids, mask), trained)
     assert not torch.allclose(trained[0], trained[1])
+
+
+@pytest.mark.parametrize("scorer", [None, "qa_mlp"])
+def test_a_trained_model_learns_to_read_case_and_stops_to(tmp_path: Path, scorer: str | None) -> None:
+    base = toys.base_folder(tmp_path / "base")
+    plain = BiEncoder.from_encoder(str(base), ModelConfig(max_context_length=24, max_candidate_length=24))
+    plain.save_pretrained(tmp_path / "plain")
+    changes = {"mention_scorer": scorer}
+    model = starting_model(Start(str(base), str(tmp_path / "plain"), changes={**changes, "reads_case": True}))
+    assert model.case_embedding is not None
+    torch.nn.init.normal_(model.case_embedding.weight)
+    model.save_pretrained(tmp_path / "reading")
+    (upper, lower) = load_model(tmp_path / "reading").tokenizer.tokenize(["Vienna", "vienna"])
+    assert (upper.codes != lower.codes).any()
+
+    kept = starting_model(Start(str(base), str(tmp_path / "reading"), changes=changes))
+    assert kept.case_embedding is not None
+    torch.testing.assert_close(kept.case_embedding.weight, model.case_embedding.weight)
+    without = starting_model(Start(str(base), str(tmp_path / "reading"), changes={**changes, "reads_case": False}))
+    assert without.case_embedding is None
+    without.save_pretrained(tmp_path / "without")
+    assert load_model(tmp_path / "without").case_embedding is None
 
 
 @pytest.mark.parametrize("reads_case", [False, True])

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from blink.errors import CheckpointError, MismatchError, MissingFileError
 from blink.files import read_json
 from blink.model.adapters import add_adapters, has_adapters
 from blink.model.biencoder import CONFIG_FILE, BiEncoder
 from blink.model.config import ModelConfig
+from blink.model.letter_case import CLASSES
 from blink.model.loading import ORIGINAL_SETTINGS, ORIGINAL_WEIGHTS, ZERO_SHOT
 from blink.model.original import OriginalFiles, read_original
 from blink.model.pretrained import load_encoder
@@ -99,8 +102,20 @@ def _with_heads(loaded: BiEncoder, changes: dict[str, Any]) -> BiEncoder:
     same = all(getattr(config, k) == getattr(loaded.config, k) for k in ("aggregation", "mention_scorer"))
     if same and loaded.candidate_encoder is not None:
         loaded.config = config
+        _set_case_reading(loaded)
         return loaded
     return _joined(loaded, config, loaded.context_encoder)
+
+
+def _set_case_reading(model: BiEncoder) -> None:
+    """Give the model a fresh embedding of letter case if its settings ask for one that it lacks, or drop the one it has."""
+    if not model.config.reads_case:
+        model.case_embedding = None
+    elif model.case_embedding is None:
+        assert model.context_encoder is not None
+        words = model.context_encoder.get_input_embeddings().weight  # type: ignore[operator]
+        model.case_embedding = nn.Embedding.from_pretrained(words.new_zeros(CLASSES, words.shape[1]), freeze=False)
+        model.tokenizer.read_case()
 
 
 def _with_mention_detection(config: ModelConfig) -> ModelConfig:
@@ -116,6 +131,8 @@ def _joined(loaded: BiEncoder, config: ModelConfig, context: Any) -> BiEncoder:
     model.load_state_dict({k: v for k, v in loaded.state_dict().items() if k in ("log_scale",)}, strict=False)
     if model.additional_linear is not None and loaded.additional_linear is not None:
         model.additional_linear.load_state_dict(loaded.additional_linear.state_dict())
+    if model.case_embedding is not None and loaded.case_embedding is not None:
+        model.case_embedding.load_state_dict(loaded.case_embedding.state_dict())
     return model
 
 

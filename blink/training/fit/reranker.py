@@ -233,13 +233,11 @@ def fit_scaling(reranker: RerankerNetwork, spans: LabelledSpans) -> Scaling:
         reranker: the reranker; its present scaling is ignored.
         spans: that the reranker was not fitted on.
     """
-    # A reranker of an earlier version has fewer features.
-    features = spans.features[..., [FEATURES.index(name) for name in reranker.features]]
-    raw = torch.from_numpy(reranker.scaled(Scaling()).scores(features, spans.real)).masked_fill(
+    raw = torch.from_numpy(reranker.scaled(Scaling()).scores(spans.features, spans.real)).masked_fill(
         ~torch.from_numpy(spans.real), 0
     )
     real, target = torch.from_numpy(spans.real), torch.from_numpy(spans.target)
-    uncased = torch.from_numpy(~reranker.is_cased(features)).float()
+    uncased = torch.from_numpy(~reranker.is_cased(spans.features)).float()
     numbers = torch.tensor([0.0, 0.0, 0.0], requires_grad=True)  # log of the scale, shift, shift of texts without capitals
     optimizer = torch.optim.LBFGS([numbers], max_iter=100, line_search_fn="strong_wolfe")
 
@@ -254,6 +252,19 @@ def fit_scaling(reranker: RerankerNetwork, spans: LabelledSpans) -> Scaling:
     optimizer.step(loss)
     scale, shift, uncased_shift = float(numbers[0].detach().exp()), *numbers[1:].tolist()
     return Scaling(scale, shift, uncased_shift)
+
+
+def require_one_window(model: BiEncoder, samples: Sequence[Sample]) -> None:
+    """Check that each text fits one window of a model.
+
+    Raises:
+        SettingsError: a text is empty or longer than one window; the message names it.
+    """
+    room = model.config.max_context_length - 2
+    for sample, encoding in zip(samples, model.tokenizer.tokenize([s.text for s in samples]), strict=True):
+        if not 0 < len(encoding.ids) <= room:
+            what = "longer than one window" if len(encoding.ids) else "empty"
+            raise SettingsError(f"the labelled text {sample.id} is {what}; fit on questions or sentences")
 
 
 def _widened(values: np.ndarray, width: int) -> np.ndarray:
