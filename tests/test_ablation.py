@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_synthetic_texts import LINES
 from toys import ROOT, base_folder, knowledge_base, rows
 
 from blink.data.records import Mention, Sample
@@ -35,6 +36,7 @@ ablation: Any = importlib.util.module_from_spec(_spec)
 sys.modules["ablation"] = ablation  # dataclasses look their module up
 _spec.loader.exec_module(ablation)
 
+EVERYDAY = "tests/data/everyday-dev.jsonl"
 TRAIN_OPTIONS = ("--batch-size", "8", "--precision", "fp32", "--adapter-rank", "4")
 Blink = Callable[..., tuple[int, str, str]]
 
@@ -44,7 +46,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``base``, ``kb`` and, laid out as the real ones are, ``data``."""
     folder = tmp_path_factory.mktemp("ablation")
     encoder = load_model(base_folder(folder / "base"), context=False, candidate=True)
-    kb = knowledge_base(folder / "kb", encoder, rows(24))
+    kb = knowledge_base(folder / "kb", encoder, rows(24) + LINES)
     texts = []
     for i in range(24):
         title = kb.catalogue.title(i)
@@ -54,6 +56,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = folder / "data" / f"{file}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(lines))
+    prose = folder / "prose"
+    prose.mkdir()
+    for at, name in enumerate(("gum", "wned-wiki", "fewrel", "lcquad", "gum-dev")):
+        (prose / f"{name}.jsonl").write_text(
+            "".join(line.replace("where is", "they saw") for line in texts[8 * at : 8 * at + 12])
+        )
+    everyday = folder / EVERYDAY
+    everyday.parent.mkdir(parents=True)
+    everyday.write_text("".join(texts[4:12]))
     facts = folder / "data" / "kg" / "codex-m" / "train.txt"
     facts.parent.mkdir(parents=True)
     facts.write_text("Q101\tP17\tQ102\nQ103\tP17\tQ105\nQ106\tP17\tQ107\n")
@@ -61,8 +72,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan(home: Path, out: Path, group: str = "train", **changes: Any) -> Any:
-    options = {"model": str(home / "base"), "epochs": 1, "device": "cpu", "more": TRAIN_OPTIONS, **changes}
-    return ablation.Plan(group, data=home / "data", kb=str(home / "kb"), out=out, **options)
+    options = {"model": str(home / "base"), "epochs": 1, "texts": 160, "prose": home / "prose", "everyday": home / EVERYDAY}
+    options |= {"device": "cpu", "more": TRAIN_OPTIONS, **changes}
+    return ablation.PLANS[group](group, data=home / "data", kb=str(home / "kb"), out=out, **options)
 
 
 class InProcess:
@@ -91,16 +103,56 @@ class TestRows:
         texts = list(mixed(questions, parse_mix(ablation.mixture({"questions": 1.0}, 2)), None, 0))
         assert len(texts) == 2 * 3.3 * 50
 
+    def test_every_row_of_prose_reads_as_many_texts(self) -> None:
+        counts = {"questions": 50, "gum": 40, "wned-wiki": 30, "fewrel": 20, "lcquad": 10}
+        rows = {row.name: row for row in ablation.ROWS["prose"][1:]}
+        mixes = {name: parse_mix(ablation.prose_mixture(row, counts, 1000)) for name, row in rows.items()}
+        labelled = {name: sum(counts[file] for file in row.labelled) for name, row in rows.items()}
+        for name, mix in mixes.items():
+            assert sum(mix.values()) * labelled[name] == pytest.approx(1000, rel=1e-4), name
+        base, without_gum, without_sport = (mixes[name] for name in ("base", "no-gum", "no-sport"))
+        # What is in both rows keeps its proportions: texts of the other files to synthetic ones, and these among each other.
+        assert without_gum["passage"] * labelled["no-gum"] / without_gum["questions"] == pytest.approx(
+            0.2 * labelled["base"], 1e-4
+        )
+        assert without_sport["passage"] / without_sport["notname"] == pytest.approx(base["passage"] / base["notname"], 1e-4)
+        assert "sport" not in without_sport
+        assert mixes["questions"] == {"questions": pytest.approx(10.0)}
+
+    def test_the_row_base_of_prose_is_the_recipe_of_the_starter(self) -> None:
+        recipe = (ROOT / "scripts" / "train_starter.sh").read_text()
+        shares = re.search(r"^mix=(\S+)\nmix\+=(\S+)$", recipe, re.MULTILINE)
+        assert shares is not None
+        base = ablation.ROWS["prose"][1]
+        assert parse_mix("".join(shares.groups())) == base.mix
+        texts = re.search(r"^texts=\(([^)]*)\)$", recipe, re.MULTILINE)
+        assert texts is not None
+        assert [Path(file.strip('"$')).stem for file in texts[1].split() if file != "--train"] == list(base.labelled)
+        first_stage = recipe[recipe.index("blink train") : recipe.index("--seed")]
+        common = re.search(r"local common=\((.*)\)", recipe)
+        assert common is not None
+        words = [*first_stage.split(), *common[1].split()]
+        for option, value in zip(base.options, (*base.options[1:], ""), strict=True):
+            if option.startswith("--"):
+                assert option in words
+                assert value.startswith("--") or words[words.index(option) + 1] == value
+
     def test_a_row_differs_from_its_reference_in_one_thing(self) -> None:
         for group in ablation.ROWS.values():
             by_name = {row.name: row for row in group}
-            assert group[0].against is None
-            for row in group[1:]:
+            first = 2 if group[0].table == "prose" else 1
+            assert [row.against for row in group[:first]] == [None] * first
+            for row in group[first:]:
                 other = by_name[row.against]
                 sources = row.mix.keys() ^ other.mix.keys()
-                changes = (row.mix != other.mix, row.options != other.options, row.begins != other.begins)
-                assert sum(changes) == 1, row.name
-                assert len(sources) <= 1 or row.name in ("questions", "pretrained")
+                files = set(row.labelled) ^ set(other.labelled)
+                named = ("mix", "options", "begins", "labelled")
+                changes = [name for name in named if getattr(row, name) != getattr(other, name)]
+                several = row.name in ("questions", "pretrained", "no-prose", "no-synthetic")
+                assert len(changes) == 1 or (row.name == "questions" and group[0].table == "prose"), row.name
+                assert len(sources) <= 1 or several, row.name
+                assert len(files) <= 1 or several, row.name
+                assert not set(row.options) - set(other.options) or group[0].table != "prose"
 
     def test_a_row_that_goes_on_needs_the_row_before(self, tmp_path: Path) -> None:
         plan = ablation.Plan("train", Path("data"), "kb", "encoder", out=tmp_path)
@@ -170,6 +222,54 @@ def test_rows_are_trained_compared_and_never_made_twice(blink: Blink, home: Path
     traces = [(tmp_path / f"out/train/{name}/run/trace.jsonl").read_text().splitlines() for name in ("base", "questions")]
     steps = [[row["steps"] for row in map(json.loads, trace) if "steps" in row] for trace in traces]
     assert steps[0] == steps[1] == [20]  # 48 questions, 3.3 texts for each, in batches of 8
+
+
+def test_rows_of_prose_are_measured_on_questions_prose_and_traps(blink: Blink, home: Path, tmp_path: Path) -> None:
+    runner, results = InProcess(blink), tmp_path / "results"
+    table_rows = ablation.chosen_rows("prose", "start,base,no-gum", None)
+    work = ablation.Work(plan(home, tmp_path / "out", "prose"), runner)
+    ablation.make_tables(work, table_rows, results)
+    assert runner.ran == {"train": 3, "eval": 9}
+
+    start, base, row = json.loads((results / "ablation.json").read_text())["prose"]
+    assert start["commands"][0][start["commands"][0].index("--mix") + 1] == "questions=5"
+    assert Path(base["commands"][0][base["commands"][0].index("--model") + 1]).parts[-3:] == ("start", "run", "best")
+    assert base["cut"].keys() == {"webqsp", "gum", "everyday"}
+    assert len({base["cut"][name]["threshold"] for name in base["cut"]}) == 1
+    assert 16 <= base["steps"] <= 21  # 160 texts, of which some are joined, in batches of 8
+    assert abs(row["steps"] - base["steps"]) <= 2
+    strong = [side["cut"]["gum"]["covered_mentions"]["strong"]["f1"] for side in (base, row)]
+    assert row["compared"]["cut"]["gum"]["mentions strong"]["difference"] == pytest.approx(strong[1] - strong[0])
+    assert base["cut"]["gum"]["spans"]["gold"] == 12
+    assert (base["traps"]["lookalikes"]["pairs"]["total"], base["traps"]["traps"]["alone"]["total"]) == (50, 60)
+    training = row["commands"][0]
+    assert [Path(training[at + 1]).name for at, word in enumerate(training) if word == "--train"] == [
+        "train.jsonl", "train.jsonl", "wned-wiki.jsonl", "fewrel.jsonl", "lcquad.jsonl"
+    ]  # fmt: skip
+    page = (results / "ablation.md").read_text()
+    assert "## Prose" in page
+    assert f"| base | {base['what']} | {base['steps']} |" in page
+    assert re.search(r"\| no-gum \| base \|( [+-]0\.\d{4} \[[+-].*\] p [^|]* \|){3}", page)
+
+
+def test_the_other_tables_stay(blink: Blink, home: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    rows_before = json.loads((ROOT / "benchmarks/results/ablation.json").read_text())
+    write_stored(results / "ablation.json", rows_before)
+    ablation.make_tables(ablation.Work(plan(home, tmp_path / "out", "prose"), InProcess(blink)), [], results)
+    assert json.loads((results / "ablation.json").read_text()) == {"prose": [], **rows_before}
+
+
+def test_prose_that_is_not_written_is_named(home: Path, tmp_path: Path) -> None:
+    rows_of_table = ablation.chosen_rows("prose", "base", None)
+    work = ablation.Work(plan(home, tmp_path, "prose", prose=tmp_path / "nowhere"), lambda arguments, log: None)
+    with pytest.raises(BlinkError, match=r"gum\.jsonl does not exist; .*write labelled prose: scripts/prose_files\.py"):
+        work.check(rows_of_table)
+
+
+def write_stored(file: Path, tables: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(tables))
 
 
 def test_other_options_or_files_are_refused(blink: Blink, home: Path, tmp_path: Path) -> None:
