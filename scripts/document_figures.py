@@ -1,20 +1,29 @@
-"""Measures a model on documents: windows of several lengths, the document stage, and texts that are joined.
+"""Measures a model on documents: the document stage, windows of several lengths, texts that are joined, and memory.
 
 - documents: the paragraphs of a labelled file whose ids differ only behind their last hyphen (``gum_news_asylum-5``), joined by
   empty lines. Strong F1 over the gold mentions whose entity is in the knowledge base, and words a second.
-- joined: texts in random order, as one text; see `scripts/joined_texts.py`.
+- ablation: documents with and without the document stage, and the paired difference.
+- memory: the largest resident memory of a process that links one long text.
+- windows: documents, and texts joined in random order, see `scripts/joined_texts.py`.
 - rates: how often short mentions of the documents name what their full name names, by kind (`blink.linking.document.RATES`).
 
+    python scripts/document_figures.py ablation --data $BLINK_DATA --kb experiments/webqsp-kb
+    python scripts/document_figures.py memory --data $BLINK_DATA
     python scripts/document_figures.py windows --documents FILE --joined tests/data/everyday.jsonl --length 64 --length 0
     python scripts/document_figures.py rates --documents FILE
 """
 
 from __future__ import annotations
 
+import itertools
+import os
+import shlex
+import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,15 +35,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from blink.apps.common import say
 from blink.data.mention_files import bind, read_samples
 from blink.data.records import Mention, Sample
-from blink.evaluation.counts import evaluated_text
+from blink.errors import BlinkError
+from blink.evaluation.comparison import compare, paired
+from blink.evaluation.counts import EvaluatedText, covered_mentions, evaluated_text
 from blink.evaluation.report import evaluate
+from blink.files import read_json, require_file
 from blink.linking.analysis import TokenizedText
 from blink.linking.document import MIN_SAME, RATES, SAME, Document, NamedSpans, NameMemory, followers
 from blink.linking.linker import Linker
 from blink.linking.opening import open_linker
 from blink.linking.starter import starter_kb
-from scripts.harness import as_help, markdown_table, print_json, run_script
+from scripts.harness import ROOT, as_help, data_option, markdown_table, print_json, run_script, write_results
 from scripts.joined_texts import measure
+from scripts.model_rows import NamedModel, commands_of, measured
 
 MIN_NAMESAKE = 0.25
 """Probability of an entity that a short mention would be linked to without its full name."""
@@ -59,13 +72,30 @@ def documents_of(samples: Iterable[Sample]) -> list[Sample]:
     return [joined(of_document, "\n\n") for of_document in paragraphs.values()]
 
 
-def on_documents(linker: Linker, documents: Sequence[Sample]) -> dict[str, Any]:
-    """F1 and speed, in words a second of processor time."""
+def linked_documents(linker: Linker, documents: Sequence[Sample]) -> tuple[list[EvaluatedText], int]:
+    """The documents with their links, and words a second of processor time."""
     began = time.process_time()
     linked = list(linker.link(d.text for d in documents))
     seconds = time.process_time() - began
-    strong = evaluate([evaluated_text(*pair) for pair in zip(documents, linked, strict=True)]).covered_mentions.strong
-    return strong.to_json() | {"words_per_s": round(sum(len(d.text.split()) for d in documents) / seconds)}
+    words = round(sum(len(d.text.split()) for d in documents) / seconds)
+    return [evaluated_text(*pair) for pair in zip(documents, linked, strict=True)], words
+
+
+def strong_scores(texts: Iterable[EvaluatedText]) -> dict[str, Any]:
+    """Strong precision, recall and F1 of the covered mentions, with the interval."""
+    return evaluate(texts).covered_mentions.strong.to_json()
+
+
+def on_and_off(texts: Mapping[str, Sequence[EvaluatedText]]) -> dict[str, Any]:
+    """Scores of documents with (``on``) and without (``off``) the document stage, and the paired difference."""
+    # As in a report: not the documents whose gold mentions are all outside the knowledge base.
+    inside = {
+        name: [covered_mentions(text) for text in of_name if not text.gold or any(gold.id for gold in text.gold)]
+        for name, of_name in texts.items()
+    }
+    difference = compare(paired(inside["off"], inside["on"])).differences["all strong"]
+    bounds = {name: round(getattr(difference, name), 4) for name in ("difference", "low", "high")}
+    return {name: strong_scores(of_name) for name, of_name in texts.items()} | {"difference": bounds}
 
 
 def rates(linker: Linker, documents: Sequence[Sample]) -> dict[str, dict[str, int]]:
@@ -95,9 +125,149 @@ def rates(linker: Linker, documents: Sequence[Sample]) -> dict[str, dict[str, in
     return {key: dict(value) for key, value in sorted(counts.items())}
 
 
+SETS = {"GUM dev": "gum/dev.jsonl", "OKE 2016": "documents/oke-2016-train.jsonl"}
+"""Sets of the ablation, in the folder of the data."""
+LONG_TEXT = "gum/train.jsonl"
+"""Paragraphs of the long texts whose memory is measured."""
+MEGABYTES = (0.01, 1.0, 10.0)
+LINK = b'"start": '
+"""Once in the JSON of each link."""
+
+HEAD = """\
+# The document stage, and long texts
+
+Short mentions follow the full names of their text, see `blink/linking/document.py`; `scripts/document_figures.py` says what is
+measured. Strong F1 of covered mentions, on whole documents; intervals of 95 % by bootstrap, paired for the difference."""
+MEMORY_HEAD = """\
+## Memory
+
+Largest resident memory of a process that links one text of prose in one line. The smallest text shows what model, knowledge
+base and libraries take. `Linker.stream` is given the text as a string; `blink link --file` reads it and writes JSON."""
+
+
+def markdown(stored: Mapping[str, Any]) -> str:
+    """The page of stored figures."""
+    lines, rows = [], [stored[name] for name in ("ablation", "memory") if name in stored]
+    for title, of_set in stored.get("ablation", {"sets": {}})["sets"].items():
+        for name in ("off", "on"):
+            s = of_set[name]
+            change = of_set["difference"]
+            cells = [
+                f"{s['f1']:.3f}",
+                f"[{s['f1_low']:.3f}, {s['f1_high']:.3f}]",
+                f"{s['precision']:.3f}",
+                f"{s['recall']:.3f}",
+            ]
+            difference = f"{change['difference']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]" if name == "on" else ""
+            lines.append([title, str(of_set["documents"]), name, *cells, difference, str(of_set["words_per_s"][name])])
+    head = ["set", "documents", "document stage", "F1", "95 % interval", "precision", "recall", "difference", "words/s"]
+    page = f"{HEAD}\n\n{markdown_table(head, lines, 3)}\n\n"
+    if "memory" in stored:
+        cells = [
+            [f"{row['megabytes']:g}", row["way"], f"{row['peak_mib']:.0f}", str(row["links"]), f"{row['cpu_s']:.0f}"]
+            for row in stored["memory"]["texts"]
+        ]
+        page += f"{MEMORY_HEAD}\n\n{markdown_table(['MB', 'by', 'peak in MiB', 'links', 'CPU seconds'], cells, 2)}\n\n"
+    return page + commands_of(rows)
+
+
+def _store(out: str, name: str, figures: Mapping[str, Any], model: str | None) -> None:
+    """Write figures under a name to OUT.json and OUT.md, with those of the other name that OUT.json holds."""
+    file = Path(f"{out}.json")
+    command = ["python", "scripts/document_figures.py", *sys.argv[1:]]
+    row = measured(NamedModel("starter" if model is None else Path(model).name, model and Path(model)), figures, command)
+    stored = {**(read_json(file) if file.is_file() else {}), name: row}
+    write_results(Path(out), stored, markdown(stored))
+
+
 @click.group(help=as_help(__doc__))
 def main() -> None:
     """The commands."""
+
+
+def _common(command: Any) -> Any:
+    for option in (
+        click.option("--model", metavar="DIR", help="Model folder.  [default: the starter]"),
+        click.option("--kb", metavar="DIR", help="Knowledge base.  [default: the starter's]"),
+        click.option(
+            "--out", default=str(ROOT / "benchmarks" / "results" / "document"), metavar="STEM", help="STEM.json, STEM.md."
+        ),
+        data_option(f"Folder with {', '.join((*SETS.values(), LONG_TEXT))}."),
+    ):
+        command = option(command)
+    return command
+
+
+@main.command("ablation")
+@_common
+def ablation_command(data: str, model: str | None, kb: str | None, out: str) -> None:
+    """Measure the document stage, on and off, on whole documents, and write the page."""
+    sets: dict[str, Any] = {}
+    opened = {name: _opened(model, kb)(document=name == "on") for name in ("off", "on")}
+    for title, file in SETS.items():
+        path = require_file(Path(data) / file, "name the folder of the data with --data")
+        documents = documents_of(bind(read_samples(path, "text_cased"), opened["on"].catalogue))
+        linked = {name: linked_documents(linker, documents) for name, linker in opened.items()}
+        figures = on_and_off({name: texts for name, (texts, _) in linked.items()})
+        speeds = {name: words for name, (_, words) in linked.items()}
+        sets[title] = {"documents": len(documents), **figures, "words_per_s": speeds}
+        say(f"{title}: {sets[title]['off']['f1']:.4f} off, {sets[title]['on']['f1']:.4f} on")
+    _store(out, "ablation", {"sets": sets}, model)
+
+
+def text_of(paragraphs: Iterable[str], characters: int) -> str:
+    """Paragraphs as one line of about so many characters, repeated where there are too few."""
+    lines, length = [], 0
+    for line in itertools.cycle([" ".join(paragraph.split()) for paragraph in paragraphs]):
+        lines.append(line)
+        length += len(line) + 1
+        if length > characters:
+            break
+    return " ".join(lines)[:characters]
+
+
+@main.command("memory")
+@_common
+@click.option("--megabytes", type=float, multiple=True, default=MEGABYTES, show_default=True, help="Sizes of the texts.")
+def memory_command(data: str, model: str | None, kb: str | None, out: str, megabytes: Sequence[float]) -> None:
+    """Measure the memory and processor time of linking long texts, each in a process of its own, and write the page."""
+    file = require_file(Path(data) / LONG_TEXT, "name the folder of the data with --data")
+    paragraphs = [sample.text for sample in read_samples(file, "text_cased")]
+    sources = [word for flag, value in (("--model", model), ("--kb", kb)) if value is not None for word in (flag, value)]
+    link = [sys.executable, "-m", "blink.apps.cli", "link", "--json", *sources, "--file"]
+    stream = [sys.executable, str(Path(__file__)), "stream", *sources]
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for size in sorted(megabytes):
+            text = Path(folder) / "text.txt"
+            text.write_text(text_of(paragraphs, round(size * 1e6)) + "\n", encoding="utf-8")
+            for way, command in (("Linker.stream", stream), ("blink link --file", link)):
+                rows.append({"megabytes": size, "way": way, **usage([*command, str(text)], Path(folder) / "links")})
+                say(f"{size:g} MB, {way}: {rows[-1]['peak_mib']:.0f} MiB")
+                _store(out, "memory", {"texts": rows}, model)
+
+
+def usage(command: Sequence[str], output: Path) -> dict[str, Any]:
+    """Peak memory, processor time and number of links of a process."""
+    with output.open("wb") as f:
+        process = subprocess.Popen(command, stdout=f)
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise BlinkError(f"exit code {process.returncode} of {shlex.join(command)}")
+    seconds = usage.ru_utime + usage.ru_stime
+    return {"peak_mib": round(usage.ru_maxrss / 1024, 1), "cpu_s": round(seconds, 1), "links": output.read_bytes().count(LINK)}
+
+
+@main.command("stream", hidden=True)
+@click.option("--model")
+@click.option("--kb")
+@click.argument("file")
+def stream_command(model: str | None, kb: str | None, file: str) -> None:
+    """Link the text of a file by `Linker.stream`, and print a mark for each link."""
+    linker = _opened(model, kb)()
+    for section in linker.stream([Path(file).read_text(encoding="utf-8").rstrip("\n")]):
+        sys.stdout.write(LINK.decode() * len(section.links))
 
 
 def _options(command: Any) -> Any:
@@ -149,7 +319,9 @@ def windows_command(
         for document in (False, True):
             linker = _opened(model, kb)(window_length=length, document=document)
             labelled = documents_of(bind(read_samples(documents, text_key), linker.catalogue))
-            row = {"window_length": length, "document": document, "documents": on_documents(linker, labelled)}
+            linked, words = linked_documents(linker, labelled)
+            scores = {**strong_scores(linked), "words_per_s": words}
+            row = {"window_length": length, "document": document, "documents": scores}
             # The starter over its own entities has its graph prior.
             over_starter = _opened(model, None if model is None else str(starter_kb()))(window_length=length, document=document)
             row["joined"] = {

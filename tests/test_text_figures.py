@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blink.data.records import Link, LinkedText, Mention, Sample
-from blink.errors import DataError, SettingsError
+from blink.errors import BlinkError, DataError, SettingsError
+from blink.evaluation.counts import EvaluatedText, evaluated_text
 from blink.files import read_json
 from blink.linking.linker import Linker
-from scripts import joined_texts, model_rows, nil_figures, trap_figures
+from scripts import document_figures, joined_texts, model_rows, nil_figures, trap_figures
 from scripts.model_rows import Rate, named_models
 
 pytestmark = pytest.mark.quick
@@ -172,3 +174,65 @@ class TestNamesThatTheCatalogueLacks:
     def test_gold_of_another_catalogue_is_refused(self) -> None:
         with pytest.raises(DataError, match="no gold mention"):
             nil_figures.removed_rows([Sample("a", "x", (Mention(0, 1),))], 0)
+
+
+class TestDocuments:
+    PARAGRAPHS = (
+        Sample("gum_news_a-0", "Angela Merkel spoke.", (Mention(0, 13, 1),)),
+        Sample("gum_news_b-0", "Nothing.", ()),
+        Sample("gum_news_a-1", "Merkel left Rome.", (Mention(0, 6, 1), Mention(12, 16))),
+    )
+
+    def test_paragraphs_are_joined_by_the_names_of_their_documents(self) -> None:
+        first, second = document_figures.documents_of(self.PARAGRAPHS)
+        assert (first.text, second.text) == ("Angela Merkel spoke.\n\nMerkel left Rome.", "Nothing.")
+        assert [first.text[m.start : m.end] for m in first.mentions or ()] == ["Angela Merkel", "Merkel", "Rome"]
+        assert [m.row for m in first.mentions or ()] == [1, 1, -1]
+
+    @given(st.lists(st.tuples(st.sets(st.integers(0, 5)), st.sets(st.integers(0, 5))), min_size=1, max_size=6))
+    def test_the_difference_is_that_of_the_scores(self, links: list[tuple[set[int], set[int]]]) -> None:
+        words = "Oslo Rome Bonn Lima Bern Kiel"
+        spans = [(5 * i, 5 * i + 4) for i in range(6)]
+        texts: dict[str, list[EvaluatedText]] = {"off": [], "on": []}
+        for number, of_text in enumerate(links):
+            # One name is no gold, one is outside the knowledge base; of the first document all are.
+            rows = [-1 if i == 3 or not number else i for i in range(5)]
+            sample = Sample(str(number), words, tuple(Mention(*spans[i], rows[i]) for i in range(5)))
+            for name, of_name in zip(texts, of_text, strict=True):
+                linked_spans = tuple(Link(*spans[i], "", i, None, "", 0.9, ()) for i in sorted(of_name))
+                texts[name].append(evaluated_text(sample, LinkedText(words, linked_spans)))
+        figures = document_figures.on_and_off(texts)
+        difference = figures["difference"]
+        assert difference["difference"] == pytest.approx(figures["on"]["f1"] - figures["off"]["f1"], abs=1e-4)
+        assert difference["low"] - 1e-4 <= difference["high"]
+        if all(off == on for off, on in links):
+            assert difference == {"difference": 0, "low": 0, "high": 0}
+
+    @given(st.lists(st.sampled_from(["a b", "one\ntwo", "x  y z"]), min_size=1, max_size=4), st.integers(1, 200))
+    def test_long_texts_are_one_line_of_a_size(self, paragraphs: list[str], characters: int) -> None:
+        text = document_figures.text_of(paragraphs, characters)
+        assert len(text) == characters
+        assert "\n" not in text
+        assert text.startswith(" ".join(paragraphs[0].split())[:characters])
+
+    def test_processes_are_measured_and_their_faults_are_errors(self, tmp_path: Path) -> None:
+        script = f"import sys; data = bytearray(200_000_000); sys.stdout.write({document_figures.LINK.decode()!r} * 3)"
+        usage = document_figures.usage([sys.executable, "-c", script], tmp_path / "out")
+        assert usage["links"] == 3
+        assert 190 < usage["peak_mib"] < 400
+        with pytest.raises(BlinkError, match="exit code 3 of "):
+            document_figures.usage([sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "out")
+
+    def test_the_page_has_what_is_stored(self) -> None:
+        scores = {"f1": 0.5, "f1_low": 0.4, "f1_high": 0.6, "precision": 0.7, "recall": 0.3}
+        of_set = {"documents": 9, "off": scores, "on": {**scores, "f1": 0.75}, "words_per_s": {"off": 900, "on": 800}}
+        of_set["difference"] = {"difference": 0.25, "low": 0.1, "high": 0.3}
+        row = {"git": "abc", "command": ["python", "x.py"]}
+        ablation = {**row, "sets": {"GUM dev": of_set}}
+        page = document_figures.markdown({"ablation": ablation})
+        assert "| GUM dev | 9 | on | 0.750 | [0.400, 0.600] | 0.700 | 0.300 | +0.250 [+0.100, +0.300] | 800 |" in page
+        assert "Memory" not in page
+        texts = [{"megabytes": 10.0, "way": "Linker.stream", "peak_mib": 700.4, "links": 5, "cpu_s": 9.6}]
+        page = document_figures.markdown({"ablation": ablation, "memory": {**row, "texts": texts}})
+        assert "| 10 | Linker.stream | 700 | 5 | 10 |" in page
+        assert page.count("python x.py") == 2
