@@ -126,9 +126,17 @@ def test_a_mention_that_no_stage_proposed_is_added() -> None:
     ]
 
 
+@pytest.mark.parametrize("before", ["She left Vienna.", "It was 1990.", "He spoke!", "The", "They saw"])
+def test_mentions_that_begin_a_sentence_are_added(before: str) -> None:
+    text = f"Angela Merkel spoke. {before} Merkel smiled."
+    assert [name for name, _, _ in rescored(text, MERKEL)] == ["Angela Merkel", "Merkel"]
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "Angela Merkel spoke. Dr. Merkel left.",  # a title or an initial may belong to another name
+        "Angela Merkel spoke. They saw J. Merkel there.",
         "Angela Merkel spoke. Tim Merkel left.",  # another name
         "Angela Merkel spoke. The Merkel Foundation paid.",
         "Angela Merkel spoke. The word merkel is one.",

@@ -112,13 +112,13 @@ def _rank(text: str, site: re.Match[str], is_cased: bool) -> int:
         return SENTENCE
     if site["clause"]:
         return WEAK
-    if site["stop"] == "." and _abbreviates(text, site.start()):
+    if site["stop"] == "." and abbreviates(text, site.start()):
         return 0
     return SENTENCE if _begins_sentence(text, site.end(), is_cased) else WEAK
 
 
-def _abbreviates(text: str, stop: int) -> bool:
-    """Whether the full stop at ``stop`` belongs to the word before it."""
+def abbreviates(text: str, stop: int) -> bool:
+    """Whether the full stop at ``stop`` belongs to the word before it: an initial, an abbreviation or an ordinal number."""
     match = _LAST_WORD.search(text, max(0, stop - 20), stop)
     word = match[0] if match else ""
     if word.isdigit():

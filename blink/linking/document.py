@@ -22,6 +22,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from blink.data.sentences import abbreviates
 from blink.kb.alias_table import without_brackets
 from blink.kb.catalogue import Catalogue
 from blink.linking.analysis import TokenizedText
@@ -439,8 +440,12 @@ def _occurrences(text: str, memory: NameMemory) -> Iterator[tuple[int, int, Ante
 
 
 def is_alone(text: str, start: int, end: int) -> bool:
-    """Whether no word with a capital letter is next to characters ``[start, end)``, other than an article or a preposition."""
+    """Whether no word with a capital letter is next to characters ``[start, end)`` in their sentence, other than an article or
+    a preposition.
+    """
     left, right = _LEFT.search(text, max(0, start - 40), start), _RIGHT.match(text, end)
+    if left is not None and left[1].endswith(".") and not abbreviates(text, left.end(1) - 1):
+        left = None
     return (left is None or not left[1][0].isupper() or left[1].casefold() in _JOINING) and (
         right is None or not right[1][0].isupper()
     )
