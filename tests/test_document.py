@@ -295,6 +295,45 @@ def test_scores_stay_probabilities_in_order(case: tuple[str, list[Proposed]]) ->
 
 
 @given(documents())
+def test_the_texts_that_are_skipped_are_those_where_nothing_follows(case: tuple[str, list[Proposed]]) -> None:
+    text, proposed = case
+    spans, source = spans_of(text, proposed)
+    stage = Document(Titles())  # type: ignore[arg-type]
+    if stage.rescore(spans, source) is spans:
+        after = stage.rescore(spans, source, NameMemory())
+        assert len(after) == len(spans)
+        assert np.array_equal(after.entity_logits, spans.entity_logits)
+
+
+@pytest.mark.parametrize(
+    ("text", "proposed", "expected"),
+    [
+        ("Angela Merkel led. The Merkel-led party won.", [MERKEL, Proposed("Merkel", {"Vienna": 0.1}, 1)], "Angela Merkel"),
+        (
+            "The World Health Organization (WHO) met.",
+            [Proposed("World Health Organization", {"World Health Organization": 0.95}), Proposed("WHO", {"Vienna": 0.1})],
+            "World Health Organization",
+        ),
+        (
+            "angela merkel spoke and merkel left.",
+            [Proposed("angela merkel", {"Angela Merkel": 0.96}), Proposed("merkel", {"Vienna": 0.1}, 1)],
+            "Angela Merkel",
+        ),
+    ],
+)
+def test_texts_with_one_short_mention_are_not_skipped(text: str, proposed: list[Proposed], expected: str) -> None:
+    assert rescored(text, *proposed)[1][1] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "short"), [("The man who led the party left it to the others.", "man"), ("what was it that he was", "what")]
+)
+def test_texts_that_repeat_words_but_no_name_are_untouched(text: str, short: str) -> None:
+    spans, source = spans_of(text, [Proposed(short, {"Vienna": 0.4})])
+    assert Document(Titles()).rescore(spans, source) is spans  # type: ignore[arg-type]
+
+
+@given(documents())
 def test_only_followers_of_a_name_change(case: tuple[str, list[Proposed]]) -> None:
     text, proposed = case
     spans, source = spans_of(text, proposed)

@@ -18,8 +18,8 @@ from blink.data.records import Mention, Sample
 from blink.errors import DataError, SettingsError
 from blink.evaluation.sweep import curve
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.analysis import Analysis
-from blink.linking.coherence import Coherence
+from blink.linking.analysis import Analysis, TokenizedText
+from blink.linking.coherence import Coherence, PriorStages
 from blink.linking.decoder import Decoder, Thresholds
 from blink.linking.graph_prior import EntityAlignment, GraphPrior, scorer_fingerprint
 from blink.linking.linker import Linker
@@ -383,10 +383,40 @@ def test_texts_in_which_nothing_is_found_are_told_from_a_fault(model: BiEncoder,
     assert fit_coherence(texts, TABLE, RANKED, ["neighbours"]).coherence == 0.0
 
 
-def test_long_and_empty_texts_are_refused(model: BiEncoder, kb: KnowledgeBase) -> None:
-    linker = Linker(model, kb, precision="fp32", device="cpu")
-    alignment = EntityAlignment(table(["Q101"]), kb.catalogue)
-    for text in ("", "so long " * 40):
-        with pytest.raises(SettingsError, match="the labelled text x is"):
-            read_labelled(linker, [Sample("x", text, ())], alignment)
-    assert linker.stages.graph_prior is None
+@pytest.mark.parametrize("window_length", [0, 16])
+def test_long_texts_are_scored_as_by_a_linker_with_the_prior(model: BiEncoder, kb: KnowledgeBase, window_length: int) -> None:
+    titles = [kb.catalogue.title(row) for row in (0, 3, 7, 12)]
+    text = " ".join(f"Is {titles[i % 4]} there? Nobody knows of {titles[(i + 1) % 4]}, I think." for i in range(12))
+    last = text.rindex(titles[3])
+    samples = [
+        Sample("long", text, (Mention(last, last + len(titles[3]), 12),)),
+        Sample("empty", "", ()),
+        Sample("short", f"is {titles[1]} there?", (Mention(3, 3 + len(titles[1]), 3),)),
+    ]
+    options = {"precision": "fp32", "device": "cpu", "window_length": window_length, "document": False}
+    linker = Linker(model, kb, **options)
+    windows = linker.stages.windows.inputs([TokenizedText(text, linker.stages.tokenizer.tokenize([text])[0])])
+    assert len(windows[0]) > 3
+    prior_table = table([entity.kb_id for entity in kb.catalogue if entity.kb_id])
+    alignment = EntityAlignment(prior_table, kb.catalogue)
+    texts = read_labelled(linker, samples, alignment)
+    assert [sorted(set(text.gold.tolist()) - {-1}) for text in texts] == [[12], [], [3]]
+    assert model.reranker is not None
+    tuned = PriorWeights(scorer_fingerprint(model, model.reranker), True, popularity=0.7, coherence=4.0)
+    prior = PriorStages.from_prior(prior_table, tuned, alignment)
+    stages = {"graph_prior": prior.graph_prior, "coherence": prior.coherence}
+    analyses = Linker(model, kb, **options, stages=stages).analyze([s.text for s in samples])
+    for of_text, analysis in zip(texts, analyses, strict=True):
+        rescored = of_text.with_prior(prior)
+        assert rescored.span_characters() == analysis.span_characters()
+        assert np.array_equal(rescored.spans.rows, analysis.spans.rows)
+        assert np.allclose(rescored.spans.entity_logits, analysis.spans.entity_logits, atol=1e-5)
+    assert fit_weights(texts, prior_table, tuned, ["popularity"]).scale > 0
+
+
+def test_a_linker_with_a_prior_is_refused(model: BiEncoder, kb: KnowledgeBase) -> None:
+    prior_table = table(["Q101"])
+    alignment = EntityAlignment(prior_table, kb.catalogue)
+    stages = {"graph_prior": GraphPrior(prior_table, PriorWeights("ranker-1", True, popularity=0.7), alignment)}
+    with pytest.raises(SettingsError, match="open the linker without one"):
+        read_labelled(Linker(model, kb, precision="fp32", device="cpu", stages=stages), labelled(kb), alignment)

@@ -93,7 +93,7 @@ class PriorStages:
         return cls(GraphPrior(table, weights, alignment), Coherence.from_prior(table, weights, alignment))
 
     def rescore(self, spans: ScoredSpans, vectors: np.ndarray) -> ScoredSpans:
-        """Both, for the spans of a text of one window. ``vectors``: of the mentions, (m, d)."""
+        """Both, for the spans of a text. ``vectors``: of the mentions, (m, d)."""
         spans = self.graph_prior.rescore(spans, vectors)
         return spans if self.coherence is None else self.coherence.rescore(spans)
 

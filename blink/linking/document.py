@@ -82,30 +82,9 @@ _LEFT, _RIGHT = re.compile(r"([^\W_][\w'’.-]*)[ \t]+\Z"), re.compile(r"[ \t]+(
 """The word before a mention and the word behind it."""
 _JOINING = frozenset(("of", "in", "and", "for", "at", "on", "the", "to", "a", "an", "und", "et", "y"))
 """Words behind which another name begins: the University of Vienna is not called Vienna."""
-_PARTICLES = frozenset(
-    (
-        "al",
-        "ben",
-        "bin",
-        "da",
-        "dal",
-        "de",
-        "del",
-        "den",
-        "der",
-        "di",
-        "dos",
-        "du",
-        "el",
-        "ibn",
-        "la",
-        "le",
-        "ter",
-        "van",
-        "von",
-        "zu",
-    )
-)
+_FREQUENT = frozenset("and are did does for from how that the this was were what when where which who with".split())  # noqa: SIM905
+"""Words that texts without capital letters repeat, and that are no names by themselves."""
+_PARTICLES = frozenset("al ben bin da dal de del den der di dos du el ibn la le ter van von zu".split())  # noqa: SIM905
 """Words in small letters inside of names of people."""
 _SUFFIXES = frozenset(("jr", "sr", "ii", "iii", "iv"))
 """Words at the end of names of people that short mentions leave out."""
@@ -201,7 +180,7 @@ class Document:
             source: the text or section.
             memory: names of the sections before, to which those of this one are added; None for a text of one section.
         """
-        if not len(spans) or (memory is None and not _repeats_a_word(source.text)):
+        if not len(spans) or (memory is None and not _repeats_a_name(source)):
             return spans
         memory = NameMemory() if memory is None else memory
         named = NamedSpans(spans, source)
@@ -247,9 +226,19 @@ def words_of(string: str) -> Words:
     return tuple(_WORD.findall(string.casefold()))
 
 
-def _repeats_a_word(text: str) -> bool:
-    words = words_of(text)
-    return len(set(words)) < len(words)
+def _repeats_a_name(source: TokenizedText) -> bool:
+    """Whether a word that may be one of a name is repeated, or initials are defined, without which no mention follows another.
+    Nearly all questions repeat none.
+    """
+    if _DEFINITION.search(source.text):
+        return True
+    # Hyphens and the like end a word: "Merkel" follows "Angela Merkel" in "Merkel-led" too.
+    words = re.findall(r"[^\W_]+", source.text)
+    if source.is_cased:
+        of_names = [word.casefold() for word in words if not word.islower()]
+    else:
+        of_names = [word for word in words if len(word) > 2 and word not in _FREQUENT]
+    return len(set(of_names)) < len(of_names)
 
 
 class NamedSpans:
@@ -427,13 +416,14 @@ def _occurrences(text: str, memory: NameMemory) -> Iterator[tuple[int, int, Ante
     i = 0
     while i < len(words):
         step = 1
-        for n in range(min(LONGEST_SHORT, len(words) - i), 0, -1):
+        lengths = range(min(LONGEST_SHORT, len(words) - i), 0, -1) if text[matches[i].start()].isupper() else ()
+        for n in lengths:
             key = tuple(words[i : i + n])
             name = memory.full_name(key, _NO_ROWS, _NO_PROBABILITIES) or memory.same(key)
             if name is None or name.kind == FIRST or not name.is_linked or name.probabilities[0] < MIN_ADDED:
                 continue
             start, end = matches[i].start(), matches[i + n - 1].end()
-            if text[start].isupper() and is_alone(text, start, end):
+            if is_alone(text, start, end):
                 yield start, end, name
                 step = n
                 break

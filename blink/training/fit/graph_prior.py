@@ -27,7 +27,6 @@ from blink.linking.linker import Linker
 from blink.linking.scoring import ScoredSpans, link_probabilities, log_softmax
 from blink.linking.siblings import Siblings
 from blink.training.fit.calibration import CUTOFFS
-from blink.training.fit.reranker import require_one_window
 from blink.training.settings import PriorTuneSettings
 
 COHERENCE = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -83,7 +82,7 @@ def read_labelled(
     gold_spans: bool = False,
     progress: Callable[[int], None] = lambda texts: None,
 ) -> list[LabelledText]:
-    """Analyze labelled texts of one window each.
+    """Analyze labelled texts. Texts may be longer than a window.
 
     Args:
         linker: without a prior.
@@ -93,11 +92,10 @@ def read_labelled(
         progress: called with 1 after each text.
 
     Raises:
-        SettingsError: a text is empty or longer than one window, or the linker has a prior.
+        SettingsError: the linker has a prior.
     """
     if linker.stages.graph_prior is not None:
         raise SettingsError("a prior is tuned on scores without any prior; open the linker without one")
-    require_one_window(linker.model, samples)
     requested = [[(m.start, m.end) for m in s.mentions or ()] for s in samples] if gold_spans else None
     least = min(linker.min_mention_log_prob, MIN_MENTION_LOG_PROB)
     texts, keep = [s.text for s in samples], ("mention_vectors",)

@@ -254,19 +254,6 @@ def fit_scaling(reranker: RerankerNetwork, spans: LabelledSpans) -> Scaling:
     return Scaling(scale, shift, uncased_shift)
 
 
-def require_one_window(model: BiEncoder, samples: Sequence[Sample]) -> None:
-    """Check that each text fits one window of a model.
-
-    Raises:
-        SettingsError: a text is empty or longer than one window; the message names it.
-    """
-    room = model.config.max_context_length - 2
-    for sample, encoding in zip(samples, model.tokenizer.tokenize([s.text for s in samples]), strict=True):
-        if not 0 < len(encoding.ids) <= room:
-            what = "longer than one window" if len(encoding.ids) else "empty"
-            raise SettingsError(f"the labelled text {sample.id} is {what}; fit on questions or sentences")
-
-
 def _widened(values: np.ndarray, width: int) -> np.ndarray:
     return np.pad(values, [(0, 0), (0, width - values.shape[1]), *[(0, 0)] * (values.ndim - 2)])
 
