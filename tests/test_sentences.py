@@ -105,6 +105,16 @@ def test_lines_that_are_texts() -> None:
     assert split("\n\n".join(["\n".join(lines), WRAPPED, "\n".join(lines)]), LINE) == [*lines, WRAPPED, *lines]
 
 
+@pytest.mark.parametrize("before", ["A title", "A title\nof two lines", "A title\n\nAnd another"])
+def test_paragraphs_of_one_line_may_precede_others(before: str) -> None:
+    assert split(f"{before}\n\n{WRAPPED}\n\nLast", LINE) == [*before.split("\n\n"), WRAPPED, "Last"]
+
+
+@given(st.lists(st.sampled_from(["aB", "a b c", "\n", "\n\n", " ", "."]), max_size=20))
+def test_any_lines_have_boundaries(words: list[str]) -> None:
+    assert all(WEAK <= b.rank <= PARAGRAPH for b in boundaries("".join(words)))
+
+
 def test_lines_of_few_words_share_a_window() -> None:
     assert {b.rank for b in boundaries("Vienna\nNew York\nMozart\nParis\n- Oslo")} == {SENTENCE}
 

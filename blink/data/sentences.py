@@ -85,6 +85,7 @@ class _Lines:
     def rank(self, site: re.Match[str]) -> int:
         """The rank of a line end, or of several."""
         if site["more"]:
+            self._paragraph = site.end(), site.end()
             return PARAGRAPH
         start, end = self._paragraph
         if site.start() >= end:
