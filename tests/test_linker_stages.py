@@ -60,12 +60,12 @@ def test_each_stage_on_its_own_makes_what_the_linker_makes(linker: Linker) -> No
     stages, text = linker.stages, TEXTS[0]
     (encoding,) = stages.tokenizer.tokenize([text])
     ((window,),) = stages.windows.inputs([TokenizedText(text, encoding)])
-    (mentions,) = stages.detector.detect([window.ids])
+    (mentions,) = stages.detector.detect([window.ids], options=replace(stages.detector.options, topics=True))
     (dense,) = stages.candidates.retrieve([mentions])
     context = window.context(mentions)
     assert context.strings[0] == text[slice(*Analysis(text, encoding.offsets, dense.shift(-1)).characters(0, dense.end[0] - 1))]
     assert stages.featurizer is not None
-    features = stages.featurizer.measure(stages.candidates.expand(dense, mentions.vectors, context.strings), context)
+    features = stages.featurizer.measure(stages.candidates.expand(dense, mentions, context.strings), context)
     assert features.values.shape[2] == len(FEATURES)
     assert np.array_equal(features.spans.rows[:, :10], dense.rows)
     assert stages.reranker is not None

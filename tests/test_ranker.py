@@ -20,6 +20,7 @@ from blink.evaluation.calibration import calibration_of
 from blink.evaluation.sweep import link_outcomes
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.kb.subset import subset
+from blink.linking.analysis import DetectedMentions
 from blink.linking.candidates import CandidateGenerator
 from blink.linking.decoder import Thresholds
 from blink.linking.features import FEATURES, CandidateFeatures, CandidateFeaturizer, TextContext, _surroundings
@@ -70,9 +71,12 @@ def context_of(*strings: str, is_cased: bool) -> TextContext:
     return TextContext(text, [(a, a + len(s)) for a, s in zip(starts, strings, strict=False)], (0, len(text)), is_cased)
 
 
-def measure(kb: KnowledgeBase, spans: ScoredSpans, vectors: np.ndarray, context: TextContext) -> CandidateFeatures:
+def measure(
+    kb: KnowledgeBase, spans: ScoredSpans, vectors: np.ndarray, context: TextContext, topics: np.ndarray | None = None
+) -> CandidateFeatures:
     assert kb.names is not None
-    candidates = CandidateGenerator(kb.index, 10, kb.names, kb.vectors).expand(spans, vectors, context.strings)
+    mentions = DetectedMentions(spans.start, spans.end, spans.mention_logits, vectors, topics)
+    candidates = CandidateGenerator(kb.index, 10, kb.names, kb.vectors).expand(spans, mentions, context.strings)
     return CandidateFeaturizer(kb.names).measure(candidates, context)
 
 
@@ -133,7 +137,7 @@ class TestLinking:
         never = Linker(ranked(model, weighing()), kb, **OPTIONS)
         (one,), (other,) = without.analyze([TEXT]), never.analyze([TEXT])
         assert np.array_equal(one.spans.entity_logits, other.spans.entity_logits)
-        with pytest.raises(SettingsError, match="no feature group 'smell'; allowed are context, names"):
+        with pytest.raises(SettingsError, match="no feature group 'smell'; allowed are context, topic"):
             Linker(ranked(model, weighing()), kb, without=["smell"], **OPTIONS)
 
     def test_probability_needs_a_ranker(self, model: BiEncoder, kb: KnowledgeBase) -> None:
@@ -361,6 +365,15 @@ class TestFitting:
         assert cross_entropy(restored, data) < 0.9 * cross_entropy(distorted, data)
         assert cross_entropy(restored, data) <= cross_entropy(reranker, data) + 1e-4
         assert fit_scaling(restored, data) == fitted  # it is of the raw scores, whatever they were scaled by before
+
+    def test_a_reranker_of_fewer_features_is_scaled_alike(self) -> None:
+        whole, data = weighing(-1.0, title=2.0, dice=1.0), separable(400, seed=3)
+        weight = np.array([[1.0, 0.0, 2.0]], dtype=np.float32)
+        ones = np.ones(3, dtype=np.float32)
+        layers = ((weight, np.array([-1.0], dtype=np.float32)),)
+        earlier = RerankerNetwork(("dice", "is_cased", "title"), 0 * ones, ones, layers, whole.min_mention_log_prob)
+        a, b = fit_scaling(earlier, data), fit_scaling(whole, data)
+        assert (a.scale, a.shift) == pytest.approx((b.scale, b.shift), rel=1e-3)
 
     def test_texts_without_capitals_have_a_shift_of_their_own(self, tmp_path: Path) -> None:
         reranker, data = weighing(-1.0, title=2.0, dice=1.0), separable(4000, seed=2)

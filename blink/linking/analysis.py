@@ -103,12 +103,14 @@ class DetectedMentions:
         start, end: inclusive positions in the input. *Shape:* (m,), int64.
         logits: scores as mentions, inf for requested spans. *Shape:* (m,), float32.
         vectors: mention vectors. *Shape:* (m, d), float32.
+        topics: vectors of the text around each, if requested, see `BiEncoder.embed_topics`. *Shape:* (m, d), float32.
     """
 
     start: np.ndarray
     end: np.ndarray
     logits: np.ndarray
     vectors: np.ndarray
+    topics: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.start)

@@ -61,12 +61,12 @@ class CandidateGenerator:
         columns = zip(mentions, np.split(rows, bounds), np.split(scores, bounds), strict=True)
         return [ScoredSpans(m.start, m.end, m.logits, of_rows, of_scores) for m, of_rows, of_scores in columns]
 
-    def expand(self, spans: ScoredSpans, vectors: np.ndarray, strings: Sequence[str]) -> Candidates:
+    def expand(self, spans: ScoredSpans, mentions: DetectedMentions, strings: Sequence[str]) -> Candidates:
         """Add alias candidates, or fuzzy ones where a mention has none; all with inner products.
 
         Args:
             spans: at least one, with dense candidates.
-            vectors: mention vectors. *Shape:* (m, d).
+            mentions: with the vectors of the spans.
             strings: text of each span.
 
         Raises:
@@ -77,7 +77,9 @@ class CandidateGenerator:
         lookups = [self._cached_lookup(string) for string in strings]
         dense = [set(row) for row in spans.rows.tolist()]
         added = [[r for r in lookup.rows if r not in known] for lookup, known in zip(lookups, dense, strict=True)]
-        return Candidates(self._widened(spans, vectors, self.vectors, added), [lookup.matches for lookup in lookups])
+        spans = self._widened(spans, mentions.vectors, self.vectors, added)
+        topic_logits = None if mentions.topics is None else inner_products(mentions.topics, self.vectors, spans.rows)
+        return Candidates(spans, [lookup.matches for lookup in lookups], topic_logits)
 
     def _lookup(self, string: str) -> _NameLookup:
         assert self.names is not None
@@ -98,6 +100,21 @@ class CandidateGenerator:
         return replace(
             spans, rows=np.concatenate([spans.rows, rows], 1), entity_logits=np.concatenate([spans.entity_logits, logits], 1)
         )
+
+
+def inner_products(vectors: np.ndarray, entities: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Inner products of each span with its candidates; where there is none (row -1), anything.
+
+    Args:
+        vectors: *Shape:* (m, d), float32.
+        entities: *Shape:* (entities, d).
+        rows: *Shape:* (m, candidates), int64.
+
+    Returns:
+        *Shape:* (m, candidates), float32.
+    """
+    products: np.ndarray = np.matmul(entities[rows].astype(np.float32, copy=False), vectors[:, :, None])[..., 0]
+    return products
 
 
 def coarse_index(index: Index) -> Index:

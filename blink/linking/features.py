@@ -41,10 +41,13 @@ class Candidates:
     Attributes:
         spans: dense candidates, then the added ones; -1 where there is none.
         matches: entities of each span's name.
+        topic_logits: inner products of the candidates with the text around the spans; None where the model has no such
+            vectors. *Shape:* (m, candidates), float32.
     """
 
     spans: ScoredSpans
     matches: Sequence[Sequence[AliasMatch]]
+    topic_logits: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class CandidateFeaturizer:
         measured = {**_inner_products(spans), **_names(spans, matches), **self._spelling(spans, context)}
         measured |= self._popularity(spans, measured["alias"])
         measured |= _rivals(spans, measured["alias"])
+        measured |= _topics(spans, candidates.topic_logits, measured["alias"])
         measured |= _surroundings(context)
         measured |= _mention(spans, context, np.array([len(of_span) for of_span in matches]))
         values = np.empty((*spans.rows.shape, len(FEATURES)), dtype=np.float32)
@@ -183,6 +187,21 @@ def _rivals(spans: ScoredSpans, is_alias: np.ndarray) -> dict[str, np.ndarray]:
         "behind_best_named": _difference(logits, np.broadcast_to(best_named, logits.shape)),
         "namesake_log_softmax": np.where(np.isfinite(named), log_softmax(named), 0).clip(-20),
         "namesakes_ahead": np.log1p((named[:, None, :] > logits[:, :, None]).sum(2)),
+    }
+
+
+def _topics(spans: ScoredSpans, topic_logits: np.ndarray | None, is_alias: np.ndarray) -> dict[str, np.ndarray]:
+    """How well the text around a span fits each candidate, whatever the mention's name."""
+    real = (spans.rows >= 0) & (topic_logits is not None)
+    logits = np.where(real, 0 if topic_logits is None else topic_logits, -np.inf)
+    best = logits.max(1, keepdims=True)
+    second = np.partition(logits, -2, axis=1)[:, -2:-1] if logits.shape[1] > 1 else np.full_like(best, -np.inf)
+    best_named = np.where(is_alias, logits, -np.inf).max(1, keepdims=True)
+    return {
+        "topic": np.where(real, logits, 0),
+        "topic_behind_best": _difference(logits, np.broadcast_to(best, logits.shape)),
+        "topic_behind_best_named": _difference(logits, np.broadcast_to(best_named, logits.shape)),
+        "topic_ahead_of_next": _difference(logits, np.where(logits >= best, second, best)),
     }
 
 

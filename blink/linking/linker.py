@@ -337,15 +337,16 @@ class Linker:
 
     def _detected(self, inputs: Sequence[WindowInput], request: _Request) -> list[WindowBatch]:
         """Mention detector and dense candidates, for all windows of a round."""
-        detector, ids = self.stages.detector, [window.ids for window in inputs]
+        detector, reranker, ids = self.stages.detector, self.stages.reranker, [window.ids for window in inputs]
+        topics = "features" in request.keep or (reranker is not None and reranker.reads_topics)
+        options = replace(detector.options, topics=topics)
         if inputs and inputs[0].requested is not None:
             spans = [[window.requested] for window in inputs if window.requested is not None]
-            mentions = detector.embed(ids, spans, request.batch_size)
+            mentions = detector.embed(ids, spans, request.batch_size, options)
         else:
-            reranker = self.stages.reranker
             least = max(request.min_mention_log_prob, detector.options.min_mention_log_prob)
             least = least if reranker is None else max(least, reranker.network.min_mention_log_prob)
-            options = replace(detector.options, min_mention_log_prob=least)
+            options = replace(options, min_mention_log_prob=least)
             splitter = self.stages.splitter
             split = None if splitter is None else lambda i, spans, scores: splitter.split(inputs[i], spans, scores)
             mentions = detector.detect(ids, request.batch_size, options, split)
@@ -359,7 +360,7 @@ class Linker:
             return batch
         if stages.reranker is not None or "features" in request.keep:
             context = batch.input.context(batch.mentions)
-            candidates = stages.candidates.expand(batch.retrieved, batch.mentions.vectors, context.strings)
+            candidates = stages.candidates.expand(batch.retrieved, batch.mentions, context.strings)
             if stages.featurizer is None:
                 raise SettingsError("the featurizer is disabled, and its features are needed; give a featurizer")
             features = stages.featurizer.measure(candidates, context)

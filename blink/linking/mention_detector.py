@@ -36,6 +36,7 @@ class DetectorOptions:
             that number, so the threshold of the joint mode loses no link here.
         keep_all_if_none: where no span of an input passes, keep all of them, as the original does.
         whole_words: drop spans that begin or end inside a word.
+        topics: embed the text around each span too, where the model can, see `BiEncoder.embed_topics`.
         special_tokens: let spans touch ``[CLS]`` and ``[SEP]``, as the original does.
     """
 
@@ -43,6 +44,7 @@ class DetectorOptions:
     min_mention_log_prob: float = float("-inf")
     keep_all_if_none: bool = False
     whole_words: bool = False
+    topics: bool = False
     special_tokens: bool = False
 
 
@@ -130,14 +132,20 @@ class MentionDetector:
         return self._run(inputs, batch_size, propose)
 
     def embed(
-        self, inputs: Sequence[Sequence[int]], spans: Sequence[Sequence[tuple[int, int]]], batch_size: int = 64
+        self,
+        inputs: Sequence[Sequence[int]],
+        spans: Sequence[Sequence[tuple[int, int]]],
+        batch_size: int = 64,
+        options: DetectorOptions | None = None,
     ) -> list[DetectedMentions]:
         """Embed requested spans (inclusive positions in the input); their mention logits are infinite."""
+        topics = (options or self.options).topics
 
         def requested(hidden: _Hidden) -> list[DetectedMentions]:
             bounds = [np.array(spans[i], dtype=np.int64).reshape(-1, 2) for i in hidden.indices]
             logits = [np.full(len(b), np.inf, dtype=np.float32) for b in bounds]
-            return self._embed(hidden, [SpanProposals(b[:, 0], b[:, 1], of) for b, of in zip(bounds, logits, strict=True)])
+            proposals = [SpanProposals(b[:, 0], b[:, 1], of) for b, of in zip(bounds, logits, strict=True)]
+            return self._embed(hidden, proposals, topics)
 
         return self._run(inputs, batch_size, requested)
 
@@ -171,15 +179,18 @@ class MentionDetector:
             rows = zip(hidden.indices, proposals, scores.logits.cpu().numpy(), strict=True)
             proposals = [_best(p, split(i, p, all_scores), options) for i, p, all_scores in rows]
         # By position, as a stable order of what follows.
-        return self._embed(hidden, [p.select(np.lexsort((p.end, p.start))) for p in proposals])
+        return self._embed(hidden, [p.select(np.lexsort((p.end, p.start))) for p in proposals], options.topics)
 
-    def _embed(self, hidden: _Hidden, spans: Sequence[SpanProposals]) -> list[DetectedMentions]:
+    def _embed(self, hidden: _Hidden, spans: Sequence[SpanProposals], topics: bool) -> list[DetectedMentions]:
         counts = [len(s.start) for s in spans]
         text = np.repeat(np.arange(len(spans)), counts)
         columns = (text, np.concatenate([s.start for s in spans]), np.concatenate([s.end for s in spans]))
-        vectors = self.model.embed_mentions(hidden.vectors, *(torch.from_numpy(c).to(self.device) for c in columns))
-        of_spans = np.split(vectors.cpu().numpy(), np.cumsum(counts)[:-1])
-        return [DetectedMentions(s.start, s.end, s.logits, v) for s, v in zip(spans, of_spans, strict=True)]
+        indices, first = [torch.from_numpy(c).to(self.device) for c in columns], np.cumsum(counts)[:-1]
+        vectors = np.split(self.model.embed_mentions(hidden.vectors, *indices).cpu().numpy(), first)
+        if not (topics and self.model.embeds_topics):
+            return [DetectedMentions(s.start, s.end, s.logits, v) for s, v in zip(spans, vectors, strict=True)]
+        around = np.split(self.model.embed_topics(hidden.vectors, hidden.mask, *indices).cpu().numpy(), first)
+        return [DetectedMentions(s.start, s.end, s.logits, *v) for s, *v in zip(spans, vectors, around, strict=True)]
 
 
 def _best(proposals: SpanProposals, split: SpanProposals, options: DetectorOptions) -> SpanProposals:

@@ -17,6 +17,9 @@ SEPARATORS = frozenset(',;:?!)]}”»“„«"')
 class Reranker:
     """Reranks candidates.
 
+    Attributes:
+        reads_topics: whether features need the vectors of the text around mentions.
+
     Args:
         network: of the model.
 
@@ -29,6 +32,7 @@ class Reranker:
         if unknown:
             raise MismatchError(f"the model's reranker has other features ({unknown[0]}); fit it again: blink rank MODEL ...")
         self.network = network
+        self.reads_topics = bool(set(FEATURE_GROUPS["topic"]) & (set(network.features) - network.off))
         self._columns = [FEATURES.index(name) for name in network.features]
         # Mention scores of the span and of those that overlap it carry no information about requested mentions.
         self._for_requested = network.without([name for name in FEATURE_GROUPS["mention"] if name in network.features])

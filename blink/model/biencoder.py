@@ -22,7 +22,7 @@ from blink.errors import CheckpointError, MissingFileError, SettingsError
 from blink.files import atomic_open, read_json, sha256, write_json
 from blink.model.adapters import add_adapters, has_adapters, merge_adapters, shrunk, trained_state
 from blink.model.config import ModelConfig
-from blink.model.heads import MentionAggregator, MentionScorer, SpanScores, span_logits
+from blink.model.heads import MentionAggregator, MentionScorer, SpanScores, mean_around, span_logits
 from blink.model.letter_case import CLASSES, STRIDE
 from blink.model.pretrained import encoder_folder, encoder_from_state, load_encoder, longest_input
 from blink.model.reranker import RANKER_FILE, RerankerNetwork
@@ -123,10 +123,23 @@ class BiEncoder(nn.Module):
             vectors; with ``config.cosine`` of length exp(log_scale). *Shape:* (n, entity_size), float32.
         """
         assert self.aggregator is not None  # a context tower brings one
-        vectors: Tensor = self.aggregator(hidden, text, start, end)
-        if self.log_scale is None:
-            return vectors
-        return nn.functional.normalize(vectors, dim=-1) * self.log_scale.exp()
+        return self._scaled(self.aggregator(hidden, text, start, end))
+
+    @property
+    def embeds_topics(self) -> bool:
+        """Whether token vectors can be compared with entity vectors as they are, so that those around a mention can be."""
+        aggregator = self.aggregator
+        return aggregator is not None and aggregator.mention_agg_linear is None
+
+    def embed_topics(self, hidden: Tensor, mask: Tensor, text: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        """Vectors of the text around spans, as comparable with entity vectors as those of mentions; arguments as of
+        `blink.model.heads.mean_around`, *shape* (n, entity_size), float32.
+        """
+        return self._scaled(mean_around(hidden, mask, text, start, end))
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
+        """With ``config.cosine`` vectors of length exp(log_scale)."""
+        return vectors if self.log_scale is None else nn.functional.normalize(vectors, dim=-1) * self.log_scale.exp()
 
     # -- entities ------------------------------------------------------------------------------------------------
 

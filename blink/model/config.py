@@ -20,6 +20,7 @@ CANDIDATE_FIELDS = ("title_text", "title_aliases_text")
 
 FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
     "context": ("logit", "behind_best", "ahead_of_next", "log_softmax"),
+    "topic": ("topic", "topic_behind_best", "topic_behind_best_named", "topic_ahead_of_next"),
     "names": (
         "alias",
         "bare_title",

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from blink.errors import SettingsError, ShapeError
 from blink.model.config import MENTION_SCORERS
 
+TOPIC_REACH = 24
+"""Tokens before and after a mention that say what the text is about: about a sentence."""
+
 
 @dataclass(frozen=True)
 class SpanScores:
@@ -103,6 +106,27 @@ class MentionScorer(nn.Module):
         """Map token vectors (batch, seq, hidden) to scores (batch, seq, 3)."""
         scores: Tensor = self.bound_classifier(hidden)
         return scores
+
+
+def mean_around(hidden: Tensor, mask: Tensor, text: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Mean of the tokens of each span and of `TOPIC_REACH` tokens before and after it, without ``[CLS]`` and ``[SEP]``.
+
+    It says what the text is about; a mention's own vector says more about its name.
+
+    Args:
+        hidden: token vectors. *Shape:* (batch, seq, hidden), float32.
+        mask: true at real tokens, a prefix of each row. *Shape:* (batch, seq), bool.
+        text: row of each span in the batch. *Shape:* (n,), int64.
+        start: first token. *Shape:* (n,), int64.
+        end: last token, inclusive. *Shape:* (n,), int64.
+
+    Returns:
+        *Shape:* (n, hidden), float32.
+    """
+    first = (start - TOPIC_REACH).clamp(min=1)
+    past = torch.minimum(end + TOPIC_REACH + 1, mask.sum(1)[text] - 1)
+    sums = nn.functional.pad(hidden.cumsum(1), (0, 0, 1, 0))
+    return (sums[text, past] - sums[text, first]) / (past - first).clamp(min=1)[:, None]
 
 
 class MentionAggregator(nn.Module):
