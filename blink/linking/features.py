@@ -23,6 +23,8 @@ from blink.model.config import FEATURE_GROUPS
 FEATURES = tuple(name for group in FEATURE_GROUPS.values() for name in group)
 """Features, in order."""
 _SURROUNDINGS = FEATURE_GROUPS["surroundings"]
+MANY_ENTITIES = 100_000
+"""Largest catalogue that rerankers are fitted on: larger ones count as this. In a small one a name has fewer rivals."""
 _REACH = 40
 """Characters before and after a span that are searched for its neighbours."""
 _WORD = re.compile(r"[^\W\d_][\w'’]*")
@@ -120,6 +122,7 @@ class CandidateFeaturizer:
         measured |= _rivals(spans, measured["alias"])
         measured |= _topics(spans, candidates.topic_logits, measured["alias"])
         measured |= _surroundings(context)
+        measured["entities"] = np.array(np.log(min(len(self.names.popularity), MANY_ENTITIES)))
         measured |= _mention(spans, context, np.array([len(of_span) for of_span in matches]))
         values = np.empty((*spans.rows.shape, len(FEATURES)), dtype=np.float32)
         for i, name in enumerate(FEATURES):

@@ -68,6 +68,7 @@ FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
         "is_cased",
         "text_capitals",
     ),
+    "catalogue": ("entities",),
 }
 """Features of the reranker, by group; a group can be switched off. How each is measured: `blink.linking.features`."""
 
