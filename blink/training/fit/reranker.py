@@ -235,7 +235,9 @@ def fit_scaling(reranker: RerankerNetwork, spans: LabelledSpans) -> Scaling:
     """
     # A reranker of an earlier version has fewer features.
     features = spans.features[..., [FEATURES.index(name) for name in reranker.features]]
-    raw = torch.from_numpy(reranker.scaled(Scaling()).scores(features, spans.real)).masked_fill(~torch.from_numpy(spans.real), 0)
+    raw = torch.from_numpy(reranker.scaled(Scaling()).scores(features, spans.real)).masked_fill(
+        ~torch.from_numpy(spans.real), 0
+    )
     real, target = torch.from_numpy(spans.real), torch.from_numpy(spans.target)
     uncased = torch.from_numpy(~reranker.is_cased(features)).float()
     numbers = torch.tensor([0.0, 0.0, 0.0], requires_grad=True)  # log of the scale, shift, shift of texts without capitals
