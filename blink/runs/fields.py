@@ -36,6 +36,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1), Allowed("it must be a share from 0 to below 1")]
+AnyShare = Annotated[float, Field(ge=0, le=1), Allowed("it must be a share from 0 to 1")]
 KeptShare = Annotated[float, Field(gt=0, le=1)]
 Line = Annotated[str, AfterValidator(_one_line)]
 

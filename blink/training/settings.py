@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from blink.errors import SettingsError
-from blink.runs.fields import Decay, Natural, Positive, Rate, Seed, Share
+from blink.runs.fields import AnyShare, Decay, Natural, Positive, Rate, Seed, Share
 from blink.runs.settings import Settings
 
 SYNTHETIC_SOURCES = (
@@ -226,6 +226,16 @@ class RankSettings(Settings):
     absent: Share = 0.1
     """Share of the entities of each knowledge base that are removed from it before the texts are linked, so that the reranker
     learns from mentions of entities that are not in the knowledge base."""
+    recase: AnyShare = 0.0
+    """Share of the texts with capital letters that are spelt in lower, upper or title case."""
+    typed: AnyShare = 0.0
+    """Share of the labelled texts that are read once more as people type them: in lower case, some names misspelt."""
+    small: AnyShare = 0.0
+    """Share of the texts that are linked once more over small catalogues of their entities and a few hundred to thousand
+    others."""
+    contrary: AnyShare = 0.0
+    """Share of the labelled texts, and of synthetic texts about entities of one name, that are linked once more over catalogues
+    in which other entities have the aliases by which the texts call theirs, so that context counts more than an alias."""
     left_out: Share = 0.05
     """Share of spans that lose a whole group of features, so that groups can be switched off later."""
     min_mention_log_prob: Annotated[float, Field(allow_inf_nan=False)] = -5.0

@@ -1,13 +1,15 @@
-"""Variations of training texts, drawn anew in each epoch: other letter case, and several texts joined into one."""
+"""Variations of training texts: other letter case, several texts joined into one, and texts as people type them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
 from blink.data.records import Mention, Sample
+from blink.training.data.noise import augmented
 
 CASES: tuple[tuple[Callable[[str], str], float], ...] = ((str.lower, 0.8), (str.upper, 0.1), (str.title, 0.1))
 """Other spellings of a text with capital letters, and how often each is drawn."""
@@ -54,6 +56,34 @@ def joined(samples: Sequence[Sample], share: float, tokens: int, random: np.rand
     return single
 
 
+def typed(sample: Sample, damage: float, is_name: Callable[[str, Mention], bool], random: np.random.Generator) -> Sample | None:
+    """A text as people type it: in lower case, a share of its names misspelt or shortened.
+
+    Args:
+        sample: the text.
+        damage: share of the mentions that are augmented, see `blink.training.data.noise`.
+        is_name: whether a string is the name of another entity than that of the mention.
+        random: draws mentions and augmentations.
+
+    Returns:
+        None for texts with overlapping mentions, unlabelled stretches, or letters whose lower case has another length.
+    """
+    mentions = _by_position(sample.mentions or ())
+    overlap = any(a.end > b.start for a, b in pairwise(mentions))
+    if overlap or sample.unlabelled or sample.token_ids is not None or len(sample.text.lower()) != len(sample.text):
+        return None
+    text, written, moved = "", 0, []
+    for mention in mentions:
+        name = sample.text[mention.start : mention.end]
+        if random.random() < damage:
+            other = augmented(name, random)
+            name = name if is_name(other, mention) else other
+        text += sample.text[written : mention.start]
+        moved.append(replace(mention, start=len(text), end=len(text) + len(name)))
+        text, written = text + name, mention.end
+    return replace(sample, text=(text + sample.text[written:]).lower(), mentions=tuple(moved))
+
+
 def _spelt(sample: Sample, spell: Callable[[str], str]) -> Sample:
     text = spell(sample.text)
     changed = sample.token_ids is None and len(text) == len(sample.text) and not sample.text.islower()
@@ -73,5 +103,5 @@ def _joined(samples: Sequence[Sample], separators: Sequence[str]) -> Sample:
     return Sample("+".join(s.id for s in samples), text, tuple(_by_position(mentions)), unlabelled=tuple(unlabelled))
 
 
-def _by_position(mentions: Sequence[Mention]) -> list[Mention]:
+def _by_position(mentions: Iterable[Mention]) -> list[Mention]:
     return sorted(mentions, key=lambda m: (m.start, m.end))

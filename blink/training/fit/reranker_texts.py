@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from blink.data.records import Sample
+from blink.data.records import Mention, Sample
 from blink.errors import SettingsError
 from blink.files import read_json, require_file
 from blink.kb.knowledge_base import KnowledgeBase
@@ -16,11 +17,18 @@ from blink.kb.subset import Subset, subset
 from blink.model.biencoder import CONFIG_FILE, BiEncoder
 from blink.progress import Bars, no_bars
 from blink.training.data.synthetic import Synthesizer, read_triples
+from blink.training.data.variation import recased, typed
+from blink.training.fit.catalogues import contrary_catalogue, groups, small_catalogue
 from blink.training.fit.reranker import LabelledSpans, labelled_spans
 from blink.training.settings import Fold, RankSettings, parse_fold, parse_mix
 
 SYNTHETIC_SEED = 104_729
 """Seed of synthetic texts, other than the seed of training, so that the texts differ from those trained on."""
+
+CATALOGUES = 5
+"""Small catalogues, and ones with contrary names, whose sizes differ."""
+DAMAGE = 0.3
+"""Share of misspelt names in texts as people type them."""
 
 
 def model_folder(model: str | Path) -> Path:
@@ -132,25 +140,56 @@ class SpanExtractor:
         Raises:
             MismatchError: a knowledge base was built with another model.
         """
-        model = BiEncoder.from_pretrained(model_folder(self.model))
+        model = BiEncoder.from_pretrained(model_folder(self.model), candidate=self.settings.contrary > 0)
         for source in sources:
             source.kb.require_model(model.config.candidate_fingerprint)
         questions = [sample for of_file in texts for sample in of_file.samples]
         for i, source in enumerate(sources):
-            of_source = [] if i else [t for t in texts if t.samples]
-            synthetic = source.synthesize(mix, len(questions), [] if i else questions)
-            reduced = self._reduced(source.kb, i)
+            random = np.random.default_rng([self.settings.seed, self.draw, i])
+            absent = np.flatnonzero(random.random(len(source.kb.catalogue)) < self.settings.absent)
+            of_source = [] if i else [replace(t, samples=self._recased(t.samples, random)) for t in texts if t.samples]
+            synthetic = self._recased(source.synthesize(mix, len(questions), [] if i else questions), random)
+            reduced = subset(source.kb, absent)
             name = source.kb.catalogue.path.parent.name
             for of_file in of_source:
                 yield self._spans(model, reduced, of_file.samples, name).repeated(
                     of_file.repeats * int(mix.get("questions", 1.0))
                 )
-            if synthetic:
-                yield self._spans(model, reduced, synthetic, name)
+            labelled = [sample for of_file in of_source for sample in of_file.samples]
+            others = [synthetic, self._typed(labelled, source.kb, random)]
+            yield from (self._spans(model, reduced, of_kind, name) for of_kind in others if of_kind)
+            yield from self._over_other_catalogues(model, source.kb, labelled, synthetic, random)
 
-    def _reduced(self, kb: KnowledgeBase, source: int) -> Subset:
-        random = np.random.default_rng([self.settings.seed, self.draw, source])
-        return subset(kb, np.flatnonzero(random.random(len(kb.catalogue)) < self.settings.absent))
+    def _over_other_catalogues(
+        self,
+        model: BiEncoder,
+        kb: KnowledgeBase,
+        labelled: Sequence[Sample],
+        synthetic: Sequence[Sample],
+        random: np.random.Generator,
+    ) -> Iterator[LabelledSpans]:
+        """Spans of some of the texts over small catalogues, and over ones with contrary names."""
+        for of_group in groups(_share([*labelled, *synthetic], self.settings.small, random), CATALOGUES, random):
+            yield self._spans(model, small_catalogue(kb, of_group, random), of_group, "small catalogues")
+        lookalikes = [sample for sample in synthetic if sample.id.startswith("lookalike")]
+        contrary = _share([*labelled, *lookalikes], self.settings.contrary, random)
+        with tempfile.TemporaryDirectory(prefix="contrary-") as folder:
+            for i, of_group in enumerate(groups(contrary, CATALOGUES, random)):
+                catalogue = contrary_catalogue(kb, of_group, model, Path(folder) / str(i), random)
+                yield self._spans(model, catalogue, of_group, "contrary catalogues")
+
+    def _recased(self, samples: Sequence[Sample], random: np.random.Generator) -> list[Sample]:
+        return recased(samples, self.settings.recase, random)
+
+    def _typed(self, samples: Sequence[Sample], kb: KnowledgeBase, random: np.random.Generator) -> list[Sample]:
+        assert kb.names is not None
+        table = kb.names.alias_table
+
+        def is_name(string: str, mention: Mention) -> bool:
+            return any(match.row != mention.row for match in table.lookup(string))
+
+        texts = (typed(sample, DAMAGE, is_name, random) for sample in _share(samples, self.settings.typed, random))
+        return [sample for sample in texts if sample is not None]
 
     def _spans(self, model: BiEncoder, reduced: Subset, texts: Sequence[Sample], name: str) -> LabelledSpans:
         with self.bars(f"reading {name}", len(texts), "text") as progress:
@@ -162,3 +201,7 @@ class SpanExtractor:
                 precision=self.precision,
                 progress=progress.advance,
             )
+
+
+def _share(samples: Sequence[Sample], share: float, random: np.random.Generator) -> list[Sample]:
+    return [sample for sample in samples if random.random() < share] if share else []
