@@ -137,7 +137,8 @@ HEAD = """\
 # The document stage, and long texts
 
 Short mentions follow the full names of their text, see `blink/linking/document.py`; `scripts/document_figures.py` says what is
-measured. Strong F1 of covered mentions, on whole documents; intervals of 95 % by bootstrap, paired for the difference."""
+measured. Strong F1 of covered mentions, on whole documents, of which nearly all of OKE are one sentence; intervals of 95 % by
+bootstrap, paired for the difference."""
 MEMORY_HEAD = """\
 ## Memory
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scripts import ablation_page, harness, joined_texts, nil_figures, prior_ablation_page, trap_figures
+from scripts import ablation_page, document_figures, harness, joined_texts, nil_figures, prior_ablation_page, trap_figures
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -37,6 +37,11 @@ def test_teams_lookalikes_and_traps() -> None:
 def test_joined_texts() -> None:
     page = joined_texts.markdown(stored(RESULTS / "joined_texts.json"))
     assert page == (RESULTS / "joined_texts.md").read_text(encoding="utf-8")
+
+
+def test_documents_and_long_texts() -> None:
+    page = document_figures.markdown(stored(RESULTS / "document.json"))
+    assert page == (RESULTS / "document.md").read_text(encoding="utf-8")
 
 
 def test_names_that_the_catalogue_lacks() -> None:
