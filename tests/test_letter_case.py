@@ -136,6 +136,18 @@ def test_words_behind_an_abbreviation_are_no_sentence() -> None:
     assert all(encoding.cases[w[0]] == LOWER for w in words if w is not None)
 
 
+def test_texts_in_small_letters_are_read_as_such_where_a_line_joins_texts() -> None:
+    texts = ["Vienna is a city.", "It rains.", "who was the mother of mozart", "Which river is it?"]
+    text = " ".join([*texts, "we are so glad that they left vienna before Anna"])
+    (encoding,) = reading_tokenizer().tokenize([text])
+    words = [text.index(word) for word in ("mother", "mozart", "river", "so glad", "Anna")]
+    cased = TokenizedText(text, encoding).cased_at(words)
+    assert np.broadcast_to(cased, len(words)).tolist() == [False, False, True, False, True]
+    assert encoding.cases is not None
+    bounds = [encoding.tokens_of(at, at + 1) for at in words]
+    assert [bool(encoding.cases[b[0]]) for b in bounds if b is not None] == [False, False, True, False, True]
+
+
 @given(st.lists(st.sampled_from(["Vienna", "is", "a city", "who was", "he", ". ", "? ", "\n", " "]), max_size=20))
 def test_what_is_cased_follows_the_line_or_sentence(pieces: list[str]) -> None:
     text = "".join(pieces)

@@ -68,6 +68,18 @@ def test_paragraphs_link_as_they_do_one_by_one(paragraphs: list[str], linker: Li
     assert link_spans(together) == shifted(list(linker.link(paragraphs)), 2)
 
 
+@settings(max_examples=30)
+@given(
+    sentences=st.permutations(
+        ("He saw Oslo.", "They met Turing in Java.", "Who governed Georgia?", "Is Mercury far from Tbilisi?")
+    )
+)
+def test_texts_that_a_line_joins_link_as_they_do_one_by_one(sentences: list[str], linker: Linker) -> None:
+    questions = ("who governed georgia before turing", "we were in oslo near the ohio river 😀")
+    texts = [sentences[0], questions[0], sentences[1], questions[1], *sentences[2:]]
+    assert link_spans(linker(" ".join(texts))) == shifted(list(linker.link(texts)), 1)
+
+
 def test_sentences_longer_than_half_a_window_link_as_they_do_one_by_one(linker: Linker) -> None:
     sentences = [SENTENCES[1], SENTENCES[3]] * 20  # 14 and 8 tokens: no window holds two
     assert len(linker(" ".join(sentences)).links) > 40

@@ -220,6 +220,25 @@ class TestEvidence:
         bounds = [m.span() for m in re.finditer(r"Rome|Oslo|Paris", text)]
         assert _surroundings(TextContext(text, bounds, (0, 9), True))["is_first"][:, 0].tolist() == [1, 1, 1, 0]
 
+    def test_what_another_window_reads_is_no_neighbour(self) -> None:
+        text = "He sang for Tim Cook Apple Park opened"
+        bounds = [(text.index(s), text.index(s) + len(s)) for s in ("Cook", "Apple")]
+        whole = _surroundings(TextContext(text, bounds, (0, len(text)), True))
+        assert whole["right_capital"][:, 0].tolist() == [1, 1]
+        assert whole["left_capital"][:, 0].tolist() == [1, 1]
+        assert not whole["is_first"].any()
+        windows = [(0, bounds[0][1]), (bounds[1][0], len(text))]
+        apart = [_surroundings(TextContext(text, [b], w, True)) for b, w in zip(bounds, windows, strict=True)]
+        assert [c["right_capital"].item() for c in apart] == [0, 1]
+        assert [c["left_capital"].item() for c in apart] == [1, 0]
+        assert [c["is_first"].item() for c in apart] == [0, 1]
+
+    @pytest.mark.parametrize(("text", "is_longer"), [("Rome Turn left here", 0), ("Rome Ann's cat", 0), ("Rome Hills Inn", 1)])
+    def test_a_text_may_begin_behind_a_span_where_texts_are_joined(self, text: str, is_longer: int) -> None:
+        one, joined = (TextContext(text, [(0, 4)], (0, len(text)), True, is_joined) for is_joined in (False, True))
+        assert _surroundings(one)["right_capital"].item() == 1
+        assert _surroundings(joined)["right_capital"].item() == is_longer
+
     @given(text=st.text(max_size=60), data=st.data())
     def test_any_span_of_any_text_has_surroundings(self, text: str, data: st.DataObject) -> None:
         start = data.draw(st.integers(0, len(text)))

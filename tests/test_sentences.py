@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blink.data.sentences import LINE, PARAGRAPH, SENTENCE, WEAK, boundaries, split_into_sections
+from blink.data.sentences import LINE, PARAGRAPH, SENTENCE, TEXT, WEAK, boundaries, split_into_sections
 from blink.data.windows import Window, WindowSizes, owning_windows, pack_sentences
 
 pytestmark = pytest.mark.quick
@@ -128,7 +128,26 @@ def test_boundaries_ascend_inside_of_the_text_and_split_no_word(text: str) -> No
         assert not (text[b.at - 1].isalnum() and text[b.at].isalnum())
 
 
-@pytest.mark.parametrize("unit", [" ", ".", "\n", '."', "\n ", "a\nb c d\n", ".[1]", "。", ").", "a. b"])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        " ",
+        ".",
+        "\n",
+        '."',
+        "\n ",
+        "a\nb c d\n",
+        ".[1]",
+        "。",
+        ").",
+        "a. b",
+        " we A",
+        ". a b c d E",
+        "😱 a",
+        " The a",
+        "a a a a The a. ",
+    ],
+)
 def test_the_time_is_linear_in_the_text(unit: str) -> None:
     began = time.process_time()
     assert sum(1 for _ in boundaries("A" + unit * 200_000 + "b")) <= 400_000
@@ -169,7 +188,7 @@ def packings(draw: st.DrawFn) -> tuple[int, np.ndarray, np.ndarray, WindowSizes]
     """Tokens of a text, its boundaries with their ranks, and sizes of windows."""
     n, room = draw(st.integers(0, 150)), draw(st.integers(1, 30))
     bounds = sorted(draw(st.sets(st.integers(1, max(n - 1, 1)), max_size=30))) if n > 1 else []
-    ranks = [draw(st.sampled_from([WEAK, SENTENCE, SENTENCE, LINE, PARAGRAPH])) for _ in bounds]
+    ranks = [draw(st.sampled_from([WEAK, SENTENCE, SENTENCE, LINE, TEXT, PARAGRAPH])) for _ in bounds]
     sizes = WindowSizes(room, draw(st.integers(1, room)), draw(st.integers(0, room - 1)))
     return n, np.array(bounds, dtype=np.int64), np.array(ranks, dtype=np.int64), sizes
 
@@ -224,6 +243,7 @@ def test_windows_run_over_lines_in_short_paragraphs_alone(case: tuple[int, np.nd
         if any(w.start < line < w.end for line in lines):
             assert (w.start, w.end) in set(pairwise(paragraphs))
             assert w.end - w.start <= sizes.target
+            assert not [t for t in bounds[ranks == TEXT] if w.start < t < w.end]
 
 
 @given(packings(), st.data())

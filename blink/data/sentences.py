@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
-WEAK, SENTENCE, LINE, PARAGRAPH = range(1, 5)
+from blink.data.text_starts import text_starts
+
+WEAK, SENTENCE, LINE, TEXT, PARAGRAPH = range(1, 6)
 """Ranks of boundaries: a semicolon or a line end inside of a sentence; the end of a sentence, or of a line of few words; the
-end of a line that is a text of its own; an empty line."""
+end of a line that is a text of its own; the end of a sentence in a line that joins several texts, see
+`blink.data.text_starts`; an empty line."""
 
 LEAST_WIDTH, SHARE_OF_FULL = 40, 0.8
 """Wrapped lines have this width in characters, and this share of them no room for the first word of the next."""
@@ -52,7 +55,7 @@ class Boundary:
 
     Attributes:
         at: the character before which it is split, behind the marks that end the sentence and before any blank.
-        rank: `PARAGRAPH`, `LINE`, `SENTENCE` or `WEAK`.
+        rank: `PARAGRAPH`, `TEXT`, `LINE`, `SENTENCE` or `WEAK`.
     """
 
     at: int
@@ -65,8 +68,40 @@ def boundaries(text: str) -> Iterator[Boundary]:
     A full stop, or another mark that ends a sentence, is a boundary before a blank and a capital letter, a digit or a quotation
     mark; in texts without capital letters before any letter. It is none after an initial, an abbreviation or an ordinal number
     (``C. S. Lewis``, ``Dr. King``, ``U.S. Steel``, ``3. Oktober``). A line end is a weak boundary where lines are wrapped.
+    Where a line of several sentences joins texts, they are boundaries with or without a mark.
     """
     is_cased = any(map(str.isupper, text))
+    marked = _marked(text, is_cased)
+    return _with_text_starts(text, marked) if is_cased else marked
+
+
+def _with_text_starts(text: str, marked: Iterable[Boundary]) -> Iterator[Boundary]:
+    start, inside = 0, list[Boundary]()
+    for boundary in chain(marked, [Boundary(len(text), PARAGRAPH)]):
+        if boundary.rank < LINE:
+            inside.append(boundary)
+            continue
+        yield from _of_line(text, start, boundary.at, inside)
+        if boundary.at < len(text):
+            yield boundary
+        start, inside = boundary.at, []
+
+
+def _of_line(text: str, start: int, end: int, marked: list[Boundary]) -> list[Boundary]:
+    ends = [b.at - start for b in marked if b.rank == SENTENCE]
+    stops = [b.at - start for b in marked if b.rank == WEAK and _is_stop(text, b.at)]
+    ranks = {b.at: b.rank for b in marked} | dict.fromkeys(
+        (start + at for at in text_starts(text[start:end], ends, stops)), TEXT
+    )
+    return [Boundary(at, ranks[at]) for at in sorted(ranks)]
+
+
+def _is_stop(text: str, at: int) -> bool:
+    """Whether a single mark that ends sentences, without a quotation mark, is before a character."""
+    return text[at - 1] in ".!?" and text[max(0, at - 2)] not in ".!?"
+
+
+def _marked(text: str, is_cased: bool) -> Iterator[Boundary]:
     end = len(text.rstrip())
     lines = _Lines(text)
     for site in _SITE.finditer(text):

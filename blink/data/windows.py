@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from blink.data.sentences import LINE, PARAGRAPH, SENTENCE, WEAK
+from blink.data.sentences import LINE, PARAGRAPH, SENTENCE, TEXT, WEAK
 from blink.errors import SettingsError
 
 
@@ -63,10 +63,10 @@ def pack_sentences(n_tokens: int, bounds: np.ndarray, ranks: np.ndarray, sizes: 
     """Cover ``n_tokens`` with windows of whole sentences, in order.
 
     A window never runs over the end of a paragraph, nor of a line that is a text of its own, unless the whole paragraph has at
-    most ``sizes.target`` tokens. It ends at the last sentence end that leaves it at most ``sizes.target``
-    tokens, or else at the first that leaves it at most ``sizes.room``; where there is none, at a weak boundary by the same
-    rule. What has no boundary within ``sizes.room`` tokens is covered by overlapping windows up to the next one, see
-    `split_into_windows`.
+    most ``sizes.target`` tokens and joins no texts, nor of a sentence of a line that joins texts. It ends at the last sentence
+    end that leaves it at most ``sizes.target`` tokens, or else at the first that leaves it at most ``sizes.room``; where there
+    is none, at a weak boundary by the same rule. What has no boundary within ``sizes.room`` tokens is covered by overlapping
+    windows up to the next one, see `split_into_windows`.
 
     Args:
         n_tokens: of the text.
@@ -77,7 +77,8 @@ def pack_sentences(n_tokens: int, bounds: np.ndarray, ranks: np.ndarray, sizes: 
     windows: list[Window] = []
     for start, end in pairwise([0, *bounds[ranks >= PARAGRAPH].tolist(), n_tokens]):
         first, past = np.searchsorted(bounds, [start, end], side="right")
-        lines = bounds[first:past][ranks[first:past] >= LINE].tolist() if end - start > sizes.target else []
+        splits = end - start > sizes.target or (ranks[first:past] == TEXT).any()
+        lines = bounds[first:past][ranks[first:past] >= LINE].tolist() if splits else []
         for line in pairwise([start, *(at for at in lines if at < end), end]):
             windows += _pack_line(Window(*line), bounds, ranks, sizes)
     return windows

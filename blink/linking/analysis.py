@@ -69,19 +69,21 @@ class WindowInput:
         window: tokens of it.
         ids: token ids, special tokens included.
         requested: the caller's span, inclusive positions in ``ids``; None where the model proposes mentions.
+        is_joined: whether its line joins several texts, see `blink.data.text_starts`.
     """
 
     source: TokenizedText
     window: Window
     ids: list[int]
     requested: tuple[int, int] | None = None
+    is_joined: bool = False
 
     def context(self, spans: ScoredSpans | DetectedMentions) -> TextContext:
         """The text around spans. ``spans``: positions in ``ids``, where ``[CLS]`` is 0."""
         offsets, first = self.source.encoding.offsets, self.window.start - 1
         starts = offsets[spans.start + first, 0].tolist()
         bounds = list(zip(starts, offsets[spans.end + first, 1].tolist(), strict=True))
-        return TextContext(self.source.text, bounds, self.characters, self.source.cased_at(starts))
+        return TextContext(self.source.text, bounds, self.characters, self.source.cased_at(starts), self.is_joined)
 
     @property
     def characters(self) -> tuple[int, int]:

@@ -32,6 +32,8 @@ _LEFT = re.compile(r"(?<![\w-])(\w[\w'’.]*)[ \u00a0-]$")
 """The word directly before a span; a word within a compound such as ``anti-Vienna`` is no piece of a longer name."""
 _RIGHT = re.compile(r"[ \u00a0-]([^\W_]+)(?!\w|-[a-z])")
 """The word directly after a span, other than in a compound such as ``Berlin-based``."""
+_BEGINNING = re.compile(r"[ \u00a0][^\W_]+(?:['’]s)?[ \u00a0][a-z]")
+"""A word behind a span that may begin another text: the word after it has a small letter."""
 _OPENING = " \t\u00a0\"'“‘«([*#-–—"
 _SENTENCE_ENDS = ".!?:\n\r•|"
 
@@ -61,12 +63,14 @@ class TextContext:
         bounds: characters ``[start, end)`` of each span.
         window: characters ``[start, end)`` of the window that the spans are in.
         is_cased: whether the line or sentence of each span has capital letters. *Shape:* (m,), or one value for all.
+        is_joined: whether the line of the spans joins several texts, so that another may begin behind each of them.
     """
 
     text: str
     bounds: Sequence[tuple[int, int]]
     window: tuple[int, int]
     is_cased: np.ndarray | bool
+    is_joined: bool = False
 
     @cached_property
     def strings(self) -> list[str]:
@@ -222,17 +226,20 @@ def _surroundings(context: TextContext) -> dict[str, np.ndarray]:
     cased = np.broadcast_to(context.is_cased, len(context.bounds))
     for i, (start, end) in enumerate(context.bounds):
         string = text[start:end]
-        left, right = _LEFT.search(text[max(0, start - _REACH) : start]), _RIGHT.match(text[end : end + _REACH])
+        # What another window reads is no neighbour: with whole sentences in windows, it is another sentence.
+        first, past = max(context.window[0], start - _REACH), min(context.window[1], end + _REACH)
+        left, right = _LEFT.search(text[first:start]), _RIGHT.match(text[end:past])
         # A name that is repeated is no longer name.
         left = None if left is not None and left[1] == string else left
         right = None if right is not None and right[1] == string else right
+        right = None if context.is_joined and _BEGINNING.match(text, end, past) else right
         left_capital = left is not None and left[1][0].isupper()
-        left_is_first = left is not None and _is_first(text, start - len(left[0]))
+        left_is_first = left is not None and _is_first(text, start - len(left[0]), context.window[0])
         table[i] = (
             left_capital and not left_is_first,
             left_capital and left_is_first,
             right is not None and right[1][0].isupper(),
-            _is_first(text, start),
+            _is_first(text, start, context.window[0]),
             len(string) > 1 and string.isupper(),
             np.log1p(sum(word[0].isupper() for word in _WORD.findall(string))),
             np.log(max(1, len(string))),
@@ -242,9 +249,9 @@ def _surroundings(context: TextContext) -> dict[str, np.ndarray]:
     return dict(zip(_SURROUNDINGS, table.T[:, :, None], strict=True))
 
 
-def _is_first(text: str, start: int) -> bool:
-    """Whether a sentence or the text begins at a character."""
-    before = text[max(0, start - _REACH) : start].rstrip(_OPENING)
+def _is_first(text: str, start: int, first: int) -> bool:
+    """Whether a sentence or the window begins at a character. ``first``: of the window."""
+    before = text[max(first, start - _REACH) : start].rstrip(_OPENING)
     return not before or before[-1] in _SENTENCE_ENDS
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from blink.data.sentences import LINE_ENDS, boundaries
+from blink.data.sentences import LINE_ENDS, TEXT, boundaries
 from blink.data.windows import Window, WindowSizes, pack_sentences, split_into_windows, window_overlap
 from blink.errors import DataError
 from blink.linking.analysis import TokenizedText, WindowInput, has_capitals
@@ -33,7 +33,7 @@ class Windows:
 
     def inputs(self, texts: Sequence[TokenizedText]) -> list[list[WindowInput]]:
         """The windows of each text; a text without tokens has none."""
-        return [[self._input(text, window) for window in self._split(text)] for text in texts]
+        return [list(self._split(text)) for text in texts]
 
     def requested(self, texts: Sequence[TokenizedText], spans: Sequence[Sequence[CharacterSpan]]) -> list[list[WindowInput]]:
         """A window for each requested span, with as much context as there is, on both sides.
@@ -43,20 +43,27 @@ class Windows:
         """
         return [[self._around(text, *span) for span in of_text] for text, of_text in zip(texts, spans, strict=True)]
 
-    def _split(self, text: TokenizedText) -> list[Window]:
+    def _split(self, text: TokenizedText) -> Iterator[WindowInput]:
         n_tokens = len(text.encoding.ids)
         if self.target is None:
-            return split_into_windows(n_tokens, self.room, self.overlap)
-        if n_tokens <= self.target and LINE_ENDS.isdisjoint(text.text):
-            return [Window(0, n_tokens)] if n_tokens else []
-        return pack_sentences(n_tokens, *_token_bounds(text), WindowSizes(self.room, self.target, self.overlap))
+            yield from (self._input(text, window) for window in split_into_windows(n_tokens, self.room, self.overlap))
+            return
+        if n_tokens <= self.target and not text.is_cased and LINE_ENDS.isdisjoint(text.text):
+            yield from [self._input(text, Window(0, n_tokens))] if n_tokens else []
+            return
+        bounds, ranks = _token_bounds(text)
+        joins = set(bounds[ranks == TEXT].tolist())
+        for window in pack_sentences(n_tokens, bounds, ranks, WindowSizes(self.room, self.target, self.overlap)):
+            yield self._input(text, window, is_joined=not joins.isdisjoint((window.start, window.end)))
 
-    def _input(self, text: TokenizedText, window: Window, requested: tuple[int, int] | None = None) -> WindowInput:
+    def _input(
+        self, text: TokenizedText, window: Window, requested: tuple[int, int] | None = None, is_joined: bool = False
+    ) -> WindowInput:
         encoding = text.encoding
         # Without a capital letter in the window, lower case tells nothing, whatever the rest of the text is like.
         codes = encoding.codes if has_capitals(text.text, encoding.offsets, window) else encoding.ids
         ids = [self.tokenizer.cls_id, *codes[window.start : window.end].tolist(), self.tokenizer.sep_id]
-        return WindowInput(text, window, ids, requested)
+        return WindowInput(text, window, ids, requested, is_joined)
 
     def _around(self, text: TokenizedText, start: int, end: int) -> WindowInput:
         first, past = _tokens_of(text, start, end)
@@ -69,6 +76,8 @@ class Windows:
 def _token_bounds(text: TokenizedText) -> tuple[np.ndarray, np.ndarray]:
     """Tokens before which a text may be split, ascending, and the ranks of these boundaries. *Shape:* (b,), int64, each."""
     sites = list(boundaries(text.text))
+    if not sites:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
     at = np.searchsorted(text.encoding.offsets[:, 0], [site.at for site in sites])
     bounds, indices = np.unique(at, return_inverse=True)
     ranks = np.zeros(len(bounds), dtype=np.int64)

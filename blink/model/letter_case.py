@@ -6,8 +6,13 @@ The class travels in the high bits of a token's id (its *code*), so that whateve
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
+
+from blink.data.sentences import TEXT, boundaries
+from blink.data.text_starts import LEAST_WORDS
 
 STRIDE = 1 << 20
 """A code is ``id + STRIDE * class``; no vocabulary is as large."""
@@ -15,8 +20,9 @@ UNKNOWN, LOWER, TITLE, UPPER, MIXED = range(5)
 CLASSES = 5
 """UNKNOWN: no letter, or in a line or sentence without any capital letter, whose lower case tells nothing; LOWER ``word``;
 TITLE ``Word``, ``I``; UPPER ``WORD``; MIXED ``iPhone``, ``McDonald``."""
-LEAST_WORDS = 4
-"""Words of a sentence without capital letters, at least, that is read as one in lower case."""
+REACH = 4
+"""Words next to a capital letter whose small letters tell something, in a sentence that may be several."""
+_WORD = re.compile(r"\S+")
 _END = re.compile(r"[.!?…][\"'”’)\]]*\s+|\n")
 
 
@@ -62,19 +68,36 @@ def _case(word: str) -> int:
 def uncased_stretches(text: str) -> list[tuple[int, int]]:
     """Characters ``[start, end)`` of lines and sentences of a text that have no capital letter, although the text has some.
 
-    A few words without a capital letter, as behind an abbreviation, are no stretch.
+    A few words without a capital letter, as behind an abbreviation, are no stretch. Where a line joins texts, a sentence that
+    begins with a small letter may be several: its words far from any capital letter are a stretch too.
     """
-    stretches, start = [], 0
-    for match in _END.finditer(text + "\n"):
-        piece = text[start : match.end()]
-        ends_line = "\n" in match[0]
-        if not any(map(str.isupper, piece)) and (
-            (ends_line and _begins_line(text, start)) or len(piece.split()) >= LEAST_WORDS
-        ):
-            stretches.append((start, start + len(piece)))
-        start = match.end()
+    # Behind the blanks, as sentences end here.
+    starts = {_behind_blanks(text, boundary.at) for boundary in boundaries(text) if boundary.rank == TEXT}
+    bounds = sorted({0, len(text), *starts, *(match.end() for match in _END.finditer(text))})
+    stretches: list[tuple[int, int]] = []
+    for start, end in pairwise(bounds):
+        sentence = text[start:end]
+        if not any(map(str.isupper, sentence)):
+            if len(sentence.split()) >= LEAST_WORDS or (_is_line_end(text, start) and _is_line_end(text, end)):
+                stretches.append((start, end))
+        elif sentence[0].islower() and not starts.isdisjoint((start, end)):
+            stretches += _far_from_capitals(list(_WORD.finditer(text, start, end)))
     return stretches
 
 
-def _begins_line(text: str, start: int) -> bool:
-    return start == 0 or text[start - 1] == "\n"
+def _behind_blanks(text: str, at: int) -> int:
+    while at < len(text) and text[at].isspace():
+        at += 1
+    return at
+
+
+def _is_line_end(text: str, at: int) -> bool:
+    return at in (0, len(text)) or text[at - 1] == "\n"
+
+
+def _far_from_capitals(words: list[re.Match[str]]) -> Iterator[tuple[int, int]]:
+    capitals = [i for i, word in enumerate(words) if any(map(str.isupper, word[0]))]
+    for before, after in pairwise([-1 - REACH, *capitals, len(words) + REACH]):
+        inside = words[before + REACH + 1 : max(after - REACH, 0)]
+        if len(inside) >= LEAST_WORDS:
+            yield inside[0].start(), inside[-1].end()
