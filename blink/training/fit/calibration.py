@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from blink.data.records import Sample
 from blink.errors import DataError, SettingsError
 from blink.evaluation.calibration import Calibration, calibration_of
-from blink.evaluation.sweep import PLATEAU, SweepPoint, curve, link_outcomes, mean_point
+from blink.evaluation.sweep import PLATEAU, SweepPoint, best_point, curve, link_outcomes, mean_point
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.analysis import Analysis
 from blink.linking.decoder import Decoder, Thresholds
@@ -59,7 +59,7 @@ def calibrate(
 
     The scaling is fitted on each half of the texts (by their ids) and measured on the links of the other half, and then fitted
     on all texts. The cut-off has the largest weak F1, averaged over the sets and over covered and all texts, so that mentions
-    without an entity in the knowledge base count too. Of equally good cut-offs the highest is used.
+    without an entity in the knowledge base count too. Of equally good cut-offs the middle one is used.
 
     Every text is analyzed once, since a scaling only transforms the scores.
 
@@ -156,5 +156,5 @@ def _best_cutoff(read: Sequence[_Read], scaling: Scaling) -> SweepPoint:
         by_cutoff = curve(dev.decoder, dev.scaled(scaling), dev.samples, CUTOFFS)
         sweeps += [[p.point("weak", covered=covered) for p in by_cutoff] for covered in (True, False)]
     means = [mean_point(points) for points in zip(*sweeps, strict=True)]
-    # F1 is flat around its maximum: the highest cut-off on the plateau gives the fewest wrong links at no cost.
-    return [p for p in means if p.f1 >= max(point.f1 for point in means) - PLATEAU][-1]
+    # F1 is flat around its maximum, and the ends of the plateau depend on a mention or two.
+    return best_point(means, PLATEAU)
