@@ -164,7 +164,19 @@ def test_one_name_several_times(linker: Linker, name: Name, times: int, separato
 @given(
     several(2, 2),
     st.sampled_from(
-        [("[[", "]]"), ("(", ")"), ("[", "]"), ("{{", "}}"), ("“", "”"), ('"', '"'), ("«", "»"), ("<", ">"), ("*", "*")]
+        [
+            ("[[", "]]"),
+            ("(", ")"),
+            ("[", "]"),
+            ("{{", "}}"),
+            ("“", "”"),
+            ('"', '"'),
+            ("«", "»"),
+            ("<", ">"),
+            ("*", "*"),
+            ("🎉", "✈️"),
+            ("@", ""),
+        ]
     ),
 )
 def test_brackets_and_quotes_around_names(linker: Linker, names: list[Name], around: tuple[str, str]) -> None:

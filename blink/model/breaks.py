@@ -67,8 +67,9 @@ _SUFFIX = re.compile(
 )
 _LONGEST_AFFIX = 24
 
-_EDGES = re.compile(f"[{re.escape(_BRACKETS + _QUOTES + _BULLETS + _COMMAS + _DASHES)}|;¦；:·*/\\\\_]")
-_START_EDGES = re.compile("[!?.…]")
+_PICTOGRAPHS = "\u2190-\u2bff\ufe0e\ufe0f\U0001f000-\U0001faff"
+_EDGES = re.compile(f"[{re.escape(_BRACKETS + _QUOTES + _BULLETS + _COMMAS + _DASHES)}|;¦；:·*/\\\\_{_PICTOGRAPHS}]")
+_START_EDGES = re.compile("[!?.…@#]")
 _ANY = re.compile(rf"[^\w\s'’.?!]|[.?!](?=\s)|['’](?!\w)|(?<!\w)['’.?!]|\b(?i:and|or)\b|{_LINE_END}|[\t{_BLANK}]")
 
 

@@ -36,8 +36,9 @@ NEIGHBOURS = slice(5, 80)
 """Ranks of the entities with similar vectors."""
 HOLDERS = ("other", "other", "both", "entity")
 """Who has a contrary name as alias, as often as it is listed: the other entity, both, or the entity of the text."""
-RETITLED = 0.6
-"""Share of titles that become the name with the kind of thing, as ``Mercury, planet``."""
+RETITLED = 0.5
+"""Share of titles with the name that become the name with the kind of thing, as ``Mercury, planet``; those without it all do:
+a name that an entity has in no form is no name of it, however well the text fits."""
 TITLES = ("{name} ({kind})", "{name}, {kind}", "{name}, {kind}", "{name} {kind}")
 
 _COPULA = re.compile(r"^.{0,120}? (?:is|was|are|were) (?=an? |the |one )")
@@ -161,7 +162,8 @@ def _names(entity: Entity, name: str, has_alias: bool, random: np.random.Generat
     key, shown = normalise(name), name if name[:1].isupper() else name.title()
     title = entity.title
     aliases = [alias for alias in entity.aliases if normalise(alias) != key]
-    if normalise(without_brackets(title)) == key or random.random() < RETITLED:
+    bare = normalise(without_brackets(title))
+    if bare == key or f" {key} " not in f" {bare} " or random.random() < RETITLED:
         kind = kind_of(entity.text)
         if kind is None:
             return None
