@@ -49,7 +49,8 @@ steps. Strong F1 and the mean are over covered mentions. "GUM spans": share of a
 is proposed / has a mention probability above 0.5. Teams, pairs of lookalikes and traps are the development sets of
 `scripts/trap_figures.py`, over small catalogues: texts with all teams right, pairs right, traps left alone and, since a model
 that links nothing leaves all alone, other names in their texts that are linked right. One seed: the intervals do not cover
-the variation between seeds."""
+the variation between seeds; differences that are no larger than that of other-seed are no evidence. "Steps" of start are
+those of its own training."""
 PROSE_DIFFERENCES = """\
 Differences of strong F1 of covered mentions (paired bootstrap over texts):"""
 FEATURES = """\

@@ -112,6 +112,7 @@ def prose_rows() -> list[Row]:
         Row("prose", "start", "the model of questions that the others begin with", mix=START, labelled=QUESTIONS[:1]),
         row("base", "questions, labelled prose and all synthetic sources", against=None),
         row("questions", "questions only", labelled=QUESTIONS, mix={"questions": 1.0}),
+        row("other-seed", "as base, with other texts and another order", options=(*options, "--seed", "52314")),
         *(without_file(out) for out in PROSE),
         *newer,
         *(without_option(out) for out in PROSE_OPTIONS),
