@@ -15,6 +15,7 @@ from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.features import FEATURES
 from blink.linking.linker import Linker
 from blink.linking.mention_detector import DetectorOptions, MentionDetector
+from blink.linking.reranker import LEAST_DICE
 from blink.model.biencoder import BiEncoder
 from blink.model.config import FEATURE_GROUPS
 from blink.model.heads import TOPIC_REACH, mean_around
@@ -115,13 +116,21 @@ class TestFeatures:
         expected = kb.vectors[analysis.features.spans.rows] @ topic
         assert np.allclose(np.where(real, column["topic"], 0), np.where(real, expected, 0), atol=1e-3)
 
-    def test_a_reranker_may_decide_by_them_alone(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+    def test_a_reranker_decides_by_them_among_entities_of_like_names(self, model: BiEncoder, kb: KnowledgeBase) -> None:
         linker = Linker(with_reranker(model, network(topic=1.0)), kb, threshold=0.0, **OPTIONS)
         (analysis,) = linker.analyze(TEXTS[:1], keep=("features",))
         assert analysis.features is not None
-        topic = analysis.features.values[..., FEATURES.index("topic")]
-        best = np.where(analysis.features.spans.rows >= 0, topic, -np.inf).max(1)
+        values = analysis.features.values
+        column = {name: values[..., FEATURES.index(name)] for name in ("topic", "alias", "words_found", "initials", "dice")}
+        like = sum(column[name] > 0 for name in ("alias", "words_found", "initials")) + (column["dice"] >= LEAST_DICE) > 0
+        best = np.where((analysis.features.spans.rows >= 0) & like, column["topic"], -np.inf).max(1)
+        assert np.isfinite(best).any()
+        assert np.isneginf(best).any()
         assert np.allclose(analysis.spans.entity_logits[:, 0], best, atol=1e-4)
+
+    def test_requested_mentions_may_be_of_any_name(self, model: BiEncoder, kb: KnowledgeBase) -> None:
+        linker = Linker(with_reranker(model, network(topic=1.0)), kb, **OPTIONS)
+        assert [link.mention for link in linker("see Oslo 7", spans=[(0, 3)]).links] == ["see"]
 
     def test_without_the_group_no_vector_is_made(self, model: BiEncoder, kb: KnowledgeBase, tmp_path: Path) -> None:
         reads = Linker(with_reranker(model, network(logit=1.0, topic=1.0)), kb, **OPTIONS)

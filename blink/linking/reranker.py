@@ -13,6 +13,23 @@ from blink.model.reranker import RerankerNetwork
 SEPARATORS = frozenset(',;:?!)]}”»“„«"')
 """No mention begins with one of these; a span that does is never linked."""
 
+LEAST_DICE = 0.3
+"""Similarity of letters from which a name may be a misspelling of another."""
+
+
+def _strangers(values: np.ndarray) -> np.ndarray:
+    """Candidates whose names have nothing of the mention: no word, no initials, hardly a letter.
+
+    Args:
+        values: features. *Shape:* (m, candidates, features).
+
+    Returns:
+        *Shape:* (m, candidates), bool.
+    """
+    alias, words, initials, dice = (values[..., FEATURES.index(name)] for name in ("alias", "words_found", "initials", "dice"))
+    stranger: np.ndarray = (alias == 0) & (words == 0) & (initials == 0) & (dice < LEAST_DICE)
+    return stranger
+
 
 class Reranker:
     """Reranks candidates.
@@ -49,5 +66,7 @@ class Reranker:
         requested = np.isposinf(spans.mention_logits)
         network = self._for_requested if requested.all() else self.network
         scores = network.scores(features.values[..., self._columns], spans.rows >= 0)
+        if self.reads_topics:  # what the text is about may outweigh any name, and must not stand in for one
+            scores[_strangers(features.values) & ~requested[:, None]] = -np.inf
         scores[~requested & [string[:1] in SEPARATORS for string in context.strings]] = -np.inf
         return spans.reordered(scores, keep=size)
