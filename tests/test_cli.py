@@ -110,7 +110,6 @@ class TestContract:
         assert status == 0
         assert [link["title"] for link in json.loads(out)["links"]] == ["Ada Lovelace", "Vienna"]
 
-    @pytest.mark.xfail(strict=True, reason="the description of Vienna, which names the Danube, fits better than its own entity")
     def test_a_title_wins_over_a_description_that_names_it(self, blink: Run, entities: Path, tmp_path: Path) -> None:
         assert blink("kb", "build", entities, "--out", tmp_path / "kb")[0] == 0
         _, out, _ = blink("link", "The Danube runs past Vienna.", "--kb", tmp_path / "kb", "--json")
