@@ -54,9 +54,11 @@ unset OMP_NUM_THREADS
 folds=(--fold "$run/fold-0" --fold "$run/fold-1" --fold "$run/fold-2")
 links=(--train "$questions" --train "$prose/gum-links.jsonl" --train "$prose/wned-wiki.jsonl" --train "$prose/fewrel.jsonl"
   --train "$prose/lcquad.jsonl")
-blink rank "$run"/fold-{0,1,2}/best --kb "$run/kb" "${links[@]}" --repeat "$questions" 6 --repeat "$prose/gum-links.jsonl" 3 \
-  "${folds[@]}" --triples "$facts" --seed "$seed" --damage 0.3 --absent 0.15 --min-mention-log-prob -4 \
-  --mix questions=1,swapped=0.2,related=0.1,slotted=0.15,plain=0.05,passage=0.1,sport=0.15,lookalike=0.5,notname=0.4,enumeration=0.15
+rank_mix=questions=1,swapped=0.25,related=0.1,slotted=0.15,plain=0.05,passage=0.1
+rank_mix+=,sport=0.15,lookalike=0.25,notname=0.3,enumeration=0.1
+blink rank "$run"/fold-{0,1,2}/best --kb "$run/kb" "${links[@]}" --repeat "$questions" 8 --repeat "$prose/gum-links.jsonl" 3 \
+  "${folds[@]}" --triples "$facts" --seed "$seed" --mix "$rank_mix" --damage 0.3 --recase 0.2 --absent 0.15 \
+  --typed 0.7 --small 0.6 --contrary 0.35 --hidden 64 --epochs 12 --min-mention-log-prob -4
 for fold in 0 1 2; do
   # Questions and prose over many entities, everyday texts over few: probabilities have to hold for all.
   model="$run/fold-$fold/best"
