@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 import itertools
-import os
+import json
 import shlex
 import subprocess
 import sys
@@ -248,16 +248,24 @@ def memory_command(data: str, model: str | None, kb: str | None, out: str, megab
                 _store(out, "memory", {"texts": rows}, model)
 
 
+LAUNCHER = """\
+import json, os, subprocess, sys
+process = subprocess.Popen(sys.argv[2:])
+_, status, usage = os.wait4(process.pid, 0)
+figures = os.waitstatus_to_exitcode(status), usage.ru_maxrss, usage.ru_utime + usage.ru_stime
+json.dump(figures, open(sys.argv[1], "w"))
+"""
+
+
 def usage(command: Sequence[str], output: Path) -> dict[str, Any]:
     """Peak memory, processor time and number of links of a process."""
-    with output.open("wb") as f:
-        process = subprocess.Popen(command, stdout=f)
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise BlinkError(f"exit code {process.returncode} of {shlex.join(command)}")
-    seconds = usage.ru_utime + usage.ru_stime
-    return {"peak_mib": round(usage.ru_maxrss / 1024, 1), "cpu_s": round(seconds, 1), "links": output.read_bytes().count(LINK)}
+    # The peak of a process includes that of the process that forked it, so a small one starts it.
+    with tempfile.NamedTemporaryFile("r") as figures, output.open("wb") as f:
+        subprocess.run([sys.executable, "-c", LAUNCHER, figures.name, *command], stdout=f, check=True)
+        code, kilobytes, seconds = json.load(figures)
+    if code:
+        raise BlinkError(f"exit code {code} of {shlex.join(command)}")
+    return {"peak_mib": round(kilobytes / 1024, 1), "cpu_s": round(seconds, 1), "links": output.read_bytes().count(LINK)}
 
 
 @main.command("stream", hidden=True)
