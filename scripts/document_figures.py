@@ -164,11 +164,11 @@ def markdown(stored: Mapping[str, Any]) -> str:
     head = ["set", "documents", "document stage", "F1", "95 % interval", "precision", "recall", "difference", "words/s"]
     page = f"{HEAD}\n\n{markdown_table(head, lines, 3)}\n\n"
     if "memory" in stored:
-        cells = [
+        texts = [
             [f"{row['megabytes']:g}", row["way"], f"{row['peak_mib']:.0f}", str(row["links"]), f"{row['cpu_s']:.0f}"]
             for row in stored["memory"]["texts"]
         ]
-        page += f"{MEMORY_HEAD}\n\n{markdown_table(['MB', 'by', 'peak in MiB', 'links', 'CPU seconds'], cells, 2)}\n\n"
+        page += f"{MEMORY_HEAD}\n\n{markdown_table(['MB', 'by', 'peak in MiB', 'links', 'CPU seconds'], texts, 2)}\n\n"
     return page + commands_of(rows)
 
 
@@ -176,7 +176,8 @@ def _store(out: str, name: str, figures: Mapping[str, Any], model: str | None) -
     """Write figures under a name to OUT.json and OUT.md, with those of the other name that OUT.json holds."""
     file = Path(f"{out}.json")
     command = ["python", "scripts/document_figures.py", *sys.argv[1:]]
-    row = measured(NamedModel("starter" if model is None else Path(model).name, model and Path(model)), figures, command)
+    measured_model = NamedModel("starter", None) if model is None else NamedModel(Path(model).name, Path(model))
+    row = measured(measured_model, figures, command)
     stored = {**(read_json(file) if file.is_file() else {}), name: row}
     write_results(Path(out), stored, markdown(stored))
 
