@@ -19,15 +19,15 @@ from blink.training.fit.catalogues import contrary_catalogue, contrary_names, gr
 from blink.training.fit.reranker_texts import LabelledTexts, SpanExtractor, TextSource
 from blink.training.settings import RankSettings
 
-PLACES = ("Oslo", "Bergen", "Java", "Riga", "Turku", "Narvik", "Vilnius", "Tartu")
+TOWNS = ("Oslo", "Bergen", "Java", "Riga", "Turku", "Narvik", "Vilnius", "Tartu")
 KINDS = ("town", "band", "ship", "horse")
 
 
 def lines(n: int = 60) -> list[dict[str, object]]:
     rows = []
     for i in range(n):
-        place, kind = PLACES[i % len(PLACES)], KINDS[i % len(KINDS)]
-        title = place if i < len(PLACES) else f"{place} {kind} {i}"
+        place, kind = TOWNS[i % len(TOWNS)], KINDS[i % len(KINDS)]
+        title = place if i < len(TOWNS) else f"{place} {kind} {i}"
         rows.append(
             {"title": title, "text": f"A {kind} of the north number {i}.", "kb_idx": f"Q{i}", "aliases": [f"{place}{i}"]}
         )
@@ -46,7 +46,7 @@ def kb(model: BiEncoder, tmp_path_factory: pytest.TempPathFactory) -> KnowledgeB
 
 def samples(count: int = 8) -> list[Sample]:
     texts = []
-    for row, place in enumerate(PLACES[:count]):
+    for row, place in enumerate(TOWNS[:count]):
         text = f"They reached {place} in the evening."
         texts.append(Sample(f"s{row}", text, (Mention(13, 13 + len(place), row),)))
     return texts
@@ -54,36 +54,40 @@ def samples(count: int = 8) -> list[Sample]:
 
 class TestContrary:
     def test_other_entities_get_the_names(self, kb: KnowledgeBase) -> None:
-        gold = set(range(len(PLACES)))
+        gold = set(range(len(TOWNS)))
         renamed = contrary_names(kb, samples(), gold, np.random.default_rng(1))
         assert renamed
         for row, (title, aliases) in renamed.items():
             before = kb.catalogue[row]
-            if row in gold and normalise(PLACES[row]) not in map(normalise, aliases):
-                assert normalise(title) != normalise(PLACES[row])
+            if row in gold and normalise(TOWNS[row]) not in map(normalise, aliases):
+                assert normalise(title) != normalise(TOWNS[row])
             else:
                 assert (title, tuple(aliases)) != (before.title, before.aliases) or row not in gold
         receivers = [row for row in renamed if row not in gold]
         assert len(receivers) == len(renamed) / 2
 
+    def test_a_catalogue_of_nothing_but_their_entities_stays_as_it_is(self, kb: KnowledgeBase) -> None:
+        gold = set(range(len(kb.catalogue)))
+        assert contrary_names(kb, samples(), gold, np.random.default_rng(1)) == {}
+
     def test_vectors_are_those_of_the_new_names(self, model: BiEncoder, kb: KnowledgeBase, tmp_path: Path) -> None:
-        made = contrary_catalogue(kb, samples(), model, tmp_path / "c", np.random.default_rng(2))
-        base = made.base
+        contrary = contrary_catalogue(kb, samples(), model, tmp_path / "c", np.random.default_rng(2))
+        base = contrary.base
         assert base.vectors is not None
         entities = [base.catalogue[i] for i in range(len(base.catalogue))]
         # Entities of the whole keep their stored vectors; all equal those of a build from the same lines.
         assert np.allclose(np.asarray(base.vectors), model.encode_entities(entities), atol=1e-4)
-        for old, new in enumerate(made.row_of.tolist()):
+        for old, new in enumerate(contrary.row_of.tolist()):
             if new >= 0:
                 assert base.catalogue[new].text == kb.catalogue[old].text
                 assert base.catalogue[new].kb_id == str(old)
 
     def test_texts_keep_their_entities(self, model: BiEncoder, kb: KnowledgeBase, tmp_path: Path) -> None:
-        made = contrary_catalogue(kb, samples(), model, tmp_path / "c", np.random.default_rng(3))
+        contrary = contrary_catalogue(kb, samples(), model, tmp_path / "c", np.random.default_rng(3))
         for sample in samples():
-            (mention,) = made.relabel(sample).mentions or ()
+            (mention,) = contrary.relabel(sample).mentions or ()
             if mention.row >= 0:
-                assert made.base.catalogue[mention.row].text == kb.catalogue[int(sample.id[1:])].text
+                assert contrary.base.catalogue[mention.row].text == kb.catalogue[int(sample.id[1:])].text
 
     @pytest.mark.parametrize(
         ("text", "kind"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,23 +123,27 @@ def contrary_names(kb: KnowledgeBase, samples: Sequence[Sample], gold: set[int],
     mentions = [(s.text[m.start : m.end], m.row) for s in samples for m in s.mentions or () if m.row != NOT_IN_CATALOGUE]
     renamed: Renamed = {}
     used: set[str] = set()
+    excluded = gold | set(kb.catalogue.bad_rows)
     for i in random.permutation(len(mentions)):
         name, row = mentions[i]
         key = normalise(name)
         if row in renamed or key in used or not key or random.random() > CHANGED:
             continue
-        other = _other_entity(kb, name, row, gold | renamed.keys(), random)
+        other = _other_entity(kb, name, row, excluded, random)
+        if other is None:
+            break
         holder = HOLDERS[random.integers(len(HOLDERS))]
         first = _names(kb.catalogue[row], name, holder != "other", random)
         second = _names(kb.catalogue[other], name, holder != "entity", random)
         if first is not None and second is not None:
             used.add(key)
             renamed |= {row: first, other: second}
+            excluded.add(other)
     return renamed
 
 
-def _other_entity(kb: KnowledgeBase, name: str, row: int, excluded: set[int], random: np.random.Generator) -> int:
-    """An entity of the name, or with a similar vector, or any."""
+def _other_entity(kb: KnowledgeBase, name: str, row: int, excluded: set[int], random: np.random.Generator) -> int | None:
+    """An entity of the name, or with a similar vector, or any; None where all are excluded."""
     assert kb.names is not None
     assert kb.vectors is not None
     draw, rows = random.random(), list[int]()
@@ -152,6 +155,8 @@ def _other_entity(kb: KnowledgeBase, name: str, row: int, excluded: set[int], ra
     rows = [r for r in rows if r >= 0 and r not in excluded]
     if rows:
         return rows[random.integers(len(rows))]
+    if len(excluded) >= len(kb.catalogue):
+        return None
     while (any_row := int(random.integers(len(kb.catalogue)))) in excluded:
         pass
     return any_row
@@ -177,11 +182,6 @@ def kind_of(text: str) -> str | None:
     phrase = _PHRASE_END.split(text[copula.end() :] if copula else text, maxsplit=1)[0]
     words = _WORD.findall(phrase)
     return words[-1] if 0 < len(words) < 9 else None
-
-
-def relabelled(catalogue: Subset, samples: Iterable[Sample]) -> list[Sample]:
-    """Texts with the rows of another catalogue."""
-    return [replace(catalogue.relabel(sample), token_mentions=None) for sample in samples]
 
 
 def _gold_rows(samples: Iterable[Sample]) -> set[int]:
