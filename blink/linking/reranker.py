@@ -13,6 +13,7 @@ from blink.model.reranker import RerankerNetwork
 SEPARATORS = frozenset(',;:?!)]}”»“„«"')
 """No mention begins with one of these; a span that does is never linked."""
 
+_NAME_COLUMNS = tuple(FEATURES.index(name) for name in ("alias", "words_found", "initials", "dice"))
 LEAST_DICE = 0.3
 """Similarity of letters from which a name may be a misspelling of another."""
 
@@ -26,7 +27,7 @@ def _strangers(values: np.ndarray) -> np.ndarray:
     Returns:
         *Shape:* (m, candidates), bool.
     """
-    alias, words, initials, dice = (values[..., FEATURES.index(name)] for name in ("alias", "words_found", "initials", "dice"))
+    alias, words, initials, dice = (values[..., column] for column in _NAME_COLUMNS)
     stranger: np.ndarray = (alias == 0) & (words == 0) & (initials == 0) & (dice < LEAST_DICE)
     return stranger
 
