@@ -56,14 +56,6 @@ def weighing(shift: float = -5.0, min_mention_log_prob: float = float("-inf"), *
     return RerankerNetwork(FEATURES, 0 * ones, ones, ((weight, np.array([shift], dtype=np.float32)),), min_mention_log_prob)
 
 
-def ranked(model: BiEncoder, reranker: RerankerNetwork | None) -> BiEncoder:
-    """The same model with a reranker."""
-    biencoder = BiEncoder(model.config, model.tokenizer, context=model.context_encoder, candidate=model.candidate_encoder)
-    biencoder.load_state_dict(model.state_dict())
-    biencoder.reranker = reranker
-    return biencoder.eval()
-
-
 def context_of(*strings: str, is_cased: bool) -> TextContext:
     """Spans that are a text each, which are the lines of one."""
     starts = np.cumsum([0, *(len(s) + 1 for s in strings)]).tolist()
@@ -86,17 +78,17 @@ def links(linked: LinkedText) -> list[tuple[int, int, int, float]]:
 
 class TestLinking:
     def test_a_mention_spelt_as_a_title_is_drawn_to_it(self, model: BiEncoder, kb: KnowledgeBase) -> None:
-        linker = Linker(ranked(model, weighing(title=20.0)), kb, **OPTIONS)
+        linker = Linker(toys.ranked(model, weighing(title=20.0)), kb, **OPTIONS)
         assert linker.mode == "probability"
         (link,) = linker(TEXT, spans=[(4, 10)]).links
         assert (link.title, link.score) == ("Oslo 7", pytest.approx(1, abs=1e-4))
 
     def test_a_misspelt_name_is_found_by_its_letters(self, model: BiEncoder, kb: KnowledgeBase) -> None:
-        (link,) = Linker(ranked(model, weighing(dice=40.0)), kb, **OPTIONS)("mount elbruss 6", spans=[(0, 15)]).links
+        (link,) = Linker(toys.ranked(model, weighing(dice=40.0)), kb, **OPTIONS)("mount elbruss 6", spans=[(0, 15)]).links
         assert link.title == "Mount Elbrus 6"
 
     def test_off_is_the_bi_encoder_bit_for_bit(self, model: BiEncoder, kb: KnowledgeBase) -> None:
-        off, plain = Linker(ranked(model, weighing(title=9.0)), kb, rank=False, **OPTIONS), Linker(model, kb, **OPTIONS)
+        off, plain = Linker(toys.ranked(model, weighing(title=9.0)), kb, rank=False, **OPTIONS), Linker(model, kb, **OPTIONS)
         assert off.mode == plain.mode == "joint"
         assert off(TEXT) == plain(TEXT)
         (one,), (other,) = off.analyze([TEXT]), plain.analyze([TEXT])
@@ -112,7 +104,7 @@ class TestLinking:
     def test_links_are_those_of_a_reading(
         self, text: str, title: float, mention: float, threshold: float, model: BiEncoder, kb: KnowledgeBase
     ) -> None:
-        linker = Linker(ranked(model, weighing(-1.0, title=title, mention=mention)), kb, threshold=threshold, **OPTIONS)
+        linker = Linker(toys.ranked(model, weighing(-1.0, title=title, mention=mention)), kb, threshold=threshold, **OPTIONS)
         text = f"oslo 7 {text} Java 8"
         (reading,) = linker.analyze([text])
         linked = linker(text)
@@ -120,25 +112,25 @@ class TestLinking:
         assert all(threshold < link.score <= 1 and link.mention == text[link.start : link.end] for link in linked.links)
 
     def test_texts_do_not_depend_on_their_company(self, model: BiEncoder, kb: KnowledgeBase) -> None:
-        linker = Linker(ranked(model, weighing(-1.0, title=3.0, logit=0.1)), kb, threshold=0.01, **OPTIONS)
+        linker = Linker(toys.ranked(model, weighing(-1.0, title=3.0, logit=0.1)), kb, threshold=0.01, **OPTIONS)
         texts = [TEXT, "Georgia 0", "the lake garda 4 was calm " * 12, ""]
         alone = [links(linker(text)) for text in texts]
         for size in (1, 3):
             assert [links(x) for x in linker.link(texts, batch_size=size)] == alone
 
     def test_spans_below_the_floor_are_not_ranked(self, model: BiEncoder, kb: KnowledgeBase) -> None:
-        some = Linker(ranked(model, weighing(min_mention_log_prob=-0.5)), kb, threshold=-1.0, **OPTIONS)
-        every = Linker(ranked(model, weighing()), kb, threshold=-1.0, **OPTIONS)
+        some = Linker(toys.ranked(model, weighing(min_mention_log_prob=-0.5)), kb, threshold=-1.0, **OPTIONS)
+        every = Linker(toys.ranked(model, weighing()), kb, threshold=-1.0, **OPTIONS)
         (few,), (all_,) = some.analyze([TEXT]), every.analyze([TEXT])
         assert 0 < len(few.spans) < len(all_.spans)
 
     def test_evidence_that_is_left_out_counts_as_average(self, model: BiEncoder, kb: KnowledgeBase) -> None:
-        without = Linker(ranked(model, weighing(title=20.0, alias=1.0)), kb, without=["names"], **OPTIONS)
-        never = Linker(ranked(model, weighing()), kb, **OPTIONS)
+        without = Linker(toys.ranked(model, weighing(title=20.0, alias=1.0)), kb, without=["names"], **OPTIONS)
+        never = Linker(toys.ranked(model, weighing()), kb, **OPTIONS)
         (one,), (other,) = without.analyze([TEXT]), never.analyze([TEXT])
         assert np.array_equal(one.spans.entity_logits, other.spans.entity_logits)
         with pytest.raises(SettingsError, match="no feature group 'smell'; allowed are context, topic"):
-            Linker(ranked(model, weighing()), kb, without=["smell"], **OPTIONS)
+            Linker(toys.ranked(model, weighing()), kb, without=["smell"], **OPTIONS)
 
     def test_probability_needs_a_ranker(self, model: BiEncoder, kb: KnowledgeBase) -> None:
         with pytest.raises(SettingsError, match="needs a reranker"):
@@ -147,7 +139,7 @@ class TestLinking:
     def test_a_ranker_of_other_evidence_is_refused(self, model: BiEncoder, kb: KnowledgeBase) -> None:
         other = replace(weighing(), features=(*FEATURES[:-1], "smell"))
         with pytest.raises(MismatchError, match="fit it again"):
-            Linker(ranked(model, other), kb, **OPTIONS)
+            Linker(toys.ranked(model, other), kb, **OPTIONS)
 
 
 @pytest.mark.quick
@@ -514,7 +506,7 @@ class TestOnTexts:
             sample(i, f"where is {toys.NAMES[i % 10]} {i % 20}", (9, 9 + len(f"{toys.NAMES[i % 10]} {i % 20}"), i % 20))
             for i in range(40)
         ]
-        biencoder = ranked(model, weighing(-2.0, title=6.0))
+        biencoder = toys.ranked(model, weighing(-2.0, title=6.0))
         calibration = calibrate(biencoder, [DevSet(kb, texts)], precision="fp32")
         assert biencoder.config.cutoff == calibration.point.threshold
         assert biencoder.reranker is not None
@@ -522,7 +514,7 @@ class TestOnTexts:
         assert calibration.point.f1 > 0.95
         assert 0 <= calibration.held_out.ece <= 1
         with pytest.raises(SettingsError, match="has no reranker"):
-            calibrate(ranked(model, None), [DevSet(kb, texts)])
+            calibrate(toys.ranked(model, None), [DevSet(kb, texts)])
 
     def test_calibrating_reads_once_what_each_scaling_would_have_read(self, model: BiEncoder, kb: KnowledgeBase) -> None:
         titles = [f"{toys.NAMES[i % 10]} {i % 20}" for i in range(30)]
@@ -532,12 +524,12 @@ class TestOnTexts:
         ]
         reranker = weighing(-3.0, title=4.0, dice=1.0)
         steps: list[int] = []
-        calibration = calibrate(ranked(model, reranker), [DevSet(kb, texts)], precision="fp32", progress=steps.append)
+        calibration = calibrate(toys.ranked(model, reranker), [DevSet(kb, texts)], precision="fp32", progress=steps.append)
         assert sum(steps) == len(texts)
 
         def fitted(samples: list[Sample]) -> BiEncoder:
             spans = labelled_spans(model, kb, samples, min_mention_log_prob=reranker.min_mention_log_prob, precision="fp32")
-            return ranked(model, reranker.scaled(fit_scaling(reranker, spans)))
+            return toys.ranked(model, reranker.scaled(fit_scaling(reranker, spans)))
 
         halves = [[s for s in texts if s.id in Fold(i, 2)] for i in (0, 1)]
         scores: list[float] = []
@@ -566,11 +558,11 @@ def test_the_ranker_of_an_earlier_version_selects_its_features_by_name(model: Bi
         network, features=names, mean=network.mean[of_all], spread=network.spread[of_all], layers=((weight[:, of_all], bias),)
     )
     texts = [f"who left {name} {i}?" for i, name in enumerate(toys.NAMES)]
-    now, then = (list(Linker(ranked(model, n), kb, without=["topic"], **OPTIONS).link(texts)) for n in (network, earlier))
+    now, then = (list(Linker(toys.ranked(model, n), kb, without=["topic"], **OPTIONS).link(texts)) for n in (network, earlier))
     assert sum(len(text.links) for text in now) > 5
     for a, b in zip(now, then, strict=True):
         assert [(x.start, x.end, x.row) for x in a.links] == [(x.start, x.end, x.row) for x in b.links]
         assert [x.score for x in a.links] == pytest.approx([x.score for x in b.links], abs=1e-6)
-    without = Linker(ranked(model, earlier), kb, without=["surroundings", "spelling"], **OPTIONS)
+    without = Linker(toys.ranked(model, earlier), kb, without=["surroundings", "spelling"], **OPTIONS)
     assert without.stages.reranker is not None
     assert without.stages.reranker.network.off == {"dice"}

@@ -43,13 +43,6 @@ def network(**weights: float) -> RerankerNetwork:
     return RerankerNetwork(features, 0 * ones, ones, ((weight, np.zeros(1, dtype=np.float32)),), float("-inf"))
 
 
-def with_reranker(model: BiEncoder, reranker: RerankerNetwork) -> BiEncoder:
-    biencoder = BiEncoder(model.config, model.tokenizer, context=model.context_encoder, candidate=model.candidate_encoder)
-    biencoder.load_state_dict(model.state_dict())
-    biencoder.reranker = reranker
-    return biencoder.eval()
-
-
 @pytest.mark.quick
 class TestVectors:
     @settings(max_examples=25, deadline=None)
@@ -117,7 +110,7 @@ class TestFeatures:
         assert np.allclose(np.where(real, column["topic"], 0), np.where(real, expected, 0), atol=1e-3)
 
     def test_a_reranker_decides_by_them_among_entities_of_like_names(self, model: BiEncoder, kb: KnowledgeBase) -> None:
-        linker = Linker(with_reranker(model, network(topic=1.0)), kb, threshold=0.0, **OPTIONS)
+        linker = Linker(toys.ranked(model, network(topic=1.0)), kb, threshold=0.0, **OPTIONS)
         (analysis,) = linker.analyze(TEXTS[:1], keep=("features",))
         assert analysis.features is not None
         values = analysis.features.values
@@ -129,13 +122,13 @@ class TestFeatures:
         assert np.allclose(analysis.spans.entity_logits[:, 0], best, atol=1e-4)
 
     def test_requested_mentions_may_be_of_any_name(self, model: BiEncoder, kb: KnowledgeBase) -> None:
-        linker = Linker(with_reranker(model, network(topic=1.0)), kb, **OPTIONS)
+        linker = Linker(toys.ranked(model, network(topic=1.0)), kb, **OPTIONS)
         assert [link.mention for link in linker("see Oslo 7", spans=[(0, 3)]).links] == ["see"]
 
     def test_without_the_group_no_vector_is_made(self, model: BiEncoder, kb: KnowledgeBase, tmp_path: Path) -> None:
-        reads = Linker(with_reranker(model, network(logit=1.0, topic=1.0)), kb, **OPTIONS)
-        ignores = Linker(with_reranker(model, network(logit=1.0, topic=1.0)), kb, without=["topic"], **OPTIONS)
-        earlier = Linker(with_reranker(model, network(logit=1.0)), kb, **OPTIONS)
+        reads = Linker(toys.ranked(model, network(logit=1.0, topic=1.0)), kb, **OPTIONS)
+        ignores = Linker(toys.ranked(model, network(logit=1.0, topic=1.0)), kb, without=["topic"], **OPTIONS)
+        earlier = Linker(toys.ranked(model, network(logit=1.0)), kb, **OPTIONS)
         flags = [linker.stages.reranker.reads_topics for linker in (reads, ignores, earlier) if linker.stages.reranker]
         assert flags == [True, False, False]
         assert [x.links for x in ignores.link(TEXTS)] == [x.links for x in earlier.link(TEXTS)]

@@ -17,6 +17,7 @@ from blink.kb.knowledge_base import KnowledgeBase, build_knowledge_base
 from blink.model.biencoder import BiEncoder
 from blink.model.config import ModelConfig
 from blink.model.pretrained import encoder_folder
+from blink.model.reranker import RerankerNetwork
 from blink.model.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,6 +57,14 @@ def model(seed: int = 0, *, context: bool = True, candidate: bool = True, **sett
     if candidate:
         biencoder.config = config.replace(candidate_fingerprint=biencoder.candidate_fingerprint())
     return biencoder
+
+
+def ranked(model: BiEncoder, reranker: RerankerNetwork | None) -> BiEncoder:
+    """The same model with a reranker."""
+    biencoder = BiEncoder(model.config, model.tokenizer, context=model.context_encoder, candidate=model.candidate_encoder)
+    biencoder.load_state_dict(model.state_dict())
+    biencoder.reranker = reranker
+    return biencoder.eval()
 
 
 def base_folder(folder: Path, seed: int = 5) -> Path:
