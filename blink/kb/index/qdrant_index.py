@@ -1,0 +1,203 @@
+"""Entity vectors in a Qdrant service, for catalogues that one machine does not hold; the extra ``qdrant``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blink.errors import BlinkError, MismatchError, MissingFileError, SettingsError, ShapeError
+from blink.kb.index.protocol import NO_ROW, Hits, checked_queries
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+
+API_KEY = "BLINK_QDRANT_API_KEY"
+"""Environment variable with the key of the service: a key belongs into no file and no command line."""
+UPLOADED_ROWS = 512
+"""Vectors of a request; 512 of 1,024 numbers take about 10 MB as JSON."""
+QUERIES_PER_REQUEST = 256
+INSTALL = "pip install 'blink-linker[qdrant]'"
+
+
+class ServiceError(BlinkError):
+    """The service of an index does not answer, or refuses."""
+
+
+@dataclass(frozen=True)
+class QdrantAddress:
+    """Where the vectors of a knowledge base are.
+
+    Attributes:
+        url: of the service, such as ``http://localhost:6333``.
+        collection: name of the collection.
+        exact: search every vector instead of the service's graph.
+        timeout_s: longest wait for an answer, in seconds.
+    """
+
+    url: str
+    collection: str
+    exact: bool = False
+    timeout_s: int = 60
+
+
+def connect(address: QdrantAddress) -> QdrantClient:
+    """A client of the service. The key, if it needs one, is in the environment variable `API_KEY`.
+
+    Raises:
+        SettingsError: the address is no URL.
+        MissingFileError: the extra ``qdrant`` is not installed.
+    """
+    if not address.url.startswith(("http://", "https://")):
+        raise SettingsError(f"the URL of the index is {address.url!r}; give one such as http://localhost:6333")
+    try:
+        from qdrant_client import QdrantClient
+    except ImportError as error:
+        raise MissingFileError(f"an index in Qdrant needs the package qdrant-client; run: {INSTALL}") from error
+    key = os.environ.get(API_KEY) or None
+    return QdrantClient(url=address.url, api_key=key, timeout=address.timeout_s, check_compatibility=False)
+
+
+class QdrantIndex:
+    """Search in a collection whose point ids are rows of the catalogue.
+
+    Args:
+        client: of the service.
+        address: of the collection.
+
+    Raises:
+        ServiceError: the service does not answer, or has no such collection.
+        MismatchError: the collection holds something else than one inner-product vector a point.
+    """
+
+    def __init__(self, client: QdrantClient, address: QdrantAddress) -> None:
+        self._client, self._address = client, address
+        with _answers(address):
+            if not client.collection_exists(address.collection):
+                raise ServiceError(
+                    f"{address.url} has no collection {address.collection!r}; build the knowledge base again (--index qdrant)"
+                )
+            parameters = client.get_collection(address.collection).config.params.vectors
+            self._size = int(client.count(address.collection, exact=True).count)
+        if parameters is None or isinstance(parameters, dict) or str(parameters.distance.value) != "Dot":
+            raise MismatchError(
+                f"collection {address.collection!r} of {address.url} does not hold one vector a point with the inner product; "
+                "build the knowledge base again with --index qdrant"
+            )
+        self._dim = int(parameters.size)
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the queries."""
+        return self._dim
+
+    @property
+    def size(self) -> int:
+        """Number of vectors."""
+        return self._size
+
+    def search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
+        """The ``k`` best rows, exactly or by the service's graph; see :meth:`Index.search`.
+
+        Raises:
+            ServiceError: the service does not answer.
+        """
+        from qdrant_client import models
+
+        checked = checked_queries(queries, k, self.dim)
+        scores = np.full((len(checked), k), -np.inf, dtype=np.float32)
+        rows = np.full((len(checked), k), NO_ROW, dtype=np.int64)
+        parameters = models.SearchParams(exact=True) if self._address.exact else None
+        for start in range(0, len(checked), QUERIES_PER_REQUEST):
+            block = checked[start : start + QUERIES_PER_REQUEST]
+            requests = [models.QueryRequest(query=query.tolist(), limit=k, params=parameters) for query in block]
+            with _answers(self._address):
+                answers = self._client.query_batch_points(self._address.collection, requests)
+            for i, answer in enumerate(answers, start):
+                hits = sorted((-point.score, int(point.id)) for point in answer.points)  # ties by row
+                scores[i, : len(hits)] = [-score for score, _ in hits]
+                rows[i, : len(hits)] = [row for _, row in hits]
+        return scores, rows
+
+
+def upload(
+    vectors: npt.NDArray[Any],
+    client: QdrantClient,
+    address: QdrantAddress,
+    progress: Callable[[int, int], None] | None = None,
+) -> QdrantIndex:
+    """Store vectors in a new collection; their rows become the ids of the points.
+
+    A collection of that name that is already complete is used as it is, one that is not is completed: names of collections
+    should say what the vectors were made of, see `collection_name`.
+
+    Args:
+        vectors: may be a memory map. *Shape:* (n, d), float.
+        client: of the service.
+        address: of the collection.
+        progress: called with (vectors stored, total vectors).
+
+    Raises:
+        ServiceError: the service does not answer, or refuses.
+        ShapeError: ``vectors`` is not a matrix.
+        MismatchError: the collection of that name has other vectors.
+    """
+    from qdrant_client import models
+
+    if vectors.ndim != 2:
+        raise ShapeError(f"vectors have {vectors.ndim} dimensions; give a matrix of shape (entities, width)")
+    n, dim = vectors.shape
+    with _answers(address):
+        if not client.collection_exists(address.collection):
+            parameters = models.VectorParams(size=dim, distance=models.Distance.DOT, on_disk=True)
+            client.create_collection(address.collection, vectors_config=parameters)
+    stored = QdrantIndex(client, address)
+    if stored.dim != dim or stored.size > n:
+        raise MismatchError(
+            f"collection {address.collection!r} of {address.url} has {stored.size} vectors of dimension {stored.dim}, not "
+            f"{n} of {dim}; give another --collection"
+        )
+    # Rows are stored in order, so that the number of points says where a killed upload stopped.
+    for start in range(stored.size, n, UPLOADED_ROWS):
+        block = np.asarray(vectors[start : start + UPLOADED_ROWS], dtype=np.float32)
+        batch = models.Batch(ids=list(range(start, start + len(block))), vectors=block.tolist())
+        with _answers(address):
+            client.upsert(address.collection, batch, wait=True)
+        if progress is not None:
+            progress(start + len(block), n)
+    return QdrantIndex(client, address)
+
+
+def collection_name(catalogue: str, model: str) -> str:
+    """A name that differs for other entities or another model.
+
+    Args:
+        catalogue: hash of the catalogue.
+        model: fingerprint of the candidate encoder.
+    """
+    return f"blink-{catalogue[:12]}-{model[:12]}"
+
+
+@contextmanager
+def _answers(address: QdrantAddress) -> Iterator[None]:
+    """Turn errors of the service and of the way to it into one line.
+
+    Raises:
+        ServiceError: instead of them.
+    """
+    from httpx import HTTPError
+    from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+
+    try:
+        yield
+    except UnexpectedResponse as error:
+        remedy = f"set {API_KEY}" if error.status_code in (401, 403) else "look at its log"
+        raise ServiceError(f"{address.url} refused ({error.status_code} {error.reason_phrase}); {remedy}") from error
+    except (ApiException, ResponseHandlingException, HTTPError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ServiceError(f"{address.url} does not answer ({reason}); is Qdrant running there?") from error
