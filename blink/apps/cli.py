@@ -20,6 +20,7 @@ COMMANDS = {
     "train": ("blink.compat.elq.training:train", "Train a model to find mentions and their entities."),
     "rank": ("blink.apps.rank:rank", "Fit the reranker of a model."),
     "calibrate": ("blink.apps.calibrate:calibrate", "Turn a reranker's scores into probabilities."),
+    "bench": ("blink.apps.bench:bench", "Measure how fast a linker is on this machine."),
     "label": ("blink.apps.label:label", "Label texts with a calibrated model, for training."),
     "shrink": ("blink.apps.shrink:shrink", "Store a model of adapters in a smaller file."),
     "slurm": ("blink.apps.slurm:slurm", "Train, encode, evaluate and link as jobs of a Slurm cluster."),

@@ -1,0 +1,1 @@
+"""How fast a linker is on this machine: processes that link, and the figures of their runs."""
