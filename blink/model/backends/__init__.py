@@ -1,0 +1,1 @@
+"""What runs a context encoder: PyTorch or ONNX Runtime, behind one protocol of arrays."""

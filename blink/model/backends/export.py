@@ -1,0 +1,221 @@
+"""Exports encoders for ONNX Runtime: a graph of the layers, word embeddings as a file to be mapped, and the heads as arrays."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from blink.data.arrays import save_array
+from blink.errors import SettingsError
+from blink.files import atomic_open, write_json
+from blink.model.adapters import has_adapters
+from blink.model.backends.layout import CASE, GRAPHS, HEADS_FILE, LAYER, LOG_SCALE, SETTINGS_FILE, WORDS_FILE
+from blink.model.biencoder import BiEncoder
+from blink.model.pretrained import first_line, longest_input
+
+OPSET = 17
+"""Version of ONNX's operators: the first with layer normalization."""
+TOLERANCE = 1e-3
+"""Largest difference between an exported graph and the model, by the largest number of its output: far above rounding, far
+below a graph that was traced wrongly."""
+_CHECKED_SHAPES = ((1, 5), (3, 4), (2, 17))
+"""Batches on which a graph is compared with the model, other than the one that is traced. *Shape:* (batch, seq) each."""
+
+
+def export_model(model: BiEncoder, folder: str | Path, *, int8: bool = False) -> None:
+    """Write the context encoder of a model and the heads on it, as `blink.model.backends.layout` describes.
+
+    Args:
+        model: with its context encoder, on the CPU and in float32, its adapters merged.
+        folder: an existing folder; files of an earlier export are replaced.
+        int8: write the graph in 8 bits too.
+
+    Raises:
+        SettingsError: the model has no context encoder, or one that cannot be exported.
+    """
+    tower = _ready(model.context_encoder, "context")
+    aggregator = model.aggregator
+    assert aggregator is not None  # a context encoder brings one
+    folder = Path(folder)
+    names = ("hidden",) if model.mention_scorer is None else ("hidden", "token_scores")
+    _write_graph(_ContextLayers(tower, model.mention_scorer), tower, folder / GRAPHS["fp32"], names)
+    _write_words(tower, folder / WORDS_FILE)
+    arrays = {} if model.log_scale is None else {LOG_SCALE: _array(model.log_scale)}
+    if model.case_embedding is not None:
+        arrays[CASE] = _array(model.case_embedding.weight)
+    for i, layer in enumerate(m for m in aggregator.modules() if isinstance(m, nn.Linear)):
+        arrays |= {LAYER.format(i, name): _array(value) for name, value in layer.named_parameters()}
+    _write_arrays(folder / HEADS_FILE, arrays)
+    settings = {
+        "positions": longest_input(tower),
+        "entity_size": model.entity_size,
+        "aggregation": model.config.aggregation,
+        "has_mention_head": model.mention_scorer is not None,
+        "precisions": ["fp32"],
+    }
+    write_json(folder / SETTINGS_FILE, settings)
+
+
+class _ContextLayers(nn.Module):
+    """What a graph of the context encoder computes."""
+
+    def __init__(self, tower: nn.Module, scorer: nn.Module | None) -> None:
+        super().__init__()
+        self.tower, self.scorer = tower, scorer
+
+    def forward(self, embeddings: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        hidden = self.tower(inputs_embeds=embeddings, attention_mask=mask.long()).last_hidden_state
+        return (hidden,) if self.scorer is None else (hidden, self.scorer(hidden))
+
+
+# -- graphs
+
+
+def _ready(tower: nn.Module | None, name: str) -> nn.Module:
+    """An encoder that can be traced as it is."""
+    if tower is None:
+        raise SettingsError(f"the {name} encoder was not loaded; load the model with {name}=True to export it")
+    if has_adapters(tower):
+        raise SettingsError("the model's adapters are not merged into its weights; load it without trainable=True to export it")
+    weight = next(tower.parameters())
+    if weight.dtype != torch.float32 or weight.device.type != "cpu":
+        found = f"{str(weight.dtype).removeprefix('torch.')} on {weight.device}"
+        raise SettingsError(f"the {name} encoder is {found}; move the model to the CPU in float32 to export it")
+    return tower
+
+
+def _write_graph(layers: nn.Module, tower: nn.Module, file: Path, outputs: tuple[str, ...]) -> None:
+    """Trace layers, optimize the graph, compare it with them, and write it with its weights next to it."""
+    kind = getattr(tower.config, "model_type", type(tower).__name__)
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.stem}.") as work, _traceable(layers, tower):
+        traced, optimized = Path(work) / "traced.onnx", Path(work) / file.name
+        try:
+            _trace(layers, tower, traced, outputs)
+            session = optimize(traced, optimized)
+            difference = _relative_difference(layers, tower, session, outputs)
+        except Exception as error:  # tracing runs code of torch and transformers, which raises anything
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise SettingsError(f"encoders of type {kind!r} cannot be exported here ({reason}); use --backend torch") from error
+        if not difference <= TOLERANCE:
+            problem = f"the exported encoder of type {kind!r} differs from the model by {difference:.2g} of its largest output"
+            raise SettingsError(f"{problem}; use --backend torch")
+        for written in (weights_file(optimized), optimized):  # the graph last: it names the other
+            written.replace(file.with_name(written.name))
+
+
+def weights_file(graph: Path) -> Path:
+    """The file of a graph's weights."""
+    return graph.with_suffix(".bin")
+
+
+def _trace(layers: nn.Module, tower: nn.Module, file: Path, outputs: tuple[str, ...]) -> None:
+    inputs = ("embeddings", "mask")
+    # The exporter by tracing: the newer one needs onnxscript, and unrolls shapes that are 1.
+    tracing: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    with torch.inference_mode():
+        torch.onnx.export(
+            layers,
+            _example(tower, 2, 6),
+            str(file),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes={name: {0: "batch"} if name == "vectors" else {0: "batch", 1: "seq"} for name in (*inputs, *outputs)},
+            opset_version=OPSET,
+            **tracing,
+        )
+
+
+def optimize(graph: Path, out: Path) -> Any:
+    """Fuse operators of a graph, and write it with its weights in a file of their own, which ONNX Runtime maps.
+
+    Only what any processor can run is fused, so that the files can be copied to another.
+
+    Returns:
+        a session of the optimized graph.
+    """
+    import onnxruntime
+
+    options = _session_options()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(out)
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights_file(out).name)
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(out), _session_options(), providers=["CPUExecutionProvider"])
+
+
+def _session_options() -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return options
+
+
+@contextlib.contextmanager
+def _traceable(layers: nn.Module, tower: nn.Module) -> Iterator[None]:
+    """Attention as single operators, no dropout, and no warnings of the exporter inside the block."""
+    attention, training = getattr(tower.config, "_attn_implementation", None), tower.training
+    layers.eval()
+    tower.set_attn_implementation("eager")  # type: ignore[operator]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        layers.train(training)
+        if attention is not None:
+            tower.set_attn_implementation(attention)  # type: ignore[operator]
+
+
+@torch.inference_mode()
+def _relative_difference(layers: nn.Module, tower: nn.Module, session: Any, outputs: tuple[str, ...]) -> float:
+    """Largest difference at real tokens, by the largest number of that output."""
+    worst = 0.0
+    for shape in _CHECKED_SHAPES:
+        embeddings, mask = _example(tower, *shape)
+        expected = layers(embeddings, mask)
+        actual = session.run(list(outputs), {"embeddings": embeddings.numpy(), "mask": mask.numpy()})
+        for ours, theirs in zip(actual, expected, strict=True):
+            real = mask.numpy() if ours.ndim == 3 else slice(None)
+            difference, size = np.abs(ours - theirs.numpy())[real], np.abs(theirs.numpy())[real]
+            worst = max(worst, float(difference.max() / max(size.max(), 1e-6)))
+    return worst
+
+
+def _example(tower: nn.Module, batch: int, seq: int) -> tuple[Tensor, Tensor]:
+    """Rows of word embeddings, the last texts padded. *Shape:* (batch, seq, width) and (batch, seq)."""
+    words = _words(tower)
+    ids = torch.randint(len(words), (batch, seq), generator=torch.Generator().manual_seed(0))
+    lengths = torch.clamp(seq - 2 * torch.arange(batch), min=2)
+    return words[ids], torch.arange(seq) < lengths[:, None]
+
+
+# -- arrays
+
+
+def _words(tower: nn.Module) -> Tensor:
+    weight: Tensor = tower.get_input_embeddings().weight  # type: ignore[operator]
+    return weight.detach()
+
+
+def _write_words(tower: nn.Module, file: Path) -> None:
+    save_array(file, _array(_words(tower)))
+
+
+def _write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with atomic_open(file, "wb") as f:
+        np.savez(f, **arrays)  # type: ignore[arg-type]
+
+
+def _array(value: Tensor) -> np.ndarray:
+    return value.detach().float().cpu().numpy()

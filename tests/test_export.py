@@ -1,0 +1,184 @@
+"""Exported encoders: the same numbers as the model's, in every kind of head and encoder, at any padding."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import toys
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_encoders import KINDS, small_encoder
+
+from blink.errors import SettingsError
+from blink.files import read_json
+from blink.model.adapters import add_adapters
+from blink.model.backends.export import export_model
+from blink.model.backends.layout import CASE, GRAPHS, HEADS_FILE, LAYER, LOG_SCALE, SETTINGS_FILE, WORDS_FILE
+from blink.model.biencoder import BiEncoder
+from blink.model.config import AGGREGATIONS, MENTION_SCORERS, ModelConfig
+from blink.model.letter_case import CLASSES, STRIDE
+from blink.model.tokenizer import Tokenizer
+
+CPU = ["CPUExecutionProvider"]
+FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
+
+
+@functools.cache
+def exported(kind: str) -> tuple[BiEncoder, Path]:
+    """A model on an encoder of a kind, and its export in a folder that lasts as long as the tests."""
+    if kind == "bert":
+        model = toys.model(reads_case=True, mention_scorer="qa_mlp", cosine=True)
+        torch.nn.init.normal_(model.case_embedding.weight)  # type: ignore[union-attr]
+    else:
+        encoder, tokenizer = small_encoder(kind)
+        model = BiEncoder(ModelConfig(), Tokenizer(tokenizer), context=encoder).eval()
+    FOLDERS.append(tempfile.TemporaryDirectory(prefix="blink-export-"))
+    folder = Path(FOLDERS[-1].name)
+    export_model(model, folder)
+    return model, folder
+
+
+@functools.cache
+def session(kind: str) -> Any:
+    return onnxruntime.InferenceSession(str(exported(kind)[1] / GRAPHS["fp32"]), providers=CPU)
+
+
+def run(kind: str, codes: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+    """Outputs of the exported graph, its inputs gathered as a backend does."""
+    folder = exported(kind)[1]
+    heads = np.load(folder / HEADS_FILE, allow_pickle=False)
+    embeddings = np.load(folder / WORDS_FILE, mmap_mode="r", allow_pickle=False)[codes % STRIDE]
+    if CASE in heads:
+        embeddings = embeddings + heads[CASE][codes // STRIDE]
+    names = [output.name for output in session(kind).get_outputs()]
+    return dict(zip(names, session(kind).run(names, {"embeddings": embeddings, "mask": mask}), strict=True))
+
+
+@pytest.mark.parametrize("kind", ["bert", *KINDS])
+@settings(max_examples=15, deadline=None)
+@given(lengths=st.lists(st.integers(2, 40), min_size=1, max_size=5), padding=st.integers(0, 6), seed=st.integers(0, 9999))
+def test_graph_computes_what_the_model_computes(kind: str, lengths: list[int], padding: int, seed: int) -> None:
+    model = exported(kind)[0]
+    numbers = np.random.default_rng(seed)
+    seq = max(lengths) + padding
+    mask = np.arange(seq) < np.array(lengths)[:, None]
+    codes = numbers.integers(5, 400, mask.shape) + STRIDE * numbers.integers(0, CLASSES, mask.shape)
+    codes[~mask] = model.tokenizer.pad_id
+    outputs = run(kind, codes, mask)
+    with torch.inference_mode():
+        hidden = model.encode_context(torch.from_numpy(codes), torch.from_numpy(mask))
+        scores = model.mention_scorer(hidden)  # type: ignore[misc]
+    np.testing.assert_allclose(outputs["hidden"][mask], hidden.numpy()[mask], atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(outputs["token_scores"][mask], scores.numpy()[mask], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert", *KINDS])
+def test_padding_changes_nothing(kind: str) -> None:
+    codes = np.random.default_rng(1).integers(5, 400, (3, 12))
+    mask = np.ones(codes.shape, dtype=bool)
+    wider = np.concatenate([codes, np.full((3, 20), 7)], axis=1)
+    padded = run(kind, wider, np.arange(32) < np.full((3, 1), 12))
+    for name, values in run(kind, codes, mask).items():
+        np.testing.assert_allclose(padded[name][:, :12], values, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+@pytest.mark.parametrize("scorer", [*MENTION_SCORERS, "none"])
+def test_heads_are_stored(aggregation: str, scorer: str, tmp_path: Path) -> None:
+    model = toys.model(aggregation=aggregation, mention_scorer=scorer, cosine=aggregation == "all_avg", candidate=False)
+    export_model(model, tmp_path)
+    outputs = onnxruntime.InferenceSession(str(tmp_path / GRAPHS["fp32"]), providers=CPU).get_outputs()
+    assert [output.name for output in outputs] == ["hidden", "token_scores"][: 1 if scorer == "none" else 2]
+    stored = read_json(tmp_path / SETTINGS_FILE)
+    assert stored["has_mention_head"] == (scorer != "none")
+    assert (stored["aggregation"], stored["entity_size"], stored["positions"]) == (aggregation, toys.HIDDEN, toys.POSITIONS)
+    heads = dict(np.load(tmp_path / HEADS_FILE, allow_pickle=False))
+    assert (LOG_SCALE in heads) == model.config.cosine
+    # The layers alone make the vector of a token from its own: a mention of one token.
+    vector = torch.randn(1, 1, toys.HIDDEN)
+    at = torch.zeros(1, dtype=torch.int64)
+    expected = model.aggregator(vector, at, at, at).detach().numpy()  # type: ignore[misc]
+    values = vector[0].numpy()
+    if aggregation.startswith("fl_") and aggregation != "fl_avg":
+        values = np.concatenate([values, values], axis=1)
+    for i in range(sum(name.endswith("weight") for name in heads)):
+        values = (np.maximum(values, 0) if i else values) @ heads[LAYER.format(i, "weight")].T + heads[LAYER.format(i, "bias")]
+    np.testing.assert_allclose(values, expected, atol=1e-5)
+
+
+def test_weights_are_next_to_the_graph_and_nothing_else_remains(tmp_path: Path) -> None:
+    export_model(toys.model(candidate=False), tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "backend.json", "context.bin", "context.onnx", "heads.npz", "words.npy",
+    ]  # fmt: skip
+    assert (tmp_path / "context.onnx").stat().st_size < 100_000
+
+
+def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
+    model = toys.model(candidate=False)
+    attention = model.context_encoder.config._attn_implementation  # type: ignore[union-attr]
+    model.train()
+    export_model(model, tmp_path)
+    assert model.training
+    assert all(module.training for module in model.modules())
+    assert model.context_encoder.config._attn_implementation == attention  # type: ignore[union-attr]
+
+
+class _Opaque(torch.nn.Module):
+    """An encoder with an operation that no graph has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tower = toys.tower(0)
+        self.config = self.tower.config
+
+    def get_input_embeddings(self) -> torch.nn.Module:
+        return self.tower.get_input_embeddings()
+
+    def set_attn_implementation(self, name: str) -> None:
+        self.tower.set_attn_implementation(name)
+
+    def forward(self, **inputs: torch.Tensor) -> Any:
+        output = self.tower(**inputs)
+        output.last_hidden_state = torch.linalg.matrix_exp(output.last_hidden_state[..., None]).squeeze(-1)
+        return output
+
+
+class _ReadsValues(_Opaque):
+    """An encoder that does something else with short texts: tracing sees one way only."""
+
+    def forward(self, **inputs: torch.Tensor) -> Any:
+        output = self.tower(**inputs)
+        if inputs["inputs_embeds"].shape[1] < 6:
+            output.last_hidden_state = -output.last_hidden_state
+        return output
+
+
+@pytest.mark.parametrize(("kind", "message"), [(_Opaque, "cannot be exported"), (_ReadsValues, "differs from the model")])
+def test_what_cannot_be_exported_is_refused(kind: type[torch.nn.Module], message: str, tmp_path: Path) -> None:
+    model = toys.model(candidate=False)
+    model.context_encoder = kind()
+    with pytest.raises(SettingsError, match=message) as error:
+        export_model(model, tmp_path)
+    assert "'bert'" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_that_are_not_ready_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="context=True"):
+        export_model(toys.model(context=False), tmp_path)
+    model = toys.model(candidate=False)
+    with pytest.raises(SettingsError, match="bfloat16 on cpu"):
+        export_model(model.to(torch.bfloat16), tmp_path)
+    model = toys.model(candidate=False)
+    add_adapters(model.context_encoder, 2)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="adapters are not merged"):
+        export_model(model, tmp_path)
