@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import blink
 from blink.data.records import Entity
 from blink.data.windows import Window
-from blink.kb.alias_table import AliasTable, build_alias_table, normalise
+from blink.kb.alias_table import AliasTable, normalise
+from blink.kb.name_tables import build_name_tables
 from blink.linking.analysis import TokenizedText, WindowInput
 from blink.linking.linker import Linker
 from blink.linking.splitting import SpanProposals
@@ -357,7 +358,7 @@ def test_items_of_an_enumeration_have_the_second_best_score_at_least(linker: Lin
 
 
 def test_names_of_symbols_are_in_the_alias_table(tmp_path: Path) -> None:
-    build_alias_table([Entity(0, "!!!", aliases=("Chk Chk Chk",)), Entity(1, "?"), Entity(2, "1984")], tmp_path)
+    build_name_tables([Entity(0, "!!!", aliases=("Chk Chk Chk",)), Entity(1, "?"), Entity(2, "1984")], 3, tmp_path)
     table = AliasTable.open(tmp_path)
     rows = {name: [match.row for match in table.lookup(name)] for name in ("!!!", "! ! !", "!!", "?", "1984", "chk chk chk")}
     assert rows == {"!!!": [0], "! ! !": [0], "!!": [], "?": [], "1984": [2], "chk chk chk": [0]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ from hypothesis import strategies as st
 
 from blink.data.records import Entity
 from blink.errors import MismatchError, MissingFileError
-from blink.kb import fuzzy_index
-from blink.kb.alias_table import TITLE, VARIANT, AliasMatch, AliasTable, build_alias_table
-from blink.kb.fuzzy_index import MEASURES, N_TRIGRAMS, FuzzyIndex, build_fuzzy_index, file_of
+from blink.kb import fuzzy_writer, grams
+from blink.kb.alias_table import TITLE, VARIANT, AliasMatch, AliasTable, normalise, without_brackets
+from blink.kb.fuzzy_index import MEASURES, FuzzyIndex, file_of
+from blink.kb.grams import Characters, gram_keys
 from blink.kb.knowledge_base import MAX_CANDIDATES_PER_ALIAS, NameIndex
-from blink.kb.popularity import POPULARITY_FILE, build_popularity, describe, open_popularity
+from blink.kb.name_tables import build_name_tables
+from blink.kb.popularity import POPULARITY_FILE, describe, open_popularity
 
 pytestmark = pytest.mark.quick
 
@@ -32,8 +35,10 @@ ENTITIES = [
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> FuzzyIndex:
     folder = tmp_path_factory.mktemp("spelling")
-    assert build_fuzzy_index(ENTITIES, 7, folder) == sum(2 if e.row in (1,) else 3 if e.row == 5 else 1 for e in ENTITIES)
-    return FuzzyIndex.open(folder)
+    build_name_tables(ENTITIES, 7, folder)
+    index = FuzzyIndex.open(folder)
+    assert len(index.rows) == sum(2 if e.row in (1,) else 3 if e.row == 5 else 1 for e in ENTITIES)
+    return index
 
 
 @pytest.mark.parametrize(
@@ -114,45 +119,63 @@ def test_measures_do_not_depend_on_the_company(index: FuzzyIndex, order: list[in
 
 
 @pytest.mark.parametrize("block", [1, 7, 1000])
-def test_postings_are_the_names_of_each_trigram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(fuzzy_index, "_BLOCK", block)
-    build_fuzzy_index([*ENTITIES, Entity(6, "?!", aliases=("Islam", "islamic Islamic art"))], 7, tmp_path)
+@pytest.mark.parametrize("most", [1, 2, 1000])
+def test_postings_are_the_names_of_each_gram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, most: int) -> None:
+    monkeypatch.setattr(fuzzy_writer, "_BLOCK_NAMES", block)
+    monkeypatch.setattr(grams, "MAX_NAMES_PER_GRAM", most)
+    entities = [*ENTITIES[:-1], Entity(6, "Steglitz", aliases=("Islam", "islamic Islamic art", "?!"))]
+    build_name_tables(entities, 7, tmp_path)
     opened = FuzzyIndex.open(tmp_path)
-    names_of: dict[int, list[int]] = {}
-    for name in range(len(opened.rows)):
-        for gram in opened.grams[opened.gram_at[name] : opened.gram_at[name + 1]].tolist():
-            names_of.setdefault(gram, []).append(name)
-    assert len(opened.postings) == len(opened.grams) > 100
-    for gram in range(N_TRIGRAMS):
-        postings = opened.postings[opened.posting_at[gram] : opened.posting_at[gram + 1]]
-        assert postings.tolist() == names_of.get(gram, [])
+    names = [name for e in entities for name in dict.fromkeys((e.title, without_brackets(e.title), *e.aliases))]
+    padded = [f" {form} " for form in map(normalise, names) if form]
+    starting = Counter(
+        name[i:end] for name in padded for i in range(len(name)) for end in range(i + 3, min(i + 8, len(name)) + 1)
+    )
+    names_of: dict[str, set[int]] = {}
+    for number, name in enumerate(padded):
+        for i in range(len(name) - 2):
+            rare = [n for n in range(3, min(8, len(name) - i) + 1) if starting[name[i : i + n]] <= most]
+            if rare:
+                names_of.setdefault(name[i : i + rare[0]], set()).add(number)
+    lists = {
+        gram: opened.postings[opened.posting_at[at] : opened.posting_at[at + 1]].tolist()
+        for gram in names_of
+        for at in [int(np.searchsorted(opened.keys, _key_of(gram)))]
+    }
+    assert lists == {gram: sorted(numbers) for gram, numbers in names_of.items()}
+    assert len(opened.keys) == len(names_of) > 60
+
+
+def _key_of(gram: str) -> np.uint32:
+    codes = np.frombuffer(gram.encode("utf-32-le"), dtype=np.uint32)
+    return gram_keys(Characters(codes, np.array([len(codes)])))[len(gram) - 3, 0]
 
 
 def test_a_missing_or_damaged_table_is_said(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="build the knowledge base again"):
         FuzzyIndex.open(tmp_path)
-    build_fuzzy_index(ENTITIES, 7, tmp_path)
+    build_name_tables(ENTITIES, 7, tmp_path)
     (tmp_path / file_of("grams")).write_bytes(b"no array")
     with pytest.raises(MismatchError, match="damaged"):
         FuzzyIndex.open(tmp_path)
 
 
 def test_an_empty_catalogue_has_a_table(tmp_path: Path) -> None:
-    assert build_fuzzy_index([], 0, tmp_path) == 0
+    build_name_tables([], 0, tmp_path)
     assert FuzzyIndex.open(tmp_path).similar("islam") == []
 
 
 def test_lower_wikidata_numbers_are_better_known() -> None:
-    popularity = {e.title: describe(e)[0] for e in ENTITIES}
+    popularity = dict(zip([e.title for e in ENTITIES], describe(ENTITIES)[:, 0], strict=True))
     assert popularity["Islam"] > popularity["Will Ferrell"] > popularity["New York Public Library"]
-    assert describe(Entity(0, "bat", "", None))[3] == 1.0
+    assert describe([Entity(0, "bat", "", None)])[0, 3] == 1.0
 
 
 def test_popularity_is_bound_to_the_rows(tmp_path: Path) -> None:
-    build_popularity(ENTITIES, 7, tmp_path)
+    build_name_tables(ENTITIES, 7, tmp_path)
     table = open_popularity(tmp_path, 7)
     assert not table[3].any()
-    assert table[2].tolist() == pytest.approx(describe(ENTITIES[2]), rel=1e-6)
+    assert table[2].tolist() == pytest.approx(describe(ENTITIES)[2].tolist())
     with pytest.raises(MismatchError, match="8 entities"):
         open_popularity(tmp_path, 8)
     (tmp_path / POPULARITY_FILE).unlink()
@@ -165,13 +188,13 @@ def test_popularity_is_bound_to_the_rows(tmp_path: Path) -> None:
     [("islams", 2), ("new-york public library", 0), ("newyork publiclibrary", 0), ("georgia", 5), ("willferrell's", 1)],
 )
 def test_near_forms_leave_blanks_hyphens_and_a_final_s_aside(tmp_path: Path, name: str, row: int) -> None:
-    build_alias_table(ENTITIES, tmp_path)
+    build_name_tables(ENTITIES, 7, tmp_path)
     forms = AliasTable.open(tmp_path)
     assert forms.lookup_variants(name) == [AliasMatch(row, VARIANT)]
 
 
 def test_near_forms_are_no_exact_ones(tmp_path: Path) -> None:
-    build_alias_table([*ENTITIES, Entity(7, "US"), Entity(8, "u")], tmp_path)
+    build_name_tables([*ENTITIES, Entity(7, "US"), Entity(8, "u")], 9, tmp_path)
     forms = AliasTable.open(tmp_path)
     assert forms.lookup("islams") == forms.lookup("newyork public library") == []
     assert forms.lookup("islam") == [AliasMatch(2, TITLE)]
@@ -180,10 +203,8 @@ def test_near_forms_are_no_exact_ones(tmp_path: Path) -> None:
 
 
 def names_of(folder: Path, entities: list[Entity]) -> NameIndex:
-    build_alias_table(entities, folder)
-    build_fuzzy_index(entities, len(entities), folder)
-    build_popularity(entities, len(entities), folder)
-    return NameIndex(AliasTable.open(folder), FuzzyIndex.open(folder), open_popularity(folder, len(entities)))
+    build_name_tables(entities, len(entities), folder)
+    return NameIndex.open(folder, len(entities))
 
 
 @given(order=st.permutations(list(range(MAX_CANDIDATES_PER_ALIAS + 4))), titles=st.integers(0, MAX_CANDIDATES_PER_ALIAS + 4))

@@ -14,6 +14,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,11 @@ import pytest
 
 from blink.data.records import Entity
 from blink.errors import BlinkError, DataError, MismatchError, MissingFileError, SettingsError
-from blink.kb import catalogue_sidecar
+from blink.kb import catalogue_sidecar, title_table
 from blink.kb import knowledge_base as module
 from blink.kb.catalogue import Catalogue
+from blink.kb.fuzzy_index import FuzzyIndex, file_of
+from blink.kb.grams import N_TRIGRAMS
 from blink.kb.index import ExactIndex
 from blink.kb.knowledge_base import (
     CATALOGUE_FILE,
@@ -152,7 +156,8 @@ def test_progress_names_the_stages_and_counts_every_row(tmp_path: Path, source: 
     done: list[int] = []
     build(source, tmp_path / "kb", progress=BuildProgress(lambda name, total: stages.append((name, total)), done.append))
     assert ("encoding", 23) in stages
-    assert sum(done) == 23
+    assert ("indexing names", 23) in stages
+    assert sum(done) == 2 * 23
 
 
 def test_building_in_place_reads_the_catalogue_of_the_folder(tmp_path: Path, source: Path) -> None:
@@ -592,3 +597,60 @@ def test_vectors_are_mapped_for_reading_only(kb: Path) -> None:
     vectors = load_vectors(kb / VECTORS_FILE)
     assert isinstance(vectors, np.memmap)
     assert not vectors.flags.writeable
+
+
+# --- titles and earlier formats -------------------------------------------------------------------------------------
+
+
+def test_titles_and_ids_by_row_are_those_of_the_lines(tmp_path: Path) -> None:
+    lines: list[Any] = [*toys.rows(6), {"title": "Žižkov\n川 😀"}, "no JSON", {"title": "Ä", "kb_idx": "local:ä"}]
+    build(toys.write_catalogue(tmp_path / "entity.jsonl", lines), tmp_path / "kb", skip_bad=True)
+    base = KnowledgeBase.open(tmp_path / "kb")
+    rows = [8, 0, 7, 6, 6]
+    assert (
+        base.titles(rows)
+        == [base.catalogue.title(row) for row in rows]
+        == ["Ä", base.catalogue.title(0), "", *[lines[6]["title"]] * 2]
+    )
+    assert base.kb_ids(np.array(rows)) == [base.catalogue[row].kb_id for row in rows]
+    assert base.titles([]) == base.kb_ids([]) == []
+
+
+def as_format_5(folder: Path) -> None:
+    """Give a knowledge base the files of format 5: no table of titles, and the names of each trigram."""
+    load = partial(np.load, allow_pickle=False)
+    grams, gram_at = load(folder / file_of("grams")), load(folder / file_of("gram_at"))
+    for name in (*title_table.FILES, file_of("keys"), file_of("rarities")):
+        (folder / name).unlink()
+    order = np.argsort(grams, kind="stable")
+    np.save(folder / file_of("postings"), np.searchsorted(gram_at, order, side="right").astype(np.int32) - 1)
+    np.save(folder / file_of("posting_at"), np.searchsorted(grams[order], np.arange(N_TRIGRAMS + 1)))
+    samples = module.file_samples(folder)
+    (folder / MANIFEST_FILE).write_text(json.dumps(asdict(read_manifest(folder)) | {"format": 5, "samples": samples}))
+
+
+def test_a_knowledge_base_of_format_5_still_opens(tmp_path: Path, source: Path) -> None:
+    build(source, tmp_path / "kb")
+    new = KnowledgeBase.open(tmp_path / "kb")
+    shutil.copytree(tmp_path / "kb", tmp_path / "old")
+    as_format_5(tmp_path / "old")
+    old = KnowledgeBase.open(tmp_path / "old")
+    assert old.names is not None
+    assert new.names is not None
+    assert old.names.fuzzy_index.keys is None
+    assert old.titles([4, 2]) == new.titles([4, 2])
+    assert old.kb_ids([4, 2]) == new.kb_ids([4, 2])
+    for title in new.titles(range(23)):
+        for mention in (title, title[1:], title[:-2], title + "e"):
+            assert old.names.fuzzy_index.similar(mention) == new.names.fuzzy_index.similar(mention)
+            measured = [base.names.fuzzy_index.compare(mention, range(23)) for base in (old, new)]  # type: ignore[union-attr]
+            assert np.array_equal(*measured)
+
+
+def test_grams_that_are_missing_are_not_taken_for_those_of_format_5(tmp_path: Path, source: Path) -> None:
+    build(source, tmp_path / "kb")
+    (tmp_path / "kb" / file_of("keys")).unlink()
+    with pytest.raises(MismatchError, match="grams of the fuzzy index"):
+        FuzzyIndex.open(tmp_path / "kb")
+    with pytest.raises(MissingFileError, match="build it again"):
+        KnowledgeBase.open(tmp_path / "kb")

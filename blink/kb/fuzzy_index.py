@@ -11,20 +11,20 @@ trigrams are then scored with all trigrams.
 from __future__ import annotations
 
 import zlib
-from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from blink.data.arrays import map_array, save_array
-from blink.data.records import Entity
-from blink.kb.alias_table import REBUILD, normalise, without_brackets
+from blink.data.arrays import map_array
+from blink.errors import MismatchError
+from blink.kb.alias_table import REBUILD, normalise
+from blink.kb.grams import N_TRIGRAMS, Characters, gram_keys
 
-N_TRIGRAMS = 1 << 16
-"""Number of hash values of trigrams."""
 MAX_NAMES_PER_ENTITY = 32
 """Most names of an entity that are indexed; a few entities have hundreds."""
 MAX_POSTINGS = 1 << 14
@@ -44,13 +44,14 @@ MEASURES = (
     "rest_in_context",
 )
 """Columns of `FuzzyIndex.compare_all`."""
-_BUCKETS = 1 << 20
+BUCKETS = 1 << 20
 """Buckets of words whose names are counted."""
-_LEAST_RARITY = 0.1
+LEAST_RARITY = 0.1
 """Least rarity of a word, for catalogues of few names."""
 _CONTAINED_DISCOUNT = 0.9
 _BLOCK = 1 << 18
-"""Trigrams that are sorted, or words that are counted, at a time."""
+"""Words that are counted at a time."""
+_NOT_IN_FORMAT_5 = ("keys", "rarities")
 
 
 @dataclass(frozen=True)
@@ -71,24 +72,29 @@ class FuzzyIndex:
         rows: row of each name. *Shape:* (names,), int32.
         gram_at: first trigram of each name, and the end. *Shape:* (names + 1,), int64.
         grams: distinct hashed trigrams of each name. *Shape:* (trigrams,), uint16.
-        posting_at: first posting of each trigram, and the end. *Shape:* (N_TRIGRAMS + 1,), int64.
-        postings: names that have the trigram. *Shape:* (trigrams,), int32.
+        keys: hashed grams of variable length (see `blink.kb.grams`), ascending. *Shape:* (grams,), uint32. None in knowledge
+            bases of format 5, whose lists are those of all trigrams.
+        posting_at: first posting of each gram, and the end. *Shape:* (grams + 1,), int32 or int64.
+        postings: names that have the gram. *Shape:* (postings,), int32.
         word_at: first word of each name, and the end. *Shape:* (names + 1,), int64.
         words: distinct hashed words of each name. *Shape:* (words,), uint32.
         initials: hash of each name's initials; 0 for names of one word. *Shape:* (names,), uint32.
         by_initials: names in the order of their initials. *Shape:* (names,), int32.
+        rarities: of the words of each bucket, see `rarity`. *Shape:* (BUCKETS,), float32. None in format 5.
     """
 
     first: np.ndarray
     rows: np.ndarray
     gram_at: np.ndarray
     grams: np.ndarray
+    keys: np.ndarray | None
     posting_at: np.ndarray
     postings: np.ndarray
     word_at: np.ndarray
     words: np.ndarray
     initials: np.ndarray
     by_initials: np.ndarray
+    rarities: np.ndarray | None
 
     @classmethod
     def open(cls, folder: str | Path) -> FuzzyIndex:
@@ -99,31 +105,19 @@ class FuzzyIndex:
             MismatchError: a file is damaged.
         """
         # As plain arrays, since every slice of a memmap costs an extra Python call.
-        return cls(**{f.name: np.asarray(map_array(Path(folder) / file_of(f.name), REBUILD)) for f in fields(cls)})
-
-    def subset(self, row_of: np.ndarray) -> FuzzyIndex:
-        """The index without some entities; ``row_of`` is the new row of each entity, ascending, or -1. *Shape:* (entities,)."""
-        names = np.flatnonzero(row_of[self.rows] >= 0)
-        gram_positions, _ = _expand(self.gram_at[names], self.gram_at[names + 1])
-        word_positions, _ = _expand(self.word_at[names], self.word_at[names + 1])
-        return _indexed(
-            int(np.count_nonzero(row_of >= 0)),
-            rows=row_of[self.rows[names]].astype(np.int32),
-            grams=self.grams[gram_positions],
-            gram_at=_bounds(self.gram_at[names + 1] - self.gram_at[names]),
-            words=self.words[word_positions],
-            word_at=_bounds(self.word_at[names + 1] - self.word_at[names]),
-            initials=self.initials[names],
-        )
-
-    def save(self, folder: str | Path) -> None:
-        """Write the index into ``folder``."""
-        for field in fields(self):
-            save_array(Path(folder) / file_of(field.name), getattr(self, field.name))
+        paths = {f.name: Path(folder) / file_of(f.name) for f in fields(cls)}
+        optional = {name for name in _NOT_IN_FORMAT_5 if not paths[name].is_file() and paths["postings"].is_file()}
+        arrays: dict[str, Any] = {
+            name: None if name in optional else np.asarray(map_array(path, REBUILD)) for name, path in paths.items()
+        }
+        index = cls(**arrays)
+        if len(index.posting_at) != (N_TRIGRAMS if index.keys is None else len(index.keys)) + 1:
+            raise MismatchError(f"the grams of the fuzzy index in {folder} are missing or damaged; {REBUILD}")
+        return index
 
     def similar(self, text: str, limit: int = 8) -> list[int]:
         """Rows of at most ``limit`` entities with a similar name, most similar first; up to half of them by initials."""
-        rows = [*self._rows_by_initials(text)[: limit // 2], *self._rows_by_trigrams(_hashed(text).trigrams)]
+        rows = [*self._rows_by_initials(text, limit // 2), *self._rows_by_trigrams(text)]
         return list(dict.fromkeys(rows))[:limit]
 
     def compare(self, text: str, rows: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -185,9 +179,9 @@ class FuzzyIndex:
                 shared_words / np.maximum(1, n_words[mention]),
                 shared_words / np.maximum(1, sizes[1]),
                 is_initials & (n_words > 0)[mention],
-                shared_weight / np.maximum(_LEAST_RARITY, mention_weight),
-                shared_weight / np.maximum(_LEAST_RARITY, weight),
-                2 * shared_weight / np.maximum(_LEAST_RARITY, mention_weight + weight),
+                shared_weight / np.maximum(LEAST_RARITY, mention_weight),
+                shared_weight / np.maximum(LEAST_RARITY, weight),
+                2 * shared_weight / np.maximum(LEAST_RARITY, mention_weight + weight),
                 np.where(in_context, weight - shared_weight, 0),
             ],
             axis=1,
@@ -200,29 +194,37 @@ class FuzzyIndex:
 
     def rarity(self, words: np.ndarray) -> np.ndarray:
         """log(names / names with the word) of hashed words; words that share a bucket count together. *Shape:* (n,)."""
-        rarity: np.ndarray = self._rarities[words & np.uint32(_BUCKETS - 1)]
+        rarity: np.ndarray = self._rarities[words & np.uint32(BUCKETS - 1)]
         return rarity
 
     @cached_property
     def _rarities(self) -> np.ndarray:
-        counts = np.zeros(_BUCKETS, dtype=np.int64)
+        if self.rarities is not None:
+            return self.rarities
+        counts = np.zeros(BUCKETS, dtype=np.int64)
         for start in range(0, len(self.words), _BLOCK):  # in blocks, since bincount copies its input
-            counts += np.bincount(self.words[start : start + _BLOCK] & np.uint32(_BUCKETS - 1), minlength=_BUCKETS)
-        rarities: np.ndarray = np.log(max(1, len(self.rows)) / np.maximum(1, counts)).clip(_LEAST_RARITY).astype(np.float32)
-        return rarities
+            counts += np.bincount(self.words[start : start + _BLOCK] & np.uint32(BUCKETS - 1), minlength=BUCKETS)
+        return rarities(counts, len(self.rows))
 
-    def _rows_by_initials(self, text: str) -> list[int]:
-        query = np.uint32(_initials_hash(text))
-        begin, end = (
-            int(np.searchsorted(self.initials, query, side=side, sorter=self.by_initials)) for side in ("left", "right")
-        )
-        return list(dict.fromkeys(self.rows[self.by_initials[begin:end]].tolist()))
+    def _rows_by_initials(self, text: str, limit: int) -> list[int]:
+        # Not numpy's searchsorted, which copies its sorter.
+        query, of_name = _initials_hash(text), self.initials.__getitem__
+        begin = bisect_left(self.by_initials, query, key=of_name)
+        end = bisect_right(self.by_initials, query, lo=begin, key=of_name)
+        most = limit * MAX_NAMES_PER_ENTITY  # millions of names may have two letters as initials
+        return list(dict.fromkeys(self.rows[self.by_initials[begin : min(end, begin + most)]].tolist()))[:limit]
 
-    def _rows_by_trigrams(self, query: np.ndarray) -> list[int]:
+    def _rows_by_trigrams(self, text: str) -> list[int]:
+        query = _hashed(text).trigrams
         if not len(query):
             return []
-        names, shared = self._shortlist(query)
-        n_trigrams = self.gram_at[names + 1] - self.gram_at[names]
+        names = self._shortlist(text)
+        begin, end = self.gram_at[names], self.gram_at[names + 1]
+        positions, owner = _expand(begin, end)
+        is_shared = np.zeros(N_TRIGRAMS, dtype=np.bool_)
+        is_shared[query] = True
+        shared = np.bincount(owner[is_shared[self.grams[positions]]], minlength=len(names))
+        n_trigrams = end - begin
         dice = 2 * shared / (n_trigrams + len(query))
         # Dice is low for names longer than the query, although people are often mentioned by their family name alone.
         # For a longer name the similarity is therefore at least the mean of Dice and the share of the query that it contains.
@@ -233,105 +235,39 @@ class FuzzyIndex:
         rows: list[int] = self.rows[names[matches]].tolist()
         return rows
 
-    def _shortlist(self, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Names that share the most trigrams with a query, and how many. *Shape:* (names,), int64, each."""
-        begin, end = self.posting_at[query.astype(np.int64)], self.posting_at[query.astype(np.int64) + 1]
+    def _shortlist(self, text: str) -> np.ndarray:
+        """Names that share the most rare grams with a query, ascending. *Shape:* (names,), int."""
+        lists = self._lists(text)
+        begin, end = self.posting_at[lists].astype(np.int64), self.posting_at[lists + 1].astype(np.int64)
         rarest_first = np.argsort(end - begin, kind="stable")
         # All lists within the limit, but at least one.
         n_lists = max(1, int(np.searchsorted(np.cumsum((end - begin)[rarest_first]), MAX_POSTINGS)))
-        lists = rarest_first[:n_lists]
-        positions, _ = _expand(begin[lists], end[lists])
-        names, counts = np.unique(self.postings[positions], return_counts=True)
+        bounds = zip(begin[rarest_first[:n_lists]].tolist(), end[rarest_first[:n_lists]].tolist(), strict=True)
+        postings = np.concatenate([np.empty(0, np.int32), *(self.postings[b:e] for b, e in bounds)])
+        postings.sort()
+        starts = np.flatnonzero(np.diff(postings, prepend=-1))
+        names, counts = postings[starts], np.diff(starts, append=len(postings))
         if len(names) > SHORTLIST_SIZE:
             # The length normalization of cosine similarity, without which long names always come first.
             weight = counts / np.sqrt(self.gram_at[names + 1] - self.gram_at[names])
             names = names[np.sort(np.argpartition(-weight, SHORTLIST_SIZE)[:SHORTLIST_SIZE])]
-        return names, _overlap(self.gram_at, self.grams, names, query)[0]
+        return names
+
+    def _lists(self, text: str) -> np.ndarray:
+        """Lists of names of the query's grams. *Shape:* (n,), int64."""
+        if self.keys is None:
+            return _hashed(text).trigrams.astype(np.int64)
+        keys = gram_keys(Characters.of([normalise(text)]))
+        lists = np.searchsorted(self.keys, keys).clip(max=max(0, len(self.keys) - 1))
+        is_list = self.keys[lists] == keys if len(self.keys) else np.zeros(keys.shape, np.bool_)
+        shortest = is_list.argmax(axis=0), np.arange(keys.shape[1])
+        return np.unique(lists[shortest][is_list[shortest]])
 
 
-def build_fuzzy_index(entities: Iterable[Entity], count: int, folder: str | Path) -> int:
-    """Write the index of all names into ``folder``.
-
-    Args:
-        entities: by ascending row; rows without an entity have no names.
-        count: rows of the catalogue.
-        folder: where the files go.
-
-    Returns:
-        number of names.
-    """
-    columns = _NameColumns()
-    for entity in entities:
-        for name in _names(entity):
-            columns.add(entity.row, _hashed(name))
-    index = _indexed(
-        count,
-        rows=np.frombuffer(columns.rows, np.int32),
-        grams=np.frombuffer(columns.grams, np.uint16),
-        gram_at=_bounds(np.frombuffer(columns.gram_sizes, np.uint32)),
-        words=np.frombuffer(columns.words, np.uint32),
-        word_at=_bounds(np.frombuffer(columns.word_sizes, np.uint32)),
-        initials=np.frombuffer(columns.initials, np.uint32),
-    )
-    index.save(folder)
-    return len(index.rows)
-
-
-class _NameColumns:
-    """Names as typed columns, since Python objects for millions of names would take gigabytes."""
-
-    def __init__(self) -> None:
-        self.rows, self.initials = array("i"), array("I")
-        self.grams, self.gram_sizes = array("H"), array("I")
-        self.words, self.word_sizes = array("I"), array("I")
-
-    def add(self, row: int, name: _HashedName) -> None:
-        """Append a name; one without words is dropped."""
-        if not len(name.words):
-            return
-        self.rows.append(row)
-        self.initials.append(name.initials)
-        self.gram_sizes.append(len(name.trigrams))
-        self.grams.frombytes(name.trigrams.tobytes())
-        self.word_sizes.append(len(name.words))
-        self.words.frombytes(name.words.tobytes())
-
-
-def _indexed(count: int, *, rows: np.ndarray, grams: np.ndarray, gram_at: np.ndarray, **names: np.ndarray) -> FuzzyIndex:
-    """The index of names: adds the arrays of `FuzzyIndex` that follow from the others, for a catalogue of ``count`` rows."""
-    posting_at, postings = _postings(grams, gram_at)
-    return FuzzyIndex(
-        first=_bounds(np.bincount(rows, minlength=count)),
-        rows=rows,
-        grams=grams,
-        gram_at=gram_at,
-        posting_at=posting_at,
-        postings=postings,
-        by_initials=np.argsort(names["initials"], kind="stable").astype(np.int32),
-        **names,
-    )
-
-
-def _postings(grams: np.ndarray, gram_at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Invert the trigrams of names: ``posting_at`` and ``postings`` of `FuzzyIndex`.
-
-    This is a counting sort in blocks, since sorting all trigrams at once takes four times the memory. A first pass counts the
-    names per trigram; a second one sorts each block and appends its names to the lists.
-    """
-    starts = range(0, len(grams), _BLOCK)
-    sizes = np.zeros(N_TRIGRAMS, dtype=np.int64)
-    for start in starts:
-        sizes += np.bincount(grams[start : start + _BLOCK], minlength=N_TRIGRAMS)
-    posting_at = _bounds(sizes)
-    postings, next_free = np.empty(len(grams), dtype=np.int32), posting_at[:-1].copy()
-    for start in starts:
-        block = grams[start : start + _BLOCK]
-        order, counts = np.argsort(block, kind="stable"), np.bincount(block, minlength=N_TRIGRAMS)
-        trigrams = block[order]
-        rank_in_block = np.arange(len(block)) - (np.cumsum(counts) - counts)[trigrams]  # among equal trigrams
-        postings[next_free[trigrams] + rank_in_block] = np.searchsorted(gram_at, start + order, side="right") - 1
-        next_free += counts
-    return posting_at, postings
+def rarities(counts: np.ndarray, names: int) -> np.ndarray:
+    """log(names / names with a word) of each bucket of words. *Shape:* (BUCKETS,), int to float32."""
+    values: np.ndarray = np.log(max(1, names) / np.maximum(1, counts)).clip(LEAST_RARITY).astype(np.float32)
+    return values
 
 
 def file_of(array_name: str) -> str:
@@ -340,10 +276,6 @@ def file_of(array_name: str) -> str:
 
 
 FILES = tuple(file_of(field.name) for field in fields(FuzzyIndex))
-
-
-def _names(entity: Entity) -> list[str]:
-    return list(dict.fromkeys((entity.title, without_brackets(entity.title), *entity.aliases)))[:MAX_NAMES_PER_ENTITY]
 
 
 @lru_cache(maxsize=1 << 12)
@@ -404,11 +336,3 @@ def _is_in(items: np.ndarray, ascending: np.ndarray) -> np.ndarray:
         return np.zeros(len(items), dtype=np.bool_)
     is_in: np.ndarray = ascending[np.searchsorted(ascending, items).clip(max=len(ascending) - 1)] == items
     return is_in
-
-
-def _overlap(bounds: np.ndarray, items: np.ndarray, names: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number of items (trigrams or words) that each name shares with the query, and that it has. *Shape:* (names,) each."""
-    begin, end = bounds[names], bounds[names + 1]
-    positions, owner = _expand(begin, end)
-    shared = np.isin(items[positions], query)
-    return np.bincount(owner[shared], minlength=len(names)), end - begin

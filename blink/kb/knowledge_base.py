@@ -6,20 +6,21 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
 from blink.files import atomic_open, locked, read_json, require_file, sample_hash, sha256, write_json
-from blink.kb.alias_table import KEYS_FILE, VALUES_FILE, AliasMatch, AliasTable, build_alias_table
+from blink.kb.alias_table import AliasMatch, AliasTable
 from blink.kb.catalogue import Catalogue
 from blink.kb.catalogue_sidecar import SIDECAR_SUFFIX
-from blink.kb.fuzzy_index import FILES as FUZZY_FILES
-from blink.kb.fuzzy_index import FuzzyIndex, build_fuzzy_index
+from blink.kb.fuzzy_index import FuzzyIndex
 from blink.kb.index import ExactIndex, FaissIndex, Index, build_index, read_index, write_index
-from blink.kb.popularity import POPULARITY, POPULARITY_FILE, build_popularity, open_popularity
+from blink.kb.name_tables import FILES as NAME_FILES
+from blink.kb.name_tables import build_name_tables
+from blink.kb.popularity import POPULARITY, open_popularity
+from blink.kb.title_table import Rows, TitleTable
 from blink.kb.vectors import Encoder, EncodingPlan, encode_chunks, load_vectors, merge_chunks
 
 MANIFEST_FILE = "manifest.json"
@@ -31,11 +32,11 @@ WORK_FOLDER = ".build"
 """Subfolder for the files of a build until it is complete."""
 INDEX_KINDS = ("flat", "hnsw", "ivfflat")
 """Kinds of indexes; ``flat`` searches the stored vectors directly and has no index file."""
-FORMAT = 5
+FORMAT = 6
+_OPENED_FORMATS = (5, 6)
+"""Format 5 has no table of titles, and its fuzzy index has the lists of all trigrams."""
 MAX_CANDIDATES_PER_ALIAS = 16
 """Most entities of one name that are candidates of a mention."""
-NAME_FILES = (KEYS_FILE, VALUES_FILE, *FUZZY_FILES, POPULARITY_FILE)
-"""Files derived from the catalogue's titles and aliases."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ class NameIndex:
     fuzzy_index: FuzzyIndex
     popularity: np.ndarray
 
+    @classmethod
+    def open(cls, folder: str | Path, rows: int) -> NameIndex:
+        """Map the tables of a knowledge base of ``rows`` entities. Raises as opening each of them does."""
+        return cls(AliasTable.open(folder), FuzzyIndex.open(folder), open_popularity(folder, rows))
+
     def candidates(self, text: str) -> list[AliasMatch]:
         """The entities named ``text``, else those with it as a variant; titles first, then by row.
 
@@ -103,6 +109,7 @@ class KnowledgeBase:
         manifest: of a knowledge base that was read from a folder.
         vectors: the entity vectors, if they are available apart from the index. *Shape:* (entities, dim).
         names: entities by title and alias, if they are indexed.
+        title_table: titles and ids by row, if they are stored apart from the catalogue.
 
     Raises:
         MismatchError: catalogue and index differ in size.
@@ -115,6 +122,7 @@ class KnowledgeBase:
         manifest: Manifest | None = None,
         vectors: np.ndarray | None = None,
         names: NameIndex | None = None,
+        title_table: TitleTable | None = None,
     ) -> None:
         if len(catalogue) != index.size:
             raise MismatchError(
@@ -126,6 +134,7 @@ class KnowledgeBase:
         self.manifest = manifest
         self.vectors = vectors
         self.names = names
+        self._title_table = title_table
         self._folder: Path | None = None
 
     def __repr__(self) -> str:
@@ -145,6 +154,18 @@ class KnowledgeBase:
     def alias_table(self) -> AliasTable | None:
         """The alias table; None if names are not indexed."""
         return None if self.names is None else self.names.alias_table
+
+    def titles(self, rows: Rows) -> list[str]:
+        """Titles of rows (from 0), without parsing lines where they are stored apart; ``""`` of broken lines."""
+        if self._title_table is None:
+            return [self.catalogue.title(row) for row in rows]
+        return self._title_table.titles(rows)
+
+    def kb_ids(self, rows: Rows) -> list[str | None]:
+        """Ids of rows (from 0), read as titles are; None where an entity has none."""
+        if self._title_table is None:
+            return [self.catalogue[row].kb_id for row in rows]
+        return self._title_table.kb_ids(rows)
 
     @classmethod
     def open(cls, folder: str | Path) -> KnowledgeBase:
@@ -168,8 +189,9 @@ class KnowledgeBase:
         if (index.size, index.dim) != (manifest.entities, manifest.dim):
             sizes = f"{index.size} vectors of dimension {index.dim}"
             raise MismatchError(f"{folder} holds {sizes}, its manifest says {manifest.entities} of {manifest.dim}; {rebuild}")
-        names = NameIndex(AliasTable.open(folder), FuzzyIndex.open(folder), open_popularity(folder, manifest.entities))
-        base = cls(catalogue, index, manifest, vectors, names)
+        names = NameIndex.open(folder, manifest.entities)
+        titles = TitleTable.open(folder, manifest.entities) if manifest.format >= 6 else None
+        base = cls(catalogue, index, manifest, vectors, names, titles)
         base._folder = folder.resolve()
         return base
 
@@ -206,7 +228,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(
             f"{folder / MANIFEST_FILE} is no manifest of this version ({error}); build the knowledge base again"
         ) from error
-    if manifest.format != FORMAT or manifest.index not in INDEX_KINDS:
+    if manifest.format not in _OPENED_FORMATS or manifest.index not in INDEX_KINDS:
         raise DataError(f"{folder / MANIFEST_FILE} is of another version; build the knowledge base again")
     return manifest
 
@@ -264,8 +286,8 @@ def build_knowledge_base(
             plan = EncodingPlan(len(catalogue), catalogue.sha256, model, dtype, **sizes)
             progress.stage("encoding", len(catalogue))
             encode_chunks(catalogue, encode, plan, work / CHUNKS_FOLDER, progress.advance)
-            progress.stage("indexing names", 0)
-            _build_names(catalogue, work)
+            progress.stage("indexing names", len(catalogue))
+            build_name_tables(catalogue, len(catalogue), work, progress.advance)
             skipped = catalogue.skipped + catalogue.repeated_ids
         progress.stage("indexing", 0)
         dim = _index(work, index)
@@ -284,12 +306,6 @@ def _open_source(source: Path, work: Path, skip_bad: bool) -> Catalogue:
         catalogue.close()
         raise DataError(f"{source} has no entities; a catalogue has one JSON object with a title a line")
     return catalogue
-
-
-def _build_names(catalogue: Catalogue, work: Path) -> None:
-    rows = len(catalogue)
-    for build in (build_alias_table, partial(build_fuzzy_index, count=rows), partial(build_popularity, rows=rows)):
-        build((e for e in catalogue if not catalogue.is_bad(e.row)), folder=work)
 
 
 def _index(work: Path, kind: str) -> int:

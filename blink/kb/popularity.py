@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from blink.data.arrays import map_array, save_array
+from blink.data.arrays import map_array
 from blink.data.ids import wikidata_id
 from blink.data.records import Entity
 from blink.errors import MismatchError
@@ -21,31 +21,29 @@ NO_ID = 2.0
 """Popularity of an entity without a Wikidata id, which is that of Q100000."""
 
 
-def describe(entity: Entity) -> tuple[float, float, float, float]:
-    """The columns of one entity.
+def describe(entities: Sequence[Entity]) -> np.ndarray:
+    """The columns of entities.
 
     - popularity: 7 - log10 of the Wikidata number. Numbers were assigned in order of creation, so that popular entities
       have low numbers, such as Q64 for Berlin.
     - aliases: log(1 + number of aliases).
     - words: log(1 + words of the description).
     - common_noun: 1 if the title begins with a lowercase letter.
+
+    Returns:
+        *Shape:* (entities, 4), float32; zeros for those of broken lines, which have no title.
     """
-    plain = wikidata_id(entity.kb_id or "")
-    popularity = NO_ID if plain is None else 7 - np.log10(int(plain[1:]) + 10)
-    return (
-        float(popularity),
-        np.log1p(len(entity.aliases)),
-        np.log1p(len(entity.text.split())),
-        float(entity.title[:1].islower()),
-    )
-
-
-def build_popularity(entities: Iterable[Entity], rows: int, folder: str | Path) -> None:
-    """Write the table into ``folder``; rows without an entity are zeros."""
-    table = np.zeros((rows, len(COLUMNS)), dtype=np.float32)
-    for entity in entities:
-        table[entity.row] = describe(entity)
-    save_array(Path(folder) / POPULARITY_FILE, table)
+    ids = [wikidata_id(entity.kb_id or "") for entity in entities]
+    numbers = np.array([int(plain[1:]) if plain else -1 for plain in ids], dtype=np.float64)
+    columns = [
+        np.where(numbers < 0, NO_ID, 7 - np.log10(np.maximum(numbers, 0) + 10)),
+        np.log1p([len(entity.aliases) for entity in entities]),
+        np.log1p([len(entity.text.split()) for entity in entities]),
+        np.array([entity.title[:1].islower() for entity in entities]),
+    ]
+    is_entity = np.array([bool(entity.title) for entity in entities])
+    described: np.ndarray = np.where(is_entity[:, None], np.stack(columns, axis=1), 0).astype(np.float32)
+    return described
 
 
 def open_popularity(folder: str | Path, rows: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A knowledge base without some of its entities, from the vectors and names of the whole: nothing is encoded again."""
+"""A knowledge base without some of its entities, from the vectors of the whole: nothing is encoded again."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from blink.kb.catalogue import Catalogue
 from blink.kb.index import ExactIndex, FaissIndex, Index, build_index, write_index
 from blink.kb.knowledge_base import (
     CATALOGUE_FILE,
+    FORMAT,
     INDEX_FILE,
     VECTORS_FILE,
     WORK_FOLDER,
@@ -27,7 +28,8 @@ from blink.kb.knowledge_base import (
     file_samples,
     install,
 )
-from blink.kb.popularity import POPULARITY_FILE
+from blink.kb.name_tables import build_name_tables
+from blink.kb.title_table import TitleTable
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,9 @@ class Subset:
 def subset(base: KnowledgeBase, rows_removed: Iterable[int], out: str | Path | None = None) -> Subset:
     """Remove entities from a knowledge base.
 
-    The result gives the same links as a knowledge base built from the catalogue without these lines. Vectors and names are
-    slices of those of the whole, in memory; rows of broken lines are removed too. Without ``out`` the result is in memory
-    alone, except that a temporary file without a name holds its catalogue, and it cannot be pickled.
+    The result gives the same links as a knowledge base built from the catalogue without these lines. Vectors are
+    slices of those of the whole, tables of names are built; rows of broken lines are removed too. Without ``out`` the result is
+    in memory and temporary files without a name, and it cannot be pickled.
 
     Args:
         base: the whole, with stored vectors.
@@ -74,17 +76,16 @@ def subset(base: KnowledgeBase, rows_removed: Iterable[int], out: str | Path | N
         raise DataError(f"{fault}; build it again: blink kb build ENTITY.jsonl --out DIR")
     row_of = _new_rows(base.catalogue, rows_removed)
     rows = np.flatnonzero(row_of >= 0)
-    names = NameIndex(
-        base.names.alias_table.subset(row_of), base.names.fuzzy_index.subset(row_of), np.array(base.names.popularity[rows])
-    )
     vectors = np.array(base.vectors[rows])
     if out is not None:
-        return Subset(_saved(base, rows, vectors, names, Path(out)), row_of)
-    with tempfile.TemporaryDirectory() as folder:  # an open file outlives its folder
+        return Subset(_saved(base, rows, vectors, Path(out)), row_of)
+    with tempfile.TemporaryDirectory() as folder:  # open files outlive their folder
         catalogue = _write_catalogue(base.catalogue, rows, Path(folder) / CATALOGUE_FILE)
+        build_name_tables(catalogue, len(catalogue), folder)
+        names, titles = NameIndex.open(folder, len(catalogue)), TitleTable.open(folder, len(catalogue))
     kind = "flat" if base.manifest is None else base.manifest.index
     manifest = None if base.manifest is None else _manifest(base.manifest, catalogue)
-    return Subset(KnowledgeBase(catalogue, _index(vectors, kind), manifest, vectors, names), row_of)
+    return Subset(KnowledgeBase(catalogue, _index(vectors, kind), manifest, vectors, names, titles), row_of)
 
 
 def _new_rows(catalogue: Catalogue, rows_removed: Iterable[int]) -> npt.NDArray[np.int64]:
@@ -110,14 +111,14 @@ def _write_catalogue(whole: Catalogue, rows: npt.NDArray[np.int64], path: Path) 
 
 def _manifest(whole: Manifest, catalogue: Catalogue) -> Manifest:
     digest, repeated = catalogue.sha256, catalogue.repeated_ids
-    return replace(whole, entities=len(catalogue), catalogue_sha256=digest, samples={}, skipped=repeated)
+    return replace(whole, format=FORMAT, entities=len(catalogue), catalogue_sha256=digest, samples={}, skipped=repeated)
 
 
 def _index(vectors: np.ndarray, kind: str) -> Index:
     return ExactIndex(vectors) if kind == "flat" else build_index(vectors, kind)
 
 
-def _saved(base: KnowledgeBase, rows: npt.NDArray[np.int64], vectors: np.ndarray, names: NameIndex, out: Path) -> KnowledgeBase:
+def _saved(base: KnowledgeBase, rows: npt.NDArray[np.int64], vectors: np.ndarray, out: Path) -> KnowledgeBase:
     if base.manifest is None:
         raise DataError("only a knowledge base that was read from a folder can be saved as a subset; leave out the folder")
     work = out / WORK_FOLDER
@@ -126,13 +127,11 @@ def _saved(base: KnowledgeBase, rows: npt.NDArray[np.int64], vectors: np.ndarray
         work.mkdir(exist_ok=True)  # a concurrent build may just have ended and removed it
         with _write_catalogue(base.catalogue, rows, work / CATALOGUE_FILE) as catalogue:
             manifest = _manifest(base.manifest, catalogue)
+            build_name_tables(catalogue, len(catalogue), work)
         save_array(work / VECTORS_FILE, vectors)
         (work / INDEX_FILE).unlink(missing_ok=True)  # of a build that failed
         index = _index(vectors, base.manifest.index)
         if isinstance(index, FaissIndex):
             write_index(index, work / INDEX_FILE)
-        names.alias_table.save(work)
-        names.fuzzy_index.save(work)
-        save_array(work / POPULARITY_FILE, names.popularity)
         install(work, out, replace(manifest, samples=file_samples(work)))
     return KnowledgeBase.open(out)
