@@ -115,7 +115,7 @@ def main() -> None:
         "ranked": linkers["auto"].stages.reranker is not None,
         "runs": args.runs,
         "threads": torch.get_num_threads(),
-        "precision_auto": str(linkers["auto"].stages.detector.dtype),
+        "precision_auto": linkers["auto"].stages.detector.backend.precision,
         "questions_per_s": {name: round(statistics.median(s), 1) for name, s in speeds.items()},
         "ratio": {
             name: {

@@ -33,3 +33,9 @@ class MismatchError(BlinkError):
 
 class ShapeError(BlinkError):
     """Arrays or tensors disagree in shape."""
+
+
+def first_line(error: BaseException) -> str:
+    """The head of an error's message, short enough to quote in another."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300]

@@ -32,6 +32,11 @@ def require_file(path: str | Path, remedy: str) -> Path:
     return path
 
 
+def user_cache() -> Path:
+    """BLINK's folder in the user's cache; it need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "blink"
+
+
 @contextlib.contextmanager
 def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary sibling of ``path`` for writing; it replaces ``path`` only if the block succeeds.

@@ -15,6 +15,8 @@ settings.load_profile("tests")
 
 # Tensors here are tiny: more threads only wait for each other, several times longer than the work takes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Toys are exported where a test is about that alone.
+os.environ["BLINK_BACKEND"] = "torch"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 

@@ -18,8 +18,9 @@ from blink.data.records import Entity
 from blink.errors import BlinkError, CheckpointError, MissingFileError, SettingsError
 from blink.model import biencoder as module
 from blink.model.adapters import add_adapters, merge_adapters, shrunk, trained_state
-from blink.model.biencoder import ADAPTERS_FILE, CONFIG_FILE, WEIGHTS_FILE, BiEncoder, shrink_model
+from blink.model.biencoder import BiEncoder, shrink_model
 from blink.model.config import AGGREGATIONS, BROKEN_AGGREGATIONS, ModelConfig
+from blink.model.folder import ADAPTERS_FILE, CONFIG_FILE, WEIGHTS_FILE
 from blink.model.loading import load_model
 from blink.model.reranker import RANKER_FILE
 from blink.model.tokenizer import pad

@@ -27,7 +27,6 @@ from transformers import (
 from blink.data.records import Entity
 from blink.errors import CheckpointError, SettingsError
 from blink.linking.linker import Linker
-from blink.linking.mention_detector import MentionDetector
 from blink.model.adapters import trained_state
 from blink.model.biencoder import BiEncoder
 from blink.model.config import ModelConfig
@@ -231,7 +230,7 @@ def test_roberta_keeps_positions_for_padding() -> None:
 def test_inputs_as_long_as_the_encoder_reads(folder: Path, tmp_path: Path) -> None:
     model = fresh(folder, max_candidate_length=500)
     base = toys.knowledge_base(tmp_path / "kb", model, [{"title": "Oslo", "text": "a city by the sea " * 60}])
-    longest = MentionDetector(model, precision="fp32").positions
+    longest = toys.detector(model).positions
     linker = Linker(model, base, threshold=float("-inf"), context_length=longest, precision="fp32")
     assert linker(TEXTS[-1]).links
     with pytest.raises(SettingsError, match="context_length"):

@@ -427,7 +427,7 @@ def test_a_gpu_that_is_not_there_is_one_clear_error(model: BiEncoder, kb: Knowle
 
 def test_bf16_finds_much_the_same(kb: KnowledgeBase, linker: Linker) -> None:
     half = Linker(toys.model(SEED), kb, threshold=-12.0, precision="bf16", device="cpu")
-    assert half.stages.detector.dtype == torch.bfloat16
+    assert half.stages.detector.backend.precision == "bf16"
     for linked in half.link(TEXTS):
         assert_sound(linked, kb)
     (one,), (other,) = half.analyze(TEXTS[:1]), linker.analyze(TEXTS[:1])

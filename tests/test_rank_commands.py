@@ -16,7 +16,8 @@ from outcomes import done, refused
 from blink.data.mention_files import read_samples
 from blink.evaluation.sweep import best_scores
 from blink.linking.linker import Linker
-from blink.model.biencoder import CONFIG_FILE, BiEncoder, store_settings
+from blink.model.biencoder import BiEncoder
+from blink.model.folder import CONFIG_FILE, store_settings
 from blink.model.loading import load_model
 from blink.model.reranker import RANKER_FILE, RerankerNetwork, Scaling
 

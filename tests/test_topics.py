@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.features import FEATURES
 from blink.linking.linker import Linker
-from blink.linking.mention_detector import DetectorOptions, MentionDetector
+from blink.linking.mention_detector import DetectorOptions
 from blink.linking.reranker import LEAST_DICE
 from blink.model.biencoder import BiEncoder
 from blink.model.config import FEATURE_GROUPS
@@ -58,7 +58,7 @@ class TestVectors:
         assert torch.allclose(vector, around.mean(0), atol=1e-5)
 
     def test_batches_and_padding_change_nothing(self, model: BiEncoder) -> None:
-        detector = MentionDetector(model, DetectorOptions(topics=True), **OPTIONS)
+        detector = toys.detector(model, DetectorOptions(topics=True))
         inputs = [[1, *e.ids.tolist()[:60], 2] for e in model.tokenizer.tokenize(TEXTS)]
         together, alone = detector.detect(inputs), [detector.detect([ids])[0] for ids in inputs]
         for a, b in zip(together, alone, strict=True):
@@ -67,7 +67,7 @@ class TestVectors:
             assert np.allclose(a.topics, b.topics, atol=1e-5)
 
     def test_requested_spans_have_those_of_proposed_ones(self, model: BiEncoder) -> None:
-        detector = MentionDetector(model, DetectorOptions(topics=True), **OPTIONS)
+        detector = toys.detector(model, DetectorOptions(topics=True))
         ids = [1, *model.tokenizer.tokenize(TEXTS[:1])[0].ids.tolist(), 2]
         (proposed,) = detector.detect([ids])
         spans = list(zip(proposed.start.tolist(), proposed.end.tolist(), strict=True))
@@ -76,13 +76,13 @@ class TestVectors:
         assert np.array_equal(requested.topics, proposed.topics)
 
     def test_they_cost_nothing_where_nobody_reads_them(self, model: BiEncoder) -> None:
-        detector = MentionDetector(model, **OPTIONS)
+        detector = toys.detector(model)
         (mentions,) = detector.detect([[1, *model.tokenizer.tokenize(TEXTS[:1])[0].ids.tolist(), 2]])
         assert mentions.topics is None
 
     def test_vectors_behind_a_layer_have_no_topics(self) -> None:
         model = toys.model(4, aggregation="all_avg_linear")
-        detector = MentionDetector(model, DetectorOptions(topics=True), **OPTIONS)
+        detector = toys.detector(model, DetectorOptions(topics=True))
         (mentions,) = detector.detect([[1, *model.tokenizer.tokenize(TEXTS[:1])[0].ids.tolist(), 2]])
         assert not model.embeds_topics
         assert mentions.topics is None

@@ -14,9 +14,11 @@ from transformers import BertConfig, BertModel
 
 from blink.data.records import Entity
 from blink.kb.knowledge_base import KnowledgeBase, build_knowledge_base
+from blink.linking.mention_detector import DetectorOptions, MentionDetector
+from blink.model.backends.torch_backend import TorchBackend
 from blink.model.biencoder import BiEncoder
 from blink.model.config import ModelConfig
-from blink.model.pretrained import encoder_folder
+from blink.model.folder import encoder_folder
 from blink.model.reranker import RerankerNetwork
 from blink.model.tokenizer import Tokenizer
 
@@ -57,6 +59,11 @@ def model(seed: int = 0, *, context: bool = True, candidate: bool = True, **sett
     if candidate:
         biencoder.config = config.replace(candidate_fingerprint=biencoder.candidate_fingerprint())
     return biencoder
+
+
+def detector(model: BiEncoder, options: DetectorOptions | None = None) -> MentionDetector:
+    """The mention detector of a model in float32 on the CPU."""
+    return MentionDetector(TorchBackend(model, "fp32", "cpu"), model.tokenizer, model.config.max_mention_length, options)
 
 
 def ranked(model: BiEncoder, reranker: RerankerNetwork | None) -> BiEncoder:

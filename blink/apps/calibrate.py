@@ -56,7 +56,8 @@ def calibrate_model(
     """
     from blink.data.mention_files import labelled_samples
     from blink.kb.knowledge_base import KnowledgeBase
-    from blink.model.biencoder import BiEncoder, store_settings
+    from blink.model.biencoder import BiEncoder
+    from blink.model.folder import store_settings
     from blink.model.gold_checks import GoldChecker
     from blink.training.fit.calibration import DevSet, calibrate
     from blink.training.fit.reranker_texts import model_folder

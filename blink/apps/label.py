@@ -67,7 +67,7 @@ def label_file(file: str, out: str, min_confidence: float, max_uncertain: float,
         raise SettingsError(f"{fault}; give --min-confidence the larger probability")
     Outputs(rows=out).check()
     samples = [s for s in read_samples(file) if s.text.strip()]
-    linker = open_linker(**options)
+    linker = open_linker(bulk=True, **options)
     if linker.mode != "probability":
         raise SettingsError("labelling needs probabilities; give a model with a reranker (blink rank), without --no-rank")
     count = 0

@@ -44,7 +44,7 @@ def link_texts(texts: tuple[str, ...], file: str | None, as_json: bool, batch_si
         if not any(t.strip() for t in checked):
             raise DataError("the text is empty; give a text with words in it")
     source = checked if texts else read_lines(file or "-")
-    linker = open_linker(**options)
+    linker = open_linker(bulk=not texts, **options)
     with bar("linking", len(texts) or None, "text") as progress:
         print_links(linker.stream(source, batch_size=batch_size), as_json, progress.advance)
 

@@ -72,10 +72,18 @@ def model_options(command: Any) -> Any:
             ),
             click.option(
                 "--precision",
-                type=click.Choice(["auto", "fp32", "bf16"]),
+                type=click.Choice(["auto", "fp32", "bf16", "int8"]),
                 default="auto",
                 show_default=True,
-                help="Precision of the encoder; auto is bf16 where the hardware has it.",
+                help="Precision of the encoder; auto is fp32 with ONNX Runtime, with PyTorch bf16 where the hardware has it.",
+            ),
+            click.option(
+                "--backend",
+                type=click.Choice(["auto", "torch", "onnx"]),
+                default="auto",
+                show_default=True,
+                help="What runs the encoder. onnx starts in a second, on a CPU. auto is torch on a GPU, for bf16, and for many "
+                "texts where the hardware has bf16, else onnx.",
             ),
             click.option("--device", metavar="NAME", help="Such as cpu, cuda or cuda:1.  [default: a GPU where there is one]"),
         ]

@@ -94,7 +94,8 @@ def rank_model(settings: RankSettings, request: RankRequest) -> None:
     """Fit a reranker and store it with each of the models."""
     from blink.data.mention_files import labelled_samples
     from blink.kb.knowledge_base import KnowledgeBase
-    from blink.model.biencoder import CONFIG_FILE, BiEncoder
+    from blink.model.biencoder import BiEncoder
+    from blink.model.folder import CONFIG_FILE
     from blink.model.gold_checks import GoldChecker
     from blink.training.fit.reranker import LabelledSpans
     from blink.training.fit.reranker_texts import LabelledTexts, SpanExtractor, TextSource, model_folder, parse_reranker_mix
@@ -150,8 +151,8 @@ def _fit(spans: LabelledSpans, settings: RankSettings) -> RerankerNetwork:
 
 
 def _store(reranker: RerankerNetwork, model: Path) -> None:
-    from blink.model.biencoder import CONFIG_FILE, store_settings
     from blink.model.config import ModelConfig
+    from blink.model.folder import CONFIG_FILE, store_settings
 
     reranker.save(model)
     config = ModelConfig.from_dict(read_json(model / CONFIG_FILE))

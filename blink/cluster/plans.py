@@ -19,7 +19,7 @@ from blink.files import require_file, sha256
 from blink.kb.catalogue import Catalogue
 from blink.linking.opening import open_candidate_encoder
 from blink.linking.starter import prior_of, require_kb, starter_kb, starter_model
-from blink.model.loading import require_model
+from blink.model.folder import require_model
 
 # --- training -------------------------------------------------------------------------------------------------------
 

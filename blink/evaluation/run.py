@@ -69,7 +69,7 @@ def evaluate_file(
         raise DataError(f"{file} has no gold mentions to score; leave --nil out")
     save_to = None if save_preds is None else predictions_file(save_preds)
     set_options = {name: value for name, value in options.items() if value is not None}
-    linker = open_linker(**{"model": None, "kb": None} | set_options, warn=warn, bars=bars)
+    linker = open_linker(**{"model": None, "kb": None} | set_options, warn=warn, bars=bars, bulk=True)
     samples = list(bind(samples, linker.catalogue))
     require_rows(samples, len(linker.catalogue))
     GoldChecker.of(linker.model, linker.catalogue, warn)(file, samples)
@@ -168,9 +168,11 @@ def _parameters(linker: Linker, options: Mapping[str, Any]) -> dict[str, Any]:
         "entities": linker.options.entities,
         "mentions": linker.options.mentions,
         "whole_words": linker.stages.detector.options.whole_words,
-        "dtype": str(linker.stages.detector.dtype).removeprefix("torch."),
+        "dtype": _DTYPES.get(linker.stages.detector.backend.precision, linker.stages.detector.backend.precision),
     }
 
 
-_ELSEWHERE = ("model", "kb", "threshold", "mention_threshold", "precision", "device", "prior")
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
+"""As predictions name them."""
+_ELSEWHERE = ("model", "kb", "threshold", "mention_threshold", "precision", "device", "prior", "backend")
 """Options that predictions do not depend on, or that other fields hold."""

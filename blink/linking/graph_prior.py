@@ -12,6 +12,7 @@ text, so that the index stays as it is. An entity that the graph lacks has degre
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,27 +20,24 @@ from blink.data.prior_file import Prior, PriorTable, PriorWeights
 from blink.errors import MismatchError
 from blink.kb.catalogue import Catalogue
 from blink.linking.scoring import ScoredSpans
-from blink.model.biencoder import BiEncoder
 from blink.model.reranker import STORED_FEATURES, RerankerNetwork
 
+if TYPE_CHECKING:
+    from blink.model.biencoder import BiEncoder
+    from blink.model.linking_model import LinkingModel
 
-def scorer_fingerprint(model: BiEncoder, reranker: RerankerNetwork | None) -> str:
+
+def scorer_fingerprint(model: BiEncoder | LinkingModel, reranker: RerankerNetwork | None) -> str:
     """Identifies the scores that weights belong to: a hash of the reranker, or else of the bi-encoder's heads."""
-    digest = hashlib.sha256()
-    if reranker is not None:
-        arrays = [reranker.mean, reranker.spread, *(array for layer in reranker.layers for array in layer)]
-        # By the stored names, so that weights fitted with an earlier version still belong to these scores.
-        off = sorted(STORED_FEATURES.get(name, name) for name in reranker.off)
-        shift = reranker.scaling.uncased_shift
-        digest.update(f"{reranker.scaling} {off}{f' {shift}' if shift else ''}".encode())
-    else:
-        towers = ("context_encoder.", "candidate_encoder.")
-        heads = [value for name, value in model.named_parameters() if not name.startswith(towers)]
-        arrays = [value.detach().float().cpu().numpy() for value in heads]
-        digest.update(str(model.config.candidate_fingerprint).encode())
-    for array in arrays:
+    if reranker is None:
+        return f"encoder-{model.heads_digest()}"
+    # By the stored names, so that weights fitted with an earlier version still belong to these scores.
+    off = sorted(STORED_FEATURES.get(name, name) for name in reranker.off)
+    shift = reranker.scaling.uncased_shift
+    digest = hashlib.sha256(f"{reranker.scaling} {off}{f' {shift}' if shift else ''}".encode())
+    for array in (reranker.mean, reranker.spread, *(array for layer in reranker.layers for array in layer)):
         digest.update(np.ascontiguousarray(array).tobytes())
-    return f"{'ranker' if reranker is not None else 'encoder'}-{digest.hexdigest()[:16]}"
+    return f"ranker-{digest.hexdigest()[:16]}"
 
 
 def weights_for(prior: Prior, scores: str) -> PriorWeights:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
@@ -25,8 +25,11 @@ from blink.linking.sections import Section, rounds_of, sections_of
 from blink.linking.spans import CharacterSpan, SpanLike
 from blink.linking.stages import LinkerOptions, Stages
 from blink.linking.starter import STARTER, starter_sources
-from blink.model.biencoder import BiEncoder
-from blink.model.loading import load_model
+from blink.model.linking_model import LinkingModel
+from blink.progress import Bars, no_bars
+
+if TYPE_CHECKING:
+    from blink.model.biencoder import BiEncoder
 
 TEXTS_PER_ROUND = 1024
 """Texts analyzed together at least, so that batches hold texts of like length whatever the batch size."""
@@ -53,7 +56,7 @@ class Linker:
         decoder: turns analyses into links.
 
     Args:
-        model: a bi-encoder with a context encoder.
+        model: a bi-encoder with a context encoder, or an opened model.
         kb: the knowledge base.
         threshold: score above which a link is kept; by default the model's own for the mode.
         mode: how links are decoded, see `blink.linking.decoder.MODES`; by default ``probability`` with a reranker, else
@@ -70,8 +73,10 @@ class Linker:
         document: let short mentions follow the full names of their text, see `blink.linking.document`; it needs a reranker. By
             default as the model says.
         min_mention_log_prob: mentions whose log probability is not above it are never considered.
-        precision: ``auto``, ``fp32`` or ``bf16``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``int8``.
         device: where the model runs; by default a GPU where there is one.
+        backend: what runs the encoder of a stored model, see `blink.model.linking_model.resolve_backend`; a bi-encoder in
+            memory always runs with PyTorch.
         stages: stages by name that replace those of the model; None disables a stage.
 
     Raises:
@@ -86,7 +91,7 @@ class Linker:
 
     def __init__(
         self,
-        model: BiEncoder,
+        model: BiEncoder | LinkingModel,
         kb: KnowledgeBase,
         *,
         threshold: float | None = None,
@@ -103,10 +108,11 @@ class Linker:
         min_mention_log_prob: float = float("-inf"),
         precision: str = "auto",
         device: str | None = None,
+        backend: str = "auto",
         stages: Mapping[str, Any] | None = None,
     ) -> None:
         self.kb = kb
-        self._source: BiEncoder | Path = model
+        self._source: BiEncoder | LinkingModel | Path = model
         self._replaced_stages = dict(stages or {})
         self.options = LinkerOptions(
             threshold=threshold,
@@ -123,17 +129,22 @@ class Linker:
             min_mention_log_prob=min_mention_log_prob,
             precision=precision,
             device=device,
+            backend=backend,
         )
-        self.stages = _replaced(Stages.build(model, kb, self.options), self._replaced_stages)
-        self.decoder = self._make_decoder(model)
+        self._model = LinkingModel.ready(model, backend, precision, device)
+        self.stages = Stages.build(self._model, kb, self.options).replaced(self._replaced_stages)
+        self.decoder = self._make_decoder()
 
     @classmethod
-    def from_pretrained(cls, model: str | Path = STARTER, kb: str | Path | None = None, **options: Any) -> Linker:
+    def from_pretrained(
+        cls, model: str | Path = STARTER, kb: str | Path | None = None, *, bars: Bars = no_bars, **options: Any
+    ) -> Linker:
         """Open a model and a knowledge base.
 
         Args:
             model: whatever `load_model` takes, or ``starter``: the model that comes with BLINK.
             kb: folder of a knowledge base; None for that of the starter, with its prior, as `blink link` uses them.
+            bars: for what is done once, such as the export of the encoder.
             **options: those of `Linker`.
 
         Raises:
@@ -141,16 +152,19 @@ class Linker:
             MismatchError: they do not belong together.
             SettingsError: a model is named without a knowledge base.
         """
-        sources = starter_sources(model, kb, options)
+        sources = starter_sources(model, kb, options, bars)
         # The knowledge base first: opening it is quick, and fails at once if a path is wrong.
         base = KnowledgeBase.open(sources.kb)
         # Pickles and copies open the folder again. The name of a packaged encoder stays a name.
         source = sources.model.resolve() if sources.model.is_dir() else sources.model
-        return cls._from_source(source, base, options | {"prior": sources.prior})
+        return cls._from_source(source, base, options | {"prior": sources.prior}, bars)
 
     @classmethod
-    def _from_source(cls, source: BiEncoder | Path, kb: KnowledgeBase, options: Mapping[str, Any]) -> Linker:
-        opened = cls(load_model(source) if isinstance(source, Path) else source, kb, **options)
+    def _from_source(
+        cls, source: BiEncoder | LinkingModel | Path, kb: KnowledgeBase, options: Mapping[str, Any], bars: Bars = no_bars
+    ) -> Linker:
+        how = {name: options[name] for name in ("backend", "precision", "device") if name in options}
+        opened = cls(LinkingModel.open(source, **how, bars=bars) if isinstance(source, Path) else source, kb, **options)
         opened._source = source
         return opened
 
@@ -171,9 +185,9 @@ class Linker:
         return self.kb.catalogue
 
     @property
-    def model(self) -> BiEncoder:
-        """The bi-encoder, in the precision that it runs in."""
-        return self.stages.detector.model
+    def model(self) -> BiEncoder | LinkingModel:
+        """The bi-encoder, in the precision that it runs in; where PyTorch does not run it, what linking needs of it."""
+        return self._model.bi_encoder or self._model
 
     @property
     def mode(self) -> str:
@@ -389,7 +403,7 @@ class Linker:
         if stages.document is not None and requested is None:
             spans = stages.document.rescore(spans, source, names)
         outputs: dict[str, Callable[[], Any]] = {
-            "mention_vectors": lambda: windows.mention_vectors(self.stages.detector.model.entity_size),
+            "mention_vectors": lambda: windows.mention_vectors(self._model.entity_size),
             "features": windows.features,
             "scores_before_prior": lambda: self._linkable(windows.spans(batch.before_prior for batch in batches)),
         }
@@ -403,8 +417,8 @@ class Linker:
 
     # -- links ---------------------------------------------------------------------------------------------------
 
-    def _make_decoder(self, model: BiEncoder) -> Decoder:
-        options, reranker, prior = self.options, self.stages.reranker, self.stages.graph_prior
+    def _make_decoder(self) -> Decoder:
+        model, options, reranker, prior = self._model, self.options, self.stages.reranker, self.stages.graph_prior
         default_mode = JOINT if reranker is None else PROBABILITY
         mode = options.mode or default_mode
         mode_named(mode)
@@ -434,11 +448,3 @@ def load(model: str | Path = STARTER, kb: str | Path | None = None, **options: A
         'Mona Lisa'
     """
     return Linker.from_pretrained(model, kb, **options)
-
-
-def _replaced(stages: Stages, changes: Mapping[str, Any]) -> Stages:
-    unknown = sorted(changes.keys() - {f.name for f in fields(Stages)})
-    if unknown:
-        names = ", ".join(f.name for f in fields(Stages))
-        raise SettingsError(f"there is no stage {unknown[0]!r}; there are {names}")
-    return replace(stages, **changes)

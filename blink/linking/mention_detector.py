@@ -1,24 +1,19 @@
-"""The mention detector: runs the bi-encoder over token ids and keeps the spans that may be mentions, with their vectors."""
+"""The mention detector: runs a backend over token ids and keeps the spans that may be mentions, with their vectors."""
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from blink.errors import SettingsError
 from blink.linking.analysis import DetectedMentions
+from blink.linking.span_scores import SpanScores, log_sigmoid
 from blink.linking.splitting import SpanProposals
-from blink.model.biencoder import BiEncoder
-from blink.model.precision import resolve_device, resolve_precision
-from blink.model.pretrained import longest_input
-from blink.model.tokenizer import pad
+from blink.model.backends.protocol import Backend, EncodedBatch
+from blink.model.tokenizer import Tokenizer, pad
 
 REPLACEABLE_RATIO = 4
 """Proposals that are split for each that is kept, at most: other spans may replace the best."""
@@ -36,7 +31,8 @@ class DetectorOptions:
             that number, so the threshold of the joint mode loses no link here.
         keep_all_if_none: where no span of an input passes, keep all of them, as the original does.
         whole_words: drop spans that begin or end inside a word.
-        topics: embed the text around each span too, where the model can, see `BiEncoder.embed_topics`.
+        topics: embed the text around each span too, where the model can, see
+            `EncodedBatch.topic_vectors`.
         special_tokens: let spans touch ``[CLS]`` and ``[SEP]``, as the original does.
     """
 
@@ -49,60 +45,47 @@ class DetectorOptions:
 
 
 @dataclass(frozen=True)
-class _Hidden:
-    """A batch of the context encoder.
+class _Batch:
+    """Padded inputs, and what the context encoder made of them.
 
     Attributes:
-        vectors: of tokens. *Shape:* (batch, seq, hidden), float32.
+        encoded: by the backend.
         mask: true at real tokens. *Shape:* (batch, seq), bool.
         inside: true at tokens that continue a word. *Shape:* (batch, seq), bool.
         indices: of the inputs.
     """
 
-    vectors: Tensor
-    mask: Tensor
-    inside: Tensor
+    encoded: EncodedBatch
+    mask: np.ndarray
+    inside: np.ndarray
     indices: list[int]
 
 
 Split: TypeAlias = Callable[[int, SpanProposals, np.ndarray], SpanProposals]
 """Index of an input, its proposals and the scores of all its spans, to other proposals."""
-_Step: TypeAlias = Callable[[_Hidden], list[DetectedMentions]]
+_Step: TypeAlias = Callable[[_Batch], list[DetectedMentions]]
 
 
 class MentionDetector:
     """Detects mentions, or embeds requested ones.
 
-    Attributes:
-        positions: the longest input the context encoder reads, in tokens.
-
     Args:
-        model: the bi-encoder, moved to the device; where the dtype differs, its context encoder is copied.
+        backend: runs the context encoder.
+        tokenizer: of the model.
+        max_mention_length: longest mention, as of `ModelConfig`.
         options: which spans are kept, unless a call overrides them.
-        precision: ``auto``, ``fp32`` or ``bf16``, of the context encoder; the heads are float32 always.
-        device: where the model runs; by default a GPU where there is one.
-
-    Raises:
-        SettingsError: the model has no context encoder.
     """
 
     def __init__(
-        self,
-        model: BiEncoder,
-        options: DetectorOptions | None = None,
-        *,
-        precision: str = "auto",
-        device: str | None = None,
+        self, backend: Backend, tokenizer: Tokenizer, max_mention_length: int, options: DetectorOptions | None = None
     ) -> None:
-        if model.context_encoder is None:
-            raise SettingsError(
-                "the model was loaded without its context encoder, which reads texts; load it with context=True"
-            )
+        self.backend, self.tokenizer, self.max_mention_length = backend, tokenizer, max_mention_length
         self.options = options or DetectorOptions()
-        self.device = resolve_device(device)
-        self.dtype = resolve_precision(precision, self.device)
-        self.model = _with_dtype(model.eval().to(self.device), model.context_encoder, self.dtype)
-        self.positions = longest_input(model.context_encoder)
+
+    @property
+    def positions(self) -> int:
+        """The longest input the context encoder reads, in tokens."""
+        return self.backend.positions
 
     def detect(
         self,
@@ -126,8 +109,8 @@ class MentionDetector:
             CheckpointError: the model has no mention head.
         """
 
-        def propose(hidden: _Hidden) -> list[DetectedMentions]:
-            return self._propose(hidden, options or self.options, split)
+        def propose(batch: _Batch) -> list[DetectedMentions]:
+            return self._propose(batch, options or self.options, split)
 
         return self._run(inputs, batch_size, propose)
 
@@ -141,56 +124,48 @@ class MentionDetector:
         """Embed requested spans (inclusive positions in the input); their mention logits are infinite."""
         topics = (options or self.options).topics
 
-        def requested(hidden: _Hidden) -> list[DetectedMentions]:
-            bounds = [np.array(spans[i], dtype=np.int64).reshape(-1, 2) for i in hidden.indices]
+        def requested(batch: _Batch) -> list[DetectedMentions]:
+            bounds = [np.array(spans[i], dtype=np.int64).reshape(-1, 2) for i in batch.indices]
             logits = [np.full(len(b), np.inf, dtype=np.float32) for b in bounds]
             proposals = [SpanProposals(b[:, 0], b[:, 1], of) for b, of in zip(bounds, logits, strict=True)]
-            return self._embed(hidden, proposals, topics)
+            return self._embed(batch, proposals, topics)
 
         return self._run(inputs, batch_size, requested)
 
-    @torch.inference_mode()
     def _run(self, inputs: Sequence[Sequence[int]], batch_size: int, step: _Step) -> list[DetectedMentions]:
-        tokenizer = self.model.tokenizer
         results: dict[int, DetectedMentions] = {}
         for indices, length in _batches(inputs, batch_size, self.positions):
-            padded, real = pad([inputs[i] for i in indices], tokenizer.pad_id, length)
-            ids, mask = torch.from_numpy(padded).to(self.device), torch.from_numpy(real).to(self.device)
-            inside = torch.from_numpy(tokenizer.inside_words(padded)).to(self.device)
-            hidden = _Hidden(self.model.encode_context(ids, mask).float(), mask, inside, indices)
-            results.update(zip(indices, step(hidden), strict=True))
+            codes, mask = pad([inputs[i] for i in indices], self.tokenizer.pad_id, length)
+            batch = _Batch(self.backend.encode(codes, mask), mask, self.tokenizer.inside_words(codes), indices)
+            results.update(zip(indices, step(batch), strict=True))
         return [results[i] for i in range(len(inputs))]
 
-    def _propose(self, hidden: _Hidden, options: DetectorOptions, split: Split | None) -> list[DetectedMentions]:
-        scores = self.model.score_spans(hidden.vectors, hidden.mask)
+    def _propose(self, batch: _Batch, options: DetectorOptions, split: Split | None) -> list[DetectedMentions]:
+        scores = SpanScores.of(batch.encoded.token_scores, batch.mask, self.max_mention_length)
         if not options.special_tokens:
-            scores = scores.without_ends(hidden.mask)
+            scores = scores.without_ends(batch.mask)
         if options.whole_words:
-            scores = scores.whole_words(hidden.inside)
+            scores = scores.whole_words(batch.inside)
         logits, start, end = scores.top(options.mentions if split is None else REPLACEABLE_RATIO * options.mentions)
-        passed = torch.nn.functional.logsigmoid(logits) > options.min_mention_log_prob
+        passed = log_sigmoid(logits) > options.min_mention_log_prob
         if options.keep_all_if_none:
-            passed |= ~passed.any(1, keepdim=True)
-        passed &= logits > float("-inf")
-        # As arrays: an input has few proposals, and a call of torch takes longer than the work on them.
-        columns = [column.cpu().numpy() for column in (start, end, logits, passed)]
-        proposals = [SpanProposals(s[p], e[p], of_row[p]) for s, e, of_row, p in zip(*columns, strict=True)]
+            passed |= ~passed.any(1, keepdims=True)
+        passed &= logits > -np.inf
+        proposals = [SpanProposals(s[p], e[p], of_row[p]) for s, e, of_row, p in zip(start, end, logits, passed, strict=True)]
         if split is not None:
-            rows = zip(hidden.indices, proposals, scores.logits.cpu().numpy(), strict=True)
+            rows = zip(batch.indices, proposals, scores.logits, strict=True)
             proposals = [_best(p, split(i, p, all_scores), options) for i, p, all_scores in rows]
         # By position, as a stable order of what follows.
-        return self._embed(hidden, [p.select(np.lexsort((p.end, p.start))) for p in proposals], options.topics)
+        return self._embed(batch, [p.select(np.lexsort((p.end, p.start))) for p in proposals], options.topics)
 
-    def _embed(self, hidden: _Hidden, spans: Sequence[SpanProposals], topics: bool) -> list[DetectedMentions]:
+    def _embed(self, batch: _Batch, spans: Sequence[SpanProposals], topics: bool) -> list[DetectedMentions]:
         counts = [len(s.start) for s in spans]
-        text = np.repeat(np.arange(len(spans)), counts)
+        text, first = np.repeat(np.arange(len(spans)), counts), np.cumsum(counts)[:-1]
         columns = (text, np.concatenate([s.start for s in spans]), np.concatenate([s.end for s in spans]))
-        indices, first = [torch.from_numpy(c).to(self.device) for c in columns], np.cumsum(counts)[:-1]
-        vectors = np.split(self.model.embed_mentions(hidden.vectors, *indices).cpu().numpy(), first)
-        if not (topics and self.model.embeds_topics):
-            return [DetectedMentions(s.start, s.end, s.logits, v) for s, v in zip(spans, vectors, strict=True)]
-        around = np.split(self.model.embed_topics(hidden.vectors, hidden.mask, *indices).cpu().numpy(), first)
-        return [DetectedMentions(s.start, s.end, s.logits, *v) for s, *v in zip(spans, vectors, around, strict=True)]
+        vectors = [np.split(batch.encoded.mention_vectors(*columns), first)]
+        if topics and self.backend.embeds_topics:
+            vectors.append(np.split(batch.encoded.topic_vectors(*columns), first))
+        return [DetectedMentions(s.start, s.end, s.logits, *v) for s, *v in zip(spans, *vectors, strict=True)]
 
 
 def _best(proposals: SpanProposals, split: SpanProposals, options: DetectorOptions) -> SpanProposals:
@@ -198,17 +173,8 @@ def _best(proposals: SpanProposals, split: SpanProposals, options: DetectorOptio
     if split is proposals and len(proposals.start) <= options.mentions:
         return proposals
     best = split.select(np.lexsort((split.end, split.start, -split.logits))[: options.mentions])
-    passed = torch.nn.functional.logsigmoid(torch.from_numpy(best.logits)).numpy() > options.min_mention_log_prob
+    passed = log_sigmoid(best.logits) > options.min_mention_log_prob
     return best.select(passed & (best.logits > -np.inf))
-
-
-def _with_dtype(model: BiEncoder, tower: nn.Module, dtype: torch.dtype) -> BiEncoder:
-    """The model with its context encoder in ``dtype``; the caller's keeps its weights unrounded."""
-    if next(tower.parameters()).dtype == dtype:
-        return model
-    model = copy.copy(model)
-    model._modules = {**model._modules, "context_encoder": copy.deepcopy(tower).to(dtype)}
-    return model
 
 
 def _batches(inputs: Sequence[Sequence[int]], batch_size: int, longest: int) -> Iterator[tuple[list[int], int]]:

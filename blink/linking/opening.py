@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from blink.kb.vectors import Encoder
 from blink.linking.starter import prior_of, require_kb, starter_kb, starter_model
+from blink.model.linking_model import backend_for_bulk
 from blink.progress import Bars, no_bars
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def open_linker(
     *,
     warn: Callable[[str], None] = logger.warning,
     bars: Bars = no_bars,
+    bulk: bool = False,
     **options: Any,
 ) -> Linker:
     """Open a linker.
@@ -33,7 +35,8 @@ def open_linker(
         kb: folder of a knowledge base; None for that of the starter.
         threshold: see `Linker`.
         warn: called with a warning about the threshold.
-        bars: for building the starter's knowledge base, once.
+        bars: for what is done once: building the starter's knowledge base, exporting the encoder.
+        bulk: many texts are to be linked, see `backend_for_bulk`.
         **options: those of `Linker`.
 
     Raises:
@@ -44,7 +47,10 @@ def open_linker(
     require_kb(model, kb)
     # Not `model or ...`: an empty name is a mistake (perhaps an unset variable), not the starter.
     folders = (starter_model() if model is None else model, starter_kb(bars) if kb is None else kb)
-    linker = Linker.from_pretrained(*folders, threshold=threshold, **options | {"prior": prior_of(model, kb, options)})
+    options |= {"prior": prior_of(model, kb, options)}
+    if bulk:
+        options |= {"backend": backend_for_bulk(options.get("backend", "auto"), options.get("precision", "auto"))}
+    linker = Linker.from_pretrained(*folders, threshold=threshold, bars=bars, **options)
     warning = None if threshold is None else threshold_warning(linker.mode, threshold)
     if warning:
         warn(warning)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from blink.data.prior_file import NO_PRIOR, Prior, read_prior
 from blink.errors import MismatchError, SettingsError
@@ -20,8 +19,8 @@ from blink.linking.mention_detector import DetectorOptions, MentionDetector
 from blink.linking.reranker import Reranker
 from blink.linking.splitting import SpanSplitter
 from blink.linking.windows import Windows
-from blink.model.biencoder import BiEncoder
 from blink.model.config import FEATURE_GROUPS
+from blink.model.linking_model import LinkingModel
 from blink.model.tokenizer import Tokenizer
 
 
@@ -43,6 +42,7 @@ class LinkerOptions:
     min_mention_log_prob: float = float("-inf")
     precision: str = "auto"
     device: str | None = None
+    backend: str = "auto"
 
     def __post_init__(self) -> None:
         for name, value in (("mentions", self.mentions), ("entities", self.entities)):
@@ -74,7 +74,7 @@ class Stages:
     document: Document | None
 
     @classmethod
-    def build(cls, model: BiEncoder, kb: KnowledgeBase, options: LinkerOptions) -> Stages:
+    def build(cls, model: LinkingModel, kb: KnowledgeBase, options: LinkerOptions) -> Stages:
         """The stages of a model over a knowledge base.
 
         Raises:
@@ -84,14 +84,15 @@ class Stages:
         kb.require_model(model.config.candidate_fingerprint)
         reranker = _reranker(model, kb, options)
         prior = _prior_stages(model, kb, reranker, options)
-        if model.context_encoder is not None and model.entity_size != kb.index.dim:
+        if model.entity_size != kb.index.dim:
             raise MismatchError(
                 f"the model makes vectors of {model.entity_size} numbers, the knowledge base holds vectors of {kb.index.dim}; "
                 "build the knowledge base with this model (`blink kb build --model`)"
             )
         selection = DetectorOptions(options.mentions, options.min_mention_log_prob, whole_words=model.config.whole_words)
-        detector = MentionDetector(model, selection, precision=options.precision, device=options.device)
-        reduced = detector.dtype == torch.bfloat16 and detector.device.type == "cpu"
+        backend = model.backend
+        detector = MentionDetector(backend, model.tokenizer, model.config.max_mention_length, selection)
+        reduced = backend.precision == "bf16" and backend.device == "cpu"
         index = coarse_index(kb.index) if reduced else kb.index
         return cls(
             model.tokenizer,
@@ -106,8 +107,20 @@ class Stages:
             _document(model, kb, reranker, options),
         )
 
+    def replaced(self, changes: Mapping[str, Any]) -> Stages:
+        """The same stages but some, by name.
 
-def _windows(model: BiEncoder, detector: MentionDetector, options: LinkerOptions) -> Windows:
+        Raises:
+            SettingsError: there is no stage of a name.
+        """
+        names = [f.name for f in fields(Stages)]
+        unknown = sorted(changes.keys() - set(names))
+        if unknown:
+            raise SettingsError(f"there is no stage {unknown[0]!r}; there are {', '.join(names)}")
+        return replace(self, **changes)
+
+
+def _windows(model: LinkingModel, detector: MentionDetector, options: LinkerOptions) -> Windows:
     length = model.config.max_context_length if options.context_length is None else options.context_length
     if not 3 <= length <= detector.positions:
         raise SettingsError(f"context_length is {length}; this model reads 3 to {detector.positions} tokens at once")
@@ -117,12 +130,12 @@ def _windows(model: BiEncoder, detector: MentionDetector, options: LinkerOptions
     return Windows(model.tokenizer, length, model.config.max_mention_length, target)
 
 
-def _document(model: BiEncoder, kb: KnowledgeBase, reranker: Reranker | None, options: LinkerOptions) -> Document | None:
+def _document(model: LinkingModel, kb: KnowledgeBase, reranker: Reranker | None, options: LinkerOptions) -> Document | None:
     enabled = model.config.document if options.document is None else options.document
     return Document(kb.catalogue) if enabled and reranker is not None else None
 
 
-def _reranker(model: BiEncoder, kb: KnowledgeBase, options: LinkerOptions) -> Reranker | None:
+def _reranker(model: LinkingModel, kb: KnowledgeBase, options: LinkerOptions) -> Reranker | None:
     if not options.rank or model.reranker is None or kb.names is None or kb.vectors is None:
         return None
     left_out = {feature for group in options.without for feature in FEATURE_GROUPS[group]}
@@ -130,7 +143,9 @@ def _reranker(model: BiEncoder, kb: KnowledgeBase, options: LinkerOptions) -> Re
     return Reranker(model.reranker.without([name for name in model.reranker.features if name in left_out]))
 
 
-def _prior_stages(model: BiEncoder, kb: KnowledgeBase, reranker: Reranker | None, options: LinkerOptions) -> PriorStages | None:
+def _prior_stages(
+    model: LinkingModel, kb: KnowledgeBase, reranker: Reranker | None, options: LinkerOptions
+) -> PriorStages | None:
     """The prior joined to the knowledge base, with its weights for the scores that it is added to."""
     if options.prior is None or options.prior == NO_PRIOR:
         return None

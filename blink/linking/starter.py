@@ -10,9 +10,9 @@ from typing import Any
 
 from blink.data.prior_file import NO_PRIOR
 from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
-from blink.files import locked, read_json, sha256
+from blink.files import locked, read_json, sha256, user_cache
 from blink.kb.knowledge_base import MANIFEST_FILE, BuildProgress, build_knowledge_base, read_manifest
-from blink.model.biencoder import CONFIG_FILE
+from blink.model.folder import CONFIG_FILE
 from blink.progress import Bars, no_bars
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -144,7 +144,6 @@ def _build(catalogue: Path, folder: Path, model: Path, fingerprint: str, bars: B
 
 
 def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "blink" / "starter-kb"
+    folder = user_cache() / "starter-kb"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

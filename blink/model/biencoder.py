@@ -21,16 +21,15 @@ from blink.data.records import Entity
 from blink.errors import CheckpointError, MissingFileError, SettingsError
 from blink.files import atomic_open, read_json, sha256, write_json
 from blink.model.adapters import add_adapters, has_adapters, merge_adapters, shrunk, trained_state
+from blink.model.backends.protocol import NO_MENTION_HEAD
 from blink.model.config import ModelConfig
+from blink.model.folder import ADAPTERS_FILE, CONFIG_FILE, WEIGHTS_FILE, encoder_folder
 from blink.model.heads import MentionAggregator, MentionScorer, SpanScores, mean_around, span_logits
 from blink.model.letter_case import CLASSES, STRIDE
-from blink.model.pretrained import encoder_folder, encoder_from_state, load_encoder, longest_input
+from blink.model.pretrained import encoder_from_state, load_encoder, longest_input
 from blink.model.reranker import RANKER_FILE, RerankerNetwork
 from blink.model.tokenizer import Tokenizer, pad
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-ADAPTERS_FILE = "adapters.safetensors"
 INITIAL_SCALE = 20.0
 """Scale of a new cosine model; 1 / temperature, as usual in contrastive training."""
 
@@ -66,12 +65,7 @@ class BiEncoder(nn.Module):
         self.config = config
         self.reranker: RerankerNetwork | None = None
         self.tokenizer = tokenizer
-        if config.isolate_symbols:
-            tokenizer.isolate_symbols()
-        if config.reads_case:
-            tokenizer.read_case()
-        if config.hard_breaks:
-            tokenizer.separate_blanks()
+        tokenizer.configure(config)
         self.context_encoder = context
         self.candidate_encoder = candidate
         self.mention_scorer: MentionScorer | None = None
@@ -110,10 +104,7 @@ class BiEncoder(nn.Module):
             CheckpointError: the model has no mention head.
         """
         if self.mention_scorer is None:
-            raise CheckpointError(
-                "the model has no mention head (a BLINK checkpoint has encoders only); it can encode entities and link spans "
-                "that you give, but finding mentions needs an ELQ checkpoint or one made by `blink train`"
-            )
+            raise CheckpointError(NO_MENTION_HEAD)
         return span_logits(self.mention_scorer(hidden.float()), mask, self.config.max_mention_length)
 
     def embed_mentions(self, hidden: Tensor, text: Tensor, start: Tensor, end: Tensor) -> Tensor:
@@ -185,6 +176,14 @@ class BiEncoder(nn.Module):
             return self.config.candidate_fingerprint
         state = {**self.candidate_encoder.state_dict(), **_prefixed(self.additional_linear, "additional_linear.")}
         return fingerprint(self.config, self.tokenizer, state)
+
+    def heads_digest(self) -> str:
+        """Identifies the scores of the bi-encoder: hash of its heads and of the candidate encoder, in 16 digits."""
+        digest = hashlib.sha256(str(self.config.candidate_fingerprint).encode())
+        for name, value in self.named_parameters():
+            if not name.startswith(("context_encoder.", "candidate_encoder.")):
+                digest.update(np.ascontiguousarray(value.detach().float().cpu().numpy()).tobytes())
+        return digest.hexdigest()[:16]
 
     # -- construction --------------------------------------------------------------------------------------------
 
@@ -365,16 +364,6 @@ def shrink_model(folder: str | Path, out: str | Path, rank: int) -> None:
         (out / RANKER_FILE).unlink(missing_ok=True)  # of another model that stood here
     values = read_json(Path(folder) / CONFIG_FILE)
     write_json(out / CONFIG_FILE, {**values, **config.replace(adapter_rank=rank).to_dict()})
-
-
-def store_settings(folder: str | Path, config: ModelConfig) -> None:
-    """Give a stored model other settings; its weights stay as they are.
-
-    Raises:
-        MissingFileError: there is no model in ``folder``.
-    """
-    path = Path(folder) / CONFIG_FILE
-    write_json(path, {**read_json(path, f"{folder} must be a model folder"), **config.to_dict()})
 
 
 def fingerprint(config: ModelConfig, tokenizer: Tokenizer, candidate_state: Mapping[str, Tensor]) -> str:

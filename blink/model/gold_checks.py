@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +14,12 @@ from blink.data.offsets import cuts_word
 from blink.data.records import NOT_IN_CATALOGUE, Mention, Sample
 from blink.errors import DataError
 from blink.kb.alias_table import normalise
-from blink.model.biencoder import BiEncoder
 from blink.model.config import ModelConfig
 from blink.model.tokenizer import Encoding, Tokenizer
+
+if TYPE_CHECKING:
+    from blink.model.biencoder import BiEncoder
+    from blink.model.linking_model import LinkingModel
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +92,7 @@ class GoldChecker:
     warn: Callable[[str], None] = logger.warning
 
     @classmethod
-    def of(cls, model: BiEncoder, catalogue: Rows, warn: Callable[[str], None] = logger.warning) -> GoldChecker:
+    def of(cls, model: BiEncoder | LinkingModel, catalogue: Rows, warn: Callable[[str], None] = logger.warning) -> GoldChecker:
         """The checker for a model; it keeps none of its weights."""
         return cls(model.tokenizer, model.config, catalogue, warn)
 

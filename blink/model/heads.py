@@ -11,10 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from blink.errors import SettingsError, ShapeError
+from blink.model.backends.protocol import TOPIC_REACH
 from blink.model.config import MENTION_SCORERS
-
-TOPIC_REACH = 24
-"""Tokens before and after a mention that say what the text is about: about a sentence."""
 
 
 @dataclass(frozen=True)

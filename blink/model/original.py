@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blink.errors import CheckpointError, DataError, MissingFileError
+from blink.errors import CheckpointError, DataError, MissingFileError, first_line
 from blink.files import read_mapping, require_file
 from blink.model.biencoder import BiEncoder, fingerprint
 from blink.model.config import MENTION_SCORERS, ModelConfig
-from blink.model.pretrained import encoder_folder, first_line
+from blink.model.folder import encoder_folder
 from blink.model.tokenizer import Tokenizer
 
 RENAMED = (

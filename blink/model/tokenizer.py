@@ -7,16 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import tokenizers
 from tokenizers import Regex, decoders, pre_tokenizers
-from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
 from blink.data.records import Entity
-from blink.errors import BlinkError, CheckpointError, DataError, MissingFileError
+from blink.errors import BlinkError, CheckpointError, DataError, MissingFileError, first_line
 from blink.model.breaks import blanks_as_spaces
+from blink.model.config import ModelConfig
+from blink.model.folder import encoder_folder
 from blink.model.letter_case import STRIDE, word_cases
-from blink.model.pretrained import encoder_folder, first_line, quiet_transformers
+from blink.model.wordpiece import SpecialTokens, read_wordpiece
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SYMBOL = r"[\p{So}\p{Sk}\p{Cs}\p{Co}]"
 TITLE_SEPARATOR = "[unused2]"
@@ -50,52 +56,66 @@ class Encoding:
 
 
 class Tokenizer:
-    """Splits texts into tokens with character offsets; wraps a fast transformers tokenizer and never truncates on its own.
+    """Splits texts into tokens with character offsets, and never truncates on its own.
 
     Attributes:
         continues: for each id, whether the token continues the word before it (``##``; in vocabularies that mark where
             words begin instead, what lacks the mark and begins with a letter or digit). *Shape:* (vocabulary,), bool.
+
+    Args:
+        backend: of the tokenizers library; it is changed.
+        special: tokens that frame and pad an input.
+        source: folder or name that transformers loads the same tokenizer from, or such a tokenizer.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.transformers_tokenizer = tokenizer
-        self._backend = tokenizer.backend_tokenizer
+    def __init__(self, backend: tokenizers.Tokenizer, special: SpecialTokens, source: str | PreTrainedTokenizerBase) -> None:
+        self._backend, self._source = backend, source
         self._isolates = False
         self._reads_case = False
         self._separates_blanks = False
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        self.cls_id = _id(tokenizer.cls_token_id, tokenizer.bos_token_id)
-        self.sep_id = _id(tokenizer.sep_token_id, tokenizer.eos_token_id)
-        self.pad_id = _id(tokenizer.pad_token_id, 0)
-        separator = tokenizer.convert_tokens_to_ids(TITLE_SEPARATOR)
-        self._always, self._joins, self._ends = _word_marks(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
+        backend.no_truncation()
+        backend.no_padding()
+        self.cls_id, self.sep_id, self.pad_id = special.cls, special.sep, special.pad
+        self._always, self._joins, self._ends = _word_marks(self._tokens())
         self.continues = self._always | self._joins
-        self.title_separator_id = self.sep_id if separator in (None, tokenizer.unk_token_id) else int(separator)  # type: ignore[arg-type]
+        separator = backend.token_to_id(TITLE_SEPARATOR)
+        self.title_separator_id = self.sep_id if separator in (None, special.unk) else int(separator)
+
+    @property
+    def transformers_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The same tokenizer of transformers, which takes seconds to import."""
+        if isinstance(self._source, str):
+            self._source = _from_transformers(self._source)
+        return self._source
 
     @property
     def fingerprint(self) -> str:
         """Hash of the vocabulary, in order."""
-        tokens = self.transformers_tokenizer.convert_ids_to_tokens(list(range(len(self))))
-        return hashlib.sha256("\n".join(map(str, tokens)).encode()).hexdigest()
+        return hashlib.sha256("\n".join(self._tokens()).encode()).hexdigest()
+
+    def _tokens(self) -> list[str]:
+        return [str(self._backend.id_to_token(i)) for i in range(len(self))]
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> Tokenizer:
         """Load the tokenizer of an encoder by name or folder.
 
+        BERT's are read from their files; others take transformers.
+
         Raises:
-            CheckpointError: transformers cannot find or read it.
+            CheckpointError: it cannot be found or read.
         """
-        with quiet_transformers():
-            try:
-                return cls(AutoTokenizer.from_pretrained(encoder_folder(str(name))))
-            except BlinkError:
-                raise
-            except Exception as error:  # the tokenizers library raises nothing more special for a damaged file
-                reason = first_line(error)
-                raise CheckpointError(
-                    f"cannot load the tokenizer of {str(name)!r} ({reason}); give a whole model folder, or a model name"
-                ) from error
+        folder = encoder_folder(str(name))
+        try:
+            read = read_wordpiece(Path(folder))
+            return cls.of(_from_transformers(folder)) if read is None else cls(*read, folder)
+        except BlinkError:
+            raise
+        except Exception as error:  # the tokenizers library raises nothing more special for a damaged file
+            reason = first_line(error)
+            raise CheckpointError(
+                f"cannot load the tokenizer of {str(name)!r} ({reason}); give a whole model folder, or a model name"
+            ) from error
 
     @classmethod
     def from_vocabulary(cls, vocabulary: str | Path, lowercase: bool = True) -> Tokenizer:
@@ -106,8 +126,36 @@ class Tokenizer:
         """
         if not Path(vocabulary).is_file():
             raise MissingFileError(f"{vocabulary} does not exist; put the model's vocab.txt there")
+        from transformers import BertTokenizer
+
+        from blink.model.pretrained import quiet_transformers
+
         with quiet_transformers():
-            return cls(BertTokenizer(vocab=str(vocabulary), do_lower_case=lowercase))
+            return cls.of(BertTokenizer(vocab=str(vocabulary), do_lower_case=lowercase))
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+        """Wrap a fast tokenizer of transformers.
+
+        Raises:
+            CheckpointError: it has no tokens that begin and end a text.
+        """
+        special = SpecialTokens.of(
+            cls_=(tokenizer.cls_token_id, tokenizer.bos_token_id),
+            sep=(tokenizer.sep_token_id, tokenizer.eos_token_id),
+            pad=tokenizer.pad_token_id,
+            unk=tokenizer.unk_token_id,
+        )
+        return cls(tokenizer.backend_tokenizer, special, tokenizer)
+
+    def configure(self, config: ModelConfig) -> None:
+        """Tokenize as a model needs it."""
+        if config.isolate_symbols:
+            self.isolate_symbols()
+        if config.reads_case:
+            self.read_case()
+        if config.hard_breaks:
+            self.separate_blanks()
 
     def isolate_symbols(self) -> None:
         """Split before and after every symbol, such as an emoji.
@@ -128,7 +176,7 @@ class Tokenizer:
         self._separates_blanks = True
 
     def __len__(self) -> int:
-        return len(self.transformers_tokenizer)
+        return int(self._backend.get_vocab_size(with_added_tokens=True))
 
     def require_known(self, ids: Sequence[int]) -> None:
         """Check ids that were stored elsewhere.
@@ -177,7 +225,7 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of tokens (ids or codes), with the spaces that tokenisation put before punctuation removed."""
-        tokens = self.transformers_tokenizer.convert_ids_to_tokens([int(i) % STRIDE for i in ids])
+        tokens = (str(self._backend.id_to_token(int(i) % STRIDE)) for i in ids)
         return tidy(" ".join(tokens).replace(" ##", "").strip())
 
     def entity_ids(self, entities: Sequence[Entity], fields: str, length: int) -> list[list[int]]:
@@ -225,11 +273,17 @@ def tidy(text: str) -> str:
     return text
 
 
-def _id(*choices: int | None) -> int:
-    token_id = next((int(c) for c in choices if c is not None), None)
-    if token_id is None:
-        raise CheckpointError("the tokenizer has no token for the beginning or end of a text; give a BERT-like encoder")
-    return token_id
+def _from_transformers(name: str) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    from blink.model.pretrained import quiet_transformers
+
+    with quiet_transformers():
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    return tokenizer
 
 
 def _word_marks(tokens: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, LukeConfig, LukeForMaskedLM, LukeTokenizer, PreTrainedModel
 
-from blink.errors import CheckpointError, MissingFileError
+from blink.errors import CheckpointError, MissingFileError, first_line
 from blink.files import atomic_open, disk_errors, locked, sample_hash
-from blink.model.pretrained import first_line, quiet_transformers
+from blink.model.pretrained import quiet_transformers
 from examples.luke.archive import METADATA, TITLES, WEIGHTS, Archive, EntityRow, read_archive, read_titles
 
 HEADS = ("lm_head.", "entity_predictions.")

