@@ -45,7 +45,7 @@ class BlinkSide:
         self.stage_s: defaultdict[str, float] = defaultdict(float)
         stages = self.linker.stages
         for label, stage, method in (
-            ("encode", stages.detector.model, "encode_context"),
+            ("encode", stages.detector.backend, "encode"),
             ("search", stages.candidates.index, "search"),
             ("rerank", stages.candidates, "expand"),
             ("rerank", stages.candidates, "expand_all"),
@@ -64,12 +64,11 @@ class BlinkSide:
 
     def about(self) -> dict[str, Any]:
         """What was chosen for this machine."""
-        detector = self.linker.stages.detector
-        backend = getattr(detector, "backend", None)
+        backend = self.linker.stages.detector.backend
         return {
             "entities": len(self.linker.catalogue),
-            "backend": getattr(backend, "name", "torch"),
-            "precision": str(getattr(backend, "precision", getattr(detector, "dtype", ""))).removeprefix("torch."),
+            "backend": backend.name,
+            "precision": backend.precision,
             "index": type(self.linker.stages.candidates.index).__name__,
             "ranked": self.linker.stages.reranker is not None,
         }

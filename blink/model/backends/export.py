@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from blink.data.arrays import save_array
-from blink.errors import SettingsError
+from blink.errors import SettingsError, first_line
 from blink.files import atomic_open, write_json
 from blink.model.adapters import has_adapters
 from blink.model.backends.layout import CASE, GRAPHS, HEADS_FILE, LAYER, LOG_SCALE, SETTINGS_FILE, WORDS_FILE
 from blink.model.biencoder import BiEncoder
-from blink.model.pretrained import first_line, longest_input
+from blink.model.pretrained import longest_input
 
 OPSET = 17
 """Version of ONNX's operators: the first with layer normalization."""
