@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import Any
 
@@ -57,24 +58,37 @@ def build(catalogue: str, out: str, model: str | None, **options: Any) -> None:
 def build_kb(
     catalogue: str, out: str, model: str | None, *, batch_size: int, precision: str, device: str | None, **options: Any
 ) -> None:
-    """Encode a catalogue and index it, with progress on standard error."""
-    from blink.kb.knowledge_base import BuildProgress, build_knowledge_base
+    """Encode a catalogue and index it, with progress on standard error.
+
+    Raises:
+        SystemExit: a signal stopped the build; finished chunks of vectors are kept.
+    """
+    from blink.kb.knowledge_base import BuildProgress, build_knowledge_base, finished_rows
     from blink.linking.opening import open_candidate_encoder
+    from blink.runs.signals import StoppedBySignal, signals_raise
 
     source = require_file(catalogue, "give a catalogue: one JSON object with a title a line")
-    encoder = open_candidate_encoder(model, precision, device, batch_size)
-    bars: list[Bar] = []  # at most one, that of the present stage
+    bars: list[Bar] = []  # that of the present stage is the last
 
     def stage(name: str, total: int) -> None:
-        while bars:
-            bars.pop().close()
-        if total:
-            bars.append(Bar(name, total, "entity"))
-        elif sys.stderr.isatty():  # like the bars, which are silent elsewhere
-            say(f"{name} ...")
+        if bars:
+            bars[-1].close()
+        bars.append(Bar(name, total or None, "entity"))
 
-    hooks = BuildProgress(stage, lambda rows: bars[-1].advance(rows))
-    manifest = build_knowledge_base(source, out, encoder.encode, encoder.fingerprint, progress=hooks, **options)
+    hooks = BuildProgress(stage, lambda rows: bars[-1].advance(rows), lambda rows: bars[-1].reuse(rows))
+    try:
+        with signals_raise():
+            stage("loading the model", 0)
+            encoder = open_candidate_encoder(model, precision, device, batch_size)
+            manifest = build_knowledge_base(source, out, encoder.encode, encoder.fingerprint, progress=hooks, **options)
+        bars[-1].close()
+    except StoppedBySignal as stop:
+        kept = f"the vectors of {finished_rows(out):,} entities are kept"
+        say(f"blink: stopped while {bars[-1].name}; {kept}; continue with: {shlex.join(['blink', *sys.argv[1:]])}")
+        raise SystemExit(128 + stop.signal) from stop
+    finally:
+        for bar in bars:
+            bar.close(completed=False)
     say(
         f"{out}: {manifest.entities:,} entities, vectors of dimension {manifest.dim}, "
         f"index {manifest.index}, {manifest.skipped} lines skipped"

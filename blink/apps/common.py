@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from blink.errors import BlinkError
+from blink.progress import ProgressLines, TerminalBar
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -64,26 +65,16 @@ def _hint(error: click.ClickException) -> str:
 
 
 class Bar:
-    """A progress bar on standard error with rate and time left; silent where that is no terminal."""
+    """Progress on standard error with rate and time left: a bar on a terminal, elsewhere the lines of `ProgressLines`."""
 
     def __init__(self, name: str, total: int | None, unit: str) -> None:
-        from tqdm import tqdm
+        self.name, terminal = name, sys.stderr.isatty()
+        self._stage = TerminalBar(name, total, unit, sys.stderr) if terminal else ProgressLines(name, total, unit, say)
+        self.advance, self.reuse, self.note = self._stage.advance, self._stage.reuse, self._stage.note
 
-        self._bar = tqdm(
-            total=total, desc=name, unit=unit, file=sys.stderr, disable=not sys.stderr.isatty(), dynamic_ncols=True
-        )
-
-    def advance(self, count: int = 1) -> None:
-        """Note that ``count`` more units are done."""
-        self._bar.update(count)
-
-    def note(self, text: str) -> None:
-        """Show ``text`` behind the bar."""
-        self._bar.set_postfix_str(text)
-
-    def close(self) -> None:
-        """Finish the bar."""
-        self._bar.close()
+    def close(self, *, completed: bool = True) -> None:
+        """Finish the bar; ``completed`` is false where an error ends the stage."""
+        self._stage.close(completed=completed)
 
 
 @contextlib.contextmanager
@@ -92,8 +83,10 @@ def bar(name: str, total: int | None, unit: str) -> Iterator[Bar]:
     stage = Bar(name, total, unit)
     try:
         yield stage
-    finally:
-        stage.close()
+    except BaseException:
+        stage.close(completed=False)
+        raise
+    stage.close()
 
 
 def say(text: str) -> None:

@@ -235,10 +235,17 @@ def read_manifest(folder: Path) -> Manifest:
 
 @dataclass(frozen=True)
 class BuildProgress:
-    """Hooks of `build_knowledge_base`: ``stage`` is called with name and total rows, ``advance`` with newly finished rows."""
+    """Hooks of `build_knowledge_base`.
+
+    Attributes:
+        stage: called with name and rows of each stage, 0 where it does not count rows.
+        advance: called with newly finished rows.
+        reuse: called with the rows that an earlier build finished; ``advance`` by default.
+    """
 
     stage: Callable[[str, int], None] = lambda name, total: None
     advance: Callable[[int], None] = lambda rows: None
+    reuse: Callable[[int], None] | None = None
 
 
 def build_knowledge_base(
@@ -285,7 +292,7 @@ def build_knowledge_base(
             sizes = {} if chunk_rows is None else {"chunk_rows": chunk_rows}
             plan = EncodingPlan(len(catalogue), catalogue.sha256, model, dtype, **sizes)
             progress.stage("encoding", len(catalogue))
-            encode_chunks(catalogue, encode, plan, work / CHUNKS_FOLDER, progress.advance)
+            encode_chunks(catalogue, encode, plan, work / CHUNKS_FOLDER, progress.advance, progress.reuse)
             progress.stage("indexing names", len(catalogue))
             build_name_tables(catalogue, len(catalogue), work, progress.advance)
             skipped = catalogue.skipped + catalogue.repeated_ids
@@ -297,6 +304,12 @@ def build_knowledge_base(
         manifest = Manifest(plan.rows, dim, plan.catalogue, model, index, dtype, file_samples(work), skipped)
         install(work, out, manifest)
     return manifest
+
+
+def finished_rows(out: str | Path) -> int:
+    """Rows whose vectors a build into ``out`` that has not ended keeps."""
+    bounds = (path.stem.split("_") for path in (Path(out) / WORK_FOLDER / CHUNKS_FOLDER).glob("[0-9]*_*.npy"))
+    return sum(int(end) - int(start) for start, end in bounds)
 
 
 def _open_source(source: Path, work: Path, skip_bad: bool) -> Catalogue:

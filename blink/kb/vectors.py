@@ -70,6 +70,7 @@ def encode_chunks(
     plan: EncodingPlan,
     folder: Path,
     progress: Callable[[int], None] | None = None,
+    reused: Callable[[int], None] | None = None,
 ) -> None:
     """Encode the catalogue into one file per chunk. Finished chunks of the same plan are reused.
 
@@ -78,15 +79,17 @@ def encode_chunks(
         encode: the candidate encoder.
         plan: of the encoding.
         folder: of the chunks; chunks of another plan in it are removed.
-        progress: called with the rows of each finished chunk.
+        progress: called with the number of rows of each finished chunk.
+        reused: called instead of ``progress`` with the rows that an earlier run finished, if there are any.
     """
     prepare_chunks(plan, folder)
-    for start, end in plan.chunks():
-        path = chunk_file(folder, start, end)
-        if not path.is_file():
-            save_array(path, _encode_rows(catalogue, encode, plan, start, end))
-        if progress is not None:
-            progress(end - start)
+    missing = [chunk for chunk in plan.chunks() if not chunk_file(folder, *chunk).is_file()]
+    report, report_reused = progress or (lambda rows: None), reused or progress or (lambda rows: None)
+    if finished := plan.rows - plan.first - sum(end - start for start, end in missing):
+        report_reused(finished)
+    for start, end in missing:
+        save_array(chunk_file(folder, start, end), _encode_rows(catalogue, encode, plan, start, end))
+        report(end - start)
 
 
 def _encode_rows(catalogue: Catalogue, encode: Encoder, plan: EncodingPlan, start: int, end: int) -> np.ndarray:

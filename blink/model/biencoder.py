@@ -22,6 +22,7 @@ from blink.errors import CheckpointError, MissingFileError, SettingsError
 from blink.files import atomic_open, read_json, sha256, write_json
 from blink.model.adapters import add_adapters, has_adapters, merge_adapters, shrunk, trained_state
 from blink.model.backends.protocol import NO_MENTION_HEAD
+from blink.model.batches import TOKENS_PER_BATCH, batches_by_length, for_each_on_cpu
 from blink.model.config import ModelConfig
 from blink.model.folder import ADAPTERS_FILE, CONFIG_FILE, WEIGHTS_FILE, encoder_folder
 from blink.model.heads import MentionAggregator, MentionScorer, SpanScores, mean_around, span_logits
@@ -145,25 +146,36 @@ class BiEncoder(nn.Module):
             vectors = hidden[:, 0] if self.config.candidate_pooling == "cls" else _masked_mean(hidden, mask)
         return nn.functional.normalize(vectors, dim=-1) if self.config.cosine else vectors
 
-    @torch.inference_mode()
     def encode_entities(self, entities: Sequence[Entity], batch_size: int = 64) -> np.ndarray:
         """Encode entities; sorted by length inside, results in the caller's order.
 
-        An input is cut to ``config.max_candidate_length``, or to what the encoder can read where that is less.
+        An input is cut to ``config.max_candidate_length``, or to what the encoder can read where that is less. On a CPU all
+        cores are used, each for batches of its own.
+
+        Args:
+            entities: to encode.
+            batch_size: most entities of a forward pass.
 
         Returns:
             vectors. *Shape:* (len(entities), entity_size), float32.
         """
         length = min(self.config.max_candidate_length, longest_input(self._tower("candidate")))
         rows = self.tokenizer.entity_ids(entities, self.config.candidate_fields, length)
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         vectors = np.empty((len(rows), self.entity_size), dtype=np.float32)
         device = next(self._tower("candidate").parameters()).device
-        for first in range(0, len(order), batch_size):
-            rows_of_batch = order[first : first + batch_size]
-            ids, mask = pad([rows[i] for i in rows_of_batch], self.tokenizer.pad_id)
+
+        @torch.inference_mode()
+        def encode(batch: list[int]) -> None:
+            ids, mask = pad([rows[i] for i in batch], self.tokenizer.pad_id)
             encoded = self.encode_candidates(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
-            vectors[rows_of_batch] = encoded.cpu().numpy()
+            vectors[batch] = encoded.cpu().numpy()
+
+        lengths = [len(row) for row in rows]
+        if device.type == "cpu":
+            for_each_on_cpu(encode, batches_by_length(lengths, batch_size, TOKENS_PER_BATCH))
+        else:
+            for batch in batches_by_length(lengths, batch_size):
+                encode(batch)
         return vectors
 
     def candidate_fingerprint(self) -> str:

@@ -60,3 +60,33 @@ def stop_signals() -> Iterator[StopSignals]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class StoppedBySignal(BaseException):
+    """A signal stops work at once. It is no `Exception`, so that nothing takes it for a failure of the work.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by signal {number}")
+        self.signal = number
+
+
+@contextlib.contextmanager
+def signals_raise() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise `StoppedBySignal` inside the block; no effect outside the main thread."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise StoppedBySignal(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -136,7 +136,7 @@ def _embed(
 
     def start(total: int, done: int) -> None:
         progress.append(Bar("encoding", total, "text"))
-        progress[0].advance(done)
+        progress[0].reuse(done)
         before.append(done)
         if done:
             say(f"continuing after {done:,} of {total:,} texts")

@@ -104,7 +104,7 @@ def shown_progress(name: str, unit: str) -> Iterator[Progress]:
 
     def start(total: int, done: int) -> None:
         bars.append(Bar(name, total, unit))
-        bars[-1].advance(done)
+        bars[-1].reuse(done)
 
     def step(values: Mapping[str, float]) -> None:
         bars[-1].advance()
