@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # of `typing`, whose import takes longer than this module
 if TYPE_CHECKING:
+    from typing import Any
+
     from blink.data.records import Candidate, Entity, Link, LinkedText, Mention
     from blink.errors import BlinkError
     from blink.kb.knowledge_base import KnowledgeBase

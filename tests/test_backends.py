@@ -16,6 +16,8 @@ import torch
 import toys
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_encoders import KINDS as ENCODERS
+from test_encoders import small_encoder
 
 from blink.errors import CheckpointError, SettingsError
 from blink.kb.knowledge_base import KnowledgeBase
@@ -28,9 +30,12 @@ from blink.model.backends.exported import export_key, exported, is_current
 from blink.model.backends.onnx_backend import OnnxBackend, n_threads
 from blink.model.backends.protocol import Backend
 from blink.model.backends.torch_backend import TorchBackend
+from blink.model.biencoder import BiEncoder
+from blink.model.config import ModelConfig
 from blink.model.linking_model import LinkingModel, backend_for_bulk, resolve_backend
 from blink.model.loading import load_model
 from blink.model.tokenizer import Tokenizer, _from_transformers, pad
+from tests.compat.originals import Reference, Shape
 
 TEXTS = [
     "Georgia 0 and the Ohio River 3",
@@ -408,3 +413,62 @@ def test_copied_folders_keep_their_export(stored: Path, tmp_path: Path) -> None:
     before = files_of(tmp_path / "copy" / "onnx")
     assert files_of(exported(tmp_path / "copy")) == before
     assert replace(LinkingModel.open(tmp_path / "copy", backend="onnx"), reranker=None).entity_size == toys.HIDDEN
+
+
+# --- kinds of models ------------------------------------------------------------------------------------------------
+
+
+def assert_opens_alike(path: Path) -> tuple[LinkingModel, LinkingModel]:
+    """Open a model with both backends, and compare what they make of texts."""
+    ours, theirs = (LinkingModel.open(path, backend=name, precision="fp32", device="cpu") for name in ("onnx", "torch"))
+    assert ours.config == theirs.config
+    assert (ours.entity_size, ours.heads_digest()) == (theirs.entity_size, theirs.heads_digest())
+    assert ours.tokenizer.fingerprint == theirs.tokenizer.fingerprint
+    encodings = [
+        [model.tokenizer.cls_id, *e.codes.tolist()] for model in (ours, theirs) for e in model.tokenizer.tokenize(TEXTS)
+    ]
+    rows = encodings[: len(TEXTS)]
+    assert rows == encodings[len(TEXTS) :]
+    codes, mask = pad([row[: ours.backend.positions] for row in rows], ours.tokenizer.pad_id)
+    ones = np.ones(len(rows), dtype=np.int64)
+    batches = [model.backend.encode(codes, mask) for model in (ours, theirs)]
+    assert_close(*([batch.mention_vectors(np.arange(len(rows)), ones, ones + 1)] for batch in batches))
+    if ours.backend.has_mention_head:
+        assert_close(*([batch.token_scores[mask]] for batch in batches))
+    return ours, theirs
+
+
+def test_adapters(tmp_path: Path) -> None:
+    base = toys.base_folder(tmp_path / "base")
+    config = ModelConfig(adapter_rank=2, cosine=True, reads_case=True, candidate_pooling="mean")
+    model = BiEncoder.from_encoder(str(base), config)
+    for parameter in model.trained_tensors().values():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(tmp_path / "model")
+    assert_opens_alike(tmp_path / "model")
+
+
+def test_a_plain_encoder_embeds_spans_and_proposes_none(tmp_path: Path) -> None:
+    ours, theirs = assert_opens_alike(toys.base_folder(tmp_path / "base"))
+    for model in (ours, theirs):
+        with pytest.raises(CheckpointError, match="no mention head"):
+            _ = model.backend.encode(*pad([[5, 6, 7]], 0)).token_scores
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_other_encoders(kind: str, tmp_path: Path) -> None:
+    encoder, tokenizer = small_encoder(kind)
+    encoder.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    config = ModelConfig(max_context_length=24, cosine=True)
+    BiEncoder.from_encoder(str(tmp_path / "base"), config).save_pretrained(tmp_path / "model")
+    assert_opens_alike(tmp_path / "model")
+
+
+@pytest.mark.parametrize("shape", [Shape("as published"), Shape("layers", "fl_linear", scorer="qa_mlp")], ids=lambda s: s.name)
+def test_an_original_checkpoint(shape: Shape, tmp_path: Path) -> None:
+    Reference(shape, tmp_path).write()
+    assert_opens_alike(tmp_path)
+    _truncate(tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="cut short"):
+        LinkingModel.open(tmp_path, backend="onnx")
