@@ -8,9 +8,11 @@ import os
 import subprocess
 import sys
 import threading
+import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -297,6 +299,27 @@ def test_damaged_sidecar_is_made_again(tmp_path: Path) -> None:
     sidecar_of(path).unlink()
     sidecar_of(path).mkdir()
     assert list(Catalogue.open(path)) == expected
+
+
+def test_a_sidecar_of_format_1_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(tmp_path, encode(ROWS))
+    with monkeypatch.context() as earlier:
+        earlier.setattr(catalogue_sidecar, "_FORMAT", 1)
+        earlier.setattr(catalogue_sidecar, "_checksum", zlib.crc32)
+        Catalogue.open(path).close()
+    forbid_scan(monkeypatch)
+    assert Catalogue.open(path).row_of("Q60") == 3
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, 4097, 300_000, 1 << 20])
+def test_the_checksum_of_a_small_sidecar_covers_every_byte(size: int) -> None:
+    raw = bytearray(np.random.default_rng(0).bytes(size))
+    checksum = catalogue_sidecar._checksum(memoryview(raw), 7)
+    for position in {0, size - 1, size // 2, size // 3} & set(range(size)):
+        raw[position] ^= 1
+        assert catalogue_sidecar._checksum(memoryview(raw), 7) != checksum
+        raw[position] ^= 1
+    assert catalogue_sidecar._checksum(memoryview(raw), 8) != checksum
 
 
 def test_read_only_folder_uses_the_cache_then_memory(

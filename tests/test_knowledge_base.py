@@ -620,7 +620,7 @@ def as_format_5(folder: Path) -> None:
     """Give a knowledge base the files of format 5: no table of titles, and the names of each trigram."""
     load = partial(np.load, allow_pickle=False)
     grams, gram_at = load(folder / file_of("grams")), load(folder / file_of("gram_at"))
-    for name in (*title_table.FILES, file_of("keys"), file_of("rarities")):
+    for name in (*title_table.FILES, file_of("keys")):
         (folder / name).unlink()
     order = np.argsort(grams, kind="stable")
     np.save(folder / file_of("postings"), np.searchsorted(gram_at, order, side="right").astype(np.int32) - 1)

@@ -15,6 +15,8 @@ from blink.errors import MismatchError
 from blink.files import atomic_open, require_file
 
 _LARGEST_INT32 = np.iinfo(np.int32).max
+SPOOLED_BYTES = 1 << 20
+"""Size above which what is written temporarily goes to the disk."""
 _COPIED = 1 << 20
 """Offsets that are copied at a time."""
 
@@ -68,7 +70,7 @@ def offsets_writer(path: str | Path) -> Iterator[Callable[[np.ndarray], None]]:
     The file holds the start of each range, and the end of the last. *Shape:* (ranges + 1,), int32 or int64.
     """
     end = 0
-    with tempfile.TemporaryFile(dir=Path(path).parent) as stored:
+    with tempfile.SpooledTemporaryFile(SPOOLED_BYTES, dir=str(Path(path).parent)) as stored:
 
         def append(sizes: np.ndarray) -> None:
             nonlocal end

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import numpy as np
 
@@ -33,13 +34,15 @@ class ExternalSorter:
         self._blocks: list[np.ndarray] = []
         self._in_blocks = 0
         self._runs: list[int] = []
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
+        self._folder = folder
+        self._file: IO[bytes] | None = None
 
     def __enter__(self) -> ExternalSorter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def __len__(self) -> int:
         return sum(self._runs) + self._in_blocks
@@ -52,6 +55,7 @@ class ExternalSorter:
         self._in_blocks += block.shape[1]
         if self._in_blocks >= self._run_records:
             run = self._collected()
+            self._file = self._file or tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by __exit__
             self._file.write(np.ascontiguousarray(run).data)
             self._runs.append(run.shape[1])
 
@@ -70,6 +74,7 @@ class ExternalSorter:
         return run
 
     def _mapped(self) -> list[np.ndarray]:
+        assert self._file is not None
         self._file.flush()
         runs: list[np.ndarray] = []
         begin = 0

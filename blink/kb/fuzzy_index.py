@@ -51,7 +51,9 @@ LEAST_RARITY = 0.1
 _CONTAINED_DISCOUNT = 0.9
 _BLOCK = 1 << 18
 """Words that are counted at a time."""
-_NOT_IN_FORMAT_5 = ("keys", "rarities")
+WORDS_WITHOUT_RARITIES = 1 << 20
+"""Most words whose rarities are not stored, since computing them is quick."""
+_OPTIONAL = ("keys", "rarities")
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class FuzzyIndex:
         words: distinct hashed words of each name. *Shape:* (words,), uint32.
         initials: hash of each name's initials; 0 for names of one word. *Shape:* (names,), uint32.
         by_initials: names in the order of their initials. *Shape:* (names,), int32.
-        rarities: of the words of each bucket, see `rarity`. *Shape:* (BUCKETS,), float32. None in format 5.
+        rarities: of the words of each bucket, see `rarity`. *Shape:* (BUCKETS,), float32. None if there are few words.
     """
 
     first: np.ndarray
@@ -106,7 +108,7 @@ class FuzzyIndex:
         """
         # As plain arrays, since every slice of a memmap costs an extra Python call.
         paths = {f.name: Path(folder) / file_of(f.name) for f in fields(cls)}
-        optional = {name for name in _NOT_IN_FORMAT_5 if not paths[name].is_file() and paths["postings"].is_file()}
+        optional = {name for name in _OPTIONAL if not paths[name].is_file() and paths["postings"].is_file()}
         arrays: dict[str, Any] = {
             name: None if name in optional else np.asarray(map_array(path, REBUILD)) for name, path in paths.items()
         }
@@ -266,8 +268,10 @@ class FuzzyIndex:
 
 def rarities(counts: np.ndarray, names: int) -> np.ndarray:
     """log(names / names with a word) of each bucket of words. *Shape:* (BUCKETS,), int to float32."""
-    values: np.ndarray = np.log(max(1, names) / np.maximum(1, counts)).clip(LEAST_RARITY).astype(np.float32)
-    return values
+    values = np.full(len(counts), np.log(max(1, names)))
+    is_word = counts > 0
+    values[is_word] = np.log(names / counts[is_word])
+    return values.clip(LEAST_RARITY).astype(np.float32)
 
 
 def file_of(array_name: str) -> str:

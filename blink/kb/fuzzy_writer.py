@@ -11,9 +11,9 @@ from types import TracebackType
 
 import numpy as np
 
-from blink.data.arrays import array_writer, offsets_writer, save_array
+from blink.data.arrays import SPOOLED_BYTES, array_writer, offsets_writer, save_array
 from blink.data.external_sort import ExternalSorter
-from blink.kb.fuzzy_index import BUCKETS, file_of, rarities
+from blink.kb.fuzzy_index import BUCKETS, WORDS_WITHOUT_RARITIES, file_of, rarities
 from blink.kb.grams import Characters, GramCounter, distinct, gram_keys, trigrams
 
 _NAME_BITS = np.uint64(32)
@@ -27,13 +27,14 @@ class FuzzyIndexWriter:
 
     Args:
         folder: where the files go.
+        rows: rows of the catalogue.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, rows: int) -> None:
         self._folder = Path(folder)
         self.names = 0
         """Number of names so far."""
-        self._counter = GramCounter()
+        self._counter = GramCounter(rows)
         self._block_bytes: list[int] = []
         self._word_counts = np.zeros(BUCKETS, dtype=np.int64)
         self._stack = ExitStack()
@@ -48,7 +49,7 @@ class FuzzyIndexWriter:
             enter(offsets_writer(self._path(name))) for name in ("first", "gram_at", "word_at")
         )
         self._by_initials = enter(ExternalSorter(self._folder))
-        self._forms = enter(tempfile.TemporaryFile(dir=self._folder))
+        self._forms = enter(tempfile.SpooledTemporaryFile(SPOOLED_BYTES, dir=str(self._folder)))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -99,7 +100,8 @@ class FuzzyIndexWriter:
         with array_writer(self._path("by_initials"), np.int32) as append:
             for (records,) in self._by_initials.blocks():
                 append(records & np.uint64(0xFFFFFFFF))
-        save_array(self._path("rarities"), rarities(self._word_counts, self.names))
+        if self._word_counts.sum() > WORDS_WITHOUT_RARITIES:
+            save_array(self._path("rarities"), rarities(self._word_counts, self.names))
         with ExternalSorter(self._folder, group_bits=32) as sorter:
             first = 0
             for forms in self._stored_forms():

@@ -19,7 +19,8 @@ LENGTHS = range(3, 9)
 """Lengths of grams, in characters."""
 MAX_NAMES_PER_GRAM = 1 << 10
 """Most names of a gram; more have a longer gram at that position."""
-_COUNTERS = 1 << 22
+_FEWEST_COUNTERS, _MOST_COUNTERS = 1 << 14, 1 << 22
+_COUNTERS_PER_ROW = 64
 _MULTIPLIER, _MIXER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 _CRC_TABLE = np.array([zlib.crc32(bytes([byte ^ 0xFF])) ^ 0xFF000000 for byte in range(256)], dtype=np.uint32)
 _FIRST_BYTES = np.array([0, 0xC0, 0xE0, 0xF0], dtype=np.uint32)
@@ -107,17 +108,22 @@ def gram_keys(characters: Characters) -> np.ndarray:
 class GramCounter:
     """Counts how many names have a gram, to decide at which length a gram is rare enough.
 
-    Counters are shared by grams whose hashes agree in 22 bits, so that some grams are longer than they had to be.
+    Counters are shared by grams whose hashes agree in their last bits, so that some grams are longer than they had to be.
+
+    Args:
+        rows: of the catalogue; 100 MB of counters are enough for any number.
     """
 
-    def __init__(self) -> None:
-        self._counts = np.zeros((len(LENGTHS), _COUNTERS), dtype=np.uint32)
+    def __init__(self, rows: int) -> None:
+        counters = 1 << (_COUNTERS_PER_ROW * rows).bit_length()
+        counters = min(max(counters, _FEWEST_COUNTERS), _MOST_COUNTERS)
+        self._counts, self._mask = np.zeros((len(LENGTHS), counters), dtype=np.uint32), np.uint32(counters - 1)
 
     def add(self, keys: np.ndarray) -> None:
         """Count the grams of `gram_keys`."""
         for counts, of_length in zip(self._counts, keys, strict=True):
             # Sorted, since counters in the order of memory are several times as fast as at random.
-            counters = np.sort(of_length[of_length > 0] % np.uint32(_COUNTERS))
+            counters = np.sort(of_length[of_length > 0] & self._mask)
             starts = np.flatnonzero(np.diff(counters, prepend=~counters[:1]))
             counts[counters[starts]] += np.diff(starts, append=len(counters)).astype(np.uint32)
 
@@ -131,7 +137,7 @@ class GramCounter:
         open_ = np.arange(keys.shape[1])
         for counts, of_length in zip(self._counts, keys, strict=True):
             of_open = of_length[open_]
-            is_rare = counts[of_open % np.uint32(_COUNTERS)] <= MAX_NAMES_PER_GRAM
+            is_rare = counts[of_open & self._mask] <= MAX_NAMES_PER_GRAM
             selected[open_[is_rare]] = of_open[is_rare]  # 0, no gram, where the name ended
             open_ = open_[~is_rare & (of_open > 0)]
         characters = np.flatnonzero(selected)

@@ -44,7 +44,7 @@ def build_name_tables(
         title_table_writer(folder) as add_titles,
         array_writer(folder / popularity.POPULARITY_FILE, np.float32, len(popularity.COLUMNS)) as add_popularity,
         AliasTableWriter(folder, rows) as aliases,
-        FuzzyIndexWriter(folder) as fuzzy,
+        FuzzyIndexWriter(folder, rows) as fuzzy,
     ):
         while block := list(islice(of_rows, _BLOCK_ROWS)):
             add_titles([entity.title for entity in block], [entity.kb_id for entity in block])
