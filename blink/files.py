@@ -94,6 +94,25 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def disk_full_named(folder: Path) -> Iterator[None]:
+    """Report a full disk with its path, which the error of a write does not have.
+
+    Args:
+        folder: what is written to, where the error names no file.
+
+    Raises:
+        SettingsError: the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        fault = f"the disk of {error.filename or folder} is full ({error.strerror})"
+        raise SettingsError(f"{fault}; make room and give the same command again, what is done is kept") from error
+
+
+@contextlib.contextmanager
 def locked(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
     """Keep other processes that lock the same folder out of the block.
 

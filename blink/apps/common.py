@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from blink.data.display import one_line as one_line
+from blink.data.display import printable as printable
 from blink.errors import BlinkError
 from blink.progress import ProgressLines, TerminalBar
 
@@ -92,18 +94,3 @@ def bar(name: str, total: int | None, unit: str) -> Iterator[Bar]:
 def say(text: str) -> None:
     """A line about the work, on standard error, so that results on standard output stay clean."""
     sys.stderr.write(text + "\n")
-
-
-_CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000)) if chr(code) not in "\n\t"}
-_CONTROLS[ord("\r")] = " "
-
-
-def printable(text: str) -> str:
-    """``text`` without characters that would move the cursor or change the terminal; as long as before."""
-    return text.translate(_CONTROLS)
-
-
-def one_line(text: str, longest: int | None = None) -> str:
-    """``text`` on one line, printable, cut with an ellipsis if it is longer than ``longest`` characters."""
-    line = " ".join(printable(text).split())
-    return line if longest is None or len(line) <= longest else line[: longest - 1].rstrip() + "…"

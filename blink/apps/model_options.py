@@ -92,6 +92,23 @@ def model_options(command: Any) -> Any:
     return command
 
 
+RECORDS = {
+    "text_key": click.option("--text-key", metavar="KEY", help="Key of the text in JSON Lines.  [default: text, in .jsonl]"),
+    "id_key": click.option("--id-key", metavar="KEY", help="Key of a record's id, which the output repeats.  [default: id]"),
+    "carry": click.option("--carry", metavar="FIELDS", help="Fields to repeat in the output, with commas between, or all."),
+    "no_text": click.option("--no-text", is_flag=True, help="Leave the texts out of the output."),
+    "no_candidates": click.option("--no-candidates", is_flag=True, help="Leave other candidates of links out of the output."),
+}
+"""Options about the records of files, by name."""
+
+
+def record_options(command: Any) -> Any:
+    """The options of `RECORDS`."""
+    for option in reversed(RECORDS.values()):
+        command = option(command)
+    return command
+
+
 precision_option = click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16"]),

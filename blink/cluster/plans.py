@@ -8,18 +8,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from blink.bulk.linkers import linker_hashes
 from blink.cluster.encoding import Encoding
 from blink.cluster.jobs import JOB_FOLDER, JobFolder, Plan, split_evenly, split_into_shards
 from blink.cluster.tasks import OFFSETS_FILE, run_task
 from blink.cluster.texts import count_lines
 from blink.data.prior_file import NO_PRIOR
 from blink.errors import DataError, MissingFileError, SettingsError
-from blink.evaluation.saved import kb_hash, model_hash
 from blink.files import require_file, sha256
 from blink.kb.catalogue import Catalogue
 from blink.linking.opening import open_candidate_encoder
-from blink.linking.starter import prior_of, require_kb, starter_kb, starter_model
-from blink.model.folder import require_model
 
 # --- training -------------------------------------------------------------------------------------------------------
 
@@ -149,7 +147,7 @@ def linking_plan(file: str, out: str, shards: int, options: Mapping[str, Any], *
         fault = "is a folder" if target.is_dir() else f"cannot be written: {target.parent} does not exist"
         raise MissingFileError(f"{out} {fault}; name a file to write")
     work = {"file": str(source), "out": str(target), **_plain(options)}
-    inputs = {"texts": sha256(source), **_linker_hashes(options)} if hashes else {}
+    inputs = {"texts": sha256(source), **linker_hashes(options)} if hashes else {}
     return Plan("link", work, inputs, split_evenly(lines, shards), "text"), target
 
 
@@ -171,7 +169,7 @@ def evaluation_plan(files: Sequence[str], out: str, options: Mapping[str, Any], 
     paths = [require_file(file, "give a mention file").resolve() for file in files]
     folder = Path(out).resolve()
     work = {"files": [str(p) for p in paths], "names": _names(paths), "out": str(folder), "options": _plain(options)}
-    inputs = {**{str(p): sha256(p) for p in paths}, **_linker_hashes(options)} if hashes else {}
+    inputs = {**{str(p): sha256(p) for p in paths}, **linker_hashes(options)} if hashes else {}
     return Plan("eval", work, inputs, split_into_shards(len(paths), 1), "file"), folder
 
 
@@ -195,16 +193,3 @@ def _names(paths: Sequence[Path]) -> list[str]:
         repeated = next(name for name in names if names.count(name) > 1)
         raise SettingsError(f"several files would write {repeated}.json; evaluate them into different folders (--out)")
     return names
-
-
-def _linker_hashes(options: Mapping[str, Any]) -> dict[str, str]:
-    """Hashes that identify a linker. Raises an error before a job is submitted if the model or knowledge base is missing."""
-    model, kb = options["model"], options["kb"]
-    require_kb(model, kb)
-    prior = prior_of(model, kb, options)
-    model = starter_model() if model is None else model
-    require_model(model)
-    hashes = {"model": model_hash(model), "kb": kb_hash(starter_kb() if kb is None else kb)}
-    if prior is not None:
-        hashes["prior"] = sha256(require_file(prior, "give a file that `blink kglm prior` wrote"))
-    return hashes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -19,7 +18,7 @@ from blink.cluster.ranks import STOPPED, here, requeue, run_processes
 from blink.cluster.settings import SHARD_VARIABLE, ClusterSettings, load_settings
 from blink.cluster.submit import PYTHON
 from blink.errors import SettingsError
-from blink.files import read_json, write_json
+from blink.files import disk_full_named, read_json, write_json
 from blink.runs.signals import Interrupted, stop_signals
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def run_task(folder: str, shard: int | None, merge: bool, say: Say = logger.info
     if settings.slurm.cpus is not None and plan.kind != "train":  # the processes of a training share the CPUs
         os.environ.setdefault("OMP_NUM_THREADS", str(settings.slurm.cpus))
     say(f"{'merging' if number is None else plan.name(number)}: {plan.kind} {job.path.parent}")
-    with _stopped_by_signals(settings, say), _disk_named(job.path.parent):
+    with _stopped_by_signals(settings, say), disk_full_named(job.path.parent):
         if number is None:
             for index in range(len(plan.shards)):
                 job.check(index)
@@ -94,18 +93,6 @@ def _stopped_by_signals(settings: ClusterSettings, say: Say) -> Iterator[None]:
                 # Slurm requeues a pre-empted job only if the job is still running when Slurm ends it.
                 time.sleep(MAX_WAIT_S)
             raise SystemExit(128 + stop.signal) from stop
-
-
-@contextlib.contextmanager
-def _disk_named(folder: Path) -> Iterator[None]:
-    """Report a full disk with its path, which the error of a write does not have."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        fault = f"the disk of {error.filename or folder} is full ({error.strerror})"
-        raise SettingsError(f"{fault}; make room and give the same command again, what is done is kept") from error
 
 
 def _noting(job: JobFolder, shard: int, *, sums: bool) -> Callable[[int], None]:

@@ -54,8 +54,16 @@ def check_text(text: str, where: str) -> str:
     Raises:
         DataError: it contains a NUL or a lone surrogate.
     """
+    fault = text_fault(text)
+    if fault is not None:
+        raise DataError(f"{where}: {fault}; give well-formed text")
+    return text
+
+
+def text_fault(text: str) -> str | None:
+    """What is wrong with a text that cannot be linked, a NUL or a lone surrogate, and at which character; None for others."""
     broken = _BROKEN.search(text)
     if broken is None:
-        return text
+        return None
     fault = "a NUL" if broken[0] == "\0" else "a byte that is not UTF-8, or a lone surrogate,"
-    raise DataError(f"{where}: {fault} at character {broken.start()}; give well-formed text")
+    return f"{fault} at character {broken.start()}"

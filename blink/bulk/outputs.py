@@ -1,0 +1,142 @@
+"""Outputs of a bulk run: JSON Lines, plain or compressed in members that are appended, or Parquet made of them at the end."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blink.bulk.sources import decompressed, require_zstandard
+from blink.errors import SettingsError
+from blink.files import atomic_open
+from blink.progress import Bars, no_bars
+
+ROWS_PER_GROUP, BYTES_PER_GROUP = 8192, 1 << 24
+"""Rows of a row group of Parquet, and bytes of JSON: what is in memory while it is made."""
+
+
+def _plain(content: bytes) -> bytes:
+    return content
+
+
+def _gzip(content: bytes) -> bytes:
+    return gzip.compress(content, 6, mtime=0)
+
+
+def _zstd(content: bytes) -> bytes:
+    return bytes(require_zstandard().ZstdCompressor(level=3).compress(content))
+
+
+Member = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """How rows are stored.
+
+    Attributes:
+        member: makes the bytes that are appended of lines of JSON.
+        parquet: whether the finished lines become a file of Parquet.
+    """
+
+    member: Member
+    parquet: bool = False
+
+
+FORMATS = {
+    ".jsonl": OutputFormat(_plain),
+    ".jsonl.gz": OutputFormat(_gzip),
+    ".jsonl.zst": OutputFormat(_zstd),
+    ".parquet": OutputFormat(_zstd, parquet=True),
+}
+"""Ending of the file's name -> format. Names with other endings are plain JSON Lines, unless they name a compression."""
+_COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
+
+
+def output_format(out: Path) -> OutputFormat:
+    """The format that a name asks for.
+
+    Raises:
+        SettingsError: no such format is written, or its library is not installed.
+    """
+    matching = [form for ending, form in FORMATS.items() if out.name.endswith(ending)]
+    if not matching and out.suffix in _COMPRESSED:
+        raise SettingsError(f"{out.name} would be {out.suffix}; the output is one of {', '.join(FORMATS)}")
+    form = matching[-1] if matching else FORMATS[".jsonl"]
+    if form.member is _zstd:
+        require_zstandard()
+    if form.parquet:
+        _require_pyarrow()
+    return form
+
+
+def write_parquet(lines: Path, out: Path, bars: Bars = no_bars) -> None:
+    """Write rows of JSON Lines as Parquet, in memory that does not depend on their number.
+
+    Ids and ``fields`` are columns of JSON text, because their types may differ from record to record; an id that is a string
+    stays as it is.
+    """
+    pq = _require_pyarrow()
+    schema = _schema()
+    with (
+        atomic_open(out, "wb") as f,
+        pq.ParquetWriter(f, schema, compression="zstd") as writer,
+        bars("writing Parquet", None, "row") as progress,
+    ):
+        for group in _groups(lines):
+            writer.write_table(_table(group, schema))
+            progress.advance(len(group))
+
+
+def _groups(file: Path) -> Iterator[list[dict[str, Any]]]:
+    group: list[dict[str, Any]] = []
+    n_bytes = 0
+    with file.open("rb") as raw:
+        stream = decompressed(raw)
+        while line := stream.readline():
+            group.append(json.loads(line))
+            n_bytes += len(line)
+            if len(group) == ROWS_PER_GROUP or n_bytes >= BYTES_PER_GROUP:
+                yield group
+                group, n_bytes = [], 0
+    if group:
+        yield group
+
+
+def _table(rows: list[dict[str, Any]], schema: Any) -> Any:
+    import pyarrow as pa
+
+    for row in rows:
+        for name in ("id", "fields"):
+            if name in row:
+                row[name] = _as_text(row[name])
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str) and not re.search("[\ud800-\udfff]", value):
+        return value
+    return json.dumps(value)
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    candidate = [("row", pa.int64()), ("kb_id", pa.string()), ("title", pa.string()), ("score", pa.float64())]
+    link = [("start", pa.int64()), ("end", pa.int64()), ("mention", pa.string()), *candidate]
+    link.append(("candidates", pa.list_(pa.struct(candidate))))
+    names = ("id", "file", "line", "text", "fields")
+    columns = [(name, pa.int64() if name == "line" else pa.string()) for name in names]
+    return pa.schema([*columns, ("links", pa.list_(pa.struct(link))), ("error", pa.string())])
+
+
+def _require_pyarrow() -> Any:
+    try:
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise SettingsError("Parquet needs an extra; install it: pip install 'blink-linker[bulk]'") from error
+    return pq
