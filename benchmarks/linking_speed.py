@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from blink.apps.model_options import open_linker
 from blink.data.mention_files import read_samples
 from blink.data.records import LinkedText
-from blink.linking.analysis import Analysis
-from blink.linking.features import TextContext
+from blink.linking.analysis import Analysis, DetectedMentions
 from blink.linking.linker import Linker
 from blink.linking.scoring import ScoredSpans
+from blink.linking.surroundings import TextContext
 from blink.model.tokenizer import pad
 from scripts.harness import alternate, print_json
 
@@ -68,8 +68,9 @@ def link_padded(linker: Linker, matrix: torch.Tensor, texts: Sequence[str], batc
                 bounds = [(int(piece.offsets[a, 0]), int(piece.offsets[b, 1])) for a, b in zip(s - 1, e - 1, strict=True)]
                 cased = any(c.isupper() for c in text_string)
                 context = TextContext(text_string, bounds, (0, len(text_string)), cased)
-                features = stages.featurizer.measure(stages.candidates.expand(spans, vector, context.strings), context)
-                spans = stages.reranker.rerank(features, context, linker.options.entities)
+                mentions = DetectedMentions(s, e, mention, vector)
+                features = stages.featurizer.measure(stages.candidates.expand(spans, mentions, context.strings), [context])
+                spans = stages.reranker.rerank(features, [context], linker.options.entities)
             results.append(linker.decode(Analysis(text_string, piece.offsets, spans)))
     return results
 

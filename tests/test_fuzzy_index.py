@@ -14,9 +14,10 @@ from blink.data.records import Entity
 from blink.errors import MismatchError, MissingFileError
 from blink.kb import fuzzy_writer, grams
 from blink.kb.alias_table import TITLE, VARIANT, AliasMatch, AliasTable, normalise, without_brackets
-from blink.kb.fuzzy_index import MEASURES, FuzzyIndex, file_of
+from blink.kb.fuzzy_index import FuzzyIndex, file_of
 from blink.kb.grams import Characters, gram_keys
 from blink.kb.knowledge_base import MAX_CANDIDATES_PER_ALIAS, NameIndex
+from blink.kb.name_similarity import MEASURES
 from blink.kb.name_tables import build_name_tables
 from blink.kb.popularity import POPULARITY_FILE, describe, open_popularity
 
@@ -68,7 +69,7 @@ def test_shares_of_words_are_of_the_mention_and_of_the_name(index: FuzzyIndex) -
 
 
 def test_rare_words_weigh_more(index: FuzzyIndex) -> None:
-    column = dict(zip(MEASURES, index.compare_all(["new stiglitz"], np.array([[0, 4]]))[0].T, strict=True))
+    column = dict(zip(MEASURES, index.compare("new stiglitz", [0, 4]).T, strict=True))
     assert column["words_found"].tolist() == [0.5, 0.5]
     assert 0 < column["mention_coverage"][0] <= column["mention_coverage"][1] < 1
     of_all = index.compare("Joseph E. Stiglitz", [4])[0]
@@ -85,16 +86,23 @@ def test_rare_words_weigh_more(index: FuzzyIndex) -> None:
     ],
 )
 def test_the_rest_of_a_name_may_be_in_the_text(index: FuzzyIndex, mention: str, context: str, supported: bool) -> None:
-    measured = index.compare_all([mention], np.array([[1]]), context)[0, 0, MEASURES.index("rest_in_context")]
+    measured = index.compare(mention, [1], context)[0, MEASURES.index("rest_in_context")]
     assert (measured > 0) == supported
 
 
-@given(mentions=st.lists(st.sampled_from(["will", "new york", "Islam", "", "?", "jes"]), min_size=1, max_size=5))
-def test_mentions_are_measured_alike_together(index: FuzzyIndex, mentions: list[str]) -> None:
-    rows = np.array([[0, -1, i % 7, 5] for i in range(len(mentions))])
-    together = index.compare_all(mentions, rows, "will public library")
-    for mention, of_mention, measured in zip(mentions, rows, together, strict=True):
-        assert np.array_equal(index.compare_all([mention], of_mention[None], "will public library")[0], measured)
+PAIRS = st.tuples(st.sampled_from(["will", "new york", "Islam", "", "?", "jes", "US", "york library"]), st.integers(-1, 6))
+CONTEXTS = st.sampled_from(["will public library", "", "Joseph and the New York"])
+
+
+@given(pairs=st.lists(st.tuples(PAIRS, CONTEXTS), max_size=8))
+def test_pairs_are_measured_alike_together(index: FuzzyIndex, pairs: list[tuple[tuple[str, int], str]]) -> None:
+    mentions = [mention for (mention, _), _ in pairs]
+    rows = np.array([row for (_, row), _ in pairs], dtype=np.int64)
+    each = np.arange(len(pairs))
+    together = index.compare_all(mentions, rows, each, [context for _, context in pairs], each)
+    assert together.shape == (len(pairs), len(MEASURES))
+    for ((mention, row), context), measured in zip(pairs, together, strict=True):
+        assert np.array_equal(index.compare(mention, [row], context)[0], measured)
 
 
 def test_the_best_of_several_names_counts(index: FuzzyIndex) -> None:

@@ -65,11 +65,12 @@ def test_each_stage_on_its_own_makes_what_the_linker_makes(linker: Linker) -> No
     context = window.context(mentions)
     assert context.strings[0] == text[slice(*Analysis(text, encoding.offsets, dense.shift(-1)).characters(0, dense.end[0] - 1))]
     assert stages.featurizer is not None
-    features = stages.featurizer.measure(stages.candidates.expand(dense, mentions, context.strings), context)
+    measured = stages.featurizer.measure(stages.candidates.expand(dense, mentions, context.strings), [context])
+    features = measured.matrices()
     assert features.values.shape[2] == len(FEATURES)
     assert np.array_equal(features.spans.rows[:, :10], dense.rows)
     assert stages.reranker is not None
-    reranked = stages.reranker.rerank(features, context, 10)
+    reranked = stages.reranker.rerank(measured, [context], 10)
     assert stages.graph_prior is not None
     rescored = stages.graph_prior.rescore(reranked, mentions.vectors)
     assert stages.coherence is not None

@@ -23,9 +23,10 @@ from blink.kb.subset import subset
 from blink.linking.analysis import DetectedMentions
 from blink.linking.candidates import CandidateGenerator
 from blink.linking.decoder import Thresholds
-from blink.linking.features import FEATURES, CandidateFeatures, CandidateFeaturizer, TextContext, _surroundings
+from blink.linking.features import FEATURES, CandidateFeatures, CandidateFeaturizer
 from blink.linking.linker import Linker
 from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities
+from blink.linking.surroundings import SURROUNDINGS, TextContext, surroundings
 from blink.model.biencoder import BiEncoder
 from blink.model.config import FEATURE_GROUPS
 from blink.model.reranker import RANKER_FILE, RerankerNetwork, Scaling
@@ -69,7 +70,12 @@ def measure(
     assert kb.names is not None
     mentions = DetectedMentions(spans.start, spans.end, spans.mention_logits, vectors, topics)
     candidates = CandidateGenerator(kb.index, 10, kb.names, kb.vectors).expand(spans, mentions, context.strings)
-    return CandidateFeaturizer(kb.names).measure(candidates, context)
+    return CandidateFeaturizer(kb.names).measure(candidates, [context]).matrices()
+
+
+def around(context: TextContext) -> dict[str, np.ndarray]:
+    """The columns of `surroundings`. *Shape:* (m,) each."""
+    return dict(zip(SURROUNDINGS, surroundings([context]).T, strict=True))
 
 
 def links(linked: LinkedText) -> list[tuple[int, int, int, float]]:
@@ -192,8 +198,8 @@ class TestEvidence:
         text = "Tim Cook met Ann. In Paris he saw Apple Park and NASA; then (Rome) at 7"
         spans = ("Cook", "Paris", "Apple", "Park", "NASA", "Rome", "Ann", "7")
         bounds = [(text.index(s), text.index(s) + len(s)) for s in spans]
-        columns = _surroundings(TextContext(text, bounds, (0, len(text)), True))
-        marked = {name: {s for s, v in zip(spans, column[:, 0], strict=True) if v > 0} for name, column in columns.items()}
+        columns = around(TextContext(text, bounds, (0, len(text)), True))
+        marked = {name: {s for s, v in zip(spans, column, strict=True) if v > 0} for name, column in columns.items()}
         assert marked["left_first_capital"] == {"Cook", "Paris"}
         assert marked["left_capital"] == {"Park"}
         assert marked["right_capital"] == {"Apple"}
@@ -204,23 +210,23 @@ class TestEvidence:
     @pytest.mark.parametrize("text", ["Rome Rome Rome", "anti-Paris Rome", "Rome Berlin-based", "anti-Oslo Rome Paris-born"])
     def test_a_repeated_name_or_a_compound_is_no_longer_name(self, text: str) -> None:
         bounds = [m.span() for m in re.finditer("Rome", text)]
-        columns = _surroundings(TextContext(text, bounds, (0, len(text)), True))
+        columns = around(TextContext(text, bounds, (0, len(text)), True))
         assert not any(columns[name].any() for name in ("left_capital", "left_first_capital", "right_capital"))
 
     def test_the_first_word_of_a_sentence_is_known(self) -> None:
         text = 'Rome fell.\n"Oslo won," he said. Paris (Rome) lost'
         bounds = [m.span() for m in re.finditer(r"Rome|Oslo|Paris", text)]
-        assert _surroundings(TextContext(text, bounds, (0, 9), True))["is_first"][:, 0].tolist() == [1, 1, 1, 0]
+        assert around(TextContext(text, bounds, (0, 9), True))["is_first"].tolist() == [1, 1, 1, 0]
 
     def test_what_another_window_reads_is_no_neighbour(self) -> None:
         text = "He sang for Tim Cook Apple Park opened"
         bounds = [(text.index(s), text.index(s) + len(s)) for s in ("Cook", "Apple")]
-        whole = _surroundings(TextContext(text, bounds, (0, len(text)), True))
-        assert whole["right_capital"][:, 0].tolist() == [1, 1]
-        assert whole["left_capital"][:, 0].tolist() == [1, 1]
+        whole = around(TextContext(text, bounds, (0, len(text)), True))
+        assert whole["right_capital"].tolist() == [1, 1]
+        assert whole["left_capital"].tolist() == [1, 1]
         assert not whole["is_first"].any()
         windows = [(0, bounds[0][1]), (bounds[1][0], len(text))]
-        apart = [_surroundings(TextContext(text, [b], w, True)) for b, w in zip(bounds, windows, strict=True)]
+        apart = [around(TextContext(text, [b], w, True)) for b, w in zip(bounds, windows, strict=True)]
         assert [c["right_capital"].item() for c in apart] == [0, 1]
         assert [c["left_capital"].item() for c in apart] == [1, 0]
         assert [c["is_first"].item() for c in apart] == [0, 1]
@@ -228,15 +234,15 @@ class TestEvidence:
     @pytest.mark.parametrize(("text", "is_longer"), [("Rome Turn left here", 0), ("Rome Ann's cat", 0), ("Rome Hills Inn", 1)])
     def test_a_text_may_begin_behind_a_span_where_texts_are_joined(self, text: str, is_longer: int) -> None:
         one, joined = (TextContext(text, [(0, 4)], (0, len(text)), True, is_joined) for is_joined in (False, True))
-        assert _surroundings(one)["right_capital"].item() == 1
-        assert _surroundings(joined)["right_capital"].item() == is_longer
+        assert around(one)["right_capital"].item() == 1
+        assert around(joined)["right_capital"].item() == is_longer
 
     @given(text=st.text(max_size=60), data=st.data())
-    def test_any_span_of_any_text_has_surroundings(self, text: str, data: st.DataObject) -> None:
+    def test_any_span_of_any_text_hasaround(self, text: str, data: st.DataObject) -> None:
         start = data.draw(st.integers(0, len(text)))
         bounds = [(start, data.draw(st.integers(start, len(text))))]
-        for column in _surroundings(TextContext(text, bounds, (0, len(text)), any(map(str.isupper, text)))).values():
-            assert column.shape == (1, 1)
+        for column in around(TextContext(text, bounds, (0, len(text)), any(map(str.isupper, text)))).values():
+            assert column.shape == (1,)
             assert np.isfinite(column).all()
 
 

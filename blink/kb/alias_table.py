@@ -14,6 +14,7 @@ import numpy as np
 
 from blink.data.arrays import array_writer, map_array
 from blink.data.external_sort import ExternalSorter
+from blink.data.ranges import numbers_of
 from blink.errors import MismatchError
 
 KEYS_FILE = "forms.keys.npy"
@@ -68,7 +69,8 @@ class AliasTable:
             MissingFileError: a file of the table is missing.
             MismatchError: the files are damaged or belong to different tables.
         """
-        keys, values = (map_array(Path(folder) / name, REBUILD) for name in (KEYS_FILE, VALUES_FILE))
+        # As plain arrays, since every slice of a memmap costs an extra Python call.
+        keys, values = (np.asarray(map_array(Path(folder) / name, REBUILD)) for name in (KEYS_FILE, VALUES_FILE))
         if keys.dtype != np.uint64 or values.dtype not in (np.int32, np.int64) or keys.ndim != 1 or keys.shape != values.shape:
             raise MismatchError(f"{folder} holds no alias table; {REBUILD}")
         return cls(keys, values)
@@ -86,6 +88,33 @@ class AliasTable:
         ``sci-fi`` is a variant of ``SciFi``, ``vitamins`` of ``vitamin``, ``star war`` of ``Star Wars``.
         """
         return self._matches(_key(_variant_of(normalise(text))), limit)
+
+    def lookup_all(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """`lookup` of several strings, or `lookup_variants` of those without a match.
+
+        Returns:
+            the number of matches of each string, and row * 4 + kind of all of them, in the same order. *Shape:* (texts,) and
+            (matches,), int64.
+        """
+        forms = [normalise(text) for text in texts]
+        counts, values = self._values_of([form or _symbols(text) for form, text in zip(forms, texts, strict=True)])
+        if counts.all():
+            return counts, values
+        lacking = np.flatnonzero(counts == 0)
+        of_variants, variants = self._values_of([_variant_of(forms[i]) for i in lacking.tolist()])
+        owner = np.concatenate([np.repeat(np.arange(len(texts)), counts), np.repeat(lacking, of_variants)])
+        counts[lacking] = of_variants
+        return counts, np.concatenate([values, variants])[np.argsort(owner, kind="stable")]
+
+    def _values_of(self, forms: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Number of matches of each form, and their values, titles first, then by row."""
+        keys = np.array([_key(form) or 0 for form in forms], dtype=np.uint64)
+        begin = self._keys.searchsorted(keys)
+        counts = self._keys.searchsorted(keys, side="right") - begin
+        counts[[not form for form in forms]] = 0
+        values = self._values[numbers_of(begin, counts)].astype(np.int64)
+        owner = np.repeat(np.arange(len(forms)), counts)
+        return counts, values[np.lexsort((values >> 2, -(values & 3), owner))]
 
     def _matches(self, key: int | None, limit: int) -> list[AliasMatch]:
         if key is None:

@@ -10,20 +10,22 @@ trigrams are then scored with all trigrams.
 
 from __future__ import annotations
 
-import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from blink.data.arrays import map_array
+from blink.data.ranges import expand
 from blink.errors import MismatchError
 from blink.kb.alias_table import REBUILD, normalise
 from blink.kb.grams import N_TRIGRAMS, Characters, gram_keys
+from blink.kb.hashed_names import hashed, initials_hash
+from blink.kb.name_similarity import LEAST_RARITY, compare_pairs
 
 MAX_NAMES_PER_ENTITY = 32
 """Most names of an entity that are indexed; a few entities have hundreds."""
@@ -33,36 +35,14 @@ SHORTLIST_SIZE = 192
 """Names of the shortlist, those that share most of the rare trigrams."""
 MIN_SIMILARITY = 0.4
 """Least similarity of a match."""
-MEASURES = (
-    "dice",
-    "words_found",
-    "words_covered",
-    "initials",
-    "mention_coverage",
-    "name_coverage",
-    "word_dice",
-    "rest_in_context",
-)
-"""Columns of `FuzzyIndex.compare_all`."""
 BUCKETS = 1 << 20
 """Buckets of words whose names are counted."""
-LEAST_RARITY = 0.1
-"""Least rarity of a word, for catalogues of few names."""
 _CONTAINED_DISCOUNT = 0.9
 _BLOCK = 1 << 18
 """Words that are counted at a time."""
 WORDS_WITHOUT_RARITIES = 1 << 20
 """Most words whose rarities are not stored, since computing them is quick."""
 _OPTIONAL = ("keys", "rarities")
-
-
-@dataclass(frozen=True)
-class _HashedName:
-    """A name as sets of hashes: trigrams (uint16) and words (uint32), ascending; and its initials, 0 for one word."""
-
-    trigrams: np.ndarray
-    words: np.ndarray
-    initials: int
 
 
 @dataclass(frozen=True)
@@ -122,77 +102,20 @@ class FuzzyIndex:
         rows = [*self._rows_by_initials(text, limit // 2), *self._rows_by_trigrams(text)]
         return list(dict.fromkeys(rows))[:limit]
 
-    def compare(self, text: str, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    def compare(self, text: str, rows: Sequence[int] | np.ndarray, context: str = "") -> np.ndarray:
         """`compare_all` of one mention: *Shape:* (n, measures)."""
-        measured: np.ndarray = self.compare_all([text], np.asarray(rows)[None])[0]
-        return measured
+        return self.compare_all([text], np.asarray(rows, dtype=np.int64), np.zeros(len(rows), dtype=np.int64), [context], [0])
 
-    def compare_all(self, mentions: Sequence[str], rows: np.ndarray, context: str = "") -> np.ndarray:
-        """Similarity of mentions to the names of entities: for each measure the maximum over an entity's names.
-
-        The rarity of a word is the logarithm of the inverse share of names that have it.
-
-        Args:
-            mentions: strings.
-            rows: candidates of each; rows below 0 get zeros. *Shape:* (m, n).
-            context: the text around the mentions.
-
-        Returns:
-            The columns `MEASURES`: Dice's coefficient of trigrams, share of the mention's words that the name has, share of
-            the name's words that the mention has, whether the mention is the name's initials; the two shares of words weighted
-            by rarity, Dice's coefficient of words weighted by rarity; and, where all words of the name that the mention lacks
-            are in the context, their rarity. *Shape:* (m, n, measures), float32; all but the last in [0, 1].
-        """
-        result = np.zeros((rows.size, len(MEASURES)), dtype=np.float32)
-        candidates = np.flatnonzero(rows >= 0)
-        flat = rows.reshape(-1)[candidates]
-        names, owner = _expand(self.first[flat], self.first[flat + 1])
-        if not len(names):
-            return result.reshape(*rows.shape, -1)
-        candidate = candidates[owner]
-        mention = candidate // rows.shape[1]
-        queries = [_hashed(text) for text in mentions]
-        n_trigrams, n_words = (np.array([len(getattr(q, of)) for q in queries]) for of in ("trigrams", "words"))
-
-        is_trigram = np.zeros((len(queries), N_TRIGRAMS), dtype=np.bool_)
-        is_trigram[np.repeat(np.arange(len(queries)), n_trigrams), np.concatenate([q.trigrams for q in queries])] = True
-        positions, name = _expand(self.gram_at[names], self.gram_at[names + 1])
-        has = is_trigram[mention[name], self.grams[positions]]
-        shared_trigrams = np.bincount(name[has], minlength=len(names))
-
-        positions, name = _expand(self.word_at[names], self.word_at[names + 1])
-        words = self.words[positions]
-        rarity = self.rarity(words)
-        known = np.concatenate([q.words for q in queries])
-        keys = np.repeat(np.arange(len(queries), dtype=np.uint64), n_words) << np.uint64(32) | known  # ascending
-        shared = _is_in(mention[name].astype(np.uint64) << np.uint64(32) | words, keys)
-        shared_words = np.bincount(name[shared], minlength=len(names))
-        weight = np.bincount(name, rarity, len(names))
-        shared_weight = np.bincount(name[shared], rarity[shared], len(names))
-        mention_weight = np.bincount(np.repeat(np.arange(len(queries)), n_words), self.rarity(known), len(queries))[mention]
-        unexplained = ~shared & ~_is_in(words, _word_hashes(normalise(context).split()))
-        in_context = (np.bincount(name[unexplained], minlength=len(names)) == 0) & (shared_words > 0)
-
-        sizes = self.gram_at[names + 1] - self.gram_at[names], self.word_at[names + 1] - self.word_at[names]
-        is_initials = self.initials[names] == np.array([_initials_hash(text) for text in mentions], dtype=np.int64)[mention]
-        values = np.stack(
-            [
-                2 * shared_trigrams / np.maximum(1, sizes[0] + n_trigrams[mention]),
-                shared_words / np.maximum(1, n_words[mention]),
-                shared_words / np.maximum(1, sizes[1]),
-                is_initials & (n_words > 0)[mention],
-                shared_weight / np.maximum(LEAST_RARITY, mention_weight),
-                shared_weight / np.maximum(LEAST_RARITY, weight),
-                2 * shared_weight / np.maximum(LEAST_RARITY, mention_weight + weight),
-                np.where(in_context, weight - shared_weight, 0),
-            ],
-            axis=1,
-        ).astype(np.float32)
-        values[n_words[mention] == 0] = 0
-        # The names of a candidate are consecutive.
-        starts = np.flatnonzero(np.diff(owner, prepend=-1))
-        result[candidate[starts]] = np.maximum.reduceat(values, starts)
-        return result.reshape(*rows.shape, -1)
+    def compare_all(
+        self,
+        mentions: Sequence[str],
+        rows: np.ndarray,
+        mention_of: np.ndarray,
+        contexts: Sequence[str],
+        context_of: Sequence[int] | np.ndarray,
+    ) -> np.ndarray:
+        """Similarity of mentions to the names of entities, for pairs of both, see `compare_pairs`."""
+        return compare_pairs(self, mentions, rows, mention_of, contexts, np.asarray(context_of, dtype=np.int64))
 
     def rarity(self, words: np.ndarray) -> np.ndarray:
         """log(names / names with the word) of hashed words; words that share a bucket count together. *Shape:* (n,)."""
@@ -210,19 +133,19 @@ class FuzzyIndex:
 
     def _rows_by_initials(self, text: str, limit: int) -> list[int]:
         # Not numpy's searchsorted, which copies its sorter.
-        query, of_name = _initials_hash(text), self.initials.__getitem__
+        query, of_name = initials_hash(text), self.initials.__getitem__
         begin = bisect_left(self.by_initials, query, key=of_name)
         end = bisect_right(self.by_initials, query, lo=begin, key=of_name)
         most = limit * MAX_NAMES_PER_ENTITY  # millions of names may have two letters as initials
         return list(dict.fromkeys(self.rows[self.by_initials[begin : min(end, begin + most)]].tolist()))[:limit]
 
     def _rows_by_trigrams(self, text: str) -> list[int]:
-        query = _hashed(text).trigrams
+        query = hashed(text).trigrams
         if not len(query):
             return []
         names = self._shortlist(text)
         begin, end = self.gram_at[names], self.gram_at[names + 1]
-        positions, owner = _expand(begin, end)
+        positions, owner = expand(begin, end)
         is_shared = np.zeros(N_TRIGRAMS, dtype=np.bool_)
         is_shared[query] = True
         shared = np.bincount(owner[is_shared[self.grams[positions]]], minlength=len(names))
@@ -258,7 +181,7 @@ class FuzzyIndex:
     def _lists(self, text: str) -> np.ndarray:
         """Lists of names of the query's grams. *Shape:* (n,), int64."""
         if self.keys is None:
-            return _hashed(text).trigrams.astype(np.int64)
+            return hashed(text).trigrams.astype(np.int64)
         keys = gram_keys(Characters.of([normalise(text)]))
         lists = np.searchsorted(self.keys, keys).clip(max=max(0, len(self.keys) - 1))
         is_list = self.keys[lists] == keys if len(self.keys) else np.zeros(keys.shape, np.bool_)
@@ -280,63 +203,3 @@ def file_of(array_name: str) -> str:
 
 
 FILES = tuple(file_of(field.name) for field in fields(FuzzyIndex))
-
-
-@lru_cache(maxsize=1 << 12)
-def _hashed(text: str) -> _HashedName:
-    form = normalise(text)
-    words = form.split()
-    padded = f" {form} "  # so that trigrams include the start and end of a name
-    trigrams = {zlib.crc32(padded[i : i + 3].encode()) % N_TRIGRAMS for i in range(len(padded) - 2)} if form else set()
-    letters = "".join(w[0] for w in words if len(words) > 1)
-    return _HashedName(
-        np.array(sorted(trigrams), dtype=np.uint16),
-        _word_hashes(words),
-        _hash(letters) if len(letters) > 1 else 0,
-    )
-
-
-def _word_hashes(words: Iterable[str]) -> np.ndarray:
-    """Hashes of words, ascending, without repetition. *Shape:* (hashes,), uint32."""
-    return np.array(sorted({_hash(word) for word in words}), dtype=np.uint32)
-
-
-def _initials_hash(text: str) -> int:
-    """Hash of a mention as initials; 1, the hash of no name, if it cannot be initials."""
-    letters = text.strip().casefold().replace(".", "")
-    return _hash(letters) if 2 <= len(letters) <= 6 and letters.isalpha() else 1
-
-
-def _hash(text: str) -> int:
-    return zlib.crc32(text.encode())
-
-
-def _bounds(sizes: np.ndarray) -> np.ndarray:
-    """Start of each of n consecutive ranges, and the end of the last. *Shape:* (n,) gives (n + 1,), int64."""
-    bounds = np.zeros(len(sizes) + 1, dtype=np.int64)
-    np.cumsum(sizes, out=bounds[1:])
-    return bounds
-
-
-def _expand(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All numbers of several ranges, and the range of each.
-
-    Args:
-        begin: first number of each range. *Shape:* (n,), int.
-        end: number after its last. *Shape:* (n,), int.
-
-    Returns:
-        the numbers and the index of their range. *Shape:* (numbers,), int64, each.
-    """
-    sizes = end - begin
-    owner = np.repeat(np.arange(len(sizes)), sizes)
-    starts = np.cumsum(sizes) - sizes
-    return np.arange(int(sizes.sum())) - starts[owner] + begin[owner], owner
-
-
-def _is_in(items: np.ndarray, ascending: np.ndarray) -> np.ndarray:
-    """Whether each item is in an ascending array. *Shape:* (items,), bool."""
-    if not len(ascending):
-        return np.zeros(len(items), dtype=np.bool_)
-    is_in: np.ndarray = ascending[np.searchsorted(ascending, items).clip(max=len(ascending) - 1)] == items
-    return is_in

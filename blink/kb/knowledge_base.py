@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from blink.data.ranges import bounds_of
 from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
 from blink.files import atomic_open, locked, read_json, require_file, sample_hash, sha256, write_json
 from blink.kb.alias_table import AliasMatch, AliasTable
@@ -98,6 +99,25 @@ class NameIndex:
         popularity = self.popularity[[m.row for m in matches], POPULARITY]
         most_popular = np.lexsort((-popularity, np.array([-m.kind for m in matches])))
         return [matches[i] for i in sorted(most_popular[:MAX_CANDIDATES_PER_ALIAS].tolist())]
+
+    def candidates_all(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """`candidates` of several strings.
+
+        Returns:
+            the number of entities of each, and row * 4 + kind of all of them, in the same order. *Shape:* (texts,) and
+            (matches,), int64.
+        """
+        counts, values = self.alias_table.lookup_all(texts)
+        many = np.flatnonzero(counts > MAX_CANDIDATES_PER_ALIAS).tolist()
+        if not many:
+            return counts, values
+        kept, bounds = np.ones(len(values), dtype=bool), bounds_of(counts).tolist()
+        for i in many:
+            of_text = values[bounds[i] : bounds[i + 1]]
+            most_popular = np.lexsort((-self.popularity[of_text >> 2, POPULARITY], -(of_text & 3)))
+            kept[bounds[i] + most_popular[MAX_CANDIDATES_PER_ALIAS:]] = False
+            counts[i] = MAX_CANDIDATES_PER_ALIAS
+        return counts, values[kept]
 
 
 class KnowledgeBase:

@@ -10,8 +10,9 @@ from functools import cached_property
 import numpy as np
 
 from blink.data.windows import Window
-from blink.linking.features import CandidateFeatures, TextContext
+from blink.linking.features import CandidateFeatures
 from blink.linking.scoring import ScoredSpans
+from blink.linking.surroundings import TextContext
 from blink.model.breaks import TextBreaks
 from blink.model.letter_case import uncased_stretches
 from blink.model.tokenizer import Encoding
@@ -116,6 +117,14 @@ class DetectedMentions:
 
     def __len__(self) -> int:
         return len(self.start)
+
+    @classmethod
+    def concatenate(cls, mentions: Sequence[DetectedMentions]) -> DetectedMentions:
+        """Those of several inputs, at least one, as if they were of one."""
+        if len(mentions) == 1:
+            return mentions[0]
+        names = [name for name in cls.__dataclass_fields__ if getattr(mentions[0], name) is not None]
+        return cls(**{name: np.concatenate([getattr(m, name) for m in mentions]) for name in names})
 
 
 @dataclass(frozen=True)

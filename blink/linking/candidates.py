@@ -3,37 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 
+from blink.data.ranges import Groups, numbers_of
 from blink.errors import SettingsError
-from blink.kb.alias_table import AliasMatch
 from blink.kb.catalogue import Catalogue
 from blink.kb.index import CoarseIndex, ExactIndex, Index
 from blink.kb.knowledge_base import NameIndex
 from blink.linking.analysis import DetectedMentions
-from blink.linking.features import Candidates
+from blink.linking.features import NO_MATCH, Candidates
 from blink.linking.scoring import ScoredSpans
 
 CACHED_STRINGS = 1 << 14
 """Mentions whose names are kept in memory."""
+BLOCK = 1 << 10
+"""Entity vectors that are copied at a time."""
 LARGEST_COPY = 1 << 31
 """Bytes that a copy of the entity vectors in bfloat16 may take."""
-
-
-@dataclass(frozen=True)
-class _NameLookup:
-    """Result of the name index for a mention.
-
-    Attributes:
-        matches: entities of exactly that name, or of a variant of it.
-        rows: entities to add as candidates: the matches, or else those of similar names.
-    """
-
-    matches: Sequence[AliasMatch]
-    rows: Sequence[int]
 
 
 class CandidateGenerator:
@@ -47,9 +36,11 @@ class CandidateGenerator:
     """
 
     def __init__(self, index: Index, size: int = 10, names: NameIndex | None = None, vectors: np.ndarray | None = None) -> None:
-        self.index, self.size, self.names, self.vectors = index, size, names, vectors
-        # Long texts repeat their words, and a lookup without a match is the slowest.
-        self._cached_lookup = lru_cache(maxsize=CACHED_STRINGS)(self._lookup)
+        self.index, self.size, self.names = index, size, names
+        # Not as a memory map, each slice of which costs an extra Python call.
+        self.vectors = None if vectors is None else np.asarray(vectors)
+        # Long texts repeat their words, and a search for similar names takes the longest.
+        self._similar = None if names is None else lru_cache(maxsize=CACHED_STRINGS)(names.fuzzy_index.similar)
 
     def retrieve(self, mentions: Sequence[DetectedMentions]) -> list[ScoredSpans]:
         """Dense candidates by inner product, one search for all inputs."""
@@ -65,55 +56,86 @@ class CandidateGenerator:
         """Add alias candidates, or fuzzy ones where a mention has none; all with inner products.
 
         Args:
-            spans: at least one, with dense candidates.
+            spans: of one or more windows, with dense candidates.
             mentions: with the vectors of the spans.
             strings: text of each span.
 
         Raises:
             SettingsError: the knowledge base has no names.
         """
-        if self.names is None or self.vectors is None:
+        if self.vectors is None:
             raise SettingsError("a reranker needs the names of a knowledge base; build one with `blink kb build`")
-        lookups = [self._cached_lookup(string) for string in strings]
-        dense = [set(row) for row in spans.rows.tolist()]
-        added = [[r for r in lookup.rows if r not in known] for lookup, known in zip(lookups, dense, strict=True)]
-        spans = self._widened(spans, mentions.vectors, self.vectors, added)
-        topic_logits = None if mentions.topics is None else inner_products(mentions.topics, self.vectors, spans.rows)
-        return Candidates(spans, [lookup.matches for lookup in lookups], topic_logits)
-
-    def _lookup(self, string: str) -> _NameLookup:
-        assert self.names is not None
-        matches = self.names.candidates(string)
-        return _NameLookup(matches, [m.row for m in matches] or self.names.fuzzy_index.similar(string))
-
-    @staticmethod
-    def _widened(spans: ScoredSpans, vectors: np.ndarray, entities: np.ndarray, added: Sequence[Sequence[int]]) -> ScoredSpans:
-        width = max(map(len, added))
-        if not width:
-            return spans
-        rows = np.full((len(added), width), -1, dtype=np.int64)
-        logits = np.full(rows.shape, -np.inf, dtype=np.float32)
-        for i, new in enumerate(added):
-            if new:
-                rows[i, : len(new)] = new
-                logits[i, : len(new)] = entities[new].astype(np.float32) @ vectors[i]
-        return replace(
-            spans, rows=np.concatenate([spans.rows, rows], 1), entity_logits=np.concatenate([spans.entity_logits, logits], 1)
+        looked_up, of_name, kinds_of_name, namesakes = self._looked_up(strings)
+        dense = spans.rows
+        same = dense[looked_up.owner] == of_name[:, None]
+        match, column = np.nonzero(same)
+        dense_kinds = np.full(dense.shape, NO_MATCH)
+        dense_kinds[looked_up.owner[match], column] = kinds_of_name[match]
+        new = ~same.any(1)
+        real = dense >= 0
+        n_dense = real.sum(1)
+        groups = Groups(n_dense + np.bincount(looked_up.owner[new], minlength=len(spans)))
+        added = np.arange(len(groups.owner)) - groups.bounds[groups.owner] >= n_dense[groups.owner]
+        rows = _interleaved(added, dense[real], of_name[new])
+        kinds = _interleaved(added, dense_kinds[real], kinds_of_name[new])
+        owner = groups.owner
+        logits = _interleaved(
+            added, spans.entity_logits[real], inner_products(mentions.vectors, self.vectors, rows[added], owner[added])
         )
+        topics = None if mentions.topics is None else inner_products(mentions.topics, self.vectors, rows, owner)
+        return Candidates(spans, groups, rows, logits, kinds, namesakes, topics)
+
+    def _looked_up(self, strings: Sequence[str]) -> tuple[Groups, np.ndarray, np.ndarray, np.ndarray]:
+        """Entities of each string: those of its name, or else those of similar names.
+
+        Returns:
+            groups of entities, their rows and kinds, *Shape:* (n,), int64, and how many have the string's name, *Shape:* (m,).
+        """
+        if self.names is None or self._similar is None:
+            raise SettingsError("a reranker needs the names of a knowledge base; build one with `blink kb build`")
+        distinct = list(dict.fromkeys(strings))
+        namesakes, values = self.names.candidates_all(distinct)
+        begin, sizes = np.cumsum(namesakes) - namesakes, namesakes.copy()
+        rows, kinds = [values >> 2], [values & 3]
+        past = len(values)
+        for i in np.flatnonzero(namesakes == 0).tolist():
+            similar = self._similar(distinct[i])
+            begin[i], sizes[i] = past, len(similar)
+            past += len(similar)
+            rows.append(np.array(similar, dtype=np.int64))
+            kinds.append(np.full(len(similar), NO_MATCH))
+        if len(distinct) < len(strings):
+            number = {string: i for i, string in enumerate(distinct)}
+            of_span = np.array([number[string] for string in strings])
+            begin, sizes, namesakes = begin[of_span], sizes[of_span], namesakes[of_span]
+        at = numbers_of(begin, sizes)
+        return Groups(sizes), np.concatenate(rows)[at], np.concatenate(kinds)[at], namesakes
 
 
-def inner_products(vectors: np.ndarray, entities: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Inner products of each span with its candidates; where there is none (row -1), anything.
+def _interleaved(added: np.ndarray, dense: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Values of dense and of added candidates as one array. ``added``: which elements are of added ones. *Shape:* (n,)."""
+    values = np.empty(len(added), dtype=dense.dtype)
+    values[~added], values[added] = dense, others
+    return values
+
+
+def inner_products(vectors: np.ndarray, entities: np.ndarray, rows: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """Inner products of spans with candidates.
 
     Args:
-        vectors: *Shape:* (m, d), float32.
+        vectors: of the spans. *Shape:* (m, d), float32.
         entities: *Shape:* (entities, d).
-        rows: *Shape:* (m, candidates), int64.
+        rows: of the candidates. *Shape:* (n,), int64.
+        owner: span of each. *Shape:* (n,), int64.
 
     Returns:
-        *Shape:* (m, candidates), float32.
+        *Shape:* (n,), float32.
     """
-    products: np.ndarray = np.matmul(entities[rows].astype(np.float32, copy=False), vectors[:, :, None])[..., 0]
+    products = np.empty(len(rows), dtype=np.float32)
+    for start in range(0, len(rows), BLOCK):
+        block = slice(start, start + BLOCK)
+        of_block = entities[rows[block]].astype(np.float32, copy=False)
+        np.einsum("nd,nd->n", of_block, vectors[owner[block]], out=products[block])
     return products
 
 

@@ -20,6 +20,7 @@ from blink.linking.candidates import without_broken_rows
 from blink.linking.decoder import JOINT, MODES, PROBABILITY, DecodedSpan, Decoder, Thresholds, mode_named
 from blink.linking.document import NameMemory
 from blink.linking.merging import MergedWindows, merged_sections, with_added
+from blink.linking.ranking import ranked
 from blink.linking.scoring import ScoredSpans
 from blink.linking.sections import Section, rounds_of, sections_of
 from blink.linking.spans import CharacterSpan, SpanLike
@@ -345,9 +346,10 @@ class Linker:
         spans = [section.requested for section in sections if section.requested is not None]
         # Either all texts have requested spans, or none.
         windows = stages.windows.requested(sources, spans) if spans else stages.windows.inputs(sources)
-        batches = iter(self._detected([window for of_text in windows for window in of_text], request))
+        detected = self._detected([window for of_text in windows for window in of_text], request)
+        batches = ranked(detected, stages, request.keep)
         for section, source, of_text in zip(sections, sources, windows, strict=True):
-            yield section, source, [self._scored(batch, request) for batch in islice(batches, len(of_text))]
+            yield section, source, list(islice(batches, len(of_text)))
 
     def _detected(self, inputs: Sequence[WindowInput], request: _Request) -> list[WindowBatch]:
         """Mention detector and dense candidates, for all windows of a round."""
@@ -366,25 +368,6 @@ class Linker:
             mentions = detector.detect(ids, request.batch_size, options, split)
         retrieved = self.stages.candidates.retrieve(mentions)
         return [WindowBatch(*stage_outputs) for stage_outputs in zip(inputs, mentions, retrieved, strict=True)]
-
-    def _scored(self, batch: WindowBatch, request: _Request) -> WindowBatch:
-        """Alias and fuzzy candidates, features, reranker and graph prior, for one window."""
-        stages = self.stages
-        if not len(batch.mentions):
-            return batch
-        if stages.reranker is not None or "features" in request.keep:
-            context = batch.input.context(batch.mentions)
-            candidates = stages.candidates.expand(batch.retrieved, batch.mentions, context.strings)
-            if stages.featurizer is None:
-                raise SettingsError("the featurizer is disabled, and its features are needed; give a featurizer")
-            features = stages.featurizer.measure(candidates, context)
-            batch = replace(batch, features=features if "features" in request.keep else None)
-            if stages.reranker is not None:
-                size = batch.retrieved.rows.shape[1]
-                batch = replace(batch, reranked=stages.reranker.rerank(features, context, size))
-        if stages.graph_prior is not None:
-            batch = replace(batch, rescored=stages.graph_prior.rescore(batch.spans, batch.mentions.vectors))
-        return batch
 
     def _merged(
         self,

@@ -30,8 +30,8 @@ class ScoredSpans:
     def __len__(self) -> int:
         return len(self.start)
 
-    def select(self, indices: np.ndarray) -> ScoredSpans:
-        """Select spans by a mask or indices."""
+    def select(self, indices: np.ndarray | slice) -> ScoredSpans:
+        """Select spans by a mask, indices or a slice."""
         return ScoredSpans(*(getattr(self, name)[indices] for name in self.__dataclass_fields__))
 
     def shift(self, by: int) -> ScoredSpans:
@@ -52,6 +52,8 @@ class ScoredSpans:
     @classmethod
     def concatenate(cls, spans: Sequence[ScoredSpans]) -> ScoredSpans:
         """Concatenate the spans of several windows."""
+        if len(spans) == 1:
+            return spans[0]
         return cls(*(np.concatenate([getattr(p, name) for p in spans]) for name in cls.__dataclass_fields__))
 
     @classmethod
