@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from blink.data.records import Entity
 from blink.evaluation.speed.machine import evict, machine, peak_memory_mib
+from blink.files import read_json, write_json
 from blink.kb.alias_table import normalise, without_brackets
 from blink.kb.catalogue import Catalogue
 from blink.kb.fuzzy_index import FuzzyIndex
@@ -139,9 +141,10 @@ def build(folder: Path) -> dict[str, Any]:
     before_mib = peak_memory_mib()
     catalogue, scan_s = _timed(lambda: Catalogue.open(folder / "entity.jsonl"))
     scan_mib = peak_memory_mib()
-    cpu_begin = time.process_time()
-    _, build_s = _timed(lambda: build_name_tables(catalogue, len(catalogue), folder))
-    cpu_s = time.process_time() - cpu_begin
+    with PrivateMemory() as private:
+        cpu_begin = time.process_time()
+        _, build_s = _timed(lambda: build_name_tables(catalogue, len(catalogue), folder))
+        cpu_s = time.process_time() - cpu_begin
     sizes = {name: (folder / name).stat().st_size for name in FILES if (folder / name).is_file()}
     groups = defaultdict[str, int](int)
     for name, size in sizes.items():
@@ -154,8 +157,29 @@ def build(folder: Path) -> dict[str, Any]:
         "build_s": round(build_s, 2),
         "build_cpu_s": round(cpu_s, 2),
         "build_peak_mib": round(peak_memory_mib()),
+        "build_private_peak_mib": private.peak_mib,
         "disk_mib": {group: round(size / 2**20, 1) for group, size in groups.items()},
     }
+
+
+class PrivateMemory:
+    """Samples the private memory of this process; its peak with mapped files is known to the system, this one is not."""
+
+    def __init__(self, every_s: float = 0.05) -> None:
+        self.peak_mib, self._every_s, self._ended = 0, every_s, threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> PrivateMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._ended.wait(self._every_s):
+            self.peak_mib = max(self.peak_mib, _resident_mib()["private"])
 
 
 def measure(folder: Path, queries: int, with_trigrams: bool) -> dict[str, Any]:
@@ -167,6 +191,7 @@ def measure(folder: Path, queries: int, with_trigrams: bool) -> dict[str, Any]:
     opened = _resident_mib()
     drawn = mentions(folder, names, queries)
     similar = recall(names.fuzzy_index, drawn)
+    again = recall(names.fuzzy_index, drawn)
     titles = TitleTable.open(folder, rows)
     at = np.random.default_rng(2).integers(rows, size=(queries, ROWS_AT_ONCE))
     title_s = statistics.median(_timed(lambda i=i: (titles.titles(at[i]), titles.kb_ids(at[i])))[1] for i in range(queries))  # type: ignore[misc]
@@ -177,12 +202,15 @@ def measure(folder: Path, queries: int, with_trigrams: bool) -> dict[str, Any]:
         "names": len(names.fuzzy_index.rows),
         "open_ms": round(open_s * 1e3, 2),
         "similar": similar,
+        "similar_again_us": {key: again[key] for key in ("p50_us", "cpu_p50_us", "cpu_p95_us")},
         "lookup_p50_us": _us(lookup_s),
         "title_and_id_us": round(title_s / ROWS_AT_ONCE * 1e6, 2),
         "resident_mib": {"before": imported, "opened": opened, "after": after},
     }
     if with_trigrams:
-        result["similar_by_trigrams"] = recall(of_all_trigrams(names.fuzzy_index), drawn)
+        by_trigrams = of_all_trigrams(names.fuzzy_index)
+        recall(by_trigrams, drawn)
+        result["similar_by_trigrams"] = recall(by_trigrams, drawn)
     return result
 
 
@@ -211,24 +239,28 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1500, help="look-ups of each size (default: %(default)s)")
     parser.add_argument("--trigrams-up-to", type=int, default=0, help="largest size at which all trigrams are measured too")
     parser.add_argument("--folder", type=Path, help="where to make the temporary folder (default: the system's)")
-    parser.add_argument("--out", type=Path, help="write the result into this file too")
+    parser.add_argument("--out", type=Path, help="write the result into this file too; sizes that it has are kept")
     parser.add_argument("--step", choices=("build", "measure"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.step:
         measured = build(args.folder) if args.step == "build" else measure(args.folder, args.queries, args.trigrams_up_to > 0)
         print(json.dumps(measured))
         return
-    sizes = []
+    result: dict[str, Any] = read_json(args.out) if args.out and args.out.is_file() else {"machine": machine(), "sizes": []}
     for size in map(int, args.sizes.split(",")):
+        if any(of_size["size"] == size for of_size in result["sizes"]):
+            continue  # of an earlier run
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             write_catalogue(args.catalogue, Path(folder) / "entity.jsonl", size)
             trigrams = size * (size <= args.trigrams_up_to)
             options = ("--folder", folder, "--queries", str(args.queries), "--trigrams-up-to", str(trigrams))
             of_size = _step("build", args.catalogue, *options)
             evict(Path(folder))
-            sizes.append({"size": size, **of_size, **_step("measure", args.catalogue, *options)})
-            print(json.dumps(sizes[-1]), file=sys.stderr, flush=True)
-    print_json({"machine": machine(), "sizes": sizes}, args.out)
+            result["sizes"].append({"size": size, **of_size, **_step("measure", args.catalogue, *options)})
+        if args.out:
+            write_json(args.out, result)
+        print(json.dumps(result["sizes"][-1]), file=sys.stderr, flush=True)
+    print_json(result, args.out)
 
 
 def _step(step: str, catalogue: Path, *options: str) -> dict[str, Any]:

@@ -61,38 +61,56 @@ class ExternalSorter:
 
     def blocks(self) -> Iterator[tuple[np.ndarray, ...]]:
         """All records by ascending key, in blocks of whole groups of keys. *Shape:* (n,), uint64, each column."""
+        rest = self._collected() if self._in_blocks else None
         if not self._runs:
-            if self._in_blocks:
-                yield tuple(self._collected())
+            yield from [] if rest is None else [tuple(rest)]
             return
-        runs = [*self._mapped(), *([self._collected()] if self._in_blocks else [])]
-        yield from self._merged(runs)
+        runs = [*self._stored_runs(), *([] if rest is None else [_Run(rest)])]
+        samples = np.sort(np.concatenate([run.keys[:: max(1, run.records // _SAMPLES_PER_RUN)] for run in runs]))
+        n_ranges = -(-sum(run.records for run in runs) // self._run_records)
+        splitters = samples[[len(samples) * i // n_ranges for i in range(1, n_ranges)]]
+        splitters = np.unique(splitters >> self._group_bits << self._group_bits)
+        bounds = [np.concatenate([[0], np.searchsorted(run.keys, splitters), [run.records]]).tolist() for run in runs]
+        for i in range(len(splitters) + 1):
+            merged = _sorted([run.read(bound[i], bound[i + 1]) for run, bound in zip(runs, bounds, strict=True)])
+            if merged.shape[1]:
+                yield tuple(merged)
 
     def _collected(self) -> np.ndarray:
         run = _sorted(self._blocks)
         self._blocks, self._in_blocks = [], 0
         return run
 
-    def _mapped(self) -> list[np.ndarray]:
+    def _stored_runs(self) -> list[_Run]:
         assert self._file is not None
         self._file.flush()
-        runs: list[np.ndarray] = []
-        begin = 0
-        for records in self._runs:
-            runs.append(np.memmap(self._file, np.uint64, "r", begin * 8 * self._width, (self._width, records)))
-            begin += records
-        return runs
+        starts = np.cumsum([0, *self._runs]).tolist()
+        return [_StoredRun(self._file, self._width, start, records) for start, records in zip(starts, self._runs, strict=False)]
 
-    def _merged(self, runs: list[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
-        samples = np.sort(np.concatenate([run[0, :: max(1, run.shape[1] // _SAMPLES_PER_RUN)] for run in runs]))
-        n_ranges = -(-sum(run.shape[1] for run in runs) // self._run_records)
-        splitters = samples[[len(samples) * i // n_ranges for i in range(1, n_ranges)]]
-        splitters = np.unique(splitters >> self._group_bits << self._group_bits)
-        bounds = [np.concatenate([[0], np.searchsorted(run[0], splitters), [run.shape[1]]]) for run in runs]
-        for i in range(len(splitters) + 1):
-            merged = _sorted([run[:, bound[i] : bound[i + 1]] for run, bound in zip(runs, bounds, strict=True)])
-            if merged.shape[1]:
-                yield tuple(merged)
+
+class _Run:
+    """A sorted run in memory."""
+
+    def __init__(self, columns: np.ndarray) -> None:
+        self.columns, self.keys, self.records = columns, columns[0], columns.shape[1]
+
+    def read(self, begin: int, end: int) -> np.ndarray:
+        return self.columns[:, begin:end]
+
+
+class _StoredRun(_Run):
+    """A sorted run in a file. It is mapped to look keys up, and read, since pages of a map would count as memory in use."""
+
+    def __init__(self, file: IO[bytes], width: int, start: int, records: int) -> None:
+        super().__init__(np.memmap(file, np.uint64, "r", start * 8 * width, (width, records)))
+        self._file, self._first = file, start * width
+
+    def read(self, begin: int, end: int) -> np.ndarray:
+        columns = np.empty((len(self.columns), end - begin), dtype=np.uint64)
+        for i, column in enumerate(columns):
+            self._file.seek(8 * (self._first + i * self.records + begin))
+            self._file.readinto(memoryview(column))  # type: ignore[attr-defined, arg-type]
+        return columns
 
 
 def _sorted(blocks: list[np.ndarray]) -> np.ndarray:
