@@ -170,7 +170,9 @@ class FuzzyIndex:
         bounds = zip(begin[rarest_first[:n_lists]].tolist(), end[rarest_first[:n_lists]].tolist(), strict=True)
         postings = np.concatenate([np.empty(0, np.int32), *(self.postings[b:e] for b, e in bounds)])
         postings.sort()
-        starts = np.flatnonzero(np.diff(postings, prepend=-1))
+        is_first = np.ones(len(postings), dtype=np.bool_)
+        np.not_equal(postings[1:], postings[:-1], out=is_first[1:])
+        starts = np.flatnonzero(is_first)
         names, counts = postings[starts], np.diff(starts, append=len(postings))
         if len(names) > SHORTLIST_SIZE:
             # The length normalization of cosine similarity, without which long names always come first.

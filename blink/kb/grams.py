@@ -21,7 +21,10 @@ MAX_NAMES_PER_GRAM = 1 << 10
 """Most names of a gram; more have a longer gram at that position."""
 _FEWEST_COUNTERS, _MOST_COUNTERS = 1 << 14, 1 << 22
 _COUNTERS_PER_ROW = 64
-_MULTIPLIER, _MIXER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
+_MULTIPLIER, _MIXER = 0x9E3779B97F4A7C15, np.uint64(0xD6E8FEB86659FD93)
+_POWERS = np.array([[pow(_MULTIPLIER, length - 1, 1 << 64)] for length in LENGTHS], dtype=np.uint64)
+_INVERSE_POWERS = np.array([[pow(_MULTIPLIER, -k, 1 << 64)] for k in range(LENGTHS[-1])], dtype=np.uint64)
+_LENGTHS = np.array(LENGTHS)[:, None]
 _CRC_TABLE = np.array([zlib.crc32(bytes([byte ^ 0xFF])) ^ 0xFF000000 for byte in range(256)], dtype=np.uint32)
 _FIRST_BYTES = np.array([0, 0xC0, 0xE0, 0xF0], dtype=np.uint32)
 """First byte of a character in UTF-8, without its bits, by the number of bytes that follow."""
@@ -89,19 +92,23 @@ def distinct(keys: np.ndarray, owners: int, bits: int, dtype: type[np.generic]) 
 def gram_keys(characters: Characters) -> np.ndarray:
     """Hash of the gram of each length that begins at each character; 0 where the name ends before it does.
 
+    The hash is a polynomial, sum of c[k] M**(L - 1 - k) modulo 2**64, mixed and shortened to 32 bits. M is odd and so has an
+    inverse: the sums of all lengths are one cumulative sum of c[k] M**-k.
+
     *Shape:* (lengths, characters), uint32.
     """
-    remaining = characters.remaining()
-    padded = np.concatenate([characters.codes, np.zeros(LENGTHS[-1], dtype=np.uint32)]).astype(np.uint64)
-    n = len(characters.codes)
-    hashed = np.zeros(n, dtype=np.uint64)
-    keys = np.zeros((len(LENGTHS), n), dtype=np.uint32)
-    for offset in range(LENGTHS[-1]):
-        hashed = hashed * _MULTIPLIER + padded[offset : offset + n]
-        length = offset + 1
-        if length in LENGTHS:
-            mixed = ((hashed ^ hashed >> np.uint64(29)) * _MIXER >> np.uint64(32)).astype(np.uint32)
-            keys[length - LENGTHS[0]] = np.where(remaining >= length, np.maximum(mixed, 1), 0)
+    n, longest = len(characters.codes), LENGTHS[-1]
+    padded = np.zeros(n + longest, dtype=np.uint64)
+    padded[:n] = characters.codes
+    windows = padded[np.arange(longest)[:, None] + np.arange(n)]
+    windows *= _INVERSE_POWERS
+    np.cumsum(windows, axis=0, out=windows)
+    hashed = windows[LENGTHS[0] - 1 :]
+    hashed *= _POWERS
+    hashed ^= hashed >> np.uint64(29)
+    hashed *= _MIXER
+    keys = np.maximum((hashed >> np.uint64(32)).astype(np.uint32), 1)
+    keys[characters.remaining() < _LENGTHS] = 0
     return keys
 
 
