@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,21 @@ from hypothesis import strategies as st
 
 from blink.errors import CheckpointError, DataError, MismatchError, MissingFileError, SettingsError, ShapeError
 from blink.kb.index import (
-    INDEX_KINDS,
+    KINDS,
     CoarseIndex,
     ExactIndex,
     FaissIndex,
     Index,
-    IndexOptions,
+    TorchIndex,
     build_index,
+    open_index,
     read_index,
+    resolved_kind,
+    save_index,
     write_index,
 )
+from blink.kb.index.kinds import COARSE_FROM, sub_quantizers
+from blink.kb.index.storage import build_codes
 
 faiss = pytest.importorskip("faiss")
 pytestmark = pytest.mark.quick
@@ -77,9 +83,36 @@ def test_exact_is_brute_force(n: int, d: int, m: int, k: int, block: int, query_
     draw = np.random.default_rng(seed)
     matrix = draw.integers(-span, span + 1, (n, d)).astype(np.float32)
     queries = draw.integers(-span, span + 1, (m, d)).astype(np.float32)
-    index = ExactIndex(matrix, block_rows=block, query_rows=query_rows)
-    assert (index.dim, index.size) == (d, n)
-    assert_hits(index.search(queries, k), brute_force(matrix, queries, k))
+    indexes = (
+        ExactIndex(matrix, block_rows=block, query_rows=query_rows),
+        ExactIndex(matrix.astype(np.float16)),
+        TorchIndex(matrix, block_rows=block, query_rows=query_rows),
+    )
+    for index in indexes:
+        assert (index.dim, index.size) == (d, n)
+        assert_hits(index.search(queries, k), brute_force(matrix, queries, k))
+
+
+@pytest.mark.parametrize("ascending", [False, True])
+def test_sorted_vectors_pass_every_block(ascending: bool) -> None:
+    """Where the best rows come last, every score of a block is above the best so far."""
+    sizes = np.linspace(1, 100, 5_000, dtype=np.float32)[:, None]
+    matrix = (sizes if ascending else sizes[::-1]) * np.ones((1, 8), np.float32)
+    queries = np.stack([np.ones(8), -np.ones(8), np.zeros(8)]).astype(np.float32)
+    for block in (None, 64):
+        assert_hits(ExactIndex(matrix, block_rows=block).search(queries, 10), brute_force(matrix, queries, 10), atol=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(n=st.integers(1, 3_000), m=st.integers(1, 12), k=st.integers(1, 30), seed=st.integers(0, 2**32 - 1))
+def test_hits_do_not_depend_on_batches_and_blocks(n: int, m: int, k: int, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    matrix = draw.standard_normal((n, 24)).astype(np.float32)[draw.integers(n, size=n)]  # with equal rows
+    queries = draw.standard_normal((m, 24)).astype(np.float32)
+    together = ExactIndex(matrix).search(queries, k)
+    single = [ExactIndex(matrix, block_rows=100).search(query[None], k) for query in queries]
+    for column in range(2):
+        np.testing.assert_array_equal(together[column], np.concatenate([hits[column] for hits in single]))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -88,7 +121,7 @@ def test_exact_is_brute_force(n: int, d: int, m: int, k: int, block: int, query_
 def test_blocks_and_their_tail(device: str, on_device: bool | None, n: int) -> None:
     matrix, queries = vectors(n, 16), vectors(9, 16, 1)
     queries[0] = matrix[-1] * 10  # the last row must be found
-    index = ExactIndex(matrix, device=device, block_rows=100, query_rows=4, on_device=on_device)
+    index = TorchIndex(matrix, device=device, block_rows=100, query_rows=4, on_device=on_device)
     hits = index.search(queries, 10)
     assert hits[1][0, 0] == n - 1
     assert_hits(hits, brute_force(matrix, queries, 10), atol=1e-4)
@@ -101,7 +134,7 @@ def test_bf16_is_the_product_of_rounded_vectors(device: str, on_device: bool) ->
     rounded = [torch.from_numpy(x).bfloat16().float().numpy() for x in (matrix, queries)]
     expected = brute_force(rounded[0], rounded[1], 7)
     for source in (matrix, torch.from_numpy(matrix).bfloat16()):
-        index = ExactIndex(source, device=device, dtype="bf16", block_rows=128, on_device=on_device)
+        index = TorchIndex(source, device=device, dtype="bf16", block_rows=128, on_device=on_device)
         assert_hits(index.search(queries, 7), expected, atol=1e-3)
 
 
@@ -135,7 +168,7 @@ def test_exact_says_which_vector_is_broken(bad: float) -> None:
 
 def test_exact_refuses_odd_settings() -> None:
     with pytest.raises(SettingsError, match="allowed are fp32 and bf16"):
-        ExactIndex(vectors(3, 2), dtype="int8")  # type: ignore[arg-type]
+        TorchIndex(vectors(3, 2), dtype="int8")  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="at least 1"):
         ExactIndex(vectors(3, 2), block_rows=0)
     with pytest.raises(ShapeError, match="3 dimensions"):
@@ -145,7 +178,7 @@ def test_exact_refuses_odd_settings() -> None:
 # --- all kinds ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=INDEX_KINDS)
+@pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -189,78 +222,110 @@ def recall(index: Index, matrix: np.ndarray, queries: np.ndarray, k: int) -> flo
 
 def test_recall_at_10(kind: str) -> None:
     matrix, queries = vectors(4000, 24), vectors(50, 24, 1)
-    minimum = 0.95 if kind in ("hnsw", "ivfflat") else 1.0
-    assert recall(build_index(matrix, kind, IndexOptions(ef_construction=80, links=32)), matrix, queries, 10) >= minimum
+    minimum = {"hnsw": 0.95, "ivfflat": 0.6, "ivfpq": 0.6}.get(kind, 1.0)
+    assert recall(build_index(matrix, kind), matrix, queries, 10) >= minimum
 
 
-def test_progress_and_blocks(kind: str) -> None:
-    calls: list[tuple[int, int]] = []
-    index = build_index(
-        vectors(25, 4).astype(np.float16),
-        kind,
-        IndexOptions(block_rows=10),
-        progress=lambda done, total: calls.append((done, total)),
-    )
-    assert index.size == 25
-    assert calls == ([] if kind == "exact" else [(10, 25), (20, 25), (25, 25)])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_kinds_that_score_again_equal_exact_search(kind: str, dtype: str) -> None:
+    if not KINDS[kind].adaptive or not KINDS[kind].rescored:
+        pytest.skip("not exact")
+    matrix = vectors(4000, 32).astype(dtype)
+    matrix[500] = 0
+    queries = np.concatenate([vectors(40, 32, 1), matrix[:5].astype(np.float32), np.zeros((1, 32), np.float32)])
+    for hits, expected in zip(
+        build_index(matrix, kind).search(queries, 10), ExactIndex(matrix).search(queries, 10), strict=True
+    ):
+        np.testing.assert_array_equal(hits[:-1], expected[:-1])
 
 
-def test_build_is_deterministic() -> None:
+def test_progress_and_blocks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blink.kb.index.storage.BLOCK_ROWS", 10)
+    calls: list[int] = []
+    codes = build_codes(vectors(25, 4).astype(np.float16), KINDS[kind], calls.append)
+    if kind == "flat":
+        assert codes is None
+    else:
+        assert codes is not None
+        assert codes.size == 25
+        assert calls == [10, 10, 5]
+
+
+@pytest.mark.parametrize("kind", ["ivfflat", "ivfpq", "coarse"])
+def test_build_is_deterministic(kind: str) -> None:
     matrix, queries = vectors(3000, 8), vectors(5, 8, 1)
-    options = IndexOptions(lists=20, probes=2)
-    one, two = (build_index(matrix, "ivfflat", options).search(queries, 5) for _ in range(2))
+    one, two = (build_index(matrix, kind).search(queries, 5) for _ in range(2))
     np.testing.assert_array_equal(one[1], two[1])
 
 
-@pytest.mark.parametrize(("n", "lists"), [(1, 1), (38, 1), (78, 2), (4000, 100)])
-def test_lists_suit_the_number_of_vectors(n: int, lists: int) -> None:
-    index = build_index(vectors(n, 4), "ivfflat")
+@pytest.mark.parametrize(("n", "cells"), [(1, 1), (38, 1), (78, 2), (4000, 102), (100_000, 1265)])
+def test_cells_suit_the_number_of_vectors(n: int, cells: int) -> None:
+    index = build_index(vectors(n, 2), "ivfflat")
     assert isinstance(index, FaissIndex)
-    assert (index.faiss_index.nlist, index.faiss_index.nprobe) == (lists, min(75, lists))
+    assert (index.faiss_index.nlist, index.faiss_index.nprobe) == (cells, min(cells, max(8, cells // 8)))
     assert index.size == n
 
 
-def test_published_parameters() -> None:
-    index = build_index(vectors(10, 4), "hnsw")
-    assert isinstance(index, FaissIndex)
-    graph = index.faiss_index.hnsw
-    assert (graph.efConstruction, graph.efSearch, graph.nb_neighbors(1)) == (200, 256, 128)
-    assert index.faiss_index.metric_type == faiss.METRIC_INNER_PRODUCT
+def test_auto_follows_the_number_of_entities() -> None:
+    assert [resolved_kind("auto", n).name for n in (0, COARSE_FROM - 1, COARSE_FROM, 10**7)] == [
+        "flat",
+        "flat",
+        "coarse",
+        "coarse",
+    ]
+    with pytest.raises(SettingsError, match="allowed are auto, flat, coarse"):
+        resolved_kind("annoy", 10)
+
+
+@pytest.mark.parametrize(("dim", "expected"), [(384, 192), (1024, 512), (2, 1), (1, 1), (9, 3), (7, 7), (49, 49)])
+def test_subspaces_divide_the_dimension(dim: int, expected: int) -> None:
+    assert sub_quantizers(dim) == expected
+    assert build_index(vectors(300, dim), "coarse").search(vectors(2, dim, 1), 3)[1].shape == (2, 3)
 
 
 def test_build_refusals(kind: str) -> None:
-    with pytest.raises(DataError, match="no vectors"):
-        build_index(np.empty((0, 4), np.float32), kind)
+    if kind != "flat":
+        with pytest.raises(DataError, match="no vectors"):
+            build_index(np.empty((0, 4), np.float32), kind)
     with pytest.raises(ShapeError, match="1 dimensions"):
         build_index(np.zeros(4, np.float32), kind)
-    with pytest.raises(SettingsError, match="choose one of exact, flat, hnsw, ivfflat"):
-        build_index(vectors(3, 4), "annoy")
-    with pytest.raises(SettingsError, match="probes is 0"):
-        build_index(vectors(3, 4), kind, IndexOptions(probes=0))
-    if kind != "exact":
+    if kind != "flat":
         matrix = vectors(30, 4)
         matrix[21, 2] = np.nan
         with pytest.raises(DataError, match="row 21 "):
-            build_index(matrix, kind, IndexOptions(block_rows=8))
+            build_index(matrix, kind)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivfflat"])
-def test_written_and_read_again(tmp_path: Path, kind: str) -> None:
-    matrix, queries = vectors(400, 8), vectors(6, 8, 1)
-    index = build_index(matrix, kind, IndexOptions(probes=3, ef_search=77))
-    assert isinstance(index, FaissIndex)
-    write_index(index, tmp_path / "index")
-    again = read_index(tmp_path / "index")
-    assert (again.dim, again.size) == (8, 400)
-    for one, two in zip(index.search(queries, 9), again.search(queries, 9), strict=True):
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_mapped_from_a_file_as_in_memory(tmp_path: Path, kind: str, dtype: str) -> None:
+    matrix, queries = vectors(4000, 8).astype(dtype), vectors(6, 8, 1)
+    np.save(tmp_path / "v.npy", matrix)
+    mapped = np.load(tmp_path / "v.npy", mmap_mode="r")
+    save_index(mapped, KINDS[kind], tmp_path / "index")
+    assert (tmp_path / "index").exists() == (kind != "flat")
+    again = open_index(tmp_path / "index", KINDS[kind], mapped)
+    assert (again.dim, again.size) == (8, 4000)
+    for one, two in zip(build_index(matrix, kind).search(queries, 9), again.search(queries, 9), strict=True):
         np.testing.assert_array_equal(one, two)
-    if kind == "ivfflat":
-        assert again.faiss_index.nprobe == 3
-    if kind == "hnsw":
-        assert again.faiss_index.hnsw.efSearch == 77
+
+
+def test_settings_of_a_search_are_stored(tmp_path: Path) -> None:
+    for kind, name, value in (("ivfflat", "nprobe", 3), ("ivfpq", "nprobe", 3), ("hnsw", "hnsw.efSearch", 77)):
+        index = build_codes(vectors(400, 8), KINDS[kind])
+        assert index is not None
+        *path, attribute = name.split(".")
+        setattr(reduce(getattr, path, index.faiss_index), attribute, value)
+        write_index(index, tmp_path / "index")
+        assert reduce(getattr, name.split("."), read_index(tmp_path / "index").faiss_index) == value
+
+
+def test_an_index_of_other_vectors_is_refused(tmp_path: Path) -> None:
+    save_index(vectors(400, 8), KINDS["coarse"], tmp_path / "index")
+    with pytest.raises(MismatchError, match="400 vectors of dimension 8, not 399 of 8"):
+        open_index(tmp_path / "index", KINDS["coarse"], vectors(399, 8))
 
 
 def test_probes_that_were_never_set(tmp_path: Path) -> None:
@@ -271,8 +336,7 @@ def test_probes_that_were_never_set(tmp_path: Path) -> None:
 
 
 def test_write_keeps_the_old_file_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    index = build_index(vectors(20, 4), "flat")
-    assert isinstance(index, FaissIndex)
+    index = FaissIndex(faiss.IndexFlatIP(4))
     path = tmp_path / "index"
     write_index(index, path)
     before = path.read_bytes()
@@ -300,8 +364,7 @@ def test_error_while_writing_reaches_the_caller(monkeypatch: pytest.MonkeyPatch,
             return None
 
     monkeypatch.setattr("blink.kb.index.faiss_index.atomic_open", lambda path, mode: Opened())
-    index = build_index(vectors(20, 4), "flat")
-    assert isinstance(index, FaissIndex)
+    index = FaissIndex(faiss.IndexFlatIP(4))
     with pytest.raises(OSError, match="No space"):
         write_index(index, tmp_path / "index")
 
@@ -318,11 +381,11 @@ def damaged(content: bytes) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivfflat"])
+@pytest.mark.parametrize("kind", [name for name in KINDS if name != "flat"])
 @pytest.mark.parametrize("defect", damaged(b""))
 def test_damaged_file(tmp_path: Path, kind: str, defect: str) -> None:
-    index = build_index(vectors(100, 4), kind)
-    assert isinstance(index, FaissIndex)
+    index = build_codes(vectors(100, 4), KINDS[kind])
+    assert index is not None
     path = tmp_path / "faiss_index.pkl"
     write_index(index, path)
     path.write_bytes(damaged(path.read_bytes())[defect])
@@ -415,12 +478,36 @@ def test_lengthened_l2_of_the_original_vectors(parity: Path, golden: dict[str, n
 @pytest.mark.parametrize(("size", "k"), [(5_000, 10), (40_000, 10), (100, 10), (60, 20), (30, 50)])
 def test_coarse_search_finds_what_exact_search_finds(size: int, k: int) -> None:
     random = np.random.default_rng(size)
-    vectors = random.standard_normal((size, 48)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    queries = (40 * vectors[random.integers(size, size=50)] + random.standard_normal((50, 48))).astype(np.float32)
-    exact = ExactIndex(vectors)
-    wanted_scores, expected = exact.search(queries, k)
-    scores, rows = CoarseIndex(exact, block_rows=1_000, query_rows=16).search(queries, k)
-    np.testing.assert_array_equal(rows, expected)
-    finite = np.isfinite(wanted_scores)
-    np.testing.assert_allclose(scores[finite], wanted_scores[finite], atol=1e-4)
+    matrix = random.standard_normal((size, 48)).astype(np.float32)
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    queries = (40 * matrix[random.integers(size, size=50)] + random.standard_normal((50, 48))).astype(np.float32)
+    for hits, expected in zip(
+        build_index(matrix, "coarse").search(queries, k), ExactIndex(matrix).search(queries, k), strict=True
+    ):
+        np.testing.assert_array_equal(hits, expected)
+
+
+def test_shortlists_grow_where_they_must() -> None:
+    """One bit a dimension misses hits at a fixed depth; growing shortlists have them."""
+    matrix, queries = vectors(20_000, 32), vectors(60, 32, 1)
+    codes = faiss.index_factory(32, "PQ8x4fs", faiss.METRIC_INNER_PRODUCT)
+    codes.train(matrix)
+    codes.add(matrix)
+    fixed, growing = (CoarseIndex(FaissIndex(codes), matrix, depth=48, adaptive=adaptive) for adaptive in (False, True))
+    assert recall(fixed, matrix, queries, 10) < 0.9
+    assert recall(growing, matrix, queries, 10) > recall(fixed, matrix, queries, 10) + 0.08
+
+
+def test_shortlist_limits() -> None:
+    with pytest.raises(SettingsError, match="1 or more, ascending"):
+        CoarseIndex(FaissIndex(faiss.IndexFlatIP(4)), vectors(3, 4), depth=0)
+
+
+def test_a_broken_vector_of_a_shortlist_is_named() -> None:
+    matrix = vectors(2_000, 8)
+    codes = build_codes(matrix, KINDS["coarse"])
+    assert codes is not None
+    query = matrix[7:8].copy()
+    matrix[7, 3] = np.nan
+    with pytest.raises(DataError, match="row 7 "):
+        CoarseIndex(codes, matrix).search(query, 5)

@@ -11,6 +11,7 @@ import click
 from blink.apps.common import Bar, say
 from blink.apps.model_options import model_option
 from blink.files import require_file
+from blink.kb.index.kinds import AUTO, CHOICES, COARSE_FROM
 
 
 @click.command()
@@ -19,10 +20,10 @@ from blink.files import require_file
 @model_option("Model whose candidate encoder encodes the entities, or a pretrained encoder.  [default: the starter]")
 @click.option(
     "--index",
-    type=click.Choice(["flat", "hnsw", "ivfflat"]),
-    default="flat",
+    type=click.Choice(CHOICES),
+    default=AUTO,
     show_default=True,
-    help="flat is exact; hnsw and ivfflat are faster for millions of entities.",
+    help=f"flat is exact; coarse finds the same faster; ivfpq is for millions. auto: coarse from {COARSE_FROM:,} entities.",
 )
 @click.option("--dtype", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="How vectors are stored.")
 @click.option(
@@ -50,7 +51,7 @@ def build(catalogue: str, out: str, model: str | None, **options: Any) -> None:
 
     \b
     Example:
-      blink kb build entity.jsonl --out my-kb --index hnsw
+      blink kb build entity.jsonl --out my-kb
     """
     build_kb(catalogue, out, model, **options)
 

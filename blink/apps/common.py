@@ -40,7 +40,7 @@ def guarded(command: Callable[[], Any], name: str) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return _say(name, f"{where}{error.strerror or error}; check the path, its permissions and the free disk space", FAILED)
     except MemoryError:
-        return _say(name, "out of memory; use a smaller --batch-size, or an hnsw index", FAILED)
+        return _say(name, "out of memory; use a smaller --batch-size, or less memory for the index", FAILED)
     return 0
 
 

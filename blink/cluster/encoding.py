@@ -16,6 +16,7 @@ from blink.data.arrays import save_array
 from blink.errors import MismatchError, SettingsError
 from blink.files import atomic_open
 from blink.kb.catalogue import Catalogue
+from blink.kb.index.kinds import AUTO
 from blink.kb.knowledge_base import CHUNKS_FOLDER, WORK_FOLDER, build_knowledge_base
 from blink.kb.vectors import (
     CHUNK_ROWS,
@@ -57,11 +58,11 @@ class Encoding:
     catalogue_sha256: str
     model: str
     dtype: str = "fp32"
-    index: str = "flat"
+    index: str = AUTO
     skip_bad: bool = False
 
     def __post_init__(self) -> None:
-        if self.layout == "t7" and (self.dtype != "fp32" or self.index != "flat"):
+        if self.layout == "t7" and (self.dtype != "fp32" or self.index not in (AUTO, "flat")):
             raise SettingsError(
                 "files of the original (--layout t7) hold fp32 vectors without an index; leave --dtype and --index out"
             )

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from blink.data.ranges import bounds_of
-from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
+from blink.errors import DataError, MismatchError, MissingFileError
 from blink.files import atomic_open, locked, read_json, require_file, sample_hash, sha256, write_json
 from blink.kb.alias_table import AliasMatch, AliasTable
 from blink.kb.catalogue import Catalogue
 from blink.kb.catalogue_sidecar import SIDECAR_SUFFIX
 from blink.kb.fuzzy_index import FuzzyIndex
-from blink.kb.index import ExactIndex, FaissIndex, Index, build_index, read_index, write_index
+from blink.kb.index import KINDS, Index, open_index, resolved_kind, save_index
 from blink.kb.name_tables import FILES as NAME_FILES
 from blink.kb.name_tables import build_name_tables
 from blink.kb.popularity import POPULARITY, open_popularity
@@ -31,8 +31,6 @@ INDEX_FILE = "index.faiss"
 CHUNKS_FOLDER = "chunks"
 WORK_FOLDER = ".build"
 """Subfolder for the files of a build until it is complete."""
-INDEX_KINDS = ("flat", "hnsw", "ivfflat")
-"""Kinds of indexes; ``flat`` searches the stored vectors directly and has no index file."""
 FORMAT = 6
 _OPENED_FORMATS = (5, 6)
 """Format 5 has no table of titles, and its fuzzy index has the lists of all trigrams."""
@@ -49,7 +47,7 @@ class Manifest:
         dim: dimension of the vectors.
         catalogue_sha256: hash of ``entity.jsonl``.
         model: fingerprint of the candidate encoder of the vectors.
-        index: ``flat``, ``hnsw`` or ``ivfflat``.
+        index: kind of the index, one of `blink.kb.index.KINDS`; ``flat`` searches the stored vectors and has no file.
         dtype: ``fp32`` or ``fp16``.
         samples: `sample_hash` of every other file, by name, since hashing them whole at each opening would be slow.
         skipped: number of broken lines of the catalogue; their rows are never linked.
@@ -205,7 +203,7 @@ class KnowledgeBase:
             if sample_hash(require_file(folder / name, rebuild)) != digest:
                 raise MismatchError(f"{folder / name} was not made with the rest of its folder, or is damaged; {rebuild}")
         vectors = load_vectors(folder / VECTORS_FILE)
-        index: Index = ExactIndex(vectors) if manifest.index == "flat" else read_index(folder / INDEX_FILE)
+        index = open_index(folder / INDEX_FILE, KINDS[manifest.index], vectors)
         if (index.size, index.dim) != (manifest.entities, manifest.dim):
             sizes = f"{index.size} vectors of dimension {index.dim}"
             raise MismatchError(f"{folder} holds {sizes}, its manifest says {manifest.entities} of {manifest.dim}; {rebuild}")
@@ -248,7 +246,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(
             f"{folder / MANIFEST_FILE} is no manifest of this version ({error}); build the knowledge base again"
         ) from error
-    if manifest.format not in _OPENED_FORMATS or manifest.index not in INDEX_KINDS:
+    if manifest.format not in _OPENED_FORMATS or manifest.index not in tuple(KINDS):
         raise DataError(f"{folder / MANIFEST_FILE} is of another version; build the knowledge base again")
     return manifest
 
@@ -274,7 +272,7 @@ def build_knowledge_base(
     encode: Encoder,
     model: str,
     *,
-    index: str = "flat",
+    index: str = "auto",
     dtype: str = "fp32",
     chunk_rows: int | None = None,
     skip_bad: bool = False,
@@ -290,7 +288,7 @@ def build_knowledge_base(
         out: output folder.
         encode: candidate encoder.
         model: fingerprint of the encoder.
-        index: ``flat``, ``hnsw`` or ``ivfflat``.
+        index: kind of the index, one of `blink.kb.index.KINDS`; ``flat`` searches the stored vectors and has no file.
         dtype: ``fp32`` or ``fp16`` for the stored vectors.
         chunk_rows: rows per chunk of vectors.
         skip_bad: skip broken lines of the catalogue, which keep their row and are never linked.
@@ -299,8 +297,7 @@ def build_knowledge_base(
     Raises:
         BlinkError: the catalogue or an option is invalid.
     """
-    if index not in INDEX_KINDS:
-        raise SettingsError(f"the index is {index!r}; allowed are {', '.join(INDEX_KINDS)}")
+    resolved_kind(index, 0)  # an unknown one is refused before hours of encoding
     out, progress = Path(out), progress or BuildProgress()
     work = out / WORK_FOLDER
     source = require_file(source, "give a catalogue: one JSON object with a title a line")
@@ -316,12 +313,16 @@ def build_knowledge_base(
             progress.stage("indexing names", len(catalogue))
             build_name_tables(catalogue, len(catalogue), work, progress.advance)
             skipped = catalogue.skipped + catalogue.repeated_ids
-        progress.stage("indexing", 0)
-        dim = _index(work, index)
+        merge_chunks(work / CHUNKS_FOLDER, work / VECTORS_FILE)
+        vectors = load_vectors(work / VECTORS_FILE)
+        kind = resolved_kind(index, len(vectors))
+        progress.stage("indexing", 0 if kind.new is None else len(vectors))
+        save_index(vectors, kind, work / INDEX_FILE, progress.advance)
         _copy(source, work / CATALOGUE_FILE)
         if sha256(work / CATALOGUE_FILE) != plan.catalogue:
             raise DataError(f"{source} changed while its entities were encoded; build again, which encodes what it holds now")
-        manifest = Manifest(plan.rows, dim, plan.catalogue, model, index, dtype, file_samples(work), skipped)
+        samples = file_samples(work)
+        manifest = Manifest(plan.rows, vectors.shape[1], plan.catalogue, model, kind.name, dtype, samples, skipped)
         install(work, out, manifest)
     return manifest
 
@@ -339,18 +340,6 @@ def _open_source(source: Path, work: Path, skip_bad: bool) -> Catalogue:
         catalogue.close()
         raise DataError(f"{source} has no entities; a catalogue has one JSON object with a title a line")
     return catalogue
-
-
-def _index(work: Path, kind: str) -> int:
-    """Merge the chunks of vectors, index them, and return their dimension."""
-    merge_chunks(work / CHUNKS_FOLDER, work / VECTORS_FILE)
-    vectors = load_vectors(work / VECTORS_FILE)
-    (work / INDEX_FILE).unlink(missing_ok=True)  # of a build that failed
-    if kind != "flat":
-        built = build_index(vectors, kind)
-        assert isinstance(built, FaissIndex)
-        write_index(built, work / INDEX_FILE)
-    return int(vectors.shape[1])
 
 
 def file_samples(folder: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from blink.data.records import NOT_IN_CATALOGUE, Sample
 from blink.errors import DataError
 from blink.files import atomic_open, locked
 from blink.kb.catalogue import Catalogue
-from blink.kb.index import ExactIndex, FaissIndex, Index, build_index, write_index
+from blink.kb.index import KINDS, build_index, save_index
 from blink.kb.knowledge_base import (
     CATALOGUE_FILE,
     FORMAT,
@@ -85,7 +85,7 @@ def subset(base: KnowledgeBase, rows_removed: Iterable[int], out: str | Path | N
         names, titles = NameIndex.open(folder, len(catalogue)), TitleTable.open(folder, len(catalogue))
     kind = "flat" if base.manifest is None else base.manifest.index
     manifest = None if base.manifest is None else _manifest(base.manifest, catalogue)
-    return Subset(KnowledgeBase(catalogue, _index(vectors, kind), manifest, vectors, names, titles), row_of)
+    return Subset(KnowledgeBase(catalogue, build_index(vectors, kind), manifest, vectors, names, titles), row_of)
 
 
 def _new_rows(catalogue: Catalogue, rows_removed: Iterable[int]) -> npt.NDArray[np.int64]:
@@ -114,10 +114,6 @@ def _manifest(whole: Manifest, catalogue: Catalogue) -> Manifest:
     return replace(whole, format=FORMAT, entities=len(catalogue), catalogue_sha256=digest, samples={}, skipped=repeated)
 
 
-def _index(vectors: np.ndarray, kind: str) -> Index:
-    return ExactIndex(vectors) if kind == "flat" else build_index(vectors, kind)
-
-
 def _saved(base: KnowledgeBase, rows: npt.NDArray[np.int64], vectors: np.ndarray, out: Path) -> KnowledgeBase:
     if base.manifest is None:
         raise DataError("only a knowledge base that was read from a folder can be saved as a subset; leave out the folder")
@@ -129,9 +125,6 @@ def _saved(base: KnowledgeBase, rows: npt.NDArray[np.int64], vectors: np.ndarray
             manifest = _manifest(base.manifest, catalogue)
             build_name_tables(catalogue, len(catalogue), work)
         save_array(work / VECTORS_FILE, vectors)
-        (work / INDEX_FILE).unlink(missing_ok=True)  # of a build that failed
-        index = _index(vectors, base.manifest.index)
-        if isinstance(index, FaissIndex):
-            write_index(index, work / INDEX_FILE)
+        save_index(vectors, KINDS[base.manifest.index], work / INDEX_FILE)
         install(work, out, replace(manifest, samples=file_samples(work)))
     return KnowledgeBase.open(out)

@@ -11,7 +11,7 @@ import numpy as np
 from blink.data.ranges import Groups, numbers_of
 from blink.errors import SettingsError
 from blink.kb.catalogue import Catalogue
-from blink.kb.index import CoarseIndex, ExactIndex, Index
+from blink.kb.index import Index
 from blink.kb.knowledge_base import NameIndex
 from blink.linking.analysis import DetectedMentions
 from blink.linking.features import NO_MATCH, Candidates
@@ -21,8 +21,6 @@ CACHED_STRINGS = 1 << 14
 """Mentions whose names are kept in memory."""
 BLOCK = 1 << 10
 """Entity vectors that are copied at a time."""
-LARGEST_COPY = 1 << 31
-"""Bytes that a copy of the entity vectors in bfloat16 may take."""
 
 
 class CandidateGenerator:
@@ -137,12 +135,6 @@ def inner_products(vectors: np.ndarray, entities: np.ndarray, rows: np.ndarray, 
         of_block = entities[rows[block]].astype(np.float32, copy=False)
         np.einsum("nd,nd->n", of_block, vectors[owner[block]], out=products[block])
     return products
-
-
-def coarse_index(index: Index) -> Index:
-    """For an exact index a search over bfloat16 copies before the exact one, see `CoarseIndex`; others unchanged."""
-    small = index.size * index.dim * 2 <= LARGEST_COPY
-    return CoarseIndex(index) if isinstance(index, ExactIndex) and small else index
 
 
 def without_broken_rows(spans: ScoredSpans, catalogue: Catalogue) -> ScoredSpans:

@@ -10,7 +10,7 @@ from typing import Any
 from blink.data.prior_file import NO_PRIOR, Prior, read_prior
 from blink.errors import MismatchError, SettingsError
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.candidates import CandidateGenerator, coarse_index
+from blink.linking.candidates import CandidateGenerator
 from blink.linking.coherence import Coherence, PriorStages
 from blink.linking.document import Document
 from blink.linking.features import CandidateFeaturizer
@@ -92,14 +92,12 @@ class Stages:
         selection = DetectorOptions(options.mentions, options.min_mention_log_prob, whole_words=model.config.whole_words)
         backend = model.backend
         detector = MentionDetector(backend, model.tokenizer, model.config.max_mention_length, selection)
-        reduced = backend.precision == "bf16" and backend.device == "cpu"
-        index = coarse_index(kb.index) if reduced else kb.index
         return cls(
             model.tokenizer,
             _windows(model, detector, options),
             detector,
             SpanSplitter(kb.catalogue, kb.names) if model.config.hard_breaks else None,
-            CandidateGenerator(index, options.entities, kb.names, kb.vectors),
+            CandidateGenerator(kb.index, options.entities, kb.names, kb.vectors),
             None if kb.names is None else CandidateFeaturizer(kb.names),
             reranker,
             None if prior is None else prior.graph_prior,

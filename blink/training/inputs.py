@@ -106,7 +106,7 @@ class RunInputs:
             raise MismatchError(
                 f"{self.vectors} must hold a vector for each of the {len(catalogue)} entities of {self.catalogue}"
             )
-        index = ExactIndex(vectors) if self.index is None else read_index(self.index)
+        index = ExactIndex(vectors.numpy()) if self.index is None else read_index(self.index)
         return KnowledgeBase(catalogue, index, vectors=vectors.numpy())
 
     def starting_model(self, seed: int) -> BiEncoder:

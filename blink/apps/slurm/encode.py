@@ -13,6 +13,7 @@ from blink.apps.model_options import model_option
 from blink.apps.slurm.follow import follow
 from blink.apps.slurm.options import cluster_options, merge_option, take_cluster
 from blink.cluster.jobs import JOB_FOLDER, JobFolder, split_into_shards
+from blink.kb.index.kinds import AUTO, CHOICES
 
 WHOLE_FILE = "all.t7"
 
@@ -31,9 +32,7 @@ WHOLE_FILE = "all.t7"
 @click.option(
     "--chunk", type=int, nargs=2, metavar="START END", help="With t7: encode these rows alone, here; END -1: to the last."
 )
-@click.option(
-    "--index", type=click.Choice(["flat", "hnsw", "ivfflat"]), default="flat", show_default=True, help="As of kb build."
-)
+@click.option("--index", type=click.Choice(CHOICES), default=AUTO, show_default=True, help="As of kb build.")
 @click.option("--dtype", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="How vectors are stored.")
 @click.option("--skip-bad", is_flag=True, help="Skip broken lines; they keep their row and are never linked.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Entities per forward pass.")

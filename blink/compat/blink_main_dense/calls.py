@@ -50,7 +50,7 @@ def load_models(args: object, logger: logging.Logger | None = None) -> Models:
         MissingFileError: a file is not there; the message names the command that downloads it.
         BlinkError: a file cannot be read, or files do not belong together.
     """
-    from blink.kb.index import ExactIndex
+    from blink.kb.index import TorchIndex
     from blink.model.original import read_settings
 
     options = SCRIPT.from_attributes(args)
@@ -65,7 +65,7 @@ def load_models(args: object, logger: logging.Logger | None = None) -> Models:
     if model.config.aggregation != "cls" or settings.get("add_linear"):
         raise SettingsError(f"{files.weights} is no bi-encoder of BLINK's as published; call elq.main_dense for an ELQ model")
     crossencoder, crossencoder_settings = (None, None) if options.fast else _read_crossencoder(args, device)
-    exact = kb.index if isinstance(kb.index, ExactIndex) else None
+    exact = kb.index if isinstance(kb.index, TorchIndex) else None
     return (
         model.to(device),
         settings,

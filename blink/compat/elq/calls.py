@@ -55,7 +55,7 @@ def load_models(args: object, logger: logging.Logger | None = None) -> Models:
         MissingFileError: a file is not there; the message names the command that downloads it.
         BlinkError: a file cannot be read, or files do not belong together.
     """
-    from blink.kb.index import ExactIndex
+    from blink.kb.index import TorchIndex
 
     options = SCRIPT.from_attributes(args)
     files = _named_files(options)
@@ -66,7 +66,7 @@ def load_models(args: object, logger: logging.Logger | None = None) -> Models:
     model, kb = open_files(files, "cpu" if settings["no_cuda"] else "cuda")
     settings["max_context_length"] = options.max_context_length or model.config.max_context_length
     _write_wikidata_ids(kb.catalogue, logger)
-    exact = kb.index if isinstance(kb.index, ExactIndex) else None
+    exact = kb.index if isinstance(kb.index, TorchIndex) else None
     columns = (Column(kb.catalogue, value, str) for value in (title, text, wikidata_id))
     return (model, settings, exact and exact.matrix, None if exact else kb.index, *columns)  # type: ignore[return-value]
 

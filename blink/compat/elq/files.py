@@ -168,7 +168,7 @@ def _silent(name: str) -> Iterator[None]:
 
 
 def _open_index(files: Files, entities: int, device: str) -> Index:
-    from blink.kb.index import ExactIndex, read_index
+    from blink.kb.index import TorchIndex, read_index
 
     index: Index
     if files.index is not None:
@@ -176,7 +176,7 @@ def _open_index(files: Files, entities: int, device: str) -> Index:
         if device == "cuda":
             say(f"{files.index} is searched on the CPU; the model runs on the GPU")
     else:
-        index = ExactIndex(_read_vectors(files.vectors), device=device)
+        index = TorchIndex(_read_vectors(files.vectors), device=device)
     if index.size != entities:
         raise MismatchError(
             f"{files.catalogue} has {entities} entities, {files.index or files.vectors} {index.size} vectors; "
@@ -191,13 +191,13 @@ def passed_index(vectors: Tensor | None, index: Index | None, name: str, device:
     Raises:
         SettingsError: neither was passed.
     """
-    from blink.kb.index import ExactIndex
+    from blink.kb.index import TorchIndex
 
     if index is not None:
         return index
     if vectors is None:
         raise SettingsError(f"neither candidate_encoding nor {name} is there; pass what load_models returned")
-    return ExactIndex(vectors, device=device, on_device=False)
+    return TorchIndex(vectors, device=device, on_device=False)
 
 
 def _read_vectors(path: Path) -> Tensor:

@@ -1,88 +1,99 @@
-"""Two-stage search: a bfloat16 shortlist, rescored in float32."""
+"""Search in two stages: compressed vectors in memory give a shortlist, the stored vectors score it exactly."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from blink.kb.index.exact import ExactIndex, sorted_by_score
-from blink.kb.index.protocol import Hits, checked_queries, padded_hits
+from blink.errors import SettingsError
+from blink.kb.index.exact import ExactIndex
+from blink.kb.index.faiss_index import FaissIndex
+from blink.kb.index.protocol import NO_ROW, Hits, checked_queries
+from blink.kb.index.scoring import products_of, sorted_hits
 
-if TYPE_CHECKING:
-    import torch
+DEPTH = 128
+GROWTH = 4
+"""A shortlist that may be too short grows by this factor."""
+MAX_DEPTH = 2048
+DEVIATIONS = 4.0
+"""Standard deviations of the coarse scores' errors that the shortlist must have in reserve."""
 
 
 class CoarseIndex:
-    """Search in two stages: bfloat16 products give a shortlist, float32 products score it.
+    """Search in two stages: scores of compressed vectors give a shortlist, exact products order it.
 
-    Memory bandwidth limits exact search on a CPU, and bfloat16 halves the bytes read. It rounds each factor by at most 2**-8
-    of its value, which reorders close entities but rarely changes a rank by dozens. A shortlist a few times as long as the
-    result therefore contains the best entities, and their float32 scores are those of exact search (the scheme of FAISS's
-    ``IndexRefine``). The bfloat16 copy takes half the memory of the float32 matrix.
+    Memory bandwidth limits exact search on a CPU: codes of 2 bits a dimension are a sixteenth of the bytes (product
+    quantization, Jégou et al. 2011, with 4-bit codes scanned in registers, André et al. 2015). The scheme is that of FAISS's
+    ``IndexRefine``, with two differences. The exact vectors are those that the knowledge base stores, and may be a memory map.
+    And the shortlist of a query grows until it is long enough: the differences of coarse and exact scores in its second half
+    estimate by how much a row that is not in it may exceed its coarse score. Where that could reach the ``k``-th exact score,
+    the query is searched again with a longer shortlist.
+
+    Scores and ties are those of `ExactIndex`, bit for bit.
 
     Args:
-        exact: the index of the vectors; on the CPU.
+        coarse: an index of FAISS over compressed vectors, with inner product.
+        vectors: the stored vectors, array or memory map. *Shape:* (n, d), float32 or float16.
         depth: least length of the shortlist; it is also at least four times the number of hits.
-        block_rows: vectors multiplied at a time, so that the scores fit into the processor's cache.
-        query_rows: queries multiplied at a time.
+        max_depth: longest shortlist.
+        adaptive: whether shortlists grow; if not, their length is ``depth``.
     """
 
-    def __init__(self, exact: ExactIndex, *, depth: int = 48, block_rows: int = 16_384, query_rows: int = 256) -> None:
-        import torch
-
-        self._exact, self._depth, self._block_rows, self._query_rows = exact, depth, block_rows, query_rows
-        self._coarse = exact.matrix.to(torch.bfloat16)
+    def __init__(
+        self,
+        coarse: FaissIndex,
+        vectors: npt.NDArray[Any],
+        *,
+        depth: int = DEPTH,
+        max_depth: int = MAX_DEPTH,
+        adaptive: bool = True,
+    ) -> None:
+        if not 1 <= depth <= max_depth:
+            raise SettingsError(f"the shortlist has {depth} to {max_depth} rows; allowed are 1 or more, ascending")
+        self.coarse = coarse
+        self.depth, self.max_depth, self.adaptive = depth, max_depth, adaptive
+        self._exact = ExactIndex(vectors)
+        self._vectors = self._exact.matrix
 
     @property
     def dim(self) -> int:
-        """Width of the vectors."""
+        """Dimension of the vectors."""
         return self._exact.dim
 
     @property
     def size(self) -> int:
         """Number of vectors."""
-        return self._exact.size
+        return self.coarse.size
 
     def search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
         """The ``k`` best rows for each query; see :meth:`Index.search`."""
-        import torch
-
-        checked = torch.from_numpy(checked_queries(queries, k, self.dim))
-        depth = max(4 * k, self._depth)
-        if not len(checked) or self.size <= depth:
-            return self._exact.search(queries, k)
-        # Allocated once, since small results between large temporaries fragment the memory.
+        checked = checked_queries(queries, k, self.dim)
+        depth = max(4 * k, self.depth)
+        if not len(checked) or self.size <= 2 * depth:
+            return self._exact.search(checked, k)
         scores, rows = np.empty((len(checked), k), np.float32), np.empty((len(checked), k), np.int64)
-        with torch.inference_mode():
-            for start in range(0, len(checked), self._query_rows):
-                block = checked[start : start + self._query_rows]
-                best_scores, best_rows = self._rescore(block, self._shortlist(block.to(torch.bfloat16), depth), k)
-                scores[start : start + len(block)] = best_scores.numpy()
-                rows[start : start + len(block)] = best_rows.numpy()
-        if not np.isfinite(scores).all():  # exact search raises an error that names the vector
-            return self._exact.search(queries, k)
-        return padded_hits(scores, rows, k)
+        pending = np.arange(len(checked))
+        while len(pending):
+            scores[pending], rows[pending], is_enough = self._rescored(checked[pending], depth, k)
+            depth *= GROWTH
+            if not self.adaptive or depth > self.max_depth or depth >= self.size:
+                break
+            pending = pending[~is_enough]
+        return scores, rows
 
-    def _shortlist(self, queries: torch.Tensor, depth: int) -> torch.Tensor:
-        """The ``depth`` best rows by bfloat16 products, ascending. *Shape:* (m, d) gives (m, depth), int64."""
-        import torch
-
-        scores, rows = [], []
-        for start in range(0, self.size, self._block_rows):
-            products = queries @ self._coarse[start : start + self._block_rows].T
-            top, columns = products.topk(min(depth, products.shape[1]), dim=1, sorted=False)
-            scores.append(top)
-            rows.append(columns + start)
-        best = torch.cat(scores, 1).topk(depth, dim=1, sorted=False).indices
-        # By row, so that the stable sort of `_rescore` orders equal scores by row, as exact search does.
-        return torch.cat(rows, 1).gather(1, best).sort(dim=1).values
-
-    def _rescore(self, queries: torch.Tensor, rows: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The ``k`` best of each shortlist by float32 products: scores and rows. *Shape:* (m, k) each."""
-        import torch
-
-        vectors = self._exact.matrix[rows].to(torch.float32)
-        scores, order = sorted_by_score(torch.einsum("qd,qnd->qn", queries, vectors))
-        return scores[:, :k], rows.gather(1, order)[:, :k]
+    def _rescored(
+        self, queries: npt.NDArray[np.float32], depth: int, k: int
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """The hits of a shortlist, and whether it is long enough. *Shape:* (m, k), (m, k), (m,)."""
+        coarse, rows = self.coarse.shortlist(queries, depth)
+        exact = products_of(queries, self._vectors, rows)
+        hit_scores, hit_rows = sorted_hits(exact, rows, k)
+        half = slice(depth // 2, depth)
+        with np.errstate(invalid="ignore"):
+            errors = exact[:, half] - coarse[:, half]
+            reserve = errors.mean(1) + DEVIATIONS * errors.std(1)
+            # A shortlist that is not full holds all rows that the coarse index visits. Not a number compares false: search on.
+            is_enough = (coarse[:, -1] + reserve < hit_scores[:, -1]) | (rows[:, -1] == NO_ROW)
+        return hit_scores, hit_rows, is_enough

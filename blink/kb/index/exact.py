@@ -1,67 +1,49 @@
-"""Exact search by blockwise matrix products."""
+"""Exact search by blockwise matrix products, with NumPy alone."""
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from blink.errors import DataError, SettingsError, ShapeError
-from blink.kb.index.protocol import Hits, checked_queries, padded_hits
+from blink.errors import SettingsError, ShapeError
+from blink.kb.index.protocol import NO_ROW, Hits, checked_queries, padded_hits
+from blink.kb.index.scoring import best_of, broken_row
 
-if TYPE_CHECKING:
-    import torch
+SPARE = 16
+"""Hits beyond ``k`` that are scored once more, since products of blocks and of single rows differ in their last bits."""
+_SCORES_AT_ONCE = 1 << 20
+_BLOCK_ROWS = (1 << 10, 1 << 16)
+_CONVERTED_VALUES = 1 << 22
+"""Largest block of vectors that are not float32, which is copied."""
 
 
 class ExactIndex:
-    """Exact search in bounded memory: blocks of the matrix times blocks of the queries, with a running best k.
+    """Exact search in bounded memory: blocks of the matrix times the queries, with a running best ``k``.
 
-    On a GPU the matrix is copied to the device once if it fits. Otherwise, and on the CPU, its blocks are read at each search
-    from the array or memory map. Equal scores are ordered by row.
+    The vectors are read at each search from the array or memory map. Equal scores are ordered by row. Only scores above the
+    lowest of the running best are looked at, which are few after the first block.
     """
 
-    def __init__(
-        self,
-        vectors: npt.NDArray[Any] | torch.Tensor,
-        *,
-        device: str | torch.device = "cpu",
-        dtype: Literal["fp32", "bf16"] = "fp32",
-        block_rows: int = 65_536,
-        query_rows: int = 256,
-        on_device: bool | None = None,
-    ) -> None:
-        """Wrap a matrix, which is copied only to move it to a GPU.
+    def __init__(self, vectors: npt.NDArray[Any], *, block_rows: int | None = None, query_rows: int = 256) -> None:
+        """Wrap a matrix, which is not copied.
 
         Args:
-            vectors: array, memory map or tensor of float32, float16 or (tensor only) bfloat16. *Shape:* (n, d).
-            device: of the products.
-            dtype: precision of the factors; sums are in float32 in both cases. ``"bf16"`` halves the memory on the device
-                and changes a score by about 0.4% of the largest terms in its sum.
-            block_rows: vectors multiplied at a time.
-            query_rows: queries multiplied at a time; scores take ``4 * block_rows * query_rows`` bytes.
-            on_device: whether to keep the matrix on the device; by default on a GPU with enough free memory.
+            vectors: array or memory map of float32 or float16. *Shape:* (n, d).
+            block_rows: vectors multiplied at a time; None for as many as suit the number of queries.
+            query_rows: queries multiplied at a time.
 
         Raises:
             ShapeError: ``vectors`` is not a matrix.
-            SettingsError: ``dtype``, ``block_rows`` or ``query_rows`` is not allowed.
+            SettingsError: ``block_rows`` or ``query_rows`` is below 1.
         """
-        import torch
-
         if vectors.ndim != 2:
             raise ShapeError(f"vectors have {vectors.ndim} dimensions; give a matrix of shape (entities, width)")
-        if dtype not in ("fp32", "bf16"):
-            raise SettingsError(f"dtype {dtype!r} is not known; allowed are fp32 and bf16")
-        if block_rows < 1 or query_rows < 1:
+        if (block_rows is not None and block_rows < 1) or query_rows < 1:
             raise SettingsError(f"block_rows {block_rows} and query_rows {query_rows} must be at least 1")
-        self._device = torch.device(device)
-        self._dtype = torch.float32 if dtype == "fp32" else torch.bfloat16
+        self._vectors = np.asarray(vectors)  # slices of a plain array cost less than those of a memory map
         self._block_rows, self._query_rows = block_rows, query_rows
-        self._vectors = _as_tensor(vectors)
-        self._mixed = self._dtype == torch.bfloat16 and _multiplies_mixed(self._device)
-        if self._device.type != "cpu" and (self._fits() if on_device is None else on_device):
-            self._move()
 
     @property
     def dim(self) -> int:
@@ -74,14 +56,9 @@ class ExactIndex:
         return int(self._vectors.shape[0])
 
     @property
-    def matrix(self) -> torch.Tensor:
+    def matrix(self) -> npt.NDArray[Any]:
         """The stored vectors. *Shape:* (size, dim)."""
         return self._vectors
-
-    @property
-    def on_device(self) -> bool:
-        """Whether the matrix is on the device, and not read block by block."""
-        return self._vectors.device.type == self._device.type
 
     def search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
         """The ``k`` best rows for each query, exactly; see :meth:`Index.search`.
@@ -89,119 +66,90 @@ class ExactIndex:
         Raises:
             DataError: the vectors hold NaN (or, as for every index, a query does).
         """
-        import torch
-
-        checked = torch.from_numpy(checked_queries(queries, k, self.dim)).to(self._device)
-        if not len(checked):
+        checked = checked_queries(queries, k, self.dim)
+        hits = [self._search(checked[i : i + self._query_rows], k) for i in range(0, len(checked), self._query_rows)]
+        if not hits:
             return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
-        with torch.inference_mode():
-            query_blocks = list(torch.split(checked, self._query_rows))
-            empty = torch.empty(0, device=self._device)
-            best = [(empty.expand(len(block), 0), empty.long().expand(len(block), 0)) for block in query_blocks]
-            for start in range(0, self.size, self._block_rows):
-                vectors = self._block(start)
-                for number, block in enumerate(query_blocks):
-                    scores, rows = _best(self._multiply(block, vectors), k)
-                    best[number] = _merged(best[number], (scores, rows + start), k)
-            all_scores, all_rows = (torch.cat(column).cpu().numpy() for column in zip(*best, strict=True))
-        if np.isnan(all_scores).any():
-            row = int(all_rows[np.isnan(all_scores)][0])
-            raise DataError(f"the vector of row {row} holds NaN or infinity; encode the entities again")
-        return padded_hits(all_scores, all_rows, k)
+        return np.concatenate([scores for scores, _ in hits]), np.concatenate([rows for _, rows in hits])
 
-    def _block(self, start: int) -> torch.Tensor:
-        import torch
+    def _search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
+        best = _RunningBest(len(queries), min(k + SPARE, self.size))
+        # The vectors come first in the product, which for few queries is twice as fast as the other order.
+        columns = queries.T if len(queries) > 1 else queries[0]
+        start = 0
+        with np.errstate(invalid="ignore", over="ignore"):
+            for rows in self._blocks(len(queries)):
+                block = self._vectors[start : start + rows].astype(np.float32, copy=False)
+                best.update((block @ columns).reshape(len(block), -1), start)
+                start += rows
+        hits = best_of(queries, self._vectors, best.rows, min(k, self.size))
+        return padded_hits(*hits, k)
 
-        block = self._vectors[start : start + self._block_rows].to(self._device).to(self._dtype)
-        return block if self._mixed else block.to(torch.float32)
-
-    def _multiply(self, queries: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
-        """Inner products, summed in float32. *Shape:* (m, d) and (n, d) give (m, n)."""
-        import torch
-
-        if self._mixed:
-            return torch.mm(queries.to(self._dtype), block.T, out_dtype=torch.float32)
-        return torch.mm(queries.to(self._dtype).to(torch.float32), block.T)
-
-    def _stored_dtype(self) -> torch.dtype:
-        import torch
-
-        return self._dtype if self._dtype == torch.bfloat16 else self._vectors.dtype
-
-    def _fits(self) -> bool:
-        import torch
-
-        if self._device.type != "cuda":
-            return True
-        free, _ = torch.cuda.mem_get_info(self._device)
-        working = self._block_rows * (self._query_rows * 24 + self.dim * 4)
-        return self._vectors.numel() * self._stored_dtype().itemsize + working < free
-
-    def _move(self) -> None:
-        import torch
-
-        vectors = torch.empty(self._vectors.shape, dtype=self._stored_dtype(), device=self._device)
-        for start in range(0, self.size, self._block_rows):
-            block = self._vectors[start : start + self._block_rows]
-            vectors[start : start + len(block)] = block.to(self._device)
-        self._vectors = vectors
+    def _blocks(self, n_queries: int) -> list[int]:
+        """Rows of each block; a small one first, since every score of it is looked at."""
+        if self._block_rows is not None:
+            return [self._block_rows] * -(-self.size // self._block_rows)
+        low, high = _BLOCK_ROWS
+        most = min(max(_SCORES_AT_ONCE // n_queries, low), high)
+        if self._vectors.dtype != np.float32:
+            most = max(min(most, _CONVERTED_VALUES // max(1, self.dim)), 1)
+        sizes, total, rows = [], 0, min(low, most)
+        while total < self.size:
+            sizes.append(rows)
+            total += rows
+            rows = min(2 * rows, most)
+        return sizes
 
 
-def _as_tensor(vectors: npt.NDArray[Any] | torch.Tensor) -> torch.Tensor:
-    import torch
+class _RunningBest:
+    """The best ``k`` rows of each query over the blocks so far, by score and then by row.
 
-    if isinstance(vectors, torch.Tensor):
-        return vectors
-    with warnings.catch_warnings():  # torch warns about read-only maps, which are never written here
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.from_numpy(vectors)
-
-
-def _multiplies_mixed(device: torch.device) -> bool:
-    """Whether this device and release of torch support bfloat16 products summed in float32."""
-    import torch
-
-    if device.type != "cuda":
-        return False
-    probe = torch.zeros(16, 16, dtype=torch.bfloat16, device=device)
-    try:
-        torch.mm(probe, probe, out_dtype=torch.float32)
-    except (TypeError, RuntimeError, NotImplementedError):
-        return False
-    return True
-
-
-def _best(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k largest scores of each row, by score and then by column.
-
-    ``topk`` breaks ties arbitrarily. One more score than ``k`` shows which rows have a tie at the end of the list, and only
-    those rows are sorted completely.
+    Attributes:
+        rows: -1 where there are fewer. *Shape:* (queries, k), int64.
     """
-    if scores.shape[1] <= k:
-        return sorted_by_score(scores)
-    top, columns = scores.topk(k + 1, dim=1)
-    tied = (top[:, k] == top[:, k - 1]).nonzero().squeeze(1)
-    columns = columns[:, :k].sort(dim=1).values
-    top, order = sorted_by_score(scores.gather(1, columns))
-    columns = columns.gather(1, order)
-    if len(tied):
-        full, order = sorted_by_score(scores[tied])
-        top[tied], columns[tied] = full[:, :k], order[:, :k]
-    return top, columns
 
+    def __init__(self, n_queries: int, k: int) -> None:
+        self.scores = np.full((n_queries, k), -np.inf, np.float32)
+        self.rows = np.full((n_queries, k), NO_ROW, np.int64)
 
-def _merged(
-    one: tuple[torch.Tensor, torch.Tensor], other: tuple[torch.Tensor, torch.Tensor], k: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The best k of two lists of hits, the first of which has the lower rows."""
-    import torch
+    def update(self, scores: npt.NDArray[np.float32], first_row: int) -> None:
+        """Add a block of scores. *Shape:* (block, queries).
 
-    scores, order = sorted_by_score(torch.cat([one[0], other[0]], dim=1))
-    rows = torch.cat([one[1], other[1]], dim=1).gather(1, order)
-    return scores[:, :k], rows[:, :k]
+        Raises:
+            DataError: a score is NaN.
+        """
+        k = self.rows.shape[1]
+        if not k:
+            return
+        # Rows of later blocks are larger, so one with the score of the lowest hit does not replace it. Negated, NaN passes.
+        passed = scores <= self.scores[:, -1]
+        np.logical_not(passed, out=passed)
+        if first_row == 0 or (np.count_nonzero(passed) > 4 * k * scores.shape[1] and len(scores) > k):
+            passed = ~(scores < self._block_threshold(scores, k))
+        self._merge(scores, np.flatnonzero(passed), first_row)
 
+    def _block_threshold(self, scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.float32]:
+        """The k-th largest score of each query in a block, or the lowest of its hits if that is larger."""
+        if len(scores) <= k:
+            return self.scores[:, -1]
+        columns = np.ascontiguousarray(scores.T)
+        return np.maximum(np.partition(columns, len(scores) - k, axis=1)[:, -k], self.scores[:, -1])
 
-def sorted_by_score(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores of each row in descending order, ties by column, and their columns."""
-    scores, order = scores.sort(dim=1, descending=True, stable=True)
-    return scores, order
+    def _merge(self, scores: npt.NDArray[np.float32], passed: npt.NDArray[np.int64], first_row: int) -> None:
+        if not len(passed):
+            return
+        n_queries, k = self.rows.shape
+        new_rows, new_queries = np.divmod(passed, n_queries)
+        new_scores = scores.reshape(-1)[passed]
+        if np.isnan(new_scores).any():
+            raise broken_row(first_row + int(new_rows[np.isnan(new_scores)][0]))
+        old = np.flatnonzero(self.rows != NO_ROW)
+        all_queries = np.concatenate([old // k, new_queries])
+        all_scores = np.concatenate([self.scores.reshape(-1)[old], new_scores])
+        all_rows = np.concatenate([self.rows.reshape(-1)[old], new_rows + first_row])
+        order = np.lexsort((all_rows, -all_scores, all_queries))
+        all_queries = all_queries[order]
+        rank = np.arange(len(order)) - np.searchsorted(all_queries, np.arange(n_queries))[all_queries]
+        order, all_queries, rank = (values[rank < k] for values in (order, all_queries, rank))
+        self.scores[all_queries, rank] = all_scores[order]
+        self.rows[all_queries, rank] = all_rows[order]

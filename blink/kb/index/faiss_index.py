@@ -10,9 +10,13 @@ import numpy.typing as npt
 
 from blink.errors import CheckpointError
 from blink.files import atomic_open, require_file
-from blink.kb.index.protocol import NO_ROW, Hits, checked_queries, padded_hits
+from blink.kb.index.protocol import NO_ROW, Hits, checked_queries
+from blink.kb.index.scoring import sorted_hits
 
 DEFAULT_PROBES = 75
+_INVERTED_FILE = b"Iw"
+"""First bytes of the files of inverted files."""
+_BATCHED_SCAN = 14
 _UNSET_PROBES = 1  # the value in a file if none was set
 
 
@@ -62,14 +66,16 @@ class FaissIndex:
         n_hits = min(k, self.size)
         if not len(checked) or not n_hits:
             return np.full((len(checked), k), -np.inf, np.float32), np.full((len(checked), k), NO_ROW, np.int64)
-        scores, rows = self.faiss_index.search(checked if self.phi is None else np.pad(checked, ((0, 0), (0, 1))), n_hits)
+        scores, rows = self.shortlist(checked, n_hits)
+        return sorted_hits(scores, rows, k)
+
+    def shortlist(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
+        """Scores and rows as FAISS orders them, at most ``size``; see :meth:`Index.search`. *Shape:* (m, k) each."""
+        scores, rows = self.faiss_index.search(queries if self.phi is None else np.pad(queries, ((0, 0), (0, 1))), k)
         if self.phi is not None:
-            squares = np.einsum("md,md->m", checked, checked, dtype=np.float64)[:, None]
+            squares = np.einsum("md,md->m", queries, queries, dtype=np.float64)[:, None]
             scores = ((squares + self.phi - scores) / 2).astype(np.float32)
-        scores = np.where(rows == NO_ROW, np.float32(-np.inf), scores)
-        order = np.lexsort((rows, -scores, rows == NO_ROW), axis=1)
-        scores, rows = np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
-        return padded_hits(scores, rows.astype(np.int64), k)
+        return np.where(rows == NO_ROW, np.float32(-np.inf), scores), rows.astype(np.int64)
 
 
 def _common_squared_norm(index: Any) -> float:
@@ -98,6 +104,8 @@ def _one_line(error: Exception) -> str:
 def read_index(path: str | Path) -> FaissIndex:
     """Read a FAISS index file, such as the original's ``faiss_*_index.pkl``, which is not a pickle in spite of its name.
 
+    Where FAISS can, the file is memory-mapped: whole vectors and 8-bit codes are, 2-bit codes are not.
+
     An inverted-file index has the number of probes stored in its file, or 75 if none was set.
 
     Raises:
@@ -108,16 +116,33 @@ def read_index(path: str | Path) -> FaissIndex:
 
     path = require_file(path, "give the path of a FAISS index, or build one")
     try:
-        index = faiss.read_index(str(path))
+        index = faiss.read_index(str(path), _flags(path))
     except (RuntimeError, MemoryError) as error:
         fault = "is empty" if path.stat().st_size == 0 else f"is cut short or no FAISS index ({_one_line(error)})"
         raise CheckpointError(f"{path} {fault}; get it again or build it again") from error
     if isinstance(index, faiss.IndexIVF) and index.nprobe == _UNSET_PROBES:
         index.nprobe = min(DEFAULT_PROBES, index.nlist)
+    tune(index)
     try:
         return FaissIndex(index)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _flags(path: Path) -> int:
+    """How to map a file: cells by `IO_FLAG_MMAP`, since the other flag reads truncated ones without an error."""
+    import faiss
+
+    with path.open("rb") as f:
+        return int(faiss.IO_FLAG_MMAP if f.read(2) == _INVERTED_FILE else faiss.IO_FLAG_MMAP_IFC)
+
+
+def tune(index: Any) -> None:
+    """Set what FAISS does not store: for 4-bit codes the kernel that reads each block of codes once for several queries."""
+    import faiss
+
+    if isinstance(index, faiss.IndexPQFastScan):
+        index.implem = _BATCHED_SCAN
 
 
 def write_index(index: FaissIndex, path: str | Path) -> None:
