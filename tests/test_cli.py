@@ -189,7 +189,7 @@ class TestBadInput:
     def test_damaged_model(self, blink: Run, root: Path, starter: Path, tmp_path: Path) -> None:
         model = tmp_path / "model"
         model.mkdir()
-        for file in (root / "models/starter").glob("*"):
+        for file in (root / "models/starter").glob("*.*"):
             (model / file.name).write_bytes(file.read_bytes())
         weights = model / "adapters.safetensors"
         weights.write_bytes(weights.read_bytes()[:1000])

@@ -38,7 +38,7 @@ def exported(kind: str) -> tuple[BiEncoder, Path]:
         torch.nn.init.normal_(model.case_embedding.weight)  # type: ignore[union-attr]
     else:
         encoder, tokenizer = small_encoder(kind)
-        model = BiEncoder(ModelConfig(), Tokenizer(tokenizer), context=encoder).eval()
+        model = BiEncoder(ModelConfig(), Tokenizer.of(tokenizer), context=encoder).eval()
     FOLDERS.append(tempfile.TemporaryDirectory(prefix="blink-export-"))
     folder = Path(FOLDERS[-1].name)
     export_model(model, folder)
