@@ -6,9 +6,9 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol, TextIO, TypeAlias
+from typing import Protocol, TextIO, TypeAlias, TypeVar
 
 
 class Progress(Protocol):
@@ -19,6 +19,16 @@ class Progress(Protocol):
 
     def note(self, text: str) -> None:
         """Replace the remark on the stage, such as a loss."""
+
+
+class StageBar(Progress, Protocol):
+    """A stage that ends when it is told to."""
+
+    def reuse(self, count: int) -> None:
+        """``count`` units were finished by an earlier run."""
+
+    def close(self, *, completed: bool = True) -> None:
+        """End the stage; ``completed`` is false where an error ends it."""
 
 
 INTERVAL_S = 30.0
@@ -135,7 +145,7 @@ def clock(seconds: float) -> str:
 
 
 def _units(count: int, unit: str) -> str:
-    if count == 1:
+    if count == 1 or unit.isupper():  # such as MB
         return unit
     return f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}s"
 
@@ -161,3 +171,57 @@ class _NoProgress:
 def no_bars(name: str, total: int | None, unit: str) -> AbstractContextManager[Progress]:
     """A stage whose progress nobody watches."""
     return contextlib.nullcontext(_NoProgress())
+
+
+Stage = TypeVar("Stage", bound=StageBar)
+
+
+@contextlib.contextmanager
+def ending(stage: Stage) -> Iterator[Stage]:
+    """End a stage with the block."""
+    try:
+        yield stage
+    except BaseException:
+        stage.close(completed=False)
+        raise
+    stage.close()
+
+
+class StageBars:
+    """A bar for each of several stages, one after the other; the next one ends the one before.
+
+    Args:
+        open_bar: opens a bar: name, units or None, unit.
+        unit: of all stages.
+    """
+
+    def __init__(self, open_bar: Callable[[str, int | None, str], StageBar], unit: str) -> None:
+        self._open_bar, self._unit = open_bar, unit
+        self._bar: StageBar | None = None
+        self.name = ""
+
+    def stage(self, name: str, total: int) -> None:
+        """Begin a stage; 0 units where it does not count any."""
+        self.close()
+        self.name, self._bar = name, self._open_bar(name, total or None, self._unit)
+
+    def advance(self, count: int = 1) -> None:
+        """``count`` more units of the present stage are finished."""
+        if self._bar is not None:
+            self._bar.advance(count)
+
+    def reuse(self, count: int) -> None:
+        """``count`` units of the present stage were finished by an earlier run."""
+        if self._bar is not None:
+            self._bar.reuse(count)
+
+    def note(self, text: str) -> None:
+        """Replace the remark on the present stage."""
+        if self._bar is not None:
+            self._bar.note(text)
+
+    def close(self, *, completed: bool = True) -> None:
+        """End the present stage."""
+        if self._bar is not None:
+            self._bar.close(completed=completed)
+        self._bar = None

@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from blink.apps.common import Bar, say
-from blink.apps.model_options import model_option
+from blink.apps.model_options import model_option, precision_option
 from blink.files import require_file
 from blink.kb.index.kinds import AUTO, CHOICES, COARSE_FROM
+from blink.progress import StageBars
 
 
 @click.command()
@@ -26,22 +27,10 @@ from blink.kb.index.kinds import AUTO, CHOICES, COARSE_FROM
     help=f"flat is exact; coarse finds the same faster; ivfpq is for millions. auto: coarse from {COARSE_FROM:,} entities.",
 )
 @click.option("--dtype", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="How vectors are stored.")
-@click.option(
-    "--chunk-rows",
-    type=click.IntRange(1),
-    default=5000,
-    show_default=True,
-    help="Entities between two saves; a killed build continues from the last.",
-)
+@click.option("--chunk-rows", type=click.IntRange(1), default=5000, show_default=True, help="Entities between two saves.")
 @click.option("--skip-bad", is_flag=True, help="Skip broken lines; they keep their row and are never linked.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Entities per forward pass.")
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16"]),
-    default="auto",
-    show_default=True,
-    help="Precision of the encoder.",
-)
+@precision_option
 @click.option("--device", metavar="NAME", help="Such as cpu or cuda.  [default: a GPU where there is one]")
 def build(catalogue: str, out: str, model: str | None, **options: Any) -> None:
     """Encode a catalogue and index it.
@@ -59,37 +48,26 @@ def build(catalogue: str, out: str, model: str | None, **options: Any) -> None:
 def build_kb(
     catalogue: str, out: str, model: str | None, *, batch_size: int, precision: str, device: str | None, **options: Any
 ) -> None:
-    """Encode a catalogue and index it, with progress on standard error.
-
-    Raises:
-        SystemExit: a signal stopped the build; finished chunks of vectors are kept.
-    """
+    """Encode a catalogue and index it, with progress on standard error; a signal keeps the finished chunks of vectors."""
     from blink.kb.knowledge_base import BuildProgress, build_knowledge_base, finished_rows
     from blink.linking.opening import open_candidate_encoder
     from blink.runs.signals import StoppedBySignal, signals_raise
 
     source = require_file(catalogue, "give a catalogue: one JSON object with a title a line")
-    bars: list[Bar] = []  # that of the present stage is the last
-
-    def stage(name: str, total: int) -> None:
-        if bars:
-            bars[-1].close()
-        bars.append(Bar(name, total or None, "entity"))
-
-    hooks = BuildProgress(stage, lambda rows: bars[-1].advance(rows), lambda rows: bars[-1].reuse(rows))
+    bars = StageBars(Bar, "entity")
+    hooks = BuildProgress(bars.stage, bars.advance, bars.reuse)
     try:
         with signals_raise():
-            stage("loading the model", 0)
+            bars.stage("loading the model", 0)
             encoder = open_candidate_encoder(model, precision, device, batch_size)
             manifest = build_knowledge_base(source, out, encoder.encode, encoder.fingerprint, progress=hooks, **options)
-        bars[-1].close()
+        bars.close()
     except StoppedBySignal as stop:
         kept = f"the vectors of {finished_rows(out):,} entities are kept"
-        say(f"blink: stopped while {bars[-1].name}; {kept}; continue with: {shlex.join(['blink', *sys.argv[1:]])}")
+        say(f"blink: stopped while {bars.name}; {kept}; continue with: {shlex.join(['blink', *sys.argv[1:]])}")
         raise SystemExit(128 + stop.signal) from stop
     finally:
-        for bar in bars:
-            bar.close(completed=False)
+        bars.close(completed=False)
     say(
         f"{out}: {manifest.entities:,} entities, vectors of dimension {manifest.dim}, "
         f"index {manifest.index}, {manifest.skipped} lines skipped"

@@ -14,7 +14,7 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 COMMANDS = {
     "link": ("blink.apps.link:link", "Link texts: those given, the lines of a file, or of standard input."),
     "shell": ("blink.apps.shell.command:shell", "Type texts and see their links."),
-    "kb": ("blink.apps.kb:kb", "Make knowledge bases."),
+    "kb": ("blink.apps.kb:kb", "Make and check knowledge bases."),
     "eval": ("blink.apps.evaluate:evaluate", "Evaluate on a mention file: precision, recall and F1, with intervals."),
     "compare": ("blink.apps.compare:compare", "Compare two systems on the same questions."),
     "train": ("blink.compat.elq.training:train", "Train a model to find mentions and their entities."),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import click
@@ -14,7 +14,7 @@ import click
 from blink.data.display import one_line as one_line
 from blink.data.display import printable as printable
 from blink.errors import BlinkError
-from blink.progress import ProgressLines, TerminalBar
+from blink.progress import ProgressLines, TerminalBar, ending
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -70,7 +70,7 @@ class Bar:
     """Progress on standard error with rate and time left: a bar on a terminal, elsewhere the lines of `ProgressLines`."""
 
     def __init__(self, name: str, total: int | None, unit: str) -> None:
-        self.name, terminal = name, sys.stderr.isatty()
+        terminal = sys.stderr.isatty()
         self._stage = TerminalBar(name, total, unit, sys.stderr) if terminal else ProgressLines(name, total, unit, say)
         self.advance, self.reuse, self.note = self._stage.advance, self._stage.reuse, self._stage.note
 
@@ -79,16 +79,9 @@ class Bar:
         self._stage.close(completed=completed)
 
 
-@contextlib.contextmanager
-def bar(name: str, total: int | None, unit: str) -> Iterator[Bar]:
+def bar(name: str, total: int | None, unit: str) -> AbstractContextManager[Bar]:
     """A `Bar` that is closed at the end of the block."""
-    stage = Bar(name, total, unit)
-    try:
-        yield stage
-    except BaseException:
-        stage.close(completed=False)
-        raise
-    stage.close()
+    return ending(Bar(name, total, unit))
 
 
 def say(text: str) -> None:

@@ -6,10 +6,13 @@ import click
 
 from blink.apps.lazy import LazyGroup
 
-COMMANDS = {"build": ("blink.apps.build_kb:build", "Encode a catalogue and index it.")}
+COMMANDS = {
+    "build": ("blink.apps.build_kb:build", "Encode a catalogue and index it."),
+    "check": ("blink.apps.check_kb:check", "Check files, vectors, names and index of a knowledge base."),
+}
 """Name -> where the command is, and its short help."""
 
 
 @click.group(cls=LazyGroup, table=COMMANDS)
 def kb() -> None:
-    """Make knowledge bases."""
+    """Make and check knowledge bases."""

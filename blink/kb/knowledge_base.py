@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,7 @@ class Manifest:
         skipped: number of broken lines of the catalogue; their rows are never linked.
         metric: of the vectors, always the inner product.
         format: version of this layout.
+        sha256: hash of each of these files as a whole, for `blink.kb.health`; empty in earlier versions.
     """
 
     entities: int
@@ -65,6 +66,7 @@ class Manifest:
     skipped: int = 0
     metric: str = "inner product"
     format: int = FORMAT
+    sha256: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -240,8 +242,8 @@ def read_manifest(folder: Path) -> Manifest:
     values = read_json(folder / MANIFEST_FILE)
     try:
         manifest = Manifest(**values)
-        if not isinstance(manifest.samples, dict) or not isinstance(manifest.skipped, int):
-            raise TypeError("'samples' must be an object and 'skipped' a number")
+        if not all(isinstance(of, dict) for of in (manifest.samples, manifest.sha256)) or not isinstance(manifest.skipped, int):
+            raise TypeError("'samples' and 'sha256' must be objects and 'skipped' a number")
     except TypeError as error:
         raise DataError(
             f"{folder / MANIFEST_FILE} is no manifest of this version ({error}); build the knowledge base again"
@@ -323,8 +325,7 @@ def build_knowledge_base(
             raise DataError(f"{source} changed while its entities were encoded; build again, which encodes what it holds now")
         samples = file_samples(work)
         manifest = Manifest(plan.rows, vectors.shape[1], plan.catalogue, model, kind.name, dtype, samples, skipped)
-        install(work, out, manifest)
-    return manifest
+        return install(work, out, manifest)
 
 
 def finished_rows(out: str | Path) -> int:
@@ -348,8 +349,13 @@ def file_samples(folder: Path) -> dict[str, str]:
     return {name: sample_hash(folder / name) for name in names if (folder / name).is_file()}
 
 
-def install(work: Path, out: Path, manifest: Manifest) -> None:
-    """Move the complete files of a knowledge base from ``work`` to ``out``, write its manifest there and remove ``work``."""
+def install(work: Path, out: Path, manifest: Manifest) -> Manifest:
+    """Move the complete files of a knowledge base from ``work`` to ``out``, write its manifest there and remove ``work``.
+
+    Returns:
+        the manifest with the hashes of the files.
+    """
+    manifest = replace(manifest, sha256={name: sha256(work / name) for name in manifest.samples})
     # Written before the renames below, which need no disk space and so cannot fail for lack of it.
     write_json(work / MANIFEST_FILE, asdict(manifest))
     # Without a manifest the folder is not a knowledge base: a kill between the renames cannot leave a mixture of two.
@@ -361,6 +367,7 @@ def install(work: Path, out: Path, manifest: Manifest) -> None:
             (out / name).unlink()
     (work / MANIFEST_FILE).replace(out / MANIFEST_FILE)
     shutil.rmtree(work)
+    return manifest
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -98,23 +98,21 @@ def _run(kind: str, settings: Any, folder: Path, *, resume: bool) -> None:
 def shown_progress(name: str, unit: str) -> Iterator[Progress]:
     """Hooks that draw a bar on standard error and write lines there."""
     from blink.apps.common import Bar, say
+    from blink.progress import StageBars
     from blink.runs.progress import Progress
 
-    bars: list[Bar] = []
+    bars = StageBars(Bar, unit)
 
     def start(total: int, done: int) -> None:
-        bars.append(Bar(name, total, unit))
-        bars[-1].reuse(done)
+        bars.stage(name, total)
+        bars.reuse(done)
 
     def step(values: Mapping[str, float]) -> None:
-        bars[-1].advance()
-        bars[-1].note(" ".join(f"{key} {value:.4g}" for key, value in values.items()))
+        bars.advance()
+        bars.note(" ".join(f"{key} {value:.4g}" for key, value in values.items()))
 
-    try:
+    with contextlib.closing(bars):
         yield Progress(start=start, step=step, say=say)
-    finally:
-        for drawn in bars:
-            drawn.close()
 
 
 def brief(metrics: Mapping[str, Any]) -> str:

@@ -1,0 +1,374 @@
+"""Whether the files of a knowledge base are whole, belong together and hold what they should."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blink.errors import BlinkError
+from blink.files import sample_hash
+from blink.kb.alias_table import TITLE, normalise
+from blink.kb.catalogue import Catalogue
+from blink.kb.index.compared import ComparedIndex
+from blink.kb.knowledge_base import CATALOGUE_FILE, VECTORS_FILE, KnowledgeBase, Manifest, NameIndex, read_manifest
+from blink.kb.popularity import describe
+from blink.kb.title_table import TitleTable
+from blink.kb.vectors import DTYPES, Encoder, load_vectors
+from blink.progress import Bars, no_bars
+
+MIN_RECALL = 0.9
+"""Least share of the exact neighbours that an index must return."""
+MIN_COSINE = 0.999
+"""Least cosine of a stored vector and the same entity encoded again; bfloat16 costs .0001."""
+_BLOCK_BYTES = 1 << 24
+_ENCODED_AGAIN = 64
+_COMPARED_PAIRS = 10_000
+_EXAMPLES = 3
+_METRIC = "inner product"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A fault of a knowledge base: the check that met it, and what was found with the remedy, on one line."""
+
+    check: str
+    message: str
+
+
+@dataclass
+class Health:
+    """The result of `check_knowledge_base`.
+
+    Attributes:
+        figures: what was counted and measured.
+        notes: facts that are no fault.
+        problems: all faults.
+    """
+
+    figures: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of a report."""
+        problems = [vars(problem) for problem in self.problems]
+        return {"healthy": not problems, "figures": self.figures, "notes": self.notes, "problems": problems}
+
+    def to_text(self, name: str) -> str:
+        """The lines of a report about the knowledge base ``name``."""
+        lines = [f"{figure.replace('_', ' ')}: {value}" for figure, value in self.figures.items()]
+        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"problem ({problem.check}): {problem.message}" for problem in self.problems]
+        return "\n".join([*lines, f"{name}: {len(self.problems) or 'no'} problem{'s' if len(self.problems) > 1 else ''}"])
+
+
+@dataclass(frozen=True)
+class CandidateEncoder:
+    """The encoder that the vectors should be of: how it encodes, and its fingerprint."""
+
+    encode: Encoder
+    fingerprint: str
+
+
+def check_knowledge_base(
+    folder: str | Path, *, encoder: CandidateEncoder | None = None, sample: int = 500, seed: int = 0, bars: Bars = no_bars
+) -> Health:
+    """Check a knowledge base without changing it. Its files are read in blocks, in bounded memory.
+
+    Args:
+        folder: the knowledge base.
+        encoder: compare its fingerprint, and some entities that it encodes, with the knowledge base.
+        sample: entities whose names are looked up, and whose vectors are searched.
+        seed: of the sample.
+        bars: for progress.
+    """
+    return _Checks(Path(folder), encoder, sample, seed, bars).run()
+
+
+class _Checks:
+    def __init__(self, folder: Path, encoder: CandidateEncoder | None, sample: int, seed: int, bars: Bars) -> None:
+        self.folder, self.encoder, self.sample, self.bars = folder, encoder, sample, bars
+        self.random = np.random.default_rng(seed)
+        self.health = Health()
+        self.rebuild = f"build it again: blink kb build ENTITY.jsonl --out {folder}"
+
+    def run(self) -> Health:
+        manifest = self._guarded("manifest", lambda: read_manifest(self.folder))
+        if manifest is None:
+            return self.health
+        if manifest.metric != _METRIC:
+            self._fault("manifest", f"the metric is {manifest.metric!r}, vectors are compared by {_METRIC}; {self.rebuild}")
+        self.health.figures |= {"entities": manifest.entities, "dim": manifest.dim, "index": manifest.index}
+        self._files(manifest)
+        with tempfile.TemporaryDirectory() as scratch:
+            catalogue = self._guarded("catalogue", lambda: self._catalogue(manifest, Path(scratch)))
+            vectors = self._guarded("vectors", lambda: load_vectors(self.folder / VECTORS_FILE))
+            usable = vectors is not None and self._vectors(vectors, manifest)
+            if catalogue is None or vectors is None or not usable:
+                return self.health
+            with catalogue:
+                if len(catalogue) == len(vectors):
+                    self._duplicates(vectors, catalogue)
+                    self._names(catalogue, manifest)
+                    self._model(vectors, catalogue, manifest)
+        self._index(vectors)
+        return self.health
+
+    def _fault(self, check: str, message: str) -> None:
+        self.health.problems.append(Problem(check, " ".join(message.split())))
+
+    def _guarded(self, check: str, work: Callable[[], Any]) -> Any:
+        """The result of ``work``; None if it fails, which is a problem."""
+        try:
+            return work()
+        except (BlinkError, OSError) as error:
+            self._fault(check, str(error))
+            return None
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def _files(self, manifest: Manifest) -> None:
+        present = {name for name in manifest.samples if (self.folder / name).is_file()}
+        for name in sorted(manifest.samples.keys() - present):
+            self._fault("files", f"{name} is missing; {self.rebuild}")
+        digests = {**manifest.sha256, CATALOGUE_FILE: manifest.catalogue_sha256}
+        if not manifest.sha256:
+            self.health.notes.append("the manifest of this version holds no whole hashes; files are checked by blocks of them")
+        whole = {name for name in digests if (self.folder / name).is_file()}
+        size = sum((self.folder / name).stat().st_size for name in whole)
+        with self.bars("hashing", size >> 20, "MB") as progress:
+            for name in sorted(present | whole):
+                self._guarded("files", partial(self._hashed, name, manifest, digests.get(name), progress.advance))
+
+    def _hashed(self, name: str, manifest: Manifest, digest: str | None, advance: Callable[[int], None]) -> None:
+        path = self.folder / name
+        sampled = manifest.samples.get(name)
+        same = sampled is None or sample_hash(path) == sampled
+        if digest is not None:
+            same = _sha256(path, advance) == digest and same
+        if not same:
+            why = "was changed after it was made, or is damaged"
+            self._fault("files", f"{name} is not the file of the manifest: it {why}; copy it again, or {self.rebuild}")
+
+    def _catalogue(self, manifest: Manifest, scratch: Path) -> Catalogue:
+        """Scan the catalogue anew, since a sidecar may be of another state of it."""
+        path = self.folder / CATALOGUE_FILE
+        with self.bars("scanning the catalogue", _megabytes(path), "MB") as progress:
+            done_mb = 0
+
+            def advance(position: int, _size: int) -> None:
+                nonlocal done_mb
+                progress.advance((position >> 20) - done_mb)
+                done_mb = position >> 20
+
+            catalogue = Catalogue.open(path, skip_bad=True, sidecar=scratch / "offsets", progress=advance)
+        broken = catalogue.skipped + catalogue.repeated_ids
+        self.health.figures |= {"broken_lines": catalogue.skipped, "repeated_ids": catalogue.repeated_ids}
+        if len(catalogue) != manifest.entities:
+            self._fault("catalogue", f"{path} has {len(catalogue):,} lines, the manifest {manifest.entities:,}; {self.rebuild}")
+        if broken != manifest.skipped:
+            rows = ", ".join(str(row + 1) for row in catalogue.bad_rows[:_EXAMPLES])
+            where = f" (line {rows})" if rows else ""
+            fault = f"{broken:,} broken lines or repeated ids{where}, the manifest counts {manifest.skipped:,}"
+            self._fault("catalogue", f"{path} has {fault}; repair them and {self.rebuild}")
+        elif broken:
+            self.health.notes.append(f"{broken:,} broken lines or repeated ids, which the build skipped; they are never linked")
+        return catalogue
+
+    # -- vectors -------------------------------------------------------------------------------------------------
+
+    def _vectors(self, vectors: np.ndarray, manifest: Manifest) -> bool:
+        """Shape, type and values; whether rows can be compared with the catalogue."""
+        if vectors.shape != (manifest.entities, manifest.dim) or vectors.dtype != DTYPES.get(manifest.dtype):
+            actual = f"{len(vectors):,} vectors of dimension {vectors.shape[1]} ({vectors.dtype})"
+            expected = f"{manifest.entities:,} of {manifest.dim} ({manifest.dtype})"
+            self._fault("vectors", f"{VECTORS_FILE} holds {actual}, the manifest says {expected}; {self.rebuild}")
+        infinite: list[int] = []
+        zero: list[int] = []
+        with self.bars("reading vectors", len(vectors), "vector") as progress:
+            for start, block in blocks_of(vectors):
+                finite = np.isfinite(block).all(axis=1)
+                infinite += (start + np.flatnonzero(~finite)).tolist()
+                zero += (start + np.flatnonzero(finite & ~block.any(axis=1))).tolist()
+                progress.advance(len(block))
+        self.health.figures |= {"vectors_not_finite": len(infinite), "vectors_zero": len(zero)}
+        for rows, fault in ((infinite, "hold NaN or infinity"), (zero, "are zero")):
+            if rows:
+                self._fault("vectors", f"{len(rows):,} vectors {fault}, such as {_rows(rows)}; {self.rebuild}")
+        return vectors.shape == (manifest.entities, manifest.dim)
+
+    def _duplicates(self, vectors: np.ndarray, catalogue: Catalogue) -> None:
+        """Equal vectors are right where entities have the same title and text, and a fault where the titles differ."""
+        with self.bars("comparing vectors", len(vectors), "vector") as progress:
+            pairs, n_duplicates = _equal_pairs(vectors, progress.advance)
+        self.health.figures["vectors_duplicate"] = n_duplicates
+        bad = set(catalogue.bad_rows)
+        pairs = [
+            pair for pair in pairs[:_COMPARED_PAIRS] if bad.isdisjoint(pair) and (vectors[pair[0]] == vectors[pair[1]]).all()
+        ]
+        pairs = [pair for pair in pairs if vectors[pair[0]].any() and np.isfinite(vectors[pair[0]]).all()]
+        differ = [(a, b) for a, b in pairs if _different_names(catalogue.title(a), catalogue.title(b))]
+        if differ:
+            (a, b), count = differ[0], f"{len(differ):,}{'+' if n_duplicates > _COMPARED_PAIRS else ''}"
+            examples = f"row {a} ({catalogue.title(a)}) and row {b} ({catalogue.title(b)})"
+            self._fault(
+                "vectors",
+                f"{count} pairs of entities of different titles have equal vectors, such as {examples}; {self.rebuild}",
+            )
+        elif n_duplicates:
+            example = f", such as {_rows(pairs[0])}" if pairs else ""
+            self.health.notes.append(f"{n_duplicates:,} vectors equal that of an earlier entity of the same title{example}")
+
+    def _model(self, vectors: np.ndarray, catalogue: Catalogue, manifest: Manifest) -> None:
+        if self.encoder is None:
+            return
+        rebuild = f"name the model of the knowledge base, or {self.rebuild}"
+        if self.encoder.fingerprint != manifest.model:
+            self._fault("model", f"the vectors are of another model than the one given; {rebuild}")
+            return
+        rows = [row for row in self._sampled(len(vectors), _ENCODED_AGAIN) if not catalogue.is_bad(row)]
+        stored = np.asarray(vectors[rows], np.float32)
+        cosines = _cosines(self.encoder.encode([catalogue[row] for row in rows]), stored)
+        least = int(np.argmin(cosines))
+        self.health.figures["least_cosine_encoded_again"] = round(float(cosines[least]), 6)
+        if not cosines[least] >= MIN_COSINE:
+            entity = f"row {rows[least]} ({catalogue.title(rows[least])})"
+            fault = f"{entity} encoded again has cosine {cosines[least]:.3f} with its vector, not 1"
+            self._fault("model", f"{fault}: vectors and catalogue do not belong together; {self.rebuild}")
+
+    # -- names and index -----------------------------------------------------------------------------------------
+
+    def _names(self, catalogue: Catalogue, manifest: Manifest) -> None:
+        if any(problem.check == "files" for problem in self.health.problems):
+            self.health.notes.append("names were not looked up, since files are missing or damaged")
+            return
+        names = self._guarded("names", lambda: NameIndex.open(self.folder, manifest.entities))
+        if names is None:
+            return
+        titles = None
+        if TitleTable.is_in(self.folder):
+            titles = self._guarded("names", lambda: TitleTable.open(self.folder, manifest.entities))
+        wrong: dict[str, list[int]] = {}
+        rows = [row for row in self._sampled(len(catalogue), self.sample) if not catalogue.is_bad(row)]
+        with self.bars("looking names up", len(rows), "entity") as progress:
+            for row in rows:
+                try:
+                    tables = list(_wrong_tables(catalogue, names, titles, row))
+                except (ValueError, IndexError) as error:
+                    self._fault("names", f"the names of row {row} cannot be read ({error}); {self.rebuild}")
+                    return
+                for table in tables:
+                    wrong.setdefault(table, []).append(row)
+                progress.advance()
+        self.health.figures["names_looked_up"] = len(rows)
+        for table, missing in wrong.items():
+            fault = f"the {table} does not agree with the catalogue on {len(missing):,} of {len(rows):,} entities"
+            self._fault("names", f"{fault}, such as {_rows(missing)} ({catalogue.title(missing[0])}); {self.rebuild}")
+
+    def _index(self, vectors: np.ndarray) -> None:
+        closed = any(problem.check in ("files", "names", "catalogue") for problem in self.health.problems)
+        if closed or self.health.figures["vectors_not_finite"]:
+            self.health.notes.append("the index was not searched, since the problems above prevent it")
+            return
+        base = self._guarded("index", lambda: KnowledgeBase.open(self.folder))
+        if base is None:
+            return
+        queries = np.asarray(vectors[self._sampled(len(vectors), self.sample)], np.float32)
+        compared = ComparedIndex(base.index, vectors)
+        with self.bars("searching the index", len(queries), "vector") as progress:
+            for start in range(0, len(queries), 100):
+                block = queries[start : start + 100]
+                if self._guarded("index", partial(compared.search, block, 10)) is None:
+                    return
+                progress.advance(len(block))
+        self.health.figures["index_recall_at_10_of_entities"] = compared.recall
+        if compared.recall is not None and compared.recall < MIN_RECALL:
+            fault = (
+                f"the index returns {compared.recall:.1%} of the 10 nearest entities, at least {MIN_RECALL:.0%} are expected"
+            )
+            self._fault("index", f"{fault}; {self.rebuild}")
+
+    def _sampled(self, size: int, count: int) -> list[int]:
+        rows: list[int] = np.sort(self.random.choice(size, min(size, count), replace=False)).tolist()
+        return rows
+
+
+def blocks_of(vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """First row and rows of each block of a matrix that may be larger than memory."""
+    n_rows = max(1, _BLOCK_BYTES // max(1, vectors.shape[1] * vectors.itemsize))
+    for start in range(0, len(vectors), n_rows):
+        yield start, np.asarray(vectors[start : start + n_rows])
+
+
+def _equal_pairs(vectors: np.ndarray, advance: Callable[[int], None]) -> tuple[list[tuple[int, int]], int]:
+    """Pairs of rows with equal bytes by their hashes, which are 64 bits a row, and the number of rows that repeat another."""
+    hashes = np.empty(len(vectors), np.uint64)
+    word = np.uint32 if vectors.shape[1] * vectors.itemsize % 4 == 0 else np.uint16
+    factors: np.ndarray | None = None
+    for start, block in blocks_of(vectors):
+        words = np.ascontiguousarray(block).view(word).astype(np.uint64)
+        if factors is None:
+            factors = np.random.default_rng(0).integers(1, 1 << 63, words.shape[1], dtype=np.uint64) | np.uint64(1)
+        hashes[start : start + len(block)] = words @ factors
+        advance(len(block))
+    order = np.argsort(hashes, kind="stable")
+    repeats = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
+    return sorted(zip(order[repeats].tolist(), order[repeats + 1].tolist(), strict=True)), len(repeats)
+
+
+def _different_names(one: str, other: str) -> bool:
+    """Whether an uncased encoder surely reads two titles differently; it may not know letters of other scripts."""
+    one, other = normalise(one), normalise(other)
+    return one != other and bool(one) and bool(other) and one.isascii() and other.isascii()
+
+
+def _wrong_tables(catalogue: Catalogue, names: NameIndex, titles: TitleTable | None, row: int) -> Iterator[str]:
+    """The tables that do not agree with the line of a row."""
+    entity = catalogue[row]
+    if titles is not None and (titles.titles([row]), titles.kb_ids([row])) != ([entity.title], [entity.kb_id]):
+        yield "table of titles"
+    matches = {match.row: match.kind for match in names.alias_table.lookup(entity.title)}
+    has_form = bool(normalise(entity.title))
+    aliases = (alias for alias in entity.aliases if normalise(alias))
+    known = all(any(match.row == row for match in names.alias_table.lookup(alias)) for alias in aliases)
+    if (has_form and matches.get(row) != TITLE) or not known:
+        yield "alias table"
+    if has_form and names.fuzzy_index.compare(entity.title, [row])[0, 0] < 1:
+        yield "fuzzy index"
+    if not np.allclose(names.popularity[row], describe([entity])[0], rtol=1e-5):
+        yield "table of popularity"
+
+
+def _cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Cosine of each row with the same row of the other matrix. *Shape:* (n, d) both give (n,)."""
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    cosines: np.ndarray = np.einsum("nd,nd->n", one, other) / np.maximum(norms, 1e-30)
+    return cosines
+
+
+def _sha256(path: Path, advance: Callable[[int], None]) -> str:
+    digest = hashlib.sha256()
+    done_mb = 0
+    with path.open("rb") as f:
+        while block := f.read(_BLOCK_BYTES):
+            digest.update(block)
+            advance((f.tell() >> 20) - done_mb)
+            done_mb = f.tell() >> 20
+    return digest.hexdigest()
+
+
+def _megabytes(path: Path) -> int:
+    return path.stat().st_size >> 20 if path.is_file() else 0
+
+
+def _rows(rows: Sequence[int]) -> str:
+    """``row 3``, or ``rows 3, 7, 9`` of the first few."""
+    examples = ", ".join(map(str, rows[:_EXAMPLES]))
+    return f"row{'s' if len(rows) > 1 else ''} {examples}"
