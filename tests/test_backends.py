@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +37,7 @@ from blink.model.biencoder import BiEncoder
 from blink.model.config import ModelConfig
 from blink.model.linking_model import LinkingModel, backend_for_bulk, resolve_backend
 from blink.model.loading import load_model
+from blink.model.reranker import RerankerNetwork
 from blink.model.tokenizer import Tokenizer, _from_transformers, pad
 from tests.compat.originals import Reference, Shape
 
@@ -472,3 +476,51 @@ def test_an_original_checkpoint(shape: Shape, tmp_path: Path) -> None:
     _truncate(tmp_path / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="cut short"):
         LinkingModel.open(tmp_path, backend="onnx")
+
+
+# --- start ----------------------------------------------------------------------------------------------------------
+
+HEAVY = ("torch", "transformers", "faiss", "pydantic", "matplotlib", "scipy", "pandas", "sklearn", "pyarrow")
+COMMANDS = {
+    "library": "import blink; linker = blink.load(MODEL, KB); assert linker.model.config; linker('Georgia 0 and Oslo 7')",
+    "command": "from blink.apps.cli import cli; cli.main(['link', 'Georgia 0', *OPTIONS], standalone_mode=False)",
+    "shell": (
+        "import io; sys.stdin = io.TextIOWrapper(io.BytesIO(b'Georgia 0'))\n"
+        "from blink.apps.cli import cli; cli.main(['shell', *OPTIONS], standalone_mode=False)"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A stored model with a reranker, exported, and its knowledge base."""
+    folder = tmp_path_factory.mktemp("ranked")
+    model = toys.model(6, cosine=True, hard_breaks=True)
+    ones = np.ones(2, dtype=np.float32)
+    layers = ((np.ones((1, 2), dtype=np.float32), np.zeros(1, dtype=np.float32)),)
+    model.reranker = RerankerNetwork(("alias", "logit"), 0 * ones, ones, layers, float("-inf"))
+    model.save_pretrained(folder / "model")
+    toys.knowledge_base(folder / "kb", model, toys.rows())
+    exported(folder / "model")
+    return folder / "model", folder / "kb"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_linking_imports_nothing_heavy(command: str, ranked: tuple[Path, Path]) -> None:
+    model, kb = map(str, ranked)
+    code = f"import sys\nMODEL, KB = {model!r}, {kb!r}\nOPTIONS = ['--model', MODEL, '--kb', KB, '--threshold', '0.0']\n"
+    heavy = (*HEAVY, "click") if command == "library" else HEAVY
+    code += (
+        f"{COMMANDS[command]}\nprint()\nprint([m for m in {heavy} if m in sys.modules], 'blink.linking.linker' in sys.modules)"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "BLINK_BACKEND"} | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[] True"
+
+
+@pytest.mark.quick
+def test_the_package_alone_imports_nothing() -> None:
+    code = "import sys, blink; print([m for m in ('typing', 'numpy', 'blink.errors') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, cwd=toys.ROOT)
+    assert done.stdout.strip() == "[]"
