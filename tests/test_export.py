@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 import toys
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 from test_encoders import KINDS, small_encoder
 
 from blink.errors import SettingsError
@@ -21,6 +23,7 @@ from blink.files import read_json
 from blink.model.adapters import add_adapters
 from blink.model.backends.export import export_model
 from blink.model.backends.layout import CASE, GRAPHS, HEADS_FILE, LAYER, LOG_SCALE, SETTINGS_FILE, WORDS_FILE
+from blink.model.backends.quantize import MAX_WEIGHT, quantize
 from blink.model.biencoder import BiEncoder
 from blink.model.config import AGGREGATIONS, MENTION_SCORERS, ModelConfig
 from blink.model.letter_case import CLASSES, STRIDE
@@ -33,32 +36,32 @@ FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
 @functools.cache
 def exported(kind: str) -> tuple[BiEncoder, Path]:
     """A model on an encoder of a kind, and its export in a folder that lasts as long as the tests."""
+    FOLDERS.append(tempfile.TemporaryDirectory(prefix="blink-export-"))
+    folder = Path(FOLDERS[-1].name)
     if kind == "bert":
         model = toys.model(reads_case=True, mention_scorer="qa_mlp", cosine=True)
         torch.nn.init.normal_(model.case_embedding.weight)  # type: ignore[union-attr]
     else:
         encoder, tokenizer = small_encoder(kind)
         model = BiEncoder(ModelConfig(), Tokenizer.of(tokenizer), context=encoder).eval()
-    FOLDERS.append(tempfile.TemporaryDirectory(prefix="blink-export-"))
-    folder = Path(FOLDERS[-1].name)
-    export_model(model, folder)
+    export_model(model, folder, int8=True)
     return model, folder
 
 
 @functools.cache
-def session(kind: str) -> Any:
-    return onnxruntime.InferenceSession(str(exported(kind)[1] / GRAPHS["fp32"]), providers=CPU)
+def session(kind: str, precision: str) -> Any:
+    return onnxruntime.InferenceSession(str(exported(kind)[1] / GRAPHS[precision]), providers=CPU)
 
 
-def run(kind: str, codes: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+def run(kind: str, codes: np.ndarray, mask: np.ndarray, precision: str = "fp32") -> dict[str, np.ndarray]:
     """Outputs of the exported graph, its inputs gathered as a backend does."""
     folder = exported(kind)[1]
     heads = np.load(folder / HEADS_FILE, allow_pickle=False)
     embeddings = np.load(folder / WORDS_FILE, mmap_mode="r", allow_pickle=False)[codes % STRIDE]
     if CASE in heads:
         embeddings = embeddings + heads[CASE][codes // STRIDE]
-    names = [output.name for output in session(kind).get_outputs()]
-    return dict(zip(names, session(kind).run(names, {"embeddings": embeddings, "mask": mask}), strict=True))
+    names = [output.name for output in session(kind, precision).get_outputs()]
+    return dict(zip(names, session(kind, precision).run(names, {"embeddings": embeddings, "mask": mask}), strict=True))
 
 
 @pytest.mark.parametrize("kind", ["bert", *KINDS])
@@ -87,6 +90,58 @@ def test_padding_changes_nothing(kind: str) -> None:
     padded = run(kind, wider, np.arange(32) < np.full((3, 1), 12))
     for name, values in run(kind, codes, mask).items():
         np.testing.assert_allclose(padded[name][:, :12], values, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert", *KINDS])
+@settings(max_examples=10, deadline=None)
+@given(length=st.integers(2, 40), others=st.integers(1, 4), padding=st.integers(0, 6), seed=st.integers(0, 9999))
+def test_8_bits_are_near_and_do_not_depend_on_the_batch(kind: str, length: int, others: int, padding: int, seed: int) -> None:
+    """A scale of each batch, as is usual, makes the vectors of a text follow from those it is with."""
+    numbers = np.random.default_rng(seed)
+    codes = numbers.integers(5, 400, (1 + others, length + padding))
+    mask = np.ones(codes.shape, dtype=bool)
+    mask[0, length:] = False
+    alone = run(kind, codes[:1, :length], mask[:1, :length], "int8")
+    batched = run(kind, codes, mask, "int8")
+    exact = run(kind, codes, mask)["hidden"][mask]
+    np.testing.assert_allclose(batched["hidden"][:1, :length], alone["hidden"], atol=1e-2)
+    cosines = (batched["hidden"][mask] * exact).sum(1) / np.linalg.norm(batched["hidden"][mask], axis=1)
+    assert (cosines / np.linalg.norm(exact, axis=1)).mean() > 0.99
+
+
+def test_weights_leave_room_for_sums_of_16_bits() -> None:
+    model = onnx.load(exported("bert")[1] / GRAPHS["int8"])
+    weights = [numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8]
+    matrices = [w for w in weights if w.ndim == 2]
+    assert len(matrices) == 6 * 2
+    assert all(np.abs(w.astype(int)).max() == MAX_WEIGHT for w in matrices)
+
+
+@pytest.mark.parametrize(("inputs", "groups"), [(32, 1), (384, 1), (768, 2), (1536, 4), (3072, 8), (1030, 5)])
+def test_long_rows_are_quantized_in_groups(inputs: int, groups: int, tmp_path: Path) -> None:
+    """An outlier takes the digits of its group alone."""
+    numbers = np.random.default_rng(0)
+    weight = numbers.normal(size=(inputs, 8)).astype(np.float32)
+    value, result = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", "seq", size])
+        for name, size in (("embeddings", inputs), ("hidden", 8))
+    )
+    mask = onnx.helper.make_tensor_value_info("mask", onnx.TensorProto.BOOL, ["batch", "seq"])
+    product = onnx.helper.make_node("MatMul", ["embeddings", "weight"], ["hidden"], "/tower/product")
+    graph = onnx.helper.make_graph([product], "g", [value, mask], [result], [numpy_helper.from_array(weight, "weight")])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "plain.onnx")
+    words = numbers.normal(size=(50, inputs)).astype(np.float32)
+    quantize(tmp_path / "plain.onnx", tmp_path / "bytes.onnx", words, positions=16)
+    quantized = onnx.load(tmp_path / "bytes.onnx")
+    assert sum(node.op_type == "MatMulIntegerToFloat" for node in quantized.graph.node) == groups
+    values = numbers.normal(size=(1, 3, inputs)).astype(np.float32)
+    values[0, 1] = 0
+    session = onnxruntime.InferenceSession(quantized.SerializeToString(), providers=CPU)
+    (computed,) = session.run(None, {"embeddings": values, "mask": np.ones((1, 3), dtype=bool)})
+    expected = values @ weight
+    assert np.sqrt(((computed - expected) ** 2).mean() / (expected**2).mean()) < 0.03
+    np.testing.assert_array_equal(computed[0, 1], 0)
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)

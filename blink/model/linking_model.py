@@ -114,11 +114,12 @@ class LinkingModel:
     def _from_export(cls, path: Path, precision: str, bars: Bars) -> LinkingModel:
         from blink.model.backends.onnx_backend import OnnxBackend
 
-        export = exported(path, bars)
+        int8 = precision == "int8"
+        export = exported(path, bars, int8=int8)
         try:
             backend = OnnxBackend(export, precision)
         except CheckpointError:
-            export = exported(path, bars, again=True)
+            export = exported(path, bars, again=True, int8=int8)
             backend = OnnxBackend(export, precision)
         config = stored_config(path, export)
         plain = is_plain_encoder(path)

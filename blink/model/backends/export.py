@@ -19,14 +19,15 @@ from blink.errors import SettingsError, first_line
 from blink.files import atomic_open, write_json
 from blink.model.adapters import has_adapters
 from blink.model.backends.layout import CASE, GRAPHS, HEADS_FILE, LAYER, LOG_SCALE, SETTINGS_FILE, WORDS_FILE
+from blink.model.backends.quantize import quantize
 from blink.model.biencoder import BiEncoder
 from blink.model.pretrained import longest_input
 
 OPSET = 17
 """Version of ONNX's operators: the first with layer normalization."""
-TOLERANCE = 1e-3
-"""Largest difference between an exported graph and the model, by the largest number of its output: far above rounding, far
-below a graph that was traced wrongly."""
+TOLERANCES = {"fp32": 1e-3, "int8": 0.5}
+"""Largest difference between an exported graph and the model, by the largest number of its output: far above rounding, below a
+graph that was traced wrongly."""
 _CHECKED_SHAPES = ((1, 5), (3, 4), (2, 17))
 """Batches on which a graph is compared with the model, other than the one that is traced. *Shape:* (batch, seq) each."""
 
@@ -47,7 +48,8 @@ def export_model(model: BiEncoder, folder: str | Path, *, int8: bool = False) ->
     assert aggregator is not None  # a context encoder brings one
     folder = Path(folder)
     names = ("hidden",) if model.mention_scorer is None else ("hidden", "token_scores")
-    _write_graph(_ContextLayers(tower, model.mention_scorer), tower, folder / GRAPHS["fp32"], names)
+    graphs = {name: folder / GRAPHS[name] for name in ("fp32", "int8") if int8 or name == "fp32"}
+    _write_graphs(_ContextLayers(tower, model.mention_scorer), tower, graphs, names)
     _write_words(tower, folder / WORDS_FILE)
     arrays = {} if model.log_scale is None else {LOG_SCALE: _array(model.log_scale)}
     if model.case_embedding is not None:
@@ -60,7 +62,7 @@ def export_model(model: BiEncoder, folder: str | Path, *, int8: bool = False) ->
         "entity_size": model.entity_size,
         "aggregation": model.config.aggregation,
         "has_mention_head": model.mention_scorer is not None,
-        "precisions": ["fp32"],
+        "precisions": list(graphs),
     }
     write_json(folder / SETTINGS_FILE, settings)
 
@@ -93,23 +95,30 @@ def _ready(tower: nn.Module | None, name: str) -> nn.Module:
     return tower
 
 
-def _write_graph(layers: nn.Module, tower: nn.Module, file: Path, outputs: tuple[str, ...]) -> None:
-    """Trace layers, optimize the graph, compare it with them, and write it with its weights next to it."""
+def _write_graphs(layers: nn.Module, tower: nn.Module, files: Mapping[str, Path], outputs: tuple[str, ...]) -> None:
+    """Trace layers, and write a graph of them in each precision, compared with them, with its weights next to it."""
     kind = getattr(tower.config, "model_type", type(tower).__name__)
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.stem}.") as work, _traceable(layers, tower):
-        traced, optimized = Path(work) / "traced.onnx", Path(work) / file.name
+    folder = next(iter(files.values())).parent
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".export.") as work, _traceable(layers, tower):
+        traced, quantized = Path(work) / "traced.onnx", Path(work) / "quantized.onnx"
+        differences = {}
         try:
             _trace(layers, tower, traced, outputs)
-            session = optimize(traced, optimized)
-            difference = _relative_difference(layers, tower, session, outputs)
+            for precision, file in files.items():
+                if precision == "int8":
+                    quantize(traced, quantized, _array(_words(tower)), positions=longest_input(tower))
+                session = optimize(quantized if precision == "int8" else traced, Path(work) / file.name)
+                differences[precision] = _relative_difference(layers, tower, session, outputs)
         except Exception as error:  # tracing runs code of torch and transformers, which raises anything
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise SettingsError(f"encoders of type {kind!r} cannot be exported here ({reason}); use --backend torch") from error
-        if not difference <= TOLERANCE:
-            problem = f"the exported encoder of type {kind!r} differs from the model by {difference:.2g} of its largest output"
-            raise SettingsError(f"{problem}; use --backend torch")
-        for written in (weights_file(optimized), optimized):  # the graph last: it names the other
-            written.replace(file.with_name(written.name))
+        for precision, difference in differences.items():
+            if not difference <= TOLERANCES[precision]:
+                problem = f"differs from the model by {difference:.2g} of its largest output"
+                raise SettingsError(f"the encoder of type {kind!r}, exported in {precision}, {problem}; use --backend torch")
+        for file in files.values():
+            for written in (weights_file(file).name, file.name):  # the graph last: it names the other
+                (Path(work) / written).replace(folder / written)
 
 
 def weights_file(graph: Path) -> Path:
@@ -181,8 +190,8 @@ def _traceable(layers: nn.Module, tower: nn.Module) -> Iterator[None]:
 def _relative_difference(layers: nn.Module, tower: nn.Module, session: Any, outputs: tuple[str, ...]) -> float:
     """Largest difference at real tokens, by the largest number of that output."""
     worst = 0.0
-    for shape in _CHECKED_SHAPES:
-        embeddings, mask = _example(tower, *shape)
+    for batch, seq in _CHECKED_SHAPES:
+        embeddings, mask = _example(tower, batch, min(seq, longest_input(tower)))
         expected = layers(embeddings, mask)
         actual = session.run(list(outputs), {"embeddings": embeddings.numpy(), "mask": mask.numpy()})
         for ours, theirs in zip(actual, expected, strict=True):

@@ -14,7 +14,7 @@ from typing import Any
 
 from blink.errors import BlinkError, MissingFileError
 from blink.files import locked, read_json, sample_hash, sha256, user_cache, write_json
-from blink.model.backends.layout import SETTINGS_FILE
+from blink.model.backends.layout import GRAPHS, SETTINGS_FILE
 from blink.model.config import ModelConfig
 from blink.model.folder import (
     ADAPTERS_FILE,
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "onnx"
 """Subfolder of a model, and of the user's cache."""
-FORMAT = 1
+FORMAT = 2
 """Of the exported files; those of another are made again."""
 MODEL_TYPES = frozenset({"bert", "distilbert", "electra", "roberta"})
 """Encoders that can be exported, by the ``model_type`` of their settings."""
@@ -53,7 +53,7 @@ def unexportable(path: Path) -> str | None:
     )
 
 
-def exported(path: Path, bars: Bars = no_bars, *, again: bool = False) -> Path:
+def exported(path: Path, bars: Bars = no_bars, *, again: bool = False, int8: bool = False) -> Path:
     """The folder of a model's exported encoder, made if there is none for its weights.
 
     It is in the model's folder, or in the user's cache where that cannot be written. Several processes may ask at once: one of
@@ -63,28 +63,30 @@ def exported(path: Path, bars: Bars = no_bars, *, again: bool = False) -> Path:
         path: see `blink.model.loading.load_model`.
         bars: for the export.
         again: make it anew.
+        int8: with a graph in 8 bits.
 
     Raises:
-        BlinkError: the model cannot be loaded.
+        BlinkError: the model cannot be loaded, or not exported.
     """
     key = export_key(path)
-    current = next((folder for folder in _homes(path, key) if is_current(folder, key)), None)
+    current = next((folder for folder in _homes(path, key) if is_current(folder, key, int8)), None)
     if current is not None and not again:
         return current
     target = _homes(path, key)[0]
     target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target.parent, wait=True):
-        if again or not is_current(target, key):
-            _make(path, target, key, bars)
+        if again or not is_current(target, key, int8):
+            _make(path, target, key, bars, int8)
     return target
 
 
-def is_current(folder: Path, key: str) -> bool:
-    """Whether a folder holds a whole export of the model with this key."""
+def is_current(folder: Path, key: str, int8: bool = False) -> bool:
+    """Whether a folder holds a whole export of the model with this key, with a graph in 8 bits where that is needed."""
     try:
         settings = read_json(folder / SETTINGS_FILE)
         files = settings["files"]
-        return bool(settings["key"] == key) and all(sample_hash(folder / name) == digest for name, digest in files.items())
+        whole = settings["key"] == key and (not int8 or GRAPHS["int8"] in files)
+        return bool(whole) and all(sample_hash(folder / name) == digest for name, digest in files.items())
     except (BlinkError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
@@ -147,7 +149,7 @@ def _homes(path: Path, key: str) -> list[Path]:
     return [path / FOLDER, cache] if os.access(path, os.W_OK) else [cache, path / FOLDER]
 
 
-def _make(path: Path, target: Path, key: str, bars: Bars) -> None:
+def _make(path: Path, target: Path, key: str, bars: Bars, int8: bool) -> None:
     logger.warning("exporting the encoder of %s for ONNX Runtime, once, into %s", path, target)
     work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
@@ -157,7 +159,7 @@ def _make(path: Path, target: Path, key: str, bars: Bars) -> None:
 
             model = load_model(path)
             progress.advance()
-            export_model(model, work)
+            export_model(model, work, int8=int8)
             if is_original(path):  # its settings and vocabulary are spread over several files
                 model.tokenizer.save(work)
             progress.advance()
