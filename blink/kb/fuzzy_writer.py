@@ -78,16 +78,21 @@ class FuzzyIndexWriter:
         grams, n_grams = trigrams(characters)
         self._grams(grams)
         self._gram_at(n_grams)
-        words_of = [form.split() for form in forms]
-        hashes = [zlib.crc32(word.encode()) for words in words_of for word in words]
-        owner = np.repeat(np.arange(len(forms), dtype=np.uint64), [len(words) for words in words_of])
-        words, n_words = distinct(owner << np.uint64(32) | np.array(hashes, dtype=np.uint64), len(forms), 32, np.uint32)
+        together = " ".join(forms)
+        hashes = np.array([zlib.crc32(word) for word in together.encode().split(b" ")], dtype=np.uint64)
+        sizes = [form.count(" ") + 1 for form in forms]
+        owner = np.repeat(np.arange(len(forms), dtype=np.uint64), sizes)
+        words, n_words = distinct(owner << np.uint64(32) | hashes, len(forms), 32, np.uint32)
         self._words(words)
         self._word_at(n_words)
         buckets, counts = np.unique(words & np.uint32(BUCKETS - 1), return_counts=True)
         self._word_counts[buckets] += counts
-        letters = ["".join([word[0] for word in words]) if len(words) > 1 else "" for words in words_of]
-        initials = np.fromiter((zlib.crc32(of_name.encode()) for of_name in letters), np.uint32, len(forms))  # 0 of ""
+        letters, end = "".join([word[0] for word in together.split(" ")]), 0
+        initials = np.zeros(len(forms), dtype=np.uint32)
+        for name, size in enumerate(sizes):
+            end += size
+            if size > 1:
+                initials[name] = zlib.crc32(letters[end - size : end].encode())
         self._initials(initials)
         names = np.arange(self.names, self.names + len(forms), dtype=np.uint64)
         self._by_initials.add(initials.astype(np.uint64) << _NAME_BITS | names)
