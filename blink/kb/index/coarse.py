@@ -12,6 +12,7 @@ from blink.kb.index.exact import ExactIndex
 from blink.kb.index.faiss_index import FaissIndex
 from blink.kb.index.protocol import NO_ROW, Hits, checked_queries
 from blink.kb.index.scoring import products_of, sorted_hits
+from blink.kb.index.stored_rows import StoredRows
 
 DEPTH = 128
 GROWTH = 4
@@ -24,12 +25,12 @@ DEVIATIONS = 4.0
 class CoarseIndex:
     """Search in two stages: scores of compressed vectors give a shortlist, exact products order it.
 
-    Memory bandwidth limits exact search on a CPU: codes of 2 bits a dimension are a sixteenth of the bytes (product
-    quantization, Jégou et al. 2011, with 4-bit codes scanned in registers, André et al. 2015). The scheme is that of FAISS's
-    ``IndexRefine``, with two differences. The exact vectors are those that the knowledge base stores, and may be a memory map.
-    And the shortlist of a query grows until it is long enough: the differences of coarse and exact scores in its second half
-    estimate by how much a row that is not in it may exceed its coarse score. Where that could reach the ``k``-th exact score,
-    the query is searched again with a longer shortlist.
+    Memory bandwidth limits exact search on a CPU. Codes of 64 bytes a vector (product quantization, Jégou et al. 2011, after
+    `blink.kb.index.reduction`), scanned in registers (André et al. 2015), are a thirty-second of 1024 dimensions in float16.
+    The scheme is that of FAISS's ``IndexRefine``, with two differences. The exact vectors are those that the knowledge base
+    stores, and may be a memory map. And the shortlist of a query grows until it is long enough: the differences of coarse and
+    exact scores in its second half estimate by how much a row that is not in it may exceed its coarse score. Where that could
+    reach the ``k``-th exact score, the query is searched again with a longer shortlist.
 
     Scores and ties are those of `ExactIndex`, bit for bit.
 
@@ -55,7 +56,7 @@ class CoarseIndex:
         self.coarse = coarse
         self.depth, self.max_depth, self.adaptive = depth, max_depth, adaptive
         self._exact = ExactIndex(vectors)
-        self._vectors = self._exact.matrix
+        self._rows = StoredRows(vectors)
 
     @property
     def dim(self) -> int:
@@ -88,7 +89,7 @@ class CoarseIndex:
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """The hits of a shortlist, and whether it is long enough. *Shape:* (m, k), (m, k), (m,)."""
         coarse, rows = self.coarse.shortlist(queries, depth)
-        exact = products_of(queries, self._vectors, rows)
+        exact = products_of(queries, self._rows, rows)
         hit_scores, hit_rows = sorted_hits(exact, rows, k)
         half = slice(depth // 2, depth)
         with np.errstate(invalid="ignore"):

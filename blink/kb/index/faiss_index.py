@@ -141,6 +141,8 @@ def tune(index: Any) -> None:
     """Set what FAISS does not store: for 4-bit codes the kernel that reads each block of codes once for several queries."""
     import faiss
 
+    if isinstance(index, faiss.IndexPreTransform):
+        index = faiss.downcast_index(index.index)
     if isinstance(index, faiss.IndexPQFastScan):
         index.implem = _BATCHED_SCAN
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blink.errors import SettingsError
+from blink.kb.index.reduction import MAX_DIM, new_reduced
 
 AUTO = "auto"
 COARSE_FROM = 20_000
@@ -102,10 +103,10 @@ KINDS: dict[str, IndexKind] = {
         IndexKind("flat", "exact, multiplies with every vector", lambda n, d: 0.0, rescored=False),
         IndexKind(
             "coarse",
-            "2 bits a dimension, then exact scores; finds what flat finds, in a fraction of the time",
-            lambda n, d: sub_quantizers(d) / 2,
-            _faiss(lambda n, d: f"PQ{sub_quantizers(d)}x4fs"),
-            fixed_bytes=lambda n, d: 64.0 * d,
+            "at most 64 bytes a vector, then exact scores; finds what flat finds, in a fraction of the time",
+            lambda n, d: sub_quantizers(min(d, MAX_DIM)) / 2,
+            lambda n, d: new_reduced(d, sub_quantizers(min(d, MAX_DIM))),
+            fixed_bytes=lambda n, d: 4.0 * d * MAX_DIM + 64.0 * MAX_DIM,
             training_rows=_code_sample,
         ),
         IndexKind(

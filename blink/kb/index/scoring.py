@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from blink.errors import DataError
 from blink.kb.index.protocol import NO_ROW, Hits, padded_hits
+from blink.kb.index.stored_rows import StoredRows
 
 _VALUES_AT_ONCE = 1 << 23
 """Values of the rows that are gathered for one product, 32 MB as float32."""
@@ -20,7 +21,7 @@ def best_of(queries: npt.NDArray[np.float32], vectors: npt.NDArray[Any], rows: n
 
 
 def products_of(
-    queries: npt.NDArray[np.float32], vectors: npt.NDArray[Any], rows: npt.NDArray[np.int64]
+    queries: npt.NDArray[np.float32], vectors: npt.NDArray[Any] | StoredRows, rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
     """Inner products of each query with some rows, in float32.
 

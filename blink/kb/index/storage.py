@@ -16,7 +16,9 @@ from blink.kb.index.exact import ExactIndex
 from blink.kb.index.faiss_index import FaissIndex, read_index, tune, write_index
 from blink.kb.index.kinds import IndexKind, resolved_kind
 from blink.kb.index.protocol import Index
+from blink.kb.index.reduction import learn
 from blink.kb.index.scoring import broken_row
+from blink.kb.index.stored_rows import release
 
 BLOCK_ROWS = 65_536
 _SEED = 0
@@ -52,10 +54,11 @@ def build_codes(
         rows = np.sort(np.random.default_rng(_SEED).choice(len(vectors), sample, replace=False))
         # FAISS wants no fewer vectors than centroids; with very few, a centroid each is exact.
         rows = np.resize(rows, max(sample, _LEAST_SAMPLE))
-        index.train(_finite(vectors[rows], lambda bad: int(rows[bad])))
+        learn(index, _finite(vectors[rows], lambda bad: int(rows[bad])))
     for start in range(0, len(vectors), BLOCK_ROWS):
         block = _finite(vectors[start : start + BLOCK_ROWS], partial(int.__add__, start))
         index.add(block)
+        release(vectors)
         advance(len(block))
     tune(index)
     return FaissIndex(index)
