@@ -11,9 +11,9 @@ vectors of 5.9 million entities take 12 GB in DIR, and three times as much durin
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -34,6 +34,7 @@ from benchmarks.scale_data import (
     exact_neighbours,
     mention_vectors,
     orthonormal_map,
+    read_vectors,
     write_vectors,
     write_wide_model,
 )
@@ -54,7 +55,6 @@ TOP = 10
 MENTIONS_PER_CALL = 3
 VECTORS, QUERIES, MODEL, TEXTS, NEIGHBOURS = "vectors.npy", "queries.npy", "model", "texts.json", "neighbours"
 REAL_COSINES = "real_cosines.json"
-MIB = 1 << 20
 
 
 def every(seconds: float) -> Any:
@@ -163,12 +163,18 @@ def _quantiles(values: np.ndarray) -> list[float]:
 
 @dataclass(frozen=True)
 class StageCost:
-    """Cost of a stage of a build. ``peak_mb``: the most memory of the process up to its end."""
+    """Cost of a stage of a build.
+
+    Attributes:
+        peak_mb: the most memory of the process in it, with mapped pages.
+        anonymous_mb: memory that is no mapped file, at its end.
+    """
 
     name: str
     seconds: float
     cpu_s: float
     peak_mb: float
+    anonymous_mb: float
 
 
 class StageClock:
@@ -185,11 +191,13 @@ class StageClock:
         """Begin a stage, which ends the one before."""
         now = (time.monotonic(), time.process_time())
         if self._name is not None:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            memory = memory_mb()
             seconds, cpu = (round(a - b, 1) for a, b in zip(now, self._began, strict=True))
-            self.costs.append(StageCost(self._name, seconds, cpu, round(peak, 1)))
-            say(f"{self._name}: {seconds} s, peak {peak:,.0f} MiB")
+            self.costs.append(StageCost(self._name, seconds, cpu, memory["peak"], memory["anonymous"]))
+            say(f"{self._name}: {seconds} s, peak {memory['peak']:,.0f} MiB")
         self._name, self._began, self._rows = name, now, 0
+        with contextlib.suppress(OSError):  # 5: forget the peak of the stages before
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
     def advance(self, rows: int) -> None:
         """Count finished rows."""
@@ -208,13 +216,12 @@ def build(folder: Path, rows: int) -> None:
     out, source = folder / f"kb-{rows}", folder / f"entity-{rows}.jsonl"
     with Catalogue.open(Path(read_json(folder / TEXTS)["kb"]) / "entity.jsonl") as real, atomic_open(source) as f:
         f.writelines(catalogue_lines(list(real), rows, SEED))
-    vectors = map_array(folder / VECTORS, "run prepare first")
+    map_array(folder / VECTORS, "run prepare first")
     fingerprint = read_json(folder / MODEL / "config.json")["candidate_fingerprint"]
     clock = StageClock()
 
     def encode(entities: Sequence[Entity]) -> np.ndarray:
-        block: np.ndarray = vectors[[entity.row for entity in entities]].astype(np.float32)
-        return block
+        return read_vectors(folder / VECTORS, np.array([entity.row for entity in entities])).astype(np.float32)
 
     began = time.monotonic()
     build_knowledge_base(
@@ -225,6 +232,29 @@ def build(folder: Path, rows: int) -> None:
     sizes = {f.name: round(f.stat().st_size / 1e6, 1) for f in sorted(out.iterdir()) if f.is_file()}
     cost = {"seconds": round(time.monotonic() - began, 1), "stages": [asdict(c) for c in clock.costs]}
     write_json(folder / f"build-{rows}.json", {"rows": rows, **cost, "files_mb": sizes})
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True))
+@click.option("--rows", required=True, type=click.IntRange(1000), help="Entities of the knowledge base.")
+@click.option("--index", "kind", default="auto", show_default=True, help="Kind of the index, as of `blink kb build`.")
+def reindex(folder: Path, rows: int, kind: str) -> None:
+    """Index a knowledge base again, with nothing else made again."""
+    from dataclasses import replace
+
+    from blink.kb.index import resolved_kind, save_index
+    from blink.kb.knowledge_base import INDEX_FILE, MANIFEST_FILE, file_samples, read_manifest
+
+    base, resolved = folder / f"kb-{rows}", resolved_kind(kind, rows)
+    vectors, clock = map_array(base / VECTORS, "run build first"), StageClock()
+    clock.stage("indexing", rows)
+    save_index(vectors, resolved, base / INDEX_FILE, clock.advance)
+    clock.stage("end", 0)
+    write_json(base / MANIFEST_FILE, asdict(replace(read_manifest(base), index=resolved.name, samples=file_samples(base))))
+    built = read_json(folder / f"build-{rows}.json")
+    stages = [stage for stage in built["stages"] if stage["name"] != "indexing"]
+    files = {**built["files_mb"], INDEX_FILE: round((base / INDEX_FILE).stat().st_size / 1e6, 1)}
+    write_json(folder / f"build-{rows}.json", {**built, "stages": [*stages, *map(asdict, clock.costs)], "files_mb": files})
 
 
 # -- measure

@@ -178,6 +178,14 @@ def write_vectors(path: Path, generator: VectorGenerator, rows: int, report: Cal
     part.replace(path)
 
 
+def read_vectors(path: Path, rows: np.ndarray) -> np.ndarray:
+    """Neighbouring rows, read and not mapped: mapped pages count as memory. *Shape:* (m,) gives (m, DIM)."""
+    first, count = int(rows.min()), int(rows.max() - rows.min()) + 1
+    begin = path.stat().st_size - 2 * DIM * len(np.load(path, mmap_mode="r"))
+    block = np.fromfile(path, np.float16, count * DIM, offset=begin + 2 * DIM * first).reshape(count, DIM)
+    return block[rows - first]
+
+
 def mention_vectors(model: str | None, kb: str, texts: Sequence[str]) -> np.ndarray:
     """Vectors of all mentions that a linker searches for in texts. *Shape:* (mentions, d), float32."""
     from blink.linking.linker import Linker

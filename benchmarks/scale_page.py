@@ -52,11 +52,15 @@ def page_of(content: Mapping[str, Any]) -> str:
     ]
     table = markdown_table((*head, "MiB after linking (peak)", "link a text, ms"), rows, 2)
     stages = [
-        (f"{build['rows']:,}", cost["name"], f"{cost['seconds']:,.0f}", f"{cost['cpu_s']:,.0f}", f"{cost['peak_mb']:,.0f}")
+        (
+            f"{build['rows']:,}",
+            cost["name"],
+            *(f"{cost[name]:,.0f}" for name in ("seconds", "cpu_s", "peak_mb", "anonymous_mb")),
+        )
         for build in content["builds"]
         for cost in build["stages"]
     ]
-    builds = markdown_table(("entities", "stage", "s", "CPU s", "peak MiB so far"), stages, 2)
+    builds = markdown_table(("entities", "stage", "s", "CPU s", "peak MiB", "MiB at its end, no files"), stages, 2)
     names = ("query_to_first", "first_to_second", "first_to_tenth", "entity_to_nearest")
     cosines = [(f"{int(n):,}", *(_quantiles(data[name]) for name in names)) for n, data in content["data"].items()]
     real = [(f"{row['rows']:,}, real", "", "", "", _quantiles(row["cosines"])) for row in content["real_entities_to_nearest"]]
