@@ -13,6 +13,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from blink.bulk.progress import Pace, duration
 from blink.bulk.records import RecordLayout
 from blink.bulk.rows import Counts
 from blink.bulk.run import layout_of, link_files
+from blink.bulk.shards import count_lines, split_into_shards
 from blink.bulk.sources import BEGINNING, Input, Position, read_chunks
 from blink.bulk.workers import WorkerError, worker_count
 from blink.errors import BlinkError, DataError, MismatchError, MissingFileError, SettingsError
@@ -281,6 +283,21 @@ def test_a_finished_run_is_not_linked_again(tmp_path: Path) -> None:
     source = write_records(tmp_path / "in.jsonl", 23)
     first = link_files(job(source, tmp_path / "out.jsonl"), ToyLinker())
     assert link_files(job(source, tmp_path / "out.jsonl"), broken_linker) == first
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_signal_ends_the_run_behind_a_chunk(tmp_path: Path, n_workers: int) -> None:
+    source, out = write_records(tmp_path / "in.jsonl", 400), tmp_path / "out.jsonl"
+    arguments = [str(word) for word in (bulk_toys.__file__, source, out, n_workers, 0.02)]
+    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not (journal := out.with_name(out.name + JOURNAL_SUFFIX)).exists() or json.loads(journal.read_text())["size"] == 0:
+        time.sleep(0.05)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    records = json.loads(journal.read_text())["counts"]["records"]
+    assert 0 < records < 400
+    assert err.splitlines()[-1].endswith(f"stopped; {records} texts are linked and kept, and the same command continues")
 
 
 def kill_repeatedly(command: list[str], out: Path, kills: int, seed: int, longest_s: float) -> list[int]:
@@ -542,6 +559,25 @@ def test_chunks_continue_at_any_end(folder: Callable[[], Path], sizes: list[int]
     start = data.draw(st.integers(0, len(chunks)))
     position = chunks[start - 1].end if start else BEGINNING
     assert list(read_chunks(inputs, position, chunk_lines=chunk)) == chunks[start:]
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=3), st.integers(1, 7), st.integers(1, 9), st.booleans())
+@shared_folder
+def test_shards_are_made_of_the_chunks_of_the_whole(
+    folder: Callable[[], Path], sizes: list[int], chunk: int, n_shards: int, compressed: bool
+) -> None:
+    where = folder()
+    inputs = []
+    for n, size in enumerate(sizes):
+        content = "".join(f"{n} {i}\n" for i in range(size)).encode()
+        (where / str(n)).write_bytes(gzip.compress(content) if compressed else content)
+        inputs.append(Input.of(str(where / str(n))))
+    chunks = list(read_chunks(inputs, chunk_lines=chunk))
+    shards = split_into_shards(inputs, n_shards, chunk)
+    assert len(shards) == min(n_shards, len(chunks))
+    in_shards = [c for shard in shards for c in read_chunks(shard, chunk_lines=chunk)]
+    assert [(c.first_line, c.lines) for c in in_shards] == [(c.first_line, c.lines) for c in chunks]
+    assert sum(map(count_lines, shards)) == sum(sizes)
 
 
 def test_long_lines_make_short_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ class BulkOutput:
         if not self.state.complete:
             self._write(replace(self.state, complete=True))
         if self.form.parquet and not self._published:
-            write_parquet(self._partial, self.path, bars)
+            write_parquet([self._partial], self.path, bars)
         if self.form.parquet or self._published:
             self._partial.unlink(missing_ok=True)
         else:
@@ -174,18 +174,38 @@ class BulkOutput:
         self.state = state
 
     def _read(self) -> State | None:
-        if not self._journal.exists():
-            return None
-        values = read_json(self._journal)
-        try:
-            if values.pop("format") != FORMAT:
-                raise TypeError("of another version")
-            inputs = tuple(Input(**values) for values in values.pop("inputs"))
-            position, counts = Position(**values.pop("position")), values.pop("counts")
-            errors = tuple((str(kind), int(n)) for kind, n in counts.pop("errors"))
-            return State(**values, inputs=inputs, position=position, counts=Counts(**counts, errors=errors))
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise DataError(f"{self._journal} is damaged ({error}); remove it and {self._partial} to start again") from error
+        return read_state(self.path)
+
+
+def discard_unless_growing(out: Path) -> None:
+    """Remove an output, unless it is one that can be continued: for callers that have no record of a finished one."""
+    state, partial = read_state(out), out.with_name(out.name + PARTIAL_SUFFIX)
+    size = partial.stat().st_size if partial.exists() else 0
+    if state is not None and (state.complete or size < state.size):
+        for file in (out, partial, out.with_name(out.name + JOURNAL_SUFFIX)):
+            file.unlink(missing_ok=True)
+
+
+def read_state(out: Path) -> State | None:
+    """What is committed of an output; None where nothing is.
+
+    Raises:
+        DataError: the journal is damaged.
+    """
+    journal = out.with_name(out.name + JOURNAL_SUFFIX)
+    if not journal.exists():
+        return None
+    values = read_json(journal)
+    try:
+        if values.pop("format") != FORMAT:
+            raise TypeError("of another version")
+        inputs = tuple(Input(**of_input) for of_input in values.pop("inputs"))
+        position, counts = Position(**values.pop("position")), values.pop("counts")
+        errors = tuple((str(kind), int(n)) for kind, n in counts.pop("errors"))
+        return State(**values, inputs=inputs, position=position, counts=Counts(**counts, errors=errors))
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        partial = out.with_name(out.name + PARTIAL_SUFFIX)
+        raise DataError(f"{journal} is damaged ({error}); remove it and {partial} to start again") from error
 
 
 def _checked(out: Path) -> Path:

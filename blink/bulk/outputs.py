@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,18 +41,20 @@ class OutputFormat:
 
     Attributes:
         member: makes the bytes that are appended of lines of JSON.
+        ending: of the name of files of these bytes.
         parquet: whether the finished lines become a file of Parquet.
     """
 
     member: Member
+    ending: str
     parquet: bool = False
 
 
 FORMATS = {
-    ".jsonl": OutputFormat(_plain),
-    ".jsonl.gz": OutputFormat(_gzip),
-    ".jsonl.zst": OutputFormat(_zstd),
-    ".parquet": OutputFormat(_zstd, parquet=True),
+    ".jsonl": OutputFormat(_plain, ".jsonl"),
+    ".jsonl.gz": OutputFormat(_gzip, ".jsonl.gz"),
+    ".jsonl.zst": OutputFormat(_zstd, ".jsonl.zst"),
+    ".parquet": OutputFormat(_zstd, ".jsonl.zst", parquet=True),
 }
 """Ending of the file's name -> format. Names with other endings are plain JSON Lines, unless they name a compression."""
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
@@ -74,8 +77,19 @@ def output_format(out: Path) -> OutputFormat:
     return form
 
 
-def write_parquet(lines: Path, out: Path, bars: Bars = no_bars) -> None:
-    """Write rows of JSON Lines as Parquet, in memory that does not depend on their number.
+def merge_outputs(files: Sequence[Path], out: Path) -> None:
+    """Write the rows of several finished files as one: the same bytes as if one run had written them."""
+    if output_format(out).parquet:
+        write_parquet(files, out)
+        return
+    with atomic_open(out, "wb") as merged:
+        for file in files:
+            with file.open("rb") as f:
+                shutil.copyfileobj(f, merged, 1 << 20)
+
+
+def write_parquet(files: Sequence[Path], out: Path, bars: Bars = no_bars) -> None:
+    """Write the rows of files of JSON Lines as Parquet, in memory that does not depend on their number.
 
     Ids and ``fields`` are columns of JSON text, because their types may differ from record to record; an id that is a string
     stays as it is.
@@ -87,24 +101,30 @@ def write_parquet(lines: Path, out: Path, bars: Bars = no_bars) -> None:
         pq.ParquetWriter(f, schema, compression="zstd") as writer,
         bars("writing Parquet", None, "row") as progress,
     ):
-        for group in _groups(lines):
+        for group in _groups(files):
             writer.write_table(_table(group, schema))
             progress.advance(len(group))
 
 
-def _groups(file: Path) -> Iterator[list[dict[str, Any]]]:
+def _groups(files: Sequence[Path]) -> Iterator[list[dict[str, Any]]]:
     group: list[dict[str, Any]] = []
     n_bytes = 0
-    with file.open("rb") as raw:
-        stream = decompressed(raw)
-        while line := stream.readline():
-            group.append(json.loads(line))
-            n_bytes += len(line)
-            if len(group) == ROWS_PER_GROUP or n_bytes >= BYTES_PER_GROUP:
-                yield group
-                group, n_bytes = [], 0
+    for line in _lines(files):
+        group.append(json.loads(line))
+        n_bytes += len(line)
+        if len(group) == ROWS_PER_GROUP or n_bytes >= BYTES_PER_GROUP:
+            yield group
+            group, n_bytes = [], 0
     if group:
         yield group
+
+
+def _lines(files: Sequence[Path]) -> Iterator[bytes]:
+    for file in files:
+        with file.open("rb") as raw:
+            stream = decompressed(raw)
+            while line := stream.readline():
+                yield line
 
 
 def _table(rows: list[dict[str, Any]], schema: Any) -> Any:

@@ -25,11 +25,17 @@ class Pace:
         sizes = [item.size for item in inputs]
         self._total = None if None in sizes else sum(size or 0 for size in sizes)
         self._before = [sum(size or 0 for size in sizes[:n]) for n in range(len(sizes))]
-        self._clock, self._began, self._counts, self._start = clock, clock(), counts, start
+        self._clock, self._counts, self._start = clock, counts, start
+        self._began = self._last = clock()
 
     def begin(self) -> None:
         """Note that the linker is open."""
-        self._began = self._clock()
+        self._began = self._last = self._clock()
+
+    def lap(self) -> float:
+        """Seconds since the last call, or since the linker was open."""
+        last, self._last = self._last, self._clock()
+        return self._last - last
 
     def remark(self, counts: Counts, position: Position) -> str:
         """How far the run is at a position, where ``counts`` rows are committed: what a bar without a total does not show."""

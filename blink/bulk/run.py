@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,9 +13,9 @@ from blink.bulk.journal import BulkOutput
 from blink.bulk.progress import Pace
 from blink.bulk.records import RecordLayout
 from blink.bulk.rows import Counts, LinkedChunk, TextLinker, link_chunk
-from blink.bulk.sources import BEGINNING, CHUNK_LINES, Chunk, Input, read_chunks
-from blink.bulk.workers import ChunkLinker, Opener, WorkerPool, linked_here
-from blink.errors import DataError, SettingsError
+from blink.bulk.sources import Chunk, Input, read_chunks
+from blink.bulk.workers import ChunkLinker, Hooks, Opener, WorkerPool, linked_here
+from blink.errors import DataError, MismatchError, SettingsError
 from blink.progress import Bars, no_bars
 from blink.runs.signals import Interrupted, stop_signals
 
@@ -25,6 +24,8 @@ logger = logging.getLogger(__name__)
 LinkerOpener = Callable[[Callable[[str], None]], TextLinker]
 """Opens a linker; its argument is called with warnings. It is pickled for worker processes."""
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
+MANY_RECORDS = 256
+"""A run ends at once if so many records at the beginning are wrong."""
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 DEFAULT_TEXT_KEY = "text"
 
@@ -39,7 +40,9 @@ class BulkJob:
         layout: of lines and rows.
         settings: what the links depend on, as plain values: hashes of model and knowledge base, thresholds.
         batch_size: texts per forward pass.
-        chunk_lines: most lines that are linked at once; a kill loses at most these for each worker.
+        chunk_lines: see `read_chunks`; a kill loses at most a chunk for each worker.
+        shard: the inputs, where they are a shard of a larger job: it may hold no record that can be linked.
+        several: whether rows name their file; by default where there are several.
     """
 
     files: tuple[str, ...]
@@ -47,7 +50,9 @@ class BulkJob:
     layout: RecordLayout
     settings: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 64
-    chunk_lines: int = CHUNK_LINES
+    chunk_lines: int | None = None
+    shard: tuple[Input, ...] | None = None
+    several: bool | None = None
 
     def __post_init__(self) -> None:
         repeated = next((file for file in self.files if self.files.count(file) > 1), None)
@@ -57,8 +62,21 @@ class BulkJob:
             raise SettingsError("there is no file to link; give one with --file")
 
     def inputs(self) -> list[Input]:
-        """The files as they are now."""
-        return [Input.of(file) for file in self.files]
+        """The files as they are now.
+
+        Raises:
+            MissingFileError: one is not there.
+            MismatchError: one has changed since its shard was made.
+        """
+        if self.shard is None:
+            return [Input.of(file) for file in self.files]
+        for lines in self.shard:
+            now = Input.of(lines.path)
+            if (now.size, now.sample) != (lines.size, lines.sample):
+                raise MismatchError(
+                    f"{lines.name} has changed since the job was started; remove the job's folder to start again"
+                )
+        return list(self.shard)
 
 
 def layout_of(
@@ -116,22 +134,36 @@ def link_files(
         Interrupted: a signal came. What is committed is kept.
     """
     inputs = job.inputs()
-    with stop_signals() as signals:
-        output = BulkOutput(job.out, {**job.settings, **asdict(job.layout)}, inputs)
-        signals.urgent = True
+    output = BulkOutput(job.out, {**job.settings, **asdict(job.layout)}, inputs)
+    with stop_signals() as signals, output.opened():
+
+        def stop() -> None:
+            # Between chunks alone: an exception out of a signal in the midst of an import may be taken for an error of it.
+            if signals.received:
+                raise Interrupted("interrupted", signals.received)
+
         try:
-            with output.opened():
-                if not output.state.complete:
-                    _link(job, inputs, output, opener, workers, warn, bars)
-                    _require_records(output, inputs)
-                output.publish(bars)
-        except Interrupted as stop:
+            if not output.state.complete:
+                _link(job, inputs, output, opener, workers, warn, bars, stop)
+                _require_records(output, inputs, job)
+            signals.urgent = True
+            output.publish(bars)
+        except Interrupted as interrupted:
             done = f"{output.state.counts.records:,} texts are linked and kept"
-            raise Interrupted(f"stopped; {done}, and the same command continues", stop.signal) from stop
-    counts = output.state.counts
+            raise Interrupted(f"stopped; {done}, and the same command continues", interrupted.signal) from interrupted
+    if job.shard is None:
+        require_links(output.state.counts)
+    return output.state.counts
+
+
+def require_links(counts: Counts) -> None:
+    """Check that a finished run has linked something.
+
+    Raises:
+        DataError: every record has an error.
+    """
     if counts.n_errors == counts.records:
         raise DataError(f"no record could be linked: {counts.describe()}")
-    return counts
 
 
 def _link(
@@ -142,57 +174,62 @@ def _link(
     workers: int,
     warn: Callable[[str], None],
     bars: Bars,
+    stop: Callable[[], None],
 ) -> None:
     chunks = read_chunks(inputs, output.state.position, chunk_lines=job.chunk_lines)
     names = tuple(item.name for item in inputs)
-    chunk_opener = functools.partial(_open_chunk_linker, opener, job.layout, names, job.batch_size)
-    pace, last = Pace(inputs, output.state.counts, output.state.position), time.monotonic()
+    several = len(names) > 1 if job.several is None else job.several
+    chunk_opener = functools.partial(_open_chunk_linker, opener, job.layout, names, several, job.batch_size)
+    pace = Pace(inputs, output.state.counts, output.state.position)
     with bars("linking", None, "text") as progress:
-        for chunk, linked in _linked(chunk_opener, chunks, workers, warn, pace.begin):
-            _require_some_links(linked.counts, output, job)
-            now = time.monotonic()
-            output.commit(linked.content, chunk.end, linked.counts, now - last)
-            last = now
+        for chunk, linked in _linked(chunk_opener, chunks, workers, Hooks(warn, pace.begin, stop)):
+            _require_some_links(chunk, linked.counts, job)
+            output.commit(linked.content, chunk.end, linked.counts, pace.lap())
             progress.advance(linked.counts.records)
             progress.note(pace.remark(output.state.counts, chunk.end))
+            stop()
 
 
-def _linked(
-    opener: Opener, chunks: Iterator[Chunk], workers: int, warn: Callable[[str], None], begin: Callable[[], None]
-) -> Iterator[tuple[Chunk, LinkedChunk]]:
+def _linked(opener: Opener, chunks: Iterator[Chunk], workers: int, hooks: Hooks) -> Iterator[tuple[Chunk, LinkedChunk]]:
     if workers == 1:
-        return linked_here(opener, chunks, warn, begin)
-    return WorkerPool(opener, workers, warn, begin).linked(chunks)
+        return linked_here(opener, chunks, hooks)
+    return WorkerPool(opener, workers, hooks).linked(chunks)
 
 
 def _open_chunk_linker(
-    opener: LinkerOpener, layout: RecordLayout, names: tuple[str, ...], batch_size: int, warn: Callable[[str], None]
+    opener: LinkerOpener,
+    layout: RecordLayout,
+    names: tuple[str, ...],
+    several: bool,
+    batch_size: int,
+    warn: Callable[[str], None],
 ) -> ChunkLinker:
     """Opens a linker of chunks; runs in each worker."""
     linker = opener(warn)
 
     def link(chunk: Chunk) -> LinkedChunk:
         name = names[chunk.file]
-        file = name if len(names) > 1 else None
+        file = name if several else None
         return link_chunk(chunk.lines, chunk.first_line, linker, layout, name=name, file=file, batch_size=batch_size)
 
     return link
 
 
-def _require_some_links(counts: Counts, output: BulkOutput, job: BulkJob) -> None:
-    """Stop at the first chunk if all of it is wrong: the key is, rather than that many records in a row.
+def _require_some_links(chunk: Chunk, counts: Counts, job: BulkJob) -> None:
+    """Stop at the first chunk if all of it is wrong: then the key is, rather than so many records in a row.
 
     Raises:
         DataError: it is.
     """
-    if output.state.position == BEGINNING and counts.records >= job.chunk_lines and counts.n_errors == counts.records:
+    is_first = chunk.file == 0 and chunk.first_line == 1
+    if is_first and counts.records >= (job.chunk_lines or MANY_RECORDS) and counts.n_errors == counts.records:
         key = "" if job.layout.text_key is None else f" (--text-key is {job.layout.text_key!r})"
         fault = f"none of the first {counts.records:,} records can be linked; first: {counts.first_error}"
         raise DataError(f"{fault}; check the file and what its lines hold{key}, or remove these records")
 
 
-def _require_records(output: BulkOutput, inputs: Sequence[Input]) -> None:
-    if not output.state.counts.records:
+def _require_records(output: BulkOutput, inputs: Sequence[Input], job: BulkJob) -> None:
+    if job.shard is None and not output.state.counts.records:
         output.discard()
         names = ", ".join(item.name for item in inputs)
         raise DataError(f"{names} {'has' if len(inputs) == 1 else 'have'} no record; give one text or JSON object a line")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 CHUNK_LINES = 256
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 17
 """A chunk has at most `CHUNK_LINES` lines, and ends with the line that makes it larger than this."""
 _BLOCK_BYTES, _BUFFER_BYTES = 1 << 20, 1 << 16
 _ZSTD_BLOCK_BYTES = 1 << 14
@@ -33,17 +33,23 @@ _ZSTD_BLOCK_BYTES = 1 << 14
 
 @dataclass(frozen=True)
 class Input:
-    """A file as it was when the run began.
+    """A file as it was when the run began, or some lines of it.
 
     Attributes:
         path: absolute path, or ``-`` for standard input.
         size: bytes; None where they are unknown, as of a pipe.
         sample: `blink.files.sample_hash` of it; empty for what is no regular file.
+        start: lines before the first.
+        end: number of the last line; None for the end of the file.
+        offset: bytes before the first line, decompressed.
     """
 
     path: str
     size: int | None
     sample: str
+    start: int = 0
+    end: int | None = None
+    offset: int = 0
 
     @classmethod
     def of(cls, file: str) -> Input:
@@ -73,9 +79,9 @@ class Position:
     """How far the inputs are worked off.
 
     Attributes:
-        file: number of the file, from 0.
-        line: lines of it that are behind.
-        offset: bytes of them, decompressed.
+        file: number of the input, from 0.
+        line: lines of the file that are behind.
+        offset: bytes of the input that are behind, decompressed.
         digest: SHA-256 of these bytes.
         stored: bytes of the file behind, as it is stored (compressed), for the progress alone.
     """
@@ -95,7 +101,7 @@ class Chunk:
     """Lines that are worked off together; where chunks end follows from the input alone.
 
     Attributes:
-        file: number of the file.
+        file: number of the input.
         first_line: number of the first line, from 1.
         lines: with their ends; None for one longer than `MAX_LINE_BYTES`.
         end: position behind the chunk.
@@ -111,27 +117,23 @@ def read_chunks(
     inputs: Sequence[Input],
     start: Position = BEGINNING,
     *,
-    chunk_lines: int = CHUNK_LINES,
-    stop_line: int | None = None,
+    chunk_lines: int | None = None,
 ) -> Iterator[Chunk]:
     """The chunks of several inputs, one input after the other.
 
     Args:
         inputs: the inputs.
         start: where to begin, which must be where a chunk ended.
-        chunk_lines: most lines of a chunk.
-        stop_line: end behind this many lines of the file that ``start`` is in.
+        chunk_lines: most lines of a chunk; by default `CHUNK_LINES`.
 
     Raises:
         MismatchError: the bytes before ``start`` are not those that were read before.
         DataError: a compressed file is damaged or cut off. The chunks before that were yielded.
     """
     for number in range(start.file, len(inputs)):
-        begin = start if number == start.file else Position(file=number)
+        begin = start if number == start.file and start.offset else Position(file=number, line=inputs[number].start)
         with _LineReader(inputs[number], begin) as reader:
-            yield from reader.chunks(chunk_lines, stop_line)
-        if stop_line is not None:
-            return
+            yield from reader.chunks(chunk_lines or CHUNK_LINES)
 
 
 class _LineReader:
@@ -146,6 +148,7 @@ class _LineReader:
         self._raw = _Counted(sys.stdin.buffer if path == STDIN else Path(path).open("rb", buffering=0))
         self._plain = io.BufferedReader(self._raw, _BUFFER_BYTES)
         self._stream = decompressed(self._plain)
+        self._go_to_start()
         self._skip()
         return self
 
@@ -153,6 +156,16 @@ class _LineReader:
         if self._source.path != STDIN:
             self._stream.close()
             self._raw.close()
+
+    def _go_to_start(self) -> None:
+        """Go to the first line of the input."""
+        left = self._source.offset
+        if left and self._stream is self._plain and self._source.size is not None:
+            self._plain.seek(left)
+            return
+        with self._damage_named():
+            while left and (block := self._stream.read(min(left, _BLOCK_BYTES))):
+                left -= len(block)
 
     def _skip(self) -> None:
         """Read what is behind already, and check that it is the same."""
@@ -167,13 +180,13 @@ class _LineReader:
                 "give the same input, or another --out to link this one"
             )
 
-    def chunks(self, chunk_lines: int, stop_line: int | None) -> Iterator[Chunk]:
+    def chunks(self, chunk_lines: int) -> Iterator[Chunk]:
         """The chunks behind the position."""
         lines: list[bytes | None] = []
         n_bytes, failure = 0, None
         while True:
             line: bytes | None = b""
-            if stop_line is None or self._line < stop_line:
+            if self._source.end is None or self._line < self._source.end:
                 try:
                     with self._damage_named():
                         line = self._next_line()
@@ -235,6 +248,15 @@ class _Counted(io.RawIOBase):
         n = int(self._fill(buffer) or 0)
         self.count += n
         return n
+
+    def seekable(self) -> bool:
+        return self._stream is not sys.stdin.buffer
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self._stream.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._stream.tell())
 
     def close(self) -> None:
         if self._stream is not sys.stdin.buffer:

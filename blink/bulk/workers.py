@@ -25,7 +25,7 @@ MAX_ATTEMPTS = 2
 """How often a chunk is tried whose worker was killed."""
 AHEAD = 4
 """Chunks per worker that may be finished or in work before an earlier one."""
-END_WAIT_S = 5.0
+END_WAIT_S, POLL_S = 5.0, 0.5
 AUTO, MAX_WORKERS = "auto", 1024
 WORKER_BYTES = 1 << 30
 """Memory that a worker may take, for the number of workers of `AUTO`."""
@@ -36,6 +36,21 @@ _READY, _RESULT, _WARNING, _FAILURE = "ready", "result", "warning", "failure"
 
 class WorkerError(BlinkError):
     """A worker process failed, or was killed repeatedly."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What is called while chunks are linked.
+
+    Attributes:
+        warn: with each warning of a linker, once.
+        begin: when the first linker is open.
+        stop: again and again; it raises an error to stop.
+    """
+
+    warn: Callable[[str], None]
+    begin: Callable[[], None]
+    stop: Callable[[], None]
 
 
 @dataclass
@@ -86,12 +101,11 @@ class WorkerPool:
     Args:
         opener: see `Opener`.
         count: number of processes.
-        warn: called with each warning of theirs, once.
-        begin: called when the first has opened its linker.
+        hooks: see `Hooks`.
     """
 
-    def __init__(self, opener: Opener, count: int, warn: Callable[[str], None], begin: Callable[[], None]) -> None:
-        self._opener, self._count, self._warn, self._begin = opener, count, warn, begin
+    def __init__(self, opener: Opener, count: int, hooks: Hooks) -> None:
+        self._opener, self._count, self._hooks = opener, count, hooks
         self._threads = max(1, cores() // count)
         self._workers: list[_Worker] = []
         self._warnings: set[str] = set()
@@ -125,7 +139,8 @@ class WorkerPool:
             if source.ended and not source.pending:
                 break
             by_connection = {worker.connection: worker for worker in self._workers}
-            for ready in connection.wait(list(by_connection)):
+            self._hooks.stop()
+            for ready in connection.wait(list(by_connection), POLL_S):
                 assert isinstance(ready, connection.Connection)
                 self._receive(by_connection[ready], source, results)
         if source.failure is not None:
@@ -148,7 +163,7 @@ class WorkerPool:
             return
         if kind == _READY:
             if not any(other.is_ready for other in self._workers):
-                self._begin()
+                self._hooks.begin()
             worker.is_ready = True
         elif kind == _RESULT:
             assert worker.number is not None
@@ -156,7 +171,7 @@ class WorkerPool:
         elif kind == _WARNING:
             if content not in self._warnings:
                 self._warnings.add(content)
-                self._warn(content)
+                self._hooks.warn(content)
         else:
             raise content
 
@@ -265,11 +280,10 @@ def _work(parent: connection.Connection, opener: Opener) -> None:
             parent.send((_FAILURE, WorkerError(f"a worker process failed: {type(error).__name__}: {error}")))
 
 
-def linked_here(
-    opener: Opener, chunks: Iterator[Chunk], warn: Callable[[str], None], begin: Callable[[], None]
-) -> Iterator[tuple[Chunk, LinkedChunk]]:
+def linked_here(opener: Opener, chunks: Iterator[Chunk], hooks: Hooks) -> Iterator[tuple[Chunk, LinkedChunk]]:
     """Link chunks in this process; see `WorkerPool`."""
-    link = opener(warn)
-    begin()
+    link = opener(hooks.warn)
+    hooks.begin()
+    hooks.stop()
     for chunk in chunks:
         yield chunk, link(chunk)

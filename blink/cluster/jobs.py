@@ -175,7 +175,7 @@ class JobFolder:
         wrong = None if self.is_done(shard) else "it left no record"
         files: list[Path] = []
         if wrong is None:
-            record = self._record(shard)
+            record = self.record(shard)
             files = [self.path / name for name in record.files]
             wrong = next(filter(None, map(_fault, files, record.files.values())), None)
             if wrong is None and record.rows != end - start:
@@ -188,7 +188,12 @@ class JobFolder:
             )
         return files
 
-    def _record(self, shard: int) -> Record:
+    def record(self, shard: int) -> Record:
+        """The record of a finished shard.
+
+        Raises:
+            DataError: it is damaged.
+        """
         values = read_json(self._record_file(shard))
         try:
             return Record(int(values["rows"]), dict(values["files"]))

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from blink.cluster.jobs import JobFolder, Plan, Submission, tail
+from blink.cluster.links import write_manifest
 from blink.cluster.script import Job
 from blink.cluster.submit import ENDED, PENDING, PYTHON, RUNNING, State, Submitter, Task
 from blink.errors import BlinkError, SettingsError
@@ -79,6 +81,7 @@ class JobMonitor:
         self._folder, self._submitter, self._nodes = folder, submitter, nodes
         self._plan = folder.plan()
         self._merge = merge and self._plan.merges
+        self._manifest: Any = None
 
     def submit(self) -> list[Submission]:
         """Submit shards that are neither done nor in the queue, and the merge; returns the new submissions."""
@@ -144,6 +147,7 @@ class JobMonitor:
             if state.name in tasks_in and (task[1] in missing or task[1] is None):
                 tasks_in[state.name].append(task)
         by_state = {n: {task[1] for task in tasks if task[1] is not None} for n, tasks in tasks_in.items()}
+        self._note_manifest({n: name for name, shards in by_state.items() for n in shards})
         lost = missing - by_state[PENDING] - by_state[RUNNING]
         return JobStatus(
             pending=len(by_state[PENDING]),
@@ -155,6 +159,12 @@ class JobMonitor:
             note=self._note(tasks_in, states),
             merging=not missing and self._merge,
         )
+
+    def _note_manifest(self, states: Mapping[int, str]) -> None:
+        known = (dict(states), tuple(self._folder.missing()), self._folder.has_merged())
+        if self._plan.kind == "link" and known != self._manifest:
+            write_manifest(self._folder, self._plan, states)
+            self._manifest = known
 
     def _note(self, tasks_in: Mapping[str, list[Task]], states: Mapping[Task, State]) -> str:
         if tasks_in[RUNNING]:

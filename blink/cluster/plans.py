@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 from blink.bulk.linkers import linker_hashes
+from blink.bulk.outputs import output_format
+from blink.bulk.run import layout_of
+from blink.bulk.shards import count_lines
+from blink.bulk.shards import split_into_shards as split_lines
+from blink.bulk.sources import Input
 from blink.cluster.encoding import Encoding
-from blink.cluster.jobs import JOB_FOLDER, JobFolder, Plan, split_evenly, split_into_shards
+from blink.cluster.jobs import JOB_FOLDER, JobFolder, Plan, split_into_shards
 from blink.cluster.tasks import OFFSETS_FILE, run_task
-from blink.cluster.texts import count_lines
 from blink.data.prior_file import NO_PRIOR
 from blink.errors import DataError, MissingFileError, SettingsError
 from blink.files import require_file, sha256
@@ -122,15 +128,18 @@ def encode_chunk(
 # --- linking and evaluation -----------------------------------------------------------------------------------------
 
 
-def linking_plan(file: str, out: str, shards: int, options: Mapping[str, Any], *, hashes: bool) -> tuple[Plan, Path]:
-    """The plan of linking the lines of a file.
+def linking_plan(
+    files: Sequence[str], out: str, shards: int, options: Mapping[str, Any], records: Mapping[str, Any], *, hashes: bool
+) -> tuple[Plan, Path]:
+    """The plan of linking the lines of files, which are read once to split them.
 
     Args:
-        file: file with one text per line.
+        files: files of texts or JSON Lines, plain or compressed.
         out: output file.
         shards: maximum number of shards.
         options: options of `open_linker`, and ``batch_size``.
-        hashes: whether to hash the inputs; not needed for a dry run.
+        records: see `blink.bulk.run.layout_of`.
+        hashes: whether to hash the model and the knowledge base; not needed for a dry run.
 
     Returns:
         the plan and the path of ``out``.
@@ -138,17 +147,23 @@ def linking_plan(file: str, out: str, shards: int, options: Mapping[str, Any], *
     Raises:
         BlinkError: a file is missing or empty, or ``out`` cannot be written.
     """
-    source = require_file(file, "give a file with one text per line").resolve()
-    lines = count_lines(source)
-    if not lines:
-        raise DataError(f"{source} is empty; give one text per line")
-    target = Path(out).resolve()
+    target, layout = Path(out).resolve(), layout_of(files, **records)
     if target.is_dir() or not target.parent.is_dir():
         fault = "is a folder" if target.is_dir() else f"cannot be written: {target.parent} does not exist"
         raise MissingFileError(f"{out} {fault}; name a file to write")
-    work = {"file": str(source), "out": str(target), **_plain(options)}
-    inputs = {"texts": sha256(source), **linker_hashes(options)} if hashes else {}
-    return Plan("link", work, inputs, split_evenly(lines, shards), "text"), target
+    output_format(target)
+    inputs = [Input.of(file) for file in files]
+    if any(item.size is None for item in inputs):
+        raise SettingsError("standard input and pipes cannot be split into shards; give files, or use blink link --out")
+    work_shards = split_lines(inputs, shards)
+    if not work_shards:
+        raise DataError(f"{', '.join(files)} is empty; give one text or JSON object a line")
+    ends = list(accumulate(map(count_lines, work_shards), initial=0))
+    lines = [[asdict(item) for item in shard] for shard in work_shards]
+    work = {"files": [item.path for item in inputs], "out": str(target), "layout": asdict(layout), "lines": lines}
+    texts = hashlib.sha256("".join(sha256(item.path) for item in inputs).encode()).hexdigest() if hashes else ""
+    hashed = {"texts": texts, **linker_hashes(options)} if hashes else {}
+    return Plan("link", work | {"options": _plain(options)}, hashed, tuple(pairwise(ends)), "text"), target
 
 
 def evaluation_plan(files: Sequence[str], out: str, options: Mapping[str, Any], *, hashes: bool) -> tuple[Plan, Path]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from blink.bulk.journal import JOURNAL_SUFFIX, discard_unless_growing
+from blink.bulk.rows import Counts
 from blink.cluster.jobs import JobFolder, Plan
+from blink.cluster.links import bulk_job, links_file, shard_counts
 from blink.cluster.ranks import STOPPED, here, requeue, run_processes
 from blink.cluster.settings import SHARD_VARIABLE, ClusterSettings, load_settings
 from blink.cluster.submit import PYTHON
@@ -29,7 +31,7 @@ logger = logging.getLogger(__name__)
 NOTE_EVERY_S = 1.0
 MAX_WAIT_S = 600.0
 """Time that a task waits for Slurm to end it after SIGTERM."""
-PARTS_FOLDER, CHUNKS_FOLDER, OFFSETS_FILE = "parts", "chunks", "entity.offsets"
+CHUNKS_FOLDER, OFFSETS_FILE = "chunks", "entity.offsets"
 SCORES_FILE = "scores.json"
 
 Say = Callable[[str], None]
@@ -147,42 +149,42 @@ def _encoding(plan: Plan) -> Encoding:
 
 
 def _link(job: JobFolder, plan: Plan, shard: int, say: Say) -> list[Path]:
-    from blink.cluster.texts import process_lines
-    from blink.linking.opening import open_linker
+    from blink.bulk.linkers import LinkerSource
+    from blink.bulk.run import link_files
 
-    options = dict(plan.work)
-    file, _, batch_size = options.pop("file"), options.pop("out"), options.pop("batch_size")
-    linker = open_linker(**options | {"without": tuple(options["without"])}, warn=say)
-
-    def transform(block: Any) -> Iterator[str]:
-        for linked in linker.link(block, batch_size=batch_size):
-            yield json.dumps(linked.to_json(), ensure_ascii=False)
-
-    links = _links_file(job, shard)
+    options = dict(plan.work["options"])
+    batch_size = options.pop("batch_size")
+    source = LinkerSource(options | {"without": tuple(options["without"])})
+    links = links_file(job, plan, shard)
     links.parent.mkdir(exist_ok=True)
-    process_lines(_lines(file, *plan.shards[shard]), links, transform, _noting(job, shard, sums=True))
-    return [links]
+    discard_unless_growing(links)  # a shard with a record is not processed again
+    note = _noting(job, shard, sums=False)
+    link_files(bulk_job(plan, shard, links, batch_size), source, warn=say, bars=lambda *stage: nullcontext(_Noted(note)))
+    return [links, links.with_name(links.name + JOURNAL_SUFFIX)]
 
 
-def _lines(file: str, start: int, end: int) -> Iterator[str]:
-    """Lines ``[start, end)`` of a file; earlier lines are not decoded."""
-    from blink.data.text_lines import decode_line
+class _Noted:
+    """Progress that is noted in the folder of the job."""
 
-    with Path(file).open("rb") as f:
-        for number, raw in enumerate(islice(f, start, end), start + 1):
-            yield decode_line(raw, number, file)
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self._advance = advance
+
+    def advance(self, count: int = 1) -> None:
+        """``count`` more texts are linked."""
+        self._advance(count)
+
+    def note(self, text: str) -> None:
+        """The board of the job shows its own."""
 
 
 def _merge_linked(job: JobFolder, plan: Plan) -> list[Path]:
-    from blink.cluster.texts import merge_lines
+    from blink.bulk.outputs import merge_outputs
+    from blink.bulk.run import require_links
 
-    out = Path(plan.work["out"])
-    merge_lines([(_links_file(job, n), end - start) for n, (start, end) in enumerate(plan.shards)], out)
+    out, shards = Path(plan.work["out"]), range(len(plan.shards))
+    merge_outputs([links_file(job, plan, n) for n in shards], out)
+    require_links(sum((shard_counts(job, plan, n) for n in shards), Counts()))
     return [out]
-
-
-def _links_file(job: JobFolder, shard: int) -> Path:
-    return job.path / PARTS_FOLDER / f"{shard:05d}.jsonl"
 
 
 # -- evaluation ---------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from toys import base_folder, knowledge_base, model, rows, write_catalogue
 
 from blink.apps.common import guarded, say
 from blink.apps.slurm import follow
+from blink.bulk import sources
 from blink.cluster import encoding, tasks
 from blink.cluster.jobs import JobFolder
 from blink.cluster.script import Job
@@ -278,7 +280,13 @@ class TestEncode:
         assert f"the disk of {tmp_path / 'kb'} is full ({os.strerror(number)}); make room and give the same command" in err
 
 
-@pytest.mark.usefixtures("here")
+@pytest.fixture
+def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of texts of which a few texts have several: shards are made of whole ones."""
+    monkeypatch.setattr(sources, "CHUNK_LINES", 5)
+
+
+@pytest.mark.usefixtures("here", "short_chunks")
 class TestLink:
     def words(self, toy: Path, out: Path, *more: object) -> tuple[object, ...]:
         arguments = ("--model", toy / "model", "--kb", toy / "kb", "--no-rank", "--threshold", -20, "--device", "cpu")
@@ -305,13 +313,55 @@ class TestLink:
         assert "submitted 1 of 3 shards" in err
         assert len(out.read_text().splitlines()) == 30
 
-    def test_a_bad_line_is_named_by_its_number(self, toy: Path, tmp_path: Path, blink: Blink) -> None:
+    @pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".parquet"])
+    def test_records_of_several_files(self, toy: Path, tmp_path: Path, blink: Blink, ending: str) -> None:
+        """The file of all shards is that of one run, errors in their places; the manifest accounts for every line."""
+        texts = (toy / "texts.txt").read_text().splitlines()
+        lines = [json.dumps({"id": i, "body": text, "day": i % 3}) for i, text in enumerate(texts)]
+        lines[6] = "{broken"
+        (tmp_path / "a.jsonl").write_text("\n".join(lines[:19]))
+        (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress("\n".join(["", *lines[19:]]).encode()))
+        files, out = (tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz"), tmp_path / f"links{ending}"
+        arguments = ("--model", toy / "model", "--kb", toy / "kb", "--no-rank", "--threshold", -20, "--device", "cpu")
+        arguments += ("--text-key", "body", "--carry", "day")
+        done(blink("slurm", "link", *files, "--out", out, "--shards", 3, *arguments))
+        once = tmp_path / f"once{ending}"
+        _, err = done(blink("link", "--file", files[0], "--file", files[1], "--out", once, *arguments))
+        assert "1 of 30 records have an error instead of links (1 not JSON); first: " in err
+        assert out.read_bytes() == once.read_bytes()
+        manifest = json.loads((tmp_path / f"links{ending}.slurm" / "manifest.json").read_text())
+        assert (manifest["lines"], manifest["records"], manifest["errors"]) == (31, 30, {"not JSON": 1})
+        assert manifest["merged"] is True
+        assert [row["state"] for row in manifest["shards"]] == ["done"] * 3
+        ranges = [(Path(i["path"]).name, i["start"], i["end"]) for row in manifest["shards"] for i in row["inputs"]]
+        assert sum(end - start for _, start, end in ranges) == 31
+        assert {name for name, _, _ in ranges} == {"a.jsonl", "b.jsonl.gz"}
+        assert all(row["files"] for row in manifest["shards"])
+
+    def test_a_shard_may_hold_nothing_but_errors(
+        self, toy: Path, tmp_path: Path, blink: Blink, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         bad = tmp_path / "bad.txt"
-        bad.write_bytes(b"fine\n" * 7 + b"\xff\n" + b"fine\n" * 2)
-        arguments = ("--model", toy / "model", "--kb", toy / "kb", "--device", "cpu")
+        bad.write_bytes(b"\xff\n" * 300 + b"fine\n")
+        monkeypatch.setattr(sources, "CHUNK_LINES", 256)
+        arguments = ("--model", toy / "model", "--kb", toy / "kb", "--device", "cpu", "--no-candidates")
         status, _, err = blink("slurm", "link", bad, "--out", tmp_path / "links.jsonl", "--shards", 2, *arguments)
         assert status == 1
-        assert "bad.txt, line 8: not UTF-8 (byte 0)" in err.splitlines()[-1]
+        assert "none of the first 256 records can be linked; first: " in err.splitlines()[-1]
+        bad.write_bytes(b"fine\n" + b"\xff\n" * 600)
+        done(blink("slurm", "link", bad, "--out", tmp_path / "more.jsonl", "--shards", 3, *arguments))
+        assert [row.get("line", 1) for row in map(json.loads, (tmp_path / "more.jsonl").open())] == list(range(1, 602))
+
+    def test_a_changed_input_is_refused(self, toy: Path, tmp_path: Path, blink: Blink) -> None:
+        texts = tmp_path / "texts.txt"
+        texts.write_bytes((toy / "texts.txt").read_bytes())
+        words = [
+            texts if word == toy / "texts.txt" else word for word in self.words(toy, tmp_path / "links.jsonl", "--no-merge")
+        ]
+        done(blink(*words))
+        texts.write_text("another\n" * 30)
+        status, _, err = blink(*words)
+        assert (status, "was started with other lines, texts; give the same ones" in err) == (1, True)
 
     @pytest.mark.parametrize(
         ("changes", "message"),
@@ -442,6 +492,7 @@ class TestTrain:
         assert f"--output={tmp_path / 'run' / 'slurm' / 'log' / '%A_%a.out'}" in out
 
 
+@pytest.mark.usefixtures("short_chunks")
 class TestDryRun:
     @pytest.mark.parametrize("command", ["train", "encode", "eval", "link"])
     def test_golden(self, command: str, toy: Path, tmp_path: Path, blink: Blink, monkeypatch: pytest.MonkeyPatch) -> None:

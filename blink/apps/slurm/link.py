@@ -7,29 +7,32 @@ from typing import Any
 import click
 
 from blink.apps.common import say
-from blink.apps.model_options import model_options
+from blink.apps.model_options import RECORDS, model_options, record_options
 from blink.apps.slurm.follow import follow
 from blink.apps.slurm.options import cluster_options, merge_option, take_cluster
 from blink.cluster.jobs import JOB_SUFFIX, JobFolder
 
 
 @click.command()
-@click.argument("file", metavar="FILE")
-@click.option("--out", required=True, metavar="LINKS.jsonl", help="File to write: a JSON object per text, in their order.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--out", required=True, metavar="LINKS", help="File to write: .jsonl, .jsonl.gz, .jsonl.zst or .parquet.")
 @click.option("--shards", type=click.IntRange(1), default=8, show_default=True, help="Jobs that the texts are split into.")
+@record_options
 @model_options
 @merge_option
 @cluster_options
-def link(file: str, out: str, shards: int, **options: Any) -> None:
-    """Link the lines of a file, in shards: the same as `blink link --file FILE --json`.
+def link(files: tuple[str, ...], out: str, shards: int, **options: Any) -> None:
+    """Link the lines of files, in shards: the same file as of `blink link --file FILE --out LINKS`.
 
     \b
     Example:
       blink slurm link questions.txt --shards 20 --out links.jsonl --model experiments/mine/best --kb kb
+      blink slurm link news-*.jsonl.gz --text-key body --carry all --shards 100 --out links.parquet
     """
     from blink.cluster.plans import linking_plan
 
     settings, follow_options = take_cluster(options)
-    plan, target = linking_plan(file, out, shards, options, hashes=not follow_options.dry_run)
+    records = {name: options.pop(name) for name in RECORDS}
+    plan, target = linking_plan(files, out, shards, options, records, hashes=not follow_options.dry_run)
     if follow(JobFolder(f"{target}{JOB_SUFFIX}"), plan, settings, follow_options) and follow_options.merge:
         say(f"{target}: {plan.shards[-1][1]:,} texts linked")
