@@ -5,9 +5,9 @@
     python benchmarks/bulk.py workers --texts 2000 --rounds 3
 
 ``kills`` runs ``blink link --out`` undisturbed, then again, killed at random moments by SIGKILL and SIGTERM in turn, and
-compares the outputs byte by byte. ``memory`` measures the largest resident memory over an input, and over one many times as long.
-``workers`` compares one process on all cores with several processes, alternately. The texts are those of ``--data``, a mention
-file, repeated in random order.
+compares the outputs byte by byte. ``memory`` measures the largest resident memory over an input, and one many times as long.
+``workers`` compares one process on all cores with several processes, alternately. The texts are those of ``--data``, a
+mention file, repeated in random order.
 """
 
 from __future__ import annotations
