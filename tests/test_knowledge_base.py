@@ -126,6 +126,17 @@ def test_the_last_short_chunk_is_not_lost(tmp_path: Path, source: Path) -> None:
     assert encode.rows == [list(range(s, min(s + 5, 23))) for s in range(0, 23, 5)]
 
 
+def test_a_build_with_chunks_of_another_size_is_continued(tmp_path: Path, source: Path) -> None:
+    failing = Encoder(fail_at=3)
+    with pytest.raises(RuntimeError):
+        build(source, tmp_path / "kb", failing, chunk_rows=5)
+    rest = Encoder()
+    build(source, tmp_path / "kb", rest, chunk_rows=None)
+    assert [len(rows) for rows in rest.rows] == [5, 3]
+    base = KnowledgeBase.open(tmp_path / "kb")
+    np.testing.assert_array_equal(np.asarray(base.vectors), ENCODE(list(base.catalogue)))
+
+
 @pytest.mark.parametrize("chunk_rows", [1, 22, 23, 24, 5000])
 def test_chunks_leave_no_trace_in_the_vectors(tmp_path: Path, source: Path, chunk_rows: int) -> None:
     build(source, tmp_path / "kb", chunk_rows=chunk_rows)

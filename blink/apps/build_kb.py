@@ -27,7 +27,7 @@ from blink.progress import StageBars
     help=f"flat is exact; coarse finds the same faster; ivfpq is for millions. auto: coarse from {COARSE_FROM:,} entities.",
 )
 @click.option("--dtype", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="How vectors are stored.")
-@click.option("--chunk-rows", type=click.IntRange(1), default=5000, show_default=True, help="Entities between two saves.")
+@click.option("--chunk-rows", type=click.IntRange(1), help="Entities between two saves.  [default: 1000]")
 @click.option("--skip-bad", is_flag=True, help="Skip broken lines; they keep their row and are never linked.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Entities per forward pass.")
 @precision_option

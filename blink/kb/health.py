@@ -31,6 +31,8 @@ _BLOCK_BYTES = 1 << 24
 _ENCODED_AGAIN = 64
 _COMPARED_PAIRS = 10_000
 _EXAMPLES = 3
+_QUERIES = 500
+"""Vectors searched at a time: exact search reads the whole matrix once for each block of them."""
 _METRIC = "inner product"
 
 
@@ -190,18 +192,18 @@ class _Checks:
             actual = f"{len(vectors):,} vectors of dimension {vectors.shape[1]} ({vectors.dtype})"
             expected = f"{manifest.entities:,} of {manifest.dim} ({manifest.dtype})"
             self._fault("vectors", f"{VECTORS_FILE} holds {actual}, the manifest says {expected}; {self.rebuild}")
-        infinite: list[int] = []
-        zero: list[int] = []
+        faults = {"hold NaN or infinity": _Rows(), "are zero": _Rows()}
         with self.bars("reading vectors", len(vectors), "vector") as progress:
             for start, block in blocks_of(vectors):
                 finite = np.isfinite(block).all(axis=1)
-                infinite += (start + np.flatnonzero(~finite)).tolist()
-                zero += (start + np.flatnonzero(finite & ~block.any(axis=1))).tolist()
+                for rows, wrong in zip(faults.values(), (~finite, finite & ~block.any(axis=1)), strict=True):
+                    rows.add(start, wrong)
                 progress.advance(len(block))
-        self.health.figures |= {"vectors_not_finite": len(infinite), "vectors_zero": len(zero)}
-        for rows, fault in ((infinite, "hold NaN or infinity"), (zero, "are zero")):
-            if rows:
-                self._fault("vectors", f"{len(rows):,} vectors {fault}, such as {_rows(rows)}; {self.rebuild}")
+        not_finite, zero = faults.values()
+        self.health.figures |= {"vectors_not_finite": not_finite.count, "vectors_zero": zero.count}
+        for fault, rows in faults.items():
+            if rows.count:
+                self._fault("vectors", f"{rows.count:,} vectors {fault}, such as {_rows(rows.examples)}; {self.rebuild}")
         return vectors.shape == (manifest.entities, manifest.dim)
 
     def _duplicates(self, vectors: np.ndarray, catalogue: Catalogue) -> None:
@@ -210,9 +212,7 @@ class _Checks:
             pairs, n_duplicates = _equal_pairs(vectors, progress.advance)
         self.health.figures["vectors_duplicate"] = n_duplicates
         bad = set(catalogue.bad_rows)
-        pairs = [
-            pair for pair in pairs[:_COMPARED_PAIRS] if bad.isdisjoint(pair) and (vectors[pair[0]] == vectors[pair[1]]).all()
-        ]
+        pairs = [pair for pair in pairs if bad.isdisjoint(pair) and (vectors[pair[0]] == vectors[pair[1]]).all()]
         pairs = [pair for pair in pairs if vectors[pair[0]].any() and np.isfinite(vectors[pair[0]]).all()]
         differ = [(a, b) for a, b in pairs if _different_names(catalogue.title(a), catalogue.title(b))]
         if differ:
@@ -283,8 +283,8 @@ class _Checks:
         queries = np.asarray(vectors[self._sampled(len(vectors), self.sample)], np.float32)
         compared = ComparedIndex(base.index, vectors)
         with self.bars("searching the index", len(queries), "vector") as progress:
-            for start in range(0, len(queries), 100):
-                block = queries[start : start + 100]
+            for start in range(0, len(queries), _QUERIES):
+                block = queries[start : start + _QUERIES]
                 if self._guarded("index", partial(compared.search, block, 10)) is None:
                     return
                 progress.advance(len(block))
@@ -300,6 +300,19 @@ class _Checks:
         return rows
 
 
+class _Rows:
+    """The number of rows with a fault, and the first of them."""
+
+    def __init__(self) -> None:
+        self.count, self.examples = 0, list[int]()
+
+    def add(self, start: int, wrong: np.ndarray) -> None:
+        """Add the rows of a block that begins with row ``start``. ``wrong``: *shape* (rows,), bool."""
+        self.count += int(wrong.sum())
+        self.examples += (start + np.flatnonzero(wrong)[:_EXAMPLES]).tolist()
+        del self.examples[_EXAMPLES:]
+
+
 def blocks_of(vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """First row and rows of each block of a matrix that may be larger than memory."""
     n_rows = max(1, _BLOCK_BYTES // max(1, vectors.shape[1] * vectors.itemsize))
@@ -308,7 +321,7 @@ def blocks_of(vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _equal_pairs(vectors: np.ndarray, advance: Callable[[int], None]) -> tuple[list[tuple[int, int]], int]:
-    """Pairs of rows with equal bytes by their hashes, which are 64 bits a row, and the number of rows that repeat another."""
+    """Pairs of rows with equal 64-bit hashes of their bytes (the first of many), and the number of rows that repeat another."""
     hashes = np.empty(len(vectors), np.uint64)
     word = np.uint32 if vectors.shape[1] * vectors.itemsize % 4 == 0 else np.uint16
     factors: np.ndarray | None = None
@@ -320,7 +333,8 @@ def _equal_pairs(vectors: np.ndarray, advance: Callable[[int], None]) -> tuple[l
         advance(len(block))
     order = np.argsort(hashes, kind="stable")
     repeats = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
-    return sorted(zip(order[repeats].tolist(), order[repeats + 1].tolist(), strict=True)), len(repeats)
+    first = repeats[:_COMPARED_PAIRS]
+    return sorted(zip(order[first].tolist(), order[first + 1].tolist(), strict=True)), len(repeats)
 
 
 def _different_names(one: str, other: str) -> bool:

@@ -22,7 +22,7 @@ from blink.kb.name_tables import FILES as NAME_FILES
 from blink.kb.name_tables import build_name_tables
 from blink.kb.popularity import POPULARITY, open_popularity
 from blink.kb.title_table import Rows, TitleTable
-from blink.kb.vectors import Encoder, EncodingPlan, encode_chunks, load_vectors, merge_chunks
+from blink.kb.vectors import CHUNK_ROWS, Encoder, EncodingPlan, encode_chunks, load_vectors, merge_chunks, resumed_plan
 
 MANIFEST_FILE = "manifest.json"
 CATALOGUE_FILE = "entity.jsonl"
@@ -292,7 +292,7 @@ def build_knowledge_base(
         model: fingerprint of the encoder.
         index: kind of the index, one of `blink.kb.index.KINDS`; ``flat`` searches the stored vectors and has no file.
         dtype: ``fp32`` or ``fp16`` for the stored vectors.
-        chunk_rows: rows per chunk of vectors.
+        chunk_rows: rows per chunk of vectors; None for those of the build that is continued, else 1000.
         skip_bad: skip broken lines of the catalogue, which keep their row and are never linked.
         progress: hooks for a progress bar.
 
@@ -308,8 +308,11 @@ def build_knowledge_base(
         work.mkdir(exist_ok=True)  # a concurrent build may just have ended and removed it
         progress.stage("reading catalogue", 0)
         with _open_source(source, work, skip_bad) as catalogue:
-            sizes = {} if chunk_rows is None else {"chunk_rows": chunk_rows}
-            plan = EncodingPlan(len(catalogue), catalogue.sha256, model, dtype, **sizes)
+            plan = EncodingPlan(
+                len(catalogue), catalogue.sha256, model, dtype, CHUNK_ROWS if chunk_rows is None else chunk_rows
+            )
+            if chunk_rows is None:
+                plan = resumed_plan(plan, work / CHUNKS_FOLDER)
             progress.stage("encoding", len(catalogue))
             encode_chunks(catalogue, encode, plan, work / CHUNKS_FOLDER, progress.advance, progress.reuse)
             progress.stage("indexing names", len(catalogue))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,7 +20,8 @@ Encoder: TypeAlias = Callable[[Sequence[Entity]], np.ndarray]
 """Entities -> vectors. *Shape:* (n, d), float32."""
 
 DTYPES = {"fp32": np.float32, "fp16": np.float16}
-CHUNK_ROWS = 5000
+CHUNK_ROWS = 1000
+"""Rows between two saves, and between two reports of progress: seconds of work on a laptop."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,13 @@ class EncodingPlan:
     def chunks(self) -> list[tuple[int, int]]:
         """Bounds ``[start, end)`` of all chunks; the last one may be shorter."""
         return [(s, min(s + self.chunk_rows, self.rows)) for s in range(self.first, self.rows, self.chunk_rows)]
+
+
+def resumed_plan(plan: EncodingPlan, folder: Path) -> EncodingPlan:
+    """The plan of the chunks in ``folder``, if it differs from ``plan`` in the rows per chunk alone; else ``plan``."""
+    stored = _stored_plan(folder / "plan.json")
+    same = stored is not None and replace(stored, chunk_rows=plan.chunk_rows) == plan
+    return stored if stored is not None and same else plan
 
 
 def prepare_chunks(plan: EncodingPlan, folder: Path) -> None:

@@ -217,6 +217,14 @@ class Tokenizer:
             raise DataError(_undecodable(texts)) from error
         return [self._encoding(text, e.ids, e.offsets) for text, e in zip(texts, encodings, strict=True)]
 
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids alone, without the offsets, which take longer than the ids."""
+        try:
+            encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        except (UnicodeEncodeError, TypeError) as error:
+            raise DataError(_undecodable(texts)) from error
+        return [e.ids for e in encodings]
+
     def _encoding(self, text: str, ids: list[int], offsets: list[tuple[int, int]]) -> Encoding:
         encoding = Encoding(np.asarray(ids, dtype=np.int64), np.asarray(offsets, dtype=np.int64).reshape(-1, 2))
         if not self._reads_case:
@@ -237,7 +245,7 @@ class Tokenizer:
         for entity in entities:
             # A description has about five characters a token: text far beyond the limit need not be tokenized.
             values += [entity.title, ", ".join(entity.aliases), entity.text.strip()[: 16 * length]]
-        encodings = [e.ids.tolist() for e in self._tokenize(values)]
+        encodings = self._ids(values)
         rows = []
         for i in range(0, len(encodings), 3):
             title, aliases, text = encodings[i : i + 3]
