@@ -5,20 +5,29 @@ from __future__ import annotations
 import socket
 import warnings
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blink.errors import MismatchError, SettingsError, ShapeError
+from blink.apps.cli import cli
+from blink.errors import BlinkError, MismatchError, SettingsError, ShapeError
 from blink.kb.index import ExactIndex
+from blink.kb.knowledge_base import KnowledgeBase, build_knowledge_base
+from blink.kb.subset import subset
+from blink.linking.linker import Linker
+from tests import toys
 
 qdrant_client = pytest.importorskip("qdrant_client")
 from blink.kb.index import qdrant_index  # noqa: E402 - behind the extra
 from blink.kb.index.qdrant_index import (  # noqa: E402
     QdrantAddress,
     QdrantIndex,
+    QdrantService,
     ServiceError,
     collection_name,
     connect,
@@ -27,7 +36,7 @@ from blink.kb.index.qdrant_index import (  # noqa: E402
 
 ADDRESS = QdrantAddress("http://localhost:6333", "entities")
 
-pytestmark = [pytest.mark.quick, pytest.mark.filterwarnings("ignore:Local mode")]
+pytestmark = [pytest.mark.filterwarnings("ignore:Local mode")]
 
 
 @pytest.fixture
@@ -119,3 +128,68 @@ def test_what_is_no_url_is_refused(url: str) -> None:
 def test_names_of_collections_differ_by_catalogue_and_model() -> None:
     names = {collection_name(catalogue * 64, model * 64) for catalogue in "ab" for model in "cd"}
     assert len(names) == 4
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[qdrant_client.QdrantClient]:
+    """One service in memory for every connection."""
+    memory = qdrant_client.QdrantClient(":memory:")
+    monkeypatch.setattr(qdrant_index, "connect", lambda address: memory)
+    yield memory
+    memory.close()
+
+
+def test_a_knowledge_base_in_a_service_links_as_the_local_one(
+    service: qdrant_client.QdrantClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = toys.model()
+    catalogue = toys.write_catalogue(tmp_path / "entity.jsonl", toys.rows())
+    build = partial(build_knowledge_base, catalogue, encode=model.encode_entities, model=model.candidate_fingerprint())
+    build(out=tmp_path / "local", index="flat")
+    manifest = build(out=tmp_path / "remote", index="qdrant", service=QdrantService("http://localhost:6333"))
+    local, remote = KnowledgeBase.open(tmp_path / "local"), KnowledgeBase.open(tmp_path / "remote")
+    assert manifest.index == "qdrant"
+    assert isinstance(remote.index, QdrantIndex)
+    assert "service.json" in manifest.samples
+    queries = vectors(7, local.index.dim)
+    np.testing.assert_array_equal(local.index.search(queries, 3)[1], remote.index.search(queries, 3)[1])
+    texts = ["oslo is in norway", "java and paris"]
+    links = [[t.links for t in Linker(model, kb, threshold=-np.inf).link(texts)] for kb in (local, remote)]
+    assert any(links[0])
+    for ours, theirs in zip(*links, strict=True):
+        assert [(x.start, x.end, x.row) for x in ours] == [(x.start, x.end, x.row) for x in theirs]
+        np.testing.assert_allclose([x.score for x in ours], [x.score for x in theirs], atol=1e-4)
+    # What is derived from it has an index of its own.
+    assert subset(remote, [0]).base.manifest.index == "flat"
+    # The service has moved.
+    monkeypatch.setenv(qdrant_index.URL, "http://elsewhere:6333")
+    assert QdrantAddress.load(tmp_path / "remote" / "service.json").url == "http://elsewhere:6333"
+
+
+def test_a_build_without_its_service_is_refused_at_once(tmp_path: Path) -> None:
+    catalogue = toys.write_catalogue(tmp_path / "entity.jsonl", toys.rows())
+    build = partial(build_knowledge_base, catalogue, tmp_path / "kb", encode=pytest.fail, model="")
+    with pytest.raises(SettingsError, match="belong together"):
+        build(index="qdrant")
+    with pytest.raises(SettingsError, match="belong together"):
+        build(index="flat", service=QdrantService("http://localhost:6333"))
+    with pytest.raises(ServiceError, match="does not answer"):
+        build(index="qdrant", service=QdrantService("http://127.0.0.1:9"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--index", "qdrant"], "belong together"),
+        (["--collection", "mine"], "give --index qdrant and --url URL too"),
+        (["--index", "qdrant", "--url", "localhost"], "give one such as http://localhost:6333"),
+    ],
+)
+def test_mistakes_of_the_command_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+    catalogue = toys.write_catalogue(tmp_path / "entity.jsonl", toys.rows())
+    model = tmp_path / "model"
+    toys.model().save_pretrained(model)
+    command = ["kb", "build", str(catalogue), "--out", str(tmp_path / "kb"), "--model", str(model), *arguments]
+    outcome = CliRunner().invoke(cli, command)
+    assert isinstance(outcome.exception, BlinkError)
+    assert message in str(outcome.exception)

@@ -10,8 +10,10 @@ import click
 
 from blink.apps.common import Bar, say
 from blink.apps.model_options import model_option, precision_option
+from blink.errors import SettingsError
 from blink.files import require_file
 from blink.kb.index.kinds import AUTO, CHOICES, COARSE_FROM
+from blink.kb.index.qdrant_index import API_KEY, QDRANT, QdrantService
 from blink.progress import StageBars
 
 
@@ -21,11 +23,14 @@ from blink.progress import StageBars
 @model_option("Model whose candidate encoder encodes the entities, or a pretrained encoder.  [default: the starter]")
 @click.option(
     "--index",
-    type=click.Choice(CHOICES),
+    type=click.Choice([*CHOICES, QDRANT]),
     default=AUTO,
     show_default=True,
     help=f"flat is exact; coarse finds the same faster; ivfpq is for millions. auto: coarse from {COARSE_FROM:,} entities.",
 )
+@click.option("--url", metavar="URL", help=f"Of the Qdrant service, for --index {QDRANT}; its key is in {API_KEY}.")
+@click.option("--collection", metavar="NAME", help="In the service.  [default: named after the entities and the model]")
+@click.option("--exact", is_flag=True, help="Let the service compare every vector.")
 @click.option("--dtype", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="How vectors are stored.")
 @click.option("--chunk-rows", type=click.IntRange(1), help="Entities between two saves.  [default: 1000]")
 @click.option("--skip-bad", is_flag=True, help="Skip broken lines; they keep their row and are never linked.")
@@ -46,13 +51,26 @@ def build(catalogue: str, out: str, model: str | None, **options: Any) -> None:
 
 
 def build_kb(
-    catalogue: str, out: str, model: str | None, *, batch_size: int, precision: str, device: str | None, **options: Any
+    catalogue: str,
+    out: str,
+    model: str | None,
+    *,
+    batch_size: int,
+    precision: str,
+    device: str | None,
+    url: str | None,
+    collection: str | None,
+    exact: bool,
+    **options: Any,
 ) -> None:
     """Encode a catalogue and index it, with progress on standard error; a signal keeps the finished chunks of vectors."""
     from blink.kb.knowledge_base import BuildProgress, build_knowledge_base, finished_rows
     from blink.linking.opening import open_candidate_encoder
     from blink.runs.signals import StoppedBySignal, signals_raise
 
+    if url is None and (collection is not None or exact):
+        raise SettingsError(f"--collection and --exact are of a service; give --index {QDRANT} and --url URL too")
+    service = None if url is None else QdrantService(url, collection or "", exact)
     source = require_file(catalogue, "give a catalogue: one JSON object with a title a line")
     bars = StageBars(Bar, "entity")
     hooks = BuildProgress(bars.stage, bars.advance, bars.reuse)
@@ -60,7 +78,8 @@ def build_kb(
         with signals_raise():
             bars.stage("loading the model", 0)
             encoder = open_candidate_encoder(model, precision, device, batch_size)
-            manifest = build_knowledge_base(source, out, encoder.encode, encoder.fingerprint, progress=hooks, **options)
+            encode, fingerprint = encoder.encode, encoder.fingerprint
+            manifest = build_knowledge_base(source, out, encode, fingerprint, service=service, progress=hooks, **options)
         bars.close()
     except StoppedBySignal as stop:
         kept = f"the vectors of {finished_rows(out):,} entities are kept"

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from blink.data.ranges import bounds_of
-from blink.errors import DataError, MismatchError, MissingFileError
+from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
 from blink.files import atomic_open, locked, read_json, require_file, sample_hash, sha256, write_json
 from blink.kb.alias_table import AliasMatch, AliasTable
 from blink.kb.catalogue import Catalogue
 from blink.kb.catalogue_sidecar import SIDECAR_SUFFIX
 from blink.kb.fuzzy_index import FuzzyIndex
-from blink.kb.index import KINDS, Index, open_index, resolved_kind, save_index
+from blink.kb.index import AUTO, KINDS, Index, open_index, resolved_kind, save_index
+from blink.kb.index.qdrant_index import ADDRESS_FILE, QDRANT, QdrantService, open_stored, store
 from blink.kb.name_tables import FILES as NAME_FILES
 from blink.kb.name_tables import build_name_tables
 from blink.kb.popularity import POPULARITY, open_popularity
@@ -47,7 +48,8 @@ class Manifest:
         dim: dimension of the vectors.
         catalogue_sha256: hash of ``entity.jsonl``.
         model: fingerprint of the candidate encoder of the vectors.
-        index: kind of the index, one of `blink.kb.index.KINDS`; ``flat`` searches the stored vectors and has no file.
+        index: kind of the index, one of `blink.kb.index.KINDS`, or ``qdrant``; ``flat`` searches the stored vectors and has no
+            file.
         dtype: ``fp32`` or ``fp16``.
         samples: `sample_hash` of every other file, by name, since hashing them whole at each opening would be slow.
         skipped: number of broken lines of the catalogue; their rows are never linked.
@@ -67,6 +69,11 @@ class Manifest:
     metric: str = "inner product"
     format: int = FORMAT
     sha256: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def local_index(self) -> str:
+        """The kind of index for what is derived from the knowledge base: no other collection of a service is made."""
+        return AUTO if self.index == QDRANT else self.index
 
 
 @dataclass(frozen=True)
@@ -205,7 +212,7 @@ class KnowledgeBase:
             if sample_hash(require_file(folder / name, rebuild)) != digest:
                 raise MismatchError(f"{folder / name} was not made with the rest of its folder, or is damaged; {rebuild}")
         vectors = load_vectors(folder / VECTORS_FILE)
-        index = open_index(folder / INDEX_FILE, KINDS[manifest.index], vectors)
+        index = _open_index(folder, manifest.index, vectors)
         if (index.size, index.dim) != (manifest.entities, manifest.dim):
             sizes = f"{index.size} vectors of dimension {index.dim}"
             raise MismatchError(f"{folder} holds {sizes}, its manifest says {manifest.entities} of {manifest.dim}; {rebuild}")
@@ -228,6 +235,10 @@ class KnowledgeBase:
             )
 
 
+def _open_index(folder: Path, kind: str, vectors: np.ndarray) -> Index:
+    return open_stored(folder / ADDRESS_FILE) if kind == QDRANT else open_index(folder / INDEX_FILE, KINDS[kind], vectors)
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read a knowledge base's manifest.
 
@@ -248,7 +259,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(
             f"{folder / MANIFEST_FILE} is no manifest of this version ({error}); build the knowledge base again"
         ) from error
-    if manifest.format not in _OPENED_FORMATS or manifest.index not in tuple(KINDS):
+    if manifest.format not in _OPENED_FORMATS or manifest.index not in (*KINDS, QDRANT):
         raise DataError(f"{folder / MANIFEST_FILE} is of another version; build the knowledge base again")
     return manifest
 
@@ -278,6 +289,7 @@ def build_knowledge_base(
     dtype: str = "fp32",
     chunk_rows: int | None = None,
     skip_bad: bool = False,
+    service: QdrantService | None = None,
     progress: BuildProgress | None = None,
 ) -> Manifest:
     """Build a knowledge base from a catalogue.
@@ -291,15 +303,23 @@ def build_knowledge_base(
         encode: candidate encoder.
         model: fingerprint of the encoder.
         index: kind of the index, one of `blink.kb.index.KINDS`; ``flat`` searches the stored vectors and has no file.
+            ``qdrant`` is an index in ``service``.
         dtype: ``fp32`` or ``fp16`` for the stored vectors.
         chunk_rows: rows per chunk of vectors; None for those of the build that is continued, else 1000.
         skip_bad: skip broken lines of the catalogue, which keep their row and are never linked.
+        service: where the vectors are searched, for index ``qdrant``.
         progress: hooks for a progress bar.
 
     Raises:
         BlinkError: the catalogue or an option is invalid.
     """
-    resolved_kind(index, 0)  # an unknown one is refused before hours of encoding
+    # What is wrong is refused before hours of encoding.
+    if (index == QDRANT) != (service is not None):
+        raise SettingsError(f"index {QDRANT} and the URL of its service belong together; give both, or none")
+    if service is None:
+        resolved_kind(index, 0)
+    else:
+        service.ping()
     out, progress = Path(out), progress or BuildProgress()
     work = out / WORK_FOLDER
     source = require_file(source, "give a catalogue: one JSON object with a title a line")
@@ -320,14 +340,19 @@ def build_knowledge_base(
             skipped = catalogue.skipped + catalogue.repeated_ids
         merge_chunks(work / CHUNKS_FOLDER, work / VECTORS_FILE)
         vectors = load_vectors(work / VECTORS_FILE)
-        kind = resolved_kind(index, len(vectors))
-        progress.stage("indexing", 0 if kind.new is None else len(vectors))
-        save_index(vectors, kind, work / INDEX_FILE, progress.advance)
+        if service is None:
+            kind = resolved_kind(index, len(vectors))
+            index = kind.name
+            progress.stage("indexing", 0 if kind.new is None else len(vectors))
+            save_index(vectors, kind, work / INDEX_FILE, progress.advance)
+        else:
+            progress.stage(f"storing vectors in {service.url}", len(vectors))
+            store(vectors, service, (plan.catalogue, model), work / ADDRESS_FILE, progress.advance)
         _copy(source, work / CATALOGUE_FILE)
         if sha256(work / CATALOGUE_FILE) != plan.catalogue:
             raise DataError(f"{source} changed while its entities were encoded; build again, which encodes what it holds now")
         samples = file_samples(work)
-        manifest = Manifest(plan.rows, vectors.shape[1], plan.catalogue, model, kind.name, dtype, samples, skipped)
+        manifest = Manifest(plan.rows, vectors.shape[1], plan.catalogue, model, index, dtype, samples, skipped)
         return install(work, out, manifest)
 
 
@@ -348,7 +373,7 @@ def _open_source(source: Path, work: Path, skip_bad: bool) -> Catalogue:
 
 def file_samples(folder: Path) -> dict[str, str]:
     """`sample_hash` of the files of a knowledge base except its catalogue, by name."""
-    names = (VECTORS_FILE, INDEX_FILE, *NAME_FILES)
+    names = (VECTORS_FILE, INDEX_FILE, ADDRESS_FILE, *NAME_FILES)
     return {name: sample_hash(folder / name) for name in names if (folder / name).is_file()}
 
 
@@ -363,7 +388,7 @@ def install(work: Path, out: Path, manifest: Manifest) -> Manifest:
     write_json(work / MANIFEST_FILE, asdict(manifest))
     # Without a manifest the folder is not a knowledge base: a kill between the renames cannot leave a mixture of two.
     (out / MANIFEST_FILE).unlink(missing_ok=True)
-    for name in (CATALOGUE_FILE, CATALOGUE_FILE + SIDECAR_SUFFIX, VECTORS_FILE, INDEX_FILE, *NAME_FILES):
+    for name in (CATALOGUE_FILE, CATALOGUE_FILE + SIDECAR_SUFFIX, VECTORS_FILE, INDEX_FILE, ADDRESS_FILE, *NAME_FILES):
         if (work / name).is_file():
             (work / name).replace(out / name)
         elif (out / name).is_file():

@@ -15,7 +15,7 @@ from blink.data.records import NOT_IN_CATALOGUE, Sample
 from blink.errors import DataError
 from blink.files import atomic_open, locked
 from blink.kb.catalogue import Catalogue
-from blink.kb.index import KINDS, build_index, save_index
+from blink.kb.index import build_index, resolved_kind, save_index
 from blink.kb.knowledge_base import (
     CATALOGUE_FILE,
     FORMAT,
@@ -83,7 +83,7 @@ def subset(base: KnowledgeBase, rows_removed: Iterable[int], out: str | Path | N
         catalogue = _write_catalogue(base.catalogue, rows, Path(folder) / CATALOGUE_FILE)
         build_name_tables(catalogue, len(catalogue), folder)
         names, titles = NameIndex.open(folder, len(catalogue)), TitleTable.open(folder, len(catalogue))
-    kind = "flat" if base.manifest is None else base.manifest.index
+    kind = "flat" if base.manifest is None else base.manifest.local_index
     manifest = None if base.manifest is None else _manifest(base.manifest, catalogue)
     return Subset(KnowledgeBase(catalogue, build_index(vectors, kind), manifest, vectors, names, titles), row_of)
 
@@ -111,7 +111,9 @@ def _write_catalogue(whole: Catalogue, rows: npt.NDArray[np.int64], path: Path) 
 
 def _manifest(whole: Manifest, catalogue: Catalogue) -> Manifest:
     digest, repeated = catalogue.sha256, catalogue.repeated_ids
-    return replace(whole, format=FORMAT, entities=len(catalogue), catalogue_sha256=digest, samples={}, skipped=repeated)
+    kind = resolved_kind(whole.local_index, len(catalogue)).name
+    smaller = replace(whole, format=FORMAT, entities=len(catalogue), index=kind)
+    return replace(smaller, catalogue_sha256=digest, samples={}, skipped=repeated)
 
 
 def _saved(base: KnowledgeBase, rows: npt.NDArray[np.int64], vectors: np.ndarray, out: Path) -> KnowledgeBase:
@@ -125,6 +127,6 @@ def _saved(base: KnowledgeBase, rows: npt.NDArray[np.int64], vectors: np.ndarray
             manifest = _manifest(base.manifest, catalogue)
             build_name_tables(catalogue, len(catalogue), work)
         save_array(work / VECTORS_FILE, vectors)
-        save_index(vectors, KINDS[base.manifest.index], work / INDEX_FILE)
+        save_index(vectors, resolved_kind(base.manifest.local_index, len(vectors)), work / INDEX_FILE)
         install(work, out, replace(manifest, samples=file_samples(work)))
     return KnowledgeBase.open(out)

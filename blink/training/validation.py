@@ -78,7 +78,11 @@ class Validation:
     def _encoded(self, model: BiEncoder) -> KnowledgeBase:
         out = self._folder / (LAST_FOLDER + KB_SUFFIX)
         manifest = self._kb.manifest
-        kind = {} if manifest is None else {"index": manifest.index, "dtype": manifest.dtype, "skip_bad": manifest.skipped > 0}
+        kind = (
+            {}
+            if manifest is None
+            else {"index": manifest.local_index, "dtype": manifest.dtype, "skip_bad": manifest.skipped > 0}
+        )
         build_knowledge_base(self._kb.catalogue.path, out, model.encode_entities, model.candidate_fingerprint(), **kind)  # type: ignore[arg-type]
         return KnowledgeBase.open(out)
 

@@ -5,20 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from blink.errors import BlinkError, MismatchError, MissingFileError, SettingsError, ShapeError
+from blink.errors import BlinkError, CheckpointError, MismatchError, MissingFileError, SettingsError, ShapeError
+from blink.files import read_json, write_json
 from blink.kb.index.protocol import NO_ROW, Hits, checked_queries
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
+QDRANT = "qdrant"
+"""Name of the kind of index."""
+ADDRESS_FILE = "service.json"
+"""The address, in the folder of a knowledge base."""
 API_KEY = "BLINK_QDRANT_API_KEY"
 """Environment variable with the key of the service: a key belongs into no file and no command line."""
+URL = "BLINK_QDRANT_URL"
+"""Environment variable with the URL of the service, where it is another one than at the build."""
 UPLOADED_ROWS = 512
 """Vectors of a request; 512 of 1,024 numbers take about 10 MB as JSON."""
 QUERIES_PER_REQUEST = 256
@@ -44,6 +52,52 @@ class QdrantAddress:
     collection: str
     exact: bool = False
     timeout_s: int = 60
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> QdrantAddress:
+        """Read it; the variable `URL` has precedence over the URL in the file.
+
+        Raises:
+            MissingFileError: there is no such file.
+            CheckpointError: it holds something else.
+        """
+        try:
+            address = cls(**read_json(path, "build the knowledge base again"))
+        except TypeError as error:
+            raise CheckpointError(f"{path} holds no address of a service; build the knowledge base again") from error
+        return cls(os.environ.get(URL) or address.url, address.collection, address.exact, address.timeout_s)
+
+
+@dataclass(frozen=True)
+class QdrantService:
+    """Where a build stores vectors.
+
+    Attributes:
+        url: of the service.
+        collection: name of the collection; empty for one made of the hashes of what the vectors are of, so that it is never
+            mistaken for another.
+        exact: search every vector instead of the service's graph.
+    """
+
+    url: str
+    collection: str = ""
+    exact: bool = False
+
+    def ping(self) -> None:
+        """Check that the service answers.
+
+        Raises:
+            ServiceError: it does not.
+            SettingsError: the URL is none.
+        """
+        address = QdrantAddress(self.url, self.collection)
+        client = connect(address)
+        with _answers(address):
+            client.get_collections()
 
 
 def connect(address: QdrantAddress) -> QdrantClient:
@@ -171,6 +225,40 @@ def upload(
         if progress is not None:
             progress(start + len(block), n)
     return QdrantIndex(client, address)
+
+
+def store(
+    vectors: npt.NDArray[Any],
+    service: QdrantService,
+    hashes: tuple[str, str],
+    address_file: Path,
+    advance: Callable[[int], None] = lambda rows: None,
+) -> None:
+    """Store the vectors of a knowledge base in a service, and its address in a file; see `upload`.
+
+    Args:
+        vectors: *Shape:* (n, d), float.
+        service: where to.
+        hashes: of the catalogue and of the model, for the name of the collection.
+        address_file: written at the end.
+        advance: called with newly stored rows.
+    """
+    address = QdrantAddress(service.url, service.collection or collection_name(*hashes), service.exact)
+    stored = 0
+
+    def progress(rows: int, _total: int) -> None:
+        nonlocal stored
+        advance(rows - stored)
+        stored = rows
+
+    upload(vectors, connect(address), address, progress)
+    address.save(address_file)
+
+
+def open_stored(path: Path) -> QdrantIndex:
+    """The index whose address is in a file; see `QdrantAddress.load` and `QdrantIndex`."""
+    address = QdrantAddress.load(path)
+    return QdrantIndex(connect(address), address)
 
 
 def collection_name(catalogue: str, model: str) -> str:
