@@ -193,9 +193,10 @@ def checkout(tmp_path: Path, site: Site) -> Checkout:
     root = tmp_path / "a checkout"  # with a space, which careless quoting would split
     (root / "models").mkdir(parents=True)
     shutil.copy(ROOT / "download_models.sh", root)
-    for package in ("blink", "blink/apps", "blink/apps/download"):  # nothing else of the project may be needed
+    # Nothing else of the project may be needed.
+    for package in ("blink", "blink/apps", "blink/apps/download", "blink/downloads"):
         (root / package).mkdir()
-        for module in (ROOT / package).glob("*.py" if package.endswith("download") else "__init__.py"):
+        for module in (ROOT / package).glob("*.py" if "download" in package else "__init__.py"):
             shutil.copy(module, root / package)
     variables = {
         key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy") and not key.startswith("BLINK_")

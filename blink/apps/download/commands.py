@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from blink.apps.download.folder import (
+from blink.downloads.folder import (
     DownloadError,
     FileState,
     ModelsFolder,
@@ -28,7 +28,7 @@ from blink.apps.download.folder import (
     size_of,
     unpack,
 )
-from blink.apps.download.transfer import Transfer, Version, probe
+from blink.downloads.transfer import Transfer, Version, probe
 
 HELP = """\
 Usage: ./download_models.sh [--only NAME]... [--group GROUP]... [--list | --dry-run | --verify]

@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from blink.apps.download.folder import (
+from blink.downloads.folder import (
     CHUNK,
     DownloadError,
     ModelsFolder,

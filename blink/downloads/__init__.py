@@ -1,0 +1,1 @@
+"""Downloads of the published models and data: the standard library only."""
