@@ -491,6 +491,30 @@ def test_workers_give_the_same_rows_in_order(tmp_path: Path) -> None:
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
 
 
+def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+    source, out = write_records(tmp_path / "in.jsonl", 4000), tmp_path / "out.jsonl"
+    arguments = [str(word) for word in (bulk_toys.__file__, source, out, 2, 0.01)]
+    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT)
+    while not (journal := out.with_name(out.name + JOURNAL_SUFFIX)).exists() or json.loads(journal.read_text())["size"] == 0:
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 30
+    while any(is_running(child) for child in children):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert len(children) >= 2
+
+
+def is_running(pid: str) -> bool:
+    """Whether a process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_a_text_that_always_kills_its_worker_ends_the_run(tmp_path: Path) -> None:
     source = write_records(tmp_path / "in.jsonl", 60)
     with pytest.raises(WorkerError, match=r"linked lines 17 to 20 were killed by signal 9 2 times; out of memory, perhaps"):

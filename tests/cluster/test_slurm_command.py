@@ -22,6 +22,7 @@ from toys import base_folder, knowledge_base, model, rows, write_catalogue
 from blink.apps.common import guarded, say
 from blink.apps.slurm import follow
 from blink.bulk import sources
+from blink.bulk.journal import BulkOutput
 from blink.cluster import encoding, tasks
 from blink.cluster.jobs import JobFolder
 from blink.cluster.script import Job
@@ -351,6 +352,23 @@ class TestLink:
         bad.write_bytes(b"fine\n" + b"\xff\n" * 600)
         done(blink("slurm", "link", bad, "--out", tmp_path / "more.jsonl", "--shards", 3, *arguments))
         assert [row.get("line", 1) for row in map(json.loads, (tmp_path / "more.jsonl").open())] == list(range(1, 602))
+
+    def test_a_stopped_shard_continues(self, toy: Path, tmp_path: Path, blink: Blink, monkeypatch: pytest.MonkeyPatch) -> None:
+        out, commit = tmp_path / "links.jsonl", BulkOutput.commit
+
+        def stopped(output: BulkOutput, *arguments: Any) -> None:
+            commit(output, *arguments)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(BulkOutput, "commit", stopped)
+            status, _, err = blink(*self.words(toy, out, "--shards", 2))
+        assert (status, "shard 0 (texts 0 to 15) and 1 more failed (FAILED, exit status 143)" in err) == (1, True)
+        manifest = json.loads((tmp_path / "links.jsonl.slurm" / "manifest.json").read_text())
+        assert [(row["state"], row["lines"], row["records"]) for row in manifest["shards"]] == [("missing", 15, 5)] * 2
+        done(blink(*self.words(toy, out, "--shards", 2)))
+        done(blink(*self.words(toy, tmp_path / "once.jsonl", "--shards", 1)))
+        assert out.read_bytes() == (tmp_path / "once.jsonl").read_bytes()
 
     def test_a_changed_input_is_refused(self, toy: Path, tmp_path: Path, blink: Blink) -> None:
         texts = tmp_path / "texts.txt"
