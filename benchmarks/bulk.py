@@ -1,10 +1,10 @@
 """Bulk runs: kills, memory, and worker processes. Prints one JSON object.
 
-    python benchmarks/bulk.py kills --texts 2000 --kills 10
+    python benchmarks/bulk.py kills --texts 3000 --kills 10
     python benchmarks/bulk.py memory --texts 500 --times 20
     python benchmarks/bulk.py workers --texts 2000 --rounds 3
 
-``kills`` runs ``blink link --out`` undisturbed, then again, killed at random moments by SIGKILL and SIGTERM in turn, and
+``kills`` runs ``blink link --out`` undisturbed, then again, killed at random moments by SIGKILL and SIGTERM, and
 compares the outputs byte by byte. ``memory`` measures the largest resident memory over an input, and one many times as long.
 ``workers`` compares one process on all cores with several processes, alternately. The texts are those of ``--data``, a
 mention file, repeated in random order.
@@ -73,6 +73,11 @@ def journal(out: Path) -> dict[str, Any]:
     return dict(json.loads(out.with_name(out.name + ".run.json").read_text(encoding="utf-8")))
 
 
+def committed(out: Path) -> int:
+    """Records that are committed of an output."""
+    return int(journal(out)["counts"]["records"]) if out.with_name(out.name + ".run.json").exists() else 0
+
+
 @contextmanager
 def work_folder() -> Iterator[Path]:
     """A folder that is removed afterwards."""
@@ -110,27 +115,26 @@ def kills(
     with work_folder() as folder:
         source, chance = write_texts(data, folder / "in.jsonl", texts), random.Random(seed)
         whole, killed = folder / f"whole{ending}", folder / f"killed{ending}"
-        began = time.monotonic()
         run(command(source, whole, *options))
-        undisturbed_s = time.monotonic() - began
         moments = []
         for number in range(kills):
+            before, began = committed(killed), time.monotonic()
             process = subprocess.Popen(
                 command(source, killed, "--workers", str(workers), *options), cwd=ROOT, stderr=subprocess.DEVNULL
             )
-            # Any moment, the start included, so that a run of many kills still ends.
-            wait_s = chance.uniform(0.1, 0.9) * undisturbed_s
-            try:
-                process.wait(wait_s)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL if number % 2 == 0 else signal.SIGTERM)
-            status = process.wait()
-            committed = journal(killed)["counts"]["records"] if killed.with_name(killed.name + ".run.json").exists() else 0
-            moments.append({"seconds": round(wait_s, 2), "status": status, "committed": committed})
+            # Every second kill comes behind the next commit, the others mostly while the linker is opened.
+            while number % 2 and process.poll() is None and committed(killed) == before:
+                time.sleep(POLL_S)
+            time.sleep(chance.uniform(0.0, 3.0))
+            process.send_signal(signal.SIGKILL if number % 4 < 2 else signal.SIGTERM)
+            status, seconds = process.wait(), round(time.monotonic() - began, 2)
+            moments.append({"seconds": seconds, "status": status, "committed": committed(killed)})
         run(command(source, killed, "--workers", str(workers), *options))
         same = whole.read_bytes() == killed.read_bytes()
         rows = journal(killed)["counts"]["records"]
     print_json({"texts": texts, "kills": moments, "workers": workers, "rows": rows, "same_bytes": same}, out)
+    if all(moment["status"] == 0 for moment in moments):
+        raise RunFailed("the run ended before it could be killed; give more --texts")
     if not same or rows != texts:
         raise RunFailed("the killed run has other rows than the undisturbed one")
 
