@@ -11,10 +11,10 @@ from shell_toys import Script, ToyLinker, link, plain, play
 from blink.apps.shell.cards import SHELL, no_links
 from blink.apps.shell.commands import command_named, help_text
 from blink.apps.shell.console import Cancelled
-from blink.apps.shell.scales import LOG_PROBABILITIES, PROBABILITIES, scale_of
 from blink.apps.shell.session import COMMANDS, Leave, Session
 from blink.errors import SettingsError
 from blink.linking.decoder import MODES, Thresholds
+from blink.linking.scales import LOG_PROBABILITIES, PROBABILITIES, scale_of
 
 pytestmark = pytest.mark.quick
 

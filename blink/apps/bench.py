@@ -6,16 +6,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from blink.apps.common import bar, say
 from blink.apps.model_options import model_options
 from blink.errors import SettingsError
-
-if TYPE_CHECKING:
-    from blink.evaluation.speed.bench import SideRequest
 
 AGAINST = ("original-way",)
 
@@ -69,7 +66,7 @@ def run_bench(
     **options: Any,
 ) -> None:
     """Measure, and print the figures."""
-    from blink.evaluation.speed.bench import BenchPlan, SideRequest, measure, texts_of_catalogue
+    from blink.evaluation.speed.bench import BenchPlan, SideRequest, measure, original_sides, texts_of_catalogue, texts_of_file
     from blink.evaluation.speed.table import as_table
     from blink.files import write_json
     from blink.kb.knowledge_base import KnowledgeBase
@@ -79,40 +76,11 @@ def run_bench(
     if padding and against is None:
         raise SettingsError("--padding is of the original's way; give --against original-way too")
     folders = (Path(model) if model is not None else starter_model(), Path(kb) if kb is not None else starter_kb(bar))
-    texts = texts_of_catalogue(KnowledgeBase.open(folders[1]).catalogue, limit) if file is None else _texts_of(file, limit)
+    texts = texts_of_catalogue(KnowledgeBase.open(folders[1]).catalogue, limit) if file is None else texts_of_file(file, limit)
     sides = [SideRequest("blink", "blink", {"model": model, "kb": kb, **options})]
-    sides += _original_sides(folders, padding or (128, 32)) if against else []
+    sides += original_sides(folders, padding or (128, 32)) if against else []
     plan = BenchPlan(texts, batch_size, rounds, single, starts, threads)
     result = measure(plan, sides, folders, say)
     if out is not None:
         write_json(out, result)
     sys.stdout.write(json.dumps(result, indent=2) + "\n" if as_json else as_table(result))
-
-
-def _original_sides(folders: tuple[Path, Path], paddings: Sequence[int]) -> list[SideRequest]:
-    from blink.evaluation.speed.bench import SideRequest
-
-    model, kb = map(str, folders)
-    return [
-        SideRequest(
-            f"original-way, padding {padding}, {'encodes twice' if encodings == 2 else 'encodes once'}",
-            "original-way",
-            {"model": model, "kb": kb, "padding": padding, "encodings": encodings},
-        )
-        for padding in paddings
-        for encodings in (2, 1)
-    ]
-
-
-def _texts_of(file: str, limit: int) -> list[str]:
-    from itertools import islice
-
-    from blink.data.mention_files import read_samples
-    from blink.data.text_lines import read_lines
-
-    is_mention_file = file.endswith((".jsonl", ".json"))
-    source = (sample.text for sample in read_samples(file)) if is_mention_file else read_lines(file)
-    texts = [text for text in islice(source, limit) if text.strip()]
-    if not texts:
-        raise SettingsError(f"{file} has no text; give a file with a text a line, or a mention file")
-    return texts

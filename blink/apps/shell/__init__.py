@@ -3,7 +3,7 @@
 A `Session` holds the last analysis and the settings; its commands are a table. Its output is made by pure functions
 from links to styled fragments, and a `Console` brings them to a terminal, or to the plain output of a pipe.
 
-The modules, each importing only from those before it: ``scales`` (meaning of scores), ``render`` and ``cards`` (output),
+The modules, each importing only from those before it: ``render`` and ``cards`` (output),
 ``reasons`` (evidence in words), ``explain``, ``commands``, ``complete``, ``console``, ``session``, ``terminal``, ``stream``,
 ``run``, ``command``.
 """

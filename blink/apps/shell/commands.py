@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from blink.apps.shell.render import Fragments, wrapped
-from blink.apps.shell.scales import Scale
 from blink.errors import SettingsError
+from blink.linking.scales import Scale
 
 Owner = TypeVar("Owner")
 """What commands act on."""

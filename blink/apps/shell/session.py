@@ -12,7 +12,6 @@ from blink.apps.shell.complete import Name, names_of
 from blink.apps.shell.console import Cancelled, Console
 from blink.apps.shell.explain import explanation, triple_of
 from blink.apps.shell.render import Fragments, View, marked_text, ranks, threshold_text, wrapped
-from blink.apps.shell.scales import Scale, scale_of
 from blink.data.records import Link, LinkedText
 from blink.data.text_lines import check_text
 from blink.errors import BlinkError, SettingsError
@@ -20,6 +19,7 @@ from blink.linking.analysis import Analysis
 from blink.linking.decoder import Thresholds
 from blink.linking.linker import Linker
 from blink.linking.opening import threshold_warning
+from blink.linking.scales import Scale, scale_of
 
 MOST_TITLES = 50_000
 """Catalogues with more entities do not complete titles: reading them all would stall the first Tab."""

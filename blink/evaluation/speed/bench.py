@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from blink.errors import BlinkError
+from blink.data.mention_files import read_samples
+from blink.data.text_lines import read_lines
+from blink.errors import BlinkError, SettingsError
 from blink.evaluation.speed.machine import evict, machine
 from blink.kb.catalogue import Catalogue
 
@@ -71,6 +74,34 @@ def texts_of_catalogue(catalogue: Catalogue, count: int, seed: int = 0) -> list[
     rows = np.random.default_rng(seed).choice(len(catalogue), min(count, len(catalogue)), replace=False)
     titles = [title for row in rows.tolist() if (title := catalogue.title(row))]
     return [TEMPLATES[i % len(TEMPLATES)].format(title) for i, title in enumerate(titles)]
+
+
+def texts_of_file(file: str, limit: int) -> list[str]:
+    """The first texts of a mention file, or of a file with a text a line.
+
+    Raises:
+        SettingsError: it has none.
+    """
+    is_mention_file = file.endswith((".jsonl", ".json"))
+    source = (sample.text for sample in read_samples(file)) if is_mention_file else read_lines(file)
+    texts = [text for text in islice(source, limit) if text.strip()]
+    if not texts:
+        raise SettingsError(f"{file} has no text; give a file with a text a line, or a mention file")
+    return texts
+
+
+def original_sides(folders: tuple[Path, Path], paddings: Sequence[int]) -> list[SideRequest]:
+    """The original's way, encoding once and twice, with each padding; ``folders`` are of the model and the knowledge base."""
+    model, kb = map(str, folders)
+    return [
+        SideRequest(
+            f"original-way, padding {padding}, {'encodes twice' if encodings == 2 else 'encodes once'}",
+            "original-way",
+            {"model": model, "kb": kb, "padding": padding, "encodings": encodings},
+        )
+        for padding in paddings
+        for encodings in (2, 1)
+    ]
 
 
 def measure(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from blink.errors import BlinkError, MissingFileError
+from blink.errors import BlinkError, MissingFileError, SettingsError
 from blink.files import locked, read_json, sample_hash, sha256, user_cache, write_json
 from blink.model.backends.layout import GRAPHS, SETTINGS_FILE
 from blink.model.config import ModelConfig
@@ -77,6 +77,26 @@ def exported(path: Path, bars: Bars = no_bars, *, again: bool = False, int8: boo
     with locked(target.parent, wait=True):
         if again or not is_current(target, key, int8):
             _make(path, target, key, bars, int8)
+    return target
+
+
+def export_to(path: Path, target: Path, bars: Bars = no_bars, *, int8: bool = False) -> Path:
+    """Export a model into a folder of its own; an earlier export there is replaced.
+
+    Args:
+        path: see `blink.model.loading.load_model`.
+        target: a new or empty folder, or one with an export.
+        bars: for the export.
+        int8: with a graph in 8 bits.
+
+    Raises:
+        SettingsError: the folder holds something else, or the model cannot be exported.
+    """
+    if target.exists() and not (target.is_dir() and ((target / SETTINGS_FILE).is_file() or not any(target.iterdir()))):
+        raise SettingsError(f"{target} holds other files, which an export would replace; name a new or empty folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with locked(target.parent, wait=True):
+        _make(path, target, export_key(path), bars, int8)
     return target
 
 

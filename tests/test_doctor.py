@@ -1,0 +1,138 @@
+"""``blink doctor`` and ``blink export`` on a toy: what they report, what they advise, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import toys
+
+from blink.apps.cli import cli
+from blink.apps.common import guarded
+from blink.errors import CheckpointError
+from blink.evaluation.speed import backends, doctor
+from blink.model.backends.layout import GRAPHS, SETTINGS_FILE
+from blink.model.backends.onnx_backend import OnnxBackend
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("toy")
+    toys.model(reads_case=True, cosine=True).save_pretrained(path)
+    return path
+
+
+def blink(*arguments: str) -> int:
+    return guarded(lambda: cli.main(list(arguments), prog_name="blink", standalone_mode=False), "blink")
+
+
+def test_every_backend_is_measured_against_the_first(folder: Path) -> None:
+    rows = backends.compare_backends(folder, budget_s=0, bf16=False)
+    by_side = {(row["backend"], row["precision"]): row for row in rows}
+    assert list(by_side) == list(backends.SIDES)
+    assert by_side["torch", "bf16"]["skipped"] == "the processor has no bfloat16"
+    exact, int8 = by_side["onnx", "fp32"], by_side["onnx", "int8"]
+    assert exact["score_difference"] < 1e-4
+    assert exact["least_cosine"] > 0.999999
+    assert int8["score_difference"] > 1e-4
+    assert 0.9 < int8["least_cosine"] < 0.999999
+    assert all(row["single_ms"] > 0 and row["texts_per_s"] > 0 for row in rows if "skipped" not in row)
+
+
+def test_a_backend_that_cannot_run_is_skipped(folder: Path) -> None:
+    sides = [("torch", "fp32"), ("onnx", "fp64")]
+    rows = backends.compare_backends(folder, sides=sides, budget_s=0)
+    assert "fp64" in rows[1]["skipped"]
+    assert "texts_per_s" in rows[0]
+
+
+def row(backend: str, precision: str, single: float, batched: float) -> dict[str, Any]:
+    return {"backend": backend, "precision": precision, "single_ms": single, "texts_per_s": batched}
+
+
+def test_advice_follows_the_figures() -> None:
+    """bfloat16 wins batches, ONNX Runtime single texts; int8 is an offer, as links change."""
+    rows = [
+        row("torch", "fp32", 10, 100),
+        row("torch", "bf16", 8, 400),
+        row("onnx", "fp32", 4, 120),
+        row("onnx", "int8", 2, 300),
+    ]
+    single, offer, bulk = backends.advice(rows)
+    assert "--backend onnx --precision fp32" in single
+    assert "2.5 times as fast as torch fp32" in single
+    assert "--backend onnx --precision int8: 2.0 times" in offer
+    assert "--backend torch --precision bf16" in bulk
+    assert "4.0 times as fast" in bulk
+    skipped = {"backend": "onnx", "precision": "fp32", "skipped": "not installed"}
+    assert backends.advice([row("torch", "fp32", 10, 100), skipped]) == [
+        "one text at a time: --backend torch --precision fp32 (10 ms a text)",
+        "many texts: --backend torch --precision fp32 (100 texts a second)",
+    ]
+
+
+def test_fast_prints_a_table(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends.examine, "__kwdefaults__", {"budget_s": 0.0, "bars": backends.no_bars})
+    assert blink("doctor", "--fast", "--model", str(folder)) == 0
+    printed = capsys.readouterr().out
+    assert "one text at a time: --backend" in printed
+    assert "many texts: --backend" in printed
+    assert blink("doctor", "--fast", "--model", str(folder), "--json") == 0
+    assert [r["precision"] for r in json.loads(capsys.readouterr().out)["rows"]] == ["fp32", "bf16", "fp32", "int8"]
+
+
+def test_doctor_examines_the_installation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert blink("doctor", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["problems"] == []
+    assert found["starter"]["links"] == ["Paris", "Texas"]
+    assert found["backends"] == {"PyTorch": True, "ONNX Runtime": True, "FAISS": True}
+    assert found["machine"]["versions"]["numpy"] == np.__version__
+
+
+def test_problems_end_with_an_exit_status(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise CheckpointError("models/starter is\n damaged")
+
+    monkeypatch.setattr("blink.linking.opening.open_linker", fail)
+    monkeypatch.setattr(doctor, "free_mib", lambda: 300)
+    with pytest.raises(SystemExit) as stop:
+        blink("doctor")
+    assert stop.value.code == 1
+    printed = capsys.readouterr().out
+    assert "problem     the starter does not open: models/starter is damaged\n" in printed
+    assert "problem     only 300 MiB" in printed
+    assert "all is well" not in printed
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_export_writes_a_folder_that_runs(int8: bool, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "onnx"
+    assert blink("export", "--onnx", str(folder), "--out", str(out), *(["--int8"] if int8 else [])) == 0
+    printed = capsys.readouterr().out
+    assert f"exported {folder} into {out}" in printed
+    assert "fp32 differs from PyTorch: mention scores by" in printed
+    assert ("int8 differs" in printed) == (out / GRAPHS["int8"]).is_file() == int8
+    assert OnnxBackend(out, "int8" if int8 else "fp32").entity_size == toys.HIDDEN
+    assert blink("export", "--onnx", str(folder), "--out", str(out)) == 0  # an earlier export is replaced
+    assert not (out / GRAPHS["int8"]).exists()
+
+
+def test_export_refuses_what_it_cannot_do(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    for arguments, message in (
+        (("--onnx", str(folder), "--out", str(tmp_path)), "holds other files"),
+        (("--onnx", str(tmp_path / "nowhere")), "is no model folder"),
+        ((str(folder),), "--onnx"),
+    ):
+        assert blink("export", *arguments) in (1, 2)
+        printed = capsys.readouterr().err
+        assert message in printed
+        assert printed.count("\n") == 1
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+    assert not (tmp_path / SETTINGS_FILE).exists()
+    assert blink("doctor", "--model", str(folder)) == 2
+    assert "--fast" in capsys.readouterr().err
