@@ -254,6 +254,21 @@ def test_a_folder_that_cannot_be_written(stored: Path, tmp_path: Path, monkeypat
     assert exported(stored) == target
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SettingsError("encoders of type 'bert' differ")])
+def test_what_cannot_be_exported_runs_with_torch(
+    error: Exception, stored: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.delenv("BLINK_BACKEND")
+    monkeypatch.setattr(exports, "_make", fail)
+    assert LinkingModel.open(stored, precision="fp32", device="cpu").backend.name == "torch"
+    assert "runs with PyTorch" in caplog.text
+    with pytest.raises(type(error)):
+        LinkingModel.open(stored, backend="onnx")
+
+
 def _export(path: Path, results: Any) -> None:
     results.put(str(exported(path)))
 

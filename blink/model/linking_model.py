@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blink.errors import CheckpointError, SettingsError
+from blink.errors import CheckpointError, SettingsError, first_line
 from blink.model.backends.exported import exported, stored_config, unexportable
 from blink.model.backends.protocol import Backend
 from blink.model.config import ModelConfig
@@ -19,6 +20,8 @@ from blink.progress import Bars, no_bars
 
 if TYPE_CHECKING:
     from blink.model.biencoder import BiEncoder
+
+logger = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "torch", "onnx")
 BACKEND_VARIABLE = "BLINK_BACKEND"
@@ -105,7 +108,12 @@ class LinkingModel:
         """
         folder = require_model(path)
         if resolve_backend(folder, backend, precision, device) == "onnx":
-            return cls._from_export(folder, "fp32" if precision == "auto" else precision, bars)
+            try:
+                return cls._from_export(folder, "fp32" if precision == "auto" else precision, bars)
+            except (SettingsError, OSError) as error:  # it cannot be exported, or not be written
+                if "onnx" in (backend, os.environ.get(BACKEND_VARIABLE)) or precision == "int8":
+                    raise
+                logger.warning("%s runs with PyTorch, which starts slowly: %s", path, first_line(error))
         from blink.model.loading import load_model
 
         return cls.of(load_model(path), precision, device)
