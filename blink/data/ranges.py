@@ -59,20 +59,20 @@ class Groups:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def max(self, values: np.ndarray, empty: float = -np.inf) -> np.ndarray:
-        """The maximum of each group. *Shape:* (n,) to (m,)."""
-        return self._reduced(np.maximum, values, empty)
+    def max(self, values: np.ndarray) -> np.ndarray:
+        """The maximum of each group, -inf of an empty one. *Shape:* (..., n) to (..., m)."""
+        return self._reduced(np.maximum, values, -np.inf)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        """The sum of each group. *Shape:* (n,) to (m,)."""
+        """The sum of each group. *Shape:* (..., n) to (..., m)."""
         return self._reduced(np.add, values, 0)
 
     def _reduced(self, ufunc: np.ufunc, values: np.ndarray, empty: float) -> np.ndarray:
-        if self._some is None and len(values):
-            reduced: np.ndarray = ufunc.reduceat(values, self.bounds[:-1])
+        if self._some is None and len(self.owner):
+            reduced: np.ndarray = ufunc.reduceat(values, self.bounds[:-1], axis=-1)
             return reduced
-        reduced = np.full(len(self), empty, dtype=values.dtype)
-        if len(values):
+        reduced = np.full((*values.shape[:-1], len(self)), empty, dtype=values.dtype)
+        if len(self.owner):
             # An empty group would take the element behind it.
-            reduced[self._some] = ufunc.reduceat(values, self.bounds[self._some])
+            reduced[..., self._some] = ufunc.reduceat(values, self.bounds[self._some], axis=-1)
         return reduced

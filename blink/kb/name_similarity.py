@@ -7,6 +7,7 @@ the trigrams and words of a name: all pairs together are a few flat arrays.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,8 +33,6 @@ MEASURES = (
 """Columns of `compare_pairs`."""
 LEAST_RARITY = 0.1
 """Least rarity of a word, for catalogues of few names."""
-_FILTER = 1 << 8
-"""Bits of a set of words: most words that are not in the set have another bit."""
 
 
 def compare_pairs(
@@ -52,7 +51,7 @@ def compare_pairs(
         index: of the names.
         mentions: strings.
         rows: entity of each pair; rows below 0 get zeros. *Shape:* (n,), int64.
-        mention_of: index of its mention. *Shape:* (n,), int64.
+        mention_of: index of its mention, ascending. *Shape:* (n,), int64.
         contexts: texts around mentions.
         context_of: index of each mention's context. *Shape:* (m,), int64.
 
@@ -77,39 +76,31 @@ def compare_pairs(
     gram_at = index.gram_at[names]
     sizes = index.gram_at[names + 1] - gram_at
     shared = _shared_trigrams(index.grams, gram_at, sizes, mention, [query.trigrams for query in queries])
-    values = np.zeros((len(MEASURES), len(names)))
+    values = np.zeros((len(MEASURES), len(names)), dtype=np.float32)
     values[0] = 2 * shared / (sizes + n_trigrams)
     values[3] = index.initials[names] == np.array([initials_hash(text) for text in mentions], dtype=np.int64)[mention]
 
     word_at = index.word_at[names]
     sizes = index.word_at[names + 1] - word_at
     words, name = index.words[numbers_of(word_at, sizes)], np.repeat(np.arange(len(names)), sizes)
-    known = _Sets([query.words for query in queries])
-    of_mention = known.have(mention[name], words)
-    n_shared = np.bincount(name[of_mention], minlength=len(names))
-    # Without a common word these measures are 0: most names have none.
-    some = np.flatnonzero(n_shared)
-    if len(some):
-        inside = (n_shared > 0)[name]
-        words, name, of_mention = words[inside], (np.cumsum(n_shared > 0) - 1)[name[inside]], of_mention[inside]
-        mention, n_shared, sizes = mention[some], n_shared[some], sizes[some]
-        rarity = index.rarity(words)
-        weight = np.bincount(name, rarity, len(some))
-        shared_weight = np.bincount(name[of_mention], rarity[of_mention], len(some))
-        mention_weight = np.bincount(known.owner, index.rarity(known.items), len(queries))[mention]
-        values[1, some] = n_shared / n_words[mention]
-        values[2, some] = n_shared / sizes
-        values[4, some] = shared_weight / np.maximum(LEAST_RARITY, mention_weight)
-        values[5, some] = shared_weight / np.maximum(LEAST_RARITY, weight)
-        values[6, some] = 2 * shared_weight / np.maximum(LEAST_RARITY, mention_weight + weight)
-        around = _Sets([hashed_words(normalise(context).split()) for context in contexts])
-        others = np.flatnonzero(~of_mention)
-        unexplained = others[~around.have(context_of[mention[name[others]]], words[others])]
-        rest = weight - shared_weight
+    rarity, mention_of_word = index.rarity(words), mention[name]
+    owner, known = _sets([query.words for query in queries])
+    of_mention = _is_in(_keys(mention_of_word, words), _keys(owner, known))
+    n_shared, weight = np.bincount(name[of_mention], minlength=len(names)), np.bincount(name, rarity, len(names))
+    shared_weight = np.bincount(name[of_mention], rarity[of_mention], len(names))
+    mention_weight = np.bincount(owner, index.rarity(known), len(queries))[mention]
+    values[1], values[2] = n_shared / n_words[mention], n_shared / sizes
+    values[4], values[5] = shared_weight / mention_weight, shared_weight / weight
+    values[6] = 2 * shared_weight / (mention_weight + weight)
+    # Most names have no word of the mention.
+    others = np.flatnonzero(~of_mention & (n_shared > 0)[name])
+    if len(others):
+        around = _keys(*_sets([hashed_words(normalise(context).split()) for context in contexts]))
+        unexplained = others[~_is_in(_keys(context_of[mention_of_word[others]], words[others]), around)]
+        rest = np.where((n_shared > 0) & (n_shared < sizes), weight - shared_weight, 0)
         rest[name[unexplained]] = 0
-        rest[n_shared == sizes] = 0
-        values[7, some] = rest
-    result[:, pairs] = np.maximum.reduceat(values.astype(np.float32), np.cumsum(n_names) - n_names, axis=1)
+        values[7] = rest
+    result[:, pairs] = np.maximum.reduceat(values, np.cumsum(n_names) - n_names, axis=1)
     return result.T
 
 
@@ -122,53 +113,40 @@ def _shared_trigrams(
         grams: of all names of the index. *Shape:* (trigrams,), uint16.
         begin: the first trigram of each name. *Shape:* (names,), int64.
         sizes: its number of trigrams. *Shape:* (names,), int64.
-        mention: index of its mention. *Shape:* (names,), int64.
+        mention: index of its mention, ascending. *Shape:* (names,), int64.
         queries: trigrams of each mention.
 
     Returns:
         *Shape:* (names,), int64.
     """
-    known = np.concatenate(queries)
-    distinct = np.unique(known)
-    # Trigrams of no mention share the column 0: so the table fits in a cache of the processor.
-    column_of = np.zeros(N_TRIGRAMS, dtype=np.int64)
-    column_of[distinct] = np.arange(1, len(distinct) + 1)
-    table = np.zeros((len(queries), len(distinct) + 1), dtype=np.bool_)
-    table[np.repeat(np.arange(len(queries)), [len(query) for query in queries]), column_of[known]] = True
-    at = column_of[grams[numbers_of(begin, sizes)]]
-    at += np.repeat(mention * table.shape[1], sizes)
-    shared = np.concatenate([[0], np.cumsum(table.reshape(-1)[at], dtype=np.int64)])
-    past = np.cumsum(sizes)
+    of_names, past = grams[numbers_of(begin, sizes)], np.cumsum(sizes)
+    at = np.append(0, past)[np.searchsorted(mention, np.arange(len(queries) + 1))].tolist()
+    shared = np.zeros(len(of_names) + 1, dtype=np.int64)
+    # One set of all trigrams, which fits in a cache of the processor, holds those of each mention in turn.
+    is_known, known = np.zeros(N_TRIGRAMS, dtype=np.bool_), np.empty(len(of_names), dtype=np.bool_)
+    for query, (first, last) in zip(queries, pairwise(at), strict=True):
+        if first < last:
+            is_known[query] = True
+            is_known.take(of_names[first:last], out=known[first:last])
+            is_known[query] = False
+    np.cumsum(known, out=shared[1:])
     counts: np.ndarray = shared[past] - shared[past - sizes]
     return counts
 
 
-class _Sets:
-    """Sets of hashed words.
-
-    Attributes:
-        items: of all sets. *Shape:* (items,), uint32.
-        owner: the set of each, ascending. *Shape:* (items,), int64.
-
-    Args:
-        sets: ascending. *Shape:* of each, (n,), uint32.
-    """
-
-    def __init__(self, sets: Sequence[np.ndarray]) -> None:
-        self.items, self.owner = np.concatenate(sets), np.repeat(np.arange(len(sets)), [len(items) for items in sets])
-        self._keys = _keys(self.owner, self.items)
-        self._bits = np.zeros(len(sets) * _FILTER, dtype=np.bool_)
-        self._bits[self.owner * _FILTER + self.items % _FILTER] = True
-
-    def have(self, owner: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Whether each item is in a set. *Shape:* (n,) each; result (n,), bool."""
-        have = self._bits[owner * _FILTER + items % _FILTER]
-        possible = np.flatnonzero(have)
-        if len(possible):
-            keys = _keys(owner[possible], items[possible])
-            have[possible] = self._keys[np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)] == keys
-        return have
+def _sets(sets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The set of each item, and the items of all sets. *Shape:* (items,), int64 and that of the sets."""
+    return np.repeat(np.arange(len(sets)), [len(items) for items in sets]), np.concatenate(sets)
 
 
 def _keys(owner: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Numbers that identify a set and an item, ascending where both are. *Shape:* (n,), uint64."""
     return owner.astype(np.uint64) << np.uint64(32) | items
+
+
+def _is_in(keys: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    """Whether each key is in an ascending array. *Shape:* (n,), bool."""
+    if not len(ascending):
+        return np.zeros(len(keys), dtype=np.bool_)
+    is_in: np.ndarray = ascending[np.minimum(ascending.searchsorted(keys), len(ascending) - 1)] == keys
+    return is_in

@@ -7,7 +7,7 @@ arrays, since spans have between one and dozens of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -137,80 +137,90 @@ class CandidateFeaturizer:
             candidates: of the spans of some windows.
             contexts: of these windows, in the order of the spans.
         """
-        groups = candidates.groups
-        spans = np.zeros((len(groups), len(FEATURES)), dtype=np.float32)
-        spans[:, _AROUND] = surroundings(contexts)
-        spans[:, _COLUMN["entities"]] = np.log(min(len(self._popularity), MANY_ENTITIES))
-        of_span = _mentions(candidates, contexts) | _name_of(candidates)
-        for name, column in of_span.items():
-            spans[:, _COLUMN[name]] = column
-        values = spans[groups.owner]
-        of_candidate = _inner_products(candidates) | _names(candidates) | _topics(candidates)
-        for name, column in of_candidate.items():
-            values[:, _COLUMN[name]] = column
-        self._spelling(candidates, contexts, values)
-        self._popular(candidates, values)
+        of_span = np.zeros((len(candidates.groups), len(FEATURES)), dtype=np.float32)
+        of_span[:, _AROUND] = surroundings(contexts)
+        _fill(of_span, _mentions(candidates, contexts))
+        of_span[:, _COLUMN["entities"]] = np.log(min(len(self._popularity), MANY_ENTITIES))
+        values = of_span[candidates.groups.owner]
+        spelling, popularity = self._spelling(candidates, contexts), self._popularity[candidates.rows]
+        values[:, _SPELLING], values[:, _POPULARITY] = spelling, popularity
+        _fill(values, _against_others(candidates, spelling[:, 0], popularity[:, 0]))
+        _fill(values, _names(candidates))
         return MeasuredCandidates(candidates, values)
 
-    def _spelling(self, candidates: Candidates, contexts: Sequence[TextContext], values: np.ndarray) -> None:
-        groups, sizes = candidates.groups, [len(context.bounds) for context in contexts]
-        measured = self.names.fuzzy_index.compare_all(
+    def _spelling(self, candidates: Candidates, contexts: Sequence[TextContext]) -> np.ndarray:
+        return self.names.fuzzy_index.compare_all(
             [string for context in contexts for string in context.strings],
             candidates.rows,
-            groups.owner,
+            candidates.groups.owner,
             [context.window_text for context in contexts],
-            np.repeat(np.arange(len(contexts)), sizes),
+            np.repeat(np.arange(len(contexts)), [len(context.bounds) for context in contexts]),
         )
-        values[:, _SPELLING] = measured
-        dice = measured[:, 0]
-        values[:, _COLUMN["behind_best_dice"]] = dice - groups.max(dice)[groups.owner]
-
-    def _popular(self, candidates: Candidates, values: np.ndarray) -> None:
-        groups, table = candidates.groups, self._popularity[candidates.rows]
-        values[:, _POPULARITY] = table
-        # Among entities of the mention's name, the distance to the most popular one.
-        named = np.where(candidates.kinds >= ALIAS, table[:, COLUMNS.index("popularity")], -np.inf)
-        values[:, _COLUMN["popularity_gap"]] = _difference(named, groups.max(named)[groups.owner], limit=np.inf)
 
 
-def _inner_products(candidates: Candidates) -> dict[str, np.ndarray]:
-    groups, logits = candidates.groups, candidates.logits
-    best, second = _best_two(groups, logits)
-    second = np.where(np.isfinite(second), second, best - 10)
-    best_of = best[groups.owner]
-    return {
+def _fill(values: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+    for name, column in columns.items():
+        values[:, _COLUMN[name]] = column
+
+
+def _against_others(candidates: Candidates, dice: np.ndarray, popularity: np.ndarray) -> dict[str, np.ndarray]:
+    """Inner products, similarity and popularity of each candidate against those of the other candidates of its span.
+
+    Args:
+        candidates: of the spans.
+        dice: similarity of the names. *Shape:* (n,), float32.
+        popularity: of the entities. *Shape:* (n,), float32.
+    """
+    groups, is_alias, logits, has_topics = candidates.groups, candidates.kinds >= ALIAS, candidates.logits, True
+    topics = candidates.topic_logits
+    if topics is None:
+        topics, has_topics = np.zeros_like(logits), False
+    # Few calls on matrices, since a question has two dozen candidates: all maxima at once.
+    table = np.full((7, len(logits)), -np.inf, dtype=np.float32)
+    table[0], table[1], table[2] = logits, topics, dice
+    np.copyto(table[3:6], (logits, topics, popularity), where=is_alias)
+    np.copyto(table[6], logits, where=~is_alias)
+    best = groups.max(table)
+    has_named, has_other = best[3] > -np.inf, best[6] > -np.inf
+    best_of, has_named_of = best[:, groups.owner], has_named[groups.owner]
+    is_best = table[:2] >= best_of[:2]
+    second = groups.max(np.where(is_best, np.float32(-np.inf), table[:2]))
+    second = np.where(groups.sum(is_best.astype(np.float32)) > 1, best[:2], second)
+    second = np.where(second > -np.inf, second, best[:2] - np.array([[10], [0]], dtype=np.float32))
+    behind = table[:2] - best_of[:2]
+    ahead = table[:2] - np.where(is_best, second[:, groups.owner], best_of[:2])
+    # Where no entity has the name, 0 instead of the maximum avoids differences of infinities.
+    top = np.stack([best[0], np.where(has_named, best[3], 0)])
+    shifted = table[[0, 3]] - top[:, groups.owner]
+    log_softmax = shifted - np.log(np.maximum(groups.sum(np.exp(shifted)), np.float32(1e-37)))[:, groups.owner]
+    behind_named = np.where(has_named_of, table[:2] - np.where(has_named_of, best_of[3:5], 0), 0).clip(-20, 20)
+    margin = np.where(has_named & has_other, np.where(has_named, best[3], 0) - np.where(has_other, best[6], 0), 0).clip(-20, 20)
+    measured = {
         "logit": logits,
-        "behind_best": (logits - best_of).clip(-30),
-        "ahead_of_next": (logits - np.where(logits >= best_of, second[groups.owner], best_of)).clip(-30, 30),
-        "log_softmax": _log_softmax(groups, logits, best).clip(-30),
+        "behind_best": behind[0].clip(-30),
+        "ahead_of_next": ahead[0].clip(-30, 30),
+        "log_softmax": log_softmax[0].clip(-30),
+        "named_margin": margin[groups.owner],
+        "behind_best_named": behind_named[0],
+        "namesake_log_softmax": np.where(is_alias, log_softmax[1], 0).clip(-20),
+        "namesakes_ahead": np.log1p(_named_ahead(groups, logits, is_alias)),
+        "behind_best_dice": dice - best_of[2],
+        "popularity_gap": np.where(is_alias, popularity - best_of[5], 0),
     }
-
-
-def _name_of(candidates: Candidates) -> dict[str, np.ndarray]:
-    """What the name of each span says by itself; its entities against those of other names."""
-    groups, logits, is_alias = candidates.groups, candidates.logits, candidates.kinds >= ALIAS
-    best_named, best_other = (groups.max(np.where(mask, logits, -np.inf)) for mask in (is_alias, ~is_alias))
-    return {
-        "namesakes": np.log1p(candidates.namesakes),
-        "in_alias_table": candidates.namesakes > 0,
-        "named_margin": _difference(best_named, best_other),
-    }
+    if has_topics:
+        of_topics = (topics, behind[1].clip(-20), behind_named[1], ahead[1].clip(-20, 20))
+        measured |= dict(zip(FEATURE_GROUPS["topic"], of_topics, strict=True))
+    return measured
 
 
 def _names(candidates: Candidates) -> dict[str, np.ndarray]:
-    groups, kinds, logits = candidates.groups, candidates.kinds, candidates.logits
-    is_alias = kinds >= ALIAS
-    named = np.where(is_alias, logits, -np.inf)
-    best_named = groups.max(named)
+    kinds = candidates.kinds
     return {
-        "alias": is_alias,
+        "alias": kinds >= ALIAS,
         "bare_title": kinds >= BARE_TITLE,
         "title": kinds >= TITLE,
-        "is_unambiguous": (kinds >= VARIANT) & (candidates.namesakes == 1)[groups.owner],
+        "is_unambiguous": (kinds >= VARIANT) & (candidates.namesakes == 1)[candidates.groups.owner],
         "is_fuzzy_match": kinds == VARIANT,
-        "behind_best_named": _difference(logits, best_named[groups.owner]),
-        "namesake_log_softmax": np.where(is_alias, _log_softmax(groups, named, best_named), 0).clip(-20),
-        "namesakes_ahead": np.log1p(_named_ahead(groups, logits, is_alias)),
     }
 
 
@@ -218,72 +228,47 @@ def _named_ahead(groups: Groups, logits: np.ndarray, is_alias: np.ndarray) -> np
     """How many entities of the mention's name have a higher inner product than each candidate. *Shape:* (n,), int64."""
     named = np.flatnonzero(is_alias)
     of_group = np.bincount(groups.owner[named], minlength=len(groups))
-    first = np.cumsum(of_group) - of_group
     others = of_group[groups.owner]
-    ahead = logits[named[numbers_of(first[groups.owner], others)]] > np.repeat(logits, others)
-    counts: np.ndarray = np.bincount(np.repeat(np.arange(len(logits)), others)[ahead], minlength=len(logits))
+    at = numbers_of((np.cumsum(of_group) - of_group)[groups.owner], others)
+    candidate = np.repeat(np.arange(len(logits)), others)
+    counts: np.ndarray = np.bincount(candidate[logits[named[at]] > logits[candidate]], minlength=len(logits))
     return counts
-
-
-def _topics(candidates: Candidates) -> dict[str, np.ndarray]:
-    """How well the text around a span fits each candidate, whatever the mention's name."""
-    groups, logits = candidates.groups, candidates.topic_logits
-    if logits is None:
-        return {}
-    best, second = _best_two(groups, logits)
-    best_of = best[groups.owner]
-    best_named = groups.max(np.where(candidates.kinds >= ALIAS, logits, -np.inf))
-    return {
-        "topic": logits,
-        "topic_behind_best": _difference(logits, best_of),
-        "topic_behind_best_named": _difference(logits, best_named[groups.owner]),
-        "topic_ahead_of_next": _difference(logits, np.where(logits >= best_of, second[groups.owner], best_of)),
-    }
-
-
-def _best_two(groups: Groups, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The best value of each group, and the second best, -inf in a group of one. *Shape:* (m,), float32, each."""
-    best = groups.max(values)
-    is_best = values >= best[groups.owner]
-    second = groups.max(np.where(is_best, -np.inf, values))
-    return best, np.where(groups.sum(is_best.astype(np.int64)) > 1, best, second)
-
-
-def _log_softmax(groups: Groups, values: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """Logarithm of the softmax over each group; groups that are all -inf stay -inf. ``best``: the maximum of each."""
-    shifted = values - np.where(np.isfinite(best), best, 0)[groups.owner]
-    total = groups.sum(np.exp(shifted))
-    result: np.ndarray = shifted - np.log(np.where(total > 0, total, 1))[groups.owner]
-    return result
-
-
-def _difference(a: np.ndarray, b: np.ndarray, limit: float = 20) -> np.ndarray:
-    """Subtract, limited either way; 0 where either is -inf."""
-    both = np.isfinite(a) & np.isfinite(b)
-    return np.subtract(a, b, out=np.zeros_like(a), where=both).clip(-limit, limit)
 
 
 def _mentions(candidates: Candidates, contexts: Sequence[TextContext]) -> dict[str, np.ndarray]:
     """The spans as mentions, and against those of their window that overlap them."""
-    spans = candidates.spans
-    windows = Groups(np.array([len(context.bounds) for context in contexts], dtype=np.int64))
-    company = Groups(windows.sizes[windows.owner])
-    other, span = numbers_of(windows.bounds[windows.owner], company.sizes), company.owner
-    overlap = (spans.start[span] <= spans.end[other]) & (spans.start[other] <= spans.end[span]) & (span != other)
-    width = spans.end - spans.start
-    longer, shorter = overlap & (width[other] > width[span]), overlap & (width[other] < width[span])
-    logits, named = spans.mention_logits, (candidates.namesakes > 0)[other]
-    of_other, least = logits[other], np.float32(-12)
-    strings = [string for context in contexts for string in context.strings]
-    is_cased = np.concatenate([np.broadcast_to(context.is_cased, len(context.bounds)) for context in contexts])
+    logits, strings = candidates.spans.mention_logits, [string for context in contexts for string in context.strings]
+    is_cased = [c.is_cased if isinstance(c.is_cased, np.ndarray) else np.full(len(c.bounds), c.is_cased) for c in contexts]
+    strongest, longer, longer_named, shorter_named = _overlaps(candidates, contexts)
     return {
+        "namesakes": np.log1p(candidates.namesakes),
+        "in_alias_table": candidates.namesakes > 0,
         "mention": logits.clip(-12, 12),
         "width": np.log1p([string.count(" ") for string in strings]),
-        "is_lowercase": np.array([string[:1].islower() for string in strings]) & is_cased,
+        "is_lowercase": np.array([string[:1].islower() for string in strings]) & np.concatenate(is_cased),
         "is_capitalized": np.array([string[:1].isupper() for string in strings]),
         "is_numeric": np.array([string.replace(" ", "").isdigit() for string in strings]),
-        "overlap_margin": (logits - company.max(np.where(overlap, of_other, least))).clip(-12, 12),
-        "longer_name": company.max(longer & named),
-        "shorter_name": company.max(shorter & named),
-        "longer_mention": (logits - company.max(np.where(longer, of_other, least))).clip(-12, 12),
+        "overlap_margin": (logits - strongest).clip(-12, 12),
+        "longer_name": longer_named,
+        "shorter_name": shorter_named,
+        "longer_mention": (logits - longer).clip(-12, 12),
     }
+
+
+def _overlaps(candidates: Candidates, contexts: Sequence[TextContext]) -> np.ndarray:
+    """Of the other spans of its window that overlap each span: the highest mention score, also of the longer ones, at least
+    -12, and whether a longer and a shorter one is a name. *Shape:* (4, m), float32.
+    """
+    spans, windows = candidates.spans, Groups(np.array([len(context.bounds) for context in contexts]))
+    company = Groups(windows.sizes[windows.owner])
+    other, span = numbers_of(windows.bounds[windows.owner], company.sizes), company.owner
+    overlap = (spans.start[span] <= spans.end[other]) & (spans.start[other] <= spans.end[span]) & (other != span)
+    table = np.zeros((4, len(span)), dtype=np.float32)
+    table[:2] = -12
+    if overlap.any():
+        width = spans.end - spans.start
+        wider = width[other] - width[span]
+        longer, named = overlap & (wider > 0), (candidates.namesakes > 0)[other]
+        np.copyto(table[:2], spans.mention_logits[other], where=(overlap, longer))
+        table[2], table[3] = longer & named, overlap & (wider < 0) & named
+    return company.max(table)
