@@ -42,16 +42,16 @@ def measured(
         of_span |= {"entities": math.log(min(len(names.popularity), MANY_ENTITIES)), "namesakes": math.log1p(len(matches[i]))}
         of_span["in_alias_table"] = len(matches[i]) > 0
         columns = [_spelling(names.fuzzy_index, string, row, context.window_text) for row in rows]
-        fame = [dict(zip(COLUMNS, names.popularity[row].tolist(), strict=True)) for row in rows]
+        popular = [dict(zip(COLUMNS, names.popularity[row].tolist(), strict=True)) for row in rows]
         result.append([])
         for c, (row, kind) in enumerate(zip(rows, kinds, strict=True)):
             by_kind = {"alias": kind >= ALIAS, "bare_title": kind >= BARE_TITLE, "title": kind >= TITLE}
             by_kind |= {"is_fuzzy_match": kind == VARIANT, "is_unambiguous": kind >= VARIANT and len(matches[i]) == 1}
             by_kind["behind_best_dice"] = columns[c]["dice"] - max(of_row["dice"] for of_row in columns)
-            famous = max((f["popularity"] for f, k in zip(fame, kinds, strict=True) if k >= ALIAS), default=0)
-            by_kind["popularity_gap"] = fame[c]["popularity"] - famous if kind >= ALIAS else 0
+            famous = max((f["popularity"] for f, k in zip(popular, kinds, strict=True) if k >= ALIAS), default=0)
+            by_kind["popularity_gap"] = popular[c]["popularity"] - famous if kind >= ALIAS else 0
             products = _products(c, logits, kinds) | _topics(c, topics, kinds)
-            result[-1].append((row, of_span | by_kind | columns[c] | fame[c] | products))
+            result[-1].append((row, of_span | by_kind | columns[c] | popular[c] | products))
     return result
 
 

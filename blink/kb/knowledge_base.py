@@ -194,6 +194,12 @@ class KnowledgeBase:
             return [self.catalogue[row].kb_id for row in rows]
         return self._title_table.kb_ids(rows)
 
+    def titles_and_ids(self, rows: Rows) -> list[tuple[str, str | None]]:
+        """Titles and ids of rows, as of `titles` and `kb_ids`; a line is parsed once."""
+        if self._title_table is None:
+            return [(entity.title, entity.kb_id) for entity in (self.catalogue[row] for row in rows)]
+        return list(zip(self._title_table.titles(rows), self._title_table.kb_ids(rows), strict=True))
+
     @classmethod
     def open(cls, folder: str | Path) -> KnowledgeBase:
         """Open a knowledge base written by `build_knowledge_base`. Its files are memory-mapped.

@@ -308,8 +308,15 @@ class Linker:
 
     def decode(self, analysis: Analysis, thresholds: Thresholds | None = None) -> LinkedText:
         """Turn an analysis into links, at this linker's thresholds or at others; requested mentions are all linked."""
-        scores = self.decoder.scores(analysis)
-        links = [self._link(analysis, d, scores[d.span]) for d in self.decoder.decode(analysis, thresholds)]
+        decoded = self.decoder.decode(analysis, thresholds)
+        if not decoded:
+            return LinkedText(analysis.text, ())
+        scores, rows = self.decoder.scores(analysis), analysis.spans.rows
+        # Rows of -1 are at the end.
+        of_links = [[row for row in rows[d.span].tolist() if row >= 0] for d in decoded]
+        distinct = list(dict.fromkeys(row for of_link in of_links for row in of_link))
+        names = dict(zip(distinct, self.kb.titles_and_ids(distinct), strict=True))
+        links = [_link(analysis, d, of, scores[d.span].tolist(), names) for d, of in zip(decoded, of_links, strict=True)]
         return LinkedText(analysis.text, tuple(links))
 
     def explain(self, text: str, thresholds: Thresholds | None = None, *, batch_size: int = 64) -> tuple[LinkedText, Analysis]:
@@ -414,12 +421,17 @@ class Linker:
             threshold = options.threshold
         return Decoder(mode, Thresholds(threshold, options.mention_threshold))
 
-    def _link(self, analysis: Analysis, span: DecodedSpan, scores: np.ndarray) -> Link:
-        entities = (self.catalogue[row] for row in analysis.spans.rows[span.span].tolist() if row >= 0)
-        # Rows of -1 are at the end, so there are more scores than entities.
-        candidates = tuple(Candidate(e.row, e.kb_id, e.title, float(s)) for e, s in zip(entities, scores, strict=False))
-        best, mention = candidates[0], analysis.text[span.start : span.end]
-        return Link(span.start, span.end, mention, best.row, best.kb_id, best.title, best.score, candidates)
+
+def _link(
+    analysis: Analysis,
+    span: DecodedSpan,
+    rows: Sequence[int],
+    scores: Sequence[float],
+    names: Mapping[int, tuple[str, str | None]],
+) -> Link:
+    candidates = tuple(Candidate(row, names[row][1], names[row][0], score) for row, score in zip(rows, scores, strict=False))
+    best, mention = candidates[0], analysis.text[span.start : span.end]
+    return Link(span.start, span.end, mention, best.row, best.kb_id, best.title, best.score, candidates)
 
 
 def load(model: str | Path = STARTER, kb: str | Path | None = None, **options: Any) -> Linker:
