@@ -17,7 +17,7 @@ from blink.kb.index.stored_rows import StoredRows
 pytestmark = pytest.mark.quick
 
 
-@pytest.mark.parametrize("limit", [0, 1 << 30])
+@pytest.mark.parametrize("limit", [0, 1 << 29])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_rows_are_those_of_the_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, dtype: type) -> None:
     monkeypatch.setattr(stored_rows, "PREFETCHED_FROM", limit)

@@ -40,6 +40,7 @@ class CoarseIndex:
         depth: least length of the shortlist; it is also at least four times the number of hits.
         max_depth: longest shortlist.
         adaptive: whether shortlists grow; if not, their length is ``depth``.
+        deviations: of the coarse scores' errors that the shortlist must have in reserve.
     """
 
     def __init__(
@@ -50,11 +51,12 @@ class CoarseIndex:
         depth: int = DEPTH,
         max_depth: int = MAX_DEPTH,
         adaptive: bool = True,
+        deviations: float = DEVIATIONS,
     ) -> None:
         if not 1 <= depth <= max_depth:
             raise SettingsError(f"the shortlist has {depth} to {max_depth} rows; allowed are 1 or more, ascending")
         self.coarse = coarse
-        self.depth, self.max_depth, self.adaptive = depth, max_depth, adaptive
+        self.depth, self.max_depth, self.adaptive, self.deviations = depth, max_depth, adaptive, deviations
         self._exact = ExactIndex(vectors)
         self._rows = StoredRows(vectors)
 
@@ -94,7 +96,7 @@ class CoarseIndex:
         half = slice(depth // 2, depth)
         with np.errstate(invalid="ignore"):
             errors = exact[:, half] - coarse[:, half]
-            reserve = errors.mean(1) + DEVIATIONS * errors.std(1)
+            reserve = errors.mean(1) + self.deviations * errors.std(1)
             # A shortlist that is not full holds all rows that the coarse index visits. Not a number compares false: search on.
             is_enough = (coarse[:, -1] + reserve < hit_scores[:, -1]) | (rows[:, -1] == NO_ROW)
         return hit_scores, hit_rows, is_enough

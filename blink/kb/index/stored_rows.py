@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-PREFETCHED_FROM = 1 << 30
+PREFETCHED_FROM = 1 << 29
 """Bytes of a mapped file from which rows are requested from the disk all at once, before the first is read."""
 RELEASED_AFTER = 2048
 """Rows after which the pages of a mapped file leave the memory of the process. They stay in the system's cache."""
