@@ -275,7 +275,7 @@ def measure(folder: Path, rows: int, max_ram: str | None, starts: int, threads: 
     start = {"start_s": round(statistics.median(run["start_s"] for run in runs), 2), "starts": starts}
     start["started_mb"] = max((run["started_mb"] for run in runs), key=lambda memory: memory["rss"])
     result = {"rows": rows, "max_ram": max_ram, "threads": threads, "cpu": _cpu_name(), **start, **full["measured"]}
-    write_json(folder / f"measure-{rows}{'' if max_ram is None else '-' + max_ram}.json", result)
+    write_json(folder / f"measure-{rows}-{max_ram or 'all'}-{threads}.json", result)
     click.echo(json.dumps(result, indent=2))
 
 
@@ -386,9 +386,8 @@ def _evict(path: Path) -> None:
 @click.option("--plot", metavar="FILE", type=click.Path(path_type=Path), help="Draw the growth, as SVG.")
 def page(folder: Path, out: Path, plot: Path | None) -> None:
     """Write the table and the plot."""
-    measured = sorted(
-        (read_json(f) for f in folder.glob("measure-*.json")), key=lambda row: (row["rows"], row["max_ram"] or "")
-    )
+    rows = [read_json(file) for file in folder.glob("measure-*.json")]
+    measured = sorted(rows, key=lambda row: (row["rows"], row["max_ram"] or "", row["threads"]))
     content = {
         "measured": measured,
         "builds": [read_json(folder / f"build-{n}.json") for n in sorted({row["rows"] for row in measured})],

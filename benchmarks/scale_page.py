@@ -26,6 +26,7 @@ def page_of(content: Mapping[str, Any]) -> str:
     head = (
         "entities",
         "memory limit",
+        "threads",
         "recall@10",
         "first equal",
         "search, ms",
@@ -38,6 +39,7 @@ def page_of(content: Mapping[str, Any]) -> str:
         (
             f"{row['rows']:,}",
             row["max_ram"] or "none",
+            str(row["threads"]),
             f"{row['recall_at_10']:.4f}",
             f"{row['first_equal']:.3f}",
             f"{row['search_ms']['median']:.1f} ({row['search_ms']['least']:.1f})",
@@ -69,7 +71,7 @@ def page_of(content: Mapping[str, Any]) -> str:
     return f"""# Size: figures of `benchmarks/scale.py`
 
 Entities with 1024-dimensional vectors; searches of three mentions a call, median (least); what is measured and how:
-[docs/scale.md](../../docs/scale.md). Processor: {content["measured"][0]["cpu"]}, {content["measured"][0]["threads"]} threads.
+[docs/scale.md](../../docs/scale.md). Processor: {content["measured"][0]["cpu"]}.
 
 {table}
 
@@ -95,11 +97,11 @@ def draw_growth(measured: Sequence[Measured], path: Path) -> None:
     # The same file from the same figures, with text as text.
     matplotlib.rcParams.update({"svg.hashsalt": "scale", "svg.fonttype": "none"})
     figure = Figure(figsize=(8, 5.4), layout="constrained")
-    limits = sorted({row["max_ram"] or "" for row in measured})
+    lines = sorted({(row["max_ram"] or "", row["threads"]) for row in measured})
     for axes, (label, value) in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
-        for limit, colour, dashes in zip(limits, COLOURS, DASHES, strict=False):
-            rows = [row for row in measured if (row["max_ram"] or "") == limit]
-            name = f"--max-ram {limit}" if limit else "no limit"
+        for (limit, threads), colour, dashes in zip(lines, COLOURS, DASHES, strict=False):
+            rows = [row for row in measured if (row["max_ram"] or "", row["threads"]) == (limit, threads)]
+            name = f"{'--max-ram ' + limit if limit else 'no limit'}, {threads} thread{'s'[: threads - 1]}"
             axes.plot([r["rows"] for r in rows], [value(r) for r in rows], f"o{dashes}", color=colour, label=name, markersize=4)
         axes.set(xscale="log", xlabel="entities", ylabel=label)
         axes.set_ylim(*((0.95, 1.002) if label == "recall@10" else (0, None)))
