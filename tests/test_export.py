@@ -21,11 +21,21 @@ from test_encoders import KINDS, small_encoder
 from blink.errors import SettingsError
 from blink.files import read_json
 from blink.model.adapters import add_adapters
-from blink.model.backends.export import export_model
-from blink.model.backends.layout import CASE, GRAPHS, HEADS_FILE, LAYER, LOG_SCALE, SETTINGS_FILE, WORDS_FILE
+from blink.model.backends.export import export_candidate, export_model
+from blink.model.backends.layout import (
+    CANDIDATE_GRAPH,
+    CANDIDATE_SETTINGS_FILE,
+    CASE,
+    GRAPHS,
+    HEADS_FILE,
+    LAYER,
+    LOG_SCALE,
+    SETTINGS_FILE,
+    WORDS_FILE,
+)
 from blink.model.backends.quantize import MAX_WEIGHT, quantize
 from blink.model.biencoder import BiEncoder
-from blink.model.config import AGGREGATIONS, MENTION_SCORERS, ModelConfig
+from blink.model.config import AGGREGATIONS, CANDIDATE_POOLINGS, MENTION_SCORERS, ModelConfig
 from blink.model.letter_case import CLASSES, STRIDE
 from blink.model.tokenizer import Tokenizer
 
@@ -237,3 +247,35 @@ def test_models_that_are_not_ready_are_refused(tmp_path: Path) -> None:
     add_adapters(model.context_encoder, 2)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="adapters are not merged"):
         export_model(model, tmp_path)
+
+
+@pytest.mark.parametrize("pooling", CANDIDATE_POOLINGS)
+@pytest.mark.parametrize("cosine", [False, True])
+def test_candidate_encoder_gives_the_vectors_of_entities(pooling: str, cosine: bool, tmp_path: Path) -> None:
+    model = toys.model(candidate_pooling=pooling, cosine=cosine)
+    export_candidate(model, tmp_path)
+    about = read_json(tmp_path / CANDIDATE_SETTINGS_FILE)
+    assert about["fingerprint"] == model.candidate_fingerprint()
+    session = onnxruntime.InferenceSession(str(tmp_path / CANDIDATE_GRAPH), providers=CPU)
+    words = np.load(tmp_path / about["words"], mmap_mode="r", allow_pickle=False)
+    for lengths in ([3], [9, 2, 24], [1, 5]):
+        mask = np.arange(max(lengths)) < np.array(lengths)[:, None]
+        ids = np.random.default_rng(0).integers(5, 400, mask.shape)
+        with torch.inference_mode():
+            expected = model.encode_candidates(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
+        (vectors,) = session.run(["vectors"], {"embeddings": words[ids], "mask": mask})
+        np.testing.assert_allclose(vectors, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_both_encoders_share_word_embeddings(tmp_path: Path) -> None:
+    model = toys.model()
+    export_model(model, tmp_path)
+    export_candidate(model, tmp_path)
+    assert read_json(tmp_path / CANDIDATE_SETTINGS_FILE)["words"] == "candidate-words.npy"  # the toy's differ
+    model.candidate_encoder.set_input_embeddings(model.context_encoder.get_input_embeddings())  # type: ignore[union-attr, operator]
+    (tmp_path / "candidate-words.npy").unlink()
+    export_candidate(model, tmp_path)
+    assert read_json(tmp_path / CANDIDATE_SETTINGS_FILE)["words"] == WORDS_FILE
+    assert not (tmp_path / "candidate-words.npy").exists()
+    with pytest.raises(SettingsError, match="candidate=True"):
+        export_candidate(toys.model(candidate=False), tmp_path)

@@ -18,7 +18,18 @@ from blink.data.arrays import save_array
 from blink.errors import SettingsError, first_line
 from blink.files import atomic_open, write_json
 from blink.model.adapters import has_adapters
-from blink.model.backends.layout import CASE, GRAPHS, HEADS_FILE, LAYER, LOG_SCALE, SETTINGS_FILE, WORDS_FILE
+from blink.model.backends.layout import (
+    CANDIDATE_GRAPH,
+    CANDIDATE_SETTINGS_FILE,
+    CANDIDATE_WORDS_FILE,
+    CASE,
+    GRAPHS,
+    HEADS_FILE,
+    LAYER,
+    LOG_SCALE,
+    SETTINGS_FILE,
+    WORDS_FILE,
+)
 from blink.model.backends.quantize import quantize
 from blink.model.biencoder import BiEncoder
 from blink.model.pretrained import longest_input
@@ -65,6 +76,53 @@ def export_model(model: BiEncoder, folder: str | Path, *, int8: bool = False) ->
         "precisions": list(graphs),
     }
     write_json(folder / SETTINGS_FILE, settings)
+
+
+def export_candidate(model: BiEncoder, folder: str | Path) -> None:
+    """Write the candidate encoder of a model, pooling included, as `blink.model.backends.layout` describes.
+
+    Args:
+        model: with its candidate encoder, on the CPU and in float32.
+        folder: an existing folder, such as that of `export_model`; word embeddings that are there already are shared.
+
+    Raises:
+        SettingsError: the model has no candidate encoder, or one that cannot be exported.
+    """
+    tower, folder = _ready(model.candidate_encoder, "candidate"), Path(folder)
+    _write_graphs(_CandidateLayers(model, tower), tower, {"fp32": folder / CANDIDATE_GRAPH}, ("vectors",))
+    shared = (folder / WORDS_FILE).is_file() and np.array_equal(
+        np.load(folder / WORDS_FILE, mmap_mode="r", allow_pickle=False), _array(_words(tower))
+    )
+    words = WORDS_FILE if shared else CANDIDATE_WORDS_FILE
+    if not shared:
+        _write_words(tower, folder / words)
+    settings = {
+        "fingerprint": model.candidate_fingerprint(),
+        "entity_size": model.entity_size,
+        "positions": longest_input(tower),
+        "words": words,
+    }
+    write_json(folder / CANDIDATE_SETTINGS_FILE, settings)
+
+
+class _CandidateLayers(nn.Module):
+    """What a graph of the candidate encoder computes; as `BiEncoder.encode_candidates`, from word embeddings."""
+
+    def __init__(self, model: BiEncoder, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower, self.linear = tower, model.additional_linear
+        self.pooling, self.cosine = model.config.candidate_pooling, model.config.cosine
+
+    def forward(self, embeddings: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        output = self.tower(inputs_embeds=embeddings, attention_mask=mask.long())
+        if self.linear is not None:
+            vectors = self.linear(output.pooler_output)
+        elif self.pooling == "cls":
+            vectors = output.last_hidden_state[:, 0]
+        else:
+            weights = mask[..., None].float()
+            vectors = (output.last_hidden_state * weights).sum(1) / weights.sum(1).clamp(min=1)
+        return (nn.functional.normalize(vectors, dim=-1) if self.cosine else vectors,)
 
 
 class _ContextLayers(nn.Module):
