@@ -160,9 +160,10 @@ def test_another_model_is_named(kb: Path) -> None:
     assert "the vectors are of another model" in messages(check(kb, encoder=CandidateEncoder(encode, "other")))
 
 
-def test_an_index_of_other_vectors_is_named(tmp_path: Path) -> None:
-    folder = build(tmp_path / "kb", index="hnsw")
-    other = build(tmp_path / "other", [{"title": f"other {i}"} for i in range(ROWS)], index="hnsw")
+@pytest.mark.parametrize("kind", ["hnsw", "coarse", "ivfpq"])
+def test_an_index_of_other_vectors_is_named(tmp_path: Path, kind: str) -> None:
+    folder = build(tmp_path / "kb", toys.rows(2000), index=kind)
+    other = build(tmp_path / "other", [{"title": f"other {i}"} for i in range(2000)], index=kind)
     shutil.copy(other / INDEX_FILE, folder / INDEX_FILE)
     assert f"files: {INDEX_FILE} is not the file of the manifest" in messages(check(folder))
     accept(folder, INDEX_FILE)
