@@ -12,6 +12,7 @@ from blink.apps.common import Bar, say
 from blink.apps.model_options import model_option, precision_option
 from blink.errors import SettingsError
 from blink.files import require_file
+from blink.kb.index.budget import parse_size
 from blink.kb.index.kinds import AUTO, CHOICES, COARSE_FROM
 from blink.kb.index.qdrant_index import API_KEY, QDRANT, QdrantService
 from blink.progress import StageBars
@@ -28,6 +29,7 @@ from blink.progress import StageBars
     show_default=True,
     help=f"flat is exact; coarse finds the same faster; ivfpq is for millions. auto: coarse from {COARSE_FROM:,} entities.",
 )
+@click.option("--max-ram", metavar="SIZE", help="Memory that linking may take, such as 4G: the index that fits, or an error.")
 @click.option("--url", metavar="URL", help=f"Of the Qdrant service, for --index {QDRANT}; its key is in {API_KEY}.")
 @click.option("--collection", metavar="NAME", help="In the service.  [default: named after the entities and the model]")
 @click.option("--exact", is_flag=True, help="Let the service compare every vector.")
@@ -61,6 +63,7 @@ def build_kb(
     url: str | None,
     collection: str | None,
     exact: bool,
+    max_ram: str | None,
     **options: Any,
 ) -> None:
     """Encode a catalogue and index it, with progress on standard error; a signal keeps the finished chunks of vectors."""
@@ -71,6 +74,7 @@ def build_kb(
     if url is None and (collection is not None or exact):
         raise SettingsError(f"--collection and --exact are of a service; give --index {QDRANT} and --url URL too")
     service = None if url is None else QdrantService(url, collection or "", exact)
+    limit = None if max_ram is None else parse_size(max_ram)
     source = require_file(catalogue, "give a catalogue: one JSON object with a title a line")
     bars = StageBars(Bar, "entity")
     hooks = BuildProgress(bars.stage, bars.advance, bars.reuse)
@@ -79,7 +83,8 @@ def build_kb(
             bars.stage("loading the model", 0)
             encoder = open_candidate_encoder(model, precision, device, batch_size)
             encode, fingerprint = encoder.encode, encoder.fingerprint
-            manifest = build_knowledge_base(source, out, encode, fingerprint, service=service, progress=hooks, **options)
+            options |= {"service": service, "max_ram": limit, "progress": hooks}
+            manifest = build_knowledge_base(source, out, encode, fingerprint, **options)
         bars.close()
     except StoppedBySignal as stop:
         kept = f"the vectors of {finished_rows(out):,} entities are kept"

@@ -40,6 +40,9 @@ BULK = ("out", "workers", "strict", *RECORDS)
     "--workers", default="1", show_default=True, metavar="N", help="Processes that link, with --out; auto: by cores and memory."
 )
 @click.option("--strict", is_flag=True, help="With --out, end with status 1 if any record has an error.")
+@click.option(
+    "--max-ram", metavar="SIZE", help="Memory that linking may take, such as 4G; an index that needs more is refused."
+)
 @model_options
 def link(texts: tuple[str, ...], files: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Link texts: those given, the lines of files, or of standard input.

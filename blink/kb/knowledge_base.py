@@ -18,12 +18,13 @@ from blink.kb.catalogue import Catalogue
 from blink.kb.catalogue_sidecar import SIDECAR_SUFFIX
 from blink.kb.fuzzy_index import FuzzyIndex
 from blink.kb.index import AUTO, KINDS, Index, open_index, resolved_kind, save_index
+from blink.kb.index.budget import StoredVectors, plan_memory, require_memory
 from blink.kb.index.qdrant_index import ADDRESS_FILE, QDRANT, QdrantService, open_stored, store
 from blink.kb.name_tables import FILES as NAME_FILES
 from blink.kb.name_tables import build_name_tables
 from blink.kb.popularity import POPULARITY, open_popularity
 from blink.kb.title_table import Rows, TitleTable
-from blink.kb.vectors import CHUNK_ROWS, Encoder, EncodingPlan, encode_chunks, load_vectors, merge_chunks, resumed_plan
+from blink.kb.vectors import CHUNK_ROWS, DTYPES, Encoder, EncodingPlan, encode_chunks, load_vectors, merge_chunks, resumed_plan
 
 MANIFEST_FILE = "manifest.json"
 CATALOGUE_FILE = "entity.jsonl"
@@ -201,15 +202,23 @@ class KnowledgeBase:
         return list(zip(self._title_table.titles(rows), self._title_table.kb_ids(rows), strict=True))
 
     @classmethod
-    def open(cls, folder: str | Path) -> KnowledgeBase:
+    def open(cls, folder: str | Path, max_ram: int | str | None = None) -> KnowledgeBase:
         """Open a knowledge base written by `build_knowledge_base`. Its files are memory-mapped.
+
+        Args:
+            folder: of the knowledge base.
+            max_ram: memory that linking with it may take, in bytes or as a size such as ``4G``; None for no limit.
 
         Raises:
             MissingFileError: the folder, or a file in it, is missing.
             MismatchError: its files do not belong together; the message names the remedy.
+            SettingsError: its index needs more memory.
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
+        if max_ram is not None and manifest.index in KINDS:
+            sizes = StoredVectors(manifest.entities, manifest.dim, np.dtype(DTYPES[manifest.dtype]).itemsize)
+            require_memory(folder, manifest.index, sizes, max_ram)
         catalogue = Catalogue.open(folder / CATALOGUE_FILE, skip_bad=manifest.skipped > 0)
         rebuild = f"build it again: blink kb build ENTITY.jsonl --out {folder}"
         if catalogue.sha256 != manifest.catalogue_sha256:
@@ -296,6 +305,7 @@ def build_knowledge_base(
     chunk_rows: int | None = None,
     skip_bad: bool = False,
     service: QdrantService | None = None,
+    max_ram: int | None = None,
     progress: BuildProgress | None = None,
 ) -> Manifest:
     """Build a knowledge base from a catalogue.
@@ -314,6 +324,7 @@ def build_knowledge_base(
         chunk_rows: rows per chunk of vectors; None for those of the build that is continued, else 1000.
         skip_bad: skip broken lines of the catalogue, which keep their row and are never linked.
         service: where the vectors are searched, for index ``qdrant``.
+        max_ram: bytes of memory that linking may take; the index fits into them. None for no limit.
         progress: hooks for a progress bar.
 
     Raises:
@@ -348,6 +359,8 @@ def build_knowledge_base(
         vectors = load_vectors(work / VECTORS_FILE)
         if service is None:
             kind = resolved_kind(index, len(vectors))
+            if max_ram is not None:
+                kind = plan_memory(StoredVectors(*vectors.shape, vectors.itemsize), max_ram, index).kind
             index = kind.name
             progress.stage("indexing", 0 if kind.new is None else len(vectors))
             save_index(vectors, kind, work / INDEX_FILE, progress.advance)

@@ -15,6 +15,8 @@ COARSE_FROM = 20_000
 """Entities from which ``auto`` is ``coarse``: below, exact search is as fast, and needs no import of FAISS."""
 _POINTS_PER_CELL = (39, 256)
 """Fewest and most vectors per cell for k-means in FAISS."""
+_PADDING = 16
+"""Codes that blocks of 32 add to a cell, on average."""
 _LINKS, _EF_CONSTRUCTION, _EF_SEARCH = 32, 200, 256
 
 
@@ -137,7 +139,7 @@ KINDS: dict[str, IndexKind] = {
             "2 bits a dimension in cells, then exact scores; for millions of entities",
             lambda n, d: sub_quantizers(d) / 2 + 8,
             _new_inverted_file(lambda d: f"PQ{sub_quantizers(d)}x4fsr"),
-            fixed_bytes=lambda n, d: 4.0 * cells(n) * d,
+            fixed_bytes=lambda n, d: cells(n) * (4.0 * d + _PADDING * sub_quantizers(d) / 2),
             training_rows=_cell_sample,
             adaptive=False,
             depth=256,
