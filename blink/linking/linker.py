@@ -138,13 +138,7 @@ class Linker:
 
     @classmethod
     def from_pretrained(
-        cls,
-        model: str | Path = STARTER,
-        kb: str | Path | None = None,
-        *,
-        bars: Bars = no_bars,
-        max_ram: int | str | None = None,
-        **options: Any,
+        cls, model: str | Path = STARTER, kb: str | Path | None = None, *, bars: Bars = no_bars, **options: Any
     ) -> Linker:
         """Open a model and a knowledge base.
 
@@ -152,14 +146,14 @@ class Linker:
             model: whatever `load_model` takes, or ``starter``: the model that comes with BLINK.
             kb: folder of a knowledge base; None for that of the starter, with its prior, as `blink link` uses them.
             bars: for what is done once, such as the export of the encoder.
-            max_ram: memory that linking may take, in bytes or as a size such as ``4G``; None for no limit.
-            **options: those of `Linker`.
+            **options: those of `Linker`, and ``max_ram``: memory that linking may take, in bytes or as a size such as ``4G``.
 
         Raises:
             MissingFileError: one of them is not there.
             MismatchError: they do not belong together.
             SettingsError: a model is named without a knowledge base, or its index needs more memory.
         """
+        max_ram = options.pop("max_ram", None)
         sources = starter_sources(model, kb, options, bars)
         # The knowledge base first: opening it is quick, and fails at once if a path is wrong.
         base = KnowledgeBase.open(sources.kb, max_ram)
