@@ -299,12 +299,14 @@ def main() -> None:
     parser.add_argument("--backend", default="torch", help="torch or onnx, of trees that have both")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--against", type=Path, metavar="TREE", help="another tree of this repository")
+    parser.add_argument("--other-kb", metavar="DIR", help="knowledge base of the other tree, if it opens no newer ones")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     settings = {name: getattr(args, name) for name in SETTINGS}
     settings |= {name: str(Path(path).resolve()) for name in ("file", "kb", "model") if (path := settings[name])}
+    other_kb = {} if args.other_kb is None else {"kb": str(Path(args.other_kb).resolve())}
     sides = {"this tree": Process(ROOT, settings)} | (
-        {} if args.against is None else {"other tree": Process(args.against, settings)}
+        {} if args.against is None else {"other tree": Process(args.against, settings | other_kb)}
     )
     result: dict[str, Any] = {"settings": settings | {"runs": args.runs}, **measure(sides, args.runs)}
     if args.against is not None:
