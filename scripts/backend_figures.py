@@ -3,8 +3,9 @@
     python scripts/backend_figures.py --data $BLINK_DATA --kb experiments/webqsp-kb
 
 A link differs if its span or its entity does; it counts in both directions. Speed is that of the first set, on one thread:
-sides run alternately, and figures are medians. Sides that the processor has no instructions for are slow, not wrong. Results
-are written to STEM.json and STEM.md after each set; sets that STEM.json holds for the same model are not linked again.
+sides run alternately, and figures are medians of CPU time. Sides that the processor has no instructions for are slow, not
+wrong. Results are written to STEM.json and STEM.md after each set; sets that STEM.json holds for the same model are not linked
+again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import platform
 import statistics
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -131,8 +133,12 @@ def _figures(labelled: LabelledSet, model: Path, kb: str, data: Path) -> dict[st
 def _speed(model: Path, kb: str, file: Path, rounds: int) -> dict[str, Any]:
     texts = [sample.text for sample in read_samples(file)][:256]
     linkers = {side.name: Linker.from_pretrained(model, kb, prior=NO_PRIOR, **asdict(side)) for side in SIDES}
-    batched = alternate({name: partial(_link_all, linker, texts) for name, linker in linkers.items()}, rounds)
-    single = alternate({name: partial(_link_each, linker, texts[:SINGLE]) for name, linker in linkers.items()}, rounds)
+    batched = alternate(
+        {name: partial(_link_all, linker, texts) for name, linker in linkers.items()}, rounds, time.process_time
+    )
+    single = alternate(
+        {name: partial(_link_each, linker, texts[:SINGLE]) for name, linker in linkers.items()}, rounds, time.process_time
+    )
     return {
         name: {
             "batch_64": round(len(texts) / statistics.median(batched[name]), 1),
@@ -168,8 +174,9 @@ def _page(results: Mapping[str, Any]) -> str:
         for key, title in (("batch_64", "questions/s, batches of 64"), ("single", "questions/s, one by one"))
         if "speed" in results
     ]
-    about = " F1 (links that differ from torch fp32, of all its links); questions a second (ratio to torch fp32).\n"
-    return "# Backends and precisions\n\n" + about.lstrip() + "\n" + markdown_table(head, rows, 1) + "\n"
+    links = "F1 (links that differ from torch fp32, of all its links)"
+    about = f"{links}; questions a second of CPU time on one thread (ratio to torch fp32).\n"
+    return "# Backends and precisions\n\n" + about + "\n" + markdown_table(head, rows, 1) + "\n"
 
 
 def _cell(figures: Mapping[str, Any], side: Side) -> str:
