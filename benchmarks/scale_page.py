@@ -57,7 +57,7 @@ def page_of(content: Mapping[str, Any]) -> str:
         (
             f"{build['rows']:,}",
             cost["name"],
-            *(f"{cost[name]:,.0f}" for name in ("seconds", "cpu_s", "peak_mb", "anonymous_mb")),
+            *(f"{cost[name]:,.0f}" if name in cost else "-" for name in ("seconds", "cpu_s", "peak_mb", "anonymous_mb")),
         )
         for build in content["builds"]
         for cost in build["stages"]
