@@ -14,7 +14,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 DASHES = ("-", "--", ":", "-.")
 Measured = Mapping[str, Any]
 PANELS: tuple[tuple[str, Callable[[Measured], float]], ...] = (
-    ("resident memory after linking, GiB", lambda row: row["linked_mb"]["rss"] / 1024),
+    ("memory after linking, GiB", lambda row: row["linked_mb"]["rss"] / 1024),
     ("search for 3 mentions, ms", lambda row: row["search_ms"]["median"]),
     ("recall@10", lambda row: row["recall_at_10"]),
     ("start to first links, s", lambda row: row["start_s"]),
