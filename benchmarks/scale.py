@@ -269,7 +269,8 @@ def measure(folder: Path, rows: int, max_ram: str | None, starts: int, threads: 
     start = {"start_s": round(statistics.median(run["start_s"] for run in runs), 2), "starts": starts}
     start["started_mb"] = max((run["started_mb"] for run in runs), key=lambda memory: memory["rss"])
     result = {"rows": rows, "max_ram": max_ram, "threads": threads, "cpu": _cpu_name(), **start, **full["measured"]}
-    write_json(folder / f"measure-{rows}-{max_ram or 'all'}-{threads}.json", result)
+    simd = os.environ.get("FAISS_SIMD_LEVEL", "")  # such as AVX2, to search as an older processor would
+    write_json(folder / f"measure-{rows}-{max_ram or 'all'}-{threads}{simd}.json", {**result, "simd": simd})
     click.echo(json.dumps(result, indent=2))
 
 

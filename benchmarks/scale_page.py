@@ -27,6 +27,7 @@ def page_of(content: Mapping[str, Any]) -> str:
         "entities",
         "memory limit",
         "threads",
+        "instructions",
         "recall@10",
         "first equal",
         "search, ms",
@@ -40,6 +41,7 @@ def page_of(content: Mapping[str, Any]) -> str:
             f"{row['rows']:,}",
             row["max_ram"] or "none",
             str(row["threads"]),
+            row.get("simd") or "all",
             f"{row['recall_at_10']:.4f}",
             f"{row['first_equal']:.3f}",
             f"{row['search_ms']['median']:.1f} ({row['search_ms']['least']:.1f})",
@@ -97,6 +99,7 @@ def draw_growth(measured: Sequence[Measured], path: Path) -> None:
     # The same file from the same figures, with text as text.
     matplotlib.rcParams.update({"svg.hashsalt": "scale", "svg.fonttype": "none"})
     figure = Figure(figsize=(8, 5.4), layout="constrained")
+    measured = [row for row in measured if not row.get("simd")]
     lines = sorted({(row["max_ram"] or "", row["threads"]) for row in measured})
     for axes, (label, value) in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
         for (limit, threads), colour, dashes in zip(lines, COLOURS, DASHES, strict=False):
