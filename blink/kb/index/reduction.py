@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_DIM = 256
-"""Dimensions that are kept. Of 1024, they hold 93 % of the squared length of mention vectors, and product quantization with 64
-bytes of them ranks as well as with 256 bytes of all, in a quarter of the time: its own error is larger than what is dropped."""
+"""Dimensions that are kept; docs/scale.md has recall, memory and time of searches with them."""
 
 
 def principal_axes(sample: npt.NDArray[np.float32], dim: int, subspaces: int) -> npt.NDArray[np.float32]:
