@@ -14,7 +14,7 @@ from blink.data.arrays import save_array
 from blink.errors import SettingsError
 from blink.kb.index import KINDS, save_index
 from blink.kb.index.budget import (
-    RESERVE,
+    RESERVES,
     StoredVectors,
     format_size,
     index_bytes,
@@ -22,7 +22,7 @@ from blink.kb.index.budget import (
     plan_memory,
     require_memory,
 )
-from blink.kb.index.kinds import COARSE_FROM
+from blink.kb.index.kinds import names_for, resolved_kind
 from blink.kb.knowledge_base import INDEX_FILE, KnowledgeBase, build_knowledge_base
 from blink.kb.reindex import reindex
 
@@ -60,23 +60,27 @@ def test_a_shown_size_is_enough_and_no_tenth_too_large(size: int) -> None:
 SIZES = st.builds(StoredVectors, st.integers(1, 10**8), st.integers(1, 4096), st.sampled_from([2, 4]))
 
 
-@given(SIZES, st.integers(0, 1 << 44), st.integers(0, 1 << 44))
-def test_more_memory_is_never_worse(vectors: StoredVectors, one: int, other: int) -> None:
+BACKENDS = st.sampled_from(sorted(RESERVES))
+
+
+@given(SIZES, BACKENDS, st.integers(0, 1 << 40), st.integers(0, 1 << 40))
+def test_more_memory_is_never_worse(vectors: StoredVectors, backend: str, one: int, other: int) -> None:
     low, high = sorted((one, other))
-    order = ["flat", "coarse"] if vectors.n < COARSE_FROM else ["coarse"]
-    least = min(RESERVE + index_bytes(KINDS[name], vectors) for name in order)
+    order = names_for("auto", vectors.n)
+    least = min(RESERVES[backend] + index_bytes(KINDS[name], vectors) for name in order)
     if low < least:
         with pytest.raises(SettingsError) as caught:
-            plan_memory(vectors, low)
+            plan_memory(vectors, low, backend=backend)
         assert "\n" not in str(caught.value)
         advised = parse_size(str(caught.value).rsplit("--max-ram ", 1)[1])
-        assert plan_memory(vectors, advised).needed <= advised
+        assert plan_memory(vectors, advised, backend=backend).needed <= advised
         return
-    small, large = plan_memory(vectors, low), plan_memory(vectors, high)
+    small, large = (plan_memory(vectors, limit, backend=backend) for limit in (low, high))
     assert small.needed <= low
     assert large.needed <= high
     assert order.index(large.kind.name) <= order.index(small.kind.name)
-    assert large.vectors_cached >= small.vectors_cached
+    if small.kind == large.kind:
+        assert large.vectors_cached >= small.vectors_cached
 
 
 @given(SIZES, SIZES)
@@ -104,6 +108,14 @@ def test_six_million_entities_fit_into_two_gigabytes() -> None:
         plan_memory(vectors, 4 << 30, "flat")
 
 
+@given(SIZES)
+def test_few_entities_are_searched_exactly_and_no_kind_is_binary(vectors: StoredVectors) -> None:
+    names = names_for("auto", vectors.n)
+    assert names[0] == resolved_kind("auto", vectors.n).name
+    assert set(names) == {"flat", "coarse", "rabitq2", "sq8", "ivfpq"}
+    assert names[-1] == "ivfpq"
+
+
 def a_knowledge_base(tmp_path: Path, rows: int = 60) -> Path:
     source = tmp_path / "entity.jsonl"
     source.write_text("".join(f'{{"title": "Entity {row}"}}\n' for row in range(rows)), encoding="utf-8")
@@ -129,15 +141,20 @@ def test_another_index_finds_the_same(kind: str, tmp_path: Path) -> None:
 
 def test_limits_of_a_stored_index(tmp_path: Path) -> None:
     folder = a_knowledge_base(tmp_path)
+    assert KnowledgeBase.open(folder).memory is None
+    assert "index flat needs 385M of 4G (1.9K of vectors, 384M for the rest" in str(KnowledgeBase.open(folder, "4G").memory)
     assert KnowledgeBase.open(folder, "4G").manifest == KnowledgeBase.open(folder, 4 << 30).manifest
     for opened in (lambda: KnowledgeBase.open(folder, "100M"), lambda: reindex(folder, max_ram=100 << 20)):
-        with pytest.raises(SettingsError, match=r"60 vectors .* need 449M of memory .* limit is 100M; give --max-ram 449M"):
+        with pytest.raises(SettingsError, match=r"60 vectors .* need 385M of memory .* limit is 100M; give --max-ram 385M"):
             opened()
     with pytest.raises(SettingsError, match="no size of memory"):
         KnowledgeBase.open(folder, "much")
     large = StoredVectors(1_000_000, 384)
     with pytest.raises(SettingsError, match=r"index flat of kb needs 1.9G .* blink kb index kb --max-ram 1G"):
-        require_memory(Path("kb"), "flat", large, RESERVE + (576 << 20))
+        require_memory(Path("kb"), "flat", large, 1 << 30)
+    with pytest.raises(SettingsError, match=r"needs 2.2G .* backend torch.* give --backend onnx"):
+        require_memory(Path("kb"), "flat", large, 2 << 30, "torch")
+    assert "1.9G of 2G (1.5G of vectors, 384M for the rest" in str(require_memory(Path("kb"), "flat", large, "2G"))
 
 
 def test_an_index_that_fails_leaves_the_old_one(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from blink.kb.catalogue import Catalogue
 from blink.kb.catalogue_sidecar import SIDECAR_SUFFIX
 from blink.kb.fuzzy_index import FuzzyIndex
 from blink.kb.index import AUTO, KINDS, Index, open_index, resolved_kind, save_index
-from blink.kb.index.budget import StoredVectors, plan_memory, require_memory
+from blink.kb.index.budget import DEFAULT_BACKEND, MemoryPlan, StoredVectors, plan_memory, require_memory
 from blink.kb.index.qdrant_index import ADDRESS_FILE, QDRANT, QdrantService, open_stored, store
 from blink.kb.name_tables import FILES as NAME_FILES
 from blink.kb.name_tables import build_name_tables
@@ -164,6 +164,8 @@ class KnowledgeBase:
         self.names = names
         self._title_table = title_table
         self._folder: Path | None = None
+        self.memory: MemoryPlan | None = None
+        """What it needs, where it was opened with a limit of memory."""
 
     def __repr__(self) -> str:
         return f"KnowledgeBase({str(self._folder or self.catalogue.path)!r}, {len(self.catalogue):,} entities)"
@@ -202,12 +204,13 @@ class KnowledgeBase:
         return list(zip(self._title_table.titles(rows), self._title_table.kb_ids(rows), strict=True))
 
     @classmethod
-    def open(cls, folder: str | Path, max_ram: int | str | None = None) -> KnowledgeBase:
+    def open(cls, folder: str | Path, max_ram: int | str | None = None, backend: str = DEFAULT_BACKEND) -> KnowledgeBase:
         """Open a knowledge base written by `build_knowledge_base`. Its files are memory-mapped.
 
         Args:
             folder: of the knowledge base.
             max_ram: memory that linking with it may take, in bytes or as a size such as ``4G``; None for no limit.
+            backend: what runs the encoder, for the memory that it needs.
 
         Raises:
             MissingFileError: the folder, or a file in it, is missing.
@@ -216,9 +219,10 @@ class KnowledgeBase:
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
+        memory = None
         if max_ram is not None and manifest.index in KINDS:
             sizes = StoredVectors(manifest.entities, manifest.dim, np.dtype(DTYPES[manifest.dtype]).itemsize)
-            require_memory(folder, manifest.index, sizes, max_ram)
+            memory = require_memory(folder, manifest.index, sizes, max_ram, backend)
         catalogue = Catalogue.open(folder / CATALOGUE_FILE, skip_bad=manifest.skipped > 0)
         rebuild = f"build it again: blink kb build ENTITY.jsonl --out {folder}"
         if catalogue.sha256 != manifest.catalogue_sha256:
@@ -234,7 +238,7 @@ class KnowledgeBase:
         names = NameIndex.open(folder, manifest.entities)
         titles = TitleTable.open(folder, manifest.entities) if manifest.format >= 6 else None
         base = cls(catalogue, index, manifest, vectors, names, titles)
-        base._folder = folder.resolve()
+        base._folder, base.memory = folder.resolve(), memory
         return base
 
     def require_model(self, fingerprint: str | None) -> None:

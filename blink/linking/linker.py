@@ -26,7 +26,7 @@ from blink.linking.sections import Section, rounds_of, sections_of
 from blink.linking.spans import CharacterSpan, SpanLike
 from blink.linking.stages import LinkerOptions, Stages
 from blink.linking.starter import STARTER, starter_sources
-from blink.model.linking_model import LinkingModel
+from blink.model.linking_model import LinkingModel, resolve_backend
 from blink.progress import Bars, no_bars
 
 if TYPE_CHECKING:
@@ -156,7 +156,9 @@ class Linker:
         max_ram = options.pop("max_ram", None)
         sources = starter_sources(model, kb, options, bars)
         # The knowledge base first: opening it is quick, and fails at once if a path is wrong.
-        base = KnowledgeBase.open(sources.kb, max_ram)
+        how = (options.get("backend", "auto"), options.get("precision", "auto"), options.get("device"))
+        limit = {} if max_ram is None else {"max_ram": max_ram, "backend": resolve_backend(sources.model, *how)}
+        base = KnowledgeBase.open(sources.kb, **limit)
         # Pickles and copies open the folder again. The name of a packaged encoder stays a name.
         source = sources.model.resolve() if sources.model.is_dir() else sources.model
         return cls._from_source(source, base, options | {"prior": sources.prior}, bars)

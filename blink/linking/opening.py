@@ -34,7 +34,7 @@ def open_linker(
         model: folder or name of a model; None for the starter.
         kb: folder of a knowledge base; None for that of the starter.
         threshold: see `Linker`.
-        warn: called with a warning about the threshold.
+        warn: called with a warning about the threshold, and with what the index needs where there is a limit of memory.
         bars: for what is done once: building the starter's knowledge base, exporting the encoder.
         bulk: many texts are to be linked, see `backend_for_bulk`.
         **options: those of `Linker`.
@@ -51,6 +51,8 @@ def open_linker(
     if bulk:
         options |= {"backend": backend_for_bulk(options.get("backend", "auto"), options.get("precision", "auto"))}
     linker = Linker.from_pretrained(*folders, threshold=threshold, bars=bars, **options)
+    if linker.kb.memory is not None:
+        warn(str(linker.kb.memory))
     warning = None if threshold is None else threshold_warning(linker.mode, threshold)
     if warning:
         warn(warning)

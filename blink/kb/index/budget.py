@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blink.errors import SettingsError
-from blink.kb.index.kinds import AUTO, COARSE_FROM, KINDS, IndexKind, resolved_kind
+from blink.kb.index.kinds import AUTO, KINDS, IndexKind, names_for
 
-RESERVE = 448 << 20
-"""Bytes for everything but the index: Python, the starter's model, pages of the tables of names; measured with `blink link`."""
+RESERVES = {"onnx": 384 << 20, "torch": 704 << 20}
+"""Bytes for everything but the index, by backend: Python, the starter's model, texts, pages of the tables of names.
+
+Maximum resident set of ``/usr/bin/time -v blink link --kb KB --model starter --backend B --file TEXTS`` with 300 short texts, less
+the 149 MB of the vectors of a ``flat`` knowledge base of 97,081 entities: 359 MB with ONNX Runtime, 647 MB with PyTorch (2.13, CPU).
+"""
+DEFAULT_BACKEND = "onnx"
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -71,58 +76,86 @@ class MemoryPlan:
 
     Attributes:
         kind: of the index.
-        needed: bytes of the process, `RESERVE` included.
-        vectors_cached: whether the limit leaves room for all stored vectors, so that shortlists are not read from the disk.
+        index_bytes: of the index: codes, or the vectors where every search reads all of them.
+        vector_bytes: of the stored vectors.
+        limit: bytes that the process may take.
+        backend: of the encoder.
     """
 
     kind: IndexKind
-    needed: int
-    vectors_cached: bool
+    index_bytes: int
+    vector_bytes: int
+    limit: int
+    backend: str = DEFAULT_BACKEND
+
+    @property
+    def needed(self) -> int:
+        """Bytes of the process: the index and `RESERVES`."""
+        return RESERVES[self.backend] + self.index_bytes
+
+    @property
+    def vectors_cached(self) -> bool:
+        """Whether the limit leaves room for all stored vectors, so that shortlists are not read from the disk."""
+        mapped = self.vector_bytes if self.kind.rescored else 0
+        return self.needed + mapped <= self.limit
 
     def __str__(self) -> str:
-        where = "of the stored vectors, which fit into memory" if self.vectors_cached else "of vectors read from the disk"
-        return f"index {self.kind.name} needs {format_size(self.needed)} with the model, and scores by products {where}"
+        codes, stored = format_size(self.index_bytes), format_size(self.vector_bytes)
+        parts = f"{codes} of {'codes' if self.kind.rescored else 'vectors'}, {format_size(RESERVES[self.backend])} for the rest"
+        fit = "fit into the limit too" if self.vectors_cached else "are read from the disk where they are not cached"
+        mapped = f"; the {stored} of stored vectors, which are mapped, {fit}" if self.kind.rescored else ""
+        total = f"index {self.kind.name} needs {format_size(self.needed)} of {format_size(self.limit)}"
+        return f"{total} ({parts}, with backend {self.backend}){mapped}"
 
 
-def plan_memory(vectors: StoredVectors, max_ram: int, index: str = AUTO) -> MemoryPlan:
-    """The index for a limit of memory: that of ``auto`` without a limit if it fits, else the fastest that fits.
+def plan_memory(vectors: StoredVectors, max_ram: int, index: str = AUTO, backend: str = DEFAULT_BACKEND) -> MemoryPlan:
+    """The index for a limit of memory: the best that fits, see `blink.kb.index.kinds.BEST_FIRST`.
 
     Args:
         vectors: sizes of the stored vectors.
         max_ram: bytes that the process may take.
         index: name of a kind, or ``auto``.
+        backend: of the encoder, a key of `RESERVES`.
 
     Raises:
         SettingsError: none fits; the message has the least limit that is enough.
     """
-    names = [index]
-    if index == AUTO:
-        names = ["flat", "coarse"] if vectors.n < COARSE_FROM else ["coarse"]
-    needed = {name: RESERVE + index_bytes(resolved_kind(name, vectors.n), vectors) for name in names}
-    for name, size in needed.items():
-        if size <= max_ram:
-            stored = 0 if KINDS[name].new is None or not KINDS[name].rescored else vectors.bytes
-            return MemoryPlan(KINDS[name], size, size + stored <= max_ram)
-    least = min(needed.values())
-    smaller = "" if index == AUTO or RESERVE + index_bytes(KINDS["coarse"], vectors) >= least else ", or another --index"
+    plans = [
+        MemoryPlan(KINDS[name], index_bytes(KINDS[name], vectors), vectors.bytes, max_ram, backend)
+        for name in names_for(index, vectors.n)
+    ]
+    for plan in plans:
+        if plan.needed <= max_ram:
+            return plan
+    least = min(plans, key=lambda plan: plan.needed)
+    smallest = min(index_bytes(KINDS[name], vectors) for name in names_for(AUTO, vectors.n))
+    smaller = ", or another --index" if smallest < least.index_bytes else ""
+    needed = format_size(least.needed)
     raise SettingsError(
-        f"{vectors.n:,} vectors of dimension {vectors.dim} with index {' or '.join(names)} need {format_size(least)} of memory "
-        f"with the model, and the limit is {format_size(max_ram)}; give --max-ram {format_size(least)}{smaller}"
+        f"{vectors.n:,} vectors of dimension {vectors.dim} with index {least.kind.name} need {needed} of memory with the model "
+        f"and backend {backend}, and the limit is {format_size(max_ram)}; give --max-ram {needed}{smaller}"
     )
 
 
-def require_memory(folder: Path, index: str, vectors: StoredVectors, max_ram: int | str) -> None:
+def require_memory(
+    folder: Path, index: str, vectors: StoredVectors, max_ram: int | str, backend: str = DEFAULT_BACKEND
+) -> MemoryPlan:
     """Check that an index that is stored fits into a limit, in bytes or as a size.
 
+    Returns:
+        what it needs.
+
     Raises:
-        SettingsError: it does not; the message says what would.
+        SettingsError: it does not fit; the message says what would.
     """
     limit = parse_size(max_ram) if isinstance(max_ram, str) else max_ram
-    needed = RESERVE + index_bytes(KINDS[index], vectors)
-    if needed <= limit:
-        return
-    plan_memory(vectors, limit)  # where nothing fits, it says so
-    raise SettingsError(
-        f"index {index} of {folder} needs {format_size(needed)} of memory with the model, the limit is {format_size(limit)}; "
-        f"make a smaller one: blink kb index {folder} --max-ram {format_size(limit)}"
-    )
+    plan = MemoryPlan(KINDS[index], index_bytes(KINDS[index], vectors), vectors.bytes, limit, backend)
+    if plan.needed <= limit:
+        return plan
+    needs = f"{format_size(plan.needed)} of memory with the model and backend {backend}"
+    excess = f"index {index} of {folder} needs {needs}, the limit is {format_size(limit)}"
+    lighter = next((name for name in RESERVES if RESERVES[name] + plan.index_bytes <= limit), None)
+    if lighter is not None:
+        raise SettingsError(f"{excess}; give --backend {lighter}, which needs less")
+    plan_memory(vectors, limit, backend=backend)  # where nothing fits, it says so
+    raise SettingsError(f"{excess}; make a smaller one: blink kb index {folder} --max-ram {format_size(limit)}")

@@ -163,6 +163,9 @@ KINDS: dict[str, IndexKind] = {
     )
 }
 """Kinds of indexes of a knowledge base, by name."""
+BEST_FIRST = ("coarse", "rabitq2", "sq8", "flat", "ivfpq")
+"""What ``auto`` may take under a limit of memory, best first: those with recall at 10 above .999 by CPU time of a search, then
+``ivfpq``, which loses a tenth; figures are in ``benchmarks/results/index_kinds.md``."""
 CHOICES = (AUTO, *KINDS)
 """What ``--index`` takes."""
 
@@ -176,3 +179,13 @@ def resolved_kind(name: str, n: int) -> IndexKind:
     if name not in CHOICES:
         raise SettingsError(f"the index is {name!r}; allowed are {', '.join(CHOICES)}")
     return KINDS[("coarse" if n >= COARSE_FROM else "flat") if name == AUTO else name]
+
+
+def names_for(name: str, n: int) -> list[str]:
+    """Kinds that a name stands for under a limit of memory, best first; ``flat`` is the best of ``auto`` for few entities.
+
+    Raises:
+        SettingsError: there is no such kind.
+    """
+    best = resolved_kind(name, n).name
+    return list(dict.fromkeys((best, *BEST_FIRST))) if name == AUTO else [best]

@@ -79,7 +79,8 @@ def learn(index: Any, sample: npt.NDArray[np.float32]) -> None:
     if not isinstance(index, faiss.IndexPreTransform):
         index.train(sample)
         return
-    transform: Any = faiss.downcast_VectorTransform(index.chain.at(0))
+    chain: Any = index.chain  # a vector of C++, which its stub calls a list
+    transform: Any = faiss.downcast_VectorTransform(chain.at(0))
     codes: Any = faiss.downcast_index(index.index)
     axes = principal_axes(sample, transform.d_out, codes.pq.M)
     faiss.copy_array_to_vector(axes.ravel(), transform.A)
