@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from blink.apps.cli import cli
 from blink.data.arrays import save_array
-from blink.evaluation.index_check import index_cost
+from blink.evaluation.index_check import index_cost, stated_cost
 from blink.files import read_json, sample_hash, sha256, write_json
 from blink.kb.health import CandidateEncoder, Health, check_knowledge_base
 from blink.kb.index import ExactIndex
@@ -301,3 +302,27 @@ def test_links_that_an_index_changes_are_counted(tmp_path: Path) -> None:
     health = Health()
     other.add_to(health, "build it again")
     assert health.problems
+
+
+def test_the_cost_of_an_index_is_stated(tmp_path: Path) -> None:
+    model = toys.model(1, cosine=True)
+    toys.knowledge_base(tmp_path / "kb", model, toys.rows(40))
+    model.save_pretrained(tmp_path / "model")
+    line = stated_cost(tmp_path / "kb", str(tmp_path / "model"))
+    assert "\n" not in line
+    assert re.search(r"recall@10 1\.0000, 0 of \d+ links changed, \d+\.\d\d of its time; 40 texts about its entities", line)
+    (tmp_path / "texts.txt").write_text(f"where is {toys.NAMES[0]}?\n")
+    assert "1 texts of " in stated_cost(tmp_path / "kb", str(tmp_path / "model"), str(tmp_path / "texts.txt"))
+    toys.model(2, cosine=True).save_pretrained(tmp_path / "other")
+    assert "not measured, since the vectors of" in stated_cost(tmp_path / "kb", str(tmp_path / "other"))
+
+
+@given(st.integers(1, 5))
+def test_times_of_searches_are_compared(searches: int) -> None:
+    vectors = np.eye(4, dtype=np.float32)
+    compared = ComparedIndex(ExactIndex(vectors), vectors)
+    assert compared.time_ratio is None
+    for _ in range(searches):
+        compared.search(vectors, 2)
+    assert compared.time_ratio is not None
+    assert compared.time_ratio >= 0

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from blink.apps.common import Bar, say
+from blink.apps.common import Bar, bar, say
 from blink.apps.model_options import model_option, precision_option
 from blink.errors import SettingsError
 from blink.files import require_file
-from blink.kb.index.budget import parse_size
+from blink.kb.index.budget import parse_size, plan_memory
 from blink.kb.index.kinds import AUTO, CHOICES, COARSE_FROM
 from blink.kb.index.qdrant_index import API_KEY, QDRANT, QdrantService
 from blink.progress import StageBars
@@ -96,3 +96,9 @@ def build_kb(
         f"{out}: {manifest.entities:,} entities, vectors of dimension {manifest.dim}, "
         f"index {manifest.index}, {manifest.skipped} lines skipped"
     )
+    if limit is not None and service is None:
+        from blink.evaluation.index_check import stated_cost
+        from blink.kb.reindex import stored_vectors
+
+        say(f"{out}: {plan_memory(stored_vectors(manifest), limit, manifest.index)}")
+        say(f"{out}: {stated_cost(out, model, bars=bar)}")

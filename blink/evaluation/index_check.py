@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from blink.data.mention_files import bind, evaluation_samples, require_rows
 from blink.data.records import Sample
-from blink.errors import DataError
+from blink.errors import BlinkError, DataError
 from blink.evaluation.counts import EvaluatedText
 from blink.evaluation.report import evaluate
+from blink.evaluation.speed.bench import texts_of_catalogue, texts_of_file
 from blink.evaluation.sweep import question_at
 from blink.kb.health import MIN_RECALL, CandidateEncoder, Health, Problem, check_knowledge_base
 from blink.kb.index import Index
 from blink.kb.index.compared import ComparedIndex
+from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.linker import Linker
 from blink.linking.opening import open_candidate_encoder, open_linker
 from blink.linking.starter import names_starter
 from blink.progress import Bars, Progress, no_bars
 
+CHOICE_TEXTS = 64
+"""Texts that are linked for the cost of an index that was just made."""
 MAX_F1_LOST = 0.005
 """Most weak F1 that an index may cost against exact search."""
 
@@ -34,6 +39,7 @@ class IndexCost:
         changed: links that only one of the two has.
         f1: weak F1 with the index, if the texts have gold.
         exact_f1: weak F1 with exact search.
+        time_ratio: time of searches by that of exact search; None if there are no mentions.
     """
 
     recall: float | None
@@ -41,6 +47,7 @@ class IndexCost:
     changed: int
     f1: float | None = None
     exact_f1: float | None = None
+    time_ratio: float | None = None
 
     def add_to(self, health: Health, rebuild: str) -> None:
         """Add the figures, and what is wrong with them, to the result of a check."""
@@ -86,20 +93,55 @@ def index_cost(linker: Linker, file: str, bars: Bars = no_bars) -> IndexCost:
     Raises:
         DataError: the file is malformed, or the knowledge base has no stored vectors.
     """
+    samples = list(bind(evaluation_samples(file), linker.catalogue))
+    require_rows(samples, len(linker.catalogue))
+    return cost_in_samples(linker, samples, bars)
+
+
+def stated_cost(folder: str | Path, model: str | None = None, file: str | None = None, bars: Bars = no_bars) -> str:
+    """One line: what the index of a knowledge base costs against exact search, or why it was not measured.
+
+    Args:
+        folder: of the knowledge base.
+        model: that links; None for the starter.
+        file: of texts, of which the first `CHOICE_TEXTS` are linked; None for texts about entities of the catalogue.
+        bars: for progress.
+
+    Raises:
+        BlinkError: the knowledge base cannot be opened, or the file has no texts.
+    """
+    base = KnowledgeBase.open(folder)
+    texts = texts_of_catalogue(base.catalogue, CHOICE_TEXTS) if file is None else texts_of_file(file, CHOICE_TEXTS)
+    try:
+        linker = open_linker(None if model is None or names_starter(model) else model, str(folder), bars=bars)
+        cost = cost_in_samples(linker, [Sample(str(i), text) for i, text in enumerate(texts)], bars)
+    except BlinkError as e:  # the index is complete, and an encoder alone does not link
+        return f"against exact search: not measured, since {e}"
+    if cost.recall is None or cost.time_ratio is None:
+        return f"against exact search: not measured, there are no mentions in {len(texts)} texts; give others: --file TEXTS"
+    source = f"{len(texts)} texts of {file}" if file else f"{len(texts)} texts about its entities (give yours: --file)"
+    figures = f"recall@10 {cost.recall:.4f}, {cost.changed} of {cost.links} links changed"
+    return f"against exact search: {figures}, {cost.time_ratio:.2f} of its time; {source}"
+
+
+def cost_in_samples(linker: Linker, samples: Sequence[Sample], bars: Bars = no_bars) -> IndexCost:
+    """As `index_cost`, of samples whose gold, if they have any, is bound to the catalogue.
+
+    Raises:
+        DataError: the knowledge base has no stored vectors.
+    """
     vectors = linker.kb.vectors
     if vectors is None:
         raise DataError("the knowledge base has no stored vectors to compare its index with; build it again: blink kb build")
-    samples = list(bind(evaluation_samples(file), linker.catalogue))
-    require_rows(samples, len(linker.catalogue))
-    links, f1, recall = [], [], None
+    links, f1, recall, time_ratio = [], [], None, None
     for exact in (False, True):
         compared = ComparedIndex(linker.stages.candidates.index, vectors, answers_exactly=exact)
         with bars("linking by exact search" if exact else "linking with the index", len(samples), "text") as progress:
             texts = list(_linked(_with_index(linker, compared), samples, progress))
-        recall = compared.recall
+        recall, time_ratio = compared.recall, compared.time_ratio  # of the second run, when the pages are in memory
         links.append({(i, p.id, p.start, p.end) for i, text in enumerate(texts) for p in text.predicted})
         f1.append(evaluate(texts, n_resamples=1).overall.weak.f1 if any(s.labelled for s in samples) else None)
-    return IndexCost(recall, len(links[1]), len(links[0] ^ links[1]), *f1)
+    return IndexCost(recall, len(links[1]), len(links[0] ^ links[1]), f1[0], f1[1], time_ratio)
 
 
 def _with_index(linker: Linker, index: Index) -> Linker:

@@ -12,8 +12,8 @@ from blink.kb.index.kinds import AUTO, KINDS, IndexKind, names_for
 RESERVES = {"onnx": 384 << 20, "torch": 704 << 20}
 """Bytes for everything but the index, by backend: Python, the starter's model, texts, pages of the tables of names.
 
-Maximum resident set of ``/usr/bin/time -v blink link --kb KB --model starter --backend B --file TEXTS`` with 300 short texts, less
-the 149 MB of the vectors of a ``flat`` knowledge base of 97,081 entities: 359 MB with ONNX Runtime, 647 MB with PyTorch (2.13, CPU).
+Maximum resident set of ``/usr/bin/time -v blink link --kb KB --model starter --backend B --file TEXTS`` with 300 short texts
+less 149 MB of vectors of a ``flat`` knowledge base of 97,081 entities: 359 MB with ONNX Runtime, 647 MB with PyTorch, on a CPU.
 """
 DEFAULT_BACKEND = "onnx"
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)

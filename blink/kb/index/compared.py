@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import numpy.typing as npt
 
@@ -24,6 +26,7 @@ class ComparedIndex:
         self._index, self._vectors, self._answers_exactly = index, vectors, answers_exactly
         self._exact = ExactIndex(vectors)
         self._hits = self._neighbours = 0
+        self._seconds = self._exact_seconds = 0.0
 
     @property
     def dim(self) -> int:
@@ -40,10 +43,19 @@ class ComparedIndex:
         """Share of the exact neighbours in the answers of the index; None before any search."""
         return round(self._hits / self._neighbours, 4) if self._neighbours else None
 
+    @property
+    def time_ratio(self) -> float | None:
+        """Time of the index by that of exact search, in the same calls; None before any search."""
+        return round(self._seconds / self._exact_seconds, 4) if self._exact_seconds else None
+
     def search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
         """The answer of the index; see `Index.search`."""
+        start = time.perf_counter()
         scores, rows = self._index.search(queries, k)
+        middle = time.perf_counter()
         exact_scores, exact_rows = self._exact.search(queries, k)
+        self._seconds += middle - start
+        self._exact_seconds += time.perf_counter() - middle
         n_neighbours = (exact_rows != NO_ROW).sum(axis=1)
         if len(rows) and n_neighbours.min() > 0:
             last = np.take_along_axis(exact_scores, n_neighbours[:, None] - 1, axis=1)
