@@ -11,6 +11,7 @@ import numpy as np
 from blink.apps.shell.render import Fragments
 from blink.apps.shell.session import Session
 from blink.data.records import Candidate, Entity, Link
+from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.analysis import Analysis
 from blink.linking.decoder import Decoder, Thresholds
 from blink.linking.features import FEATURES
@@ -39,11 +40,21 @@ class ToyCatalogue(list):  # type: ignore[type-arg]
     skipped = 0
 
 
+class ToyBase:
+    """A knowledge base of nothing but a catalogue."""
+
+    titles_and_ids = KnowledgeBase.titles_and_ids
+    _title_table = None
+
+    def __init__(self, catalogue: ToyCatalogue) -> None:
+        self.catalogue = catalogue
+
+
 class ToyLinker(Linker):
     """The real linker, but for the stages: it knows the words of `KNOWN`, and counts how often it analyzes texts."""
 
     def __init__(self, threshold: float = -2.0, mode: str = "joint", mention_threshold: float | None = None) -> None:
-        self.kb = SimpleNamespace(catalogue=ToyCatalogue(ENTITIES))  # type: ignore[assignment]
+        self.kb = ToyBase(ToyCatalogue(ENTITIES))  # type: ignore[assignment]
         self.options = LinkerOptions(entities=3)
         self.stages = SimpleNamespace(reranker=None, coherence=None)  # type: ignore[assignment]
         self.decoder = Decoder(mode, Thresholds(threshold, mention_threshold))

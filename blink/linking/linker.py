@@ -442,7 +442,7 @@ def load(model: str | Path = STARTER, kb: str | Path | None = None, **options: A
 
     Example:
         >>> import blink  # doctest: +SKIP
-        >>> blink.load()("Who painted the Mona Lisa?").entities[0].title  # doctest: +SKIP
-        'Mona Lisa'
+        >>> blink.load()("The Nile flows through Egypt.").entities[0].title  # doctest: +SKIP
+        'Nile'
     """
     return Linker.from_pretrained(model, kb, **options)

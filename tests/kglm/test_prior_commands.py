@@ -298,7 +298,7 @@ class TestLinking:
         monkeypatch.chdir(tmp_path)
         for job, _ in plans:
             done(blink("slurm", "task", job.path, "--shard", 0))
-        (file,) = (plans[0][0].path / "parts").iterdir()
+        (file,) = (plans[0][0].path / "parts").glob("*.jsonl")
         assert [link["kb_id"] for link in json.loads(file.read_text())["links"]] == ["Q3"]
         assert json.loads((tmp_path / "scores" / "dev.json").read_text())["all"]["weak"]["f1"] > 0.9
         monkeypatch.chdir(tuned.parent)
@@ -309,7 +309,7 @@ class TestLinking:
         plans.clear()
         done(blink(*link[:-1], tmp_path / "none.jsonl", "--prior", "none"))
         assert "prior" not in plans[0][1].inputs
-        assert plans[0][1].work["prior"] == "none"
+        assert plans[0][1].work["options"]["prior"] == "none"
 
     def test_the_starter_s_own_stands_in_over_its_own_alone(self, tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(starter, "starter_prior", lambda: tuned)
