@@ -135,7 +135,7 @@ def cost_in_samples(linker: Linker, samples: Sequence[Sample], bars: Bars = no_b
         raise DataError("the knowledge base has no stored vectors to compare its index with; build it again: blink kb build")
     links, f1, recall, time_ratio = [], [], None, None
     for exact in (False, True):
-        compared = ComparedIndex(linker.stages.candidates.index, vectors, answers_exactly=exact)
+        compared = ComparedIndex(linker.kb.index, vectors, answers_exactly=exact)
         with bars("linking by exact search" if exact else "linking with the index", len(samples), "text") as progress:
             texts = list(_linked(_with_index(linker, compared), samples, progress))
         recall, time_ratio = compared.recall, compared.time_ratio  # of the second run, when the pages are in memory

@@ -9,6 +9,7 @@ from typing import Any
 
 from blink.data.prior_file import NO_PRIOR, Prior, read_prior
 from blink.errors import MismatchError, SettingsError
+from blink.kb.index.on_gpu import for_device
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.candidates import CandidateGenerator
 from blink.linking.coherence import Coherence, PriorStages
@@ -91,13 +92,14 @@ class Stages:
             )
         selection = DetectorOptions(options.mentions, options.min_mention_log_prob, whole_words=model.config.whole_words)
         backend = model.backend
+        index = kb.index if backend.device == "cpu" else for_device(kb.index, kb.vectors, options.device or backend.device)
         detector = MentionDetector(backend, model.tokenizer, model.config.max_mention_length, selection)
         return cls(
             model.tokenizer,
             _windows(model, detector, options),
             detector,
             SpanSplitter(kb.catalogue, kb.names) if model.config.hard_breaks else None,
-            CandidateGenerator(kb.index, options.entities, kb.names, kb.vectors),
+            CandidateGenerator(index, options.entities, kb.names, kb.vectors),
             None if kb.names is None else CandidateFeaturizer(kb.names),
             reranker,
             None if prior is None else prior.graph_prior,
