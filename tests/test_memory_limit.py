@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blink.data.arrays import save_array
+from blink.data.records import Entity
 from blink.errors import SettingsError
 from blink.kb.index import KINDS, save_index
 from blink.kb.index.budget import (
@@ -72,7 +74,7 @@ def test_more_memory_is_never_worse(vectors: StoredVectors, backend: str, one: i
         with pytest.raises(SettingsError) as caught:
             plan_memory(vectors, low, backend=backend)
         assert "\n" not in str(caught.value)
-        advised = parse_size(str(caught.value).rsplit("--max-ram ", 1)[1])
+        advised = parse_size(str(caught.value).rsplit("--max-ram ", 1)[1].split(",")[0])
         assert plan_memory(vectors, advised, backend=backend).needed <= advised
         return
     small, large = (plan_memory(vectors, limit, backend=backend) for limit in (low, high))
@@ -155,6 +157,22 @@ def test_limits_of_a_stored_index(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"needs 2.2G .* backend torch.* give --backend onnx"):
         require_memory(Path("kb"), "flat", large, 2 << 30, "torch")
     assert "1.9G of 2G (1.5G of vectors, 384M for the rest" in str(require_memory(Path("kb"), "flat", large, "2G"))
+
+
+def test_a_limit_is_refused_before_entities_are_encoded(tmp_path: Path) -> None:
+    source = tmp_path / "entity.jsonl"
+    source.write_text('{"title": "Nile"}\n' * 40, encoding="utf-8")
+    encoded: list[int] = []
+
+    def encode(entities: Sequence[Entity]) -> np.ndarray:
+        encoded.append(len(entities))
+        return np.ones((len(entities), 8), np.float32)
+
+    with pytest.raises(SettingsError, match=r"40 vectors of dimension 8 .* limit is 100M"):
+        build_knowledge_base(source, tmp_path / "kb", encode, "model", max_ram=100 << 20)
+    assert encoded == [1]
+    with pytest.raises(SettingsError, match="or --backend onnx, which needs less"):
+        plan_memory(StoredVectors(40, 8), 500 << 20, backend="torch")
 
 
 def test_an_index_that_fails_leaves_the_old_one(tmp_path: Path) -> None:

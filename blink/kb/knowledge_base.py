@@ -221,8 +221,8 @@ class KnowledgeBase:
         manifest = read_manifest(folder)
         memory = None
         if max_ram is not None and manifest.index in KINDS:
-            sizes = StoredVectors(manifest.entities, manifest.dim, np.dtype(DTYPES[manifest.dtype]).itemsize)
-            memory = require_memory(folder, manifest.index, sizes, max_ram, backend)
+            stored = StoredVectors(manifest.entities, manifest.dim, np.dtype(DTYPES[manifest.dtype]).itemsize)
+            memory = require_memory(folder, manifest.index, stored, max_ram, backend)
         catalogue = Catalogue.open(folder / CATALOGUE_FILE, skip_bad=manifest.skipped > 0)
         rebuild = f"build it again: blink kb build ENTITY.jsonl --out {folder}"
         if catalogue.sha256 != manifest.catalogue_sha256:
@@ -354,6 +354,9 @@ def build_knowledge_base(
             )
             if chunk_rows is None:
                 plan = resumed_plan(plan, work / CHUNKS_FOLDER)
+            if max_ram is not None and service is None:
+                dim = encode(list(catalogue.iter(0, 1))).shape[1]
+                plan_memory(StoredVectors(len(catalogue), dim, np.dtype(DTYPES[dtype]).itemsize), max_ram, index)
             progress.stage("encoding", len(catalogue))
             encode_chunks(catalogue, encode, plan, work / CHUNKS_FOLDER, progress.advance, progress.reuse)
             progress.stage("indexing names", len(catalogue))
@@ -364,7 +367,7 @@ def build_knowledge_base(
         if service is None:
             kind = resolved_kind(index, len(vectors))
             if max_ram is not None:
-                kind = plan_memory(StoredVectors(*vectors.shape, vectors.itemsize), max_ram, index).kind
+                kind = plan_memory(StoredVectors(len(vectors), vectors.shape[1], vectors.itemsize), max_ram, index).kind
             index = kind.name
             progress.stage("indexing", 0 if kind.new is None else len(vectors))
             save_index(vectors, kind, work / INDEX_FILE, progress.advance)

@@ -130,6 +130,8 @@ def plan_memory(vectors: StoredVectors, max_ram: int, index: str = AUTO, backend
     least = min(plans, key=lambda plan: plan.needed)
     smallest = min(index_bytes(KINDS[name], vectors) for name in names_for(AUTO, vectors.n))
     smaller = ", or another --index" if smallest < least.index_bytes else ""
+    if backend != DEFAULT_BACKEND and RESERVES[DEFAULT_BACKEND] + smallest <= max_ram:
+        smaller += f", or --backend {DEFAULT_BACKEND}, which needs less"
     needed = format_size(least.needed)
     raise SettingsError(
         f"{vectors.n:,} vectors of dimension {vectors.dim} with index {least.kind.name} need {needed} of memory with the model "
