@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blink.bulk.linkers import linker_settings
 from blink.data.arrays import save_array
 from blink.data.records import Entity
 from blink.errors import SettingsError
@@ -187,3 +189,11 @@ def test_an_index_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     from blink.kb.knowledge_base import read_manifest
 
     assert read_manifest(folder) == replace(before)
+
+
+@given(st.one_of(st.none(), st.sampled_from(["500M", "4G", "1T"])))
+def test_a_killed_run_continues_with_another_limit(limit: str | None) -> None:
+    options = {"model": "a", "kb": "b", "max_ram": limit, "threshold": 0.5}
+    with patch("blink.bulk.linkers.linker_hashes", return_value={}):
+        assert linker_settings(options) == linker_settings(options | {"max_ram": "8G"})
+        assert linker_settings(options) != linker_settings(options | {"threshold": 0.6})

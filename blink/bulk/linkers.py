@@ -19,7 +19,7 @@ from blink.progress import Bars, no_bars
 if TYPE_CHECKING:
     from blink.linking.linker import Linker
 
-WITHOUT_EFFECT = ("batch_size", "device", "bars", "warn")
+WITHOUT_EFFECT = ("batch_size", "device", "max_ram", "bars", "warn")
 """Options of a linker that change no link."""
 
 
