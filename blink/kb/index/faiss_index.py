@@ -16,7 +16,9 @@ from blink.kb.index.scoring import sorted_hits
 DEFAULT_PROBES = 75
 _INVERTED_FILE = b"Iw"
 """First bytes of the files of inverted files."""
-_BATCHED_SCAN = 14
+_BATCHED_SCAN = 15
+"""Kernel for 4-bit codes that reads each block once for several queries and keeps candidates in a reservoir. With AVX-512 it
+takes three quarters of the time of FAISS's own choice, with AVX2 a little more than it; hits are the same."""
 _UNSET_PROBES = 1  # the value in a file if none was set
 
 
@@ -138,12 +140,13 @@ def _flags(path: Path) -> int:
 
 
 def tune(index: Any) -> None:
-    """Set what FAISS does not store: for 4-bit codes the kernel that reads each block of codes once for several queries."""
+    """Set what FAISS does not store: the kernel for 4-bit codes."""
     import faiss
 
     if isinstance(index, faiss.IndexPreTransform):
         index = faiss.downcast_index(index.index)
-    if isinstance(index, faiss.IndexPQFastScan):
+    level_name = getattr(getattr(faiss, "SIMDConfig", None), "get_level_name", str)  # of versions that know their processor
+    if isinstance(index, faiss.IndexPQFastScan) and "AVX512" in level_name():
         index.implem = _BATCHED_SCAN
 
 
