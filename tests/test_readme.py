@@ -27,7 +27,7 @@ COMMANDS = list(
 )
 HEAVY = (
     "blink train", "blink link --file corpus", "blink rank", "blink calibrate", "blink label", "blink compare", "blink shrink",
-    "blink slurm", "blink export", "blink doctor --fast",
+    "blink slurm", "blink export", "blink doctor --fast", "blink bench",
     "blink kb build entity", "blink kb build $", "blink kglm", "blink eval $", "blink eval dev.jsonl", "blink eval --preds",
     'blink link "Java is an island of Indonesia." --kb my-kb --prior',
 )  # fmt: skip
