@@ -82,7 +82,7 @@ class SilentBar(Bar):
     def note(self, text: str) -> None:
         """Nothing."""
 
-    def close(self) -> None:
+    def close(self, *, completed: bool = True) -> None:
         """Nothing."""
 
 
