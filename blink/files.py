@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -234,10 +234,11 @@ def sample_hash(path: str | Path, blocks: int = 64, block_bytes: int = 4096) -> 
     return digest.hexdigest()
 
 
-def sha256(path: str | Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+def sha256(path: str | Path, advance: Callable[[int], None] = lambda size: None) -> str:
+    """Hex SHA-256 of a file's bytes; ``advance`` is called with the size of each block."""
     digest = hashlib.sha256()
     with Path(path).open("rb") as f:
         while block := f.read(1 << 20):
             digest.update(block)
+            advance(len(block))
     return digest.hexdigest()

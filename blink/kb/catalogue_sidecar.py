@@ -20,7 +20,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from blink.files import atomic_open
+from blink.files import atomic_open, user_cache
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def sidecar_paths(path: Path) -> list[Path]:
     resolved = path.resolve()
     paths = [resolved.with_name(resolved.name + SIDECAR_SUFFIX)]
     with contextlib.suppress(RuntimeError):  # no home folder
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "blink" / "catalogues"
+        cache = user_cache() / "catalogues"
         name = hashlib.sha256(os.fsencode(resolved)).hexdigest()[:32]
         paths.append(cache / f"{name}-{resolved.name}{SIDECAR_SUFFIX}")
     return paths

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from blink.errors import BlinkError
-from blink.files import sample_hash
+from blink.files import sample_hash, sha256
 from blink.kb.alias_table import TITLE, normalise
 from blink.kb.catalogue import Catalogue
 from blink.kb.index.compared import ComparedIndex
@@ -145,7 +144,7 @@ class _Checks:
             self.health.notes.append("the manifest of this version holds no whole hashes; files are checked by blocks of them")
         whole = {name for name in digests if (self.folder / name).is_file()}
         size = sum((self.folder / name).stat().st_size for name in whole)
-        with self.bars("hashing", size >> 20, "MB") as progress:
+        with self.bars("hashing", size, "B") as progress:
             for name in sorted(present | whole):
                 self._guarded("files", partial(self._hashed, name, manifest, digests.get(name), progress.advance))
 
@@ -154,7 +153,7 @@ class _Checks:
         sampled = manifest.samples.get(name)
         same = sampled is None or sample_hash(path) == sampled
         if digest is not None:
-            same = _sha256(path, advance) == digest and same
+            same = sha256(path, advance) == digest and same
         if not same:
             why = "was changed after it was made, or is damaged"
             self._fault("files", f"{name} is not the file of the manifest: it {why}; copy it again, or {self.rebuild}")
@@ -365,17 +364,6 @@ def _cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     cosines: np.ndarray = np.einsum("nd,nd->n", one, other) / np.maximum(norms, 1e-30)
     return cosines
-
-
-def _sha256(path: Path, advance: Callable[[int], None]) -> str:
-    digest = hashlib.sha256()
-    done_mb = 0
-    with path.open("rb") as f:
-        while block := f.read(_BLOCK_BYTES):
-            digest.update(block)
-            advance((f.tell() >> 20) - done_mb)
-            done_mb = f.tell() >> 20
-    return digest.hexdigest()
 
 
 def _megabytes(path: Path) -> int:

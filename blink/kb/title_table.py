@@ -11,8 +11,8 @@ import numpy as np
 
 from blink.data.arrays import array_writer, map_array, offsets_writer
 from blink.errors import MismatchError
+from blink.kb.alias_table import REBUILD
 
-REMEDY = "build the knowledge base again (blink kb build)"
 _TITLES, _IDS = ("names.title_at.npy", "names.titles.npy"), ("names.id_at.npy", "names.ids.npy")
 FILES = (*_TITLES, *_IDS)
 
@@ -39,9 +39,9 @@ class TextColumn:
             MissingFileError: a file is missing.
             MismatchError: the files are damaged or do not belong together.
         """
-        at, text = (np.asarray(map_array(folder / name, REMEDY)) for name in files)
+        at, text = (np.asarray(map_array(folder / name, REBUILD)) for name in files)
         if at.ndim != 1 or not len(at) or at.dtype not in (np.int32, np.int64) or text.dtype != np.uint8 or at[-1] != len(text):
-            raise MismatchError(f"{folder / files[0]} and {files[1]} are damaged or of different catalogues; {REMEDY}")
+            raise MismatchError(f"{folder / files[0]} and {files[1]} are damaged or of different catalogues; {REBUILD}")
         return cls(at, text)
 
     def __len__(self) -> int:
@@ -71,7 +71,7 @@ class TitleTable:
         """
         table = cls(*(TextColumn.open(Path(folder), files) for files in (_TITLES, _IDS)))
         if len(table.title_column) != rows or len(table.id_column) != rows:
-            raise MismatchError(f"{folder} has {len(table.title_column)} titles, the catalogue {rows} entities; {REMEDY}")
+            raise MismatchError(f"{folder} has {len(table.title_column)} titles, the catalogue {rows} entities; {REBUILD}")
         return table
 
     @staticmethod
