@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blink.data.records import LinkedText
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.analysis import Analysis
 from blink.linking.decoder import JOINT, Decoder, Thresholds
@@ -88,8 +87,3 @@ class OriginalWay:
 
     def _links(self, analysis: Analysis) -> list[tuple[int, int, int]]:
         return [(d.start, d.end, int(analysis.spans.rows[d.span, 0])) for d in self._decoder.decode(analysis)]
-
-
-def as_documents(links: Sequence[LinkedText]) -> list[list[tuple[int, int, int]]]:
-    """Start, end and entity of the links of each text, in the form of `OriginalWay.link`."""
-    return [[(link.start, link.end, link.row) for link in text.links] for text in links]

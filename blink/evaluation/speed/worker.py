@@ -48,13 +48,10 @@ class BlinkSide:
             ("encode", stages.detector.backend, "encode"),
             ("search", stages.candidates.index, "search"),
             ("rerank", stages.candidates, "expand"),
-            ("rerank", stages.candidates, "expand_all"),
             ("rerank", stages.featurizer, "measure"),
-            ("rerank", stages.featurizer, "measure_all"),
             ("rerank", stages.reranker, "rerank"),
-            ("rerank", stages.reranker, "rerank_all"),
         ):
-            if stage is not None and hasattr(stage, method):
+            if stage is not None:
                 setattr(stage, method, self._timed(getattr(stage, method), label))
 
     def link(self, texts: Sequence[str], batch_size: int) -> Links:
