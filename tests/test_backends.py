@@ -354,7 +354,7 @@ class TestChoice:
 
     def test_many_texts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for has_bf16, backend in ((True, "torch"), (False, "auto")):
-            monkeypatch.setattr(linking_model, "_has_bf16", lambda has_bf16=has_bf16: has_bf16)
+            monkeypatch.setattr(linking_model, "multiplies_bf16", lambda has_bf16=has_bf16: has_bf16)
             assert backend_for_bulk("auto", "auto") == backend
             assert backend_for_bulk("auto", "fp32") == "auto"
             assert backend_for_bulk("onnx", "auto") == "onnx"

@@ -322,7 +322,14 @@ def kill_repeatedly(command: list[str], out: Path, kills: int, seed: int, longes
 def test_killed_processes_end_the_same(tmp_path: Path, n_workers: int, kills: int) -> None:
     source = write_records(tmp_path / "in.jsonl", 400)
     link_files(job(source, tmp_path / "whole.jsonl"), ToyLinker())
-    command = [sys.executable, bulk_toys.__file__, source, tmp_path / "out.jsonl", n_workers, 0.008]  # 3 s in all
+    command = [
+        sys.executable,
+        bulk_toys.__file__,
+        source,
+        tmp_path / "out.jsonl",
+        n_workers,
+        0.008 * n_workers**2,
+    ]
     statuses = kill_repeatedly([str(word) for word in command], tmp_path / "out.jsonl", kills, n_workers, 1.2)
     assert -signal.SIGKILL in statuses
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
@@ -555,7 +562,7 @@ def test_a_failing_input_ends_behind_what_precedes(tmp_path: Path) -> None:
 )
 def test_number_of_workers(monkeypatch: pytest.MonkeyPatch, text: str, device: str | None, free: int, count: int) -> None:
     monkeypatch.setattr(workers, "cores", lambda: 4)
-    monkeypatch.setattr(workers, "available_bytes", lambda: free)
+    monkeypatch.setattr(workers, "free_bytes", lambda: free)
     assert worker_count(text, device) == count
 
 

@@ -98,7 +98,7 @@ def test_problems_end_with_an_exit_status(capsys: pytest.CaptureFixture[str], mo
         raise CheckpointError("models/starter is\n damaged")
 
     monkeypatch.setattr("blink.linking.opening.open_linker", fail)
-    monkeypatch.setattr(doctor, "free_mib", lambda: 300)
+    monkeypatch.setattr(doctor, "free_bytes", lambda: 300 << 20)
     with pytest.raises(SystemExit) as stop:
         blink("doctor")
     assert stop.value.code == 1

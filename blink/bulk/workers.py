@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
-from pathlib import Path
 from typing import Any
 
 from blink.bulk.rows import LinkedChunk
 from blink.bulk.sources import Chunk
 from blink.errors import BlinkError, SettingsError
+from blink.machine import THREAD_VARIABLES, cores, free_bytes
 
 ChunkLinker = Callable[[Chunk], LinkedChunk]
 Opener = Callable[[Callable[[str], None]], ChunkLinker]
@@ -29,7 +29,6 @@ END_WAIT_S, POLL_S = 5.0, 0.5
 AUTO, MAX_WORKERS = "auto", 1024
 WORKER_BYTES = 1 << 30
 """Memory that a worker may take, for the number of workers of `AUTO`."""
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 _READY, _RESULT, _WARNING, _FAILURE = "ready", "result", "warning", "failure"
 
@@ -63,11 +62,6 @@ class _Worker:
     number: int | None = None
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def worker_count(workers: str, device: str | None = None) -> int:
     """The number of processes that an option asks for.
 
@@ -81,18 +75,11 @@ def worker_count(workers: str, device: str | None = None) -> int:
     if workers == AUTO:
         if device not in (None, "cpu"):
             return 1
-        return max(1, min(cores(), available_bytes() // WORKER_BYTES))
+        free = free_bytes()
+        return cores() if free is None else max(1, min(cores(), free // WORKER_BYTES))
     if not workers.isdecimal() or not 1 <= int(workers) <= MAX_WORKERS:
         raise SettingsError(f"--workers is {workers!r}; give a number from 1 to {MAX_WORKERS}, or {AUTO}")
     return int(workers)
-
-
-def available_bytes() -> int:
-    """Memory that is free, or can be freed at once; without limit where the system does not say."""
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        line = next(x for x in Path("/proc/meminfo").read_text(encoding="ascii").splitlines() if x.startswith("MemAvailable"))
-        return int(line.split()[1]) * 1024
-    return 1 << 62
 
 
 class WorkerPool:
@@ -250,7 +237,7 @@ class _Source:
 @contextlib.contextmanager
 def _inherited(threads: int) -> Iterator[None]:
     """What a process has from its beginning: its share of the threads, and that Ctrl-C is for its parent."""
-    added = [name for name in _THREAD_VARIABLES if name not in os.environ]
+    added = [name for name in THREAD_VARIABLES if name not in os.environ]
     os.environ.update(dict.fromkeys(added, str(threads)))
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None

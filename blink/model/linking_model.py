@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blink.errors import CheckpointError, SettingsError, first_line
+from blink.machine import multiplies_bf16
 from blink.model.backends.exported import exported, stored_config, unexportable
 from blink.model.backends.protocol import Backend
 from blink.model.config import ModelConfig
@@ -166,18 +167,10 @@ def backend_for_bulk(backend: str, precision: str) -> str:
     start.
     """
     return (
-        "torch" if (backend, precision) == ("auto", "auto") and BACKEND_VARIABLE not in os.environ and _has_bf16() else backend
+        "torch"
+        if (backend, precision) == ("auto", "auto") and BACKEND_VARIABLE not in os.environ and multiplies_bf16()
+        else backend
     )
-
-
-def _has_bf16() -> bool:
-    """Whether this processor multiplies bfloat16, as far as the system says so."""
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as f:
-            flags = next((line.split() for line in f if line.startswith("flags")), [])
-    except OSError:
-        return False
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
 
 
 def _without_onnx(precision: str, device: str | None) -> str | None:

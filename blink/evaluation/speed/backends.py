@@ -14,6 +14,7 @@ import numpy as np
 from blink.errors import BlinkError, SettingsError
 from blink.evaluation.speed.machine import machine
 from blink.linking.starter import starter_model
+from blink.machine import multiplies_bf16
 from blink.model.backends.exported import export_to, exported, unexportable
 from blink.model.backends.layout import GRAPHS
 from blink.model.backends.onnx_backend import OnnxBackend, n_threads
@@ -37,8 +38,6 @@ SENTENCES = (
 """Texts that are encoded: short ones, as questions are."""
 SIDES = (("torch", "fp32"), ("torch", "bf16"), ("onnx", "fp32"), ("onnx", "int8"))
 """Backend and precision of each side; the first is what the others are compared with."""
-BF16 = frozenset({"avx512_bf16", "amx_bf16"})
-"""Instructions that multiply bfloat16."""
 INT8_COST = "of the starter it changes about one link in a hundred: try `blink eval` with it"
 BUDGET_S = 5.0
 """Seconds of measurement, by default, without the opening of the sides."""
@@ -197,7 +196,7 @@ def examine(model: str | None, *, budget_s: float = BUDGET_S, bars: Bars = no_ba
     """Measure all backends on a model, the starter by default: ``machine``, ``threads``, ``model``, ``rows`` and ``advice``."""
     path = starter_model() if model is None else require_model(model)
     about = machine()
-    rows = compare_backends(path, budget_s=budget_s, bf16=not BF16.isdisjoint(about["features"]), bars=bars)
+    rows = compare_backends(path, budget_s=budget_s, bf16=multiplies_bf16(), bars=bars)
     return {"machine": about, "threads": n_threads(), "model": str(path), "rows": rows, "advice": advice(rows)}
 
 

@@ -22,6 +22,7 @@ from blink.data.text_lines import read_lines
 from blink.errors import BlinkError, SettingsError
 from blink.evaluation.speed.machine import evict, machine
 from blink.kb.catalogue import Catalogue
+from blink.machine import THREAD_VARIABLES
 
 STAGES = ("encode", "search", "rerank")
 QUANTILES = (50, 95, 99)
@@ -196,8 +197,7 @@ class _Worker:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    limits = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {**os.environ, **({name: str(threads) for name in limits} if threads else {})}
+    return {**os.environ, **({name: str(threads) for name in THREAD_VARIABLES} if threads else {})}
 
 
 def _figures(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from blink.errors import BlinkError
 from blink.evaluation.speed.machine import machine
+from blink.machine import free_bytes
 from blink.model.backends.onnx_backend import n_threads
 from blink.progress import Bars, no_bars
 
@@ -27,23 +27,15 @@ def diagnose(bars: Bars = no_bars) -> dict[str, Any]:
         ``machine``, ``threads``, ``free_mib`` (None where unknown), ``backends`` (name to whether it is installed), ``starter``
         (how long it takes to open and to link a text, or its ``error``), and ``problems``, sentences; empty if all is well.
     """
+    free = free_bytes()
     found: dict[str, Any] = {
         "machine": machine(),
         "threads": n_threads(),
-        "free_mib": free_mib(),
+        "free_mib": None if free is None else free >> 20,
         "backends": {name: importlib.util.find_spec(module) is not None for module, name in BACKENDS.items()},
         "starter": _starter(bars),
     }
     return found | {"problems": list(_problems(found))}
-
-
-def free_mib() -> int | None:
-    """Memory that programs can have, in MiB; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _starter(bars: Bars) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from blink.machine import processor
+
 PACKAGES = ("torch", "onnxruntime", "tokenizers", "faiss-cpu", "numpy")
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
 """Instruction sets that decide which precision is fast."""
@@ -16,13 +18,10 @@ FILE_CACHE_ADVICE = getattr(os, "POSIX_FADV_DONTNEED", None)
 
 def machine() -> dict[str, Any]:
     """Processor, its instruction sets, cores, memory and versions; what cannot be known is left out."""
-    info = _read("/proc/cpuinfo")
-    fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
-    values = {key.strip(): value.strip() for key, value in fields.items()}
-    flags = set(values.get("flags", "").split())
+    name, flags = processor()
     return {
-        "processor": values.get("model name") or platform.processor() or platform.machine(),
-        "features": [name for name in FEATURES if name in flags],
+        "processor": name or platform.processor() or platform.machine(),
+        "features": [feature for feature in FEATURES if feature in flags],
         "cores": os.cpu_count(),
         "memory_gib": round(_memory_bytes() / 2**30, 1),
         "system": platform.platform(terse=True),

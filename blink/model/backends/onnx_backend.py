@@ -12,6 +12,7 @@ import numpy as np
 
 from blink.errors import CheckpointError, DataError, SettingsError
 from blink.files import read_json
+from blink.machine import cores
 from blink.model.backends.layout import CASE, GRAPHS, HEADS_FILE, LAYER, LOG_SCALE, SETTINGS_FILE, WORDS_FILE
 from blink.model.backends.protocol import NO_MENTION_HEAD, TOPIC_REACH
 from blink.model.letter_case import STRIDE
@@ -170,7 +171,7 @@ def n_threads() -> int:
     value = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     if value.isdigit() and int(value):
         return int(value)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores()
 
 
 _NUMPY_TYPES = {"tensor(bool)": np.bool_, "tensor(int64)": np.int64, "tensor(float)": np.float32}
