@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections import Counter
 from dataclasses import replace
@@ -20,8 +21,8 @@ pytestmark = pytest.mark.quick
 
 SYMMETRIC = {"P47": "shares border with", "P26": "spouse", "P3373": "sibling"}
 FUNCTIONAL = {"P19": "place of birth", "P20": "place of death", "P36": "capital", "P397": "parent astronomical body"}
-LEAST_FACTS = 5000
-LEAST_COVERAGE = 0.99
+LEAST_FACTS = 60_000
+LEAST_COVERAGE = 0.9
 
 
 class Fact(NamedTuple):
@@ -140,20 +141,24 @@ def test_no_club_speaks_for_the_seat_of_its_rival(facts: list[Fact]) -> None:
     with_triples = PriorTable(tuple(ids), degrees, edges, triples=triples)
     weights = PriorWeights("ranker-1", True, coherence=2.0)
 
-    def gain(table: PriorTable, sender: str, seat: str, head: str) -> float:
+    def gain(coherence: Coherence, sender: str, seat: str, head: str) -> float:
         """By how much a mention of ``sender`` raises the seat over another entity with this seat."""
         scored = spans([[index[sender], -1], [index[seat], index[head]]], [[5.0, -np.inf], [1.0, 0.5]])
-        coherence = Coherence.from_prior(table, weights, AsTheyAre(len(ids)))
-        assert coherence is not None
         scores = by_row(coherence.rescore(scored))[1]
         return scores[index[seat]] - scores[index[head]] - 0.5
+
+    def coherence(table: PriorTable) -> Coherence:
+        built = Coherence.from_prior(table, weights, AsTheyAre(len(ids)))
+        assert built is not None
+        return built
 
     seats: dict[str, list[str]] = {}
     for head, relation, tail in facts:
         if relation == "P159":  # headquarters location
             seats.setdefault(tail, []).append(head)
     pairs = [(a, seat, b) for seat, heads in seats.items() for a in heads for b in heads if a != b]
-    before, after = ([gain(table, *pair) for pair in pairs] for table in (replace(with_triples, triples=None), with_triples))
-    assert len(pairs) > 50
+    pairs = random.Random(5).sample(pairs, 200)
+    tables = (replace(with_triples, triples=None), with_triples)
+    before, after = ([gain(built, *pair) for pair in pairs] for built in map(coherence, tables))
     assert sum(value > 0.1 for value in before) > 0.9 * len(pairs)
     assert max(after) < 1e-5
