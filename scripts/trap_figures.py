@@ -20,6 +20,7 @@ features and settings are made on these only; the test sets share no text and no
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -35,7 +36,8 @@ from blink.apps.common import say
 from blink.data.records import Link, LinkedText
 from blink.errors import SettingsError
 from blink.files import read_json_lines
-from blink.kb.knowledge_base import KnowledgeBase, build_knowledge_base
+from blink.kb.building import build_knowledge_base
+from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.opening import open_candidate_encoder
 from scripts.harness import ROOT, as_help, markdown_table, print_json, run_script
 from scripts.model_rows import (
@@ -67,10 +69,11 @@ def catalogues_of(suffix: str) -> dict[str, tuple[Path, ...]]:
 
 
 def build(catalogues: Sequence[Path], folder: Path, model: Path) -> Path:
-    """Build a knowledge base of several catalogues."""
+    """Build a knowledge base of several catalogues; of an entity in two of them the later row is taken."""
     folder.mkdir(parents=True)
     source = folder / "source.jsonl"
-    source.write_bytes(b"".join(file.read_bytes() for file in catalogues))
+    rows = {json.loads(line)["kb_idx"]: line for file in catalogues for line in file.read_text(encoding="utf-8").splitlines()}
+    source.write_text("".join(f"{line}\n" for line in rows.values()), encoding="utf-8")
     encoder = open_candidate_encoder(str(model), "auto", None, 64)
     build_knowledge_base(source, folder / "kb", encoder.encode, encoder.fingerprint)
     return folder / "kb"
