@@ -15,6 +15,10 @@ class SettingsError(BlinkError):
     """An option or a combination of options is not allowed."""
 
 
+class BusyError(SettingsError):
+    """Another process is writing to the same folder; the same again may succeed later."""
+
+
 class MissingFileError(BlinkError):
     """A file or folder that was asked for is not there."""
 
@@ -33,6 +37,10 @@ class MismatchError(BlinkError):
 
 class ShapeError(BlinkError):
     """Arrays or tensors disagree in shape."""
+
+
+MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
+"""What values of JSON raise where they are of another type, or no number, than a reader expects: infinity is no `int`."""
 
 
 def first_line(error: BaseException) -> str:

@@ -84,6 +84,28 @@ def test_a_disk_that_fills_up_only_at_the_end_keeps_the_old_file(tmp_path: Path,
     assert path.read_text() == "old"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("mode", ["w", "wb"])
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_full_disk_is_named_by_the_file_that_is_written(tmp_path: Path, mode: str, size: int) -> None:
+    """Whether the buffer is written at once or at the end; an error of what is read in the block names nothing of ours."""
+    path, full = tmp_path / "a.txt", os.open("/dev/full", os.O_WRONLY)
+
+    def write() -> None:
+        with atomic_open(path, mode) as f:
+            os.dup2(full, f.fileno())
+            f.writelines(["x" * size if mode == "w" else b"x" * size])
+
+    with pytest.raises(OSError, match="No space") as caught:
+        write()
+    os.close(full)
+    assert caught.value.filename == str(path)
+    assert names(tmp_path) == []
+    with pytest.raises(OSError, match="not ours") as other, atomic_open(path, mode):
+        raise OSError(errno.EIO, "not ours", "input")
+    assert other.value.filename == "input"
+
+
 def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
