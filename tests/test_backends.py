@@ -38,6 +38,7 @@ from blink.model.config import ModelConfig
 from blink.model.linking_model import LinkingModel, backend_for_bulk, resolve_backend
 from blink.model.loading import load_model
 from blink.model.reranker import RerankerNetwork
+from blink.model.stored_files import store_checksums
 from blink.model.tokenizer import Tokenizer, _from_transformers, pad
 from tests.compat.originals import Reference, Shape
 
@@ -241,6 +242,7 @@ def test_settings_for_decoding_need_no_other_export(stored: Path) -> None:
     before = files_of(exported(stored))
     values = json.loads((stored / "config.json").read_text())
     (stored / "config.json").write_text(json.dumps({**values, "threshold": -1.25}))
+    store_checksums(stored)
     assert files_of(exported(stored)) == before
     assert LinkingModel.open(stored, backend="onnx").config.threshold == -1.25
 
@@ -258,7 +260,7 @@ def test_a_folder_that_cannot_be_written(stored: Path, tmp_path: Path, monkeypat
 def test_what_cannot_be_exported_runs_with_torch(
     error: Exception, stored: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise error
 
     monkeypatch.delenv("BLINK_BACKEND")
@@ -348,6 +350,7 @@ class TestChoice:
         values = json.loads((stored / "config.json").read_text())
         values["context_encoder"]["model_type"] = "mpnet"
         (stored / "config.json").write_text(json.dumps(values))
+        store_checksums(stored)
         assert resolve_backend(stored) == "torch"
         with pytest.raises(SettingsError, match="type 'mpnet'"):
             resolve_backend(stored, "onnx")

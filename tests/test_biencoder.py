@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.utils import parametrize
 
+from blink.checksums import CHECKSUMS_FILE
 from blink.data.records import Entity
-from blink.errors import BlinkError, CheckpointError, MissingFileError, SettingsError
+from blink.errors import BlinkError, CheckpointError, MismatchError, MissingFileError, SettingsError
 from blink.model import biencoder as module
 from blink.model.adapters import add_adapters, merge_adapters, shrunk, trained_state
 from blink.model.biencoder import BiEncoder, shrink_model
@@ -23,6 +24,7 @@ from blink.model.config import AGGREGATIONS, BROKEN_AGGREGATIONS, ModelConfig
 from blink.model.folder import ADAPTERS_FILE, CONFIG_FILE, WEIGHTS_FILE
 from blink.model.loading import load_model
 from blink.model.reranker import RANKER_FILE
+from blink.model.stored_files import store_checksums
 from blink.model.tokenizer import pad
 from tests import toys
 
@@ -197,7 +199,7 @@ def test_merged_adapters_compute_exactly_the_same(adapted: BiEncoder) -> None:
 
 def test_an_adapted_model_is_stored_small_and_computes_the_same(adapted: BiEncoder, tmp_path: Path, base: Path) -> None:
     adapted.save_pretrained(tmp_path / "m")
-    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == [ADAPTERS_FILE, CONFIG_FILE]
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == [ADAPTERS_FILE, CHECKSUMS_FILE, CONFIG_FILE]
     assert (tmp_path / "m" / ADAPTERS_FILE).stat().st_size < (base / WEIGHTS_FILE).stat().st_size / 10
     loaded = BiEncoder.from_pretrained(tmp_path / "m", candidate=True)
     # Adapters are stored in half precision.
@@ -244,7 +246,7 @@ def test_another_version_of_the_base_is_refused(adapted: BiEncoder, tmp_path: Pa
     adapted.save_pretrained(tmp_path / "m")
     assert BiEncoder.from_pretrained(tmp_path / "m").context_encoder is not None
     toys.base_folder(copied_base, seed=6)
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(MismatchError) as caught:
         BiEncoder.from_pretrained(tmp_path / "m")
     assert_one_line(caught, "another version", str(copied_base))
 
@@ -270,11 +272,13 @@ def test_adapters_of_another_rank_are_refused(adapted: BiEncoder, tmp_path: Path
 def edit_config(folder: Path, **changes: Any) -> None:
     values = json.loads((folder / CONFIG_FILE).read_text())
     (folder / CONFIG_FILE).write_text(json.dumps({**values, **changes}))
+    store_checksums(folder)
 
 
 def edit_weights(folder: Path, changes: dict[str, torch.Tensor | None]) -> None:
     state = load_file(folder / WEIGHTS_FILE)
     save_file({k: v for k, v in {**state, **changes}.items() if v is not None}, folder / WEIGHTS_FILE)
+    store_checksums(folder)
 
 
 @pytest.mark.parametrize("spoil", ["half", "empty", "rubbish", "header only"])

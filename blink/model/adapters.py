@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-_A, _B = ".parametrizations.weight.0.a", ".parametrizations.weight.0.b"
-"""How the factors of an adapter are called in a stored model."""
+from blink.model.stored_weights import FACTORS
+
+_A, _B = FACTORS
 
 
 class LowRankDelta(nn.Module):

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import torch
-
 Item = TypeVar("Item")
 
 TOKENS_PER_BATCH = 1024
@@ -44,6 +42,8 @@ def for_each_on_cpu(work: Callable[[Item], None], items: Iterable[Item]) -> None
         work: must be safe to call at the same time for two items.
         items: short, so that all threads end at about the same time.
     """
+    import torch
+
     n_threads = torch.get_num_threads()
     items = list(items)
     if n_threads < 2 or len(items) < 2:

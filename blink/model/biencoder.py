@@ -5,7 +5,6 @@ Li et al. 2020 ("Efficient One-Pass End-to-End Entity Linking for Questions") on
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,24 +17,30 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from blink.data.records import Entity
-from blink.errors import CheckpointError, MissingFileError, SettingsError
-from blink.files import atomic_open, read_json, sha256, write_json
+from blink.errors import CheckpointError, SettingsError
+from blink.files import atomic_open, sha256
+from blink.forking import one_thread_when_forked
+from blink.hub.names import local_folder
+from blink.input_files import utf8_path
 from blink.model.adapters import add_adapters, has_adapters, merge_adapters, shrunk, trained_state
 from blink.model.backends.protocol import NO_MENTION_HEAD
 from blink.model.batches import TOKENS_PER_BATCH, batches_by_length, for_each_on_cpu
 from blink.model.config import ModelConfig
-from blink.model.folder import ADAPTERS_FILE, CONFIG_FILE, WEIGHTS_FILE, encoder_folder
+from blink.model.folder import ADAPTERS_FILE, CONFIG_FILE, WEIGHTS_FILE, encoder_folder, read_settings
 from blink.model.heads import MentionAggregator, MentionScorer, SpanScores, mean_around, span_logits
 from blink.model.letter_case import CLASSES, STRIDE
 from blink.model.pretrained import encoder_from_state, load_encoder, longest_input
-from blink.model.reranker import RANKER_FILE, RerankerNetwork
-from blink.model.tokenizer import Tokenizer, pad
+from blink.model.publishing import PublishableModel
+from blink.model.reranker import RerankerNetwork
+from blink.model.stored_files import load_reranker, replacing_model, require_whole_model, write_settings
+from blink.model.stored_weights import INITIAL_SCALE, digest_of_heads, fingerprint, require_base
+from blink.model.tokenizer import Tokenizer, entity_texts, pad
+from blink.model.weight_checks import require_finite_tensors, require_floats
 
-INITIAL_SCALE = 20.0
-"""Scale of a new cosine model; 1 / temperature, as usual in contrastive training."""
+one_thread_when_forked("torch", "set_num_threads")
 
 
-class BiEncoder(nn.Module):
+class BiEncoder(PublishableModel, nn.Module):
     """Context encoder, candidate encoder and the heads between them.
 
     Either tower may be absent: linking needs no candidate encoder, building a knowledge base no context encoder.
@@ -67,6 +72,8 @@ class BiEncoder(nn.Module):
         self.reranker: RerankerNetwork | None = None
         self.tokenizer = tokenizer
         tokenizer.configure(config)
+        for tower in (context, candidate):
+            _require_tokens(tokenizer, tower)
         self.context_encoder = context
         self.candidate_encoder = candidate
         self.mention_scorer: MentionScorer | None = None
@@ -146,6 +153,10 @@ class BiEncoder(nn.Module):
             vectors = hidden[:, 0] if self.config.candidate_pooling == "cls" else _masked_mean(hidden, mask)
         return nn.functional.normalize(vectors, dim=-1) if self.config.cosine else vectors
 
+    def entity_texts(self, entity: Entity) -> tuple[str, str, str]:
+        """All that `encode_entities` reads of an entity: title, aliases and description."""
+        return entity_texts(entity, self.config.candidate_fields, self.config.max_candidate_length)
+
     def encode_entities(self, entities: Sequence[Entity], batch_size: int = 64) -> np.ndarray:
         """Encode entities; sorted by length inside, results in the caller's order.
 
@@ -187,21 +198,18 @@ class BiEncoder(nn.Module):
                 )
             return self.config.candidate_fingerprint
         state = {**self.candidate_encoder.state_dict(), **_prefixed(self.additional_linear, "additional_linear.")}
-        return fingerprint(self.config, self.tokenizer, state)
+        return fingerprint_of_state(self.config, self.tokenizer, state)
 
     def heads_digest(self) -> str:
         """Identifies the scores of the bi-encoder: hash of its heads and of the candidate encoder, in 16 digits."""
-        digest = hashlib.sha256(str(self.config.candidate_fingerprint).encode())
-        for name, value in self.named_parameters():
-            if not name.startswith(("context_encoder.", "candidate_encoder.")):
-                digest.update(np.ascontiguousarray(value.detach().float().cpu().numpy()).tobytes())
-        return digest.hexdigest()[:16]
+        towers = ("context_encoder.", "candidate_encoder.")
+        return digest_of_heads(self.config, (_array(v) for n, v in self.named_parameters() if not n.startswith(towers)))
 
     # -- construction --------------------------------------------------------------------------------------------
 
     @classmethod
     def from_encoder(cls, name: str, config: ModelConfig) -> BiEncoder:
-        """A fresh model on a pretrained encoder (a packaged name, a folder or a hub name); both towers begin as it.
+        """A fresh model on a pretrained encoder (a packaged name, a folder, or ``hf://OWNER/NAME``); both towers begin as it.
 
         With ``config.adapter_rank`` the context encoder gets adapters and its own weights are frozen.
         """
@@ -218,28 +226,27 @@ class BiEncoder(nn.Module):
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the model into ``folder``: settings, tokenizer, and all weights or, with adapters, only what was trained.
+        """Write the model into ``folder``: settings, tokenizer, and all weights or, with adapters, only what was trained; and
+        checksums of these files. A model that was there is replaced, as a whole or not at all.
 
         Raises:
             SettingsError: the adapters were merged into the weights, so what was trained is no longer known.
         """
         if self.config.base is not None and not has_adapters(self._tower("context")):
             raise SettingsError("the model's adapters are merged into its weights; load it with trainable=True to save it")
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.config.base is not None:
-            _save_tensors(folder / ADAPTERS_FILE, {k: v.half() for k, v in self.trained_tensors().items()})
-        else:
-            _save_tensors(folder / WEIGHTS_FILE, self.state_dict())
-            self.tokenizer.save(folder)
-            if self.candidate_encoder is not None:  # it may have been trained since the fingerprint was taken
-                self.config = self.config.replace(candidate_fingerprint=self.candidate_fingerprint())
-        if self.reranker is not None:
-            self.reranker.save(folder)
-        else:
-            (folder / RANKER_FILE).unlink(missing_ok=True)  # of another model that stood here
-        towers = {name: _settings(tower) for name, tower in self._towers().items() if self.config.base is None}
-        write_json(folder / CONFIG_FILE, {**self.config.to_dict(), "entity_size": self.entity_size, **towers})
+        with replacing_model(Path(folder), self.config) as new:
+            if self.config.base is not None:
+                _save_tensors(new / ADAPTERS_FILE, {k: v.half() for k, v in self.trained_tensors().items()})
+            else:
+                _save_tensors(new / WEIGHTS_FILE, self.state_dict())
+                self.tokenizer.save(new)
+                if self.candidate_encoder is not None:  # it may have been trained since the fingerprint was taken
+                    self.config = self.config.replace(candidate_fingerprint=self.candidate_fingerprint())
+            if self.reranker is not None:
+                self.reranker.save(new)
+            towers = {name: _settings(tower) for name, tower in self._towers().items() if self.config.base is None}
+            others = {"entity_size": self.entity_size, **towers}
+            write_settings(new, Path(folder), self.config, others, has_reranker=self.reranker is not None)
 
     def trained_tensors(self) -> dict[str, Tensor]:
         """What differs from the base: adapters, biases and norms of the context encoder, and the heads."""
@@ -253,19 +260,20 @@ class BiEncoder(nn.Module):
         """Load a model written by `save_pretrained`.
 
         Args:
-            folder: of the model.
+            folder: of the model, or its name on the hub, ``hf://OWNER/NAME``.
             context: load the tower that reads texts.
             candidate: load the tower that reads entities; linking does not need it.
             trainable: do not merge adapters into the weights they adapt, for more training.
 
         Raises:
             MissingFileError: the folder, or a file in it, is not there.
-            CheckpointError: a file is damaged or does not fit the settings.
+            CheckpointError: a file is damaged, was changed since it was stored, or does not fit the settings.
+            MismatchError: the encoder that it adapts was changed.
         """
-        folder = Path(folder)
-        values = read_json(folder / CONFIG_FILE, f"{folder} must be a model folder, as `blink train` writes it")
-        towers = ("context_encoder", "candidate_encoder")
-        if not isinstance(values, dict) or not all(isinstance(values.get(name, {}), dict) for name in towers):
+        folder = local_folder(folder)
+        require_whole_model(folder)
+        values = read_settings(folder)
+        if not all(isinstance(values.get(name, {}), dict) for name in ("context_encoder", "candidate_encoder")):
             raise CheckpointError(f"{folder / CONFIG_FILE} holds no settings; copy the model folder again")
         config = ModelConfig.from_dict(values)
         if config.base is not None:
@@ -275,7 +283,7 @@ class BiEncoder(nn.Module):
             skip = () if candidate else ("candidate_encoder.", "additional_linear.")
             state, size = _load_tensors(folder / WEIGHTS_FILE, skip=skip), values.get("entity_size")
             model = cls.from_state(config, tokenizer, values, state, size, context=context, candidate=candidate)
-        model.reranker = RerankerNetwork.load(folder)
+        model.reranker = load_reranker(folder)
         return model
 
     @classmethod
@@ -311,10 +319,7 @@ class BiEncoder(nn.Module):
         assert config.base is not None
         base = encoder_folder(config.base)
         weights = Path(base) / WEIGHTS_FILE
-        if config.base_sha256 is not None and weights.is_file() and sha256(weights) != config.base_sha256:
-            raise CheckpointError(
-                f"{folder} was trained on another version of {config.base} than {weights}; install that version"
-            )
+        require_base(folder, config, weights)
         model = cls(
             config,
             Tokenizer.from_pretrained(base),
@@ -367,34 +372,31 @@ def shrink_model(folder: str | Path, out: str | Path, rank: int) -> None:
     config = model.config
     if config.base is None or not 1 <= rank < config.adapter_rank:
         raise SettingsError(f"{folder} has adapters of rank {config.adapter_rank}; give a model with adapters and a rank below")
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    _save_tensors(out / ADAPTERS_FILE, shrunk(_load_tensors(Path(folder) / ADAPTERS_FILE), rank))
-    if model.reranker is not None:
-        model.reranker.save(out)
-    else:
-        (out / RANKER_FILE).unlink(missing_ok=True)  # of another model that stood here
-    values = read_json(Path(folder) / CONFIG_FILE)
-    write_json(out / CONFIG_FILE, {**values, **config.replace(adapter_rank=rank).to_dict()})
+    others = read_settings(local_folder(folder))
+    tensors = shrunk(_load_tensors(local_folder(folder) / ADAPTERS_FILE), rank)
+    with replacing_model(Path(out), config) as new:
+        _save_tensors(new / ADAPTERS_FILE, tensors)
+        if model.reranker is not None:
+            model.reranker.save(new)
+        write_settings(new, Path(out), config.replace(adapter_rank=rank), others, has_reranker=model.reranker is not None)
 
 
-def fingerprint(config: ModelConfig, tokenizer: Tokenizer, candidate_state: Mapping[str, Tensor]) -> str:
-    """Hash of what decides an entity's vector.
+def fingerprint_of_state(config: ModelConfig, tokenizer: Tokenizer, candidate_state: Mapping[str, Tensor]) -> str:
+    """`blink.model.stored_weights.fingerprint` of tensors."""
+    return fingerprint(config, tokenizer, {name: _array(value) for name, value in candidate_state.items()})
 
-    Args:
-        config: of which only the settings of candidate inputs count.
-        tokenizer: of which the vocabulary counts.
-        candidate_state: weights of the candidate encoder, and of ``additional_linear.`` where it has one.
-    """
-    digest = hashlib.sha256()
-    for name in ("max_candidate_length", "candidate_pooling", "candidate_fields", "cosine", "lowercase", "isolate_symbols"):
-        digest.update(f"{name}={getattr(config, name)};".encode())
-    digest.update(f"pieces={tokenizer.fingerprint};".encode())
-    with_pooler = config.candidate_pooling == "linear"
-    for name in sorted(n for n in candidate_state if with_pooler or not n.startswith("pooler.")):
-        digest.update(name.encode())
-        digest.update(candidate_state[name].detach().float().cpu().contiguous().numpy().data)
-    return digest.hexdigest()
+
+def _array(value: Tensor) -> np.ndarray:
+    return value.detach().float().cpu().contiguous().numpy()
+
+
+def _require_tokens(tokenizer: Tokenizer, tower: nn.Module | None) -> None:
+    """Check that an encoder knows all tokens of a tokenizer: a special token of another name becomes a new one."""
+    of_tower = getattr(tower, "get_input_embeddings", None)
+    embeddings = None if of_tower is None else of_tower()
+    if isinstance(embeddings, nn.Embedding) and len(tokenizer) > embeddings.num_embeddings:
+        problem = f"the tokenizer has {len(tokenizer):,} tokens, its encoder knows {embeddings.num_embeddings:,}"
+        raise CheckpointError(f"{problem}; copy the files of the tokenizer again")
 
 
 def _last_hidden(tower: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
@@ -437,10 +439,11 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _load_tensors(path: Path, skip: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise MissingFileError(f"{path} does not exist; copy the model folder again, or train one with `blink train`")
+    require_floats(path)
     try:
-        with safe_open(str(path), framework="pt") as f:
-            return {k: f.get_tensor(k) for k in f.keys() if not (skip and k.startswith(skip))}  # noqa: SIM118 - no mapping
+        with safe_open(utf8_path(path), framework="pt") as f:
+            tensors = {k: f.get_tensor(k) for k in f.keys() if not (skip and k.startswith(skip))}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); copy the model folder again") from error
+    require_finite_tensors(path, tensors)
+    return tensors

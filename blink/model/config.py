@@ -169,7 +169,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 def _require_type(name: str, value: object, kind: str) -> None:
     """A file of settings may hold anything."""
-    if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
+    if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool") or value != value:
         raise SettingsError(f"{name} is {value!r}; it must be {kind.replace('str', 'text').replace('None', 'null')}")
 
 
@@ -181,3 +181,17 @@ def _require_least(name: str, value: int, least: int) -> None:
 def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise SettingsError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
+
+
+ZERO_SHOT = ModelConfig(
+    cosine=True,
+    candidate_pooling="mean",
+    candidate_fields="title_aliases_text",
+    max_candidate_length=64,
+    whole_words=True,
+    isolate_symbols=True,
+    hard_breaks=True,
+    window_length=64,
+    threshold=-2.0,
+)
+"""How entities are read by a sentence encoder that was never trained for linking."""

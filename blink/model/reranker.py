@@ -6,6 +6,7 @@ A small network scores each candidate of a span; "names nothing in the knowledge
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -16,8 +17,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from blink.checksums import CHECKSUMS_FILE
 from blink.errors import CheckpointError, SettingsError
 from blink.files import atomic_open
+from blink.input_files import has_file, utf8_path
+from blink.model.weight_checks import require_finite
+from blink.replacing import replacing
 
 RANKER_FILE = "ranker.safetensors"
 IS_CASED = "is_cased"
@@ -130,7 +135,12 @@ class RerankerNetwork:
         return replace(self, scaling=scaling)
 
     def save(self, folder: str | Path) -> None:
-        """Write it into a model folder."""
+        """Write it into a model folder, where there are checksums with its own."""
+        folder = Path(folder)
+        with replacing(folder) if (folder / CHECKSUMS_FILE).is_file() else contextlib.nullcontext(folder) as target:
+            self._write(target)
+
+    def _write(self, folder: Path) -> None:
         tensors = {"mean": self.mean, "spread": self.spread}
         for i, (weight, bias) in enumerate(self.layers):
             tensors |= {f"layers.{i}.weight": weight, f"layers.{i}.bias": bias}
@@ -141,7 +151,7 @@ class RerankerNetwork:
             "shift": self.scaling.shift,
             "uncased_shift": self.scaling.uncased_shift,
         }
-        with atomic_open(Path(folder) / RANKER_FILE, "wb") as f:
+        with atomic_open(folder / RANKER_FILE, "wb") as f:
             save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, f.name, {"ranker": json.dumps(about)})
 
     @classmethod
@@ -152,12 +162,13 @@ class RerankerNetwork:
             CheckpointError: it is damaged.
         """
         path = Path(folder) / RANKER_FILE
-        if not path.is_file():
+        if not has_file(path, "copy the model folder again"):
             return None
         try:
-            with safe_open(str(path), framework="np") as f:
+            with safe_open(utf8_path(path), framework="np") as f:
                 about = json.loads(f.metadata()["ranker"])
                 tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - no mapping
+            require_finite(path, tensors)
             return _assembled(about, tensors)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} is damaged ({error}); copy the model folder again") from error
@@ -184,14 +195,23 @@ def _assembled(about: Mapping[str, object], tensors: Mapping[str, np.ndarray]) -
         raise TypeError("it names no features")
     depth = sum(name.endswith(".weight") for name in tensors)
     layers = tuple((tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]) for i in range(depth))
-    sizes = [len(features), *(len(bias) for _, bias in layers)]
+    sizes = [len(features), *(bias.size for _, bias in layers)]
     shapes = [weight.shape for weight, _ in layers]
-    if not depth or shapes != list(zip(sizes[1:], sizes[:-1], strict=True)) or sizes[-1] != 1:
+    if (
+        not depth
+        or any(bias.ndim != 1 for _, bias in layers)
+        or shapes != list(zip(sizes[1:], sizes[:-1], strict=True))
+        or sizes[-1] != 1
+    ):
         raise ValueError(f"its layers have shapes {shapes} for {len(features)} features")
     for name in ("mean", "spread"):
         if tensors[name].shape != (len(features),):
             raise ValueError(f"its {name} has shape {tensors[name].shape} for {len(features)} features")
     scale, shift, min_log_prob = (float(str(about[key])) for key in ("scale", "shift", "floor"))
     scaling = Scaling(scale, shift, float(str(about.get("uncased_shift", 0.0))))
+    if not all(map(math.isfinite, (scale, shift, scaling.uncased_shift))) or math.isnan(min_log_prob):
+        raise ValueError("its scaling is not finite")
+    if not (tensors["spread"] > 0).all():
+        raise ValueError("the spread of a feature is not above 0")
     names = tuple(_CURRENT.get(str(name), str(name)) for name in features)
     return RerankerNetwork(names, tensors["mean"], tensors["spread"], layers, min_log_prob, scaling)

@@ -15,6 +15,8 @@ from tokenizers import Regex, decoders, pre_tokenizers
 
 from blink.data.records import Entity
 from blink.errors import BlinkError, CheckpointError, DataError, MissingFileError, first_line
+from blink.extras import extras_for
+from blink.files import require_file
 from blink.model.breaks import blanks_as_spaces
 from blink.model.config import ModelConfig
 from blink.model.folder import encoder_folder
@@ -24,6 +26,8 @@ from blink.model.wordpiece import SpecialTokens, read_wordpiece
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken")
+"""Patterns of the files that hold a vocabulary; transformers makes up a tokenizer without one."""
 SYMBOL = r"[\p{So}\p{Sk}\p{Cs}\p{Co}]"
 TITLE_SEPARATOR = "[unused2]"
 """Separates title and description of an entity (BLINK, Wu et al. 2020); ``[SEP]`` where the vocabulary lacks it."""
@@ -103,9 +107,12 @@ class Tokenizer:
         BERT's are read from their files; others take transformers.
 
         Raises:
-            CheckpointError: it cannot be found or read.
+            MissingFileError: there is none.
+            CheckpointError: it cannot be read.
         """
         folder = encoder_folder(str(name))
+        if not any(path.is_file() for pattern in _VOCABULARIES for path in Path(folder).glob(pattern)):
+            raise MissingFileError(f"{folder} holds no tokenizer ({', '.join(_VOCABULARIES)}); copy the model folder again")
         try:
             read = read_wordpiece(Path(folder))
             return cls.of(_from_transformers(folder)) if read is None else cls(*read, folder)
@@ -114,7 +121,7 @@ class Tokenizer:
         except Exception as error:  # the tokenizers library raises nothing more special for a damaged file
             reason = first_line(error)
             raise CheckpointError(
-                f"cannot load the tokenizer of {str(name)!r} ({reason}); give a whole model folder, or a model name"
+                f"cannot load the tokenizer of {str(name)!r} ({reason}); give a whole model folder, or hf://OWNER/NAME"
             ) from error
 
     @classmethod
@@ -123,15 +130,22 @@ class Tokenizer:
 
         Raises:
             MissingFileError: there is no such file.
+            CheckpointError: it is damaged.
         """
-        if not Path(vocabulary).is_file():
-            raise MissingFileError(f"{vocabulary} does not exist; put the model's vocab.txt there")
-        from transformers import BertTokenizer
+        require_file(vocabulary, "put the model's vocab.txt there")
+        with extras_for("tokenizers of a vocab.txt alone"):
+            from transformers import BertTokenizer
 
-        from blink.model.pretrained import quiet_transformers
+            from blink.model.pretrained import quiet_transformers
 
-        with quiet_transformers():
-            return cls.of(BertTokenizer(vocab=str(vocabulary), do_lower_case=lowercase))
+        try:
+            with quiet_transformers():
+                return cls.of(BertTokenizer(vocab=str(vocabulary), do_lower_case=lowercase))
+        except BlinkError:
+            raise
+        except Exception as error:  # the tokenizers library raises nothing more special for a damaged file
+            fault = f"{vocabulary} is no vocabulary ({first_line(error)})"
+            raise CheckpointError(f"{fault}; copy the model's file again") from error
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
@@ -241,19 +255,22 @@ class Tokenizer:
 
         Only what precedes ``[SEP]`` is truncated, the description before the title.
         """
-        values: list[str] = []
-        for entity in entities:
-            # A description has about five characters a token: text far beyond the limit need not be tokenized.
-            values += [entity.title, ", ".join(entity.aliases), entity.text.strip()[: 16 * length]]
-        encodings = self._ids(values)
+        encodings = self._ids([value for entity in entities for value in entity_texts(entity, fields, length)])
         rows = []
         for i in range(0, len(encodings), 3):
             title, aliases, text = encodings[i : i + 3]
             ids = [*title, self.title_separator_id]
-            if fields == "title_aliases_text" and aliases:
+            if aliases:
                 ids += [*aliases, self.title_separator_id]
             rows.append([self.cls_id, *(ids + text)[: length - 2], self.sep_id])
         return rows
+
+
+def entity_texts(entity: Entity, fields: str, length: int) -> tuple[str, str, str]:
+    """What candidate inputs of at most ``length`` ids are made of: title, aliases where ``fields`` has them, text."""
+    aliases = ", ".join(entity.aliases) if fields == "title_aliases_text" else ""
+    # A description has about five characters a token: text far beyond the limit need not be tokenized.
+    return entity.title, aliases, entity.text.strip()[: 16 * length]
 
 
 def pad(rows: Sequence[Sequence[int]], pad_id: int, length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -282,12 +299,13 @@ def tidy(text: str) -> str:
 
 
 def _from_transformers(name: str) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
+    with extras_for("tokenizers other than BERT's"):
+        from transformers import AutoTokenizer
 
-    from blink.model.pretrained import quiet_transformers
+        from blink.model.pretrained import LOCAL, quiet_transformers
 
     with quiet_transformers():
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, **LOCAL)
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()

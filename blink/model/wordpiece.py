@@ -12,8 +12,9 @@ from tokenizers import models, normalizers, pre_tokenizers
 
 from blink.errors import CheckpointError
 from blink.files import read_json
+from blink.input_files import require_file, utf8_path
+from blink.model.folder import TOKENIZER_FILE
 
-TOKENIZER_FILE = "tokenizer.json"
 SETTINGS_FILE = "tokenizer_config.json"
 _CLASSES = frozenset(
     name + suffix for name in ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer") for suffix in ("", "Fast")
@@ -61,7 +62,8 @@ def read_wordpiece(folder: Path) -> tuple[tokenizers.Tokenizer, SpecialTokens] |
     settings = _settings(folder)
     if settings is None:
         return None
-    tokenizer = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    path = require_file(folder / TOKENIZER_FILE, "copy the model folder again")
+    tokenizer = tokenizers.Tokenizer.from_file(utf8_path(path))
     names = {kind: _content(settings.get(f"{kind}_token", default)) for kind, default in _SPECIAL.items()}
     ids = {kind: tokenizer.token_to_id(name) for kind, name in names.items()}
     added = tokenizer.get_added_tokens_decoder()

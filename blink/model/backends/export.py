@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from blink.data.arrays import save_array
 from blink.errors import SettingsError, first_line
-from blink.files import atomic_open, write_json
+from blink.files import write_json
 from blink.model.adapters import has_adapters
+from blink.model.backends.graph_files import move_graph, optimize, write_arrays
 from blink.model.backends.layout import (
     CANDIDATE_GRAPH,
     CANDIDATE_SETTINGS_FILE,
@@ -30,12 +31,11 @@ from blink.model.backends.layout import (
     SETTINGS_FILE,
     WORDS_FILE,
 )
+from blink.model.backends.onnx_file import OPSET
 from blink.model.backends.quantize import quantize
 from blink.model.biencoder import BiEncoder
 from blink.model.pretrained import longest_input
 
-OPSET = 17
-"""Version of ONNX's operators: the first with layer normalization."""
 TOLERANCES = {"fp32": 1e-3, "int8": 0.5}
 """Largest difference between an exported graph and the model, by the largest number of its output: far above rounding, below a
 graph that was traced wrongly."""
@@ -67,7 +67,7 @@ def export_model(model: BiEncoder, folder: str | Path, *, int8: bool = False) ->
         arrays[CASE] = _array(model.case_embedding.weight)
     for i, layer in enumerate(m for m in aggregator.modules() if isinstance(m, nn.Linear)):
         arrays |= {LAYER.format(i, name): _array(value) for name, value in layer.named_parameters()}
-    _write_arrays(folder / HEADS_FILE, arrays)
+    write_arrays(folder / HEADS_FILE, arrays)
     settings = {
         "positions": longest_input(tower),
         "entity_size": model.entity_size,
@@ -175,13 +175,7 @@ def _write_graphs(layers: nn.Module, tower: nn.Module, files: Mapping[str, Path]
                 problem = f"differs from the model by {difference:.2g} of its largest output"
                 raise SettingsError(f"the encoder of type {kind!r}, exported in {precision}, {problem}; use --backend torch")
         for file in files.values():
-            for written in (weights_file(file).name, file.name):  # the graph last: it names the other
-                (Path(work) / written).replace(folder / written)
-
-
-def weights_file(graph: Path) -> Path:
-    """The file of a graph's weights."""
-    return graph.with_suffix(".bin")
+            move_graph(Path(work) / file.name, file)
 
 
 def _trace(layers: nn.Module, tower: nn.Module, file: Path, outputs: tuple[str, ...]) -> None:
@@ -199,33 +193,6 @@ def _trace(layers: nn.Module, tower: nn.Module, file: Path, outputs: tuple[str, 
             opset_version=OPSET,
             **tracing,
         )
-
-
-def optimize(graph: Path, out: Path) -> Any:
-    """Fuse operators of a graph, and write it with its weights in a file of their own, which ONNX Runtime maps.
-
-    Only what any processor can run is fused, so that the files can be copied to another.
-
-    Returns:
-        a session of the optimized graph.
-    """
-    import onnxruntime
-
-    options = _session_options()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = str(out)
-    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights_file(out).name)
-    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
-    onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    return onnxruntime.InferenceSession(str(out), _session_options(), providers=["CPUExecutionProvider"])
-
-
-def _session_options() -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return options
 
 
 @contextlib.contextmanager
@@ -277,11 +244,6 @@ def _words(tower: nn.Module) -> Tensor:
 
 def _write_words(tower: nn.Module, file: Path) -> None:
     save_array(file, _array(_words(tower)))
-
-
-def _write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    with atomic_open(file, "wb") as f:
-        np.savez(f, **arrays)  # type: ignore[arg-type]
 
 
 def _array(value: Tensor) -> np.ndarray:

@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from blink.errors import CheckpointError, DataError, SettingsError
+from blink.data.arrays import read_archive
+from blink.errors import CheckpointError, DataError, MissingFileError, SettingsError
 from blink.files import read_json
+from blink.forking import OpenedByProcess
+from blink.input_files import require_file, utf8_path
 from blink.machine import cores
 from blink.model.backends.layout import CASE, GRAPHS, HEADS_FILE, LAYER, LOG_SCALE, SETTINGS_FILE, WORDS_FILE
 from blink.model.backends.protocol import NO_MENTION_HEAD, TOPIC_REACH
+from blink.model.backends.runtime import onnx_runtime
 from blink.model.letter_case import STRIDE
 
 
@@ -47,14 +51,15 @@ class OnnxBackend:
             self.positions, self.entity_size = int(settings["positions"]), int(settings["entity_size"])
             self.has_mention_head = bool(settings["has_mention_head"])
             self.heads_digest = str(settings.get("heads_digest", ""))
-            self._heads = _Heads(str(settings["aggregation"]), _arrays(folder / HEADS_FILE))
+            self._heads = _Heads(str(settings["aggregation"]), read_archive(folder / HEADS_FILE, "export the model again"))
             # As a plain array: indexing a `numpy.memmap` takes longer.
-            self._words = np.asarray(np.load(folder / WORDS_FILE, mmap_mode="r", allow_pickle=False))
-            self._session = _session(folder / GRAPHS[precision])
-        except _DAMAGED as error:
+            self._words = np.asarray(np.load(require_file(folder / WORDS_FILE, _AGAIN), mmap_mode="r", allow_pickle=False))
+            self._session = open_session(folder / GRAPHS[precision])
+            session = self._session.get()
+        except DAMAGED as error:
             raise CheckpointError(f"{folder} is damaged ({type(error).__name__}: {error}); remove it") from error
-        self._outputs = [output.name for output in self._session.get_outputs()]
-        self._mask_type = _NUMPY_TYPES[next(i.type for i in self._session.get_inputs() if i.name == "mask")]
+        self._outputs = [output.name for output in session.get_outputs()]
+        self._mask_type = NUMPY_TYPES[next(i.type for i in session.get_inputs() if i.name == "mask")]
 
     @property
     def embeds_topics(self) -> bool:
@@ -66,7 +71,7 @@ class OnnxBackend:
         embeddings = self._words[codes % STRIDE]
         if self._heads.case is not None:
             embeddings += self._heads.case[codes // STRIDE]
-        values = self._session.run(self._outputs, {"embeddings": embeddings, "mask": mask.astype(self._mask_type)})
+        values = self._session.get().run(self._outputs, {"embeddings": embeddings, "mask": mask.astype(self._mask_type)})
         outputs = dict(zip(self._outputs, values, strict=True))
         return OnnxBatch(self._heads, mask, outputs["hidden"], outputs.get("token_scores"))
 
@@ -149,21 +154,24 @@ def _mean_of_tokens(hidden: np.ndarray, text: np.ndarray, start: np.ndarray, end
     return sums / lengths[:, None].astype(np.float32)
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+def open_session(graph: Path, threads: int | None = None) -> OpenedByProcess[Any]:
+    """A session of ONNX Runtime for a graph; ``threads`` of a product are by default as many as `n_threads`, and one where the
+    process was forked.
+    """
+    graph = graph.resolve()
+    return OpenedByProcess(lambda is_forked: _open_session(graph, 1 if is_forked else threads or n_threads()))
 
 
-def _session(graph: Path) -> Any:
-    import onnxruntime
+def _open_session(graph: Path, threads: int) -> Any:
+    onnxruntime = onnx_runtime()
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = n_threads()
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # Threads that wait for work busily would take the cores from search and ranking.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(utf8_path(graph), options, providers=["CPUExecutionProvider"])
 
 
 def n_threads() -> int:
@@ -174,6 +182,8 @@ def n_threads() -> int:
     return cores()
 
 
-_NUMPY_TYPES = {"tensor(bool)": np.bool_, "tensor(int64)": np.int64, "tensor(float)": np.float32}
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, DataError)
+NUMPY_TYPES = {"tensor(bool)": np.bool_, "tensor(int64)": np.int64, "tensor(float)": np.float32}
+"""Types of the inputs of a graph."""
+_AGAIN = "export the model again"
+DAMAGED = (OSError, MissingFileError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, DataError)
 """Errors of NumPy, JSON and ONNX Runtime over files that are not whole; those of the last are `RuntimeError` at least."""

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from blink.extras import require_extra
+from blink.model.backends.runtime import onnx_runtime
+
 MAX_ACTIVATION = 127
 """Largest number of a quantized activation; stored with `ZERO` added, as processors multiply unsigned by signed bytes."""
 MAX_WEIGHT = 96
@@ -39,7 +42,7 @@ def quantize(graph: Path, out: Path, words: np.ndarray, *, positions: int, prefi
         positions: the longest text the graph reads, in tokens.
         prefix: only products of operators with such names; those of the heads are small, and decide links.
     """
-    import onnx
+    onnx = require_extra("onnx", "graphs in 8 bits", "int8")
     from onnx import numpy_helper
 
     model = onnx.load(str(graph))
@@ -63,8 +66,8 @@ def quantize(graph: Path, out: Path, words: np.ndarray, *, positions: int, prefi
         else:
             nodes.append(node)
     used = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    for field, values in ((model.graph.node, nodes), (model.graph.initializer, [*kept, *writer.constants()])):
+    constants = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    for field, values in ((model.graph.node, nodes), (model.graph.initializer, [*constants, *writer.constants()])):
         del field[:]
         field.extend(values)
     model.opset_import.append(onnx.helper.make_opsetid(_CONTRIB, 1))
@@ -74,7 +77,8 @@ def quantize(graph: Path, out: Path, words: np.ndarray, *, positions: int, prefi
 def _ranges(graph: Path, names: list[str], words: np.ndarray, positions: int) -> dict[str, np.ndarray]:
     """Largest absolute number of each input of values inside a graph, over texts of random words. *Shape:* (inputs,) each."""
     import onnx
-    import onnxruntime
+
+    onnxruntime = onnx_runtime()
 
     model = onnx.load(str(graph))
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
@@ -137,11 +141,11 @@ class _Writer:
             self._quantized.add(source)
             yield from self._quantize_tokens(source, smoothing, groups)
         sums = []
-        for i, part in enumerate(np.split(weight * smoothing[:, None], groups)):
-            scale = np.maximum(np.abs(part).max(0), np.float32(1e-12)) / np.float32(MAX_WEIGHT)
+        for i, rows in enumerate(np.split(weight * smoothing[:, None], groups)):
+            scale = np.maximum(np.abs(rows).max(0), np.float32(1e-12)) / np.float32(MAX_WEIGHT)
             inputs = [
                 f"{source}/bytes{i}",
-                self._constant(f"{node.name}/weight{i}", np.rint(part / scale).astype(np.int8)),
+                self._constant(f"{node.name}/weight{i}", np.rint(rows / scale).astype(np.int8)),
                 self._constant("one", np.float32(1)[...]),
                 self._constant(f"{node.name}/scale{i}", scale.astype(np.float32)),
                 self._constant("zero", np.uint8(ZERO)[...]),
@@ -161,17 +165,17 @@ class _Writer:
             return helper.make_node(kind, inputs, [f"{source}/{name}"], f"{source}/{name}", **attributes)
 
         yield operator("Mul", [source, self._constant(f"{source}/smoothing", np.float32(1) / smoothing)], "smooth")
-        parts = [f"{source}/smooth"]
+        groups_of = [f"{source}/smooth"]
         if groups > 1:
-            parts = [f"{source}/part{i}" for i in range(groups)]
-            yield helper.make_node("Split", [f"{source}/smooth"], parts, f"{source}/parts", axis=-1)
-        for i, part in enumerate(parts):
-            yield operator("Abs", [part], f"size{i}")
+            groups_of = [f"{source}/part{i}" for i in range(groups)]
+            yield helper.make_node("Split", [f"{source}/smooth"], groups_of, f"{source}/parts", axis=-1)
+        for i, group in enumerate(groups_of):
+            yield operator("Abs", [group], f"size{i}")
             yield operator("ReduceMax", [f"{source}/size{i}"], f"largest{i}", axes=[-1], keepdims=1)
             # A token of zeros has no range.
             yield operator("Max", [f"{source}/largest{i}", self._constant("least", np.float32(1e-8)[...])], f"range{i}")
             by = self._constant("by", np.float32(1 / MAX_ACTIVATION)[...])
             yield operator("Mul", [f"{source}/range{i}", by], f"scale{i}")
-            yield operator("Div", [part, f"{source}/scale{i}"], f"scaled{i}")
+            yield operator("Div", [group, f"{source}/scale{i}"], f"scaled{i}")
             one, zero = self._constant("one", np.float32(1)[...]), self._constant("zero", np.uint8(ZERO)[...])
             yield operator("QuantizeLinear", [f"{source}/scaled{i}", one, zero], f"bytes{i}")
