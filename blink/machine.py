@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Environment variables by which libraries limit their threads."""
 BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16"})
 """Instruction sets that multiply bfloat16."""
+INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16")
+"""Instruction sets that determine which precision is fast, and how products are summed."""
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+"""Where a container sees the limits of its memory."""
 
 
 def cores() -> int:
@@ -17,9 +22,32 @@ def cores() -> int:
 
 
 def free_bytes() -> int | None:
-    """Memory that is free, or can be freed at once; None where the system does not say."""
+    """Memory that is free, or can be freed at once, within the limit of a container; None where the system does not say."""
     values = _fields("/proc/meminfo").get("MemAvailable", "").split()
-    return int(values[0]) * 1024 if values else None
+    known = [size for size in (int(values[0]) * 1024 if values else None, _free_in_group()) if size is not None]
+    return min(known, default=None)
+
+
+def _free_in_group() -> int | None:
+    """What the limit of this process's control group leaves; None without a limit. Cached files can be freed at once."""
+    try:
+        limit = (CONTROL_GROUP / "memory.max").read_text().strip()
+        used = int((CONTROL_GROUP / "memory.current").read_text())
+        statistics = dict(line.split() for line in (CONTROL_GROUP / "memory.stat").read_text().splitlines())
+        return None if limit == "max" else max(0, int(limit) - used + int(statistics.get("inactive_file", 0)))
+    except (OSError, ValueError):
+        return None
+
+
+def gpus() -> list[str]:
+    """Names of the NVIDIA GPUs that the driver reports, without importing a library for them."""
+    reports = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    return [_fields(str(report)).get("Model", "unknown") for report in reports]
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """Free bytes on the disk of a folder, which need not exist yet."""
+    return shutil.disk_usage(next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())).free
 
 
 def processor() -> tuple[str, frozenset[str]]:

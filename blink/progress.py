@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol, TextIO, TypeAlias, TypeVar
 
+from blink.terminal import escaped_line
+
 
 class Progress(Protocol):
     """The progress of one stage."""
@@ -42,7 +44,7 @@ class TerminalBar:
     def __init__(self, name: str, total: int | None, unit: str, terminal: TextIO) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(total=total, desc=name, unit=unit, file=terminal, dynamic_ncols=True)
+        self._bar = tqdm(total=total, desc=escaped_line(name), unit=unit, file=terminal, dynamic_ncols=True)
 
     def advance(self, count: int = 1) -> None:
         """``count`` more units are finished."""
@@ -55,7 +57,7 @@ class TerminalBar:
 
     def note(self, text: str) -> None:
         """Replace the remark on the stage."""
-        self._bar.set_postfix_str(text)
+        self._bar.set_postfix_str(escaped_line(text))
 
     def close(self, *, completed: bool = True) -> None:
         """End the stage."""
