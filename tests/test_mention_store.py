@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from damage import KINDS, Damage
 from hypothesis import given
 from hypothesis import strategies as st
 from toys import rows, write_catalogue
@@ -99,3 +101,13 @@ def test_what_cannot_be_read(catalogue: Catalogue, tmp_path: Path, content: str,
 def test_a_missing_file(catalogue: Catalogue, tmp_path: Path) -> None:
     with pytest.raises(MissingFileError):
         MentionStore([tmp_path / "none.jsonl"], catalogue, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("swap", "delete")])
+def test_a_damaged_table_of_offsets_is_written_again(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(f'{{"id": {i}}}\n' for i in range(9)))
+    whole = np.array(line_table(path, tmp_path / "offsets"))
+    (table,) = (tmp_path / "offsets").iterdir()
+    assert Damage(kind, 1).apply(table)
+    assert np.array_equal(line_table(path, tmp_path / "offsets"), whole)

@@ -151,6 +151,7 @@ def rewrite(path: Path, tensors: dict[str, Any] | None = None, **about: Any) -> 
 
     with safe_open(str(path), framework="np") as f:
         header = json.loads(f.metadata()["prior"])
+    header.pop("sha256", None)  # as earlier versions write it
     stored = {**load_file(path), **(tensors or {})}
     save_file({k: v for k, v in stored.items() if v is not None}, path, {"prior": json.dumps(header | about)})
 
@@ -221,6 +222,11 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
             ("weights for 6-dimensional vectors, it has vectors of dimension 0",),
         ),
         ({"relations.bias": np.zeros(2, np.float32)}, {}, MismatchError, ("relation vectors, biases",)),
+        ({"vectors": np.full((3, 6), np.nan, np.float16)}, {}, DataError, ("its vectors are float16, or not finite",)),
+        ({"weights.0.gate": np.full(6, np.inf, np.float32)}, {}, DataError, ("not finite",)),
+        ({"edges": np.array([[0, 1.5]], np.float32)}, {}, DataError, ("its edges are float32",)),
+        ({"degrees": np.array([1, 2, 3], np.bool_)}, {}, DataError, ("its degrees are bool",)),
+        ({}, {"weights": [{"scores": "r", "ranked": True, "cutoff": float("inf")}]}, MismatchError, ("cutoff of inf",)),
         ({}, {"layout": "quaternion"}, MismatchError, ("'quaternion'", "real, re_im")),
         ({"weights.0.graph": np.zeros((3, 5), np.float32)}, {}, MismatchError, ("weights for 5-dimensional vectors",)),
         ({"weights.0.graph": np.zeros((2, 6), np.float32)}, {}, MismatchError, ("weights for 6-dimensional vectors",)),
@@ -246,6 +252,14 @@ def test_what_does_not_fit(
     read_prior(file)  # rewriting alone leaves it sound
     rewrite(file, tensors, **about)
     refused(file, kind, *words)
+
+
+def test_a_changed_bit_is_noticed(file: Path) -> None:
+    content = file.read_bytes()
+    for at in range(0, len(content), 97):
+        file.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+        with pytest.raises(BlinkError):
+            read_prior(file)
 
 
 @pytest.mark.filterwarnings("error")

@@ -1,24 +1,36 @@
-"""Arrays in ``.npy`` files: written atomically, whole or in blocks, memory-mapped, never unpickled."""
+"""Arrays in ``.npy`` files: written atomically, whole or in blocks, memory-mapped, never unpickled.
+
+Archives of several arrays (``.npz``) are read only where each array is as large as its file says.
+A stamped file ends with a hash of its bytes and of what they were made of: unfinished work that a later run takes over.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import math
 import tempfile
-from collections.abc import Callable, Iterator
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
-from blink.errors import MismatchError
+from blink.errors import BlinkError, DataError, MismatchError, first_line
 from blink.files import atomic_open, require_file
+from blink.input_files import open_file
+from blink.limits import RATIO_FROM, exceeded, limit
 
 _LARGEST_INT32 = np.iinfo(np.int32).max
 SPOOLED_BYTES = 1 << 20
 """Size above which what is written temporarily goes to the disk."""
 _COPIED = 1 << 20
 """Offsets that are copied at a time."""
+_STAMP_BYTES = hashlib.sha256().digest_size
 
 
 def save_array(path: str | Path, values: np.ndarray) -> None:
@@ -102,5 +114,100 @@ def map_array(path: str | Path, remedy: str, *, damaged: str | None = None) -> n
     path = require_file(path, remedy)
     try:
         return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError, SyntaxError, TokenError) as error:  # the last two of a header that is no Python literal
+    except DAMAGED_ARRAY as error:
         raise MismatchError(f"{path} is damaged ({error}); {damaged or remedy}") from error
+
+
+class _Hashed:
+    """A file that hashes what is written to it."""
+
+    def __init__(self, file: IO[bytes], made_of: str) -> None:
+        self._file, self.digest = file, hashlib.sha256(f"{made_of}\n".encode())
+
+    def write(self, content: bytes) -> int:
+        self.digest.update(content)
+        return self._file.write(content)
+
+
+def save_stamped(path: str | Path, values: np.ndarray, made_of: str) -> None:
+    """Write a numeric array atomically, followed by a hash of it and of what it was made of, see `is_stamped`.
+
+    Args:
+        path: the file, which `map_array` opens as any other.
+        values: the array.
+        made_of: all that decides its values and which rows they are, as a text.
+
+    Raises:
+        ValueError: it holds Python objects.
+    """
+    with atomic_open(path, "wb") as f:
+        hashed = _Hashed(f, made_of)
+        np.save(hashed, values, allow_pickle=False)  # type: ignore[arg-type, unused-ignore]
+        f.write(hashed.digest.digest())
+
+
+def is_stamped(path: str | Path, made_of: str) -> bool:
+    """Whether a file is one of `save_stamped`, made of the same, and unchanged. All of it is read."""
+    digest = hashlib.sha256(f"{made_of}\n".encode())
+    try:
+        with open_file(path) as f:
+            remaining = f.seek(0, 2) - _STAMP_BYTES
+            f.seek(0)
+            while remaining > 0 and (block := f.read(min(remaining, _COPIED))):
+                digest.update(block)
+                remaining -= len(block)
+            return f.read() == digest.digest()
+    except (BlinkError, OSError):
+        return False
+
+
+def hash_of(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of names, dtypes, shapes and values of arrays."""
+    digest = hashlib.sha256()
+    for name, values in sorted(arrays.items()):
+        digest.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
+        digest.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def read_archive(path: str | Path, remedy: str, what: str = "arrays") -> dict[str, np.ndarray]:
+    """Read the arrays of an ``.npz`` file by name. Nothing is allocated that the file does not hold.
+
+    Args:
+        path: the file.
+        remedy: the next step, for messages.
+        what: what they are, for messages.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: it is no such file, is damaged, holds Python objects, or far more than its size.
+    """
+    path = require_file(path, remedy)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+            if size > max(RATIO_FROM, path.stat().st_size * limit("ratio")):
+                raise ValueError(exceeded("ratio"))
+            arrays = {}
+            for member in archive.infolist():
+                with archive.open(member) as f:
+                    arrays[member.filename.removesuffix(".npy")] = _member(f, member)
+            return arrays
+    except (*DAMAGED_ARRAY, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise DataError(f"{path} holds no {what}, or is damaged ({first_line(error)}); {remedy}") from error
+
+
+DAMAGED_ARRAY = (ValueError, EOFError, OSError, SyntaxError, TokenError, MemoryError, OverflowError)
+"""What reading a damaged array raises: `SyntaxError` and `TokenError` of a header that is no Python literal."""
+
+
+def _member(f: IO[bytes], member: zipfile.ZipInfo) -> np.ndarray:
+    version = np.lib.format.read_magic(f)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran_order, dtype = read_header(f)
+    if dtype.hasobject:
+        raise ValueError(f"{member.filename} holds pickled objects, which are not opened")
+    content = f.read()
+    if len(content) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{member.filename} has {len(content):,} bytes for {shape} values of {dtype}")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran_order else "C")

@@ -1,11 +1,15 @@
-"""Texts and links as people and programs read them: on one line, without characters that change a terminal, as JSON."""
+"""Texts and links as people read them: on one line, without characters that change a terminal, in segments."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from itertools import groupby, pairwise
+from operator import itemgetter
+from typing import TYPE_CHECKING
 
-from blink.data.records import LinkedSection
+if TYPE_CHECKING:
+    from blink.data.records import Link, LinkedText
+
 
 _CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000)) if chr(code) not in "\n\t"}
 _CONTROLS[ord("\r")] = " "
@@ -22,23 +26,23 @@ def one_line(text: str, longest: int | None = None) -> str:
     return line if longest is None or len(line) <= longest else line[: longest - 1].rstrip() + "…"
 
 
-def json_pieces(section: LinkedSection, n_before: int = 0, *, escaped: bool = False) -> Iterator[str]:
-    """The JSON of a text and its links, section by section; ``escaped`` is without characters outside ASCII."""
-    if section.is_first:
-        yield f'{{"text": {json.dumps(section.text, ensure_ascii=escaped)}, "links": ['
-    for number, link in enumerate(section.links, n_before):
-        yield (", " if number else "") + json.dumps(link.to_json(), ensure_ascii=escaped)
-    if section.is_last:
-        yield "]}\n"
+def ranks(links: tuple[Link, ...]) -> list[int]:
+    """The place of each link when they are sorted by descending score; ties keep the order of position."""
+    order = sorted(range(len(links)), key=lambda i: -links[i].score)
+    positions = [0] * len(links)
+    for position, i in enumerate(order):
+        positions[i] = position
+    return positions
 
 
-def describe(section: LinkedSection, n_before: int = 0) -> Iterator[str]:
-    """The text, and a line per link, without characters that would change a terminal, behind ``n_before`` links of the text."""
-    if section.is_first:
-        yield f"{printable(section.text)}\n"
-    for link in section.links:
-        name = one_line(link.kb_id or f"row {link.row}")
-        target = f"{one_line(link.mention)} -> {one_line(link.title)} ({name})"
-        yield f"  {link.start}-{link.end}  {target}  {link.score:.3f}\n"
-    if section.is_last and not (n_before or section.links):
-        yield "  no links\n"
+def segments(linked: LinkedText) -> Iterator[tuple[int, int, int | None]]:
+    """Split the text into ``(start, end, link)``: stretches of one link each (the best of overlapping ones), or of none."""
+    positions = ranks(linked.links)
+    bounds = {0, len(linked.text)}.union(*((link.start, link.end) for link in linked.links))
+    pieces = []
+    for start, end in pairwise(sorted(bounds)):
+        covering = [i for i, link in enumerate(linked.links) if link.start <= start and end <= link.end]
+        pieces.append((start, end, min(covering, key=positions.__getitem__) if covering else None))
+    for owner, group in groupby(pieces, key=itemgetter(2)):
+        of_owner = list(group)
+        yield of_owner[0][0], of_owner[-1][1], owner

@@ -16,20 +16,23 @@ A labelled row may say what it does not label: ``partial`` (true: spans without 
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import itertools
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from blink.data.ids import wikidata_id
+from blink.data.ids import claims_of, normal_id
 from blink.data.offsets import CHARACTERS, Unit, UnitCounts, in_characters
 from blink.data.records import NOT_IN_CATALOGUE, Entity, Mention, Sample, TokenMention
+from blink.decompression import open_stream
 from blink.errors import DataError, MismatchError, MissingFileError
 from blink.files import read_json_lines, require_file
+from blink.input_files import read_all
+from blink.json_text import loads
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +43,8 @@ MAX_ROWS_FOR_UNIT = 5000
 
 
 def read_samples(path: str | Path, text_key: str = TEXT_KEY) -> Iterator[Sample]:
-    """Yield the samples of a mention file in order, with one line in memory at a time (a raw array is read whole).
+    """Yield the samples of a mention file in order, with one line in memory at a time (a raw array is read whole). The
+    file may be compressed, see `blink.decompression`.
 
     Offsets in bytes or in code units of UTF-16 become characters, with a warning, see `offset_unit`.
 
@@ -118,23 +122,23 @@ class Rows(Protocol):
         """The entity of a row."""
 
     def row_of(self, kb_id: str) -> int | None:
-        """The row of a Wikidata id."""
+        """The row of an id."""
 
 
 def bind(samples: Iterable[Sample], catalogue: Rows) -> Iterator[Sample]:
     """Bind gold mentions to the rows of the catalogue in use.
 
-    A stored row is kept if its Wikidata id, in any form, is that of the catalogue, or either has no id. Otherwise, as in files
-    for another catalogue, the row is looked up by id; an unknown id gives `NOT_IN_CATALOGUE`. Token mentions get the rows of
-    the character mentions with the same index.
+    A stored row is kept if the mention's id is one of its entity, in any form, or either has no id. Otherwise, as in files for
+    another catalogue, the row is looked up by id; an unknown id gives `NOT_IN_CATALOGUE`. Token mentions get the rows of the
+    character mentions with the same index.
     """
 
     def row_in(mention: Mention) -> int:
         if mention.kb_id is None:
             return mention.row
         if 0 <= mention.row < len(catalogue):
-            kb_id = catalogue[mention.row].kb_id
-            if kb_id in (None, mention.kb_id) or wikidata_id(kb_id) == (wikidata_id(mention.kb_id) or mention.kb_id):
+            entity = catalogue[mention.row]
+            if entity.kb_id in (None, mention.kb_id) or normal_id(mention.kb_id) in dict(claims_of(entity)):
                 return mention.row
         row = catalogue.row_of(mention.kb_id)
         return NOT_IN_CATALOGUE if row is None else row
@@ -209,9 +213,23 @@ def evaluation_samples(file: str | Path, text_key: str = TEXT_KEY) -> list[Sampl
     return samples
 
 
+def row_of(sample: Sample) -> dict[str, Any]:
+    """The row of a mention file for a sample with mentions in characters, or without labels; `parse_row` reads it."""
+    row: dict[str, Any] = {"id": sample.id, "text": sample.text}
+    if sample.mentions is not None:
+        row |= {
+            "mentions": [[m.start, m.end] for m in sample.mentions],
+            "label_id": [m.row for m in sample.mentions],
+            "wikidata_id": [m.kb_id for m in sample.mentions],
+            "entity": [m.title for m in sample.mentions],
+        }
+    row |= {"unlabelled": [list(span) for span in sample.unlabelled]} if sample.unlabelled else {}
+    return row | ({"partial": True} if sample.partial else {})
+
+
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:
-    with path.open("rb") as f:
-        head = f.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+    with open_stream(path) as stream:
+        head = stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
     yield from enumerate(_array(path), 1) if head.startswith(b"[") else read_json_lines(path)
 
 
@@ -221,8 +239,9 @@ def _leading_rows(path: Path) -> Iterator[Any]:
 
 def _array(path: Path) -> list[Any]:
     try:
-        rows: list[Any] = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+        with open_stream(path) as stream:
+            rows: list[Any] = loads(read_all(stream, path).removeprefix(codecs.BOM_UTF8))
+    except ValueError as error:
         raise DataError(
             f"{path} begins as a JSON array and cannot be read as one ({error}); download the file again"
         ) from error
@@ -243,7 +262,7 @@ def _labelled_or_not(row: Row, sample_id: str) -> Sample:
     if rows is None and kb_ids is None and spans:
         raise DataError("'mentions' need 'label_id' or 'wikidata_id' as well")
     mentions = tuple(
-        Mention(int(s), int(e), NOT_IN_CATALOGUE if r is None else int(r), q or None, t) for (s, e), r, q, t in table
+        Mention(int(s), int(e), NOT_IN_CATALOGUE if r is None else int(r), _kb_id(q), t) for (s, e), r, q, t in table
     )
     unlabelled = tuple((int(start), int(end)) for start, end in row.get("unlabelled") or ())
     partial = bool(row.get("partial", False))
@@ -267,7 +286,9 @@ def _legacy(row: Row, sample_id: str) -> Sample:
             raise DataError("the entries of 'context_left', 'mention' and 'context_right' spell different texts")
         text = text_of_entry
         mentions.append(
-            Mention(len(before), len(before) + len(mention), NOT_IN_CATALOGUE if label is None else int(label), kb_id, title)
+            Mention(
+                len(before), len(before) + len(mention), NOT_IN_CATALOGUE if label is None else int(label), _kb_id(kb_id), title
+            )
         )
     return Sample(sample_id, text or "", tuple(mentions))
 
@@ -275,7 +296,9 @@ def _legacy(row: Row, sample_id: str) -> Sample:
 def _raw(row: Row, sample_id: str) -> Sample:
     table = _parallel("entities", row.get("entities") or [], {"entities_pos": row.get("entities_pos") or []})
     # A start of -1 means that the position of the mention is unknown.
-    mentions = tuple(Mention(int(pos[0]), int(pos[1]), NOT_IN_CATALOGUE, q) for q, pos in table if pos and int(pos[0]) >= 0)
+    mentions = tuple(
+        Mention(int(pos[0]), int(pos[1]), NOT_IN_CATALOGUE, _kb_id(q)) for q, pos in table if pos and int(pos[0]) >= 0
+    )
     return Sample(sample_id, str(row["utterance"]), mentions)
 
 
@@ -302,6 +325,11 @@ def _parallel(name: str, first: Any, others: Mapping[str, Any]) -> Iterator[tupl
             raise DataError(f"{key!r} and {name!r} must be lists of one length; found {length} and {len(first)}")
     columns = (itertools.repeat(None) if column is None else column for column in others.values())
     return zip(first, *columns)  # noqa: B905 - repeat(None) is endless
+
+
+def _kb_id(value: Any) -> Any:
+    """An id of a gold entity; a whole number is its digits, as in catalogues. Others than text are refused by `_check`."""
+    return str(value) if type(value) is int else None if value == "" else value
 
 
 def _token_mentions(row: Row) -> tuple[TokenMention, ...] | None:

@@ -10,11 +10,14 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from blink.data.arrays import is_stamped, map_array, save_stamped
 from blink.data.mention_files import MAX_ROWS_FOR_UNIT, Rows, bind, offset_unit, parse_row, require_rows
 from blink.data.offsets import Unit
 from blink.data.records import Sample
+from blink.decompression import decompressed
 from blink.errors import DataError
-from blink.files import atomic_open, parse_json_line, require_file, sample_hash
+from blink.files import parse_json_line, require_file, sample_hash
+from blink.input_files import has_file
 
 BLOCK_BYTES = 1 << 24
 OFFSETS_FOLDER = "offsets"
@@ -103,25 +106,29 @@ class MentionStore(Sequence[Sample]):
 
 
 def line_table(path: Path, folder: Path) -> npt.NDArray[np.int64]:
-    """Offsets and lengths of the non-blank lines of a file, memory-mapped from ``folder`` and written there if missing.
+    """Offsets and lengths of the non-blank lines of a file, memory-mapped from ``folder``, where they are written at first.
+
+    A table that is damaged is written again.
 
     Returns:
         first byte and number of bytes. *Shape:* (rows, 2), int64.
 
     Raises:
-        DataError: the file has no rows, or is one JSON array.
+        DataError: the file has no rows, is one JSON array, or is compressed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stat = path.stat()
     # The name contains hash and time of the file, so that a changed file gets a new table.
     table = folder / f"{path.stem}-{sample_hash(path)[:16]}-{stat.st_mtime_ns:x}.npy"
-    if not table.is_file():
+    made_of = f"{table.name} {stat.st_size}"
+    if not has_file(table, "remove it") or not is_stamped(table, made_of):
         with path.open("rb") as f:
+            if decompressed(f) is not f:
+                raise DataError(f"{path} is compressed, and its lines are read in any order; decompress it first")
             if f.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
                 raise DataError(f"{path} is one JSON array, which cannot be read in parts; write it as JSON lines")
-        with atomic_open(table, "wb") as out:
-            np.save(out, _lines(path), allow_pickle=False)
-    lines: npt.NDArray[np.int64] = np.load(table, mmap_mode="r", allow_pickle=False)
+        save_stamped(table, _lines(path), made_of)
+    lines: npt.NDArray[np.int64] = map_array(table, "give the same command again")
     if not len(lines):
         raise DataError(f"{path} is empty; a mention file has one JSON object a line")
     return lines

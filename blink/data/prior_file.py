@@ -17,12 +17,16 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from blink.data.arrays import hash_of
 from blink.errors import DataError, MismatchError
 from blink.files import atomic_open, require_file
+from blink.input_files import utf8_path
 
 FORMAT = 1
 NO_PRIOR = "none"
 """Name that stands for no prior, instead of a file."""
+TERMS = ("popularity", "vector", "coherence")
+"""What a prior adds to the scores of a model."""
 RELATEDNESS = ("neighbours", "cosine", "plausibility")
 """Measures of the relatedness of two entities; see `blink.linking.coherence`."""
 LAYOUTS = ("real", "re_im")
@@ -146,6 +150,7 @@ class Prior:
 _ARRAYS = ("text", "graph", "gate")
 _TABLE = ("degrees", "edges", "vectors", "triples")
 _RELATIONS = ("vectors", "bias", "spread")
+_NUMBERS = ("shift", "popularity", "vector", "coherence", "cutoff", "gate_bias")
 _HALF = ("vectors", "relations.vectors")
 """Arrays that are stored as float16, and converted to float32 when read."""
 
@@ -176,6 +181,7 @@ def write_prior(path: str | Path, prior: Prior) -> None:
         "layout": None if table.relations is None else table.relations.layout,
         "weights": [_plain(w) for w in prior.weights],
     }
+    about["sha256"] = _hash(about, stored)
     with atomic_open(path, "wb") as f:
         save_file({k: np.ascontiguousarray(v) for k, v in stored.items()}, f.name, {"prior": json.dumps(about)})
 
@@ -190,14 +196,32 @@ def read_prior(path: str | Path) -> Prior:
     """
     path = require_file(path, _REMEDY)
     try:
-        with safe_open(str(path), framework="np") as f:
+        with safe_open(utf8_path(path), framework="np") as f:
             about = json.loads((f.metadata() or {})["prior"])
             tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - no mapping
         if about["format"] != FORMAT:
             raise MismatchError(f"{path} is a prior of version {about['format']}, this is version {FORMAT}; make it again")
+        if about.pop("sha256", digest := _hash(about, tensors)) != digest:
+            raise ValueError("it is not what was written")
+        _require_types(tensors)
         return _checked(path, _assembled(about, tensors))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is no prior, or is damaged ({error}); {_REMEDY}") from error
+
+
+def _hash(about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+    """Hash of all that a file holds; files of earlier versions have none."""
+    content = json.dumps({key: value for key, value in about.items() if key != "sha256"}, sort_keys=True)
+    return hash_of({**tensors, "": np.frombuffer(content.encode(), np.uint8)})
+
+
+def _require_types(tensors: Mapping[str, np.ndarray]) -> None:
+    for name, values in tensors.items():
+        kinds = "iu" if name in ("ids", "degrees", "edges", "triples") else "f"
+        if values.dtype.kind not in kinds or (kinds == "f" and not np.isfinite(values).all()):
+            raise ValueError(f"its {name} are {values.dtype}, or not finite")
+    if tensors["ids"].dtype != np.uint8:
+        raise ValueError("its ids are no text")
 
 
 def _assembled(about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Prior:
@@ -235,7 +259,7 @@ def _problems(table: PriorTable, n: int, weights: Sequence[PriorWeights]) -> Ite
         if pairs is None:
             continue
         ends = pairs[:, [0, -1]] if pairs.ndim == 2 and pairs.shape[1] == width_of_row else None
-        if ends is None or (len(ends) and (ends.min() < 0 or ends.max() >= n)):
+        if ends is None or (len(ends) and (pairs.min() < 0 or ends.max() >= n)):
             yield f"{name} of shape {pairs.shape} that do not fit {n:,} entities"
     if table.relations is not None:
         yield from _relation_problems(table.relations, width)
@@ -262,6 +286,9 @@ def _weight_problems(weights: PriorWeights, width: int) -> Iterator[str]:
         yield f"relatedness {weights.relatedness!r}; allowed are {', '.join(RELATEDNESS)}"
     if not 0 < weights.scale < math.inf:
         yield f"a scale of {weights.scale}, which must be a number above 0"
+    for name, value in _plain(weights).items():
+        if name in _NUMBERS and not math.isfinite(value):
+            yield f"a weight {name} of {value}"
 
 
 def _plain(weights: PriorWeights) -> dict[str, Any]:

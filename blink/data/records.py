@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,21 @@ NOT_IN_CATALOGUE = -1
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """One row of a catalogue. ``row`` is the 0-based line number in ``entity.jsonl``."""
+    """One row of a catalogue.
+
+    Attributes:
+        row: 0-based line number in ``entity.jsonl``.
+        title: its name.
+        text: a description.
+        kb_id: its id, of whatever system the catalogue uses.
+        url: its address.
+        aliases: other names.
+        types: what it is, such as ``city``.
+        tags: labels of the user.
+        ids: its ids in other systems, such as ``("freebase", "/m/04jpl")``, by system.
+        popularity: 7 - log10 of its rank among all entities; None where the catalogue does not say it.
+        name_counts: how often texts call it by a name, by name.
+    """
 
     row: int
     title: str
@@ -19,6 +34,11 @@ class Entity:
     kb_id: str | None = None
     url: str | None = None
     aliases: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    ids: tuple[tuple[str, str], ...] = ()
+    popularity: float | None = None
+    name_counts: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +90,18 @@ class Sample:
         gold = self.mentions if self.mentions is not None else self.token_mentions
         return gold is not None and all(m.row != NOT_IN_CATALOGUE for m in gold)
 
+    def may_be_unlabelled(self, start: int, end: int) -> bool:
+        """Whether characters ``[start, end)``, which are no gold mention, may still be one.
+
+        They are in a text or a stretch that is not labelled whole, and overlap no gold mention, which would settle it.
+        """
+        gold = [(m.start, m.end) for m in self.mentions or ()]
+        return _overlaps(start, end, self.unlabelled) or (self.partial and not _overlaps(start, end, gold))
+
+
+def _overlaps(start: int, end: int, others: Iterable[tuple[int, int]]) -> bool:
+    return any(first < end and start < past for first, past in others)
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -83,7 +115,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A mention linked to an entity: ``text[start:end] == mention``; ``candidates`` are best first and include the entity."""
+    """A mention linked to an entity: ``text[start:end] == mention``.
+
+    ``candidates`` are best first and include the entity; ``description``, ``url`` and ``types`` are its text, its address and
+    what it is.
+    """
 
     start: int
     end: int
@@ -93,11 +129,15 @@ class Link:
     title: str
     score: float
     candidates: tuple[Candidate, ...] = ()
+    description: str = ""
+    url: str | None = None
+    types: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of the link, with its candidates."""
         return {key: getattr(self, key) for key in _LINK_KEYS} | {
-            "candidates": [{key: getattr(c, key) for key in ("row", "kb_id", "title", "score")} for c in self.candidates]
+            "types": list(self.types),
+            "candidates": [{key: getattr(c, key) for key in ("row", "kb_id", "title", "score")} for c in self.candidates],
         }
 
     def __repr__(self) -> str:
@@ -129,8 +169,23 @@ class LinkedText:
         return self.to_json()
 
     def to_spans(self) -> list[dict[str, Any]]:
-        """A flat row for each link, for data frames: start, end, mention, row, kb_id, title, score."""
+        """A flat row for each link, for data frames: start, end, mention, row, kb_id, title, score, description, url."""
         return [{key: getattr(link, key) for key in _LINK_KEYS} for link in self.links]
+
+    def to_html(self, *, page: bool = False, candidates: int = 3) -> str:
+        """The text as HTML, with its mentions coloured by type and a list of its links.
+
+        Args:
+            page: make a whole page, which needs no other file; by default an element with its style.
+            candidates: most that are listed under a link, its entity included; 0 lists none.
+        """
+        from blink.data.html import html_fragment, html_page  # which imports this module
+
+        return "".join(html_page([self], candidates=candidates)) if page else html_fragment(self, candidates=candidates)
+
+    def _repr_html_(self) -> str:
+        """How notebooks show it."""
+        return self.to_html()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,4 +205,4 @@ class LinkedSection:
     is_last: bool
 
 
-_LINK_KEYS = ("start", "end", "mention", "row", "kb_id", "title", "score")
+_LINK_KEYS = ("start", "end", "mention", "row", "kb_id", "title", "score", "description", "url")

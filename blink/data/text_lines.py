@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
-from blink.errors import DataError, MissingFileError
+from blink.decompression import damage_named, decompressed, lines_of
+from blink.errors import DataError
+from blink.input_files import open_file
 
+LONGEST_HELD = 1 << 20
+"""Characters of a line that `in_whole_lines` waits for."""
 _BROKEN = re.compile("[\0\ud800-\udfff]")
 
 
 def read_lines(file: str) -> Iterator[str]:
-    """Yield the lines of a text file, or of standard input for ``-``, without their line ends.
+    """Yield the lines of a text file, or of standard input for ``-``, without their line ends; both may be compressed.
 
     Raises:
         MissingFileError: there is no such file.
-        DataError: it is empty, or a line is not text; the message names the line.
+        DataError: it is empty or damaged, or a line is not text; the message names the line.
     """
-    if file != "-" and (not Path(file).exists() or Path(file).is_dir()):  # a device or a pipe will do
-        fault = "is a folder, not a file" if Path(file).is_dir() else "does not exist"
-        raise MissingFileError(f"{file} {fault}; give a file with one text per line")
     name = "standard input" if file == "-" else file
-    stream = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # noqa: SIM115 - closed below
+    stream = sys.stdin.buffer if file == "-" else open_file(file, "give a file with one text per line", streams=True)
     count = 0
     try:
-        for count, raw in enumerate(stream, 1):
-            yield decode_line(raw, count, name)
+        with damage_named(name):
+            for count, raw in enumerate(lines_of(decompressed(stream, name), name), 1):
+                yield decode_line(raw, count, name)
     finally:
         if file != "-":
             stream.close()
@@ -67,3 +68,15 @@ def text_fault(text: str) -> str | None:
         return None
     fault = "a NUL" if broken[0] == "\0" else "a byte that is not UTF-8, or a lone surrogate,"
     return f"{fault} at character {broken.start()}"
+
+
+def in_whole_lines(pieces: Iterable[str], longest: int = LONGEST_HELD) -> Iterator[str]:
+    """Join the pieces of lines, so that each result ends with a line; of a line that is longer than ``longest`` it may not."""
+    held: list[str] = []
+    for piece in pieces:
+        held.append(piece)
+        if piece.endswith("\n") or sum(map(len, held)) >= longest:
+            yield "".join(held)
+            held.clear()
+    if held:
+        yield "".join(held)
