@@ -24,6 +24,7 @@ from blink.data.mention_files import read_samples
 from blink.evaluation.speed.machine import machine
 from blink.files import atomic_open, write_json
 from blink.kb.index import KINDS, ExactIndex, Hits, Index
+from blink.kb.index.selector import RowSelector
 from blink.kb.index.storage import build_codes, open_codes
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.candidates import CandidateGenerator
@@ -42,10 +43,10 @@ class RecordedQueries:
         self.index, self.queries = index, [np.empty((0, index.dim), np.float32)]
         self.dim, self.size = index.dim, index.size
 
-    def search(self, queries: np.ndarray, k: int) -> Hits:
+    def search(self, queries: np.ndarray, k: int, selector: RowSelector | None = None) -> Hits:
         """See `Index.search`."""
         self.queries.append(np.array(queries))
-        return self.index.search(queries, k)
+        return self.index.search(queries, k, selector)
 
 
 def links_of(kb: KnowledgeBase, folder: Path, index: Index, texts: Sequence[str]) -> list[Any]:

@@ -36,7 +36,7 @@ from blink.kb.alias_table import normalise, without_brackets
 from blink.kb.catalogue import Catalogue
 from blink.kb.fuzzy_index import FuzzyIndex
 from blink.kb.grams import N_TRIGRAMS
-from blink.kb.knowledge_base import NameIndex
+from blink.kb.name_index import NameIndex
 from blink.kb.name_tables import FILES, build_name_tables
 from blink.kb.title_table import TitleTable
 from blink.training.data.noise import AUGMENTATIONS

@@ -210,8 +210,8 @@ class StageClock:
 @click.option("--rows", required=True, type=click.IntRange(1000), help="Entities of the knowledge base.")
 def build(folder: Path, rows: int) -> None:
     """Build a knowledge base over generated vectors."""
+    from blink.kb.building import BuildProgress, build_knowledge_base
     from blink.kb.catalogue import Catalogue
-    from blink.kb.knowledge_base import BuildProgress, build_knowledge_base
 
     out, source = folder / f"kb-{rows}", folder / f"entity-{rows}.jsonl"
     with Catalogue.open(Path(read_json(folder / TEXTS)["kb"]) / "entity.jsonl") as real, atomic_open(source) as f:

@@ -10,7 +10,7 @@ import numpy as np
 from blink.kb.alias_table import ALIAS, BARE_TITLE, TITLE, VARIANT, normalise
 from blink.kb.fuzzy_index import FuzzyIndex
 from blink.kb.hashed_names import hashed, hashed_words, initials_hash
-from blink.kb.knowledge_base import NameIndex
+from blink.kb.name_index import NameIndex
 from blink.kb.name_similarity import MEASURES
 from blink.kb.popularity import COLUMNS
 from blink.linking.analysis import DetectedMentions

@@ -16,7 +16,7 @@ from blink.kb import fuzzy_writer, grams
 from blink.kb.alias_table import TITLE, VARIANT, AliasMatch, AliasTable, normalise, without_brackets
 from blink.kb.fuzzy_index import FuzzyIndex, file_of
 from blink.kb.grams import Characters, gram_keys
-from blink.kb.knowledge_base import MAX_CANDIDATES_PER_ALIAS, NameIndex
+from blink.kb.name_index import MAX_CANDIDATES_PER_ALIAS, NameIndex
 from blink.kb.name_similarity import MEASURES
 from blink.kb.name_tables import build_name_tables
 from blink.kb.popularity import POPULARITY_FILE, describe, open_popularity

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,18 @@ from hypothesis import strategies as st
 from blink.apps.cli import cli
 from blink.data.arrays import save_array
 from blink.evaluation.index_check import index_cost, stated_cost
-from blink.files import read_json, sample_hash, sha256, write_json
-from blink.kb.health import CandidateEncoder, Health, check_knowledge_base
+from blink.files import read_json, sample_hash, sha256
+from blink.kb import attribute_table, verifying
+from blink.kb.building import build_knowledge_base
+from blink.kb.health import Health, check_knowledge_base
 from blink.kb.index import ExactIndex
 from blink.kb.index.compared import ComparedIndex
 from blink.kb.index.protocol import NO_ROW
-from blink.kb.knowledge_base import INDEX_FILE, MANIFEST_FILE, VECTORS_FILE, KnowledgeBase, build_knowledge_base
+from blink.kb.index.selector import RowSelector
+from blink.kb.knowledge_base import KnowledgeBase
+from blink.kb.live.view import View
+from blink.kb.manifest import INDEX_FILE, MANIFEST_FILE, VECTORS_FILE, read_manifest
+from blink.kb.vectors import CandidateEncoder
 from blink.linking.linker import Linker
 from tests import toys
 
@@ -67,10 +74,9 @@ def messages(health: Health) -> str:
 
 def accept(folder: Path, *names: str) -> None:
     """Let the manifest describe files that were exchanged, so that their content alone can give the fault away."""
-    manifest = read_json(folder / MANIFEST_FILE)
-    for name in names:
-        manifest["samples"][name], manifest["sha256"][name] = sample_hash(folder / name), sha256(folder / name)
-    write_json(folder / MANIFEST_FILE, manifest)
+    manifest = read_manifest(folder)
+    samples, hashes = ({name: of(folder / name) for name in names} for of in (sample_hash, sha256))
+    toys.change_manifest(folder, samples={**manifest.samples, **samples}, sha256={**manifest.sha256, **hashes})
 
 
 def rewrite_vectors(folder: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -107,7 +113,8 @@ def test_any_changed_byte_is_named(whole: Path, tmp_path: Path, data: st.DataObj
     assert f"files: {name} is not the file of the manifest" in messages(check(folder))
 
 
-def test_a_changed_byte_between_the_sampled_blocks_is_named(tmp_path: Path) -> None:
+def test_a_changed_byte_between_the_sampled_blocks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifying, "WHOLE_BYTES", 0)
     folder = build(tmp_path / "kb", toys.rows(9000))
     content = bytearray((folder / VECTORS_FILE).read_bytes())
     digest = sample_hash(folder / VECTORS_FILE)
@@ -187,7 +194,7 @@ def test_a_broken_manifest_is_named(kb: Path, text: str) -> None:
 
 
 def test_another_metric_is_named(kb: Path) -> None:
-    write_json(kb / MANIFEST_FILE, {**read_json(kb / MANIFEST_FILE), "metric": "L2"})
+    toys.change_manifest(kb, metric="L2")
     assert "manifest: the metric is 'L2'" in messages(check(kb))
 
 
@@ -195,7 +202,8 @@ def test_broken_lines_are_named(kb: Path, tmp_path: Path) -> None:
     lines = (kb / "entity.jsonl").read_text().splitlines(keepends=True)
     lines[4] = lines[4].replace('"title"', '"titel"')
     (kb / "entity.jsonl").write_text("".join(lines))
-    write_json(kb / MANIFEST_FILE, {**read_json(kb / MANIFEST_FILE), "catalogue_sha256": sha256(kb / "entity.jsonl")})
+    toys.change_manifest(kb, catalogue_sha256=sha256(kb / "entity.jsonl"))
+    accept(kb, "entity.jsonl")
     assert "has 1 broken lines or repeated ids (line 5), the manifest counts 0" in messages(check(kb))
     skipped = build(tmp_path / "skipped", [*toys.rows(ROWS), "no json"], skip_bad=True)  # type: ignore[list-item]
     health = check(skipped)
@@ -244,7 +252,7 @@ class ShuffledIndex:
         self.exact, self.wrong = ExactIndex(vectors), wrong
         self.dim, self.size = vectors.shape[1], len(vectors)
 
-    def search(self, queries: np.ndarray, k: int) -> Any:
+    def search(self, queries: np.ndarray, k: int, selector: RowSelector | None = None) -> Any:
         scores, rows = self.exact.search(queries, k)
         worst, worst_rows = self.exact.search(-queries, k)
         n_wrong = round(self.wrong * len(queries))
@@ -270,7 +278,7 @@ def test_recall_does_not_depend_on_the_order_of_equal_vectors() -> None:
     vectors = np.repeat(np.eye(4, dtype=np.float32), 20, axis=0)
 
     class Reversed(ShuffledIndex):
-        def search(self, queries: np.ndarray, k: int) -> Any:
+        def search(self, queries: np.ndarray, k: int, selector: RowSelector | None = None) -> Any:
             scores, rows = self.exact.search(queries, 20)
             return scores[:, ::-1][:, :k], rows[:, ::-1][:, :k]
 
@@ -294,7 +302,7 @@ def test_links_that_an_index_changes_are_counted(tmp_path: Path) -> None:
     assert same.links > 0
     assert same.changed == 0
     assert same.f1 == same.exact_f1
-    kb.index = ShuffledIndex(np.asarray(kb.vectors), 1.0)  # type: ignore[assignment]
+    kb.view = View(replace(kb.view.base, index=ShuffledIndex(np.asarray(kb.vectors), 1.0)), kb.changes)
     other = index_cost(Linker(model, kb, threshold=float("-inf")), str(file))
     assert other.recall is not None
     assert other.recall < 0.5
@@ -326,3 +334,14 @@ def test_times_of_searches_are_compared(searches: int) -> None:
         compared.search(vectors, 2)
     assert compared.time_ratio is not None
     assert compared.time_ratio >= 0
+
+
+def test_a_table_of_types_of_other_entities_is_named(tmp_path: Path) -> None:
+    for name, kind in (("kb", "city"), ("other", "town")):
+        source = toys.write_catalogue(tmp_path / f"{name}.jsonl", [row | {"types": [kind]} for row in toys.rows(9)])
+        build_knowledge_base(source, tmp_path / name, toys.letter_counts(), "fingerprint")
+    for file in attribute_table.FILES:
+        (tmp_path / "other" / file).replace(tmp_path / "kb" / file)
+    accept(tmp_path / "kb", *attribute_table.FILES)
+    problems = [problem.message for problem in check_knowledge_base(tmp_path / "kb").problems]
+    assert any("the table of types and tags does not agree with the catalogue on 9 of 9 entities" in line for line in problems)

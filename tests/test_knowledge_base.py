@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,23 +23,16 @@ import pytest
 
 from blink.data.records import Entity
 from blink.errors import BlinkError, DataError, MismatchError, MissingFileError, SettingsError
+from blink.kb import building as module
 from blink.kb import catalogue_sidecar, title_table
-from blink.kb import knowledge_base as module
+from blink.kb.building import BuildProgress, build_knowledge_base
 from blink.kb.catalogue import Catalogue
 from blink.kb.fuzzy_index import FuzzyIndex, file_of
 from blink.kb.grams import N_TRIGRAMS
 from blink.kb.index import ExactIndex
-from blink.kb.knowledge_base import (
-    CATALOGUE_FILE,
-    CHUNKS_FOLDER,
-    INDEX_FILE,
-    MANIFEST_FILE,
-    VECTORS_FILE,
-    BuildProgress,
-    KnowledgeBase,
-    build_knowledge_base,
-    read_manifest,
-)
+from blink.kb.knowledge_base import KnowledgeBase
+from blink.kb.manifest import CATALOGUE_FILE, CHUNKS_FOLDER, INDEX_FILE, MANIFEST_FILE, VECTORS_FILE, read_manifest
+from blink.kb.reindex import reindex
 from blink.kb.vectors import EncodingPlan, chunk_file, encode_chunks, load_vectors, merge_chunks
 from tests import toys
 
@@ -269,7 +261,7 @@ def lengths(entities: Sequence[Entity]) -> np.ndarray:
 KILLED = """
 import sys, time
 import numpy as np
-from blink.kb.knowledge_base import build_knowledge_base
+from blink.kb.building import build_knowledge_base
 def slow(entities):
     if entities[0].row == 10:
         print("third", flush=True); time.sleep(60)
@@ -386,12 +378,37 @@ def test_a_kill_while_files_are_put_in_place_is_never_a_mixture(
     with pytest.raises(KeyboardInterrupt):
         build(source, tmp_path / "kb", model="another")
     monkeypatch.setattr(Path, "replace", original)
-    with pytest.raises(MissingFileError, match="make one: blink kb build"):
-        KnowledgeBase.open(tmp_path / "kb")
+    assert len(KnowledgeBase.open(tmp_path / "kb").catalogue) == 30
     encode = Encoder()
     build(source, tmp_path / "kb", encode, model="another")
     assert encode.rows == []
     assert len(KnowledgeBase.open(tmp_path / "kb").catalogue) == 30
+    assert not list((tmp_path / "kb").glob("compacted-*"))
+    assert not list((tmp_path / "kb").glob(".*"))
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
+def test_on_a_disk_where_files_have_one_name_the_new_files_stay_in_a_folder(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    build(source, tmp_path / "kb")
+    toys.write_catalogue(source, toys.rows(30, seed=1))
+
+    def link(old: Path, new: Path) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", link)
+    for rows in (30, 25, 20):
+        toys.write_catalogue(source, toys.rows(rows, seed=1))
+        build(source, tmp_path / "kb")
+        assert len(KnowledgeBase.open(tmp_path / "kb").catalogue) == rows
+        assert len(list((tmp_path / "kb").glob("compacted-*"))) == 1
+    reindex(tmp_path / "kb", "hnsw")
+    assert KnowledgeBase.open(tmp_path / "kb").manifest.index == "hnsw"
+    monkeypatch.undo()
+    build(source, tmp_path / "kb", index="flat")
+    assert not list((tmp_path / "kb").glob("compacted-*"))
+    assert len(KnowledgeBase.open(tmp_path / "kb").catalogue) == 20
 
 
 def test_a_catalogue_that_changes_during_the_build_is_noticed_and_the_old_stays(tmp_path: Path, source: Path) -> None:
@@ -469,6 +486,37 @@ def test_a_truncated_chunk_is_refused_and_named(tmp_path: Path, chunks: Path, ke
     with pytest.raises(MismatchError) as caught:
         merge_chunks(chunks, tmp_path / "all.npy")
     one_line(caught, path.name, "damaged")
+
+
+CHUNK_FAULTS: dict[str, Callable[[Path, Path], object]] = {
+    "flipped": lambda path, other: path.write_bytes(path.read_bytes()[:-40] + b"?" + path.read_bytes()[-39:]),
+    "swapped": lambda path, other: path.write_bytes(other.read_bytes()),
+    "written by an earlier version": lambda path, other: np.save(path, np.load(path)),
+    "deleted plan": lambda path, other: (path.parent / "plan.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("fault", CHUNK_FAULTS)
+def test_a_chunk_that_is_not_what_was_written_is_encoded_again(tmp_path: Path, source: Path, chunks: Path, fault: str) -> None:
+    path = chunk_file(chunks, 10, 15)
+    CHUNK_FAULTS[fault](path, chunk_file(chunks, 5, 10))
+    if fault != "deleted plan":
+        with pytest.raises(MismatchError, match=r"is damaged, or not of this encoding; run the encoding again"):
+            merge_chunks(chunks, tmp_path / "all.npy")
+    rows, notes = list[int](), list[str]()
+
+    def encode(entities: Sequence[Entity]) -> np.ndarray:
+        rows.extend(entity.row for entity in entities)
+        return ENCODE(entities)
+
+    with Catalogue.open(source) as catalogue:
+        plan = EncodingPlan(23, catalogue.sha256, MODEL, chunk_rows=5)
+        encode_chunks(catalogue, encode, plan, chunks, note=notes.append)
+    assert rows == list(range(23) if fault == "deleted plan" else range(10, 15))
+    assert len(notes) == 1
+    assert "encoded again" in notes[0]
+    merge_chunks(chunks, tmp_path / "all.npy")
+    assert np.array_equal(load_vectors(tmp_path / "all.npy"), ENCODE(list(Catalogue.open(source))))
 
 
 @pytest.mark.parametrize("bad", [np.ones(3, np.float32), np.ones((2, 2), np.int64), np.ones((2, 2, 2), np.float32)])
@@ -637,7 +685,7 @@ def as_format_5(folder: Path) -> None:
     np.save(folder / file_of("postings"), np.searchsorted(gram_at, order, side="right").astype(np.int32) - 1)
     np.save(folder / file_of("posting_at"), np.searchsorted(grams[order], np.arange(N_TRIGRAMS + 1)))
     samples = module.file_samples(folder)
-    (folder / MANIFEST_FILE).write_text(json.dumps(asdict(read_manifest(folder)) | {"format": 5, "samples": samples}))
+    toys.change_manifest(folder, format=5, samples=samples, sha256={})
 
 
 def test_a_knowledge_base_of_format_5_still_opens(tmp_path: Path, source: Path) -> None:

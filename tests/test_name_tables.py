@@ -18,7 +18,7 @@ from blink.kb import fuzzy_writer, grams, name_tables, title_table
 from blink.kb.alias_table import ALIAS, BARE_TITLE, TITLE, VARIANT, normalise, normalise_all, without_brackets
 from blink.kb.fuzzy_index import FuzzyIndex, file_of
 from blink.kb.grams import N_TRIGRAMS, Characters, trigrams
-from blink.kb.knowledge_base import NameIndex
+from blink.kb.name_index import NameIndex
 from blink.kb.name_tables import FILES, build_name_tables
 from blink.kb.title_table import TitleTable
 from blink.training.data.noise import doubled_letter, dropped_letter, other_vowel, swapped_letters

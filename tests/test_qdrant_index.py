@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from blink.apps.cli import cli
 from blink.errors import BlinkError, MismatchError, SettingsError, ShapeError
+from blink.kb.building import build_knowledge_base
 from blink.kb.index import ExactIndex
-from blink.kb.knowledge_base import KnowledgeBase, build_knowledge_base
+from blink.kb.knowledge_base import KnowledgeBase
 from blink.kb.subset import subset
 from blink.linking.linker import Linker
 from tests import toys

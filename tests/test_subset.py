@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from blink.data.mention_files import bind
 from blink.data.records import NOT_IN_CATALOGUE, Mention, Sample
 from blink.errors import BlinkError, DataError
-from blink.kb.knowledge_base import CATALOGUE_FILE, KnowledgeBase, build_knowledge_base
+from blink.kb.building import build_knowledge_base
+from blink.kb.knowledge_base import KnowledgeBase
+from blink.kb.manifest import CATALOGUE_FILE
 from blink.kb.subset import subset
 from blink.linking.linker import Linker
 from tests import toys

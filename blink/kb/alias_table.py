@@ -16,6 +16,7 @@ from blink.data.arrays import array_writer, map_array
 from blink.data.external_sort import ExternalSorter
 from blink.data.ranges import numbers_of
 from blink.errors import MismatchError
+from blink.kb.index.selector import RowSelector
 
 KEYS_FILE = "forms.keys.npy"
 VALUES_FILE = "forms.rows.npy"
@@ -78,18 +79,25 @@ class AliasTable:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def lookup(self, text: str, limit: int = NO_LIMIT) -> list[AliasMatch]:
-        """At most ``limit`` entities that have ``text`` as title or alias; titles first, then by row."""
-        return self._matches(_key(normalise(text) or _symbols(text)), limit)
+    def lookup(self, text: str, limit: int = NO_LIMIT, selector: RowSelector | None = None) -> list[AliasMatch]:
+        """At most ``limit`` entities that have ``text`` as title or alias; titles first, then by row.
 
-    def lookup_variants(self, text: str, limit: int = NO_LIMIT) -> list[AliasMatch]:
+        Args:
+            text: any string.
+            limit: most entities.
+            selector: rows that may be matches; None for all.
+        """
+        return self._matches(_key(normalise(text) or _symbols(text)), selector)[:limit]
+
+    def lookup_variants(self, text: str, limit: int = NO_LIMIT, selector: RowSelector | None = None) -> list[AliasMatch]:
         """At most ``limit`` entities whose title or alias is ``text`` up to spaces, hyphens, accents and a final s.
 
-        ``sci-fi`` is a variant of ``SciFi``, ``vitamins`` of ``vitamin``, ``star war`` of ``Star Wars``.
+        ``sci-fi`` is a variant of ``SciFi``, ``vitamins`` of ``vitamin``, ``star war`` of ``Star Wars``. Arguments as of
+        `lookup`.
         """
-        return self._matches(_key(_variant_of(normalise(text))), limit)
+        return self._matches(_key(_variant_of(normalise(text))), selector)[:limit]
 
-    def lookup_all(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    def lookup_all(self, texts: Sequence[str], selector: RowSelector | None = None) -> tuple[np.ndarray, np.ndarray]:
         """`lookup` of several strings, or `lookup_variants` of those without a match.
 
         Returns:
@@ -97,33 +105,42 @@ class AliasTable:
             (matches,), int64.
         """
         forms = [normalise(text) for text in texts]
-        counts, values = self._values_of([form or _symbols(text) for form, text in zip(forms, texts, strict=True)])
+        counts, values = self.values_of([form or _symbols(text) for form, text in zip(forms, texts, strict=True)], selector)
         if counts.all():
             return counts, values
         lacking = np.flatnonzero(counts == 0)
-        of_variants, variants = self._values_of([_variant_of(forms[i]) for i in lacking.tolist()])
+        of_variants, variants = self.values_of([_variant_of(forms[i]) for i in lacking.tolist()], selector)
         owner = np.concatenate([np.repeat(np.arange(len(texts)), counts), np.repeat(lacking, of_variants)])
         counts[lacking] = of_variants
         return counts, np.concatenate([values, variants])[np.argsort(owner, kind="stable")]
 
-    def _values_of(self, forms: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Number of matches of each form, and their values, titles first, then by row."""
+    def values_of(self, forms: Sequence[str], selector: RowSelector | None) -> tuple[np.ndarray, np.ndarray]:
+        """Number of matches of each normalized string, and row * 4 + kind of all, titles first, then by row."""
         keys = np.array([_key(form) or 0 for form in forms], dtype=np.uint64)
         begin = self._keys.searchsorted(keys)
         counts = self._keys.searchsorted(keys, side="right") - begin
         counts[[not form for form in forms]] = 0
         values = self._values[numbers_of(begin, counts)].astype(np.int64)
         owner = np.repeat(np.arange(len(forms)), counts)
+        if selector is not None:
+            is_allowed = selector.mask[values >> 2]
+            values, owner = values[is_allowed], owner[is_allowed]
+            counts = np.bincount(owner, minlength=len(forms))
         return counts, values[np.lexsort((values >> 2, -(values & 3), owner))]
 
-    def _matches(self, key: int | None, limit: int) -> list[AliasMatch]:
+    def _matches(self, key: int | None, selector: RowSelector | None) -> list[AliasMatch]:
         if key is None:
             return []
+        matches = (AliasMatch(value >> 2, value & 3) for value in self.values_of_key(key, selector))
+        return sorted(matches, key=lambda match: (-match.kind, match.row))
+
+    def values_of_key(self, key: int, selector: RowSelector | None) -> list[int]:
+        """Matches of a hash: row * 4 + kind of each."""
         begin = end = int(self._keys.searchsorted(np.uint64(key)))
         while end < len(self._keys) and int(self._keys[end]) == key:  # few names share a key: faster than a second search
             end += 1
         values: list[int] = self._values[begin:end].tolist()
-        return sorted((AliasMatch(v >> 2, v & 3) for v in values), key=lambda m: (-m.kind, m.row))[:limit]
+        return values if selector is None else [value for value in values if selector.mask[value >> 2]]
 
 
 class AliasTableWriter:

@@ -20,14 +20,16 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
+from blink.errors import BlinkError
 from blink.files import atomic_open, user_cache
+from blink.input_files import open_file
 
 logger = logging.getLogger(__name__)
 
 SIDECAR_SUFFIX = ".offsets"
 _MAGIC = b"BLINKCAT"
-_FORMAT = 2
-_FORMAT_OF_WHOLE_CHECKSUM = 1
+_FORMAT = 3
+"""Sidecars of formats 1 and 2 have the ids under ``kb_idx`` alone, and are written again."""
 _PREFIX = struct.Struct("<8sII")  # magic, length of the JSON header, its CRC-32
 _ALIGN = 64
 _CHECKED_BLOCKS, _BLOCK_BYTES = 256, 4096
@@ -57,17 +59,19 @@ class LineTable:
         stamp: state of the file.
         sha256: hex digest of the catalogue.
         problem: first fault of the catalogue, or None; raised when it is opened without ``skip_bad``.
-        repeated_ids: number of rows whose id occurs again on a later row.
+        repeated_ids: number of rows whose ``kb_idx`` occurs again on a later row.
         offsets: start of each line; the last entry is the end of the last line. *Shape:* (n + 1,), uint64.
         bad: one bit per row, set for broken lines. *Shape:* (ceil(n / 8),), uint8.
-        keys: sort keys of the ids, ascending. *Shape:* (ids,), int64.
-        rows: row of each key. *Shape:* (ids,), int64.
+        notices: what else was noticed, a line each.
+        keys: sort keys of the ids by which rows are found, ascending. *Shape:* (ids,), int64.
+        rows: row * 2 + claim of each, see `blink.data.ids.claims`; ascending for equal keys. *Shape:* (ids,), int64.
     """
 
     stamp: FileStamp
     sha256: str
     problem: str | None
     repeated_ids: int
+    notices: tuple[str, ...]
     offsets: npt.NDArray[np.uint64]
     bad: npt.NDArray[np.uint8]
     keys: npt.NDArray[np.int64]
@@ -80,11 +84,11 @@ def _aligned(position: int) -> int:
 
 def _write_sidecar(path: Path, table: LineTable) -> None:
     """Write the table atomically: a prefix, a JSON header, and the raw arrays, each aligned to 64 bytes."""
-    body, crc = [], 0
+    body, crc, of_all = [], 0, 0
     for name, dtype in _ARRAYS.items():
         values = np.ascontiguousarray(getattr(table, name), dtype=dtype)
         raw = values.view(np.uint8)
-        crc = _checksum(raw.data, crc)
+        crc, of_all = _checksum(raw.data, crc), zlib.crc32(raw.data, of_all)
         body.append(raw)
     header = json.dumps(
         {
@@ -94,8 +98,10 @@ def _write_sidecar(path: Path, table: LineTable) -> None:
             "sha256": table.sha256,
             "problem": table.problem,
             "repeated_ids": table.repeated_ids,
+            "notices": table.notices,
             "bytes": {name: raw.nbytes for name, raw in zip(_ARRAYS, body, strict=True)},
             "crc32": crc,
+            "crc32_of_all": of_all,
         }
     ).encode("ascii")
     with atomic_open(path, "wb") as f:
@@ -106,39 +112,39 @@ def _write_sidecar(path: Path, table: LineTable) -> None:
             f.write(raw.data)
 
 
-def read_sidecar(path: Path, stamp: FileStamp) -> LineTable | None:
-    """Map a sidecar; None if it is missing, damaged, or of another state of the catalogue."""
+def read_sidecar(path: Path, stamp: FileStamp, *, whole: bool = False) -> LineTable | None:
+    """Map a sidecar; None if it is missing, damaged, or of another state of the catalogue. With ``whole`` all of it is read."""
     try:
-        with path.open("rb") as f:
+        with open_file(path) as f:
             raw = memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ))
-        return _map_table(raw, stamp)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error) as error:
-        logger.info("%s is not usable (%s); it is written again", path, error)
+        return _map_table(raw, stamp, whole)
+    except (BlinkError, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error) as error:
+        if path.exists():
+            logger.info("%s is not usable (%s); it is written again", path, error)
         return None
 
 
-def _map_table(raw: memoryview, stamp: FileStamp) -> LineTable | None:
+def _map_table(raw: memoryview, stamp: FileStamp, whole: bool) -> LineTable | None:
     magic, length, crc = _PREFIX.unpack_from(raw)
     text = raw[_PREFIX.size : _PREFIX.size + length]
     if magic != _MAGIC or len(text) != length or zlib.crc32(text) != crc:
         raise ValueError("its header is damaged")
     header = json.loads(bytes(text))
-    if header["format"] not in (_FORMAT, _FORMAT_OF_WHOLE_CHECKSUM) or FileStamp(header["size"], header["mtime_ns"]) != stamp:
+    if header["format"] != _FORMAT or FileStamp(header["size"], header["mtime_ns"]) != stamp:
         return None
-    arrays, position, crc = {}, _PREFIX.size + length, 0
+    arrays, position, crc, of_all = {}, _PREFIX.size + length, 0, 0
     for name, dtype in _ARRAYS.items():
         begin = _aligned(position)
         position = begin + header["bytes"][name]
         values = raw[begin:position]
         if len(values) != header["bytes"][name]:
             raise ValueError("it is cut short")
-        crc = zlib.crc32(values, crc) if header["format"] == _FORMAT_OF_WHOLE_CHECKSUM else _checksum(values, crc)
+        crc, of_all = _checksum(values, crc), zlib.crc32(values, of_all) if whole else 0
         arrays[name] = np.frombuffer(values, dtype=dtype)
-    if crc != header["crc32"]:
+    if crc != header["crc32"] or (whole and of_all != header.get("crc32_of_all")):
         raise ValueError("its checksum differs")
-    return LineTable(stamp, header["sha256"], header["problem"], header["repeated_ids"], **arrays)
+    notices = tuple(map(str, header["notices"]))
+    return LineTable(stamp, header["sha256"], header["problem"], header["repeated_ids"], notices, **arrays)
 
 
 def _checksum(raw: memoryview, crc: int) -> int:
@@ -163,6 +169,8 @@ def sidecar_paths(path: Path) -> list[Path]:
 def store_sidecar(paths: list[Path], table: LineTable) -> LineTable:
     """Write the sidecar to the first writable path and return it mapped; if no path is writable, return ``table``."""
     for path in paths:
+        if path.exists() and not path.is_file():
+            continue
         try:
             if path is not paths[0]:
                 path.parent.mkdir(parents=True, exist_ok=True)

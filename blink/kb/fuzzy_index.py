@@ -10,6 +10,7 @@ trigrams are then scored with all trigrams.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -25,6 +26,7 @@ from blink.errors import MismatchError
 from blink.kb.alias_table import REBUILD, normalise
 from blink.kb.grams import N_TRIGRAMS, Characters, gram_keys
 from blink.kb.hashed_names import hashed, initials_hash
+from blink.kb.index.selector import RowSelector
 from blink.kb.name_similarity import LEAST_RARITY, compare_pairs
 
 MAX_NAMES_PER_ENTITY = 32
@@ -33,6 +35,8 @@ MAX_POSTINGS = 1 << 14
 """Most postings read in one search, rarest trigram first. Common trigrams have millions of postings and little information."""
 SHORTLIST_SIZE = 192
 """Names of the shortlist, those that share most of the rare trigrams."""
+MOST_SIMILAR = 8
+"""Entities of similar names that are candidates of a mention."""
 MIN_SIMILARITY = 0.4
 """Least similarity of a match."""
 BUCKETS = 1 << 20
@@ -45,8 +49,49 @@ WORDS_WITHOUT_RARITIES = 1 << 20
 _OPTIONAL = ("keys", "rarities")
 
 
+class SimilarNames(ABC):
+    """Looks up entities with similar names, and compares names."""
+
+    def similar(self, text: str, limit: int = MOST_SIMILAR, selector: RowSelector | None = None) -> list[int]:
+        """Rows of at most ``limit`` entities with a similar name, most similar first; up to half of them by initials.
+
+        Args:
+            text: any string.
+            limit: most rows.
+            selector: rows that may be found; None for all.
+        """
+        by_trigrams, _ = self.by_trigrams(text, selector)
+        return list(dict.fromkeys([*self.by_initials_of(text, limit // 2, selector), *by_trigrams]))[:limit]
+
+    def compare(self, text: str, rows: Sequence[int] | np.ndarray, context: str = "") -> np.ndarray:
+        """`compare_all` of one mention: *Shape:* (n, measures)."""
+        return self.compare_all([text], np.asarray(rows, dtype=np.int64), np.zeros(len(rows), dtype=np.int64), [context], [0])
+
+    @abstractmethod
+    def by_initials_of(self, text: str, limit: int, selector: RowSelector | None = None) -> list[int]:
+        """Rows of at most ``limit`` entities with a name whose initials are ``text``, in the order of their names."""
+
+    @abstractmethod
+    def by_trigrams(self, text: str, selector: RowSelector | None = None) -> tuple[list[int], list[float]]:
+        """Rows of entities with a similar name by its trigrams, most similar first, and similarities of the names.
+
+        An entity is repeated if several of its names are similar.
+        """
+
+    @abstractmethod
+    def compare_all(
+        self,
+        mentions: Sequence[str],
+        rows: np.ndarray,
+        mention_of: np.ndarray,
+        contexts: Sequence[str],
+        context_of: Sequence[int] | np.ndarray,
+    ) -> np.ndarray:
+        """Similarity of mentions to the names of entities, for pairs of both, see `compare_pairs`."""
+
+
 @dataclass(frozen=True)
-class FuzzyIndex:
+class FuzzyIndex(SimilarNames):
     """The names of a catalogue by trigrams, words and initials.
 
     Attributes:
@@ -97,15 +142,6 @@ class FuzzyIndex:
             raise MismatchError(f"the grams of the fuzzy index in {folder} are missing or damaged; {REBUILD}")
         return index
 
-    def similar(self, text: str, limit: int = 8) -> list[int]:
-        """Rows of at most ``limit`` entities with a similar name, most similar first; up to half of them by initials."""
-        rows = [*self._rows_by_initials(text, limit // 2), *self._rows_by_trigrams(text)]
-        return list(dict.fromkeys(rows))[:limit]
-
-    def compare(self, text: str, rows: Sequence[int] | np.ndarray, context: str = "") -> np.ndarray:
-        """`compare_all` of one mention: *Shape:* (n, measures)."""
-        return self.compare_all([text], np.asarray(rows, dtype=np.int64), np.zeros(len(rows), dtype=np.int64), [context], [0])
-
     def compare_all(
         self,
         mentions: Sequence[str],
@@ -114,16 +150,17 @@ class FuzzyIndex:
         contexts: Sequence[str],
         context_of: Sequence[int] | np.ndarray,
     ) -> np.ndarray:
-        """Similarity of mentions to the names of entities, for pairs of both, see `compare_pairs`."""
+        """See `SimilarNames`."""
         return compare_pairs(self, mentions, rows, mention_of, contexts, np.asarray(context_of, dtype=np.int64))
 
     def rarity(self, words: np.ndarray) -> np.ndarray:
         """log(names / names with the word) of hashed words; words that share a bucket count together. *Shape:* (n,)."""
-        rarity: np.ndarray = self._rarities[words & np.uint32(BUCKETS - 1)]
+        rarity: np.ndarray = self.bucket_rarities[words & np.uint32(BUCKETS - 1)]
         return rarity
 
     @cached_property
-    def _rarities(self) -> np.ndarray:
+    def bucket_rarities(self) -> np.ndarray:
+        """See `rarity`. *Shape:* (BUCKETS,), float32."""
         if self.rarities is not None:
             return self.rarities
         counts = np.zeros(BUCKETS, dtype=np.int64)
@@ -131,19 +168,27 @@ class FuzzyIndex:
             counts += np.bincount(self.words[start : start + _BLOCK] & np.uint32(BUCKETS - 1), minlength=BUCKETS)
         return rarities(counts, len(self.rows))
 
-    def _rows_by_initials(self, text: str, limit: int) -> list[int]:
+    def by_initials_of(self, text: str, limit: int, selector: RowSelector | None = None) -> list[int]:
+        """See `SimilarNames`."""
         # Not numpy's searchsorted, which copies its sorter.
         query, of_name = initials_hash(text), self.initials.__getitem__
         begin = bisect_left(self.by_initials, query, key=of_name)
         end = bisect_right(self.by_initials, query, lo=begin, key=of_name)
-        most = limit * MAX_NAMES_PER_ENTITY  # millions of names may have two letters as initials
-        return list(dict.fromkeys(self.rows[self.by_initials[begin : min(end, begin + most)]].tolist()))[:limit]
+        block = max(1, limit) * MAX_NAMES_PER_ENTITY  # millions of names may have two letters as initials
+        found: dict[int, None] = {}
+        for start in range(begin, end, block):
+            rows = self.rows[self.by_initials[start : min(start + block, end)]]
+            found |= dict.fromkeys((rows if selector is None else rows[selector.mask[rows]]).tolist())
+            if len(found) >= limit:
+                break
+        return list(found)[:limit]
 
-    def _rows_by_trigrams(self, text: str) -> list[int]:
+    def by_trigrams(self, text: str, selector: RowSelector | None = None) -> tuple[list[int], list[float]]:
+        """See `SimilarNames`."""
         query = hashed(text).trigrams
         if not len(query):
-            return []
-        names = self._shortlist(text)
+            return [], []
+        names = self._shortlist(text, selector)
         begin, end = self.gram_at[names], self.gram_at[names + 1]
         positions, owner = expand(begin, end)
         is_shared = np.zeros(N_TRIGRAMS, dtype=np.bool_)
@@ -157,10 +202,9 @@ class FuzzyIndex:
         similarity = np.where(n_trigrams > len(query), np.maximum(dice, (dice + contained) / 2), dice)
         matches = np.flatnonzero(similarity >= MIN_SIMILARITY)
         matches = matches[np.lexsort((self.rows[names[matches]], -similarity[matches]))]
-        rows: list[int] = self.rows[names[matches]].tolist()
-        return rows
+        return self.rows[names[matches]].tolist(), similarity[matches].tolist()
 
-    def _shortlist(self, text: str) -> np.ndarray:
+    def _shortlist(self, text: str, selector: RowSelector | None) -> np.ndarray:
         """Names that share the most rare grams with a query, ascending. *Shape:* (names,), int."""
         lists = self._lists(text)
         begin, end = self.posting_at[lists].astype(np.int64), self.posting_at[lists + 1].astype(np.int64)
@@ -169,6 +213,8 @@ class FuzzyIndex:
         n_lists = max(1, int(np.searchsorted(np.cumsum((end - begin)[rarest_first]), MAX_POSTINGS)))
         bounds = zip(begin[rarest_first[:n_lists]].tolist(), end[rarest_first[:n_lists]].tolist(), strict=True)
         postings = np.concatenate([np.empty(0, np.int32), *(self.postings[b:e] for b, e in bounds)])
+        if selector is not None:
+            postings = postings[selector.mask[self.rows[postings]]]
         postings.sort()
         is_first = np.ones(len(postings), dtype=np.bool_)
         np.not_equal(postings[1:], postings[:-1], out=is_first[1:])

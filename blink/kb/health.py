@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from blink.data.records import Entity
 from blink.errors import BlinkError
-from blink.files import sample_hash, sha256
+from blink.files import locked, sample_hash, sha256
 from blink.kb.alias_table import TITLE, normalise
+from blink.kb.attribute_table import AttributeTable, attributes_of
 from blink.kb.catalogue import Catalogue
 from blink.kb.index.compared import ComparedIndex
-from blink.kb.knowledge_base import CATALOGUE_FILE, VECTORS_FILE, KnowledgeBase, Manifest, NameIndex, read_manifest
+from blink.kb.knowledge_base import KnowledgeBase
+from blink.kb.live.checking import journal_faults
+from blink.kb.live.state import JournalState
+from blink.kb.manifest import CATALOGUE_FILE, VECTORS_FILE, Manifest, read_manifest, write_manifest
+from blink.kb.name_index import NameIndex
 from blink.kb.popularity import describe
+from blink.kb.table_ranges import range_faults
 from blink.kb.title_table import TitleTable
-from blink.kb.vectors import DTYPES, Encoder, load_vectors
+from blink.kb.vectors import DTYPES, CandidateEncoder, load_vectors
+from blink.kb.verifying import file_faults, unverified_files, whole_hashes
 from blink.progress import Bars, no_bars
 
 MIN_RECALL = 0.9
@@ -70,14 +79,6 @@ class Health:
         return "\n".join([*lines, f"{name}: {len(self.problems) or 'no'} problem{'s' if len(self.problems) > 1 else ''}"])
 
 
-@dataclass(frozen=True)
-class CandidateEncoder:
-    """The encoder that the vectors should be of: how it encodes, and its fingerprint."""
-
-    encode: Encoder
-    fingerprint: str
-
-
 def check_knowledge_base(
     folder: str | Path, *, encoder: CandidateEncoder | None = None, sample: int = 500, seed: int = 0, bars: Bars = no_bars
 ) -> Health:
@@ -93,17 +94,58 @@ def check_knowledge_base(
     return _Checks(Path(folder), encoder, sample, seed, bars).run()
 
 
+def verify_knowledge_base(folder: str | Path, bars: Bars = no_bars) -> Health:
+    """Read all files of a knowledge base: their hashes, and whether lines, vectors, tables and journal are whole.
+
+    Nothing is searched, encoded or changed: this is the part of `check_knowledge_base` that needs neither model nor index.
+    """
+    return _Checks(Path(folder), None, 0, 0, bars).run(files_only=True)
+
+
+def record_hashes(folder: str | Path, bars: Bars = no_bars) -> Health:
+    """Write hashes of all bytes of the files into the manifest, which lacks them or was changed, if that is the only problem.
+
+    Returns:
+        the result of `verify_knowledge_base`.
+
+    Raises:
+        SettingsError: another process writes to the folder.
+    """
+    root = Path(folder)
+    checks = _Checks(root, None, 0, 0, bars)
+    health = checks.run(files_only=True)
+    if checks.manifest is None or any(problem.check != "manifest" for problem in health.problems):
+        return health
+    with locked(root):
+        manifest = read_manifest(root, changed=True)
+        files = root / manifest.folder
+        hashes = {name: sha256(files / name) for name in manifest.samples if name != CATALOGUE_FILE}
+        samples = {**manifest.samples, CATALOGUE_FILE: sample_hash(files / CATALOGUE_FILE)}
+        write_manifest(root, replace(manifest, sha256=hashes, samples=samples))
+    health.problems.clear()
+    health.notes = [note for note in health.notes if note != checks.unhashed]
+    health.notes.append(f"the manifest holds hashes of all bytes of {len(samples):,} files now")
+    return health
+
+
 class _Checks:
     def __init__(self, folder: Path, encoder: CandidateEncoder | None, sample: int, seed: int, bars: Bars) -> None:
-        self.folder, self.encoder, self.sample, self.bars = folder, encoder, sample, bars
+        self.root, self.folder, self.encoder, self.sample, self.bars = folder, folder, encoder, sample, bars
         self.random = np.random.default_rng(seed)
         self.health = Health()
         self.rebuild = f"build it again: blink kb build ENTITY.jsonl --out {folder}"
+        self.unhashed = f"the manifest of this version holds no whole hashes; add them: blink kb verify {folder} --record"
+        self.manifest: Manifest | None = None
 
-    def run(self) -> Health:
+    def run(self, *, files_only: bool = False) -> Health:
         manifest = self._guarded("manifest", lambda: read_manifest(self.folder))
         if manifest is None:
+            with contextlib.suppress(BlinkError):
+                manifest = read_manifest(self.folder, changed=True)
+        if manifest is None:
             return self.health
+        self.manifest = manifest
+        self.folder = self.root / manifest.folder
         if manifest.metric != _METRIC:
             self._fault("manifest", f"the metric is {manifest.metric!r}, vectors are compared by {_METRIC}; {self.rebuild}")
         self.health.figures |= {"entities": manifest.entities, "dim": manifest.dim, "index": manifest.index}
@@ -111,15 +153,20 @@ class _Checks:
         with tempfile.TemporaryDirectory() as scratch:
             catalogue = self._guarded("catalogue", lambda: self._catalogue(manifest, Path(scratch)))
             vectors = self._guarded("vectors", lambda: load_vectors(self.folder / VECTORS_FILE))
-            usable = vectors is not None and self._vectors(vectors, manifest)
+            removed = [] if catalogue is None else catalogue.removed_rows
+            usable = vectors is not None and self._vectors(vectors, manifest, removed)
+            self._tables(manifest)
             if catalogue is None or vectors is None or not usable:
                 return self.health
             with catalogue:
                 if len(catalogue) == len(vectors):
-                    self._duplicates(vectors, catalogue)
-                    self._names(catalogue, manifest)
-                    self._model(vectors, catalogue, manifest)
-        self._index(vectors)
+                    self._edits(vectors, catalogue, manifest)
+                    if not files_only:
+                        self._duplicates(vectors, catalogue)
+                        self._names(catalogue, manifest)
+                        self._model(vectors, catalogue, manifest)
+        if not files_only:
+            self._index(vectors)
         return self.health
 
     def _fault(self, check: str, message: str) -> None:
@@ -136,27 +183,23 @@ class _Checks:
     # -- files ---------------------------------------------------------------------------------------------------
 
     def _files(self, manifest: Manifest) -> None:
-        present = {name for name in manifest.samples if (self.folder / name).is_file()}
-        for name in sorted(manifest.samples.keys() - present):
-            self._fault("files", f"{name} is missing; {self.rebuild}")
-        digests = {**manifest.sha256, CATALOGUE_FILE: manifest.catalogue_sha256}
-        if not manifest.sha256:
-            self.health.notes.append("the manifest of this version holds no whole hashes; files are checked by blocks of them")
-        whole = {name for name in digests if (self.folder / name).is_file()}
-        size = sum((self.folder / name).stat().st_size for name in whole)
+        if unverified_files(manifest):
+            self.health.notes.append(self.unhashed)
+        paths = (self.folder / name for name in {*whole_hashes(manifest), *manifest.samples})
+        size = sum(path.stat().st_size for path in paths if path.is_file())
         with self.bars("hashing", size, "B") as progress:
-            for name in sorted(present | whole):
-                self._guarded("files", partial(self._hashed, name, manifest, digests.get(name), progress.advance))
+            for name, fault in self._guarded("files", partial(self._file_faults, manifest, progress.advance)) or ():
+                copy = "" if fault.endswith("missing") else "copy it again, or "
+                self._fault("files", f"{name} {fault.removeprefix(f'{self.folder / name} ')}; {copy}{self.rebuild}")
 
-    def _hashed(self, name: str, manifest: Manifest, digest: str | None, advance: Callable[[int], None]) -> None:
-        path = self.folder / name
-        sampled = manifest.samples.get(name)
-        same = sampled is None or sample_hash(path) == sampled
-        if digest is not None:
-            same = sha256(path, advance) == digest and same
-        if not same:
-            why = "was changed after it was made, or is damaged"
-            self._fault("files", f"{name} is not the file of the manifest: it {why}; copy it again, or {self.rebuild}")
+    def _file_faults(self, manifest: Manifest, advance: Callable[[int], None]) -> list[tuple[str, str]]:
+        return list(file_faults(self.root, manifest, whole=True, advance=advance))
+
+    def _tables(self, manifest: Manifest) -> None:
+        with self.bars("reading tables", None, "number") as progress:
+            faults = self._guarded("tables", lambda: list(range_faults(self.folder, manifest.entities, progress.advance)))
+        for fault in faults or ():
+            self._fault("tables", f"{fault}; {self.rebuild}")
 
     def _catalogue(self, manifest: Manifest, scratch: Path) -> Catalogue:
         """Scan the catalogue anew, since a sidecar may be of another state of it."""
@@ -185,8 +228,8 @@ class _Checks:
 
     # -- vectors -------------------------------------------------------------------------------------------------
 
-    def _vectors(self, vectors: np.ndarray, manifest: Manifest) -> bool:
-        """Shape, type and values; whether rows can be compared with the catalogue."""
+    def _vectors(self, vectors: np.ndarray, manifest: Manifest, removed: Sequence[int]) -> bool:
+        """Shape, type and values, which are zero in ``removed`` rows; whether rows can be compared with the catalogue."""
         if vectors.shape != (manifest.entities, manifest.dim) or vectors.dtype != DTYPES.get(manifest.dtype):
             actual = f"{len(vectors):,} vectors of dimension {vectors.shape[1]} ({vectors.dtype})"
             expected = f"{manifest.entities:,} of {manifest.dim} ({manifest.dtype})"
@@ -194,12 +237,13 @@ class _Checks:
         faults = {"hold NaN or infinity": _Rows(), "are zero": _Rows()}
         with self.bars("reading vectors", len(vectors), "vector") as progress:
             for start, block in blocks_of(vectors):
-                finite = np.isfinite(block).all(axis=1)
-                for rows, wrong in zip(faults.values(), (~finite, finite & ~block.any(axis=1)), strict=True):
+                finite, zero = np.isfinite(block).all(axis=1), np.logical_not(block.any(axis=1))
+                zero[[row - start for row in removed if start <= row < start + len(block)]] = False
+                for rows, wrong in zip(faults.values(), (~finite, finite & zero), strict=True):
                     rows.add(start, wrong)
                 progress.advance(len(block))
-        not_finite, zero = faults.values()
-        self.health.figures |= {"vectors_not_finite": not_finite.count, "vectors_zero": zero.count}
+        not_finite, zeros = faults.values()
+        self.health.figures |= {"vectors_not_finite": not_finite.count, "vectors_zero": zeros.count}
         for fault, rows in faults.items():
             if rows.count:
                 self._fault("vectors", f"{rows.count:,} vectors {fault}, such as {_rows(rows.examples)}; {self.rebuild}")
@@ -209,6 +253,7 @@ class _Checks:
         """Equal vectors are right where entities have the same title and text, and a fault where the titles differ."""
         with self.bars("comparing vectors", len(vectors), "vector") as progress:
             pairs, n_duplicates = _equal_pairs(vectors, progress.advance)
+        n_duplicates -= max(0, len(catalogue.removed_rows) - 1)  # zeros, all the same
         self.health.figures["vectors_duplicate"] = n_duplicates
         bad = set(catalogue.bad_rows)
         pairs = [pair for pair in pairs if bad.isdisjoint(pair) and (vectors[pair[0]] == vectors[pair[1]]).all()]
@@ -233,14 +278,36 @@ class _Checks:
             self._fault("model", f"the vectors are of another model than the one given; {rebuild}")
             return
         rows = [row for row in self._sampled(len(vectors), _ENCODED_AGAIN) if not catalogue.is_bad(row)]
-        stored = np.asarray(vectors[rows], np.float32)
-        cosines = _cosines(self.encoder.encode([catalogue[row] for row in rows]), stored)
+        self._encoded_again([catalogue[row] for row in rows], np.asarray(vectors[rows], np.float32), "model", self.rebuild)
+
+    def _encoded_again(self, entities: Sequence[Entity], stored: np.ndarray, check: str, remedy: str) -> None:
+        if self.encoder is None or not entities:
+            return
+        cosines = _cosines(self.encoder.encode(entities), stored)
         least = int(np.argmin(cosines))
-        self.health.figures["least_cosine_encoded_again"] = round(float(cosines[least]), 6)
+        figure, cosine = "least_cosine_encoded_again", round(float(cosines[least]), 6)
+        self.health.figures[figure] = min(cosine, self.health.figures.get(figure, cosine))
         if not cosines[least] >= MIN_COSINE:
-            entity = f"row {rows[least]} ({catalogue.title(rows[least])})"
+            entity = f"row {entities[least].row} ({entities[least].title})"
             fault = f"{entity} encoded again has cosine {cosines[least]:.3f} with its vector, not 1"
-            self._fault("model", f"{fault}: vectors and catalogue do not belong together; {self.rebuild}")
+            self._fault(check, f"{fault}: vectors and catalogue do not belong together; {remedy}")
+
+    def _edits(self, vectors: np.ndarray, catalogue: Catalogue, manifest: Manifest) -> None:
+        """The journal: whether its edits follow each other, and are encoded as they should be."""
+        state = self._guarded("edits", lambda: JournalState(self.folder, manifest, catalogue, vectors))
+        if state is None:
+            return
+        self.health.figures |= {"edits": len(state.entries), "edited_entities": len(list(state.changed))}
+        if tail := state.journal.read().tail:
+            acknowledged = f"{state.journal.path} ends with {tail:,} bytes of an edit that was never acknowledged"
+            self.health.notes.append(f"{acknowledged}; the next edit removes them")
+        restore = "restore the file from a copy, or undo the edit"
+        for fault in self._guarded("edits", lambda: list(journal_faults(state))) or ():
+            self._fault("edits", f"{fault}; {restore}")
+        changes = state.changes
+        rows = self._sampled(len(changes.vector_rows), _ENCODED_AGAIN)
+        entities = [entity for row in changes.vector_rows[rows].tolist() if (entity := changes.entities[row]) is not None]
+        self._encoded_again(entities, changes.vectors[rows], "edits", restore)
 
     # -- names and index -----------------------------------------------------------------------------------------
 
@@ -254,12 +321,15 @@ class _Checks:
         titles = None
         if TitleTable.is_in(self.folder):
             titles = self._guarded("names", lambda: TitleTable.open(self.folder, manifest.entities))
+        attributes = None
+        if manifest.format >= 7:
+            attributes = self._guarded("names", lambda: AttributeTable.open(self.folder))
         wrong: dict[str, list[int]] = {}
         rows = [row for row in self._sampled(len(catalogue), self.sample) if not catalogue.is_bad(row)]
         with self.bars("looking names up", len(rows), "entity") as progress:
             for row in rows:
                 try:
-                    tables = list(_wrong_tables(catalogue, names, titles, row))
+                    tables = list(_wrong_tables(catalogue, names, titles, attributes, row))
                 except (ValueError, IndexError) as error:
                     self._fault("names", f"the names of row {row} cannot be read ({error}); {self.rebuild}")
                     return
@@ -276,11 +346,11 @@ class _Checks:
         if closed or self.health.figures["vectors_not_finite"]:
             self.health.notes.append("the index was not searched, since the problems above prevent it")
             return
-        base = self._guarded("index", lambda: KnowledgeBase.open(self.folder))
+        base = self._guarded("index", lambda: KnowledgeBase.open(self.root))
         if base is None:
             return
         queries = np.asarray(vectors[self._sampled(len(vectors), self.sample)], np.float32)
-        compared = ComparedIndex(base.index, vectors)
+        compared = ComparedIndex(base.view.base.index, vectors)
         with self.bars("searching the index", len(queries), "vector") as progress:
             for start in range(0, len(queries), _QUERIES):
                 block = queries[start : start + _QUERIES]
@@ -342,7 +412,9 @@ def _different_names(one: str, other: str) -> bool:
     return one != other and bool(one) and bool(other) and one.isascii() and other.isascii()
 
 
-def _wrong_tables(catalogue: Catalogue, names: NameIndex, titles: TitleTable | None, row: int) -> Iterator[str]:
+def _wrong_tables(
+    catalogue: Catalogue, names: NameIndex, titles: TitleTable | None, attributes: AttributeTable | None, row: int
+) -> Iterator[str]:
     """The tables that do not agree with the line of a row."""
     entity = catalogue[row]
     if titles is not None and (titles.titles([row]), titles.kb_ids([row])) != ([entity.title], [entity.kb_id]):
@@ -357,6 +429,8 @@ def _wrong_tables(catalogue: Catalogue, names: NameIndex, titles: TitleTable | N
         yield "fuzzy index"
     if not np.allclose(names.popularity[row], describe([entity])[0], rtol=1e-5):
         yield "table of popularity"
+    if attributes is not None and not all(row in attributes.rows_with(*of) for of in attributes_of(entity)):
+        yield "table of types and tags"
 
 
 def _cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""The tables of a catalogue's names, written in one pass: titles, alias table, fuzzy index and popularity."""
+"""The tables of a catalogue, written in one pass: titles, alias table, fuzzy index, popularity, and types and tags."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -10,10 +10,13 @@ import numpy as np
 
 from blink.data.arrays import array_writer
 from blink.data.records import Entity
-from blink.kb import alias_table, fuzzy_index, popularity, title_table
+from blink.files import disk_named
+from blink.kb import alias_table, attribute_table, fuzzy_index, name_count_table, popularity, title_table
 from blink.kb.alias_table import ALIAS, BARE_TITLE, TITLE, AliasTableWriter, normalise_all, without_brackets
+from blink.kb.attribute_table import AttributeTableWriter
 from blink.kb.fuzzy_index import MAX_NAMES_PER_ENTITY
 from blink.kb.fuzzy_writer import FuzzyIndexWriter
+from blink.kb.name_count_table import NameCountWriter
 from blink.kb.title_table import title_table_writer
 
 FILES = (
@@ -22,8 +25,10 @@ FILES = (
     *fuzzy_index.FILES,
     popularity.POPULARITY_FILE,
     *title_table.FILES,
+    *attribute_table.FILES,
+    *name_count_table.FILES,
 )
-"""All files that are derived from the catalogue's names."""
+"""All files that are derived from the catalogue's lines."""
 _BLOCK_ROWS = 1 << 13
 
 
@@ -41,21 +46,29 @@ def build_name_tables(
     folder = Path(folder)
     of_rows = _every_row(entities, rows)
     with (
+        disk_named(folder),  # temporary files have no name
         title_table_writer(folder) as add_titles,
         array_writer(folder / popularity.POPULARITY_FILE, np.float32, len(popularity.COLUMNS)) as add_popularity,
         AliasTableWriter(folder, rows) as aliases,
         FuzzyIndexWriter(folder, rows) as fuzzy,
+        AttributeTableWriter(folder, rows) as attributes,
+        NameCountWriter(folder) as name_counts,
     ):
         while block := list(islice(of_rows, _BLOCK_ROWS)):
             add_titles([entity.title for entity in block], [entity.kb_id for entity in block])
             add_popularity(popularity.describe(block))
-            _add_names(block, aliases, fuzzy)
+            add_names(block, aliases, fuzzy)
+            attributes.add(block)
+            name_counts.add(block)
             advance(len(block))
         aliases.finish()
         fuzzy.finish()
+        attributes.finish()
+        name_counts.finish()
 
 
-def _add_names(block: list[Entity], aliases: AliasTableWriter, fuzzy: FuzzyIndexWriter) -> None:
+def add_names(block: Sequence[Entity], aliases: AliasTableWriter, fuzzy: FuzzyIndexWriter) -> None:
+    """Add the names of entities of consecutive rows to alias table and fuzzy index."""
     names_of = [_names(entity) for entity in block]
     n_names = np.fromiter(map(len, names_of), np.int64, len(block))
     names = [name for names in names_of for name in names]

@@ -24,8 +24,8 @@ NO_ID = 2.0
 def describe(entities: Sequence[Entity]) -> np.ndarray:
     """The columns of entities.
 
-    - popularity: 7 - log10 of the Wikidata number. Numbers were assigned in order of creation, so that popular entities
-      have low numbers, such as Q64 for Berlin.
+    - popularity: that of the entity, such as 7 - log10 of its rank by Wikipedia pages; else 7 - log10 of the Wikidata number.
+      Numbers were assigned in order of creation, so that popular entities have low numbers, such as Q64 for Berlin.
     - aliases: log(1 + number of aliases).
     - words: log(1 + words of the description).
     - common_noun: 1 if the title begins with a lowercase letter.
@@ -35,8 +35,10 @@ def describe(entities: Sequence[Entity]) -> np.ndarray:
     """
     ids = [wikidata_id(entity.kb_id or "") for entity in entities]
     numbers = np.array([int(plain[1:]) if plain else -1 for plain in ids], dtype=np.float64)
+    stated = np.array([np.nan if entity.popularity is None else entity.popularity for entity in entities], dtype=np.float64)
+    by_number = np.where(numbers < 0, NO_ID, 7 - np.log10(np.maximum(numbers, 0) + 10))
     columns = [
-        np.where(numbers < 0, NO_ID, 7 - np.log10(np.maximum(numbers, 0) + 10)),
+        np.where(np.isnan(stated), by_number, stated),
         np.log1p([len(entity.aliases) for entity in entities]),
         np.log1p([len(entity.text.split()) for entity in entities]),
         np.array([entity.title[:1].islower() for entity in entities]),

@@ -14,20 +14,14 @@ from blink.data.arrays import save_array
 from blink.data.records import NOT_IN_CATALOGUE, Sample
 from blink.errors import DataError
 from blink.files import atomic_open, locked
+from blink.kb.attribute_table import AttributeTable
+from blink.kb.building import build_folder, file_samples, install
 from blink.kb.catalogue import Catalogue
 from blink.kb.index import build_index, resolved_kind, save_index
-from blink.kb.knowledge_base import (
-    CATALOGUE_FILE,
-    FORMAT,
-    INDEX_FILE,
-    VECTORS_FILE,
-    WORK_FOLDER,
-    KnowledgeBase,
-    Manifest,
-    NameIndex,
-    file_samples,
-    install,
-)
+from blink.kb.knowledge_base import KnowledgeBase
+from blink.kb.live.carrying import refuse_edits
+from blink.kb.manifest import CATALOGUE_FILE, FORMAT, INDEX_FILE, VECTORS_FILE, Manifest
+from blink.kb.name_index import NameIndex
 from blink.kb.name_tables import build_name_tables
 from blink.kb.title_table import TitleTable
 
@@ -83,9 +77,11 @@ def subset(base: KnowledgeBase, rows_removed: Iterable[int], out: str | Path | N
         catalogue = _write_catalogue(base.catalogue, rows, Path(folder) / CATALOGUE_FILE)
         build_name_tables(catalogue, len(catalogue), folder)
         names, titles = NameIndex.open(folder, len(catalogue)), TitleTable.open(folder, len(catalogue))
+        attributes = AttributeTable.open(folder)
     kind = "flat" if base.manifest is None else base.manifest.local_index
     manifest = None if base.manifest is None else _manifest(base.manifest, catalogue)
-    return Subset(KnowledgeBase(catalogue, build_index(vectors, kind), manifest, vectors, names, titles), row_of)
+    index = build_index(vectors, kind)
+    return Subset(KnowledgeBase(catalogue, index, manifest, vectors, names, titles, attributes), row_of)
 
 
 def _new_rows(catalogue: Catalogue, rows_removed: Iterable[int]) -> npt.NDArray[np.int64]:
@@ -112,17 +108,17 @@ def _write_catalogue(whole: Catalogue, rows: npt.NDArray[np.int64], path: Path) 
 def _manifest(whole: Manifest, catalogue: Catalogue) -> Manifest:
     digest, repeated = catalogue.sha256, catalogue.repeated_ids
     kind = resolved_kind(whole.local_index, len(catalogue)).name
-    smaller = replace(whole, format=FORMAT, entities=len(catalogue), index=kind)
+    smaller = replace(whole, format=FORMAT, entities=len(catalogue), index=kind, folder="", edits=0, built_from="")
     return replace(smaller, catalogue_sha256=digest, samples={}, skipped=repeated)
 
 
 def _saved(base: KnowledgeBase, rows: npt.NDArray[np.int64], vectors: np.ndarray, out: Path) -> KnowledgeBase:
     if base.manifest is None:
         raise DataError("only a knowledge base that was read from a folder can be saved as a subset; leave out the folder")
-    work = out / WORK_FOLDER
-    work.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        work.mkdir(exist_ok=True)  # a concurrent build may just have ended and removed it
+        refuse_edits(out)
+        work = build_folder(out)
         with _write_catalogue(base.catalogue, rows, work / CATALOGUE_FILE) as catalogue:
             manifest = _manifest(base.manifest, catalogue)
             build_name_tables(catalogue, len(catalogue), work)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from blink.errors import SettingsError
 from blink.kb.index.kinds import AUTO, KINDS, IndexKind, names_for
+from blink.limits import format_size, parse_size
 
 RESERVES = {"onnx": 384 << 20, "torch": 704 << 20}
 """Bytes for everything but the index, by backend: Python, the starter's model, texts, pages of the tables of names.
@@ -16,31 +16,6 @@ Maximum resident set of ``/usr/bin/time -v blink link --kb KB --model starter --
 less 149 MB of vectors of a ``flat`` knowledge base of 97,081 entities: 359 MB with ONNX Runtime, 647 MB with PyTorch, on a CPU.
 """
 DEFAULT_BACKEND = "onnx"
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
-def parse_size(text: str) -> int:
-    """Bytes of a size such as ``512M``, ``4G``, ``4GB`` or ``4 GiB``; units are powers of 1024.
-
-    Raises:
-        SettingsError: it is no size, or zero.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
-    if not size:
-        raise SettingsError(f"{text!r} is no size of memory; give one such as 512M, 4G or 4GiB")
-    return size
-
-
-def format_size(size: int) -> str:
-    """A size as `parse_size` reads it, rounded up, so that it is enough."""
-    for unit in ("T", "G", "M", "K"):
-        if size >= _UNITS[unit]:
-            steps = 1 if size >= 100 * _UNITS[unit] else 10
-            rounded = -(-size * steps // _UNITS[unit])
-            return f"{rounded / steps:g}{unit}"
-    return f"{size}B"
 
 
 @dataclass(frozen=True)
@@ -106,6 +81,16 @@ class MemoryPlan:
         mapped = f"; the {stored} of stored vectors, which are mapped, {fit}" if self.kind.rescored else ""
         total = f"index {self.kind.name} needs {format_size(self.needed)} of {format_size(self.limit)}"
         return f"{total} ({parts}, with backend {self.backend}){mapped}"
+
+
+def most_vectors(kind: IndexKind, dim: int, max_ram: int, backend: str = DEFAULT_BACKEND) -> int:
+    """How many vectors of a dimension linking can search within a limit of memory, in bytes; 0 for none."""
+    room = max_ram - RESERVES[backend]
+    low, high = 0, max(0, room) + 1  # a vector takes a byte at least
+    while high - low > 1:
+        n = (low + high) // 2
+        low, high = (n, high) if index_bytes(kind, StoredVectors(n, dim)) <= room else (low, n)
+    return low
 
 
 def plan_memory(vectors: StoredVectors, max_ram: int, index: str = AUTO, backend: str = DEFAULT_BACKEND) -> MemoryPlan:

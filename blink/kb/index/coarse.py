@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from blink.errors import SettingsError
 from blink.kb.index.exact import ExactIndex
-from blink.kb.index.faiss_index import FaissIndex
+from blink.kb.index.faiss_index import EXACT_ROWS, FaissIndex
 from blink.kb.index.protocol import NO_ROW, Hits, checked_queries
 from blink.kb.index.scoring import products_of, sorted_hits
+from blink.kb.index.selector import RowSelector
 from blink.kb.index.stored_rows import StoredRows
 
 DEPTH = 128
@@ -70,27 +71,32 @@ class CoarseIndex:
         """Number of vectors."""
         return self.coarse.size
 
-    def search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
+    def search(self, queries: npt.NDArray[np.float32], k: int, selector: RowSelector | None = None) -> Hits:
         """The ``k`` best rows for each query; see :meth:`Index.search`."""
         checked = checked_queries(queries, k, self.dim)
         depth = max(4 * k, self.depth)
-        if not len(checked) or self.size <= 2 * depth:
-            return self._exact.search(checked, k)
+        allowed = self.size if selector is None else len(selector)
+        few = 2 * depth if selector is None or self.adaptive else max(2 * depth, EXACT_ROWS)
+        if not len(checked) or allowed <= few:
+            return self._exact.search(checked, k, selector)
         scores, rows = np.empty((len(checked), k), np.float32), np.empty((len(checked), k), np.int64)
         pending = np.arange(len(checked))
         while len(pending):
-            scores[pending], rows[pending], is_enough = self._rescored(checked[pending], depth, k)
+            scores[pending], rows[pending], is_enough = self._rescored(checked[pending], depth, k, selector)
             depth *= GROWTH
-            if not self.adaptive or depth > self.max_depth or depth >= self.size:
+            if not self.adaptive or depth > self.max_depth or depth >= allowed:
                 break
             pending = pending[~is_enough]
+        if selector is not None and not self.adaptive:
+            lacking = np.flatnonzero(rows[:, -1] == NO_ROW)  # the cells that were visited have fewer allowed rows
+            scores[lacking], rows[lacking] = self._exact.search(checked[lacking], k, selector)
         return scores, rows
 
     def _rescored(
-        self, queries: npt.NDArray[np.float32], depth: int, k: int
+        self, queries: npt.NDArray[np.float32], depth: int, k: int, selector: RowSelector | None
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """The hits of a shortlist, and whether it is long enough. *Shape:* (m, k), (m, k), (m,)."""
-        coarse, rows = self.coarse.shortlist(queries, depth)
+        coarse, rows = self.coarse.shortlist(queries, depth, selector)
         exact = products_of(queries, self._rows, rows)
         hit_scores, hit_rows = sorted_hits(exact, rows, k)
         half = slice(depth // 2, depth)

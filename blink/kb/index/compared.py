@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from blink.kb.index.exact import ExactIndex
 from blink.kb.index.protocol import NO_ROW, Hits, Index
+from blink.kb.index.selector import RowSelector
 
 _TOLERANCE = 1e-5
 
@@ -48,12 +49,12 @@ class ComparedIndex:
         """Time of the index by that of exact search, in the same calls; None before any search."""
         return round(self._seconds / self._exact_seconds, 4) if self._exact_seconds else None
 
-    def search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
+    def search(self, queries: npt.NDArray[np.float32], k: int, selector: RowSelector | None = None) -> Hits:
         """The answer of the index; see `Index.search`."""
         start = time.perf_counter()
-        scores, rows = self._index.search(queries, k)
+        scores, rows = self._index.search(queries, k, selector)
         middle = time.perf_counter()
-        exact_scores, exact_rows = self._exact.search(queries, k)
+        exact_scores, exact_rows = self._exact.search(queries, k, selector)
         self._seconds += middle - start
         self._exact_seconds += time.perf_counter() - middle
         n_neighbours = (exact_rows != NO_ROW).sum(axis=1)

@@ -8,15 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from blink.errors import SettingsError, ShapeError
-from blink.kb.index.protocol import NO_ROW, Hits, checked_queries, padded_hits
+from blink.kb.index.protocol import NO_ROW, Hits, checked_queries, no_hits, padded_hits
 from blink.kb.index.scoring import best_of, broken_row
+from blink.kb.index.selector import RowSelector
 
 SPARE = 16
 """Hits beyond ``k`` that are scored once more, since products of blocks and of single rows differ in their last bits."""
 _SCORES_AT_ONCE = 1 << 20
 _BLOCK_ROWS = (1 << 10, 1 << 16)
 _CONVERTED_VALUES = 1 << 22
-"""Largest block of vectors that are not float32, which is copied."""
+"""Largest block of vectors that is copied: of those that are not float32, or of some rows."""
+GATHERED_SHARE = 0.25
+"""Share of allowed rows up to which these are copied; above, the products of all rows are masked."""
 
 
 class ExactIndex:
@@ -60,41 +63,49 @@ class ExactIndex:
         """The stored vectors. *Shape:* (size, dim)."""
         return self._vectors
 
-    def search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
+    def search(self, queries: npt.NDArray[np.float32], k: int, selector: RowSelector | None = None) -> Hits:
         """The ``k`` best rows for each query, exactly; see :meth:`Index.search`.
 
         Raises:
             DataError: the vectors hold NaN (or, as for every index, a query does).
         """
         checked = checked_queries(queries, k, self.dim)
-        hits = [self._search(checked[i : i + self._query_rows], k) for i in range(0, len(checked), self._query_rows)]
-        if not hits:
-            return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
+        if not len(checked) or not self.size or (selector is not None and not len(selector)):
+            return no_hits(len(checked), k)
+        blocks = (checked[i : i + self._query_rows] for i in range(0, len(checked), self._query_rows))
+        hits = [self._search(block, k, selector) for block in blocks]
         return np.concatenate([scores for scores, _ in hits]), np.concatenate([rows for _, rows in hits])
 
-    def _search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
-        best = _RunningBest(len(queries), min(k + SPARE, self.size))
+    def _search(self, queries: npt.NDArray[np.float32], k: int, selector: RowSelector | None) -> Hits:
+        allowed = self.size if selector is None else len(selector)
+        # Where most rows are allowed, the products of all of them take less time than a copy of the allowed ones.
+        gathered = selector.rows if selector is not None and allowed <= GATHERED_SHARE * self.size else None
+        mask = selector.mask if selector is not None and gathered is None else None
+        best = _RunningBest(len(queries), min(k + SPARE, allowed))
         # The vectors come first in the product, which for few queries is twice as fast as the other order.
         columns = queries.T if len(queries) > 1 else queries[0]
-        start = 0
+        start, total = 0, self.size if gathered is None else allowed
         with np.errstate(invalid="ignore", over="ignore"):
-            for rows in self._blocks(len(queries)):
-                block = self._vectors[start : start + rows].astype(np.float32, copy=False)
-                best.update((block @ columns).reshape(len(block), -1), start)
+            for rows in self._blocks(len(queries), total, copied=gathered is not None):
+                chosen = slice(start, start + rows) if gathered is None else gathered[start : start + rows]
+                block = self._vectors[chosen].astype(np.float32, copy=False)
+                best.update((block @ columns).reshape(len(block), -1), start, None if mask is None else mask[chosen])
                 start += rows
-        hits = best_of(queries, self._vectors, best.rows, min(k, self.size))
+        if gathered is not None:
+            best.rows = np.where(best.rows == NO_ROW, NO_ROW, gathered[best.rows])
+        hits = best_of(queries, self._vectors, best.rows, min(k, allowed))
         return padded_hits(*hits, k)
 
-    def _blocks(self, n_queries: int) -> list[int]:
-        """Rows of each block; a small one first, since every score of it is looked at."""
+    def _blocks(self, n_queries: int, n_rows: int, copied: bool) -> list[int]:
+        """Rows of each block; a small one first, since every score of it is looked at. ``copied``: a block is a copy."""
         if self._block_rows is not None:
-            return [self._block_rows] * -(-self.size // self._block_rows)
+            return [self._block_rows] * -(-n_rows // self._block_rows)
         low, high = _BLOCK_ROWS
         most = min(max(_SCORES_AT_ONCE // n_queries, low), high)
-        if self._vectors.dtype != np.float32:
+        if copied or self._vectors.dtype != np.float32:
             most = max(min(most, _CONVERTED_VALUES // max(1, self.dim)), 1)
         sizes, total, rows = [], 0, min(low, most)
-        while total < self.size:
+        while total < n_rows:
             sizes.append(rows)
             total += rows
             rows = min(2 * rows, most)
@@ -112,8 +123,13 @@ class _RunningBest:
         self.scores = np.full((n_queries, k), -np.inf, np.float32)
         self.rows = np.full((n_queries, k), NO_ROW, np.int64)
 
-    def update(self, scores: npt.NDArray[np.float32], first_row: int) -> None:
-        """Add a block of scores. *Shape:* (block, queries).
+    def update(self, scores: npt.NDArray[np.float32], first_row: int, mask: npt.NDArray[np.bool_] | None = None) -> None:
+        """Add a block of scores, which is overwritten. *Shape:* (block, queries).
+
+        Args:
+            scores: *Shape:* (block, queries), float32.
+            first_row: of the block.
+            mask: whether each row is allowed; None if all are. *Shape:* (block,).
 
         Raises:
             DataError: a score is NaN.
@@ -121,11 +137,15 @@ class _RunningBest:
         k = self.rows.shape[1]
         if not k:
             return
+        if mask is not None:
+            scores[~mask] = -np.inf  # of forbidden rows that are not finite too
         # Rows of later blocks are larger, so one with the score of the lowest hit does not replace it. Negated, NaN passes.
         passed = scores <= self.scores[:, -1]
         np.logical_not(passed, out=passed)
         if first_row == 0 or (np.count_nonzero(passed) > 4 * k * scores.shape[1] and len(scores) > k):
             passed = ~(scores < self._block_threshold(scores, k))
+        if mask is not None:
+            passed &= mask[:, None]
         self._merge(scores, np.flatnonzero(passed), first_row)
 
     def _block_threshold(self, scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.float32]:

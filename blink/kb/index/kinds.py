@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blink.errors import SettingsError
+from blink.kb.index.faiss_module import has_faiss, require_faiss
 from blink.kb.index.reduction import MAX_DIM, new_reduced
 
 AUTO = "auto"
@@ -64,7 +65,7 @@ def sub_quantizers(dim: int) -> int:
 
 def _faiss(factory: Callable[[int, int], str]) -> Callable[[int, int], Any]:
     def new(n: int, dim: int) -> Any:
-        import faiss
+        faiss = require_faiss()
 
         return faiss.index_factory(dim, factory(n, dim), faiss.METRIC_INNER_PRODUCT)
 
@@ -81,7 +82,7 @@ def _new_inverted_file(codes: Callable[[int], str]) -> Callable[[int, int], Any]
     """Cells around L2 means; within a cell, inner product."""
 
     def new(n: int, dim: int) -> Any:
-        import faiss
+        faiss = require_faiss()
 
         index: Any = faiss.index_factory(dim, f"IVF{cells(n)}(Flat),{codes(dim)}", faiss.METRIC_INNER_PRODUCT)
         index.nprobe = probes(n)
@@ -171,14 +172,14 @@ CHOICES = (AUTO, *KINDS)
 
 
 def resolved_kind(name: str, n: int) -> IndexKind:
-    """The kind of a name; of ``auto``, the one for this number of entities.
+    """The kind of a name; of ``auto``, the one for this number of entities, which is flat where FAISS is not installed.
 
     Raises:
         SettingsError: there is no such kind.
     """
     if name not in CHOICES:
         raise SettingsError(f"the index is {name!r}; allowed are {', '.join(CHOICES)}")
-    return KINDS[("coarse" if n >= COARSE_FROM else "flat") if name == AUTO else name]
+    return KINDS[("coarse" if n >= COARSE_FROM and has_faiss() else "flat") if name == AUTO else name]
 
 
 def names_for(name: str, n: int) -> list[str]:
@@ -188,4 +189,6 @@ def names_for(name: str, n: int) -> list[str]:
         SettingsError: there is no such kind.
     """
     best = resolved_kind(name, n).name
-    return list(dict.fromkeys((best, *BEST_FIRST))) if name == AUTO else [best]
+    if name != AUTO:
+        return [best]
+    return list(dict.fromkeys((best, *BEST_FIRST))) if has_faiss() else [best]

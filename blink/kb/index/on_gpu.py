@@ -12,6 +12,7 @@ from blink.kb.index.coarse import CoarseIndex
 from blink.kb.index.exact import ExactIndex
 from blink.kb.index.protocol import Hits, Index, checked_queries
 from blink.kb.index.scoring import products_of, sorted_hits
+from blink.kb.index.selector import RowSelector
 from blink.kb.index.stored_rows import StoredRows
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Resident(Protocol):
     def on_device(self) -> bool:
         """Whether they are."""
 
-    def search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
+    def search(self, queries: npt.NDArray[np.float32], k: int, selector: RowSelector | None = None) -> Hits:
         """See `Index.search`."""
 
 
@@ -48,10 +49,10 @@ class GpuIndex:
         self._resident, self._rows = resident, StoredRows(vectors)
         self.size, self.dim = int(vectors.shape[0]), int(vectors.shape[1])
 
-    def search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
+    def search(self, queries: npt.NDArray[np.float32], k: int, selector: RowSelector | None = None) -> Hits:
         """The ``k`` best rows for each query, exactly; see `Index.search`."""
         checked = checked_queries(queries, k, self.dim)
-        rows = self._resident.search(checked, k + SPARE)[1]
+        rows = self._resident.search(checked, k + SPARE, selector)[1]
         return sorted_hits(products_of(checked, self._rows, rows), rows, k)
 
 

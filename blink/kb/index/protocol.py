@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blink.errors import DataError, MismatchError, SettingsError, ShapeError
+from blink.kb.index.selector import RowSelector
 
 Hits = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 """Scores and rows, both of *shape* (queries, k), best first, padded with -inf and -1."""
@@ -25,12 +26,13 @@ class Index(Protocol):
     def size(self) -> int:
         """Number of vectors."""
 
-    def search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
+    def search(self, queries: npt.NDArray[np.float32], k: int, selector: RowSelector | None = None) -> Hits:
         """The ``k`` rows with the largest inner product for each query.
 
         Args:
             queries: *Shape:* (m, dim), float32.
             k: hits per query, at least 1; may exceed ``size``.
+            selector: rows that may be hits; None for all. The hits are the best of these rows.
 
         Returns:
             scores, float32, and rows, int64, best first, padded with -inf and -1. *Shape:* (m, k) each.
@@ -41,6 +43,11 @@ class Index(Protocol):
             SettingsError: ``k`` is below 1.
             DataError: a query holds NaN.
         """
+
+
+def no_hits(n_queries: int, k: int) -> Hits:
+    """Hits where there are no rows. *Shape:* (queries, k) each."""
+    return np.full((n_queries, k), -np.inf, np.float32), np.full((n_queries, k), NO_ROW, np.int64)
 
 
 def checked_queries(queries: npt.NDArray[Any], k: int, dim: int) -> npt.NDArray[np.float32]:

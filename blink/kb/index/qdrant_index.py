@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from blink.errors import BlinkError, CheckpointError, MismatchError, MissingFileError, SettingsError, ShapeError
 from blink.files import read_json, write_json
-from blink.kb.index.protocol import NO_ROW, Hits, checked_queries
+from blink.kb.index.protocol import NO_ROW, Hits, checked_queries, no_hits
+from blink.kb.index.scoring import sorted_hits
+from blink.kb.index.selector import RowSelector
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -30,6 +32,12 @@ URL = "BLINK_QDRANT_URL"
 UPLOADED_ROWS = 512
 """Vectors of a request; 512 of 1,024 numbers take about 10 MB as JSON."""
 QUERIES_PER_REQUEST = 256
+IDS_PER_REQUEST = 1 << 18
+"""Ids of points in the filters of a request, about 2 MB as JSON."""
+MAX_FILTERED_IDS = 1 << 14
+"""Most ids of a filter; where more rows than these are allowed and forbidden, longer lists of hits are requested."""
+GROWTH = 4
+"""Factor by which lists of hits grow that have too few allowed rows."""
 INSTALL = "pip install 'blink-linker[qdrant]'"
 
 
@@ -155,21 +163,43 @@ class QdrantIndex:
         """Number of vectors."""
         return self._size
 
-    def search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
+    def search(self, queries: npt.NDArray[np.float32], k: int, selector: RowSelector | None = None) -> Hits:
         """The ``k`` best rows, exactly or by the service's graph; see :meth:`Index.search`.
+
+        The service filters by the ids of the allowed rows, or of the forbidden ones where they are fewer. Where both are many,
+        lists of hits are requested that grow until ``k`` of them are allowed.
 
         Raises:
             ServiceError: the service does not answer.
         """
+        checked = checked_queries(queries, k, self.dim)
+        if selector is not None and not len(selector):
+            return no_hits(len(checked), k)
+        if selector is None or min(len(selector), len(selector.mask) - len(selector)) <= MAX_FILTERED_IDS:
+            return self._hits(checked, k, selector)
+        scores, rows = no_hits(len(checked), k)
+        pending, length = np.arange(len(checked)), int(1.5 * k * self.size / len(selector)) + 1
+        while len(pending):
+            of_all, found = self._hits(checked[pending], min(length, self.size), None)
+            is_allowed = (found != NO_ROW) & selector.mask[found]
+            of_all, found = np.where(is_allowed, of_all, np.float32(-np.inf)), np.where(is_allowed, found, NO_ROW)
+            scores[pending], rows[pending] = sorted_hits(of_all, found, k)
+            pending = pending[is_allowed.sum(1) < min(k, len(selector))] if length < self.size else pending[:0]
+            length *= GROWTH
+        return scores, rows
+
+    def _hits(self, queries: npt.NDArray[np.float32], k: int, selector: RowSelector | None) -> Hits:
         from qdrant_client import models
 
-        checked = checked_queries(queries, k, self.dim)
-        scores = np.full((len(checked), k), -np.inf, dtype=np.float32)
-        rows = np.full((len(checked), k), NO_ROW, dtype=np.int64)
+        scores, rows = no_hits(len(queries), k)
         parameters = models.SearchParams(exact=True) if self._address.exact else None
-        for start in range(0, len(checked), QUERIES_PER_REQUEST):
-            block = checked[start : start + QUERIES_PER_REQUEST]
-            requests = [models.QueryRequest(query=query.tolist(), limit=k, params=parameters) for query in block]
+        allowed, n_ids = _filter(selector)
+        per_request = max(1, min(QUERIES_PER_REQUEST, IDS_PER_REQUEST // max(1, n_ids)))
+        for start in range(0, len(queries), per_request):
+            block = queries[start : start + per_request]
+            requests = [
+                models.QueryRequest(query=query.tolist(), limit=k, params=parameters, filter=allowed) for query in block
+            ]
             with _answers(self._address):
                 answers = self._client.query_batch_points(self._address.collection, requests)
             for i, answer in enumerate(answers, start):
@@ -177,6 +207,19 @@ class QdrantIndex:
                 scores[i, : len(hits)] = [-score for score, _ in hits]
                 rows[i, : len(hits)] = [row for _, row in hits]
         return scores, rows
+
+
+def _filter(selector: RowSelector | None) -> tuple[Any, int]:
+    """The filter of a selector for the service, and its number of ids; None and 0 where all rows are allowed."""
+    from qdrant_client import models
+
+    if selector is None:
+        return None, 0
+    forbidden = np.flatnonzero(~selector.mask)
+    if len(forbidden) < len(selector):
+        condition = models.HasIdCondition(has_id=forbidden.tolist())
+        return (models.Filter(must_not=[condition]), len(forbidden)) if len(forbidden) else (None, 0)
+    return models.Filter(must=[models.HasIdCondition(has_id=selector.rows.tolist())]), len(selector)
 
 
 def upload(

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from blink.kb.index.faiss_module import require_faiss
+
 MAX_DIM = 256
 """Dimensions that are kept; docs/scale.md has recall, memory and time of searches with them."""
 
@@ -58,7 +60,7 @@ def new_reduced(dim: int, codes: int) -> Any:
         dim: of the vectors.
         codes: of a vector, 4 bits each; a divisor of the dimensions after the map.
     """
-    import faiss
+    faiss = require_faiss()
 
     kept = min(dim, MAX_DIM)
     quantizer = faiss.IndexPQFastScan(kept, codes, 4, faiss.METRIC_INNER_PRODUCT)
@@ -74,7 +76,7 @@ def learn(index: Any, sample: npt.NDArray[np.float32]) -> None:
         index: an empty one.
         sample: *Shape:* (n, d), float32.
     """
-    import faiss
+    faiss = require_faiss()
 
     if not isinstance(index, faiss.IndexPreTransform):
         index.train(sample)

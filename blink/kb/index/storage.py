@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,14 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from blink.errors import DataError, MismatchError, ShapeError
+from blink.extras import install_command
 from blink.kb.index.coarse import CoarseIndex
 from blink.kb.index.exact import ExactIndex
 from blink.kb.index.faiss_index import FaissIndex, read_index, tune, write_index
+from blink.kb.index.faiss_module import has_faiss
 from blink.kb.index.kinds import IndexKind, resolved_kind
 from blink.kb.index.protocol import Index
 from blink.kb.index.reduction import learn
 from blink.kb.index.scoring import broken_row
 from blink.kb.index.stored_rows import release
+
+logger = logging.getLogger(__name__)
 
 BLOCK_ROWS = 65_536
 LARGE = 1 << 20
@@ -50,10 +55,10 @@ def build_codes(
     """
     if vectors.ndim != 2:
         raise ShapeError(f"vectors have {vectors.ndim} dimensions; give a matrix of shape (entities, width)")
-    if not len(vectors):
-        raise DataError("there are no vectors to index; encode the catalogue first")
     if kind.new is None:
         return None
+    if not len(vectors):
+        raise DataError("there are no vectors to index; encode the catalogue first")
     index = kind.new(*vectors.shape)
     sample = min(kind.training_rows(len(vectors)), len(vectors))
     if sample:
@@ -82,7 +87,7 @@ def open_codes(codes: FaissIndex | None, kind: IndexKind, vectors: npt.NDArray[A
         sizes = f"{codes.size} vectors of dimension {codes.dim}, not {vectors.shape[0]} of {vectors.shape[1]}"
         raise MismatchError(f"the index holds {sizes}; build the knowledge base again")
     if not kind.rescored:
-        return codes
+        return codes.over(vectors)
     if codes.size < LARGE:
         return CoarseIndex(codes, vectors, depth=kind.depth, adaptive=kind.adaptive)
     depth = max(kind.depth, DEPTH_OF_LARGE)
@@ -105,7 +110,16 @@ def open_index(path: Path, kind: IndexKind, vectors: npt.NDArray[Any]) -> Index:
 
     Raises:
         BlinkError: the file is missing or damaged, or is not of these vectors.
+
+    Where FAISS is not installed, all stored vectors are searched.
     """
+    if kind.new is not None and not has_faiss():
+        logger.warning(
+            "%s is an index of FAISS, which is not installed: all vectors are searched, which takes longer; %s",
+            path,
+            install_command("faiss"),
+        )
+        return ExactIndex(vectors)
     return open_codes(None if kind.new is None else read_index(path), kind, vectors)
 
 

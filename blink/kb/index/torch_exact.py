@@ -9,7 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from blink.errors import DataError, SettingsError, ShapeError
-from blink.kb.index.protocol import Hits, checked_queries, padded_hits
+from blink.forking import one_thread_when_forked
+from blink.kb.index.exact import GATHERED_SHARE
+from blink.kb.index.protocol import NO_ROW, Hits, checked_queries, no_hits, padded_hits
+from blink.kb.index.scoring import sorted_hits
+from blink.kb.index.selector import RowSelector
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +53,7 @@ class TorchIndex:
         """
         import torch
 
+        one_thread_when_forked("torch", "set_num_threads")
         if vectors.ndim != 2:
             raise ShapeError(f"vectors have {vectors.ndim} dimensions; give a matrix of shape (entities, width)")
         if dtype not in ("fp32", "bf16"):
@@ -83,7 +88,7 @@ class TorchIndex:
         """Whether the matrix is on the device, and not read block by block."""
         return self._vectors.device.type == self._device.type
 
-    def search(self, queries: npt.NDArray[np.float32], k: int) -> Hits:
+    def search(self, queries: npt.NDArray[np.float32], k: int, selector: RowSelector | None = None) -> Hits:
         """The ``k`` best rows for each query, exactly; see :meth:`Index.search`.
 
         Raises:
@@ -92,27 +97,48 @@ class TorchIndex:
         import torch
 
         checked = torch.from_numpy(checked_queries(queries, k, self.dim)).to(self._device)
-        if not len(checked):
-            return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
+        if not len(checked) or (selector is not None and not len(selector)):
+            return no_hits(len(checked), k)
+        allowed, gathered = self._allowed(selector)
         with torch.inference_mode():
             query_blocks = list(torch.split(checked, self._query_rows))
             empty = torch.empty(0, device=self._device)
             best = [(empty.expand(len(block), 0), empty.long().expand(len(block), 0)) for block in query_blocks]
-            for start in range(0, self.size, self._block_rows):
-                vectors = self._block(start)
+            for start in range(0, self.size if gathered is None else len(gathered), self._block_rows):
+                chosen = slice(start, start + self._block_rows)
+                vectors = self._block(chosen if gathered is None else gathered[chosen])
+                forbidden = None if allowed is None else ~allowed[chosen].to(self._device)
                 for number, block in enumerate(query_blocks):
-                    scores, rows = _best(self._multiply(block, vectors), k)
+                    products = self._multiply(block, vectors)
+                    if forbidden is not None:
+                        products.masked_fill_(forbidden, float("-inf"))
+                    scores, rows = _best(products, k)
                     best[number] = _merged(best[number], (scores, rows + start), k)
             all_scores, all_rows = (torch.cat(column).cpu().numpy() for column in zip(*best, strict=True))
+        if gathered is not None:
+            all_rows = gathered.cpu().numpy()[all_rows]
+        elif selector is not None:
+            is_allowed = selector.mask[all_rows]
+            all_scores, all_rows = sorted_hits(all_scores, np.where(is_allowed, all_rows, NO_ROW), k)
         if np.isnan(all_scores).any():
             row = int(all_rows[np.isnan(all_scores)][0])
             raise DataError(f"the vector of row {row} holds NaN or infinity; encode the entities again")
         return padded_hits(all_scores, all_rows, k)
 
-    def _block(self, start: int) -> torch.Tensor:
+    def _allowed(self, selector: RowSelector | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """The mask of allowed rows, or where they are few their numbers, on the device of the vectors. *Shape:* (n,) each."""
         import torch
 
-        block = self._vectors[start : start + self._block_rows].to(self._device).to(self._dtype)
+        if selector is None:
+            return None, None
+        if len(selector) > GATHERED_SHARE * self.size:
+            return torch.from_numpy(selector.mask).to(self._vectors.device), None
+        return None, torch.from_numpy(selector.rows).to(self._vectors.device)
+
+    def _block(self, rows: slice | torch.Tensor) -> torch.Tensor:
+        import torch
+
+        block = self._vectors[rows].to(self._device).to(self._dtype)
         return block if self._mixed else block.to(torch.float32)
 
     def _multiply(self, queries: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
