@@ -8,21 +8,21 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from blink.apps.shell.render import Fragments
 from blink.apps.shell.session import Session
 from blink.data.records import Candidate, Entity, Link
-from blink.kb.knowledge_base import KnowledgeBase
+from blink.explaining.render import Fragments
 from blink.linking.analysis import Analysis
 from blink.linking.decoder import Decoder, Thresholds
 from blink.linking.features import FEATURES
 from blink.linking.linker import Linker
+from blink.linking.links import LinkBuilder
 from blink.linking.scoring import ScoredSpans
 from blink.linking.sections import Section
 from blink.linking.stages import LinkerOptions
 from blink.model.reranker import RerankerNetwork
 
 ENTITIES = [
-    Entity(0, "Paris", "Capital of France on the Seine.", "Q90", aliases=("City of Light",)),
+    Entity(0, "Paris", "Capital of France on the Seine.", "Q90", "https://x.org/Paris", ("City of Light",)),
     Entity(1, "Paris, Texas", "City in Lamar County.", "Q830149"),
     Entity(2, "Georgia (country)", "Country in the Caucasus.", "Q230", aliases=("Sakartvelo",)),
     Entity(3, "Georgia (U.S. state)", "State in the south of the USA.", "Q1428"),
@@ -43,11 +43,14 @@ class ToyCatalogue(list):  # type: ignore[type-arg]
 class ToyBase:
     """A knowledge base of nothing but a catalogue."""
 
-    titles_and_ids = KnowledgeBase.titles_and_ids
-    _title_table = None
+    names = None
 
     def __init__(self, catalogue: ToyCatalogue) -> None:
         self.catalogue = catalogue
+        self.view = SimpleNamespace(catalogue=catalogue)
+
+    def titles_and_ids(self, rows: list[int]) -> list[tuple[str, str | None]]:
+        return [(self.catalogue[row].title, self.catalogue[row].kb_id) for row in rows]
 
 
 class ToyLinker(Linker):
@@ -56,8 +59,9 @@ class ToyLinker(Linker):
     def __init__(self, threshold: float = -2.0, mode: str = "joint", mention_threshold: float | None = None) -> None:
         self.kb = ToyBase(ToyCatalogue(ENTITIES))  # type: ignore[assignment]
         self.options = LinkerOptions(entities=3)
-        self.stages = SimpleNamespace(reranker=None, coherence=None)  # type: ignore[assignment]
+        self.stages = SimpleNamespace(reranker=None, graph_prior=None, coherence=None, document=None)  # type: ignore[assignment]
         self.decoder = Decoder(mode, Thresholds(threshold, mention_threshold))
+        self._links = LinkBuilder(self.kb)
         self.texts: list[str] = []
         self.before_reading: Callable[[], None] = lambda: None
 
@@ -81,7 +85,7 @@ class Script:
 
     def __init__(self, *lines: str | BaseException, width: int = 80, colour: bool = False) -> None:
         self.lines = list(lines)
-        self.width, self.colour = width, colour
+        self.width, self.colour, self.hyperlinks = width, colour, False
         self.prompts: list[str] = []
         self.output: list[str] = []
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from shell_toys import ToyLinker
 
 from blink.apps.shell import run
-from blink.apps.shell.cards import PLAIN_DIALOGUE
 from blink.apps.shell.console import LineConsole
 from blink.apps.shell.run import run_dialogue, run_shell
 from blink.apps.shell.session import Session
 from blink.apps.shell.stream import line_blocks, link_stream
 from blink.errors import DataError
+from blink.explaining.cards import PLAIN_DIALOGUE
 
 pytestmark = pytest.mark.quick
 
@@ -30,7 +30,19 @@ def test_a_pipe_gets_a_json_object_per_line_in_order(capsys: pytest.CaptureFixtu
     assert [row["text"] for row in rows] == ["Paris", "", "no", "Georgia"]
     assert rows[1] == {"text": "", "links": []}
     assert rows[0]["links"][0]["kb_id"] == "Q90"
-    assert list(rows[0]["links"][0]) == ["start", "end", "mention", "row", "kb_id", "title", "score", "candidates"]
+    assert list(rows[0]["links"][0]) == [
+        "start",
+        "end",
+        "mention",
+        "row",
+        "kb_id",
+        "title",
+        "score",
+        "description",
+        "url",
+        "types",
+        "candidates",
+    ]
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\n\r\ufeff"), max_size=8), min_size=1), st.data())

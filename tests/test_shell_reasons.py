@@ -8,9 +8,10 @@ import pytest
 import toys
 from shell_toys import Script, weighing
 
-from blink.apps.shell.reasons import reasons
-from blink.apps.shell.render import View
 from blink.apps.shell.session import Session
+from blink.explaining.explain import reason_lines
+from blink.explaining.explanation import explain_text
+from blink.explaining.render import View
 from blink.linking.linker import Linker
 from blink.model.biencoder import BiEncoder
 
@@ -41,12 +42,11 @@ def linker(model: BiEncoder, tmp_path_factory: pytest.TempPathFactory) -> Linker
     return Linker(model, kb, precision="fp32", device="cpu")
 
 
-def explained(linker: Linker, text: str, mention: str) -> list[str]:
+def explained(linker: Linker, text: str, words: str) -> list[str]:
     """The heading, and a line per candidate."""
-    start = text.index(mention)
-    (analysis,) = linker.analyze([text], spans=[[(start, start + len(mention))]], keep=("features",))
-    (link,) = linker.decode(analysis).links
-    fragments = [" ".join(words.split()) for _, words in reasons(analysis, 0, link, linker, View(200))]
+    start = text.index(words)
+    (mention,) = explain_text(linker, text, spans=[(start, start + len(words))]).mentions
+    fragments = [" ".join(line.split()) for _, line in reason_lines(mention, View(200))]
     return [" ".join(fragments[:2]), *fragments[2:]] if fragments else []
 
 

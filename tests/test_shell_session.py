@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from shell_toys import Script, ToyLinker, link, plain, play
 
-from blink.apps.shell.cards import SHELL, no_links
 from blink.apps.shell.commands import command_named, help_text
 from blink.apps.shell.console import Cancelled
 from blink.apps.shell.session import COMMANDS, Leave, Session
 from blink.errors import SettingsError
+from blink.explaining.cards import SHELL, no_links
 from blink.linking.decoder import MODES, Thresholds
 from blink.linking.scales import LOG_PROBABILITIES, PROBABILITIES, scale_of
 
@@ -108,7 +108,7 @@ def test_commands_by_their_beginning_and_unknown_ones() -> None:
     assert command_named("e", COMMANDS) is COMMANDS["explain"]
     assert command_named("k", COMMANDS) is COMMANDS["k"]
     for name in ("foo", "", "explain\udcff"):
-        with pytest.raises(SettingsError, match=":threshold, :k, :explain, :help, :quit") as caught:
+        with pytest.raises(SettingsError, match=":undo, :right, :wrong, :save, :help, :quit") as caught:
             command_named(name, COMMANDS)
         str(caught.value).encode()
 

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from shell_toys import link, plain
 
 from blink.apps.common import printable
-from blink.apps.link import describe
-from blink.apps.shell.cards import compact_card
-from blink.apps.shell.render import STYLE, View, marked_text, name_of, segments, wrapped
+from blink.data.display import segments
+from blink.data.link_formats import LinkFormat
 from blink.data.records import Candidate, Entity, Link, LinkedSection, LinkedText
+from blink.explaining.cards import compact_card
+from blink.explaining.render import STYLE, View, marked_text, name_of, wrapped
 
 pytestmark = pytest.mark.quick
 
@@ -66,7 +67,7 @@ def test_nothing_shown_can_move_the_cursor(text: str) -> None:
 def test_blink_link_prints_nothing_that_changes_a_terminal() -> None:
     text = "see \x1b[31mParis\x9b2J\nnow"
     bad = Link(4, 16, text[4:16], 0, "Q1\x07", "Pa\x1b]0;ris\n", -1.0, (Candidate(0, "Q1\x07", "Pa\x1b]0;ris\n", -1.0),))
-    printed = "".join(describe(LinkedSection(text, (bad,), True, True)))
+    printed = "".join(LinkFormat().pieces([LinkedSection(text, (bad,), True, True)]))
     lines = ["see \ufffd[31mParis\ufffd2J\nnow", "  4-16  \ufffd[31mParis\ufffd2 -> Pa\ufffd]0;ris (Q1\ufffd)  -1.000"]
     assert printed == "".join(f"{line}\n" for line in lines)
     card = plain(compact_card(1, bad, 0, Entity(0, "One", "\x1bx", "Q1"), (0, 0, 1), View(60)))

@@ -55,10 +55,10 @@ def test_the_history_lies_in_the_state_folder(monkeypatch: pytest.MonkeyPatch, t
 
 
 @contextmanager
-def terminal(keys: str, depth: ColorDepth | None = None) -> Iterator[io.StringIO]:
+def terminal(keys: str, depth: ColorDepth | None = None, term: str | None = None) -> Iterator[io.StringIO]:
     """A terminal where ``keys`` are typed, with a pause at each ``|``; what appears on it, if a colour depth is given."""
     screen = io.StringIO()
-    output = DummyOutput() if depth is None else Vt100_Output(screen, lambda: Size(40, 100), default_color_depth=depth)
+    output = DummyOutput() if depth is None else Vt100_Output(screen, lambda: Size(40, 100), term, depth)
     with create_pipe_input() as typed, create_app_session(input=typed, output=output):
         typist = threading.Thread(target=type_slowly, args=(keys, typed.send_text))
         typist.start()
@@ -91,6 +91,10 @@ def converse(linker: ToyLinker, tmp_path: Path) -> None:
         ("Paris\r|\x1b[A|\r\x04", ["Paris", "Paris"]),  # up: the earlier text
         ("City of L\t|?\r\x04", ["City of Light?"]),
         (":qu\t|\r", []),
+        ("Paris\rquit\rGeorgia\r", ["Paris"]),
+        ("q\rParis\r", []),
+        (" exit\r\x04", [" exit"]),  # a text
+        ("Paris in Georgia\rn\r|\x12pArIs IN|\r\r\x04", ["Paris in Georgia"] * 2),  # Ctrl-R, in another case
         ("\x1b[200~Paris\nin Georgia\x1b[201~\r\x04", ["Paris\nin Georgia"]),  # pasted
     ],
 )
@@ -112,13 +116,23 @@ def test_colours_appear_and_no_color_turns_them_into_brackets(tmp_path: Path) ->
     assert not re.search(r"\x1b\[[0-9;]*[34]8;", screen.getvalue())
 
 
+@pytest.mark.parametrize(("term", "opens"), [("xterm-256color", True), ("dumb", False), (None, False)])
+def test_titles_open_addresses_where_the_terminal_can(term: str | None, opens: bool, tmp_path: Path) -> None:
+    with terminal("Paris\r\x04", ColorDepth.DEPTH_24_BIT, term) as screen:
+        converse(ToyLinker(), tmp_path)
+    assert ("\x1b]8;;https://x.org/Paris\x1b\\" in screen.getvalue()) == opens
+    assert screen.getvalue().count("\x1b]8;;\x1b\\") == screen.getvalue().count("\x1b]8;;http")
+
+
 def test_the_dialogue_on_a_terminal_has_the_prompts_of_the_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
-    with terminal("Paris\rn\r\x04", ColorDepth.DEPTH_1_BIT) as screen:
-        run_dialogue(ToyLinker())
-    assert "insert text: " in screen.getvalue()
-    assert "Next question [n] / change threshold [c]: " in screen.getvalue()
+    for leaving in ("\x04", "q\r", "quit\r", "exit \r"):
+        with terminal(f"Paris\rn\r{leaving}", ColorDepth.DEPTH_1_BIT) as screen:
+            run_dialogue(linker := ToyLinker())
+        assert "insert text (q quits): " in screen.getvalue()
+        assert "Next question [n] / change threshold [c] / quit [q]: " in screen.getvalue()
+        assert linker.texts == ["Paris"]
 
 
 class Tmux:
@@ -157,9 +171,9 @@ def test_a_conversation_in_tmux(tmp_path: Path, root: Path) -> None:
     command = [sys.executable, "-m", "blink.apps.cli", "shell"]
     window = Tmux(tmp_path, ["env", "-C", str(root), *command], XDG_STATE_HOME=str(tmp_path), OMP_NUM_THREADS="1")
     try:
-        window.wait_for(r"^text>", timeout_s=200)
-        window.type("Does the Nile flow through Egypt?", "Enter")
-        window.wait_for(r"^ \d  Egypt → Egypt  Q79  -?\d\.\d{3}$")
+        window.wait_for("^BLINK: opening the model", timeout_s=200)
+        window.type("Does the Nile flow through Egypt?", "Enter")  # before there is a prompt
+        window.wait_for(r"^ \d  Egypt → Egypt  Q79  -?\d\.\d{3}$", timeout_s=200)
         assert re.search(r"\x1b\[[0-9;]*48;[0-9;]*mEgypt", window.wait_for("^Does the ", colours=True))
         window.type(":explain 1", "Enter")
         window.wait_for(r"^    losing candidates, the first behind by")
@@ -167,12 +181,15 @@ def test_a_conversation_in_tmux(tmp_path: Path, root: Path) -> None:
         window.wait_for(r"^new threshold:")
         window.type("1", "Enter")  # above any log-probability, and any probability
         window.wait_for(r"no links above 1; the best guess")
+        window.type(":kb", "Enter")
+        window.wait_for(r"^  knowledge base  .*starter-kb$")
+        window.wait_for(r"^  prior .*prior.safetensors$")
         window.type("half a text", "C-c")
         window.wait_for(r"^Ctrl-C once more")
-        window.type(":wrong", "Enter")
-        window.wait_for(r"^there is no command ':wrong'")
+        window.type(":bogus", "Enter")
+        window.wait_for(r"^there is no command ':bogus'")
         window.type("", "C-c")
-        window.wait_for(r"':wrong'(.|\n)*^Ctrl-C once more.*\n.*text>")
+        window.wait_for(r"':bogus'(.|\n)*^Ctrl-C once more.*\n.*text>")
         window.type("", "C-c")
         screen = window.wait_for(r"^status 0$")
         assert "Traceback" not in screen

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from blink.apps.shell.render import Fragments, wrapped
 from blink.errors import SettingsError
+from blink.explaining.render import Fragments, wrapped
 from blink.linking.scales import Scale
 
 Owner = TypeVar("Owner")
@@ -18,11 +18,12 @@ Owner = TypeVar("Owner")
 
 @dataclass(frozen=True)
 class Command(Generic[Owner]):
-    """A colon command: its argument, its description, and its function."""
+    """A colon command: its argument, its description, its function, and whether Tab completes names of entities in it."""
 
     takes: str
     does: str
     run: Callable[[Owner, str], Fragments]
+    completes: bool = False
 
 
 def command_named(name: str, commands: Mapping[str, Command[Owner]]) -> Command[Owner]:
@@ -70,21 +71,22 @@ def help_text(commands: Mapping[str, Command[Any]], most_candidates: int, room: 
     """The inputs of the shell and the meaning of scores, in lines of at most ``room`` columns."""
     rows = [
         ("a text", "its mentions are linked (put a blank before a text that begins with a colon)"),
-        ("n", "after an answer: the next text"),
+        ("n", "after an answer: forget it, and ask for the next text (typing a text does the same)"),
         ("c", "change the threshold; the answer is filtered again, the model does not run again"),
     ]
     rows += [(f":{name} {command.takes}".rstrip(), command.does) for name, command in commands.items()]
     rows += [
         ("Tab", "complete a command or the name of an entity"),
         ("Up, Right", "earlier texts; take the grey suggestion"),
-        ("Ctrl-C, Ctrl-D", "cancel the line, or stop the model; leave"),
+        ("Ctrl-R", "search earlier texts, in any case"),
+        ("Ctrl-C, Ctrl-D", "cancel the line, or stop the model; leave (as q, quit and exit)"),
     ]
     notes = (
         f"{scale.about.format(most_candidates)} k says only how many candidates are listed; it changes no score. "
-        ":explain 2 shows what the score of link 2 is made of, and why it won."
+        ":explain 2 shows what the score of link 2 is made of, and why it won; :explain Paris why those words are not linked."
     )
     lines: Fragments = []
     for key, does in rows:
         # The key fills the indent of the first line of its wrapped explanation.
-        lines += [("class:key", f"  {key:<16}"), ("", wrapped(does, room, 18)[18:])]
+        lines += [("class:key", f"  {key:<18}"), ("", wrapped(does, room, 20)[20:])]
     return [*lines, ("class:faint", "\n" + wrapped(notes, room, 2) + "\n")]

@@ -25,8 +25,9 @@ def names_of(entities: Iterable[Entity]) -> list[Name]:
 
 
 def completions(line: str, names: list[Name], commands: Mapping[str, Command[Any]], most: int = 30) -> list[Ending]:
-    """Completions of the end of ``line``: commands after a colon, else names of entities."""
-    if line.startswith(":"):
+    """Completions of the end of ``line``: commands after a colon, else names of entities, in a text or behind a command."""
+    named, _, argument = line[1:].partition(" ")
+    if line.startswith(":") and not (argument and any(c.completes for name, c in commands.items() if name.startswith(named))):
         return [(line, f":{name}", command.does) for name, command in commands.items() if name.startswith(line[1:])]
     starts = [i for i, c in enumerate(line) if not c.isspace() and (i == 0 or line[i - 1].isspace())]
     matches: dict[str, Ending] = {}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from blink.apps.common import printable
-from blink.apps.shell.render import Fragments
+from blink.explaining.render import Fragments
 
 
 class Console(Protocol):
@@ -20,6 +20,10 @@ class Console(Protocol):
     @property
     def colour(self) -> bool:
         """Whether colours are shown."""
+
+    @property
+    def hyperlinks(self) -> bool:
+        """Whether it opens links, see `blink.explaining.render.hyperlinked`."""
 
     def ask(self, prompt: str, hint: str | None = None) -> str:
         """A line from the user. With ``hint``, which the toolbar shows, the line is not added to the history.
@@ -46,6 +50,7 @@ class LineConsole:
 
     width = 10_000  # an error stays on one line
     colour = False
+    hyperlinks = False
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = iter(lines)

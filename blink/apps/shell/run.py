@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from io import BufferedIOBase
 from typing import Any, cast
 
-from blink.apps.common import say
 from blink.apps.model_options import open_linker
-from blink.apps.shell.cards import DIALOGUE, PLAIN_DIALOGUE, SHELL, Look, banner
+from blink.apps.shell.bases import Bases
 from blink.apps.shell.console import LineConsole, stdin_lines
 from blink.apps.shell.session import Session
 from blink.apps.shell.stream import link_stream
 from blink.apps.shell.terminal import TerminalConsole
+from blink.explaining.cards import DIALOGUE, PLAIN_DIALOGUE, SHELL, Look, banner
 from blink.linking.linker import Linker
 
 
@@ -34,9 +34,9 @@ def run_shell(model: str | None, kb: str | None, threshold: float | None, batch_
         linker = open_linker(model, kb, threshold, **options)
         link_stream(linker, cast(BufferedIOBase, sys.stdin.buffer), batch_size)
         return
-    say("loading the model ...")
     linker = open_linker(model, kb, threshold, **options)
-    session = _on_terminal(linker, SHELL, batch_size)
+    bases = Bases(lambda folder: open_linker(model, folder, threshold, **options), model or "the starter")
+    session = _on_terminal(linker, SHELL, batch_size, bases)
     example = "Did Mozart ever meet Beethoven in Vienna?" if model is None else None
     session.console.show(banner(len(linker.catalogue), example))
     session.run()
@@ -55,8 +55,8 @@ def run_dialogue(linker: Linker, *, lines: Iterable[str] | None = None) -> None:
     Session(linker, LineConsole(stdin_lines() if lines is None else lines), PLAIN_DIALOGUE).run()
 
 
-def _on_terminal(linker: Linker, look: Look, batch_size: int = 64) -> Session:
+def _on_terminal(linker: Linker, look: Look, batch_size: int = 64, bases: Bases | None = None) -> Session:
     console = TerminalConsole()
-    session = Session(linker, console, look, batch_size=batch_size)
+    session = Session(linker, console, look, batch_size=batch_size, bases=bases)
     console.attach(session)
     return session

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from io import BufferedIOBase
 
 from blink.apps.link import print_links
+from blink.data.link_formats import LinkFormat
 from blink.data.text_lines import decode_line
 from blink.errors import DataError
 from blink.linking.linker import Linker
@@ -29,7 +30,7 @@ def link_stream(linker: Linker, stream: BufferedIOBase, batch_size: int = 64) ->
             except DataError as error:
                 broken = error
                 break
-        print_links(linker.stream(texts, batch_size=batch_size), as_json=True)
+        print_links(linker.stream(texts, batch_size=batch_size), LinkFormat("json"))
         if broken is not None:
             raise broken
     if not count:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blink.apps.common import one_line
 from blink.apps.shell.complete import Ending, completions
 from blink.apps.shell.console import Cancelled
-from blink.apps.shell.render import STYLE, Fragments
-from blink.apps.shell.session import COMMANDS, LONG_TEXT, Session
+from blink.apps.shell.session import COMMANDS, LEAVING, LONG_TEXT, Session
+from blink.explaining.render import ESCAPE, STYLE, Fragments
+from blink.terminal import HOSTILE
 
 if TYPE_CHECKING:
     from prompt_toolkit.auto_suggest import AutoSuggest
     from prompt_toolkit.completion import Completer
     from prompt_toolkit.history import History
+    from prompt_toolkit.output import Output
 
 
 class TerminalConsole:
@@ -31,9 +34,12 @@ class TerminalConsole:
         from prompt_toolkit.styles import Style
 
         self._output = get_app_session().output
+        _protect(self._output)
         self._style = Style.from_dict(STYLE if self.colour else {"title": "bold", "key": "bold", "prompt": "bold"})
         self._suggest: AutoSuggest = AutoSuggestFromHistory()
-        self._texts: PromptSession[str] = PromptSession(history=open_history(history or history_file()))
+        self._texts: PromptSession[str] = PromptSession(
+            history=open_history(history or history_file()), search_ignore_case=True
+        )
         self._answers: PromptSession[str] = PromptSession(history=DummyHistory())
         self._toolbar: Callable[[], Any] | None = None
         self._completer: Completer | None = None
@@ -59,6 +65,13 @@ class TerminalConsole:
 
         return self._output.get_default_color_depth() != ColorDepth.DEPTH_1_BIT
 
+    @property
+    def hyperlinks(self) -> bool:
+        """Whether the terminal takes escapes of the form of xterm; those that know no links show the title alone."""
+        from prompt_toolkit.output.vt100 import Vt100_Output
+
+        return isinstance(self._output, Vt100_Output) and self._output.term not in (None, "dumb", "linux", "unknown")
+
     def ask(self, prompt: str, hint: str | None = None) -> str:
         """A line typed."""
         from prompt_toolkit.filters import Condition
@@ -83,7 +96,15 @@ class TerminalConsole:
         from prompt_toolkit.formatted_text import FormattedText
 
         if fragments:
-            print_formatted_text(FormattedText(fragments), style=self._style, output=self._output, end="")
+            shown = [(style, text if style == ESCAPE else text.replace("\r", " ")) for style, text in fragments]
+            print_formatted_text(FormattedText(shown), style=self._style, output=self._output, end="")
+
+
+def _protect(output: Output) -> None:
+    """Have what is typed, completed and shown written without hostile characters; codes are written by other methods."""
+    write = output.write
+    safe = partial(HOSTILE.sub, lambda match: "\r" if match[0] == "\r" else "?")  # prompt_toolkit writes returns itself
+    setattr(output, "write", lambda text: write(safe(text)))  # noqa: B010 - one output, not its class
 
 
 def _completer(complete: Callable[[str], list[Ending]]) -> Completer:
@@ -112,7 +133,7 @@ def open_history(path: Path | None) -> History:
 
     class Texts(FileHistory):
         def append_string(self, string: str) -> None:
-            if string.strip() not in ("n", "c", "") and len(string) <= LONG_TEXT:
+            if string.strip() not in ("n", "c", *LEAVING, "") and len(string) <= LONG_TEXT:
                 super().append_string(string)
 
         def store_string(self, string: str) -> None:

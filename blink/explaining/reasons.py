@@ -6,16 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from blink.apps.common import one_line
-from blink.apps.shell.render import Fragments, View, wrapped
-from blink.data.records import Link
 from blink.linking.analysis import Analysis
 from blink.linking.features import FEATURES, CandidateFeatures
 from blink.linking.graph_prior import GraphPrior
 from blink.linking.linker import Linker
 
-_LINES = 2
-"""Most lines for a candidate."""
 _KINDS = (
     ("title", "its title"),
     ("bare_title", "its title but for brackets"),
@@ -26,29 +21,14 @@ _KINDS = (
 """How a mention names an entity, by feature; the strongest first."""
 
 
-def reasons(analysis: Analysis, span: int, link: Link, linker: Linker, view: View) -> Fragments:
-    """Features of the winner and of the best candidate that lost; nothing where candidates are not reranked.
-
-    Args:
-        analysis: of the text, with features.
-        span: index of the link in its spans.
-        link: to be explained.
-        linker: that made it.
-        view: how to show it.
-    """
+def reasons_by_row(analysis: Analysis, span: int, linker: Linker) -> dict[int, list[str]]:
+    """Features of the candidates of a span in words, by catalogue row; nothing where candidates are not reranked."""
     reranker = linker.stages.reranker
     if reranker is None or analysis.features is None:
-        return []
+        return {}
     used = [name in reranker.network.features and name not in reranker.network.off for name in FEATURES]
     described = _descriptions(analysis.features.select(np.array([span])), used)
-    fragments: Fragments = []
-    for candidate in link.candidates[:2]:
-        if candidate.row in described:
-            phrases = [*described[candidate.row], *_known(candidate.row, linker.stages.graph_prior)]
-            line = f"{one_line(candidate.title, 40)}: {'; '.join(phrases) or 'nothing'}"
-            fragments.append(("", wrapped(line, view.room, 6, _LINES)))
-    heading: Fragments = [("class:key", "    reasons"), ("class:faint", " (inner products in brackets)\n")]
-    return [*heading, *fragments] if fragments else []
+    return {row: [*phrases, *_known(row, linker.stages.graph_prior)] for row, phrases in described.items()}
 
 
 def _known(row: int, prior: GraphPrior | None) -> list[str]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby, pairwise
-from operator import itemgetter
+from urllib.parse import quote
 
-from blink.apps.common import one_line, printable
-from blink.data.records import Link, LinkedText
+from blink.data.display import one_line, printable, ranks, segments
+from blink.data.records import LinkedText
 
 Fragments = list[tuple[str, str]]
 """Pieces of styled text, (style, text), as prompt_toolkit takes them."""
+ESCAPE = "[ZeroWidthEscape]"
+"""Style of what is written to a terminal as it is, and takes no room."""
 
 COLOURS = ("#ffd75f", "#87d787", "#87d7ff", "#d7afff", "#ffaf87", "#ff87af")
 """Backgrounds of mentions: the best link of a text takes the first, the next best the second, and round again."""
@@ -43,11 +44,15 @@ class View:
         width: columns of the terminal.
         colour: mark mentions by colour; brackets do it otherwise.
         k: candidates listed per link, the winner included.
+        hyperlinks: make titles of entities links that the terminal opens.
+        least: losing candidates with lower scores are hidden.
     """
 
     width: int = 80
     colour: bool = False
     k: int = 3
+    hyperlinks: bool = False
+    least: float = -math.inf
 
     @property
     def room(self) -> int:
@@ -63,28 +68,6 @@ def wrapped(text: str, width: int, indent: int = 0, most: int | None = None) -> 
     room = max(width - indent, 10)
     lines = textwrap.wrap(line, room, max_lines=most, placeholder=" …", break_on_hyphens=False)
     return "".join(f"{' ' * indent}{line}\n" for line in lines)
-
-
-def ranks(links: tuple[Link, ...]) -> list[int]:
-    """The place of each link when they are sorted by descending score; ties keep the order of position."""
-    order = sorted(range(len(links)), key=lambda i: -links[i].score)
-    positions = [0] * len(links)
-    for position, i in enumerate(order):
-        positions[i] = position
-    return positions
-
-
-def segments(linked: LinkedText) -> Iterator[tuple[int, int, int | None]]:
-    """Split the text into ``(start, end, link)``: stretches of one link each (the best of overlapping ones), or of none."""
-    positions = ranks(linked.links)
-    bounds = {0, len(linked.text)}.union(*((link.start, link.end) for link in linked.links))
-    pieces = []
-    for start, end in pairwise(sorted(bounds)):
-        covering = [i for i, link in enumerate(linked.links) if link.start <= start and end <= link.end]
-        pieces.append((start, end, min(covering, key=positions.__getitem__) if covering else None))
-    for owner, group in groupby(pieces, key=itemgetter(2)):
-        of_owner = list(group)
-        yield of_owner[0][0], of_owner[-1][1], owner
 
 
 def marked_text(linked: LinkedText, colour: bool) -> Fragments:
@@ -107,6 +90,15 @@ def marked_text(linked: LinkedText, colour: bool) -> Fragments:
 def mention(text: str, rank: int, colour: bool) -> tuple[str, str]:
     """A mention: in the colour of its rank, or in brackets."""
     return (f"class:mention{rank % len(COLOURS)}", text) if colour else ("", f"[{text}]")
+
+
+def hyperlinked(fragment: tuple[str, str], address: str | None, view: View) -> Fragments:
+    """A fragment that a terminal opens an address from (OSC 8), where the view says so and it is one of the web."""
+    if not view.hyperlinks or address is None or not address.lower().startswith(("http://", "https://")):
+        return [fragment]
+    # Percent signs stay, as of what is encoded already; nothing that is left can end the sequence.
+    target = quote(address, safe="%/:?#[]@!$&'()*+,;=~-._")
+    return [(ESCAPE, f"\x1b]8;;{target}\x1b\\"), fragment, (ESCAPE, "\x1b]8;;\x1b\\")]
 
 
 def name_of(kb_id: str | None, row: int) -> str:

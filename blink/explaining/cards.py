@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from blink.apps.common import one_line
-from blink.apps.shell.render import Fragments, View, mention, name_of, score_text, threshold_text, wrapped
+from blink.data.display import one_line
 from blink.data.records import Entity, Link
+from blink.explaining.render import Fragments, View, hyperlinked, mention, name_of, score_text, threshold_text, wrapped
 
 DESCRIPTION_LINES = 2
 
 
-def head(number: int, link: Link, rank: int, colour: bool) -> Fragments:
+def head(number: int, link: Link, rank: int, view: View) -> Fragments:
     """The first line of a link, unfinished: number, mention, entity."""
     return [
         ("class:faint", f"{number:>2}  "),
-        mention(one_line(link.mention, 60), rank, colour),
+        mention(one_line(link.mention, 60), rank, view.colour),
         ("", " → "),
-        *_entity(link),
+        *_entity(link, view),
     ]
 
 
-def _entity(link: Link) -> Fragments:
-    return [("class:title", one_line(link.title)), ("class:id", f"  {name_of(link.kb_id, link.row)}")]
+def _entity(link: Link, view: View) -> Fragments:
+    title = hyperlinked(("class:title", one_line(link.title)), link.url, view)
+    return [*title, ("class:id", f"  {name_of(link.kb_id, link.row)}")]
 
 
 def compact_card(number: int, link: Link, rank: int, entity: Entity, triple: tuple[int, int, int], view: View) -> Fragments:
     """A link in the shell: mention, title, id, score; the description, shortened; the next best candidates."""
-    fragments = [*head(number, link, rank, view.colour), ("class:score", f"  {score_text(link.score)}\n")]
+    fragments = [*head(number, link, rank, view), ("class:score", f"  {score_text(link.score)}\n")]
     fragments.append(("", wrapped(entity.text, view.room, 4, DESCRIPTION_LINES)))
-    others = [f"{one_line(c.title)} {score_text(c.score)}" for c in link.candidates[1 : view.k]]
+    losers = [c for c in link.candidates[1 : view.k] if c.score >= view.least]
+    others = [f"{one_line(c.title)} {score_text(c.score)}" for c in losers]
     if others:
         fragments.append(("class:faint", wrapped("or " + " · ".join(others), view.room, 4)))
     return fragments
@@ -47,13 +49,13 @@ def labelled_card(number: int, link: Link, rank: int, entity: Entity, triple: tu
     return [("", "\n".join(lines) + "\n")]
 
 
-def no_links(best: Link | None, threshold: float | None) -> Fragments:
+def no_links(best: Link | None, threshold: float | None, view: View | None = None) -> Fragments:
     """The message for a text without links: the best rejected link, and how to see it."""
     if best is None:
         return [("class:faint", "no links: the text holds nothing that reads as a mention\n")]
     fragments: Fragments = [
         ("", f"no links above {threshold_text(threshold)}; the best guess below it:\n    “{one_line(best.mention, 60)}” → "),
-        *_entity(best),
+        *_entity(best, view or View()),
         ("class:score", f"  {score_text(best.score)}\n"),
     ]
     digits = 100 if 0 < best.score < 1 else 10  # probabilities lie close together
@@ -68,7 +70,7 @@ def banner(entities: int, example: str | None) -> Fragments:
     fragments: Fragments = [
         ("class:title", "BLINK"),
         ("", f" links what you type to {entities:,} entities.\n"),
-        ("class:faint", ":help explains, Ctrl-D leaves.\n"),
+        ("class:faint", ":help explains, q or Ctrl-D leaves.\n"),
     ]
     return [*fragments, ("class:faint", f"Try: {example}\n")] if example else fragments
 
@@ -93,5 +95,7 @@ class Look:
 
 
 SHELL = Look("text> ", "n next, c threshold, or text> ")
-DIALOGUE = Look("insert text: ", "Next question [n] / change threshold [c]: ")
-PLAIN_DIALOGUE = replace(DIALOGUE, card=labelled_card)
+PLAIN_DIALOGUE = Look("insert text: ", "Next question [n] / change threshold [c]: ", labelled_card)
+"""The original's dialogue, prompts included, for pipes."""
+DIALOGUE = Look("insert text (q quits): ", "Next question [n] / change threshold [c] / quit [q]: ")
+"""The same on a terminal."""
