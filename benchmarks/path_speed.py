@@ -34,7 +34,7 @@ STAGES = {
     "names": ["stages.candidates.expand"],
     "features": ["stages.featurizer.measure"],
     "rerank": ["stages.reranker.rerank"],
-    "document": ["_merged"],
+    "document": ["_round.merged", "_merged"],
     "decode": ["decode"],
 }
 """Methods of a linker's attributes that are timed; of several the first that the tree has. A method that calls

@@ -16,6 +16,7 @@ from prior_toys import AsTheyAre, by_row, random_spans, same, spans, table
 from blink.data.prior_file import RELATEDNESS, PriorTable, PriorWeights
 from blink.errors import MismatchError, SettingsError
 from blink.linking import coherence as module
+from blink.linking import shared_neighbours, siblings
 from blink.linking.coherence import (
     GROUP_SIZE,
     MIN_LINK_PROBABILITY,
@@ -25,6 +26,7 @@ from blink.linking.coherence import (
     relatedness_of,
 )
 from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities
+from blink.linking.shared_neighbours import SharedNeighbours
 from blink.linking.siblings import Siblings
 
 pytestmark = pytest.mark.quick
@@ -289,6 +291,16 @@ class TestSiblings:
     @some
     @given(st.integers(0, 10_000), st.sets(st.integers(-1, 6)))
     def test_groups_are_those_of_the_triples(self, seed: int, entities: set[int]) -> None:
+        self.check_groups(seed, entities)
+
+    @some
+    @given(st.integers(0, 10_000), st.sets(st.integers(-1, 6)), st.integers(0, 4))
+    def test_heads_of_many_triples_are_searched_alike(self, seed: int, entities: set[int], many: int) -> None:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(siblings, "MANY_TRIPLES", many)
+            self.check_groups(seed, entities)
+
+    def check_groups(self, seed: int, entities: set[int]) -> None:
         triples = np.unique(np.random.default_rng(seed).integers((7, 2, 7), size=(20, 3)), axis=0).astype(np.int32)
         some_entities = np.array(sorted(entities), dtype=np.int64)
         groups = Counter(
@@ -379,6 +391,40 @@ def test_relatedness_is_what_it_says(name: str, seed: int, entities: list[int]) 
     expected = [[0.0 if a == b else measure(prior_table, a, b) for b in entities] for a in entities]
     assert relatedness.dtype == np.float32
     assert np.allclose(relatedness, expected, atol=2e-5)
+
+
+@some
+@given(seed=st.integers(0, 1000), hub=st.integers(0, 12), step=st.integers(1, 3), block=st.integers(1, 3))
+def test_neighbours_of_hubs_count_as_those_of_others(seed: int, hub: int, step: int, block: int) -> None:
+    random = np.random.default_rng(seed)
+    prior_table = table([f"Q{i}" for i in range(12)], seed)
+    entities = random.permutation(12)[: random.integers(1, 12)]
+    expected = SharedNeighbours(prior_table)(entities)
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in (("HUB_DEGREE", hub), ("_STEP", step), ("_BLOCK", block)):
+            patched.setattr(shared_neighbours, name, value)
+        found = SharedNeighbours(prior_table)
+        for _ in range(2):  # pairs of hubs are remembered
+            assert np.allclose(found(entities), expected, atol=2e-5)
+
+
+def test_a_sample_of_the_neighbours_of_hubs_stands_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hubs with a share of 200 common neighbours in 20,000, whose degrees are high, so that phi is below 1."""
+    random = np.random.default_rng(0)
+    n, hubs, common = 40_000, (0, 1), np.sort(random.choice(np.arange(2, 20_000), 12, replace=False))
+    edges = np.unique(np.array([*((0, x) for x in range(2, 20_000)), *((1, x) for x in [*common, *range(20_000, n)])]), axis=0)
+    both = PriorTable(tuple(f"Q{i}" for i in range(n)), np.ones(n, int), edges.astype(np.int32))
+    exact = SharedNeighbours(both)
+    exact._rarity = np.full(n, 0.05, np.float32)
+    assert exact(np.array(hubs))[0, 1] == pytest.approx(12 * 0.05, abs=1e-5)
+    estimates = []
+    for sample in range(4_000, 12_000, 100):
+        monkeypatch.setattr(shared_neighbours, "SAMPLE", sample)
+        sampled = SharedNeighbours(both)
+        sampled._rarity = exact._rarity
+        estimates.append(float(sampled(np.array(hubs))[0, 1]))
+    assert np.mean(estimates) == pytest.approx(0.6, abs=0.1)
+    assert len(set(estimates)) > 1
 
 
 def test_what_a_measure_lacks_is_said() -> None:

@@ -483,11 +483,11 @@ def test_a_broken_line_of_the_catalogue_is_never_linked(model: BiEncoder, tmp_pa
 
 
 def test_a_given_span_with_nothing_but_broken_lines_has_no_link(model: BiEncoder, tmp_path: Path) -> None:
-    kb = toys.knowledge_base(tmp_path / "kb", model, [*["{"] * 6, {"title": "Oslo"}], skip_bad=True)
+    kb = toys.knowledge_base(tmp_path / "kb", model, [*["{"] * 6, *[{"title": "Oslo"}] * 6], skip_bad=True)
     linker = Linker(model, kb, threshold=-20.0, entities=1, precision="fp32", device="cpu")
     links = [link for text in TEXTS[:2] for link in linker(text, spans=[(0, 3), (4, 8)]).links]
-    assert {link.row for link in links} <= {6}
-    assert all({link.row for link in linked.links} <= {6} for linked in linker.link(TEXTS))
+    assert all(link.row >= 6 for link in links)
+    assert all(link.row >= 6 for linked in linker.link(TEXTS) for link in linked.links)
 
 
 # --- pairs ----------------------------------------------------------------------------------------------------------
@@ -513,7 +513,7 @@ def test_vectors_of_another_model_are_refused(kb: KnowledgeBase, tmp_path: Path)
 
 
 def test_vectors_of_another_size_are_refused(model: BiEncoder, tmp_path: Path) -> None:
-    from blink.kb.knowledge_base import build_knowledge_base
+    from blink.kb.building import build_knowledge_base
 
     source = toys.write_catalogue(tmp_path / "entity.jsonl", toys.rows(4))
     build_knowledge_base(source, tmp_path / "kb", toys.letter_counts(5), model.candidate_fingerprint())

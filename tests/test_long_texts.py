@@ -189,17 +189,18 @@ def test_the_command_prints_sections_as_one_object(
     linker: Linker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from blink.apps.link import print_links
+    from blink.data.link_formats import LinkFormat
 
     texts = [LONG, "", "Oslo", " ".join(SENTENCES)]
     expected = list(linker.link(texts))
     monkeypatch.setattr(module, "SECTION_CHARACTERS", 700)
     counts: list[int] = []
-    print_links(linker.stream(texts), True, counts.append)
+    print_links(linker.stream(texts), LinkFormat("json"), counts.append)
     assert sum(counts) == len(texts)
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [r["text"] for r in records] == texts
     assert [[x["start"] for x in r["links"]] for r in records] == [[x.start for x in e.links] for e in expected]
-    print_links(linker.stream(texts), False)
+    print_links(linker.stream(texts), LinkFormat())
     out = capsys.readouterr().out
     assert out.count(" -> ") == sum(len(e.links) for e in expected)
     assert out.count("no links") == sum(not e.links for e in expected)

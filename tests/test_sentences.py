@@ -150,8 +150,8 @@ def test_boundaries_ascend_inside_of_the_text_and_split_no_word(text: str) -> No
 )
 def test_the_time_is_linear_in_the_text(unit: str) -> None:
     began = time.process_time()
-    assert sum(1 for _ in boundaries("A" + unit * 200_000 + "b")) <= 400_000
-    assert time.process_time() - began < 10  # hours, where each run of marks is tried from each of its characters
+    assert sum(1 for _ in boundaries("A" + unit * 40_000 + "b")) <= 80_000
+    assert time.process_time() - began < 10  # many minutes, where each run of marks is tried from each of its characters
 
 
 # --- sections ---------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,9 @@ from blink.model.breaks import TextBreaks
 from blink.model.letter_case import uncased_stretches
 from blink.model.tokenizer import Encoding
 
-KEEP = ("mention_vectors", "features", "scores_before_prior")
+SCORES_BEFORE = ("scores_before_prior", "scores_before_coherence", "scores_before_document")
+"""Scores of the spans before a stage."""
+KEEP = ("mention_vectors", "features", *SCORES_BEFORE)
 """Stage outputs that an `Analysis` retains on request."""
 
 
@@ -170,7 +172,9 @@ class Analysis:
             proposed the mentions.
         mention_vectors: of the spans, if kept. *Shape:* (m, d), float32.
         features: of the spans' candidates, if kept; its spans hold the candidates before reranking.
-        scores_before_prior: the spans without graph prior and coherence, if kept.
+        scores_before_prior: the spans without graph prior, coherence and document stage, if kept.
+        scores_before_coherence: the spans without coherence and document stage, if kept.
+        scores_before_document: the spans without the document stage, if kept.
     """
 
     text: str
@@ -180,6 +184,8 @@ class Analysis:
     mention_vectors: np.ndarray | None = None
     features: CandidateFeatures | None = None
     scores_before_prior: ScoredSpans | None = None
+    scores_before_coherence: ScoredSpans | None = None
+    scores_before_document: ScoredSpans | None = None
 
     def characters(self, first: int, last: int) -> tuple[int, int]:
         """Characters ``[start, end)`` of tokens ``first`` to ``last``, inclusive.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 
+from blink.data.caches import cached_calls
 from blink.data.ranges import Groups, numbers_of
 from blink.errors import SettingsError
 from blink.kb.catalogue import Catalogue
 from blink.kb.index import Index
-from blink.kb.knowledge_base import NameIndex
+from blink.kb.index.selector import RowSelector
+from blink.kb.live.patched import PatchedMatrix, plain
+from blink.kb.name_index import NameIndex
 from blink.linking.analysis import DetectedMentions
 from blink.linking.features import NO_MATCH, Candidates
 from blink.linking.scoring import ScoredSpans
@@ -31,21 +33,36 @@ class CandidateGenerator:
         size: dense candidates of a mention.
         names: of the knowledge base, for alias and fuzzy candidates; None where it has none.
         vectors: entity vectors, for the inner products of alias and fuzzy candidates. *Shape:* (entities, d).
+        selector: rows that may be candidates; None for all.
     """
 
-    def __init__(self, index: Index, size: int = 10, names: NameIndex | None = None, vectors: np.ndarray | None = None) -> None:
-        self.index, self.size, self.names = index, size, names
-        # Not as a memory map, each slice of which costs an extra Python call.
-        self.vectors = None if vectors is None else np.asarray(vectors)
+    def __init__(
+        self,
+        index: Index,
+        size: int = 10,
+        names: NameIndex | None = None,
+        vectors: np.ndarray | PatchedMatrix | None = None,
+        selector: RowSelector | None = None,
+    ) -> None:
+        self.index, self.size, self.names, self.selector = index, size, names, selector
+        self.vectors = None if vectors is None else plain(vectors)
         # Long texts repeat their words, and a search for similar names takes the longest.
-        self._similar = None if names is None else lru_cache(maxsize=CACHED_STRINGS)(names.fuzzy_index.similar)
+        self._similar = None if names is None else cached_calls(self._search_similar, CACHED_STRINGS)
+
+    def filtered(self, selector: RowSelector) -> CandidateGenerator:
+        """The same for some rows alone."""
+        return CandidateGenerator(self.index, self.size, self.names, self.vectors, selector)
+
+    def _search_similar(self, string: str) -> list[int]:
+        assert self.names is not None
+        return self.names.fuzzy_index.similar(string, selector=self.selector)
 
     def retrieve(self, mentions: Sequence[DetectedMentions]) -> list[ScoredSpans]:
         """Dense candidates by inner product, one search for all inputs."""
         sizes = [len(m) for m in mentions]
         if not sum(sizes):
             return [ScoredSpans.none(self.size) for _ in mentions]
-        scores, rows = self.index.search(np.concatenate([m.vectors for m in mentions]), self.size)
+        scores, rows = self.index.search(np.concatenate([m.vectors for m in mentions]), self.size, self.selector)
         bounds = np.cumsum(sizes)[:-1]
         columns = zip(mentions, np.split(rows, bounds), np.split(scores, bounds), strict=True)
         return [ScoredSpans(m.start, m.end, m.logits, of_rows, of_scores) for m, of_rows, of_scores in columns]
@@ -92,7 +109,7 @@ class CandidateGenerator:
         if self.names is None or self._similar is None:
             raise SettingsError("a reranker needs the names of a knowledge base; build one with `blink kb build`")
         distinct = list(dict.fromkeys(strings))
-        namesakes, values = self.names.candidates_all(distinct)
+        namesakes, values = self.names.candidates_all(distinct, self.selector)
         begin, sizes = np.cumsum(namesakes) - namesakes, namesakes.copy()
         rows, kinds = [values >> 2], [values & 3]
         past = len(values)
@@ -117,7 +134,9 @@ def _interleaved(added: np.ndarray, dense: np.ndarray, others: np.ndarray) -> np
     return values
 
 
-def inner_products(vectors: np.ndarray, entities: np.ndarray, rows: np.ndarray, owner: np.ndarray) -> np.ndarray:
+def inner_products(
+    vectors: np.ndarray, entities: np.ndarray | PatchedMatrix, rows: np.ndarray, owner: np.ndarray
+) -> np.ndarray:
     """Inner products of spans with candidates.
 
     Args:
@@ -138,13 +157,22 @@ def inner_products(vectors: np.ndarray, entities: np.ndarray, rows: np.ndarray, 
 
 
 def without_broken_rows(spans: ScoredSpans, catalogue: Catalogue) -> ScoredSpans:
-    """Drop candidates that are broken lines of the catalogue: their rows become -1 and move to the end."""
-    if not catalogue.skipped or not len(spans):
+    """Drop candidates whose rows are empty (broken lines, removed entities): their rows become -1 and move to the end."""
+    bad_rows = catalogue.bad_rows
+    return _without(spans, np.isin(spans.rows, bad_rows)) if bad_rows and len(spans) else spans
+
+
+def without_rows(spans: ScoredSpans, is_out: np.ndarray) -> ScoredSpans:
+    """Drop candidates of some rows: their rows become -1 and move to the end. ``is_out``: *shape* (entities,), bool."""
+    return _without(spans, (spans.rows >= 0) & is_out[spans.rows]) if len(spans) else spans
+
+
+def _without(spans: ScoredSpans, dropped: np.ndarray) -> ScoredSpans:
+    if not dropped.any():
         return spans
-    broken = np.array([[r >= 0 and catalogue.is_bad(r) for r in rows] for rows in spans.rows.tolist()])
-    logits = np.where(broken, -np.inf, spans.entity_logits)
+    logits = np.where(dropped, -np.inf, spans.entity_logits)
     order = np.argsort(-logits, axis=1, kind="stable")
-    rows = np.where(broken, -1, spans.rows)
+    rows = np.where(dropped, -1, spans.rows)
     return replace(
         spans,
         rows=np.take_along_axis(rows, order, 1),

@@ -23,6 +23,7 @@ from blink.data.prior_file import PriorTable, PriorWeights, Relations, multiplie
 from blink.errors import MismatchError, SettingsError
 from blink.linking.graph_prior import EntityAlignment, GraphPrior
 from blink.linking.scoring import ScoredSpans, joint_scores, link_probabilities
+from blink.linking.shared_neighbours import SharedNeighbours
 from blink.linking.siblings import Siblings, shared_messages
 
 Relatedness = Callable[[np.ndarray], np.ndarray]
@@ -72,6 +73,10 @@ class Coherence:
         """Log probability up to which a mention sends no messages; -inf where all may."""
         return float("-inf") if self.ranked else MIN_MENTION_LOG_PROB
 
+    def over(self, alignment: EntityAlignment) -> Coherence:
+        """The same for other entities."""
+        return Coherence(self.related, self.weight, self.ranked, alignment, self.siblings)
+
     def rescore(self, spans: ScoredSpans) -> ScoredSpans:
         """The spans of a whole text with scores that agree."""
         if len(spans) < 2:
@@ -101,8 +106,7 @@ class PriorStages:
 def relatedness_of(table: PriorTable, kind: str) -> Relatedness:
     """How related entities are, by one of `blink.data.prior_file.RELATEDNESS`.
 
-    - neighbours: 1 where a triple joins the two, plus 1 / log(1 + degree) for each shared neighbour, at most 1 in all
-      (Adamic and Adar 2003).
+    - neighbours: by a triple between the two and the neighbours that both have, see `blink.linking.shared_neighbours`.
     - cosine: of their vectors, where it is above 0.
     - plausibility: the highest probability of any relation between the two, in either direction.
 
@@ -111,7 +115,7 @@ def relatedness_of(table: PriorTable, kind: str) -> Relatedness:
         SettingsError: there is no such kind.
     """
     makers: dict[str, Callable[[PriorTable], Relatedness]] = {
-        "neighbours": _Neighbours,
+        "neighbours": SharedNeighbours,
         "cosine": _Cosine,
         "plausibility": _Plausibility,
     }
@@ -195,27 +199,6 @@ def _updated(probabilities: np.ndarray, received: np.ndarray, totals: np.ndarray
     raised = probabilities * np.exp(np.minimum(received, 30))
     nothing = np.maximum(1 - totals, 0)
     return raised / np.maximum(raised.sum(1, keepdims=True) + nothing, 1e-12)
-
-
-class _Neighbours:
-    def __init__(self, table: PriorTable) -> None:
-        self._n = max(len(table), 1)
-        both = np.concatenate([table.edges, table.edges[:, ::-1]]).astype(np.int64)
-        both = both[np.lexsort((both[:, 1], both[:, 0]))]
-        self._keys, self._neighbours = both[:, 0] * self._n + both[:, 1], both[:, 1]
-        self._first = np.searchsorted(both[:, 0], np.arange(len(table) + 1))
-        self._rarity = 1 / np.log1p(np.maximum(np.diff(self._first), 2))
-
-    def __call__(self, indices: np.ndarray) -> np.ndarray:
-        keys, first = self._keys, self._first
-        pairs = indices[:, None] * self._n + indices
-        joined = (keys[np.searchsorted(keys, pairs).clip(max=max(len(keys) - 1, 0))] == pairs) if len(keys) else pairs < 0
-        around = [self._neighbours[first[i] : first[i + 1]] for i in indices.tolist()]
-        shared, inverse = np.unique(np.concatenate(around) if around else np.empty(0, np.int64), return_inverse=True)
-        incidence = np.zeros((len(indices), len(shared)), dtype=np.float32)
-        incidence[np.repeat(np.arange(len(indices)), [len(a) for a in around]), inverse] = 1
-        common = (incidence * self._rarity[shared]) @ incidence.T if len(shared) else np.zeros(pairs.shape)
-        return _off_diagonal(np.minimum(joined + common, 1))
 
 
 class _Cosine:

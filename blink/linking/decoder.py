@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,10 @@ class Thresholds:
 
     score: float
     mention: float | None = None
+
+    def at(self, score: float | None) -> Thresholds:
+        """These with another threshold of scores; None keeps it."""
+        return self if score is None else replace(self, score=score)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,9 @@ class Mode:
 
 
 def _above_score(spans: ScoredSpans, best: np.ndarray, thresholds: Thresholds) -> np.ndarray:
-    return best > thresholds.score
+    # As doubles, which is how scores are reported: a link is there if and only if its score is above the threshold.
+    above: np.ndarray = best.astype(np.float64) > thresholds.score
+    return above
 
 
 def _mention_above(spans: ScoredSpans, best: np.ndarray, thresholds: Thresholds) -> np.ndarray:
@@ -113,31 +119,39 @@ def decide(spans: ScoredSpans, mode: str, thresholds: Thresholds) -> list[Decisi
     Raises:
         SettingsError: the mode is unknown, or lacks its mention threshold.
     """
+    bounds = np.stack([spans.start, spans.end + 1], axis=1)
+    return _emit(spans, mode_named(mode), competing(spans, mode, thresholds), bounds)
+
+
+def competing(spans: ScoredSpans, mode: str, thresholds: Thresholds) -> np.ndarray:
+    """Indices of the spans that have an entity and pass the filter of a mode, in the order in which they compete; errors as of
+    `decide`. *Shape:* (n,), int64.
+    """
     rules = mode_named(mode)
     if rules.needs_mention_threshold and thresholds.mention is None:
         raise SettingsError(f"thresholding {mode} needs a mention threshold (a raw mention score); give --mention_threshold")
     if not len(spans):
-        return []
-    best = rules.scores(spans)[:, 0]
-    rows = spans.rows[:, 0]
+        return np.empty(0, dtype=np.int64)
+    best, rows = rules.scores(spans)[:, 0], spans.rows[:, 0]
     linked = np.flatnonzero(rules.keep(spans, best, thresholds) & (rows >= 0))
-    order = linked[np.lexsort((rows[linked], spans.end[linked], spans.start[linked], -best[linked].astype(np.float64)))]
-    return _emit(spans, rules, order, best, rows)
+    return linked[np.lexsort((rows[linked], spans.end[linked], spans.start[linked], -best[linked].astype(np.float64)))]
 
 
-def _emit(spans: ScoredSpans, mode: Mode, order: np.ndarray, best: np.ndarray, rows: np.ndarray) -> list[Decision]:
+def _emit(spans: ScoredSpans, mode: Mode, order: np.ndarray, bounds: np.ndarray) -> list[Decision]:
+    """The spans that no earlier one overlaps. ``bounds``: where each begins and ends (past the end), (m, 2)."""
     covered: set[int] = set()
     emitted: set[int] = set()
     decisions = []
+    best = mode.scores(spans)[:, 0] if len(order) else np.empty(0)
     for i in order.tolist():
-        positions = range(int(spans.start[i]), int(spans.end[i]) + 1)
+        positions, row = range(*bounds[i].tolist()), int(spans.rows[i, 0])
         if not mode.overlaps and not covered.isdisjoint(positions):
             continue
-        if mode.once and rows[i] in emitted:
+        if mode.once and row in emitted:
             continue
         covered.update(positions)
-        emitted.add(int(rows[i]))
-        decisions.append(Decision(i, int(rows[i]), float(best[i])))
+        emitted.add(row)
+        decisions.append(Decision(i, row, float(best[i])))
     return decisions
 
 
@@ -208,20 +222,11 @@ class Decoder:
                 for i, (start, end) in enumerate(analysis.requested)
                 if rows[i, 0] >= 0
             ]
-        decoded = [
-            DecodedSpan(d.span, *analysis.characters(int(spans.start[d.span]), int(spans.end[d.span])), d.row, d.score)
-            for d in decide(spans, self.mode, thresholds)
-        ]
-        decoded = [d for d in decoded if d.start < d.end]
-        return decoded if MODES[self.mode].overlaps else _disjoint(decoded)
-
-
-def _disjoint(decoded: Sequence[DecodedSpan]) -> list[DecodedSpan]:
-    """Drop spans that share a character with an earlier one: one character (a Hangul syllable) may be several tokens."""
-    covered: set[int] = set()
-    disjoint = []
-    for span in decoded:
-        if covered.isdisjoint(range(span.start, span.end)):
-            disjoint.append(span)
-            covered.update(range(span.start, span.end))
-    return disjoint
+        order = competing(spans, self.mode, thresholds)
+        bounds = np.zeros((len(spans), 2), dtype=np.int64)
+        for i in order.tolist():
+            bounds[i] = analysis.characters(int(spans.start[i]), int(spans.end[i]))
+        # Spans compete for characters rather than tokens: one character (a Hangul syllable) may be several tokens.
+        order = order[bounds[order, 0] < bounds[order, 1]]
+        emitted = _emit(spans, mode_named(self.mode), order, bounds)
+        return [DecodedSpan(d.span, int(bounds[d.span, 0]), int(bounds[d.span, 1]), d.row, d.score) for d in emitted]

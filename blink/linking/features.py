@@ -14,7 +14,9 @@ import numpy as np
 
 from blink.data.ranges import Groups, numbers_of
 from blink.kb.alias_table import ALIAS, BARE_TITLE, TITLE, VARIANT
-from blink.kb.knowledge_base import NameIndex
+from blink.kb.index.selector import RowSelector
+from blink.kb.live.patched import plain
+from blink.kb.name_index import NameIndex
 from blink.kb.name_similarity import MEASURES
 from blink.kb.popularity import COLUMNS
 from blink.linking.scoring import ScoredSpans
@@ -124,11 +126,17 @@ class CandidateFeaturizer:
 
     Args:
         names: of the knowledge base.
+        entities: how many may be candidates; None for all.
     """
 
-    def __init__(self, names: NameIndex) -> None:
+    def __init__(self, names: NameIndex, entities: int | None = None) -> None:
         self.names = names
-        self._popularity = np.asarray(names.popularity)
+        self._popularity = plain(names.popularity)
+        self._entities = max(1, len(self._popularity) if entities is None else entities)
+
+    def filtered(self, selector: RowSelector) -> CandidateFeaturizer:
+        """The same where some rows alone may be candidates, which count as a catalogue of this size."""
+        return CandidateFeaturizer(self.names, len(selector))
 
     def measure(self, candidates: Candidates, contexts: Sequence[TextContext]) -> MeasuredCandidates:
         """The features of all candidates.
@@ -140,7 +148,7 @@ class CandidateFeaturizer:
         of_span = np.zeros((len(candidates.groups), len(FEATURES)), dtype=np.float32)
         of_span[:, _AROUND] = surroundings(contexts)
         _fill(of_span, _mentions(candidates, contexts))
-        of_span[:, _COLUMN["entities"]] = np.log(min(len(self._popularity), MANY_ENTITIES))
+        of_span[:, _COLUMN["entities"]] = np.log(min(self._entities, MANY_ENTITIES))
         values = of_span[candidates.groups.owner]
         spelling, popularity = self._spelling(candidates, contexts), self._popularity[candidates.rows]
         values[:, _SPELLING], values[:, _POPULARITY] = spelling, popularity

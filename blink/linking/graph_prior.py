@@ -12,13 +12,17 @@ text, so that the index stays as it is. An entity that the graph lacks has degre
 from __future__ import annotations
 
 import hashlib
+from copy import copy
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from blink.data.ids import claims_of, normal_id
 from blink.data.prior_file import Prior, PriorTable, PriorWeights
 from blink.errors import MismatchError
 from blink.kb.catalogue import Catalogue
+from blink.kb.live.view import View
 from blink.linking.scoring import ScoredSpans
 from blink.model.reranker import STORED_FEATURES, RerankerNetwork
 
@@ -70,6 +74,7 @@ class EntityAlignment:
 
     def __init__(self, table: PriorTable, catalogue: Catalogue) -> None:
         # The last entry is for row -1, no candidate, which is in no table.
+        self._ids, self._catalogue = table.ids, catalogue
         self._indices = np.full(len(catalogue) + 1, -1, dtype=np.int32)
         rows = [catalogue.row_of(kb_id) for kb_id in table.ids]
         for index, row in enumerate(rows):
@@ -81,6 +86,32 @@ class EntityAlignment:
             raise MismatchError(
                 f"no entity of the knowledge base is in the prior ({ids}); make the prior from a graph with its ids"
             )
+
+    def following(self, view: View) -> EntityAlignment:
+        """The same for the entities as they are now; only those of changed rows, and of their ids, are looked up."""
+        changes, files = view.changes, self._catalogue
+        other = copy(self)
+        other._indices = np.full(changes.rows + 1, -1, dtype=np.int32)
+        other._indices[: len(self._indices) - 1] = self._indices[:-1]
+        affected = set[int]()
+        for row, entity in changes.entities.items():
+            other._indices[row] = -1
+            for state in (entity, files[row] if row < len(files) else None):
+                affected |= {self._index_of_id.get(normal, -1) for normal, _ in (() if state is None else claims_of(state))}
+        affected.discard(-1)
+        for index in affected:
+            before = files.row_of(self._ids[index])
+            if before is not None and other._indices[before] == index:
+                other._indices[before] = -1
+        for index in sorted(affected):
+            row_now = view.catalogue.row_of(self._ids[index])
+            if row_now is not None:
+                other._indices[row_now] = index
+        return other
+
+    @cached_property
+    def _index_of_id(self) -> dict[str, int]:
+        return {normal_id(kb_id): index for index, kb_id in enumerate(self._ids)}
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """Indices in the table; -1 where it lacks the entity. *Shape:* that of ``rows``, int64."""
@@ -109,6 +140,12 @@ class GraphPrior:
         # The last row is that of entities the graph lacks.
         self._popularity = _with_zero_row(weights.popularity * np.log1p(table.degrees).astype(np.float32))
         self._graph = _with_zero_row(gated(table.directions(), weights)) if weights.vector else None
+
+    def over(self, alignment: EntityAlignment) -> GraphPrior:
+        """The same for other entities."""
+        other = copy(self)
+        other.alignment = alignment
+        return other
 
     def degree(self, row: int) -> int:
         """Triples of the graph that contain an entity of the knowledge base; 0 where the graph lacks it."""

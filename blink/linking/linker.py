@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, overload
 
 from blink.data.prior_file import Prior
-from blink.data.records import Candidate, Link, LinkedSection, LinkedText
+from blink.data.records import Link, LinkedSection, LinkedText
 from blink.errors import SettingsError
 from blink.kb.catalogue import Catalogue
+from blink.kb.index.selector import RowSelector
 from blink.kb.knowledge_base import KnowledgeBase
-from blink.linking.analysis import KEEP, Analysis, TokenizedText, WindowBatch, WindowInput
-from blink.linking.candidates import without_broken_rows
+from blink.kb.live.view import View
+from blink.kb.where import Where, WhereLike
+from blink.linking.analysis import KEEP, Analysis
 from blink.linking.decoder import JOINT, MODES, PROBABILITY, DecodedSpan, Decoder, Thresholds, mode_named
 from blink.linking.document import NameMemory
-from blink.linking.merging import MergedWindows, merged_sections, with_added
-from blink.linking.ranking import ranked
-from blink.linking.scoring import ScoredSpans
+from blink.linking.exports import LinkerExports
+from blink.linking.links import Description, LinkBuilder
+from blink.linking.merging import merged_sections
+from blink.linking.rounds import Request, Round
 from blink.linking.sections import Section, rounds_of, sections_of
-from blink.linking.spans import CharacterSpan, SpanLike
+from blink.linking.spans import SpanLike
 from blink.linking.stages import LinkerOptions, Stages
 from blink.linking.starter import STARTER, starter_sources
 from blink.model.linking_model import LinkingModel, resolve_backend
@@ -32,24 +32,13 @@ from blink.progress import Bars, no_bars
 if TYPE_CHECKING:
     from blink.model.biencoder import BiEncoder
 
+KEPT_FILTERS = 8
+"""Filters whose stages are kept, with the names that they have looked up."""
 TEXTS_PER_ROUND = 1024
 """Texts analyzed together at least, so that batches hold texts of like length whatever the batch size."""
 
 
-_Requested: TypeAlias = tuple[CharacterSpan, ...] | None
-"""The caller's spans of a text."""
-
-
-@dataclass(frozen=True)
-class _Request:
-    """How texts are analyzed."""
-
-    keep: Collection[str]
-    batch_size: int
-    min_mention_log_prob: float
-
-
-class Linker:
+class Linker(LinkerExports):
     """Finds the mentions of entities in texts and links them to a knowledge base.
 
     Attributes:
@@ -67,7 +56,8 @@ class Linker:
         entities: candidates per mention. Scores depend on it: they are normalised over the candidates.
         rank: rerank candidates, if the model has a reranker; without it scores are the bi-encoder's own.
         without: groups of features that the reranker ignores, see `blink.model.config.FEATURE_GROUPS`.
-        prior: a graph prior tuned for this model's scores, or its file; None (or ``none``) leaves scores as they are.
+        prior: a graph prior tuned for this model's scores, or its file; None (or ``none``) leaves scores as they are. `load`
+            and `from_pretrained` take the starter's for the starter (`blink.linking.starter.starter_prior`).
         context_length: window in tokens, ``[CLS]`` and ``[SEP]`` included; by default the model's own.
         window_length: tokens of the windows of a long text, which are of whole sentences; 0 for windows of ``context_length``
             that overlap; by default the model's own.
@@ -76,6 +66,8 @@ class Linker:
         min_mention_log_prob: mentions whose log probability is not above it are never considered.
         precision: ``auto``, ``fp32``, ``bf16`` or ``int8``.
         device: where the model runs; by default a GPU where there is one.
+        where: which entities may be linked, such as ``"type=city|town"`` or ``{"type": ["city", "town"], "tag!": "old"}``, see
+            `blink.kb.where`; that of a call holds too. Links are those of a knowledge base without the others.
         backend: what runs the encoder of a stored model, see `blink.model.linking_model.resolve_backend`; a bi-encoder in
             memory always runs with PyTorch.
         stages: stages by name that replace those of the model; None disables a stage.
@@ -84,7 +76,7 @@ class Linker:
         MismatchError: model and knowledge base do not belong together.
         SettingsError: an option is out of range.
 
-    Example:
+    Examples:
         >>> linker = Linker.from_pretrained("models/starter", "models/starter-kb")  # doctest: +SKIP
         >>> linker("Who is the president of Georgia?").links[0].title  # doctest: +SKIP
         'Georgia (country)'
@@ -110,6 +102,7 @@ class Linker:
         precision: str = "auto",
         device: str | None = None,
         backend: str = "auto",
+        where: WhereLike = None,
         stages: Mapping[str, Any] | None = None,
     ) -> None:
         self.kb = kb
@@ -131,53 +124,66 @@ class Linker:
             precision=precision,
             device=device,
             backend=backend,
+            where=Where.parse(where),
         )
         self._model = LinkingModel.ready(model, backend, precision, device)
-        self.stages = Stages.build(self._model, kb, self.options).replaced(self._replaced_stages)
+        kb.require_model(self._model.config.candidate_fingerprint)
+        kb.encode = kb.encode or self._model.encode_entities
+        self._files = kb.view.base
+        self._built = Stages.build(self._model, self._files, self.options)
+        self._round = self._over(kb.view)
+        self._filtered: dict[RowSelector, Round] = {}
+        self._links = LinkBuilder(kb)
+        kb.selector(self.options.where)  # refused here, not at the first text
+        self.stages = self._round.stages
         self.decoder = self._make_decoder()
 
     @classmethod
     def from_pretrained(
-        cls, model: str | Path = STARTER, kb: str | Path | None = None, *, bars: Bars = no_bars, **options: Any
+        cls,
+        model: str | Path = STARTER,
+        kb: str | Path | KnowledgeBase | None = None,
+        *,
+        bars: Bars = no_bars,
+        **options: Any,
     ) -> Linker:
         """Open a model and a knowledge base.
 
         Args:
-            model: whatever `load_model` takes, or ``starter``: the model that comes with BLINK.
-            kb: folder of a knowledge base; None for that of the starter, with its prior, as `blink link` uses them.
+            model: as of `load_model`, or ``starter``, or the folder of a linker (`save_pretrained`), or ``hf://OWNER/NAME``.
+            kb: folder of a knowledge base, or an opened one; None for that of the starter or linker. The starter over its own
+                knowledge base has its prior, as in `blink link`, however the two are named.
             bars: for what is done once, such as the export of the encoder.
-            **options: those of `Linker`, and ``max_ram``: memory that linking may take, in bytes or as a size such as ``4G``.
+            **options: those of `Linker`, ``max_ram``: memory that linking may take, in bytes or as a size such as ``4G``, and
+                ``verify``: compare all bytes of model and knowledge base with their checksums.
 
         Raises:
             MissingFileError: one of them is not there.
-            MismatchError: they do not belong together.
+            MismatchError: they do not belong together, or a file was changed.
             SettingsError: a model is named without a knowledge base, or its index needs more memory.
         """
-        max_ram = options.pop("max_ram", None)
-        sources = starter_sources(model, kb, options, bars)
+        max_ram, verify = options.pop("max_ram", None), bool(options.pop("verify", False))
+        sources = starter_sources(model, kb, options, bars, verify)
+        options = {**sources.options, **{key: value for key, value in options.items() if value is not None}}
         # The knowledge base first: opening it is quick, and fails at once if a path is wrong.
         how = (options.get("backend", "auto"), options.get("precision", "auto"), options.get("device"))
         limit = {} if max_ram is None else {"max_ram": max_ram, "backend": resolve_backend(sources.model, *how)}
-        base = KnowledgeBase.open(sources.kb, **limit)
+        if isinstance(sources.kb, KnowledgeBase) and limit:
+            raise SettingsError("max_ram is given with an opened knowledge base; give it to KnowledgeBase.open instead")
+        limit |= {"verify": True} if verify else {}
+        base = sources.kb if isinstance(sources.kb, KnowledgeBase) else KnowledgeBase.open(sources.kb, **limit)
         # Pickles and copies open the folder again. The name of a packaged encoder stays a name.
         source = sources.model.resolve() if sources.model.is_dir() else sources.model
-        return cls._from_source(source, base, options | {"prior": sources.prior}, bars)
+        return cls._from_source(source, base, options | {"prior": sources.prior}, bars=bars, verify=verify)
 
     @classmethod
     def _from_source(
-        cls, source: BiEncoder | LinkingModel | Path, kb: KnowledgeBase, options: Mapping[str, Any], bars: Bars = no_bars
+        cls, source: BiEncoder | LinkingModel | Path, kb: KnowledgeBase, options: Mapping[str, Any], **opening: Any
     ) -> Linker:
-        how = {name: options[name] for name in ("backend", "precision", "device") if name in options}
-        opened = cls(LinkingModel.open(source, **how, bars=bars) if isinstance(source, Path) else source, kb, **options)
+        how = {name: options[name] for name in ("backend", "precision", "device") if name in options} | opening
+        opened = cls(LinkingModel.open(source, **how) if isinstance(source, Path) else source, kb, **options)
         opened._source = source
         return opened
-
-    def __reduce__(self) -> tuple[Callable[..., Linker], tuple[Any, ...]]:
-        """Pickled and copied as model folder, knowledge base folder and options; a model in memory is pickled itself."""
-        options = {f.name: getattr(self.options, f.name) for f in fields(LinkerOptions)}
-        if self.options.prior_file is not None:
-            options["prior"] = self.options.prior_file.resolve()
-        return self._from_source, (self._source, self.kb, options | {"stages": self._replaced_stages})
 
     def __repr__(self) -> str:
         model = self._source if isinstance(self._source, Path) else "a model in memory"
@@ -206,26 +212,34 @@ class Linker:
     @property
     def min_mention_log_prob(self) -> float:
         """Log probability that a mention must exceed to become a link, or to change the scores of others by coherence."""
-        least, coherence = self.decoder.min_mention_log_prob, self.stages.coherence
+        return self.min_mention_log_prob_at(None)
+
+    def min_mention_log_prob_at(self, thresholds: Thresholds | None) -> float:
+        """The same at other thresholds than this linker's; None for its own."""
+        decoder = self.decoder if thresholds is None else Decoder(self.mode, thresholds)
+        least, coherence = decoder.min_mention_log_prob, self.stages.coherence
         return least if coherence is None else min(least, coherence.min_mention_log_prob)
 
     @overload
-    def __call__(self, text: str, spans: Iterable[SpanLike] | None = None) -> LinkedText: ...
+    def __call__(self, text: str, spans: Iterable[SpanLike] | None = None, where: WhereLike = None) -> LinkedText: ...
 
     @overload
     def __call__(
-        self, text: list[str] | tuple[str, ...], spans: Iterable[Iterable[SpanLike]] | None = None
+        self,
+        text: list[str] | tuple[str, ...],
+        spans: Iterable[Iterable[SpanLike]] | None = None,
+        where: WhereLike = None,
     ) -> list[LinkedText]: ...
 
     def __call__(
-        self, text: str | list[str] | tuple[str, ...], spans: Iterable[Any] | None = None
+        self, text: str | list[str] | tuple[str, ...], spans: Iterable[Any] | None = None, where: WhereLike = None
     ) -> LinkedText | list[LinkedText]:
         """Link one text, or a list of texts; with ``spans`` (characters ``[start, end)``, a list for each text of a list), link
-        exactly these.
+        exactly these; with ``where`` link entities that fulfil it alone.
         """
         if isinstance(text, str):
-            return next(self.link([text], spans=None if spans is None else [spans]))
-        return list(self.link(text, spans=spans))
+            return next(self.link([text], spans=None if spans is None else [spans], where=where))
+        return list(self.link(text, spans=spans, where=where))
 
     def link(
         self,
@@ -233,6 +247,7 @@ class Linker:
         *,
         batch_size: int = 64,
         spans: Iterable[Iterable[SpanLike]] | None = None,
+        where: WhereLike = None,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[LinkedText]:
         """Link texts; results stream in the caller's order, and do not depend on the batch size.
@@ -242,13 +257,15 @@ class Linker:
             batch_size: windows that go through the model at once.
             spans: for each text its mentions, characters ``[start, end)``, see `blink.linking.spans`; they are linked whatever
                 their score, and their score is the entity's alone.
+            where: which entities may be linked, as of `Linker`.
             progress: called with the number of texts finished, each time.
 
         Raises:
             DataError: a text is not well-formed Unicode, or a span is outside its text.
+            SettingsError: the filter cannot be read, or no entity has a value of it.
         """
         links: list[Link] = []
-        for section in self.stream(texts, batch_size=batch_size, spans=spans):
+        for section in self.stream(texts, batch_size=batch_size, spans=spans, where=where):
             links += section.links
             if section.is_last:
                 yield LinkedText(section.text, tuple(links))
@@ -257,7 +274,14 @@ class Linker:
                     progress(1)
 
     def stream(
-        self, texts: Iterable[str], *, batch_size: int = 64, spans: Iterable[Iterable[SpanLike]] | None = None
+        self,
+        texts: Iterable[str],
+        *,
+        batch_size: int = 64,
+        spans: Iterable[Iterable[SpanLike]] | None = None,
+        where: WhereLike = None,
+        thresholds: Thresholds | None = None,
+        round_characters: int | None = None,
     ) -> Iterator[LinkedSection]:
         """Link texts, and yield the links of each section of a long text as soon as they are known: the memory that this takes
         does not depend on the length of the texts, where the model has windows of whole sentences.
@@ -266,13 +290,18 @@ class Linker:
             texts: any iterable; it is read a little ahead.
             batch_size: windows that go through the model at once.
             spans: the caller's mentions, as in `link`.
+            where: which entities may be linked, as in `link`.
+            thresholds: of the links; by default those of the linker.
+            round_characters: no further section is analyzed with others that have so many characters: with 1 the links of a
+                section are yielded before the next one is analyzed.
 
         Yields:
             the sections of all texts, in order; together they have the links of `link`.
         """
-        request = _Request((), batch_size, self.min_mention_log_prob)
+        least = self.min_mention_log_prob_at(thresholds)
+        request = Request((), batch_size, least, Where.parse(where), round_characters)
         for section, analysis in self._analyzed(texts, spans, request, split=not MODES[self.mode].once):
-            links = self.decode(analysis).links
+            links = self.decode(analysis, thresholds).links
             if not section.is_first:
                 links = tuple(replace(x, start=x.start + section.start, end=x.end + section.start) for x in links)
             yield LinkedSection(section.whole, links, section.is_first, section.is_last)
@@ -282,6 +311,7 @@ class Linker:
         texts: Iterable[str],
         *,
         spans: Iterable[Iterable[SpanLike]] | None = None,
+        where: WhereLike = None,
         batch_size: int = 64,
         keep: Collection[str] = (),
         min_mention_log_prob: float = float("-inf"),
@@ -291,6 +321,7 @@ class Linker:
         Args:
             texts: any iterable.
             spans: the caller's mentions, as in `link`.
+            where: which entities may be linked, as in `link`.
             batch_size: windows that go through the model at once.
             keep: outputs of stages that the analyses retain, of `blink.linking.analysis.KEEP`.
             min_mention_log_prob: mentions whose log probability is not above it are dropped at once.
@@ -303,35 +334,47 @@ class Linker:
         if unknown:
             raise SettingsError(f"analyses cannot keep {unknown[0]!r}; allowed are {', '.join(KEEP)}")
         of_text: list[Analysis] = []
-        for section, analysis in self._analyzed(texts, spans, _Request(keep, batch_size, min_mention_log_prob)):
+        request = Request(keep, batch_size, min_mention_log_prob, Where.parse(where))
+        for section, analysis in self._analyzed(texts, spans, request):
             of_text.append(analysis)
             if section.is_last:
                 yield merged_sections(section.whole, of_text)
                 of_text = []
 
+    def analyze_sections(self, text: str, *, keep: Collection[str] = ()) -> Iterator[tuple[Section, Analysis]]:
+        """The sections of a long text, each with its analysis before the next one is analyzed; ``keep`` as of `analyze`."""
+        request = Request(keep, 64, float("-inf"), Where(), round_characters=1)
+        return self._analyzed([text], None, request, split=not MODES[self.mode].once)
+
     def decode(self, analysis: Analysis, thresholds: Thresholds | None = None) -> LinkedText:
         """Turn an analysis into links, at this linker's thresholds or at others; requested mentions are all linked."""
-        decoded = self.decoder.decode(analysis, thresholds)
-        if not decoded:
-            return LinkedText(analysis.text, ())
-        scores, rows = self.decoder.scores(analysis), analysis.spans.rows
-        # Rows of -1 are at the end.
-        of_links = [[row for row in rows[d.span].tolist() if row >= 0] for d in decoded]
-        distinct = list(dict.fromkeys(row for of_link in of_links for row in of_link))
-        names = dict(zip(distinct, self.kb.titles_and_ids(distinct), strict=True))
-        links = [_link(analysis, d, of, scores[d.span].tolist(), names) for d, of in zip(decoded, of_links, strict=True)]
-        return LinkedText(analysis.text, tuple(links))
+        links = self.links_of(analysis, self.decoder.decode(analysis, thresholds))
+        return LinkedText(analysis.text, tuple(link for link in links if link is not None))
 
-    def explain(self, text: str, thresholds: Thresholds | None = None, *, batch_size: int = 64) -> tuple[LinkedText, Analysis]:
-        """Link a text, and return its analysis too, from one pass of the model."""
-        keep = KEEP if self.stages.reranker is not None else tuple(name for name in KEEP if name != "features")
-        (analysis,) = self.analyze([text], batch_size=batch_size, keep=keep)
+    def links_of(self, analysis: Analysis, decoded: Sequence[DecodedSpan]) -> tuple[Link | None, ...]:
+        """The links of decoded spans, one for each; None for an entity that was removed since the text was analyzed."""
+        return self._links.build(analysis, decoded, self.decoder.scores(analysis)) if decoded else ()
+
+    def described(self, row: int) -> Description:
+        """Description, address and types of an entity."""
+        return self._links.described(row)
+
+    @property
+    def explained_outputs(self) -> tuple[str, ...]:
+        """Outputs of stages that analyses keep for explanations."""
+        return KEEP if self.stages.reranker is not None else tuple(name for name in KEEP if name != "features")
+
+    def explain(
+        self, text: str, thresholds: Thresholds | None = None, *, batch_size: int = 64, where: WhereLike = None
+    ) -> tuple[LinkedText, Analysis]:
+        """Link a text, and return its analysis too, from one pass of the model; see `blink.explaining.explanation`."""
+        (analysis,) = self.analyze([text], batch_size=batch_size, keep=self.explained_outputs, where=where)
         return self.decode(analysis, thresholds), analysis
 
     # -- stages --------------------------------------------------------------------------------------------------
 
     def _analyzed(
-        self, texts: Iterable[str], spans: Iterable[Iterable[SpanLike]] | None, request: _Request, *, split: bool = True
+        self, texts: Iterable[str], spans: Iterable[Iterable[SpanLike]] | None, request: Request, *, split: bool = True
     ) -> Iterator[tuple[Section, Analysis]]:
         """The sections of texts with their analyses. ``split``: a long text has several."""
         if isinstance(texts, str):
@@ -342,71 +385,38 @@ class Linker:
             raise SettingsError(f"the batch size is {request.batch_size}; it must be at least 1")
         sections = sections_of(texts, spans, split=split and self.stages.windows.target is not None)
         names = None
-        for chunk in rounds_of(sections, max(TEXTS_PER_ROUND, request.batch_size)):
-            for section, source, scored in self._scored_round(chunk, request):
+        for chunk in rounds_of(sections, max(TEXTS_PER_ROUND, request.batch_size), request.round_characters):
+            current = self._follow(request.where)
+            for section, source, scored in current.scored(chunk, request):
                 if section.is_first:
                     names = None if section.is_last else NameMemory()
-                yield section, self._merged(source, scored, section.requested, request, names)
+                yield section, current.merged(source, scored, section.requested, request, names)
 
-    def _scored_round(
-        self, sections: Sequence[Section], request: _Request
-    ) -> Iterator[tuple[Section, TokenizedText, list[WindowBatch]]]:
-        stages, texts = self.stages, [section.text for section in sections]
-        sources = [TokenizedText(*pair) for pair in zip(texts, stages.tokenizer.tokenize(texts), strict=True)]
-        spans = [section.requested for section in sections if section.requested is not None]
-        # Either all texts have requested spans, or none.
-        windows = stages.windows.requested(sources, spans) if spans else stages.windows.inputs(sources)
-        detected = self._detected([window for of_text in windows for window in of_text], request)
-        batches = ranked(detected, stages, request.keep)
-        for section, source, of_text in zip(sections, sources, windows, strict=True):
-            yield section, source, list(islice(batches, len(of_text)))
+    def _follow(self, where: Where) -> Round:
+        """The stages over the knowledge base as it is now, edits of other processes included.
 
-    def _detected(self, inputs: Sequence[WindowInput], request: _Request) -> list[WindowBatch]:
-        """Mention detector and dense candidates, for all windows of a round."""
-        detector, reranker, ids = self.stages.detector, self.stages.reranker, [window.ids for window in inputs]
-        topics = "features" in request.keep or (reranker is not None and reranker.reads_topics)
-        options = replace(detector.options, topics=topics)
-        if inputs and inputs[0].requested is not None:
-            spans = [[window.requested] for window in inputs if window.requested is not None]
-            mentions = detector.embed(ids, spans, request.batch_size, options)
-        else:
-            least = max(request.min_mention_log_prob, detector.options.min_mention_log_prob)
-            least = least if reranker is None else max(least, reranker.network.min_mention_log_prob)
-            options = replace(options, min_mention_log_prob=least)
-            splitter = self.stages.splitter
-            split = None if splitter is None else lambda i, spans, scores: splitter.split(inputs[i], spans, scores)
-            mentions = detector.detect(ids, request.batch_size, options, split)
-        retrieved = self.stages.candidates.retrieve(mentions)
-        return [WindowBatch(*stage_outputs) for stage_outputs in zip(inputs, mentions, retrieved, strict=True)]
+        Args:
+            where: which entities may be linked; the linker's own filter holds too.
+        """
+        self.kb.refresh()
+        if self._round.view is not self.kb.view:
+            with self.kb.lock:
+                view = self.kb.view
+                if view.base is not self._files:  # other files, after a compaction
+                    self._built, self._files = Stages.build(self._model, view.base, self.options), view.base
+                self._round = self._over(view)
+                self.stages = self._round.stages
+        current = self._round
+        selector = self.kb.selector(Where.parse(self.options.where) & where, current.view)
+        if selector is None:
+            return current
+        if (filtered := self._filtered.get(selector)) is None:
+            filtered = current.filtered(selector)
+            self._filtered = dict(list(self._filtered.items())[1 - KEPT_FILTERS :]) | {selector: filtered}
+        return filtered
 
-    def _merged(
-        self,
-        source: TokenizedText,
-        batches: Sequence[WindowBatch],
-        requested: _Requested,
-        request: _Request,
-        names: NameMemory | None,
-    ) -> Analysis:
-        """Merge the windows of a text, and apply coherence and the document stage."""
-        stages, windows = self.stages, MergedWindows(batches, self.stages.candidates.size)
-        spans = windows.spans(batch.spans for batch in batches)
-        if stages.coherence is not None:
-            spans = stages.coherence.rescore(spans)
-        proposed = len(spans)
-        if stages.document is not None and requested is None:
-            spans = stages.document.rescore(spans, source, names)
-        outputs: dict[str, Callable[[], Any]] = {
-            "mention_vectors": lambda: windows.mention_vectors(self._model.entity_size),
-            "features": windows.features,
-            "scores_before_prior": lambda: self._linkable(windows.spans(batch.before_prior for batch in batches)),
-        }
-        extras = {name: outputs[name]() for name in request.keep}
-        if len(spans) > proposed:
-            extras = with_added(extras, spans.select(np.arange(proposed, len(spans))))
-        return Analysis(source.text, source.encoding.offsets, self._linkable(spans), requested, **extras)
-
-    def _linkable(self, spans: ScoredSpans) -> ScoredSpans:
-        return without_broken_rows(spans, self.catalogue)
+    def _over(self, view: View) -> Round:
+        return Round(self._built.following(view).replaced(self._replaced_stages), view, self._model.entity_size)
 
     # -- links ---------------------------------------------------------------------------------------------------
 
@@ -425,22 +435,10 @@ class Linker:
         return Decoder(mode, Thresholds(threshold, options.mention_threshold))
 
 
-def _link(
-    analysis: Analysis,
-    span: DecodedSpan,
-    rows: Sequence[int],
-    scores: Sequence[float],
-    names: Mapping[int, tuple[str, str | None]],
-) -> Link:
-    candidates = tuple(Candidate(row, names[row][1], names[row][0], score) for row, score in zip(rows, scores, strict=False))
-    best, mention = candidates[0], analysis.text[span.start : span.end]
-    return Link(span.start, span.end, mention, best.row, best.kb_id, best.title, best.score, candidates)
-
-
-def load(model: str | Path = STARTER, kb: str | Path | None = None, **options: Any) -> Linker:
+def load(model: str | Path = STARTER, kb: str | Path | KnowledgeBase | None = None, **options: Any) -> Linker:
     """Open a linker: `Linker.from_pretrained`.
 
-    Example:
+    Examples:
         >>> import blink  # doctest: +SKIP
         >>> blink.load()("The Nile flows through Egypt.").entities[0].title  # doctest: +SKIP
         'Nile'

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from blink.data.windows import owning_windows
-from blink.linking.analysis import KEEP, Analysis, WindowBatch
+from blink.linking.analysis import KEEP, SCORES_BEFORE, Analysis, WindowBatch
 from blink.linking.features import FEATURES, CandidateFeatures
 from blink.linking.scoring import ScoredSpans
 
@@ -62,10 +62,9 @@ def with_added(outputs: Mapping[str, Any], added: ScoredSpans) -> dict[str, Any]
     empty: dict[str, Callable[[Any], Any]] = {
         "mention_vectors": lambda kept: np.zeros((m, kept.shape[1]), np.float32),
         "features": lambda kept: CandidateFeatures(added, np.zeros((m, k, len(FEATURES)), np.float32)),
-        "scores_before_prior": lambda kept: replace(
-            added, rows=np.full((m, k), -1), entity_logits=np.full((m, k), -np.inf, np.float32)
-        ),
     }
+    unscored = replace(added, rows=np.full((m, k), -1), entity_logits=np.full((m, k), -np.inf, np.float32))
+    empty |= dict.fromkeys(SCORES_BEFORE, lambda _: unscored)
     return {name: _concatenated([kept, empty[name](kept)]) for name, kept in outputs.items()}
 
 
@@ -82,12 +81,12 @@ def merged_sections(text: str, sections: Sequence[Analysis]) -> Analysis:
 
 
 def _shifted(section: Analysis, by: int) -> dict[str, Any]:
-    features, before = section.features, section.scores_before_prior
-    return {
+    features = section.features
+    before = {name: getattr(section, name) for name in SCORES_BEFORE}
+    return {name: None if spans is None else spans.shift(by) for name, spans in before.items()} | {
         "spans": section.spans.shift(by),
         "mention_vectors": section.mention_vectors,
         "features": None if features is None else replace(features, spans=features.spans.shift(by)),
-        "scores_before_prior": None if before is None else before.shift(by),
     }
 
 

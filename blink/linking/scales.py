@@ -17,12 +17,14 @@ class Scale:
         example: a threshold, as people type it.
         everything: the one that keeps every link.
         brief: what a score is, in a few words for a prompt; empty where that is what the original's users know.
+        kind: what a score is, for programs.
     """
 
     about: str
     example: str
     everything: str
     brief: str = ""
+    kind: str = "probability"
 
 
 PROBABILITIES = Scale(
@@ -37,9 +39,13 @@ LOG_PROBABILITIES = Scale(
     "{} candidates retrieved.",
     "-2.5",
     "-inf",
+    kind="log_probability",
 )
 INNER_PRODUCTS = Scale(
-    "Scores are inner products of a mention and each of its {} candidates: the larger, the nearer.", "0", "-inf"
+    "Scores are inner products of a mention and each of its {} candidates: the larger, the nearer.",
+    "0",
+    "-inf",
+    kind="inner_product",
 )
 
 
@@ -49,3 +55,8 @@ def scale_of(mode: str) -> Scale:
     if scores is link_probabilities:
         return PROBABILITIES
     return INNER_PRODUCTS if scores is entity_scores else LOG_PROBABILITIES
+
+
+def score_kind(mode: str) -> str:
+    """What the scores of a mode are: ``probability``, ``log_probability`` or ``inner_product``."""
+    return scale_of(mode).kind

@@ -69,17 +69,21 @@ def sections_of(texts: Iterable[str], spans: Iterable[Iterable[SpanLike]] | None
             yield Section(text, 0, text)
 
 
-def rounds_of(sections: Iterable[Section], size: int) -> Iterator[list[Section]]:
-    """Lists of ``size`` sections, or of fewer long ones; if the iterable fails, those before the failure are yielded first."""
+def rounds_of(sections: Iterable[Section], size: int, characters: int | None = None) -> Iterator[list[Section]]:
+    """Lists of ``size`` sections, or of fewer with ``characters`` (by default `ROUND_CHARACTERS`).
+
+    If the iterable fails, those before the failure are yielded first.
+    """
     source = iter(sections)
+    enough = ROUND_CHARACTERS if characters is None else characters
     failure: Exception | None = None
     while failure is None:
         chunk: list[Section] = []
-        characters = 0
+        length = 0
         try:
-            while len(chunk) < size and characters < ROUND_CHARACTERS:
+            while len(chunk) < size and length < enough:
                 chunk.append(next(source))
-                characters += len(chunk[-1].text)
+                length += len(chunk[-1].text)
         except StopIteration:
             if not chunk:
                 return

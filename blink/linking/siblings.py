@@ -13,6 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from blink.data.prior_file import PriorTable
+from blink.data.ranges import expand
+
+MANY_TRIPLES = 1024
+"""Heads of more are searched by tail, rather than all of their triples copied."""
 
 
 class Siblings:
@@ -24,8 +28,8 @@ class Siblings:
     """
 
     def __init__(self, triples: np.ndarray, entities: int) -> None:
-        by_head = triples[np.argsort(triples[:, 0], kind="stable")]
-        self._relations_and_tails = by_head[:, 1:].astype(np.int64)
+        by_head = triples[np.lexsort((triples[:, 2], triples[:, 0]))]
+        self._relations, self._tails = by_head[:, 1].astype(np.int32), by_head[:, 2].astype(np.int32)
         self._first = np.searchsorted(by_head[:, 0], np.arange(entities + 1))
 
     @classmethod
@@ -42,18 +46,30 @@ class Siblings:
         Yields:
             the tail and the heads as positions in ``entities``. *Shape of the heads:* (h,), h > 1.
         """
-        # By heads, since few entities are heads of many triples, and a country is the tail of millions.
-        bounds = [(int(self._first[i]), int(self._first[i + 1])) if i >= 0 else (0, 0) for i in entities.tolist()]
-        heads = np.repeat(np.arange(len(entities)), [end - begin for begin, end in bounds])
-        rows = [self._relations_and_tails[begin:end] for begin, end in bounds]
-        relations, tails = (np.concatenate(rows) if rows else np.empty((0, 2), np.int64)).T
-        positions = np.searchsorted(entities, tails).clip(max=max(len(entities) - 1, 0))
-        inside = entities[positions] == tails if len(entities) else np.zeros(0, bool)
-        inside &= positions != heads
-        keys = np.stack([positions[inside], relations[inside]], axis=1)
+        triples, heads = self._among(entities)
+        positions = np.searchsorted(entities, self._tails[triples])
+        other = positions != heads
+        heads, positions, relations = heads[other], positions[other], self._relations[triples[other]]
+        keys = np.stack([positions, relations], axis=1)
         groups, inverse, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
         for group in np.flatnonzero(counts > 1).tolist():
-            yield int(groups[group, 0]), np.unique(heads[inside][inverse.reshape(-1) == group])
+            yield int(groups[group, 0]), np.unique(heads[inverse.reshape(-1) == group])
+
+    def _among(self, entities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The triples whose head and tail are among some entities, and the position of the head. *Shape:* (n,), int64, each."""
+        # By heads, since few entities are heads of many triples, and a country is the tail of millions.
+        begin, end = (self._first[np.maximum(entities, 0) + i] * (entities >= 0) for i in (0, 1))
+        of_many = end - begin > MANY_TRIPLES
+        triples, heads = expand(begin, np.where(of_many, begin, end))
+        tails = self._tails[triples]
+        inside = entities[np.searchsorted(entities, tails).clip(max=len(entities) - 1)] == tails
+        rows, of_head = [triples[inside]], [heads[inside]]
+        for head in np.flatnonzero(of_many).tolist():  # each entity is looked up in its tails, which ascend
+            tails = self._tails[begin[head] : end[head]]
+            first, past = np.searchsorted(tails, entities), np.searchsorted(tails, entities, "right")
+            rows.append(begin[head] + expand(first, past)[0])
+            of_head.append(np.full(len(rows[-1]), head))
+        return np.concatenate(rows), np.concatenate(of_head)
 
 
 @dataclass(frozen=True)

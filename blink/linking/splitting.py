@@ -5,14 +5,15 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
 
+from blink.data.caches import cached_calls
 from blink.kb.alias_table import ALIAS, BARE_TITLE
 from blink.kb.catalogue import Catalogue
-from blink.kb.knowledge_base import NameIndex
+from blink.kb.index.selector import RowSelector
+from blink.kb.name_index import NameIndex
 from blink.linking.analysis import WindowInput
 from blink.model.breaks import HARD, LIST, NONE, STRICT, blanks_as_spaces, is_closed
 
@@ -69,12 +70,17 @@ class SpanSplitter:
     Args:
         catalogue: of the entities, for names with separators or brackets.
         names: of the knowledge base; without them only what no name may hold is removed.
+        selector: rows whose names count; None for all.
     """
 
-    def __init__(self, catalogue: Catalogue, names: NameIndex | None) -> None:
-        self._catalogue, self._names = catalogue, names
-        self._kind = lru_cache(maxsize=CACHED_STRINGS)(self._lookup)
-        self._is_variant = lru_cache(maxsize=CACHED_STRINGS)(self._lookup_variant)
+    def __init__(self, catalogue: Catalogue, names: NameIndex | None, selector: RowSelector | None = None) -> None:
+        self._catalogue, self._names, self._selector = catalogue, names, selector
+        self._kind = cached_calls(self._lookup, CACHED_STRINGS)
+        self._is_variant = cached_calls(self._lookup_variant, CACHED_STRINGS)
+
+    def filtered(self, selector: RowSelector) -> SpanSplitter:
+        """The same for the names of some rows alone."""
+        return SpanSplitter(self._catalogue, self._names, selector)
 
     def split(self, window: WindowInput, proposals: SpanProposals, scores: np.ndarray) -> SpanProposals:
         """Replace the proposals of a window.
@@ -101,7 +107,7 @@ class SpanSplitter:
         """Whether an entity has the name ``string`` with the same symbols."""
         if self._names is None:
             return False
-        matches = self._names.alias_table.lookup(string, MAX_ROWS_READ)
+        matches = self._names.alias_table.lookup(string, MAX_ROWS_READ, self._selector)
         entities = [self._catalogue[match.row] for match in matches]
         return _compact(string) in {_compact(name) for entity in entities for name in (entity.title, *entity.aliases)}
 
@@ -109,17 +115,17 @@ class SpanSplitter:
         """Whether the words of a string are words of one name."""
         if self._names is None:
             return False
-        rows = self._names.fuzzy_index.similar(string)
+        rows = self._names.fuzzy_index.similar(string, selector=self._selector)
         return bool(rows) and bool((self._names.fuzzy_index.compare(string, rows)[:, 1] == 1).any())
 
     def _lookup(self, string: str) -> int:
         if self._names is None:
             return _UNKNOWN
-        matches = self._names.alias_table.lookup(string, 1)
+        matches = self._names.alias_table.lookup(string, 1, self._selector)
         return matches[0].kind if matches else _UNKNOWN
 
     def _lookup_variant(self, string: str) -> bool:
-        return self._names is not None and bool(self._names.alias_table.lookup_variants(string, 1))
+        return self._names is not None and bool(self._names.alias_table.lookup_variants(string, 1, self._selector))
 
 
 _Span: TypeAlias = tuple[int, int]
@@ -188,7 +194,9 @@ class _Splitting:
             return [trimmed], trimmed == (start, end) or self._looks_like_name(self._string(*trimmed))
         # Of "Vienna, capital of Austria" one part is a name: a mention that explains the other was proposed, not two.
         code = self._code(*trimmed)
-        return names, code != LIST or all(self._names_of(*part) for part in self._parts(*trimmed, code) if part is not None)
+        return names, code != LIST or all(
+            self._names_of(*bounds) for bounds in self._parts(*trimmed, code) if bounds is not None
+        )
 
     def _replacement(self, start: int, end: int) -> list[_Span] | None:
         """The names inside a span that replace it; None where nothing does."""
@@ -198,14 +206,14 @@ class _Splitting:
             return None if plain is None or self._is_joined(start, end, code) else plain
         if code < HARD and self._is_joined(start, end, code):
             return None
-        parts = [part for part in self._parts(start, end, code) if part is not None]
-        names = [self._names_of(*part) for part in parts]
+        pieces = [bounds for bounds in self._parts(start, end, code) if bounds is not None]
+        names = [self._names_of(*bounds) for bounds in pieces]
         flat = [name for of_part in names for name in of_part]
         if code >= STRICT:
             return flat
         if code == LIST:
             return flat or None
-        return flat if flat and all(names) and (len(parts) == 1 or not self._is_part_of_name(start, end)) else None
+        return flat if flat and all(names) and (len(pieces) == 1 or not self._is_part_of_name(start, end)) else None
 
     def _names_of(self, start: int, end: int) -> list[_Span]:
         names = self._replacement(start, end)

@@ -10,7 +10,9 @@ from typing import Any
 from blink.data.prior_file import NO_PRIOR, Prior, read_prior
 from blink.errors import MismatchError, SettingsError
 from blink.kb.index.on_gpu import for_device
-from blink.kb.knowledge_base import KnowledgeBase
+from blink.kb.index.selector import RowSelector
+from blink.kb.live.view import BaseFiles, View
+from blink.kb.where import WhereLike
 from blink.linking.candidates import CandidateGenerator
 from blink.linking.coherence import Coherence, PriorStages
 from blink.linking.document import Document
@@ -44,6 +46,7 @@ class LinkerOptions:
     precision: str = "auto"
     device: str | None = None
     backend: str = "auto"
+    where: WhereLike = None
 
     def __post_init__(self) -> None:
         for name, value in (("mentions", self.mentions), ("entities", self.entities)):
@@ -75,37 +78,59 @@ class Stages:
     document: Document | None
 
     @classmethod
-    def build(cls, model: LinkingModel, kb: KnowledgeBase, options: LinkerOptions) -> Stages:
-        """The stages of a model over a knowledge base.
+    def build(cls, model: LinkingModel, files: BaseFiles, options: LinkerOptions) -> Stages:
+        """The stages of a model over the files of a knowledge base, whatever was edited since; see `following`.
 
         Raises:
             MismatchError: model and knowledge base do not belong together.
             SettingsError: an option is out of range.
         """
-        kb.require_model(model.config.candidate_fingerprint)
-        reranker = _reranker(model, kb, options)
-        prior = _prior_stages(model, kb, reranker, options)
-        if model.entity_size != kb.index.dim:
+        reranker = _reranker(model, files, options)
+        prior = _prior_stages(model, files, reranker, options)
+        if model.entity_size != files.index.dim:
             raise MismatchError(
-                f"the model makes vectors of {model.entity_size} numbers, the knowledge base holds vectors of {kb.index.dim}; "
-                "build the knowledge base with this model (`blink kb build --model`)"
+                f"the model makes vectors of {model.entity_size} numbers, the knowledge base holds vectors of "
+                f"{files.index.dim}; build the knowledge base with this model (`blink kb build --model`)"
             )
         selection = DetectorOptions(options.mentions, options.min_mention_log_prob, whole_words=model.config.whole_words)
-        backend = model.backend
-        index = kb.index if backend.device == "cpu" else for_device(kb.index, kb.vectors, options.device or backend.device)
+        backend, index = model.backend, files.index
+        if backend.device != "cpu":
+            index = for_device(index, files.vectors, options.device or backend.device)
         detector = MentionDetector(backend, model.tokenizer, model.config.max_mention_length, selection)
         return cls(
             model.tokenizer,
             _windows(model, detector, options),
             detector,
-            SpanSplitter(kb.catalogue, kb.names) if model.config.hard_breaks else None,
-            CandidateGenerator(index, options.entities, kb.names, kb.vectors),
-            None if kb.names is None else CandidateFeaturizer(kb.names),
+            SpanSplitter(files.catalogue, files.names) if model.config.hard_breaks else None,
+            CandidateGenerator(index, options.entities, files.names, files.vectors),
+            None if files.names is None else CandidateFeaturizer(files.names),
             reranker,
             None if prior is None else prior.graph_prior,
             None if prior is None else prior.coherence,
-            _document(model, kb, reranker, options),
+            _document(model, files, reranker, options),
         )
+
+    def following(self, view: View) -> Stages:
+        """The same over a state of the files that they were built over; themselves where nothing was edited."""
+        index = view.searched(self.candidates.index)
+        if index is self.candidates.index:
+            return self
+        catalogue, names, prior = view.catalogue, view.names, self.graph_prior
+        alignment = None if prior is None else prior.alignment.following(view)
+        return replace(
+            self,
+            splitter=None if self.splitter is None else SpanSplitter(catalogue, names),
+            candidates=CandidateGenerator(index, self.candidates.size, names, view.vectors),
+            featurizer=None if names is None else CandidateFeaturizer(names, view.n_entities),
+            graph_prior=None if prior is None or alignment is None else prior.over(alignment),
+            coherence=None if self.coherence is None or alignment is None else self.coherence.over(alignment),
+            document=None if self.document is None else Document(catalogue),
+        )
+
+    def filtered(self, selector: RowSelector) -> Stages:
+        """The same where some rows alone may be linked. Stages without a method ``filtered`` stay as they are."""
+        names = [f.name for f in fields(Stages) if hasattr(getattr(self, f.name), "filtered")]
+        return replace(self, **{name: getattr(self, name).filtered(selector) for name in names})
 
     def replaced(self, changes: Mapping[str, Any]) -> Stages:
         """The same stages but some, by name.
@@ -130,13 +155,13 @@ def _windows(model: LinkingModel, detector: MentionDetector, options: LinkerOpti
     return Windows(model.tokenizer, length, model.config.max_mention_length, target)
 
 
-def _document(model: LinkingModel, kb: KnowledgeBase, reranker: Reranker | None, options: LinkerOptions) -> Document | None:
+def _document(model: LinkingModel, files: BaseFiles, reranker: Reranker | None, options: LinkerOptions) -> Document | None:
     enabled = model.config.document if options.document is None else options.document
-    return Document(kb.catalogue) if enabled and reranker is not None else None
+    return Document(files.catalogue) if enabled and reranker is not None else None
 
 
-def _reranker(model: LinkingModel, kb: KnowledgeBase, options: LinkerOptions) -> Reranker | None:
-    if not options.rank or model.reranker is None or kb.names is None or kb.vectors is None:
+def _reranker(model: LinkingModel, files: BaseFiles, options: LinkerOptions) -> Reranker | None:
+    if not options.rank or model.reranker is None or files.names is None or files.vectors is None:
         return None
     left_out = {feature for group in options.without for feature in FEATURE_GROUPS[group]}
     # A reranker of an earlier version has fewer features.
@@ -144,7 +169,7 @@ def _reranker(model: LinkingModel, kb: KnowledgeBase, options: LinkerOptions) ->
 
 
 def _prior_stages(
-    model: LinkingModel, kb: KnowledgeBase, reranker: Reranker | None, options: LinkerOptions
+    model: LinkingModel, files: BaseFiles, reranker: Reranker | None, options: LinkerOptions
 ) -> PriorStages | None:
     """The prior joined to the knowledge base, with its weights for the scores that it is added to."""
     if options.prior is None or options.prior == NO_PRIOR:
@@ -154,4 +179,4 @@ def _prior_stages(
     if len(weights.text) and weights.text.shape[1] != model.entity_size:
         sizes = f"{weights.text.shape[1]}-dimensional mention vectors, the model has {model.entity_size} dimensions"
         raise MismatchError(f"the prior is tuned for {sizes}; tune it for this model: blink kglm tune-prior")
-    return PriorStages.from_prior(prior.table, weights, EntityAlignment(prior.table, kb.catalogue))
+    return PriorStages.from_prior(prior.table, weights, EntityAlignment(prior.table, files.catalogue))
