@@ -1,0 +1,1 @@
+"""Links over HTTP: the server of ``blink serve``, over one linker."""
