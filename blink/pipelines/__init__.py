@@ -1,0 +1,1 @@
+"""The linker inside other libraries and protocols."""
