@@ -26,10 +26,9 @@ from blink.errors import MismatchError, SettingsError
 from blink.evaluation.bootstrap import middle
 from blink.files import require_file, sha256, write_json
 from blink.kglm.config import kind_of, load_settings
-from blink.kglm.graph.learner import MODEL_FILE
 from blink.kglm.graph.ranking import DEGREES
 from blink.kglm.graph.readers import read_graph
-from blink.kglm.run import KglmRun
+from blink.kglm.run import MODEL_FILE, KglmRun
 from blink.kglm.settings import GraphSections
 from blink.runs.trace import read_trace
 from scripts.harness import run_script

@@ -32,7 +32,10 @@ class Runner(Protocol):
     def evaluate(self, folder: Path, split: str, *, progress: Progress | None = None) -> dict[str, Any]:
         """Evaluate the best checkpoint of a run on a split; returns the metrics."""
 
-    def export(self, folder: Path, out: Path) -> dict[str, Any]:
+    def evaluate_file(self, folder: Path, file: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+        """Evaluate the best checkpoint of a run on a file of triples or text; returns the metrics."""
+
+    def export(self, folder: Path, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
         """Write the embeddings for the linker; returns a description of the files."""
 
 

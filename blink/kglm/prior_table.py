@@ -6,7 +6,7 @@ as tail, which need no training.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ import numpy as np
 from blink.data.arrays import map_array
 from blink.data.prior_file import PriorTable, Relations, multiplied
 from blink.errors import MismatchError
-from blink.files import require_file, sample_hash
+from blink.files import sample_hash
+from blink.input_files import has_file, read_text
 from blink.kglm.config import load_settings
 from blink.kglm.graph.readers import read_graph
 from blink.kglm.graph.triples import Graph
 from blink.kglm.settings import GraphSettings
 from blink.kglm.text_init.vectors import Space, read_folder, vectors_file
+from blink.progress import Bars, no_bars
 
 SIGNATURE = "signature"
 """Value of ``vectors`` for `signatures`."""
@@ -35,14 +37,21 @@ FALSE_POSITIVE_RATE = 1e-3
 _EXPORT = "give a folder that `blink kglm export` or `blink kglm embed` wrote, or signature"
 
 
-def read_train_graph(graphs: Sequence[str], root: str = "") -> Graph:
+def read_train_graph(graphs: Sequence[str], root: str = "", bars: Bars = no_bars, **data: str) -> Graph:
     """Read the training triples of graphs, like `blink kglm train` for ``data.graph``; other splits are ignored.
+
+    Args:
+        graphs: folders or files.
+        root: folder of graphs that are not in the working folder.
+        bars: progress over the lines.
+        data: further settings of the section ``data``.
 
     Raises:
         MissingFileError, DataError: a graph is missing, empty or malformed.
     """
     settings = GraphSettings.of(load_settings("graph"))
-    return read_graph(settings.replace({"data.graph": list(graphs), "data.root": root}).data)
+    changes = {"data.graph": list(graphs), "data.root": root, **{f"data.{name}": value for name, value in data.items()}}
+    return read_graph(settings.replace(changes).data, bars)
 
 
 def make_table(graph: Graph, vectors: str | None) -> PriorTable:
@@ -98,9 +107,7 @@ def signatures(graph: Graph, width: int = SIGNATURE_WIDTH) -> np.ndarray:
 
 def _joined(graph: Graph, space: Space, folder: str) -> np.ndarray:
     """Vectors in the order of the graph's entities; zeros for entities without a vector."""
-    if (source_digest := space.meta.get("graph")) not in (None, graph.digest):
-        digests = f"{str(source_digest)[:12]}, not {graph.digest[:12]}"
-        raise MismatchError(f"{folder} was made from another graph ({digests}); give the same --graph to both")
+    _require_same_triples(graph, space.meta, folder)
     row_of_id = {name: i for i, name in enumerate(space.ids)}
     row_of_entity = np.array([row_of_id.get(name, -1) for name in graph.entities])
     if (row_of_entity < 0).all():
@@ -112,6 +119,14 @@ def _joined(graph: Graph, space: Space, folder: str) -> np.ndarray:
     return np.where((row_of_entity >= 0)[:, None], rows, np.float32(0))
 
 
+def _require_same_triples(graph: Graph, meta: Mapping[str, Any], folder: str) -> None:
+    """Check that vectors were trained on the triples of the graph; a run may have held out some of them."""
+    source, known = (meta["triples"], graph.content) if "triples" in meta else (meta.get("graph"), graph.digest)
+    if source not in (None, known):
+        digests = f"{str(source)[:12]}, not {known[:12]}"
+        raise MismatchError(f"{folder} was made from another graph ({digests}); give the same --graph to both")
+
+
 def _relations(folder: Path, space: Space, vectors: np.ndarray) -> Relations | None:
     """Relation vectors of a multiplicative model with biases; None for other models.
 
@@ -119,9 +134,9 @@ def _relations(folder: Path, space: Space, vectors: np.ndarray) -> Relations | N
     """
     layout = MULTIPLICATIVE.get(str(space.meta.get("model")))
     path = vectors_file(folder, "relation")
-    if layout is None or not path.is_file():
+    if layout is None or not has_file(path, _EXPORT):
         return None
-    names = require_file(folder / "relation_ids.txt", _EXPORT).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    names = read_text(folder / "relation_ids.txt", _EXPORT).removesuffix("\n").split("\n")
     vectors_of_all = np.asarray(map_array(path, _EXPORT), dtype=np.float32)
     if len(names) != len(vectors_of_all) or vectors_of_all.shape[1] != vectors.shape[1]:
         raise MismatchError(

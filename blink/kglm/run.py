@@ -9,20 +9,30 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from blink.checksums import CHECKSUMS_FILE, missing, require_whole
 from blink.errors import CheckpointError, MismatchError, MissingFileError, SettingsError
+from blink.files import atomic_open, read_json, require_file, write_json
+from blink.input_files import utf8_path
 from blink.kglm.config import kind_of, load_settings
 from blink.kglm.settings import GraphSections, Settings
+from blink.replacing import current_checksums, replacing
 from blink.runs.checkpoints import CHECKPOINTS_FOLDER, checkpoints
 from blink.runs.folder import TRACE_FILE, RunFolder
 from blink.runs.learner import Due, Learner, TrainerState, every
 from blink.runs.loop import Loop
 from blink.runs.provenance import differing_data, provenance
+from blink.runs.trackers import tracking
 
 K = TypeVar("K", bound=Settings, covariant=True)
 T = TypeVar("T", bound=Settings)
 
+MODEL_FILE, MODEL_ABOUT = "model.safetensors", "model.json"
+CHECKED = "checked"
+"""Key by which a stored model says that its folder has checksums."""
+_RESUME = "continue the run by: blink kglm resume DIR"
+_AGAIN = "copy the whole folder again, or train again"
 SETTINGS_FILE = "settings.yaml"
-MUTABLE_ON_RESUME = ("train.epochs",)
+MUTABLE_ON_RESUME = ("train.epochs", "tracker")
 """Settings that may change when a run is resumed: a longer run has the same states as a shorter one, and more."""
 
 
@@ -118,8 +128,15 @@ class KglmRun(RunFolder, Generic[K]):
 
 
 def run_to_end(loop: Loop, *, resume: bool) -> dict[str, Any]:
-    """Run a loop to its end; returns the row of the best validation, the number of steps, and their cost."""
-    state = loop.run(resume=resume)
+    """Run a loop to its end with the tracker of the settings.
+
+    Returns:
+        the row of the best validation, the number of steps, and their cost.
+    """
+    run = loop.folder
+    assert isinstance(run, KglmRun)
+    with tracking(run.settings.tracker, run.path, run.settings.flat(), resumed=resume) as loop.loggers:
+        state = loop.run(resume=resume)
     return {**state.best, "steps": state.step, **loop.cost.row()}
 
 
@@ -190,11 +207,56 @@ def device_for(settings: Settings) -> str:
     return str(device)
 
 
+def write_best(folder: Path, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
+    """Write the best model of a run into a folder (``best``), together with what is known of it, with checksums."""
+    with replacing(folder) as work:
+        write_tensors(work / MODEL_FILE, tensors)
+        write_json(work / MODEL_ABOUT, {**about, CHECKED: True})
+
+
+def read_best(folder: Path, graph: str | None = None) -> dict[str, torch.Tensor]:
+    """The tensors that `write_best` wrote.
+
+    Args:
+        folder: such as ``best`` of a run.
+        graph: digest of the graph that it must have been trained on; None where it has none.
+
+    Raises:
+        MissingFileError: the run has none yet.
+        CheckpointError: files are damaged, or changed.
+        MismatchError: it is of another graph.
+    """
+    if not (folder / MODEL_FILE).is_file():
+        raise MissingFileError(f"{folder / MODEL_FILE} is missing: the run has no best checkpoint yet; {_RESUME}")
+    about = read_json(folder / MODEL_ABOUT, _AGAIN)
+    require_stored(folder, about)
+    if graph is not None and about.get("graph") != graph:
+        raise MismatchError(f"{folder} was trained on another graph; bring its files back, or train again")
+    return read_tensors(folder / MODEL_FILE)
+
+
+def require_stored(folder: Path, about: Any) -> None:
+    """Check the files of a stored model by their checksums, which those of earlier versions do not have.
+
+    Args:
+        folder: of the model.
+        about: its file of settings or figures; `CHECKED` in it says that there are checksums.
+
+    Raises:
+        CheckpointError: a file is damaged, missing or changed, or ``about`` is no object.
+    """
+    if not isinstance(about, dict):
+        raise CheckpointError(f"{folder} holds no model of a run; {_AGAIN}")
+    stored = current_checksums(folder, _AGAIN)
+    if stored is not None:
+        require_whole(folder, stored.files, remedy=_AGAIN, kind=CheckpointError, whole=True)
+    elif about.get(CHECKED):
+        raise CheckpointError(f"{missing(folder / CHECKSUMS_FILE)}; {_AGAIN}")
+
+
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: Mapping[str, str] | None = None) -> None:
     """Write tensors as safetensors, atomically."""
     from safetensors.torch import save
-
-    from blink.files import atomic_open
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_open(path, "wb") as f:
@@ -205,15 +267,14 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Read a file of `write_tensors`.
 
     Raises:
-        MissingFileError: the file does not exist.
+        MissingFileError: there is no such file.
         CheckpointError: the file is damaged.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not path.is_file():
-        raise MissingFileError(f"{path} is missing: the run has no best checkpoint yet; continue it by: blink kglm resume DIR")
+    require_file(path, _RESUME)
     try:
-        return load_file(path)
+        return load_file(utf8_path(path))
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is cut short or damaged; write it again by: blink kglm resume DIR") from error
+        raise CheckpointError(f"{path} is cut short or damaged; {_AGAIN}") from error

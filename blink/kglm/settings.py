@@ -25,6 +25,7 @@ class Settings(settings.Settings):
         kind: kind of the run, one of `KINDS`.
         seed: seed of all random numbers.
         device: cpu, cuda, or auto.
+        tracker: where numbers go besides the trace, see `blink.runs.trackers`.
     """
 
     WRONG_TYPE: ClassVar[str] = "{source} sets {name} to {value}"
@@ -33,6 +34,7 @@ class Settings(settings.Settings):
     kind: str
     seed: int
     device: str
+    tracker: Literal["none", "tensorboard", "wandb"]
 
     @classmethod
     def of(cls: type[K], settings: Settings, owner: object = "this") -> K:
@@ -64,6 +66,8 @@ class GraphFiles(Section):
     test_share: Share
     split_seed: int
     unseen_relations: Literal["error", "drop"]
+    separator: Literal["auto", "tab", "comma", "semicolon", "pipe", "blank"]
+    first_line: Literal["auto", "header", "triple"]
 
 
 class GraphData(GraphFiles):
@@ -148,6 +152,8 @@ class Ranking(Section):
 
     batch_size: Positive
     chunk: Positive
+    triples: Natural
+    candidates: Natural
 
 
 class GraphSections(Settings):

@@ -246,3 +246,89 @@ def test_sentences_of_two_runs_side_by_side(folder: Path, capsys: pytest.Capture
     output = capsys.readouterr()
     assert "has no zorro in its vocabulary" in output.err
     assert all(Path(run).name in output.out for run in runs)
+
+
+# -- test commands measure what is named
+
+
+@pytest.fixture(scope="module")
+def pair(folder: Path) -> Path:
+    """A folder with a folder of data and runs in it, as in the original's pairs of commands."""
+    location = folder.parent / "pair"
+    inside = location / "data_limt_1"
+    inside.mkdir(parents=True)
+    for file in folder.iterdir():
+        if file.is_file():
+            (inside / file.name).write_bytes(file.read_bytes())
+    where = ["--data_location_lm", f"{inside}/", "--data_location_kge", f"{inside}/"]
+    assert main("train_kge_lm", [*where, *TINY, *TINY_TRIPLES, "--steps_per_epoch_lm", "2", "--layer_type", "LSTM"]) == 0
+    return location
+
+
+def perplexity(capsys: pytest.CaptureFixture[str], name: str, words: list[str]) -> str:
+    capsys.readouterr()
+    assert main(name, words) == 0
+    return capsys.readouterr().out.splitlines()[0]
+
+
+def test_a_run_below_a_folder_of_the_location_is_measured(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inside = [f"--data_location_{name}={pair}/data_limt_1/" for name in ("lm", "kge")]
+    above = [f"--data_location_{name}={pair}/" for name in ("lm", "kge")]
+    same = ["--layer_type", "lstm", "--lstm_layer", "[6]", "--vocab_size", "1", "--hidden_units_1", "8"]
+    lines = perplexity(capsys, "test_kge_lm", inside)
+    assert perplexity(capsys, "test_kge_lm", [*above, *same]) == lines
+    other = pair / "other" / "model_kge_lm" / "NAM_NER_99"
+    other.mkdir(parents=True)
+    assert main("test_kge_lm", above) == 1
+    assert "2 folders have a run NAM_NER_99" in capsys.readouterr().err
+    other.rmdir()
+    for folder in (other.parent, other.parent.parent):
+        folder.rmdir()
+
+
+def test_data_that_is_named_is_measured(pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["--out", str(pair / "data_limt_1" / "model_kge_lm" / "NAM_NER_99")]
+    before = (Path(run[1]) / "metrics.json").read_bytes()
+    first = perplexity(capsys, "test_kge_lm", run)
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.txt").write_text("one two three\nfour five\n")
+    other = perplexity(capsys, "test_kge_lm", [*run, "--data_location_lm", str(tmp_path)])
+    assert other != first
+    assert "(7 words predicted" in other
+    assert json.loads((Path(run[1]) / "metrics.json").read_bytes()) == json.loads(before)
+    (tmp_path / "test.txt").unlink()
+    mistakes = {
+        "/nonexistent/at/all/": "there is no folder",
+        str(tmp_path): "holds no test text",
+        str(pair / "none"): "no training",
+    }
+    for location, message in mistakes.items():
+        assert main("test_kge_lm", [*run, "--data_location_lm", location]) == 1
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--layer_type", "BiLSTM"], "--layer_type is BiLSTM, and the run was trained with cells.kind LSTM"),
+        (["--lstm_layer", "[7]"], "cells.layers [6]"),
+        (["--hidden_units_2", "7"], "classifier.hidden [8, 6, 5]"),
+        (["--vocab_size", "70"], "vocabulary.size 1000"),
+        (["--task", "LM"], "joint.alpha 0.5"),
+    ],
+)
+def test_another_network_than_that_of_the_run_is_refused(
+    pair: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    where = [f"--data_location_kge={pair}/", *words]
+    assert main("test_kge_lm", where) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_flags_of_training_change_nothing_and_that_is_said(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("test_kge_lm", [f"--data_location_kge={pair}/", "--epochs", "25", "--exp_info", "x"]) == 0
+    assert (
+        "--epochs is 25, and the run was trained with train.epochs 2: the flag changes nothing here" in capsys.readouterr().err
+    )

@@ -100,7 +100,7 @@ def test_a_run_goes_on(tmp_path: Path, run_file: Path, blink: Blink) -> None:
         (["resume", "nowhere"], 1, "nowhere holds no run"),
         (["eval", "nowhere"], 1, "nowhere holds no run"),
         (["export", "nowhere", "--out", "o"], 1, "nowhere holds no run"),
-        (["evaluate"], 2, "No such command"),
+        (["evaluate"], 2, "there is no command"),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -119,7 +119,8 @@ def test_an_id_that_is_not_listed(tmp_path: Path) -> None:
         ("train.txt", b"a b c\n", "line 1: 1 field;"),
         ("train.txt", b"a\t\tc\n", "line 1: an empty field"),
         ("train.txt", b"a\tb\tc\n\xff\tb\tc\n", "line 2: not UTF-8 (byte 0)"),
-        ("train.tsv.gz", b"no gzip", "train.tsv.gz is cut short or no gzip file"),
+        ("train.tsv.gz", gzip.compress(b"a\tb\tc\n" * 9)[:-9], "train.tsv.gz is damaged or cut off"),
+        ("train.tsv.gz", b"no gzip", "line 1: 1 field;"),
     ],
 )
 def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:

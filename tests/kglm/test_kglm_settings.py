@@ -205,3 +205,33 @@ def test_a_loss_that_is_no_number_is_named(loss: float) -> None:
 
 def test_seeds_of_neighbours_differ() -> None:
     assert len({seed_for(seed, what, step) for seed in range(9) for what in ("order", "dropout") for step in range(9)}) == 162
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "meant"),
+    [
+        ("graph", name, "did you mean train.lr?")
+        for name in (
+            "lr",
+            "LR",
+            "learning_rate",
+            "learning-rate",
+            "learningrate",
+            "training.lr",
+            "train.learn_rate",
+            "optimizer.lr",
+        )
+    ]
+    + [
+        ("graph", "dimension", "did you mean model.dim?"),
+        ("graph", "embedding_dim", "did you mean model.dim?"),
+        ("graph", "train.batchsize", "did you mean train.batch_size or eval.batch_size?"),
+        ("graph", "batch", "train.batch_size or eval.batch_size?"),
+        ("lm", "learningrate", "did you mean train.learning_rate_lm?"),
+        ("glove", "lr", "did you mean train.lr or words.lr?"),
+    ],
+)
+def test_what_other_tools_call_a_setting(kind: str, name: str, meant: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load_settings(kind, None, [f"--{name}", "1"])
+    assert meant in str(raised.value)

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blink.errors import CheckpointError, DataError, MismatchError, MissingFileError, SettingsError
+from blink.errors import BlinkError, CheckpointError, DataError, MismatchError, MissingFileError, SettingsError
 from blink.files import read_json
 from blink.kglm.lm.inputs import read_inputs
 from blink.kglm.lm.model import KGLanguageModel
@@ -306,6 +306,21 @@ def test_ids_are_listed_entities_or_the_file_is_named(world: Path, tmp_path: Pat
 # -- saved models, vectors -------------------------------------------------------------------------------------------------
 
 
+def require_each_change_noticed(folder: Path) -> None:
+    """A flipped bit in the middle of each file, and each file that is missing, is an error."""
+    for file in sorted(folder.iterdir()):
+        content = file.read_bytes()
+        middle = len(content) // 2
+        file.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+        with pytest.raises(BlinkError):
+            load_model(folder)
+        file.unlink()
+        with pytest.raises(BlinkError):
+            load_model(folder)
+        file.write_bytes(content)
+    load_model(folder)
+
+
 def test_a_model_comes_back_and_damage_is_told(tmp_path: Path) -> None:
     words = Vocabulary(tuple("abcdef"), (1,) * 6)
     model = toy_model(len(words))
@@ -313,6 +328,12 @@ def test_a_model_comes_back_and_damage_is_told(tmp_path: Path) -> None:
     again = load_model(tmp_path / "m")
     assert_alike(again.model.state_dict(), model.state_dict())
     assert (again.vocabulary, again.entities, again.relations, again.figures) == (words, ("Q1",), ("P1",), {"step": 3})
+    require_each_change_noticed(tmp_path / "m")
+    # A model of an earlier version has no checksums.
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    (tmp_path / "m" / "config.json").write_text(json.dumps({key: of for key, of in config.items() if key != "checked"}))
+    (tmp_path / "m" / "checksums.json").unlink()
+    assert load_model(tmp_path / "m").vocabulary == words
     Vocabulary(tuple("abcdeg"), (1,) * 6).save(tmp_path / "m" / "vocabulary.tsv")
     with pytest.raises(MismatchError, match="not the vocabulary"):
         load_model(tmp_path / "m")

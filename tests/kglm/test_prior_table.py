@@ -19,6 +19,7 @@ pytest.importorskip("pykeen", reason="needs the extra kglm")
 
 from blink.data.prior_file import Prior, read_prior, write_prior
 from blink.errors import BlinkError, DataError, MismatchError, MissingFileError
+from blink.files import read_json, write_json
 from blink.kglm.graph.export import write_export
 from blink.kglm.graph.triples import Graph
 from blink.kglm.prior_table import FALSE_POSITIVE_RATE, SIGNATURE_WIDTH, make_table, read_train_graph, signatures
@@ -230,6 +231,11 @@ class TestExports:
     def test_relations_that_do_not_belong(self, learned: tuple[Graph, Path], tmp_path: Path) -> None:
         graph, folder = learned
         copy = shutil.copytree(folder, tmp_path / "copy")
+        (copy / "relation_vectors.npy").write_bytes((copy / "relation_vectors.npy").read_bytes()[:-4] + b"\x00\x00\x80\x3f")
+        with pytest.raises(DataError, match=r"relation_vectors\.npy is damaged, or was changed"):
+            make_table(graph, str(copy))
+        meta = read_json(copy / "meta.json")  # as earlier versions wrote it
+        write_json(copy / "meta.json", {key: value for key, value in meta.items() if key not in ("files", "sha256")})
         np.save(copy / "relation_vectors.npy", np.zeros((6, 3), np.float32))
         with pytest.raises(MismatchError, match=r"\(6, 3\) for 6 ids and entities of width 16"):
             make_table(graph, str(copy))

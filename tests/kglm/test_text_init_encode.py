@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from blink.errors import CheckpointError, DataError, MismatchError, SettingsError
+from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
 from blink.kglm.text_init.encode import WORK_FOLDER, Progress, TextEncoder, encode_into
 from blink.kglm.text_init.initial import start_rows
 from blink.kglm.text_init.pipeline import make_vectors
@@ -113,7 +113,7 @@ def test_models_of_other_kinds_will_do(other: str) -> None:
 
 
 def test_models_that_cannot_be_loaded(tmp_path: Path, bert: str) -> None:
-    with pytest.raises(CheckpointError, match="cannot load the tokenizer"):
+    with pytest.raises(MissingFileError, match="is no folder; give a folder"):
         TextEncoder(str(tmp_path / "nothing"))
     with pytest.raises(SettingsError, match="pooling is 'max'; allowed are mean, cls, plain"):
         TextEncoder(bert, pooling="max")

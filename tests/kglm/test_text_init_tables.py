@@ -11,8 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
+from blink.files import read_json, write_json
 from blink.kglm.text_init.tables import ENTITY_COLUMNS, TextRow, compose, read_entities, read_relation_types, select_ids
-from blink.kglm.text_init.vectors import Space, read_folder, read_space, read_tsv, vectors_folder, write_folder, write_tsv
+from blink.kglm.text_init.vectors import (
+    META_FILE,
+    Space,
+    read_folder,
+    read_space,
+    read_tsv,
+    vectors_folder,
+    write_folder,
+    write_tsv,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -160,7 +170,7 @@ def test_a_tsv_gives_back_the_same_float32(tmp_path: Path, kind: str) -> None:
 
 @given(
     st.lists(
-        st.text(st.characters(exclude_characters="\t\r\n", codec="utf-8"), min_size=1).filter(str.strip),
+        st.text(st.characters(exclude_characters="\0\t\r\n\ufeff", codec="utf-8"), min_size=1).filter(str.strip),
         unique=True,
         min_size=1,
     )
@@ -184,8 +194,30 @@ def test_a_folder_says_what_it_holds(tmp_path: Path) -> None:
     assert back.meta["mean_norm"] == pytest.approx(norms.mean(), rel=1e-5)
 
 
+def without_checksums(folder: Path) -> None:
+    """Let ``meta.json`` be as earlier versions wrote it."""
+    meta = read_json(folder / META_FILE)
+    write_json(folder / META_FILE, {key: value for key, value in meta.items() if key not in ("files", "sha256")})
+
+
+@pytest.mark.parametrize("name", ["entity_vectors.npy", "entity_ids.txt", "entity_labels.tsv", META_FILE])
+def test_a_changed_file_of_a_folder_is_named(tmp_path: Path, name: str) -> None:
+    write_folder(space(6, 3), tmp_path)
+    content = bytearray((tmp_path / name).read_bytes())
+    content[-3] ^= 1
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name} is (damaged|not valid).*create the folder again"):
+        read_folder(tmp_path)
+    if name == "entity_vectors.npy":
+        without_checksums(tmp_path)
+        np.save(tmp_path / name, np.full((6, 3), np.nan, np.float32))
+        with pytest.raises(DataError, match="holds NaN or infinity"):
+            read_folder(tmp_path)
+
+
 def test_folders_that_do_not_fit_together(tmp_path: Path) -> None:
     write_folder(space(6, 3), tmp_path)
+    without_checksums(tmp_path)
     (tmp_path / "entity_ids.txt").write_text("Q0\nQ1\n", encoding="utf-8")
     with pytest.raises(MismatchError, match=r"2 ids \(2 different\) for 6 vectors"):
         read_folder(tmp_path)
@@ -195,7 +227,7 @@ def test_folders_that_do_not_fit_together(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must be a table of float vectors"):
         read_folder(tmp_path)
     (tmp_path / "entity_vectors.npy").write_bytes(b"no array")
-    with pytest.raises(DataError, match="not an array"):
+    with pytest.raises(MismatchError, match="damaged"):
         read_folder(tmp_path)
 
 
@@ -212,3 +244,12 @@ def test_vectors_of_another_width_or_no_numbers(tmp_path: Path, row: str, messag
 def test_the_folder_is_named_after_the_tsv() -> None:
     assert vectors_folder("a/out.tsv") == Path("a/out.vectors")
     assert vectors_folder("a/out.v2") == Path("a/out.v2.vectors")
+
+
+def test_the_formatted_relation_type_is_read_where_there_is_one(tmp_path: Path) -> None:
+    header = "relation_type\tformatted_relation_type\tdescription"
+    rows = [header, "Hetionet::CtD::Compound:Disease\tX::Treatment::Compound:Disease\t"]
+    (tmp_path / "r.tsv").write_text("\n".join([*rows, "Hetionet::binds::Compound:Gene\t\td"]))
+    first, second = read_relation_types(tmp_path / "r.tsv")
+    assert (first.id, first.name, first.kind) == ("Hetionet::CtD::Compound:Disease", "Compound Treatment Disease", "Hetionet")
+    assert second.name == "Compound binds Gene"

@@ -9,7 +9,9 @@ from blink.apps.lazy import HIDDEN, LazyGroup
 COMMANDS = {
     "train": ("blink.apps.kglm.training:train", "Train what a run file describes."),
     "resume": ("blink.apps.kglm.training:resume", "Continue a run, to the results of one without interruption."),
+    "sweep": ("blink.apps.kglm.sweep:sweep", "Search for the best settings of a run."),
     "eval": ("blink.apps.kglm.results:evaluate", "Measure the best state of a run."),
+    "predict": ("blink.apps.kglm.predict:predict", "Predict tails, heads or relations of a graph."),
     "export": ("blink.apps.kglm.results:export", "Write the vectors of a run for the linker."),
     "generate": ("blink.apps.kglm.generate:generate", "Continue a prompt with the best states of runs."),
     "embed": ("blink.apps.kglm.embed:embed", "Encode texts of entities or relations with a pretrained language model."),
@@ -32,7 +34,7 @@ def kglm() -> None:
     \b
     Example:
       blink kglm train examples/kglm/complex-codex-s.yaml --out experiments/complex
-      blink kglm resume experiments/complex                     continue after a kill
+      blink kglm resume experiments/complex                   continue it
       blink kglm eval experiments/complex --split test
-      blink kglm export experiments/complex --out vectors       for the linker
+      blink kglm export experiments/complex --out vectors     for the linker
     """

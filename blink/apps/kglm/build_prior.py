@@ -23,8 +23,10 @@ import click
 @click.option(
     "--data", default="", metavar="DIR", help="Folder of graphs that are not in the working folder.  [default: $BLINK_DATA]"
 )
+@click.option("--separator", default="auto", metavar="NAME", help="Of the fields of triples, as data.separator of a run.")
+@click.option("--first-line", default="auto", metavar="NAME", help="auto, header or triple, as data.first_line of a run.")
 @click.option("--out", required=True, metavar="FILE", help="The prior to write.")
-def prior(graphs: tuple[str, ...], vectors: str | None, data: str, out: str) -> None:
+def prior(graphs: tuple[str, ...], vectors: str | None, data: str, out: str, separator: str, first_line: str) -> None:
     """Write the graph data that a linker needs into one file: degrees, edges, vectors, hashes.
 
     The linker joins it to a knowledge base by the ids of entities; neither has to have all entities of the other. The weight
@@ -38,14 +40,15 @@ def prior(graphs: tuple[str, ...], vectors: str | None, data: str, out: str) -> 
     """
     from pathlib import Path
 
-    from blink.apps.common import say
+    from blink.apps.common import bar, say
     from blink.data.prior_file import Prior, write_prior
     from blink.kglm.prior_table import make_table, read_train_graph
 
-    graph = read_train_graph(graphs, data)
+    graph = read_train_graph(graphs, data, bar, separator=separator, first_line=first_line)
     for note in graph.notes:
         say(note)
-    table = make_table(graph, vectors)
+    with bar("comparing and counting", None, "entity"):
+        table = make_table(graph, vectors)
     write_prior(out, Prior(table))
     width = (
         "no vectors" if table.vectors is None else f"{int(table.vectors.any(1).sum()):,} vectors of {table.vectors.shape[1]}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from blink.apps.common import Bar, say
+from blink.apps.lazy import HelpfulGroup
 from blink.kglm.text_init.tables import TEXTS
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _embed(
         say("training that starts from these vectors initialises those rows at random")
 
 
-@click.group(context_settings=HELP)
+@click.group(cls=HelpfulGroup, context_settings=HELP)
 def embed() -> None:
     """Encode the texts of entities or relation types with a pretrained language model.
 

@@ -18,7 +18,14 @@ from blink.apps.common import say
     metavar="FILE",
     help="Names and types: entities.tsv, a catalogue (.jsonl), or id<TAB>type[<TAB>name] a line.",
 )
-@click.option("-m", "--method", type=click.Choice(["tsne", "umap", "pca"]), default="tsne", show_default=True)
+@click.option(
+    "-m",
+    "--method",
+    type=click.Choice(["tsne", "umap", "pca"]),
+    default="tsne",
+    show_default=True,
+    help="How the dimensions are reduced to two.",
+)
 @click.option(
     "--by", "colour", type=click.Choice(["type", "resource"]), default="type", show_default=True, help="What the colours show."
 )

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blink.apps.sections import PassingCommand
+
 if TYPE_CHECKING:
     from blink.runs.progress import Progress
 
 OVERRIDES = {"ignore_unknown_options": True}
 
 
-@click.command(context_settings=OVERRIDES)
+@click.command(cls=PassingCommand, context_settings=OVERRIDES)
 @click.argument("run", metavar="RUN.yaml")
 @click.option("--out", required=True, metavar="DIR", help="Folder of the run; it must not hold one yet.")
 @click.option(
@@ -32,14 +34,15 @@ def train(run: str, out: str, data: str | None, overrides: tuple[str, ...]) -> N
       blink kglm train examples/kglm/complex-codex-s.yaml --out experiments/complex --seed 1 --train.lr 5e-4
     """
     from blink.kglm.config import kind_of, load_settings
+    from blink.runs.folder import locked_run
 
     words = (*overrides, *(("--data.root", data) if data else ()))
     settings = load_settings(kind_of(run), run, words)
-    with _folder_for(Path(out)) as folder:
+    with locked_run(Path(out)) as folder:
         _run(settings.kind, settings, folder, resume=False)
 
 
-@click.command(context_settings=OVERRIDES)
+@click.command(cls=PassingCommand, context_settings=OVERRIDES)
 @click.argument("folder", metavar="DIR")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--train.epochs N]")
 def resume(folder: str, overrides: tuple[str, ...]) -> None:
@@ -58,21 +61,6 @@ def resume(folder: str, overrides: tuple[str, ...]) -> None:
         _run(settings.kind, settings, path, resume=True)
 
 
-@contextlib.contextmanager
-def _folder_for(folder: Path) -> Iterator[Path]:
-    """The folder of a new run, locked; a folder made for a run that fails before it starts is removed."""
-    from blink.files import locked
-
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with locked(folder):
-            yield folder
-    finally:
-        if is_new and not any(folder.iterdir()):
-            folder.rmdir()
-
-
 def _run(kind: str, settings: Any, folder: Path, *, resume: bool) -> None:
     """Train with progress on standard error.
 
@@ -82,7 +70,9 @@ def _run(kind: str, settings: Any, folder: Path, *, resume: bool) -> None:
     from blink.apps.common import say
     from blink.kglm.kinds import runner_for
     from blink.runs.signals import Interrupted
+    from blink.runs.trackers import require_tracker
 
+    require_tracker(settings.tracker)
     runner = runner_for(kind)
     try:
         with shown_progress("training", "step") as progress:
@@ -91,13 +81,13 @@ def _run(kind: str, settings: Any, folder: Path, *, resume: bool) -> None:
         say(f"{stop}; continue with: blink kglm resume {folder}")
         raise SystemExit(128 + stop.signal) from stop
     say(f"the best state is in {folder / 'best'}: {brief(metrics)}")
-    say(f"next: blink kglm eval {folder} --split test, or blink kglm export {folder} --out DIR")
+    say(f"next: blink kglm eval {folder} --split SPLIT, or blink kglm export {folder} --out DIR")
 
 
 @contextlib.contextmanager
 def shown_progress(name: str, unit: str) -> Iterator[Progress]:
     """Hooks that draw a bar on standard error and write lines there."""
-    from blink.apps.common import Bar, say
+    from blink.apps.common import Bar, bar, say
     from blink.progress import StageBars
     from blink.runs.progress import Progress
 
@@ -112,7 +102,7 @@ def shown_progress(name: str, unit: str) -> Iterator[Progress]:
         bars.note(" ".join(f"{key} {value:.4g}" for key, value in values.items()))
 
     with contextlib.closing(bars):
-        yield Progress(start=start, step=step, say=say)
+        yield Progress(start=start, step=step, say=say, bars=bar)
 
 
 def brief(metrics: Mapping[str, Any]) -> str:

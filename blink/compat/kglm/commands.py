@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from blink.apps.common import guarded, say
 from blink.compat.kglm.files import FOLDERS, require_location, text_settings, triple_settings
 from blink.compat.kglm.flags import KGE, LM, flags_of, settings_from
-from blink.errors import MissingFileError, SettingsError
+from blink.compat.kglm.testing import named_data, require_same_settings, run_folder
+from blink.errors import SettingsError
 
 if TYPE_CHECKING:
     from blink.kglm.settings import Settings
@@ -129,14 +131,21 @@ def _test(kind: str, values: dict[str, Any]) -> None:
     from blink.kglm.lm.generation import Sampling, generate
     from blink.kglm.lm.runner import LanguageRunner
     from blink.kglm.lm.saved import load_model
+    from blink.kglm.run import KglmRun
 
     if values["overrides"]:
         raise SettingsError(f"{values['overrides'][0]} is no flag of this command; settings are those of the training run")
-    folder = _folder(kind, values)
-    if not folder.is_dir():
-        raise MissingFileError(f"there is no run {folder}; train it first, or name its folder by --out")
+    context = click.get_current_context()
+    stated = {name for name in values if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    name = f"{values['model_name']}_{values['exp_num']}"
+    folder = Path(values["out"]) if values["out"] else run_folder(kind, _location(kind, values), name)
+    settings = KglmRun.open(folder).settings
+    notes = require_same_settings(kind, values, stated, settings)
+    data = named_data(kind, values, stated, folder, settings)
     log = _Log(kind, values, "test_KGE" if kind == KGE else "test")
-    for line in report(kind, LanguageRunner().evaluate(folder, "test")):
+    for line in [f"the run is {folder}", *notes, *([f"measured on {_data_of(kind, values)}"] if data else [])]:
+        log.write(line)
+    for line in report(kind, LanguageRunner().evaluate(folder, "test", data=data)):
         log.write(line, result=True)
     if kind != KGE:
         saved = load_model(folder)
@@ -183,6 +192,12 @@ def _folder(kind: str, values: Mapping[str, Any]) -> Path:
     if values["out"]:
         return Path(values["out"])
     return FOLDERS[kind].run(_location(kind, values), f"{values['model_name']}_{values['exp_num']}")
+
+
+def _data_of(kind: str, values: Mapping[str, Any]) -> str:
+    """The locations that a command names."""
+    flags = {LM: ("data_location",), KGE: ("data_location_kge",)}.get(kind, ("data_location_lm", "data_location_kge"))
+    return " and ".join(str(values[flag]) for flag in flags if values[flag])
 
 
 def _location(kind: str, values: Mapping[str, Any]) -> str:

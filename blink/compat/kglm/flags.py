@@ -25,6 +25,7 @@ class Flag:
         default: by command.
         help: its description.
         settings: settings it gives, by their full names, from its value; None where it is read elsewhere or does nothing.
+        of_network: whether it describes the network or its vocabulary, so that a trained run has it for good.
     """
 
     names: tuple[str, ...]
@@ -32,6 +33,7 @@ class Flag:
     default: Mapping[str, Any]
     help: str
     settings: Callable[[Any], Mapping[str, Any]] | None = None
+    of_network: bool = False
 
     def option(self, command: str) -> click.Option:
         """The flag as an option of a command."""
@@ -100,8 +102,9 @@ FLAGS: tuple[Flag, ...] = (
     Flag(("learning_rate_lm",), float, same(1e-3, LM, JOINT), "Learning rate in steps of text.", _to("train.learning_rate_lm")),
     Flag(("learning_rate_kge",), float, same(1e-4, KGE, JOINT),
          "Learning rate in steps of triples.", _to("train.learning_rate_kge")),
-    Flag(("lstm_layer",), str, same("[256]", *ALL), "Width of each layer of cells.", _layers),
-    Flag(("layer_type",), str, same("BiLSTM", *ALL), "LSTM or BiLSTM.", _one_of("layer_type", CELLS, "cells.kind")),
+    Flag(("lstm_layer",), str, same("[256]", *ALL), "Width of each layer of cells.", _layers, of_network=True),
+    Flag(("layer_type",), str, same("BiLSTM", *ALL), "LSTM or BiLSTM.",
+         _one_of("layer_type", CELLS, "cells.kind"), of_network=True),
     Flag(("option",), int, same(5, LM) | same(1, KGE), "Does nothing here, as in the original."),
     Flag(("option",), int, same(1, JOINT), "Read the text in each such epoch.", _to("joint.every")),
     Flag(("steps_per_epoch_lm",), int, same(100, LM) | same(1000, JOINT),
@@ -109,9 +112,9 @@ FLAGS: tuple[Flag, ...] = (
     Flag(("steps_per_epoch_kge",), int, same(1000, KGE, JOINT),
          "Steps of triples in an epoch.", _to("train.steps_per_epoch_kge")),
     Flag(("balance",), float, same(3.0, KGE, JOINT), "Weight of true triples.", _to("classifier.balance")),
-    Flag(("hidden_units_1",), int, same(1024, KGE, JOINT), "Width of the first layer behind the cells."),
-    Flag(("hidden_units_2",), int, same(512, KGE, JOINT), "Width of the second."),
-    Flag(("hidden_units_3",), int, same(512, KGE, JOINT), "Width of the third."),
+    Flag(("hidden_units_1",), int, same(1024, KGE, JOINT), "Width of the first layer behind the cells.", of_network=True),
+    Flag(("hidden_units_2",), int, same(512, KGE, JOINT), "Width of the second.", of_network=True),
+    Flag(("hidden_units_3",), int, same(512, KGE, JOINT), "Width of the third.", of_network=True),
     Flag(("hidden_units_4",), int, same(1, KGE, JOINT), "Width of the last; it must be 1.", _last_unit),
     Flag(("keep_prob", "keep_probs"), float, same(0.6, *ALL),
          "Share of the cells' output that dropout keeps.", _to("cells.keep")),
@@ -119,9 +122,11 @@ FLAGS: tuple[Flag, ...] = (
          "How both tasks learn: alternate (or False), or sum (or True): losses added in one step.",
          _one_of("joint_opt", JOINTLY, "joint.mode")),
     Flag(("task",), str, same("KGE", KGE) | same("INIT", JOINT),
-         "What learns: INIT both tasks, KGE triples, LM text.", _one_of("task", TASKS, "joint.alpha")),
+         "What learns: INIT both tasks, KGE triples, LM text.",
+         _one_of("task", TASKS, "joint.alpha"), of_network=True),
     Flag(("vocab_size",), int, same(30, *ALL),
-         "Thousands of words that are known, by frequency, such as 30 or 70.", lambda v: {"vocabulary.size": v * THOUSAND}),
+         "Thousands of words that are known, by frequency, such as 30 or 70.",
+         lambda v: {"vocabulary.size": v * THOUSAND}, of_network=True),
 )  # fmt: skip
 """All flags; one that means something else in another command is listed twice."""
 

@@ -7,9 +7,10 @@ import click
 from blink.apps.common import guarded
 from blink.apps.kglm.embed import HELP, entities, relation_types
 from blink.apps.kglm.reduce import reduce
+from blink.apps.lazy import HelpfulGroup
 
 
-@click.group("gen_embeddings", context_settings=HELP)
+@click.group("gen_embeddings", cls=HelpfulGroup, context_settings=HELP)
 def gen_embeddings() -> None:
     """Initial embeddings from pretrained language models.
 

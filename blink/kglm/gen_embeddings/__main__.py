@@ -2,7 +2,7 @@
 
 import sys
 
-from blink.compat.kglm.gen_embeddings import main
+from blink.stopping import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program("gen_embeddings", "blink.compat.kglm.gen_embeddings:main")())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from blink.errors import DataError
+from blink.kglm.graph.digests import splitmix
 from blink.kglm.lm.corpus import Corpus
 from blink.kglm.lm.vocabulary import RESERVED
 
@@ -128,18 +129,9 @@ def hold_out(counts: Counts, fraction: float, seed: int) -> tuple[Counts, Counts
         seed: seed of the split.
     """
     low, high = np.minimum(counts.words, counts.contexts), np.maximum(counts.words, counts.contexts)
-    hashes = _hashed(_hashed(low.astype(np.uint64) + np.uint64(seed % (1 << 32))) ^ high.astype(np.uint64))
+    hashes = splitmix(splitmix(low.astype(np.uint64) + np.uint64(seed % (1 << 32))) ^ high.astype(np.uint64))
     held_out = hashes < np.uint64(int(fraction * 2**63) * 2) if fraction > 0 else np.zeros(len(counts), dtype=bool)
     return counts.select(~held_out), counts.select(held_out)
-
-
-def _hashed(numbers: np.ndarray) -> np.ndarray:
-    """Hashes of integers, by the finalizer of SplitMix64 (Steele et al. 2014)."""
-    with np.errstate(over="ignore"):
-        numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
-        numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return numbers ^ (numbers >> np.uint64(31))
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blink.errors import SettingsError
+from blink.errors import DataError, SettingsError
 from blink.kglm.config import data_path
 from blink.kglm.glove.alignment import Alignment, align, link_word, mark_lines
 from blink.kglm.glove.counts import Counts, count_pairs, hold_out
@@ -18,7 +17,8 @@ from blink.kglm.lm.splits import read_subjects
 from blink.kglm.lm.triples import read_names
 from blink.kglm.lm.vocabulary import Vocabulary, build_vocabulary, count_words
 from blink.kglm.settings import GloveData, GloveSettings
-from blink.kglm.text_init.tables import ENTITY_COLUMNS, TextRow, read_entities
+from blink.kglm.text_init.tables import ENTITY_COLUMNS, TextRow, first_columns, read_entities
+from blink.progress import Bars, no_bars
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Words:
         return {**sizes, "vocabulary": self.vocabulary.digest, "counts": self.fitted.digest()}
 
 
-def read_text(settings: GloveSettings, say: Callable[[str], None] = lambda line: None) -> Words:
+def read_text(settings: GloveSettings, bars: Bars = no_bars) -> Words:
     """Read the text of the settings and count its pairs.
 
     Raises:
@@ -69,9 +69,13 @@ def read_text(settings: GloveSettings, say: Callable[[str], None] = lambda line:
         lines = _first_words(lines, data.text_words)
     vocabulary = _vocabulary(settings, count_words(lines), marked)
     corpus = encode(lines, vocabulary)
-    say(f"counting pairs in {corpus.words:,} words")
-    counts = count_pairs(corpus, settings.counts.window)
+    with bars("counting pairs", corpus.words - corpus.unknown_words, "word") as progress:
+        counts = count_pairs(corpus, settings.counts.window, progress.advance)
     fitted, held_out = hold_out(counts, settings.counts.held_out, settings.seed)
+    if not len(fitted):
+        raise DataError(
+            f"counts.held_out {settings.counts.held_out} leaves no pair to train on; give more text, or set it to 0"
+        )
     unknown = corpus.unknown_words / max(corpus.words, 1)
     notes = [
         f"text: {len(corpus):,} lines, {corpus.words:,} words, {unknown:.2%} of them not in the vocabulary",
@@ -117,9 +121,7 @@ def read_named(settings: GloveSettings) -> list[TextRow]:
     if not settings.data.entity_names:
         return []
     path = data_path(settings.data.entity_names, settings.data.root)
-    with path.open(encoding="utf-8-sig", errors="replace") as f:
-        header = f.readline().rstrip("\r\n").split("\t")
-    if path.suffix == ".jsonl" or set(ENTITY_COLUMNS) <= set(header):
+    if path.suffix == ".jsonl" or set(ENTITY_COLUMNS) <= set(first_columns(path)):
         return read_entities(path)
     return [TextRow(i, entity, name) for i, (entity, name) in enumerate(read_names(path).items(), 1)]
 

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from blink.errors import MismatchError
-from blink.files import write_json
 from blink.kglm.glove.inputs import Words
 from blink.kglm.glove.learning import WordSide
-from blink.kglm.graph.learner import MODEL_ABOUT, MODEL_FILE
 from blink.kglm.lm.vocabulary import VOCABULARY_FILE
-from blink.kglm.run import EpochLearner, KglmRun, read_tensors, write_tensors
+from blink.kglm.run import EpochLearner, KglmRun, read_best, write_best
 from blink.kglm.settings import GloveSettings, Settings
 from blink.runs.learner import TrainerState
 
@@ -42,7 +40,7 @@ class WordLearner(EpochLearner):
 
     def finish(self) -> None:
         """Load the best checkpoint into the model."""
-        tensors = read_tensors(self.folder.best / MODEL_FILE)
+        tensors = read_best(self.folder.best)
         self.side.model.load_state_dict({name.removeprefix(PREFIX): value for name, value in tensors.items()})
 
     def state(self) -> dict[str, Any]:
@@ -90,8 +88,7 @@ class WordLearner(EpochLearner):
         if better:
             self.words.vocabulary.save(self.folder.path / VOCABULARY_FILE)
             tensors = {f"{PREFIX}{name}": value for name, value in self.side.model.state_dict().items()}
-            write_tensors(self.folder.best / MODEL_FILE, tensors)
-            write_json(self.folder.best / MODEL_ABOUT, {"words": self.words.vocabulary.digest, **row})
+            write_best(self.folder.best, tensors, {"words": self.words.vocabulary.digest, **row})
 
     def validated(self, row: Mapping[str, Any], *, better: bool) -> dict[str, Any]:
         """The row with the learning rate."""

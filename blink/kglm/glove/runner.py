@@ -12,20 +12,21 @@ from torch import Tensor
 
 from blink.data.arrays import save_array
 from blink.errors import MismatchError, SettingsError
-from blink.files import atomic_open, read_json, write_json
+from blink.files import atomic_open
 from blink.kglm.glove.inputs import Words, aligned, read_text
 from blink.kglm.glove.joint import JointLearner
 from blink.kglm.glove.learner import HELD_OUT, PREFIX, WordLearner, epoch_losses
 from blink.kglm.glove.model import GloVe, Table, Weighting
 from blink.kglm.graph.export import META_FILE, write_export
-from blink.kglm.graph.learner import MODEL_ABOUT, MODEL_FILE, GraphLearner
+from blink.kglm.graph.learner import GraphLearner
 from blink.kglm.graph.model import GraphModel, make_model
 from blink.kglm.graph.readers import read_graph
-from blink.kglm.graph.runner import measure
+from blink.kglm.graph.runner import measure, measure_file
 from blink.kglm.graph.triples import Graph
 from blink.kglm.lm.vocabulary import VOCABULARY_FILE, Vocabulary
-from blink.kglm.run import KglmRun, device_for, read_tensors, run_to_end
+from blink.kglm.run import KglmRun, device_for, read_best, run_to_end
 from blink.kglm.settings import GloveSettings, Settings
+from blink.kglm.text_init.vectors import read_meta, write_meta
 from blink.runs.loop import Loop
 from blink.runs.progress import Progress
 
@@ -43,8 +44,8 @@ class GloveRunner:
         progress, run = progress or Progress(), KglmRun(folder, GloveSettings.of(settings))
         if not resume:
             run.require_free()
-        graph = read_graph(run.settings.data) if run.settings.joint.alpha > 0 else None
-        words = read_text(run.settings, progress.say) if run.settings.joint.alpha < 1 else None
+        graph = read_graph(run.settings.data, progress.bars) if run.settings.joint.alpha > 0 else None
+        words = read_text(run.settings, progress.bars) if run.settings.joint.alpha < 1 else None
         sources = [*(graph.sources if graph else ()), *(words.sources if words else ())]
         about = _about(graph, words)
         learner, notes = _learner(graph, words, run)
@@ -66,25 +67,37 @@ class GloveRunner:
             SettingsError: a run without a graph has no test split.
         """
         run = KglmRun.open(folder).of(GloveSettings)
-        graph, model = _best_graph(run)
+        graph, model = best_graph(run, progress)
         metrics: dict[str, Any] = {}
         if graph is not None and model is not None:
             metrics |= measure(run, graph, model, split, progress)
         elif split != "valid":
             raise SettingsError(f"{folder} is of words alone, which have held-out pairs but no {split}; give --split valid")
         if run.settings.joint.alpha < 1 and split == "valid":
-            metrics[HELD_OUT] = _held_out_loss(run)
+            metrics[HELD_OUT] = _held_out_loss(run, progress or Progress())
         run.add_metrics(split, metrics)
         return metrics
 
-    def export(self, folder: Path, out: Path) -> dict[str, Any]:
+    def evaluate_file(self, folder: Path, file: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+        """Rank the triples of a file.
+
+        Raises:
+            SettingsError: the run has no graph.
+        """
+        run = KglmRun.open(folder).of(GloveSettings)
+        graph, model = best_graph(run, progress)
+        if graph is None or model is None:
+            raise SettingsError(f"{folder} is of words alone, which no file can measure; give --split valid")
+        return measure_file(run.settings, graph, model, file, progress)
+
+    def export(self, folder: Path, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
         """Write the embeddings of the best checkpoint: entities and relations, and words in the format of GloVe's program."""
         run = KglmRun.open(folder).of(GloveSettings)
-        graph, model = _best_graph(run)
+        graph, model = best_graph(run, progress)
         out.mkdir(parents=True, exist_ok=True)
         written = {} if graph is None or model is None else write_export(out, model, graph, run.settings)
         if run.settings.joint.alpha < 1:
-            words, contexts = _word_rows(read_tensors(run.best / MODEL_FILE))
+            words, contexts = _word_rows(read_best(run.best))
             vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
             write_word_vectors(out / WORD_VECTORS, vocabulary.words, (words + contexts).numpy())
             written |= {"words": len(words), "word_dim": int(words.shape[1])}
@@ -124,7 +137,7 @@ def _learner(
     return learner, [note for note in (*notes, learner.start_note, f"entities with words: {counts}{tied}") if note]
 
 
-def _best_graph(run: KglmRun[GloveSettings]) -> tuple[Graph | None, GraphModel | None]:
+def best_graph(run: KglmRun[GloveSettings], progress: Progress | None = None) -> tuple[Graph | None, GraphModel | None]:
     """The graph and its best checkpoint; None for a run without a graph.
 
     Raises:
@@ -132,11 +145,9 @@ def _best_graph(run: KglmRun[GloveSettings]) -> tuple[Graph | None, GraphModel |
     """
     if run.settings.joint.alpha == 0:
         return None, None
-    graph = read_graph(run.settings.data)
+    graph = read_graph(run.settings.data, (progress or Progress()).bars)
     model = make_model(run.settings, len(graph.entities), len(graph.relations))
-    tensors = read_tensors(run.best / MODEL_FILE)
-    if read_json(run.best / MODEL_ABOUT)["graph"] != graph.digest:
-        raise MismatchError(f"{run.best} was trained on another graph; bring its files back, or train again")
+    tensors = read_best(run.best, graph.digest)
     graph_state = model.state_dict()
     model.load_state_dict({name: value for name, value in tensors.items() if name in graph_state})
     return graph, model.to(device_for(run.settings)).eval()
@@ -153,16 +164,16 @@ def _word_rows(tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     return rows, contexts
 
 
-def _held_out_loss(run: KglmRun[GloveSettings]) -> float:
+def _held_out_loss(run: KglmRun[GloveSettings], progress: Progress) -> float:
     """Loss of the best checkpoint on held-out pairs, or on all pairs if none are held out.
 
     Raises:
         MismatchError: the text is not the text of the run.
     """
-    settings, words = run.settings, read_text(run.settings)
+    settings, words = run.settings, read_text(run.settings, progress.bars)
     if words.vocabulary.digest != Vocabulary.load(run.path / VOCABULARY_FILE).digest:
         raise MismatchError(f"{run.path} was trained on another text; bring its files back, or train again")
-    tensors = read_tensors(run.best / MODEL_FILE)
+    tensors = read_best(run.best)
     model = GloVe(len(words.vocabulary.words), settings.words.dim, Weighting(settings.words.x_max, settings.words.power))
     rows = dict(zip(("words", "contexts"), _word_rows(tensors), strict=True))
     rows |= {name: tensors[f"{PREFIX}{name}.weight"] for name in ("word_bias", "context_bias")}
@@ -173,11 +184,11 @@ def _held_out_loss(run: KglmRun[GloveSettings]) -> float:
 
 def _note_words(out: Path, run: KglmRun[GloveSettings], written: dict[str, Any]) -> None:
     """Add the word vectors to ``meta.json``, and write the learned map from entities to words, if any."""
-    before = read_json(out / META_FILE) if (out / META_FILE).is_file() else {"settings": run.settings.digest()}
-    tensors = read_tensors(run.best / MODEL_FILE)
+    before = read_meta(out, "export it again") or {"settings": run.settings.digest()}
+    tensors = read_best(run.best)
     more = {"kind": "glove", "words": written["words"], "word_dim": written["word_dim"], "word_vectors": WORD_VECTORS}
     (out / META_FILE).unlink(missing_ok=True)
     if "coupling.map" in tensors:
         save_array(out / MAP_FILE, tensors["coupling.map"].numpy())
         more["word_map"] = MAP_FILE
-    write_json(out / META_FILE, {**before, **more})
+    write_meta(out, {**before, **more})

@@ -57,13 +57,17 @@ class Answers:
         index = torch.searchsorted(self._keys, keys).clamp_max(len(self._keys) - 1)
         return torch.where(self._keys[index] == keys, index, -1)
 
+    def counts_of(self, indices: Tensor) -> Tensor:
+        """Number of answers of queries by their indices, which may be -1. *Shape:* (batch,), int64."""
+        return torch.where(indices >= 0, self.counts[indices], 0)
+
     def of(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Answers of queries by their indices, which may be -1.
 
         Returns:
             for each answer, its position in ``indices`` and the entity. *Shapes:* (answers,) both.
         """
-        counts = torch.where(indices >= 0, self.counts[indices], 0)
+        counts = self.counts_of(indices)
         rows = torch.arange(len(indices), device=indices.device).repeat_interleave(counts)
         within = torch.arange(len(rows), device=indices.device) - (counts.cumsum(0) - counts)[rows]
         return rows, self.targets[self.offsets[indices[rows]] + within]
@@ -88,14 +92,14 @@ class Answers:
         """`contains` for shared candidates, by the queries of each candidate, which are far fewer than all pairs."""
         unique, rows = indices.unique(return_inverse=True)
         entities, columns = candidates.unique(return_inverse=True)
-        row_of = indices.new_full((len(self._keys) + 1,), -1)
-        row_of[unique] = torch.arange(len(unique), device=indices.device)  # -1 indexes the extra last row
         counts = self._answered_offsets[entities + 1] - self._answered_offsets[entities]
         column = torch.arange(len(entities), device=indices.device).repeat_interleave(counts)
         within = torch.arange(len(column), device=indices.device) - (counts.cumsum(0) - counts)[column]
-        row = row_of[self._answered[self._answered_offsets[entities[column]] + within]]
+        answered = self._answered[self._answered_offsets[entities[column]] + within]
+        row = torch.searchsorted(unique, answered).clamp_max(len(unique) - 1)
+        asked = unique[row] == answered
         is_answer = torch.zeros(len(unique), len(entities), dtype=torch.bool, device=indices.device)
-        is_answer[row[row >= 0], column[row >= 0]] = True
+        is_answer[row[asked], column[asked]] = True
         return is_answer[rows][:, columns]
 
     def to(self, device: torch.device | str) -> Answers:

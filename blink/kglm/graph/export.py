@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from blink.data.arrays import save_array
-from blink.files import atomic_open, write_json
+from blink.files import atomic_open
 from blink.kglm.graph.interactions import RotatE
 from blink.kglm.graph.model import GraphModel
 from blink.kglm.graph.triples import Graph
 from blink.kglm.settings import GraphSections
+from blink.kglm.text_init.vectors import write_meta
 
 FORMAT = 1
 META_FILE = "meta.json"
@@ -59,10 +60,11 @@ def write_export(out: Path, model: GraphModel, graph: Graph, settings: GraphSect
         "mean_norm": float(norms.mean()),
         "std_norm": float(norms.std()),
         "graph": graph.digest,
+        "triples": graph.content,
         "degrees": "degrees.npy",
         "settings": settings.digest(),
     }
-    write_json(out / META_FILE, meta)
+    write_meta(out, meta)
     return {"entities": len(vectors), "dim": meta["dim"], "relations": len(relations), "relation_dim": meta["relation_dim"]}
 
 

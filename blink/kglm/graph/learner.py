@@ -13,22 +13,28 @@ import torch
 from torch import Tensor
 
 from blink.errors import MismatchError, SettingsError
-from blink.files import read_json, write_json
 from blink.kglm.graph.answers import answers_of
 from blink.kglm.graph.batches import Batch, Batches, Negatives
 from blink.kglm.graph.losses import OVER_ALL, OVER_SAMPLED, loss_options
 from blink.kglm.graph.model import GraphModel, make_model
 from blink.kglm.graph.optimisers import Optimisers
-from blink.kglm.graph.ranking import rank, summary
+from blink.kglm.graph.ranking import rank, sampled_candidates, summary
 from blink.kglm.graph.start import start_from_vectors
 from blink.kglm.graph.triples import Graph
-from blink.kglm.run import EpochLearner, KglmRun, read_tensors, write_tensors
+from blink.kglm.memory import require_memory
+from blink.kglm.run import EpochLearner, KglmRun, read_best, write_best
 from blink.kglm.settings import GraphSections, Settings
 from blink.runs.learner import TrainerState
 from blink.runs.seeds import generator_for, seed_for
 
-MODEL_FILE, MODEL_ABOUT = "model.safetensors", "model.json"
 METRICS = ("mrr", "hits@1", "hits@3", "hits@10")
+
+
+def ranking_options(settings: GraphSections, entities: int, device: torch.device) -> dict[str, Any]:
+    """Arguments of `rank` by the section ``eval``."""
+    candidates = sampled_candidates(entities, settings.eval.candidates, settings.seed)
+    candidates = None if candidates is None else candidates.to(device)
+    return {"batch_size": settings.eval.batch_size, "chunk": settings.eval.chunk, "candidates": candidates}
 
 
 class GraphLearner(EpochLearner):
@@ -52,6 +58,7 @@ class GraphLearner(EpochLearner):
         train, options = self.settings.train, self.settings
         if options.model.sparse and train.type != "negative":
             raise SettingsError("model.sparse needs train.type negative: the other types touch every row in each step")
+        require_memory(options, len(graph.entities), len(graph.relations), self.device)
         self.model = make_model(options, len(graph.entities), len(graph.relations))
         self.start_note = start_from_vectors(self.model, graph, options)
         self.model.to(self.device)
@@ -65,6 +72,7 @@ class GraphLearner(EpochLearner):
         self._optimisers = Optimisers(self.model, train, options.model.sparse)
         self._valid = self._ranked(splits[1]).to(self.device)
         self._filter = answers_of(splits, *size).to(self.device)  # without test triples, which must not influence training
+        self._ranking = ranking_options(options, len(graph.entities), self.device)
         self.rate, self._rate_stale = train.lr, 0
 
     def finish(self) -> None:
@@ -164,8 +172,7 @@ class GraphLearner(EpochLearner):
     def validate(self, step: int) -> dict[str, Any]:
         """Ranks of the validation triples."""
         self.model.eval()
-        sizes = self.settings.eval.to_dict()
-        ranks = rank(self.model.exact(), self._valid, self._filter, len(self.graph.entities), **sizes)
+        ranks = rank(self.model.exact(), self._valid, self._filter, len(self.graph.entities), **self._ranking)
         scores = {name: float(value) for name, value in summary(ranks.realistic).items() if name != "questions"}
         return {**scores, "epoch": step // self.epoch_steps}
 
@@ -194,8 +201,7 @@ class GraphLearner(EpochLearner):
 
 def save_model(model: GraphModel, folder: KglmRun[Settings], graph: Graph, about: Mapping[str, Any]) -> None:
     """Save the best checkpoint; ``model.json`` has the graph and the validation."""
-    write_tensors(folder.best / MODEL_FILE, model.state_dict())
-    write_json(folder.best / MODEL_ABOUT, {"graph": graph.digest, **about})
+    write_best(folder.best, model.state_dict(), {"graph": graph.digest, **about})
 
 
 def load_model(model: GraphModel, folder: KglmRun[Settings], graph: Graph) -> None:
@@ -203,14 +209,11 @@ def load_model(model: GraphModel, folder: KglmRun[Settings], graph: Graph) -> No
 
     Raises:
         MissingFileError: the run has none yet.
+        CheckpointError: its files are damaged, or changed.
         MismatchError: it is of another graph or model.
     """
-    tensors = read_tensors(folder.best / MODEL_FILE)
-    about = read_json(folder.best / MODEL_ABOUT)
-    if about["graph"] != graph.digest:
-        raise MismatchError(f"{folder.best} was trained on another graph; bring its files back, or train again")
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(read_best(folder.best, graph.digest))
     except RuntimeError as error:
         message = " ".join(str(error).split())[:200]
         raise MismatchError(f"{folder.best} does not fit the settings of the run ({message}); train again") from error

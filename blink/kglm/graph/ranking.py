@@ -9,7 +9,7 @@ ties, and it needs the scores of all entities in memory.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,9 +20,12 @@ from blink.kglm.graph.answers import Answers, mean_counts
 from blink.kglm.graph.model import Queries, queries_of
 from blink.kglm.graph.triples import Graph
 from blink.runs.finite import NotFinite
+from blink.runs.seeds import generator_for
 
 ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE = 1e-10, 1e-9
 """Scores within this distance of the target's score are tied with it."""
+FILTERED_AT_ONCE = 1 << 22
+"""True answers that the queries of a batch may have together; more only if a single query has."""
 HITS = (1, 3, 10)
 CATEGORIES = ("1-1", "1-N", "N-1", "N-N")
 MANY = 1.5
@@ -74,9 +77,13 @@ def rank(
     *,
     batch_size: int = 512,
     chunk: int = 16384,
+    candidates: Tensor | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Ranks:
-    """Rank the answers of both queries of each triple among all entities.
+    """Rank the answers of both queries of each triple among all entities, or among some.
+
+    Memory does not grow with the graph: entities are scored in chunks, and batches are smaller where queries have very many
+    true answers.
 
     Args:
         scorer: scores candidates.
@@ -85,6 +92,7 @@ def rank(
         entities: number of entities.
         batch_size: queries per batch.
         chunk: entities per chunk.
+        candidates: the entities to rank among, ascending, *shape* (m,); None for all. Ranks among a sample are lower.
         progress: called with the number of queries of each batch.
 
     Raises:
@@ -92,15 +100,43 @@ def rank(
     """
     queries, answers = queries_of(triples)
     optimistic, equal = torch.empty_like(answers), torch.empty_like(answers)
-    for start in range(0, len(answers), batch_size):
-        rows = slice(start, start + batch_size)
-        optimistic[rows], equal[rows] = _rank_batch(scorer, queries[rows], answers[rows], answers_to_filter, entities, chunk)
+    ends = answers_to_filter.counts_of(answers_to_filter.find(queries)).cumsum(0)
+    start = 0
+    while start < len(answers):
+        done = int(ends[start - 1]) if start else 0
+        fitting = int(torch.searchsorted(ends, done + FILTERED_AT_ONCE, right=True))
+        rows = slice(start, min(start + batch_size, max(fitting, start + 1)))
+        blocks = _blocks(entities, chunk, candidates)
+        optimistic[rows], equal[rows] = _rank_batch(scorer, queries[rows], answers[rows], answers_to_filter, blocks)
         progress(len(answers[rows]))
+        start = rows.stop
     return Ranks(queries, answers, optimistic, equal)
 
 
+def sampled_candidates(entities: int, count: int, seed: int) -> Tensor | None:
+    """A seeded sample of the entities, ascending; None for all, if ``count`` is 0 or that of all. *Shape:* (count,), int64."""
+    if not 0 < count < entities:
+        return None
+    return torch.randperm(entities, generator=generator_for(seed, "candidates"))[:count].sort().values
+
+
+def _blocks(entities: int, chunk: int, candidates: Tensor | None) -> Iterator[tuple[int, int, slice | Tensor]]:
+    """Chunks of the candidates: the first entity, the one after the last, and what to score."""
+    if candidates is None:
+        for first in range(0, entities, chunk):
+            last = min(first + chunk, entities)
+            yield first, last, slice(first, last)
+        return
+    for block in candidates.split(chunk):
+        yield int(block[0]), int(block[-1]) + 1, block
+
+
 def _rank_batch(
-    scorer: Scorer, queries: Queries, answers: Tensor, answers_to_filter: Answers, entities: int, chunk: int
+    scorer: Scorer,
+    queries: Queries,
+    answers: Tensor,
+    answers_to_filter: Answers,
+    blocks: Iterable[tuple[int, int, slice | Tensor]],
 ) -> tuple[Tensor, Tensor]:
     target_scores = scorer.scores(queries, answers.unsqueeze(1)).double()
     if not target_scores.isfinite().all():
@@ -108,13 +144,18 @@ def _rank_batch(
     tolerance = ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * target_scores.abs()
     rows, others = answers_to_filter.of(answers_to_filter.find(queries))
     rows = torch.cat([rows, torch.arange(len(answers), device=rows.device)])  # the target itself is neither above nor equal
-    others = torch.cat([others, answers])
+    others, order = torch.cat([others, answers]).sort()
+    rows = rows[order]
     above, equal = torch.zeros_like(answers), torch.zeros_like(answers)
-    for first in range(0, entities, chunk):
-        last = min(first + chunk, entities)
-        scores = scorer.scores(queries, slice(first, last)).double()
-        in_chunk = (others >= first) & (others < last)
-        scores[rows[in_chunk], others[in_chunk] - first] = -torch.inf
+    for first, last, block in blocks:
+        scores = scorer.scores(queries, block).double()
+        begin, end = torch.searchsorted(others, torch.tensor([first, last], device=others.device)).tolist()
+        filtered, columns = rows[begin:end], others[begin:end] - first
+        if isinstance(block, Tensor):
+            columns = torch.searchsorted(block, others[begin:end])
+            present = block[columns] == others[begin:end]
+            filtered, columns = filtered[present], columns[present]
+        scores[filtered, columns] = -torch.inf
         higher = scores > target_scores + tolerance
         above += higher.sum(1)
         equal += ((scores >= target_scores - tolerance) & ~higher).sum(1)

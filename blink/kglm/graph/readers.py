@@ -3,42 +3,52 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
+import numpy as np
+
+from blink.decompression import lines_of, open_stream
 from blink.errors import DataError, MissingFileError
 from blink.files import require_file
 from blink.kglm.config import data_path, extra
-from blink.kglm.graph.triples import SPLITS, Graph, Joined, Row, Triples, build_graph, set_aside
+from blink.kglm.graph.layouts import Layout, Row, parse
+from blink.kglm.graph.triples import SPLITS, Graph, Joined, Triples, build_graph, set_aside
 from blink.kglm.settings import GraphData, JointData
+from blink.progress import Bars, Progress, no_bars
 
-SUFFIXES = (".txt", ".tsv", ".txt.gz", ".tsv.gz")
+SUFFIXES = tuple(f"{suffix}{packed}" for packed in ("", ".gz") for suffix in (".txt", ".tsv", ".csv"))
 FACTS = ".en"
 PICKLES = (".pkl", ".pickle", ".joblib", ".pth", ".pt")
 PYKEEN = "pykeen:"
 PYKEEN_SPLITS = {"training": "train", "validation": "valid", "testing": "test"}
 LAYOUT = "head<TAB>relation<TAB>tail"
+AUTO = Layout()
+LINES_AT_ONCE = 1 << 14
 Source = tuple[dict[str, Triples], dict[str, Triples]]
 """Triples by split, and false triples by split."""
 
 
-def read_graph(data: GraphData | JointData) -> Graph:
+def read_graph(data: GraphData | JointData, bars: Bars = no_bars) -> Graph:
     """Read the graph of the section ``data``; ``defaults/graph.yaml`` describes its keys.
+
+    Args:
+        data: the section.
+        bars: progress over the lines of each file.
 
     Raises:
         MissingFileError, DataError: a file is missing, empty or malformed, or ids or relations of the splits do not match.
     """
     if not data.graph:
         raise MissingFileError("data.graph is not set; give a folder with train.txt and valid.txt, or a file of triples")
-    graphs = [data.graph] if isinstance(data.graph, str) else data.graph
-    splits, negatives = join_graphs([_read_source(graph, data.root) for graph in graphs])
+    graphs, layout = [data.graph] if isinstance(data.graph, str) else data.graph, Layout.of(data)
+    splits, negatives = join_graphs([_read_source(graph, data.root, layout, bars) for graph in graphs])
     for name in SPLITS[1:]:
         if file := getattr(data, name):
-            splits[name] = read_triples(data_path(file, data.root))
+            splits[name] = read_triples(data_path(file, data.root), layout, bars)
         if file := getattr(data, f"{name}_negatives"):
-            negatives[name] = read_triples(data_path(file, data.root))
+            negatives[name] = read_triples(data_path(file, data.root), layout, bars)
     listed = {kind: _listed(getattr(data, kind), data.root) for kind in ("entities", "relations")}
     graph = build_graph(splits, negatives, **listed, drop_unseen_relations=data.unseen_relations == "drop")
     for name in SPLITS[1:]:
@@ -48,18 +58,18 @@ def read_graph(data: GraphData | JointData) -> Graph:
     return graph
 
 
-def _read_source(graph: str, root: str) -> Source:
+def _read_source(graph: str, root: str, layout: Layout, bars: Bars) -> Source:
     if graph.startswith(PYKEEN):
         return _read_pykeen_name(graph.removeprefix(PYKEEN)), {}
     path = data_path(graph, root)
     if path.is_file():
-        return {"train": read_triples(path)}, {}
+        return {"train": read_triples(path, layout, bars)}, {}
     if (path / "training").is_dir():
         folders = {name: path / folder for folder, name in PYKEEN_SPLITS.items() if (path / folder).is_dir()}
         return {name: _read_pykeen_folder(folder) for name, folder in folders.items()}, {}
     if _find(path, "train") is None and any(path.glob(f"*{FACTS}")):
         return {"train": read_facts(path)}, {}
-    return read_folder(path)
+    return read_folder(path, layout, bars)
 
 
 def join_graphs(graphs: Sequence[Source]) -> Source:
@@ -100,7 +110,7 @@ def _check_leakage(graph: Source, trained: set[Row]) -> None:
                 raise DataError(f"{message}, first {triples.where(clash[0])}; remove a graph, or fix the files")
 
 
-def read_folder(folder: Path) -> Source:
+def read_folder(folder: Path, layout: Layout = AUTO, bars: Bars = no_bars) -> Source:
     """Read a folder with the layout of CoDEx: ``train.txt``, ``valid.txt``, ``valid_negatives.txt`` and so on.
 
     Raises:
@@ -109,10 +119,10 @@ def read_folder(folder: Path) -> Source:
     """
     train = _find(folder, "train")
     if train is None:
-        expected = f"train{SUFFIXES[0]}, or {SUFFIXES[1]}, each also with .gz, or facts (*{FACTS})"
+        expected = f"train{SUFFIXES[0]}, {SUFFIXES[1]} or {SUFFIXES[2]}, each also with .gz, or facts (*{FACTS})"
         raise MissingFileError(f"{folder} has no triples to train on; expected {expected}")
-    splits = {name: read_triples(file) for name in SPLITS if (file := _find(folder, name))}
-    negatives = {name: read_triples(file) for name in SPLITS if (file := _find(folder, f"{name}_negatives"))}
+    splits = {name: read_triples(file, layout, bars) for name in SPLITS if (file := _find(folder, name))}
+    negatives = {name: read_triples(file, layout, bars) for name in SPLITS if (file := _find(folder, f"{name}_negatives"))}
     return splits, negatives
 
 
@@ -120,8 +130,13 @@ def _find(folder: Path, name: str) -> Path | None:
     return next((folder / f"{name}{suffix}" for suffix in SUFFIXES if (folder / f"{name}{suffix}").is_file()), None)
 
 
-def read_triples(path: str | Path) -> Triples:
-    """Read a file of triples, one per line, with fields separated by tabs, or by blanks in ``.en`` files.
+def read_triples(path: str | Path, layout: Layout = AUTO, bars: Bars = no_bars) -> Triples:
+    """Read a file of triples, one per line, compressed or not; fields of ``.en`` files are separated by blanks.
+
+    Args:
+        path: the file.
+        layout: what separates fields, and whether the first line is a header.
+        bars: progress over the lines.
 
     Raises:
         MissingFileError: the file does not exist.
@@ -135,16 +150,29 @@ def read_triples(path: str | Path) -> Triples:
         )
     if path.suffix == FACTS:
         return read_facts(path)
-    rows: list[Row] = []
-    lines: list[int] = []
-    for number, line in _lines(path):
-        fields = [field.strip() for field in line.split("\t")]
-        if len(fields) != 3 or not all(fields):
-            message = f"{len(fields)} field{'s' * (len(fields) != 1)}" if len(fields) != 3 else "an empty field"
-            raise DataError(f"{path}, line {number}: {message}; a triple is {LAYOUT}, fix or remove the line")
-        rows.append(cast(Row, tuple(fields)))
-        lines.append(number)
-    return _not_empty(Triples(path, rows, lines))
+    with bars(f"reading {path.name}", None, "line") as progress:
+        fields = parse(path, _counted(_lines(path), progress), layout)
+    return _not_empty(Triples(path, fields.rows, fields.lines, fields.notes))
+
+
+def read_split(path: str | Path, graph: Graph, layout: Layout = AUTO) -> np.ndarray:
+    """Read a file of triples of a graph's entities and relations, such as one to measure a model on. *Shape:* (n, 3), int64.
+
+    Raises:
+        MissingFileError, DataError: as of `read_triples`, or a triple has an entity or relation that the graph lacks.
+    """
+    triples = read_triples(path, layout)
+    entities, relations = ({name: row for row, name in enumerate(ids)} for ids in (graph.entities, graph.relations))
+    columns = (entities, relations, entities)
+    numbers = np.array([[ids.get(name, -1) for ids, name in zip(columns, row, strict=True)] for row in triples.rows])
+    unknown = np.flatnonzero((numbers < 0).any(1)).tolist()
+    if unknown:
+        names = {name for row in unknown for name, number in zip(triples.rows[row], numbers[row], strict=True) if number < 0}
+        first = unknown[0]
+        name = next(name for name, number in zip(triples.rows[first], numbers[first], strict=True) if number < 0)
+        message = f"{len(unknown):,} of {len(numbers):,} triples have {len(names):,} entities or relations that the run lacks"
+        raise DataError(f"{message}, first {name!r} ({triples.where(first)}); remove these lines, or train with them")
+    return np.unique(numbers, axis=0)
 
 
 def read_facts(path: Path) -> Triples:
@@ -173,16 +201,24 @@ def _not_empty(triples: Triples) -> Triples:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield number and text of the non-blank lines, without a byte order mark."""
-    with cast(BinaryIO, gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as f:
+    with open_stream(path) as f:
         try:
-            for number, line in enumerate(f, 1):
+            for number, line in enumerate(lines_of(f, path), 1):
                 content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
                 if content.strip():
                     yield number, content.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise DataError(f"{path}, line {number}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
-        except (gzip.BadGzipFile, EOFError) as error:
-            raise DataError(f"{path} is cut short or no gzip file ({error}); get it again") from error
+
+
+def _counted(lines: Iterator[tuple[int, str]], progress: Progress) -> Iterator[tuple[int, str]]:
+    """The same lines, reported by the thousand."""
+    done = 0
+    for number, line in lines:
+        if number - done >= LINES_AT_ONCE:
+            progress.advance(number - done)
+            done = number
+        yield number, line
 
 
 def _listed(file: str, root: str) -> list[str]:

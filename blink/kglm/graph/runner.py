@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from blink.cells import safe_cell
 from blink.files import atomic_open
 from blink.kglm.graph.answers import Answers, answers_of
 from blink.kglm.graph.classification import Labelled, classify, fit_thresholds, sample_negatives
 from blink.kglm.graph.export import write_export
-from blink.kglm.graph.learner import GraphLearner, load_model
+from blink.kglm.graph.layouts import Layout
+from blink.kglm.graph.learner import GraphLearner, load_model, ranking_options
 from blink.kglm.graph.model import GraphModel, make_model
 from blink.kglm.graph.ranking import Ranks, RelationFrequency, rank, report, summary
-from blink.kglm.graph.readers import read_graph
+from blink.kglm.graph.readers import read_graph, read_split
 from blink.kglm.graph.triples import Graph
 from blink.kglm.run import KglmRun, device_for, run_to_end
 from blink.kglm.settings import GraphSections, GraphSettings, Settings
@@ -36,7 +38,7 @@ class GraphRunner:
         progress, run = progress or Progress(), KglmRun(folder, GraphSettings.of(settings))
         if not resume:
             run.require_free()
-        graph = read_graph(run.settings.data)
+        graph = read_graph(run.settings.data, progress.bars)
         about = {"graph": graph.digest, "entities": len(graph.entities), "relations": len(graph.relations)}
         learner = GraphLearner(graph, run)
         for note in (*graph.notes, learner.start_note):
@@ -49,18 +51,23 @@ class GraphRunner:
 
     def evaluate(self, folder: Path, split: str, *, progress: Progress | None = None) -> dict[str, Any]:
         """Rank a split and, for test, classify its triples; also writes all ranks to ``ranks-SPLIT.tsv``."""
-        run, graph, model = open_run(folder)
+        run, graph, model = open_run(folder, progress)
         metrics = measure(run, graph, model, split, progress)
         run.add_metrics(split, metrics)
         return metrics
 
-    def export(self, folder: Path, out: Path) -> dict[str, Any]:
+    def evaluate_file(self, folder: Path, file: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+        """Rank the triples of a file; see `measure_file`."""
+        run, graph, model = open_run(folder, progress)
+        return measure_file(run.settings, graph, model, file, progress)
+
+    def export(self, folder: Path, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
         """Write the embeddings of the best checkpoint; see `blink.kglm.graph.export`."""
-        run, graph, model = open_run(folder)
+        run, graph, model = open_run(folder, progress)
         return write_export(out, model, graph, run.settings)
 
 
-def open_run(folder: Path) -> tuple[KglmRun[GraphSettings], Graph, GraphModel]:
+def open_run(folder: Path, progress: Progress | None = None) -> tuple[KglmRun[GraphSettings], Graph, GraphModel]:
     """Open a run, its graph and its best checkpoint.
 
     Raises:
@@ -68,7 +75,7 @@ def open_run(folder: Path) -> tuple[KglmRun[GraphSettings], Graph, GraphModel]:
         MissingFileError, MismatchError, DataError: it has no best checkpoint, or files of its graph are missing or changed.
     """
     run = KglmRun.open(folder).of(GraphSettings)
-    graph = read_graph(run.settings.data)
+    graph = read_graph(run.settings.data, (progress or Progress()).bars)
     model = make_model(run.settings, len(graph.entities), len(graph.relations))
     load_model(model, run, graph)
     return run, graph, model.to(device_for(run.settings)).eval()
@@ -78,14 +85,37 @@ def measure(
     run: KglmRun[GraphSections], graph: Graph, model: GraphModel, split: str, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Rank a split and, for test, classify its triples; writes all ranks to ``ranks-SPLIT.tsv``."""
-    triples = graph.split(split)
-    ranks = _ranks(model, run.settings, graph, split, progress or Progress())
+    progress, settings = progress or Progress(), run.settings
+    triples = sampled_triples(graph.split(split), settings)
+    ranks, metrics = ranking(settings, graph, model, triples, known_answers(graph, split), progress)
     with atomic_open(run.path / f"ranks-{split}.tsv") as f:
         f.writelines(_rank_lines(ranks, triples, graph))
-    metrics: dict[str, Any] = {"ranking": report(ranks, graph), "relation_frequency": _baseline(run.settings, graph, split)}
     if split == "test" and "valid" in graph.splits:
-        metrics["classification"] = classification(model, graph, run.settings.data.split_seed)
+        with progress.bars("classifying", None, "triple"):
+            metrics["classification"] = classification(model, graph, settings.data.split_seed)
     return metrics
+
+
+def measure_file(
+    settings: GraphSections, graph: Graph, model: GraphModel, file: Path, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Rank the triples of a file; true answers of all splits and of the file are filtered.
+
+    Raises:
+        MissingFileError, DataError: the file is missing or malformed, or has entities or relations that the graph lacks.
+    """
+    given = read_split(file, graph, Layout.of(settings.data))
+    splits = [torch.from_numpy(triples) for triples in (*graph.splits.values(), given)]
+    answers = answers_of(splits, len(graph.entities), len(graph.relations))
+    return ranking(settings, graph, model, sampled_triples(given, settings), answers, progress or Progress())[1]
+
+
+def sampled_triples(triples: np.ndarray, settings: GraphSections) -> np.ndarray:
+    """The triples to rank: all, or a seeded sample of ``eval.triples``. *Shapes:* (n, 3) and (m, 3)."""
+    size = settings.eval.triples
+    if not 0 < size < len(triples):
+        return triples
+    return triples[np.sort(np.random.default_rng([settings.seed, 0xE7]).permutation(len(triples))[:size])]
 
 
 def known_answers(graph: Graph, split: str) -> Answers:
@@ -94,20 +124,34 @@ def known_answers(graph: Graph, split: str) -> Answers:
     return answers_of([torch.from_numpy(graph.splits[n]) for n in names], len(graph.entities), len(graph.relations))
 
 
-def _ranks(model: GraphModel, settings: GraphSections, graph: Graph, split: str, progress: Progress) -> Ranks:
-    triples = torch.from_numpy(graph.split(split)).to(model.device)
-    progress.start(-(-2 * len(triples) // settings.eval.batch_size), 0)
-    answers = known_answers(graph, split).to(model.device)
-    sizes = settings.eval.to_dict()
-    return rank(model.exact(), triples, answers, len(graph.entities), **sizes, progress=lambda done: progress.step({}))
+def ranking(
+    settings: GraphSections, graph: Graph, model: GraphModel, triples: np.ndarray, answers: Answers, progress: Progress
+) -> tuple[Ranks, dict[str, Any]]:
+    """Ranks of triples, and their metrics with those of the baseline `RelationFrequency`.
 
-
-def _baseline(settings: GraphSections, graph: Graph, split: str) -> dict[str, float | int]:
-    """Ranking metrics of `RelationFrequency`."""
-    scorer = RelationFrequency(torch.from_numpy(graph.train), len(graph.entities))
-    answers, triples = known_answers(graph, split), torch.from_numpy(graph.split(split))
-    ranks = rank(scorer, triples, answers, len(graph.entities), **settings.eval.to_dict())
-    return summary(ranks.realistic)
+    Args:
+        settings: of the run.
+        graph: its graph.
+        model: its model.
+        triples: what to rank. *Shape:* (n, 3).
+        answers: true answers, which are filtered.
+        progress: hooks.
+    """
+    options, n = ranking_options(settings, len(graph.entities), model.device), len(graph.entities)
+    if (candidates := options["candidates"]) is not None:
+        progress.say(f"ranks are among {len(candidates):,} sampled entities of {n:,}, so figures are higher than among all")
+    given = torch.from_numpy(triples)
+    with progress.bars("ranking", 2 * len(given), "query") as stage:
+        ranks = rank(model.exact(), given.to(model.device), answers.to(model.device), n, **options, progress=stage.advance)
+    baseline = RelationFrequency(torch.from_numpy(graph.train), n)
+    options["candidates"] = None if candidates is None else candidates.cpu()
+    with progress.bars("ranking by frequency", 2 * len(given), "query") as stage:
+        frequency = rank(baseline, given, answers, n, **options, progress=stage.advance)
+    sampled = {} if candidates is None else {"candidates": len(candidates)}
+    return ranks, {
+        "ranking": {**report(ranks, graph), **sampled},
+        "relation_frequency": {**summary(frequency.realistic), **sampled},
+    }
 
 
 def _rank_lines(ranks: Ranks, triples: np.ndarray, graph: Graph) -> Iterator[str]:
@@ -115,7 +159,7 @@ def _rank_lines(ranks: Ranks, triples: np.ndarray, graph: Graph) -> Iterator[str
     columns = (ranks.realistic.tolist(), ranks.optimistic.tolist(), ranks.equal.tolist())
     for i, (realistic, optimistic, equal) in enumerate(zip(*columns, strict=True)):
         head, relation, tail = triples[i % len(triples)]
-        names = f"{graph.entities[head]}\t{graph.relations[relation]}\t{graph.entities[tail]}"
+        names = "\t".join(map(safe_cell, (graph.entities[head], graph.relations[relation], graph.entities[tail])))
         yield f"{names}\t{'head' if i >= len(triples) else 'tail'}\t{realistic:g}\t{optimistic}\t{equal}\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from blink.errors import DataError
+from blink.kglm.graph.digests import content_digest
+from blink.kglm.graph.layouts import Row
 
 SPLITS = ("train", "valid", "test")
-Row = tuple[str, str, str]
-"""Head, relation and tail ids in a file."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,13 @@ class Triples:
         path: the file.
         rows: the triples.
         lines: line number of each, from 1.
+        notes: messages about the file, one line each.
     """
 
     path: Path
     rows: Sequence[Row]
     lines: Sequence[int]
+    notes: tuple[str, ...] = ()
 
     def where(self, row: int) -> str:
         """File and line of a triple, for messages."""
@@ -61,7 +64,8 @@ class Joined(Triples):
         if len(sources) == 1:
             return sources[0]
         rows, lines = [row for source in sources for row in source.rows], [line for source in sources for line in source.lines]
-        return cls(sources[0].path, rows, lines, tuple(sources))
+        notes = tuple(note for source in sources for note in source.notes)
+        return cls(sources[0].path, rows, lines, notes, tuple(sources))
 
     def where(self, row: int) -> str:
         """File and line of a triple, for messages."""
@@ -97,6 +101,7 @@ class Graph:
         negatives: false triples of the dataset by split.
         notes: messages about dropped or unusual triples, one line each.
         sources: files that were read.
+        undivided: training triples before some were held out as another split; None if none were. *Shape:* (n, 3), int64.
     """
 
     entities: tuple[str, ...]
@@ -105,6 +110,7 @@ class Graph:
     negatives: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sources: tuple[Path, ...] = ()
+    undivided: np.ndarray | None = None
 
     @property
     def train(self) -> np.ndarray:
@@ -124,6 +130,16 @@ class Graph:
             digest.update("\n".join(names).encode() + b"\0")
         digest.update(np.ascontiguousarray(self.train, dtype="<i8").tobytes())
         return digest.hexdigest()
+
+    @property
+    def given(self) -> np.ndarray:
+        """The training triples as they were read, with those held out since. *Shape:* (n, 3), int64."""
+        return self.train if self.undivided is None else self.undivided
+
+    @cached_property
+    def content(self) -> str:
+        """Hash of `given` by names: graphs read from the same training triples have it, whatever their other splits are."""
+        return content_digest(self.entities, self.relations, self.given)
 
     def split(self, name: str) -> np.ndarray:
         """The triples of a split.
@@ -157,11 +173,12 @@ def build_graph(
     Raises:
         DataError: an id is not allowed, or a relation has no training triples.
     """
-    notes: list[str] = []
+    notes = [note for triples in (*splits.values(), *(negatives or {}).values()) for note in triples.notes]
     trained = {relation for _, relation, _ in splits["train"].rows}
     unseen = _UnseenRelations(trained, drop_unseen_relations, notes)
     checked = {name: unseen.checked(name, splits[name]) for name in SPLITS if name in splits}
     kept_negatives = {name: unseen.checked(f"{name} negatives", triples) for name, triples in (negatives or {}).items()}
+    checked, kept_negatives = ({name: x for name, x in kept.items() if x.rows} for kept in (checked, kept_negatives))
     everything = [*checked.values(), *kept_negatives.values()]
     index = _IdIndex(entities, relations, everything)
     sizes = len(index.entities), len(index.relations)
@@ -203,6 +220,12 @@ class _IdIndex:
         self.entities = {name: row for row, name in enumerate(dict.fromkeys(entities))}
         self.relations = {name: row for row, name in enumerate(dict.fromkeys(relations))}
         for source in triples:
+            if not any(self._listed.values()):
+                for head, relation, tail in source.rows:
+                    self.entities.setdefault(head, len(self.entities))
+                    self.relations.setdefault(relation, len(self.relations))
+                    self.entities.setdefault(tail, len(self.entities))
+                continue
             for row, (head, relation, tail) in enumerate(source.rows):
                 self._add("entity", self.entities, head, source, row)
                 self._add("relation", self.relations, relation, source, row)
@@ -282,4 +305,4 @@ def set_aside(graph: Graph, name: str, fraction: float, seed: int) -> Graph:
         split: updated[split] for split in SPLITS if split in updated
     }  # order matters: a split is filtered by the splits before it
     note = f"{name}: {len(rows):,} training triples held out"
-    return Graph(graph.entities, graph.relations, splits, graph.negatives, (*graph.notes, note), graph.sources)
+    return dataclasses.replace(graph, splits=splits, notes=(*graph.notes, note), undivided=graph.given)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blink.decompression import lines_of, open_stream
 from blink.errors import DataError, MissingFileError
 from blink.kglm.lm.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from blink.kglm.lm.words import surface_text, text_words
@@ -58,9 +58,9 @@ def _joined_lines(path: Path) -> str:
 def _plain_lines(path: Path) -> Iterator[str]:
     _check(path)
     number = 0
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as f:
+    with open_stream(path) as f:
         try:
-            for number, line in enumerate(f, 1):  # noqa: B007 - named in errors
+            for number, line in enumerate(lines_of(f, path), 1):  # noqa: B007 - named in errors
                 yield line.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise DataError(f"{path}, line {number}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error

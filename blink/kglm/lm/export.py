@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from blink.data.arrays import save_array
-from blink.files import atomic_open, write_json
+from blink.files import atomic_open
 from blink.kglm.graph.export import FORMAT, META_FILE
 from blink.kglm.lm.inputs import Triples
 from blink.kglm.lm.saved import SavedModel
 from blink.kglm.settings import Settings
+from blink.kglm.text_init.vectors import write_meta
 
 NAMES_BATCH = 512
 
@@ -57,11 +58,12 @@ def write_export(out: Path, saved: SavedModel, triples: Triples, settings: Setti
         "mean_norm": float(norms.mean()),
         "std_norm": float(norms.std()),
         "graph": triples.graph.digest,
+        "triples": triples.graph.content,
         "degrees": "degrees.npy",
         "vocabulary": saved.vocabulary.digest,
         "settings": settings.digest(),
     }
-    write_json(out / META_FILE, meta)
+    write_meta(out, meta)
     return {"entities": len(vectors), "dim": meta["dim"], "vectors": meta["vectors"]}
 
 

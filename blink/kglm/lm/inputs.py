@@ -277,6 +277,9 @@ class _JointReader(_Reader):
                 facts[name][kind] = negatives.with_true(true, NegativeSampling(kind, 2, 2), random)
             if name in graph.negatives:
                 facts[name][PUBLISHED] = Facts.join([true, Facts.of(graph.negatives[name], False)])
+        if empty := [name for name, kinds in facts.items() if not kinds]:
+            message = f"negatives.measured names no kind, and the graph has no {empty[0]} negatives"
+            raise SettingsError(f"{message}; name a kind, such as [same_type]")
         if self._files.apart and "valid" in undivided.negatives and "valid" in undivided.splits:
             published = [Facts.of(undivided.splits["valid"]), Facts.of(undivided.negatives["valid"], False)]
             facts["test"][PUBLISHED] = Facts.join(published)

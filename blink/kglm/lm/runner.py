@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from blink.errors import SettingsError
-from blink.kglm.lm.corpus import Corpus
+from blink.kglm.lm.corpus import Corpus, encode, read_words
 from blink.kglm.lm.export import write_export
 from blink.kglm.lm.inputs import SPLITS, Inputs, describe_inputs, read_inputs
 from blink.kglm.lm.learner import LanguageLearner
@@ -22,7 +22,7 @@ from blink.kglm.lm.perplexity import measure_perplexity
 from blink.kglm.lm.saved import SavedModel, load_model, save_model
 from blink.kglm.lm.schedule import LANGUAGE, TRIPLES
 from blink.kglm.lm.tasks import LanguageTask, Task, TripleTask
-from blink.kglm.run import KglmRun, device_for
+from blink.kglm.run import KglmRun, device_for, run_to_end
 from blink.kglm.settings import JointSettings, LanguageSections, Settings
 from blink.runs.folder import BEST_FOLDER
 from blink.runs.loop import Loop
@@ -49,20 +49,51 @@ class LanguageRunner:
             progress.say(note)
         learner = _learner(inputs, run, progress, resumed=resume and run.has_checkpoint)
         loop = Loop(learner, run, run.about(inputs.sources, describe_inputs(inputs)), progress=progress)
-        loop.run(resume=resume)
-        return _measure_all(run, inputs, {"cost": loop.cost.row(), "speed": learner.speeds()})
+        run_to_end(loop, resume=resume)
+        with progress.bars("measuring", None, "word") as stage:
+            return _measure_all(run, inputs, {"cost": loop.cost.row(), "speed": learner.speeds()}, stage.advance)
 
-    def evaluate(self, folder: Path, split: str, *, progress: Progress | None = None) -> dict[str, Any]:
-        """Evaluate the best checkpoint of a run on a split, and store the metrics in ``metrics.json``."""
+    def evaluate(
+        self, folder: Path, split: str, *, progress: Progress | None = None, data: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Evaluate the best checkpoint of a run on a split, and store the metrics in ``metrics.json``.
+
+        Args:
+            folder: of the run.
+            split: ``valid`` or ``test``.
+            progress: hooks.
+            data: settings of other data to measure, by their full names; metrics of it are not stored.
+        """
         choice("the split", split, SPLITS)
         run = KglmRun.open(folder).of(LanguageSections)
         saved = load_model(run.best)
-        inputs = read_inputs(run.settings, saved.vocabulary)
-        metrics = _States(run, saved, inputs).split(split)
-        run.add_metrics(split, metrics)
+        if data and saved.model.tables is not None:
+            raise SettingsError(f"{folder} has vectors of its own entities, so it cannot be measured on another graph")
+        inputs = read_inputs(run.settings.replace(data) if data else run.settings, saved.vocabulary)
+        with (progress or Progress()).bars("measuring", None, "word") as stage:
+            metrics = _States(run, saved, inputs, stage.advance).split(split)
+        if not data:
+            run.add_metrics(split, metrics)
         return metrics
 
-    def export(self, folder: Path, out: Path) -> dict[str, Any]:
+    def evaluate_file(self, folder: Path, file: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+        """Perplexity of the text in a file, by the best checkpoint.
+
+        Raises:
+            SettingsError: the run has no language model.
+            MissingFileError, DataError: the file is missing or holds no text.
+        """
+        run = KglmRun.open(folder).of(LanguageSections)
+        saved = load_model(run.best)
+        if saved.model.language is None:
+            raise SettingsError(f"{folder} reads triples alone and has no language model; its triples are those of --split")
+        text = encode(read_words(file), saved.vocabulary, run.settings.data.longest)
+        model = saved.model.to(device_for(run.settings))
+        with (progress or Progress()).bars("measuring", text.words + len(text), "word") as stage:
+            measured = measure_perplexity(model, text, stage.advance)
+        return {"perplexity": measured.perplexity, "language": measured.to_dict()}
+
+    def export(self, folder: Path, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
         """Write entity vectors for the linker; see `blink.kglm.lm.export`."""
         run = KglmRun.open(folder).of(LanguageSections)
         saved = load_model(run.best)
@@ -96,10 +127,12 @@ def _learner(inputs: Inputs, run: KglmRun[LanguageSections], progress: Progress,
     )
 
 
-def _measure_all(run: KglmRun[LanguageSections], inputs: Inputs, cost: Mapping[str, Any]) -> dict[str, Any]:
+def _measure_all(
+    run: KglmRun[LanguageSections], inputs: Inputs, cost: Mapping[str, Any], advance: Callable[[int], None]
+) -> dict[str, Any]:
     """Evaluate the best checkpoint on all splits, and store the metrics and ``cost``."""
     saved = load_model(run.best)
-    states, figures = _States(run, saved, inputs), dict[str, Any]()
+    states, figures = _States(run, saved, inputs, advance), dict[str, Any]()
     for split in SPLITS:
         if split in inputs.texts or (inputs.triples is not None and split in inputs.triples.measured):
             figures[split] = states.split(split)
@@ -163,14 +196,19 @@ class _States:
         run: the run.
         saved: the best checkpoint.
         inputs: texts and triples.
+        advance: called with the number of words or triples done.
     """
 
-    def __init__(self, run: KglmRun[LanguageSections], saved: SavedModel, inputs: Inputs) -> None:
+    def __init__(
+        self, run: KglmRun[LanguageSections], saved: SavedModel, inputs: Inputs, advance: Callable[[int], None]
+    ) -> None:
         device = device_for(run.settings)
-        self._best = Evaluator(saved.model.to(device), inputs)
+        self._best = Evaluator(saved.model.to(device), inputs, advance)
         folders = {rule: run.path / f"{BEST_FOLDER}-{rule}" for rule in ("perplexity", "accuracy")}
         self._by_rule = {
-            rule: Evaluator(load_model(folder).model.to(device), inputs) for rule, folder in folders.items() if folder.is_dir()
+            rule: Evaluator(load_model(path).model.to(device), inputs, advance)
+            for rule, path in folders.items()
+            if path.is_dir()
         }
 
     def split(self, split: str) -> dict[str, Any]:

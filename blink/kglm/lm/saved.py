@@ -11,9 +11,11 @@ import torch
 
 from blink.errors import CheckpointError, MismatchError, MissingFileError
 from blink.files import atomic_open, read_json, write_json
+from blink.input_files import read_lines_of
 from blink.kglm.lm.model import KGLanguageModel, Network
 from blink.kglm.lm.vocabulary import VOCABULARY_FILE, Vocabulary
-from blink.kglm.run import read_tensors, write_tensors
+from blink.kglm.run import CHECKED, read_tensors, require_stored, write_tensors
+from blink.replacing import replacing
 from blink.runs.folder import BEST_FOLDER
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
@@ -48,16 +50,15 @@ def save_model(
     relations: Sequence[str] = (),
     figures: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a model. The configuration is written last, so a folder with a configuration is complete."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG_FILE).unlink(missing_ok=True)
-    write_tensors(folder / WEIGHTS_FILE, model.state_dict())
-    vocabulary.save(folder / VOCABULARY_FILE)
-    for name, ids in ((ENTITIES_FILE, entities), (RELATIONS_FILE, relations)):
-        with atomic_open(folder / name) as f:
-            f.writelines(f"{id_}\n" for id_ in ids)
-    config = {"format": FORMAT, "network": model.network.to_dict(), "vocabulary": vocabulary.digest}
-    write_json(folder / CONFIG_FILE, {**config, "figures": dict(figures or {})})
+    """Write a model with checksums of its files, which replace earlier ones together."""
+    with replacing(folder) as work:
+        write_tensors(work / WEIGHTS_FILE, model.state_dict())
+        vocabulary.save(work / VOCABULARY_FILE)
+        for name, ids in ((ENTITIES_FILE, entities), (RELATIONS_FILE, relations)):
+            with atomic_open(work / name) as f:
+                f.writelines(f"{id_}\n" for id_ in ids)
+        config = {"format": FORMAT, "network": model.network.to_dict(), "vocabulary": vocabulary.digest, CHECKED: True}
+        write_json(work / CONFIG_FILE, {**config, "figures": dict(figures or {})})
 
 
 def load_model(folder: str | Path) -> SavedModel:
@@ -77,6 +78,7 @@ def load_model(folder: str | Path) -> SavedModel:
     config = read_json(path / CONFIG_FILE)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise CheckpointError(f"{path} holds no language model of this version; name the folder of a run of kind lm or joint")
+    require_stored(path, config)
     vocabulary = Vocabulary.load(path / VOCABULARY_FILE)
     network = Network.model_validate(config["network"])
     if vocabulary.digest != config["vocabulary"] or len(vocabulary) != network.vocabulary:
@@ -87,5 +89,5 @@ def load_model(folder: str | Path) -> SavedModel:
         model.load_state_dict(read_tensors(path / WEIGHTS_FILE))
     except RuntimeError as error:
         raise CheckpointError(f"{path / WEIGHTS_FILE} does not match its {CONFIG_FILE}; copy the whole folder again") from error
-    ids = [(path / name).read_text(encoding="utf-8").splitlines() for name in (ENTITIES_FILE, RELATIONS_FILE)]
+    ids = [read_lines_of(path / name, "copy the whole folder again") for name in (ENTITIES_FILE, RELATIONS_FILE)]
     return SavedModel(model.eval(), vocabulary, tuple(ids[0]), tuple(ids[1]), config["figures"])

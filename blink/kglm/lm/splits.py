@@ -14,6 +14,7 @@ import numpy as np
 
 from blink.errors import DataError, MismatchError
 from blink.files import require_file
+from blink.input_files import read_lines_of
 from blink.kglm.graph.triples import Graph
 
 
@@ -22,10 +23,11 @@ def read_subjects(path: str | Path, lines: int) -> list[str]:
 
     Raises:
         MissingFileError: the file does not exist.
+        DataError: it is not UTF-8.
         MismatchError: the number of ids differs from the number of lines of the text.
     """
     file = require_file(path, "give the entity ids of the text's lines, an id a line")
-    ids = file.read_text(encoding="utf-8").splitlines()
+    ids = read_lines_of(file)
     if len(ids) != lines:
         raise MismatchError(f"{file} names {len(ids)} entities for {lines} lines of text; give an id for each line")
     return ids
@@ -81,4 +83,4 @@ def split_by_head(graph: Graph, valid: Collection[str], test: Collection[str]) -
         f"valid, test: {len(splits['valid']):,} and {len(splits['test']):,} triples of entities whose text is held out",
         f"train: {int(leaked.sum()):,} triples dropped that relate the two entities of a held-out triple",
     )
-    return dataclasses.replace(graph, splits=splits, negatives={}, notes=(*graph.notes, *notes))
+    return dataclasses.replace(graph, splits=splits, negatives={}, notes=(*graph.notes, *notes), undivided=graph.given)

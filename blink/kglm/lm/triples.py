@@ -17,6 +17,7 @@ from torch import Tensor
 
 from blink.errors import DataError
 from blink.files import read_json, read_json_lines, require_file
+from blink.input_files import read_lines_of
 from blink.kglm.graph.triples import Graph
 from blink.kglm.lm.vocabulary import BOS, PAD, Vocabulary
 from blink.kglm.lm.words import name_words
@@ -39,10 +40,7 @@ def read_names(source: str | Path) -> dict[str, str]:
 
 
 def _named_lines(path: Path) -> Iterator[tuple[str, str]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 (byte {error.start}); save the file as UTF-8") from error
+    lines = read_lines_of(path)
     if not lines:
         raise DataError(f"{path} is empty (0 bytes); write a line id<TAB>name for each entity, or do not name the file")
     for number, line in enumerate(lines, 1):

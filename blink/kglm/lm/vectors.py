@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blink.decompression import lines_of, open_stream
 from blink.errors import DataError, MismatchError, SettingsError
 from blink.files import require_file
 from blink.kglm.lm.corpus import Corpus
@@ -55,8 +56,8 @@ def read_vectors(path: str | Path, vocabulary: Vocabulary, width: int) -> tuple[
 def _vectors(path: Path, width: int) -> Iterator[tuple[str, np.ndarray]]:
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty (0 bytes); give {LAYOUT}")
-    with path.open("rb") as f:
-        for number, raw in enumerate(f, 1):
+    with open_stream(path) as f:
+        for number, raw in enumerate(lines_of(f, path), 1):
             try:
                 fields = raw.decode("utf-8").rstrip().split(" ")
                 if number == 1 and len(fields) == 2 and all(field.isdigit() for field in fields):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from blink.errors import DataError, SettingsError
 from blink.files import atomic_open, require_file
+from blink.input_files import read_lines_of
 
 PAD, BOS, EOS, UNK = range(4)
 RESERVED = ("<PAD>", "<BOS>", "<EOS>", "unk")
@@ -87,10 +88,7 @@ class Vocabulary:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    lines = read_lines_of(path)
     if not lines:
         raise DataError(f"{path} holds no words; give a vocabulary of at least one")
     return lines

@@ -2,7 +2,7 @@
 
 import sys
 
-from blink.compat.kglm.commands import main
+from blink.stopping import program
 
 if __name__ == "__main__":
-    sys.exit(main("test_lm"))
+    sys.exit(program("test_lm", "blink.compat.kglm.commands:main")("test_lm"))

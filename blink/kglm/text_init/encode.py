@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
+from blink import work_folders
 from blink.errors import CheckpointError, DataError, SettingsError, first_line
 from blink.files import locked, read_json, write_json
 from blink.model.folder import encoder_folder
 from blink.model.precision import resolve_device, resolve_precision
-from blink.model.pretrained import load_encoder, longest_input, quiet_transformers
+from blink.model.pretrained import LOCAL, load_encoder, longest_input, quiet_transformers
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ def _tokenizer(name: str) -> Any:
     """
     with quiet_transformers():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(encoder_folder(name))
+            tokenizer = AutoTokenizer.from_pretrained(encoder_folder(name), **LOCAL)
         except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:  # ImportError: a missing package
             message = first_line(error)
             raise CheckpointError(
@@ -187,7 +187,7 @@ def encode_into(
     """
     hooks = progress or Progress()
     work = folder / WORK_FOLDER
-    work.mkdir(parents=True, exist_ok=True)
+    work_folders.work_folder(work, ("progress.json",))
     with locked(work):
         vectors, done = _open_vectors(work, len(texts), width, digest)
         # Longest first, so that memory runs out in the first batch or never. The sort is stable, so a resumed call has the
@@ -218,7 +218,7 @@ def encode_into(
 
 def remove_work_folder(folder: Path) -> None:
     """Remove the work folder of `encode_into`."""
-    shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
+    work_folders.remove_work_folder(folder / WORK_FOLDER)
 
 
 def _open_vectors(work: Path, rows: int, width: int, digest: str) -> tuple[np.memmap, int]:

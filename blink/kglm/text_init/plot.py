@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from blink import drawing
+from blink.cells import figure_text
 from blink.errors import DataError, SettingsError
-from blink.files import atomic_open, require_file
-from blink.kglm.text_init.tables import ENTITY_COLUMNS, read_entities
+from blink.files import atomic_open
+from blink.input_files import read_text
+from blink.kglm.text_init.tables import ENTITY_COLUMNS, first_columns, read_entities
 from blink.kglm.text_init.vectors import Space
 
 TEMPLATE = Path(__file__).with_name("plot.html")
@@ -72,12 +76,10 @@ def with_types(space: Space, path: str | Path) -> Space:
 
 def _types(path: Path) -> dict[str, tuple[str, str]]:
     """Id to type and name."""
-    with require_file(path, "give a table of types").open(encoding="utf-8-sig") as f:
-        header = f.readline().rstrip("\r\n").split("\t")
-    if path.suffix == ".jsonl" or set(ENTITY_COLUMNS) <= set(header):
+    if path.suffix == ".jsonl" or set(ENTITY_COLUMNS) <= set(first_columns(path)):
         return {row.id: (row.kind, row.name) for row in read_entities(path)}
     table = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+    for number, line in enumerate(read_text(path, "give a table of types").split("\n"), 1):
         fields = line.rstrip("\r").split("\t")
         if line.strip() and not 2 <= len(fields) <= 3:
             raise DataError(f"{path}, line {number}: {len(fields)} fields; a line is id<TAB>type, or id<TAB>type<TAB>name")
@@ -116,17 +118,15 @@ def sample(space: Space, most: int, seed: int = 0) -> Space:
 
 def draw_png(points: Points, path: str | Path, title: str) -> None:
     """Write a PNG of the points."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 7.5), layout="constrained")
+    figure = drawing.figure(figsize=(10, 7.5), layout="constrained")
     axes = figure.subplots()
     types = np.array(points.types)
     for kind, colour in reversed(points.colours.items()):  # frequent types last, on top
         xy = points.coordinates[types == kind]
-        axes.scatter(xy[:, 0], xy[:, 1], s=7, c=colour, linewidths=0, alpha=0.75, label=f"{kind} ({len(xy):,})")
+        axes.scatter(xy[:, 0], xy[:, 1], s=7, c=colour, linewidths=0, alpha=0.75, label=f"{figure_text(kind)} ({len(xy):,})")
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], labels[::-1], fontsize=8, markerscale=2.5, loc="center left", bbox_to_anchor=(1, 0.5))
-    axes.set_title(title)
+    axes.set_title(figure_text(title))
     axes.set_xticks([])
     axes.set_yticks([])
     with atomic_open(path, "wb") as f:
@@ -147,7 +147,7 @@ def write_html(points: Points, path: str | Path, title: str) -> None:
     }
     # "</script>" would end the script.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    title = html.escape(title, quote=False)
-    page = TEMPLATE.read_text(encoding="utf-8").replace("{{title}}", title).replace("{{data}}", text)
+    content = {"title": html.escape(title), "data": text}
+    page = re.sub(r"\{\{(title|data)\}\}", lambda match: content[match[1]], TEMPLATE.read_text(encoding="utf-8"))
     with atomic_open(path) as f:
         f.write(page)

@@ -13,6 +13,7 @@ import numpy as np
 
 from blink.errors import CheckpointError, DataError, SettingsError, ShapeError
 from blink.files import atomic_open, require_file
+from blink.input_files import utf8_path
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ class Pca:
 
         path = require_file(folder / PCA_FILE, "give a folder that `blink kglm reduce -m pca` made")
         try:
-            with safe_open(path, framework="numpy") as f:
+            with safe_open(utf8_path(path), framework="numpy") as f:
                 arrays = {name: f.get_tensor(name) for name in ("mean", "components", "variances")}
                 notes = f.metadata()
             return cls(**arrays, **{name: json.loads(value) for name, value in notes.items()})

@@ -7,6 +7,7 @@ relations are also supported.
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,8 @@ from typing import Any
 
 from blink.errors import DataError, SettingsError
 from blink.files import read_json, read_json_lines, require_file
+from blink.input_files import open_file, read_lines_of, read_text
+from blink.limits import limit
 
 ENTITY_COLUMNS = ("id", "name", "label", "description", "resource", "taxid", "synonyms", "pmids", "xrefs")
 RELATION_COLUMNS = ("relation_type", "description")
@@ -105,10 +108,9 @@ def select_ids(rows: Sequence[TextRow], *paths: str | Path) -> list[TextRow]:
     present, selected = {row.id for row in rows}, set()
     for path in paths:
         ids: set[str] = set()
-        with require_file(path, "give a file of ids, or of triples").open(encoding="utf-8") as f:
-            for line in f:
-                fields = line.rstrip("\r\n").split("\t")
-                ids.update((fields[0], fields[2]) if len(fields) == 3 else fields[:1])
+        for line in read_lines_of(path, "give a file of ids, or of triples"):
+            fields = line.rstrip("\r").split("\t")
+            ids.update((fields[0], fields[2]) if len(fields) == 3 else fields[:1])
         if not ids & present:
             raise DataError(f"{path} names none of the {len(rows):,} rows; give their ids, one a line, or a file of triples")
         selected |= ids
@@ -122,7 +124,7 @@ def read_table(path: Path, required: Sequence[str]) -> Iterator[dict[str, str]]:
         DataError: a required column is missing, or a row has another number of fields than the header.
     """
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with path.open(encoding="utf-8-sig", newline="") as f:
+    with io.StringIO(read_text(path), newline="") as f:
         reader = csv.reader(f, delimiter="\t")
         first_line = 1
         try:
@@ -136,10 +138,18 @@ def read_table(path: Path, required: Sequence[str]) -> Iterator[dict[str, str]]:
                 if fields:
                     yield dict(zip(header, fields, strict=True))
                 first_line = reader.line_num + 1
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}, line {first_line} or later: not UTF-8; save the file as UTF-8") from error
         except csv.Error as error:
             raise DataError(f"{path}, line {first_line}: not a table ({error}); fix the row") from error
+
+
+def first_columns(path: Path) -> list[str]:
+    """Columns that a table has, if it is one: the fields of the first line of a file.
+
+    Raises:
+        MissingFileError: it is no file.
+    """
+    with open_file(path) as f:
+        return f.readline(limit("line")).decode("utf-8-sig", "replace").rstrip("\r\n").split("\t")
 
 
 def _require_columns(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
@@ -161,8 +171,9 @@ def _entity_rows(path: Path) -> Iterator[TextRow]:
 
 def _relation_rows(path: Path) -> Iterator[TextRow]:
     for number, row in enumerate(read_table(path, RELATION_COLUMNS), 1):
-        kind = row["relation_type"].strip()
-        yield TextRow(number, kind, readable_relation(kind), kind.split("::")[0], _present(row["description"]))
+        kind, written = row["relation_type"].strip(), _present(row.get("formatted_relation_type", ""))
+        name = readable_relation(written or kind)
+        yield TextRow(number, kind, name, kind.split("::")[0], _present(row["description"]))
 
 
 def readable_relation(relation_type: str) -> str:

@@ -8,20 +8,26 @@ layout.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
 
+from blink.cells import plain_cell, safe_cell
+from blink.checksums import FileChecksum, checksums_of, read_hashed_json, require_whole, write_hashed_json
+from blink.data.arrays import map_array
 from blink.errors import DataError, MismatchError
-from blink.files import atomic_open, read_json, require_file, write_json
-from blink.kglm.text_init.tables import read_table
+from blink.files import atomic_open, require_file
+from blink.input_files import has_file, read_text
+from blink.kglm.text_init.tables import first_columns, read_table
 
 Kind = Literal["entity", "relation"]
 META_FILE = "meta.json"
 FORMAT = 1
+_FILES = ("*_vectors.npy", "*_ids.txt", "*_labels.tsv", "degrees.npy")
+_CHECKSUMS = "files"
 TSV_COLUMNS: dict[Kind, tuple[str, ...]] = {
     "entity": ("embedding_id", "entity_id", "entity_name", "entity_type", "embedding"),
     "relation": ("embedding_id", "relation_type", "embedding"),
@@ -86,9 +92,34 @@ def write_labels(space: Space, folder: Path) -> None:
     with atomic_open(folder / f"{space.kind}_labels.tsv") as f:
         table = _writer(f)
         table.writerow(LABEL_COLUMNS)
-        table.writerows(zip(space.ids, space.names, space.types, space.rows, strict=True))
+        columns = (map(safe_cell, values) for values in (space.ids, space.names, space.types))
+        table.writerows(zip(*columns, space.rows, strict=True))
     derived = {"kind": space.kind, "rows": len(space.ids), "dim": space.width, "layout": "real", **_norms(space.vectors)}
-    write_json(folder / META_FILE, {"format": FORMAT, **space.meta, **derived})
+    write_meta(folder, {"format": FORMAT, **space.meta, **derived})
+
+
+def write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
+    """Write ``meta.json`` of a folder whose other files are complete, with checksums of these and of itself."""
+    names = sorted(path.name for pattern in _FILES for path in folder.glob(pattern))
+    files = {name: asdict(checksum) for name, checksum in checksums_of(folder, names).items()}
+    write_hashed_json(folder / META_FILE, {**meta, _CHECKSUMS: files})
+
+
+def read_meta(folder: Path, remedy: str) -> dict[str, Any]:
+    """Read ``meta.json``, and compare the files of the folder with it; empty where there is none.
+
+    Raises:
+        DataError: it, or another file, was changed after it was written.
+    """
+    if not has_file(folder / META_FILE, remedy):
+        return {}
+    meta = read_hashed_json(folder / META_FILE, remedy)
+    try:
+        files = {name: FileChecksum(**values) for name, values in meta.pop(_CHECKSUMS, {}).items()}
+    except (TypeError, AttributeError) as error:
+        raise DataError(f"{folder / META_FILE} is damaged ({error}); {remedy}") from error
+    require_whole(folder, files, remedy=remedy)
+    return meta
 
 
 def read_folder(folder: str | Path, kind: Kind = "entity") -> Space:
@@ -101,31 +132,35 @@ def read_folder(folder: str | Path, kind: Kind = "entity") -> Space:
     """
     folder = Path(folder)
     remedy = f"give a folder with {kind}_vectors.npy and {kind}_ids.txt (blink kglm embed or blink kglm export makes one)"
-    path = require_file(vectors_file(folder, kind), remedy)
-    try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path} is not an array of numbers ({error}); {remedy}") from error
-    if vectors.ndim != 2 or vectors.dtype.kind != "f":
+    path = vectors_file(folder, kind)
+    meta = read_meta(folder, "create the folder again (blink kglm embed or blink kglm export)")
+    vectors = map_array(path, remedy)
+    if vectors.ndim != 2 or vectors.dtype.kind != "f" or not vectors.shape[1]:
         raise DataError(f"{path} has shape {vectors.shape} and type {vectors.dtype}; it must be a table of float vectors")
     # Not splitlines, because ids may contain Unicode line separators.
-    ids = require_file(folder / f"{kind}_ids.txt", remedy).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    ids = read_text(folder / f"{kind}_ids.txt", remedy).removesuffix("\n").split("\n")
     if len(ids) != len(vectors) or len(set(ids)) != len(ids):
         message = f"{len(ids):,} ids ({len(set(ids)):,} different) for {len(vectors):,} vectors"
         raise MismatchError(f"{folder} has {message}; create the folder again")
-    labels = _labels(folder / f"{kind}_labels.tsv", ids)
-    meta = read_json(folder / META_FILE) if (folder / META_FILE).is_file() else {}
-    return Space(kind, ids, vectors, *labels, meta=meta if isinstance(meta, dict) else {})
+    if not all(np.isfinite(vectors[i : i + CHUNK_ROWS]).all() for i in range(0, len(vectors), CHUNK_ROWS)):
+        raise DataError(f"{path} holds NaN or infinity; create the folder again")
+    return Space(kind, ids, vectors, *_labels(folder / f"{kind}_labels.tsv", ids), meta=meta)
 
 
 def _labels(path: Path, ids: Sequence[str]) -> tuple[list[str], list[str], list[int]]:
     """Names, types and row numbers; without the file of labels, the ids are the names."""
     if not path.is_file():
         return list(ids), [""] * len(ids), list(range(1, len(ids) + 1))
-    rows = list(read_table(path, LABEL_COLUMNS))
+    rows = [{name: plain_cell(cell) for name, cell in row.items()} for row in read_table(path, LABEL_COLUMNS)]
     if [row["id"] for row in rows] != list(ids):
         raise MismatchError(f"{path} does not match the ids of the folder; remove it, or create the folder again")
-    return [row["name"] for row in rows], [row["type"] for row in rows], [int(row["row"]) for row in rows]
+    return [row["name"] for row in rows], [row["type"] for row in rows], [_number(row["row"], path) for row in rows]
+
+
+def _number(text: str, path: Path) -> int:
+    if not text.isdecimal():
+        raise DataError(f"{path}: the row {text[:40]!r} is no number; remove the file, or create the folder again")
+    return int(text)
 
 
 def write_tsv(space: Space, path: str | Path) -> None:
@@ -149,8 +184,7 @@ def read_tsv(path: str | Path) -> Space:
         DataError: columns are missing, or a vector is malformed or has another dimension than the first.
     """
     path = require_file(path, "give a TSV made by `blink kglm embed`")
-    with path.open(encoding="utf-8-sig") as f:
-        kind: Kind = "relation" if "relation_type" in f.readline().rstrip("\r\n").split("\t") else "entity"
+    kind: Kind = "relation" if "relation_type" in first_columns(path) else "entity"
     rows = list(_parsed(path, kind))
     if not rows:
         raise DataError(f"{path} has no rows; give a TSV made by `blink kglm embed`")
