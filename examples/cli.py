@@ -6,6 +6,11 @@ import importlib
 import sys
 from typing import Any
 
+from blink.stopping import program
+
+if __name__ == "__main__":  # before the other imports, during which Ctrl-C may come
+    sys.exit(program("examples", "examples.cli:main")())
+
 import click
 
 from blink.apps.common import guarded
@@ -64,7 +69,3 @@ def cli(context: click.Context, /, **options: Any) -> None:
 def main() -> None:
     """Run the command line."""
     sys.exit(guarded(lambda: cli.main(prog_name="python -m examples.cli", standalone_mode=False), "examples"))
-
-
-if __name__ == "__main__":
-    main()

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blink.cells import safe_cell
 from blink.errors import DataError, SettingsError
 from blink.files import atomic_open, require_file, write_json
 from examples.luke.options import Common
@@ -213,8 +214,10 @@ def _write_tables(out: Path, choice: Rows) -> None:
     with atomic_open(out / "entity_labels.tsv") as f:
         labels = csv.writer(f, delimiter="\t", lineterminator="\n")
         labels.writerow(("id", "name", "type", "row"))
-        labels.writerows((i, t, "", r) for i, t, r in zip(choice.ids, choice.titles, choice.rows, strict=True))
+        labels.writerows(
+            (safe_cell(i), safe_cell(t), "", r) for i, t, r in zip(choice.ids, choice.titles, choice.rows, strict=True)
+        )
     with atomic_open(out / UNMATCHED_FILE) as f:
         unmatched_rows = csv.writer(f, delimiter="\t", lineterminator="\n")
         unmatched_rows.writerow(("title", "reason"))
-        unmatched_rows.writerows(choice.unmatched)
+        unmatched_rows.writerows(map(safe_cell, row) for row in choice.unmatched)

@@ -67,6 +67,7 @@ class EntityDisambiguation(Task[Document]):
 
     name: ClassVar[str] = "entity-disambiguation"
     criterion: ClassVar[str] = "accuracy"
+    input_of: ClassVar[str] = "a document with a mention that has candidates"
     splits: ClassVar[tuple[str, ...]] = tuple(name for name in SETS if name != TRAIN)
     all_entities: ClassVar[bool] = True
 

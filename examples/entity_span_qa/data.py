@@ -37,6 +37,7 @@ class ClozeExample:
         candidates: entities of the passage, in order.
         answers: spans of the gold candidates.
         gold: their texts.
+        misplaced: whether the passage has other words where one of them is said to be.
     """
 
     where: str
@@ -46,6 +47,7 @@ class ClozeExample:
     candidates: tuple[Candidate, ...]
     answers: frozenset[tuple[int, int]]
     gold: tuple[str, ...]
+    misplaced: bool = False
 
 
 def read_cloze(folder: Path, split: str) -> list[ClozeExample]:
@@ -76,11 +78,14 @@ def _question(row: Row, passage: str, candidates: tuple[Candidate, ...]) -> Cloz
     if (count := query.count(PLACEHOLDER)) != 1:
         raise row.error(f"'query' holds {PLACEHOLDER} {count} times; it must be there once")
     answers = row.rows("answers", "answer") if "answers" in row else []
-    spans = frozenset(_span(answer, passage) for answer in answers)
+    bounds = [_span(answer, passage) for answer in answers]
     gold = tuple(answer.text("text") for answer in answers)
+    misplaced = any(passage[start:end].split() != text.split() for (start, end), text in zip(bounds, gold, strict=True))
     # Line breaks have no meaning here; a space instead of each keeps all offsets.
     plain = passage.replace("\n", " ")
-    return ClozeExample(row.where, row.text("id"), query.replace("\n", " "), plain, candidates, spans, gold)
+    return ClozeExample(
+        row.where, row.text("id"), query.replace("\n", " "), plain, candidates, frozenset(bounds), gold, misplaced
+    )
 
 
 def _span(row: Row, text: str) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from examples.luke.features import EntitySlot, Feature, MarkedSpan, encode_marke
 from examples.luke.heads import LukeForCloze
 from examples.luke.loading import THIRD, HeadClass, Vocabulary
 from examples.luke.metrics import record_scores
-from examples.luke.task import Task, label_tensor
+from examples.luke.task import Task, counted, label_tensor, repeated
 
 HIGHLIGHT_MARKER, GAP_MARKER, ENTITY_MARKER = FIRST, SECOND, THIRD
 """Their embeddings are initialised from ``@``, ``#`` and ``*``."""
@@ -37,6 +37,7 @@ class EntitySpanQa(Task[ClozeExample]):
     name: ClassVar[str] = "entity-span-qa"
     criterion: ClassVar[str] = "exact_match"
     splits: ClassVar[tuple[str, ...]] = ("dev",)
+    input_of: ClassVar[str] = "a passage with an entity that fits into a window"
     markers: ClassVar[tuple[str, ...]] = (THIRD,)
     original_markers: ClassVar[tuple[str, ...]] = (HIGHLIGHT_MARKER, GAP_MARKER, ENTITY_MARKER)
 
@@ -58,6 +59,19 @@ class EntitySpanQa(Task[ClozeExample]):
     def labels(self, examples: Sequence[ClozeExample]) -> tuple[str, ...]:
         """None: candidates are right or wrong."""
         return ("right",)
+
+    def doubts(self, examples: Sequence[ClozeExample]) -> list[str]:
+        """Answers that no candidate is, answers with other words than the passage, and repeated ids."""
+        spans = [{(c.start, c.end) for c in e.candidates} for e in examples]
+        no_candidate = [e.where for e, of in zip(examples, spans, strict=True) if e.answers and not e.answers & of]
+        n = len(examples)
+        return [
+            *counted(no_candidate, n, "questions have no answer among the entities of the passage, so none can be predicted"),
+            *counted([e.where for e in examples if e.misplaced], n, "questions have answers with other words than their place"),
+            *counted(
+                repeated((e.id, e.where) for e in examples), n, "questions repeat an id; the last one's answer counts for all"
+            ),
+        ]
 
     def features(self, examples: Sequence[ClozeExample], vocabulary: Vocabulary, *, training: bool) -> Iterator[list[Feature]]:
         """An input for each window of the passage that contains a complete candidate."""

@@ -18,7 +18,7 @@ from examples.luke.convert import FIRST, MASK
 from examples.luke.features import EntitySlot, Feature, MarkedSpan, encode_marked, keep_near
 from examples.luke.loading import HeadClass, Vocabulary
 from examples.luke.metrics import micro_scores
-from examples.luke.task import Task, label_tensor
+from examples.luke.task import Task, counted, label_tensor
 
 Answers = list[tuple[str, ...]]
 
@@ -47,6 +47,11 @@ class EntityTyping(Task[TypingExample]):
         if not types:
             raise DataError(f"none of the {len(examples)} training examples has a label that is known; look at their 'labels'")
         return types
+
+    def doubts(self, examples: Sequence[TypingExample]) -> list[str]:
+        """Types that training lacks."""
+        unknown = [e.where for e in examples if not set(e.labels) <= set(self.class_names)]
+        return counted(unknown, len(examples), "examples have types that no training example has, which are never predicted")
 
     def features(self, examples: Sequence[TypingExample], vocabulary: Vocabulary, *, training: bool) -> Iterator[list[Feature]]:
         """One input per example; a long text is truncated far from the mention."""

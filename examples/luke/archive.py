@@ -23,6 +23,7 @@ from torch import Tensor
 
 from blink.errors import CheckpointError, DataError, MissingFileError
 from blink.files import atomic_open, read_json, read_json_lines
+from blink.input_files import require_file
 
 WEIGHTS, METADATA, TITLES, ENTITIES = "pytorch_model.bin", "metadata.json", "entity_vocab.tsv", "entity_vocab.jsonl"
 MEMBERS = (WEIGHTS, METADATA, TITLES, ENTITIES)
@@ -128,6 +129,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is damaged, or contains more than weights.
     """
+    require_file(path, "give the weights of a model")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
@@ -179,7 +181,7 @@ def _unpacked(path: Path) -> Iterator[dict[str, Path]]:
     with tempfile.TemporaryDirectory(prefix="luke-") as folder:
         files: dict[str, Path] = {}
         try:
-            with tarfile.open(path) as tar:
+            with tarfile.open(require_file(path, "give an archive of a model")) as tar:
                 for member in tar:
                     name = Path(member.name).name
                     if name in MEMBERS and member.isreg():

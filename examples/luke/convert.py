@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +16,7 @@ from transformers import AutoTokenizer, LukeConfig, LukeForMaskedLM, LukeTokeniz
 
 from blink.errors import CheckpointError, MissingFileError, first_line
 from blink.files import atomic_open, disk_errors, locked, sample_hash
+from blink.left_overs import temporary_folder
 from blink.model.pretrained import quiet_transformers
 from examples.luke.archive import METADATA, TITLES, WEIGHTS, Archive, EntityRow, read_archive, read_titles
 
@@ -184,8 +183,7 @@ def save_folder(model: PreTrainedModel, tokenizer: Any, folder: Path, entities: 
     """
     is_new = not folder.exists()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with temporary_folder(folder) as temporary:
         with quiet_transformers(), disk_errors(folder):
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
@@ -199,8 +197,6 @@ def save_folder(model: PreTrainedModel, tokenizer: Any, folder: Path, entities: 
         # Weights last: the other files are the same in every epoch of a run.
         for file in sorted(temporary.iterdir(), key=lambda p: p.suffix == ".safetensors"):
             file.replace(folder / file.name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _open_to_all(folder: Path) -> None:

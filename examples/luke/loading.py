@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, LukeConfig, LukeModel, LukeTokenizer, PreTrainedModel
 
-from blink.errors import CheckpointError, MissingFileError, SettingsError, first_line
+from blink.errors import BlinkError, CheckpointError, MissingFileError, SettingsError, first_line
+from blink.input_files import require_file
 from blink.model.pretrained import quiet_transformers
 from examples.luke.archive import is_archive, read_state
 from examples.luke.convert import (
@@ -205,6 +206,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     """Weights of a ``.safetensors`` or ``.bin`` file on the CPU."""
     if path.suffix != ".safetensors":
         return read_state(path)
+    require_file(path, "give another checkpoint")
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError, ValueError) as error:
@@ -258,7 +260,9 @@ def read_folder(kind: HeadClass, folder: str, name: str, remedy: str) -> tuple[A
                 raise CheckpointError(f"{name} is a model of type {type_name!r}, not 'luke'; {remedy}")
             read: Any = kind.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
             words = AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        except BlinkError:
+            raise
+        except Exception as error:  # transformers and huggingface_hub have many kinds for a damaged file
             # The library's message names one of its arguments instead.
             problem = "its weights have other shapes" if "mismatched_sizes" in str(error) else first_line(error)
             raise CheckpointError(f"cannot load {name} ({problem}); {remedy}") from error

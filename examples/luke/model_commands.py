@@ -10,6 +10,7 @@ import click
 from blink.apps.common import say
 from blink.errors import MissingFileError, SettingsError
 from blink.files import read_json_lines
+from blink.input_files import read_lines_of, read_text
 
 EXAMPLES = Path(__file__).resolve().parents[1]
 TASKS = ("entity_typing", "relation_classification", "ner", "entity_span_qa", "reading_comprehension")
@@ -40,8 +41,8 @@ def make_tiny_model(
     if size % 8:
         raise SettingsError(f"--size is {size}; it must be a multiple of 8")
     files = [_file(f) for f in texts] if texts else [f for task in TASKS for f in sorted((EXAMPLES / task / "tiny").iterdir())]
-    names = _file(titles).read_text(encoding="utf-8").splitlines() if titles else sorted(set(_linked()))
-    contents = (f.read_text(encoding="utf-8") for f in files)
+    names = read_lines_of(titles) if titles else sorted(set(_linked()))
+    contents = (read_text(f) for f in files)
     make(Path(folder), contents, [n for n in names if n.strip()], size=size, layers=layers, vocab_size=vocab_size, seed=seed)
     say(f"a tiny model is in {folder}; next: --model-file={folder} before one of the tasks")
 

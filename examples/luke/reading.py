@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from blink.decompression import lines_of, open_stream
 from blink.errors import DataError, MissingFileError
 from blink.files import read_json, read_json_lines
+from blink.input_files import read_text
 
 NAMES = {str: "a text", int: "a whole number", list: "a list", dict: "an object", bool: "true or false", float: "a number"}
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -136,14 +139,9 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
     Raises:
         DataError: a line is not UTF-8.
     """
-    with path.open("rb") as f:
-        for number, raw in enumerate(f, 1):
-            try:
-                line = raw.decode("utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise DataError(f"{path}, line {number}: not UTF-8; save the file as UTF-8") from error
-            if line.strip():
-                yield number, line
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            yield number, line.rstrip("\r")
 
 
 def read_object(path: Path) -> Row:
@@ -152,8 +150,9 @@ def read_object(path: Path) -> Row:
 
 
 def _first_sign(path: Path) -> str:
-    with path.open(encoding="utf-8-sig", errors="replace") as f:
-        return next((line.lstrip()[0] for line in f if line.strip()), "")
+    with open_stream(path) as f:
+        lines = (line.strip(codecs.BOM_UTF8 + b" \t\r\n") for line in lines_of(f, path))
+        return next((line[:1].decode("ascii", "replace") for line in lines if line), "")
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
@@ -162,10 +161,7 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _array(path: Path) -> Iterator[tuple[str, Any]]:
     """Items of an array with their lines."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
+    text = read_text(path)
     decoder = json.JSONDecoder()
     position, number, line, counted = text.index("[") + 1, 0, 1, 0
     while True:
@@ -176,8 +172,8 @@ def _array(path: Path) -> Iterator[tuple[str, Any]]:
         where = f"{path}, line {line} (item {(number := number + 1)})"
         try:
             value, position = decoder.raw_decode(text, position)
-        except (json.JSONDecodeError, RecursionError) as error:
-            problem = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deep"
+        except (ValueError, RecursionError) as error:
+            problem = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deep, or a number too long"
             raise DataError(f"{where}: not JSON ({problem}); fix or remove the item") from error
         yield where, value
         position = _SPACE.match(text, position).end()  # type: ignore[union-attr]

@@ -16,9 +16,9 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from blink.apps.common import Bar, bar, say
-from blink.errors import MissingFileError, SettingsError
+from blink.errors import DataError, MissingFileError, SettingsError
 from blink.files import write_json
-from blink.runs.folder import TRACE_FILE
+from blink.runs.folder import TRACE_FILE, locked_run
 from blink.runs.progress import Progress
 from blink.runs.provenance import provenance
 from blink.runs.trace import Trace
@@ -107,7 +107,11 @@ class Run:
         self._logger: Logger = Silent()
 
     def run(self) -> None:
-        """Fine-tune and evaluate, then write results."""
+        """Fine-tune and evaluate, then write results; no other run writes to the folder meanwhile."""
+        with locked_run(self.folder):
+            self._run()
+
+    def _run(self) -> None:
         if not (self.plan.do_train or self.plan.do_eval):
             raise SettingsError("--no-train and --no-eval together leave nothing to do; omit one of them")
         self._require_data()
@@ -144,7 +148,12 @@ class Run:
         return self._train
 
     def _features(self, examples: Sequence[Any], vocabulary: Vocabulary, name: str, *, training: bool = False) -> list[Feature]:
-        return [f for of_example in self._tokenize_with_bar(examples, vocabulary, name, training) for f in of_example]
+        features = [f for of_example in self._tokenize_with_bar(examples, vocabulary, name, training) for f in of_example]
+        if not features:
+            file = self.data / self.task.file(name)
+            problem = f"none of the {len(examples)} examples of {file} makes an input of the model ({self.task.input_of})"
+            raise DataError(f"{problem}; look at the file, or raise --max-seq-length")
+        return features
 
     def _tokenize_with_bar(
         self, examples: Sequence[Any], vocabulary: Vocabulary, name: str, training: bool
@@ -162,6 +171,7 @@ class Run:
         tuned = self._with_head(self._load_base())
         vocabulary = tuned.vocabulary()
         task.adopt(tuned.labels, tuned.model)
+        self._say_doubts("train", examples)
         features = self._features(examples, vocabulary, "train", training=True)
         self._say(f"train: {task.summary(examples)}, {len(features)} inputs of the model")
         if settings.gradient_checkpointing:
@@ -244,6 +254,7 @@ class Run:
     def _split(self, name: str, vocabulary: Vocabulary) -> Split:
         if name not in self._splits:
             examples = self.task.read(self.data, name)
+            self._say_doubts(name, examples)
             self._splits[name] = Split(name, examples, self._features(examples, vocabulary, name))
             inputs = len(self._splits[name].features)
             self._say(f"{name}: {self.task.summary(examples)}, {inputs} inputs of the model")
@@ -290,6 +301,10 @@ class Run:
     def _bar(self, name: str, total: int, unit: str) -> AbstractContextManager[Bar]:
         """A progress bar in the first process, a silent one in others."""
         return bar(name, total, unit) if self.accelerator.is_main_process else nullcontext(SilentBar())
+
+    def _say_doubts(self, split: str, examples: Sequence[Any]) -> None:
+        for doubt in self.task.doubts(examples):
+            self._say(f"{split}: {doubt}")
 
     def _say(self, text: str) -> None:
         if self.accelerator.is_main_process:

@@ -28,6 +28,7 @@ class Task(ABC, Generic[Example]):
         splits: splits to evaluate; the first is the development set.
         prefixed: whether names of results begin with their split.
         all_entities: whether the model has the full, frozen entity table.
+        input_of: what an example must have to make an input.
         markers: markers that the task adds to the vocabulary.
         original_markers: markers that its original checkpoints have after RoBERTa's tokens, in order.
         class_names: classes of the current model.
@@ -38,6 +39,7 @@ class Task(ABC, Generic[Example]):
     splits: ClassVar[tuple[str, ...]] = (DEV, TEST)
     prefixed: ClassVar[bool] = True
     all_entities: ClassVar[bool] = False
+    input_of: ClassVar[str] = "a text with words"
     markers: ClassVar[tuple[str, ...]] = ()
     original_markers: ClassVar[tuple[str, ...]] = ()
     class_names: tuple[str, ...] = ()
@@ -91,6 +93,10 @@ class Task(ABC, Generic[Example]):
         """Counts of the data for the log, by which a user sees whether it is complete."""
         return f"{len(examples)} examples"
 
+    def doubts(self, examples: Sequence[Example]) -> list[str]:
+        """What cannot be right in the examples of a split, a counted line for each kind of fault; called after `adopt`."""
+        return []
+
     def head_settings(self) -> dict[str, Any]:
         """Settings of the head in the model's configuration."""
         return {}
@@ -127,6 +133,23 @@ class Task(ABC, Generic[Example]):
     def outputs(self, logits: Tensor, features: Sequence[Feature]) -> list[np.ndarray]:
         """Outputs that decoding needs, one array per feature."""
         return list(logits.cpu().numpy())
+
+
+def counted(where: Sequence[str], total: int, problem: str) -> list[str]:
+    """A line about what has a fault; none where nothing has it.
+
+    Args:
+        where: file and place of each.
+        total: how many were read.
+        problem: what they are and what is wrong, in the plural.
+    """
+    return [f"{len(where)} of {total} {problem}, the first at {where[0]}"] if where else []
+
+
+def repeated(ids: Iterable[tuple[str, str]]) -> list[str]:
+    """Where ids occur once more, of pairs of an id and its place."""
+    first: set[str] = set()
+    return [where for name, where in ids if name in first or first.add(name)]  # type: ignore[func-returns-value]
 
 
 def label_tensor(features: Sequence[Feature], filler: int, device: torch.device) -> Tensor:

@@ -54,6 +54,15 @@ class PlainTokenizer:
             self._cache[text, space] = tuple(ids)
         return ids
 
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Characters ``[start, end)`` of each token that `encode` makes of a text. Tokens of one character have all of it."""
+        stripped = text.rstrip()
+        if not stripped:
+            return []
+        prefixed = self._prefixed(stripped, True)
+        added = len(prefixed) - len(stripped)
+        return [(max(start - added, 0), end - added) for start, end in self._backend.encode(prefixed).offsets]
+
     def text(self, ids: Sequence[int]) -> str:
         """Decode ids, with a leading space if the first token has one."""
         key = tuple(ids)

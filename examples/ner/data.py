@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blink.errors import DataError
+from blink.input_files import read_text
 from examples.luke.reading import data_file, shortened
 from examples.ner.tags import TAG, TagSpan, tag_spans
 
@@ -98,7 +99,4 @@ def _sentences(path: Path) -> Iterator[Sentence | None]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
+    return read_text(path).split("\n")

@@ -20,7 +20,7 @@ from examples.luke.convert import MASK
 from examples.luke.features import EntitySlot, Feature, collate
 from examples.luke.heads import LukeForSpans
 from examples.luke.loading import HeadClass, Vocabulary
-from examples.luke.task import DEV, TRAIN, Task, label_tensor
+from examples.luke.task import DEV, TRAIN, Task, counted, label_tensor
 from examples.luke.tokenizer import PlainTokenizer, is_punctuation
 from examples.ner.data import FILES, Document, read_documents
 from examples.ner.options import NerOptions
@@ -84,6 +84,12 @@ class Ner(Task[Document]):
         """No name, and the types: in the published order where they are CoNLL's, else in alphabetical order."""
         types = {span.type for d in examples for s in d.sentences for span in s.spans}
         return CONLL if types <= set(CONLL[1:]) else (NIL, *sorted(types))
+
+    def doubts(self, examples: Sequence[Document]) -> list[str]:
+        """Types that training lacks."""
+        names = [(f"{d.file}, line {s.line}", span.type) for d in examples for s in d.sentences for span in s.spans]
+        unknown = [where for where, kind in names if kind not in self.class_names]
+        return counted(unknown, len(names), "names have a type that no training example has, which is never predicted")
 
     def features(self, examples: Sequence[Document], vocabulary: Vocabulary, *, training: bool) -> Iterator[list[Feature]]:
         """One input for each sentence, more for one with many candidates.

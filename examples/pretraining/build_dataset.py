@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from blink.errors import DataError, SettingsError
 from blink.files import locked, sha256, write_json
+from blink.work_folders import remove_work_folder, work_folder
 from examples.luke.tokenizer import PlainTokenizer
 from examples.pretraining.dataset import FORMAT, METADATA_FILE, VOCAB_FILE, PackedDataset, join_shards, save_shard, to_arrays
 from examples.pretraining.dump_db import DumpDb, begin_folder, read_shard
@@ -66,9 +66,9 @@ def build_dataset(
         }
         begin_folder(folder, request)
         if not (folder / METADATA_FILE).is_file():
-            work.mkdir(exist_ok=True)
+            work_folder(work, ("tokenizer",))
             _build(db, tokenizer_name, Path(vocab_path), folder, choice, pool_size, progress)
-            shutil.rmtree(work)
+            remove_work_folder(work)
     return PackedDataset(folder)
 
 

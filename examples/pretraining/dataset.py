@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from blink.data.arrays import map_array, read_archive
 from blink.errors import CheckpointError, MissingFileError
 from blink.files import atomic_open, read_json
 from examples.pretraining.vocabulary import EntityVocab, read_vocab
@@ -77,12 +78,7 @@ class PackedDataset(Sequence[Item]):
             problem = "is not complete" if self.folder.is_dir() else "does not exist"
             raise MissingFileError(f"the dataset {self.folder} {problem}; {_REMEDY}")
         self.metadata: dict[str, Any] = read_json(self.folder / METADATA_FILE, _REMEDY)
-        try:
-            self._arrays: Arrays = {n: np.load(self.folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in LAYOUT}
-        except (OSError, ValueError, EOFError) as error:
-            raise CheckpointError(
-                f"the dataset {self.folder} lacks an array or holds a damaged one ({error}); {_REMEDY}"
-            ) from error
+        self._arrays: Arrays = {name: map_array(self.folder / f"{name}.npy", _REMEDY) for name in LAYOUT}
         if not self._is_sound():
             raise CheckpointError(f"the arrays of {self.folder} do not belong together; remove the folder and {_REMEDY}")
 
@@ -148,13 +144,12 @@ def load_shard(path: Path) -> Arrays:
     """Read what `save_shard` wrote.
 
     Raises:
-        CheckpointError: the file is damaged.
+        CheckpointError, DataError: the file is damaged.
     """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in LAYOUT}
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); remove it and build again") from error
+    stored = read_archive(path, "remove it and build again")
+    if missing := sorted(LAYOUT.keys() - stored.keys()):
+        raise CheckpointError(f"{path} lacks {missing[0]}; remove it and build again")
+    return {name: stored[name] for name in LAYOUT}
 
 
 def join_shards(shards: Sequence[Path], folder: Path) -> dict[str, int]:

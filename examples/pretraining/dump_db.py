@@ -16,6 +16,8 @@ from typing import Any
 
 from blink.errors import CheckpointError, DataError, MismatchError, MissingFileError, SettingsError
 from blink.files import atomic_open, locked, read_json, sample_hash, write_json
+from blink.left_overs import TEMPORARY
+from blink.work_folders import own_files
 from examples.pretraining.dump import Dump, RawPage, Site
 from examples.pretraining.pool import spread
 from examples.pretraining.wikitext import PageLink, Paragraph, paragraphs, require_parser
@@ -179,7 +181,7 @@ def _build(dump: Dump, folder: Path, pool_size: int, chunk_size: int, progress: 
 
         for pages_done in itertools.accumulate(spread(_write_shard, jobs(), pool_size)):
             progress.parsed(pages_done)
-    for leftover in folder.glob(".*.part"):  # of a build that was killed
+    for leftover in own_files(folder, TEMPORARY):  # of a build that was killed
         leftover.unlink()
     about = {"format": _FORMAT, "dump": dump.path.name, "chunk_size": chunk_size, **counts, "site": asdict(dump.site)}
     write_json(folder / METADATA_FILE, about)

@@ -20,7 +20,7 @@ from blink.apps.common import Bar, bar, say
 from blink.errors import SettingsError
 from blink.files import write_json
 from blink.model.pretrained import quiet_transformers
-from blink.runs.folder import TRACE_FILE
+from blink.runs.folder import TRACE_FILE, locked_run
 from blink.runs.progress import Progress
 from blink.runs.provenance import provenance
 from blink.runs.trace import Trace
@@ -131,7 +131,11 @@ class _Run:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> None:
-        """Train, then write results."""
+        """Train, then write results; no other run writes to the folder meanwhile."""
+        with locked_run(self.folder):
+            self._run()
+
+    def _run(self) -> None:
         torch.manual_seed(self.settings.seed)
         with quiet_transformers():
             tokenizer = load_tokenizer(str(self.data.folder))

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from blink.data.arrays import save_array
+from blink.data.arrays import map_array, save_array
 from blink.errors import DataError, SettingsError
 from blink.files import atomic_open, read_json, require_file
+from blink.input_files import read_lines_of
 from examples.luke.archive import EntityRow, read_entities, read_titles
 from examples.pretraining.dump_db import DumpDb, read_shard, resolve
 from examples.pretraining.pool import spread
@@ -183,7 +184,7 @@ def read_white_list(paths: Iterable[str | Path]) -> frozenset[str]:
     Raises:
         MissingFileError: a file is not there.
     """
-    lines = (line for path in paths for line in require_file(path, "give one title a line").read_text("utf-8").splitlines())
+    lines = (line for path in paths for line in read_lines_of(path, "give one title a line"))
     return frozenset(line.strip().replace("_", " ") for line in lines if line.strip())
 
 
@@ -198,8 +199,8 @@ class TitleIndex:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._keys = np.load(folder / "title_keys.npy", mmap_mode="r")
-        self._rows = np.load(folder / "title_rows.npy", mmap_mode="r")
+        self._keys = map_array(folder / "title_keys.npy", "write the index again")
+        self._rows = map_array(folder / "title_rows.npy", "write the index again")
 
     def get(self, title: str) -> int | None:
         """The row of a title, or None."""

@@ -21,10 +21,12 @@ class AnswerWindow:
     Attributes:
         offset: index in the input of its first token.
         has_most_context: for each token, 1 if no other window has more context around it, else 0.
+        start: index in the passage of its first token.
     """
 
     offset: int
     has_most_context: Sequence[int]
+    start: int = 0
 
 
 @dataclass(frozen=True)

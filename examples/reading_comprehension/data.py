@@ -11,6 +11,7 @@ from examples.luke.reading import Row, data_file, read_object
 
 REMEDY = "get SQuAD as examples/reading_comprehension/README.md says"
 _SPACES = re.compile("[ \t\r\n\u202f]+")
+_WORD = re.compile("[^ \t\r\n\u202f]+")
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class Answer:
     Attributes:
         text: its text.
         start, end: first and last word of the passage that it overlaps.
+        misplaced: whether the passage has other words at its place.
     """
 
     text: str
     start: int
     end: int
+    misplaced: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,10 @@ class Passage:
     title: str
     text: str
     words: tuple[str, ...]
+
+    def word_starts(self) -> list[int]:
+        """First character of each word."""
+        return [match.start() for match in _WORD.finditer(self.text)]
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,8 @@ def _answer(row: Row, passage: Passage) -> Answer:
     end = start + len(text)
     if not (0 <= start < end <= len(passage.text)):
         raise row.error(f"'answer_start' is {start}; the answer must lie in the {len(passage.text)} characters of the passage")
-    return Answer(text, _word_at(passage.text, start), _word_at(passage.text, end - 1))
+    misplaced = passage.text[start:end].split() != text.split()
+    return Answer(text, _word_at(passage.text, start), _word_at(passage.text, end - 1), misplaced)
 
 
 def _word_at(text: str, position: int) -> int:

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from blink.errors import DataError, SettingsError
-from blink.files import parse_json_line, require_file
+from blink.files import parse_json_line
+from blink.input_files import read_bytes
 
 TRIES = ("Trie", "RecordTrie")
 EXPECTED = "a .json or .jsonl file (see examples/reading_comprehension/README.md), or a file that LUKE's authors published"
@@ -107,7 +108,7 @@ def _is_json(path: Path, suffix: str) -> bool:
 
 def _content(path: Path) -> bytes:
     """The bytes of a file, decompressed by their magic number."""
-    packed = require_file(path, f"give {EXPECTED}").read_bytes()
+    packed = read_bytes(path, f"give {EXPECTED}")
     unpackers: Mapping[bytes, Callable[[bytes], bytes]] = {
         b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7z": lzma.decompress, b"x": zlib.decompress,
     }  # fmt: skip

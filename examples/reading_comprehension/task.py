@@ -19,7 +19,7 @@ from blink.files import write_json
 from examples.luke.convert import ENTITY_TABLE
 from examples.luke.features import EntitySlot, Feature, windows
 from examples.luke.loading import HeadClass, Vocabulary
-from examples.luke.task import Task
+from examples.luke.task import Task, counted, repeated
 from examples.luke.tokenizer import PlainTokenizer
 from examples.reading_comprehension.answers import Answered, AnswerWindow, answer, probabilities, squad_scores
 from examples.reading_comprehension.data import Answer, Passage, SquadExample, file_name, read_squad
@@ -96,6 +96,16 @@ class ReadingComprehension(Task[SquadExample]):
         """Freeze the entity table, of which the data has few rows."""
         model.get_parameter(ENTITY_TABLE).requires_grad_(False)
 
+    def doubts(self, examples: Sequence[SquadExample]) -> list[str]:
+        """Answers with other words than their place, and repeated ids."""
+        answers = [(a, e.where) for e in examples for a in e.answers]
+        misplaced = [where for a, where in answers if a.misplaced]
+        ids = repeated((e.id, e.where) for e in examples)
+        return [
+            *counted(misplaced, len(answers), "answers are other words than those at their 'answer_start', which are learned"),
+            *counted(ids, len(examples), "questions repeat an id; the last one's answer counts for all"),
+        ]
+
     def features(self, examples: Sequence[SquadExample], vocabulary: Vocabulary, *, training: bool) -> Iterator[list[Feature]]:
         """An input for each window of the passage."""
         self._tokenizer = vocabulary.tokenizer
@@ -147,7 +157,7 @@ class ReadingComprehension(Task[SquadExample]):
                 words,
                 entities,
                 label,
-                AnswerWindow(offset, bytes(owners[i] == n for i in range(start, end))),
+                AnswerWindow(offset, bytes(owners[i] == n for i in range(start, end)), start),
             )
 
     def logits(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
@@ -172,17 +182,26 @@ class ReadingComprehension(Task[SquadExample]):
         of: dict[int, list[int]] = defaultdict(list)
         for n, feature in enumerate(features):
             of[feature.example].append(n)
-        return {e.id: self._answer([features[n] for n in of[i]], [outputs[n] for n in of[i]]) for i, e in enumerate(examples)}
+        assert self._tokenizer is not None  # set by `features`
+        answers = {}
+        for passage, group in itertools.groupby(enumerate(examples), key=lambda pair: pair[1].passage):
+            bounds = token_bounds(passage, self._tokenizer)
+            for i, example in group:
+                answers[example.id] = self._answer(passage.text, bounds, [(outputs[n], features[n].note) for n in of[i]])
+        return answers
 
-    def _answer(self, features: Sequence[Feature], outputs: Sequence[np.ndarray]) -> Answered:
-        tokenizer, options = self._tokenizer, self.options
-        assert tokenizer is not None  # set by `features`
+    def _answer(
+        self, passage: str, bounds: Sequence[tuple[int, int]], inputs: Sequence[tuple[np.ndarray, AnswerWindow]]
+    ) -> Answered:
+        options = self.options
 
         def text(n: int, start: int, end: int) -> str:
-            return tokenizer.text(features[n].words[start : end + 1]).strip()
+            """Characters of the passage: a token may be a byte of one, which has no text of its own."""
+            first = inputs[n][1].start - inputs[n][1].offset
+            return passage[bounds[first + start][0] : bounds[first + end][1]].strip()
 
         return answer(
-            [(logits, feature.note) for logits, feature in zip(outputs, features, strict=True)],
+            inputs,
             text,
             count=options.n_best_size,
             longest=options.max_answer_length,
@@ -209,6 +228,15 @@ def encode_passage(passage: Passage, tokenizer: PlainTokenizer, table: MentionTa
     by_word = [tokenizer.encode(word) for word in passage.words]
     begins = list(itertools.accumulate(map(len, by_word), initial=0))
     return EncodedPassage([token for ids in by_word for token in ids], begins, table)
+
+
+def token_bounds(passage: Passage, tokenizer: PlainTokenizer) -> list[tuple[int, int]]:
+    """Characters ``[start, end)`` of each token of a passage, as `encode_passage` makes them."""
+    return [
+        (start + first, start + past)
+        for start, word in zip(passage.word_starts(), passage.words, strict=True)
+        for first, past in tokenizer.offsets(word)
+    ]
 
 
 def moved(entities: Sequence[EntitySlot], by: int) -> list[EntitySlot]:

@@ -16,7 +16,7 @@ from examples.luke.convert import FIRST, MASK, MASK2, SECOND
 from examples.luke.features import EntitySlot, Feature, MarkedSpan, encode_marked, keep_near
 from examples.luke.loading import HeadClass, Vocabulary
 from examples.luke.metrics import micro_scores
-from examples.luke.task import Task
+from examples.luke.task import Task, counted
 from examples.relation_classification.data import NO_RELATION, RelationExample, read_relations
 
 
@@ -37,6 +37,13 @@ class RelationClassification(Task[RelationExample]):
     def labels(self, examples: Sequence[RelationExample]) -> tuple[str, ...]:
         """``no_relation``, then the others in alphabetical order."""
         return (NO_RELATION, *sorted({e.relation for e in examples} - {NO_RELATION}))
+
+    def doubts(self, examples: Sequence[RelationExample]) -> list[str]:
+        """Relations that training lacks."""
+        unknown = [e.where for e in examples if e.relation not in self.class_names]
+        return counted(
+            unknown, len(examples), "examples have a relation that no training example has, which is never predicted"
+        )
 
     def features(
         self, examples: Sequence[RelationExample], vocabulary: Vocabulary, *, training: bool

@@ -20,7 +20,9 @@ from blink.errors import SettingsError
 from examples.cli import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted(p for p in (ROOT / "examples").rglob("README.md") if p.parent.name != "kglm")
+DATA = ("kglm", "places")
+"""Folders without commands of the examples."""
+PAGES = sorted(p for p in (ROOT / "examples").rglob("README.md") if p.parent.name not in DATA)
 BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
 VARIABLE = re.compile(r'(\w)=("[^"]*"|\S+)')
 

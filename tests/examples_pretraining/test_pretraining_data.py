@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pretraining_toys import TINY_DUMP, roberta_tokenizer, tiny_texts, write_dump
 
-from blink.errors import CheckpointError, DataError, MismatchError, MissingFileError, SettingsError
+from blink.errors import BlinkError, CheckpointError, DataError, MismatchError, MissingFileError, SettingsError
 from examples.luke.tokenizer import PlainTokenizer
 from examples.pretraining import dump_db
 from examples.pretraining.build_dataset import build_dataset
@@ -455,6 +455,6 @@ def test_a_damaged_dataset_is_refused(db: DumpDb, tokenizer_folder: str, vocab_f
     with pytest.raises(CheckpointError, match="do not belong together"):
         PackedDataset(tmp_path / "d")
     (tmp_path / "d" / "page_ids.npy").write_bytes(b"x")
-    with pytest.raises(CheckpointError, match="damaged"):
+    with pytest.raises(BlinkError, match="damaged"):
         PackedDataset(tmp_path / "d")
     assert isinstance(read_vocab(tmp_path / "d" / "entity_vocab.jsonl"), EntityVocab)
