@@ -14,6 +14,7 @@ from torch import nn
 
 from blink.errors import CheckpointError
 from blink.files import atomic_open, sha256
+from blink.work_folders import own_files, plain_folder
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -25,7 +26,7 @@ MAX_CHECKPOINTS = 2
 """Checkpoints to keep: the newest, and one more in case the newest is damaged."""
 FORMAT = 1
 
-_NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt$")
+_NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
@@ -33,14 +34,12 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
 
     The name contains a hash of the content, since torch does not detect values that changed on the disk.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    plain_folder(folder)
     unnamed = folder / "unnamed.pt"
     with atomic_open(unnamed, "wb") as f:
         torch.save({"format": FORMAT, "step": step, **state}, f)
     named = folder / f"step-{step:09d}-{sha256(unnamed)[:16]}.pt"
     unnamed.replace(named)
-    for unfinished in folder.glob(".unnamed.pt.*"):  # of a process that was killed while it wrote
-        unfinished.unlink()
     before = [path for path in checkpoints(folder) if _step(path) < step]
     for path in checkpoints(folder):
         # Includes the checkpoint before this step's validation, and damaged ones of later steps.
@@ -101,8 +100,7 @@ def clear_checkpoints(folder: Path) -> None:
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
-    paths = (p for p in folder.glob("step-*.pt") if _NAME.search(p.name))
-    return sorted(paths, key=lambda p: (_step(p), p.stat().st_mtime_ns))
+    return sorted(own_files(folder, _NAME), key=lambda p: (_step(p), p.stat().st_mtime_ns))
 
 
 def _step(path: Path) -> int:

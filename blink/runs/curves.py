@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from blink import drawing
 from blink.files import atomic_open
 
 SMOOTHED_OVER = 25
@@ -23,9 +24,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], losses: Sequence[str], scores: S
         scores: columns of its ``validation`` rows.
         path: the PNG.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 8))
+    figure = drawing.figure(figsize=(7, 8))
     above, middle, below = figure.subplots(3, 1, sharex=True)
     figure.subplots_adjust(left=0.12, right=0.97, bottom=0.06, top=0.98, hspace=0.08)  # a layout engine takes twice the time
     lowest = min((_line(above, rows, name) for name in losses), default=1.0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blink.errors import MismatchError
-from blink.files import read_json, write_json
+from blink.errors import DataError, MismatchError
+from blink.files import locked, read_json, write_json
 from blink.runs.checkpoints import CHECKPOINTS_FOLDER, clear_checkpoints, load_checkpoint, save_checkpoint
 from blink.runs.provenance import differing_data
 from blink.runs.trace import Trace
@@ -68,7 +70,10 @@ class RunFolder:
 
     def stored_identity(self) -> dict[str, Any]:
         """The stored identity of the run, by full names."""
-        return flattened(read_json(self.path / SETTINGS_FILE))
+        stored = read_json(self.path / SETTINGS_FILE)
+        if not isinstance(stored, Mapping):
+            raise DataError(f"{self.path / SETTINGS_FILE} holds no settings; copy the whole folder again, or start a new run")
+        return flattened(stored)
 
     def write_identity(self) -> None:
         """Store the identity of the run."""
@@ -111,3 +116,23 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         inner = flattened(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else {f"{prefix}{name}": value}
         flat |= inner
     return flat
+
+
+@contextlib.contextmanager
+def locked_run(path: Path) -> Iterator[Path]:
+    """The folder of a run, which is made, and which no other run writes to inside the block.
+
+    Of several processes of one run the first has the lock. A folder that is empty afterwards, because the run failed before it
+    began, is removed if it was made.
+
+    Raises:
+        BusyError: another run has the folder.
+    """
+    is_new = not path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(path) if os.environ.get("RANK", "0") == "0" else contextlib.nullcontext():
+            yield path
+    finally:
+        if is_new and not any(path.iterdir()):
+            path.rmdir()

@@ -14,7 +14,7 @@ from typing import Any
 from blink.runs.cost import Cost
 from blink.runs.earlier import STATE_KEY, current_state
 from blink.runs.finite import require_finite
-from blink.runs.folder import RunFolder
+from blink.runs.folder import RunFolder, locked_run
 from blink.runs.learner import Learner, TrainerState
 from blink.runs.processes import ProcessGroup, SingleProcess
 from blink.runs.progress import Progress
@@ -36,7 +36,7 @@ class Loop:
         about: provenance, the first row of the trace, see `blink.runs.provenance`.
         progress: hooks for a progress bar.
         processes: process group of the run; None for a single process.
-        loggers: called with the rows of steps and validations.
+        loggers: called with the rows of the trace, such as those of a tracker.
 
     Attributes:
         state: progress of the run.
@@ -57,7 +57,7 @@ class Loop:
         self.progress = progress or Progress()
         self.processes = processes or SingleProcess()
         self.state, self.cost = TrainerState(), Cost()
-        self._loggers, self._drawn_at = loggers, time.monotonic()
+        self.loggers, self._drawn_at = loggers, time.monotonic()
 
     def run(self, *, resume: bool = False) -> TrainerState:
         """Train to the end.
@@ -69,7 +69,12 @@ class Loop:
             Interrupted: a signal stopped the run; its state is saved.
             NotFinite: a loss is NaN or infinite; the message names the step.
             MismatchError: the folder's run has other settings or files.
+            BusyError: another run has the folder.
         """
+        with locked_run(self.folder.path):
+            return self._run(resume)
+
+    def _run(self, resume: bool) -> TrainerState:
         self._begin(resume)
         self.progress.start(self.learner.total_steps, self.state.step)
         with stop_signals() as signals:
@@ -197,7 +202,7 @@ class Loop:
         if not self.processes.is_main:
             return
         self.folder.trace.add(kind, row)
-        for log in self._loggers:
+        for log in self.loggers:
             log(kind, row)
 
     def _draw(self) -> None:

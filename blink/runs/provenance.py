@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 
 import blink
 from blink.files import sample_hash, sha256
+from blink.machine import processor
 
 MAX_HASHED_BYTES = 1 << 30
 """Larger files are compared by hashes of sampled blocks."""
@@ -57,8 +59,12 @@ def differing_data(first: Mapping[str, Any], about: Mapping[str, Any]) -> list[s
     return [*dict.fromkeys(names), *(["the catalogue of the knowledge base"] if other else [])]
 
 
+@cache
 def git_revision(folder: Path) -> str | None:
-    """The commit that a folder is at, with ``+changes`` where files differ from it; None outside a repository."""
+    """The commit that a folder is at, with ``+changes`` where files differ from it; None outside a repository.
+
+    Git is asked once in a process, whose code stays what it was then.
+    """
     if not (folder / ".git").exists():
         return None
 
@@ -74,10 +80,10 @@ def git_revision(folder: Path) -> str | None:
 
 
 def device_name(device: torch.device) -> str:
-    """Name of a device, such as ``cuda: NVIDIA H200`` or ``cpu: x86_64, 2 threads``."""
+    """Name of a device, such as ``cuda: NVIDIA H200`` or ``cpu: AMD EPYC, 2 threads``."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
-    return f"{device.type}: {platform.machine()}, {torch.get_num_threads()} threads"
+    return f"{device.type}: {processor()[0] or platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def file_hash(path: Path) -> str:

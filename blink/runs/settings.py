@@ -15,6 +15,7 @@ import contextlib
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from blink import yaml_text
 from blink.errors import DataError, SettingsError
 from blink.files import atomic_open, read_json, require_file, write_json
+from blink.input_files import read_text
 from blink.runs.fields import Section, Shape, in_words, names, shape_of, shapes
 
 if TYPE_CHECKING:
@@ -131,10 +134,11 @@ def read_settings_file(path: str | Path) -> dict[str, Any]:
     if path.suffix == ".json":
         values = read_json(path)
     else:
+        text = read_text(path, kind="settings")
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise DataError(f"{path} is not YAML ({' '.join(str(error).split())}); correct it there") from error
+            values = yaml_text.loads(text)
+        except ValueError as error:
+            raise DataError(f"{path}: {error}; correct it there") from error
     if not isinstance(values, dict | None):
         raise DataError(f"{path} holds {type(values).__name__}, not settings; write lines such as 'seed: 1'")
     return values or {}
@@ -224,11 +228,16 @@ def _typed(kind: type[Section], values: Mapping[str, Any], source: Source, prefi
     return {key: _value(known[key], value, source, f"{prefix}{key}") if key in known else value for key, value in named.items()}
 
 
+_YAML_LIST = re.compile(r"""\s*(?:[\["']|[\d.+-]+\Z|\Z)""")
+"""A list of names in YAML, or a number, which is none; other text is one name, such as that of a file, whatever is in it."""
+
+
 def _value(shape: Shape, value: Any, source: Source, name: str) -> Any:
     if isinstance(value, Section):
         value = dict(value)
     if source.text and isinstance(value, str) and shape.kind is not str:
-        value = _read_text(shape.kind, value, source, name)
+        is_name = shape.kind is list and shape_of(shape.item).kind is str and not _YAML_LIST.match(value)
+        value = value if is_name else _read_text(shape.kind, value, source, name)
     if isinstance(value, Mapping) and shape.is_section:
         return _typed(shape.kind, value, source, f"{name}.")
     if isinstance(value, Mapping) and shape.kind is dict:
@@ -246,8 +255,8 @@ def _read_text(kind: Any, text: str, source: Source, name: str) -> Any:
         with contextlib.suppress(ValueError):
             return kind(text)
     try:
-        return yaml.safe_load(text) if text else text
-    except yaml.YAMLError as error:
+        return yaml_text.loads(text) if text else text
+    except ValueError as error:
         raise SettingsError(
             f"{source.name} sets {name} to {text!r}, which cannot be read; write numbers, words or [lists]"
         ) from error
@@ -330,20 +339,31 @@ def _allowed(kind: type[Settings], keys: Sequence[str], error: ErrorDetails) -> 
     return f"it must be {TYPE_NAMES[shape.kind]}{bounds and (' of ' if shape.kind is int else ', ')}{bounds}"
 
 
+OTHER_NAMES = {"learningrate": "lr", "dimension": "dim", "dimensions": "dim", "batch": "batchsize"}
+"""What other tools call a setting -> its name here; both without ``_``."""
+
+
 def _nearest(kind: type[Settings], keys: Sequence[str]) -> str:
     """A hint with known settings of the same name in another section, of that abbreviation, or of a similar name."""
     known, name, last = names(kind), ".".join(keys), keys[-1]
     leaves = {full: full.rsplit(".", 1)[-1] for full in known}
+    word = _plain(last)
     near = (
-        [full for full in known if leaves[full] == last]
-        or [full for full in known if _initials(leaves[full]).startswith(last) or _initials(last) == leaves[full]]
+        [full for full in known if _plain(leaves[full]) in (word, OTHER_NAMES.get(word))]
+        or [full for full in known if _initials(leaves[full]).startswith(word) or _initials(last) == leaves[full]]
         or difflib.get_close_matches(name, known, 1, 0.6)
         or [full for full in known if leaves[full] in difflib.get_close_matches(last, leaves.values(), 1, 0.7)]
+        or [full for full in known if leaves[full] in last.split("_")]
     )
     if near:
-        return f"; did you mean {' or '.join(near[:3])}?"
+        here = name.removesuffix(last) or name  # settings of the same section come first
+        return f"; did you mean {' or '.join(sorted(near, key=lambda full: not full.startswith(here))[:3])}?"
     section = [full for full in known if full.startswith(name.removesuffix(last) or "-")]
     return f"; known are {', '.join(section or kind.model_fields)}"
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
 
 
 def _initials(name: str) -> str:

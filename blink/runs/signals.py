@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from types import FrameType
 
 from blink.errors import BlinkError
+from blink.stopping import handled
 
-STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
-"""Ctrl-C, kill, and the signal that Slurm sends before the time limit."""
+BEFORE_LIMIT = tuple(getattr(signal, name) for name in ("SIGUSR1",) if hasattr(signal, name))
+"""The signal that Slurm sends before the time limit."""
 
 
 class Interrupted(BlinkError):
@@ -49,44 +50,10 @@ class StopSignals:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[StopSignals]:
-    """Handle the signals `STOPPING` inside the block; no effect outside the main thread, where Python receives no signals."""
+    """Handle Ctrl-C, kill, the end of the terminal and Slurm's signal inside the block; no effect outside the main thread."""
     signals = StopSignals()
     if threading.current_thread() is not threading.main_thread():
         yield signals
         return
-    before = {number: signal.signal(number, signals.take) for number in STOPPING}
-    try:
+    with handled(signals.take, *BEFORE_LIMIT):
         yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class StoppedBySignal(BaseException):
-    """A signal stops work at once. It is no `Exception`, so that nothing takes it for a failure of the work.
-
-    Attributes:
-        signal: its number.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by signal {number}")
-        self.signal = number
-
-
-@contextlib.contextmanager
-def signals_raise() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise `StoppedBySignal` inside the block; no effect outside the main thread."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise StoppedBySignal(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from blink.errors import DataError
 from blink.files import atomic_open
+from blink.input_files import read_bytes
 
 
 class Trace:
@@ -55,11 +57,29 @@ class Trace:
 
 
 def read_trace(path: Path) -> list[dict[str, Any]]:
-    """The rows of a trace, without a truncated last line."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    """The rows of a trace, without a last line that was cut off by a kill. There are none without the file.
+
+    Raises:
+        DataError: another line is damaged.
+    """
+    lines = read_bytes(path).split(b"\n") if path.exists() else []
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(filter(None, lines), 1):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+            rows.append(_row(line))
+        except ValueError as error:
+            if number == len(lines):
+                break
+            fix = "remove the line: the trace alone has it, no state of the run does"
+            raise DataError(f"{path}, line {number}: no row of a trace ({error}); {fix}") from error
     return rows
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    if not isinstance(row, dict) or not isinstance(row.get("kind"), str) or not isinstance(row.get("step", 0), int):
+        raise ValueError("no object with a kind and a step")
+    return row
