@@ -78,6 +78,17 @@ class RunInputs:
             raise SettingsError("training needs texts; give --train FILE and --dev FILE, or --data DIR with both")
         return train, dev
 
+    def files_by_role(self) -> dict[str, list[str]]:
+        """Names of the files of texts by what they are for."""
+        train, dev = self.mention_files()
+        files: dict[str, list[str | None]] = {
+            "train": [*train],
+            "dev": [*dev],
+            "triples": [self.triples],
+            "pseudo": [self.pseudo],
+        }
+        return {role: [name for name in names if name] for role, names in files.items()}
+
     def sources(self) -> list[Path]:
         """All files that the run depends on, except for the knowledge base; their hashes are its provenance."""
         train, dev = self.mention_files()
@@ -87,11 +98,14 @@ class RunInputs:
         """The named knowledge base, or one from files of the original.
 
         Raises:
-            SettingsError: neither is named.
+            SettingsError: neither is named, or the knowledge base has edits that are not part of its files.
             MismatchError: the files hold different numbers of entities.
         """
         if self.kb is not None:
-            return KnowledgeBase.open(self.kb)
+            base = KnowledgeBase.open(self.kb)
+            if base.changes.entities:  # a run reads the files again and again
+                raise SettingsError(f"{self.kb} was edited; make the edits part of its files first: blink kb compact {self.kb}")
+            return base
         if self.vectors is None:
             raise SettingsError(
                 "training needs entity vectors; give --kb DIR (blink kb build), or the original's --cand_enc_path FILE"

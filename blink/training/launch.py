@@ -1,8 +1,7 @@
-"""The accelerator of a run: device, precision, processes and trackers."""
+"""The accelerator of a run: device, precision and processes."""
 
 from __future__ import annotations
 
-import importlib.util
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from blink.errors import SettingsError
 from blink.files import read_json
 from blink.model.precision import SLOW_BF16, has_bf16
 from blink.runs.folder import SETTINGS_FILE
+from blink.runs.trackers import require_tracker
 from blink.training.settings import TrainSettings
 
 MIXED = {"bf16": "bf16", "fp16": "fp16", "fp32": "no"}
@@ -58,8 +58,7 @@ def make_accelerator(settings: TrainSettings, device: torch.device, folder: Path
     Raises:
         SettingsError: the precision needs another device, or the tracker is not installed.
     """
-    if settings.tracker == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
-        raise SettingsError("the tracker tensorboard is not installed; run: pip install tensorboard, or leave --tracker out")
+    require_tracker(settings.tracker)
     if settings.precision == "fp16" and device.type == "cpu":
         raise SettingsError("precision is 'fp16', which needs a GPU; on the CPU take auto, bf16 or fp32")
     _forget_last_run()
@@ -68,7 +67,6 @@ def make_accelerator(settings: TrainSettings, device: torch.device, folder: Path
     return Accelerator(
         mixed_precision=MIXED[settings.precision],
         cpu=device.type == "cpu",
-        log_with=None if settings.tracker == "none" else settings.tracker,
         project_dir=str(folder),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )

@@ -11,6 +11,7 @@ from accelerate.utils import broadcast_object_list
 
 from blink.evaluation.sweep import SweepPoint
 from blink.files import write_json
+from blink.model.execution import EXECUTION_KEY
 from blink.runs.learner import Due, Learner, TrainerState, every
 from blink.training.data.epochs import Epochs, Rank
 from blink.training.step.negatives import NegativeSource
@@ -131,7 +132,8 @@ class LinkerLearner(Learner):
         ends_epoch = self.settings.keep_epochs and every(row["step"], self.epochs.steps)
         self.validation.store(best=better, epoch=self.settings.first_epoch + row["epoch"] if ends_epoch else None)
         if better:
-            write_json(self._folder / BEST_FILE, dict(row))
+            execution = self.validation.execution.to_json()
+            write_json(self._folder / BEST_FILE, {**row, EXECUTION_KEY: execution})
 
     def summary(self, row: Mapping[str, Any], *, better: bool) -> str:
         """A line about a validation."""

@@ -176,8 +176,8 @@ class TrainSettings(Settings):
     """Keep the model of each epoch, in epoch_0, epoch_1 and so on, in addition to the best and the last."""
     first_epoch: Natural = 0
     """Number of the first of these: the one after the last epoch of the run whose model is trained further."""
-    tracker: Literal["none", "tensorboard"] = "none"
-    """Where numbers go besides trace.jsonl: none, or tensorboard (pip install tensorboard)."""
+    tracker: Literal["none", "tensorboard", "wandb"] = "none"
+    """Where numbers go besides trace.jsonl: none, tensorboard, or wandb (pip install tensorboard, or wandb)."""
 
     @model_validator(mode="after")
     def _require_frozen_entities(self) -> TrainSettings:

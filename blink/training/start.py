@@ -12,10 +12,9 @@ from blink.errors import CheckpointError, MismatchError, MissingFileError
 from blink.files import read_json
 from blink.model.adapters import add_adapters, has_adapters
 from blink.model.biencoder import BiEncoder
-from blink.model.config import ModelConfig
+from blink.model.config import ZERO_SHOT, ModelConfig
 from blink.model.folder import CONFIG_FILE, ORIGINAL_SETTINGS, ORIGINAL_WEIGHTS
 from blink.model.letter_case import CLASSES
-from blink.model.loading import ZERO_SHOT
 from blink.model.original import OriginalFiles, read_original
 from blink.model.pretrained import load_encoder
 from blink.training.step.towers import standalone

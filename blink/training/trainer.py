@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from blink.runs.loop import Loop
 from blink.runs.processes import AcceleratorGroup
 from blink.runs.progress import Progress
 from blink.runs.provenance import provenance
+from blink.runs.trackers import NONE, tracking
 from blink.training.data.epochs import Epochs, Rank
 from blink.training.data.synthetic import Synthesizer
 from blink.training.launch import make_accelerator, precision_note, with_precision
@@ -95,7 +97,6 @@ class Trainer:
             RunFolder(folder, identity, MUTABLE_ON_RESUME),
             {**run, "catalogue": kb.catalogue.sha256},
             processes=AcceleratorGroup(self.accelerator),
-            loggers=() if settings.tracker == "none" else (self._track,),
         )
 
     @property
@@ -130,12 +131,9 @@ class Trainer:
         """
         self.loop.progress = progress or Progress()
         self.loop.progress.say(precision_note(self.settings.precision, self.accelerator.device))
-        if self.settings.tracker != "none":
-            plain = {k: v for k, v in self.settings.to_dict().items() if v is not None}
-            self.accelerator.init_trackers("tensorboard", config=plain)
-        state = self.loop.run(resume=resume)
-        if self.settings.tracker != "none":
-            self.accelerator.end_training()
+        tracker = self.settings.tracker if self.accelerator.is_main_process else NONE
+        with tracking(tracker, self.folder, self.settings.flat(), resumed=resume, validation="dev_") as self.loop.loggers:
+            state = self.loop.run(resume=resume)
         return point_of(state.best)
 
     def _prepare_model(self) -> None:
@@ -162,11 +160,13 @@ class Trainer:
             vectors = LearningVectors(self.model, self.kb.catalogue, self.accelerator, chunk)
         else:
             assert self.kb.vectors is not None
-            vectors = StoredVectors(self.kb.vectors, device)
+            vectors = StoredVectors(np.asarray(self.kb.vectors), device)
         catalogue = None
         if not self.learns_entities and "catalogue" in settings.objective:
             dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-            catalogue = torch.from_numpy(np.asarray(self.kb.vectors, dtype=np.float32)).to(device, dtype)
+            with warnings.catch_warnings():  # torch warns about read-only maps, which are never written here
+                warnings.simplefilter("ignore", UserWarning)
+                catalogue = torch.from_numpy(np.asarray(self.kb.vectors, dtype=np.float32)).to(device, dtype)
         return Stepper(self.model, self.accelerator, settings, vectors, catalogue, total_steps)
 
     def _make_negatives(self, stepper: Stepper) -> NegativeSource | None:
@@ -174,12 +174,6 @@ class Trainer:
         if not modes:
             return None
         return NegativeSource(stepper, self.kb, modes[0], self.settings, learns_entities=self.learns_entities)
-
-    def _track(self, kind: str, row: Mapping[str, Any]) -> None:
-        prefix = "dev_" if kind == "validation" else ""
-        if kind in ("step", "validation"):
-            values = {f"{prefix}{name}": value for name, value in row.items() if name not in ("step", "epoch")}
-            self.accelerator.log(values, step=row["step"])
 
 
 def _require_fit(model: BiEncoder, kb: KnowledgeBase, learns_entities: bool) -> None:

@@ -10,15 +10,23 @@ import torch
 
 from blink.data.records import Sample
 from blink.evaluation.sweep import THRESHOLDS, SweepPoint, best_point, mean_point, sweep
-from blink.kb.knowledge_base import KnowledgeBase, build_knowledge_base
+from blink.kb.building import build_knowledge_base
+from blink.kb.knowledge_base import KnowledgeBase
+from blink.kb.manifest import MANIFEST_FILE
+from blink.left_overs import temporary_folder
 from blink.linking.linker import Linker
 from blink.model.biencoder import BiEncoder
+from blink.model.execution import Execution
+from blink.model.folder import CONFIG_FILE
 from blink.training.step.towers import as_stored, standalone
+from blink.work_folders import replace_folder
 
 BEST_FOLDER = "best"
 LAST_FOLDER = "last"
 EPOCH_FOLDER = "epoch_{}"
 """Folder of the model of an epoch, counted from 0, if all are kept."""
+PRECISION = "fp32"
+"""Of validations, whatever that of the training."""
 KB_SUFFIX = "-kb"
 """Suffix of a model's folder for the knowledge base of its entity vectors, if those are trained."""
 
@@ -52,12 +60,17 @@ class Validation:
         self._model.eval()
         model = standalone(self._model) if self._learns_entities else self._model
         kb = self._encoded(model) if self._learns_entities else self._kb
-        linker = Linker(model, kb, rank=False, precision="fp32", device=str(self._device))
+        linker = Linker(model, kb, rank=False, precision=PRECISION, device=str(self._device))
         sweeps = []
         for samples in self._dev:
             analyses = list(linker.analyze([s.text for s in samples], min_mention_log_prob=min(THRESHOLDS)))
             sweeps.append(sweep(linker.decoder, analyses, samples))
         return best_point([mean_point(points) for points in zip(*sweeps, strict=True)])
+
+    @property
+    def execution(self) -> Execution:
+        """How the model runs in validations."""
+        return Execution.here(PRECISION, "torch", self._device.type)
 
     def store(self, *, best: bool, epoch: int | None = None) -> None:
         """Store the model as the last one and, if it is the best so far, as the best one, with its knowledge base.
@@ -88,11 +101,6 @@ class Validation:
 
 
 def _replace_folder(source: Path, target: Path) -> None:
-    unfinished, old = target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.old")
-    for stale in (unfinished, old):
-        shutil.rmtree(stale, ignore_errors=True)
-    shutil.copytree(source, unfinished)
-    if target.exists():
-        target.rename(old)
-    unfinished.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    with temporary_folder(target) as work:
+        shutil.copytree(source, work, dirs_exist_ok=True)
+        replace_folder(work, target, (MANIFEST_FILE, CONFIG_FILE))

@@ -21,7 +21,7 @@ import numpy as np
 
 from blink.data.records import Entity, Sample
 from blink.errors import DataError, SettingsError
-from blink.files import require_file
+from blink.input_files import read_lines_of
 from blink.kb.alias_table import normalise, without_brackets
 from blink.kb.catalogue import Catalogue
 from blink.training.data.enumerations import Enumerations
@@ -80,11 +80,7 @@ def read_triples(path: str | Path, catalogue: Catalogue) -> list[Triple]:
     Raises:
         DataError: the file is not UTF-8, or a line does not have three columns.
     """
-    triples = []
-    try:
-        lines = require_file(path, "give a file of triples").read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 (byte {error.start}); save the triples as UTF-8") from error
+    triples, lines = [], read_lines_of(path, "give a file of triples")
     for number, line in enumerate(lines, 1):
         columns = line.split("\t")
         if len(columns) != 3:

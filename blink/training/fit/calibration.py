@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from blink.data.records import Sample
 from blink.errors import DataError, SettingsError
 from blink.evaluation.calibration import Calibration, calibration_of
-from blink.evaluation.sweep import PLATEAU, SweepPoint, best_point, curve, link_outcomes, mean_point
+from blink.evaluation.report import Report, evaluate
+from blink.evaluation.sweep import PLATEAU, SweepPoint, best_point, curve, link_outcomes, mean_point, question_at
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking.analysis import Analysis
 from blink.linking.decoder import Decoder, Thresholds
@@ -16,6 +17,7 @@ from blink.linking.linker import Linker
 from blink.linking.reranker import Reranker
 from blink.linking.scoring import ScoredSpans
 from blink.model.biencoder import BiEncoder
+from blink.model.execution import Execution
 from blink.model.reranker import RerankerNetwork, Scaling
 from blink.training.fit.reranker import LabelledSpans, fit_scaling, label_spans
 from blink.training.settings import Fold
@@ -44,12 +46,16 @@ class Calibrated:
         held_out: calibration of probabilities that were fitted on one half of the texts, measured on every link of the other
             half that any cut-off gives.
         held_out_links: the same for the links above the cut-off, which are those that users get.
+        reports: scores of each set at the cut-off, with intervals.
+        execution: how the encoder ran.
     """
 
     scaling: Scaling
     point: SweepPoint
     held_out: Calibration
     held_out_links: Calibration
+    reports: tuple[Report, ...]
+    execution: Execution
 
 
 def calibrate(
@@ -91,7 +97,8 @@ def calibrate(
     links = [(p, hit) for p, hit in zip(probabilities, right, strict=True) if p > point.threshold]
     links_or_all = links or list(zip(probabilities, right, strict=True))
     on_links = calibration_of([p for p, _ in links_or_all], [hit for _, hit in links_or_all])
-    return Calibrated(scaling, point, calibration_of(probabilities, right), on_links)
+    reports = tuple(_report(of_set, scaling, point.threshold) for of_set in sets_read)
+    return Calibrated(scaling, point, calibration_of(probabilities, right), on_links, reports, sets_read[0].execution)
 
 
 @dataclass(frozen=True)
@@ -103,12 +110,14 @@ class _Read:
         samples: the texts.
         analyses: one per text, with the reranker's unscaled scores.
         spans: one per text, with the features and targets that the scaling is fitted to.
+        execution: how the encoder ran.
     """
 
     decoder: Decoder
     samples: Sequence[Sample]
     analyses: Sequence[Analysis]
     spans: Sequence[LabelledSpans]
+    execution: Execution
 
     def fold(self, half: Fold) -> _Read:
         """The texts of one half."""
@@ -118,6 +127,7 @@ class _Read:
             [self.samples[i] for i in indices],
             [self.analyses[i] for i in indices],
             [self.spans[i] for i in indices],
+            self.execution,
         )
 
     def scaled(self, scaling: Scaling) -> list[Analysis]:
@@ -134,7 +144,13 @@ def _read(model: BiEncoder, dev: DevSet, precision: str, progress: Callable[[int
         spans.append(label_spans(sample, analysis))
         analyses.append(replace(analysis, features=None))
         progress(1)
-    return _Read(linker.decoder, dev.samples, analyses, spans)
+    return _Read(linker.decoder, dev.samples, analyses, spans, Execution.of(linker.stages.detector.backend))
+
+
+def _report(read: _Read, scaling: Scaling, cutoff: float) -> Report:
+    thresholds = Thresholds(cutoff)
+    pairs = zip(read.scaled(scaling), read.samples, strict=True)
+    return evaluate(question_at(read.decoder, *pair, thresholds) for pair in pairs)
 
 
 def _rescaled(analysis: Analysis, scaling: Scaling) -> ScoredSpans:

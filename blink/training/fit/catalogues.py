@@ -17,7 +17,8 @@ import numpy.typing as npt
 from blink.data.records import NOT_IN_CATALOGUE, Entity, Sample
 from blink.files import atomic_open
 from blink.kb.alias_table import normalise, without_brackets
-from blink.kb.knowledge_base import KnowledgeBase, build_knowledge_base
+from blink.kb.building import build_knowledge_base
+from blink.kb.knowledge_base import KnowledgeBase
 from blink.kb.subset import Subset, subset
 from blink.model.biencoder import BiEncoder
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -123,19 +123,8 @@ def label_spans(sample: Sample, analysis: Analysis) -> LabelledSpans:
     gold_rows = np.array([gold.get(b, NOT_IN_CATALOGUE) for b in bounds])
     right = (rows == gold_rows[:, None]) & (gold_rows != NOT_IN_CATALOGUE)[:, None]
     target = np.where(right.any(1), right.argmax(1), -1)
-    counted = np.array([b in gold or not _unknown(b, sample) for b in bounds])
+    counted = np.array([b in gold or not sample.may_be_unlabelled(*b) for b in bounds])
     return LabelledSpans(features.values[counted], (rows >= 0)[counted], target[counted])
-
-
-def _unknown(span: tuple[int, int], sample: Sample) -> bool:
-    """Whether a span without gold may still be a mention."""
-    return _overlaps(span, sample.unlabelled) or (
-        sample.partial and not _overlaps(span, [(m.start, m.end) for m in sample.mentions or ()])
-    )
-
-
-def _overlaps(span: tuple[int, int], others: Iterable[tuple[int, int]]) -> bool:
-    return any(start < span[1] and span[0] < end for start, end in others)
 
 
 def fit_reranker(

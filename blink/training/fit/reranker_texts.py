@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from blink.data.records import Mention, Sample
 from blink.errors import SettingsError
-from blink.files import read_json, require_file
+from blink.files import locked, read_json, require_file
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.kb.subset import Subset, subset
 from blink.model.biencoder import BiEncoder
@@ -39,6 +40,20 @@ def model_folder(model: str | Path) -> Path:
         MissingFileError: it is not a model folder.
     """
     return require_file(Path(model) / CONFIG_FILE, f"{model} must be a model folder, as `blink train` writes it").parent
+
+
+@contextlib.contextmanager
+def locked_models(models: Iterable[str | Path]) -> Iterator[None]:
+    """Keep other processes from changing models inside the block.
+
+    Raises:
+        MissingFileError: one is not a model folder.
+        BusyError: another process is changing one.
+    """
+    with contextlib.ExitStack() as locks:
+        for model in models:
+            locks.enter_context(locked(model_folder(model)))
+        yield
 
 
 def parse_reranker_mix(text: str) -> dict[str, float]:
