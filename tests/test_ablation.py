@@ -224,6 +224,7 @@ def test_rows_are_trained_compared_and_never_made_twice(blink: Blink, home: Path
     assert steps[0] == steps[1] == [20]  # 48 questions, 3.3 texts for each, in batches of 8
 
 
+@pytest.mark.slow
 def test_rows_of_prose_are_measured_on_questions_prose_and_traps(blink: Blink, home: Path, tmp_path: Path) -> None:
     runner, results = InProcess(blink), tmp_path / "results"
     table_rows = ablation.chosen_rows("prose", "start,base,no-gum", None)

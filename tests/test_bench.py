@@ -32,12 +32,14 @@ def result(folders: tuple[Path, Path]) -> dict[str, object]:
         SideRequest("original", "original-way", padded),
     ]
     plan = BenchPlan(texts, batch_size=2, rounds=2, single_texts=2, starts=0, threads=1)
-    return measure(plan, sides, folders)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.delenv("BLINK_BACKEND", raising=False)
+        return measure(plan, sides, folders)
 
 
 def test_figures_are_those_of_the_runs(result: dict) -> None:
     ours = result["sides"]["blink"]
-    assert ours["entities"] == 1212
+    assert ours["entities"] > 20_000
     assert ours["tokens"] > 10
     assert 0 < ours["call_ms"]["cpu"]["p50"] <= ours["call_ms"]["cpu"]["p99"]
     split = ours["batches"]["cpu_ms_per_text"]
@@ -57,7 +59,7 @@ def test_the_table_says_the_machine_and_every_side(result: dict) -> None:
     table = as_table(result)
     assert machine()["processor"] in table
     assert "against original: times faster" in table
-    assert "1,212 entities" in table
+    assert f"{result['sides']['blink']['entities']:,} entities" in table
 
 
 def test_a_side_that_does_not_open_is_named(folders: tuple[Path, Path]) -> None:

@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 import toys
 
+from blink import machine as blink_machine
 from blink.apps.cli import cli
 from blink.apps.common import guarded
-from blink.errors import CheckpointError
+from blink.errors import CheckpointError, SettingsError
 from blink.evaluation.speed import backends, doctor
+from blink.kb.building import build_knowledge_base
+from blink.kb.index.budget import StoredVectors, most_vectors, plan_memory
+from blink.kb.index.kinds import BEST_FIRST, KINDS
 from blink.model.backends.layout import GRAPHS, SETTINGS_FILE
 from blink.model.backends.onnx_backend import OnnxBackend
 
@@ -88,7 +92,7 @@ def test_doctor_examines_the_installation(capsys: pytest.CaptureFixture[str]) ->
     assert blink("doctor", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["problems"] == []
-    assert found["starter"]["links"] == ["Paris", "Texas"]
+    assert found["linker"]["links"] == ["Paris, Texas"]
     assert found["backends"] == {"PyTorch": True, "ONNX Runtime": True, "FAISS": True}
     assert found["machine"]["versions"]["numpy"] == np.__version__
 
@@ -103,6 +107,7 @@ def test_problems_end_with_an_exit_status(capsys: pytest.CaptureFixture[str], mo
         blink("doctor")
     assert stop.value.code == 1
     printed = capsys.readouterr().out
+    assert "next        blink doctor (after the problems are solved)\n" in printed
     assert "problem     the starter does not open: models/starter is damaged\n" in printed
     assert "problem     only 300 MiB" in printed
     assert "all is well" not in printed
@@ -134,5 +139,52 @@ def test_export_refuses_what_it_cannot_do(folder: Path, tmp_path: Path, capsys: 
         assert printed.count("\n") == 1
     assert (tmp_path / "thesis.txt").read_text() == "mine"
     assert not (tmp_path / SETTINGS_FILE).exists()
-    assert blink("doctor", "--model", str(folder)) == 2
+    assert blink("doctor", "--model", str(folder)) == 1  # the starter's knowledge base is of another model
+    assert blink("doctor", "--fast", "--kb", str(folder)) == 2
     assert "--fast" in capsys.readouterr().err
+
+
+def test_every_damaged_file_of_a_knowledge_base_is_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = toys.model(reads_case=True, cosine=True)
+    entities = tmp_path / "entity.jsonl"
+    entities.write_text("".join(json.dumps({"title": f"Entity {i}", "text": "."}) + "\n" for i in range(5)))
+    kb = tmp_path / "kb"
+    build_knowledge_base(entities, kb, model.encode_entities, model.candidate_fingerprint())
+    options = ("doctor", "--model", str(folder), "--kb", str(kb))
+    assert blink(*options) == 0
+    assert f"next        blink shell --model {folder} --kb {kb}\n" in capsys.readouterr().out
+    (kb / "popularity.npy").unlink()
+    with (kb / "forms.rows.npy").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(SystemExit) as stop:
+        blink(*options, "--json")
+    assert stop.value.code == 1
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert f"{kb / 'popularity.npy'} is missing" in problems
+    assert any(problem.startswith(f"{kb / 'forms.rows.npy'} is not the file of the manifest") for problem in problems)
+
+
+@pytest.mark.parametrize("name", BEST_FIRST)
+@pytest.mark.parametrize("limit", [1 << 29, 3 << 30, 1 << 36])
+def test_what_fits_is_what_the_plan_allows(name: str, limit: int) -> None:
+    n = most_vectors(KINDS[name], 384, limit)
+    assert plan_memory(StoredVectors(n, 384), limit, name).needed <= limit
+    with pytest.raises(SettingsError):
+        plan_memory(StoredVectors(n + 1 + n // 1000, 384), limit, name)
+
+
+def test_free_memory_is_that_of_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blink_machine, "CONTROL_GROUP", tmp_path)
+    whole = blink_machine.free_bytes()
+    for name, content in (
+        ("memory.max", "1000000"),
+        ("memory.current", "900000"),
+        ("memory.stat", "anon 1\ninactive_file 5000"),
+    ):
+        (tmp_path / name).write_text(content)
+    assert blink_machine.free_bytes() == 105_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert blink_machine.free_bytes() is not None
+    assert whole is None or whole > 105_000

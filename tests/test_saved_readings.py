@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blink.data import arrays as arrays_module
 from blink.data.records import Mention, Sample
 from blink.errors import DataError, MismatchError, MissingFileError, SettingsError, ShapeError
 from blink.evaluation import saved as module
@@ -38,6 +39,7 @@ from blink.linking.linker import Linker
 from blink.linking.scoring import ScoredSpans
 from blink.model.biencoder import BiEncoder
 from tests import toys
+from tests.damage import ARRAY_CHANGES, Damage
 
 Run = Callable[..., tuple[int, str, str]]
 TEXTS = (
@@ -338,10 +340,43 @@ def test_a_file_cut_off_or_of_another_format(samples: list[Sample], readings: li
     path.write_bytes(content)
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
+    path.write_bytes(zipped(**{**arrays, "gold": arrays["gold"] + 1}))
+    with pytest.raises(DataError, match="its arrays are not those that were written"):
+        read_predictions(path)
+    del arrays["sha256"]  # as earlier versions write them
     for name, value in (("spans_at", arrays["spans_at"][:-1]), ("gold_at", arrays["gold_at"] + 1)):
         path.write_bytes(zipped(**{**arrays, name: value}))
         with pytest.raises(DataError, match="do not fit"):
             read_predictions(path)
+
+
+@pytest.mark.parametrize("kind", ARRAY_CHANGES)
+def test_odd_arrays_of_an_earlier_version_end_in_one_line_or_in_scores(
+    samples: list[Sample], readings: list[Analysis], tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "r.npz"
+    stored(path, samples, readings)
+    with np.load(path) as file:
+        content = zipped(**{name: file[name] for name in file.files if name != "sha256"})
+    refused = list[str]()
+    for seed in range(12):
+        path.write_bytes(content)
+        Damage(kind, seed).apply(path)
+        try:
+            saved = read_predictions(path)
+            curve(Decoder("joint", Thresholds(-3.0)), saved.analyses, saved.samples, THRESHOLDS)
+        except DataError as error:
+            refused.append(str(error))
+    assert not any("\n" in message for message in refused)
+    assert refused or kind == "shuffled"
+
+
+def test_an_archive_that_holds_far_more_than_its_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays_module, "RATIO_FROM", 1 << 16)
+    monkeypatch.setenv("BLINK_LIMITS", "ratio=20")
+    np.savez_compressed(tmp_path / "r.npz", texts=np.zeros(1 << 20, np.uint8))
+    with pytest.raises(DataError, match=r"has more than 20 times its size .*--limits ratio=80"):
+        read_predictions(tmp_path / "r.npz")
 
 
 def test_provenance_that_does_not_fit() -> None:

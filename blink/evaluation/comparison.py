@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blink.data.records import Sample
-from blink.errors import DataError, MismatchError
+from blink.errors import MALFORMED, DataError, MismatchError
 from blink.evaluation.bootstrap import cluster_sums, f1_of, middle, resample, two_sided_p
 from blink.evaluation.counts import (
     CORRECT,
@@ -33,6 +33,7 @@ from blink.evaluation.counts import (
 )
 from blink.evaluation.matching import EntitySpan, Matching
 from blink.files import read_json_lines
+from blink.model.execution import EXECUTION_KEY
 
 N_RESAMPLES = 10_000
 _JSON_KEYS = {"fixed": "mended", "introduced": "made"}
@@ -132,7 +133,7 @@ def read_records(path: str | Path) -> list[EvaluatedText]:
     for number, row in read_json_lines(path, _REMEDY):
         try:
             texts.append(_evaluated(row))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except MALFORMED as error:
             fault = f"no row of an evaluation ({type(error).__name__}: {error})"
             raise DataError(f"{path}, line {number}: {fault}; {_REMEDY}") from error
     if not texts:
@@ -140,11 +141,26 @@ def read_records(path: str | Path) -> list[EvaluatedText]:
     return texts
 
 
+def execution_in(path: str | Path) -> str | None:
+    """How the model of a file of prediction records ran, as its first row says; None if it does not."""
+    row: Any = next((row for _, row in read_json_lines(path, _REMEDY)), None)
+    execution = row.get(EXECUTION_KEY) if isinstance(row, Mapping) else None
+    return execution if isinstance(execution, str) else None
+
+
 def _evaluated(row: Mapping[str, Any]) -> EvaluatedText:
-    gold = tuple(EntitySpan(m["id"], m["start"], m["end"]) for m in row["gold"])
-    predicted = tuple(Prediction(m["id"], m["start"], m["end"], float(m["score"])) for m in row["predicted"])
+    gold = tuple(EntitySpan(*_span(m)) for m in row["gold"])
+    predicted = tuple(Prediction(*_span(m), float(m["score"])) for m in row["predicted"])
     group = str(row.get("group") or f"id {row['id']}")
     return EvaluatedText(str(row["id"]), str(row["text"]), gold, predicted, bool(row["covered"]), group)
+
+
+def _span(mention: Mapping[str, Any]) -> tuple[str | None, int | None, int | None]:
+    """Id, start and end of a mention; each may be None."""
+    for key, kind in (("id", str), ("start", int), ("end", int)):
+        if not isinstance(mention[key], kind | None):
+            raise TypeError(f"{key} is {type(mention[key]).__name__}, not {kind.__name__} or null")
+    return mention["id"], mention["start"], mention["end"]
 
 
 def with_gold(texts: Sequence[EvaluatedText], samples: Iterable[Sample]) -> list[EvaluatedText]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -121,7 +121,20 @@ def evaluated_text(sample: Sample, linked: LinkedText) -> EvaluatedText:
     if sample.text != linked.text:
         raise MismatchError(f"sample {sample.id!r} was paired with the links of another text; link the sample's own text")
     predicted = (Prediction(str(link.row), link.start, link.end, link.score) for link in linked.links)
-    return EvaluatedText(sample.id, sample.text, gold_spans(sample), tuple(predicted), sample.covered, group_of(sample))
+    counted = counted_predictions(sample, predicted)
+    return EvaluatedText(sample.id, sample.text, gold_spans(sample), counted, sample.covered, group_of(sample))
+
+
+def counted_predictions(sample: Sample, predicted: Iterable[Prediction]) -> tuple[Prediction, ...]:
+    """The predictions that gold can judge: where a text is labelled in part, such as by corrections, others may be right."""
+    if not sample.partial and not sample.unlabelled:
+        return tuple(predicted)
+    gold = {(m.start, m.end) for m in sample.mentions or ()}
+
+    def is_judged(start: int | None, end: int | None) -> bool:
+        return start is None or end is None or (start, end) in gold or not sample.may_be_unlabelled(start, end)
+
+    return tuple(p for p in predicted if is_judged(p.start, p.end))
 
 
 def group_of(sample: Sample) -> str:

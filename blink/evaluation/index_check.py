@@ -7,6 +7,8 @@ from copy import copy
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import numpy as np
+
 from blink.data.mention_files import bind, evaluation_samples, require_rows
 from blink.data.records import Sample
 from blink.errors import BlinkError, DataError
@@ -14,7 +16,7 @@ from blink.evaluation.counts import EvaluatedText
 from blink.evaluation.report import evaluate
 from blink.evaluation.speed.bench import texts_of_catalogue, texts_of_file
 from blink.evaluation.sweep import question_at
-from blink.kb.health import MIN_RECALL, CandidateEncoder, Health, Problem, check_knowledge_base
+from blink.kb.health import MIN_RECALL, Health, Problem, check_knowledge_base
 from blink.kb.index import Index
 from blink.kb.index.compared import ComparedIndex
 from blink.kb.knowledge_base import KnowledgeBase
@@ -76,8 +78,7 @@ def check_with_texts(
     """
     encoder, starter = None, model is None or names_starter(model)
     if model is not None:
-        opened = open_candidate_encoder(None if starter else model, "auto", None, 64)
-        encoder = CandidateEncoder(opened.encode, opened.fingerprint)
+        encoder = open_candidate_encoder(None if starter else model, "auto", None, 64)
     health = check_knowledge_base(kb, encoder=encoder, sample=sample, bars=bars)
     if file is not None and not health.problems:
         linker = open_linker(None if starter else model, kb, warn=warn, bars=bars, bulk=True)
@@ -135,7 +136,7 @@ def cost_in_samples(linker: Linker, samples: Sequence[Sample], bars: Bars = no_b
         raise DataError("the knowledge base has no stored vectors to compare its index with; build it again: blink kb build")
     links, f1, recall, time_ratio = [], [], None, None
     for exact in (False, True):
-        compared = ComparedIndex(linker.kb.index, vectors, answers_exactly=exact)
+        compared = ComparedIndex(linker.kb.index, np.asarray(vectors), answers_exactly=exact)
         with bars("linking by exact search" if exact else "linking with the index", len(samples), "text") as progress:
             texts = list(_linked(_with_index(linker, compared), samples, progress))
         recall, time_ratio = compared.recall, compared.time_ratio  # of the second run, when the pages are in memory

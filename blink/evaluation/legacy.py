@@ -10,8 +10,6 @@ Predictions below the threshold that the folder was written with are incomplete,
 from __future__ import annotations
 
 import contextlib
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -19,10 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from blink.data.arrays import DAMAGED_ARRAY, read_archive
 from blink.data.records import Mention, Sample
-from blink.errors import DataError, MissingFileError
+from blink.errors import MALFORMED, BlinkError, DataError, MissingFileError
 from blink.evaluation.saved import Provenance, SavedPredictions
 from blink.files import read_json_lines, sha256
+from blink.input_files import read_text, require_file
 from blink.linking.analysis import Analysis
 from blink.linking.scoring import ScoredSpans, joint_scores
 
@@ -35,6 +35,8 @@ ARRAYS = {
 }
 """Array of ``predictions.npz`` -> the original's file. Joint scores are computed from these, as in the original's tuning."""
 _REMEDY = "make the folder again: blink/main_dense_all_ents.py --save_preds_dir"
+_MOST_TOKENS = 1 << 20
+"""Of a text: offsets beyond it are damaged."""
 _LEAST_MENTIONS = 50  # the original's default; the folder does not record the number
 
 
@@ -60,7 +62,7 @@ def read_legacy(folder: str | Path) -> SavedPredictions:
         raise DataError(f"{folder} has {len(rows)} rows in {OUTS_FILE} and arrays of {len(spans)}; {_REMEDY}")
     try:
         pairs = [_sample_and_analysis(row, of_row) for row, of_row in zip(rows, spans, strict=True)]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except MALFORMED as error:
         raise DataError(f"{folder / OUTS_FILE} is malformed ({type(error).__name__}: {error}); {_REMEDY}") from error
     most = max((len(s) for s in spans), default=0)
     width = spans[0].rows.shape[1] if spans else 0
@@ -85,28 +87,49 @@ def _spans_of_rows(folder: Path) -> Iterator[ScoredSpans]:
             starts, columns = arrays["offsets"].tolist(), {name: arrays[name] for name in ARRAYS}
         except KeyError as error:
             raise DataError(f"{folder / ARRAYS_FILE} lacks {error}; {_REMEDY}") from error
-        rows_by_text = [{name: column[a:b] for name, column in columns.items()} for a, b in pairwise(starts)]
+        try:
+            rows_by_text = [{name: column[a:b] for name, column in columns.items()} for a, b in pairwise(starts)]
+        except (TypeError, IndexError) as error:
+            raise DataError(f"{folder / ARRAYS_FILE} is malformed ({error}); {_REMEDY}") from error
     else:
         dense = {name: _dense(folder / file) for name, file in ARRAYS.items()}
+        if not all(column.ndim for column in dense.values()):
+            raise DataError(f"an array in {folder} is a single value; {_REMEDY}")
         counts = {len(column) for column in dense.values()}
         if len(counts) != 1:
             raise DataError(f"the arrays in {folder} are of different lengths; {_REMEDY}")
         rows_by_text = [{name: column[row] for name, column in dense.items()} for row in range(counts.pop())]
-    yield from map(_spans, rows_by_text)
+    try:
+        yield from map(_spans, rows_by_text)
+    except MALFORMED as error:
+        raise DataError(f"the arrays in {folder} are no predictions ({error}); {_REMEDY}") from error
 
 
 def _spans(columns: Mapping[str, np.ndarray]) -> ScoredSpans:
     """Spans of one row, with candidates sorted by score as `ScoredSpans` requires."""
-    logits = columns["cand_scores"].astype(np.float32)
+    logits = _numbers(columns["cand_scores"], np.float32)
     order = np.argsort(-logits, axis=1, kind="stable")
-    bounds = columns["mention_bounds"].astype(np.int64).reshape(-1, 2)
+    bounds = _numbers(columns["mention_bounds"], np.int64).reshape(-1, 2)
     return ScoredSpans(
         bounds[:, 0],
         bounds[:, 1],
-        columns["mention_scores"].astype(np.float32),
-        np.take_along_axis(columns["nns"].astype(np.int64), order, 1),
+        _numbers(columns["mention_scores"], np.float32),
+        np.take_along_axis(_numbers(columns["nns"], np.int64), order, 1),
         np.take_along_axis(logits, order, 1),
     )
+
+
+def _numbers(values: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
+    """Values as another type, which are finite in it.
+
+    Raises:
+        ValueError: they are not.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        numbers = values.astype(dtype) if values.dtype.kind in "iuf" else None
+    if numbers is None or not np.isfinite(values).all() or not np.isfinite(numbers).all():
+        raise ValueError(f"values of type {values.dtype}, or not all of them finite")
+    return numbers
 
 
 def _dense(path: Path) -> np.ndarray:
@@ -118,11 +141,13 @@ def _dense(path: Path) -> np.ndarray:
 
 
 def _loaded(path: Path) -> Any:
+    if path.suffix == ".npz":
+        return read_archive(path, _REMEDY)
+    require_file(path, _REMEDY)
     try:
-        archive = np.load(path, allow_pickle=False)
-        return archive if isinstance(archive, np.ndarray) else {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        pickled = "pickle" in str(error)
+        return np.lib.format.open_memmap(path, mode="r")
+    except DAMAGED_ARRAY as error:
+        pickled = "Python objects" in str(error)
         what = "holds pickled objects, which could run any program and are not opened" if pickled else f"is damaged ({error})"
         raise DataError(f"{path} {what}; {_REMEDY}") from error
 
@@ -133,6 +158,8 @@ def _sample_and_analysis(row: Mapping[str, Any], spans: ScoredSpans) -> tuple[Sa
     gold = row.get("gold_triples")
     # Positions of spans count [CLS], those of gold triples do not.
     mentions = None if gold is None else tuple(Mention(int(s) + 1, int(e) + 1, int(r)) for r, s, e in gold)
+    if gold is not None and any(int(e) > _MOST_TOKENS for _, _, e in gold):
+        raise ValueError(f"a gold mention ends beyond token {_MOST_TOKENS:,}")
     length = max([len(row["tokens"]) + 2 + offset, *(m.end for m in mentions or ()), *(int(e) + 1 for e in shifted.end)])
     offsets = np.stack([np.arange(length), np.arange(1, length + 1)], axis=1)
     text = "x" * length
@@ -148,6 +175,6 @@ def _shift(row: Mapping[str, Any], spans: ScoredSpans) -> int:
 
 
 def _seconds(folder: Path) -> float:
-    with contextlib.suppress(OSError, ValueError):
-        return float((folder / RUNTIME_FILE).read_text(encoding="utf-8"))
+    with contextlib.suppress(BlinkError, OSError, ValueError):
+        return float(read_text(folder / RUNTIME_FILE))
     return 0.0

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blink.errors import MissingFileError
+from blink import drawing
+from blink.cells import figure_text
 from blink.evaluation.calibration import Calibration
 from blink.evaluation.matching import Matching
 from blink.evaluation.sweep import CurvePoint
@@ -53,7 +54,7 @@ def _precision_recall(
         curve = [p.point(matching, covered=covered) for p in points if (p.covered if covered else p.overall).predicted]
         axes.plot([p.recall for p in curve], [p.precision for p in curve], LINES[matching], color=colour, label=matching)
         point = selected.point(matching, covered=covered)
-        label = f"{matching} F1 {point.f1:.3f} at {selected.threshold:g} ({source})"
+        label = f"{matching} F1 {point.f1:.3f} at {selected.threshold:g} ({figure_text(source)})"
         axes.plot([point.recall], [point.precision], "o", color=colour, markersize=8, markeredgecolor="white", label=label)
     axes.set(xlim=(0, 1.01), ylim=(0, 1.01))
     axes.set_aspect("equal")
@@ -75,7 +76,8 @@ def _by_threshold(
     for name, value, above in (("precision", weak[0].precision, -14), ("recall", weak[0].recall, 4)):
         at_left = (points[0].threshold, value)
         axes.annotate(name, at_left, xytext=(4, above), textcoords="offset points", fontsize=8, color="#555")
-    axes.axvline(selected.threshold, color="#555", linestyle=":", label=f"threshold {selected.threshold:g} ({source})")
+    label = f"threshold {selected.threshold:g} ({figure_text(source)})"
+    axes.axvline(selected.threshold, color="#555", linestyle=":", label=label)
     axes.set(ylim=(0, 1.01))
     axes.legend(loc="lower center", frameon=False, fontsize=8)
     return _saved(figure, path)
@@ -101,14 +103,9 @@ def draw_reliability(path: Path, report: Calibration, title: str) -> Path:
 
 
 def _figure(title: str, across: str, up: str) -> tuple[Figure, Axes]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingFileError("pictures need matplotlib, which is not installed; pip install matplotlib") from error
-    # Not pyplot, which keeps figures alive and sets a backend for the whole process.
-    figure: Any = Figure(figsize=(5.6, 4.6), layout="constrained")
+    figure: Any = drawing.figure(figsize=(5.6, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title, fontsize=10)
+    axes.set_title(figure_text(title), fontsize=10)
     axes.set(xlabel=across, ylabel=up)
     axes.grid(visible=True, color="#ddd", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from blink.evaluation.report import evaluate, format_report, prediction_records
 from blink.evaluation.strata import SampleStrata, format_strata, stratum_scores
 from blink.evaluation.usage import format_usage, usage_of
 from blink.files import write_json, write_json_lines
+from blink.model.execution import EXECUTION_KEY, Execution, execution_line
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,25 @@ class Results:
 
 @dataclass(frozen=True)
 class RunFigures:
-    """The threshold of the results, and the speed of the model; None if the speed is not known."""
+    """The threshold of the results, the speed of the model, and how it ran; None if these are not known."""
 
     threshold: float
     questions_per_s: float | None
+    execution: Execution | None
 
     def lines(self) -> str:
         """The lines of the report."""
         speed = [] if self.questions_per_s is None else [f"questions per second = {self.questions_per_s:.1f}"]
-        return "\n".join([f"threshold = {self.threshold:g}", *speed])
+        return "\n".join([f"threshold = {self.threshold:g}", *speed, execution_line(self.execution)])
+
+    def to_json(self) -> dict[str, Any]:
+        """What of it results have as JSON in addition to those of `Report.to_json`."""
+        return {EXECUTION_KEY: None if self.execution is None else self.execution.to_json()}
+
+    def rows(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Rows that say how the model ran."""
+        execution = None if self.execution is None else str(self.execution)
+        return ({**row, EXECUTION_KEY: execution} for row in rows)
 
 
 def labelled_results(
@@ -72,9 +83,9 @@ def labelled_results(
     report = evaluate(texts, by_group=cluster == "paraphrase")
     by_stratum = stratum_scores(texts, strata) if strata else {}
     figures = report.to_json(threshold=run.threshold, questions_per_s=run.questions_per_s)
-    figures |= {"cluster": cluster, "slices": {name: scores.to_json() for name, scores in by_stratum.items()}}
+    figures |= run.to_json() | {"cluster": cluster, "slices": {name: scores.to_json() for name, scores in by_stratum.items()}}
     sections = [before, format_report(report), format_strata(by_stratum) if by_stratum else "", after, run.lines()]
-    return Results(figures | dict(more or {}), prediction_records(texts), _joined(sections))
+    return Results(figures | dict(more or {}), run.rows(prediction_records(texts)), _joined(sections))
 
 
 def usage_results(
@@ -87,8 +98,8 @@ def usage_results(
 ) -> Results:
     """Results of texts without gold: numbers of links and their scores. Arguments are those of `labelled_results`."""
     usage = usage_of(predictions)
-    figures = usage.to_json(threshold=run.threshold, questions_per_s=run.questions_per_s)
-    rows = (_usage_row(*pair) for pair in zip(samples, predictions, strict=True))
+    figures = usage.to_json(threshold=run.threshold, questions_per_s=run.questions_per_s) | run.to_json()
+    rows = run.rows(_usage_row(*pair) for pair in zip(samples, predictions, strict=True))
     return Results(figures | dict(more or {}), rows, _joined([before, f"{format_usage(usage)}\n{run.lines()}"]))
 
 

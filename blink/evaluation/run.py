@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from blink.data.mention_files import TEXT_KEY, bind, evaluation_samples, require_rows
-from blink.data.records import Sample
+from blink.data.records import NOT_IN_CATALOGUE, Sample
 from blink.errors import DataError, MissingFileError, SettingsError
 from blink.evaluation.nil import nil_report
 from blink.evaluation.results import Results, RunFigures, labelled_results, usage_results
@@ -26,10 +28,12 @@ from blink.evaluation.saved import (
 from blink.evaluation.strata import SampleStrata, strata_of
 from blink.evaluation.sweep import THRESHOLDS, predicted_at, question_at
 from blink.files import sha256
+from blink.kb.subset import Subset
 from blink.linking.analysis import Analysis
 from blink.linking.linker import Linker
 from blink.linking.opening import open_linker
 from blink.linking.starter import starter_kb, starter_model
+from blink.model.execution import Execution
 from blink.model.gold_checks import GoldChecker
 from blink.progress import Bars, no_bars
 
@@ -72,6 +76,7 @@ def evaluate_file(
     linker = open_linker(**{"model": None, "kb": None} | set_options, warn=warn, bars=bars, bulk=True)
     samples = list(bind(samples, linker.catalogue))
     require_rows(samples, len(linker.catalogue))
+    samples = _within_filter(samples, linker)
     GoldChecker.of(linker.model, linker.catalogue, warn)(file, samples)
     run = _analyze(linker, samples, batch_size, _min_mention_log_prob(linker, save_to is not None), bars)
     strata = strata_in(linker, samples)
@@ -79,13 +84,27 @@ def evaluate_file(
         parameters = options if text_key == TEXT_KEY else options | {"text_key": text_key}
         provenance = _provenance(file, linker, run, parameters)
         write_predictions(save_to, SavedPredictions(samples, run.analyses, provenance, strata))
-    figures = RunFigures(linker.thresholds.score, len(samples) / run.seconds)
+    figures = RunFigures(linker.thresholds.score, len(samples) / run.seconds, execution_of(linker))
     pairs = list(zip(run.analyses, samples, strict=True))
     if any(s.labelled for s in samples):
         texts = [question_at(linker.decoder, *pair) for pair in pairs]
         more, after = nil_report(texts, run.analyses, samples) if nil else ({}, "")
         return labelled_results(texts, strata, figures, cluster, more=more, after=after)
     return usage_results(samples, [predicted_at(linker.decoder, analysis) for analysis, _ in pairs], figures)
+
+
+def execution_of(linker: Linker) -> Execution:
+    """How a linker's encoder runs."""
+    return Execution.of(linker.stages.detector.backend)
+
+
+def _within_filter(samples: list[Sample], linker: Linker) -> list[Sample]:
+    """The samples, where gold entities that the linker may not link count as not in the catalogue."""
+    selector = linker.kb.selector(linker.options.where)
+    if selector is None:
+        return samples
+    filtered = Subset(linker.kb, np.where(selector.mask, np.arange(len(selector.mask)), NOT_IN_CATALOGUE))
+    return [filtered.relabel(sample) for sample in samples]
 
 
 @dataclass(frozen=True)
@@ -150,6 +169,7 @@ def _provenance(file: str, linker: Linker, run: _Run, options: Mapping[str, Any]
         mention_threshold=linker.thresholds.mention,
         min_mention_log_prob=finite_or_none(run.min_mention_log_prob),
         seconds=round(run.seconds, 3),
+        execution=execution_of(linker),
     )
 
 

@@ -15,6 +15,7 @@ slices of ``X``.
 | ``gold`` | (g, 3) | start, end, catalogue row or -1, a slice per text |
 | ``gold_ids`` | (bytes,) | UTF-8, the Wikidata id of each gold mention, or empty |
 | ``gold_slices`` | (g,) | index into `STRATA`, or -1 |
+| ``sha256`` | (32,) | of the other arrays, see `blink.data.arrays.hash_of`; missing in files of earlier versions |
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
@@ -32,18 +31,26 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from blink.checksums import CHECKSUMS_FILE
+from blink.data.arrays import hash_of, read_archive
 from blink.data.records import Mention, Sample
 from blink.errors import DataError, MismatchError, ShapeError
 from blink.evaluation.strata import STRATA, SampleStrata
 from blink.files import atomic_open, require_file, sample_hash, sha256
-from blink.kb.knowledge_base import MANIFEST_FILE, read_manifest
+from blink.input_files import read_bytes
+from blink.kb.live.journal import JOURNAL_FILE
+from blink.kb.manifest import MANIFEST_FILE, read_manifest
 from blink.linking.analysis import Analysis
+from blink.linking.decoder import MODES
 from blink.linking.scoring import ScoredSpans
+from blink.model.execution import Execution
+from blink.model.folder import BASE_FOLDER, HAS_RERANKER
 
 FORMAT = 1
 FILE_NAME = "predictions.npz"
 Arrays: TypeAlias = Mapping[str, np.ndarray]
 _SPANS = "spans."
+_DIGEST = "sha256"
 _REMEDY = "write it again: blink eval FILE --save-preds OUT.npz"
 _SLICE_NAMES = tuple(STRATA)
 
@@ -64,6 +71,7 @@ class Provenance:
         mention_threshold: the same, in modes that have one.
         min_mention_log_prob: analyses are complete for thresholds down to this one; None for all thresholds. In JSON "floor".
         seconds: time spent linking.
+        execution: how the encoder ran, None in files of earlier versions.
         format: version of the layout.
     """
 
@@ -78,6 +86,7 @@ class Provenance:
     mention_threshold: float | None = None
     min_mention_log_prob: float | None = None
     seconds: float = 0.0
+    execution: Execution | None = None
     format: int = FORMAT
 
     @property
@@ -93,7 +102,9 @@ class Provenance:
     def from_json(cls, values: Mapping[str, Any]) -> Provenance:
         """Read what `to_json` returns."""
         names = {key: name for name, key in _JSON_KEYS.items()}
-        return cls(**{names.get(key, key): value for key, value in values.items()})
+        fields = {names.get(key, key): value for key, value in values.items()}
+        execution = fields.get("execution")
+        return cls(**fields | {"execution": None if execution is None else Execution.from_json(execution)})
 
     def require(self, path: str | Path, *, of: str = "", **hashes: str) -> None:
         """Check hashes (fields of this class) against those of the files in use.
@@ -165,6 +176,7 @@ def write_predictions(path: str | Path, saved: SavedPredictions) -> None:
     arrays = {"metadata": np.frombuffer(metadata, dtype=np.uint8)}
     arrays |= _packed("ids", [s.id for s in saved.samples]) | _packed("texts", [s.text for s in saved.samples])
     arrays |= _analysis_arrays(saved.analyses) | _gold_arrays(saved)
+    arrays[_DIGEST] = np.frombuffer(bytes.fromhex(hash_of(arrays)), dtype=np.uint8)
     with atomic_open(path, "wb") as f:
         np.savez_compressed(f, **arrays)  # type: ignore[arg-type, unused-ignore]
 
@@ -211,15 +223,67 @@ def read_predictions(path: str | Path) -> SavedPredictions:
         MismatchError: it was written by another version.
     """
     path = require_file(path, "give predictions written by blink eval FILE --save-preds OUT.npz")
+    arrays = read_archive(path, _REMEDY, "predictions")
+    digest = arrays.pop(_DIGEST, None)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        if digest is not None and digest.tobytes().hex() != hash_of(arrays):
+            raise ValueError("its arrays are not those that were written")
+        _require_arrays(arrays)
         provenance = Provenance.from_json(json.loads(arrays["metadata"].tobytes()))
         if provenance.format != FORMAT or not provenance.mode:
             raise MismatchError(f"{path} is of format {provenance.format}, this version reads {FORMAT}; {_REMEDY}")
-        return _unpacked_all(arrays, provenance)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        saved = _unpacked_all(arrays, provenance)
+        _require_in_range(saved)
+        return saved
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise DataError(f"{path} holds no predictions, or is damaged ({type(error).__name__}: {error}); {_REMEDY}") from error
+
+
+_TEXT, _STARTS = ("u1", ()), ("i8", ())
+_LAYOUT: Mapping[str, tuple[str, tuple[int | None, ...]]] = {
+    "metadata": _TEXT, "ids": _TEXT, "ids_at": _STARTS, "texts": _TEXT, "texts_at": _STARTS,
+    "gold_ids": _TEXT, "gold_ids_at": _STARTS, "gold": ("i8", (3,)), "gold_at": _STARTS, "gold_slices": ("i1", ()),
+    "labelled": ("?", ()), "pieces": ("i4", (2,)), "pieces_at": _STARTS, "characters": ("i4", (2,)), "spans_at": _STARTS,
+    "spans.start": ("i8", ()), "spans.end": ("i8", ()), "spans.mention_logits": ("f4", ()),
+    "spans.rows": ("i8", (None,)), "spans.entity_logits": ("f4", (None,)),
+}  # fmt: skip
+"""Array -> dtype, and shape without its length; None for any number."""
+
+
+def _require_arrays(arrays: Arrays) -> None:
+    for name, (dtype, columns) in _LAYOUT.items():
+        values = arrays[name]
+        fits = values.ndim == 1 + len(columns)
+        fits = fits and all(n in (None, actual) for n, actual in zip(columns, values.shape[1:], strict=True))
+        if values.dtype != dtype or not fits:
+            shape = ", ".join("n" if n is None else str(n) for n in ("n", *columns))
+            raise ValueError(
+                f"{name!r} is an array of {values.dtype} and shape {values.shape}, expected {np.dtype(dtype)}, ({shape})"
+            )
+    lengths = {len(values) for name, values in arrays.items() if name.startswith(_SPANS)}
+    if len(lengths) != 1 or arrays["spans.rows"].shape != arrays["spans.entity_logits"].shape:
+        raise ValueError("the arrays of the spans are of different lengths")
+
+
+def _require_in_range(saved: SavedPredictions) -> None:
+    """Check the values: positions within their texts, rows, and scores that are numbers."""
+    for sample, analysis in zip(saved.samples, saved.analyses, strict=True):
+        offsets, spans = analysis.offsets, analysis.spans
+        least, most = (offsets.min(), offsets.max()) if len(offsets) else (0, 0)
+        if least < 0 or most > len(sample.text) or (offsets[:, 0] > offsets[:, 1]).any():
+            raise ValueError(f"tokens of {sample.id!r} are not in its text")
+        if len(spans) and not ((spans.start >= 0) & (spans.start <= spans.end) & (spans.end < len(offsets))).all():
+            raise ValueError(f"spans of {sample.id!r} are not in its text")
+        if (spans.rows < -1).any() or np.isnan(spans.entity_logits).any() or np.isnan(spans.mention_logits).any():
+            raise ValueError(f"candidates of {sample.id!r} have no row, or no score")
+        if not all(
+            0 <= mention.start <= mention.end <= len(sample.text) and mention.row >= -1 for mention in sample.mentions or ()
+        ):
+            raise ValueError(f"gold of {sample.id!r} is not in its text")
+    provenance = saved.provenance
+    numbers = (provenance.threshold, provenance.mention_threshold, provenance.min_mention_log_prob, provenance.seconds)
+    if not all(value is None or isinstance(value, int | float) for value in numbers) or provenance.mode not in MODES:
+        raise ValueError("its thresholds or its mode are none")
 
 
 def _unpacked_all(arrays: Arrays, provenance: Provenance) -> SavedPredictions:
@@ -283,7 +347,8 @@ def _slices_between(starts: np.ndarray, total: int, count: int) -> list[slice]:
     return [slice(*pair) for pair in pairwise(values)]
 
 
-_THRESHOLDS = ("threshold", "cutoff")
+_WITHOUT_EFFECT = ("threshold", "cutoff", "base", BASE_FOLDER, HAS_RERANKER)
+"""Settings of a model that no analysis depends on; of the encoder that it adapts the hash counts, not where it is."""
 _MODEL_FILES = {".json", ".safetensors", ".bin", ".npz", ".npy", ".txt"}
 
 
@@ -296,7 +361,7 @@ def model_hash(model: str | Path) -> str:
     folder = Path(model)
     if not folder.is_dir():
         digest.update(str(model).encode())
-    for file in sorted(f for f in folder.glob("*") if f.suffix in _MODEL_FILES):
+    for file in sorted(f for f in folder.glob("*") if f.suffix in _MODEL_FILES and f.name != CHECKSUMS_FILE):
         digest.update(f"{file.name} {_settings_hash(file) or sample_hash(file)} ".encode())
     return digest.hexdigest()
 
@@ -305,13 +370,11 @@ def _settings_hash(file: Path) -> str | None:
     if file.name != "config.json":
         return None
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(read_bytes(file).decode("utf-8"))
     except ValueError:
         return None
-    values_without_thresholds = (
-        {k: v for k, v in values.items() if k not in _THRESHOLDS} if isinstance(values, dict) else values
-    )
-    return hashlib.sha256(json.dumps(values_without_thresholds, sort_keys=True).encode()).hexdigest()
+    counted = {k: v for k, v in values.items() if k not in _WITHOUT_EFFECT} if isinstance(values, dict) else values
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
 
 
 def finite_or_none(value: float | None) -> float | None:
@@ -320,10 +383,11 @@ def finite_or_none(value: float | None) -> float | None:
 
 
 def kb_hash(kb: str | Path) -> str:
-    """Hash of a knowledge base's manifest, which holds the hashes of the other files.
+    """Hash of a knowledge base's manifest, which holds the hashes of the other files, and of its journal if there is one.
 
     Raises:
         MissingFileError: the folder is not a knowledge base.
     """
-    read_manifest(Path(kb))
-    return sha256(Path(kb) / MANIFEST_FILE)
+    journal = Path(kb) / read_manifest(Path(kb)).folder / JOURNAL_FILE
+    manifest = sha256(Path(kb) / MANIFEST_FILE)
+    return hashlib.sha256((manifest + sha256(journal)).encode()).hexdigest() if journal.is_file() else manifest

@@ -85,7 +85,7 @@ def evaluate_saved(request: SweepRequest) -> Results:
     thresholds = replace(sweep.decoder.thresholds, score=selected.threshold)
     saved = sweep.saved
     seconds = saved.provenance.seconds
-    run = RunFigures(selected.threshold, len(saved.samples) / seconds if seconds else None)
+    run = RunFigures(selected.threshold, len(saved.samples) / seconds if seconds else None, saved.provenance.execution)
     more = {"choice": selected.to_json(), "predictions": _origin(saved.provenance)}
     pairs = zip(saved.analyses, saved.samples, strict=True)
     if saved.labelled:

@@ -11,7 +11,17 @@ import numpy as np
 
 from blink.data.records import Sample
 from blink.errors import SettingsError
-from blink.evaluation.counts import CountRow, Counts, EvaluatedText, Prediction, assess, counts_of, gold_spans, group_of
+from blink.evaluation.counts import (
+    CountRow,
+    Counts,
+    EvaluatedText,
+    Prediction,
+    assess,
+    counted_predictions,
+    counts_of,
+    gold_spans,
+    group_of,
+)
 from blink.evaluation.matching import Matching
 from blink.linking.analysis import Analysis
 from blink.linking.decoder import Decoder, Thresholds, mode_named
@@ -90,7 +100,7 @@ def _counts_at(decoder: Decoder, analysis: Analysis, sample: Sample, thresholds:
     counts_by_level: dict[int, CountRow] = {}
     for level, threshold in zip(above, thresholds, strict=True):
         if level not in counts_by_level:
-            question = question_at(decoder, analysis, sample, Thresholds(threshold, decoder.thresholds.mention))
+            question = question_at(decoder, analysis, sample, decoder.thresholds.at(threshold))
             counts_by_level[level] = counts_of(question, assess(question))
     return np.array([counts_by_level[level] for level in above], dtype=np.int64).reshape(-1, len(_FIELDS))
 
@@ -102,7 +112,7 @@ def best_scores(spans: ScoredSpans, mode: str) -> np.ndarray:
 
 def question_at(decoder: Decoder, analysis: Analysis, sample: Sample, thresholds: Thresholds | None = None) -> EvaluatedText:
     """Pair a sample with the links decoded from its analysis, as `evaluated_text` does, but without titles of entities."""
-    predicted = predicted_at(decoder, analysis, thresholds)
+    predicted = counted_predictions(sample, predicted_at(decoder, analysis, thresholds))
     return EvaluatedText(sample.id, sample.text, gold_spans(sample), predicted, sample.covered, group_of(sample))
 
 

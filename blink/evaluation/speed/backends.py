@@ -13,6 +13,7 @@ import numpy as np
 
 from blink.errors import BlinkError, SettingsError
 from blink.evaluation.speed.machine import machine
+from blink.extras import install_command, is_installed
 from blink.linking.starter import starter_model
 from blink.machine import multiplies_bf16
 from blink.model.backends.exported import export_to, exported, unexportable
@@ -80,10 +81,11 @@ def compare_backends(
         `BATCH` (median), ``score_difference`` and ``least_cosine``; or ``skipped``, the reason.
 
     Raises:
-        BlinkError: the first side cannot be opened.
+        BlinkError: no side can be opened.
     """
     rows: list[dict[str, Any]] = []
     running: list[tuple[dict[str, Any], Backend, Tokenizer]] = []
+    errors: list[BlinkError] = []
     with bars("opening backends", len(sides), "backend") as progress:
         for backend, precision in sides:
             row: dict[str, Any] = {"backend": backend, "precision": precision}
@@ -96,12 +98,13 @@ def compare_backends(
             try:
                 opened = LinkingModel.open(model, backend=backend, precision=precision, device="cpu", bars=bars)
             except BlinkError as error:
-                if not running:
-                    raise
                 row["skipped"] = str(error)
+                errors.append(error)
                 continue
             row["open_s"] = round(clock() - began, 2)
             running.append((row, opened.backend, opened.tokenizer))
+    if not running:
+        raise errors[0]
     reference = None
     for row, runner, tokenizer in running:
         encoded = encode(runner, tokenizer, SENTENCES)
@@ -231,6 +234,9 @@ def export_and_compare(model: str | None, out: str | None, int8: bool, bars: Bar
     folder = exported(path, bars, int8=int8) if out is None else export_to(path, Path(out), bars, int8=int8)
     yield f"exported {path} into {folder}"
     yield from (f"  {file.name:20} {file.stat().st_size / 1e6:8.2f} MB" for file in sorted(folder.iterdir()))
+    if not is_installed("torch"):
+        yield f"not compared with the model in PyTorch, which is not installed: {install_command('torch')}"
+        return
     opened = LinkingModel.open(path, backend="torch", precision="fp32", device="cpu")
     reference = encode(opened.backend, opened.tokenizer, SENTENCES)
     for precision in [name for name, graph in GRAPHS.items() if (folder / graph).is_file()]:

@@ -8,11 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from blink.machine import processor
+from blink.machine import INSTRUCTION_SETS, processor
 
 PACKAGES = ("torch", "onnxruntime", "tokenizers", "faiss-cpu", "numpy")
-FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
-"""Instruction sets that decide which precision is fast."""
 FILE_CACHE_ADVICE = getattr(os, "POSIX_FADV_DONTNEED", None)
 
 
@@ -21,7 +19,7 @@ def machine() -> dict[str, Any]:
     name, flags = processor()
     return {
         "processor": name or platform.processor() or platform.machine(),
-        "features": [feature for feature in FEATURES if feature in flags],
+        "features": [feature for feature in INSTRUCTION_SETS if feature in flags],
         "cores": os.cpu_count(),
         "memory_gib": round(_memory_bytes() / 2**30, 1),
         "system": platform.platform(terse=True),
