@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import os
@@ -79,6 +80,9 @@ def rows(file: Path) -> list[dict[str, Any]]:
         import pyarrow.parquet as pq
 
         return [{k: v for k, v in row.items() if v is not None} for row in pq.read_table(file).to_pylist()]
+    if file.suffix == ".csv":
+        with file.open(encoding="utf-8", newline="") as f:
+            return [{k: v for k, v in row.items() if v} for row in csv.DictReader(f)]
     content = file.read_bytes()
     if file.suffix == ".gz":
         content = gzip.decompress(content)

@@ -24,8 +24,10 @@ import zstandard
 from bulk_toys import ROOT, ToyLinker, broken_linker, job, rows, write_records
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from locks import locked_elsewhere
 
-from blink.bulk import records, sources, workers
+from blink import workers
+from blink.bulk import sources
 from blink.bulk.journal import JOURNAL_SUFFIX, PARTIAL_SUFFIX
 from blink.bulk.progress import Pace, duration
 from blink.bulk.records import RecordLayout
@@ -33,9 +35,8 @@ from blink.bulk.rows import Counts
 from blink.bulk.run import layout_of, link_files
 from blink.bulk.shards import count_lines, split_into_shards
 from blink.bulk.sources import BEGINNING, Input, Position, read_chunks
-from blink.bulk.workers import WorkerError, worker_count
 from blink.errors import BlinkError, DataError, MismatchError, MissingFileError, SettingsError
-from blink.files import locked
+from blink.workers import WorkerError, worker_count
 
 pytestmark = pytest.mark.quick
 shared_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
@@ -182,8 +183,7 @@ def test_a_damaged_file_is_named_and_what_precedes_is_linked(tmp_path: Path, nam
 
 
 def test_a_line_that_is_too_long_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (records, sources):
-        monkeypatch.setattr(module, "MAX_LINE_BYTES", 100)
+    monkeypatch.setenv("BLINK_LIMITS", "line=100")
     (tmp_path / "in.txt").write_bytes(b"a\n" + b"x" * 100 + b"\n" + b"y" * 99 + b"\n" + b"z" * 5_000_000 + b"\nb")
     link_files(job(tmp_path / "in.txt", tmp_path / "out.jsonl", RecordLayout()), ToyLinker())
     written = rows(tmp_path / "out.jsonl")
@@ -251,7 +251,7 @@ class killed_at:
             raise Killed
 
 
-@given(st.lists(st.integers(1, 40), max_size=6), st.integers(1, 5), st.sampled_from(ENDINGS), st.integers(0, 50))
+@given(st.lists(st.integers(1, 40), max_size=6), st.integers(1, 5), st.sampled_from((*ENDINGS, ".csv")), st.integers(0, 50))
 @shared_folder
 def test_killed_anywhere_it_ends_the_same(
     folder: Callable[[], Path], events: list[int], chunk: int, ending: str, torn: int
@@ -339,7 +339,7 @@ def test_killed_processes_end_the_same(tmp_path: Path, n_workers: int, kills: in
 
 
 @pytest.fixture
-def begun(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+def unfinished(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
     """An input, and an output that was killed half-way."""
     source, out = write_records(tmp_path / "in.jsonl", 40), tmp_path / "out.jsonl"
     with pytest.raises(Killed), killed_at(20):
@@ -357,15 +357,15 @@ def begun(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
         ({"layout": RecordLayout("text", carry=("all",), candidates=False)}, "candidates (True, now False)"),
     ],
 )
-def test_other_settings_are_refused(begun: tuple[Path, Path], options: dict[str, Any], message: str) -> None:
+def test_other_settings_are_refused(unfinished: tuple[Path, Path], options: dict[str, Any], message: str) -> None:
     with pytest.raises(MismatchError) as refused:
-        link_files(job(*begun, **options), ToyLinker())
+        link_files(job(*unfinished, **options), ToyLinker())
     assert message in str(refused.value)
     assert "to start again, remove out.jsonl.part and out.jsonl.run.json" in str(refused.value)
 
 
-def test_another_input_is_refused(begun: tuple[Path, Path]) -> None:
-    source, out = begun
+def test_another_input_is_refused(unfinished: tuple[Path, Path]) -> None:
+    source, out = unfinished
     content = source.read_bytes()
     source.write_bytes(content + b'{"text": "more"}\n')
     with pytest.raises(MismatchError, match=rf"other {source} \({len(content):,} bytes, now {len(content) + 17:,}\)"):
@@ -388,21 +388,24 @@ def test_a_change_between_the_samples_is_noticed_where_it_was_linked(tmp_path: P
         link_files(job(source, out), ToyLinker())
 
 
-def test_two_processes_at_once(begun: tuple[Path, Path]) -> None:
-    source, out = begun
-    with locked(out.with_name(out.name + PARTIAL_SUFFIX)), pytest.raises(SettingsError, match="another process is writing"):
+def test_two_processes_at_once(unfinished: tuple[Path, Path]) -> None:
+    source, out = unfinished
+    with (
+        locked_elsewhere(out.with_name(out.name + PARTIAL_SUFFIX)),
+        pytest.raises(SettingsError, match="another process is writing"),
+    ):
         link_files(job(source, out), ToyLinker())
 
 
-def test_a_shortened_output_is_refused(begun: tuple[Path, Path]) -> None:
-    source, out = begun
+def test_a_shortened_output_is_refused(unfinished: tuple[Path, Path]) -> None:
+    source, out = unfinished
     os.truncate(out.with_name(out.name + PARTIAL_SUFFIX), 10)
     with pytest.raises(MismatchError, match=r"has 10 bytes, and [\d,]+ are committed: something else changed it"):
         link_files(job(source, out), ToyLinker())
 
 
-def test_a_damaged_journal_is_named(begun: tuple[Path, Path]) -> None:
-    source, out = begun
+def test_a_damaged_journal_is_named(unfinished: tuple[Path, Path]) -> None:
+    source, out = unfinished
     journal = out.with_name(out.name + JOURNAL_SUFFIX)
     for content in ("{", "[]", "{}", '{"format": 2}', json.dumps(json.loads(journal.read_text()) | {"size": "x", "y": 1})):
         journal.write_text(content)

@@ -51,13 +51,14 @@ def one_line(result: tuple[int, str, str], *words: str) -> None:
 def test_the_rows_are_the_lines_of_json(toy: tuple[object, ...], tmp_path: Path, blink: Blink) -> None:
     file, out = tmp_path / "texts.txt", tmp_path / "links.jsonl"
     file.write_text("\n".join(TEXTS))
-    status, printed, err = blink("link", "--file", file, "--out", out, *toy)
+    status, printed, err = blink("link", "--file", file, "--out", out, "--descriptions", *toy)
     assert (status, printed) == (0, "")
     assert f"{out}: 6 texts, " in err
     _, printed, _ = blink("link", "--file", file, "--json", *toy)
     assert out.read_text() == printed
-    assert blink("link", "--file", file, "--out", out, *toy)[0] == 0  # nothing is left to do
-    one_line(blink("link", "--file", file, "--out", out, *toy, "--no-text"), "was begun with other keep_text")
+    assert blink("link", "--file", file, "--out", out, "--descriptions", *toy)[0] == 0  # nothing is left to do
+    again = blink("link", "--file", file, "--out", out, "--descriptions", *toy, "--no-text")
+    one_line(again, "was begun with other keep_text")
 
 
 def test_fields_and_errors(toy: tuple[object, ...], tmp_path: Path, blink: Blink) -> None:
@@ -83,6 +84,7 @@ def test_fields_and_errors(toy: tuple[object, ...], tmp_path: Path, blink: Blink
     [
         (("a text", "--out", "x.jsonl"), "leave the texts out"),
         (("--file", "f", "--json", "--out", "x.jsonl"), "leave --json out"),
+        (("--file", "f", "--format", "csv", "--digits", "3", "--out", "x.jsonl"), "leave --format and --digits out"),
         (("--file", "f", "--text-key", "body"), "need --out"),
         (("--file", "f", "--file", "g"), "several files"),
         (("--file", "f", "--workers", "2"), "need --out"),

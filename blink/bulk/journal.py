@@ -7,6 +7,7 @@ is written, then forced to the disk, then committed by replacing the journal; by
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,12 +15,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
-from blink.bulk.outputs import OutputFormat, output_format, write_parquet
+from blink.bulk.outputs import OutputFormat, output_format
 from blink.bulk.rows import Counts
 from blink.bulk.sources import Input, Position
+from blink.checksums import hash_of_beginning, read_hashed_json, write_hashed_json
 from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
-from blink.files import disk_full_named, locked, read_json, write_json
+from blink.files import disk_full_named, locked
 from blink.progress import Bars, no_bars
+from blink.work_folders import require_plain
 
 FORMAT = 1
 PARTIAL_SUFFIX, JOURNAL_SUFFIX = ".part", ".run.json"
@@ -37,6 +40,7 @@ class State:
         counts: of the committed rows.
         seconds: time that they took.
         complete: whether these are all rows.
+        content_sha256: of the committed bytes; ``""`` in journals of earlier versions.
     """
 
     settings: Mapping[str, Any]
@@ -46,6 +50,7 @@ class State:
     counts: Counts = field(default_factory=Counts)
     seconds: float = 0.0
     complete: bool = False
+    content_sha256: str = ""
 
 
 class BulkOutput:
@@ -72,6 +77,7 @@ class BulkOutput:
         self._partial = self.path.with_name(self.path.name + PARTIAL_SUFFIX)
         self._journal = self.path.with_name(self.path.name + JOURNAL_SUFFIX)
         self._handle: IO[bytes] | None = None
+        self._digest = hashlib.sha256()
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[BulkOutput]:
@@ -85,6 +91,7 @@ class BulkOutput:
             if self._is_published():
                 yield self
                 return
+            require_plain(self._partial, self._journal)
             with self._partial.open("ab") as handle, locked(self._partial):
                 self._handle = handle
                 try:
@@ -108,6 +115,7 @@ class BulkOutput:
         self._handle.write(member)
         self._handle.flush()
         os.fsync(self._handle.fileno())
+        self._digest.update(member)
         state = self.state
         self._write(
             replace(
@@ -116,6 +124,7 @@ class BulkOutput:
                 size=state.size + len(member),
                 counts=state.counts + counts,
                 seconds=state.seconds + seconds,
+                content_sha256=self._digest.hexdigest(),
             )
         )
 
@@ -123,9 +132,9 @@ class BulkOutput:
         """Give the complete file its name; again, if a kill came in between."""
         if not self.state.complete:
             self._write(replace(self.state, complete=True))
-        if self.form.parquet and not self._published:
-            write_parquet([self._partial], self.path, bars)
-        if self.form.parquet or self._published:
+        if self.form.conversion is not None and not self._published:
+            self.form.conversion([self._partial], self.path, bars)
+        if self.form.conversion is not None or self._published:
             self._partial.unlink(missing_ok=True)
         else:
             os.replace(self._partial, self.path)
@@ -152,12 +161,17 @@ class BulkOutput:
         state, size = self._read(), os.fstat(handle.fileno()).st_size
         if state is None or (state.position == Position() and not state.complete):
             handle.truncate(0)
+            self._digest = hashlib.sha256()
             self._write(self.state)
             return
         self._require_same(state)
         if size < state.size:
             fault = f"{self._partial} has {size:,} bytes, and {state.size:,} are committed"
             raise MismatchError(f"{fault}: something else changed it; to start again, remove it and {self._journal}")
+        self._digest = hash_of_beginning(self._partial, state.size)
+        if state.content_sha256 not in ("", self._digest.hexdigest()):
+            fault = f"{self._partial} is not what was committed: it was changed, or is damaged"
+            raise MismatchError(f"{fault}; to start again, remove it and {self._journal}")
         handle.truncate(state.size)
         handle.seek(state.size)
         self.state = state
@@ -170,7 +184,7 @@ class BulkOutput:
             raise MismatchError(f"{fault}; give the same, or another --out; to start again, remove {again}")
 
     def _write(self, state: State) -> None:
-        write_json(self._journal, {"format": FORMAT, **asdict(state)})
+        write_hashed_json(self._journal, {"format": FORMAT, **asdict(state)})
         self.state = state
 
     def _read(self) -> State | None:
@@ -181,7 +195,11 @@ def discard_unless_growing(out: Path) -> None:
     """Remove an output, unless it is one that can be continued: for callers that have no record of a finished one."""
     state, partial = read_state(out), out.with_name(out.name + PARTIAL_SUFFIX)
     size = partial.stat().st_size if partial.exists() else 0
-    if state is not None and (state.complete or size < state.size):
+    if state is None:
+        return
+    is_changed = size < state.size or state.content_sha256 not in ("", hash_of_beginning(partial, state.size).hexdigest())
+    if state.complete or is_changed:
+        require_plain(partial, out.with_name(out.name + JOURNAL_SUFFIX))
         for file in (out, partial, out.with_name(out.name + JOURNAL_SUFFIX)):
             file.unlink(missing_ok=True)
 
@@ -195,7 +213,9 @@ def read_state(out: Path) -> State | None:
     journal = out.with_name(out.name + JOURNAL_SUFFIX)
     if not journal.exists():
         return None
-    values = read_json(journal)
+    partial = out.with_name(out.name + PARTIAL_SUFFIX)
+    again = f"remove it and {partial} to start again"
+    values = read_hashed_json(journal, again)
     try:
         if values.pop("format") != FORMAT:
             raise TypeError("of another version")
@@ -204,8 +224,7 @@ def read_state(out: Path) -> State | None:
         errors = tuple((str(kind), int(n)) for kind, n in counts.pop("errors"))
         return State(**values, inputs=inputs, position=position, counts=Counts(**counts, errors=errors))
     except (TypeError, KeyError, ValueError, AttributeError) as error:
-        partial = out.with_name(out.name + PARTIAL_SUFFIX)
-        raise DataError(f"{journal} is damaged ({error}); remove it and {partial} to start again") from error
+        raise DataError(f"{journal} is damaged ({error}); {again}") from error
 
 
 def _checked(out: Path) -> Path:

@@ -1,18 +1,20 @@
-"""Outputs of a bulk run: JSON Lines, plain or compressed in members that are appended, or Parquet made of them at the end."""
+"""Outputs of a bulk run: JSON Lines, plain or compressed in members that are appended, or tables made of them at the end."""
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blink.bulk.sources import decompressed, require_zstandard
+from blink.bulk.tables import as_text, table_lines
+from blink.decompression import decompressed, require_zstandard
 from blink.errors import SettingsError
+from blink.extras import require_extra
 from blink.files import atomic_open
 from blink.progress import Bars, no_bars
 
@@ -35,6 +37,10 @@ def _zstd(content: bytes) -> bytes:
 Member = Callable[[bytes], bytes]
 
 
+Conversion = Callable[[Sequence[Path], Path, Bars], None]
+"""Writes the rows of files of JSON Lines in another form."""
+
+
 @dataclass(frozen=True)
 class OutputFormat:
     """How rows are stored.
@@ -42,22 +48,12 @@ class OutputFormat:
     Attributes:
         member: makes the bytes that are appended of lines of JSON.
         ending: of the name of files of these bytes.
-        parquet: whether the finished lines become a file of Parquet.
+        conversion: what the finished lines become; None where they stay as they are.
     """
 
     member: Member
     ending: str
-    parquet: bool = False
-
-
-FORMATS = {
-    ".jsonl": OutputFormat(_plain, ".jsonl"),
-    ".jsonl.gz": OutputFormat(_gzip, ".jsonl.gz"),
-    ".jsonl.zst": OutputFormat(_zstd, ".jsonl.zst"),
-    ".parquet": OutputFormat(_zstd, ".jsonl.zst", parquet=True),
-}
-"""Ending of the file's name -> format. Names with other endings are plain JSON Lines, unless they name a compression."""
-_COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
+    conversion: Conversion | None = None
 
 
 def output_format(out: Path) -> OutputFormat:
@@ -72,20 +68,32 @@ def output_format(out: Path) -> OutputFormat:
     form = matching[-1] if matching else FORMATS[".jsonl"]
     if form.member is _zstd:
         require_zstandard()
-    if form.parquet:
+    if form.conversion is write_parquet:
         _require_pyarrow()
     return form
 
 
 def merge_outputs(files: Sequence[Path], out: Path) -> None:
     """Write the rows of several finished files as one: the same bytes as if one run had written them."""
-    if output_format(out).parquet:
-        write_parquet(files, out)
+    if (conversion := output_format(out).conversion) is not None:
+        conversion(files, out, no_bars)
         return
     with atomic_open(out, "wb") as merged:
         for file in files:
             with file.open("rb") as f:
                 shutil.copyfileobj(f, merged, 1 << 20)
+
+
+def write_table(delimiter: str, files: Sequence[Path], out: Path, bars: Bars = no_bars) -> None:
+    """Write the rows of files of JSON Lines as a table, see `blink.bulk.tables`."""
+    with atomic_open(out) as f, bars("writing the table", None, "row") as progress:
+
+        def rows() -> Iterator[dict[str, Any]]:
+            for line in _lines(files):
+                progress.advance(1)
+                yield json.loads(line)
+
+        f.writelines(table_lines(rows(), delimiter))
 
 
 def write_parquet(files: Sequence[Path], out: Path, bars: Bars = no_bars) -> None:
@@ -122,7 +130,7 @@ def _groups(files: Sequence[Path]) -> Iterator[list[dict[str, Any]]]:
 def _lines(files: Sequence[Path]) -> Iterator[bytes]:
     for file in files:
         with file.open("rb") as raw:
-            stream = decompressed(raw)
+            stream = decompressed(raw, file)
             while line := stream.readline():
                 yield line
 
@@ -133,14 +141,8 @@ def _table(rows: list[dict[str, Any]], schema: Any) -> Any:
     for row in rows:
         for name in ("id", "fields"):
             if name in row:
-                row[name] = _as_text(row[name])
+                row[name] = as_text(row[name])
     return pa.Table.from_pylist(rows, schema=schema)
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str) and not re.search("[\ud800-\udfff]", value):
-        return value
-    return json.dumps(value)
 
 
 def _schema() -> Any:
@@ -148,6 +150,7 @@ def _schema() -> Any:
 
     candidate = [("row", pa.int64()), ("kb_id", pa.string()), ("title", pa.string()), ("score", pa.float64())]
     link = [("start", pa.int64()), ("end", pa.int64()), ("mention", pa.string()), *candidate]
+    link += [("description", pa.string()), ("url", pa.string()), ("types", pa.list_(pa.string()))]
     link.append(("candidates", pa.list_(pa.struct(candidate))))
     names = ("id", "file", "line", "text", "fields")
     columns = [(name, pa.int64() if name == "line" else pa.string()) for name in names]
@@ -155,8 +158,16 @@ def _schema() -> Any:
 
 
 def _require_pyarrow() -> Any:
-    try:
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise SettingsError("Parquet needs an extra; install it: pip install 'blink-linker[bulk]'") from error
-    return pq
+    return require_extra("pyarrow.parquet", "files of Parquet", "bulk")
+
+
+FORMATS = {
+    ".jsonl": OutputFormat(_plain, ".jsonl"),
+    ".jsonl.gz": OutputFormat(_gzip, ".jsonl.gz"),
+    ".jsonl.zst": OutputFormat(_zstd, ".jsonl.zst"),
+    ".parquet": OutputFormat(_zstd, ".jsonl.zst", write_parquet),
+    ".csv": OutputFormat(_gzip, ".jsonl.gz", functools.partial(write_table, ",")),
+    ".tsv": OutputFormat(_gzip, ".jsonl.gz", functools.partial(write_table, "\t")),
+}
+"""Ending of the file's name -> format. Names with other endings are plain JSON Lines, unless they name a compression."""
+_COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")

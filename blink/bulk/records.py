@@ -9,9 +9,7 @@ from typing import Any
 
 from blink.data.text_lines import text_fault
 from blink.errors import SettingsError
-
-MAX_LINE_BYTES = 1 << 25
-"""Longest line that is read, 32 MiB; a longer one is recorded as an error without being loaded."""
+from blink.limits import limit
 
 NOT_JSON, NO_TEXT, NOT_UNICODE, TOO_LONG, NOT_LINKED = "not JSON", "no text", "not Unicode", "too long", "not linked"
 """Kinds of errors of a record, for the counts at the end."""
@@ -29,6 +27,7 @@ class RecordLayout:
         carry: fields that the output repeats; `ALL_FIELDS` for all but text and id.
         keep_text: whether the output repeats the text.
         candidates: whether a link has its candidates.
+        descriptions: whether a link has the description of its entity.
     """
 
     text_key: str | None = None
@@ -36,6 +35,7 @@ class RecordLayout:
     carry: tuple[str, ...] = ()
     keep_text: bool = True
     candidates: bool = True
+    descriptions: bool = False
 
     def __post_init__(self) -> None:
         if self.text_key is None and (self.id_key is not None or self.carry):
@@ -68,7 +68,7 @@ def parse_record(raw: bytes | None, line: int, layout: RecordLayout) -> Record |
     """The record of a line.
 
     Args:
-        raw: the line with or without its end; None for one longer than `MAX_LINE_BYTES`.
+        raw: the line with or without its end; None for one longer than the limit ``line`` of `blink.limits`.
         line: its number, from 1.
         layout: see `RecordLayout`.
 
@@ -76,7 +76,7 @@ def parse_record(raw: bytes | None, line: int, layout: RecordLayout) -> Record |
         the record; None for a blank line between lines of JSON.
     """
     if raw is None:
-        return Record(line, error=f"the line is longer than {MAX_LINE_BYTES:,} bytes", kind=TOO_LONG)
+        return Record(line, error=f"the line is longer than {limit('line'):,} bytes", kind=TOO_LONG)
     content = raw.removeprefix(codecs.BOM_UTF8) if line == 1 else raw
     try:
         decoded = content.decode("utf-8")

@@ -165,8 +165,12 @@ def _row(record: Record, linked: LinkedText | None, layout: RecordLayout, file: 
     if linked is None:
         row["error"] = record.error
     else:
-        links = [link.to_json() for link in linked.links]
-        row["links"] = links if layout.candidates else [{k: v for k, v in x.items() if k != "candidates"} for x in links]
+        left_out = {
+            "candidates": not layout.candidates,
+            "description": not layout.descriptions,
+            "types": not layout.descriptions,
+        }
+        row["links"] = [{k: v for k, v in link.to_json().items() if not left_out.get(k)} for link in linked.links]
     try:
         return json.dumps(row, ensure_ascii=False).encode() + b"\n"
     except UnicodeEncodeError:  # a field with a lone surrogate, which JSON may hold as an escape alone

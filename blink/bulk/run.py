@@ -14,13 +14,14 @@ from blink.bulk.progress import Pace
 from blink.bulk.records import RecordLayout
 from blink.bulk.rows import Counts, LinkedChunk, TextLinker, link_chunk
 from blink.bulk.sources import Chunk, Input, read_chunks
-from blink.bulk.workers import ChunkLinker, Hooks, Opener, WorkerPool, linked_here
 from blink.errors import DataError, MismatchError, SettingsError
 from blink.progress import Bars, no_bars
 from blink.runs.signals import Interrupted, stop_signals
+from blink.workers import Hooks, Opener, WorkerPool, results_here
 
 logger = logging.getLogger(__name__)
 
+ChunkLinker = Callable[[Chunk], LinkedChunk]
 LinkerOpener = Callable[[Callable[[str], None]], TextLinker]
 """Opens a linker; its argument is called with warnings. It is pickled for worker processes."""
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
@@ -36,7 +37,7 @@ class BulkJob:
 
     Attributes:
         files: paths, or ``-`` for standard input.
-        out: the file to write: ``.jsonl``, ``.jsonl.gz``, ``.jsonl.zst`` or ``.parquet``.
+        out: the file to write: one of `blink.bulk.outputs.FORMATS`.
         layout: of lines and rows.
         settings: what the links depend on, as plain values: hashes of model and knowledge base, thresholds.
         batch_size: texts per forward pass.
@@ -87,6 +88,7 @@ def layout_of(
     carry: str | None = None,
     no_text: bool = False,
     no_candidates: bool = False,
+    descriptions: bool = False,
 ) -> RecordLayout:
     """The layout that options ask for: files named as JSON Lines have their texts under ``text`` by default.
 
@@ -98,7 +100,8 @@ def layout_of(
         raise SettingsError("some files are JSON Lines and others text by their names; link them one kind at a time")
     text_key = DEFAULT_TEXT_KEY if text_key is None and True in kinds else text_key
     fields = tuple(name.strip() for name in (carry or "").split(",") if name.strip())
-    return RecordLayout(text_key, id_key, fields, keep_text=not no_text, candidates=not no_candidates)
+    parts = {"keep_text": not no_text, "candidates": not no_candidates, "descriptions": descriptions}
+    return RecordLayout(text_key, id_key, fields, **parts)
 
 
 def _is_json(file: str) -> bool:
@@ -190,10 +193,17 @@ def _link(
             stop()
 
 
-def _linked(opener: Opener, chunks: Iterator[Chunk], workers: int, hooks: Hooks) -> Iterator[tuple[Chunk, LinkedChunk]]:
+def _linked(
+    opener: Opener[Chunk, LinkedChunk], chunks: Iterator[Chunk], workers: int, hooks: Hooks
+) -> Iterator[tuple[Chunk, LinkedChunk]]:
     if workers == 1:
-        return linked_here(opener, chunks, hooks)
-    return WorkerPool(opener, workers, hooks).linked(chunks)
+        return results_here(opener, chunks, hooks)
+    remedy = "out of memory, perhaps: give fewer --workers or a smaller --batch-size; the same command continues"
+    return WorkerPool(opener, workers, hooks, _lines, remedy).results(chunks)
+
+
+def _lines(chunk: Chunk) -> str:
+    return f"linked lines {chunk.first_line:,} to {chunk.end.line:,}"
 
 
 def _open_chunk_linker(

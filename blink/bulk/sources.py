@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import bz2
 import contextlib
-import gzip
 import hashlib
 import io
-import lzma
 import sys
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
-from blink.bulk.records import MAX_LINE_BYTES
-from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
+from blink.decompression import BUFFER_BYTES, DAMAGE, decompressed
+from blink.errors import DataError, MismatchError, MissingFileError
 from blink.files import sample_hash
+from blink.input_files import open_file, stream_fault
+from blink.limits import exceeded, limit
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -26,9 +24,8 @@ STDIN = "-"
 CHUNK_LINES = 256
 CHUNK_BYTES = 1 << 17
 """A chunk has at most `CHUNK_LINES` lines, and ends with the line that makes it larger than this."""
-_BLOCK_BYTES, _BUFFER_BYTES = 1 << 20, 1 << 16
-_ZSTD_BLOCK_BYTES = 1 << 14
-"""Compressed bytes that are decompressed at once: what comes of them is in memory, a thousand times as much at worst."""
+_BLOCK_BYTES = 1 << 20
+_REMEDY = "give a file of texts or of JSON objects, one a line"
 
 
 @dataclass(frozen=True)
@@ -61,9 +58,8 @@ class Input:
         if file == STDIN:
             return cls(STDIN, None, "")
         path = Path(file)
-        if path.is_dir() or not path.exists():
-            fault = "is a folder, not a file" if path.is_dir() else "does not exist"
-            raise MissingFileError(f"{file} {fault}; give a file of texts or of JSON objects, one a line")
+        if (fault := stream_fault(path)) is not None:
+            raise MissingFileError(f"{file} {fault}; {_REMEDY}")
         regular = path.is_file()
         size = path.stat().st_size if regular else None
         return cls(str(path.resolve()), size, sample_hash(path) if regular else "")
@@ -103,7 +99,7 @@ class Chunk:
     Attributes:
         file: number of the input.
         first_line: number of the first line, from 1.
-        lines: with their ends; None for one longer than `MAX_LINE_BYTES`.
+        lines: with their ends; None for one longer than the limit ``line`` of `blink.limits`.
         end: position behind the chunk.
     """
 
@@ -145,9 +141,10 @@ class _LineReader:
 
     def __enter__(self) -> _LineReader:
         path = self._source.path
-        self._raw = _Counted(sys.stdin.buffer if path == STDIN else Path(path).open("rb", buffering=0))
-        self._plain = io.BufferedReader(self._raw, _BUFFER_BYTES)
-        self._stream = decompressed(self._plain)
+        stored = sys.stdin.buffer if path == STDIN else open_file(path, _REMEDY, streams=True, buffering=0)
+        self._raw = _Counted(stored)
+        self._plain = io.BufferedReader(self._raw, BUFFER_BYTES)
+        self._stream = decompressed(self._plain, self._source.name)
         self._go_to_start()
         self._skip()
         return self
@@ -209,13 +206,18 @@ class _LineReader:
 
     def _next_line(self) -> bytes | None:
         """The next line; empty at the end, None for one that is too long."""
-        line = self._stream.readline(MAX_LINE_BYTES + 1)
+        most = limit("line")
+        line = self._stream.readline(most + 1)
         self._consume(line)
-        too_long = len(line) > MAX_LINE_BYTES
-        rest = line if too_long else b""
+        too_long = len(line) > most
+        rest, end = line if too_long else b"", self._offset + limit("document")
         while rest and not rest.endswith(b"\n"):
             rest = self._stream.readline(_BLOCK_BYTES)
             self._consume(rest)
+            if self._offset > end:  # what has no line ends may have no end
+                raise DataError(
+                    f"{self._source.name}, line {self._line + 1}: {exceeded('line')}, and no end; give one text a line"
+                )
         self._line += bool(line)
         return None if too_long else line
 
@@ -227,7 +229,7 @@ class _LineReader:
     def _damage_named(self) -> Iterator[None]:
         try:
             yield
-        except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, OSError) as error:
+        except DAMAGE as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # of the disk
             fault = f"{self._source.name} is damaged or cut off behind line {self._line:,} ({error})"
@@ -262,91 +264,3 @@ class _Counted(io.RawIOBase):
         if self._stream is not sys.stdin.buffer:
             self._stream.close()
         super().close()
-
-
-# -- compression ---------------------------------------------------------------------------------------------------------
-
-
-class _Zstd(io.RawIOBase):
-    """The content of frames of Zstandard. Unlike the library's own reader it reports a frame that is cut off."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._library = require_zstandard()
-        self._stream, self._pending, self._content = stream, b"", b""
-        self._frame: Any = None
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer)
-        while not self._content:
-            block = self._pending or self._stream.read(_ZSTD_BLOCK_BYTES)
-            if not block:
-                if self._frame is not None:
-                    raise EOFError("the last frame has no end")
-                return 0
-            self._pending = b""
-            self._frame = self._frame or self._library.ZstdDecompressor().decompressobj()
-            try:
-                self._content = self._frame.decompress(block)
-            except self._library.ZstdError as error:
-                raise EOFError(str(error)) from error
-            if self._frame.eof:
-                self._pending, self._frame = self._frame.unused_data, None
-        n = min(len(view), len(self._content))
-        view[:n] = self._content[:n]
-        self._content = self._content[n:]
-        return n
-
-    def close(self) -> None:
-        self._stream.close()
-        super().close()
-
-
-class LineStream(Protocol):
-    """What is read line by line."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """At most ``size`` bytes."""
-
-    def readline(self, size: int = -1, /) -> bytes:
-        """A line, or ``size`` bytes of it."""
-
-    def close(self) -> None:
-        """Close it."""
-
-
-_DECOMPRESSORS: dict[bytes, Callable[[Any], Any]] = {
-    b"\x1f\x8b": lambda stream: gzip.GzipFile(fileobj=stream),
-    b"\x28\xb5\x2f\xfd": lambda stream: io.BufferedReader(_Zstd(stream), _BUFFER_BYTES),
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ\0": lzma.LZMAFile,
-}
-"""First bytes of compressed files -> the reader."""
-
-
-def decompressed(stream: io.BufferedReader[Any]) -> LineStream:
-    """A stream of what a compressed stream holds, or itself where its first bytes are none of a compression.
-
-    Raises:
-        SettingsError: it is Zstandard, and the library for that is not installed.
-    """
-    first = stream.peek(8)[:8]
-    for magic, reader in _DECOMPRESSORS.items():
-        if first.startswith(magic):
-            return cast(LineStream, reader(stream))
-    return stream
-
-
-def require_zstandard() -> Any:
-    """The library zstandard.
-
-    Raises:
-        SettingsError: it is not installed.
-    """
-    try:
-        import zstandard
-    except ImportError as error:
-        raise SettingsError("files of Zstandard (.zst) need an extra; install it: pip install 'blink-linker[bulk]'") from error
-    return zstandard

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from blink.data.arrays import save_array
 from blink.errors import MismatchError, SettingsError
 from blink.files import atomic_open
+from blink.kb.building import build_folder, build_knowledge_base
 from blink.kb.catalogue import Catalogue
 from blink.kb.index.kinds import AUTO
-from blink.kb.knowledge_base import CHUNKS_FOLDER, WORK_FOLDER, build_knowledge_base
+from blink.kb.live.carrying import refuse_edits
+from blink.kb.manifest import CHUNKS_FOLDER, WORK_FOLDER
 from blink.kb.vectors import (
     CHUNK_ROWS,
     Encoder,
@@ -27,7 +28,9 @@ from blink.kb.vectors import (
     load_vectors,
     merge_chunks,
     prepare_chunks,
+    save_chunk,
 )
+from blink.left_overs import temporary_file
 
 LAYOUTS = ("kb", "t7")
 WHOLE_FILE = "all.t7"
@@ -82,13 +85,26 @@ class Encoding:
         return Path(self.out) / f"{start}_{end if end < self.rows else max(end, start + self.shard_rows)}.t7"
 
     def prepare(self) -> None:
-        """Create the folders that all shards write to."""
+        """Create the folders that all shards write to.
+
+        Raises:
+            SettingsError: there is a knowledge base with edits, which would be lost.
+        """
+        if self.layout == "kb":
+            refuse_edits(Path(self.out))
         Path(self.out).mkdir(parents=True, exist_ok=True)
         if self.layout == "kb":
-            prepare_chunks(self.plan(), Path(self.out) / WORK_FOLDER / CHUNKS_FOLDER)
+            prepare_chunks(self.plan(), build_folder(Path(self.out)) / CHUNKS_FOLDER)
 
     def encode(
-        self, catalogue: Catalogue, encode: Encoder, start: int, end: int, work: Path, progress: Callable[[int], None]
+        self,
+        catalogue: Catalogue,
+        encode: Encoder,
+        start: int,
+        end: int,
+        work: Path,
+        progress: Callable[[int], None],
+        note: Callable[[str], None] = lambda line: None,
     ) -> Path:
         """Encode the rows ``[start, end)`` into their file.
 
@@ -99,15 +115,16 @@ class Encoding:
             end: row after the last.
             work: folder of unfinished chunks; removed at the end.
             progress: called with the number of rows of each chunk.
+            note: called with a line about each damaged chunk, which is encoded again.
 
         Raises:
             DataError: the encoder returns values that are not finite.
         """
-        encode_chunks(catalogue, encode, self.rows_plan(start, end), work, progress)
+        encode_chunks(catalogue, encode, self.rows_plan(start, end), work, progress, note=note)
         joined, out = work / "joined.npy", self.file(start, end)
         merge_chunks(work, joined)
         if self.layout == "kb":
-            save_array(out, load_vectors(joined))
+            save_chunk(self.plan(), out.parent, start, end, load_vectors(joined))
         else:
             # Mode "c" (copy on write), because torch warns about read-only arrays.
             write_t7(out, np.lib.format.open_memmap(joined, mode="c"))
@@ -131,7 +148,7 @@ class Encoding:
         return merged
 
     def _refuse(self, entities: object) -> np.ndarray:
-        fault = f"{self.catalogue} has changed since its shards were encoded, or one of their files is missing"
+        fault = f"{self.catalogue} has changed since its shards were encoded, or one of their files is missing or damaged"
         raise MismatchError(f"{fault}; remove {Path(self.out) / 'slurm'} and give the same command again")
 
 
@@ -155,8 +172,7 @@ def merge_t7(files: Sequence[tuple[Path, int]], out: Path) -> None:
     """
     dim = _read_part(*files[0]).shape[1]
     # Merged on disk, because millions of rows may not fit into memory.
-    joined = out.with_name(f".{out.name}.joined")
-    try:
+    with temporary_file(out) as joined:
         merged = np.lib.format.open_memmap(joined, mode="w+", dtype=np.float32, shape=(sum(n for _, n in files), dim))
         offset = 0
         for path, rows in files:
@@ -166,8 +182,6 @@ def merge_t7(files: Sequence[tuple[Path, int]], out: Path) -> None:
             merged[offset : offset + rows] = vectors
             offset += rows
         write_t7(out, merged)
-    finally:
-        joined.unlink(missing_ok=True)
 
 
 _AGAIN = "remove it, and its record in slurm/shards, and encode again"

@@ -10,9 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from blink.checksums import read_hashed_json, write_hashed_json
 from blink.cluster.script import LOG_FOLDER
-from blink.errors import DataError, MismatchError, MissingFileError
-from blink.files import read_json, sha256, write_json
+from blink.errors import BlinkError, DataError, MismatchError, MissingFileError
+from blink.files import atomic_open, for_this_process, sha256
+from blink.input_files import open_file
+from blink.work_folders import plain_folder, require_plain_folder
 
 JOB_FOLDER, JOB_SUFFIX = "slurm", ".slurm"
 """Name of a job's folder in the folder of its result, or suffix to the name of its result."""
@@ -103,6 +106,10 @@ class JobFolder:
         """The folder of logs."""
         return self.path / LOG_FOLDER
 
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        return self.log, self.path / RECORDS_FOLDER, self.path / PROGRESS_FOLDER
+
     # -- the plan ------------------------------------------------------------------------------------------------
 
     def begin(self, plan: Plan) -> None:
@@ -111,15 +118,18 @@ class JobFolder:
         Raises:
             MismatchError: the folder has another plan; the message lists the differences.
         """
+        for folder in self._folders:
+            if os.path.lexists(folder):
+                require_plain_folder(folder)
         if self.has_plan():
             differing = _differing(self.plan(), plan)
             if differing:
                 fault = f"{self.path} was started with other {', '.join(differing)}"
                 raise MismatchError(f"{fault}; give the same ones, another --out, or remove that folder to start again")
             return
-        for folder in (self.log, self.path / RECORDS_FOLDER, self.path / PROGRESS_FOLDER):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / PLAN_FILE, {"format": FORMAT, **asdict(plan)})
+        for folder in self._folders:
+            plain_folder(folder)
+        write_hashed_json(self.path / PLAN_FILE, {"format": FORMAT, **asdict(plan)})
 
     def has_plan(self) -> bool:
         """Whether the folder has a plan."""
@@ -136,7 +146,7 @@ class JobFolder:
             return self._plan
         if not self.has_plan():
             raise MissingFileError(f"{self.path} is no folder of a job (no {PLAN_FILE}); create one: blink slurm --help")
-        values = read_json(self.path / PLAN_FILE)
+        values = read_hashed_json(self.path / PLAN_FILE, f"remove {self.path} and start again")
         try:
             if values.pop("format") != FORMAT:
                 raise TypeError("of another version")
@@ -160,7 +170,7 @@ class JobFolder:
     def finish(self, shard: int, rows: int, files: Iterable[Path]) -> None:
         """Write the record of a shard, with the hashes of its files."""
         hashes = {os.path.relpath(file.resolve(), self.path): sha256(file) for file in files}
-        write_json(self._record_file(shard), asdict(Record(rows, hashes)))
+        write_hashed_json(self._record_file(shard), asdict(Record(rows, hashes)))
 
     def check(self, shard: int) -> list[Path]:
         """Verify the hashes of a shard's files, and return the files.
@@ -194,7 +204,7 @@ class JobFolder:
         Raises:
             DataError: it is damaged.
         """
-        values = read_json(self._record_file(shard))
+        values = read_hashed_json(self._record_file(shard), "remove it and give the same command again")
         try:
             return Record(int(values["rows"]), dict(values["files"]))
         except (TypeError, KeyError, ValueError) as error:
@@ -209,10 +219,8 @@ class JobFolder:
     def note(self, shard: int, done: int) -> None:
         """Write the number of processed units of a shard. Only progress bars read it, so errors are ignored."""
         file = self._progress_file(shard)
-        partial = file.with_suffix(".part")
-        with contextlib.suppress(OSError):
-            partial.write_text(str(done), encoding="ascii")
-            partial.replace(file)
+        with contextlib.suppress(OSError), for_this_process(), atomic_open(file) as f:
+            f.write(str(done))
 
     def noted(self, shard: int) -> int:
         """Last known number of processed units of a shard."""
@@ -250,7 +258,7 @@ class JobFolder:
     def merged(self, files: Sequence[Path]) -> None:
         """Write the record of the merge, with the hashes of its files."""
         hashes = {os.path.relpath(file.resolve(), self.path): sha256(file) for file in files}
-        write_json(self.path / MERGED_FILE, {"files": hashes})
+        write_hashed_json(self.path / MERGED_FILE, {"files": hashes})
 
     def has_merged(self) -> bool:
         """Whether the merge has a record; `is_merged` also verifies its files."""
@@ -264,7 +272,7 @@ class JobFolder:
         """
         if not self.has_merged():
             return False
-        for name, digest in read_json(self.path / MERGED_FILE)["files"].items():
+        for name, digest in read_hashed_json(self.path / MERGED_FILE, f"remove {self.path} and start again")["files"].items():
             if wrong := _fault(self.path / name, digest):
                 raise MismatchError(f"{wrong} since it was made; remove {self.path} and give the same command again")
         return True
@@ -292,10 +300,10 @@ def _comparable(plan: Plan) -> dict[str, Any]:
 def tail(file: Path, lines: int = 10) -> list[str]:
     """Last lines of a log; empty if it does not exist."""
     try:
-        with file.open("rb") as f:
+        with open_file(file) as f:
             f.seek(max(0, file.stat().st_size - (1 << 16)))
             text = f.read().decode("utf-8", errors="replace")
-    except OSError:
+    except (BlinkError, OSError):
         return []
     # A progress bar overwrites its line with carriage returns.
     return [line.split("\r")[-1].rstrip() for line in text.split("\n") if line.strip()][-lines:]

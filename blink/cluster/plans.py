@@ -22,7 +22,9 @@ from blink.cluster.tasks import OFFSETS_FILE, run_task
 from blink.data.prior_file import NO_PRIOR
 from blink.errors import DataError, MissingFileError, SettingsError
 from blink.files import require_file, sha256
-from blink.kb.catalogue import Catalogue
+from blink.kb.manifest import CATALOGUE_FILE
+from blink.kb.sources.conversion import SourceOptions, open_source
+from blink.kb.sources.formats import ALLOWED
 from blink.linking.opening import open_candidate_encoder
 
 # --- training -------------------------------------------------------------------------------------------------------
@@ -42,30 +44,29 @@ def encoding_of(
     """The encoding of a catalogue. The catalogue is read once.
 
     Args:
-        catalogue: path of the ``entity.jsonl``.
+        catalogue: path of the ``entity.jsonl``, or of a file that `blink kb build` reads.
         out: output folder.
         encoder: model, precision, device and batch size, see `open_candidate_encoder`.
         shard_rows: rows per shard.
-        job: folder of the job, which stores the offsets of the catalogue for the shards; None to write no file and open no
-            model.
+        job: folder of the job, which stores the offsets of the catalogue for the shards, and the catalogue made of another
+            file; None to write no file and open no model.
         **options: layout, index, dtype and skip_bad, see `Encoding`.
     """
-    source = require_file(catalogue, "give a catalogue: one JSON object with a title a line").resolve()
-    rows, digest = _scan(source, job, skip_bad=options["skip_bad"])
+    source = require_file(catalogue, f"give entities: {ALLOWED}").resolve()
+    opened, rows, digest = _scan(source, job, skip_bad=options["skip_bad"])
     model = "" if job is None else open_candidate_encoder(encoder["model"], "fp32", "cpu", 1).fingerprint
     target = str(Path(out).resolve())
-    return Encoding(str(source), target, shard_rows=shard_rows, rows=rows, catalogue_sha256=digest, model=model, **options)
+    return Encoding(str(opened), target, shard_rows=shard_rows, rows=rows, catalogue_sha256=digest, model=model, **options)
 
 
-def _scan(source: Path, job: Path | None, *, skip_bad: bool) -> tuple[int, str]:
-    """Number of rows and hash of a catalogue; writes its offsets into the folder of the job, for the shards."""
+def _scan(source: Path, job: Path | None, *, skip_bad: bool) -> tuple[Path, int, str]:
+    """Catalogue of a source, its number of rows and its hash; writes its offsets into the folder of the job for the shards."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) if job is None else job
         folder.mkdir(parents=True, exist_ok=True)
-        with Catalogue.open(source, skip_bad=skip_bad, sidecar=folder / OFFSETS_FILE) as catalogue:
-            if not len(catalogue):
-                raise DataError(f"{source} has no entities; a catalogue has one JSON object with a title a line")
-            return len(catalogue), catalogue.sha256
+        options = SourceOptions(skip_bad=skip_bad)
+        with open_source(source, folder / CATALOGUE_FILE, options, sidecar=folder / OFFSETS_FILE) as catalogue:
+            return source if job is None else catalogue.path, len(catalogue), catalogue.sha256
 
 
 def encoding_plan(encoding: Encoding, encoder: Mapping[str, Any], shards: tuple[tuple[int, int], ...]) -> Plan:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blink.cluster.settings import SlurmSettings
+from blink.errors import SettingsError
 
 LOG_FOLDER = "log"
 OPTIONS = {
@@ -62,7 +63,7 @@ def sbatch_script(job: Job, slurm: SlurmSettings) -> str:
 
 def _options(job: Job, slurm: SlurmSettings) -> Iterator[str]:
     yield f"job-name={shlex.quote(job.name)}"
-    yield f"output={shlex.quote(str(job.log))}"
+    yield f"output={shlex.quote(_log_pattern(job))}"
     yield "open-mode=append"  # a requeued job appends to the same log
     yield "requeue"
     yield f"signal=USR1@{slurm.signal_lead_s}"
@@ -76,6 +77,15 @@ def _options(job: Job, slurm: SlurmSettings) -> Iterator[str]:
     if job.after:
         yield f"dependency=afterok:{':'.join(job.after)}"
         yield "kill-on-invalid-dep=yes"
+
+
+def _log_pattern(job: Job) -> str:
+    """The log as Slurm takes it: it replaces ``%`` in folders too, and nothing in a path with a backslash."""
+    folder = str(job.log.parent)
+    if any(c in "\\\n\r" or "\ud800" <= c <= "\udfff" for c in folder):
+        fault = "has a backslash, a line end or bytes that are not UTF-8, with which Slurm writes no log"
+        raise SettingsError(f"the folder {folder!r} {fault}; give another --out")
+    return f"{folder.replace('%', '%%')}/{job.log.name}"
 
 
 def _resources(slurm: SlurmSettings) -> Iterator[tuple[str, str]]:

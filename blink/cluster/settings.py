@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field
 
 from blink.errors import MissingFileError, SettingsError
+from blink.input_files import read_text
 from blink.runs.fields import Line, Natural, Positive, Section
 from blink.runs.settings import Settings, Source, from_environment, meant, origins
 
@@ -206,8 +207,8 @@ def _require(path: Path, named_by: str) -> Path:
 def _from_file(path: Path) -> Source:
     parser = configparser.ConfigParser(interpolation=None, default_section="", inline_comment_prefixes=(" #", "\t#"))
     try:
-        parser.read_string(path.read_text(encoding="utf-8"), str(path))
-    except (configparser.Error, UnicodeDecodeError) as error:
+        parser.read_string(read_text(path), str(path))
+    except configparser.Error as error:
         raise SettingsError(
             f"{path} cannot be read ({' '.join(str(error).split())}); write 'key = value' below '[section]'"
         ) from error

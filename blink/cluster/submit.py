@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -106,16 +107,17 @@ class Slurm:
         """
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-        executor = _executor(job.log.parent)
-        message = io.StringIO()
-        try:
-            with _surroundings(self._settings), contextlib.redirect_stderr(message):  # it also prints the error
-                return str(executor._submit_command(sbatch_script(job, self._settings.slurm)).job_id)
-        except (FailedJobError, FailedSubmissionError) as error:
-            raise SettingsError(_refusal(str(error), self._settings)) from error
-        finally:
-            for remaining in job.log.parent.glob(".submission_file_*.sh"):  # submitit keeps a copy named after the job's id
-                remaining.unlink()
+        message, script = io.StringIO(), sbatch_script(job, self._settings.slurm)
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        # submitit replaces %j in its folder, so it gets one of its own.
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                with _surroundings(self._settings), contextlib.redirect_stderr(message):  # it also prints the error
+                    name = str(_executor(Path(folder))._submit_command(script).job_id)
+            except (FailedJobError, FailedSubmissionError) as error:
+                raise SettingsError(_refusal(str(error), self._settings)) from error
+        (job.log.parent / f"{name}_submission.sh").write_text(script, encoding="utf-8")
+        return name
 
     def states(self, ids: Sequence[str]) -> Mapping[Task, State]:
         """See `Submitter`."""
@@ -293,8 +295,8 @@ class Local:
 
 
 def _log(task: Task, run: _Run) -> Path:
-    name = str(run.job.log).replace("%A", task[0]).replace("%a", str(run.shard)).replace("%j", task[0])
-    return Path(name)
+    name = run.job.log.name.replace("%A", task[0]).replace("%a", str(run.shard)).replace("%j", task[0])
+    return run.job.log.with_name(name)
 
 
 def _nodes(job: Job) -> list[dict[str, str]]:

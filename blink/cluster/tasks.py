@@ -129,7 +129,7 @@ def _encode(job: JobFolder, plan: Plan, shard: int, say: Say) -> list[Path]:
             raise SettingsError(f"{catalogue.path} has changed since the job was started; remove {job.path} and start again")
         chunks = job.path / CHUNKS_FOLDER / f"{shard:05d}"
         note = _noting(job, shard, sums=False)
-        return [encoding.encode(catalogue, encoder.encode, start, end, chunks, note)]
+        return [encoding.encode(catalogue, encoder.encode, start, end, chunks, note, say)]
 
 
 def _merge_encoded(job: JobFolder, plan: Plan) -> list[Path]:

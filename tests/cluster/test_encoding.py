@@ -15,8 +15,9 @@ from blink.cluster.encoding import Encoding, merge_t7, write_t7
 from blink.cluster.jobs import split_into_shards
 from blink.data.records import Entity
 from blink.errors import MismatchError, SettingsError
+from blink.kb.building import build_knowledge_base
 from blink.kb.catalogue import Catalogue
-from blink.kb.knowledge_base import KnowledgeBase, build_knowledge_base
+from blink.kb.knowledge_base import KnowledgeBase
 from blink.kb.vectors import load_vectors
 
 pytestmark = pytest.mark.quick

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from fake_slurm import FakeSlurm
+from locks import locked_elsewhere
 from toys import base_folder, knowledge_base, model, rows, write_catalogue
 
 from blink.apps.common import guarded, say
@@ -27,7 +28,6 @@ from blink.cluster import encoding, tasks
 from blink.cluster.jobs import JobFolder
 from blink.cluster.script import Job
 from blink.cluster.submit import ENDED, NEVER, SUCCESS, State, Task
-from blink.files import locked
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.linking import opening
 from blink.model.loading import load_model
@@ -275,7 +275,7 @@ class TestEncode:
         def full(*words: object) -> None:
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(encoding, "save_array", full)
+        monkeypatch.setattr(encoding, "save_chunk", full)
         status, _, err = blink(*encode(toy, tmp_path / "kb"))
         assert status == 1
         assert f"the disk of {tmp_path / 'kb'} is full ({os.strerror(number)}); make room and give the same command" in err
@@ -295,7 +295,7 @@ class TestLink:
 
     def test_as_linked_at_once(self, toy: Path, tmp_path: Path, blink: Blink) -> None:
         out = tmp_path / "links.jsonl"
-        _, err = done(blink(*self.words(toy, out, "--shards", 4)))
+        _, err = done(blink(*self.words(toy, out, "--shards", 4, "--descriptions")))
         assert f"{out}: 30 texts linked" in err
         arguments = ("--model", toy / "model", "--kb", toy / "kb", "--no-rank", "--threshold", -20, "--device", "cpu")
         once, _ = done(blink("link", "--file", toy / "texts.txt", "--json", *arguments))
@@ -462,6 +462,7 @@ def data(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[object, .
 
 
 class TestTrain:
+    @pytest.mark.slow
     def test_two_nodes_on_this_machine(self, data: tuple[object, ...], tmp_path: Path, blink: Blink) -> None:
         """Two tasks that know each other start a process each; those train together through accelerate and gloo."""
         _, err = done(blink("slurm", "train", "--nodes", 2, "--submit", "local", *data, "--out", tmp_path / "two"))
@@ -570,7 +571,7 @@ class TestSubmission:
     def test_two_commands_at_once(self, toy: Path, tmp_path: Path, blink: Blink) -> None:
         job = tmp_path / "kb" / "slurm"
         job.mkdir(parents=True)
-        with locked(job):
+        with locked_elsewhere(job):
             status, _, err = blink(*encode(toy, tmp_path / "kb", "--submit", "local"))
         assert (status, "another process is writing to" in err) == (1, True)
 
@@ -615,6 +616,7 @@ class TestSettings:
         assert "task" not in [line.split()[0] for line in out.splitlines() if line.strip()]
 
 
+@pytest.mark.slow
 def test_local_processes_give_the_same(toy: Path, tmp_path: Path, blink: Blink, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once for real: each shard and the merge as processes of their own."""
     arguments = ("--shard-rows", ROWS // 2)

@@ -30,8 +30,8 @@ def slurm() -> None:
 
     \b
     Try:
-      blink slurm settings                                        settings and their sources
-      blink slurm encode entity.jsonl --model M --out my-kb       a knowledge base, a job a million entities
-      blink slurm link texts.txt --shards 100 --out links.jsonl   links of many texts
-      blink slurm encode entity.jsonl --model M --out my-kb --dry-run
+      blink slurm settings                                 and their sources
+      blink slurm encode entity.jsonl --out my-kb          a knowledge base
+      blink slurm encode entity.jsonl --out my-kb --dry-run
+      blink slurm link texts.txt --shards 100 --out links.jsonl
     """

@@ -10,15 +10,21 @@ import click
 
 from blink.apps.common import say
 from blink.apps.model_options import model_option
+from blink.apps.sections import SectionedCommand
 from blink.apps.slurm.follow import follow
-from blink.apps.slurm.options import cluster_options, merge_option, take_cluster
+from blink.apps.slurm.options import CLUSTER_SECTIONS, cluster_options, merge_option, take_cluster
 from blink.cluster.jobs import JOB_FOLDER, JobFolder, split_into_shards
 from blink.kb.index.kinds import AUTO, CHOICES
 
 WHOLE_FILE = "all.t7"
+SECTIONS = {
+    "Input and output": ("out", "layout", "chunk", "skip_bad"),
+    **CLUSTER_SECTIONS,
+    "Encoding and index": ("model", "precision", "device", "batch_size", "index", "dtype"),
+}
 
 
-@click.command()
+@click.command(cls=SectionedCommand, sections=SECTIONS)
 @click.argument("catalogue", metavar="ENTITY.jsonl")
 @click.option("--out", required=True, metavar="DIR", help="Folder of the result; jobs leave their logs in DIR/slurm.")
 @model_option("Model whose candidate encoder encodes the entities.  [default: the starter]")

@@ -8,16 +8,27 @@ import click
 
 from blink.apps.common import say
 from blink.apps.evaluate import evaluate
-from blink.apps.model_options import model_options
+from blink.apps.model_options import MODEL_SECTION, RUN_SECTION, SCORE_SECTION, model_options
+from blink.apps.sections import SectionedCommand
 from blink.apps.slurm.follow import follow
-from blink.apps.slurm.options import cluster_options, merge_option, take_cluster
+from blink.apps.slurm.options import CLUSTER_SECTIONS, cluster_options, merge_option, take_cluster
 from blink.cluster.jobs import JOB_FOLDER, JobFolder
 
 EVALUATION = ("cluster", "mode", "mention_threshold", "entities", "mentions", "text_key")
 """Options of ``blink eval`` that ``blink slurm eval`` has too, in addition to those of models."""
 
 
-@click.command("eval")
+SECTIONS = {
+    "Results": ("out", "save_preds"),
+    **CLUSTER_SECTIONS,
+    **MODEL_SECTION,
+    **SCORE_SECTION,
+    **RUN_SECTION,
+    "How links are selected": EVALUATION,
+}
+
+
+@click.command("eval", cls=SectionedCommand, sections=SECTIONS)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "--out", required=True, metavar="DIR", help="Folder for NAME.json and NAME.rows.jsonl of each file, and scores.json."

@@ -7,15 +7,35 @@ from typing import Any
 import click
 
 from blink.apps.common import say
-from blink.apps.model_options import RECORDS, model_options, record_options
+from blink.apps.model_options import (
+    MODEL_SECTION,
+    RECORD_SECTION,
+    RECORDS,
+    RUN_SECTION,
+    SCORE_SECTION,
+    model_options,
+    record_options,
+)
+from blink.apps.sections import SectionedCommand
 from blink.apps.slurm.follow import follow
-from blink.apps.slurm.options import cluster_options, merge_option, take_cluster
+from blink.apps.slurm.options import CLUSTER_SECTIONS, cluster_options, merge_option, take_cluster
 from blink.cluster.jobs import JOB_SUFFIX, JobFolder
 
+SECTIONS = {
+    "Links and shards": ("out", "shards"),
+    **CLUSTER_SECTIONS,
+    **MODEL_SECTION,
+    **SCORE_SECTION,
+    **RECORD_SECTION,
+    **RUN_SECTION,
+}
 
-@click.command()
+
+@click.command(cls=SectionedCommand, sections=SECTIONS)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--out", required=True, metavar="LINKS", help="File to write: .jsonl, .jsonl.gz, .jsonl.zst or .parquet.")
+@click.option(
+    "--out", required=True, metavar="LINKS", help="File to write: .jsonl, .jsonl.gz, .jsonl.zst, .parquet, .csv or .tsv."
+)
 @click.option("--shards", type=click.IntRange(1), default=8, show_default=True, help="Jobs that the texts are split into.")
 @record_options
 @model_options

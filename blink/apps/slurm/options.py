@@ -16,6 +16,22 @@ FLAGS = tuple(name for name in SlurmSettings.model_fields if name != "setup")
 """Settings with a flag; lines of shell are for the file."""
 
 
+CLUSTER_SECTIONS = {
+    "Submission": ("submit", "settings_file", "dry_run", "detach", "merge"),
+    "Resources of a job": ("partition", "nodes", "gpus", "processes", "cpus", "mem_gb", "time_min"),
+    "Further settings of the cluster": (
+        "account",
+        "qos",
+        "constraint",
+        "signal_lead_s",
+        "requeues",
+        "parallel",
+        "shard_rows",
+    ),
+}
+"""Sections of help of the options below; see `blink.apps.sections`."""
+
+
 def cluster_options(command: Any) -> Any:
     """The options of every command that submits: settings of the cluster, dry run and detaching."""
     switches = (

@@ -10,15 +10,20 @@ import click
 
 from blink.apps.common import say
 from blink.apps.options import take_settings
+from blink.apps.sections import PassingCommand, SectionedCommand
 from blink.apps.slurm.follow import follow
-from blink.apps.slurm.options import cluster_options, take_cluster
+from blink.apps.slurm.options import CLUSTER_SECTIONS, cluster_options, take_cluster
 from blink.cluster.jobs import JOB_FOLDER, JobFolder
 from blink.cluster.plans import training_plan
 from blink.errors import SettingsError
 from blink.training.settings import TrainSettings
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+class _Train(PassingCommand, SectionedCommand):
+    """Its arguments are those of another command."""
+
+
+@click.command(cls=_Train, sections=CLUSTER_SECTIONS, context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="ARGUMENTS OF blink train ...")
 @cluster_options
 @click.pass_context

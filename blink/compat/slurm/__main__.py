@@ -2,7 +2,7 @@
 
 import sys
 
-from blink.compat.slurm.run import main
+from blink.stopping import program
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(program("launchers", "blink.compat.slurm.run:main")(sys.argv[1:]))

@@ -19,7 +19,8 @@ from blink.cluster.settings import DRY_RUN_VARIABLE, ClusterSettings, load_setti
 from blink.compat.slurm.arguments import read_encode_arguments, read_eval_arguments, read_train_arguments
 from blink.compat.slurm.plans import Plan, Step, plan_encoding, plan_evaluation, plan_training
 from blink.errors import MissingFileError, SettingsError
-from blink.files import sha256, write_json
+from blink.files import atomic_open, sha256, write_json
+from blink.input_files import open_file
 
 GPUS = (("/proc/driver/nvidia/gpus", "*"), ("/dev", "nvidia[0-9]*"))
 """Where GPUs are seen; containers show but one of them."""
@@ -173,6 +174,5 @@ def copy_model(files: Sequence[Path], folder: Path) -> None:
                 f"{folder} holds {vectors.name} and perhaps more vectors of another model than {file.parent}; "
                 "move the folder away, or remove it"
             )
-        partial = target.with_name(f".{target.name}.part")
-        shutil.copyfile(file, partial)
-        partial.replace(target)
+        with open_file(file) as source, atomic_open(target, "wb") as copy:
+            shutil.copyfileobj(source, copy, 1 << 20)
