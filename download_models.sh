@@ -8,4 +8,5 @@ if ! command -v python3 >/dev/null; then
     exit 1
 fi
 exec python3 -I -S -B -c 'import sys, pathlib; root = sys.argv.pop(1); sys.path.insert(0, root)
-from blink.apps.download.commands import main; sys.exit(main(pathlib.Path(root)))' "$root" "$@"
+from blink.stopping import program
+sys.exit(program("download_models.sh", "blink.apps.download.commands:main")(pathlib.Path(root)))' "$root" "$@"

@@ -198,6 +198,8 @@ def checkout(tmp_path: Path, site: Site) -> Checkout:
         (root / package).mkdir()
         for module in (ROOT / package).glob("*.py" if "download" in package else "__init__.py"):
             shutil.copy(module, root / package)
+    for module in ("stopping.py", "terminal.py"):
+        shutil.copy(ROOT / "blink" / module, root / "blink")
     variables = {
         key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy") and not key.startswith("BLINK_")
     }
@@ -603,7 +605,7 @@ def test_file_from_elsewhere_is_adopted_or_left_alone(checkout: Checkout, site: 
 
 def test_broken_records(checkout: Checkout) -> None:
     (checkout.models / ".downloads.json").write_text("{", encoding="utf-8")
-    assert "delete it" in checkout.refused()
+    assert "move it away" in checkout.refused()
 
 
 # ---- archives

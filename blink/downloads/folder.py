@@ -1,4 +1,4 @@
-"""The list of published files, the models folder with its record of downloads, and archives in it."""
+"""The list of published files, and the models folder with its record of downloads."""
 
 from __future__ import annotations
 
@@ -8,16 +8,22 @@ import hashlib
 import json
 import os
 import shutil
-import tarfile
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from blink.terminal import escaped
 
 CHUNK = 1 << 20
 RECORDS, PIDS = ".downloads.json", ".downloads.pids"
+MAX_OWN_BYTES = 16 << 20
+"""Largest list of files, record and note that this program reads."""
+_OF_PATHS = "/%~!$&'()*+,;=:@"
+ADDRESS_CHARACTERS = f"{_OF_PATHS}?#[]"
+"""Characters that stay as they are; a percent sign is one of an address that is encoded already."""
 
 
 class DownloadError(Exception):
@@ -30,7 +36,7 @@ class DownloadError(Exception):
 
 def say(text: str) -> None:
     """Print a line at once."""
-    print(text, flush=True)
+    print(escaped(text), flush=True)
 
 
 def human_size(size: float) -> str:
@@ -56,6 +62,32 @@ def sha256_of(path: Path) -> str:
             f"cannot read {path} ({error.strerror}); fix the disk or the permissions, then run again"
         ) from error
     return digest.hexdigest()
+
+
+def read_small(path: Path) -> str:
+    """The text of a file of this program's own.
+
+    Raises:
+        ValueError: it is no regular file, or too large for one of these.
+    """
+    if not path.is_file() or size_of(path) > MAX_OWN_BYTES:
+        raise ValueError("not a file of this program")
+    return path.read_text(encoding="utf-8")
+
+
+def checked_records(content: Any) -> dict[str, dict[str, Any]]:
+    """The content of `RECORDS`.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    types = {"sha256": str, "bytes": int}
+    if not isinstance(content, dict) or not all(
+        isinstance(record, dict) and "mtime_ns" in record and all(isinstance(record.get(k), t) for k, t in types.items())
+        for record in content.values()
+    ):
+        raise ValueError("not a record of downloads")
+    return content
 
 
 def free_bytes(folder: Path) -> int:
@@ -93,13 +125,17 @@ class PublishedFile:
     unpack: bool = False
 
     def __post_init__(self) -> None:
+        texts = (self.name, self.path, self.target, self.purpose, self.sha256 or "", *self.groups)
+        sizes = (self.bytes or 0, self.approx_bytes or 0)
+        if not (all(isinstance(t, str) for t in texts) and all(isinstance(n, int) and n >= 0 for n in sizes)):
+            raise ValueError(f"entry {self.name!r} has a field of a wrong type")
         if not (self.name and self.path and self.groups and is_inside(self.target)):
             raise ValueError(f"entry {self.name!r} has an empty field or a target outside the models folder")
 
 
 def is_inside(path: str) -> bool:
     """Whether a relative path stays in its folder."""
-    return bool(path) and not path.startswith("/") and ".." not in PurePosixPath(path).parts
+    return bool(path) and not path.startswith("/") and "\0" not in path and ".." not in PurePosixPath(path).parts
 
 
 def read_manifest(path: Path) -> tuple[str, dict[str, str], list[PublishedFile]]:
@@ -107,12 +143,12 @@ def read_manifest(path: Path) -> tuple[str, dict[str, str], list[PublishedFile]]
     restore = "restore it with: git checkout models/MANIFEST.json"
     keys = {field.name for field in fields(PublishedFile)}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_small(path) if path.exists() else path.read_text(encoding="utf-8"))
         files = [PublishedFile(**{key: value for key, value in entry.items() if key in keys}) for entry in content["files"]]
         return content["base_url"], content.get("groups", {}), files
     except OSError as error:
         raise DownloadError(f"cannot read the list of files {path}: {error.strerror}; {restore}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DownloadError(f"{path} is not a valid list of files ({error!r}); {restore}") from error
 
 
@@ -147,15 +183,20 @@ class ModelsFolder:
         self.path, self.base_url = path, base_url
         self._records: dict[str, dict[str, Any]] = {}
         try:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                self._records = json.loads((path / RECORDS).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            fix = "delete it, then run again: files that are here are recorded again"
+            if (path / RECORDS).exists():
+                self._records = checked_records(json.loads(read_small(path / RECORDS)))
+        except (OSError, ValueError, RecursionError) as error:
+            fix = "move it away, then run again: files that are here are recorded again"
             raise DownloadError(f"cannot read {path / RECORDS} ({error}); {fix}") from error
 
     def url(self, file: PublishedFile) -> str:
-        """Address of a file."""
-        return f"{self.base_url}/{file.path}"
+        """Address of a file; blanks and other characters that no address has are encoded."""
+        return f"{quote(self.base_url, safe=ADDRESS_CHARACTERS)}/{quote(file.path, safe=_OF_PATHS)}"
+
+    def recorded(self, file: PublishedFile) -> str | None:
+        """The sha256 that a file had at its first download; None before."""
+        record = self._records.get(file.target)
+        return None if record is None else record["sha256"]
 
     def state(self, file: PublishedFile) -> FileState:
         """Compare a file with its record, without reading it."""
@@ -237,55 +278,3 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         pids.unlink(missing_ok=True)
         os.close(descriptor)
-
-
-# -- archives
-
-
-def unpack(path: Path, sha256: str) -> None:
-    """Unpack NAME.tar.gz into the folder NAME next to it, all or nothing; a marker names the archive's hash."""
-    stem = path.name[: -len(".tar.gz")]
-    folder, temporary = path.with_name(stem), path.with_name(f"{stem}.unpack.part")
-    marker = folder / ".unpacked"
-    if marker.is_file() and marker.read_text(encoding="utf-8").strip() == sha256:
-        return
-    if folder.exists():
-        raise DownloadError(f"{folder} is here but does not come from {path.name}; move it away, then run again")
-    say(f"unpacking {path.name}")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        extract(path, temporary, stem)
-        (temporary / marker.name).write_text(sha256 + "\n", encoding="utf-8")
-        temporary.rename(folder)
-    except (OSError, ValueError, KeyError, EOFError, zlib.error, tarfile.TarError) as error:
-        fix = "the archive is kept, its partial output was removed; fix that, then run again"
-        raise DownloadError(f"cannot unpack {path}: {error}; {fix}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def extract(path: Path, folder: Path, stem: str) -> None:
-    """Extract an archive; a single top folder named like the archive is not doubled."""
-    with tarfile.open(path, "r:gz") as archive:
-        members = archive.getmembers()
-        for member in members:
-            if not is_inside(member.name):
-                raise ValueError(f"its member '{member.name}' would be outside the folder")
-            tarfile.data_filter(member, str(folder))  # raises at links that lead out and at what is no file
-        size, room = sum(member.size for member in members), free_bytes(folder)
-        if size > room:
-            raise ValueError(f"it needs {human_size(size)} unpacked, {human_size(room)} are free")
-        strip = int({PurePosixPath(member.name).parts[:1] for member in members} - {()} == {(stem,)})
-        for member in members:
-            target = folder.joinpath(*PurePosixPath(member.name).parts[strip:])
-            if member.isdir():
-                target.mkdir(parents=True, exist_ok=True)
-                continue
-            # Links become copies of what they name inside the archive, so nothing can lead out of the folder.
-            source = archive.extractfile(member)
-            if source is None:
-                raise ValueError(f"its link '{member.name}' does not name a file")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with source, target.open("wb") as sink:
-                shutil.copyfileobj(source, sink, CHUNK)

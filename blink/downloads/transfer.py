@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
+import re
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast
+from urllib.parse import quote, urlsplit
 
 from blink.downloads.folder import (
+    ADDRESS_CHARACTERS,
     CHUNK,
+    RECORDS,
     DownloadError,
     ModelsFolder,
     PublishedFile,
@@ -23,10 +29,18 @@ from blink.downloads.folder import (
     size_of,
     write_whole,
 )
+from blink.terminal import TerminalCodes, escaped_line
 
 MAX_TRIES = 5  # in a row without a new byte
 PROGRESS_S = 30  # between progress lines when stdout is no terminal
 PROBE_TIMEOUT_S, STALL_TIMEOUT_S = 20, 60
+MIN_BYTES_PER_S = 100
+"""A slower transfer is one that stalls."""
+MAX_UNLISTED_BYTES = 64 << 30
+"""Most bytes of a file whose size neither the list nor the server says."""
+LONGEST_HEADER = 1000
+_NUMBER = re.compile("[0-9]{1,18}")
+_RANGE = re.compile("bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 OTHER_MIRROR = "use another BLINK_MIRROR or update models/MANIFEST.json"
 
 
@@ -40,8 +54,8 @@ class Version(NamedTuple):
     @classmethod
     def of(cls, response: http.client.HTTPResponse, offset: int = 0) -> Version:
         """From the headers of a response whose body begins at an offset."""
-        etag, modified, length = (response.headers.get(key, "") for key in ("ETag", "Last-Modified", "Content-Length"))
-        return cls(etag, modified, str(int(length) + offset) if length.isdecimal() else "")
+        etag, modified, length = (_plain(response.headers.get(key, "")) for key in ("ETag", "Last-Modified", "Content-Length"))
+        return cls(etag, modified, str(int(length) + offset) if _NUMBER.fullmatch(length) else "")
 
     @property
     def size(self) -> int | None:
@@ -54,20 +68,46 @@ class Version(NamedTuple):
         return self.modified if self.etag.startswith("W/") else self.etag or self.modified
 
 
+def _plain(value: str) -> str:
+    """A value of a header that can be sent back; empty for others."""
+    return value if value.isascii() and value.isprintable() and len(value) <= LONGEST_HEADER else ""
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects by HTTP alone, and never from an encrypted address to another."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        schemes = [urlsplit(url).scheme.lower() for url in (req.full_url, newurl)]
+        if schemes[1] not in ("http", "https") or schemes == ["https", "http"]:
+            advice = "only redirects by http and https are followed, none away from https; check BLINK_MIRROR and proxy"
+            raise DownloadError(f"{req.full_url} redirects to {newurl}; {advice}")
+        new = super().redirect_request(req, fp, code, msg, headers, quote(newurl, safe=ADDRESS_CHARACTERS))
+        if new is not None:
+            new.method = req.get_method()
+        return new
+
+
 def request(url: str, method: str, headers: Mapping[str, str], timeout_s: float) -> http.client.HTTPResponse:
     """Ask a server; redirects are followed. Raises `OSError` or `http.client.HTTPException`."""
     message = urllib.request.Request(url, headers={"User-Agent": "download_models.sh", **headers}, method=method)
-    response: http.client.HTTPResponse = urllib.request.urlopen(message, timeout=timeout_s)
+    response: http.client.HTTPResponse = urllib.request.build_opener(_Redirects).open(message, timeout=timeout_s)
     return response
 
 
 def reason_of(error: Exception) -> str:
     """Why a request failed."""
-    return str(getattr(error, "reason", "") or error) or type(error).__name__
+    return " ".join(str(getattr(error, "reason", "") or error).split()) or type(error).__name__
 
 
 def refuse_if_final(name: str, url: str, status: int) -> None:
     """Raise for answers that another try cannot change."""
+    if 300 <= status < 400:
+        advice = "check BLINK_MIRROR, proxy and permissions, then run again"
+        raise DownloadError(
+            f"{name}: {url} redirects in a circle, or to what is no address of the web (HTTP {status}); {advice}"
+        )
     if status in (404, 410):
         advice = "check BLINK_MIRROR if it is set, or select other files with --only"
         raise DownloadError(f"{name}: {url} does not exist (HTTP {status}); {advice}")
@@ -90,7 +130,7 @@ def probe(folder: ModelsFolder, file: PublishedFile) -> tuple[Version, str]:
             version = Version.of(response)
     except urllib.error.HTTPError as error:
         refuse_if_final(file.name, url, error.code)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # values: an address in a header is none
         return version, reason_of(error)
     check_size(file, url, version.size)
     return version, ""
@@ -104,10 +144,14 @@ class Transfer:
         file: to download.
         label: in front of its messages.
         latest: what the server said of the file just now.
+        accept_changed: take a file whose sha256 is not that of its first download.
     """
 
-    def __init__(self, folder: ModelsFolder, file: PublishedFile, label: str, latest: Version) -> None:
+    def __init__(
+        self, folder: ModelsFolder, file: PublishedFile, label: str, latest: Version, *, accept_changed: bool = False
+    ) -> None:
         self._folder, self._file, self._label, self._latest = folder, file, label, latest
+        self._accept_changed, self._too_slow = accept_changed, False
         self._url, self._target = folder.url(file), folder.path / file.target
         self._partial, self._meta = (self._target.with_name(self._target.name + end) for end in (".part", ".meta.part"))
         self._can_resume = True
@@ -121,7 +165,7 @@ class Transfer:
             raise DownloadError(f"cannot create {folder} ({error.strerror}); fix the permissions, then run again") from error
         started, best, tries = time.monotonic(), size_of(self._partial), 0
         while problem := self._attempt():
-            if size_of(self._partial) > best:
+            if size_of(self._partial) > best and not self._too_slow:
                 best, tries = size_of(self._partial), 0
             if tries == MAX_TRIES - 1:
                 advice = "check the network or set BLINK_MIRROR, then run again: it resumes"
@@ -149,7 +193,7 @@ class Transfer:
                 return "" if error.headers.get("Content-Range") == f"bytes */{offset}" else "the part is too long"
             refuse_if_final(self._file.name, self._url, error.code)
             return f"{self._url} answers with HTTP {error.code}"
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             return f"no answer from {self._url}: {reason_of(error)}"
         with response:
             if headers and response.status != 206:
@@ -160,7 +204,18 @@ class Transfer:
                     else "the server cannot resume"
                 )
                 say(f"{self._file.name}: {problem}; starting over")
+            if response.status == 206 and not self._continues(response, version, offset):
+                self._can_resume = False
+                return "the server sends another part than the one that is missing"
             return self._receive(response, offset if response.status == 206 else 0)
+
+    def _continues(self, response: http.client.HTTPResponse, version: Version, offset: int) -> bool:
+        """Whether a partial answer is what was asked for: from the offset to the end of the same file."""
+        match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        if match is None or not offset:
+            return False
+        first, last, total = match[1], match[2], match[3]
+        return int(first) == offset and int(last) + 1 == int(total) and version.length in ("", total)
 
     def _receive(self, response: http.client.HTTPResponse, offset: int) -> str:
         version = Version.of(response, offset)
@@ -181,21 +236,40 @@ class Transfer:
 
     def _append(self, response: http.client.HTTPResponse, offset: int, length: int | None) -> str:
         """Write a body behind an offset of the part, up to the listed size; returns what went wrong with reading."""
-        progress = Progress(self._label, offset, length)
-        with self._partial.open("r+b" if offset else "wb", buffering=0) as sink, contextlib.closing(progress):
+        progress, limit, self._too_slow = Progress(self._label, offset, length), self._most(length), False
+        with _opened(self._partial, "r+b" if offset else "wb") as sink, contextlib.closing(progress):
             size = sink.seek(offset)
-            while self._file.bytes is None or size <= self._file.bytes:
+            checked_s, checked = time.monotonic(), size
+            while True:
                 try:
-                    chunk = memoryview(response.read1(CHUNK))
-                except (OSError, http.client.HTTPException) as error:
+                    chunk = memoryview(response.read1(min(CHUNK, limit - size + 1)))
+                except (OSError, ValueError, http.client.HTTPException) as error:
                     return reason_of(error)
                 if not chunk:
                     break
+                if size + len(chunk) > limit:
+                    self._discard()
+                    said = f"the list says {limit}" if self._file.bytes is not None else f"at most {limit} are taken"
+                    raise DownloadError(f"{self._file.name}: {self._url} sends more bytes, {said}; {OTHER_MIRROR}")
+                if time.monotonic() - checked_s >= STALL_TIMEOUT_S:
+                    if size - checked < STALL_TIMEOUT_S * MIN_BYTES_PER_S:
+                        self._too_slow = True
+                        return f"fewer than {MIN_BYTES_PER_S} bytes a second"
+                    checked_s, checked = time.monotonic(), size
                 while chunk:
                     written = sink.write(chunk) or 0
                     chunk, size = chunk[written:], size + written
                 progress.show(size)
         return ""
+
+    def _most(self, length: int | None) -> int:
+        """Bytes that a file may have: those of the list, of the server's word, or the largest without either."""
+        sizes = (self._file.bytes, length, None if not self._file.approx_bytes else 2 * self._file.approx_bytes)
+        return next((size for size in sizes if size is not None), MAX_UNLISTED_BYTES)
+
+    def _discard(self) -> None:
+        self._partial.unlink(missing_ok=True)
+        self._meta.unlink(missing_ok=True)
 
     def _accept(self) -> None:
         """Check a complete part against the list, record it, give it its name."""
@@ -205,13 +279,26 @@ class Transfer:
         elif file.sha256 not in (None, sha256):
             problem = f"what came from {self._url} has sha256 {sha256}, the list says {file.sha256}; {OTHER_MIRROR}"
         if problem:
-            self._partial.unlink()
-        else:
-            self._folder.record(file, sha256, self._partial)
-            self._partial.replace(self._target)
-        self._meta.unlink(missing_ok=True)
-        if problem:
+            self._discard()
             raise DownloadError(f"{file.name}: {problem}")
+        recorded = self._folder.recorded(file)
+        if file.sha256 is None and recorded not in (None, sha256) and not self._accept_changed:
+            advice = f"if the publisher has changed it, add --accept-changed, else delete {self._partial} and run again"
+            raise DownloadError(f"{file.name}: has sha256 {sha256}, its first download had {recorded}; {advice}")
+        self._folder.record(file, sha256, self._partial)
+        try:
+            self._partial.replace(self._target)
+        except OSError as error:
+            raise DownloadError(f"cannot write {self._target} ({error.strerror}); move it away, then run again") from error
+        self._meta.unlink(missing_ok=True)
+        note = "as recorded" if sha256 in (file.sha256, recorded) else f"recorded in {RECORDS}"
+        say(f"{self._label}  sha256 {sha256}, {note}")
+
+
+def _opened(path: Path, mode: str) -> BinaryIO:
+    """Open a part to write: no link, no pipe that nothing reads."""
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK
+    return cast(BinaryIO, open(path, mode, 0, opener=lambda name, basic: os.open(name, basic | flags, 0o666)))
 
 
 class Progress:
@@ -234,9 +321,14 @@ class Progress:
             text += f" of {human_size(self._length)} ({size * 100 // self._length}%)  {human_size(rate)}/s  {left_min} min left"
         else:
             text += f"  {human_size(rate)}/s"
-        print(f"\r{text}\033[K" if self._terminal else text, end="" if self._terminal else "\n", flush=True)
+        if not self._terminal:
+            say(text)
+            return
+        sys.stdout.write(TerminalCodes(f"\r{escaped_line(text)}\033[K"))
+        sys.stdout.flush()
 
     def close(self) -> None:
         """Clear the line of a terminal."""
         if self._terminal:
-            print("\r\033[K", end="", flush=True)
+            sys.stdout.write(TerminalCodes("\r\033[K"))
+            sys.stdout.flush()

@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from blink.downloads.archives import unpack
 from blink.downloads.folder import (
     DownloadError,
     FileState,
@@ -26,12 +26,13 @@ from blink.downloads.folder import (
     say,
     select_files,
     size_of,
-    unpack,
 )
 from blink.downloads.transfer import Transfer, Version, probe
+from blink.stopping import StoppedBySignal, flush_or_discard, flushed_output, signals_raise, without_reader
+from blink.terminal import escaped_line, protect_streams
 
 HELP = """\
-Usage: ./download_models.sh [--only NAME]... [--group GROUP]... [--list | --dry-run | --verify]
+Usage: ./download_models.sh [--only NAME]... [--group GROUP]... [--accept-changed] [--list | --dry-run | --verify]
 
 Downloads published models and data into models/. Without options: the group "default", which is all that
 linking needs (a model, its settings, the catalogue and the entity vectors; more than 24 GB).
@@ -42,6 +43,7 @@ Which files
 What to do with them
   --list          show every file: size, groups, whether it is here, what it is for
   --dry-run       show what would be downloaded, how much, and the free disk; change nothing; works offline
+  --accept-changed  take files whose sha256 is not that of their first download, and record the new one
   --verify        compare the files that are here with their recorded sha256, reading every byte
   -h, --help      this text
 
@@ -55,8 +57,8 @@ Interrupting is safe. A file grows as NAME.part and gets its name when it is com
 connection or a crash run the same command again: it resumes, and starts over only if the published file has
 changed meanwhile or the server cannot resume. What is already here and unchanged is skipped.
 
-A file's sha256 is recorded at its first download in models/.downloads.json and compared in later runs; a
-damaged file is reported and downloaded again. A .tar.gz is also unpacked into a folder with its name.
+A file's sha256 is shown and recorded at its first download, in models/.downloads.json, and what is downloaded
+later must have it too; a damaged file is reported and downloaded again. A .tar.gz is also unpacked into a folder with its name.
 
 Environment
   BLINK_MIRROR         address to use instead of https://dl.fbaipublicfiles.com (http or https)
@@ -116,7 +118,7 @@ def count_files(count: int) -> str:
     return f"{count} file{'s' * (count != 1)}"
 
 
-def fetch(folder: ModelsFolder, files: Sequence[PublishedFile], wait_s: int) -> None:
+def fetch(folder: ModelsFolder, files: Sequence[PublishedFile], wait_s: int, *, accept_changed: bool = False) -> None:
     """Download missing files, and unpack archives."""
     plan = make_plan(folder, files, read=True)
     needed, free = show_plan(folder, plan)
@@ -128,7 +130,8 @@ def fetch(folder: ModelsFolder, files: Sequence[PublishedFile], wait_s: int) -> 
         raise DownloadError(f"not enough disk for {folder.path}: {room}; {fix}")
     for number, (file, action, size, version) in enumerate(plan, 1):
         if action == "fetch":
-            Transfer(folder, file, f"[{number}/{len(files)}] {file.name}", version).run(wait_s)
+            label = f"[{number}/{len(files)}] {file.name}"
+            Transfer(folder, file, label, version, accept_changed=accept_changed).run(wait_s)
         elif action == "adopt":
             folder.adopt(file, size)
         if file.unpack:
@@ -179,10 +182,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(option, action="append", nargs="?", const="", default=[])
     for option in ("--list", "--dry-run", "--verify"):
         parser.add_argument(option, dest="modes", action="append_const", const=option, default=[])
-    parser.add_argument("-h", "--help", action="store_true")
+    for option in ("-h --help", "--accept-changed"):
+        parser.add_argument(*option.split(), action="store_true")
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        allowed = "--only NAME, --group GROUP, --list, --dry-run, --verify, --help"
+        allowed = "--only NAME, --group GROUP, --accept-changed, --list, --dry-run, --verify, --help"
         raise DownloadError(f"unknown option '{unknown[0]}'; allowed are: {allowed}", 2)
     for option in ("only", "group"):
         if "" in getattr(options, option):
@@ -223,21 +227,22 @@ def run(root: Path, arguments: Sequence[str], environment: Mapping[str, str]) ->
         if mode == "--verify":
             verify(folder, files, all_required=is_selection)
         else:
-            fetch(folder, files, int(wait_s))
+            fetch(folder, files, int(wait_s), accept_changed=options.accept_changed)
 
 
 def main(root: Path) -> int:
     """Run as a program over a checkout; returns the exit status."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    protect_streams()
     try:
-        run(root, sys.argv[1:], os.environ)
+        with signals_raise(program="download_models.sh"), flushed_output():
+            run(root, sys.argv[1:], os.environ)
     except DownloadError as error:
-        print(f"download_models.sh: {error}", file=sys.stderr)
+        print(escaped_line(f"download_models.sh: {error}"), file=sys.stderr)
         return error.status
-    except KeyboardInterrupt:
+    except StoppedBySignal as stop:
+        flush_or_discard()
         print("download_models.sh: stopped; run the same command again to resume", file=sys.stderr)
-        return 130
+        return 128 + stop.signal
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: say nothing at exit either
-        return 141
+        return without_reader()
     return 0
