@@ -30,8 +30,8 @@ __all__ = [
 _MODULES = {
     "blink.data.records": ("Candidate", "Entity", "Link", "LinkedText", "Mention"),
     "blink.errors": ("BlinkError",),
-    "blink.kb.knowledge_base": ("KnowledgeBase",),
     "blink.linking.linker": ("Linker", "load"),
+    "blink.linking.opening": ("KnowledgeBase",),
     "blink.model.biencoder": ("BiEncoder",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -43,7 +43,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'blink' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_MODULE_OF[name]), name)
+    from blink.extras import extras_for
+
+    with extras_for(f"uses of blink.{name}"):
+        return getattr(import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -3,19 +3,21 @@
 ``python blink/main_dense.py --help`` lists the flags.
 """
 
+# ruff: noqa: PTH120 - until signals are handled, Ctrl-C is a traceback: pathlib would take longer than all else before that
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 
 if __name__ == "__main__":
     # Python puts a script's own folder first on the path: there `import blink` fails, and modules shadow installed ones.
-    here = Path(__file__).resolve().parent
-    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
+    here = os.path.dirname(os.path.realpath(__file__))
+    sys.path[:] = [os.path.dirname(here), *(entry for entry in sys.path if os.path.realpath(entry) != here)]
 
-from blink.compat.blink_main_dense.calls import load_models, main, run
+    from blink.stopping import program
+
+    sys.exit(program("main_dense.py", "blink.compat.blink_main_dense.calls:main")())
+
+from blink.compat.blink_main_dense.calls import load_models, run
 
 __all__ = ["load_models", "run"]
-
-if __name__ == "__main__":
-    sys.exit(main())

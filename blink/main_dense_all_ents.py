@@ -3,16 +3,17 @@
 ``python blink/main_dense_all_ents.py --help`` lists the flags.
 """
 
+# ruff: noqa: PTH120 - until signals are handled, Ctrl-C is a traceback: pathlib would take longer than all else before that
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 
 if __name__ == "__main__":
     # Python puts a script's own folder first on the path: there `import blink` fails, and modules shadow installed ones.
-    here = Path(__file__).resolve().parent
-    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
+    here = os.path.dirname(os.path.realpath(__file__))
+    sys.path[:] = [os.path.dirname(here), *(entry for entry in sys.path if os.path.realpath(entry) != here)]
 
-    from blink.compat.elq.run import main
+    from blink.stopping import program
 
-    sys.exit(main())
+    sys.exit(program("main_dense_all_ents.py", "blink.compat.elq.run:main")())

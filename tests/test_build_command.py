@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blink.kb.knowledge_base import CHUNKS_FOLDER, WORK_FOLDER, KnowledgeBase
+from blink.kb.knowledge_base import KnowledgeBase
+from blink.kb.manifest import CHUNKS_FOLDER, WORK_FOLDER
 from tests import toys
 
 ROWS, CHUNK_ROWS = 60, 5
@@ -21,6 +22,7 @@ PROGRAM = """
 import sys, time, types
 import numpy as np
 import blink.progress
+from blink.kb.vectors import CandidateEncoder
 
 blink.progress.INTERVAL_S = 0.1
 delay_s = float(sys.argv.pop(1))
@@ -32,7 +34,7 @@ def encode(entities):
     return np.array([[len(e.title), sum(map(ord, e.title + e.text))] for e in entities], np.float32)
 
 opening = types.ModuleType("blink.linking.opening")
-opening.open_candidate_encoder = lambda *options: types.SimpleNamespace(encode=encode, fingerprint="fingerprint")
+opening.open_encoder_for_builds = lambda *options: CandidateEncoder(encode, "fingerprint")
 sys.modules["blink.linking.opening"] = opening
 from blink.apps.cli import main
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from outcomes import one_clear_line
+from toys import change_manifest
 
 from blink.linking.starter import starter_kb
 
@@ -25,8 +26,8 @@ def starter() -> Path:
 
 
 def outside(root: Path, *arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    """Run a command as a process of its own, from another folder's view: no PYTHONPATH."""
-    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    """Run a command as a process of its own, as users do: no PYTHONPATH, the default backend."""
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "BLINK_BACKEND")} | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "blink.apps.cli", *map(str, arguments)]
     return subprocess.run(command, cwd=root, env=env, capture_output=True, timeout=120, check=False, **options)
 
@@ -55,7 +56,19 @@ class TestContract:
         assert second == {"text": "nothing of note here", "links": []}
         assert [link["kb_id"] for link in first["links"]] == ["Q3392", "Q79"]
         for link in first["links"]:
-            assert list(link) == ["start", "end", "mention", "row", "kb_id", "title", "score", "candidates"]
+            assert list(link) == [
+                "start",
+                "end",
+                "mention",
+                "row",
+                "kb_id",
+                "title",
+                "score",
+                "description",
+                "url",
+                "types",
+                "candidates",
+            ]
             assert first["text"][link["start"] : link["end"]] == link["mention"]
             assert list(link["candidates"][0]) == ["row", "kb_id", "title", "score"]
             assert link["candidates"][0]["row"] == link["row"]
@@ -100,7 +113,8 @@ class TestContract:
                 keys = {"precision", "recall", "f1", "f1_low", "f1_high", "correct", "predicted", "gold"}
                 assert set(report[section][matching]) == keys
                 assert report[section][matching]["f1_low"] <= report[section][matching]["f1"]
-        assert len(rows.read_text().splitlines()) == report["questions"] == 80
+        texts = (root / "tests/data/everyday-dev.jsonl").read_text().splitlines()
+        assert len(rows.read_text().splitlines()) == report["questions"] == len(texts)
 
     @pytest.mark.parametrize("index", ["flat", "hnsw", "ivfflat"])
     def test_kb_build_then_link(self, blink: Run, entities: Path, tmp_path: Path, index: str) -> None:
@@ -122,7 +136,7 @@ class TestContract:
             assert "Usage: blink" in out
 
     def test_pipe(self, root: Path, starter: Path) -> None:
-        done = outside(root, "link", "--json", input=b"Rome is old\nno names\n")
+        done = outside(root, "link", "--json", "--backend", "onnx", input=b"Rome is old\nno names\n")
         assert done.returncode == 0
         assert [json.loads(line)["text"] for line in done.stdout.decode().splitlines()] == ["Rome is old", "no names"]
 
@@ -151,13 +165,15 @@ class TestBadInput:
         done = outside(root, "link", b"caf\xe9".decode("utf-8", "surrogateescape"))
         one_clear_line(done.returncode, done.stderr.decode(), "text 1")
 
-    def test_a_megabyte_of_text_is_linked(self, root: Path, starter: Path) -> None:
-        text = "The ferry left Lisbon at dawn and nobody on board could sleep any longer. " * 13_600
-        done = outside(root, "link", "--json", input=text.encode())
+    @pytest.mark.parametrize("sentences", [1_000, pytest.param(13_600, marks=pytest.mark.slow)])
+    def test_a_long_text_on_one_line_is_linked(self, root: Path, starter: Path, sentences: int) -> None:
+        """A megabyte of it among the slow tests."""
+        text = "The ferry left Lisbon at dawn and nobody on board could sleep any longer. " * sentences
+        done = outside(root, "link", "--json", "--backend", "onnx", input=text.encode())
         assert done.returncode == 0, done.stderr
         links = json.loads(done.stdout)["links"]
-        assert len(text) > 1_000_000
-        assert sum(link["mention"] == "Lisbon" for link in links) >= 13_000
+        assert len(text) > 70_000
+        assert sum(link["mention"] == "Lisbon" for link in links) >= 0.95 * sentences
 
     def test_unknown_options_and_values(self, blink: Run) -> None:
         one_clear_line(*blink("link", "x", "--nonsense")[::2], "--nonsense")
@@ -173,7 +189,7 @@ class TestBadInput:
 
     def test_broken_catalogue_lines_are_named(self, blink: Run, tmp_path: Path) -> None:
         broken = tmp_path / "entity.jsonl"
-        broken.write_text('{"title": "One"}\n{"title": \n{"text": "no title"}\n')
+        broken.write_text('{"title": "One"}\n{"title": \n{"text": "no title"}\n{"title": "Two"}\n{"title": "Three"}\n')
         one_clear_line(*blink("kb", "build", broken, "--out", tmp_path / "kb")[::2], "line 2", "--skip-bad")
         status, _, err = blink("kb", "build", broken, "--out", tmp_path / "kb", "--skip-bad")
         assert status == 0, err
@@ -189,7 +205,7 @@ class TestBadInput:
     def test_damaged_model(self, blink: Run, root: Path, starter: Path, tmp_path: Path) -> None:
         model = tmp_path / "model"
         model.mkdir()
-        for file in (root / "models/starter").glob("*.*"):
+        for file in filter(Path.is_file, (root / "models/starter").iterdir()):
             (model / file.name).write_bytes(file.read_bytes())
         weights = model / "adapters.safetensors"
         weights.write_bytes(weights.read_bytes()[:1000])
@@ -202,8 +218,7 @@ class TestBadInput:
         kb.mkdir()
         for file in starter.glob("*.*"):
             (kb / file.name).write_bytes(file.read_bytes())
-        manifest = json.loads((kb / "manifest.json").read_text())
-        (kb / "manifest.json").write_text(json.dumps(manifest | {"model": "0" * 64}))
+        change_manifest(kb, model="0" * 64)
         one_clear_line(*blink("link", "x", "--kb", kb)[::2], "another model", "blink kb build")
 
     def test_full_disk_leaves_what_was_good(self, root: Path, entities: Path, starter: Path, tmp_path: Path) -> None:

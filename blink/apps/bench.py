@@ -11,13 +11,23 @@ from typing import Any
 import click
 
 from blink.apps.common import bar, say
-from blink.apps.model_options import model_options
+from blink.apps.model_options import MODEL_SECTION, RUN_SECTION, SCORE_SECTION, model_options
+from blink.apps.sections import SectionedCommand
 from blink.errors import SettingsError
 
 AGAINST = ("original-way",)
 
 
-@click.command()
+SECTIONS = {
+    "What is measured": ("limit", "rounds", "single", "starts", "threads", "against", "padding"),
+    "Results": ("out", "as_json"),
+    **MODEL_SECTION,
+    **SCORE_SECTION,
+    **RUN_SECTION,
+}
+
+
+@click.command(cls=SectionedCommand, sections=SECTIONS)
 @click.argument("file", required=False)
 @click.option("--limit", type=click.IntRange(1), default=600, show_default=True, help="Texts at most.")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each side, which alternate.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from blink.apps.model_options import precision_option
 from blink.apps.options import labelled_sets
 from blink.apps.outputs import Outputs
 from blink.errors import MismatchError, SettingsError
+from blink.model.execution import execution_line
 
 if TYPE_CHECKING:
     from blink.evaluation.calibration import Calibration
@@ -39,7 +41,10 @@ def calibrate(model: str, sets: tuple[tuple[str, str], ...], json_out: str | Non
     Example:
       blink calibrate experiments/mine/best --on kb dev.jsonl --on my-kb my-dev.jsonl --plots plots
     """
-    calibrate_model(model, sets, precision, Outputs(json_out), plots)
+    from blink.training.fit.reranker_texts import locked_models
+
+    with locked_models([model]):
+        calibrate_model(model, sets, precision, Outputs(json_out), plots)
 
 
 def calibrate_model(
@@ -57,12 +62,13 @@ def calibrate_model(
     from blink.data.mention_files import labelled_samples
     from blink.kb.knowledge_base import KnowledgeBase
     from blink.model.biencoder import BiEncoder
-    from blink.model.folder import store_settings
     from blink.model.gold_checks import GoldChecker
+    from blink.model.stored_files import store_settings
+    from blink.training.cards import write_calibration_card
     from blink.training.fit.calibration import DevSet, calibrate
     from blink.training.fit.reranker_texts import model_folder
 
-    folder = model_folder(model)
+    folder, started = model_folder(model), time.perf_counter()
     outputs.check()
     if plots is not None and Path(plots).exists() and not Path(plots).is_dir():
         raise SettingsError(f"{plots} is a file; give a folder for the plots")
@@ -74,9 +80,10 @@ def calibrate_model(
         result = calibrate(loaded, dev_sets, precision=precision, progress=progress.advance)
     if loaded.reranker is None:
         raise MismatchError(f"{folder} lost its reranker; fit it again: blink rank")
-    loaded.reranker.save(folder)
-    store_settings(folder, loaded.config)
+    store_settings(folder, loaded.config, loaded.reranker)
     outputs.write(_figures(result), (), _report(result, len(sets)))
+    named = list(zip((file for _, file in sets), dev_sets, strict=True))
+    write_calibration_card(folder, result, named, time.perf_counter() - started)
     if plots is not None:
         _draw(Path(plots), result.held_out, folder)
 
@@ -88,6 +95,8 @@ def _figures(result: Calibrated) -> dict[str, Any]:
         "weak_f1": result.point.f1,
         "held_out": result.held_out.to_json(),
         "held_out_links": result.held_out_links.to_json(),
+        "sets": [report.to_json(threshold=result.point.threshold, questions_per_s=None) for report in result.reports],
+        "execution": result.execution.to_json(),
     }
 
 
@@ -103,7 +112,8 @@ def _report(result: Calibrated, sets: int) -> str:
         f"scores are multiplied by {result.scaling.scale:.3f} and moved by {result.scaling.shift:+.3f}, "
         f"in texts without capital letters by {result.scaling.uncased_shift:+.3f} more\n"
         f"fitted on one half, measured on the other: {measured}\n"
-        f"cut-off {point.threshold:g}: weak F1 {point.f1:.4f}, mean of covered and all questions{mean}"
+        f"cut-off {point.threshold:g}: weak F1 {point.f1:.4f}, mean of covered and all questions{mean}\n"
+        f"{execution_line(result.execution)}"
     )
 
 

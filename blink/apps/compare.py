@@ -47,7 +47,8 @@ def compare_files(
     a: str, b: str, *, gold: str | None, kb: str | None, show: int, json_out: str | None, cluster: str, seed: int
 ) -> None:
     """Compare two files of rows and report."""
-    from blink.evaluation.comparison import compare, examples, format_comparison, paired, read_records, with_gold
+    from blink.evaluation.comparison import compare, examples, execution_in, format_comparison, paired, read_records, with_gold
+    from blink.model.execution import UNKNOWN
 
     outputs = Outputs(json_out)
     outputs.check()
@@ -58,23 +59,27 @@ def compare_files(
         sides = [with_gold(side, samples) for side in sides]
     pairs = paired(*sides)
     comparison = compare(pairs, seed=seed, by_group=cluster == "paraphrase")
-    figures = {"a": a, "b": b, "cluster": cluster, "seed": seed, **comparison.to_json()}
+    executions = [execution_in(path) for path in (a, b)]
+    named = {"a": a, "b": b, "execution": dict(zip("ab", executions, strict=True)), "cluster": cluster, "seed": seed}
+    figures = {**named, **comparison.to_json()}
+    sides_of = "\n".join(f"{name} = {path}: {how or UNKNOWN}" for name, path, how in zip("AB", (a, b), executions, strict=True))
     name = _titles(catalogue)
     example_lines = [
         "\n".join(_example(pair, "won" if won else "lost", name))
         for won in (True, False)
         for pair in examples(pairs, show, won=won)
     ]
-    outputs.write(figures, (), "\n\n".join([f"A = {a}\nB = {b}\n{format_comparison(comparison)}", *example_lines]))
+    outputs.write(figures, (), "\n\n".join([f"{sides_of}\n{format_comparison(comparison)}", *example_lines]))
 
 
 def _catalogue(kb: str | None) -> Catalogue | None:
     from blink.kb.catalogue import Catalogue
-    from blink.kb.knowledge_base import CATALOGUE_FILE, read_manifest
+    from blink.kb.manifest import CATALOGUE_FILE, read_manifest
 
     if kb is None:
         return None
-    return Catalogue.open(Path(kb) / CATALOGUE_FILE, skip_bad=read_manifest(Path(kb)).skipped > 0)
+    manifest = read_manifest(Path(kb))
+    return Catalogue.open(Path(kb) / manifest.folder / CATALOGUE_FILE, skip_bad=manifest.skipped > 0)
 
 
 def _gold(file: str, catalogue: Catalogue | None) -> list[Any]:

@@ -9,11 +9,31 @@ from typing import Any
 import click
 
 from blink.apps.common import bar, say
-from blink.apps.model_options import cluster_option, model_options
+from blink.apps.model_options import (
+    FILTER_SECTION,
+    MODEL_SECTION,
+    RUN_SECTION,
+    SCORE_SECTION,
+    WHERE,
+    cluster_option,
+    model_options,
+    where_options,
+)
 from blink.apps.outputs import Outputs
+from blink.apps.sections import SectionedCommand
+
+SECTIONS = {
+    "Results": ("json_out", "rows_out", "cluster", "nil"),
+    **MODEL_SECTION,
+    **SCORE_SECTION,
+    **RUN_SECTION,
+    "Saved predictions": ("save_preds", "preds", "dev", "choose_by", "plots"),
+    **FILTER_SECTION,
+    "How links are selected": ("text_key", "mode", "mention_threshold", "entities", "mentions"),
+}
 
 
-@click.command("eval")
+@click.command("eval", cls=SectionedCommand, sections=SECTIONS)
 @click.argument("file", metavar="[FILE]", required=False)
 @click.option("--json", "json_out", metavar="OUT", help="Write the figures as JSON; - is standard output.")
 @click.option(
@@ -59,6 +79,7 @@ from blink.apps.outputs import Outputs
     help="With --preds: the covered F1 that selects the threshold.",
 )
 @click.option("--plots", metavar="DIR", help="With --preds: draw precision-recall and threshold curves (PNG) into DIR.")
+@where_options
 @model_options
 def evaluate(
     file: str | None, json_out: str | None, rows_out: str | None, preds: str | None, save_preds: str | None, **options: Any
@@ -86,6 +107,8 @@ def evaluate(
     if preds is not None:
         if save_preds is not None:
             raise click.UsageError("--preds reads what --save-preds writes; give one of them")
+        if any(options[name] for name in WHERE):
+            raise click.UsageError("--where, --allow and --deny choose candidates, which --preds already holds; leave them out")
         if options["text_key"] != "text":
             raise click.UsageError("--text-key names the model's input, which --preds already holds; leave it out")
         _evaluate_saved(preds, file, outputs, options)

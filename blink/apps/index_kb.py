@@ -10,8 +10,8 @@ from blink.apps.common import Bar, bar, say
 from blink.apps.model_options import model_option
 from blink.errors import SettingsError
 from blink.files import require_file
-from blink.kb.index.budget import parse_size
 from blink.kb.index.kinds import AUTO, CHOICES
+from blink.limits import parse_size
 from blink.progress import StageBars
 
 
@@ -30,7 +30,7 @@ def index(folder: str, index: str, max_ram: str | None, file: str | None, model:
     Example:
       blink kb index my-kb --max-ram 2G
     """
-    from blink.kb.knowledge_base import read_manifest
+    from blink.kb.manifest import read_manifest
     from blink.kb.reindex import reindex
 
     if max_ram is None and (file is not None or model is not None):

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from blink.apps.common import bar, say
-from blink.apps.model_options import model_options, open_linker
+from blink.apps.model_options import MODEL_SECTION, RUN_SECTION, SCORE_SECTION, model_options, open_linker
 from blink.apps.outputs import Outputs
-from blink.data.mention_files import read_samples
-from blink.data.records import Sample
+from blink.apps.sections import SectionedCommand
+from blink.data.mention_files import read_samples, row_of
+from blink.data.records import Mention, Sample
 from blink.errors import SettingsError
 from blink.files import atomic_open
 
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
     from blink.linking.linker import Linker
 
 
-@click.command()
+SECTIONS = {
+    "Labelled texts": ("out", "min_confidence", "max_uncertain"),
+    **MODEL_SECTION,
+    **SCORE_SECTION,
+    **RUN_SECTION,
+}
+
+
+@click.command(cls=SectionedCommand, sections=SECTIONS)
 @click.argument("file", metavar="FILE")
 @click.option("--out", required=True, metavar="OUT", help="Labelled mention file to write; - is standard output.")
 @click.option(
@@ -90,14 +99,8 @@ def _labelled(
         progress(1)
         if _certain(linker, analysis, min_confidence, max_uncertain):
             links = linker.decode(analysis, Thresholds(min_confidence)).links
-            yield {
-                "id": sample.id,
-                "text": sample.text,
-                "mentions": [[link.start, link.end] for link in links],
-                "wikidata_id": [link.kb_id for link in links],
-                "entity": [link.title for link in links],
-                "label_id": [link.row for link in links],
-            }
+            mentions = tuple(Mention(link.start, link.end, link.row, link.kb_id, link.title) for link in links)
+            yield row_of(Sample(sample.id, sample.text, mentions))
 
 
 def _certain(linker: Linker, analysis: Analysis, min_confidence: float, max_uncertain: float) -> bool:

@@ -14,15 +14,25 @@ if TYPE_CHECKING:
     from blink.linking.linker import Linker
 
 
+MODEL_SECTION = {"Model and knowledge base": ("model", "kb", "prior", "max_ram", "verify")}
+FILTER_SECTION = {"Which entities may be linked": ("where", "allow", "deny")}
+SCORE_SECTION = {"Scores and threshold": ("threshold", "rank", "without", "document")}
+RUN_SECTION = {"How the model runs": ("backend", "precision", "device", "batch_size")}
+RECORD_SECTION = {"Records of files": ("text_key", "id_key", "carry", "no_text", "descriptions", "no_candidates", "strict")}
+"""Sections of help that several commands have, of the options below; see `blink.apps.sections`."""
+
+
 def model_option(text: str) -> Callable[[Any], Any]:
     """``--model`` with a help text; the starter is None, whether it is named or left out."""
     return click.option("--model", metavar="DIR", callback=_starter_is_none, help=text)
 
 
 def _starter_is_none(_context: click.Context, _option: click.Parameter, model: str | None) -> str | None:
-    from blink.linking.starter import names_starter
+    if model is None:
+        return None
+    from blink.linking.starter import names_starter  # half of the time until a command's first word
 
-    return None if model is None or names_starter(model) else model
+    return None if names_starter(model) else model
 
 
 def model_options(command: Any) -> Any:
@@ -33,6 +43,7 @@ def model_options(command: Any) -> Any:
             click.option(
                 "--kb", metavar="DIR", help="Knowledge base folder, made by `blink kb build`.  [default: the starter's]"
             ),
+            click.option("--verify", is_flag=True, help="Compare all bytes of both with their checksums before they are used."),
             click.option(
                 "--threshold",
                 type=float,
@@ -50,7 +61,8 @@ def model_options(command: Any) -> Any:
                 "--without",
                 multiple=True,
                 type=click.Choice(list(FEATURE_GROUPS)),
-                help="A group of features that the reranker ignores; may be repeated.",
+                metavar="GROUP",
+                help=f"Features that the reranker ignores: {', '.join(FEATURE_GROUPS)}; may be repeated.",
             ),
             click.option(
                 "--prior",
@@ -92,11 +104,31 @@ def model_options(command: Any) -> Any:
     return command
 
 
+def _or_none(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...] | None:
+    return values or None
+
+
+WHERE = {
+    "where": ("COND", "Only such entities: type=city|town, tag!=old, id=Q60; may be repeated."),
+    "allow": ("FILE", "Only entities of a list: an id a line, or row:17."),
+    "deny": ("FILE", "No entity of a list."),
+}
+"""Options that filter entities, by name: metavar and help; see `blink.kb.where.where_from`."""
+
+
+def where_options(command: Any) -> Any:
+    """The options of `WHERE`; None where they are not given."""
+    for name, (metavar, text) in reversed(WHERE.items()):
+        command = click.option(f"--{name}", multiple=True, callback=_or_none, metavar=metavar, help=text)(command)
+    return command
+
+
 RECORDS = {
     "text_key": click.option("--text-key", metavar="KEY", help="Key of the text in JSON Lines.  [default: text, in .jsonl]"),
     "id_key": click.option("--id-key", metavar="KEY", help="Key of a record's id, which the output repeats.  [default: id]"),
     "carry": click.option("--carry", metavar="FIELDS", help="Fields to repeat in the output, with commas between, or all."),
     "no_text": click.option("--no-text", is_flag=True, help="Leave the texts out of the output."),
+    "descriptions": click.option("--descriptions", is_flag=True, help="Add the description of each link's entity."),
     "no_candidates": click.option("--no-candidates", is_flag=True, help="Leave other candidates of links out of the output."),
 }
 """Options about the records of files, by name."""

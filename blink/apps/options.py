@@ -13,6 +13,9 @@ from blink.runs.settings import Settings
 Command = TypeVar("Command", bound=Callable[..., Any])
 S = TypeVar("S", bound=Settings)
 
+MAX_CHOICES_COLUMNS = 60
+"""Longer lists of choices are named by the help text of the option."""
+
 
 def settings_options(
     settings: type[Section],
@@ -38,7 +41,7 @@ def settings_options(
     def decorate(command: Command) -> Command:
         for name, field in reversed(fields.items()):
             shape, default, flag = shapes(settings)[name], (defaults or {}).get(name, field.default), name.replace("_", "-")
-            text = field.description or ""
+            text = (field.description or "").replace("``", "")
             command = click.option(
                 f"--{flag}/--no-{flag}" if shape.kind is bool and not flag.startswith("no-") else f"--{flag}",
                 *([earlier[name]] if earlier and name in earlier else []),
@@ -46,8 +49,8 @@ def settings_options(
                 type=_click_type(shape, bounds),
                 is_flag=shape.kind is bool,
                 default=default,
-                show_default=True,
-                metavar=_metavar(shape, flag) if default is None else None,
+                show_default=default != "",
+                metavar=_metavar(shape, flag, default),
                 help=f"{text[:1].upper()}{text[1:]}",
             )(command)
         return command
@@ -62,8 +65,12 @@ def _click_type(shape: Shape, bounds: bool) -> Any:
     return click.IntRange(shape.bounds.get("ge"), shape.bounds.get("le")) if limited else shape.kind
 
 
-def _metavar(shape: Shape, flag: str) -> str | None:
-    return {int: "N", str: None if shape.choices else "FILE" if flag.endswith("-file") else "NAME"}.get(shape.kind)
+def _metavar(shape: Shape, flag: str, default: Any) -> str | None:
+    """The name of the value in help; None for what click writes, the choices."""
+    if shape.choices:
+        return "NAME" if len("|".join(map(str, shape.choices))) > MAX_CHOICES_COLUMNS else None
+    of_text = "FILE" if flag.endswith("-file") else "NAME" if default is None else "TEXT"
+    return of_text if shape.kind is str else None
 
 
 def labelled_sets(what: str) -> Callable[[Command], Command]:

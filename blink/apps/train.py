@@ -9,6 +9,7 @@ import click
 
 from blink.apps.common import bar, say
 from blink.apps.options import settings_options, take_settings
+from blink.apps.sections import SectionedCommand
 from blink.model.config import AGGREGATIONS, MENTION_SCORERS
 from blink.training.settings import TrainSettings
 
@@ -18,7 +19,26 @@ if TYPE_CHECKING:
     from blink.training.trainer import Trainer
 
 
-@click.command()
+SECTIONS = {
+    "Data and output": ("train_files", "dev_files", "data", "kb", "model", "out", "resume"),
+    "Training": ("epochs", "batch_size", "learning_rate", "precision", "device", "patience", "seed"),
+    "Memory": ("accumulation", "gradient_checkpointing"),
+    "Model": ("adapter_rank", "aggregation", "mention_scorer", "context_length", "reads_case"),
+    "Training texts": ("mix", "triples", "pseudo", "damage", "recase", "join", "leave_out", "distribute", "in_order"),
+    "Losses and negatives": ("objective", "entity_tower", "negatives", "form_negatives", "refresh_steps"),
+    "Optimization": ("head_learning_rate", "weight_decay", "warmup", "max_grad_norm", "dropout", "train_layers"),
+    "Validation, checkpoints and logs": (
+        "eval_steps",
+        "save_steps",
+        "log_steps",
+        "keep_epochs",
+        "first_epoch",
+        "tracker",
+    ),
+}
+
+
+@click.command(cls=SectionedCommand, sections=SECTIONS)
 @click.option("--train", "train_files", multiple=True, metavar="FILE", help="Labelled mention file; may be repeated.")
 @click.option(
     "--dev",
@@ -84,7 +104,7 @@ def train(**options: Any) -> None:
     torchrun --nproc-per-node 8 -m blink.apps.cli train ... (or accelerate launch).
 
     The flags of the original's training script are accepted under their own names too, from --data_path to --fp16. Where
-    its defaults were defects, those above hold: texts are drawn in a new order and all of them in each epoch, heads learn
+    its defaults were defects, those of today hold: texts are drawn in a new order and all of them in each epoch, heads learn
     always, no epoch is left out, and the best epoch is that of the development texts.
 
     \b
@@ -107,7 +127,9 @@ def train_model(settings: TrainSettings, inputs: RunInputs) -> None:
     """
     from blink.model.gold_checks import GoldChecker
     from blink.model.precision import resolve_device
+    from blink.runs.folder import locked_run
     from blink.runs.signals import Interrupted
+    from blink.training.cards import write_training_card
     from blink.training.inputs import shared_texts
     from blink.training.launch import with_precision
     from blink.training.trainer import Trainer
@@ -121,21 +143,23 @@ def train_model(settings: TrainSettings, inputs: RunInputs) -> None:
     folder = inputs.folder(settings, model.config)
     if inputs.out is None:
         say(f"the run goes into {folder}")
-    settings = with_precision(settings, device, folder if inputs.resume else None)
-    questions = inputs.train_samples(kb.catalogue, folder, settings.leave_out, check)
-    if note := shared_texts(questions, dev):
-        say(note)
-    synthesizer = inputs.synthesizer(settings, kb, questions)
-    trainer = Trainer(
-        model, kb, questions, dev, folder, settings, synthesizer=synthesizer, device=device, sources=inputs.sources()
-    )
-    try:
-        best = _run(trainer, inputs.resume)
-    except Interrupted as stop:
-        say(f"{stop}; continue with the same command and --resume")
-        raise SystemExit(128 + stop.signal) from stop
-    if trainer.accelerator.is_main_process:
-        _report(trainer, best)
+    with locked_run(folder):
+        settings = with_precision(settings, device, folder if inputs.resume else None)
+        questions = inputs.train_samples(kb.catalogue, folder, settings.leave_out, check)
+        if note := shared_texts(questions, dev):
+            say(note)
+        synthesizer = inputs.synthesizer(settings, kb, questions)
+        trainer = Trainer(
+            model, kb, questions, dev, folder, settings, synthesizer=synthesizer, device=device, sources=inputs.sources()
+        )
+        try:
+            best = _run(trainer, inputs.resume)
+        except Interrupted as stop:
+            say(f"{stop}; continue with the same command and --resume")
+            raise SystemExit(128 + stop.signal) from stop
+        if trainer.accelerator.is_main_process:
+            write_training_card(trainer, questions, dev, inputs.files_by_role())
+            _report(trainer, best)
 
 
 def _run(trainer: Trainer, resume: bool) -> SweepPoint:
@@ -154,9 +178,12 @@ def _run(trainer: Trainer, resume: bool) -> SweepPoint:
 
 
 def _report(trainer: Trainer, best: SweepPoint) -> None:
+    from blink.model.card import CARD_FILE
+    from blink.model.execution import execution_line
     from blink.training.validation import BEST_FOLDER, KB_SUFFIX
 
     folder = trainer.folder / BEST_FOLDER
     kb = f" and its knowledge base in {folder}{KB_SUFFIX}" if trainer.learns_entities else ""
     say(f"best epoch: dev covered weak F1 {best.f1:.4f} at threshold {best.threshold:g}; the model is in {folder}{kb}")
+    say(f"{execution_line(trainer.learner.validation.execution)}; {folder / CARD_FILE} has the intervals")
     say(f"next: blink rank {folder} ... adds names and popularity; blink calibrate turns scores into probabilities")

@@ -631,9 +631,9 @@ def test_the_readme_s_line_works_once_its_files_exist(original: Reference, root:
     assert "lake garda" in done.stdout.lower()
 
 
+@pytest.mark.slow  # tests/test_readme.py starts it so too
+@pytest.mark.usefixtures("starter")
 def test_i_alone_uses_the_starter(root: Path, tmp_path: Path):
-    if not (root / "models" / "starter" / "config.json").is_file():
-        pytest.skip("needs the starter model")
     done = run_outside(root, tmp_path, ["-i"], "Which river flows through Egypt?\n")
     assert done.returncode == 0, done.stderr
     assert "starter" in done.stderr

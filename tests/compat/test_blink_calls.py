@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from blink import main_dense
+from blink.compat.blink_main_dense.calls import main
 from blink.errors import BlinkError, CheckpointError, DataError, MismatchError, MissingFileError, SettingsError
 from tests.compat.blink_originals import BlinkOriginal
 
@@ -333,15 +334,14 @@ def script(root: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env={"PATH": "", "OMP_NUM_THREADS": "1"}, check=False)
 
 
-def test_the_script_measures_a_file(original: BlinkOriginal, root: Path, tmp_path: Path) -> None:
+def test_the_script_measures_a_file(original: BlinkOriginal, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{**sample, "label_id": 1000 + row} for sample, row in zip(named(), gold(original), strict=True)]
     file = write_mentions(tmp_path / "mentions.jsonl", rows)
     names = ("biencoder_model", "biencoder_config", "entity_catalogue", "entity_encoding", "crossencoder_model")
     options = vars(arguments(original.folder))
     flags = [word for name in (*names, "crossencoder_config") for word in (f"--{name}", options[name])]
-    done = script(root, "--test_mentions", file, "--top_k", "5", *flags)
-    assert done.returncode == 0, done.stderr
-    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
+    assert main(["--test_mentions", str(file), "--top_k", "5", *map(str, flags)]) == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
         "biencoder accuracy", "biencoder recall@5", "crossencoder normalized accuracy", "overall unnormalized accuracy",
     ]  # fmt: skip
 

@@ -39,6 +39,7 @@ def run(toy: ToyCluster, script: str, *words: str) -> subprocess.CompletedProces
     return done
 
 
+@pytest.mark.slow
 def test_train_then_encode_then_evaluate(toy: ToyCluster) -> None:
     run_folder = toy.experiments / "webqsp_all_ents" / f"all_mention_biencoder_{SETTINGS}"
     words = ["webqsp_all_ents", "all_avg", "both", "8", "true", "32", "false", "false", "base", "qa_linear", "5", "9"]

@@ -12,7 +12,7 @@ import numpy as np
 
 from blink.compat.elq.predictions import RowPrediction
 from blink.compat.elq.rows import Row
-from blink.files import atomic_open
+from blink.files import atomic_open, locked
 from blink.linking.scoring import ScoredSpans, joint_scores
 
 OUTS_FILE, ERRORS_FILE = "biencoder_outs.jsonl", "biencoder_errors.jsonl"
@@ -49,7 +49,7 @@ class Results:
         if folder is None:
             yield cls(None, printed_to, None)
             return
-        with atomic_open(folder / OUTS_FILE) as outs, atomic_open(folder / ERRORS_FILE) as errors:
+        with locked(folder), atomic_open(folder / OUTS_FILE) as outs, atomic_open(folder / ERRORS_FILE) as errors:
             yield cls(folder, outs, errors)
 
     def add(self, row: Row, spans: ScoredSpans, prediction: RowPrediction) -> None:

@@ -8,6 +8,7 @@ embeddings never learnt, and the best epoch was selected on training texts.
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from click.core import ParameterSource
 
 from blink.apps import train as command
 from blink.apps.common import say
+from blink.apps.sections import SectionedCommand, write_section
 
 Sets = Callable[[str], dict[str, Any]]
 
@@ -34,10 +36,27 @@ class Flag:
     sets: Sets | None = None
     switch: bool = False
 
+    def same_as(self) -> str:
+        """The option of today that it sets, for help."""
+        assert self.sets is not None
+        for text in ("true", "0"):
+            with suppress(ValueError):
+                values = self.sets(text)
+                break
+        # A value that a switch always sets is part of the text; another is the user's own.
+        settings = (_spelt(name, value if self.switch else None) for name, value in values.items())
+        return f"sets {' '.join(settings)}"
+
     def option(self) -> click.Option:
         """The flag as a hidden option, whose value is its text."""
         optional: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if self.switch else {}
         return click.Option([f"--{self.name}", _PREFIX + self.name], type=str, hidden=True, **optional)
+
+
+def _spelt(name: str, value: Any) -> str:
+    """An option of today, as it is given on a command line."""
+    flag = name.replace("_", "-").removesuffix("-files")
+    return f"--no-{flag}" if value is False else f"--{flag}" if value in (None, True) else f"--{flag} {value}"
 
 
 def truth(text: str) -> bool:
@@ -126,17 +145,25 @@ FLAGS = (
 _PREFIX = "original_"
 
 
-class TrainCommand(click.Command):
-    """``blink train``, which also takes the original's flags, out of sight of its help."""
+class TrainCommand(SectionedCommand):
+    """``blink train``, which also takes the original's flags; they are the last group of its help."""
 
-    def __init__(self, current: click.Command) -> None:
+    def __init__(self, current: SectionedCommand) -> None:
         super().__init__(
             current.name,
             context_settings=current.context_settings,
             callback=current.callback,
             params=[*current.params, *(flag.option() for flag in FLAGS)],
             help=current.help,
+            sections=current.sections,
         )
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options of today in sections, then the flags of the original."""
+        super().format_options(ctx, formatter)
+        used = [(f"--{flag.name}", flag.same_as()) for flag in FLAGS if flag.sets is not None]
+        unused = ", ".join(f"--{flag.name}" for flag in FLAGS if flag.sets is None)
+        write_section(formatter, "Flags of the original's training script", [*used, ("without effect", unused)])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command line, and turn flags of the original into today's options."""
