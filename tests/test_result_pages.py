@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from scripts import ablation_page, document_figures, harness, joined_texts, nil_figures, prior_ablation_page, trap_figures
+from benchmarks import serving
+from scripts import (
+    ablation_page,
+    document_figures,
+    harness,
+    joined_texts,
+    nil_figures,
+    prior_ablation_page,
+    resolve_figures,
+    trap_figures,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -42,6 +52,11 @@ def test_joined_texts() -> None:
 def test_documents_and_long_texts() -> None:
     page = document_figures.markdown(stored(RESULTS / "document.json"))
     assert page == (RESULTS / "document.md").read_text(encoding="utf-8")
+
+
+def test_the_server_under_load() -> None:
+    page = serving.markdown(stored(RESULTS / "serving.json"))
+    assert page == (RESULTS / "serving.md").read_text(encoding="utf-8")
 
 
 def test_names_that_the_catalogue_lacks() -> None:
@@ -113,3 +128,8 @@ class TestHarness:
 class Line:
     def __init__(self, name: str) -> None:
         self.name = name
+
+
+def test_resolving() -> None:
+    page = resolve_figures.markdown(stored(RESULTS / "resolve.json"))
+    assert page == (RESULTS / "resolve.md").read_text(encoding="utf-8")
