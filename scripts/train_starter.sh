@@ -75,8 +75,8 @@ def mean(run):
     return statistics.mean(f["covered_mentions"]["strong"]["f1"] for f in files)
 print(max(sys.argv[1:], key=mean))' "$run"/fold-{0,1,2})/best
 echo "committed: $model"
-cp "$model"/config.json "$model"/adapters.safetensors "$model"/ranker.safetensors models/starter/
+cp "$model"/config.json "$model"/adapters.safetensors "$model"/ranker.safetensors "$model"/checksums.json models/starter/
 # The prior of the starter's facts, with weights tuned for the new model.
 prior=models/starter-kb/prior.safetensors
 blink kglm prior --graph "$PWD/models/starter-kb/triples.tsv" --out "$prior"
-blink kglm tune-prior "$prior" --model models/starter --on "$run/kb" "$data/WebQSP_EL/dev.jsonl" --on "$run/starter-kb" "$everyday"
+blink kglm tune-prior "$prior" --model models/starter --on "$run/starter-kb" "$everyday"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
-# The same examples in every run, however busy the machine.
-settings.register_profile("tests", derandomize=True, deadline=None)
+# The same examples in every run, however busy the machine; more of them with BLINK_EXAMPLES=200.
+settings.register_profile("tests", derandomize=True, deadline=None, max_examples=int(os.environ.get("BLINK_EXAMPLES", "50")))
 settings.load_profile("tests")
 
 # Tensors here are tiny: more threads only wait for each other, several times longer than the work takes.
@@ -21,6 +22,26 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def curves_drawn_once() -> Iterator[None]:
+    """Draw the curves of each kind of run once: further runs get a copy, since drawing takes longer than a toy's training."""
+    from blink.runs import curves
+
+    draw, drawn = curves.draw_curves, {}
+
+    def draw_or_copy(rows: Any, losses: Sequence[str], scores: Sequence[str], path: Path) -> None:
+        columns = (*losses, "", *scores)
+        if columns in drawn:
+            path.write_bytes(drawn[columns])
+        else:
+            draw(rows, losses, scores, path)
+            drawn[columns] = path.read_bytes()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(curves, "draw_curves", draw_or_copy)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +63,18 @@ def shared() -> Path:
 def parity(shared: Path) -> Path:
     """The golden files made by the original implementation."""
     return shared / "parity" / "elq-tiny"
+
+
+@pytest.fixture(scope="session")
+def starter() -> Path:
+    """The folder of the starter knowledge base, encoded here rather than in a test's own process, whose time is limited."""
+    from blink.errors import MissingFileError
+    from blink.linking.starter import starter_kb
+
+    try:
+        return starter_kb()
+    except MissingFileError as error:
+        pytest.skip(f"needs the starter: {error}")
 
 
 @pytest.fixture

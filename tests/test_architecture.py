@@ -28,7 +28,7 @@ LAZY = re.compile(r"(?:blink|elq|examples)(?:\.\w+)+(?=:\w+$)")
 UPWARDS = {("blink.apps.cli", "blink.compat.elq.training")}
 """The table of all commands names ``blink train``, which takes the flags of the original too."""
 MAX_LINES = 450
-MAX_APPS_LINES = 5000
+MAX_APPS_LINES = 5_750
 ASSIGNED = re.compile(r"^\s*\w*linker\.[\w.]+ = ", re.MULTILINE)
 """An assignment to an attribute of a linker from outside."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import torch
 from transformers import BertConfig, BertModel
 
 from blink.data.records import Entity
-from blink.kb.knowledge_base import KnowledgeBase, build_knowledge_base
+from blink.kb.building import build_knowledge_base
+from blink.kb.knowledge_base import KnowledgeBase
+from blink.kb.manifest import read_manifest, write_manifest
 from blink.linking.mention_detector import DetectorOptions, MentionDetector
 from blink.model.backends.torch_backend import TorchBackend
 from blink.model.biencoder import BiEncoder
@@ -117,3 +120,9 @@ def letter_counts(dim: int = 6) -> Callable[[Sequence[Entity]], np.ndarray]:
         return np.array(table, dtype=np.float32).reshape(-1, dim)
 
     return encode
+
+
+def change_manifest(folder: Path, **changes: Any) -> None:
+    """Let the manifest of a knowledge base say something else, as if it had been written so."""
+    manifest = read_manifest(folder, changed=True)
+    write_manifest(folder, replace(manifest, **changes))
