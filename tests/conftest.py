@@ -24,6 +24,15 @@ os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes that are not ASCII by their argument.
+
+    A compressed file may hold the time at which it was made: with its bytes in a test's name, two worker processes that collect
+    the tests in different seconds disagree on the names, and none is run.
+    """
+    return argname if isinstance(val, bytes) and not val.isascii() else None
+
+
 @pytest.fixture(autouse=True, scope="session")
 def curves_drawn_once() -> Iterator[None]:
     """Draw the curves of each kind of run once: further runs get a copy, since drawing takes longer than a toy's training."""
