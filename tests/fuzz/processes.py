@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib
 import json
 import os
@@ -74,6 +75,7 @@ def run_limited(use: Callable[[Path], int | None], folder: Path, output: Path) -
 def _child(use: Callable[[Path], int | None], folder: Path, output: Path) -> None:
     status, loaded = TRACEBACK, set(sys.modules)
     try:
+        faulthandler.disable()  # it would write to the standard error of this process's parent
         os.setpgid(0, 0)
         for stream, name, flags in ((0, os.devnull, os.O_RDONLY), (1, output / "out", None), (2, output / "err", None)):
             handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC if flags is None else flags, 0o644)
