@@ -15,6 +15,8 @@ BIN := $(VENV)/bin
 DATA ?= $(BLINK_DATA)
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where it is set, each of the many commands that tests start would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test slurm browser quick slow recipes lint docs release-check starter clean
 
