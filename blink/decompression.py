@@ -22,19 +22,25 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 BUFFER_BYTES = 1 << 16
-_ZSTD_BLOCK_BYTES = 1 << 14
+_BLOCK_BYTES = 1 << 14
 """Compressed bytes that are decompressed at once: what comes of them is in memory, a thousand times as much at worst."""
+_MOST_ZEROS = 1 << 24
+"""Zeros that are passed over behind gzip: blocks of tapes are padded to a few megabytes at most."""
+_GZIP = b"\x1f\x8b"
 DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, OSError)
 """Errors of a compressed file that is damaged or cut off; an ``OSError`` with a number is one of the disk."""
 
 
-class _Zstd(io.RawIOBase):
-    """The content of frames of Zstandard. Unlike the library's own reader it reports a frame that is cut off."""
+class _Frames(io.RawIOBase):
+    """The content of what is compressed in frames, one behind the other; one that is cut off is an error."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self._library = require_zstandard()
         self._stream, self._pending, self._content = stream, b"", b""
         self._frame: Any = None
+
+    def _begin(self, block: bytes) -> tuple[Any, bytes]:
+        """What decompresses a frame, and the bytes of it; None where none begins."""
+        raise NotImplementedError
 
     def readable(self) -> bool:
         return True
@@ -42,19 +48,18 @@ class _Zstd(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer)
         while not self._content:
-            block = self._pending or self._stream.read(_ZSTD_BLOCK_BYTES)
+            block = self._pending or self._stream.read(_BLOCK_BYTES)
             if not block:
                 if self._frame is not None:
                     raise EOFError("the last frame has no end")
                 return 0
             self._pending = b""
-            self._frame = self._frame or self._library.ZstdDecompressor().decompressobj()
-            try:
+            if self._frame is None:
+                self._frame, block = self._begin(block)
+            if self._frame is not None:
                 self._content = self._frame.decompress(block)
-            except self._library.ZstdError as error:
-                raise EOFError(str(error)) from error
-            if self._frame.eof:
-                self._pending, self._frame = self._frame.unused_data, None
+                if self._frame.eof:
+                    self._pending, self._frame = self._frame.unused_data, None
         n = min(len(view), len(self._content))
         view[:n] = self._content[:n]
         self._content = self._content[n:]
@@ -63,6 +68,43 @@ class _Zstd(io.RawIOBase):
     def close(self) -> None:
         self._stream.close()
         super().close()
+
+
+class _Gzip(_Frames):
+    """The members of a gzip file. Zeros that pad it are passed over by blocks, and only so many: holes seem endless."""
+
+    _zeros = _frame_count = 0
+
+    def _begin(self, block: bytes) -> tuple[Any, bytes]:
+        if self._frame_count:
+            size = len(block)
+            block = block.lstrip(b"\0")
+            self._zeros += size - len(block)
+            if self._zeros > _MOST_ZEROS:
+                raise gzip.BadGzipFile(f"more than {_MOST_ZEROS >> 20} MiB of zeros follow")
+        if len(block) == 1:
+            block += self._stream.read(1)
+        if block and not block.startswith(_GZIP):
+            raise gzip.BadGzipFile(f"what follows is no gzip: {block[:2]!r}")
+        self._frame_count += 1
+        return (zlib.decompressobj(zlib.MAX_WBITS | 16) if block else None), block
+
+
+class _Zstd(_Frames):
+    """The frames of a Zstandard file. Unlike the library's own reader it reports a frame that is cut off."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__(stream)
+        self._library = require_zstandard()
+
+    def _begin(self, block: bytes) -> tuple[Any, bytes]:
+        return self._library.ZstdDecompressor().decompressobj(), block
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        try:
+            return super().readinto(buffer)
+        except self._library.ZstdError as error:
+            raise EOFError(str(error)) from error
 
 
 class LineStream(Protocol):
@@ -79,7 +121,7 @@ class LineStream(Protocol):
 
 
 _DECOMPRESSORS: dict[bytes, Callable[[Any], Any]] = {
-    b"\x1f\x8b": lambda stream: gzip.GzipFile(fileobj=stream),
+    _GZIP: _Gzip,
     b"\x28\xb5\x2f\xfd": _Zstd,
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\0": lzma.LZMAFile,

@@ -7,7 +7,9 @@ import gzip
 import io
 import json
 import lzma
+import os
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,6 +68,44 @@ def test_a_damaged_file_is_named(form: str, read: Callable[[Path], object], tmp_
     packed = written(tmp_path / "cut.jsonl", COMPRESSED[form](content)[:-20])
     with pytest.raises(DataError, match=r"cut\.jsonl is damaged or cut off \(.*; get the file again"):
         read(packed)
+
+
+def _by_the_library(content: bytes) -> bytes | None:
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error):
+        return None
+
+
+def _by_blink(content: bytes) -> bytes | None:
+    try:
+        return decompressed(io.BufferedReader(io.BytesIO(content))).read()
+    except (OSError, EOFError, zlib.error):
+        return None
+
+
+@given(
+    st.lists(st.binary(max_size=300), min_size=1, max_size=3),
+    st.integers(0, 20),
+    st.binary(max_size=3),
+    st.integers(0, 40),
+    st.integers(0, 10_000),
+)
+def test_gzip_is_read_as_by_the_library(pieces: list[bytes], zeros: int, tail: bytes, cut: int, flip: int) -> None:
+    content = bytearray(b"".join(gzip.compress(piece) + bytes(zeros) for piece in pieces) + tail)
+    if flip % 3 == 0 and (at := flip % len(content)) > 3:
+        content[at] ^= 1 << flip % 8
+    content = content[: max(len(content) - cut, 4)]
+    assert _by_blink(bytes(content)) == _by_the_library(bytes(content))
+
+
+def test_a_hole_behind_gzip_has_an_end(tmp_path: Path) -> None:
+    packed = written(tmp_path / "texts.txt.gz", gzip.compress(LINES))
+    os.truncate(packed, 1 << 23)
+    assert list(read_lines(str(packed))) == LINES.decode().splitlines()
+    os.truncate(packed, 1 << 40)
+    with pytest.raises(DataError, match="zeros follow"):
+        list(read_lines(str(packed)))
 
 
 @given(st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"])))

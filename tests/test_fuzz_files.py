@@ -19,19 +19,31 @@ from tests.fuzz.corpus import FOLDER, READERS, REFUSED, entries, read
 from tests.fuzz.kinds import Kind
 from tests.fuzz.mutations import SPECIAL
 
-SEED, COUNT = 7, 120
+SEED = 7
 LIGHT = {kind.name: kind for kind in (*text_kinds.KINDS, *work_kinds.KINDS) if kind.needs == "light"}
 """Kinds that need no PyTorch; the others are of ``python -m tests.fuzz`` alone."""
 
 
-@pytest.mark.timeout(280)
-def test_a_share_of_the_cases_ends_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BLINK_FUZZ_SHARED", str(tmp_path / "shared"))
-    runner = Cases(LIGHT, tmp_path, None)
-    selected = itertools.islice(numbered(LIGHT, SEED), COUNT)
-    results = [runner.run({"kind": kind, "case": case}) for kind, case in selected]
+def _outcomes(wide: bool, count: int, folder: Path) -> Counter[str]:
+    runner = Cases(LIGHT, folder, None, wide=wide)
+    results = [runner.run({"kind": kind, "case": case}) for kind, case in itertools.islice(numbered(LIGHT, SEED), count)]
     assert [r for r in results if r["outcome"] in BAD] == []
-    assert Counter(r["outcome"] for r in results)[cases.REFUSED] > COUNT / 3
+    return Counter(r["outcome"] for r in results)
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize(("wide", "count"), [(False, 24), (True, 12)])
+def test_a_share_of_the_cases_ends_well(wide: bool, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLINK_FUZZ_SHARED", str(tmp_path / "shared"))
+    assert _outcomes(wide, count, tmp_path)[cases.REFUSED] > count / 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("wide", [False, True])
+def test_more_of_the_cases_end_well(wide: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLINK_FUZZ_SHARED", str(tmp_path / "shared"))
+    assert _outcomes(wide, 240, tmp_path)[cases.REFUSED] > 240 / 4
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -16,8 +16,8 @@ from blink.workers import Hooks, WorkerPool, results_here
 
 RECORDS, BROKEN = "records", "broken"
 """Keys of `Mapped.counts` that every mapper has."""
-MAX_RECORD_BYTES = 1 << 27
-"""A dump without the end of a record in so many bytes, 128 MiB, is none of its kind. Real records have at most a few MiB."""
+MAX_RECORD_BYTES = 1 << 25
+"""A dump without the end of a record in so many bytes, 32 MiB, is none of its kind. Real records have at most a few MiB."""
 MANY_RECORDS = 100
 KINDS = "give latest-all.json of Wikidata, or pages-articles of Wikipedia, to the command for it"
 _REMEDY = "out of memory, perhaps: give fewer --workers; the same command continues"

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep = Path(options.keep or "build/fuzz").absolute()
     end = time.monotonic() + options.seconds if options.seconds else None
     with _work() as work:
-        results = list(_reported(_run(kinds, cases, work, keep, end), options))
+        results = list(_reported(_run(kinds, cases, Cases(kinds, work, keep, wide=options.wide), end), options))
     _print_table(results)
     return int(any(result.outcome in BAD for result in results))
 
@@ -69,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cases", type=int, help="number of cases (default: 300, or as many as there is time for)")
     parser.add_argument("--share", default="1/1", metavar="I/N", help="every Nth of the cases, from the Ith: for N processes")
     parser.add_argument("--seed", type=int, default=1, help="another seed, other cases (default: 1)")
+    parser.add_argument(
+        "--wide", action="store_true", help="damage several files, folders, links and checksums too: other cases, see wide.py"
+    )
     parser.add_argument("--kind", action="append", default=[], help="only this kind; may be repeated")
     parser.add_argument(
         "--case", action="append", default=[], metavar="SEED:N", help="only this case of --kind; may be repeated"
@@ -102,11 +105,8 @@ def _work() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(
-    kinds: dict[str, Kind], cases: Iterable[tuple[str, str]], work: Path, keep: Path | None, end: float | None = None
-) -> Iterator[Result]:
+def _run(kinds: dict[str, Kind], cases: Iterable[tuple[str, str]], runner: Cases, end: float | None = None) -> Iterator[Result]:
     servers: dict[str, Server] = {}
-    runner = Cases(kinds, work, keep)
     try:
         for name, case in cases:
             if end is not None and time.monotonic() > end:
@@ -149,7 +149,8 @@ def _reported(results: Iterator[Result], options: argparse.Namespace) -> Iterato
 
 def _again(result: Result, options: argparse.Namespace) -> str:
     files = f" --files {shlex.join(options.files)}" if options.files else ""
-    return f"python -m tests.fuzz --kind {result.kind} --case {result.case}{files}"
+    wide = " --wide" if options.wide else ""
+    return f"python -m tests.fuzz --kind {result.kind} --case {result.case}{wide}{files}"
 
 
 def _printable(text: str) -> str:

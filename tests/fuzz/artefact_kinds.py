@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.fuzz.kinds import COMMANDS, Kind
+from tests.fuzz.kinds import COMMANDS, Kind, variation
 from tests.fuzz.text_kinds import ENTITIES, TITLES, lines, write
 
 TEXT = "Oslo and Bergen are near the Nile, said Turing of Java."
@@ -52,7 +52,7 @@ def _tower(tokenizer: Any, seed: int) -> Any:
     import torch
     from transformers import BertConfig, BertModel
 
-    torch.manual_seed(seed)
+    torch.manual_seed(seed + 100 * variation())
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=16,
@@ -93,7 +93,7 @@ def _model(folder: Path, *, adapters: bool = False) -> Any:
             ModelConfig(**settings), tokenizer, context=_tower(tokenizer, 0), candidate=_tower(tokenizer, 1)
         ).eval()
         model.config = model.config.replace(candidate_fingerprint=model.candidate_fingerprint())
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(variation())
     n = len(FEATURES)
     layers = (
         (random.normal(size=(4, n)).astype(np.float32) / 4, np.zeros(4, np.float32)),
@@ -107,7 +107,7 @@ def _model(folder: Path, *, adapters: bool = False) -> Any:
 def _base(folder: Path, model: Any) -> None:
     from blink.kb.building import build_knowledge_base
 
-    source = write(folder / "catalogue.jsonl", lines(ENTITIES))
+    source = write(folder / "catalogue.jsonl", lines(ENTITIES[:: -1 if variation() else 1]))
     build_knowledge_base(source, folder / "kb", model.encode_entities, model.candidate_fingerprint())
     source.unlink()
 
@@ -152,8 +152,8 @@ def _labelled(folder: Path, name: str, count: int) -> None:
     rows = [
         {
             "id": str(i),
-            "text": f"where is {(title := TITLES[i % 8])}?",
-            "mentions": [[9, 9 + len(title)]],
+            "text": f"{'so ' * variation()}where is {(title := TITLES[i % 8])}?",
+            "mentions": [[9 + 3 * variation(), 9 + 3 * variation() + len(title)]],
             "label_id": [i % 8],
             "wikidata_id": [f"Q{100 + i % 8}"],
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -14,9 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz.kinds import Kind, run_use
+from tests.fuzz.kinds import OTHER, Kind, run_use
 from tests.fuzz.mutations import mutate
 from tests.fuzz.processes import TRACEBACK, Ended, load_modules, run_limited
+from tests.fuzz.wide import Scene, damage, heed_modes, make_removable
 
 REFUSED, NOTED, SAME, UNVERIFIED = "refused", "noted", "same", "by design"
 SILENT, CRASH, HANG, MEMORY, UNCLEAR, BROKEN = "SILENT", "TRACEBACK", "HANG", "MEMORY", "UNCLEAR", "BROKEN"
@@ -72,10 +74,11 @@ class Cases:
         kinds: by name.
         work: a folder of its product_frames.
         keep: where the files of bad cases go; None keeps none.
+        wide: damage as of `tests.fuzz.wide`, not of `tests.fuzz.mutations`.
     """
 
-    def __init__(self, kinds: Mapping[str, Kind], work: Path, keep: Path | None) -> None:
-        self.kinds, self.work, self.keep = kinds, work, keep
+    def __init__(self, kinds: Mapping[str, Kind], work: Path, keep: Path | None, *, wide: bool = False) -> None:
+        self.kinds, self.work, self.keep, self.wide = kinds, work, keep, wide
         self._faults: dict[str, str] = {}
         self._sound: dict[tuple[str, int, str], Ended] = {}
 
@@ -87,24 +90,29 @@ class Cases:
             fault = f"{error!r}\n{traceback.format_exc()[-500:]}"
             return Result(request["kind"], request["case"], BROKEN, "", fault, 0.0).to_dict()
 
-    def sample(self, kind: Kind) -> Path:
-        """The folder of a kind's sample.
+    def sample(self, kind: Kind, *, other: bool = False) -> Path:
+        """The folder of a kind's sample, or of one with other content.
 
         Raises:
             RuntimeError: it cannot be made.
         """
-        folder = self.work / "samples" / kind.name
-        if kind.name in self._faults:
-            raise RuntimeError(self._faults[kind.name])
+        folder = self.work / ("others" if other else "samples") / kind.name
+        if str(folder) in self._faults:
+            raise RuntimeError(self._faults[str(folder)])
         if not folder.exists():
             output = self._output("make")
             new = self._case()  # files that name others name them as in a case
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
-            ended = run_limited(lambda at: kind.make(at) and None, new, output)
+
+            def make(at: Path) -> None:
+                os.environ[OTHER] = "1" if other else ""
+                kind.make(at)
+
+            ended = run_limited(make, new, output)
             if ended.status or ended.limit:
-                self._faults[kind.name] = f"no sample of {kind.name}: {ended.limit} {ended.err[-600:]}"
-                raise RuntimeError(f"no sample of {kind.name}: {ended.limit} {ended.err[-600:]}")
+                self._faults[str(folder)] = f"no sample of {kind.name}: {ended.limit} {ended.err[-600:]}"
+                raise RuntimeError(self._faults[str(folder)])
             folder.parent.mkdir(parents=True, exist_ok=True)
             new.rename(folder)
         return folder
@@ -117,8 +125,10 @@ class Cases:
         output.mkdir(parents=True, exist_ok=True)
         return output
 
-    def _read(self, kind: Kind, use: int, folder: Path, file: Path) -> Ended:
+    def _read(self, kind: Kind, use: int, folder: Path, file: Path, *, as_user: bool = False) -> Ended:
         def read(at: Path) -> int | None:
+            if as_user:
+                heed_modes()
             os.environ.update({name: value.replace("{}", str(at)) for name, value in kind.environment.items()})
             os.fsync = lambda handle: None  # type: ignore[assignment]
             tempfile.tempdir = str(at)
@@ -128,6 +138,7 @@ class Cases:
 
     def _copied(self, sample: Path) -> Path:
         folder = self._case()
+        make_removable(folder)
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(sample, folder, symlinks=True)
         return folder
@@ -144,22 +155,38 @@ class Cases:
             return Result(kind.name, case, BROKEN, "", f"{sample} has none of {kind.targets}", 0.0)
         targets = [path.relative_to(sample) for path in kind.files(sample)]
         folder = self._copied(sample)
-        damage = mutate(folder, [folder / path for path in targets], rng)
-        first = damage[0][0]
+        scene = self._scene(kind, folder, sample, [folder / path for path in targets], rng)
+        done = damage(scene) if self.wide else mutate(folder, scene.targets, rng)
+        first = done[0][0]
         sound = self._sound_result(kind, use, sample, first.relative_to(folder))
         if sound.status or sound.limit:
             return Result(kind.name, case, BROKEN, "", f"{sound.limit} {sound.err[-600:]}", sound.seconds)
         saved = self._copy_for_reports(folder, kind, case)
-        names = [path.relative_to(folder) for path, _ in damage]
-        verified = any(kind.is_verified(name, is_lost=_is_lost(sample / name, folder / name)) for name in names)
-        ended = self._read(kind, use, folder, first)
+        names = [path.relative_to(folder) for path, _ in done]
+        verified = not scene.forged and any(
+            kind.is_verified(name, is_lost=_is_lost(sample / name, folder / name)) for name in names
+        )
+        ended = self._read(kind, use, folder, first, as_user=scene.as_user)
         outcome, detail = judged(ended, sound, verified)
-        text = "; ".join(f"{path.relative_to(folder)} {how}" for path, how in damage)
+        text = "; ".join(f"{path.relative_to(folder)} {how}" for path, how in done)
         if saved is not None:
             (saved / "err").write_text(ended.err, encoding="utf-8")
             if outcome in GOOD:
                 shutil.rmtree(saved)
         return Result(kind.name, case, outcome, text, detail, ended.seconds, str(saved or "") if outcome in BAD else "")
+
+    def _scene(self, kind: Kind, folder: Path, sample: Path, targets: list[Path], rng: random.Random) -> Scene:
+        if not self.wide:
+            return Scene(folder, sample, None, targets, targets[0], rng)
+        other = None
+        with contextlib.suppress(RuntimeError):
+            aside = folder.with_name(folder.name + "-aside")
+            folder.rename(aside)
+            try:
+                other = self.sample(kind, other=True) if kind.verified else None
+            finally:
+                aside.rename(folder)
+        return Scene(folder, sample, other, targets, rng.choice(targets), rng)
 
     def _sound_result(self, kind: Kind, use: int, sample: Path, file: Path) -> Ended:
         """What the sample itself gives; it is read in the folder of the case, so that names are the same."""
@@ -183,10 +210,11 @@ class Cases:
         shutil.rmtree(saved, ignore_errors=True)
         saved.mkdir(parents=True)
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 24:
-                target = saved / path.relative_to(folder)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+            with contextlib.suppress(OSError):  # it may not be read
+                if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 24:
+                    target = saved / path.relative_to(folder)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, target)
         return saved
 
 
@@ -265,7 +293,10 @@ def _is_lost(before: Path, after: Path) -> bool:
     """Whether a file is gone, or its last lines are."""
     if not os.path.lexists(after):
         return True
-    if not after.is_file():
+    if not after.is_file() or not before.is_file() or after.stat().st_size > before.stat().st_size:
         return False
-    rest = after.read_bytes()
+    try:
+        rest = after.read_bytes()
+    except OSError:
+        return False
     return (not rest or rest.endswith(b"\n")) and before.read_bytes().startswith(rest)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.fuzz.kinds import Kind
+from tests.fuzz.kinds import Kind, variation
 from tests.fuzz.text_kinds import write
 
 GRAPH_RUN = """kind: graph
@@ -40,7 +40,7 @@ def graph(folder: Path) -> None:
     for split in ("train", "valid", "test"):
         write(folder / "graph" / f"{split}.txt", _triples(TRAIN))
     write(folder / "graph" / "test_negatives.txt", _triples(tuple((t, r, h) for h, r, t in TRAIN)))
-    write(folder / "run.yaml", GRAPH_RUN)
+    write(folder / "run.yaml", GRAPH_RUN.replace("seed: 3", f"seed: {3 + variation()}"))
     write(folder / "one.tsv", _triples(TRAIN * 2))
 
 
@@ -67,7 +67,7 @@ def language(folder: Path) -> None:
     from tests.kglm.lm_toys import write_world
 
     write_world(folder)
-    common = "device: cpu\nseed: 1\nwords: {width: 8}\ncells: {layers: [6]}\n"
+    common = f"device: cpu\nseed: {1 + variation()}\nwords: {{width: 8}}\ncells: {{layers: [6]}}\n"
     train = "train: {epochs: 1, steps_per_epoch_lm: 2, lines: 4, learning_rate_lm: 0.01%s}\n"
     data = "data: {root: %s, text: lm/train.txt, text_test: lm/test.txt, held_out: 0.2%s}\n"
     write(folder / "lm.yaml", "kind: lm\n" + common + train % "" + data % (folder, ""))

@@ -13,6 +13,8 @@ from pathlib import Path
 
 TARGETS = ".fuzz-targets"
 """File of a sample that lists which of its files are damaged, as a pattern of `Kind.targets`."""
+OTHER = "BLINK_FUZZ_OTHER"
+"""Variable that is set where a sample of other content is made; see `variation`."""
 Use = Callable[[Path, Path], int | None]
 """Reads files: given the folder, and the file in it that is damaged first; the exit status."""
 
@@ -172,6 +174,11 @@ def _exit_status(command: Callable[[], object]) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {"blink": _blink, "examples": _examples, "main_dense": _compat}
 """First word of a line -> the command."""
+
+
+def variation() -> int:
+    """What a sample is seeded with: 1 for another sample of the same kind, else 0."""
+    return int(bool(os.environ.get(OTHER)))
 
 
 def shared(name: str, make: Callable[[Path], object]) -> Path:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from tests.artefacts import ARTEFACTS, Artefact
 from tests.fuzz import artefact_kinds, graph_kinds, luke_kinds, text_kinds, work_kinds
-from tests.fuzz.kinds import TARGETS, Kind
+from tests.fuzz.kinds import TARGETS, Kind, variation
 from tests.fuzz.text_kinds import write
 
 
 def _artefact_kind(artefact: Artefact) -> Kind:
     def make(folder: Path) -> None:
-        files: Sequence[Path] = artefact.make(folder, 0)
+        files: Sequence[Path] = artefact.make(folder, variation())
         write(folder / TARGETS, json.dumps([str(file.relative_to(folder)) for file in files]))
 
     def use(folder: Path, file: Path) -> None:
