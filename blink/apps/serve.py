@@ -20,6 +20,7 @@ from blink.apps.model_options import (
 from blink.apps.options import settings_options, take_settings
 from blink.apps.sections import SectionedCommand
 from blink.extras import require_extra
+from blink.machine import set_server_threads
 from blink.serving.settings import ServerSettings
 
 SECTIONS = {
@@ -30,13 +31,7 @@ SECTIONS = {
     **FILTER_SECTION,
     **RUN_SECTION,
     "Limits of requests": ("max_body", "max_texts", "max_characters", "max_spans", "request_seconds", "body_seconds"),
-    "Limits of the server": (
-        "max_connections",
-        "queue_texts",
-        "queue_characters",
-        "batch_characters",
-        "drain_seconds",
-    ),
+    "Limits of the server": ("max_connections", "queue_texts", "queue_characters", "batch_characters", "drain_seconds"),
 }
 
 
@@ -66,6 +61,7 @@ def serve(**options: Any) -> None:
       curl -s localhost:8765/link -d '{"text": "The Nile flows through Egypt."}' -H 'content-type: application/json'
     """
     settings = take_settings(ServerSettings, options)
+    set_server_threads()
     for module in ("fastapi", "uvicorn", "prometheus_client", "orjson", "fastapi_offline"):
         require_extra(module, "servers", "serve")
     from blink.serving.run import serve as run
