@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -219,6 +220,28 @@ def _write_at(handle: int, end: int, content: memoryview) -> None:
         with contextlib.suppress(OSError):
             os.ftruncate(handle, end)
         raise
+
+
+NO_SECOND_NAMES = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+"""Errors of file systems in which a file has one name."""
+
+
+def second_name(source: Path, target: Path) -> None:
+    """Give a file another name, or where it cannot have one, copy it.
+
+    Raises:
+        OSError: the disk is full or broken, or there is a file of the name.
+    """
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in NO_SECOND_NAMES:
+            raise
+        with source.open("rb") as stored, atomic_open(target, "wb") as copy:
+            shutil.copyfileobj(stored, copy, 1 << 20)
+        # The sidecar of a catalogue identifies it by size and time.
+        about = source.stat()
+        os.utime(target, ns=(about.st_atime_ns, about.st_mtime_ns))
 
 
 def sync_folder(folder: Path) -> None:

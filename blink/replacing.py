@@ -1,4 +1,9 @@
-"""Files of a folder that are replaced together, with their checksums."""
+"""Files of a folder that are replaced together, with their checksums.
+
+Other programs know the files by their names, so they must lie in the folder itself: the new ones are moved there one by one,
+after a list of them is on the disk, and whoever reads first completes the moves. Files of a knowledge base are read by BLINK
+alone, and by many processes at once, which may not write: there a manifest names the subfolder, see `blink.kb.replacing`.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +46,16 @@ def current_checksums(folder: Path, remedy: str) -> Checksums | None:
             fault = f"{folder} was left by a process that was stopped while it replaced files"
             raise DataError(f"{fault} ({error.strerror}); open it once where it can be written to, or {remedy}") from error
     return replaced
+
+
+def complete(folder: Path) -> None:
+    """Complete a replacement that was interrupted, before anything is read of a folder. Damaged checksums are left to others.
+
+    Raises:
+        BusyError: another process is replacing files.
+    """
+    with contextlib.suppress(DataError, MissingFileError):
+        current_checksums(folder, "store the files again")
 
 
 @contextlib.contextmanager
@@ -104,8 +119,8 @@ def _complete(folder: Path, pending: Pending) -> None:
         (folder / name).unlink(missing_ok=True)
     sync_folder(folder)
     pending.checksums.write(folder)
-    sync_folder(folder)
     _remove_work(work)
+    sync_folder(folder)
 
 
 def _remove_unfinished(folder: Path) -> None:

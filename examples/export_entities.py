@@ -9,7 +9,8 @@
 ``entity_labels.tsv``      id, name, type, row: title and row of the model's table
 ``mention_transform.safetensors``  ``dense.weight``, ``dense.bias``, ``LayerNorm.weight``, ``LayerNorm.bias``
 ``unmatched.tsv``          titles without a Wikidata id, and titles whose id a more frequent title has
-``meta.json``              settings of the export; written last
+``meta.json``              settings of the export
+``checksums.json``         size and hashes of all these
 =========================  ==============================================================================================
 
 The score of an entity for a masked mention with state h is ``raw . t + bias`` with ``t = LayerNorm(gelu(dense(h)))``: a dot
@@ -29,6 +30,7 @@ import click
 from blink.cells import safe_cell
 from blink.errors import DataError, SettingsError
 from blink.files import atomic_open, require_file, write_json
+from blink.replacing import replacing
 from examples.luke.options import Common
 from examples.luke.reading import text_lines
 
@@ -153,7 +155,12 @@ def _id_of(titles: Sequence[str], ids: Mapping[str, str], redirects: Mapping[str
 
 
 def write_entities(out: Path, pretrained: PretrainedLuke, choice: Rows, source: str, advance: Any = lambda count: None) -> None:
-    """Write the files; ``meta.json`` of an earlier export is removed first and written last."""
+    """Write the files, which replace those of an earlier export together."""
+    with replacing(out, retained=()) as work:
+        _write_files(work, pretrained, choice, source, advance)
+
+
+def _write_files(work: Path, pretrained: PretrainedLuke, choice: Rows, source: str, advance: Any) -> None:
     import numpy as np
     import torch
     from safetensors.torch import save
@@ -161,8 +168,6 @@ def write_entities(out: Path, pretrained: PretrainedLuke, choice: Rows, source: 
     from blink.data.arrays import save_array
     from examples.luke.convert import link_counts
 
-    out.mkdir(parents=True, exist_ok=True)
-    (out / META_FILE).unlink(missing_ok=True)
     model, rows = pretrained.model, torch.tensor(choice.rows)
     embeddings = model.luke.entity_embeddings
     table = embeddings.entity_embeddings.weight.detach()
@@ -178,15 +183,16 @@ def write_entities(out: Path, pretrained: PretrainedLuke, choice: Rows, source: 
             yield vectors.numpy()
 
     width = model.config.hidden_size
-    _save_chunks(out / "entity_vectors.npy", (len(rows), width), projected())
-    _save_chunks(out / ARRAYS["raw"], (len(rows), table.shape[1]), (table[chunk].numpy() for chunk in rows.split(ROWS_AT_ONCE)))
+    _save_chunks(work / "entity_vectors.npy", (len(rows), width), projected())
+    raw = (table[chunk].numpy() for chunk in rows.split(ROWS_AT_ONCE))
+    _save_chunks(work / ARRAYS["raw"], (len(rows), table.shape[1]), raw)
     counts = link_counts(Path(pretrained.folder))
-    save_array(out / ARRAYS["biases"], model.entity_predictions.bias.detach()[rows].float().numpy())
-    save_array(out / ARRAYS["counts"], np.array([counts.get(title, 0) for title in choice.titles], dtype=np.int64))
-    with atomic_open(out / "entity_ids.txt") as f:
+    save_array(work / ARRAYS["biases"], model.entity_predictions.bias.detach()[rows].float().numpy())
+    save_array(work / ARRAYS["counts"], np.array([counts.get(title, 0) for title in choice.titles], dtype=np.int64))
+    with atomic_open(work / "entity_ids.txt") as f:
         f.writelines(f"{name}\n" for name in choice.ids)
-    _write_tables(out, choice)
-    with atomic_open(out / TRANSFORM_FILE, "wb") as f:
+    _write_tables(work, choice)
+    with atomic_open(work / TRANSFORM_FILE, "wb") as f:
         f.write(save({k: v.detach().contiguous() for k, v in model.entity_predictions.transform.state_dict().items()}))
     spread = torch.tensor(norms)
     meta = {
@@ -196,7 +202,7 @@ def write_entities(out: Path, pretrained: PretrainedLuke, choice: Rows, source: 
         "layer_norm_eps": model.config.layer_norm_eps, "unmatched": len(choice.unmatched),
         "ids": "wikidata" if choice.ids != choice.titles else "title",
     }  # fmt: skip
-    write_json(out / META_FILE, meta)
+    write_json(work / META_FILE, meta)
 
 
 def _save_chunks(path: Path, shape: tuple[int, int], chunks: Iterator[np.ndarray]) -> None:
@@ -210,14 +216,14 @@ def _save_chunks(path: Path, shape: tuple[int, int], chunks: Iterator[np.ndarray
             f.write(np.ascontiguousarray(chunk, dtype=np.float32).tobytes())
 
 
-def _write_tables(out: Path, choice: Rows) -> None:
-    with atomic_open(out / "entity_labels.tsv") as f:
+def _write_tables(work: Path, choice: Rows) -> None:
+    with atomic_open(work / "entity_labels.tsv") as f:
         labels = csv.writer(f, delimiter="\t", lineterminator="\n")
         labels.writerow(("id", "name", "type", "row"))
         labels.writerows(
             (safe_cell(i), safe_cell(t), "", r) for i, t, r in zip(choice.ids, choice.titles, choice.rows, strict=True)
         )
-    with atomic_open(out / UNMATCHED_FILE) as f:
+    with atomic_open(work / UNMATCHED_FILE) as f:
         unmatched_rows = csv.writer(f, delimiter="\t", lineterminator="\n")
         unmatched_rows.writerow(("title", "reason"))
         unmatched_rows.writerows(map(safe_cell, row) for row in choice.unmatched)

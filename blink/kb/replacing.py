@@ -1,20 +1,21 @@
 """Puts files of a knowledge base in the place of older ones: whoever opens it, and whatever fails, has the old ones or the new.
 
 The new files are gathered in a subfolder; one rename of the manifest, which names it, makes them the knowledge base. Then they
-get their usual names beside the manifest as second names, and another rename makes the manifest name these.
+get their usual names beside the manifest as second names, and another rename makes the manifest name these. No reader has to
+complete anything, as one of a model has (`blink.replacing`): a knowledge base is opened where it cannot be written, and while
+it is replaced.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from blink.files import atomic_open, sync_folder
+from blink.files import NO_SECOND_NAMES, second_name, sync_folder
 from blink.kb.catalogue_sidecar import SIDECAR_SUFFIX
 from blink.kb.live.carrying import PREFIX
 from blink.kb.live.journal import JOURNAL_FILE
@@ -23,8 +24,6 @@ from blink.kb.manifest import CATALOGUE_FILE, Manifest, write_manifest
 
 _FOLDERS = (f"{PREFIX}0", f"{PREFIX}00")
 """Of new files while they replace those beside the manifest: the one that the manifest does not name."""
-_NO_SECOND_NAMES = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
-"""Errors of file systems in which a file has one name."""
 
 
 def replace_files(root: Path, old: Manifest, new: Manifest, files: Mapping[str, Path]) -> Manifest:
@@ -48,7 +47,7 @@ def replace_files(root: Path, old: Manifest, new: Manifest, files: Mapping[str, 
     try:
         folder.mkdir()
         for name, source in files.items():
-            _second_name(source, folder / name)
+            second_name(source, folder / name)
         sync_folder(folder)
         sync_folder(root)
         new = write_manifest(root, new)
@@ -69,7 +68,7 @@ def _beside_manifest(root: Path, old: Manifest, new: Manifest, files: Mapping[st
             os.link(folder / name, spare)
             spare.replace(root / name)
         except OSError as error:
-            if error.errno in _NO_SECOND_NAMES:
+            if error.errno in NO_SECOND_NAMES:
                 return new
             raise
         finally:  # a name of the file that has it already is not renamed
@@ -85,17 +84,3 @@ def _beside_manifest(root: Path, old: Manifest, new: Manifest, files: Mapping[st
     for unused in filter(None, (old.folder, folder.name)):
         shutil.rmtree(root / unused, ignore_errors=True)
     return new
-
-
-def _second_name(source: Path, target: Path) -> None:
-    """Give a file another name, or where it cannot have one, copy it."""
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in _NO_SECOND_NAMES:
-            raise
-        with source.open("rb") as stored, atomic_open(target, "wb") as copy:
-            shutil.copyfileobj(stored, copy, 1 << 20)
-        # The sidecar of a catalogue identifies it by size and time.
-        about = source.stat()
-        os.utime(target, ns=(about.st_atime_ns, about.st_mtime_ns))

@@ -15,7 +15,7 @@ from blink.files import atomic_open, read_json, require_file, write_json
 from blink.input_files import utf8_path
 from blink.kglm.config import kind_of, load_settings
 from blink.kglm.settings import GraphSections, Settings
-from blink.replacing import current_checksums, replacing
+from blink.replacing import complete, current_checksums, replacing
 from blink.runs.checkpoints import CHECKPOINTS_FOLDER, checkpoints
 from blink.runs.folder import TRACE_FILE, RunFolder
 from blink.runs.learner import Due, Learner, TrainerState, every
@@ -226,6 +226,7 @@ def read_best(folder: Path, graph: str | None = None) -> dict[str, torch.Tensor]
         CheckpointError: files are damaged, or changed.
         MismatchError: it is of another graph.
     """
+    complete(folder)
     if not (folder / MODEL_FILE).is_file():
         raise MissingFileError(f"{folder / MODEL_FILE} is missing: the run has no best checkpoint yet; {_RESUME}")
     about = read_json(folder / MODEL_ABOUT, _AGAIN)

@@ -11,6 +11,7 @@ from typing import Any
 from blink.errors import CheckpointError, MissingFileError
 from blink.files import read_json
 from blink.hub.names import PREFIX, is_hub_name, local_folder
+from blink.replacing import complete
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -73,6 +74,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         MissingFileError: there are none.
         CheckpointError: the file holds something else.
     """
+    complete(folder)
     values = read_json(folder / CONFIG_FILE, f"{folder} must be a model folder, as `blink train` writes it")
     if not isinstance(values, dict):
         raise CheckpointError(f"{folder / CONFIG_FILE} holds no settings; copy the model folder again")

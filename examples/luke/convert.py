@@ -15,9 +15,11 @@ from torch import Tensor
 from transformers import AutoTokenizer, LukeConfig, LukeForMaskedLM, LukeTokenizer, PreTrainedModel
 
 from blink.errors import CheckpointError, MissingFileError, first_line
-from blink.files import atomic_open, disk_errors, locked, sample_hash
+from blink.files import atomic_open, disk_errors, disk_named, locked, sample_hash, umask
 from blink.left_overs import temporary_folder
 from blink.model.pretrained import quiet_transformers
+from blink.replacing import replacing
+from blink.work_folders import replace_folder
 from examples.luke.archive import METADATA, TITLES, WEIGHTS, Archive, EntityRow, read_archive, read_titles
 
 HEADS = ("lm_head.", "entity_predictions.")
@@ -173,7 +175,7 @@ def convert(path: Path, folder: Path, tokenizer: str | None = None) -> None:
 
 
 def save_folder(model: PreTrainedModel, tokenizer: Any, folder: Path, entities: Sequence[EntityRow] = ()) -> None:
-    """Write model and tokenizer for ``from_pretrained``; each file is replaced atomically.
+    """Write model and tokenizer for ``from_pretrained``: a new folder whole, the files of one that is there together.
 
     Args:
         model: the model.
@@ -181,31 +183,25 @@ def save_folder(model: PreTrainedModel, tokenizer: Any, folder: Path, entities: 
         folder: created if needed.
         entities: rows of a table of titles and counts, if any.
     """
-    is_new = not folder.exists()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(folder) as temporary:
-        with quiet_transformers(), disk_errors(folder):
-            model.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
-        if entities:
-            with atomic_open(temporary / TITLES) as f:
-                f.writelines(f"{row.names[0]}\t{row.count}\n" for row in entities)
-        _open_to_all(temporary)
-        if is_new:
-            temporary.rename(folder)
-            return
-        # Weights last: the other files are the same in every epoch of a run.
-        for file in sorted(temporary.iterdir(), key=lambda p: p.suffix == ".safetensors"):
-            file.replace(folder / file.name)
+    if folder.exists():
+        with replacing(folder) as work:
+            _write_files(work, model, tokenizer, entities, folder)
+        return
+    with temporary_folder(folder) as work:
+        _write_files(work, model, tokenizer, entities, folder)
+        replace_folder(work, folder, ())
 
 
-def _open_to_all(folder: Path) -> None:
-    """Give a temporary folder and its files the user's default permissions."""
-    mask = os.umask(0)
-    os.umask(mask)
-    folder.chmod(0o777 & ~mask)
-    for file in folder.iterdir():
-        file.chmod(0o666 & ~mask)
+def _write_files(work: Path, model: PreTrainedModel, tokenizer: Any, entities: Sequence[EntityRow], folder: Path) -> None:
+    with quiet_transformers(), disk_named(folder), disk_errors(folder):
+        model.save_pretrained(work)
+        tokenizer.save_pretrained(work)
+    if entities:
+        with atomic_open(work / TITLES) as f:
+            f.writelines(f"{row.names[0]}\t{row.count}\n" for row in entities)
+    for file in work.iterdir():  # libraries give some to their owner alone
+        file.chmod(0o666 & ~umask())
 
 
 def link_counts(folder: Path) -> dict[str, int]:

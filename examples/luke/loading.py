@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, LukeConfig, LukeModel, LukeTokenizer, Pr
 from blink.errors import BlinkError, CheckpointError, MissingFileError, SettingsError, first_line
 from blink.input_files import require_file
 from blink.model.pretrained import quiet_transformers
+from blink.replacing import complete
 from examples.luke.archive import is_archive, read_state
 from examples.luke.convert import (
     EMBEDDED,
@@ -253,6 +254,7 @@ def read_folder(kind: HeadClass, folder: str, name: str, remedy: str) -> tuple[A
     Raises:
         CheckpointError: it cannot be read, or is no LUKE model.
     """
+    complete(Path(folder))
     with quiet_transformers():
         try:
             type_name = LukeConfig.get_config_dict(folder)[0].get("model_type")

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from blink.apps.common import Bar, bar, say
 from blink.errors import DataError, MissingFileError, SettingsError
 from blink.files import write_json
+from blink.replacing import complete
 from blink.runs.folder import TRACE_FILE, locked_run
 from blink.runs.progress import Progress
 from blink.runs.provenance import provenance
@@ -224,6 +225,7 @@ class Run:
     def _load_stored(self, tuned: TunedModel) -> None:
         """Load the weights that the run kept."""
         self.accelerator.wait_for_everyone()
+        complete(self.folder)
         tuned.model.load_state_dict(load_file(self.folder / WEIGHTS_FILE), strict=True)
 
     # -- evaluation ----------------------------------------------------------------------------------------------

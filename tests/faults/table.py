@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.faults import writers_data, writers_kb, writers_models, writers_runs
+from tests.faults import writers_data, writers_graphs, writers_kb, writers_models, writers_runs
 from tests.faults.trial import Writer
 
-WRITERS: tuple[Writer, ...] = (*writers_kb.WRITERS, *writers_data.WRITERS, *writers_models.WRITERS, *writers_runs.WRITERS)
+_PARTS = (writers_kb, writers_data, writers_models, writers_runs, writers_graphs)
+WRITERS: tuple[Writer, ...] = tuple(writer for part in _PARTS for writer in part.WRITERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import re
@@ -52,8 +53,7 @@ class Writer:
         prepare: writes the inputs.
         old: whether there is an old state.
         required: whether it matters; else a fault may cost the new state without an error, as that of a history.
-        remade: whether the old state is given up before the new one is complete, which the same command makes again. Its
-            reader then finds nothing, and never some of both.
+        modules: what it imports, at once for all trials.
         repeats: whether the same call may be given again where it succeeded; else it is only after an error that left the old.
     """
 
@@ -64,7 +64,7 @@ class Writer:
     old: bool = True
     repeats: bool = True
     required: bool = True
-    remade: bool = False
+    modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Outcome:
     Attributes:
         calls: of the writer, when nothing fails.
         tried: number of trials.
-        states: of what the reader had afterwards: ``old``, ``new``, ``none`` (see `Writer.remade`), ``neither``.
+        states: of what the reader had afterwards: ``old``, ``new``, ``neither``.
         findings: what must not be.
     """
 
@@ -129,6 +129,8 @@ class Trial:
 
     def __init__(self, writer: Writer, folder: Path) -> None:
         self.writer, self.folder = writer, folder
+        for module in writer.modules:
+            importlib.import_module(module)
         self.work = Work(folder / "inputs", folder / "root")
         for path in (self.work.inputs, self.work.root):
             path.mkdir(parents=True)
@@ -230,8 +232,6 @@ class Trial:
             found("left over", ", ".join(sorted(left))[:200])
 
     def _state(self, value: Any) -> str:
-        if value == ABSENT and self.writer.remade:
-            return "none"
         return "new" if value == self.new else "old" if value == self.old else "neither"
 
     # -- loss of power -------------------------------------------------------------------------------------------
@@ -281,10 +281,10 @@ def _described(writer: Writer, work: Work) -> Any:
 def table(outcomes: Iterator[Outcome] | list[Outcome]) -> str:
     """Outcomes as a table in Markdown, with their sums."""
     rows, total = list(outcomes), Counter[str]()
-    lines = ["| writer | calls | trials | old | new | none | neither | other findings |", f"| --- |{' ---: |' * 7}"]
+    lines = ["| writer | calls | trials | old | new | neither | other findings |", f"| --- |{' ---: |' * 6}"]
     for row in rows:
         other = sum(finding.what != "neither old nor new" for finding in row.findings)
-        states = {state: row.states[state] for state in ("old", "new", "none", "neither")}
+        states = {state: row.states[state] for state in ("old", "new", "neither")}
         values = {"calls": row.calls, "tried": row.tried, **states, "other": other}
         total.update(values)
         lines.append(f"| {row.writer} | " + " | ".join(f"{n:,}" for n in values.values()) + " |")

@@ -15,11 +15,12 @@ from blink.cluster.encoding import write_t7
 from blink.cluster.jobs import JobFolder, Plan
 from blink.data.arrays import array_writer, offsets_writer, save_array
 from blink.errors import MissingFileError
-from blink.kglm.text_init.vectors import Space, read_folder, read_tsv, write_folder, write_tsv
+from blink.kglm.text_init.vectors import read_tsv, write_tsv
 from blink.runs.checkpoints import checkpoints, load_checkpoint, save_checkpoint
 from blink.runs.folder import RunFolder
 from blink.runs.trace import Trace
 from tests.faults.trial import Work, Writer
+from tests.faults.writers_graphs import space
 
 
 def require(path: Path) -> Path:
@@ -122,20 +123,6 @@ def of_array(work: Work) -> Any:
     return values.shape, hashlib.sha256(values.tobytes()).hexdigest()
 
 
-def space(version: int) -> Space:
-    ids = [f"Q{i}" for i in range(200)]
-    vectors = np.full((200, 6), version + 1, np.float32)
-    return Space("entity", ids, vectors, ids, ["a"] * 200, list(range(1, 201)))
-
-
-def vectors_folder(work: Work, version: int) -> None:
-    write_folder(space(version), work.root / "vectors")
-
-
-def of_vectors(work: Work) -> Any:
-    return np.unique(read_folder(require(work.root / "vectors" / "meta.json").parent).vectors).tolist()
-
-
 def vectors_table(work: Work, version: int) -> None:
     write_tsv(space(version), work.root / "vectors.tsv")
 
@@ -154,6 +141,5 @@ WRITERS: Sequence[Writer] = (
     Writer("array", array, of_array),
     Writer("array in blocks", blocks, of_array),
     Writer("bounds of ranges", bounds, of_array),
-    Writer("vectors of texts", vectors_folder, of_vectors, remade=True),
     Writer("table of vectors", vectors_table, of_table),
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blink.checksums import CHECKSUMS_FILE
 from blink.errors import DataError, MismatchError, MissingFileError, SettingsError
 from blink.files import read_json, write_json
 from blink.kglm.text_init.tables import ENTITY_COLUMNS, TextRow, compose, read_entities, read_relation_types, select_ids
@@ -194,10 +196,11 @@ def test_a_folder_says_what_it_holds(tmp_path: Path) -> None:
     assert back.meta["mean_norm"] == pytest.approx(norms.mean(), rel=1e-5)
 
 
-def without_checksums(folder: Path) -> None:
-    """Let ``meta.json`` be as earlier versions wrote it."""
+def as_earlier(folder: Path, **more: Any) -> None:
+    """Let a folder be as earlier versions wrote it, without checksums or with those in ``meta.json``."""
     meta = read_json(folder / META_FILE)
-    write_json(folder / META_FILE, {key: value for key, value in meta.items() if key not in ("files", "sha256")})
+    write_json(folder / META_FILE, {key: value for key, value in meta.items() if key not in ("checked", "sha256")} | more)
+    (folder / CHECKSUMS_FILE).unlink()
 
 
 @pytest.mark.parametrize("name", ["entity_vectors.npy", "entity_ids.txt", "entity_labels.tsv", META_FILE])
@@ -209,15 +212,40 @@ def test_a_changed_file_of_a_folder_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=rf"{name} is (damaged|not valid).*create the folder again"):
         read_folder(tmp_path)
     if name == "entity_vectors.npy":
-        without_checksums(tmp_path)
+        as_earlier(tmp_path)
         np.save(tmp_path / name, np.full((6, 3), np.nan, np.float32))
         with pytest.raises(DataError, match="holds NaN or infinity"):
             read_folder(tmp_path)
 
 
+def test_a_folder_of_an_earlier_version_is_compared_and_replaced(tmp_path: Path) -> None:
+    write_folder(space(6, 3), tmp_path)
+    of = read_json(tmp_path / CHECKSUMS_FILE)["files"]
+    as_earlier(tmp_path, files={name: of[name] for name in of if name != META_FILE})
+    assert read_folder(tmp_path).width == 3
+    (tmp_path / "entity_ids.txt").write_text("Q0\n")
+    with pytest.raises(DataError, match=r"entity_ids\.txt is damaged"):
+        read_folder(tmp_path)
+    write_folder(space(4, 2), tmp_path)
+    assert read_folder(tmp_path).width == 2
+
+
+def test_vectors_of_both_kinds_in_one_folder_stay(tmp_path: Path) -> None:
+    write_folder(space(6, 3), tmp_path)
+    write_folder(space(4, 2, "relation"), tmp_path)
+    assert (read_folder(tmp_path).width, read_folder(tmp_path, "relation").width) == (3, 2)
+
+
+def test_lost_checksums_are_noticed(tmp_path: Path) -> None:
+    write_folder(space(6, 3), tmp_path)
+    (tmp_path / CHECKSUMS_FILE).unlink()
+    with pytest.raises(MissingFileError, match=r"checksums\.json is missing; create the folder again"):
+        read_folder(tmp_path)
+
+
 def test_folders_that_do_not_fit_together(tmp_path: Path) -> None:
     write_folder(space(6, 3), tmp_path)
-    without_checksums(tmp_path)
+    as_earlier(tmp_path)
     (tmp_path / "entity_ids.txt").write_text("Q0\nQ1\n", encoding="utf-8")
     with pytest.raises(MismatchError, match=r"2 ids \(2 different\) for 6 vectors"):
         read_folder(tmp_path)

@@ -17,7 +17,7 @@ from blink.kglm.glove.inputs import Words, aligned, read_text
 from blink.kglm.glove.joint import JointLearner
 from blink.kglm.glove.learner import HELD_OUT, PREFIX, WordLearner, epoch_losses
 from blink.kglm.glove.model import GloVe, Table, Weighting
-from blink.kglm.graph.export import META_FILE, write_export
+from blink.kglm.graph.export import summary, write_embeddings
 from blink.kglm.graph.learner import GraphLearner
 from blink.kglm.graph.model import GraphModel, make_model
 from blink.kglm.graph.readers import read_graph
@@ -26,7 +26,7 @@ from blink.kglm.graph.triples import Graph
 from blink.kglm.lm.vocabulary import VOCABULARY_FILE, Vocabulary
 from blink.kglm.run import KglmRun, device_for, read_best, run_to_end
 from blink.kglm.settings import GloveSettings, Settings
-from blink.kglm.text_init.vectors import read_meta, write_meta
+from blink.kglm.text_init.vectors import exporting, write_meta
 from blink.runs.loop import Loop
 from blink.runs.progress import Progress
 
@@ -94,14 +94,16 @@ class GloveRunner:
         """Write the embeddings of the best checkpoint: entities and relations, and words in the format of GloVe's program."""
         run = KglmRun.open(folder).of(GloveSettings)
         graph, model = best_graph(run, progress)
-        out.mkdir(parents=True, exist_ok=True)
-        written = {} if graph is None or model is None else write_export(out, model, graph, run.settings)
-        if run.settings.joint.alpha < 1:
-            words, contexts = _word_rows(read_best(run.best))
-            vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
-            write_word_vectors(out / WORD_VECTORS, vocabulary.words, (words + contexts).numpy())
-            written |= {"words": len(words), "word_dim": int(words.shape[1])}
-            _note_words(out, run, written)
+        with exporting(out) as work:
+            written, meta = {}, {"settings": run.settings.digest()}
+            if graph is not None and model is not None:
+                meta = write_embeddings(work, model, graph, run.settings)
+                written = summary(meta)
+            if run.settings.joint.alpha < 1:
+                words = _write_words(work, run)
+                meta |= {"kind": "glove", **words}
+                written |= {key: words[key] for key in ("words", "word_dim")}
+            write_meta(work, meta)
         return written
 
 
@@ -182,13 +184,14 @@ def _held_out_loss(run: KglmRun[GloveSettings], progress: Progress) -> float:
     return model.mean_loss(words.held_out if len(words.held_out) else words.fitted)
 
 
-def _note_words(out: Path, run: KglmRun[GloveSettings], written: dict[str, Any]) -> None:
-    """Add the word vectors to ``meta.json``, and write the learned map from entities to words, if any."""
-    before = read_meta(out, "export it again") or {"settings": run.settings.digest()}
+def _write_words(work: Path, run: KglmRun[GloveSettings]) -> dict[str, Any]:
+    """Write the word vectors, and the learned map from entities to words, if any; returns what ``meta.json`` says of them."""
     tensors = read_best(run.best)
-    more = {"kind": "glove", "words": written["words"], "word_dim": written["word_dim"], "word_vectors": WORD_VECTORS}
-    (out / META_FILE).unlink(missing_ok=True)
+    words, contexts = _word_rows(tensors)
+    vocabulary = Vocabulary.load(run.path / VOCABULARY_FILE)
+    write_word_vectors(work / WORD_VECTORS, vocabulary.words, (words + contexts).numpy())
+    about = {"words": len(words), "word_dim": int(words.shape[1]), "word_vectors": WORD_VECTORS}
     if "coupling.map" in tensors:
-        save_array(out / MAP_FILE, tensors["coupling.map"].numpy())
-        more["word_map"] = MAP_FILE
-    write_meta(out, {**before, **more})
+        save_array(work / MAP_FILE, tensors["coupling.map"].numpy())
+        about["word_map"] = MAP_FILE
+    return about

@@ -1,11 +1,12 @@
 """Export the embeddings of a graph model as files for the linker, which joins them by id.
 
 The files are ``entity_vectors.npy`` (float32) with ``entity_ids.txt``, ``relation_vectors.npy`` with ``relation_ids.txt``,
-``degrees.npy`` (number of training triples of each entity) and ``meta.json``, which is written last.
+``degrees.npy`` (number of training triples of each entity) and ``meta.json``; they replace those of an earlier export together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,9 @@ from blink.kglm.graph.interactions import RotatE
 from blink.kglm.graph.model import GraphModel
 from blink.kglm.graph.triples import Graph
 from blink.kglm.settings import GraphSections
-from blink.kglm.text_init.vectors import write_meta
+from blink.kglm.text_init.vectors import exporting, write_meta
 
 FORMAT = 1
-META_FILE = "meta.json"
 INVERSE = "^-1"
 """Suffix of the id of a reciprocal relation, which is for head queries."""
 
@@ -35,17 +35,28 @@ def write_export(out: Path, model: GraphModel, graph: Graph, settings: GraphSect
         graph: its graph.
         settings: settings of its run.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    (out / META_FILE).unlink(missing_ok=True)
+    with exporting(out) as work:
+        meta = write_embeddings(work, model, graph, settings)
+        write_meta(work, meta)
+    return summary(meta)
+
+
+def summary(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers and dimensions of the embeddings that `write_embeddings` describes."""
+    return {"entities": meta["rows"], **{key: meta[key] for key in ("dim", "relations", "relation_dim")}}
+
+
+def write_embeddings(work: Path, model: GraphModel, graph: Graph, settings: GraphSections) -> dict[str, Any]:
+    """Write the files of an export but ``meta.json``, whose content is returned; arguments as of `write_export`."""
     vectors, relations = model.entity_vectors().cpu().numpy(), _relation_vectors(model)
     names = [*graph.relations, *(f"{name}{INVERSE}" for name in graph.relations if model.reciprocal)]
     for kind, rows, ids in (("entity", vectors, graph.entities), ("relation", relations, names)):
-        save_array(out / f"{kind}_vectors.npy", np.ascontiguousarray(rows, dtype=np.float32))
-        with atomic_open(out / f"{kind}_ids.txt") as f:
+        save_array(work / f"{kind}_vectors.npy", np.ascontiguousarray(rows, dtype=np.float32))
+        with atomic_open(work / f"{kind}_ids.txt") as f:
             f.writelines(f"{name}\n" for name in ids)
-    save_array(out / "degrees.npy", graph.degrees.astype(np.int64))
+    save_array(work / "degrees.npy", graph.degrees.astype(np.int64))
     norms = np.linalg.norm(vectors, axis=1)
-    meta = {
+    return {
         "format": FORMAT,
         "kind": "graph",
         "model": settings.model.name,
@@ -55,6 +66,7 @@ def write_export(out: Path, model: GraphModel, graph: Graph, settings: GraphSect
         "layout": model.interaction.layout,
         "dim": int(vectors.shape[1]),
         "rows": len(vectors),
+        "relations": len(relations),
         "relation_dim": int(relations.shape[1]),
         "relation_layout": "phases" if isinstance(model.interaction, RotatE) else model.interaction.layout,
         "mean_norm": float(norms.mean()),
@@ -64,8 +76,6 @@ def write_export(out: Path, model: GraphModel, graph: Graph, settings: GraphSect
         "degrees": "degrees.npy",
         "settings": settings.digest(),
     }
-    write_meta(out, meta)
-    return {"entities": len(vectors), "dim": meta["dim"], "relations": len(relations), "relation_dim": meta["relation_dim"]}
 
 
 @torch.no_grad()

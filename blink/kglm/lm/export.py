@@ -14,11 +14,11 @@ import torch
 
 from blink.data.arrays import save_array
 from blink.files import atomic_open
-from blink.kglm.graph.export import FORMAT, META_FILE
+from blink.kglm.graph.export import FORMAT
 from blink.kglm.lm.inputs import Triples
 from blink.kglm.lm.saved import SavedModel
 from blink.kglm.settings import Settings
-from blink.kglm.text_init.vectors import write_meta
+from blink.kglm.text_init.vectors import exporting, write_meta
 
 NAMES_BATCH = 512
 
@@ -35,18 +35,24 @@ def write_export(out: Path, saved: SavedModel, triples: Triples, settings: Setti
     Returns:
         number of entities, dimension and origin of the vectors.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    (out / META_FILE).unlink(missing_ok=True)
+    with exporting(out) as work:
+        meta = _write_vectors(work, saved, triples, settings)
+        write_meta(work, meta)
+    return {"entities": meta["rows"], "dim": meta["dim"], "vectors": meta["vectors"]}
+
+
+def _write_vectors(work: Path, saved: SavedModel, triples: Triples, settings: Settings) -> dict[str, Any]:
+    """Write the files of an export but ``meta.json``, whose content is returned."""
     tables = saved.model.tables
     vectors = _of_names(saved, triples) if tables is None else tables.entities.weight.detach().numpy()
     ids = triples.lexicon.entities if tables is None else saved.entities
-    _write(out, "entity", vectors, ids)
+    _write(work, "entity", vectors, ids)
     if tables is not None:
-        _write(out, "relation", tables.relations.weight.detach().numpy(), saved.relations)
+        _write(work, "relation", tables.relations.weight.detach().numpy(), saved.relations)
     degrees = dict(zip(triples.graph.entities, triples.graph.degrees.tolist(), strict=True))
-    save_array(out / "degrees.npy", np.array([degrees.get(id_, 0) for id_ in ids], dtype=np.int64))
+    save_array(work / "degrees.npy", np.array([degrees.get(id_, 0) for id_ in ids], dtype=np.int64))
     norms = np.linalg.norm(vectors, axis=1)
-    meta = {
+    return {
         "format": FORMAT,
         "kind": "joint",
         "model": "text",
@@ -63,8 +69,6 @@ def write_export(out: Path, saved: SavedModel, triples: Triples, settings: Setti
         "vocabulary": saved.vocabulary.digest,
         "settings": settings.digest(),
     }
-    write_meta(out, meta)
-    return {"entities": len(vectors), "dim": meta["dim"], "vectors": meta["vectors"]}
 
 
 @torch.no_grad()
@@ -76,7 +80,7 @@ def _of_names(saved: SavedModel, triples: Triples) -> np.ndarray:
     return np.concatenate([saved.model.encoder.summary(*texts.names(chunk)).numpy() for chunk in chunks])
 
 
-def _write(out: Path, kind: str, vectors: np.ndarray, ids: tuple[str, ...]) -> None:
-    save_array(out / f"{kind}_vectors.npy", np.ascontiguousarray(vectors, dtype=np.float32))
-    with atomic_open(out / f"{kind}_ids.txt") as f:
+def _write(work: Path, kind: str, vectors: np.ndarray, ids: tuple[str, ...]) -> None:
+    save_array(work / f"{kind}_vectors.npy", np.ascontiguousarray(vectors, dtype=np.float32))
+    with atomic_open(work / f"{kind}_ids.txt") as f:
         f.writelines(f"{id_}\n" for id_ in ids)

@@ -15,7 +15,7 @@ from blink.input_files import read_lines_of
 from blink.kglm.lm.model import KGLanguageModel, Network
 from blink.kglm.lm.vocabulary import VOCABULARY_FILE, Vocabulary
 from blink.kglm.run import CHECKED, read_tensors, require_stored, write_tensors
-from blink.replacing import replacing
+from blink.replacing import complete, replacing
 from blink.runs.folder import BEST_FOLDER
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
@@ -71,6 +71,7 @@ def load_model(folder: str | Path) -> SavedModel:
     """
     path = Path(folder)
     path = path / BEST_FOLDER if (path / BEST_FOLDER).is_dir() else path
+    complete(path)
     if not (path / CONFIG_FILE).is_file():
         raise MissingFileError(
             f"{path} holds no language model (no {CONFIG_FILE}); name the folder of a run of kind lm or joint"

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 
 from blink import work_folders
 from blink.errors import CheckpointError, DataError, SettingsError, first_line
-from blink.files import locked, read_json, write_json
+from blink.files import disk_named, locked, read_json, write_json
 from blink.model.folder import encoder_folder
 from blink.model.precision import resolve_device, resolve_precision
 from blink.model.pretrained import LOCAL, load_encoder, longest_input, quiet_transformers
@@ -188,7 +188,7 @@ def encode_into(
     hooks = progress or Progress()
     work = folder / WORK_FOLDER
     work_folders.work_folder(work, ("progress.json",))
-    with locked(work):
+    with disk_named(work / "vectors.npy"), locked(work):
         vectors, done = _open_vectors(work, len(texts), width, digest)
         # Longest first, so that memory runs out in the first batch or never. The sort is stable, so a resumed call has the
         # same order.
@@ -230,6 +230,7 @@ def _open_vectors(work: Path, rows: int, width: int, digest: str) -> tuple[np.me
         if vectors.shape == (rows, width):
             return vectors, int(before["done"])
     notes.unlink(missing_ok=True)
+    file.unlink(missing_ok=True)  # a finished one may have a second name in the folder of vectors
     return np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(rows, width)), 0
 
 

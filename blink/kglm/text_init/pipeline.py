@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 
 from blink.errors import BlinkError, DataError
-from blink.files import sha256
+from blink.files import second_name, sha256
 from blink.kglm.text_init.encode import Progress, TextEncoder, encode_into, remove_work_folder
 from blink.kglm.text_init.reduce import Pca, TsneSettings, check_method, project
 from blink.kglm.text_init.tables import TextRow, compose
 from blink.kglm.text_init.vectors import (
-    META_FILE,
     Kind,
     Space,
     read_folder,
     vectors_file,
     vectors_folder,
-    write_folder,
     write_labels,
     write_tsv,
+    write_vectors,
 )
+from blink.replacing import replacing
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ def make_vectors(
         )
         _install(array_file, encoded, kind, folder, {**meta, "made_of": digest})
         seconds = time.monotonic() - began
+    remove_work_folder(folder)
     if tsv:
         write_tsv(read_folder(folder, kind), output)
     return EncodingResult(folder, len(encoded), sum(not r.description for r in encoded), len(rows) - len(encoded), seconds)
@@ -112,13 +113,12 @@ def _is_complete(folder: Path, kind: Kind, digest: str) -> bool:
 
 
 def _install(array_file: Path, rows: Sequence[TextRow], kind: Kind, folder: Path, meta: dict[str, Any]) -> None:
-    """Move finished vectors into the folder, and write their ids, labels and metadata."""
-    (folder / META_FILE).unlink(missing_ok=True)  # written last: it marks the folder as complete
-    array_file.replace(vectors_file(folder, kind))
-    vectors = np.load(vectors_file(folder, kind), mmap_mode="r", allow_pickle=False)
+    """Put finished vectors into the folder, with their ids, labels and metadata."""
+    vectors = np.load(array_file, mmap_mode="r", allow_pickle=False)
     names = [r.id for r in rows], [r.name for r in rows], [r.kind for r in rows], [r.row for r in rows]
-    write_labels(Space(kind, names[0], vectors, *names[1:], meta=meta), folder)
-    remove_work_folder(folder)
+    with replacing(folder) as work:
+        second_name(array_file, vectors_file(work, kind))  # it stays where it is until the folder is complete
+        write_labels(Space(kind, names[0], vectors, *names[1:], meta=meta), work)
 
 
 @dataclass(frozen=True)
@@ -176,13 +176,14 @@ def reduce_vectors(
         pca = Pca.load(fitted) if fitted is not None else Pca.fit(space.vectors, width, **options)
         vectors, explained = pca.transform(space.vectors), pca.explained
         notes |= {"whiten": pca.whiten, "normalize": pca.normalize, "explained": explained}
-        folder.mkdir(parents=True, exist_ok=True)
-        pca.save(folder)
     else:
-        vectors = project(space.vectors, method, width, settings)
+        pca, vectors = None, project(space.vectors, method, width, settings)
     meta = {key: value for key, value in space.meta.items() if key not in ("made_of", "mean_norm", "std_norm", "dim")}
     reduced = Space(space.kind, space.ids, vectors, space.names, space.types, space.rows, {**meta, **notes})
-    write_folder(reduced, folder)
+    with replacing(folder) as work:
+        if pca is not None:
+            pca.save(work)
+        write_vectors(reduced, work)
     if tsv:
         write_tsv(reduced, output)
     return ReductionResult(folder, space.width, reduced.width, explained)

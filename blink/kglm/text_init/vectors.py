@@ -1,33 +1,37 @@
 """Vectors with their ids, as a folder and as the original's TSV.
 
 The folder has ``<kind>_vectors.npy`` (float32), ``<kind>_ids.txt`` (one id per line), ``<kind>_labels.tsv`` (id, name and type
-for plots) and ``meta.json``; ``kind`` is ``entity`` or ``relation``. Embeddings of a graph model are exported in the same
-layout.
+for plots), ``meta.json`` and ``checksums.json``; ``kind`` is ``entity`` or ``relation``. Embeddings of a graph model are
+exported in the same layout. The files of a folder are replaced together, see `blink.replacing`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
 
 from blink.cells import plain_cell, safe_cell
-from blink.checksums import FileChecksum, checksums_of, read_hashed_json, require_whole, write_hashed_json
-from blink.data.arrays import map_array
-from blink.errors import DataError, MismatchError
+from blink.checksums import CHECKSUMS_FILE, FileChecksum, missing, read_hashed_json, require_whole, write_hashed_json
+from blink.data.arrays import map_array, save_array
+from blink.errors import DataError, MismatchError, MissingFileError
 from blink.files import atomic_open, require_file
 from blink.input_files import has_file, read_text
 from blink.kglm.text_init.tables import first_columns, read_table
+from blink.replacing import current_checksums, replacing
 
 Kind = Literal["entity", "relation"]
 META_FILE = "meta.json"
 FORMAT = 1
-_FILES = ("*_vectors.npy", "*_ids.txt", "*_labels.tsv", "degrees.npy")
-_CHECKSUMS = "files"
+_CHECKED = "checked"
+"""Key by which ``meta.json`` says that its folder has checksums."""
+_EARLIER_CHECKSUMS = "files"
+"""Key of them in ``meta.json`` of earlier versions."""
 TSV_COLUMNS: dict[Kind, tuple[str, ...]] = {
     "entity": ("embedding_id", "entity_id", "entity_name", "entity_type", "embedding"),
     "relation": ("embedding_id", "relation_type", "embedding"),
@@ -76,13 +80,15 @@ def vectors_file(folder: Path, kind: Kind) -> Path:
 
 
 def write_folder(space: Space, folder: str | Path) -> None:
-    """Write a folder of vectors. ``meta.json`` is written last and marks the folder as complete."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / META_FILE).unlink(missing_ok=True)
-    with atomic_open(vectors_file(folder, space.kind), "wb") as f:
-        np.lib.format.write_array(f, np.ascontiguousarray(space.vectors, dtype=np.float32), allow_pickle=False)
-    write_labels(space, folder)
+    """Replace the vectors of a folder; those of the other kind stay."""
+    with replacing(Path(folder)) as work:
+        write_vectors(space, work)
+
+
+def write_vectors(space: Space, work: Path) -> None:
+    """Write vectors, ids, labels and metadata into a folder whose files replace those of another."""
+    save_array(vectors_file(work, space.kind), np.ascontiguousarray(space.vectors, dtype=np.float32))
+    write_labels(space, work)
 
 
 def write_labels(space: Space, folder: Path) -> None:
@@ -98,24 +104,38 @@ def write_labels(space: Space, folder: Path) -> None:
     write_meta(folder, {"format": FORMAT, **space.meta, **derived})
 
 
-def write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
-    """Write ``meta.json`` of a folder whose other files are complete, with checksums of these and of itself."""
-    names = sorted(path.name for pattern in _FILES for path in folder.glob(pattern))
-    files = {name: asdict(checksum) for name, checksum in checksums_of(folder, names).items()}
-    write_hashed_json(folder / META_FILE, {**meta, _CHECKSUMS: files})
+@contextlib.contextmanager
+def exporting(folder: Path) -> Iterator[Path]:
+    """Replace an export: yields the folder that the block writes all files of the new one into.
+
+    Raises:
+        OSError: a file cannot be written; the old export stays.
+    """
+    with replacing(folder, retained=()) as work:
+        yield work
+
+
+def write_meta(work: Path, meta: Mapping[str, Any]) -> None:
+    """Write ``meta.json``, with a hash of itself, into a folder whose files replace those of another."""
+    write_hashed_json(work / META_FILE, {**meta, _CHECKED: True})
 
 
 def read_meta(folder: Path, remedy: str) -> dict[str, Any]:
-    """Read ``meta.json``, and compare the files of the folder with it; empty where there is none.
+    """Read ``meta.json``, and compare the files of the folder with their checksums; empty where there is none.
 
     Raises:
-        DataError: it, or another file, was changed after it was written.
+        DataError: a file was changed after it was written.
+        MissingFileError: a file with a checksum is missing.
     """
+    stored = current_checksums(folder, remedy)
     if not has_file(folder / META_FILE, remedy):
         return {}
     meta = read_hashed_json(folder / META_FILE, remedy)
+    checked, earlier = meta.pop(_CHECKED, False), meta.pop(_EARLIER_CHECKSUMS, {})
+    if checked and stored is None:
+        raise MissingFileError(f"{missing(folder / CHECKSUMS_FILE)}; {remedy}")
     try:
-        files = {name: FileChecksum(**values) for name, values in meta.pop(_CHECKSUMS, {}).items()}
+        files = {name: FileChecksum(**values) for name, values in earlier.items()} if stored is None else stored.files
     except (TypeError, AttributeError) as error:
         raise DataError(f"{folder / META_FILE} is damaged ({error}); {remedy}") from error
     require_whole(folder, files, remedy=remedy)
