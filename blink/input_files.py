@@ -160,13 +160,22 @@ def read_all(stream: Readable, name: str | Path, kind: str = "document") -> byte
     """The rest of a stream.
 
     Raises:
-        DataError: it is longer than the limit of this name.
+        DataError: it is longer than the limit of this name; of a file that is, nothing is read.
     """
     most = limit(kind)
-    content = stream.read(most + 1)
-    if len(content) > most:
+    content = stream.read(most + 1) if _rest(stream) <= most else None
+    if content is None or len(content) > most:
         raise DataError(f"{name}: {exceeded(kind)}")
     return content
+
+
+def _rest(stream: Readable) -> int:
+    """Bytes that are left of a regular file; 0 where nobody knows."""
+    try:
+        status = os.fstat(stream.fileno())  # type: ignore[attr-defined]
+        return status.st_size - int(stream.tell()) if stat.S_ISREG(status.st_mode) else 0  # type: ignore[attr-defined]
+    except (OSError, ValueError, AttributeError):
+        return 0
 
 
 def read_text(path: str | Path, remedy: str = "check the path", *, kind: str = "document") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +112,11 @@ def test_a_damaged_table_of_offsets_is_written_again(tmp_path: Path, kind: str) 
     (table,) = (tmp_path / "offsets").iterdir()
     assert Damage(kind, 1).apply(table)
     assert np.array_equal(line_table(path, tmp_path / "offsets"), whole)
+
+
+def test_a_line_that_is_too_long_is_named_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"text": "a", "mentions": []}\n' * 3)
+    os.truncate(path, 1 << 34)
+    with pytest.raises(DataError, match="line 4: a line of a text file"):
+        line_table(path, tmp_path / "offsets")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,14 +14,15 @@ from typing import Any
 from blink.checksums import read_hashed_json, write_hashed_json
 from blink.cluster.script import LOG_FOLDER
 from blink.errors import BlinkError, DataError, MismatchError, MissingFileError
-from blink.files import atomic_open, for_this_process, sha256
-from blink.input_files import open_file
+from blink.files import atomic_open, for_this_process, parse_json_line, sha256
+from blink.input_files import has_file, open_file, read_bytes
 from blink.work_folders import plain_folder, require_plain_folder
 
 JOB_FOLDER, JOB_SUFFIX = "slurm", ".slurm"
 """Name of a job's folder in the folder of its result, or suffix to the name of its result."""
 PLAN_FILE = "job.json"
 SUBMISSIONS_FILE = "submitted.jsonl"
+_REMOVE_SUBMISSIONS = "remove it if none of its jobs is queued or runs"
 MERGED_FILE = "merged.json"
 RECORDS_FOLDER, PROGRESS_FOLDER = "shards", "progress"
 FORMAT = 1
@@ -238,16 +240,22 @@ class JobFolder:
 
     def submitted(self, submission: Submission) -> None:
         """Append a submission."""
-        with (self.path / SUBMISSIONS_FILE).open("a", encoding="utf-8") as f:
-            f.write(json.dumps(asdict(submission)) + "\n")
+        with (self.path / SUBMISSIONS_FILE).open("ab+") as f:
+            f.seek(max(f.tell() - 1, 0))
+            begin = "\n" if f.read() not in (b"", b"\n") else ""  # the last line was not written whole
+            f.write(f"{begin}{json.dumps(asdict(submission))}\n".encode())
 
     def submissions(self) -> list[Submission]:
-        """All submissions to the cluster, oldest first."""
+        """All submissions to the cluster, oldest first; a line that was not written whole is none.
+
+        Raises:
+            DataError: a line is damaged.
+        """
         file = self.path / SUBMISSIONS_FILE
-        if not file.is_file():
+        if not has_file(file, _REMOVE_SUBMISSIONS):
             return []
-        rows = (json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}"))
-        return [Submission(str(row["id"]), tuple(row["shards"])) for row in rows]
+        lines = enumerate(read_bytes(file, _REMOVE_SUBMISSIONS).split(b"\n"), 1)
+        return [_submission(file, number, line) for number, line in lines if line.endswith(b"}")]
 
     def log_file(self, job: str, shard: int | None) -> Path:
         """Log file of a task."""
@@ -276,6 +284,16 @@ class JobFolder:
             if wrong := _fault(self.path / name, digest):
                 raise MismatchError(f"{wrong} since it was made; remove {self.path} and give the same command again")
         return True
+
+
+def _submission(file: Path, number: int, line: bytes) -> Submission:
+    row = parse_json_line(line, file, number)
+    try:
+        shards = tuple(operator.index(shard) for shard in row["shards"])
+        return Submission(str(row["id"]), shards)
+    except (KeyError, TypeError) as error:
+        fault = f"{file}, line {number}: damaged ({type(error).__name__}: {error})"
+        raise DataError(f"{fault}; {_REMOVE_SUBMISSIONS}") from error
 
 
 def _fault(file: Path, digest: str) -> str | None:

@@ -18,6 +18,7 @@ from blink.decompression import decompressed
 from blink.errors import DataError
 from blink.files import parse_json_line, require_file, sample_hash
 from blink.input_files import has_file
+from blink.limits import exceeded, limit
 
 BLOCK_BYTES = 1 << 24
 OFFSETS_FOLDER = "offsets"
@@ -136,14 +137,28 @@ def line_table(path: Path, folder: Path) -> npt.NDArray[np.int64]:
 
 def _lines(path: Path) -> npt.NDArray[np.int64]:
     ends = [np.zeros(1, dtype=np.int64)]
-    position = 0
+    number, last, position = 1, 0, 0
     with path.open("rb") as f:
         while block := f.read(BLOCK_BYTES):
-            ends.append(np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")) + position + 1)
+            found = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")) + position + 1
             position += len(block)
+            _require_short(path, number, np.diff(np.concatenate([[last], found, [position]])))
+            ends.append(found)
+            number, last = number + len(found), int(found[-1]) if len(found) else last
     bounds = np.unique(np.concatenate([*ends, np.array([position], dtype=np.int64)]))
     lines = np.stack([bounds[:-1], np.diff(bounds)], axis=1)
     return lines[~_blank(path, lines)]
+
+
+def _require_short(path: Path, first: int, lengths: npt.NDArray[np.int64]) -> None:
+    """Check that lines from number ``first`` on are within the limit.
+
+    Raises:
+        DataError: one is longer.
+    """
+    long = np.flatnonzero(lengths > limit("line"))
+    if len(long):
+        raise DataError(f"{path}, line {first + int(long[0])}: {exceeded('line')}")
 
 
 def _blank(path: Path, lines: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

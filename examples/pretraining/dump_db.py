@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from blink.decompression import lines_of, open_stream
 from blink.errors import CheckpointError, DataError, MismatchError, MissingFileError, SettingsError
 from blink.files import atomic_open, locked, read_json, sample_hash, write_json
 from blink.left_overs import TEMPORARY
@@ -27,6 +28,7 @@ REDIRECTS_FILE = "redirects.tsv"
 TITLES_FILE = "titles.txt"
 _BEGUN_FILE = "begun.json"
 _FORMAT = 1
+_BUILD_AGAIN = "remove it and build the folder again"
 _MAX_REDIRECTS = 16
 """Maximum redirects to follow from a title; more are a cycle."""
 
@@ -68,14 +70,32 @@ class DumpDb:
             raise CheckpointError(f"{self.folder} {problem}; remove the folder and {remedy}")
 
     def redirects(self) -> dict[str, str]:
-        """Title of each redirect to its target, which may be a redirect itself."""
-        with (self.folder / REDIRECTS_FILE).open(encoding="utf-8") as f:
-            return dict(line.rstrip("\n").split("\t") for line in f)
+        """Title of each redirect to its target, which may be a redirect itself.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        return {row[0]: row[1] for row in _rows(self.folder / REDIRECTS_FILE, 2)}
 
     def titles(self) -> set[str]:
-        """Titles of all articles."""
-        with (self.folder / TITLES_FILE).open(encoding="utf-8") as f:
-            return {line.rstrip("\n") for line in f}
+        """Titles of all articles.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        return {row[0] for row in _rows(self.folder / TITLES_FILE, 1)}
+
+
+def _rows(path: Path, columns: int) -> Iterator[list[str]]:
+    with open_stream(path, _BUILD_AGAIN) as stream:
+        for number, line in enumerate(lines_of(stream, path), 1):
+            try:
+                row = line.decode("utf-8").rstrip("\n").split("\t")
+            except UnicodeDecodeError:
+                row = []
+            if len(row) != columns:
+                raise DataError(f"{path}, line {number}: damaged; {_BUILD_AGAIN}")
+            yield row
 
 
 def read_shard(path: Path) -> Iterator[Article]:
@@ -85,10 +105,10 @@ def read_shard(path: Path) -> Iterator[Article]:
         DataError: the file is damaged.
     """
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as f:
-            for line in f:
+        with open_stream(path, _BUILD_AGAIN) as stream:
+            for line in lines_of(stream, path):
                 yield _article(json.loads(line))
-    except (OSError, EOFError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({error}); remove it and build the folder again") from error
 
 

@@ -140,6 +140,16 @@ class TestEnd:
         with (job.path / "submitted.jsonl").open("a") as f:
             f.write('{"id": "1')  # a kill while it was written
         assert job.submissions() == submissions
+        job.submitted(Submission("14", (5,)))
+        assert job.submissions() == [*submissions, Submission("14", (5,))]
+
+    @pytest.mark.parametrize("line", ["{}", "7}", '{"id": 1, "shards": ["a"]}', '{"id": 1, "shards": 3}', "[{}", "\x00}"])
+    def test_a_damaged_submission_is_named(self, job: JobFolder, line: str) -> None:
+        job.submitted(Submission("12", (0, 2)))
+        with (job.path / "submitted.jsonl").open("a") as f:
+            f.write(f"{line}\n")
+        with pytest.raises(DataError, match=r"submitted\.jsonl, line 2"):
+            job.submissions()
 
     def test_logs(self, job: JobFolder) -> None:
         log = job.log_file("12", 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,14 @@ def test_damaged_folders_of_pages(db: DumpDb, tmp_path: Path) -> None:
     damaged.shards[1].unlink()
     with pytest.raises(CheckpointError, match="lacks pages-000001"):
         DumpDb(tmp_path / "db")
+
+
+@pytest.mark.parametrize("content", [b"one column\n", b"a\tb\tc\n", b"\xff\tb\n", bytes(100)])
+def test_damaged_redirects_are_named(db: DumpDb, content: bytes, tmp_path: Path) -> None:
+    shutil.copytree(db.folder, tmp_path / "db")
+    (tmp_path / "db" / "redirects.tsv").write_bytes(content)
+    with pytest.raises(DataError, match=r"redirects\.tsv, line 1: damaged"):
+        DumpDb(tmp_path / "db").redirects()
 
 
 def test_redirects_are_followed_and_circles_end() -> None:

@@ -225,6 +225,7 @@ def _foreign(scene: Scene) -> str:
     chosen = records if records and scene.rng.random() < 0.3 else chosen
     if scene.path.parent != scene.folder and len(chosen) == len(beside):
         chosen = chosen[1:]  # a whole folder of another is sound
+    scene.forged = len(scene.targets) == 1  # a whole artefact of another is sound too
     for path in [scene.path, *chosen]:
         source = scene.other / path.relative_to(scene.folder)
         if source.is_file():

@@ -49,11 +49,13 @@ def fit_pairs(folder: Path, file: Path) -> None:
 
 def job(folder: Path) -> None:
     """The folder of a cluster's job of which one shard is done."""
-    from blink.cluster.jobs import JobFolder, Plan
+    from blink.cluster.jobs import JobFolder, Plan, Submission
 
     plan = Plan("encode", {"out": "kb", "shard_rows": 4}, {"catalogue": "abc"}, ((0, 4), (4, 8), (8, 10)), "entity")
     opened = JobFolder(folder / "kb" / "slurm")
     opened.begin(plan)
+    opened.submitted(Submission("17", (0, 1)))
+    opened.submitted(Submission("18_4", ()))
     opened.finish(0, 4, [write(folder / "kb" / "0.npy", bytes(100))])
 
 

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -105,6 +105,19 @@ class Read:
     tail: int = 0
 
 
+_BLOCK_BYTES = 1 << 26
+
+
+def _content(f: BinaryIO) -> bytes:
+    """The rest of a journal, up to a block of zeros: lines hold none, and what did not reach the disk may seem endless."""
+    blocks = []
+    while block := f.read(_BLOCK_BYTES):
+        blocks.append(block)
+        if not block.strip(b"\0"):
+            break
+    return b"".join(blocks)
+
+
 class Journal:
     """A journal. Who appends holds the lock of the knowledge base; readers need none.
 
@@ -141,8 +154,8 @@ class Journal:
                     seen = f.read(position.offset - position.last)
                     if seen[:_CHECKSUM_DIGITS] != position.checksum.encode() or not seen.endswith(b"\n"):
                         f.seek(0)
-                        return self._read(f.read(), START, rewound=True)
-                return self._read(f.read(), position)
+                        return self._read(_content(f), START, rewound=True)
+                return self._read(_content(f), position)
         except MissingFileError:
             if os.path.lexists(self.path):
                 raise
