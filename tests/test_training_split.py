@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from training_toys import fresh, make_toy, question, weights
 
 from blink.data.records import Mention, Sample
@@ -95,6 +96,9 @@ def test_gradient_checkpointing(folder: Path, tower: str) -> None:
 
 def process(rank: int, folder: str, port: int) -> None:
     """What each of two processes does: every case's first step, and a short run whose second half is a continuation."""
+    PartialState._reset_state()  # of the process that it was forked from
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
     variables = {
         "RANK": rank,
         "LOCAL_RANK": rank,
@@ -125,7 +129,7 @@ def test_processes(folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(process, (str(folder), port), nprocs=2)
+    torch.multiprocessing.start_processes(process, (str(folder), port), nprocs=2, start_method="fork")
     results = [torch.load(folder / f"process-{rank}.pt", weights_only=True) for rank in (0, 1)]
     for objective, tower in OVER_PROCESSES:
         alone = first_step(folder, "alone", objective=objective, entity_tower=tower)

@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 from shell_toys import weighing
-from toys import ROOT, base_folder, knowledge_base, model, rows
+from toys import base_folder, knowledge_base, model, rows
 
+from blink.apps.cli import cli
+from blink.apps.common import guarded
 from blink.errors import BusyError
 from blink.files import locked
 from blink.model.loading import load_model
@@ -89,7 +90,26 @@ def test_the_second_ends_in_one_line(
     assert {file: file.read_bytes() for file in Path(folder).rglob("*") if file.is_file()} == before
 
 
-def test_of_two_trainings_one_runs(home: Path, tmp_path: Path) -> None:
+def forked(command: list[str], printed: Path) -> int:
+    """Begin a ``blink`` command in a process that has its libraries already; its number. What it prints goes into a file."""
+    child = os.fork()
+    if child:
+        return child
+    status = 99
+    try:
+        for stream in (1, 2):
+            os.dup2(os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), stream)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        status = guarded(lambda: cli.main(command, prog_name="blink", standalone_mode=False), "blink")
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else 98
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def test_of_two_trainings_one_runs(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = [
         "train",
         "--train",
@@ -103,22 +123,19 @@ def test_of_two_trainings_one_runs(home: Path, tmp_path: Path) -> None:
         "--out",
         tmp_path / "run",
     ]
-    command = [sys.executable, "-m", "blink", *map(str, words), *QUICK, "--log-steps", "1", "--epochs", "100000"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-
-    def start() -> subprocess.Popen[str]:
-        return subprocess.Popen(command, cwd=home, env=environment, stderr=subprocess.PIPE, text=True)
-
-    first = start()
+    monkeypatch.chdir(home)
+    command = [*map(str, words), *QUICK, "--log-steps", "1", "--epochs", "100000"]
+    first = forked(command, tmp_path / "first")
     trace = tmp_path / "run" / "trace.jsonl"
     while not trace.is_file():
-        assert first.poll() is None
+        assert os.waitpid(first, os.WNOHANG) == (0, 0), (tmp_path / "first").read_text()
         time.sleep(0.05)
-    second = start()
-    _, refused = second.communicate(timeout=100)
-    first.send_signal(signal.SIGTERM)
-    _, saved = first.communicate(timeout=100)
-    assert [first.returncode, second.returncode] == [143, 1], (saved, refused)
+    second = forked(command, tmp_path / "second")
+    refused_with = os.waitstatus_to_exitcode(os.waitpid(second, 0)[1])
+    os.kill(first, signal.SIGTERM)
+    saved_with = os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
+    saved, refused = ((tmp_path / name).read_text() for name in ("first", "second"))
+    assert [saved_with, refused_with] == [143, 1], (saved, refused)
     assert "another process is writing to" in refused.splitlines()[-1]
     assert "--resume" in saved
     kinds = [json.loads(line)["kind"] for line in trace.read_text().splitlines()]

@@ -55,10 +55,12 @@ class Command:
 
     Attributes:
         run: does its work in a folder, whose results are in ``out``; again after a kill.
+        needs: what writes its inputs beside that folder, in this order.
         forks: whether it starts processes of its own.
     """
 
     run: Callable[[Path], None]
+    needs: tuple[Callable[[Path], None], ...] = ()
     forks: bool = False
 
 
@@ -84,16 +86,15 @@ def blink(*arguments: object) -> None:
     cli.main([str(argument) for argument in arguments], prog_name="blink", standalone_mode=False)
 
 
-def prepare(folder: Path) -> None:
-    """What the commands read: models, a knowledge base, texts, graphs, files to download."""
-    import numpy as np
-    import torch
+# -- what the commands read -------------------------------------------------------------------------------------------
+
+
+def texts(folder: Path) -> None:
+    """An encoder, a knowledge base of 24 entities, a catalogue of more, and texts with and without labels."""
     import toys
 
     from blink.model.loading import load_model
-    from tests.kglm import glove_toys, graph_toys, lm_toys
 
-    torch.set_num_threads(1)
     encoder = load_model(toys.base_folder(folder / "base"), context=False, candidate=True)
     base = toys.knowledge_base(folder / "kb", encoder, toys.rows(24))
     toys.write_catalogue(folder / "entity.jsonl", toys.rows(400, seed=1))
@@ -105,8 +106,29 @@ def prepare(folder: Path) -> None:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "texts.txt").write_text("".join(f"{row['text']} and {i}\n" for i, row in enumerate(lines * 12)))
     (folder / "few.txt").write_text("".join(f"{row['text']} and {i}\n" for i, row in enumerate(lines[:24])))
+
+
+def model(folder: Path) -> None:
+    """A model with its knowledge base."""
+    import toys
+
     toys.model(3).save_pretrained(folder / "model")
     toys.knowledge_base(folder / "model-kb", toys.model(3), toys.rows(24))
+
+
+def folds(folder: Path) -> None:
+    """Models of the two halves of the texts, and one of all with a reranker."""
+    for name, half in (("a", "0/2"), ("b", "1/2")):
+        _train(folder, folder / "folds" / name, "--epochs", 1, "--leave-out", half)
+    _train(folder, folder / "whole", "--epochs", 1)
+    shutil.copytree(folder / "whole" / "best", folder / "ranked")
+    _rank(folder, folder / "ranked")
+
+
+def graphs(folder: Path) -> None:
+    """Settings of runs on graphs and texts."""
+    from tests.kglm import glove_toys, graph_toys, lm_toys
+
     graph = graph_toys.toy_settings(
         graph_toys.family(folder / "family"), train__epochs=150, stop__every=10, train__save_epochs=5
     )
@@ -115,17 +137,21 @@ def prepare(folder: Path) -> None:
     lm_toys.settings_for(world, "lm", {"train.epochs": 12}).write(folder / "lm.yaml")
     lm_toys.settings_for(world, "joint", {"train.epochs": 8}).write(folder / "joint.yaml")
     glove_toys.settings(glove_toys.data(folder / "places"), **{"train.epochs": 60}).write(folder / "glove.yaml")
-    (folder / "site").mkdir()
-    (folder / "site" / "big.bin").write_bytes(np.random.default_rng(0).bytes(24_000_000))
-    for name in ("a", "b"):
-        half = "0/2" if name == "a" else "1/2"
-        _train(folder, folder / "folds" / name, "--epochs", 1, "--leave-out", half)
-    _train(folder, folder / "whole", "--epochs", 1)
-    shutil.copytree(folder / "whole" / "best", folder / "ranked")
-    _rank(folder, folder / "ranked")
+
+
+def tiny_luke(folder: Path) -> None:
+    """A LUKE of random weights."""
     from examples.cli import cli
 
     cli.main(["make-tiny-model", str(folder / "luke")], prog_name="examples", standalone_mode=False)
+
+
+def site(folder: Path) -> None:
+    """A file to download."""
+    import numpy as np
+
+    (folder / "site").mkdir()
+    (folder / "site" / "big.bin").write_bytes(np.random.default_rng(0).bytes(24_000_000))
 
 
 QUICK = ("--batch-size", 8, "--precision", "fp32", "--device", "cpu", "--learning-rate", 0.02, "--head-learning-rate", 0.02)
@@ -142,7 +168,7 @@ def _rank(folder: Path, model: Path) -> None:
     blink("rank", model, "--kb", folder / "kb", "--train", folder / "train.jsonl", *fit, *folds)
 
 
-# -- commands: the folder of a series has `out`; what `prepare` wrote is beside it ------------------------------------
+# -- commands: the folder of a series has `out`; what it reads is beside it ------------------------------------
 
 
 def build(work: Path) -> None:
@@ -197,6 +223,22 @@ def kglm(name: str, work: Path) -> None:
         blink("kglm", "train", work.parent / f"{name}.yaml", "--out", run)
 
 
+def graph_run(folder: Path) -> None:
+    """A run whose vectors are exported."""
+    blink("kglm", "train", folder / "graph.yaml", "--out", folder / "graph-run")
+
+
+def kglm_export(work: Path) -> None:
+    blink("kglm", "export", work.parent / "graph-run", "--out", work / "out")
+
+
+def kglm_embed(work: Path) -> None:
+    """Vectors of texts, and their table."""
+    (work / "out").mkdir(exist_ok=True)
+    texts = ("-e", work.parent / "entity.jsonl", "-m", work.parent / "base", "--device", "cpu", "--batch-size", 4)
+    blink("kglm", "embed", "entities", *texts, "-o", work / "out" / "entities.tsv")
+
+
 def luke(work: Path) -> None:
     from examples.cli import cli
 
@@ -242,20 +284,22 @@ def download(work: Path) -> None:
 
 
 COMMANDS: dict[str, Command] = {
-    "kb build": Command(build),
-    "kb build over an older one": Command(rebuild),
-    "train": Command(train),
-    "rank": Command(rank),
-    "calibrate": Command(calibrate),
-    "kglm train, graph": Command(partial(kglm, "graph")),
-    "kglm train, lm": Command(partial(kglm, "lm")),
-    "kglm train, joint": Command(partial(kglm, "joint")),
-    "kglm train, glove": Command(partial(kglm, "glove")),
-    "examples: entity typing": Command(luke),
-    "link --file --out": Command(link),
-    "slurm link": Command(slurm_link, forks=True),
-    "download_models.sh": Command(download),
-    "export --onnx": Command(export),
+    "kb build": Command(build, (texts,)),
+    "kb build over an older one": Command(rebuild, (texts,)),
+    "train": Command(train, (texts,)),
+    "rank": Command(rank, (texts, folds)),
+    "calibrate": Command(calibrate, (texts, folds)),
+    "kglm train, graph": Command(partial(kglm, "graph"), (graphs,)),
+    "kglm train, lm": Command(partial(kglm, "lm"), (graphs,)),
+    "kglm train, joint": Command(partial(kglm, "joint"), (graphs,)),
+    "kglm train, glove": Command(partial(kglm, "glove"), (graphs,)),
+    "kglm export": Command(kglm_export, (graphs, graph_run)),
+    "kglm embed": Command(kglm_embed, (texts,)),
+    "examples: entity typing": Command(luke, (tiny_luke,)),
+    "link --file --out": Command(link, (texts, model)),
+    "slurm link": Command(slurm_link, (texts, model), forks=True),
+    "download_models.sh": Command(download, (site,)),
+    "export --onnx": Command(export, (model,)),
 }
 
 
@@ -350,7 +394,7 @@ class Series:
 
     Args:
         name: of the command.
-        folder: with what `prepare` wrote.
+        folder: with what the command reads.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
@@ -493,8 +537,12 @@ def run(kills: int, only: str = "", seed: int = 0) -> list[Row]:
         os.environ |= {"XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1", "BLINK_BACKEND": "torch"}
         os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
         sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "kglm")]
-        prepare(folder)
-        serving = serve(folder)
+        import torch
+
+        torch.set_num_threads(1)
+        for need in dict.fromkeys(need for name in chosen for need in COMMANDS[name].needs):
+            need(folder)
+        serving = serve(folder) if any(site in COMMANDS[name].needs for name in chosen) else None
         try:
             for i, name in enumerate(chosen):
                 times = kills * (i + 1) // len(chosen) - kills * i // len(chosen)
@@ -507,8 +555,9 @@ def run(kills: int, only: str = "", seed: int = 0) -> list[Row]:
                 for fault in row.faults:
                     print(f"    {fault}", flush=True)
         finally:
-            os.kill(serving, signal.SIGKILL)
-            os.waitpid(serving, 0)
+            if serving is not None:
+                os.kill(serving, signal.SIGKILL)
+                os.waitpid(serving, 0)
     return rows
 
 

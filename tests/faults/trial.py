@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import random
 import re
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -53,7 +55,6 @@ class Writer:
         prepare: writes the inputs.
         old: whether there is an old state.
         required: whether it matters; else a fault may cost the new state without an error, as that of a history.
-        modules: what it imports, at once for all trials.
         repeats: whether the same call may be given again where it succeeded; else it is only after an error that left the old.
     """
 
@@ -64,7 +65,6 @@ class Writer:
     old: bool = True
     repeats: bool = True
     required: bool = True
-    modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,20 @@ def _read(writer: Writer, work: Work) -> Any:
         return ABSENT
 
 
+def _imported(act: Callable[[], Any]) -> tuple[Any, list[str]]:
+    """What a function returns, and the modules that it imports."""
+    before = set(sys.modules)
+    value = act()
+    return value, [name for name in sys.modules if name not in before]
+
+
+def _import(names: list[str]) -> None:
+    """Import what a trial imported, so that the trials to come need not: they are forked from this process."""
+    for name in names:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+
+
 def _names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
@@ -129,8 +143,6 @@ class Trial:
 
     def __init__(self, writer: Writer, folder: Path) -> None:
         self.writer, self.folder = writer, folder
-        for module in writer.modules:
-            importlib.import_module(module)
         self.work = Work(folder / "inputs", folder / "root")
         for path in (self.work.inputs, self.work.root):
             path.mkdir(parents=True)
@@ -140,7 +152,9 @@ class Trial:
         self._restore()
         self.old = self._value("the old state cannot be read")
         record = folder / "calls"
-        self._require(forked(lambda: writer.write(self.work, 1), Watch(self.work.root, record=record)), "fails without a fault")
+        watch = Watch(self.work.root, record=record)
+        ended = self._require(forked(lambda: _imported(lambda: writer.write(self.work, 1))[1], watch), "fails without a fault")
+        _import(ended.value)
         self.calls: list[Call] = recorded(record)
         record.unlink()
         self.new = self._value("the new state cannot be read")
@@ -161,7 +175,9 @@ class Trial:
         return ended
 
     def _value(self, problem: str) -> Any:
-        return self._require(forked(lambda: _read(self.writer, self.work)), problem).value
+        value, imported = self._require(forked(lambda: _imported(lambda: _read(self.writer, self.work))), problem).value
+        _import(imported)
+        return value
 
     def _restore(self) -> None:
         shutil.rmtree(self.work.root, ignore_errors=True)

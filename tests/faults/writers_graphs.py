@@ -163,19 +163,15 @@ def luke_entities(work: Work, version: int) -> None:
     write_entities(work.root / "out.vectors", pretrained, select_rows(pretrained.entities, None, {}), "luke")
 
 
-_TORCH = ("torch._dynamo",)
-"""What optimizers import."""
-_LUKE = ("examples.luke.tiny", "examples.luke.pretrained", "examples.export_entities", "transformers.models.luke.modeling_luke")
-
 WRITERS: Sequence[Writer] = (
     Writer("vectors of texts", lambda work, version: write_folder(space(version), work.root / "out.vectors"), of_vectors),
     Writer("kglm embed", embedded, of_vectors),
     Writer("kglm reduce", reduced, of_vectors),
-    Writer("kglm export, graph", graph_export, of_vectors, modules=_TORCH),
-    Writer("kglm export, GloVe", glove_export, of_vectors, glove_runs, modules=_TORCH),
-    Writer("kglm export, joint", joint_export, of_vectors, joint_runs, modules=_TORCH),
+    Writer("kglm export, graph", graph_export, of_vectors),
+    Writer("kglm export, GloVe", glove_export, of_vectors, glove_runs),
+    Writer("kglm export, joint", joint_export, of_vectors, joint_runs),
     Writer("best model of a run", best, of_best),
     Writer("language model", language_model, of_language_model),
-    Writer("model of LUKE", luke, of_luke, modules=_LUKE),
-    Writer("entities of LUKE", luke_entities, of_vectors, luke_models, modules=_LUKE),
+    Writer("model of LUKE", luke, of_luke),
+    Writer("entities of LUKE", luke_entities, of_vectors, luke_models),
 )
