@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 MAX_CACHED = 8
 """Filters whose rows stay in memory; one is a byte an entity."""
+MAX_ACCEPTED = 4096
+"""Filters whose values are known to have been there, by hash."""
 _N_NEAR, _MOST_COMPARED = 3, 20_000
 
 K = TypeVar("K", bound=Hashable)
@@ -33,11 +35,11 @@ V = TypeVar("V")
 
 
 class _Recent(Generic[K, V]):
-    """The values that were used last."""
+    """The ``size`` values that were used last."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         self._values: OrderedDict[K, V] = OrderedDict()
-        self._lock = Lock()
+        self._size, self._lock = size, Lock()
 
     def get(self, key: K) -> V | None:
         with self._lock:
@@ -48,9 +50,15 @@ class _Recent(Generic[K, V]):
     def put(self, key: K, value: V) -> V:
         with self._lock:
             self._values[key] = value
-            while len(self._values) > MAX_CACHED:
+            while len(self._values) > self._size:
                 self._values.popitem(last=False)
         return value
+
+    def retain(self, is_current: Callable[[V], bool]) -> None:
+        """Forget all values but those for which ``is_current`` holds."""
+        with self._lock:
+            for key in [key for key, value in self._values.items() if not is_current(value)]:
+                del self._values[key]
 
 
 @dataclass(frozen=True)
@@ -85,13 +93,14 @@ class FilteredFiles:
 class Filters:
     """Evaluates filters, and keeps the rows of recent ones.
 
-    A value that no entity has is refused when a filter is first used; edits may remove it later.
+    A value that no entity has is refused when a filter is first used; edits may remove it later. Nothing of an earlier state is
+    kept, since a filter of each state would keep the state itself.
     """
 
     def __init__(self) -> None:
-        self._of_files: _Recent[Where, tuple[FilteredFiles, npt.NDArray[np.bool_]]] = _Recent()
-        self._selectors: _Recent[Where, tuple[FilteredFiles, Changes, RowSelector]] = _Recent()
-        self._accepted: set[Where] = set()
+        self._of_files: _Recent[Where, tuple[FilteredFiles, npt.NDArray[np.bool_]]] = _Recent(MAX_CACHED)
+        self._selectors: _Recent[Where, tuple[FilteredFiles, Changes, RowSelector]] = _Recent(MAX_CACHED)
+        self._accepted: _Recent[int, bool] = _Recent(MAX_ACCEPTED)
 
     def selector(self, where: Where, files: FilteredFiles, changes: Changes) -> RowSelector:
         """The rows of entities that fulfil all conditions; the same object for the same files and changes.
@@ -107,10 +116,12 @@ class Filters:
         kept = self._selectors.get(where)
         if kept is not None and kept[0] is files and kept[1] is changes:
             return kept[2]
+        self._selectors.retain(lambda kept: kept[0] is files and kept[1] is changes)
+        is_accepted = self._accepted.get(hash(where)) is not None
         of_files = self._of_files.get(where)
         if of_files is None or of_files[0] is not files:
             rows_with = cache(files.rows_with)  # a list of ids is looked up once, and not once more to check it
-            if where not in self._accepted:
+            if not is_accepted:
                 for condition in where.conditions:
                     _require_values(condition, files, rows_with, changes)
             of_files = self._of_files.put(where, (files, _mask(where, files.catalogue, rows_with)))
@@ -118,9 +129,9 @@ class Filters:
         mask[: len(of_files[1])] = of_files[1]
         for row, entity in changes.entities.items():
             mask[row] = entity is not None and where.matches(entity)
-        if where not in self._accepted and not mask.any():
+        if not is_accepted and not mask.any():
             logger.warning("no entity fulfils %s: nothing can be linked", where)
-        self._accepted.add(where)
+        self._accepted.put(hash(where), True)
         return self._selectors.put(where, (files, changes, RowSelector(mask)))[2]
 
 

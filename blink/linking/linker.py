@@ -406,6 +406,7 @@ class Linker(LinkerExports):
                     self._built, self._files = Stages.build(self._model, view.base, self.options), view.base
                 self._round = self._over(view)
                 self.stages = self._round.stages
+                self._filtered = {}  # those of an earlier state would keep it in memory
         current = self._round
         selector = self.kb.selector(Where.parse(self.options.where) & where, current.view)
         if selector is None:

@@ -27,7 +27,7 @@ HISTORY_FILE = "history.jsonl"
 _DIGEST_BYTES = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A transaction in short: what undoing others needs of it, and where its line is.
 

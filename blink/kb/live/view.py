@@ -110,7 +110,8 @@ class View:
         if base is None or not self.is_edited:
             return base
         changes = self.changes
-        rows = np.array(sorted(changes.entities), np.int64)
+        removed = [row for row, entity in changes.entities.items() if entity is None and row < len(base)]
+        rows = np.sort(np.concatenate([changes.vector_rows, np.array(removed, np.int64)]))
         values = np.zeros((len(rows), base.shape[1]), base.dtype)
         values[np.searchsorted(rows, changes.vector_rows)] = changes.vectors
         return PatchedMatrix(base, rows, values, changes.rows)
