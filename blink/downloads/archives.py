@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
-from blink.downloads.folder import CHUNK, DownloadError, free_bytes, human_size, is_inside, say, size_of
+from blink.downloads.folder import CHUNK, DownloadError, free_bytes, human_size, is_inside, on_disk, say, size_of
 
 MAX_MEMBERS = 1_000_000
 """Most files and folders of an archive."""
@@ -66,6 +66,8 @@ def unpack(path: Path, sha256: str) -> None:
         temporary.mkdir()
         extract(path, temporary, stem)
         (temporary / marker.name).write_text(sha256 + "\n", encoding="utf-8")
+        for file in temporary.rglob("*"):
+            on_disk(file)
         temporary.rename(folder)
     except (OSError, ValueError, KeyError, EOFError, RecursionError, OverflowError, zlib.error, tarfile.TarError) as error:
         fix = "the archive is kept, its partial output was removed; fix that, then run again"

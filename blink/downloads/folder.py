@@ -95,11 +95,21 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())).free
 
 
+def on_disk(path: Path) -> None:
+    """Bring a file's bytes to the disk: what is recorded of them is true after a loss of power."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a small file through a temporary one."""
     temporary = path.with_name(f"{path.name}.part")
     try:
         temporary.write_text(text, encoding="utf-8")
+        on_disk(temporary)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

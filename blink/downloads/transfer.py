@@ -24,6 +24,7 @@ from blink.downloads.folder import (
     PublishedFile,
     free_bytes,
     human_size,
+    on_disk,
     say,
     sha256_of,
     size_of,
@@ -285,8 +286,9 @@ class Transfer:
         if file.sha256 is None and recorded not in (None, sha256) and not self._accept_changed:
             advice = f"if the publisher has changed it, add --accept-changed, else delete {self._partial} and run again"
             raise DownloadError(f"{file.name}: has sha256 {sha256}, its first download had {recorded}; {advice}")
-        self._folder.record(file, sha256, self._partial)
         try:
+            on_disk(self._partial)
+            self._folder.record(file, sha256, self._partial)
             self._partial.replace(self._target)
         except OSError as error:
             raise DownloadError(f"cannot write {self._target} ({error.strerror}); move it away, then run again") from error

@@ -24,6 +24,8 @@ from blink.data.mention_files import read_samples
 from blink.data.mention_store import line_table
 from blink.data.prior_file import Prior, read_prior, write_prior
 from blink.data.records import Entity, Mention, Sample
+from blink.downloads.archives import unpack
+from blink.downloads.folder import DownloadError, ModelsFolder, PublishedFile
 from blink.dumps.anchors import AnchorOptions, write_anchors
 from blink.dumps.run import run_job
 from blink.dumps.segments import Dump
@@ -203,6 +205,55 @@ def scorer(work: Work, version: int) -> None:
     PairScorer.load().__class__.save(replace(PairScorer.load(), about={"version": version}), work.root / "scorer.json")
 
 
+# -- downloads --------------------------------------------------------------------------------------------------------
+
+
+def published(name: str) -> PublishedFile:
+    return PublishedFile(name, name, name, ["default"], "a test")
+
+
+def as_command(act: Callable[[], Any]) -> None:
+    try:
+        act()
+    except DownloadError as error:
+        raise DataError(str(error)) from error
+
+
+def download_noted(work: Work, version: int) -> None:
+    """The record of a file that was downloaded; the new state has one more."""
+    file = work.inputs / f"{version}.bin"
+    file.write_bytes(b"bytes" * 2000)
+    name = published(f"{version}.bin")
+    as_command(lambda: ModelsFolder(work.root, "http://host").record(name, f"{version}" * 64, file))
+
+
+def of_downloads(work: Work) -> Any:
+    folder = ModelsFolder(work.root, "http://host")
+    return [folder.recorded(published(f"{version}.bin")) for version in (0, 1)]
+
+
+def archive(work: Work) -> None:
+    import tarfile
+
+    with tarfile.open(work.root / "model.tar.gz", "w:gz") as packed:
+        for name in ("a", "b"):
+            (work.inputs / name).write_bytes(name.encode() * 3000)
+            packed.add(work.inputs / name, f"model/{name}")
+
+
+def unpacked(work: Work, version: int) -> None:
+    as_command(lambda: unpack(work.root / "model.tar.gz", "0" * 64))
+
+
+def of_unpacked(work: Work) -> Any:
+    folder = work.root / "model"
+    if not folder.is_dir():
+        raise MissingFileError("not unpacked")
+    if (folder / ".unpacked").read_text().strip() != "0" * 64:
+        raise DataError("a folder that was not unpacked whole")
+    return [(folder / name).read_bytes() == name.encode() * 3000 for name in ("a", "b")]
+
+
 # -- the machine of a user --------------------------------------------------------------------------------------------
 
 
@@ -279,6 +330,8 @@ WRITERS: Sequence[Writer] = (
     Writer("ledger of resolved records", ledger, of_ledger),
     Writer("plan of merges", merge_plan, listed(lambda file: MergePlan.load(file).to_json(), "plan.json")),
     Writer("weights of pairs", scorer, listed(lambda file: dict(PairScorer.load(file).about), "scorer.json")),
+    Writer("record of downloads", download_noted, of_downloads),
+    Writer("unpacked archive", unpacked, of_unpacked, archive, old=False),
     Writer("completion of a shell", completion, of_completion),
     Writer("history of the shell", history, of_history, required=False),
 )
