@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 BUFFER_BYTES = 1 << 16
-_BLOCK_BYTES = 1 << 14
-"""Compressed bytes that are decompressed at once: what comes of them is in memory, a thousand times as much at worst."""
 _MOST_ZEROS = 1 << 24
 """Zeros that are passed over behind gzip: blocks of tapes are padded to a few megabytes at most."""
 _GZIP = b"\x1f\x8b"
@@ -33,6 +31,9 @@ DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, OSError)
 
 class _Frames(io.RawIOBase):
     """The content of what is compressed in frames, one behind the other; one that is cut off is an error."""
+
+    _block_bytes = 1 << 14
+    """Compressed bytes that are decompressed at once: what comes of them is in memory, a thousand times as much at worst."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream, self._pending, self._content = stream, b"", b""
@@ -48,7 +49,7 @@ class _Frames(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer)
         while not self._content:
-            block = self._pending or self._stream.read(_BLOCK_BYTES)
+            block = self._pending or self._stream.read(self._block_bytes)
             if not block:
                 if self._frame is not None:
                     raise EOFError("the last frame has no end")
@@ -92,6 +93,8 @@ class _Gzip(_Frames):
 
 class _Zstd(_Frames):
     """The frames of a Zstandard file. Unlike the library's own reader it reports a frame that is cut off."""
+
+    _block_bytes = 1 << 11  # what comes of them is thirty thousand times as much at worst
 
     def __init__(self, stream: IO[bytes]) -> None:
         super().__init__(stream)

@@ -23,6 +23,7 @@ from blink.data.mention_files import read_samples
 from blink.data.mention_store import line_table
 from blink.data.text_lines import read_lines
 from blink.decompression import decompressed
+from blink.dumps.segments import Dump
 from blink.errors import DataError
 from blink.files import read_json, read_json_lines
 from blink.resolve.reading import read_records
@@ -119,3 +120,16 @@ def test_lines_that_are_read_in_any_order_cannot_be_compressed(tmp_path: Path) -
     packed = written(tmp_path / "train.jsonl.gz", gzip.compress(LINES))
     with pytest.raises(DataError, match=r"is compressed, .* decompress it first"):
         line_table(packed, tmp_path / "tables")
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_a_bomb_of_bzip2_is_refused_before_it_is_whole(index: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blink.dumps.bzip2.RATIO_FROM", 1 << 22)
+    stream = bz2.compress(bytes(1 << 21))
+    dump = written(tmp_path / "x-multistream.xml.bz2", stream * 30)
+    if index:
+        lines = b"".join(b"%d:1:A\n" % (i * len(stream)) for i in range(30))
+        written(tmp_path / "x-multistream-index.txt.bz2", bz2.compress(lines))
+    opened = Dump.open(dump)
+    with pytest.raises(DataError, match="times its size"):
+        [opened.read(segment) for segment in opened.segments()]

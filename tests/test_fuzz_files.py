@@ -18,6 +18,7 @@ from tests.fuzz.cases import BAD, Cases, numbered
 from tests.fuzz.corpus import FOLDER, READERS, REFUSED, entries, read
 from tests.fuzz.kinds import Kind
 from tests.fuzz.mutations import SPECIAL
+from tests.fuzz.processes import Server
 
 SEED = 7
 LIGHT = {kind.name: kind for kind in (*text_kinds.KINDS, *work_kinds.KINDS) if kind.needs == "light"}
@@ -143,6 +144,15 @@ def test_each_outcome_is_recognised(
     outcomes = {Cases({"toy": kind}, tmp_path, None).run({"kind": "toy", "case": f"0:{i}"})["outcome"] for i in range(3)}
     assert outcome in outcomes
     assert outcomes <= {outcome, cases.SAME}
+
+
+@pytest.mark.timeout(60)
+def test_servers_end_together() -> None:
+    servers = [Server((), lambda request: {"answer": request["number"] + 1}) for _ in range(3)]
+    assert [server.run({"number": i})["answer"] for i, server in enumerate(servers)] == [1, 2, 3]
+    Server.close(servers)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(servers[0].pid, 0)
 
 
 def test_the_same_seed_damages_the_same() -> None:

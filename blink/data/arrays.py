@@ -207,7 +207,10 @@ def _member(f: IO[bytes], member: zipfile.ZipInfo) -> np.ndarray:
     shape, fortran_order, dtype = read_header(f)
     if dtype.hasobject:
         raise ValueError(f"{member.filename} holds pickled objects, which are not opened")
-    content = f.read()
-    if len(content) != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{member.filename} has {len(content):,} bytes for {shape} values of {dtype}")
+    size = math.prod(shape) * dtype.itemsize
+    content = f.read(size + 1) if size >= 0 else b""
+    if len(content) != size:
+        raise ValueError(
+            f"{member.filename} has {'fewer' if len(content) < size else 'more'} bytes than {shape} of {dtype} need"
+        )
     return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran_order else "C")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from blink.errors import DataError
+from blink.limits import RATIO_FROM, exceeds
 
 BLOCK_MAGIC, END_MAGIC = 0x314159265359, 0x177245385090
 _MAGIC_BITS, _CHECKSUM_BITS = 48, 32
@@ -26,7 +27,7 @@ def decompress_range(path: Path, start: int, end: int) -> bytes:
     """The content of the blocks that begin in bytes ``[start, end)`` of a file.
 
     Raises:
-        DataError: a block is damaged, or the file is cut off.
+        DataError: a block is damaged, the file is cut off, or they are more than the limit ``ratio``.
     """
     with path.open("rb") as f:
         f.seek(start)
@@ -35,7 +36,7 @@ def decompress_range(path: Path, start: int, end: int) -> bytes:
     magics.sort()
     limit = 8 * (end - start)
     begins = [i for i, (position, is_block) in enumerate(magics) if is_block and position < limit]
-    blocks, behind = [], 0
+    blocks, behind, size = [], 0, 0
     for i in begins:
         if magics[i][0] >= behind:
             try:
@@ -44,7 +45,41 @@ def decompress_range(path: Path, start: int, end: int) -> bytes:
                 fault = f"is damaged behind byte {start + magics[i][0] // 8:,} ({error})" if magics[i + 1 :] else "is cut off"
                 raise DataError(f"{path} {fault}; get the file again") from error
             blocks.append(block)
+            size += len(block)
+            _require_ratio(path, size, end - start)
     return b"".join(blocks)
+
+
+def decompress_streams(path: Path, start: int, end: int) -> bytes:
+    """The content of the whole streams in bytes ``[start, end)`` of a file.
+
+    Raises:
+        DataError: they are more than the limit ``ratio``.
+        OSError: they are damaged.
+        ValueError: they are cut off.
+    """
+    with path.open("rb") as f:
+        f.seek(start)
+        content = f.read(end - start)
+    blocks, size = [], 0
+    while content:
+        stream = bz2.BZ2Decompressor()
+        while not stream.eof:
+            if stream.needs_input and not content:
+                raise ValueError("a stream has no end")
+            block = stream.decompress(content, MAX_BLOCK_BYTES)
+            content = b""
+            blocks.append(block)
+            size += len(block)
+            _require_ratio(path, size, end - start)
+        content = stream.unused_data
+    return b"".join(blocks)
+
+
+def _require_ratio(path: Path, size: int, stored: int) -> None:
+    """Refuse what becomes much more than its size, as what is decompressed by `blink.decompression` is."""
+    if size > RATIO_FROM and (fault := exceeds("ratio", size // max(stored, 1))):
+        raise DataError(f"{path}: {fault}")
 
 
 def _positions(content: bytes, magic: int, is_block: bool) -> Iterator[tuple[int, bool]]:

@@ -5,7 +5,6 @@ Segments are cut anywhere: records that run over a boundary are joined by who re
 
 from __future__ import annotations
 
-import bz2
 import io
 from array import array
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blink.decompression import DAMAGE, FIRST_BYTES, decompressed, lines_of, open_stream
-from blink.dumps.bzip2 import decompress_range
+from blink.dumps.bzip2 import decompress_range, decompress_streams
 from blink.errors import DataError, MissingFileError
 from blink.files import sample_hash
 
@@ -115,11 +114,10 @@ class Dump:
                 return f.read(segment.end - segment.start)
         if not self.streams:
             return decompress_range(self.path, segment.start, segment.end)
-        with self.path.open("rb") as f:
-            f.seek(segment.start)
-            content = f.read(segment.end - segment.start)
         try:
-            return bz2.decompress(content)
+            return decompress_streams(self.path, segment.start, segment.end)
+        except DataError:
+            raise
         except (OSError, ValueError) as error:
             where = f"between bytes {segment.start:,} and {segment.end:,}"
             raise DataError(f"{self.path} is damaged {where}, or its index is of another file ({error})") from error

@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.fuzz.cases import BAD, GOOD, MEANINGS, Cases, Result, numbered
 from tests.fuzz.kinds import SERVERS, Kind
 from tests.fuzz.processes import Server
-from tests.fuzz.table import ALL
+from tests.fuzz.table import ALL, MORE
 
 EVERY_S = 10.0
 
@@ -27,8 +27,9 @@ EVERY_S = 10.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 1 if a case ended badly."""
     options = _parser().parse_args(arguments)
-    kinds = {name: kind for name, kind in ALL.items() if not options.kind or name in options.kind}
-    unknown = set(options.kind) - set(ALL)
+    known = ALL | MORE
+    kinds = {name: known[name] for name in known if name in (options.kind or (known if options.wide else ALL))}
+    unknown = set(options.kind) - set(known)
     if unknown:
         sys.stderr.write(f"fuzz: there is no kind {', '.join(sorted(unknown))}; --list names them\n")
         return 2
@@ -116,8 +117,7 @@ def _run(kinds: dict[str, Kind], cases: Iterable[tuple[str, str]], runner: Cases
                 servers[needs] = Server(SERVERS[needs], runner.run)
             yield Result(**servers[needs].run({"kind": name, "case": case}))
     finally:
-        for server in servers.values():
-            server.close()
+        Server.close(list(servers.values()))
 
 
 def _reported(results: Iterator[Result], options: argparse.Namespace) -> Iterator[Result]:

@@ -178,11 +178,14 @@ class Server:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def close(self) -> None:
-        """End the process."""
-        os.close(self._ask)
-        self._lines.close()
-        os.waitpid(self.pid, 0)
+    @staticmethod
+    def close(servers: Sequence[Server]) -> None:
+        """End processes, together: one that was forked later holds the pipes of those before it."""
+        for server in servers:
+            os.close(server._ask)
+            server._lines.close()
+        for server in servers:
+            os.waitpid(server.pid, 0)
 
 
 def _serve(modules: Sequence[str], case: Callable[[dict[str, Any]], dict[str, Any]], ask: int, answer: int) -> None:

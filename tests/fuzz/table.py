@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.artefacts import ARTEFACTS, Artefact
-from tests.fuzz import artefact_kinds, graph_kinds, luke_kinds, text_kinds, work_kinds
+from tests.fuzz import artefact_kinds, graph_kinds, luke_kinds, option_kinds, text_kinds, work_kinds
 from tests.fuzz.kinds import TARGETS, Kind, variation
 from tests.fuzz.text_kinds import write
 
@@ -33,3 +33,5 @@ def _artefact_kind(artefact: Artefact) -> Kind:
 ALL: dict[str, Kind] = {
     kind.name: kind for kinds in (text_kinds, artefact_kinds, graph_kinds, luke_kinds, work_kinds) for kind in kinds.KINDS
 } | {kind.name: kind for kind in map(_artefact_kind, ARTEFACTS)}
+MORE: dict[str, Kind] = {kind.name: kind for kind in option_kinds.KINDS}
+"""Kinds that ``--wide`` adds: the cases of `ALL` by their seeds stay what they are."""
