@@ -13,7 +13,7 @@ from tests.fuzz.kinds import COMMANDS, Kind
 from tests.fuzz.text_kinds import write
 
 
-def asked(folder: Path) -> None:
+def questions(folder: Path) -> None:
     """A run on a graph, with questions, names and triples to measure it on."""
     runs(folder)
     shutil.rmtree(folder / "vectors")
@@ -79,7 +79,7 @@ def _sweep(folder: Path, trials: int) -> int:
     return COMMANDS["blink"](line.split())
 
 
-def _go_on(folder: Path, file: Path) -> int:
+def resume_sweep(folder: Path, file: Path) -> int:
     np.random.seed(0)
     return _sweep(folder, 2)
 
@@ -87,7 +87,7 @@ def _go_on(folder: Path, file: Path) -> int:
 KINDS = (
     Kind(
         "questions",
-        asked,
+        questions,
         (
             "blink kglm predict {}/run --file {}/questions.tsv --names {}/names.tsv --json",
             "blink kglm eval {}/run --data {}/more.txt --json",
@@ -96,7 +96,7 @@ KINDS = (
         needs="graph",
         weight=2,
     ),
-    Kind("sweep", sweep, (_go_on,), ("sweep.yaml", "sweep/*"), needs="graph"),
+    Kind("sweep", sweep, (resume_sweep,), ("sweep.yaml", "sweep/*"), needs="graph"),
     Kind(
         "luke-pages",
         parsed_dump,
