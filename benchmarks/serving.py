@@ -7,6 +7,8 @@
 ``mixed``: 32 clients link texts of all lengths (one or eight short ones, own spans, 3,000 and 40,000 characters) while entities
 are added, linked, changed, read and removed; each answer is compared with the links of the linker itself, or with the edit.
 Then requests arrive at random times at half of the throughput that was reached; their time is counted from when they were due.
+The work of these requests differs 100-fold: the 99th percentile of all of them by their median tells of the mix, that of one
+kind how long a request waits for others.
 ``throughput``: the same texts by `Linker.link` and over HTTP, in turn. ``kills``: workers are killed while 32 clients send.
 
 The server is a process of its own over a copy of the starter's knowledge base; the clients are in this process.
@@ -55,7 +57,7 @@ MEDIUM_CHARACTERS, LONG_CHARACTERS = 3000, 40_000
 WARM_UP_SHARE = 0.2
 """Share of the time after which memory is measured."""
 SAMPLE_S = 1.0
-LEAST_REQUESTS = 50
+LEAST_REQUESTS = 20
 """Requests of a kind for whose percentiles there is a row."""
 
 
@@ -86,45 +88,52 @@ def load_texts(linker: Linker) -> Texts:
 
 
 class MemorySamples:
-    """Resident memory of the processes that link, measured again and again in a thread."""
+    """Memory of the processes that link, measured again and again in a thread: what is resident, and what of it is private. The
+    rest are pages of mapped files, which the system takes back when it needs them, and of which there are never more than the
+    files have."""
 
     def __init__(self, server: ServerProcess) -> None:
         self._server, self._is_over = server, threading.Event()
-        self.samples: list[tuple[float, float]] = []
+        self.samples: list[tuple[float, float, float]] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         begin = time.monotonic()
         while not self._is_over.wait(SAMPLE_S):
-            mib = sum(memory_of(pid)["rss_mib"] for pid in self._server.pids())
-            self.samples.append((time.monotonic() - begin, mib))
+            of = [memory_of(pid) for pid in self._server.pids()]
+            resident, private = (sum(each[name] for each in of) for name in ("rss_mib", "private_mib"))
+            self.samples.append((time.monotonic() - begin, resident, private))
 
     def stop(self) -> dict[str, float]:
         """What they show after the warm-up: the growth of a straight line through them, and levels."""
         self._is_over.set()
         self._thread.join()
-        times, values = np.array(self.samples).T
+        times, values, private = np.array(self.samples).T
         warm = times > WARM_UP_SHARE * times[-1]
         half = times > (times[-1] + WARM_UP_SHARE * times[-1]) / 2
-        slope = np.polyfit(times[warm], values[warm], 1)[0] * 60
+        slope, private_slope = (np.polyfit(times[warm], of[warm], 1)[0] * 60 for of in (values, private))
         return {
             "mib_first_half": round(float(np.median(values[warm & ~half])), 1),
             "mib_second_half": round(float(np.median(values[half])), 1),
             "mib_most": round(float(values.max()), 1),
             "mib_per_minute": round(float(slope), 2),
+            "private_mib_first_half": round(float(np.median(private[warm & ~half])), 1),
+            "private_mib_second_half": round(float(np.median(private[half])), 1),
+            "private_mib_per_minute": round(float(private_slope), 2),
         }
 
 
 def memory_of(pid: int) -> dict[str, float]:
-    """Resident memory of a process, its share of it where pages are shared, and what is shared, in MiB."""
+    """Resident memory of a process, its share of it where pages are shared, what is shared, and what is of no file, in MiB."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:
-        return {"rss_mib": 0.0, "pss_mib": 0.0, "shared_mib": 0.0}
+        return {"rss_mib": 0.0, "pss_mib": 0.0, "shared_mib": 0.0, "private_mib": 0.0}
     of = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines}
     shared = of["Shared_Clean"] + of["Shared_Dirty"]
-    return {"rss_mib": round(of["Rss"], 1), "pss_mib": round(of["Pss"], 1), "shared_mib": round(shared, 1)}
+    values = {"rss_mib": of["Rss"], "pss_mib": of["Pss"], "shared_mib": shared, "private_mib": of["Anonymous"]}
+    return {name: round(value, 1) for name, value in values.items()}
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
@@ -167,6 +176,10 @@ def _mixed_rows(of: dict[str, Any]) -> list[list[str]]:
     rows += [["memory, first half after the warm-up", f"{memory['mib_first_half']:g} MiB"]]
     rows += [["memory, second half", f"{memory['mib_second_half']:g} MiB"]]
     rows += [["memory, growth of a line through all", f"{memory['mib_per_minute']:g} MiB a minute"]]
+    if "private_mib_per_minute" in memory:
+        levels = f"{memory['private_mib_first_half']:g} MiB, {memory['private_mib_second_half']:g} MiB"
+        rows += [["memory without pages of mapped files, first half and second half", levels]]
+        rows += [["memory without pages of mapped files, growth", f"{memory['private_mib_per_minute']:g} MiB a minute"]]
     for kind, latency in of["at_half"].items():
         rows += [[f"at half of it, {kind}: p50, p99, ratio (n)",
                   f"{latency['p50_ms']:g} ms, {latency['p99_ms']:g} ms, {latency['ratio']:g} ({latency['n']:,})"]]  # fmt: skip
@@ -186,7 +199,8 @@ def _kill_rows(of: dict[str, Any]) -> list[list[str]]:
     rows += [["requests lost on other connections", str(of["lost_of_others"])]]
     rows += [["seconds until the worker was back, median and most", f"{of['back_median_s']:g}, {of['back_most_s']:g}"]]
     for number, each in enumerate(of["memory"], 1):
-        rows += [[f"worker {number}: resident, proportional, shared", " / ".join(f"{each[k]:g} MiB" for k in each)]]
+        values = " / ".join(f"{each[name]:g} MiB" for name in ("rss_mib", "pss_mib", "shared_mib"))
+        rows += [[f"worker {number}: resident, proportional, shared", values]]
     return rows
 
 
