@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+import threading
 from pathlib import Path
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -28,6 +30,12 @@ def set_server_threads() -> None:
     """Set what `SERVER_THREADS` says and the environment does not, before the libraries that read it are loaded."""
     for name, value in SERVER_THREADS.items():
         os.environ.setdefault(name, value)
+
+
+def raise_niceness(by: int) -> None:
+    """Let other threads go before the one that calls this. Threads have priorities of their own on Linux alone."""
+    if by and sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + by)
 
 
 def free_bytes() -> int | None:

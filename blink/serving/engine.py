@@ -25,11 +25,13 @@ from blink.serving.settings import ServerSettings
 T = TypeVar("T")
 WINDOW_CHARACTERS = 256
 """Characters for which a window around one of the caller's spans counts."""
+NICENESS = 5
+"""Of the thread of long texts: the system gives it a third of the time of one that is not nice, where they wait for a core."""
 
 
 class Engine:
     """Links the texts of concurrent requests in two lanes: one thread for short texts, and one for long ones, which thus delay
-    short ones no more than by their share of the cores.
+    short ones no more than by their smaller share of the cores.
 
     Args:
         linker: the linker, or what opens it, which is called by a thread.
@@ -42,7 +44,7 @@ class Engine:
         self._settings, self._metrics = settings, metrics
         self.room = Room(settings.queue_texts, settings.queue_characters)
         self._short = Lane("short", self.room, settings.batch_characters, settings.batch_size, metrics)
-        self._long = Lane("long", self.room, 1, settings.batch_size, metrics)
+        self._long = Lane("long", self.room, 1, settings.batch_size, metrics, NICENESS)
         self._lanes = (self._short, self._long)
         self._jobs: set[Job] = set()
         self._starter = threading.Thread(target=self._start, name="blink-opening", daemon=True)

@@ -15,6 +15,7 @@ from blink.explaining.explanation import Explanation, explanation_of
 from blink.kb.where import Where
 from blink.linking.linker import Linker
 from blink.linking.sections import SECTION_CHARACTERS
+from blink.machine import raise_niceness
 from blink.serving.long_texts import LongTexts
 from blink.serving.metrics import Metrics
 from blink.serving.queueing import FairQueue, QueuedText, Room
@@ -47,10 +48,13 @@ class Lane:
         batch_characters: of a batch, unless one text has more.
         batch_size: windows of texts that go through the model at once.
         metrics: what is counted.
+        niceness: of the thread, above that of the process.
     """
 
-    def __init__(self, name: str, room: Room, batch_characters: int, batch_size: int, metrics: Metrics) -> None:
-        self.queue = FairQueue(room)
+    def __init__(
+        self, name: str, room: Room, batch_characters: int, batch_size: int, metrics: Metrics, niceness: int = 0
+    ) -> None:
+        self.queue, self._niceness = FairQueue(room), niceness
         self._batch_characters, self._batch_size, self._metrics = batch_characters, batch_size, metrics
         self._long = LongTexts(self.queue)
         self._thread = threading.Thread(target=self._run, name=f"blink-{name}", daemon=True)
@@ -84,6 +88,7 @@ class Lane:
     # -- the thread ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        raise_niceness(self._niceness)
         while (taken := self.queue.take(self._batch_characters, wait=not self._long)) or self._long:
             batch, calls = taken or ([], [])
             for function in calls:
