@@ -169,6 +169,17 @@ def test_a_missing_or_damaged_table_is_said(tmp_path: Path) -> None:
         FuzzyIndex.open(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["rows", "words", "initials", "grams"])
+def test_a_table_of_another_type_or_shape_is_said(name: str, tmp_path: Path) -> None:
+    build_name_tables(ENTITIES, 7, tmp_path)
+    path = tmp_path / file_of(name)
+    values = np.load(path)
+    for other in (values.astype(np.float32), values.astype("U4"), values[None], values > 0):
+        np.save(path, other)
+        with pytest.raises(MismatchError, match=f"{path.name} is damaged"):
+            FuzzyIndex.open(tmp_path)
+
+
 def test_an_empty_catalogue_has_a_table(tmp_path: Path) -> None:
     build_name_tables([], 0, tmp_path)
     assert FuzzyIndex.open(tmp_path).similar("islam") == []

@@ -99,23 +99,27 @@ def offsets_writer(path: str | Path) -> Iterator[Callable[[np.ndarray], None]]:
                 write(np.frombuffer(block, dtype=np.int64))
 
 
-def map_array(path: str | Path, remedy: str, *, damaged: str | None = None) -> np.ndarray:
+def map_array(path: str | Path, remedy: str, *, damaged: str | None = None, kinds: str = "") -> np.ndarray:
     """Memory-map an array.
 
     Args:
         path: the file.
         remedy: how to create the file, for messages.
         damaged: remedy for a damaged file, if it differs.
+        kinds: of NumPy's types that it may have, such as ``iu`` for whole numbers; empty for any.
 
     Raises:
         MissingFileError: there is no such file.
-        MismatchError: it is not a numeric array, or is truncated.
+        MismatchError: it is not a numeric array, is truncated, or is of another kind.
     """
     path = require_file(path, remedy)
     try:
-        return np.lib.format.open_memmap(path, mode="r")
+        values = np.lib.format.open_memmap(path, mode="r")
     except DAMAGED_ARRAY as error:
         raise MismatchError(f"{path} is damaged ({error}); {damaged or remedy}") from error
+    if kinds and values.dtype.kind not in kinds:
+        raise MismatchError(f"{path} is damaged (it holds {values.dtype}); {damaged or remedy}")
+    return values
 
 
 class _Hashed:

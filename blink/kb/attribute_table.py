@@ -75,7 +75,7 @@ class AttributeTable:
             MismatchError: the files are damaged or belong to different tables.
         """
         folder = Path(folder)
-        keys, row_at, rows = (np.asarray(map_array(folder / name, REBUILD)) for name in (_KEYS, _BOUNDS, _ROWS))
+        keys, row_at, rows = (np.asarray(map_array(folder / name, REBUILD, kinds="iu")) for name in (_KEYS, _BOUNDS, _ROWS))
         names = TextColumn.open(folder, _VALUES)
         if keys.dtype != np.uint64 or len(row_at) != len(keys) + 1 or row_at[-1] != len(rows) or len(names) != len(keys):
             raise MismatchError(f"{folder} holds no table of types and tags, or parts of different ones; {REBUILD}")

@@ -135,8 +135,11 @@ class FuzzyIndex(SimilarNames):
         paths = {f.name: Path(folder) / file_of(f.name) for f in fields(cls)}
         optional = {name for name in _OPTIONAL if not paths[name].is_file() and paths["postings"].is_file()}
         arrays: dict[str, Any] = {
-            name: None if name in optional else np.asarray(map_array(path, REBUILD)) for name, path in paths.items()
+            name: None if name in optional else np.asarray(map_array(path, REBUILD, kinds="f" if name == "rarities" else "iu"))
+            for name, path in paths.items()
         }
+        if uneven := [paths[name].name for name, values in arrays.items() if values is not None and values.ndim != 1]:
+            raise MismatchError(f"{Path(folder) / uneven[0]} is damaged (it is no list of numbers); {REBUILD}")
         index = cls(**arrays)
         if len(index.posting_at) != (N_TRIGRAMS if index.keys is None else len(index.keys)) + 1:
             raise MismatchError(f"the grams of the fuzzy index in {folder} are missing or damaged; {REBUILD}")

@@ -18,9 +18,10 @@ from typing import Any
 
 import yaml
 
-from blink.errors import SettingsError
+from blink.errors import DataError, SettingsError, first_line
 from blink.extras import require_extra
-from blink.files import atomic_open, locked
+from blink.files import atomic_open, locked, parse_json_line
+from blink.input_files import has_file, read_bytes
 from blink.kglm.config import DEFAULTS, kind_of
 from blink.kglm.kinds import runner_for
 from blink.kglm.run import KglmRun
@@ -136,9 +137,7 @@ def run_sweep(
 
 def _study(optuna: Any, sweep: Sweep, folder: Path) -> Any:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    journal = optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL))
-    storage = optuna.storages.JournalStorage(journal)
-    study = optuna.create_study(study_name=SECTION, storage=storage, direction=sweep.direction, load_if_exists=True)
+    study = _opened(optuna, folder / JOURNAL, sweep.direction)
     about = {
         "settings": sweep.settings.digest(),
         "ranges": {k: dict(v) for k, v in sweep.ranges.items()},
@@ -149,6 +148,20 @@ def _study(optuna: Any, sweep: Sweep, folder: Path) -> Any:
         raise SettingsError(f"{folder} is a sweep with other {changed[0]}; give the same file and flags, or another folder")
     study.set_user_attr("sweep", about)
     return study
+
+
+def _opened(optuna: Any, path: Path, direction: str) -> Any:
+    """The study of a journal, which Optuna reads without checks."""
+    remedy = "restore it from a copy, or remove it: runs that are complete are not trained again"
+    if has_file(path, remedy):
+        for number, line in enumerate(read_bytes(path, remedy).split(b"\n")[:-1], 1):
+            if not isinstance(parse_json_line(line, path, number), dict):
+                raise DataError(f"{path}, line {number}: no JSON object; {remedy}")
+    try:
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+        return optuna.create_study(study_name=SECTION, storage=storage, direction=direction, load_if_exists=True)
+    except (AssertionError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path} is damaged ({type(error).__name__}: {first_line(error)}); {remedy}") from error
 
 
 def _run_trial(optuna: Any, study: Any, trial: Any, sweep: Sweep, folder: Path, say: Callable[[str], None]) -> None:

@@ -13,6 +13,7 @@ from outcomes import done, refused
 pytest.importorskip("pykeen", reason="needs the extra kglm")
 pytest.importorskip("optuna", reason="needs the extra kglm")
 
+from blink.errors import DataError
 from blink.kglm import sweep as module
 from blink.kglm.config import kind_of, load_settings
 from blink.kglm.sweep import Sweep, run_sweep
@@ -107,3 +108,12 @@ def test_another_sweep_and_an_unknown_metric(blink: Blink, file: Path, tmp_path:
     refused(blink("kglm", "sweep", file, "--out", tmp_path / "m", "--metric", "f1"), "no metric 'f1'", "mrr")
     done(blink("kglm", "sweep", file, "--out", tmp_path / "s", "--trials", 1))
     refused(blink("kglm", "sweep", file, "--out", tmp_path / "s", "--seed", 3), "a sweep with other settings")
+
+
+@pytest.mark.parametrize("content", [b"7", b'"text"', b"{}", b"\xff\xfe", b"{", bytes(64), b'{"op_code": 99}'])
+def test_a_damaged_journal_is_one_line(content: bytes, tmp_path: Path) -> None:
+    import optuna
+
+    (tmp_path / "journal.log").write_bytes(content + b"\n")
+    with pytest.raises(DataError, match=r"journal\.log"):
+        module._opened(optuna, tmp_path / "journal.log", "maximize")
