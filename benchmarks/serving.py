@@ -136,6 +136,12 @@ def memory_of(pid: int) -> dict[str, float]:
     return {name: round(value, 1) for name, value in values.items()}
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     """Median and 99th percentile in milliseconds, and how often the second is the first."""
     p50, p99 = np.percentile(seconds, [50, 99]) * 1000
@@ -151,7 +157,8 @@ def write(section: str, figures: dict[str, Any]) -> None:
     """Put the figures of a subcommand into the results."""
     file = STEM.with_suffix(".json")
     content = read_json(file) if file.is_file() else {}
-    content[section] = {"conditions": {"machine": machine(), "git": git_revision(ROOT)}, **figures}
+    load = round(os.getloadavg()[1], 1)  # of 5 minutes: what else runs slows waits more than it slows work
+    content[section] = {"conditions": {"machine": machine(), "git": git_revision(ROOT), "load": load}, **figures}
     say(json.dumps(figures, indent=1))
     write_results(STEM, content, markdown(content))
 
@@ -163,8 +170,11 @@ def markdown(content: dict[str, Any]) -> str:
     for name, rows in tables.items():
         if name in content:
             of = content[name]["conditions"]["machine"]
+            load = content[name]["conditions"].get("load")
+            busy = "" if load is None else f" The mean load of the machine was {load:g}."
+            table = markdown_table(["", ""], rows(content[name]), 1)
             lines += [f"## {name}", "", f"`{content[name]['command']}` on {of['processor']}, {of['cores']} cores "
-                      f"({', '.join(of['features'])}).", "", markdown_table(["", ""], rows(content[name]), 1), ""]  # fmt: skip
+                      f"({', '.join(of['features'])}).{busy}", "", table, ""]  # fmt: skip
     return "\n".join(lines)
 
 
@@ -189,7 +199,9 @@ def _mixed_rows(of: dict[str, Any]) -> list[list[str]]:
 def _throughput_rows(of: dict[str, Any]) -> list[list[str]]:
     rows = [["texts, characters", f"{of['texts']:,}, {of['characters']:,}"]]
     rows += [[f"texts a second, {name}", f"{of['texts_per_second'][name]:g}"] for name in of["texts_per_second"]]
-    return [*rows, ["over HTTP by in-process", f"{of['share']:.3f}"]]
+    for name, milliseconds in of.get("cpu_ms_per_text", {}).items():
+        rows += [[f"processor time of a text, {name}", f"{milliseconds:g} ms"]]
+    return [*rows, ["over HTTP by in-process, of texts a second", f"{of['share']:.3f}"]]
 
 
 def _kill_rows(of: dict[str, Any]) -> list[list[str]]:
@@ -265,9 +277,12 @@ def throughput(n_texts: int, per_request: int, connections: int, runs: int, back
         texts = descriptions(linker, n_texts, 1000)
         requests = [texts[i : i + per_request] for i in range(0, len(texts), per_request)]
         answers: dict[str, list[Any]] = {}
+        cpu: dict[str, list[float]] = {"in-process": [], "HTTP": []}
 
         def in_process() -> None:
+            begin = time.process_time()
             answers["in-process"] = [json.dumps(linked.to_json()) for linked in linker.link(texts)]
+            cpu["in-process"].append(time.process_time() - begin)
 
         async def send() -> None:
             waiting = list(enumerate(requests))
@@ -283,17 +298,24 @@ def throughput(n_texts: int, per_request: int, connections: int, runs: int, back
             await asyncio.gather(*(client() for _ in range(connections)))
             answers["HTTP"] = [result for number in sorted(results) for result in results[number]]
 
-        seconds = alternate({"in-process": in_process, "HTTP": lambda: asyncio.run(send())}, runs)
+        def over_http() -> None:
+            begin = sum(map(cpu_seconds, server.pids()))
+            asyncio.run(send())
+            cpu["HTTP"].append(sum(map(cpu_seconds, server.pids())) - begin)
+
+        seconds = alternate({"in-process": in_process, "HTTP": over_http}, runs)
     spans = [[[(x["start"], x["end"], x["row"]) for x in each["links"]] for each in side]
              for side in ([json.loads(a) for a in answers["in-process"]], answers["HTTP"])]  # fmt: skip
     if spans[0] != spans[1]:
         raise click.ClickException("the links over HTTP are others than those in-process")
     ratios = [a / b for a, b in zip(seconds["in-process"], seconds["HTTP"], strict=True)]
     rates = {name: round(len(texts) / statistics.median(of), 1) for name, of in seconds.items()}
+    cpu_ms = {name: round(statistics.median(of[1:]) * 1000 / len(texts), 1) for name, of in cpu.items()}
     n_characters = sum(map(len, texts))
     section = "throughput" if backend == "auto" else f"throughput, {backend}"
     write(section, {"command": _command(), "texts": len(texts), "characters": n_characters, "texts_per_second": rates,
-                         "backend": backend, "seconds": seconds, "share": round(statistics.median(ratios), 3)})  # fmt: skip
+                    "backend": backend, "cpu_ms_per_text": cpu_ms, "seconds": seconds,
+                    "share": round(statistics.median(ratios), 3)})  # fmt: skip
 
 
 @cli.command()
