@@ -117,8 +117,8 @@ def map_array(path: str | Path, remedy: str, *, damaged: str | None = None, kind
         values = np.lib.format.open_memmap(path, mode="r")
     except DAMAGED_ARRAY as error:
         raise MismatchError(f"{path} is damaged ({error}); {damaged or remedy}") from error
-    if kinds and values.dtype.kind not in kinds:
-        raise MismatchError(f"{path} is damaged (it holds {values.dtype}); {damaged or remedy}")
+    if kinds and (values.dtype.kind not in kinds or not values.ndim):
+        raise MismatchError(f"{path} is damaged (it holds {values.dtype}, shape {values.shape}); {damaged or remedy}")
     return values
 
 

@@ -56,7 +56,7 @@ def open_popularity(folder: str | Path, rows: int) -> np.ndarray:
         MismatchError: it is damaged, or of another catalogue.
     """
     path = Path(folder) / POPULARITY_FILE
-    table = map_array(path, REBUILD)
+    table = map_array(path, REBUILD, kinds="f")
     if table.shape != (rows, len(COLUMNS)):
         raise MismatchError(f"{path} has shape {table.shape}, the catalogue has {rows} entities; {REBUILD}")
     return table
