@@ -133,3 +133,11 @@ def test_a_bomb_of_bzip2_is_refused_before_it_is_whole(index: bool, tmp_path: Pa
     opened = Dump.open(dump)
     with pytest.raises(DataError, match="times its size"):
         [opened.read(segment) for segment in opened.segments()]
+
+
+def test_a_hole_behind_bzip2_has_an_end(tmp_path: Path) -> None:
+    dump = written(tmp_path / "dump.xml.bz2", bz2.compress(LINES))
+    os.truncate(dump, 1 << 33)
+    opened = Dump.open(dump)
+    with pytest.raises(DataError, match="holds zeros"):
+        [opened.read(segment) for segment in opened.segments()]

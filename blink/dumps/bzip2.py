@@ -32,6 +32,8 @@ def decompress_range(path: Path, start: int, end: int) -> bytes:
     with path.open("rb") as f:
         f.seek(start)
         content = f.read(end - start + MAX_BLOCK_BYTES)
+    if len(content) >= MAX_BLOCK_BYTES and not content.strip(b"\0"):
+        raise DataError(f"{path} holds zeros behind byte {start:,}, where it was not written; get the file again")
     magics = [*_positions(content, END_MAGIC, False), *_positions(content, BLOCK_MAGIC, True)]
     magics.sort()
     limit = 8 * (end - start)
