@@ -16,7 +16,7 @@ TASKS = (
     *("entity_disambiguation", "pretraining"),
 )
 ALLOWED = re.compile(
-    r"blink\.(errors|files|input_files|decompression|work_folders|left_overs|cells|stopping|apps\.(common|options)|data\.arrays|model\.(precision|pretrained)|(runs|training)\.\w+)"
+    r"blink\.(errors|files|input_files|decompression|work_folders|left_overs|replacing|cells|stopping|apps\.(common|options)|data\.arrays|model\.(precision|pretrained)|(runs|training)\.\w+)"
 )
 BETWEEN_TASKS = {("reading_comprehension", "pretraining")}
 """Imports between tasks that are allowed: links of SQuAD's articles come from the parsed dump."""
