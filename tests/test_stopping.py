@@ -165,7 +165,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     biencoder = model()
     biencoder.save_pretrained(folder / "model")
     knowledge_base(folder / "kb", biencoder, rows())
-    flags = ["--model", folder / "model", "--kb", folder / "kb", "--no-rank", "--threshold", -20, "--device", "cpu"]
+    flags = ["--model", folder / "model", "--kb", folder / "kb", "--no-rank", "--threshold", -20, "--backend", "onnx"]
     return [*flags, "--batch-size", 1]
 
 
