@@ -38,7 +38,7 @@ REPEATS = 5
 class Typed:
     """A console whose user types nothing: lines are given to the session one by one."""
 
-    width, colour = 100, False
+    width, colour, hyperlinks = 100, False, False
 
     def ask(self, prompt: str, hint: str | None = None) -> str:
         """Nobody answers."""

@@ -348,7 +348,7 @@ def _searched_again(index: Any, queries: np.ndarray) -> float | None:
 
     if not isinstance(index, CoarseIndex):
         return None
-    enough = [index._rescored(queries[at : at + 64], index.depth, TOP)[2] for at in range(0, len(queries), 64)]
+    enough = [index._rescored(queries[at : at + 64], index.depth, TOP, None)[2] for at in range(0, len(queries), 64)]
     return round(1 - float(np.concatenate(enough).mean()), 4)
 
 

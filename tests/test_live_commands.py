@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import toys
 
+from benchmarks.live_edits import Typed
+from blink.apps.shell.console import Console
 from blink.kb.knowledge_base import KnowledgeBase
 from blink.kb.live.importing import BLOCK, import_entities
 from blink.kb.live.journal import JOURNAL_FILE
@@ -171,3 +173,7 @@ def test_entities_of_a_table_are_added(blink: Run, kb: Path, model: Path, tmp_pa
     assert status == 1
     assert "more.csv, line 3: 1 fields, the header has 2" in err
     assert len(KnowledgeBase.open(kb).catalogue) == N + 2
+
+
+def test_the_console_of_the_benchmark_has_all_of_a_console() -> None:
+    assert {name for name in vars(Console) if not name.startswith("_")} <= set(dir(Typed))
